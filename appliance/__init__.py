@@ -1,0 +1,1 @@
+"""The isolated side: from media to proven answers. Imports `media` only."""

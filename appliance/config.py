@@ -1,0 +1,213 @@
+"""The site file: one TOML, few keys, unknown keys refused; and the places everything lies in, derived from its root.
+
+Secrets are never here: they come as systemd credentials. Limits of formats are code, not configuration.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from appliance.errors import ConfigError
+
+FORMAT = 1
+DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
+_MAX_BYTES = 256 * 1024
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class PlacesSection(_Section):
+    """Where the appliance lives. `root` is ``/`` on a box; a folder in demo and rehearsal, so no root rights are needed."""
+
+    root: str = "/"
+    run: str = ""
+
+
+class ServiceSection(_Section):
+    """How `sealift run-units` and nginx publish the two web services."""
+
+    host: str = "127.0.0.1"
+    gateway_port: Port = 8000
+    admin_port: Port = 8001
+    metrics_port: Port = 9090
+    hostname: str = "sealift.internal"
+    tls: bool = False
+
+
+class LimitsSection(_Section):
+    """Defaults of requirements E13-E19 and the rate of a key."""
+
+    message_characters: int = Field(default=32000, ge=1)
+    input_tokens: int = Field(default=4096, ge=1)
+    max_tokens: int = Field(default=4096, ge=1)
+    default_max_tokens: int = Field(default=1024, ge=1)
+    requests_per_minute: int = Field(default=600, ge=1)
+    unauthenticated_per_minute: int = Field(default=10, ge=1)
+    concurrent_requests: int = Field(default=64, ge=1)
+
+
+class PolicySection(_Section):
+    """What this site demands before it goes forward."""
+
+    approvals: int = Field(default=2, ge=2)
+    approval_hours: int = Field(default=72, ge=1)
+    rehearsal_level: Literal["installed", "answered-on-cpu", "answered-on-target"] = "answered-on-cpu"
+    serial_jump: int = Field(default=1000, ge=1)
+    audit_retention_years: int = Field(default=7, ge=6)
+
+
+class EngineSection(_Section):
+    """How engines use this machine. `threads` 0 means all cores but one."""
+
+    threads: int = Field(default=0, ge=0)
+    start_seconds: int = Field(default=300, ge=1)
+
+
+class Config(_Section):
+    """The whole site file."""
+
+    format: Literal[1] = FORMAT
+    site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    environment: Literal["demo", "rehearsal", "production"] = "production"
+    profile: str = "single-cpu"
+    places: PlacesSection = PlacesSection()
+    service: ServiceSection = ServiceSection()
+    limits: LimitsSection = LimitsSection()
+    policy: PolicySection = PolicySection()
+    engine: EngineSection = EngineSection()
+
+    @property
+    def at(self) -> "Places":
+        """The paths that follow from `places`."""
+        root = Path(self.places.root)
+        return Places(root=root, run=Path(self.places.run) if self.places.run else root / "run/sealift")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Every path of the appliance; nothing else spells them."""
+
+    root: Path
+    run: Path
+
+    @property
+    def etc(self) -> Path:
+        """Configuration, the pinned root and key files."""
+        return self.root / "etc/sealift"
+
+    @property
+    def config_file(self) -> Path:
+        """The site file itself."""
+        return self.etc / "sealift.toml"
+
+    @property
+    def pinned_trust(self) -> Path:
+        """The first root, written once at first trust and never again."""
+        return self.etc / "trust"
+
+    @property
+    def key_files(self) -> Path:
+        """Key files that units receive as credentials; 0700."""
+        return self.etc / "keys"
+
+    @property
+    def releases(self) -> Path:
+        """Installed releases by serial; `current` is an atomic link among them."""
+        return self.root / "opt/sealift/releases"
+
+    @property
+    def current(self) -> Path:
+        """The link to the installed release in use."""
+        return self.root / "opt/sealift/current"
+
+    @property
+    def state(self) -> Path:
+        """All that changes."""
+        return self.root / "var/lib/sealift"
+
+    @property
+    def trust(self) -> Path:
+        """The trust record; written by receiving only."""
+        return self.state / "trust"
+
+    @property
+    def store(self) -> Path:
+        """The content-addressed store."""
+        return self.state / "store"
+
+    @property
+    def spool(self) -> Path:
+        """Facts from before a ledger answered; the ledger appends them first."""
+        return self.state / "spool"
+
+    @property
+    def ledger(self) -> Path:
+        """Folder of ledger.db; opened by one process."""
+        return self.state / "ledger"
+
+    @property
+    def registry(self) -> Path:
+        """Folder of state.db."""
+        return self.state / "registry"
+
+    @property
+    def promoter(self) -> Path:
+        """People and promotions; written by the promoter only."""
+        return self.state / "promoter"
+
+    @property
+    def receipts(self) -> Path:
+        """Signed receipts, one for each release received."""
+        return self.state / "receipts"
+
+    def socket(self, name: str) -> Path:
+        """Return the path of one of our Unix sockets."""
+        return self.run / f"{name}.sock"
+
+
+def load(path: Path) -> Config:
+    """Read and check the site file.
+
+    Raises:
+        ConfigError: It is absent, too large, not TOML, or a key is unknown or wrong; `what` names the dotted key.
+    """
+    try:
+        untrusted = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            what=f"the site file {path.name} cannot be read",
+            why=error.strerror or "",
+            fix="give --config, or set SEALIFT_CONFIG",
+        ) from error
+    return parse(untrusted)
+
+
+def parse(untrusted: bytes) -> Config:
+    """Parse the bytes of a site file; see `load`.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    if len(untrusted) > _MAX_BYTES:
+        raise ConfigError(what="the site file is too large", why=f"the limit is {_MAX_BYTES} bytes", fix="shorten it")
+    try:
+        data = tomllib.loads(untrusted.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            what="the site file is not TOML", why=str(error)[:200], fix="see docs/operator/site-file.md"
+        ) from error
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            what=f"{key}: {first['msg']}", why="the site file is checked strictly", fix="see docs/operator/site-file.md"
+        ) from error

@@ -1,0 +1,203 @@
+"""Errors of the isolated side. Fields, ranges and rules: `media.errors`."""
+
+from media.errors import SealiftError
+
+
+class ApplianceError(SealiftError):
+    """Root of the isolated side's own errors."""
+
+
+class NoSpaceError(ApplianceError):
+    """A file system lacks room; `why` gives both numbers."""
+
+    exit_code = 30
+    code = "no-space"
+
+
+class StoreDamagedError(ApplianceError):
+    """An object in the store does not hash to its name."""
+
+    exit_code = 31
+    code = "store-damaged"
+
+
+class UnknownReleaseError(ApplianceError):
+    """The store holds no such release."""
+
+    exit_code = 32
+    code = "unknown-release"
+
+
+class StoreBusyError(ApplianceError):
+    """Another receive holds the store's lock."""
+
+    exit_code = 33
+    code = "store-busy"
+
+
+class StoreWriteError(ApplianceError):
+    """The store could not be written."""
+
+    exit_code = 34
+    code = "store-write"
+
+
+class UnknownVersionError(ApplianceError):
+    """The registry knows no such model version."""
+
+    exit_code = 40
+    code = "unknown-version"
+
+
+class GateFailedError(ApplianceError):
+    """A gate did not pass."""
+
+    exit_code = 41
+    code = "gate-failed"
+
+
+class ApprovalRefusedError(ApplianceError):
+    """An approval is not valid: signature, digest, nonce, expiry or person."""
+
+    exit_code = 42
+    code = "approval-refused"
+
+
+class NotEnoughApprovalsError(ApplianceError):
+    """Fewer than two different people approved."""
+
+    exit_code = 43
+    code = "not-enough-approvals"
+
+
+class NotPromotedError(ApplianceError):
+    """The version is not approved for the stage it was asked to serve in."""
+
+    exit_code = 44
+    code = "not-promoted"
+
+
+class UnknownPersonError(ApplianceError):
+    """No such person is enrolled at this site, or the password is wrong."""
+
+    exit_code = 45
+    code = "unknown-person"
+
+
+class CodeRefusedError(ApplianceError):
+    """An enrolment code is wrong or already used."""
+
+    exit_code = 46
+    code = "code-refused"
+
+
+class ConflictError(ApplianceError):
+    """It exists already, or someone else was first."""
+
+    exit_code = 47
+    code = "conflict"
+
+
+class ConfigError(ApplianceError):
+    """The configuration file is missing or wrong; `what` names the dotted key."""
+
+    exit_code = 50
+    code = "config"
+
+
+class InstallError(ApplianceError):
+    """The installation could not be completed; what ran before keeps running."""
+
+    exit_code = 51
+    code = "install"
+
+
+class PreflightError(ApplianceError):
+    """The host does not meet a condition that was checked before the first write."""
+
+    exit_code = 52
+    code = "preflight"
+
+
+class UnitError(ApplianceError):
+    """A unit did not start or stop."""
+
+    exit_code = 53
+    code = "unit"
+
+
+class NotInstalledError(ApplianceError):
+    """The command needs an installed release and there is none."""
+
+    exit_code = 54
+    code = "not-installed"
+
+
+class PrivilegeError(ApplianceError):
+    """The command needs root or another user's rights."""
+
+    exit_code = 55
+    code = "privilege"
+
+
+class KeyMissingError(ApplianceError):
+    """A key the provider should hold is not there or cannot be used."""
+
+    exit_code = 56
+    code = "key-missing"
+
+
+class EngineUnavailableError(ApplianceError):
+    """No engine answers on its socket."""
+
+    exit_code = 80
+    code = "engine-unavailable"
+
+
+class EngineLoadError(ApplianceError):
+    """The engine refused to load: digest, memory, format or approval."""
+
+    exit_code = 81
+    code = "engine-load"
+
+
+class EngineProtocolError(ApplianceError):
+    """The engine said something its contract does not allow."""
+
+    exit_code = 82
+    code = "engine-protocol"
+
+
+class LedgerUnavailableError(ApplianceError):
+    """The ledger does not answer, so nothing that must be recorded may happen."""
+
+    exit_code = 90
+    code = "ledger-unavailable"
+
+
+class LedgerDamagedError(ApplianceError):
+    """The ledger's leaves, tree or checkpoints contradict each other."""
+
+    exit_code = 91
+    code = "ledger-damaged"
+
+
+class ProofError(ApplianceError):
+    """A proof does not verify."""
+
+    exit_code = 92
+    code = "proof"
+
+
+class LedgerRefusedError(ApplianceError):
+    """This socket or user may not do that."""
+
+    exit_code = 93
+    code = "ledger-refused"
+
+
+class WireError(ApplianceError):
+    """A process on a socket sent what the protocol does not allow, or nothing in time."""
+
+    exit_code = 94
+    code = "wire"

@@ -1,0 +1,1 @@
+"""The connected side: from a recipe to sealed media. Imports `media` only."""

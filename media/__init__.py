@@ -1,0 +1,1 @@
+"""The medium: its format, its signatures, its custody. Imports nothing of ours."""
