@@ -6,13 +6,13 @@ Secrets are never here: they come as systemd credentials. Limits of formats are 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.errors import ConfigError
 
-FORMAT = 1
+FORMAT: Final = 1
 DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
 
@@ -24,7 +24,7 @@ class _Section(BaseModel):
 
 
 class PlacesSection(_Section):
-    """Where the appliance lives. `root` is ``/`` on a box; a folder in demo and rehearsal, so no root rights are needed."""
+    """Where the appliance lives. `root` is ``/`` on a box; in demo and rehearsal a folder, so no root is needed."""
 
     root: str = "/"
     run: str = ""

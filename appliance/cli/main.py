@@ -1,0 +1,66 @@
+"""`sealift`: the isolated side's command."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from appliance import config as configuration
+from appliance.cli import context as shared
+
+_COMMANDS = (
+    "trust",
+    "inspect",
+    "receive",
+    "custody",
+    "install",
+    "run_units",
+    "status",
+    "doctor",
+    "people",
+    "models",
+    "validate",
+    "approve",
+    "promote",
+    "rollback",
+    "stop",
+    "history",
+    "keys",
+    "audit",
+    "state",
+    "prove",
+    "ask",
+)
+
+app = typer.Typer(
+    name="sealift",
+    help="Receive, install, promote and serve an LLM on an isolated machine, and prove every answer's origin.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option("--config", help="The site file.", envvar="SEALIFT_CONFIG")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback when the fault is ours.")] = False,
+) -> None:
+    os.umask(0o027)
+    context.obj = shared.Context(config_path=config or configuration.DEFAULT_PATH, as_json=as_json, debug=debug)
+
+
+def build() -> typer.Typer:
+    """Return the application with every command registered."""
+    for name in _COMMANDS:
+        importlib.import_module(f"appliance.cli.{name}").register(app)
+    return app
+
+
+def main() -> NoReturn:
+    """Entry point of the `sealift` script."""
+    shared.run(build())
