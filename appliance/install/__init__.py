@@ -1,0 +1,1 @@
+"""Putting a stored release into place on a host, and running its units."""

@@ -1,0 +1,214 @@
+"""The one port through which actions start and stop units: systemd on a box, `sealift run-units` without root.
+
+Promises: a name that is not one of ours never reaches a supervisor; `start` returns when the unit is ready and raises
+when it is not; `stop` returns when the process is gone; both may be repeated.
+"""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from appliance.config import Config
+from appliance.errors import UnitError, WireError
+from appliance.wire import Line
+
+CONTROL: Final = "units"
+"""Name of the control socket of `sealift run-units`."""
+
+_NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socket|target)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_STAGE = re.compile(r"[a-z]{1,16}")
+_BOOTED = Path("/run/systemd/system")
+_STOP_SECONDS = 60
+
+
+class UnitState(StrEnum):
+    """What a supervisor says of a unit."""
+
+    ACTIVE = "active"
+    STARTING = "activating"
+    STOPPING = "deactivating"
+    INACTIVE = "inactive"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitFacts:
+    """One unit as a person sees it."""
+
+    name: str
+    state: UnitState
+
+
+class Supervisor(Protocol):
+    """Starts and stops units by name. One contract test serves all three implementations."""
+
+    def start(self, unit: str) -> None:
+        """Start a unit and wait until it is ready; no-op when it is active.
+
+        Raises:
+            UnitError: The name is not ours, the unit did not become ready, or no supervisor answers.
+        """
+        ...
+
+    def stop(self, unit: str) -> None:
+        """Stop a unit and wait until it is gone; no-op when it is not running.
+
+        Raises:
+            UnitError: The name is not ours, or no supervisor answers.
+        """
+        ...
+
+    def state(self, unit: str) -> UnitState:
+        """Return the unit's state; a unit never started is inactive.
+
+        Raises:
+            UnitError: The name is not ours, or no supervisor answers.
+        """
+        ...
+
+    def units(self) -> tuple[UnitFacts, ...]:
+        """Return our services that are loaded, sorted by name.
+
+        Raises:
+            UnitError: No supervisor answers.
+        """
+        ...
+
+
+def engine_unit(stage: str, model_digest: str) -> str:
+    """Return the engine unit that serves `model_digest` in `stage`, e.g. ``sealift-engine@production-0a1b….service``.
+
+    Raises:
+        UnitError: The stage or the digest is not in its form.
+    """
+    if not _STAGE.fullmatch(stage) or not _DIGEST.fullmatch(model_digest):
+        raise UnitError(
+            what="an engine unit cannot be named",
+            why="a stage is one lower-case word, a digest 64 hex digits",
+            fix="give the version's full model digest",
+        )
+    return f"sealift-engine@{stage}-{model_digest[:12]}.service"
+
+
+def require_unit_name(untrusted: str) -> str:
+    """Return the name if it is one of ours.
+
+    Raises:
+        UnitError: It is not.
+    """
+    if len(untrusted) > 100 or not _NAME.fullmatch(untrusted):
+        raise UnitError(
+            what="that is not the name of a Sealift unit",
+            why="names are sealift-WORD.service or sealift-engine@STAGE-DIGEST12.service",
+            fix="see `sealift status`",
+        )
+    return untrusted
+
+
+class SystemdSupervisor:
+    """`systemctl`, on a box."""
+
+    def __init__(self, *, start_seconds: int = 300, systemctl: str = "systemctl") -> None:
+        self._start_seconds = start_seconds
+        self._systemctl = systemctl
+
+    def start(self, unit: str) -> None:
+        """Start and wait; see `Supervisor.start`."""
+        self._change("start", unit, self._start_seconds)
+
+    def stop(self, unit: str) -> None:
+        """Stop and wait; see `Supervisor.stop`."""
+        self._change("stop", unit, _STOP_SECONDS)
+
+    def state(self, unit: str) -> UnitState:
+        """Ask `systemctl show`; see `Supervisor.state`."""
+        name = require_unit_name(unit)
+        return _state_of(self._ask("show", "--property=ActiveState", "--value", name).strip())
+
+    def units(self) -> tuple[UnitFacts, ...]:
+        """Ask `systemctl list-units`; see `Supervisor.units`."""
+        text = self._ask("list-units", "--all", "--plain", "--no-legend", "--type=service", "sealift-*")
+        rows = [line.split() for line in text.splitlines()]
+        return tuple(
+            UnitFacts(name=row[0], state=_state_of(row[2]))
+            for row in sorted(rows)
+            if len(row) >= 4 and _NAME.fullmatch(row[0])
+        )
+
+    def _change(self, verb: str, unit: str, seconds: int) -> None:
+        name = require_unit_name(unit)
+        try:
+            done = subprocess.run(
+                [self._systemctl, "--no-ask-password", verb, name],
+                capture_output=True,
+                check=False,
+                timeout=seconds,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _failed(verb, name, type(error).__name__) from error
+        if done.returncode != 0:
+            raise _failed(verb, name, f"systemctl answered {done.returncode}")
+
+    def _ask(self, *arguments: str) -> str:
+        try:
+            return subprocess.run(
+                [self._systemctl, *arguments], capture_output=True, check=True, timeout=30, text=True
+            ).stdout
+        except (OSError, subprocess.SubprocessError) as error:
+            raise UnitError(
+                what="systemd does not answer", why=type(error).__name__, fix="run `systemctl status`"
+            ) from error
+
+
+class RunUnitsSupervisor:
+    """The control socket of `sealift run-units`."""
+
+    def __init__(self, control: Path, *, start_seconds: int = 300) -> None:
+        self._line = Line(control, timeout_seconds=start_seconds + 10.0)
+
+    def start(self, unit: str) -> None:
+        """Start and wait; see `Supervisor.start`."""
+        self._call("start", unit=require_unit_name(unit))
+
+    def stop(self, unit: str) -> None:
+        """Stop and wait; see `Supervisor.stop`."""
+        self._call("stop", unit=require_unit_name(unit))
+
+    def state(self, unit: str) -> UnitState:
+        """Ask for one unit; see `Supervisor.state`."""
+        return _state_of(str(self._call("status", unit=require_unit_name(unit)).get("state")))
+
+    def units(self) -> tuple[UnitFacts, ...]:
+        """Ask for all units; see `Supervisor.units`."""
+        rows = self._call("list").get("units", [])
+        return tuple(UnitFacts(name=str(row["unit"]), state=_state_of(str(row["state"]))) for row in rows)
+
+    def _call(self, do: str, **fields: str) -> dict[str, Any]:
+        try:
+            return self._line.call(do, **fields)
+        except WireError as error:
+            raise UnitError(
+                what="no supervisor answers", why=error.why, fix="start the units with `sealift run-units`"
+            ) from error
+
+
+def open_supervisor(config: Config) -> Supervisor:
+    """Return systemd's supervisor on a booted box, else that of `sealift run-units`."""
+    if config.places.root == "/" and _BOOTED.is_dir():
+        return SystemdSupervisor(start_seconds=config.engine.start_seconds)
+    return RunUnitsSupervisor(config.at.socket(CONTROL), start_seconds=config.engine.start_seconds)
+
+
+def _state_of(text: str) -> UnitState:
+    try:
+        return UnitState(text)
+    except ValueError:
+        return UnitState.INACTIVE
+
+
+def _failed(verb: str, unit: str, why: str) -> UnitError:
+    return UnitError(what=f"{unit} did not {verb}", why=why, fix=f"read `journalctl -u {unit}`")

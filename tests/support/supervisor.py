@@ -1,0 +1,32 @@
+"""A supervisor in memory, for tests of actions that start and stop units."""
+
+from appliance.errors import UnitError
+from appliance.install.supervisor import UnitFacts, UnitState, require_unit_name
+
+
+class FakeSupervisor:
+    """Remembers what was asked, in order, and refuses to start what a test named in `broken`."""
+
+    def __init__(self, *, broken: frozenset[str] = frozenset()) -> None:
+        self.broken = broken
+        self.asked: list[tuple[str, str]] = []
+        self._states: dict[str, UnitState] = {}
+
+    def start(self, unit: str) -> None:
+        name = require_unit_name(unit)
+        self.asked.append(("start", name))
+        if name in self.broken:
+            self._states[name] = UnitState.FAILED
+            raise UnitError(what=f"{name} did not start", why="the test says so", fix="none")
+        self._states[name] = UnitState.ACTIVE
+
+    def stop(self, unit: str) -> None:
+        name = require_unit_name(unit)
+        self.asked.append(("stop", name))
+        self._states[name] = UnitState.INACTIVE
+
+    def state(self, unit: str) -> UnitState:
+        return self._states.get(require_unit_name(unit), UnitState.INACTIVE)
+
+    def units(self) -> tuple[UnitFacts, ...]:
+        return tuple(UnitFacts(name=name, state=state) for name, state in sorted(self._states.items()))
