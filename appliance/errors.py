@@ -168,6 +168,20 @@ class EngineProtocolError(ApplianceError):
     code = "engine-protocol"
 
 
+class EngineRefusedError(ApplianceError):
+    """The engine answered with an error of its own: `http_status`, and `engine_code` where it named one."""
+
+    exit_code = 83
+    code = "engine-refused"
+
+    def __init__(
+        self, *, what: str, why: str = "", fix: str = "", http_status: int = 500, engine_code: str = ""
+    ) -> None:
+        super().__init__(what=what, why=why, fix=fix)
+        self.http_status = http_status
+        self.engine_code = engine_code
+
+
 class LedgerUnavailableError(ApplianceError):
     """The ledger does not answer, so nothing that must be recorded may happen."""
 

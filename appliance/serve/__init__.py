@@ -1,0 +1,1 @@
+"""Engines: how a model version is loaded, served on a Unix socket, and spoken to."""

@@ -1,0 +1,274 @@
+"""Speaks to one engine over its Unix socket: OpenAI's routes, and `/sealift/v1/*` for what is ours.
+
+Everything an engine says is untrusted until it has been read here: sizes are capped, events must be JSON objects, and
+a stream that stops without `[DONE]` is an error, never a short answer. Nothing of a prompt or an answer gets into an
+error's text. Closing the iterator of a stream closes the connection, which is how a caller cancels a generation.
+
+The scoring route, as both sides write it:
+``POST /sealift/v1/score {"prompt": text, "continuations": [text, ...]}`` answers
+``{"log_likelihoods": [float, ...], "tokens": [int, ...]}`` in the order of the continuations: natural logarithms
+summed over each continuation's tokens, given the prompt, and how many tokens that were.
+"""
+
+import json
+import math
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import urllib3
+import urllib3.connection
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as HttpTimeoutError
+
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.serve.events import DONE, EventReader, json_object
+
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+_READ_BYTES: Final = 65536
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_JSON: Final = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """What an engine says it is serving. `model_digest` and `weights_digest` were computed by its launcher."""
+
+    model_digest: str
+    weights_digest: str
+    stage: str
+    state: str
+    n_ctx: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How likely one continuation is: the sum of its tokens' natural log-likelihoods, and their number."""
+
+    log_likelihood: float
+    tokens: int
+
+
+class _UnixConnection(urllib3.connection.HTTPConnection):
+    def __init__(self, *, path: Path, timeout: Any = None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def _new_conn(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        if isinstance(self.timeout, int | float):
+            connection.settimeout(self.timeout)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            raise NewConnectionError(self, error.strerror or type(error).__name__) from error
+        return connection
+
+
+class _UnixPool(urllib3.HTTPConnectionPool):
+    def __init__(self, path: Path, *, size: int, timeout: urllib3.Timeout) -> None:
+        super().__init__("localhost", maxsize=size, timeout=timeout, retries=False)
+        self._path = path
+
+    def _new_conn(self) -> _UnixConnection:
+        self.num_connections += 1
+        return _UnixConnection(path=self._path, timeout=self.timeout.connect_timeout)
+
+
+class EngineClient:
+    """A pool of connections to one engine's socket; safe for threads.
+
+    Args:
+        socket_path: Where the engine listens.
+        connect_seconds: How long a connection may take.
+        read_seconds: The longest silence between two reads of an answer.
+        connections: How many idle connections are kept.
+    """
+
+    def __init__(
+        self, socket_path: Path, *, connect_seconds: float = 5.0, read_seconds: float = 300.0, connections: int = 16
+    ) -> None:
+        self._name = socket_path.name
+        self._pool = _UnixPool(
+            socket_path, size=connections, timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop all idle connections."""
+        self._pool.close()
+
+    def health(self) -> bool:
+        """Return whether the engine answers and says that it is ready."""
+        try:
+            response = self._request("GET", "/health", None)
+        except EngineUnavailableError:
+            return False
+        with response:
+            response.drain_conn()
+            return response.status == 200
+
+    def models(self) -> dict[str, Any]:
+        """Return the engine's own list of models."""
+        return self._ask("GET", "/v1/models", None)
+
+    def status(self) -> EngineStatus:
+        """Return what the engine serves.
+
+        Raises:
+            EngineProtocolError: A field is missing or of another type.
+        """
+        untrusted = self._ask("GET", "/sealift/v1/status", None)
+        texts = [untrusted.get(field) for field in ("model_digest", "weights_digest", "stage", "state")]
+        n_ctx = untrusted.get("n_ctx")
+        if not all(isinstance(text, str) for text in texts) or not isinstance(n_ctx, int):
+            raise self._broken("its status lacks a field")
+        digest, weights, stage, state = (str(text) for text in texts)
+        return EngineStatus(model_digest=digest, weights_digest=weights, stage=stage, state=state, n_ctx=n_ctx)
+
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one whole answer of `/v1/chat/completions`."""
+        return self._ask("POST", "/v1/chat/completions", {**body, "stream": False})
+
+    def chat_stream(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the events of a streamed chat; returns after `[DONE]`."""
+        return self._events("/v1/chat/completions", {**body, "stream": True})
+
+    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one whole answer of `/v1/completions`."""
+        return self._ask("POST", "/v1/completions", {**body, "stream": False})
+
+    def complete_stream(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the events of a streamed completion; returns after `[DONE]`."""
+        return self._events("/v1/completions", {**body, "stream": True})
+
+    def tokenize(self, *, messages: Sequence[Mapping[str, Any]] | None = None, prompt: str | None = None) -> int:
+        """Return how many tokens the messages (through the chat template) or the prompt become."""
+        body = {"messages": list(messages)} if messages is not None else {"prompt": prompt or ""}
+        untrusted = self._ask("POST", "/sealift/v1/tokenize", body).get("tokens")
+        count = len(untrusted) if isinstance(untrusted, list) else untrusted
+        if not isinstance(count, int) or count < 0:
+            raise self._broken("tokenize named no number of tokens")
+        return count
+
+    def score(self, prompt: str, continuations: Sequence[str]) -> tuple[Score, ...]:
+        """Return how likely each continuation is after the prompt, in the same order.
+
+        Raises:
+            EngineProtocolError: Another number of results, or one that is no finite number.
+        """
+        untrusted = self._ask("POST", "/sealift/v1/score", {"prompt": prompt, "continuations": list(continuations)})
+        likelihoods, tokens = untrusted.get("log_likelihoods"), untrusted.get("tokens")
+        if not isinstance(likelihoods, list) or not isinstance(tokens, list):
+            raise self._broken("the scores are not lists")
+        if len(likelihoods) != len(continuations) or len(tokens) != len(continuations):
+            raise self._broken("there are not as many scores as continuations")
+        return tuple(self._score(one, count) for one, count in zip(likelihoods, tokens, strict=True))
+
+    def _score(self, untrusted_likelihood: object, untrusted_tokens: object) -> Score:
+        if isinstance(untrusted_likelihood, bool) or not isinstance(untrusted_likelihood, int | float):
+            raise self._broken("a score is not a number")
+        if not math.isfinite(untrusted_likelihood) or not isinstance(untrusted_tokens, int):
+            raise self._broken("a score is not a finite number of whole tokens")
+        return Score(log_likelihood=float(untrusted_likelihood), tokens=untrusted_tokens)
+
+    def _ask(self, method: str, route: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        with self._request(method, route, body) as response:
+            untrusted = self._whole_body(response)
+            if response.status != 200:
+                raise self._refused(response.status, untrusted)
+        return json_object(untrusted, name=self._name)
+
+    def _events(self, route: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        response = self._request("POST", route, body)
+        finished = False
+        try:
+            if response.status != 200:
+                raise self._refused(response.status, self._whole_body(response))
+            reader = EventReader(name=self._name)
+            while not finished:
+                untrusted = self._some_bytes(response)
+                if not untrusted:
+                    raise self._broken("a stream ended before [DONE]")
+                for event in reader.feed(untrusted):
+                    if event is DONE:
+                        finished = True
+                        break
+                    yield event
+            response.drain_conn()
+        finally:
+            if not finished:
+                response.close()
+            response.release_conn()
+
+    def _request(self, method: str, route: str, body: Mapping[str, Any] | None) -> urllib3.BaseHTTPResponse:
+        content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            return self._pool.urlopen(
+                method, route, body=content, headers=_JSON, preload_content=False, decode_content=False, redirect=False
+            )
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _whole_body(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while part := self._some_bytes(response):
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                response.close()
+                raise self._broken(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    def _some_bytes(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        try:
+            return response.read1(_READ_BYTES)
+        except HttpTimeoutError as error:
+            raise self._unreachable(error) from error
+        except (HTTPError, OSError) as error:
+            raise self._broken(f"it went away in the middle of an answer ({type(error).__name__})") from error
+
+    def _unreachable(self, error: Exception) -> EngineUnavailableError:
+        return EngineUnavailableError(
+            what=f"the engine behind {self._name} does not answer",
+            why=type(error).__name__,
+            fix="see `sealift status` and the journal of the engine's unit",
+        )
+
+    def _refused(self, status: int, untrusted_body: bytes) -> EngineRefusedError:
+        code = _error_code(untrusted_body)
+        return EngineRefusedError(
+            what=f"the engine behind {self._name} refused a request",
+            why=f"HTTP {status}{f', {code}' if code else ''}",
+            fix="see the journal of the engine's unit",
+            http_status=status,
+            engine_code=code,
+        )
+
+    def _broken(self, why: str) -> EngineProtocolError:
+        return EngineProtocolError(
+            what=f"the engine behind {self._name} broke its contract", why=why, fix="use the release's own engine"
+        )
+
+
+def _error_code(untrusted_body: bytes) -> str:
+    # Only a short word is taken over: an engine's message may quote the prompt.
+    try:
+        error = json_object(untrusted_body, name="").get("error")
+    except EngineProtocolError:
+        return ""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""

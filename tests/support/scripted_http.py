@@ -1,0 +1,101 @@
+"""An HTTP/1.1 server on a Unix socket that answers from a table: for tests of clients, not of engines."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+
+@dataclass(slots=True)
+class Reply:
+    """What to answer: JSON, or pieces of a body sent as chunks, after which the connection may be torn."""
+
+    status: int = 200
+    body: Any = None
+    pieces: tuple[bytes, ...] | None = None
+    torn: bool = False
+
+
+Answer = Reply | Callable[[Mapping[str, Any]], Reply]
+
+
+@dataclass(slots=True)
+class ScriptedServer:
+    """A running server; `asked` holds every (route, body) in order, `hung_up` is set when a client left a stream."""
+
+    path: Path
+    replies: dict[str, Answer]
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    hung_up: threading.Event = field(default_factory=threading.Event)
+
+
+class _Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    script: ScriptedServer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer({})
+
+    def do_POST(self) -> None:
+        self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Quiet."""
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        script = self.server.script
+        script.asked.append((self.path, body))
+        answer = script.replies.get(self.path, Reply(status=404, body={"error": {"code": "not_found"}}))
+        reply = answer(body) if callable(answer) else answer
+        self.send_response(reply.status)
+        if reply.pieces is None:
+            content = json.dumps(reply.body).encode()
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            return
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        try:
+            for piece in reply.pieces:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            if not reply.torn:
+                self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            script.hung_up.set()
+            raise
+        if reply.torn:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def scripted_server(path: Path, replies: dict[str, Answer]) -> Iterator[ScriptedServer]:
+    """Serve until the block ends."""
+    script = ScriptedServer(path=path, replies=replies)
+    server = _Server(str(path), _Handler)
+    server.script = script
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield script
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)
