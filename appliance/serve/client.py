@@ -14,7 +14,7 @@ import json
 import math
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -142,7 +142,7 @@ class EngineClient:
         """Return one whole answer of `/v1/chat/completions`."""
         return self._ask("POST", "/v1/chat/completions", {**body, "stream": False})
 
-    def chat_stream(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def chat_stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Yield the events of a streamed chat; returns after `[DONE]`."""
         return self._events("/v1/chat/completions", {**body, "stream": True})
 
@@ -150,7 +150,7 @@ class EngineClient:
         """Return one whole answer of `/v1/completions`."""
         return self._ask("POST", "/v1/completions", {**body, "stream": False})
 
-    def complete_stream(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def complete_stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Yield the events of a streamed completion; returns after `[DONE]`."""
         return self._events("/v1/completions", {**body, "stream": True})
 
@@ -191,7 +191,7 @@ class EngineClient:
                 raise self._refused(response.status, untrusted)
         return json_object(untrusted, name=self._name)
 
-    def _events(self, route: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _events(self, route: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         response = self._request("POST", route, body)
         finished = False
         try:

@@ -92,7 +92,11 @@ def test_an_engine_that_is_not_there_is_unavailable_and_unhealthy(tmp_path: Path
 
 
 def test_an_engine_that_says_nothing_in_time_is_unavailable(server: ScriptedServer) -> None:
-    server.replies[CHAT] = lambda _: server.hung_up.wait(timeout=0.5) or Reply(body={})
+    def slowly(_: object) -> Reply:
+        server.hung_up.wait(timeout=0.5)
+        return Reply(body={})
+
+    server.replies[CHAT] = slowly
 
     with EngineClient(server.path, read_seconds=0.1) as client, pytest.raises(EngineUnavailableError):
         client.chat({})
