@@ -1,0 +1,106 @@
+"""What every command of the connected side shares: the clock, where talk and results go, and how errors end.
+
+Results go to stdout (`--json` makes them one JSON document), talk and progress to stderr. The appliance has the same
+contract in a file of its own, because the two sides import nothing of each other.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from typer.exceptions import TyperException
+
+from media.clock import Clock, SystemClock
+from media.errors import SealiftError
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Handed to every command through typer's context object."""
+
+    as_json: bool = False
+    clock: Clock = field(default_factory=SystemClock)
+    talk: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    def result(self, facts: Mapping[str, Any], text: str) -> None:
+        """Print the command's result: `facts` as JSON with ``--json``, else `text`."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(facts, indent=2, sort_keys=True, default=str) + "\n")
+        else:
+            sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """Print talk to stderr, unless results are JSON. Fits every `progress` parameter of the Python functions."""
+        if not self.as_json:
+            self.talk.print(text, markup=False)
+
+    @contextmanager
+    def progress(self, *, in_bytes: bool = False) -> Iterator[Progress]:
+        """Show a progress bar on stderr; silent with ``--json``."""
+        amount = DownloadColumn(binary_units=True) if in_bytes else TextColumn("{task.completed:.0f}/{task.total:.0f}")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn())
+        with Progress(*columns, console=self.talk, disable=self.as_json, transient=False) as bar:
+            yield bar
+
+
+def of(context: typer.Context) -> Context:
+    """Return our context from typer's."""
+    found = context.obj
+    if not isinstance(found, Context):
+        message = "the root callback did not run"
+        raise TypeError(message)
+    return found
+
+
+def end(error: SealiftError, *, as_json: bool) -> NoReturn:
+    """Print the error in its three parts, one line each, and leave with its exit code."""
+    fields = error.to_json()
+    if as_json:
+        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+    for label, key in (("error", "what"), ("  why", "why"), ("  fix", "fix")):
+        if fields[key]:
+            sys.stderr.write(f"{label}: {' '.join(str(fields[key]).split())}\n")
+    raise SystemExit(error.exit_code)
+
+
+def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
+    """Run one command line; every ending is an exit code of docs/exit-codes.md."""
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    # Both flags belong to the root command but read naturally anywhere on the line.
+    shared_flags = [flag for flag in ("--json", "--debug") if flag in arguments]
+    rest = [argument for argument in arguments if argument not in shared_flags]
+    try:
+        code = app(args=[*shared_flags, *rest], standalone_mode=False)
+    except SealiftError as error:
+        if debug:
+            traceback.print_exc()
+        end(error, as_json=as_json)
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from done
+    except (typer.Abort, KeyboardInterrupt) as aborted:
+        sys.stderr.write("error: interrupted\n  fix: run the command again; what was downloaded and built is kept\n")
+        raise SystemExit(2) from aborted
+    except TyperException as wrong:
+        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{Path(sys.argv[0]).name} --help`\n")
+        raise SystemExit(2) from wrong
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(
+            f"error: a fault of ours ({type(error).__name__})\n"
+            "  why: unexpected\n  fix: run again with --debug and report it\n"
+        )
+        raise SystemExit(1) from error
+    raise SystemExit(code if isinstance(code, int) else 0)

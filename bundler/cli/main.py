@@ -1,0 +1,57 @@
+"""`sealift-bundler`: the connected side's command."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from bundler.cli import context as shared
+
+# In the order a release is made.
+_COMMANDS = (
+    "ceremony",
+    "build",
+    "rehearse",
+    "attest",
+    "sign",
+    "seal",
+    "write",
+    "check",
+    "custody",
+    "inspect",
+)
+
+
+def _root(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback when something fails.")] = False,
+) -> None:
+    del debug  # read by `context.run`, which also sees failures before this callback
+    os.umask(0o022)
+    context.obj = shared.Context(as_json=as_json)
+
+
+def create_app() -> typer.Typer:
+    """Return the application with every command registered."""
+    app = typer.Typer(
+        name="sealift-bundler",
+        help="Turn a recipe into signed media for an isolated site: build, rehearse, sign, seal, write and read back.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name in _COMMANDS:
+        if importlib.util.find_spec(f"bundler.cli.{name}") is not None:
+            importlib.import_module(f"bundler.cli.{name}").register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the `sealift-bundler` script."""
+    shared.run(create_app(), list(sys.argv[1:] if arguments is None else arguments))
