@@ -1,1 +1,1 @@
-"""Engines: how a model version is loaded, served on a Unix socket, and spoken to."""
+"""Engines: one process per loaded model version, behind one interface whatever library decodes."""

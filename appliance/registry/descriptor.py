@@ -1,0 +1,171 @@
+"""The descriptor: the one file whose SHA-256 is a version's `model_digest` (docs/format.md, "Model descriptor").
+
+It names everything that changes answers: files, engine environment, chat template, system prompt, rules, runtime.
+Bytes that are not canonical (RFC 8785) are refused, so one content has one digest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, Literal, Self
+
+from media import canonical
+from media.errors import MalformedError, UnsupportedFormatError
+
+FORMAT: Final = 1
+_KEYS: Final = (
+    "format",
+    "name",
+    "version",
+    "engine",
+    "environment",
+    "files",
+    "chat_template",
+    "system_prompt",
+    "rules",
+    "runtime",
+    "quantization",
+    "license",
+    "context_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One file of a version: its path on the medium, its part in the model, its digest and length in bytes."""
+
+    path: str
+    role: str
+    sha256: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How the engine loads it: context and batch in tokens, answers at once."""
+
+    n_ctx: int
+    n_batch: int
+    n_seq_max: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescriptor:
+    """One version as one unit."""
+
+    model_digest: str
+    name: str
+    version: str
+    engine: Literal["llama.cpp", "vllm"]
+    environment: str
+    files: tuple[ModelFile, ...]
+    template_path: str
+    template_sha256: str
+    system_prompt: str
+    rules: tuple[str, ...]
+    runtime: Runtime
+    quantization: str
+    license: str
+    context_tokens: int
+    raw: bytes
+
+    @property
+    def weights(self) -> tuple[ModelFile, ...]:
+        """The files that hold weights."""
+        return tuple(file for file in self.files if file.role == "weights")
+
+    @property
+    def weights_digest(self) -> str:
+        """The single weights file's SHA-256, or that of the canonical list of [path, sha256]."""
+        weights = self.weights
+        if len(weights) == 1:
+            return weights[0].sha256
+        return sha256(canonical.dumps(sorted([file.path, file.sha256] for file in weights))).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Parse a descriptor.
+
+        Raises:
+            MalformedError: It is not canonical JSON of exactly these fields.
+            UnsupportedFormatError: Its format is newer.
+        """
+        fields = canonical.mapping(canonical.loads(untrusted), "descriptor")
+        if fields.get("format") != FORMAT:
+            raise UnsupportedFormatError(
+                what="the model descriptor has another format",
+                why=f"expected {FORMAT}",
+                fix="update the appliance with an older release first",
+            )
+        canonical.exact_keys(fields, _KEYS, (), "descriptor")
+        if canonical.dumps(fields) != untrusted:
+            raise MalformedError(what="the model descriptor is not canonical", why="RFC 8785", fix="build it again")
+        engine = canonical.text(fields["engine"], "descriptor.engine")
+        if engine not in {"llama.cpp", "vllm"}:
+            raise MalformedError(
+                what="the model descriptor names an unknown engine", why=engine[:40], fix="build it again"
+            )
+        template = canonical.mapping(fields["chat_template"], "descriptor.chat_template")
+        files = tuple(_file(one) for one in _list(fields["files"], "descriptor.files"))
+        if not any(file.role == "weights" for file in files):
+            raise MalformedError(what="the model descriptor names no weights", why="files", fix="build it again")
+        return cls(
+            model_digest=sha256(untrusted).hexdigest(),
+            name=canonical.text(fields["name"], "descriptor.name"),
+            version=canonical.text(fields["version"], "descriptor.version"),
+            engine="vllm" if engine == "vllm" else "llama.cpp",
+            environment=canonical.sha256_hex(fields["environment"], "descriptor.environment"),
+            files=files,
+            template_path=canonical.text(template.get("path"), "descriptor.chat_template.path"),
+            template_sha256=canonical.sha256_hex(template.get("sha256"), "descriptor.chat_template.sha256"),
+            system_prompt=canonical.text(fields["system_prompt"], "descriptor.system_prompt"),
+            rules=tuple(
+                canonical.text(rule, "descriptor.rules") for rule in _list(fields["rules"], "descriptor.rules")
+            ),
+            runtime=_runtime(canonical.mapping(fields["runtime"], "descriptor.runtime")),
+            quantization=canonical.text(fields["quantization"], "descriptor.quantization"),
+            license=canonical.text(fields["license"], "descriptor.license"),
+            context_tokens=canonical.integer(fields["context_tokens"], "descriptor.context_tokens"),
+            raw=untrusted,
+        )
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise MalformedError(what=f"{what} is not a list", why=type(value).__name__, fix="build it again")
+    return value
+
+
+def _file(value: Any) -> ModelFile:
+    fields = canonical.mapping(value, "descriptor.files")
+    canonical.exact_keys(fields, ("path", "role", "sha256", "length"), (), "descriptor.files")
+    return ModelFile(
+        path=canonical.text(fields["path"], "descriptor.files.path"),
+        role=canonical.text(fields["role"], "descriptor.files.role"),
+        sha256=canonical.sha256_hex(fields["sha256"], "descriptor.files.sha256"),
+        length=canonical.integer(fields["length"], "descriptor.files.length"),
+    )
+
+
+def _runtime(fields: Mapping[str, Any]) -> Runtime:
+    defaults = canonical.mapping(fields.get("defaults"), "descriptor.runtime.defaults")
+    return Runtime(
+        n_ctx=canonical.integer(fields.get("n_ctx"), "descriptor.runtime.n_ctx"),
+        n_batch=canonical.integer(fields.get("n_batch"), "descriptor.runtime.n_batch"),
+        n_seq_max=canonical.integer(fields.get("n_seq_max"), "descriptor.runtime.n_seq_max"),
+        # The codec knows no floats: decimal texts, so that a digest never depends on how a number is printed.
+        temperature=_decimal(defaults.get("temperature"), "temperature"),
+        top_p=_decimal(defaults.get("top_p"), "top_p"),
+    )
+
+
+def _decimal(value: Any, what: str) -> float:
+    text = canonical.text(value, f"descriptor.runtime.defaults.{what}")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise MalformedError(
+            what=f"descriptor {what} is not a number", why="expected a decimal text", fix="build it again"
+        ) from error

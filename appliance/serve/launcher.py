@@ -1,0 +1,202 @@
+"""Starts one engine: finds its version in the store, checks that it may serve in this stage, proves the bytes, loads.
+
+Rules:
+    SERVE-1 In production only a digest whose approvals verify again now is loaded.
+    SERVE-2 Every file is hashed through the descriptor that is then mapped.
+    SERVE-3 The template comes from the promoted profile, never from the weights.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+
+from appliance import config as configuration
+from appliance import unit
+from appliance.config import Config
+from appliance.errors import EngineLoadError, UnknownVersionError
+from appliance.promote.standing import require_promoted
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.serve.application import Serving, create_engine_app
+from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.scheduler import Scheduler
+from appliance.serve.weights import HashedFile
+from appliance.store.content import ContentStore
+from appliance.store.release import StoredRelease
+from media.clock import SystemClock
+
+_INSTANCE: Final = re.compile(r"(test|production)-([0-9a-f]{12})")
+_MAX_TEMPLATE_BYTES: Final = 256 * 1024
+THREADS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """Which version serves in which stage, from a unit's instance name ``STAGE-DIGEST12``."""
+
+    stage: str
+    digest_prefix: str
+
+    @classmethod
+    def parse(cls, untrusted: str) -> "Instance":
+        """Read an instance name.
+
+        Raises:
+            EngineLoadError: It is not of that form.
+        """
+        found = _INSTANCE.fullmatch(untrusted)
+        if found is None:
+            raise EngineLoadError(
+                what="the instance name is wrong", why="expected STAGE-DIGEST12", fix="use `sealift promote`"
+            )
+        return cls(stage=found[1], digest_prefix=found[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loadable:
+    """A version whose bytes were proven, with its files held open."""
+
+    descriptor: ModelDescriptor
+    weights: HashedFile
+    template: str
+
+
+def find(store: ContentStore, digest_prefix: str) -> tuple[StoredRelease, ModelDescriptor]:
+    """Return the newest stored release that carries the version.
+
+    Raises:
+        UnknownVersionError: None does.
+    """
+    for stored in sorted(store.releases(), key=lambda one: one.serial, reverse=True):
+        for path in stored.targets:
+            if path.endswith("/descriptor.json"):
+                descriptor = ModelDescriptor.from_bytes(stored.path_of(path).read_bytes())
+                if descriptor.model_digest.startswith(digest_prefix):
+                    return stored, descriptor
+    raise UnknownVersionError(
+        what=f"no stored release carries version {digest_prefix}",
+        why="the store was searched",
+        fix="see `sealift models list`",
+    )
+
+
+def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
+    """Check approval and bytes; see the module's rules.
+
+    Raises:
+        EngineLoadError: The bytes differ, or the engine kind is not served here.
+        NotPromotedError: The stage is production and the approvals do not verify.
+    """
+    stored, descriptor = find(store, instance.digest_prefix)
+    if instance.stage == "production":
+        require_promoted(config.at, descriptor.model_digest)
+    if descriptor.engine != "llama.cpp" or len(descriptor.weights) != 1:
+        raise EngineLoadError(
+            what="this engine serves one GGUF file",
+            why=f"the version needs {descriptor.engine}",
+            fix="use its own unit",
+        )
+    weights_file = descriptor.weights[0]
+    weights = HashedFile(stored.path_of(weights_file.path), name="the weights file")
+    weights.require(weights_file.sha256, name="the weights file")
+    template = HashedFile(stored.path_of(descriptor.template_path), name="the chat template")
+    template.require(descriptor.template_sha256, name="the chat template")
+    text = template.read_text(max_bytes=_MAX_TEMPLATE_BYTES)
+    template.close()
+    return Loadable(descriptor=descriptor, weights=weights, template=text)
+
+
+def threads_for(config: Config) -> int:
+    """Return the decode threads: as configured, else all cores but one (a stalled barrier costs a step 100-fold)."""
+    return config.engine.threads or max(1, (os.cpu_count() or 2) - 1)
+
+
+def load(loadable: Loadable, *, stage: str, threads: int) -> Any:
+    """Load the model in this process and return its WSGI application."""
+    from appliance.serve.llama_cpp import LlamaCppDecoder
+
+    descriptor = loadable.descriptor
+    runtime = descriptor.runtime
+    decoder = LlamaCppDecoder(
+        loadable.weights.path,
+        n_ctx=runtime.n_ctx,
+        n_batch=runtime.n_batch,
+        n_seq_max=runtime.n_seq_max,
+        threads=threads,
+    )
+    return create_engine_app(
+        Serving(
+            model_digest=descriptor.model_digest,
+            weights_digest=descriptor.weights_digest,
+            stage=stage,
+            name=descriptor.name,
+            system_prompt=descriptor.system_prompt,
+            n_ctx=runtime.n_ctx,
+            temperature=runtime.temperature,
+            top_p=runtime.top_p,
+        ),
+        decoder=decoder,
+        scheduler=Scheduler(decoder),
+        template=ChatTemplate(loadable.template),
+        clock=SystemClock(),
+    )
+
+
+class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries no types
+    def __init__(self, make: Callable[[], Any], options: dict[str, Any]) -> None:
+        self._make = make
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for key, value in self._options.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> Any:
+        return self._make()
+
+
+def main() -> None:
+    """Entry point of sealift-engine@.service."""
+    parser = argparse.ArgumentParser(prog="appliance.serve.launcher")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    parser.add_argument("--instance", required=True)
+    arguments = parser.parse_args()
+    config = configuration.load(arguments.config)
+    instance = Instance.parse(arguments.instance)
+    loadable = prove(ContentStore(config.at.store), instance, config)
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    # gunicorn would report READY from its master before the weights are loaded in the worker.
+    os.environ.pop("NOTIFY_SOCKET", None)
+
+    def make() -> Any:
+        app = load(loadable, stage=instance.stage, threads=threads_for(config))
+        if address:
+            os.environ["NOTIFY_SOCKET"] = address
+            unit.notify("READY=1\nSTATUS=loaded")
+        return app
+
+    socket = config.at.socket(f"engine-{arguments.instance}")
+    options = {
+        "bind": f"unix:{socket}",
+        "umask": 0o007,
+        "workers": 1,
+        "worker_class": "gthread",
+        "threads": THREADS,
+        "timeout": config.engine.start_seconds,
+        "graceful_timeout": 10,
+        "accesslog": None,
+        "errorlog": "-",
+        "loglevel": "warning",
+        "proc_name": f"sealift-engine {instance.stage}",
+    }
+    _EngineServer(make, options).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Continuous batching: one thread owns the decoder; every step first feeds those who are answering, then the newcomers.
+
+Admission reserves a sequence's whole need (prompt and max_tokens), so a started answer never runs out of context. A
+cancelled request leaves at the next step, inside a prefill too, because a prefill is fed in chunks.
+"""
+
+import codecs
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.serve.engine import Decoder, FinishReason, Generation, Piece, Row
+from appliance.serve.stopping import StopBuffer
+
+PREFILL_CHUNK: Final = 256
+
+
+class Handle:
+    """A caller's end of one generation."""
+
+    def __init__(self) -> None:
+        self._pieces: queue.SimpleQueue[Piece | Exception] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask the scheduler to stop within one step; safe at any time and more than once."""
+        self._cancelled.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled.is_set()
+
+    def put(self, piece: Piece | Exception) -> None:
+        """Deliver from the scheduler."""
+        self._pieces.put(piece)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what is final until a piece with a finish reason; leaving the loop early cancels.
+
+        Raises:
+            EngineProtocolError: The decoder failed.
+        """
+        try:
+            while True:
+                piece = self._pieces.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if piece.finish_reason is not None:
+                    return
+        finally:
+            self.cancel()
+
+
+@dataclass(slots=True)
+class _Active:
+    handle: Handle
+    generation: Generation
+    sequence: int
+    fed: int = 0
+    produced: int = 0
+    next_token: int | None = None
+    text: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+    stops: StopBuffer = field(default_factory=lambda: StopBuffer(()))
+
+    @property
+    def need(self) -> int:
+        return len(self.generation.tokens) + self.generation.max_tokens
+
+
+@dataclass(slots=True)
+class _Scoring:
+    prompt: Sequence[int]
+    continuations: Sequence[Sequence[int]]
+    answer: queue.SimpleQueue[list[float] | Exception] = field(default_factory=queue.SimpleQueue)
+
+
+class Scheduler:
+    """Runs one decoder for many callers."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._arrivals: queue.SimpleQueue[_Scoring | tuple[Handle, Generation] | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Handle, Generation]] = deque()
+        self._active: list[_Active] = []
+        self._free = list(range(decoder.sequences))
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """How many answers are being made."""
+        return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for room."""
+        return len(self._waiting) + self._arrivals.qsize()
+
+    def submit(self, generation: Generation) -> Handle:
+        """Queue a generation.
+
+        Raises:
+            EngineUnavailableError: It can never fit, or the scheduler has stopped.
+        """
+        need = len(generation.tokens) + generation.max_tokens
+        if need > self._decoder.context_tokens:
+            raise EngineUnavailableError(
+                what="the request does not fit the context",
+                why=f"it needs {need} tokens, the context holds {self._decoder.context_tokens}",
+                fix="shorten the prompt or lower max_tokens",
+            )
+        if not self._thread.is_alive():
+            raise EngineUnavailableError(what="the engine has stopped", why="", fix="see the journal of the unit")
+        handle = Handle()
+        self._arrivals.put((handle, generation))
+        return handle
+
+    def score(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log-likelihood (nats) of each continuation after the prompt."""
+        scoring = _Scoring(prompt=prompt, continuations=continuations)
+        self._arrivals.put(scoring)
+        answer = scoring.answer.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def stop(self) -> None:
+        """End the thread after the present step; unfinished answers end with reason ``error``."""
+        self._arrivals.put(None)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while self._collect(block=not self._active and not self._waiting):
+            self._drop_cancelled()
+            self._admit()
+            if not self._active:
+                continue
+            try:
+                self._step()
+            except EngineProtocolError as error:
+                for active in list(self._active):
+                    active.handle.put(error)
+                    self._leave(active)
+        for active in list(self._active):
+            self._finish(active, "error")
+
+    def _collect(self, *, block: bool) -> bool:
+        while True:
+            try:
+                arrival = self._arrivals.get(block=block)
+            except queue.Empty:
+                return True
+            if arrival is None:
+                return False
+            if isinstance(arrival, _Scoring):
+                self._score(arrival)
+            else:
+                self._waiting.append(arrival)
+                block = False
+
+    def _score(self, scoring: _Scoring) -> None:
+        try:
+            scoring.answer.put([self._decoder.score(scoring.prompt, one) for one in scoring.continuations])
+        except EngineProtocolError as error:
+            scoring.answer.put(error)
+
+    def _drop_cancelled(self) -> None:
+        for active in [one for one in self._active if one.handle.is_cancelled]:
+            self._finish(active, "cancelled")
+
+    def _admit(self) -> None:
+        held = sum(active.need for active in self._active)
+        while self._waiting and self._free:
+            handle, generation = self._waiting[0]
+            if handle.is_cancelled:
+                self._waiting.popleft()
+                handle.put(Piece(text="", completion_tokens=0, finish_reason="cancelled"))
+                continue
+            need = len(generation.tokens) + generation.max_tokens
+            if held + need > self._decoder.context_tokens:
+                return
+            self._waiting.popleft()
+            held += need
+            sequence = self._free.pop()
+            self._decoder.begin(sequence, generation.sampling)
+            active = _Active(handle=handle, generation=generation, sequence=sequence)
+            active.stops = StopBuffer(generation.stop)
+            self._active.append(active)
+
+    def _step(self) -> None:
+        rows: list[Row] = []
+        sampled: list[tuple[_Active, int]] = []
+        for active in self._active:
+            if active.next_token is not None:
+                position = len(active.generation.tokens) + active.produced - 1
+                sampled.append((active, len(rows)))
+                rows.append(
+                    Row(token=active.next_token, position=position, sequence=active.sequence, wants_logits=True)
+                )
+        for active in self._active:
+            if active.next_token is None:
+                self._feed(active, rows, sampled)
+        self._decoder.decode(rows)
+        for active, row in sampled:
+            self._take(active, self._decoder.sample(active.sequence, row))
+
+    def _feed(self, active: _Active, rows: list[Row], sampled: list[tuple[_Active, int]]) -> None:
+        tokens = active.generation.tokens
+        room = min(PREFILL_CHUNK, self._decoder.batch_tokens - len(rows))
+        for position in range(active.fed, min(active.fed + room, len(tokens))):
+            is_last = position == len(tokens) - 1
+            if is_last:
+                sampled.append((active, len(rows)))
+            rows.append(Row(token=tokens[position], position=position, sequence=active.sequence, wants_logits=is_last))
+            active.fed = position + 1
+
+    def _take(self, active: _Active, token: int) -> None:
+        if self._decoder.is_end(token):
+            self._finish(active, "stop")
+            return
+        active.produced += 1
+        active.next_token = token
+        text, stopped = active.stops.add(active.text.decode(self._decoder.bytes_of(token)))
+        if stopped:
+            active.handle.put(Piece(text=text, completion_tokens=active.produced, finish_reason="stop"))
+            self._leave(active)
+        elif active.produced >= active.generation.max_tokens:
+            active.handle.put(Piece(text=text, completion_tokens=active.produced))
+            self._finish(active, "length")
+        elif text:
+            active.handle.put(Piece(text=text, completion_tokens=active.produced))
+
+    def _finish(self, active: _Active, reason: FinishReason) -> None:
+        text, stopped = active.stops.add(active.text.decode(b"", final=True))
+        rest = "" if stopped else active.stops.flush()
+        finish: FinishReason = "stop" if stopped else reason
+        active.handle.put(Piece(text=text + rest, completion_tokens=active.produced, finish_reason=finish))
+        self._leave(active)
+
+    def _leave(self, active: _Active) -> None:
+        self._decoder.release(active.sequence)
+        self._active.remove(active)
+        self._free.append(active.sequence)
