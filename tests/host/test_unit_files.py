@@ -1,0 +1,188 @@
+"""What the units promise, read from the files and from systemd's own tools."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, values
+
+ROOT_STEP = "sealift-install.service"
+ALLOWED_EXPOSURE_TENTHS = 5
+HARDENING = {
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "PrivateUsers": "yes",
+    "PrivateNetwork": "yes",
+    "PrivateMounts": "yes",
+    "IPAddressDeny": "any",
+    "RestrictAddressFamilies": "AF_UNIX",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallErrorNumber": "EPERM",
+    "ProtectClock": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectProc": "invisible",
+    "ProcSubset": "pid",
+    "KeyringMode": "private",
+    "RemoveIPC": "yes",
+    "UMask": "0077",
+    "LimitCORE": "0",
+}
+DOORS = {
+    "ledger-gateway": ("sealift-gateway", "0660"),
+    "ledger-admin": ("sealift-admin", "0660"),
+    "ledger-promoter": ("sealift-promoter", "0660"),
+    "ledger-actions": ("sealift-receive", "0660"),
+    "promoter-admin": ("sealift-admin", "0660"),
+    "promoter-actions": ("root", "0600"),
+    "gateway": ("www-data", "0660"),
+    "admin": ("www-data", "0660"),
+    "engine": ("sealift-gateway", "0660"),
+}
+CREDENTIALS = {
+    "sealift-ledger.service": {"ledger-checkpoint"},
+    "sealift-gateway.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
+    "sealift-admin.service": {"session"},
+}
+
+needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is absent")
+unprivileged = [path for path in services() if path.name != ROOT_STEP]
+
+
+@needs_systemd_analyze
+def test_systemd_accepts_every_unit_without_a_word(tmp_path: Path) -> None:
+    root = scratch_root(tmp_path / "root")
+    names = [
+        path.name.replace("@.", f"@production-{'a' * 12}.")
+        for path in SYSTEMD.iterdir()
+        if path.suffix in {".service", ".socket", ".target"}
+    ]
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", f"--root={root}", "--recursive-errors=yes", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("path", unprivileged, ids=lambda path: path.name)
+def test_exposure_stays_below_the_floor_of_a_unit_without_network(path: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={ALLOWED_EXPOSURE_TENTHS}", "--no-pager", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("path", unprivileged, ids=lambda path: path.name)
+def test_every_hardening_line_is_there_or_says_why_it_is_relaxed(path: Path) -> None:
+    text = path.read_text()
+
+    for key, expected in HARDENING.items():
+        found = values(path, key)
+        if found == [expected]:
+            continue
+        relaxed_line = f"\n{key}={found[0]}\n" if found else ""
+        reason = f"# No {key}:" if not found else text[: text.index(relaxed_line)].splitlines()[-1]
+        assert reason in text, f"{key} is absent without a reason"
+        assert reason.startswith("#"), f"{key}={found} is relaxed without a comment above it"
+
+
+@pytest.mark.parametrize("path", unprivileged, ids=lambda path: path.name)
+def test_no_service_can_read_key_files_it_only_gets_credentials(path: Path) -> None:
+    hidden = " ".join(values(path, "InaccessiblePaths")).split()
+
+    assert "-/etc/sealift/keys" in hidden
+    assert {line.partition(":")[0] for line in values(path, "LoadCredential")} == CREDENTIALS.get(path.name, set())
+
+
+@pytest.mark.parametrize("path", unprivileged, ids=lambda path: path.name)
+def test_only_the_ledger_reaches_the_ledger_folder(path: Path) -> None:
+    reaches = "sealift/ledger" in values(path, "StateDirectory")
+    hidden = "-/var/lib/sealift/ledger" in " ".join(values(path, "InaccessiblePaths")).split()
+
+    assert reaches is (path.name == "sealift-ledger.service")
+    assert hidden is not reaches
+
+
+def test_the_root_step_cannot_reach_trust_state_or_ledger() -> None:
+    path = SYSTEMD / ROOT_STEP
+
+    assert values(path, "InaccessiblePaths") == ["-/var/lib/sealift/ledger -/var/lib/sealift/trust"]
+    assert values(path, "ReadOnlyPaths") == ["-/etc/sealift/trust -/var/lib/sealift/store"]
+
+
+def test_each_door_lets_exactly_its_own_user_in() -> None:
+    found = {
+        values(path, "FileDescriptorName")[0]: (values(path, "SocketGroup")[0], values(path, "SocketMode")[0])
+        for path in SYSTEMD.glob("*.socket")
+    }
+
+    assert found == DOORS
+
+
+def test_each_socket_lies_at_its_doors_path() -> None:
+    for path in SYSTEMD.glob("*.socket"):
+        door = values(path, "FileDescriptorName")[0]
+        expected = "engine-%i" if door == "engine" else door
+        assert values(path, "ListenStream") == [f"/run/sealift/{expected}.sock"]
+
+
+def test_services_own_no_runtime_directory_that_would_take_the_sockets_with_it() -> None:
+    assert not [path for path in services() if values(path, "RuntimeDirectory")]
+
+
+def test_services_run_isolated_from_the_environment_they_start_in() -> None:
+    for path in services():
+        command = values(path, "ExecStart")[0].split()
+        assert command[0].startswith("/opt/sealift/current/")
+        assert command[0].endswith("/gunicorn") or command[1] == "-I"
+
+
+def test_every_user_and_group_of_a_unit_is_declared() -> None:
+    lines = [line.split() for line in (SYSTEMD / "sysusers.d/sealift.conf").read_text().splitlines()]
+    declared = {line[1] for line in lines if line and line[0] in {"u", "g"}} | {"root", "www-data"}
+    used = {
+        name
+        for path in SYSTEMD.iterdir()
+        if path.is_file()
+        for _, key, value in settings(path)
+        if key in {"User", "Group", "SupplementaryGroups", "SocketUser", "SocketGroup"}
+        for name in value.split()
+    }
+
+    assert used <= declared
+
+
+def test_an_engine_reads_promotions_and_nobody_else_does() -> None:
+    lines = [line.split() for line in (SYSTEMD / "sysusers.d/sealift.conf").read_text().splitlines()]
+    readers = {line[1] for line in lines if line[:1] == ["m"] and line[2] == "sealift-promotions"}
+
+    assert readers == {"sealift-engine"}
+    assert values(SYSTEMD / "sealift-promoter.service", "StateDirectoryMode") == ["0750"]
+
+
+def test_the_folders_of_data_are_no_python_packages() -> None:
+    assert not list(SYSTEMD.rglob("__init__.py"))
