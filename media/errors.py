@@ -200,3 +200,17 @@ class SerialJumpError(TrustError):
 
     exit_code = 100
     code = "serial-jump"
+
+
+class CannotVerifyError(TrustError):
+    """A signature could not be checked at all (gpgv is missing or died): no verdict, and therefore a refusal."""
+
+    exit_code = 101
+    code = "cannot-verify"
+
+
+class KeyUnusableError(TrustError):
+    """A private key is absent, locked, expired or revoked, or GnuPG could not use it."""
+
+    exit_code = 102
+    code = "key-unusable"
