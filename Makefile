@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh Debian 12 machine: `make demo` (no root) and `make test`.
+# The environment is .venv, made from hash-locked requirements; caches live in $XDG_CACHE_HOME/sealift.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo box check test test-deep lock clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked environment into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $(STAMP)
+
+install: $(STAMP)  ## Make .venv with everything the other commands need
+
+demo: $(STAMP)  ## The whole line with a real model, no root; KEEP=1 leaves it running
+	@$(BIN)/python -m examples.demo.run $(if $(KEEP),--keep) $(if $(OUT),--out $(OUT))
+
+box: $(STAMP)  ## The same release into a real air-gapped Debian 12 (root)
+	@$(BIN)/python tests/box/box.py
+
+check: $(STAMP)  ## Format, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: $(STAMP)  ## The fast tier: at most five minutes
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest -q -n 2 -m "not demo and not box and not fault and not interop"
+
+test-deep: $(STAMP)  ## The slow shards, or one: make test-deep SHARD=demo
+	@$(BIN)/python tests/shards.py $(SHARD)
+
+lock: $(STAMP)  ## Write the hash-locked requirement files anew
+	@sh requirements/lock.sh
+
+clean:  ## Remove what was built; the caches outside the checkout stay
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache

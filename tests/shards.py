@@ -1,0 +1,58 @@
+"""Runs the deep shards one after another, each with its own time limit, and prints the minutes each took.
+
+`python tests/shards.py` runs all; `python tests/shards.py demo box` those named. Exits 1 when any shard failed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LIMIT_SECONDS = 15 * 60
+ROOT = Path(__file__).resolve().parent.parent
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--timeout", "840"]
+SHARDS: dict[str, list[list[str]]] = {
+    "demo": [[sys.executable, "-m", "examples.demo.run"], [*PYTEST, "-m", "demo"]],
+    "fault": [[*PYTEST, "-m", "fault"]],
+    "interop": [[*PYTEST, "-m", "interop"]],
+    "box": [[*PYTEST, "-m", "box"]],
+}
+NEEDS_ROOT = {"box"}
+
+
+def run_shard(name: str) -> bool:
+    """Run one shard; return whether it passed."""
+    started = time.monotonic()
+    passed = True
+    for command in SHARDS[name]:
+        left = LIMIT_SECONDS - (time.monotonic() - started)
+        try:
+            done = subprocess.run(command, cwd=ROOT, timeout=max(left, 1), check=False)  # noqa: S603 - our own lists
+            passed = done.returncode == 0
+        except subprocess.TimeoutExpired:
+            sys.stdout.write(f"shard {name}: over {LIMIT_SECONDS // 60} minutes\n")
+            passed = False
+        if not passed:
+            break
+    minutes = (time.monotonic() - started) / 60
+    sys.stdout.write(f"== shard {name}: {'passed' if passed else 'FAILED'} in {minutes:.1f} minutes\n")
+    sys.stdout.flush()
+    return passed
+
+
+def main() -> int:
+    """Run what was asked for."""
+    names = sys.argv[1:] or list(SHARDS)
+    unknown = [name for name in names if name not in SHARDS]
+    if unknown:
+        sys.stderr.write(f"error: no shard {unknown[0]}\n  fix: one of {', '.join(SHARDS)}\n")
+        return 2
+    skipped = [name for name in names if name in NEEDS_ROOT and os.geteuid() != 0]
+    for name in skipped:
+        sys.stdout.write(f"== shard {name}: skipped, it needs root\n")
+    return 0 if all([run_shard(name) for name in names if name not in skipped]) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
