@@ -1,0 +1,1 @@
+"""The content-addressed store: what was received, proven byte by byte, and never changed afterwards."""

@@ -1,0 +1,1 @@
+"""The trust boundary: turns mounted volumes into a `VerifiedRelease` or one typed refusal. No database, no network."""
