@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import gnupg
-from securesystemslib.signer import GPGSigner, Signer
+from securesystemslib.signer import GPGSigner, Signer  # type: ignore[attr-defined]  # re-exported without __all__
 
 from media import layout, openpgp
 from media.errors import BadSignatureError, KeyUnusableError
