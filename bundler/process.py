@@ -1,0 +1,64 @@
+"""Running one program: no shell, output by lines, and a failure that says what the program said last."""
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bundler.errors import BuildError, BundlerError
+
+Progress = Callable[[str], None]
+"""Called with one line of talk at a time; `print` fits, and so does the command line's `say`."""
+
+_KEPT_LINES = 12
+
+
+def quiet(line: str) -> None:
+    """Show nothing."""
+
+
+def run(
+    arguments: Sequence[str | Path],
+    *,
+    what: str,
+    fix: str,
+    error: type[BundlerError] = BuildError,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    on_line: Progress = quiet,
+) -> str:
+    """Run a program to its end and return its output, stdout and stderr together.
+
+    Args:
+        arguments: The program and its arguments.
+        what: What is being tried, for the error.
+        fix: What to do when it fails, for the error.
+        error: The type of that error.
+        environment: Variables set on top of our own.
+        folder: Where it runs.
+        on_line: Sees each line as it comes.
+
+    Raises:
+        BundlerError: Of the type `error`: the program is absent or ended with another code than 0.
+    """
+    lines: list[str] = []
+    try:
+        with subprocess.Popen(
+            [str(argument) for argument in arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            cwd=folder,
+            text=True,
+            errors="replace",
+        ) as child:
+            for line in child.stdout or ():
+                lines.append(line.rstrip("\n"))
+                on_line(lines[-1])
+    except OSError as absent:
+        raise error(what=what, why=f"{Path(arguments[0]).name}: {absent.strerror}", fix=fix) from absent
+    if child.returncode != 0:
+        said = [line.strip() for line in lines if line.strip()][-_KEPT_LINES:]
+        raise error(what=what, why=f"exit code {child.returncode}: " + " | ".join(said)[-1500:], fix=fix)
+    return "\n".join(lines)

@@ -1,0 +1,280 @@
+"""Wheels for the target machine, chosen from hash-locked requirements and nothing else.
+
+The lock decides names, versions and digests; this module decides which of the locked wheels fits the target (Python,
+platform, glibc), whatever machine it runs on. Markers are evaluated for the target, not for the builder. Source
+distributions are refused, but for the packages that are built here (`llama_wheel.py`).
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.markers import Marker
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from bundler.cache import Cache
+from bundler.errors import SourceError
+from bundler.process import Progress, quiet
+from bundler.recipe import TargetSection
+from bundler.toolchain import Toolchain
+from bundler.wheelfile import parse_name
+from media.canonical import dumps
+from media.digest import file_sha256
+
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+# Names from before PEP 600 for the glibc that a manylinux wheel needs.
+_OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+
+Fetch = Callable[[str, TargetSection, Path], None]
+"""Downloads what a requirements text names, for a target, into a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """One line of a lock."""
+
+    name: str
+    version: str
+    marker: Marker | None
+    hashes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenWheel:
+    """The one wheel of a locked package that fits the target, in the cache."""
+
+    name: str
+    version: str
+    file: Path
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """The line that installs exactly this wheel."""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
+
+
+def parse_lock(text: str, *, label: str) -> tuple[Locked, ...]:
+    """Read a requirements file in which every package has an exact version and SHA-256 hashes.
+
+    Raises:
+        SourceError: A line is anything else.
+    """
+    found: list[Locked] = []
+    for line in _logical_lines(text):
+        wanted, _, options = line.partition(" --hash=")
+        hashes = frozenset(_HASH.findall(f"--hash={options}"))
+        try:
+            requirement = Requirement(wanted.strip())
+        except InvalidRequirement as error:
+            raise _bad_lock(label, f"{line[:80]!r} is not a requirement") from error
+        versions = [specifier.version for specifier in requirement.specifier if specifier.operator == "=="]
+        if not options or not hashes or len(versions) != 1 or len(requirement.specifier) != 1 or requirement.url:
+            raise _bad_lock(label, f"{requirement.name} has no exact version with SHA-256 hashes")
+        found.append(
+            Locked(
+                name=canonicalize_name(requirement.name),
+                version=versions[0],
+                marker=requirement.marker,
+                hashes=hashes,
+            )
+        )
+    return tuple(found)
+
+
+def needed(locked: Iterable[Locked], target: TargetSection, *, label: str) -> tuple[Locked, ...]:
+    """Return the packages that the target needs, by name.
+
+    Raises:
+        SourceError: A marker depends on the patch release of Python, or two versions of one package are needed.
+    """
+    chosen: dict[str, Locked] = {}
+    for package in locked:
+        verdicts = {
+            package.marker is None or package.marker.evaluate(environment)
+            for environment in (_environment(target, patch) for patch in (0, 99))
+        }
+        if len(verdicts) > 1:
+            raise _bad_lock(label, f"{package.name} depends on the patch release of Python {target.python}")
+        if True in verdicts:
+            if package.name in chosen:
+                raise _bad_lock(label, f"{package.name} is needed in two versions")
+            chosen[package.name] = package
+    return tuple(chosen[name] for name in sorted(chosen))
+
+
+def target_tags(target: TargetSection) -> tuple[Tag, ...]:
+    """Return the wheel tags that the target accepts, best first."""
+    version = _python(target)
+    platforms = target_platforms(target)
+    interpreter = f"cp{version[0]}{version[1]}"
+    return (
+        *cpython_tags(version, platforms=platforms),
+        *compatible_tags(version, interpreter=interpreter, platforms=platforms),
+    )
+
+
+def target_platforms(target: TargetSection) -> tuple[str, ...]:
+    """Return the platform names that the target's glibc allows, newest first."""
+    machine = target.platform.removeprefix("linux_")
+    names: list[str] = []
+    for minor in range(int(target.glibc.partition(".")[2]), 4, -1):
+        names.append(f"manylinux_2_{minor}_{machine}")
+        if minor in _OLD_NAMES:
+            names.append(f"{_OLD_NAMES[minor]}_{machine}")
+    return (*names, target.platform)
+
+
+def obtain(
+    packages: Sequence[Locked],
+    target: TargetSection,
+    *,
+    cache: Cache,
+    fetch: Fetch,
+    built: Mapping[str, Callable[[Locked], Path]],
+    progress: Progress = quiet,
+) -> tuple[ChosenWheel, ...]:
+    """Return the wheel of each package, from the cache where it is there.
+
+    Args:
+        packages: What `needed` returned.
+        target: The machine they must fit.
+        cache: Where they are kept.
+        fetch: Downloads the missing ones.
+        built: Packages that are built here, by name, with what returns their wheel.
+        progress: Told what is downloaded.
+
+    Raises:
+        SourceError: A wheel cannot be had, is not the locked one, or does not fit the target.
+    """
+    ready: dict[str, ChosenWheel] = {}
+    for package in packages:
+        if package.name in built:
+            file = built[package.name](package)
+            ready[package.name] = _checked(package, file, file_sha256(file), target, is_built=True)
+        elif known := _remembered(package, target, cache):
+            ready[package.name] = known
+    missing = [package for package in packages if package.name not in ready]
+    if missing:
+        progress(f"downloading {len(missing)} wheels for {target.python} {target.platform} glibc {target.glibc}")
+        with cache.scratch() as folder:
+            fetch("".join(_pinned(package) for package in missing), target, folder)
+            ready |= _taken_in(missing, folder, target, cache)
+    return tuple(ready[package.name] for package in packages)
+
+
+def pip_fetch(toolchain: Toolchain) -> Fetch:
+    """Return a `Fetch` that uses pip, by hash, wheels only, without dependency resolution."""
+
+    def fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+        listed = folder / "requirements.txt"
+        listed.write_text(requirements)
+        platforms = [option for name in target_platforms(target) for option in ("--platform", name)]
+        toolchain.pip(
+            "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
+            "--implementation", "cp", "--python-version", target.python, *platforms,
+            "-r", listed, "-d", folder,
+            what="wheels for the target could not be downloaded",
+            fix="check the connection to the package index; a package without a wheel for the target needs another pin",
+            error=SourceError,
+        )  # fmt: skip
+        listed.unlink()
+
+    return fetch
+
+
+def _taken_in(missing: Sequence[Locked], folder: Path, target: TargetSection, cache: Cache) -> dict[str, ChosenWheel]:
+    arrived: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        arrived[parse_name(file.name).name] = file
+    taken: dict[str, ChosenWheel] = {}
+    for package in missing:
+        if package.name not in arrived:
+            raise SourceError(
+                what=f"no wheel of {package.name} {package.version} came",
+                why="the package index has none of the locked files",
+                fix="lock again with a version that has one",
+            )
+        file = arrived[package.name]
+        sha256 = file_sha256(file)
+        wheel = _checked(package, file, sha256, target, is_built=False)
+        kept = cache.add(file, sha256=sha256, name=file.name)
+        cache.remember("resolved", _memo_key(package, target), {"name": kept.name, "sha256": sha256})
+        taken[package.name] = ChosenWheel(name=wheel.name, version=wheel.version, file=kept, sha256=sha256)
+    return taken
+
+
+def _remembered(package: Locked, target: TargetSection, cache: Cache) -> ChosenWheel | None:
+    memo = cache.recall("resolved", _memo_key(package, target))
+    if not isinstance(memo, dict) or not isinstance(memo.get("sha256"), str):
+        return None
+    file = cache.find(memo["sha256"])
+    return _checked(package, file, memo["sha256"], target, is_built=False) if file else None
+
+
+def _checked(package: Locked, file: Path, sha256: str, target: TargetSection, *, is_built: bool) -> ChosenWheel:
+    named = parse_name(file.name)
+    if named.name != package.name or Version(named.version) != Version(package.version):
+        raise _unfit(package, f"the file is {named.name} {named.version}")
+    if not is_built and sha256 not in package.hashes:
+        raise _unfit(package, f"its sha256 {sha256[:12]} is not in the lock")
+    if not named.tags & frozenset(target_tags(target)):
+        raise _unfit(package, f"{file.name} does not run on Python {target.python} with glibc {target.glibc}")
+    return ChosenWheel(name=package.name, version=package.version, file=file, sha256=sha256)
+
+
+def _pinned(package: Locked) -> str:
+    hashes = " ".join(f"--hash=sha256:{digest}" for digest in sorted(package.hashes))
+    return f"{package.name}=={package.version} {hashes}\n"
+
+
+def _memo_key(package: Locked, target: TargetSection) -> str:
+    chosen_for = [target.python, target.platform, target.glibc]
+    return hashlib.sha256(dumps([package.name, package.version, sorted(package.hashes), chosen_for])).hexdigest()
+
+
+def _python(target: TargetSection) -> tuple[int, int]:
+    major, _, minor = target.python.partition(".")
+    return int(major), int(minor)
+
+
+def _environment(target: TargetSection, patch: int) -> dict[str, str]:
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": f"{target.python}.{patch}",
+        "os_name": "posix",
+        "platform_machine": target.platform.removeprefix("linux_"),
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": f"{target.python}.{patch}",
+        "python_version": target.python,
+        "sys_platform": "linux",
+        "extra": "",
+    }
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    joined = re.sub(r"\\\n", " ", text)
+    for line in joined.splitlines():
+        content = re.sub(r"(^|\s)#.*$", "", line).strip()
+        if content:
+            yield " ".join(content.split())
+
+
+def _bad_lock(label: str, why: str) -> SourceError:
+    return SourceError(what=f"the lock {label} cannot be used", why=why, fix="make it again: make locks")
+
+
+def _unfit(package: Locked, why: str) -> SourceError:
+    return SourceError(
+        what=f"the wheel of {package.name} {package.version} is not the locked one for the target",
+        why=why,
+        fix="lock again, or correct the target in the recipe",
+    )
