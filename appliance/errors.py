@@ -147,6 +147,13 @@ class KeyMissingError(ApplianceError):
     code = "key-missing"
 
 
+class CiphertextError(ApplianceError):
+    """A ciphertext is cut, altered, or made for another key or other data."""
+
+    exit_code = 57
+    code = "ciphertext"
+
+
 class EngineUnavailableError(ApplianceError):
     """No engine answers on its socket."""
 
@@ -180,6 +187,20 @@ class EngineRefusedError(ApplianceError):
         super().__init__(what=what, why=why, fix=fix)
         self.http_status = http_status
         self.engine_code = engine_code
+
+
+class PhiUnavailableError(ApplianceError):
+    """The search for patient identifiers failed, so the request must not reach an engine."""
+
+    exit_code = 86
+    code = "phi-unavailable"
+
+
+class PhiBlockedError(ApplianceError):
+    """The request holds patient identifiers and its key's policy refuses them."""
+
+    exit_code = 87
+    code = "phi-blocked"
 
 
 class LedgerUnavailableError(ApplianceError):

@@ -1,0 +1,133 @@
+"""What a ledger says, as values, and the seam every caller codes against.
+
+Digests are lower-case hex, times are RFC 3339 text exactly as in the leaf, a sequence counts from 0 without gaps and is
+the leaf's index in the Merkle tree.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from appliance.audit import tree
+from appliance.audit.leaf import Leaf
+from appliance.errors import ProofError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """The acknowledgement: the record is durable at this place."""
+
+    sequence: int
+    leaf_hash: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeHead:
+    """The whole log in one hash."""
+
+    origin: str
+    size: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InclusionProof:
+    """That one leaf lies in the tree of `size`; `note` is the signed checkpoint of that tree, empty when unsigned."""
+
+    sequence: int
+    size: int
+    root: str
+    hashes: tuple[str, ...]
+    note: str = ""
+
+    def require(self, raw: bytes) -> None:
+        """Return when the leaf with these exact bytes is included.
+
+        Raises:
+            ProofError: It is not.
+        """
+        path = _from_hex(self.hashes)
+        root = _from_hex([self.root])[0]
+        tree.require_inclusion(tree.leaf_hash(raw), self.sequence, self.size, path=path, root=root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsistencyProof:
+    """That the tree of `new` leaves begins with the tree of `old` leaves."""
+
+    old: int
+    new: int
+    old_root: str
+    new_root: str
+    hashes: tuple[str, ...]
+
+    def require(self) -> None:
+        """Return when the two roots are consistent.
+
+        Raises:
+            ProofError: They are not.
+        """
+        old_root, new_root = _from_hex([self.old_root, self.new_root])
+        tree.require_consistency(self.old, self.new, old_root=old_root, new_root=new_root, path=_from_hex(self.hashes))
+
+
+def _from_hex(texts: Sequence[str]) -> list[bytes]:
+    try:
+        return [bytes.fromhex(text) for text in texts]
+    except ValueError as error:
+        raise ProofError(what="a proof holds something that is not a hash", why="expected hex") from error
+
+
+class Ledger(Protocol):
+    """The append-only record of everything that happened; what is not in it did not happen."""
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+        """Record durably and return where.
+
+        Bodies hold what JSON holds; whole numbers stay within 2**53 - 1.
+
+        Raises:
+            LedgerUnavailableError: It could not be made durable; treat it as not recorded.
+            LedgerRefusedError: This door may not record the kind, or the body breaks its shape.
+        """
+        ...
+
+    def leaf(self, sequence: int) -> Leaf:
+        """Return one leaf.
+
+        Raises:
+            UsageError: There is no such sequence.
+        """
+        ...
+
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
+        """Return up to `limit` leaves from `start` on, in order; only of `kinds` when given."""
+        ...
+
+    def find(
+        self,
+        kind: str | None = None,
+        field: str | None = None,
+        value: str | int | bool | None = None,  # noqa: FBT001 - a JSON value to compare with
+        limit: int = 50,
+        newest_first: bool = True,  # noqa: FBT001, FBT002 - callers name it
+    ) -> list[Leaf]:
+        """Return leaves of a kind (``model.`` names a family) whose body's `field` (dotted) equals `value`."""
+        ...
+
+    def head(self) -> TreeHead:
+        """Return the present size and root."""
+        ...
+
+    def checkpoint(self) -> str:
+        """Return a signed checkpoint (C2SP signed note) of the present tree; offline, the last one that was signed."""
+        ...
+
+    def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
+        """Return the proof for one leaf, in the tree of `size` or one at least that large with a signed checkpoint."""
+        ...
+
+    def consistency(self, old: int, new: int) -> ConsistencyProof:
+        """Return the proof that the tree of `new` leaves extends the tree of `old` leaves."""
+        ...

@@ -1,0 +1,298 @@
+"""The log itself: turns records into leaves and tree nodes, and answers every question about them.
+
+One thread appends; any thread may ask. A batch is all or nothing: memory changes only after the backend has made the
+batch durable. A retry with the same door and idempotency key gets the first answer and adds nothing.
+"""
+
+import hashlib
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.audit import note, search, tree
+from appliance.audit.backend import Backend, Row
+from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
+from appliance.audit.leaf import Leaf, Via, encode, encode_body, require_kind
+from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError, ProofError
+from appliance.state.shapes import require_shape
+from media.clock import Clock, to_text
+from media.errors import UsageError
+
+OPENED: Final = "ledger.opened"
+FIRST_CHAIN: Final = bytes(32)
+REMEMBERED_RETRIES: Final = 65536
+_TERM_FIELD: Final = "request_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """The checkpoint key: its public half and a way to sign."""
+
+    public: bytes
+    sign: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record that was checked and waits to be appended."""
+
+    kind: str
+    body: bytes
+    term: str
+    via: Via
+    retry: str = ""
+
+    @classmethod
+    def of(cls, kind: str, body: Mapping[str, Any], *, via: Via, key: str = "") -> "Entry":
+        """Check a record and encode its body.
+
+        Raises:
+            LedgerRefusedError: The kind is none, or the body has a wrong shape.
+        """
+        require_kind(kind)
+        encoded = encode_body(kind, body)
+        require_shape(kind, body)
+        term = body.get(_TERM_FIELD)
+        retry = f"{via.door}/{key}" if key else ""
+        return cls(kind=kind, body=encoded, term=term if isinstance(term, str) else "", via=via, retry=retry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tip:
+    """Everything that changes with a batch, swapped as one."""
+
+    size: int
+    frontier: tuple[bytes, ...]
+    chain: bytes
+
+
+class Log:
+    """One append-only log over a backend. Use `open`."""
+
+    def __init__(
+        self, backend: Backend, *, clock: Clock, origin: str, vkey: note.VerifierKey, signer: Signer | None = None
+    ) -> None:
+        self.origin = origin
+        self.vkey = vkey
+        self.backend = backend
+        self._clock = clock
+        self._signer = signer
+        size = backend.size()
+        last = backend.rows(size - 1, 1)
+        frontier = tuple(tree.frontier_of(size, backend.node))
+        self._tip = _Tip(size, frontier, last[0].chain if last else FIRST_CHAIN)
+        self._kinds = backend.kinds()
+        self._retries: OrderedDict[str, int] = OrderedDict(backend.retries(REMEMBERED_RETRIES))
+
+    @classmethod
+    def open(cls, backend: Backend, *, clock: Clock, site: str, signer: Signer) -> "Log":
+        """Open a log to append to; an empty one gets its origin and leaf 0.
+
+        Raises:
+            LedgerDamagedError: Leaf 0 is not an opening.
+            LedgerRefusedError: The checkpoint key is not the one the log was opened with.
+        """
+        if not backend.size():
+            origin = f"sealift/{site}/{secrets.token_hex(4)}"
+            vkey = note.VerifierKey(name=origin, public=signer.public)
+            log = cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
+            via = Via(door="ledger", uid=os.getuid())
+            log.append([Entry.of(OPENED, {"origin": origin, "vkey": vkey.to_text()}, via=via)])
+            return log
+        origin, vkey = cls._opening(backend)
+        if vkey.public != signer.public:
+            raise LedgerRefusedError(
+                what="the checkpoint key is not the one this ledger was opened with",
+                why=f"leaf 0 names the key {vkey.key_id.hex()}",
+                fix="restore the key file ledger-checkpoint.v1 from the backup",
+            )
+        return cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
+
+    @classmethod
+    def read(cls, backend: Backend, *, clock: Clock) -> "Log":
+        """Open a log that is not empty to read it; it cannot sign.
+
+        Raises:
+            LedgerDamagedError: Leaf 0 is not an opening.
+        """
+        origin, vkey = cls._opening(backend)
+        return cls(backend, clock=clock, origin=origin, vkey=vkey)
+
+    @staticmethod
+    def _opening(backend: Backend) -> tuple[str, note.VerifierKey]:
+        rows = backend.rows(0, 1)
+        first = Leaf.from_bytes(rows[0].raw) if rows else None
+        if first is None or first.kind != OPENED or first.sequence != 0:
+            raise LedgerDamagedError(
+                what="the ledger does not begin with its opening", fix="see docs/operator/ledger.md: recovery"
+            )
+        return first.origin, note.VerifierKey.from_text(str(first.body.get("vkey", "")))
+
+    def append(self, entries: Sequence[Entry]) -> list[Appended]:
+        """Make all entries durable, or none; one thread at a time.
+
+        Raises:
+            LedgerUnavailableError: None of them is recorded.
+            LedgerRefusedError: An idempotency key was used for another record.
+        """
+        now = to_text(self._clock.now())
+        rows: list[Row] = []
+        nodes: list[tree.Node] = []
+        fresh: dict[str, Row] = {}
+        answers: list[Appended] = []
+        tip = self._tip
+        size, frontier, chain = tip.size, list(tip.frontier), tip.chain
+        for entry in entries:
+            earlier = self._earlier(entry, fresh) if entry.retry else None
+            if earlier is not None:
+                answers.append(earlier)
+                continue
+            raw = encode(origin=self.origin, sequence=size, time=now, kind=entry.kind, via=entry.via, body=entry.body)
+            hashed = tree.leaf_hash(raw)
+            chain = hashlib.sha256(chain + hashed).digest()
+            row = Row(size, entry.kind, raw, hashed, chain, entry.term, entry.retry)
+            nodes += tree.push(frontier, size, hashed)
+            rows.append(row)
+            answers.append(Appended(sequence=size, leaf_hash=hashed.hex(), time=now))
+            if entry.retry:
+                fresh[entry.retry] = row
+            size += 1
+        if rows:
+            self.backend.append(rows, nodes)
+            self._tip = _Tip(size, tuple(frontier), chain)
+            self._kinds.update({row.kind for row in rows})
+            self._remember(fresh)
+        return answers
+
+    def leaf(self, sequence: int) -> Leaf:
+        """Return one leaf.
+
+        Raises:
+            UsageError: There is no such sequence.
+        """
+        rows = self.backend.rows(sequence, 1) if sequence >= 0 else []
+        if not rows or rows[0].sequence != sequence:
+            raise UsageError(
+                what=f"the ledger has no leaf {sequence}",
+                why=f"it has {self._tip.size}",
+                fix="see `sealift audit list`",
+            )
+        return search.to_leaf(rows[0])
+
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
+        """Return leaves in order."""
+        return [search.to_leaf(row) for row in self.backend.rows(max(start, 0), limit, kinds=kinds)]
+
+    def find(
+        self,
+        *,
+        kind: str | None = None,
+        field: str | None = None,
+        value: str | int | bool | None = None,
+        limit: int = 50,
+        newest_first: bool = True,
+    ) -> list[Leaf]:
+        """Return the leaves of a kind or family whose body's `field` equals `value`."""
+        query = search.Query(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first)
+        return search.run(query, self.backend, known_kinds=self._kinds, size=self._tip.size, term_field=_TERM_FIELD)
+
+    def head(self) -> TreeHead:
+        """Return size and root."""
+        tip = self._tip
+        return TreeHead(origin=self.origin, size=tip.size, root=tree.root_of(tip.frontier).hex())
+
+    def checkpoint(self) -> str:
+        """Sign the present head and keep the note; without a key, return the last note that was kept.
+
+        Raises:
+            LedgerUnavailableError: There is neither key nor note.
+        """
+        tip = self._tip
+        if self._signer is None:
+            kept = self.backend.checkpoint()
+            if kept is None:
+                raise LedgerUnavailableError(
+                    what="no checkpoint was ever signed",
+                    why="the ledger service signs them",
+                    fix="start sealift-ledger",
+                )
+            return kept[1]
+        kept_note = self.backend.checkpoint_of(tip.size)
+        if kept_note is None:
+            head = note.Checkpoint(origin=self.origin, size=tip.size, root=tree.root_of(tip.frontier))
+            kept_note = note.sign(head.to_text(), self.vkey, self._signer.sign)
+            self.backend.save_checkpoint(tip.size, kept_note)
+        return kept_note
+
+    def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
+        """Return the proof for one leaf, in a tree with a signed checkpoint unless a size is asked for.
+
+        Raises:
+            ProofError: The tree has no such leaf.
+        """
+        text = ""
+        if size is None:
+            kept = self.backend.checkpoint(at_least=sequence + 1)
+            if kept is None and self._signer is not None:
+                text = self.checkpoint()
+                kept = note.verify_checkpoint(text, [self.vkey]).size, text
+            size, text = kept or (self._tip.size, "")
+        else:
+            self._require_size(size)
+            text = self.backend.checkpoint_of(size) or ""
+        path = tree.inclusion(sequence, size, self.backend.node)
+        return InclusionProof(
+            sequence=sequence,
+            size=size,
+            root=tree.root(size, self.backend.node).hex(),
+            hashes=tuple(step.hex() for step in path),
+            note=text,
+        )
+
+    def consistency(self, old: int, new: int) -> ConsistencyProof:
+        """Return the proof that the tree of `new` leaves extends that of `old`.
+
+        Raises:
+            ProofError: The sizes are not in order, or the tree is smaller.
+        """
+        self._require_size(new)
+        path = tree.consistency(old, new, self.backend.node)
+        return ConsistencyProof(
+            old=old,
+            new=new,
+            old_root=tree.root(old, self.backend.node).hex(),
+            new_root=tree.root(new, self.backend.node).hex(),
+            hashes=tuple(step.hex() for step in path),
+        )
+
+    def _require_size(self, size: int) -> None:
+        if not 0 <= size <= self._tip.size:
+            raise ProofError(
+                what=f"the ledger has no tree of {size} leaves",
+                why=f"it has {self._tip.size}",
+                fix="ask for a smaller one",
+            )
+
+    def _earlier(self, entry: Entry, fresh: Mapping[str, Row]) -> Appended | None:
+        row = fresh.get(entry.retry)
+        if row is None:
+            sequence = self._retries.get(entry.retry)
+            if sequence is None:
+                return None
+            row = self.backend.rows(sequence, 1)[0]
+        leaf = search.to_leaf(row)
+        if row.kind != entry.kind or not row.raw.startswith(b'{"body":' + entry.body + b',"kind":'):
+            raise LedgerRefusedError(
+                what="an idempotency key was used for another record",
+                why=f"leaf {row.sequence} has it",
+                fix="use a new key for each record",
+            )
+        return Appended(sequence=leaf.sequence, leaf_hash=leaf.hash, time=leaf.time)
+
+    def _remember(self, fresh: Mapping[str, Row]) -> None:
+        self._retries.update({retry: row.sequence for retry, row in fresh.items()})
+        while len(self._retries) > REMEMBERED_RETRIES:
+            self._retries.popitem(last=False)

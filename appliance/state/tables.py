@@ -1,0 +1,105 @@
+"""The tables of `state.db`. Times are RFC 3339 text as in the leaf that caused the row; sequences point to that leaf.
+
+Nothing here is a fact of its own: every row follows from the ledger. Rows do not leave the areas that query them.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, Index, MetaData, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Constraint names follow one pattern, so that migrations can name them."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class Release(Base):
+    """A release that was received; `installed_at` is null until it was installed."""
+
+    __tablename__ = "release"
+
+    serial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(200))
+    code: Mapped[str] = mapped_column(String(64))
+    received_at: Mapped[str] = mapped_column(String(20))
+    installed_at: Mapped[str | None] = mapped_column(String(20))
+
+
+class ModelVersion(Base):
+    """An immutable version of a model."""
+
+    __tablename__ = "model_version"
+
+    model_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), index=True)
+    version: Mapped[str] = mapped_column(String(100))
+    weights_digest: Mapped[str] = mapped_column(String(64))
+    serial: Mapped[int]
+    descriptor: Mapped[dict[str, Any]] = mapped_column(JSON)
+    registered_sequence: Mapped[int]
+
+
+class GateResult(Base):
+    """One check of one version; the newest of a gate counts."""
+
+    __tablename__ = "gate_result"
+    __table_args__ = (Index("ix_gate_result_model_digest_gate", "model_digest", "gate"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_digest: Mapped[str] = mapped_column(String(64))
+    gate: Mapped[str] = mapped_column(String(64))
+    passed: Mapped[bool]
+    evidence_digest: Mapped[str] = mapped_column(String(64))
+    figures: Mapped[dict[str, Any]] = mapped_column(JSON)
+    sequence: Mapped[int] = mapped_column(unique=True)
+
+
+class Promotion(Base):
+    """A change of what production serves; the newest row is the present, `model_digest` null means stopped."""
+
+    __tablename__ = "promotion"
+    __table_args__ = (CheckConstraint("kind IN ('made', 'rolled-back', 'stopped')", name="kind"),)
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(16))
+    model_digest: Mapped[str | None] = mapped_column(String(64))
+    previous: Mapped[str | None] = mapped_column(String(64))
+    at: Mapped[str] = mapped_column(String(20))
+    people: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    reason: Mapped[str | None] = mapped_column(String(2000))
+
+
+class ApiKey(Base):
+    """A caller's key, as a keyed hash; never the key."""
+
+    __tablename__ = "api_key"
+
+    key_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    secret_hmac: Mapped[str] = mapped_column(String(64))
+    key_version: Mapped[int]
+    department: Mapped[str] = mapped_column(String(200))
+    phi_mode: Mapped[str] = mapped_column(String(16))
+    tier: Mapped[str] = mapped_column(String(32))
+    owner: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[str] = mapped_column(String(20))
+    revoked_at: Mapped[str | None] = mapped_column(String(20))
+
+
+class Applied(Base):
+    """One row: the sequence of the last leaf that these tables reflect, -1 before the first."""
+
+    __tablename__ = "applied"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sequence: Mapped[int]
