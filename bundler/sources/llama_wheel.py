@@ -1,0 +1,214 @@
+"""The one wheel that is built here: llama-cpp-python, portable over x86-64 processors.
+
+Its authors publish source only. A build with the builder's own CPU flags dies with an illegal instruction on an older
+processor, so every CPU variant is built as a library that is chosen when the engine starts. Eight minutes on two
+cores, therefore kept in the cache under everything that decides its bytes: version, source digest, flags, compiler,
+build tools, Python tag.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bundler.artifact import Material
+from bundler.cache import Cache
+from bundler.errors import BuildError, SourceError
+from bundler.process import Progress, quiet
+from bundler.recipe import TargetSection
+from bundler.sources.wheels import Locked
+from bundler.toolchain import Toolchain
+from bundler.wheelfile import parse_name
+from media.canonical import dumps
+from media.clock import Clock
+from media.digest import file_sha256
+
+PACKAGE: Final = "llama-cpp-python"
+CMAKE_ARGS: Final = "-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON"
+_TOOLS: Final = ("cmake", "ninja", "scikit-build-core")
+_STEP: Final = re.compile(r"\[(\d+)/(\d+)\]")
+_EPOCH: Final = "315532800"  # 1980-01-01, the oldest date a zip archive can hold
+_BETWEEN_LINES: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaWheel:
+    """A finished wheel in the cache and what made it."""
+
+    file: Path
+    sha256: str
+    facts: dict[str, str]
+
+    @property
+    def material(self) -> Material:
+        """The source and the way it was built, for the provenance statement."""
+        note = "; ".join(f"{key}: {self.facts[key]}" for key in sorted(self.facts) if key != "source_sha256")
+        return Material(
+            uri=f"pkg:pypi/{PACKAGE}@{self.facts['version']}?kind=sdist",
+            sha256=self.facts["source_sha256"],
+            note=f"built here: {note}",
+        )
+
+
+def facts_of_build(package: Locked, *, tool_versions: dict[str, str]) -> dict[str, str]:
+    """Return everything that decides the bytes of the wheel.
+
+    Raises:
+        SourceError: The lock pins more than one source archive.
+    """
+    if len(package.hashes) != 1:
+        raise SourceError(
+            what=f"the lock pins {len(package.hashes)} files for {PACKAGE}",
+            why="exactly one source archive is built",
+            fix="lock the version that is published as source only",
+        )
+    return {
+        "version": package.version,
+        "source_sha256": min(package.hashes),
+        "cmake_args": CMAKE_ARGS,
+        "compiler": _compiler(),
+        "python_tag": "py3-none-linux_x86_64",
+        "libc": " ".join(platform.libc_ver()),
+        **{tool: tool_versions[tool] for tool in _TOOLS},
+    }
+
+
+def place(cache: Cache, facts: dict[str, str]) -> Path:
+    """Return the cache folder of a wheel with these facts."""
+    key = hashlib.sha256(dumps(facts)).hexdigest()[:16]
+    return cache.folder(PACKAGE, f"{facts['version']}-{key}")
+
+
+def obtain(
+    package: Locked,
+    target: TargetSection,
+    *,
+    cache: Cache,
+    toolchain: Callable[[], Toolchain],
+    tool_versions: dict[str, str],
+    clock: Clock,
+    progress: Progress = quiet,
+) -> LlamaWheel:
+    """Return the wheel from the cache, or build it.
+
+    Args:
+        package: Its line in the lock.
+        target: The machine it must run on.
+        cache: Where it is kept.
+        toolchain: Makes the build tools ready, when they are needed.
+        tool_versions: Their locked versions.
+        clock: For the elapsed time shown.
+        progress: Told how far the build is.
+
+    Raises:
+        SourceError: The source archive is not the locked one.
+        BuildError: The build failed, or this machine's C library is newer than the target's.
+    """
+    _require_older_libc(target)
+    facts = facts_of_build(package, tool_versions=tool_versions)
+    folder = place(cache, facts)
+    if found := _kept(folder, facts):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    progress(f"building {PACKAGE} {package.version} for every x86-64 processor; about 8 minutes, once")
+    with cache.scratch() as scratch:
+        source = _source(package, cache, toolchain(), scratch)
+        built = _build(source, toolchain(), scratch, clock=clock, progress=progress)
+        return keep(built, folder, facts)
+
+
+def keep(wheel: Path, folder: Path, facts: dict[str, str]) -> LlamaWheel:
+    """Put a finished wheel and its facts into the cache.
+
+    Raises:
+        BuildError: It is not a wheel of the version that the facts name.
+    """
+    named = parse_name(wheel.name)
+    if (named.name, named.version) != (PACKAGE, facts["version"]):
+        raise BuildError(what="the build made another wheel", why=wheel.name, fix="run with --debug and report it")
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / wheel.name
+    wheel.chmod(0o444)
+    wheel.replace(kept)
+    sha256 = file_sha256(kept)
+    (folder / "built.json").write_bytes(dumps({"facts": facts, "wheel": kept.name, "sha256": sha256}))
+    return LlamaWheel(file=kept, sha256=sha256, facts=facts)
+
+
+def _kept(folder: Path, facts: dict[str, str]) -> LlamaWheel | None:
+    memo: Any = Cache(root=folder).recall(".", "built")
+    if not isinstance(memo, dict) or memo.get("facts") != facts or not isinstance(memo.get("wheel"), str):
+        return None
+    file = folder / Path(memo["wheel"]).name
+    if not file.is_file() or file_sha256(file) != memo.get("sha256"):
+        return None
+    return LlamaWheel(file=file, sha256=str(memo["sha256"]), facts=facts)
+
+
+def _source(package: Locked, cache: Cache, toolchain: Toolchain, scratch: Path) -> Path:
+    wanted = min(package.hashes)
+    if found := cache.find(wanted):
+        return found
+    listed = scratch / "requirements.txt"
+    listed.write_text(f"{package.name}=={package.version} --hash=sha256:{wanted}\n")
+    downloads = scratch / "source"
+    toolchain.pip(
+        "download", "--quiet", "--no-deps", "--no-build-isolation", "--require-hashes", f"--no-binary={PACKAGE}",
+        "-r", listed, "-d", downloads,
+        what=f"the source of {PACKAGE} could not be downloaded",
+        fix="check the connection to the package index",
+        error=SourceError,
+    )  # fmt: skip
+    file = next(downloads.iterdir())
+    return cache.add(file, sha256=wanted, name=file.name)
+
+
+def _build(source: Path, toolchain: Toolchain, scratch: Path, *, clock: Clock, progress: Progress) -> Path:
+    started = clock.monotonic()
+    last_shown = started
+
+    def show(line: str) -> None:
+        nonlocal last_shown
+        step = _STEP.search(line)
+        if step and clock.monotonic() - last_shown >= _BETWEEN_LINES:
+            last_shown = clock.monotonic()
+            progress(f"  {PACKAGE} [{step[1]}/{step[2]}] after {last_shown - started:.0f} s")
+
+    out = scratch / "wheel"
+    toolchain.pip(
+        "wheel", "-v", "--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir", "-w", out, source,
+        what=f"{PACKAGE} could not be built",
+        fix="install g++ (apt-get install build-essential) and look at the last lines above",
+        environment={
+            "CMAKE_ARGS": CMAKE_ARGS,
+            "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
+            "SOURCE_DATE_EPOCH": _EPOCH,
+            "FORCE_CMAKE": "1",
+        },
+        on_line=show,
+    )  # fmt: skip
+    progress(f"  {PACKAGE} built in {clock.monotonic() - started:.0f} s")
+    return next(out.iterdir())
+
+
+def _compiler() -> str:
+    try:
+        told = subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+    return told.stdout.splitlines()[0].strip()
+
+
+def _require_older_libc(target: TargetSection) -> None:
+    name, version = platform.libc_ver()
+    if name != "glibc" or int(version.partition(".")[2] or 0) > int(target.glibc.partition(".")[2]):
+        raise BuildError(
+            what=f"{PACKAGE} cannot be built here for a target with glibc {target.glibc}",
+            why=f"this machine has {name or 'another C library'} {version}",
+            fix="build on Debian 12, or on any machine whose glibc is not newer than the target's",
+        )
