@@ -92,23 +92,21 @@ class ModelDescriptor:
             MalformedError: It is not canonical JSON of exactly these fields.
             UnsupportedFormatError: Its format is newer.
         """
-        fields = canonical.mapping(canonical.loads(untrusted), "descriptor")
+        fields = canonical.mapping(canonical.loads_canonical(untrusted), "descriptor")
         if fields.get("format") != FORMAT:
             raise UnsupportedFormatError(
                 what="the model descriptor has another format",
                 why=f"expected {FORMAT}",
                 fix="update the appliance with an older release first",
             )
-        canonical.exact_keys(fields, _KEYS, (), "descriptor")
-        if canonical.dumps(fields) != untrusted:
-            raise MalformedError(what="the model descriptor is not canonical", why="RFC 8785", fix="build it again")
+        canonical.exact_keys(fields, _KEYS, what="descriptor")
         engine = canonical.text(fields["engine"], "descriptor.engine")
         if engine not in {"llama.cpp", "vllm"}:
             raise MalformedError(
                 what="the model descriptor names an unknown engine", why=engine[:40], fix="build it again"
             )
         template = canonical.mapping(fields["chat_template"], "descriptor.chat_template")
-        files = tuple(_file(one) for one in _list(fields["files"], "descriptor.files"))
+        files = tuple(_file(one) for one in canonical.array(fields["files"], "descriptor.files"))
         if not any(file.role == "weights" for file in files):
             raise MalformedError(what="the model descriptor names no weights", why="files", fix="build it again")
         return cls(
@@ -120,9 +118,12 @@ class ModelDescriptor:
             files=files,
             template_path=canonical.text(template.get("path"), "descriptor.chat_template.path"),
             template_sha256=canonical.sha256_hex(template.get("sha256"), "descriptor.chat_template.sha256"),
-            system_prompt=canonical.text(fields["system_prompt"], "descriptor.system_prompt"),
+            system_prompt=canonical.text(
+                fields["system_prompt"], "descriptor.system_prompt", may_be_empty=True, lines=True
+            ),
             rules=tuple(
-                canonical.text(rule, "descriptor.rules") for rule in _list(fields["rules"], "descriptor.rules")
+                canonical.text(rule, "descriptor.rules")
+                for rule in canonical.array(fields["rules"], "descriptor.rules")
             ),
             runtime=_runtime(canonical.mapping(fields["runtime"], "descriptor.runtime")),
             quantization=canonical.text(fields["quantization"], "descriptor.quantization"),
@@ -132,15 +133,9 @@ class ModelDescriptor:
         )
 
 
-def _list(value: Any, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise MalformedError(what=f"{what} is not a list", why=type(value).__name__, fix="build it again")
-    return value
-
-
 def _file(value: Any) -> ModelFile:
     fields = canonical.mapping(value, "descriptor.files")
-    canonical.exact_keys(fields, ("path", "role", "sha256", "length"), (), "descriptor.files")
+    canonical.exact_keys(fields, ("path", "role", "sha256", "length"), what="descriptor.files")
     return ModelFile(
         path=canonical.text(fields["path"], "descriptor.files.path"),
         role=canonical.text(fields["role"], "descriptor.files.role"),
@@ -161,11 +156,12 @@ def _runtime(fields: Mapping[str, Any]) -> Runtime:
     )
 
 
-def _decimal(value: Any, what: str) -> float:
-    text = canonical.text(value, f"descriptor.runtime.defaults.{what}")
+def _decimal(untrusted: Any, what: str) -> float:
+    text = canonical.text(untrusted, f"descriptor.runtime.defaults.{what}")
     try:
-        return float(text)
+        value = float(text)
     except ValueError as error:
         raise MalformedError(
             what=f"descriptor {what} is not a number", why="expected a decimal text", fix="build it again"
         ) from error
+    return value
