@@ -1,0 +1,99 @@
+"""Whether an OpenPGP key may be named in a root: its kind, its strength, and that it does not end by a date.
+
+A key used here is a primary key that signs by itself and has no signing subkey, so that one fingerprint names it on
+the trust sheet, in the root and in a signature. An expiry date is refused even in the future: gpgv would then judge a
+medium by the clock of a machine that has no trusted one.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.errors import CeremonyError
+
+_RSA, _EDDSA = "1", "22"
+_LEAST_RSA_BITS = 3072
+_CURVE = "ed25519"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFacts:
+    """What gpg says about one key."""
+
+    fingerprint: str
+    validity: str
+    algorithm: str
+    bits: int
+    expires: str
+    capabilities: str
+    curve: str
+    signing_subkeys: int
+    has_secret: bool
+
+
+def key_facts(home: Path, fingerprint: str) -> KeyFacts:
+    """Read a key's facts from a GnuPG home.
+
+    Raises:
+        CeremonyError: The home does not hold exactly that key.
+    """
+    wanted = fingerprint.replace(" ", "").upper()
+    public = _records(home, wanted, "--list-keys")
+    primary = [fields for fields in public if fields[0] == "pub"]
+    prints = [fields[9] for fields in public if fields[0] == "fpr"]
+    if len(wanted) != 40 or len(primary) != 1 or prints[0] != wanted:
+        raise CeremonyError(
+            what=f"key {wanted[:16]} is not in that GnuPG home",
+            why="a full fingerprint of 40 hex digits of a primary key is needed",
+            fix="check with: gpg --homedir HOME --fingerprint",
+        )
+    secret = _records(home, wanted, "--list-secret-keys")
+    key = primary[0]
+    return KeyFacts(
+        fingerprint=wanted,
+        validity=key[1],
+        bits=int(key[2] or 0),
+        algorithm=key[3],
+        expires=key[6],
+        capabilities=key[11],
+        curve=key[16] if len(key) > 16 else "",
+        signing_subkeys=sum(1 for fields in public if fields[0] == "sub" and "s" in fields[11]),
+        # field 15 is "#" for a primary secret key that was taken away, a serial number for one on a token
+        has_secret=any(fields[0] == "sec" and fields[14] != "#" for fields in secret),
+    )
+
+
+def require_strong(facts: KeyFacts, *, owner: str) -> None:
+    """Pass only a key that may sign for years.
+
+    Raises:
+        CeremonyError: It is weak, ended, ends by a date, or cannot sign by itself.
+    """
+    if reason := _weakness(facts):
+        raise CeremonyError(
+            what=f"{owner}'s key {facts.fingerprint[:16]} may not be used",
+            why=reason,
+            fix="make one with: gpg --quick-generate-key 'NAME <EMAIL>' ed25519 sign never",
+        )
+
+
+def _weakness(facts: KeyFacts) -> str:
+    weak = {
+        "it is revoked, disabled or invalid": facts.validity in {"r", "d", "i"},
+        "it has expired": facts.validity == "e",
+        "it ends by a date, and an isolated box has no trusted clock": bool(facts.expires),
+        f"RSA with {facts.bits} bits; {_LEAST_RSA_BITS} is the least": facts.algorithm == _RSA
+        and facts.bits < _LEAST_RSA_BITS,
+        "only RSA and Ed25519 keys are taken": facts.algorithm not in {_RSA, _EDDSA}
+        or (facts.algorithm == _EDDSA and facts.curve != _CURVE),
+        "the primary key cannot sign": "s" not in facts.capabilities,
+        "it has a signing subkey, and gpg would sign with that one": facts.signing_subkeys > 0,
+        "its secret half is not in that GnuPG home": not facts.has_secret,
+    }
+    return next((reason for reason, holds in weak.items() if holds), "")
+
+
+def _records(home: Path, fingerprint: str, listing: str) -> list[list[str]]:
+    command = ["gpg", "--homedir", str(home), "--batch", "--with-colons", "--fixed-list-mode", listing, fingerprint]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+    return [line.split(":") for line in done.stdout.decode("utf-8", "replace").splitlines()]

@@ -1,0 +1,89 @@
+"""The work folder of one release: its names are spelled here and nowhere else.
+
+Everything between the recipe and the medium lies in it, so that a release can be carried to each person who signs it.
+Nothing secret is ever in it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.errors import SigningError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkFolder:
+    """The paths of one release in the making."""
+
+    root: Path
+
+    @property
+    def candidate(self) -> Path:
+        """The candidate: `data/` and `plan.json`."""
+        return self.root / "candidate"
+
+    @property
+    def data(self) -> Path:
+        """The final payload bytes."""
+        return self.candidate / "data"
+
+    @property
+    def plan(self) -> Path:
+        """What the build says about the candidate."""
+        return self.candidate / "plan.json"
+
+    @property
+    def attest(self) -> Path:
+        """Statements (`NAME.json`) and their signed envelopes (`NAME.dsse.json`)."""
+        return self.root / "attest"
+
+    @property
+    def volumes(self) -> Path:
+        """The capacities and seal numbers that people chose."""
+        return self.root / "volumes.json"
+
+    @property
+    def signatures(self) -> Path:
+        """One small file of each person who signed round one."""
+        return self.root / "signatures"
+
+    @property
+    def metadata(self) -> Path:
+        """The metadata: unsigned for reading until the threshold is met, then frozen."""
+        return self.root / "metadata"
+
+    @property
+    def check(self) -> Path:
+        """The files for people, as they will lie on every volume."""
+        return self.root / "check"
+
+    @property
+    def seals(self) -> Path:
+        """Per volume: its tag files and the signatures over its tag manifest."""
+        return self.root / "seals"
+
+    @property
+    def sheet(self) -> Path:
+        """The trust sheet, once every volume is sealed."""
+        return self.root / "sheet.txt"
+
+    def seal_of(self, number: int) -> Path:
+        """Return the folder of one volume's tag files."""
+        return self.seals / str(number)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether round one is over: the metadata is signed to the threshold and no longer changes."""
+        return (self.metadata / "timestamp.json").is_file() and (self.metadata / "volumes.json").is_file()
+
+    def require_frozen(self) -> None:
+        """Pass only when round one is over.
+
+        Raises:
+            SigningError: Not enough people have signed the metadata yet.
+        """
+        if not self.is_frozen:
+            raise SigningError(
+                what="this release is not ready to be sealed",
+                why="its metadata has not been signed by enough people yet",
+                fix="run: sealift-bundler sign WORK --person ID, for each person",
+            )
