@@ -59,6 +59,40 @@ def run(
     except OSError as absent:
         raise error(what=what, why=f"{Path(arguments[0]).name}: {absent.strerror}", fix=fix) from absent
     if child.returncode != 0:
-        said = [line.strip() for line in lines if line.strip()][-_KEPT_LINES:]
-        raise error(what=what, why=f"exit code {child.returncode}: " + " | ".join(said)[-1500:], fix=fix)
+        raise error(what=what, why=f"exit code {child.returncode}: {_last(lines)}", fix=fix)
     return "\n".join(lines)
+
+
+def capture(
+    arguments: Sequence[str | Path],
+    *,
+    what: str,
+    fix: str,
+    error: type[BundlerError] = BuildError,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> bytes:
+    """Run a program to its end and return what it wrote to stdout, and nothing else; see `run`.
+
+    Raises:
+        BundlerError: Of the type `error`.
+    """
+    try:
+        done = subprocess.run(
+            [str(argument) for argument in arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**os.environ, **(environment or {})},
+            cwd=folder,
+            check=False,
+        )
+    except OSError as absent:
+        raise error(what=what, why=f"{Path(arguments[0]).name}: {absent.strerror}", fix=fix) from absent
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").splitlines()
+        raise error(what=what, why=f"exit code {done.returncode}: {_last(said)}", fix=fix)
+    return done.stdout
+
+
+def _last(lines: Sequence[str]) -> str:
+    return " | ".join([line.strip() for line in lines if line.strip()][-_KEPT_LINES:])[-1500:]
