@@ -97,7 +97,7 @@ class MemoryLedger:
         key = Ed25519PrivateKey.generate()
         signer = Signer(public=key.public_key().public_bytes_raw(), sign=key.sign)
         self.available = True
-        self.appended: Callable[[Appended], None] = lambda _: None
+        self.appended: Callable[[Appended], object] = lambda _: None
         self._via = Via(door=door, uid=0)
         self.log = Log.open(
             MemoryBackend(),

@@ -1,0 +1,126 @@
+"""Opening `state.db`: several processes write it, so it uses a rollback journal with synchronous=EXTRA.
+
+(SQLite 3.40, Debian 12's, can damage a WAL that two connections reset at once; FULL loses the last commit of a rollback
+journal in a power cut, EXTRA does not.) Opening for writing brings the schema up to date, one process at a time.
+"""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from appliance.config import Places
+from appliance.errors import ApplianceError, NotInstalledError, StoreDamagedError, StoreWriteError
+
+FILE_NAME: Final = "state.db"
+SCHEMA_HEAD: Final = "0001"
+_BUSY_SECONDS: Final = 10
+_PRAGMAS: Final = ("foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0")
+
+
+def open_state(places: Places, *, read_only: bool = False) -> Engine:
+    """Return an engine on `state.db` with the present schema.
+
+    A block ``with writing(engine) as connection`` takes the write lock first; other transactions only read.
+
+    Raises:
+        NotInstalledError: It is to be read and does not exist.
+        StoreWriteError: It cannot be created or migrated.
+        StoreDamagedError: It is not a database, or a newer release's: rebuild it.
+    """
+    path = places.registry / FILE_NAME
+    if read_only:
+        if not path.exists():
+            raise NotInstalledError(
+                what="there is no state yet", why=f"{FILE_NAME} is absent", fix="receive and install a release first"
+            )
+        return _engine(path, mode="ro")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(path.with_name("state.lock")):
+            engine = _engine(path, mode="rwc")
+            _migrate(engine)
+    except (OSError, OperationalError) as error:
+        why = (error.strerror or "") if isinstance(error, OSError) else str(error.orig)
+        raise StoreWriteError(
+            what=f"{FILE_NAME} cannot be opened", why=why, fix="check the disk and its owner"
+        ) from error
+    except DatabaseError as error:
+        raise _damaged(str(error.orig)) from error
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Run a block as one transaction that holds the write lock from its beginning."""
+    with engine.connect().execution_options(sealift_write=True) as connection, connection.begin():
+        yield connection
+
+
+def _engine(path: Path, *, mode: str) -> Engine:
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        for pragma in _PRAGMAS if mode == "ro" else (*_PRAGMAS, "journal_mode=DELETE", "synchronous=EXTRA"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    # A lock taken at the first write could fail half-way through a transaction that began by reading.
+    write = connection.get_execution_options().get("sealift_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        present = _version(connection)
+    if present == SCHEMA_HEAD:
+        return
+    if present is not None and present > SCHEMA_HEAD:
+        raise _damaged(f"its schema is {present}, this release knows {SCHEMA_HEAD}")
+    from alembic import command
+    from alembic.config import Config
+
+    settings = Config()
+    # A name, not an import: the migrations lie in a layer above this one.
+    settings.set_main_option("script_location", "appliance:migrations")
+    settings.set_main_option("path_separator", "os")
+    with writing(engine) as connection:
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "head")
+
+
+def _version(connection: Connection) -> str | None:
+    tables = connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
+    if tables is None:
+        return None
+    row: Any = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+    return str(row[0]) if row else None
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _damaged(why: str) -> ApplianceError:
+    return StoreDamagedError(
+        what=f"{FILE_NAME} cannot be used", why=why, fix="move the file away and run `sealift state rebuild`"
+    )

@@ -1,0 +1,227 @@
+"""State from the ledger: one transaction for each leaf, which stores the leaf's sequence with what follows from it.
+
+A leaf is applied once, in order. Whoever appends calls `catch_up` afterwards: it applies everything up to the present,
+whoever appended it. Nothing here reads a clock, so a rebuild gives the same rows.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.orm import Session
+
+from appliance.errors import LedgerDamagedError
+from appliance.state.database import writing
+from appliance.state.shapes import SHAPES, require_shape
+from appliance.state.tables import ApiKey, Applied, Base, GateResult, ModelVersion, Promotion, Release
+
+# What statements run on: a connection in a transaction, or a session.
+Runner = Connection | Session
+
+CONSUMED: Final = frozenset(SHAPES)
+_PAGE: Final = 200
+
+
+class Event(Protocol):
+    """What the projection needs of a leaf."""
+
+    @property
+    def sequence(self) -> int:
+        """Its place in the ledger."""
+        ...
+
+    @property
+    def time(self) -> str:
+        """RFC 3339 text."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What happened."""
+        ...
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The facts."""
+        ...
+
+
+class _Head(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+class Source(Protocol):
+    """What the projection needs of a ledger."""
+
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> Sequence[Event]:
+        """Return leaves in order."""
+        ...
+
+    def head(self) -> _Head:
+        """Return the present size."""
+        ...
+
+
+def applied_sequence(connection: Runner) -> int:
+    """Return the sequence of the last leaf these tables reflect, -1 before the first."""
+    return connection.execute(select(Applied.sequence)).scalar_one()
+
+
+def apply(connection: Runner, leaf: Event) -> bool:
+    """Apply one leaf within the caller's transaction, unless it was applied before; return whether it was new.
+
+    The caller vouches that no leaf of `CONSUMED` lies between the last applied and this one.
+
+    Raises:
+        LedgerDamagedError: The leaf's body cannot be applied; a ledger refuses such bodies at the door.
+    """
+    if leaf.sequence <= applied_sequence(connection):
+        return False
+    if leaf.kind in CONSUMED:
+        try:
+            require_shape(leaf.kind, leaf.body)
+        except Exception as error:
+            raise LedgerDamagedError(
+                what=f"leaf {leaf.sequence} cannot be applied",
+                why=str(error),
+                fix="see docs/operator/ledger.md: recovery",
+            ) from error
+        _HANDLERS[leaf.kind](connection, leaf)
+    _set_applied(connection, leaf.sequence)
+    return True
+
+
+def catch_up(engine: Engine, ledger: Source) -> int:
+    """Apply every leaf that is not applied yet; return the sequence reached.
+
+    Raises:
+        LedgerDamagedError: State reflects leaves that the ledger does not have.
+    """
+    with engine.connect() as connection:
+        done = applied_sequence(connection)
+    last = ledger.head().size - 1
+    if done > last:
+        raise LedgerDamagedError(
+            what="the state is ahead of the ledger",
+            why=f"it reflects leaf {done}, the ledger ends at {last}",
+            fix="restore the ledger, or run `sealift state rebuild` after two people agreed to the loss",
+        )
+    while done < last:
+        page = [leaf for leaf in ledger.leaves(done + 1, _PAGE, kinds=CONSUMED) if leaf.sequence <= last]
+        for leaf in page:
+            with writing(engine) as connection:
+                apply(connection, leaf)
+            done = leaf.sequence
+        if len(page) < _PAGE:
+            break
+    if done < last:
+        with writing(engine) as connection:
+            if applied_sequence(connection) < last:
+                _set_applied(connection, last)
+    return last
+
+
+def rebuild(engine: Engine, ledger: Source) -> int:
+    """Throw all rows away and apply the whole ledger in one transaction; return the sequence reached."""
+    last = ledger.head().size - 1
+    with writing(engine) as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(delete(table))
+        connection.execute(insert(Applied).values(id=1, sequence=-1))
+        start = 0
+        while page := ledger.leaves(start, _PAGE, kinds=CONSUMED):
+            for leaf in page:
+                if leaf.sequence <= last:
+                    apply(connection, leaf)
+            start = page[-1].sequence + 1
+        _set_applied(connection, last)
+    return last
+
+
+def _set_applied(connection: Runner, sequence: int) -> None:
+    connection.execute(update(Applied).values(sequence=sequence))
+
+
+def _release_received(connection: Runner, leaf: Event) -> None:
+    row = {"name": leaf.body["release"], "code": leaf.body["code"], "received_at": leaf.time}
+    statement = upsert(Release).values(serial=leaf.body["serial"], **row)
+    # The same serial again is a release that was signed anew: other code, same data, so it stays installed.
+    connection.execute(statement.on_conflict_do_update(index_elements=[Release.serial], set_=row))
+
+
+def _install_done(connection: Runner, leaf: Event) -> None:
+    where = Release.serial == leaf.body["serial"]
+    connection.execute(update(Release).where(where).values(installed_at=leaf.time))
+
+
+def _model_registered(connection: Runner, leaf: Event) -> None:
+    members = ("model_digest", "name", "version", "weights_digest", "serial", "descriptor")
+    row = {name: leaf.body[name] for name in members}
+    statement = upsert(ModelVersion).values(**row, registered_sequence=leaf.sequence)
+    # A version is immutable: the digest names it, so registering it again changes nothing.
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[ModelVersion.model_digest]))
+
+
+def _gate_result(connection: Runner, leaf: Event) -> None:
+    members = ("model_digest", "gate", "passed", "evidence_digest", "figures")
+    row = {name: leaf.body[name] for name in members}
+    connection.execute(insert(GateResult).values(**row, sequence=leaf.sequence))
+
+
+def _promotion_made(connection: Runner, leaf: Event) -> None:
+    people = [{"person": one["person"], "name": str(one.get("name", ""))} for one in leaf.body["approvals"]]
+    _promotion(connection, leaf, kind="made", people=people, model_digest=leaf.body["model_digest"])
+
+
+def _promotion_rolled_back(connection: Runner, leaf: Event) -> None:
+    _promotion(connection, leaf, kind="rolled-back", people=_one(leaf), model_digest=leaf.body["model_digest"])
+
+
+def _promotion_stopped(connection: Runner, leaf: Event) -> None:
+    _promotion(connection, leaf, kind="stopped", people=_one(leaf), model_digest=None)
+
+
+def _one(leaf: Event) -> list[dict[str, str]]:
+    return [{"person": leaf.body["person"], "name": str(leaf.body.get("name", ""))}]
+
+
+def _promotion(
+    connection: Runner, leaf: Event, *, kind: str, people: list[dict[str, str]], model_digest: str | None
+) -> None:
+    connection.execute(
+        insert(Promotion).values(
+            sequence=leaf.sequence,
+            kind=kind,
+            model_digest=model_digest,
+            previous=leaf.body.get("previous") or None,
+            at=leaf.time,
+            people=people,
+            reason=leaf.body.get("reason"),
+        )
+    )
+
+
+def _key_created(connection: Runner, leaf: Event) -> None:
+    members = ("key_id", "secret_hmac", "key_version", "department", "phi_mode", "tier", "owner")
+    row = {name: leaf.body[name] for name in members}
+    connection.execute(upsert(ApiKey).values(**row, created_at=leaf.time).on_conflict_do_nothing())
+
+
+def _key_revoked(connection: Runner, leaf: Event) -> None:
+    where = ApiKey.key_id == leaf.body["key_id"]
+    connection.execute(update(ApiKey).where(where, ApiKey.revoked_at.is_(None)).values(revoked_at=leaf.time))
+
+
+_HANDLERS: Final[Mapping[str, Callable[[Runner, Event], None]]] = {
+    "release.received": _release_received,
+    "install.done": _install_done,
+    "model.registered": _model_registered,
+    "gate.result": _gate_result,
+    "promotion.made": _promotion_made,
+    "promotion.rolled-back": _promotion_rolled_back,
+    "promotion.stopped": _promotion_stopped,
+    "key.created": _key_created,
+    "key.revoked": _key_revoked,
+}
