@@ -168,7 +168,8 @@ class RunUnitsSupervisor:
     """The control socket of `sealift run-units`."""
 
     def __init__(self, control: Path, *, start_seconds: int = 300) -> None:
-        self._line = Line(control, timeout_seconds=start_seconds + 10.0)
+        self._control = control
+        self._timeout_seconds = start_seconds + 10.0
 
     def start(self, unit: str) -> None:
         """Start and wait; see `Supervisor.start`."""
@@ -188,12 +189,15 @@ class RunUnitsSupervisor:
         return tuple(UnitFacts(name=str(row["unit"]), state=_state_of(str(row["state"]))) for row in rows)
 
     def _call(self, do: str, **fields: str) -> dict[str, Any]:
+        line = Line(self._control, timeout_seconds=self._timeout_seconds)
         try:
-            return self._line.call(do, **fields)
+            return line.call(do, **fields)
         except WireError as error:
             raise UnitError(
                 what="no supervisor answers", why=error.why, fix="start the units with `sealift run-units`"
             ) from error
+        finally:
+            line.close()
 
 
 def open_supervisor(config: Config) -> Supervisor:

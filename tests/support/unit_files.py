@@ -37,8 +37,8 @@ def scratch_root(folder: Path) -> Path:
     for path in SYSTEMD.iterdir():
         if path.is_file():
             shutil.copy(path, units)
-            for line in values(path, "ExecStart") + values(path, "ExecReload"):
-                program = folder / line.split()[0].lstrip("/")
+            for line in values(path, "ExecStart") + values(path, "ExecStartPre") + values(path, "ExecReload"):
+                program = folder / line.split()[0].lstrip("+/")
                 program.parent.mkdir(parents=True, exist_ok=True)
                 program.write_text("#!/bin/sh\n")
                 program.chmod(0o755)
