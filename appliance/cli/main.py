@@ -31,7 +31,6 @@ _COMMANDS = (
     "audit",
     "state",
     "prove",
-    "ask",
 )
 
 app = typer.Typer(

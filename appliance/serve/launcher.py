@@ -193,6 +193,7 @@ def main() -> None:
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",
+        "control_socket_disable": True,
         "proc_name": f"sealift-engine {instance.stage}",
     }
     _EngineServer(make, options).run()

@@ -1,0 +1,131 @@
+"""The application factory: headers, sessions, CSRF, and a default of no.
+
+Every view needs a person who logged in, unless its endpoint is in `OPEN`; a test walks the routes. There is no script
+on any page, so the content security policy allows none.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
+from werkzeug.exceptions import HTTPException
+
+from appliance.admin import pages, people
+from appliance.admin.collaborators import Page, Promoter, page, session
+from appliance.admin.facts import Facts
+from appliance.admin.sessions import Attempts, Sessions, is_same
+from appliance.audit.client import Ledger
+from appliance.config import Config
+from media.clock import Clock
+from media.errors import SealiftError
+
+OPEN: Final = frozenset({"static", "people.login", "people.enrol", "health"})
+MAX_BODY_BYTES: Final = 256 * 1024
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+def create_admin_app(config: Config, *, facts: Facts, ledger: Ledger, promoter: Promoter, clock: Clock) -> Flask:
+    """Return the page's WSGI application; collaborators are arguments."""
+    app = Flask("appliance.admin", template_folder="templates", static_folder="static")
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, TRUSTED_HOSTS=None)
+    app.extensions["sealift"] = Page(
+        config=config,
+        facts=facts,
+        ledger=ledger,
+        promoter=promoter,
+        sessions=Sessions(clock),
+        attempts=Attempts(clock),
+        clock=clock,
+    )
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.register_blueprint(people.make_blueprint())
+    app.register_blueprint(pages.make_blueprint())
+    app.before_request(_open_session)
+    app.after_request(_finish)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(SealiftError, _our_error)
+    app.context_processor(_for_templates)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app
+
+
+def cookie_name(config: Config) -> str:
+    """Return the cookie's name; `__Host-` binds it to this host, which browsers allow over TLS only."""
+    return "__Host-sealift" if config.service.tls else "sealift"
+
+
+def _open_session() -> Response | None:
+    here = page()
+    g.session = here.sessions.open(request.cookies.get(cookie_name(here.config), ""))
+    if request.method not in {"GET", "HEAD"}:
+        _require_own_form()
+    if request.endpoint in OPEN or request.endpoint is None:
+        return None
+    if not session().person:
+        answer = redirect(url_for("people.login"))
+        return answer if isinstance(answer, Response) else None
+    return None
+
+
+def _require_own_form() -> None:
+    origin = request.headers.get("Origin")
+    if origin not in {None, "null"} and urlsplit(origin or "").netloc != request.host:
+        abort(403)
+    if not is_same(session().csrf, request.form.get("csrf", "")):
+        abort(403)
+
+
+def _finish(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers[name] = value
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    if "session" in g:
+        here = page()
+        response.set_cookie(
+            cookie_name(here.config),
+            session().name,
+            httponly=True,
+            secure=here.config.service.tls,
+            samesite="Strict",
+            path="/",
+        )
+    return response
+
+
+def _for_templates() -> dict[str, Any]:
+    config = page().config
+    return {
+        "site": config.site,
+        "environment": config.environment,
+        "me": session() if "session" in g else None,
+        "short": lambda digest: str(digest)[:12],
+    }
+
+
+def _http_error(error: HTTPException) -> tuple[str, int]:
+    facts = {"what": error.name, "why": error.description or "", "fix": ""}
+    return render_template("error.html", **facts), error.code or 500
+
+
+def _our_error(error: SealiftError) -> tuple[str, int]:
+    fields = error.to_json()
+    status = 503 if str(fields["code"]) in {"wire", "ledger-unavailable"} else 400
+    return render_template("error.html", what=fields["what"], why=fields["why"], fix=fields["fix"]), status

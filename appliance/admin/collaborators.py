@@ -1,0 +1,47 @@
+"""What every view may use, and how it reaches it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flask import current_app, g
+
+from appliance.admin.facts import Facts
+from appliance.admin.sessions import Attempts, Session, Sessions
+from appliance.audit.client import Ledger
+from appliance.config import Config
+from media.clock import Clock
+
+
+class Promoter(Protocol):
+    """The promoter's admin door, as `appliance.wire.Line` speaks it."""
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Ask the promoter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What every view may use."""
+
+    config: Config
+    facts: Facts
+    ledger: Ledger
+    promoter: Promoter
+    sessions: Sessions
+    attempts: Attempts
+    clock: Clock
+
+
+def page() -> Page:
+    """Return the collaborators of the running application."""
+    found = current_app.extensions["sealift"]
+    assert isinstance(found, Page)  # noqa: S101 - set in the factory above
+    return found
+
+
+def session() -> Session:
+    """Return this request's session."""
+    found = g.session
+    assert isinstance(found, Session)  # noqa: S101 - set before every request
+    return found

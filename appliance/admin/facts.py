@@ -1,0 +1,176 @@
+"""What the pages show, read from `state.db` and the promoter, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from appliance.state.tables import GateResult, ModelVersion, Promotion, Release
+from media import canonical
+from media.errors import SealiftError
+
+
+class Asks(Protocol):
+    """The part of the promoter's door that reading needs."""
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Ask the promoter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRow:
+    """A release that was received."""
+
+    serial: int
+    name: str
+    code: str
+    received_at: str
+    installed_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRow:
+    """A model version with its newest gate results."""
+
+    digest: str
+    name: str
+    version: str
+    weights_digest: str
+    serial: int
+    descriptor: Mapping[str, Any]
+    gates: tuple[tuple[str, bool, Mapping[str, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRow:
+    """One change of what production serves."""
+
+    sequence: int
+    kind: str
+    digest: str
+    previous: str
+    at: str
+    people: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRequest:
+    """A statement that waits for signatures."""
+
+    digest: str
+    statement: str
+    fields: Mapping[str, Any]
+    approvals: tuple[str, ...]
+
+
+class Facts:
+    """Reads; opens one short transaction for each question.
+
+    Args:
+        state: The engine of `state.db`.
+        authority_file: The on-box CA's certificate; absent in the demo.
+    """
+
+    def __init__(self, state: Engine, *, authority_file: Path) -> None:
+        self._state = state
+        self._authority_file = authority_file
+
+    def releases(self) -> Sequence[ReleaseRow]:
+        """Return the releases, newest first."""
+        with Session(self._state) as session:
+            return [
+                ReleaseRow(
+                    serial=row.serial,
+                    name=row.name,
+                    code=row.code,
+                    received_at=row.received_at,
+                    installed_at=row.installed_at or "",
+                )
+                for row in session.scalars(select(Release).order_by(Release.serial.desc()))
+            ]
+
+    def versions(self) -> Sequence[VersionRow]:
+        """Return the registered versions, newest first."""
+        with Session(self._state) as session:
+            rows = session.scalars(select(ModelVersion).order_by(ModelVersion.registered_sequence.desc())).all()
+            return [_version(session, row) for row in rows]
+
+    def version(self, digest: str) -> VersionRow | None:
+        """Return one version by its whole digest."""
+        with Session(self._state) as session:
+            row = session.get(ModelVersion, digest)
+            return None if row is None else _version(session, row)
+
+    def history(self) -> Sequence[PromotionRow]:
+        """Return every change of production, newest first."""
+        with Session(self._state) as session:
+            return [
+                PromotionRow(
+                    sequence=row.sequence,
+                    kind=row.kind,
+                    digest=row.model_digest or "",
+                    previous=row.previous or "",
+                    at=row.at,
+                    people=tuple(str(one.get("name", one.get("person", ""))) for one in row.people),
+                    reason=row.reason or "",
+                )
+                for row in session.scalars(select(Promotion).order_by(Promotion.sequence.desc()))
+            ]
+
+    def production(self) -> VersionRow | None:
+        """Return what production serves, if anything."""
+        history = self.history()
+        return self.version(history[0].digest) if history and history[0].digest else None
+
+    def pending_count(self, promoter: Asks) -> int:
+        """Return how many statements wait; -1 when the promoter does not answer."""
+        try:
+            return len(pending_requests(promoter))
+        except SealiftError:
+            return -1
+
+    def authority(self) -> bytes | None:
+        """Return the CA certificate's bytes, when there is one."""
+        try:
+            return self._authority_file.read_bytes()
+        except OSError:
+            return None
+
+
+def pending_requests(promoter: Asks) -> list[PendingRequest]:
+    """Return the statements that wait for signatures.
+
+    Raises:
+        WireError: The promoter does not answer.
+    """
+    found = []
+    for one in promoter.call("pending")["requests"]:
+        raw = one["statement"]
+        text = raw if isinstance(raw, str) else canonical.dumps(raw).decode()
+        fields = canonical.mapping(canonical.loads(text.encode()), "statement")
+        names = tuple(str(approval.get("name", approval.get("person", ""))) for approval in one.get("approvals", []))
+        found.append(
+            PendingRequest(digest=str(one["statement_sha256"]), statement=text, fields=fields, approvals=names)
+        )
+    return found
+
+
+def _version(session: Session, row: ModelVersion) -> VersionRow:
+    newest: dict[str, GateResult] = {}
+    query = select(GateResult).where(GateResult.model_digest == row.model_digest).order_by(GateResult.sequence)
+    for result in session.scalars(query):
+        newest[result.gate] = result
+    return VersionRow(
+        digest=row.model_digest,
+        name=row.name,
+        version=row.version,
+        weights_digest=row.weights_digest,
+        serial=row.serial,
+        descriptor=dict(row.descriptor),
+        gates=tuple((gate, result.passed, dict(result.figures)) for gate, result in newest.items()),
+    )

@@ -1,0 +1,17 @@
+"""How gunicorn runs the page. Reviewed like code: no access log, one worker (sessions live in it), short requests."""
+
+workers = 1
+worker_class = "gthread"
+threads = 8
+timeout = 30
+graceful_timeout = 10
+keepalive = 5
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+proc_name = "sealift-admin"
+umask = 0o007
+limit_request_line = 4094
+limit_request_fields = 60
+preload_app = False
+control_socket_disable = True

@@ -1,0 +1,30 @@
+"""What gunicorn loads: the page with its real collaborators."""
+
+import os
+from pathlib import Path
+
+from flask import Flask
+
+from appliance import config as configuration
+from appliance.admin.application import create_admin_app
+from appliance.admin.facts import Facts
+from appliance.audit.client import open_ledger
+from appliance.state.database import open_state
+from appliance.wire import Line
+from media.clock import SystemClock
+
+
+def make() -> Flask:
+    """Build the application from the site file that SEALIFT_CONFIG names."""
+    config = configuration.load(Path(os.environ.get("SEALIFT_CONFIG", str(configuration.DEFAULT_PATH))))
+    places = config.at
+    return create_admin_app(
+        config,
+        facts=Facts(open_state(places), authority_file=places.etc / "tls/ca.crt"),
+        ledger=open_ledger(config, "ledger-admin"),
+        promoter=Line(places.socket("promoter-admin")),
+        clock=SystemClock(),
+    )
+
+
+app = make()

@@ -1,0 +1,307 @@
+"""The page: a default of no, forms of its own only, no scripts, nothing executed from texts."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from appliance.admin.application import OPEN, create_admin_app
+from appliance.admin.facts import Facts
+from appliance.admin.sessions import QUIET, Attempts, Sessions
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Config
+from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
+from appliance.wire import RemoteError
+from media.clock import FixedClock
+
+DIGEST = "ab" * 32
+EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
+START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+
+
+class FakePromoter:
+    """Knows one person and one pending statement; records what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        self.asked.append((do, fields))
+        if do == "login":
+            if (fields["person"], fields["password"]) != ("iris", "correct horse battery"):
+                raise RemoteError(what="unknown person", why="", fix="", code="unknown-person", exit_code=45)
+            return {"person": "iris", "name": "Iris Mora", "roles": ["approver"]}
+        if do == "pending":
+            statement = (
+                '{"evidence_digest":"'
+                + "cd" * 32
+                + '","expires":"2026-11-23T08:00:00Z","meaning":"'
+                + "serve <b>it</b>"
+                + '",'
+                '"model_digest":"'
+                + DIGEST
+                + '","policy_digest":"'
+                + "ef" * 32
+                + '","requested_at":"2026-11-20T08:00:00Z",'
+                '"requested_by":"omar"}'
+            )
+            return {
+                "requests": [{"statement": statement, "statement_sha256": "12" * 32, "approvals": [{"name": EVIL}]}]
+            }
+        return {}
+
+
+@pytest.fixture
+def promoter() -> FakePromoter:
+    return FakePromoter()
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(at=START)
+
+
+@pytest.fixture
+def state() -> Iterator[Engine]:
+    engine = create_engine("sqlite+pysqlite:///:memory:", poolclass=None)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(Release(serial=7, name=EVIL, code="aa" * 32, received_at="2026-11-20T08:00:00Z", installed_at=None))
+        session.add(
+            ModelVersion(
+                model_digest=DIGEST, name=EVIL, version="1", weights_digest="bb" * 32, serial=7,
+                descriptor={"engine": "llama.cpp", "quantization": "Q4_1", "license": "MIT", "context_tokens": 2048},
+                registered_sequence=3,
+            )
+        )  # fmt: skip
+        session.add(
+            GateResult(
+                model_digest=DIGEST,
+                gate="smoke",
+                passed=True,
+                evidence_digest="cc" * 32,
+                figures={"x": EVIL},
+                sequence=4,
+            )
+        )
+        session.add(
+            Promotion(
+                sequence=5, kind="made", model_digest=DIGEST, previous=None, at="2026-11-20T08:00:00Z",
+                people=[{"name": EVIL}], reason=EVIL,
+            )
+        )  # fmt: skip
+        session.commit()
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path) -> Flask:
+    ledger = MemoryLedger(door="ledger-admin")
+    ledger.append("admin.note", {"text": EVIL})
+    config = Config(site="demo-clinic", environment="demo")
+    facts = Facts(state, authority_file=tmp_path / "ca.crt")
+    return create_admin_app(config, facts=facts, ledger=ledger, promoter=promoter, clock=clock)
+
+
+@pytest.fixture
+def browser(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def csrf(browser: FlaskClient, path: str = "/login") -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', browser.get(path).text)
+    assert found is not None
+    return found[1]
+
+
+def log_in(browser: FlaskClient, password: str = "correct horse battery") -> Any:
+    return browser.post("/login", data={"csrf": csrf(browser), "person": "iris", "password": password})
+
+
+def paths_of(app: Flask) -> list[tuple[str, str]]:
+    return [
+        (rule.endpoint, rule.rule.replace("<digest>", DIGEST).replace("<int:sequence>", "0"))
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint != "static"
+    ]
+
+
+def test_every_page_but_the_open_ones_sends_strangers_to_the_login(app: Flask, browser: FlaskClient) -> None:
+    for endpoint, path in paths_of(app):
+        rule = next(one for one in app.url_map.iter_rules() if one.endpoint == endpoint)
+        if endpoint in OPEN or "GET" not in (rule.methods or set()):
+            continue
+        answer = browser.get(path)
+        assert (answer.status_code, answer.headers.get("Location")) == (302, "/login"), path
+
+
+def test_every_page_reads_well_for_a_person_and_executes_nothing(app: Flask, browser: FlaskClient) -> None:
+    assert log_in(browser).status_code == 302
+
+    for endpoint, path in paths_of(app):
+        rule = next(one for one in app.url_map.iter_rules() if one.endpoint == endpoint)
+        if "GET" not in (rule.methods or set()) or path == "/connect/ca.crt":
+            continue
+        answer = browser.get(path)
+        assert answer.status_code in {200, 404}, path
+        assert "<script" not in answer.text, path
+        assert "<img" not in answer.text, path
+
+
+def test_no_page_names_another_origin_or_holds_inline_style(app: Flask, browser: FlaskClient) -> None:
+    log_in(browser)
+
+    for path in (
+        "/",
+        "/releases",
+        "/versions",
+        f"/versions/{DIGEST}",
+        "/promotion",
+        "/ledger",
+        "/ledger/0",
+        "/connect",
+    ):
+        text = browser.get(path).text
+        assert not re.search(r'(?:src|href|action)="(?:https?:)?//', text), path
+        assert "style=" not in text, path
+
+
+def test_headers_forbid_scripts_frames_and_guessing(browser: FlaskClient) -> None:
+    headers = browser.get("/login").headers
+
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: FlaskClient) -> None:
+    cookie = browser.get("/login").headers["Set-Cookie"]
+
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+
+
+def test_a_login_changes_the_sessions_name(browser: FlaskClient) -> None:
+    browser.get("/login")
+    before = browser.get_cookie("sealift")
+    log_in(browser)
+    after = browser.get_cookie("sealift")
+
+    assert before is not None
+    assert after is not None
+    assert before.value != after.value
+
+
+def test_a_wrong_password_is_refused_and_recorded_without_the_name(app: Flask, browser: FlaskClient) -> None:
+    assert log_in(browser, "wrong").status_code == 401
+
+    ledger = app.extensions["sealift"].ledger
+    assert [leaf.body for leaf in ledger.find(kind="admin.login-refused")] == [{"code": "unknown-person"}]
+
+
+def test_a_post_without_the_forms_token_is_refused(browser: FlaskClient) -> None:
+    browser.get("/login")
+
+    assert browser.post("/login", data={"person": "iris", "password": "correct horse battery"}).status_code == 403
+
+
+def test_a_post_from_another_origin_is_refused(browser: FlaskClient) -> None:
+    token = csrf(browser)
+
+    answer = browser.post("/login", data={"csrf": token}, headers={"Origin": "https://evil.example"})
+
+    assert answer.status_code == 403
+
+
+def test_guessing_is_slowed_down(browser: FlaskClient) -> None:
+    codes = [log_in(browser, "wrong").status_code for _ in range(12)]
+
+    assert codes[:10] == [401] * 10
+    assert codes[-1] == 429
+
+
+def test_a_quiet_session_ends(browser: FlaskClient, clock: FixedClock) -> None:
+    log_in(browser)
+    clock.advance(QUIET.total_seconds() + 1)
+
+    assert browser.get("/").headers["Location"] == "/login"
+
+
+def test_logging_out_ends_the_session_on_the_server(browser: FlaskClient) -> None:
+    log_in(browser)
+    stolen = browser.get_cookie("sealift")
+    browser.post("/logout", data={"csrf": csrf(browser, "/")})
+    assert stolen is not None
+    browser.set_cookie("sealift", stolen.value)
+
+    assert browser.get("/").headers["Location"] == "/login"
+
+
+def test_a_signature_is_relayed_as_it_is_and_the_relay_recorded(
+    app: Flask, browser: FlaskClient, promoter: FakePromoter
+) -> None:
+    log_in(browser)
+    token = csrf(browser, "/promotion")
+
+    answer = browser.post(
+        f"/promotion/{'12' * 32}/approve",
+        data={"csrf": token, "signature": (io.BytesIO(b"\x88sig"), "statement.sig")},
+        content_type="multipart/form-data",
+    )
+
+    assert answer.status_code == 302
+    assert promoter.asked[-1] == (
+        "approve",
+        {"statement_sha256": "12" * 32, "signature": base64.b64encode(b"\x88sig").decode()},
+    )
+    assert app.extensions["sealift"].ledger.find(kind="admin.relayed-approval")[0].body["person"] == "iris"
+
+
+def test_the_statement_downloads_byte_for_byte(browser: FlaskClient, promoter: FakePromoter) -> None:
+    log_in(browser)
+
+    answer = browser.get(f"/promotion/{'12' * 32}/statement")
+
+    assert answer.text == promoter.call("pending")["requests"][0]["statement"]
+
+
+def test_enrolling_relays_code_and_certificate_and_keeps_no_password(
+    browser: FlaskClient, promoter: FakePromoter
+) -> None:
+    token = csrf(browser, "/enrol")
+    form = {
+        "csrf": token,
+        "code": "AAAA-BBBB",
+        "person": "omar",
+        "name": "Omar Haddad",
+        "password": "a long password",
+        "again": "a long password",
+        "certificate": (io.BytesIO(b"\x98cert"), "omar.gpg"),
+    }
+
+    answer = browser.post("/enrol", data=form, content_type="multipart/form-data")
+
+    assert answer.headers["Location"] == "/login"
+    assert promoter.asked[-1][1]["code"] == "AAAA-BBBB"
+    assert promoter.asked[-1][1]["certificate"] == base64.b64encode(b"\x98cert").decode()
+
+
+def test_sessions_and_attempts_do_not_grow_for_ever(clock: FixedClock) -> None:
+    sessions = Sessions(clock)
+    attempts = Attempts(clock)
+    for number in range(3000):
+        sessions.open(f"unknown {number}")
+        attempts.allow(f"address {number}")
+
+    assert len(sessions._by_name) <= 2000
