@@ -298,7 +298,7 @@ def _material(algorithm: int, fields: bytes) -> tuple[int, str]:
         point, _ = _number(fields, 1 + fields[0])
         name, bits = _CURVES.get(oid, (f"curve-{oid.hex()}", 0))
         digits = f"{point:x}"
-        return bits, curve_material(name, digits.removeprefix("40") if name == "ed25519" else digits)
+        return bits, curve_material(name, digits.removeprefix("40" if name == "ed25519" else "4"))
     return 0, f"openpgp-{algorithm}:{hashlib.sha256(fields).hexdigest()}"
 
 
@@ -316,7 +316,7 @@ def rsa_material(modulus: int, exponent: int) -> str:
 
 
 def curve_material(curve: str, point_hex: str) -> str:
-    """Name a key on a curve by what it is: the 32 octets of Ed25519, or an uncompressed point."""
+    """Name a key on a curve by what it is: the 32 octets of Ed25519, or both coordinates."""
     return f"{curve}:{point_hex.lower()}"
 
 

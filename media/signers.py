@@ -53,7 +53,8 @@ def export_minimal(home: Path, fingerprint: str) -> bytes:
         KeyUnusableError: The key folder has no such key.
         MalformedError: The certificate is not one that a medium may hold.
     """
-    exported = _gpg(home).export_keys(layout.require_fingerprint(fingerprint), armor=False, minimal=True)
+    fingerprint = layout.require_fingerprint(fingerprint.upper())
+    exported = _gpg(home).export_keys(fingerprint, armor=False, minimal=True)
     certificate = exported if isinstance(exported, bytes) else b""
     if not certificate:
         raise _unusable("A key cannot be exported", f"the key folder does not hold {fingerprint[-16:]}")
@@ -75,7 +76,7 @@ def detached_sign(home: Path, fingerprint: str, data: bytes) -> bytes:
         BadSignatureError: GnuPG signed, but not so that a receiver would accept it (a strange gpg.conf, an old key).
         MalformedError: The same, in the form of the signature.
     """
-    layout.require_fingerprint(fingerprint)
+    fingerprint = layout.require_fingerprint(fingerprint.upper())
     signed = _gpg(home).sign(
         data, keyid=fingerprint, detach=True, clearsign=False, binary=True, extra_args=["--digest-algo", "SHA512"]
     )
@@ -98,7 +99,7 @@ def tuf_signer(home: Path, fingerprint: str) -> Signer:
     Raises:
         KeyUnusableError: The key folder has no such key, or a path with spaces, or a key of another kind.
     """
-    layout.require_fingerprint(fingerprint)
+    fingerprint = layout.require_fingerprint(fingerprint.upper())
     if any(character.isspace() or character in "'\"\\#%?" for character in str(home)):
         raise _unusable("A key folder cannot be used", "its path holds spaces or quotes")
     try:
