@@ -108,6 +108,17 @@ class LocalFile(_Section):
     sha256: Sha256
 
 
+class LocalFolder(_Section):
+    """A model folder beside the recipe (safetensors, tokenizer, configuration): each file by name and digest."""
+
+    kind: Literal["folder"]
+    path: RelativePath
+    license_path: RelativePath
+    files: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")], Sha256] = Field(
+        min_length=1, max_length=500
+    )
+
+
 class DefaultsSection(_Section):
     """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
 
@@ -135,7 +146,7 @@ class ModelSection(_Section):
     origin: Line
     created_by: Line
     context_tokens: int = Field(ge=128, le=2**24)
-    source: Annotated[PypiPackage | LocalFile, Field(discriminator="kind")]
+    source: Annotated[PypiPackage | LocalFile | LocalFolder, Field(discriminator="kind")]
     chat_template: RelativePath | None = None
     system_prompt: Annotated[str, Field(max_length=32000)] = ""
     rules: Annotated[tuple[Line, ...], Many] = ()
@@ -157,6 +168,15 @@ class DebsSection(_Section):
         min_length=1, max_length=200
     )
     installed_status: RelativePath | None = None
+
+
+class LocksSection(_Section):
+    """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there."""
+
+    server: RelativePath | None = None
+    host: RelativePath | None = None
+    engine_llama_cpp: RelativePath | None = Field(default=None, alias="engine-llama-cpp")
+    engine_vllm: RelativePath | None = Field(default=None, alias="engine-vllm")
 
 
 class AllowedFinding(_Section):
@@ -181,6 +201,7 @@ class Recipe(_Section):
     targets: Annotated[tuple[TargetSection, ...], Many, Field(min_length=1, max_length=20)]
     models: Annotated[tuple[ModelSection, ...], Many, Field(max_length=50)] = ()
     debs: DebsSection | None = None
+    locks: LocksSection = LocksSection()
     scan: ScanSection = ScanSection()
     folder: Path = Field(default=Path(), exclude=True, repr=False)
 
@@ -206,6 +227,16 @@ class Recipe(_Section):
     def source_date_epoch(self) -> int:
         """Seconds of `release.created`: the only time that reaches the payload."""
         return int(self.release.created.timestamp())
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of the engine environments that the models need, e.g. ``engine-llama-cpp``."""
+        return tuple(sorted({f"engine-{model.engine.replace('.', '-')}" for model in self.models}))
+
+    def lock(self, name: str) -> Path | None:
+        """Return the lock that the recipe names for an environment, if it names one."""
+        given: str | None = getattr(self.locks, name.replace("-", "_"))
+        return None if given is None else self.beside(given)
 
     def beside(self, relative: str) -> Path:
         """Return the host path of a file that the recipe names."""
@@ -253,7 +284,7 @@ def _readable(error: ValidationError | RecursionError) -> RecipeError:
         return RecipeError(what="the recipe is nested too deeply", why="no key of a recipe is", fix=_FIX)
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     # Discriminated unions put their tag into the location; the recipe has no such key.
-    place = [part for part in first["loc"] if part not in {"pypi-package", "file"}]
+    place = [part for part in first["loc"] if part not in {"pypi-package", "file", "folder"}]
     key = ".".join(_printable(part) for part in place) or "the recipe"
     if first["type"] == "extra_forbidden" and str(place[-1]) in _PATIENT_WORDS:
         return RecipeError(

@@ -1,0 +1,150 @@
+"""A model as it travels: weights, licence, chat template, provenance record, and the descriptor that is approved.
+
+The chat template is taken out of the weights here, once, and travels as a file of its own: engines never run a template
+that hides in a model file. The SHA-256 of the descriptor is the model digest, so whatever changes answers is in it.
+"""
+
+from typing import Any
+
+from bundler.artifact import Artifact, Component, Gathered, Material
+from bundler.errors import RecipeError
+from bundler.gguf_header import GgufHeader
+from bundler.gguf_header import read as read_gguf
+from bundler.recipe import ModelSection, Recipe
+from bundler.sources.weights import PinnedModel, small_file
+from media.canonical import dumps
+from media.clock import to_text
+
+
+def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environment: str) -> Gathered:
+    """Return the files of one model below `data/models/NAME/`.
+
+    Args:
+        recipe: The whole recipe, for its folder and time.
+        model: The model's section.
+        pinned: Its files.
+        environment: SHA-256 of the requirements file of its engine; part of what is approved.
+
+    Raises:
+        ScanError: The weights have a malformed header.
+        RecipeError: The recipe contradicts what the weights say of themselves.
+    """
+    folder = f"data/models/{model.name}"
+    component = Component(
+        name=model.name,
+        version=model.version,
+        license=model.license,
+        origin=model.origin,
+        purl=pinned.material.uri if pinned.material.uri.startswith("pkg:") else "",
+    )
+    files = {
+        file: Artifact.of_file(
+            file.path,
+            target=f"{folder}/{file.name}",
+            kind="weights" if file.role == "weights" else "model",
+            component=component,
+        )
+        for file in pinned.files
+    }
+    described = [
+        {"path": made.target, "role": file.role, "sha256": made.sha256, "length": made.length}
+        for file, made in files.items()
+    ]
+    template = _wrapped(model, f"{folder}/chat_template.jinja", _template(recipe, model, pinned))
+    return Gathered(
+        artifacts=(
+            *files.values(),
+            template,
+            _wrapped(model, f"{folder}/LICENSE", pinned.license_text),
+            _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned.material)),
+            _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment)),
+        ),
+        materials=(pinned.material,),
+    )
+
+
+def descriptor_target(model: ModelSection) -> str:
+    """Return where the descriptor of a model lies."""
+    return f"data/models/{model.name}/descriptor.json"
+
+
+def _wrapped(model: ModelSection, target: str, content: bytes) -> Artifact:
+    component = Component(name=target.removeprefix("data/"), version=model.version, license=model.license)
+    return Artifact.of_bytes(content, target=target, kind="model", component=component)
+
+
+def _descriptor(model: ModelSection, files: list[dict[str, Any]], template: Artifact, environment: str) -> bytes:
+    return dumps(
+        {
+            "format": 1,
+            "name": model.name,
+            "version": model.version,
+            "engine": model.engine,
+            "environment": environment,
+            "files": files,
+            "chat_template": {"path": template.target, "sha256": template.sha256},
+            "system_prompt": model.system_prompt,
+            "rules": list(model.rules),
+            "runtime": {
+                "n_ctx": model.runtime.n_ctx,
+                "n_batch": model.runtime.n_batch,
+                "n_seq_max": model.runtime.n_seq_max,
+                "defaults": {
+                    "temperature": model.runtime.defaults.temperature,
+                    "top_p": model.runtime.defaults.top_p,
+                },
+            },
+            "quantization": model.quantization,
+            "license": model.license,
+            "context_tokens": model.context_tokens,
+        }
+    )
+
+
+def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]], material: Material) -> bytes:
+    """Return the record that model governance asks for; who approved it, and when, is the appliance's to say."""
+    return dumps(
+        {
+            "format": 1,
+            "name": model.name,
+            "version": model.version,
+            "source": model.origin,
+            "package": material.uri,
+            "package_sha256": material.sha256,
+            "sha256": {file["path"].rpartition("/")[2]: file["sha256"] for file in files},
+            "download_date": to_text(recipe.release.created),
+            "license": model.license,
+            "quantization": model.quantization,
+            "created_by": model.created_by,
+        }
+    )
+
+
+def _template(recipe: Recipe, model: ModelSection, pinned: PinnedModel) -> bytes:
+    headers = [read_gguf(file.path) for file in pinned.files if file.name.endswith(".gguf")]
+    if model.engine == "llama.cpp" and (len(headers) != 1 or len(pinned.files) != 1):
+        raise RecipeError(
+            what=f"models.{model.name}.source: llama.cpp loads one GGUF file",
+            why=f"the source brings {len(pinned.files)} files, {len(headers)} of them GGUF",
+            fix="name one .gguf file",
+        )
+    for header in headers:
+        _require_agreement(model, header)
+    if model.chat_template is not None:
+        return small_file(recipe.beside(model.chat_template), model.chat_template)
+    if not headers or not headers[0].chat_template:
+        raise RecipeError(
+            what=f"models.{model.name}.chat_template: the weights carry none",
+            why="an engine without a template would guess how messages are joined",
+            fix="give the publisher's template as a file beside the recipe",
+        )
+    return headers[0].chat_template.encode()
+
+
+def _require_agreement(model: ModelSection, header: GgufHeader) -> None:
+    if header.context_length and model.context_tokens > header.context_length:
+        raise RecipeError(
+            what=f"models.{model.name}.context_tokens: {model.context_tokens} is more than the model has",
+            why=f"the weights say {header.context_length}",
+            fix="lower it",
+        )
