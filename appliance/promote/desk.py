@@ -1,0 +1,216 @@
+"""The promoter's counter: which door may ask what, and how a message becomes a call.
+
+Two doors, each a socket with its own group. `promoter-actions` is for local commands; `promoter-admin` is for the web
+page, which relays and cannot act in anyone's name: there going back and stopping take the person's password, and nobody
+is enrolled. An approval needs no door's word, since it is a signature.
+
+    codes{count} -> {codes}                                   actions, while nobody is enrolled
+    invite{vouchers:[{person,password}]} -> {code}            actions
+    enrol{code,name,certificate,password,person?} -> {person} actions; certificate is base64 of the binary certificate
+    revoke{person,by,password,reason} -> {}                   actions
+    login{person,password} -> {person,name,roles}
+    people -> {people:[{person,name,fingerprint,roles,class,revoked}]}
+    request{model_digest,evidence_digest,policy_digest,meaning,requested_by} -> {request}
+    pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
+    approve{statement_sha256,signature} -> {request}          signature is base64 of a binary detached signature
+    promote{statement_sha256} -> {promotion}
+    rollback{person,reason,model_digest?,password?} -> {promotion}
+    stop{person,reason,password?} -> {promotion}
+    current -> {model_digest,number,is_stopped,returnable,last}
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from argon2 import PasswordHasher
+
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import LedgerRefusedError, WireError
+from appliance.promote.books import Books
+from appliance.promote.enrolment import Enrolment, Voucher
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.people import SitePerson, from_base64
+from appliance.promote.policy import packaged
+from appliance.promote.promoter import Promoter
+from appliance.wire import Peer
+from media import canonical
+from media.clock import Clock
+
+ADMIN_DOOR: Final = "promoter-admin"
+ACTIONS_DOOR: Final = "promoter-actions"
+DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR)
+BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
+BY_OPERATOR: Final = "operator"
+_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "enrol", "revoke"})
+
+Fields = Mapping[str, Any]
+
+
+def build_desk(config: Config, ledger: Ledger, *, clock: Clock, hasher: PasswordHasher | None = None) -> "Desk":
+    """Return what answers messages, on the folder that the site file names."""
+    folder = PromoterFolder(config.at.promoter)
+    books = Books(folder, ledger)
+    enrolment = Enrolment(books, clock, hasher or PasswordHasher())
+    promoter = Promoter(books, config=config, policy=packaged(), clock=clock)
+    return Desk(folder=folder, enrolment=enrolment, promoter=promoter)
+
+
+class Desk:
+    """Answers one message at a time, whatever the door."""
+
+    def __init__(self, *, folder: PromoterFolder, enrolment: Enrolment, promoter: Promoter) -> None:
+        self._folder = folder
+        self._enrolment = enrolment
+        self._promoter = promoter
+        self._lock = threading.Lock()
+        self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
+            "codes": self._codes,
+            "invite": self._invite,
+            "enrol": self._enrol,
+            "revoke": self._revoke,
+            "login": self._login,
+            "people": self._people,
+            "request": self._request,
+            "pending": self._pending,
+            "approve": self._approve,
+            "promote": self._promote,
+            "rollback": self._rollback,
+            "stop": self._stop,
+            "current": self._current,
+        }
+
+    def __call__(self, peer: Peer, untrusted: Fields) -> Mapping[str, Any]:
+        """Answer one message; a `Handler` of `appliance.wire`.
+
+        Raises:
+            WireError: Nobody knows this message.
+            LedgerRefusedError: Not through this door.
+        """
+        do = str(untrusted.get("do"))
+        answer = self._answers.get(do)
+        if answer is None or peer.door not in DOORS:
+            raise WireError(what="the promoter does not know that message", why=do[:40], fix="use the same release")
+        if do in _ONLY_ACTIONS and peer.door != ACTIONS_DOOR:
+            raise LedgerRefusedError(
+                what=f"{do} is not for this door", why="people are enrolled at the machine", fix="use `sealift people`"
+            )
+        with self._lock:
+            return answer(peer, untrusted)
+
+    def _codes(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        count = canonical.integer(untrusted.get("count", 2), "count")
+        return {"codes": list(self._enrolment.issue_codes(count))}
+
+    def _invite(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        vouchers = [
+            Voucher(person=_text(one, "person"), password=_password(canonical.mapping(one, "voucher")))
+            for one in canonical.array(untrusted.get("vouchers"), "vouchers", most=8)
+        ]
+        return {"code": self._enrolment.invite(vouchers)}
+
+    def _enrol(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        person = self._enrolment.enrol(
+            code=_text(untrusted, "code"),
+            name=_text(untrusted, "name"),
+            certificate=from_base64(untrusted.get("certificate"), "certificate"),
+            password=_password(untrusted),
+            person=_text(untrusted, "person", may_be_empty=True),
+        )
+        return {"person": _shown(person)}
+
+    def _revoke(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        self._enrolment.revoke(
+            person=_text(untrusted, "person"),
+            by=_text(untrusted, "by"),
+            password=_password(untrusted),
+            reason=_text(untrusted, "reason"),
+        )
+        return {}
+
+    def _login(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        person = self._enrolment.login(_text(untrusted, "person"), _password(untrusted))
+        return {"person": person.id, "name": person.name, "roles": list(person.roles)}
+
+    def _people(self, _: Peer, __: Fields) -> dict[str, Any]:
+        return {"people": [_shown(person) for person in self._folder.people().people]}
+
+    def _request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        request = self._promoter.request(
+            model_digest=_digest(untrusted, "model_digest"),
+            evidence_digest=_digest(untrusted, "evidence_digest"),
+            policy_digest=_digest(untrusted, "policy_digest"),
+            meaning=_text(untrusted, "meaning"),
+            requested_by=_text(untrusted, "requested_by"),
+        )
+        return {"request": request.to_json(), "statement": request.statement.to_bytes().decode()}
+
+    def _pending(self, _: Peer, __: Fields) -> dict[str, Any]:
+        return {"requests": [request.to_json() for request in self._promoter.pending()]}
+
+    def _approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        signature = from_base64(untrusted.get("signature"), "signature")
+        request = self._promoter.approve(_digest(untrusted, "statement_sha256"), signature)
+        return {"request": request.to_json(), "approvals": [one.to_json() for one in request.approvals]}
+
+    def _promote(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        return {"promotion": self._promoter.promote(_digest(untrusted, "statement_sha256")).to_json()}
+
+    def _rollback(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        promotion = self._promoter.rollback(
+            person=_text(untrusted, "person"),
+            person_class=self._class_of(peer, untrusted),
+            reason=_text(untrusted, "reason"),
+            model_digest=_digest(untrusted, "model_digest") if untrusted.get("model_digest") else "",
+        )
+        return {"promotion": promotion.to_json()}
+
+    def _stop(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        promotion = self._promoter.stop(
+            person=_text(untrusted, "person"),
+            person_class=self._class_of(peer, untrusted),
+            reason=_text(untrusted, "reason"),
+        )
+        return {"promotion": promotion.to_json()}
+
+    def _current(self, _: Peer, __: Fields) -> dict[str, Any]:
+        production = self._folder.production()
+        return {
+            "model_digest": production.current,
+            "number": production.number,
+            "is_stopped": production.is_stopped,
+            "returnable": list(production.returnable),
+            "last": None if production.last is None else production.last.to_json(),
+        }
+
+    def _class_of(self, peer: Peer, untrusted: Fields) -> str:
+        if peer.door == ACTIONS_DOOR and untrusted.get("password") is None:
+            return BY_OPERATOR
+        self._enrolment.login(_text(untrusted, "person"), _password(untrusted))
+        return BY_PASSWORD
+
+
+def _shown(person: SitePerson) -> dict[str, Any]:
+    return {
+        "person": person.id,
+        "name": person.name,
+        "fingerprint": person.fingerprint,
+        "roles": list(person.roles),
+        "class": person.approves_by,
+        "revoked": person.revoked is not None,
+    }
+
+
+def _text(untrusted: Any, field: str, *, may_be_empty: bool = False) -> str:
+    value = canonical.mapping(untrusted, "message").get(field, "" if may_be_empty else None)
+    return canonical.text(value, field, may_be_empty=may_be_empty)
+
+
+def _digest(untrusted: Fields, field: str) -> str:
+    return canonical.sha256_hex(untrusted.get(field), field)
+
+
+def _password(untrusted: Fields) -> str:
+    value = untrusted.get("password")
+    return value if isinstance(value, str) else ""

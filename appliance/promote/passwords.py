@@ -1,0 +1,162 @@
+"""One-time codes and passwords: argon2 hashes in files that only the promoter reads, and a limit on guessing.
+
+Promises: a code works once; a code and a password are never stored, logged or recorded; wrong guesses are counted by a
+clock that cannot be set back, and past the limit even a right one is refused for a while.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from appliance.errors import CodeRefusedError, UnknownPersonError
+from appliance.promote.folder import PromoterFolder
+from media import canonical
+from media.clock import Clock
+
+FORMAT: Final = 1
+CODES: Final = "codes.json"
+PASSWORDS: Final = "passwords.json"
+SHORTEST_PASSWORD: Final = 12
+LONGEST_PASSWORD: Final = 256
+_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # no letter that reads like a digit
+_GROUPS, _LETTERS = 4, 4
+_WRONG_GUESSES, _WINDOW_SECONDS = 5, 600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class GuessLimit:
+    """Counts wrong guesses of one kind; past five in ten minutes all are refused until ten minutes are over."""
+
+    clock: Clock
+    _wrong: dict[str, list[float]] = field(default_factory=dict)
+
+    def is_reached(self, whose: str) -> bool:
+        """Return whether guesses are refused now."""
+        since = self.clock.monotonic() - _WINDOW_SECONDS
+        recent = [moment for moment in self._wrong.get(whose, ()) if moment > since]
+        self._wrong[whose] = recent
+        return len(recent) >= _WRONG_GUESSES
+
+    def count(self, whose: str) -> None:
+        """Note one wrong guess."""
+        self._wrong.setdefault(whose, []).append(self.clock.monotonic())
+
+
+class CodeBook:
+    """The one-time codes of enrolment."""
+
+    def __init__(self, folder: PromoterFolder, clock: Clock, hasher: PasswordHasher) -> None:
+        self._folder = folder
+        self._hasher = hasher
+        self._limit = GuessLimit(clock=clock)
+
+    def issue(self, count: int, *, keep_others: bool = False) -> tuple[str, ...]:
+        """Return new codes; without `keep_others` all earlier ones end."""
+        entries = self._entries() if keep_others else []
+        codes = tuple(_new_code() for _ in range(count))
+        for code in codes:
+            code_id = f"c{len(entries) + 1}"
+            entries.append({"id": code_id, "hash": self._hasher.hash(_plain(code)), "used": False})
+        self._save(entries)
+        return codes
+
+    def require(self, untrusted: str) -> str:
+        """Return the id of an unused code; `use` it when the enrolment is recorded.
+
+        Raises:
+            CodeRefusedError: It is wrong or used, or too many were wrong.
+        """
+        if self._limit.is_reached("code"):
+            raise _code_refused("too many wrong codes; no code is looked at for ten minutes")
+        plain = _plain(untrusted)
+        for entry in self._entries():
+            if not entry["used"] and _matches(self._hasher, str(entry["hash"]), plain):
+                return str(entry["id"])
+        self._limit.count("code")
+        raise _code_refused("it is wrong, or was used already")
+
+    def use(self, code_id: str) -> None:
+        """Mark a code as used; no-op for one that is."""
+        entries = self._entries()
+        for entry in entries:
+            if entry["id"] == code_id:
+                entry["used"] = True
+        self._save(entries)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        content = self._folder.read_secret(CODES)
+        return [] if content is None else list(canonical.mapping(canonical.loads(content), CODES)["codes"])
+
+    def _save(self, entries: list[dict[str, Any]]) -> None:
+        self._folder.save_secret(CODES, canonical.dumps({"format": FORMAT, "codes": entries}))
+
+
+class Passwords:
+    """The passwords of enrolled people."""
+
+    def __init__(self, folder: PromoterFolder, clock: Clock, hasher: PasswordHasher) -> None:
+        self._folder = folder
+        self._hasher = hasher
+        self._limit = GuessLimit(clock=clock)
+
+    def set(self, person: str, password: str) -> None:
+        """Store the hash of a password.
+
+        Raises:
+            CodeRefusedError: It is too short or too long.
+        """
+        if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+            raise CodeRefusedError(
+                what="the password is refused",
+                why=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
+                fix="choose another; the code is still good",
+            )
+        hashes = {**self._hashes(), person: self._hasher.hash(password)}
+        self._folder.save_secret(PASSWORDS, canonical.dumps({"format": FORMAT, "passwords": hashes}))
+
+    def require(self, person: str, untrusted: str) -> None:
+        """Check a password.
+
+        Raises:
+            UnknownPersonError: It is wrong, or too many were wrong for this person.
+        """
+        stored = self._hashes().get(person)
+        whose = "nobody" if stored is None else person
+        if self._limit.is_reached(whose):
+            raise _wrong_password("too many wrong passwords; none is looked at for ten minutes")
+        if stored is None or not _matches(self._hasher, stored, untrusted[: LONGEST_PASSWORD + 1]):
+            self._limit.count(whose)
+            raise _wrong_password("the person or the password is wrong")
+
+    def _hashes(self) -> dict[str, str]:
+        content = self._folder.read_secret(PASSWORDS)
+        return {} if content is None else dict(canonical.mapping(canonical.loads(content), PASSWORDS)["passwords"])
+
+
+def _matches(hasher: PasswordHasher, stored: str, plain: str) -> bool:
+    try:
+        return hasher.verify(stored, plain)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def _new_code() -> str:
+    groups = ("".join(secrets.choice(_ALPHABET) for _ in range(_LETTERS)) for _ in range(_GROUPS))
+    return "-".join(groups)
+
+
+def _plain(untrusted_code: str) -> str:
+    return "".join(letter for letter in untrusted_code[:64].upper() if letter in _ALPHABET)
+
+
+def _code_refused(why: str) -> CodeRefusedError:
+    return CodeRefusedError(
+        what="the enrolment code is refused", why=why, fix="type the code as it was printed at installation"
+    )
+
+
+def _wrong_password(why: str) -> UnknownPersonError:
+    return UnknownPersonError(what="the password is refused", why=why, fix="see `sealift people list` for the ids")

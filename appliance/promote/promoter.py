@@ -1,0 +1,295 @@
+"""Requests, approvals and promotions of one site: who said yes to what, and what serves production.
+
+Promises: a request names the newest gates' evidence and the current policy; an approval is bound to one statement, one
+person and one key; going forward takes the site's number of different people, within the statement's time, and only
+while production is still what it was when the promotion was requested. Of two promotions at once one wins. One person
+alone, with a reason, goes back or stops.
+"""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, Self
+
+from appliance.config import Config
+from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError, NotPromotedError
+from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
+from appliance.promote.books import Books
+from appliance.promote.enrolment import require_reason
+from appliance.promote.history import Production
+from appliance.promote.people import SitePeople
+from appliance.promote.policy import GatePolicy
+from appliance.promote.record import Kind, Promotion
+from appliance.promote.statement import Statement, require_meaning
+from appliance.promote.validated import require_validated
+from media import canonical
+from media.clock import Clock
+from media.errors import SealiftError
+
+FORMAT: Final = 1
+MOST_PENDING: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A statement that waits for approvals; `basis` is the number of promotions there were when it was made."""
+
+    statement: Statement
+    basis: int
+    approvals: tuple[Approval, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers and the request's file."""
+        return {
+            "statement": self.statement.to_bytes().decode(),
+            "statement_sha256": self.statement.sha256,
+            "basis": self.basis,
+            "approvals": [approval.to_json() for approval in self.approvals],
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content."""
+        return canonical.dumps({"format": FORMAT, **self.to_json()})
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self:
+        """Parse what `to_json` gave.
+
+        Raises:
+            MalformedError: A field is missing or of another shape.
+        """
+        required = ("statement", "statement_sha256", "basis", "approvals")
+        fields = canonical.exact_keys(untrusted, required, ("format",), what="request")
+        text = canonical.text(fields["statement"], "request.statement", most=16 * 1024)
+        return cls(
+            statement=Statement.from_bytes(text.encode()),
+            basis=canonical.integer(fields["basis"], "request.basis"),
+            approvals=tuple(
+                Approval.from_json(one) for one in canonical.array(fields["approvals"], "request.approvals")
+            ),
+        )
+
+
+class Promoter:
+    """What the promoter's process does; the caller makes sure that one call runs at a time."""
+
+    def __init__(self, books: Books, *, config: Config, policy: GatePolicy, clock: Clock) -> None:
+        self._books = books
+        self._site = config.site
+        self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
+        self._valid_for = timedelta(hours=config.policy.approval_hours)
+        self._policy = policy
+        self._clock = clock
+
+    def request(
+        self, *, model_digest: str, evidence_digest: str, policy_digest: str, meaning: str, requested_by: str
+    ) -> Request:
+        """Return the statement to sign for a version; the same one again while it waits with the same content.
+
+        Raises:
+            GateFailedError: The version did not pass, or not with this evidence.
+            ApprovalRefusedError: The policy is not the current one, or the meaning is not one.
+            UnknownPersonError: Who requests is not enrolled.
+            ConflictError: It serves already, or too many requests wait.
+        """
+        people, production = self._books.catch_up()
+        person = people.require_active(requested_by)
+        validated = require_validated(self._books.ledger, model_digest, self._policy)
+        if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
+            raise _refused("the evidence or the policy is not the newest one")
+        if production.current == model_digest:
+            raise ConflictError(
+                what=f"version {model_digest[:12]} is in production",
+                why="nothing is to be approved",
+                fix="see `sealift history`",
+            )
+        waiting = list(self._pending(production))
+        for one in waiting:
+            same = (one.statement.model_digest, one.statement.evidence_digest, one.statement.meaning)
+            if same == (model_digest, evidence_digest, meaning):
+                return one
+        if len(waiting) >= MOST_PENDING:
+            raise ConflictError(
+                what="too many requests wait", why=f"{MOST_PENDING}", fix="let them expire or be promoted"
+            )
+        now = self._clock.now().replace(microsecond=0)
+        statement = Statement(
+            site=self._site,
+            model_digest=model_digest,
+            weights_digest=validated.weights_digest,
+            evidence_digest=evidence_digest,
+            policy_digest=policy_digest,
+            meaning=require_meaning(meaning),
+            nonce=secrets.token_hex(16),
+            requested_by=person.id,
+            requested_at=now,
+            expires=now + self._valid_for,
+        )
+        request = Request(statement=statement, basis=production.number)
+        body = {
+            "model_digest": model_digest,
+            "statement": statement.to_bytes().decode(),
+            "statement_sha256": statement.sha256,
+            "requested_by": person.id,
+        }
+        self._books.ledger.append("promotion.requested", body)
+        self._books.folder.save_request(statement.sha256, request.to_bytes())
+        return request
+
+    def pending(self) -> tuple[Request, ...]:
+        """Return the requests that can still be promoted, the oldest first."""
+        return tuple(self._pending(self._books.folder.production()))
+
+    def approve(self, statement_sha256: str, untrusted_signature: bytes) -> Request:
+        """Add one person's approval.
+
+        Raises:
+            ApprovalRefusedError: The statement is unknown, expired or outdated, or the signature is refused.
+        """
+        people, production = self._books.catch_up()
+        request = self._require_pending(statement_sha256, production)
+        approval = verify_signature(request.statement.to_bytes(), untrusted_signature, people.active)
+        kept = self._counting(request, people)
+        require_different((*kept, approval), people)
+        body = {
+            "model_digest": request.statement.model_digest,
+            "statement_sha256": statement_sha256,
+            **approval.to_json(),
+        }
+        self._books.ledger.append("approval.given", body)
+        updated = replace(request, approvals=(*kept, approval))
+        self._books.folder.save_request(statement_sha256, updated.to_bytes())
+        return updated
+
+    def promote(self, statement_sha256: str) -> Promotion:
+        """Bring an approved version into production.
+
+        Raises:
+            NotEnoughApprovalsError: Fewer different people approved than the site demands.
+            ApprovalRefusedError: The statement is unknown, expired or outdated, or an approval does not verify.
+            GateFailedError: A newer gate result contradicts the evidence.
+            ConflictError: Another promotion was first.
+        """
+        people, production = self._books.catch_up()
+        request = self._require_pending(statement_sha256, production)
+        statement, approvals = request.statement, self._counting(request, people)
+        sequence = self._books.ledger.head().size
+        if len(approvals) < self._threshold:
+            raise NotEnoughApprovalsError(
+                what="too few people have approved",
+                why=f"{len(approvals)} of {self._threshold}",
+                fix=f"let another person run `sealift approve {statement.model_digest[:12]} --as PERSON`",
+            )
+        raw = statement.to_bytes()
+        require_approved(raw, approvals, people, sequence=sequence, threshold=self._threshold)
+        validated = require_validated(self._books.ledger, statement.model_digest, self._policy)
+        if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
+            raise _refused("its evidence or its policy is not the newest one")
+        body: dict[str, Any] = {
+            "model_digest": statement.model_digest,
+            "previous": production.current,
+            "statement": raw.decode(),
+            "statement_sha256": statement_sha256,
+            "approvals": [approval.to_json() for approval in approvals],
+            "requested_by": statement.requested_by,
+        }
+        promotion = self._books.record_promotion(production, Kind.MADE, body)
+        self._forget_outdated(promotion.number)
+        return promotion
+
+    def rollback(self, *, person: str, person_class: str, reason: str, model_digest: str = "") -> Promotion:
+        """Go back to the version before, or to a named one that was in production before.
+
+        Raises:
+            UnknownPersonError: The person is not enrolled.
+            NotPromotedError: There is no such version to go back to.
+        """
+        people, production = self._books.catch_up()
+        who = people.require_active(person)
+        target = model_digest or next(iter(production.returnable), "")
+        if target not in production.returnable:
+            raise NotPromotedError(
+                what="there is no version to go back to"
+                if not target
+                else f"version {target[:12]} cannot be gone back to",
+                why="only versions that two people approved and that were in production before can",
+                fix="see `sealift history`; bring a version forward with `sealift promote`",
+            )
+        body = {
+            "model_digest": target,
+            "previous": production.current,
+            "person": who.id,
+            "class": person_class,
+            "reason": require_reason(reason),
+        }
+        promotion = self._books.record_promotion(production, Kind.ROLLED_BACK, body)
+        self._forget_outdated(promotion.number)
+        return promotion
+
+    def stop(self, *, person: str, person_class: str, reason: str) -> Promotion:
+        """Take production out of service.
+
+        Raises:
+            UnknownPersonError: The person is not enrolled.
+            ConflictError: Nothing is in production.
+        """
+        people, production = self._books.catch_up()
+        who = people.require_active(person)
+        if production.current is None:
+            raise ConflictError(what="nothing is in production", why="it was stopped", fix="see `sealift history`")
+        body = {
+            "previous": production.current,
+            "person": who.id,
+            "class": person_class,
+            "reason": require_reason(reason),
+        }
+        promotion = self._books.record_promotion(production, Kind.STOPPED, body)
+        self._forget_outdated(promotion.number)
+        return promotion
+
+    def _pending(self, production: Production) -> Iterator[Request]:
+        now = self._clock.now()
+        for request in sorted(self._requests(), key=lambda one: one.statement.requested_at):
+            if request.basis == production.number and now <= request.statement.expires:
+                yield request
+
+    def _requests(self) -> Iterator[Request]:
+        for name in self._books.folder.request_names():
+            content = self._books.folder.read_request(name)
+            try:
+                request = Request.from_json(canonical.loads_canonical(content or b""))
+            except SealiftError:
+                continue  # a damaged request cannot be approved; it is requested again
+            if request.statement.sha256 == name:
+                yield request
+
+    def _require_pending(self, statement_sha256: str, production: Production) -> Request:
+        for request in self._requests():
+            if request.statement.sha256 != statement_sha256:
+                continue
+            if self._clock.now() > request.statement.expires:
+                raise _refused("it has expired")
+            if request.basis != production.number:
+                raise ConflictError(
+                    what="production changed since this promotion was requested",
+                    why=f"it was requested after promotion {request.basis}, and {production.number} is the last",
+                    fix="request it again: `sealift promote DIGEST`",
+                )
+            return request
+        raise _refused("no request of this digest waits here; it was promoted, withdrawn or never made")
+
+    def _counting(self, request: Request, people: SitePeople) -> tuple[Approval, ...]:
+        active = {person.id for person in people.active}
+        return tuple(approval for approval in request.approvals if approval.person in active)
+
+    def _forget_outdated(self, number: int) -> None:
+        for request in self._requests():
+            if request.basis < number:
+                self._books.folder.drop_request(request.statement.sha256)
+
+
+def _refused(why: str) -> ApprovalRefusedError:
+    return ApprovalRefusedError(
+        what="the statement cannot be approved or promoted", why=why, fix="request it again: `sealift promote DIGEST`"
+    )

@@ -1,0 +1,82 @@
+"""The promoter's process: two doors, one folder, one lock. No web code, no engine, no private key.
+
+Entry point: ``python -I -m appliance.promote.service --config FILE``. Sockets come from the supervisor by name,
+else they are made below the run folder. A second process on the same folder is refused by a lock on it.
+"""
+
+import argparse
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance import config as configuration
+from appliance import unit, wire
+from appliance.audit.client import open_ledger
+from appliance.config import Config
+from appliance.errors import ConflictError
+from appliance.promote.desk import DOORS, build_desk
+from media.clock import SystemClock
+from media.errors import SealiftError
+
+_LEDGER_DOOR = "ledger-promoter"
+_DOOR_MODE = 0o660
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="sealift-promoter")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    options = parser.parse_args(arguments)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    try:
+        config = configuration.load(options.config)
+        lock = _require_alone(config.at.promoter)
+        desk = build_desk(config, open_ledger(config, _LEDGER_DOOR), clock=SystemClock())
+        wire.serve(_doors(config), desk)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    unit.notify("READY=1")
+    done.wait()
+    unit.notify("STOPPING=1")
+    os.close(lock)
+    return 0
+
+
+def _require_alone(folder: Path) -> int:
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise ConflictError(
+            what="another promoter is running", why="it holds the lock of the promoter's folder", fix="stop it first"
+        ) from error
+    return fd
+
+
+def _doors(config: Config) -> dict[str, socket.socket]:
+    passed = unit.listening_sockets()
+    return {door: passed.get(door) or _listen(config.at.socket(door)) for door in DOORS}
+
+
+def _listen(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(str(path))
+    path.chmod(_DOOR_MODE)
+    listener.listen(64)
+    return listener
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""Whether a version passed its gates, read from the ledger: asked before a request, again before a promotion.
+
+Promises: for each gate of the current policy only the newest result counts; all must have passed, come from one run
+(one evidence digest) and have been judged under this very policy. So a report of another version, an old report, or one
+that a later failure contradicts never opens the way.
+"""
+
+from dataclasses import dataclass
+
+from appliance.audit.facts import Ledger
+from appliance.errors import GateFailedError, UnknownVersionError
+from appliance.promote.policy import GatePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validated:
+    """A version whose gates all passed in one run."""
+
+    model_digest: str
+    weights_digest: str
+    evidence_digest: str
+    policy_digest: str
+
+
+def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> Validated:
+    """Return the one run in which this version passed every gate.
+
+    Raises:
+        UnknownVersionError: The ledger knows no such version.
+        GateFailedError: A gate is missing, failed, of another run or of another policy.
+    """
+    registered = ledger.find(kind="model.registered", field="model_digest", value=model_digest, limit=1)
+    if not registered:
+        raise UnknownVersionError(
+            what=f"no version {model_digest[:12]} is registered",
+            why="the ledger has no model.registered for it",
+            fix="see `sealift models list`",
+        )
+    newest = _newest_results(ledger, model_digest, policy)
+    digests = {str(body.get("evidence_digest")) for body in newest.values()}
+    if len(digests) != 1:
+        raise _failed(model_digest, "its newest gate results come from different runs")
+    return Validated(
+        model_digest=model_digest,
+        weights_digest=str(registered[0].body.get("weights_digest", "")),
+        evidence_digest=digests.pop(),
+        policy_digest=policy.digest,
+    )
+
+
+def _newest_results(ledger: Ledger, model_digest: str, policy: GatePolicy) -> dict[str, dict[str, object]]:
+    newest: dict[str, dict[str, object]] = {}
+    results = ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=20 * len(policy.gates))
+    for leaf in results:
+        newest.setdefault(str(leaf.body.get("gate")), dict(leaf.body))
+    for gate in policy.gates:
+        body = newest.get(gate)
+        if body is None:
+            raise _failed(model_digest, f"the gate {gate} has not run")
+        if body.get("passed") is not True:
+            raise _failed(model_digest, f"the gate {gate} did not pass")
+        figures = body.get("figures")
+        if not isinstance(figures, dict) or figures.get("policy_digest") != policy.digest:
+            raise _failed(model_digest, f"the gate {gate} was judged under another policy")
+    return {gate: newest[gate] for gate in policy.gates}
+
+
+def _failed(model_digest: str, why: str) -> GateFailedError:
+    return GateFailedError(
+        what=f"version {model_digest[:12]} may not be requested for production",
+        why=why,
+        fix=f"run `sealift validate {model_digest[:12]}`",
+    )
