@@ -1,0 +1,34 @@
+"""The list of requirements is complete, and what it points to exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = re.compile(r"^\| ([A-Z])(\d+) \| (met|partly|later) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+PATH = re.compile(r"\b(?:appliance|bundler|media|tests|ansible|systemd|docs|examples|requirements)/[\w/.-]*\w")
+LAST = {"A": 52, "B": 56, "C": 52, "D": 30, "E": 33, "F": 23, "G": 24, "H": 27, "I": 36, "J": 26, "K": 31, "L": 15}
+LAST |= {"M": 24, "N": 14, "X": 40}
+
+
+def rows() -> list[tuple[str, int, str, str, str]]:
+    found = ROW.findall((ROOT / "docs/coverage.md").read_text())
+    return [(letter, int(number), state, where, shown) for letter, number, state, where, shown in found]
+
+
+def test_every_requirement_has_one_row() -> None:
+    expected = [(letter, number) for letter, last in LAST.items() for number in range(1, last + 1)]
+
+    assert [(letter, number) for letter, number, *_ in rows()] == expected
+
+
+def test_what_is_met_names_what_shows_it() -> None:
+    assert [row for row in rows() if row[2] == "met" and row[0] != "X" and row[4] == "-"] == []
+
+
+@pytest.mark.parametrize("column", [3, 4])
+def test_every_path_that_is_named_exists(column: int) -> None:
+    named = {path for row in rows() for path in PATH.findall(str(row[column]))}
+
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
