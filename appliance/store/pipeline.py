@@ -24,6 +24,7 @@ from media.errors import SealiftError
 SLAB_BYTES: Final = 4 * 2**20
 _SLABS: Final = 6
 _WRITERS: Final = 2
+_SYNCERS: Final = 4
 _ALIGNMENT: Final = 4096
 _DIRECT_FROM_BYTES: Final = 8 * 2**20
 
@@ -60,13 +61,12 @@ class Slab:
 class Sink:
     """A file of the store while it is written, out of order, by several threads."""
 
-    def __init__(self, folder: int, name: str, *, length: int, create: bool) -> None:
+    def __init__(self, folder: int, name: str, *, length: int) -> None:
         self._length = length
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         with writing(name):
-            self.descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+            self.descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
             self._direct = self._open_direct(folder, name) if length >= _DIRECT_FROM_BYTES else None
-            if length and create:
+            if length:
                 self._reserve(length)
 
     @staticmethod
@@ -117,9 +117,9 @@ class Sink:
 class Counter:
     """Counts tasks that are still to be done for one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_tasks: int = 0) -> None:
         self._condition = threading.Condition()
-        self._open = 0
+        self._open = open_tasks
 
     def add(self, number: int) -> None:
         """More tasks were handed out."""
@@ -150,6 +150,7 @@ class Pipeline:
         self.blocks = _Lane(self, "blocks", 1)
         self.whole = _Lane(self, "whole", 1)
         self.writes = _Lane(self, "writes", _WRITERS)
+        self.syncs = _Lane(self, "syncs", _SYNCERS)
         self.settle = _Lane(self, "settle", 1)
 
     def __enter__(self) -> Self:
@@ -158,7 +159,7 @@ class Pipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is not None and self.failure is None:
             self.failure = error
-        for lane in (self.blocks, self.whole, self.writes, self.settle):
+        for lane in (self.blocks, self.whole, self.writes, self.syncs, self.settle):
             lane.close()
         if self.failure is not None and (error is None or isinstance(error, Stopped)):
             raise self.failure from None
@@ -212,8 +213,8 @@ class _Lane:
                     after()
 
 
-class BlockHash:
-    """The running hash of the block in hand; `take` returns it and begins the next."""
+class RunningHash:
+    """A SHA-256 in the making."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -222,8 +223,14 @@ class BlockHash:
         """Add bytes."""
         self._hash.update(view)
 
+    def fork(self) -> "RunningHash":
+        """Return an independent copy that has seen the same bytes."""
+        copy = RunningHash()
+        copy._hash = self._hash.copy()
+        return copy
+
     def take(self) -> str:
-        """Return the digest so far and start again."""
+        """Return the digest so far and begin afresh."""
         digest = self._hash.hexdigest()
         self._hash = hashlib.sha256()
         return digest

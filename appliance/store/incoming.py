@@ -1,0 +1,157 @@
+"""A release on its way: objects that are proven one by one, set in place together, then made a release by one rename.
+
+Nothing below `objects/` or `releases/` changes before every byte of the release was proven. An interrupted receive
+leaves the folder for the next one to continue; a refused one moves it to quarantine, from where a better medium of the
+same release takes it up again.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.store.content import RELEASE_FILE, ContentStore
+from appliance.store.journal import Journal
+from appliance.store.pipeline import writing
+from media import canonical
+
+_CODE_CHARS: Final = 12
+_STAGED: Final = "release"
+
+
+@dataclass(slots=True, kw_only=True)
+class Incoming:
+    """The folder of one release on its way."""
+
+    store: ContentStore
+    folder: Path
+    objects: int
+    journal: Journal
+
+    @classmethod
+    def begin(cls, store: ContentStore, *, code: str, payload_digest: str, full: bool) -> Self:
+        """Continue what an interrupted or refused receive of the same release left, or start afresh.
+
+        Raises:
+            StoreWriteError, NoSpaceError: The store cannot be written.
+        """
+        short = code[:_CODE_CHARS]
+        folder, refused = store.incoming / short, store.quarantine / short
+        with writing("a new release"):
+            store.prepare()
+            if refused.exists() and not folder.exists():
+                refused.rename(folder)
+            (folder / "objects").mkdir(parents=True, exist_ok=True, mode=0o750)
+            objects = os.open(folder / "objects", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        journal = Journal.open(folder / "journal", code=code, payload_digest=payload_digest, full=full)
+        return cls(store=store, folder=folder, objects=objects, journal=journal)
+
+    def close(self) -> None:
+        """Release the descriptors; the folder stays for the next receive."""
+        self.journal.close()
+        os.close(self.objects)
+
+    def has_proven(self, sha256: str, length: int) -> bool:
+        """Tell whether this release's own journal says that the object is durable and proven, and it is there."""
+        if self.journal.complete.get(sha256) != length:
+            return False
+        with contextlib.suppress(OSError):
+            return (self.folder / "objects" / sha256).stat().st_size == length
+        return self.store.holds(sha256, length)
+
+    def held_bytes(self, sha256: str, length: int) -> int:
+        """Return how many bytes the object takes already, so that the plan of room does not count them twice."""
+        if self.store.holds(sha256, length):
+            return length
+        for name in (sha256, f"{sha256}.part"):
+            with contextlib.suppress(OSError):
+                return min(length, (self.folder / "objects" / name).stat().st_blocks * 512)
+        return 0
+
+    def place_objects(self, objects: Iterable[str]) -> None:
+        """Move proven objects to their places; safe to repeat after a power cut."""
+        shards: set[Path] = set()
+        with writing("the objects"):
+            for sha256 in objects:
+                staged, place = self.folder / "objects" / sha256, self.store.object_path(sha256)
+                place.parent.mkdir(exist_ok=True, mode=0o755)
+                with contextlib.suppress(FileNotFoundError):
+                    staged.replace(place)
+                    shards.add(place.parent)
+            for shard in {*shards, self.store.objects}:
+                sync_folder(shard)
+
+    def stage(self, small_files: Mapping[str, bytes]) -> None:
+        """Lay the release's own files (metadata, attestations, custody) into the folder that will become the release.
+
+        Raises:
+            StoreWriteError, NoSpaceError: The store cannot be written.
+        """
+        staged = self.folder / _STAGED
+        with writing("the release's metadata"):
+            shutil.rmtree(staged, ignore_errors=True)
+            for path, content in small_files.items():
+                place = staged / path
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+                write_durably(place, content)
+
+    def complete(self, facts: Mapping[str, Any]) -> None:
+        """Write the release's record beside its files; `publish` makes it a release."""
+        staged = self.folder / _STAGED
+        with writing("the release's record"):
+            write_durably(staged / RELEASE_FILE, canonical.dumps(facts))
+            for folder in sorted((path for path in staged.rglob("*") if path.is_dir()), reverse=True):
+                sync_folder(folder)
+            sync_folder(staged)
+
+    def refuse(self) -> None:
+        """Move everything to quarantine: nothing of it is read except by a receive of the same release."""
+        refused = self.store.quarantine / self.folder.name
+        with writing("the quarantine"):
+            shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
+            shutil.rmtree(refused, ignore_errors=True)
+            self.folder.rename(refused)
+            sync_folder(self.store.quarantine)
+
+
+def publish(store: ContentStore, *, code: str, serial: int) -> None:
+    """Make a completed release visible by one rename; safe to repeat after a power cut.
+
+    A release of the same serial that was signed again takes the place of the older signatures.
+
+    Raises:
+        StoreWriteError: The store cannot be written.
+    """
+    folder = store.incoming / code[:_CODE_CHARS]
+    staged, place = folder / _STAGED, store.release_folder(serial)
+    with writing("the release"):
+        if (staged / RELEASE_FILE).exists():
+            replaced = folder / "replaced"
+            if place.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                place.rename(replaced)
+            staged.rename(place)
+            sync_folder(place.parent)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(store.quarantine / code[:_CODE_CHARS], ignore_errors=True)
+
+
+def write_durably(place: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with place.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    place.chmod(0o444)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's names."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""What survives a power cut: a line for each object that is complete and for each proven block of the one in hand.
+
+A line is written only after the bytes it speaks of are durable. The journal belongs to one release code and payload;
+with any other, or when its first line is damaged, it counts for nothing. A torn last line is dropped. Blocks of an
+unfinished object are hashed again on resume, whatever the journal says; complete objects are taken from it, unless
+`--full`.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.store.pipeline import writing
+from media import canonical
+from media.errors import MediaError
+
+FORMAT: Final = 1
+_MAX_BYTES: Final = 64 * 2**20
+
+
+@dataclass(slots=True, kw_only=True)
+class Journal:
+    """The journal of one release on its way. Used by one thread."""
+
+    descriptor: int
+    complete: dict[str, int] = field(default_factory=dict)
+    blocks: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, *, code: str, payload_digest: str, full: bool) -> Self:
+        """Continue the journal of this very release, or begin one.
+
+        Args:
+            path: The journal's file.
+            code: The release code.
+            payload_digest: The payload it belongs to.
+            full: Forget what it says and check everything again.
+
+        Raises:
+            StoreWriteError: It cannot be written.
+        """
+        head = {"format": FORMAT, "code": code, "payload_digest": payload_digest}
+        complete: dict[str, int] = {}
+        blocks: dict[str, int] = {}
+        good_bytes = 0 if full else _replay(path, head, complete=complete, blocks=blocks)
+        with writing("the journal"):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            os.ftruncate(descriptor, good_bytes)
+        journal = cls(descriptor=descriptor, complete=complete, blocks=blocks)
+        if not good_bytes:
+            journal._append([head])
+        return journal
+
+    def record_complete(self, objects: dict[str, int]) -> None:
+        """Say that these objects (digest: length) are durable and proven."""
+        self.complete.update(objects)
+        self._append([{"object": sha256, "length": length} for sha256, length in objects.items()])
+
+    def record_blocks(self, sha256: str, count: int) -> None:
+        """Say that the first `count` blocks of an unfinished object are durable and proven."""
+        self.blocks[sha256] = count
+        self._append([{"object": sha256, "blocks": count}])
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self.descriptor)
+
+    def _append(self, lines: list[dict[str, Any]]) -> None:
+        with writing("the journal"):
+            data = b"".join(canonical.dumps(line) + b"\n" for line in lines)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+            os.fdatasync(self.descriptor)
+
+
+def _replay(path: Path, head: dict[str, Any], *, complete: dict[str, int], blocks: dict[str, int]) -> int:
+    """Fill both mappings and return how many bytes of the file were understood."""
+    try:
+        data = path.read_bytes()[:_MAX_BYTES]
+    except OSError:
+        return 0
+    first, *lines = data.split(b"\n")[:-1] or [b""]
+    if first != canonical.dumps(head):
+        return 0
+    good_bytes = len(first) + 1
+    for line in lines:
+        try:
+            entry = canonical.loads(line)
+            sha256 = str(entry["object"])
+            if "length" in entry:
+                complete[sha256] = int(entry["length"])
+                blocks.pop(sha256, None)
+            else:
+                blocks[sha256] = int(entry["blocks"])
+        except (MediaError, KeyError, TypeError, ValueError):
+            break
+        good_bytes += len(line) + 1
+    return good_bytes
