@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Timer
 
 from media import limits, packets
 from media.errors import BadSignatureError, CannotVerifyError, LimitExceededError, MalformedError
@@ -86,6 +87,8 @@ def verify_detached(untrusted_signature: bytes, data: bytes, certificates: Seque
     _require_policy(packet, data)
     certificate = _owner(packet, [Certificate.from_bytes(raw) for raw in certificates])
     status, code = _run_gpgv(untrusted_signature, data, certificate.raw)
+    if code < 0:
+        raise _cannot(f"gpgv was ended by signal {-code}")
     require_good_status(status, packet=packet, primary=certificate.fingerprint)
     if code != 0:
         raise _bad(packet, f"gpgv ended with {code}")
@@ -183,15 +186,14 @@ def _run_gpgv(signature: bytes, data: bytes, keyring: bytes) -> tuple[bytes, int
                 process = _start_gpgv(Path(folder), write_end)
             finally:
                 os.close(write_end)
-            with process:
-                try:
-                    # Nothing else is read from gpgv, so the pipe cannot wait for us while we wait for it.
-                    lines = status.read(limits.SIGNATURE_BYTES)
-                    return lines, process.wait(timeout=_SECONDS)
-                except subprocess.TimeoutExpired as error:
-                    raise _cannot(f"gpgv did not end within {_SECONDS} seconds") from error
-                finally:
-                    process.kill()
+            watch = Timer(_SECONDS, process.kill)
+            watch.start()
+            try:
+                with process:  # waits; nothing else is read from gpgv, so neither can wait for the other
+                    lines = status.read()
+            finally:
+                watch.cancel()
+            return lines, process.returncode
 
 
 def _start_gpgv(folder: Path, write_end: int) -> subprocess.Popen[bytes]:
@@ -201,7 +203,7 @@ def _start_gpgv(folder: Path, write_end: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             cwd=folder,
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin")},
             pass_fds=(write_end,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
