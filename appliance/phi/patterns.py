@@ -1,0 +1,156 @@
+"""What identifiers look like. The documents' three patterns stand first and exactly as they are written there (F3-F5).
+
+The others are extra: they raise recall and are marked so, since a pattern is no proof. What no pattern here sees:
+names without a label or a title, addresses, spelled-out numbers, identifiers of other countries.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import AddressValueError, IPv4Address
+from typing import Final
+
+_DIGIT: Final = re.compile("[0-9]")
+_AT: Final = re.compile("@")
+_LABEL: Final = re.compile("[:=]")
+_TITLE: Final = re.compile("M(?:r|rs|s|x|iss)|Dr|Prof")
+
+
+class PhiClass(StrEnum):
+    """Classes of identifiers, as counted in `x-sealift-phi`, metrics and the ledger."""
+
+    SSN = "ssn"
+    MRN = "mrn"
+    DATE = "date"
+    PHONE = "phone"
+    EMAIL = "email"
+    NPI = "npi"
+    MBI = "mbi"
+    IP = "ip"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One pattern: the group ``id``, or the whole match where there is none, is the identifier.
+
+    Attributes:
+        needs: A rule is tried only on text that holds this; it spares most text most patterns.
+        check: Says whether a candidate is valid; None accepts all.
+        extra: Not among the documents' patterns.
+    """
+
+    phi_class: PhiClass
+    pattern: re.Pattern[str]
+    needs: re.Pattern[str] = _DIGIT
+    check: Callable[[str], bool] | None = None
+    extra: bool = True
+
+
+def is_npi(candidate: str) -> bool:
+    """Tell whether ten digits pass the Luhn check of a US national provider identifier (prefix 80840)."""
+    return _luhn("80840" + candidate)
+
+
+def is_phone(candidate: str) -> bool:
+    """Tell whether a candidate is a number of the North American plan: area and exchange start with 2 to 9."""
+    digits = [character for character in candidate if character.isdecimal()]
+    if len(digits) == 11 and digits[0] == "1":
+        digits = digits[1:]
+    return len(digits) == 10 and digits[0] not in "01" and digits[3] not in "01"
+
+
+def is_address(candidate: str) -> bool:
+    """Tell whether a candidate is an IPv4 address that names one host."""
+    try:
+        address = IPv4Address(candidate)
+    except AddressValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified)
+
+
+def _luhn(digits: str) -> bool:
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (2 if place % 2 else 1)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+_MONTH: Final = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
+_WORD: Final = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,30}"
+_MBI_LETTER: Final = "[AC-HJKMNP-RT-Y]"
+_MBI_EITHER: Final = "[AC-HJKMNP-RT-Y0-9]"
+
+DOCUMENTED: Final = (
+    Rule(phi_class=PhiClass.SSN, pattern=re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), extra=False),
+    # The label stays readable for the model; what follows it is the identifier.
+    Rule(phi_class=PhiClass.MRN, pattern=re.compile(r"\bMRN:\s*(?P<id>\d{6,10})\b"), extra=False),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}/\d{1,2}/\d{4}\b"), extra=False),
+)
+
+EXTRA: Final = (
+    Rule(
+        phi_class=PhiClass.SSN,
+        pattern=re.compile(
+            r"(?i:\b(?:SSN|social security(?: number| no\.?)?))[\s:#=.]{0,4}(?P<id>\d{9}|\d{3}[ .]\d{2}[ .]\d{4})\b"
+        ),
+    ),
+    Rule(
+        phi_class=PhiClass.MRN,
+        pattern=re.compile(
+            r"(?i:\b(?:MRN|(?:medical )?record (?:number|no\.?|#)|chart (?:number|no\.?|#)))"
+            r"[\s:#=.]{0,4}(?P<id>[A-Z]{0,3}-?\d{5,10})\b"
+        ),
+    ),
+    Rule(
+        phi_class=PhiClass.DATE,
+        pattern=re.compile(r"\b(?:19|20)\d{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?!\d)"),
+    ),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(r"\b\d{1,2}(?P<by>[.-])\d{1,2}(?P=by)(?:19|20)\d{2}\b")),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{_DAY}(?: of)? {_MONTH}\.?,? (?:19|20)\d{{2}}\b")),
+    Rule(phi_class=PhiClass.DATE, pattern=re.compile(rf"\b{_MONTH}\.? {_DAY},? (?:19|20)\d{{2}}\b")),
+    Rule(
+        phi_class=PhiClass.PHONE,
+        pattern=re.compile(r"(?<![\w.-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"),
+        check=is_phone,
+    ),
+    Rule(phi_class=PhiClass.PHONE, pattern=re.compile(r"(?<![\w.+-])\+[2-9]\d{0,2}(?:[ .-]?\d){7,12}(?![\w-])")),
+    Rule(
+        phi_class=PhiClass.EMAIL,
+        pattern=re.compile(
+            r"(?<![\w.+%-])[\w.+%-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,24}\b"
+        ),
+        needs=_AT,
+    ),
+    Rule(phi_class=PhiClass.NPI, pattern=re.compile(r"(?<![\w.-])[12]\d{9}(?![\w-])", re.ASCII), check=is_npi),
+    Rule(
+        phi_class=PhiClass.MBI,
+        pattern=re.compile(
+            rf"\b[1-9]{_MBI_LETTER}{_MBI_EITHER}\d-?{_MBI_LETTER}{_MBI_EITHER}\d-?{_MBI_LETTER}{{2}}\d{{2}}\b"
+        ),
+    ),
+    Rule(
+        phi_class=PhiClass.IP,
+        pattern=re.compile(r"(?<![\w.-])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)", re.ASCII),
+        check=is_address,
+    ),
+    Rule(
+        phi_class=PhiClass.NAME,
+        pattern=re.compile(
+            r"\b(?i:patient(?: name)?|pt\.?(?: name)?|(?:full |last |first )?name|surname|next of kin)"
+            rf"\s{{0,2}}[:=]\s{{0,3}}(?P<id>{_WORD}(?:,? {{1,2}}{_WORD}){{0,3}})"
+        ),
+        needs=_LABEL,
+    ),
+    Rule(
+        phi_class=PhiClass.NAME,
+        pattern=re.compile(rf"\b(?:Mr|Mrs|Ms|Mx|Miss|Dr|Prof)\.?\s{{1,2}}(?P<id>{_WORD}(?: {{1,2}}{_WORD}){{0,2}})"),
+        needs=_TITLE,
+    ),
+)

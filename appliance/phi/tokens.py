@@ -1,0 +1,178 @@
+"""Replaces identifiers by tokens of one request, `[SSN_1]`, numbered by first appearance over all its texts.
+
+A client that resends its history gets the same tokens, and equal requests give equal masked text. Anything in a text
+that looks like a token is itself replaced first, by a token of class TEXT, and so comes back literally: nobody can
+type another's token, and `TokenMap.restore` of masked text is always the text it was made from.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from appliance.phi.detect import Detector, Finding
+from appliance.phi.patterns import PhiClass
+
+LITERAL: Final = "TEXT"
+_WORDS: Final = (*(one.name for one in PhiClass), LITERAL)
+TOKEN: Final = re.compile(
+    r"\[ {0,2}(" + "|".join(_WORDS) + r")[ _\\-]{0,3}([0-9]{1,6}) {0,2}\]", re.IGNORECASE | re.ASCII
+)
+"""A token as a model may give it back: in other case, with spaces, with Markdown's backslash."""
+
+MAX_TOKEN_CHARACTERS: Final = 1 + 2 + max(map(len, _WORDS)) + 3 + 6 + 2 + 1
+
+# Identifiers that no pattern sees without their label, looked for again wherever the request repeats them.
+_REPEATED: Final = frozenset({PhiClass.MRN, PhiClass.NAME})
+_SHORTEST_PART: Final = 3
+_WORD: Final = re.compile(r"\w+")
+_NOT_A_NAME: Final = re.compile(
+    "A(?:ll|nd|ny|re|sk)|But|For|From|Get|Ha[sdv]e?|Her|His|How|Its|New|None?|Not|Now|Our|Patient|Please|She|Take|Tell"
+    "|Th(?:at|e|en|ere|ese|ey|is|ose)|Unknown|Use|Was|Were|Wh(?:at|en|ere|ich|o|y)|With|Yes|Your?"
+)
+
+
+@dataclass(slots=True)
+class TokenMap:
+    """What each token of one request stands for."""
+
+    values: dict[tuple[str, int], str] = field(default_factory=dict)
+    _ordinals: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
+    _last: Counter[str] = field(default_factory=Counter, init=False)
+
+    def assign(self, word: str, value: str) -> str:
+        """Return the token of `value`, a new one if it has none."""
+        ordinal = self._ordinals.get((word, value))
+        if ordinal is None:
+            self._last[word] += 1
+            ordinal = self._last[word]
+            self._ordinals[word, value] = ordinal
+            self.values[word, ordinal] = value
+        return f"[{word}_{ordinal}]"
+
+    def value_of(self, match: re.Match[str]) -> str | None:
+        """Return what a match of `TOKEN` stands for; None when this request has no such token."""
+        return self.values.get((match[1].upper(), int(match[2])))
+
+    def restore(self, text: str) -> str:
+        """Return `text` with the tokens of this request replaced; unknown ones stay."""
+
+        def value(match: re.Match[str]) -> str:
+            known = self.value_of(match)
+            return match[0] if known is None else known
+
+        return TOKEN.sub(value, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """Texts with tokens in place of identifiers, in the order given, and how many of each class were found."""
+
+    texts: tuple[str, ...]
+    counts: Mapping[PhiClass, int]
+    tokens: TokenMap
+
+
+def mask(texts: Sequence[str], detector: Detector) -> Masked:
+    """Replace every identifier and every look-alike of a token in all `texts` of one request."""
+    tokens = TokenMap()
+    repeats = _Repeats()
+    spans = [_learn(text, detector.find(text), tokens=tokens, repeats=repeats) for text in texts]
+    counts: Counter[PhiClass] = Counter()
+    masked = tuple(
+        _masked(text, _with_repeats(known, repeats.find(text)), tokens=tokens, counts=counts)
+        for text, known in zip(texts, spans, strict=True)
+    )
+    return Masked(texts=masked, counts=dict(counts), tokens=tokens)
+
+
+def _learn(text: str, findings: Sequence[Finding], *, tokens: TokenMap, repeats: "_Repeats") -> list["_Span"]:
+    """Give every value its token, in the order of appearance; what other texts hold cannot change it later."""
+    spans = [_Span(one.start, one.end, one.phi_class.name) for one in findings]
+    if "[" in text:
+        spans = _joined([*spans, *(_Span(*match.span(), LITERAL) for match in TOKEN.finditer(text))])
+    for start, end, word in spans:
+        tokens.assign(word, text[start:end])
+    for finding in findings:
+        for part in _parts(text[finding.start : finding.end], finding.phi_class):
+            tokens.assign(finding.phi_class.name, part)
+            repeats.add(part, finding.phi_class)
+    return spans
+
+
+def _parts(value: str, phi_class: PhiClass) -> Iterator[str]:
+    """Yield what to look for in all texts; numbered at once, so that a history keeps its tokens when it grows."""
+    if phi_class in _REPEATED:
+        yield value
+    if phi_class is PhiClass.NAME:
+        for part in value.replace(",", " ").split():
+            if len(part) >= _SHORTEST_PART and not _NOT_A_NAME.fullmatch(part):
+                yield part
+
+
+class _Repeats:
+    """Finds given values as whole words, in time that does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, PhiClass] = {}
+        self._lengths: dict[str, set[int]] = {}
+
+    def add(self, value: str, phi_class: PhiClass) -> None:
+        word = _WORD.match(value)
+        if word is not None:
+            self._classes.setdefault(value, phi_class)
+            self._lengths.setdefault(word[0], set()).add(len(value))
+
+    def find(self, text: str) -> Iterator["_Span"]:
+        if not self._classes:
+            return
+        for word in _WORD.finditer(text):
+            start = word.start()
+            for length in sorted(self._lengths.get(word[0], ()), reverse=True):
+                end = start + length
+                phi_class = self._classes.get(text[start:end])
+                if phi_class is not None and not _WORD.match(text, end):
+                    yield _Span(start, end, phi_class.name)
+                    break
+
+
+def _with_repeats(known: list["_Span"], repeated: Iterable["_Span"]) -> list["_Span"]:
+    """Add what is repeated; where it reaches beyond a known span, the whole is kept out of sight as a literal."""
+    spans = [*known, *repeated]
+    if len(spans) == len(known):
+        return known
+    as_found = set(spans)
+    return [one if one in as_found else one._replace(word=LITERAL) for one in _joined(spans)]
+
+
+def _masked(text: str, spans: Sequence["_Span"], *, tokens: TokenMap, counts: Counter[PhiClass]) -> str:
+    if not spans:
+        return text
+    parts: list[str] = []
+    at = 0
+    for start, end, word in spans:
+        if word != LITERAL:
+            counts[PhiClass[word]] += 1
+        parts += (text[at:start], tokens.assign(word, text[start:end]))
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
+    word: str
+
+
+def _joined(spans: list[_Span]) -> list[_Span]:
+    """Join what overlaps, so that no rest of an identifier stays readable; the first identifier names the class."""
+    joined: list[_Span] = []
+    for span in sorted(spans, key=lambda one: (one.start, -one.end, one.word == LITERAL)):
+        if not joined or joined[-1].end <= span.start:
+            joined.append(span)
+            continue
+        last = joined[-1]
+        word = span.word if last.word == LITERAL else last.word
+        joined[-1] = _Span(last.start, max(last.end, span.end), word)
+    return joined

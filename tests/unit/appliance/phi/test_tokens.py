@@ -1,0 +1,83 @@
+"""Masking and restoring by hand-made examples; `tests/property/test_phi.py` has the laws."""
+
+import pytest
+
+from appliance.phi.detect import PatternDetector
+from appliance.phi.patterns import PhiClass
+from appliance.phi.tokens import MAX_TOKEN_CHARACTERS, TOKEN, Masked, TokenMap, mask
+
+
+def _mask(*texts: str) -> Masked:
+    return mask(texts, PatternDetector())
+
+
+def test_tokens_are_numbered_by_first_appearance_over_all_texts() -> None:
+    masked = _mask("SSN 123-45-6789", "SSN 987-65-4321, again 123-45-6789, MRN: 12345678", "born 1/2/1980")
+
+    assert masked.texts == ("SSN [SSN_1]", "SSN [SSN_2], again [SSN_1], MRN: [MRN_1]", "born [DATE_1]")
+    assert masked.counts == {PhiClass.SSN: 3, PhiClass.MRN: 1, PhiClass.DATE: 1}
+
+
+def test_a_client_that_resends_its_history_gets_the_same_tokens() -> None:
+    history = ["patient 88888888; MRN: 12345678", "noted"]
+    first = _mask(*history)
+    later = _mask(*history, "MRN: 88888888 and SSN 123-45-6789")
+
+    assert first.texts[0] == "patient 88888888; MRN: [MRN_1]"
+    assert later.texts == ("patient [MRN_2]; MRN: [MRN_1]", "noted", "MRN: [MRN_2] and SSN [SSN_1]")
+
+
+def test_a_number_known_by_its_label_is_also_found_without_it() -> None:
+    assert _mask("MRN: 12345678", "is 12345678 back? 123456789 is not").texts == (
+        "MRN: [MRN_1]",
+        "is [MRN_1] back? 123456789 is not",
+    )
+
+
+def test_a_name_known_by_its_label_is_also_found_in_parts() -> None:
+    masked = _mask("Patient: Jane Roe", "Roe's chart. Jane Roe left. jane stays")
+
+    assert masked.texts == ("Patient: [NAME_1]", "[NAME_3]'s chart. [NAME_1] left. jane stays")
+    assert masked.tokens.restore(masked.texts[1]) == "Roe's chart. Jane Roe left. jane stays"
+
+
+def test_what_a_user_types_like_a_token_comes_back_literally_and_names_nobody() -> None:
+    masked = _mask("what is [SSN_1]? and [ssn 2] and [TEXT_1]", "123-45-6789")
+
+    assert masked.texts == ("what is [TEXT_1]? and [TEXT_2] and [TEXT_3]", "[SSN_1]")
+    assert masked.tokens.restore(masked.texts[0]) == "what is [SSN_1]? and [ssn 2] and [TEXT_1]"
+    assert masked.counts == {PhiClass.SSN: 1}
+
+
+def test_equal_requests_give_equal_masked_text() -> None:
+    texts = ("123-45-6789 and MRN: 12345678", "[SSN_1]")
+
+    assert _mask(*texts).texts == _mask(*texts).texts
+
+
+@pytest.mark.parametrize(
+    "form", ["[SSN_1]", "[ssn_1]", "[SSN 1]", "[ Ssn_1 ]", r"[SSN\_1]", "[SSN_01]", "[SSN-1]", "[SSN1]"]
+)
+def test_a_token_is_restored_in_the_forms_models_give_it(form: str) -> None:
+    assert _mask("123-45-6789").tokens.restore(f"It is {form}.") == "It is 123-45-6789."
+
+
+@pytest.mark.parametrize(
+    "form", ["[SSN_2]", "[MRN_1]", "[SSN_]", "SSN_1", "[SSN_1", "[\u017fSN_1]", "[SSN_1 or 2]", "[SSN_٣]"]
+)
+def test_what_is_no_token_of_this_request_stays(form: str) -> None:
+    assert _mask("123-45-6789").tokens.restore(f"It is {form}.") == f"It is {form}."
+
+
+def test_no_form_of_a_token_is_longer_than_the_bound() -> None:
+    longest = "[  PHONE\\_-999999  ]"
+
+    assert TOKEN.fullmatch(longest)
+    assert len(longest) == MAX_TOKEN_CHARACTERS
+
+
+def test_text_without_identifiers_is_given_back_as_it_was() -> None:
+    masked = _mask("nothing here", "")
+
+    assert masked.texts == ("nothing here", "")
+    assert masked.tokens == TokenMap()
