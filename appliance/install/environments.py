@@ -1,0 +1,238 @@
+"""Builds a stored release's environments from its own wheels: no index, exact hashes, no dependency resolution.
+
+Promises: a release's folder counts only when `installed.json` is there, written after every environment was checked;
+building again what is whole changes nothing; what runs at present is not touched.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance.config import Places
+from appliance.errors import InstallError, NoSpaceError
+from appliance.install import environment_check
+from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.store.content import StoredRelease
+from media import canonical
+from media.digest import sha256_hex
+
+HOST: Final = "host"
+SERVER: Final = "server"
+_WHEELS: Final = "data/wheels/"
+_HOST_FILES: Final = {"data/host/ansible/": "ansible", "data/host/systemd/": "systemd", "data/debs/": "debs"}
+_UMASK: Final = 0o022
+_GROWTH: Final = 5
+_PIP_SECONDS: Final = 1800
+_OURS: Final = "sealift"
+_PROOFS: Final = {
+    SERVER: "import appliance.cli.main as main; main.build()",
+    "engine-llama-cpp": "import llama_cpp, appliance.serve.launcher",
+}
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """The installed release and whether anything was changed for it."""
+
+    installed: InstalledRelease
+    changed: bool
+
+
+def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: Progress) -> Built:
+    """Build what the release lists, below its serial.
+
+    Args:
+        stored: The release.
+        places: Where the appliance lives.
+        with_host: Whether the environment of the host's own tools (Ansible) is built too.
+        progress: Told one line for each step.
+
+    Raises:
+        InstallError: An environment could not be built, or is not what the release lists.
+        NoSpaceError: The disk lacks room.
+        StoreDamagedError: A file in the store is not what was signed.
+    """
+    releases = InstalledReleases(places)
+    requirements = _requirements(stored, with_host=with_host)
+    wanted = InstalledRelease(
+        serial=stored.serial,
+        release=stored.release,
+        environments={name: sha256_hex(content) for name, content in requirements.items()},
+        host_files=_host_files_digest(stored),
+    )
+    folder = releases.folder(stored.serial)
+    with releases.locked():
+        if releases.load(stored.serial) == wanted and _is_whole(folder, requirements):
+            return Built(installed=wanted, changed=False)
+        _require_space(stored, places)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)
+        _lay_host_files(stored, folder)
+        _build_all(stored, folder, requirements, progress)
+        releases.write(wanted)
+    return Built(installed=wanted, changed=True)
+
+
+def site_packages(environment: Path) -> Path:
+    """Return the folder of an environment's packages."""
+    return environment / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+
+
+def _requirements(stored: StoredRelease, *, with_host: bool) -> dict[str, bytes]:
+    listed = canonical.mapping(stored.contents().get("environments"), "environments")
+    names = [name for name in sorted(listed) if with_host or name != HOST]
+    if SERVER not in names:
+        raise InstallError(
+            what=f"release {stored.release} brings no server",
+            why="its list of environments lacks it",
+            fix="ask the sender",
+        )
+    for name in names:
+        if not name.replace("-", "").isalnum() or not name.isascii():
+            raise InstallError(what="an environment has a strange name", why=ascii(name)[:60], fix="ask the sender")
+    return {name: stored.read(canonical.text(listed[name], name)) for name in names}
+
+
+def _host_files_digest(stored: StoredRelease) -> str:
+    listed = [[path, stored.files[path].sha256] for path in sorted(stored.files) if path.startswith(tuple(_HOST_FILES))]
+    return sha256_hex(canonical.dumps(listed))
+
+
+def _is_whole(folder: Path, requirements: dict[str, bytes]) -> bool:
+    try:
+        for name, content in requirements.items():
+            environment_check.require_exact(
+                site_packages(folder / name), environment_check.pins(content), environment=name
+            )
+    except InstallError:
+        return False
+    return True
+
+
+def _require_space(stored: StoredRelease, places: Places) -> None:
+    wheels = sum(file.length for path, file in stored.files.items() if path.startswith(_WHEELS))
+    needed, free = wheels * _GROWTH, shutil.disk_usage(places.releases).free
+    if free < needed:
+        raise NoSpaceError(
+            what=f"there is no room to install release {stored.release}",
+            why=f"{needed >> 20} MiB are needed, {free >> 20} MiB are free",
+            fix="remove an old release, or give the appliance a larger disk",
+        )
+
+
+def _lay_host_files(stored: StoredRelease, folder: Path) -> None:
+    """Copy, not link: what lies in the store keeps one name and one owner."""
+    for path in sorted(stored.files):
+        for prefix, name in _HOST_FILES.items():
+            if path.startswith(prefix):
+                place = folder / name / path.removeprefix(prefix)
+                for parent in reversed(place.relative_to(folder).parents[:-1]):
+                    (folder / parent).mkdir(exist_ok=True)
+                    (folder / parent).chmod(0o755)
+                shutil.copyfile(stored.verify(path), place)
+                place.chmod(0o644)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tools:
+    """What building needs: an interpreter that has pip, the wheels, and a folder for temporary files."""
+
+    pip: Path
+    wheels: Path
+    work: Path
+
+    def run(self, *command: str | Path, why: str) -> str:
+        """Run a program with nothing of the caller's environment and return what it printed."""
+        try:
+            done = subprocess.run(
+                [str(part) for part in command],
+                capture_output=True,
+                check=False,
+                cwd=self.work,
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "LANG": "C.UTF-8",
+                    "HOME": str(self.work),
+                    "TMPDIR": str(self.work),
+                    "PIP_CONFIG_FILE": os.devnull,
+                },
+                text=True,
+                timeout=_PIP_SECONDS,
+                umask=_UMASK,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _not_built(why, type(error).__name__) from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            # pip's own text may name the temporary folder.
+            raise _not_built(why, lines[-1].replace(str(self.work), "")[:300] if lines else f"exit {done.returncode}")
+        return done.stdout
+
+
+def _build_all(stored: StoredRelease, folder: Path, requirements: dict[str, bytes], progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
+        work = Path(scratch)
+        wheels = stored.export_tree(work, below=_WHEELS)
+        if not wheels:
+            raise _not_built(f"release {stored.release}", "it carries no wheels")
+        tools = _Tools(pip=_interpreter_with_pip(work), wheels=wheels[0].parent, work=work)
+        # Few and long jobs: a thread each, the work is done by the processes they wait for.
+        with ThreadPoolExecutor(max_workers=len(requirements)) as pool:
+            jobs = {
+                name: pool.submit(_build_one, folder / name, content, tools) for name, content in requirements.items()
+            }
+            for name, job in jobs.items():
+                job.result()
+                progress(f"environment {name}: {len(environment_check.pins(requirements[name]))} packages, all checked")
+
+
+def _build_one(environment: Path, requirements: bytes, tools: _Tools) -> None:
+    name = environment.name
+    listed = tools.work / f"requirements-{name}.txt"
+    listed.write_bytes(requirements)
+    python = environment / "bin/python"
+    why = f"the environment {name}"
+    tools.run(sys.executable, "-I", "-m", "venv", "--without-pip", environment, why=why)
+    pip = (tools.pip, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--quiet", "--python", python)
+    exact = ("--no-index", "--find-links", tools.wheels, "--no-deps", "--require-hashes", "--only-binary=:all:")
+    tools.run(*pip, "install", *exact, "--no-cache-dir", "--no-compile", "--requirement", listed, why=why)
+    tools.run(*pip, "check", why=why)
+    packages = site_packages(environment)
+    tools.run(python, "-I", "-m", "compileall", "-q", packages, why=why)
+    expected = environment_check.pins(requirements)
+    environment_check.require_exact(packages, expected, environment=name)
+    if name in _PROOFS and _OURS in expected:
+        tools.run(python, "-I", "-c", _PROOFS[name], why=why)
+
+
+def _interpreter_with_pip(work: Path) -> Path:
+    """Return this interpreter when it has pip, else one of its kind that gets the pip Python itself brings."""
+    if importlib.util.find_spec("pip") is not None:
+        return Path(sys.executable)
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-m", "venv", str(work / "pip")],
+            capture_output=True,
+            check=True,
+            timeout=_PIP_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _not_built("pip", "install python3-venv, which the release's packages bring") from error
+    return work / "pip/bin/python"
+
+
+def _not_built(what: str, why: str) -> InstallError:
+    return InstallError(
+        what=f"{what} could not be built", why=why, fix="nothing that runs was changed; correct it and run it again"
+    )

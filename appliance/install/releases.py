@@ -1,0 +1,164 @@
+"""Installed releases by serial, and `current`, the link that says which one runs.
+
+    RELEASES/SERIAL/{server,engine-llama-cpp,host}/  one environment each
+    RELEASES/SERIAL/{ansible,systemd,debs}/          host files as the release carried them
+    RELEASES/SERIAL/installed.json                   written last: without it the folder is not a release
+
+Promises: `current` names a whole release or nothing; it changes by one rename, and back by another.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance.config import Places
+from appliance.errors import InstallError, NotInstalledError
+from media import canonical
+from media.errors import MediaError
+
+FORMAT: Final = 1
+_RECORD: Final = "installed.json"
+_FOLDER_MODE: Final = 0o755
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledRelease:
+    """What was installed under a serial: the digest of each environment's requirements and of the host files."""
+
+    serial: int
+    release: str
+    environments: Mapping[str, str]
+    host_files: str
+
+    def to_bytes(self) -> bytes:
+        """Return the record's canonical JSON."""
+        return canonical.dumps(
+            {
+                "format": FORMAT,
+                "serial": self.serial,
+                "release": self.release,
+                "environments": dict(self.environments),
+                "host_files": self.host_files,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> "InstalledRelease":
+        """Read a record.
+
+        Raises:
+            MalformedError: It is not one.
+        """
+        fields = canonical.mapping(canonical.loads(untrusted), "installed.json")
+        environments = canonical.mapping(fields.get("environments"), "environments")
+        return cls(
+            serial=canonical.integer(fields.get("serial"), "serial"),
+            release=canonical.text(fields.get("release"), "release"),
+            environments={name: canonical.sha256_hex(digest, name) for name, digest in environments.items()},
+            host_files=canonical.sha256_hex(fields.get("host_files"), "host_files"),
+        )
+
+
+class InstalledReleases:
+    """The folder of installed releases of one appliance."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def folder(self, serial: int) -> Path:
+        """Return where the release with this serial lies, or would lie."""
+        return self._places.releases / str(serial)
+
+    def load(self, serial: int) -> InstalledRelease | None:
+        """Return the record of a whole release, or nothing."""
+        try:
+            return InstalledRelease.from_bytes((self.folder(serial) / _RECORD).read_bytes())
+        except (OSError, MediaError):
+            return None
+
+    def write(self, installed: InstalledRelease) -> None:
+        """Declare a release's folder whole."""
+        folder = self.folder(installed.serial)
+        partial = folder / f".{_RECORD}"
+        with partial.open("wb") as stream:
+            stream.write(installed.to_bytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.chmod(0o444)
+        partial.replace(folder / _RECORD)
+        _sync(folder)
+
+    def current(self) -> InstalledRelease | None:
+        """Return the release that `current` names, or nothing."""
+        try:
+            name = self._places.current.readlink().name
+        except OSError:
+            return None
+        return self.load(int(name)) if name.isascii() and name.isdigit() else None
+
+    def require_current(self) -> InstalledRelease:
+        """Return the release in use.
+
+        Raises:
+            NotInstalledError: There is none.
+        """
+        found = self.current()
+        if found is None:
+            raise NotInstalledError(what="no release is installed", why="", fix="run `sealift install`")
+        return found
+
+    def switch(self, serial: int | None) -> None:
+        """Point `current` at an installed release, or at none.
+
+        Raises:
+            InstallError: That serial is not whole, or the link cannot be written.
+        """
+        link = self._places.current
+        if serial is None:
+            link.unlink(missing_ok=True)
+            return
+        if self.load(serial) is None:
+            raise InstallError(
+                what=f"release {serial} is not installed", why="its folder is not whole", fix="run `sealift install`"
+            )
+        partial = link.with_name(".current")
+        try:
+            partial.unlink(missing_ok=True)
+            partial.symlink_to(Path("releases") / str(serial))
+            partial.replace(link)
+            _sync(link.parent)
+        except OSError as error:
+            raise InstallError(
+                what="the link to the current release cannot be written", why=error.strerror or "", fix="check the disk"
+            ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against any other install.
+
+        Raises:
+            InstallError: Someone else holds it.
+        """
+        self._places.releases.mkdir(parents=True, exist_ok=True)
+        for folder in (self._places.releases.parent, self._places.releases):
+            folder.chmod(_FOLDER_MODE)
+        with (self._places.releases / ".lock").open("wb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InstallError(
+                    what="another install is running", why="the releases are locked", fix="wait until it ends"
+                ) from error
+            yield
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
