@@ -195,7 +195,7 @@ class Promoter:
             "requested_by": statement.requested_by,
         }
         promotion = self._books.record_promotion(production, Kind.MADE, body)
-        self._forget_outdated(promotion.number)
+        self._forget_expired()
         return promotion
 
     def rollback(self, *, person: str, person_class: str, reason: str, model_digest: str = "") -> Promotion:
@@ -223,9 +223,7 @@ class Promoter:
             "class": person_class,
             "reason": require_reason(reason),
         }
-        promotion = self._books.record_promotion(production, Kind.ROLLED_BACK, body)
-        self._forget_outdated(promotion.number)
-        return promotion
+        return self._books.record_promotion(production, Kind.ROLLED_BACK, body)
 
     def stop(self, *, person: str, person_class: str, reason: str) -> Promotion:
         """Take production out of service.
@@ -244,9 +242,7 @@ class Promoter:
             "class": person_class,
             "reason": require_reason(reason),
         }
-        promotion = self._books.record_promotion(production, Kind.STOPPED, body)
-        self._forget_outdated(promotion.number)
-        return promotion
+        return self._books.record_promotion(production, Kind.STOPPED, body)
 
     def _pending(self, production: Production) -> Iterator[Request]:
         now = self._clock.now()
@@ -277,15 +273,15 @@ class Promoter:
                     fix="request it again: `sealift promote DIGEST`",
                 )
             return request
-        raise _refused("no request of this digest waits here; it was promoted, withdrawn or never made")
+        raise _refused("no request of this digest waits here; it has expired or was never made")
 
     def _counting(self, request: Request, people: SitePeople) -> tuple[Approval, ...]:
         active = {person.id for person in people.active}
         return tuple(approval for approval in request.approvals if approval.person in active)
 
-    def _forget_outdated(self, number: int) -> None:
+    def _forget_expired(self) -> None:
         for request in self._requests():
-            if request.basis < number:
+            if self._clock.now() > request.statement.expires:
                 self._books.folder.drop_request(request.statement.sha256)
 
 
