@@ -45,15 +45,22 @@ def measure(path: Path, *, advance: Callable[[int], None] = lambda _: None) -> M
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb", buffering=0) as source, ThreadPoolExecutor(max_workers=1) as beside:
-            require_regular(os.fstat(source.fileno()), path.name)
+            facts = os.fstat(source.fileno())
+            require_regular(facts, path.name)
             for block in _blocks(source.read):
-                hashed = beside.submit(_sha256_hex, block)
-                whole.update(block)
-                blocks.append(hashed.result())
+                if facts.st_size > BLOCK_BYTES:
+                    hashed = beside.submit(_sha256_hex, block)
+                    whole.update(block)
+                    blocks.append(hashed.result())
+                else:
+                    whole.update(block)
+                    blocks.append(whole.hexdigest())
                 length += len(block)
                 advance(len(block))
     except OSError as error:
         raise UnreadableError(what=f"{path.name} cannot be read", why=error.strerror or "input/output error") from error
+    if length != facts.st_size:
+        raise UnreadableError(what=f"{path.name} changed while it was read", why="its size is not what it was")
     return Measured(length=length, sha256=whole.hexdigest(), blocks=tuple(blocks))
 
 

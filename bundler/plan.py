@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from bundler.errors import SigningError
-from media.canonical import dumps, exact_keys, integer, loads, mapping, sha256_hex, text
-from media.clock import from_text
+from media.canonical import array, dumps, exact_keys, integer, loads, mapping, moment, sha256_hex, text
 from media.errors import MalformedError
+from media.layout import require_release_name
+from media.release import Kind
 
-KINDS = ("weights", "model", "wheel", "deb", "server", "host", "eval", "release")
-ATTESTATION = "attestation"
+ATTESTATION = str(Kind.ATTESTATION)
+KINDS = tuple(str(kind) for kind in Kind if kind != Kind.ATTESTATION)
 REISSUES = 1000
 """The timestamp version is serial * 1000 + issue, so it rises with the serial and with each re-signing."""
 
-_RELEASE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SITE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MAX_PLAN_BYTES = 16 * 2**20
 _REQUIRED = ("format", "release", "serial", "created", "sites", "targets", "stale_after", "kinds")
@@ -43,19 +43,15 @@ class ReleasePlan:
     payload_digest: str = ""
 
     def __post_init__(self) -> None:
-        if not _RELEASE.fullmatch(self.release):
-            raise _malformed("the release name", f"{self.release!r} is not lower case letters, digits, dots and dashes")
+        require_release_name(self.release)
         if self.serial < 1:
             raise _malformed("the serial", f"{self.serial} is below 1")
         if not 0 <= self.issue < REISSUES:
             raise _malformed("the issue", f"{self.issue} is not between 0 and {REISSUES - 1}")
         if not self.sites or not all(_SITE.fullmatch(site) for site in self.sites):
             raise _malformed("the sites", "a release names at least one site, in lower case letters, digits and dashes")
-        for name, moment in (("created", self.created), ("stale_after", self.stale_after)):
-            try:
-                from_text(moment)
-            except ValueError:
-                raise _malformed(name, f"{moment!r} is not of the form 2026-11-20T08:00:00Z") from None
+        moment(self.created, "plan.json: created")
+        moment(self.stale_after, "plan.json: stale_after")
         for path, kind in self.kinds.items():
             if kind not in KINDS:
                 raise _malformed(f"the kind of {path}", f"{kind!r} is not one of {', '.join(KINDS)}")
@@ -76,8 +72,10 @@ class ReleasePlan:
             serial=integer(value["serial"], "plan.json: serial"),
             created=text(value["created"], "plan.json: created"),
             stale_after=text(value["stale_after"], "plan.json: stale_after"),
-            sites=tuple(text(site, "plan.json: sites") for site in _array(value["sites"], "sites")),
-            targets=tuple(mapping(target, "plan.json: targets") for target in _array(value["targets"], "targets")),
+            sites=tuple(text(site, "plan.json: sites") for site in array(value["sites"], "plan.json: sites")),
+            targets=tuple(
+                mapping(target, "plan.json: targets") for target in array(value["targets"], "plan.json: targets")
+            ),
             kinds={
                 path: text(kind, f"plan.json: kinds: {path}")
                 for path, kind in mapping(value["kinds"], "plan.json: kinds").items()
@@ -124,12 +122,6 @@ class ReleasePlan:
                 fix="run: sealift-bundler build RECIPE",
             ) from None
         return cls.from_bytes(untrusted)
-
-
-def _array(value: object, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _malformed(name, "it is not a list")
-    return value
 
 
 def _malformed(what: str, why: str) -> MalformedError:

@@ -5,12 +5,14 @@ where the file system cannot do that, the cache is dropped file by file and the 
 the writer meant to write: the expectation is the tag manifest and the payload manifest that people sealed.
 """
 
+import errno
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bundler.errors import ReadBackError
 from bundler.measure import Progress, no_progress, require_regular
@@ -55,12 +57,14 @@ def read_back(release: Path, expected: Mapping[str, str], *, progress: Progress 
     done, past_cache = 0, device
     for name, path in sorted(found.items()):
         digest = hashlib.sha256()
-        stream = _Stream(path)
-        for chunk in stream:
+
+        def take(chunk: memoryview, digest: Any = digest, name: str = name) -> None:
+            nonlocal done
             digest.update(chunk)
             done += len(chunk)
             progress(done, total, name)
-        past_cache = past_cache and stream.past_cache
+
+        past_cache = _read_file(path, take) and past_cache
         if digest.hexdigest() != expected[name]:
             raise ReadBackError(
                 what=f"{name} came back different from the medium",
@@ -70,61 +74,54 @@ def read_back(release: Path, expected: Mapping[str, str], *, progress: Progress 
     return ReadBack(files=len(found), bytes=done, past_cache=past_cache)
 
 
-class _Stream:
-    """A file's bytes, read past the page cache where the file system can."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.past_cache = False
-
-    def __iter__(self) -> Iterator[memoryview]:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(self._path, flags)
-        except OSError as error:
-            raise self._unreadable(error) from error
-        with os.fdopen(descriptor, "rb", buffering=0) as plain:
+def _read_file(path: Path, take: Callable[[memoryview], None]) -> bool:
+    """Hand every byte of a file to `take`; return whether all of them came past the page cache."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb", buffering=0) as plain, mmap.mmap(-1, _CHUNK) as aligned:
             facts = os.fstat(plain.fileno())
-            require_regular(facts, self._path.name)
-            size = facts.st_size
-            os.fsync(plain.fileno())
+            require_regular(facts, path.name)
             os.posix_fadvise(plain.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            try:
-                direct = os.open(self._path, flags | os.O_DIRECT)
-            except OSError:
-                yield from self._read(plain.fileno(), size)
-                return
-            with os.fdopen(direct, "rb", buffering=0) as source:
-                self.past_cache = True
-                yield from self._read(source.fileno(), size, fallback=plain.fileno())
-
-    def _read(self, descriptor: int, size: int, *, fallback: int | None = None) -> Iterator[memoryview]:
-        with mmap.mmap(-1, _CHUNK) as aligned:
-            view = memoryview(aligned)
-            try:
-                offset = 0
-                while offset < size:
-                    try:
-                        count = os.preadv(descriptor, [view], offset)
-                    except OSError as error:
-                        if fallback is None:
-                            raise self._unreadable(error) from error
-                        # this file system takes the flag but not the read: go on by the cache, and say so
-                        descriptor, fallback, self.past_cache = fallback, None, False
-                        continue
-                    if not count:
-                        return
-                    yield view[:count]
-                    offset += count
-            finally:
-                view.release()
-
-    def _unreadable(self, error: OSError) -> UnreadableError:
-        return UnreadableError(
-            what=f"{self._path.name} could not be read back",
+            with memoryview(aligned) as buffer:
+                read = _read_past_cache(path, flags, facts.st_size, buffer, take)
+                _read(plain.fileno(), read, facts.st_size, buffer, take)
+    except OSError as error:
+        raise UnreadableError(
+            what=f"{path.name} could not be read back",
             why=error.strerror or "input/output error",
             fix="discard this medium and write another one",
-        )
+        ) from error
+    return read == facts.st_size
+
+
+def _read_past_cache(path: Path, flags: int, size: int, buffer: memoryview, take: Callable[[memoryview], None]) -> int:
+    """Read with O_DIRECT as far as the file system goes along with it; return how many bytes came."""
+    try:
+        descriptor = os.open(path, flags | os.O_DIRECT)
+    except OSError:
+        return 0
+    with os.fdopen(descriptor, "rb", buffering=0) as source:
+        try:
+            first = os.preadv(source.fileno(), [buffer], 0)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # takes the flag, but not the read
+                return 0
+            raise
+        with buffer[:first] as chunk:
+            take(chunk)
+        return first if first == size else _read(source.fileno(), first, size, buffer, take)
+
+
+def _read(descriptor: int, offset: int, size: int, buffer: memoryview, take: Callable[[memoryview], None]) -> int:
+    """Read from an offset to the end; return where the end was found."""
+    while offset < size:
+        count = os.preadv(descriptor, [buffer], offset)
+        if not count:
+            break
+        with buffer[:count] as chunk:
+            take(chunk)
+        offset += count
+    return offset
 
 
 def _in_memory(folder: Path) -> bool:

@@ -1,0 +1,144 @@
+"""Hand-overs after sealing: who gave a volume to whom, written beside the release, the one place that may differ.
+
+Each entry names the file before it, so a chain shows a gap, a tear or a second branch. The person who enters it signs
+it, also for a hand-over that others wrote down on paper: most couriers have no key.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bundler.errors import SigningError
+from bundler.gpghome import short_home
+from bundler.signatory import Ceremony, Signatory
+from media import custody, layout
+from media.bagit import BagInfo, parse_bag_info
+from media.clock import Clock
+from media.custody import CustodyFacts, HandOver, HandOverKind, Method
+from media.digest import file_sha256
+from media.errors import MissingFileError
+from media.people import Role
+from media.volume import VolumeIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """What people write down at a hand-over.
+
+    Args:
+        sender: Who gave.
+        receiver: Who took.
+        place: Where.
+        seals: Numbers of the seals as they are now.
+        condition: What was seen, in a sentence.
+        on_paper: It was written on the paper form, and is entered now by someone else.
+        at: When, if it was not now.
+    """
+
+    sender: str
+    receiver: str
+    place: str
+    seals: tuple[str, ...] = ()
+    condition: str = ""
+    on_paper: bool = False
+    at: datetime | None = None
+
+
+def hand_over(
+    volume: Path,
+    person_id: str,
+    facts: HandedOver,
+    *,
+    ceremony: Ceremony,
+    clock: Clock,
+    home: Path | None = None,
+) -> Path:
+    """Append one entry to a volume's custody and return its file.
+
+    Raises:
+        SigningError: The person may not enter custody, or the key did not sign.
+        MissingFileError: There is no sealed release here.
+        MediaError: The custody so far cannot be read.
+    """
+    signatory = ceremony.signatory(person_id, home)
+    if Role.CUSTODY not in signatory.person.roles:
+        raise SigningError(
+            what=f"{signatory.person.name} may not enter custody", why="the root does not give the role custody"
+        )
+    info = _info(volume)
+    so_far = chain(volume, ceremony=ceremony)
+    previous = so_far.entries[-1].sha256 if so_far.entries else _sealed_sha256(volume, info)
+    entry = HandOver(
+        entry=so_far.entries[-1].hand_over.entry + 1 if so_far.entries else 1,
+        previous=previous,
+        release=info.release,
+        volume=info.volume_id,
+        kind=HandOverKind.HANDED_OVER,
+        from_=facts.sender,
+        to=facts.receiver,
+        at=facts.at or clock.now(),
+        place=facts.place,
+        seals=facts.seals,
+        condition=facts.condition,
+        method=Method.PAPER if facts.on_paper else Method.SIGNED,
+        entered_by=signatory.person.id,
+    )
+    with short_home(signatory.home) as short:
+        at_hand = Signatory(person=signatory.person, home=short)
+        try:
+            signed = custody.sign(entry, at_hand.signers("release")[0])
+        except (OSError, ValueError) as error:
+            raise at_hand.could_not_sign() from error
+    written = custody.read_entry(signed, ceremony.people)
+    folder = volume / layout.CUSTODY
+    folder.mkdir(exist_ok=True)
+    _write_synced(folder / written.file_name, signed)
+    return folder / written.file_name
+
+
+def chain(volume: Path, *, ceremony: Ceremony) -> CustodyFacts:
+    """Return what a volume's custody says so far and what is odd about it.
+
+    Raises:
+        MissingFileError: There is no sealed release here.
+        BadSignatureError: An entry is not signed by someone who may.
+        MalformedError: An entry cannot be read.
+    """
+    info = _info(volume)
+    folder = volume / layout.CUSTODY
+    entries = [path.read_bytes() for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    return custody.read_chain(entries, ceremony.people, _sealed_sha256(volume, info), info.volume_id)
+
+
+def _info(volume: Path) -> BagInfo:
+    try:
+        return parse_bag_info((volume / layout.RELEASE / layout.BAG_INFO).read_bytes())
+    except OSError:
+        raise MissingFileError(
+            what="there is no sealed release here",
+            why=f"{layout.RELEASE}/{layout.BAG_INFO} cannot be read",
+            fix="name the folder where the volume is mounted",
+        ) from None
+
+
+def _sealed_sha256(volume: Path, info: BagInfo) -> str:
+    release = volume / layout.RELEASE
+    index = VolumeIndex.from_bytes((release / layout.VOLUMES).read_bytes())
+    number = next((each.number for each in index.volumes if each.id == info.volume_id), 0)
+    try:
+        return file_sha256(release / layout.sealed_custody_name(number))
+    except OSError:
+        raise MissingFileError(what="the sealed custody entry of this volume is not there") from None
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as target:
+        target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
