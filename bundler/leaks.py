@@ -35,8 +35,9 @@ _ASSIGNED: Final = re.compile(
 )
 _URL_PASSWORD: Final = re.compile(rb"[a-z][a-z0-9+.-]{1,20}://[A-Za-z0-9._-]{1,64}:[^\s@/'\"{}<>$%]{8,64}@[a-z0-9]")
 _ENTROPY: Final = 4.2  # bits a character; random base64 of 32 characters has about 4.6, words and paths below 4
+# Root's own home only with a hidden folder: printed instructions for a bare machine name it plainly.
 _HOME: Final = re.compile(
-    rb"(?<![A-Za-z0-9_.])/(?:home/[a-z][a-z0-9_.-]{0,31}|root|Users/[A-Za-z][A-Za-z0-9_.-]{0,31})/"
+    rb"(?<![A-Za-z0-9_.])/(?:home/[a-z][a-z0-9_.-]{0,31}/|root/\.|Users/[A-Za-z][A-Za-z0-9_.-]{0,31}/)"
 )
 _PATIENT: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
     ("social security number", re.compile(

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bundler.errors import RecipeError
+from media.digest import sha256_hex
 
 FORMAT: Final = 1
 _MAX_BYTES = 256 * 1024
@@ -204,6 +205,7 @@ class Recipe(_Section):
     locks: LocksSection = LocksSection()
     scan: ScanSection = ScanSection()
     folder: Path = Field(default=Path(), exclude=True, repr=False)
+    sha256: str = Field(default="", exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "Recipe":
@@ -270,10 +272,11 @@ class Recipe(_Section):
             data = tomllib.loads(untrusted.decode())
         except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
             raise RecipeError(what="the recipe is not TOML", why=str(error)[:200], fix=_FIX) from error
-        if "folder" in data:
-            raise RecipeError(what="folder: not a key of a recipe", why="unknown keys are refused", fix=_FIX)
+        for ours in ("folder", "sha256"):
+            if ours in data:
+                raise RecipeError(what=f"{ours}: not a key of a recipe", why="unknown keys are refused", fix=_FIX)
         try:
-            return cls.model_validate({**data, "folder": folder})
+            return cls.model_validate({**data, "folder": folder, "sha256": sha256_hex(untrusted)})
         except (ValidationError, RecursionError) as error:
             raise _readable(error) from error
 

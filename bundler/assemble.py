@@ -1,0 +1,162 @@
+"""Puts the candidate together: `candidate/data/` and `candidate/plan.json`. Deterministic: no clock, no network.
+
+Two builds of the same artifacts give the same bytes under the same names. Large files are hard links to the cache; the
+plan holds the payload digest, so a file that changes afterwards is found before anyone signs.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from bundler.artifact import Artifact
+from bundler.errors import BuildError, NotEmptyError
+from bundler.plan import ReleasePlan
+from bundler.recipe import Recipe
+from bundler.sources.evals import target_of
+from bundler.sources.models import descriptor_target
+from bundler.workfolder import WorkFolder
+from media.canonical import dumps
+from media.clock import to_text
+from media.digest import payload_digest
+from media.layout import RELEASE_FACTS, require_distinct, safe_path
+
+_LINK_BYTES = 2**20
+PRODUCT = "sealift"
+
+
+def release_facts(recipe: Recipe, *, environments: dict[str, str], debs: Sequence[str]) -> Artifact:
+    """Return `data/release.json`: what the appliance reads first when it installs.
+
+    Args:
+        recipe: The recipe.
+        environments: The requirements file of each environment, by its name.
+        debs: Paths of the Debian packages.
+    """
+    value = {
+        "format": 1,
+        "product": PRODUCT,
+        "release": recipe.release.name,
+        "serial": recipe.release.serial,
+        "created": to_text(recipe.release.created),
+        "models": [
+            {
+                "name": model.name,
+                "descriptor": descriptor_target(model),
+                "evals": [target_of(path) for path in model.evals],
+            }
+            for model in recipe.models
+        ],
+        "environments": environments,
+        "debs": sorted(debs),
+    }
+    return Artifact.of_bytes(dumps(value), target=RELEASE_FACTS, kind="release")
+
+
+def plan_of(recipe: Recipe, artifacts: Sequence[Artifact]) -> ReleasePlan:
+    """Return what the build says about a candidate."""
+    return ReleasePlan(
+        release=recipe.release.name,
+        serial=recipe.release.serial,
+        created=to_text(recipe.release.created),
+        stale_after=to_text(recipe.release.stale_after),
+        sites=recipe.release.sites,
+        targets=tuple(
+            {
+                "profile": target.profile,
+                "python": target.python,
+                "platform": target.platform,
+                "glibc": target.glibc,
+                "cpu_flags": sorted(target.cpu_flags),
+            }
+            for target in recipe.targets
+        ),
+        kinds={artifact.target: artifact.kind for artifact in artifacts},
+        payload_digest=payload_digest((artifact.target, artifact.length, artifact.sha256) for artifact in artifacts),
+    )
+
+
+def require_free(work: WorkFolder) -> None:
+    """Pass when a candidate may be written: the folder is empty, or holds a candidate that nobody has signed.
+
+    Raises:
+        NotEmptyError: It holds something else.
+    """
+    if not work.root.exists():
+        return
+    signed = [path for path in (work.signatures, work.seals, work.metadata) if path.exists()]
+    if signed or (work.attest.is_dir() and any(work.attest.glob("*.dsse.json"))):
+        raise NotEmptyError(
+            what=f"the work folder {work.root.name} holds a release that people have begun to sign",
+            why="a new build would make their signatures worthless",
+            fix="build into a new folder",
+        )
+    if not work.candidate.exists() and any(work.root.iterdir()):
+        raise NotEmptyError(
+            what=f"the work folder {work.root.name} holds other files", why="", fix="build into a new folder"
+        )
+
+
+def assemble(recipe: Recipe, artifacts: Sequence[Artifact], work: WorkFolder) -> ReleasePlan:
+    """Write the candidate, replacing an unsigned one.
+
+    Raises:
+        NotEmptyError: The work folder holds other things.
+        UnsafePathError: A name may not travel, or two names are one on some file system.
+        BuildError: Two sources bring different files under one name, or the disk is full.
+    """
+    require_free(work)
+    names = [artifact.target for artifact in artifacts]
+    for name in names:
+        safe_path(name)
+    require_distinct(names)
+    plan = plan_of(recipe, artifacts)
+    fresh = work.root / "candidate.partial"
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        for artifact in artifacts:
+            _place(artifact, fresh / artifact.target)
+        (fresh / work.plan.name).write_bytes(plan.to_bytes())
+        shutil.rmtree(work.attest, ignore_errors=True)
+        shutil.rmtree(work.candidate, ignore_errors=True)
+        fresh.rename(work.candidate)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise BuildError(
+            what="the candidate could not be written",
+            why=error.strerror or "",
+            fix="free space or choose another folder",
+        ) from error
+    return plan
+
+
+def merged(artifacts: Sequence[Artifact]) -> tuple[Artifact, ...]:
+    """Return the artifacts by name, each once; the same bytes under one name from two sources are one file.
+
+    Raises:
+        BuildError: Two sources bring different files under one name.
+    """
+    found: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        known = found.setdefault(artifact.target, artifact)
+        if known.sha256 != artifact.sha256:
+            raise BuildError(
+                what=f"two sources bring {artifact.target}",
+                why=f"sha256 {known.sha256[:12]} and {artifact.sha256[:12]}",
+                fix="lock one version of it",
+            )
+    return tuple(found[name] for name in sorted(found))
+
+
+def _place(artifact: Artifact, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if artifact.file is None:
+        destination.write_bytes(artifact.content)
+        return
+    if artifact.length >= _LINK_BYTES:
+        try:
+            os.link(artifact.file, destination)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(artifact.file, destination)
+        return
+    shutil.copyfile(artifact.file, destination)
