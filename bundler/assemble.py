@@ -14,7 +14,7 @@ from bundler.errors import BuildError, NotEmptyError
 from bundler.plan import ReleasePlan
 from bundler.recipe import Recipe
 from bundler.sources.evals import target_of
-from bundler.sources.models import descriptor_target
+from bundler.sources.modelfiles import descriptor_target
 from bundler.workfolder import WorkFolder
 from media.canonical import dumps
 from media.clock import to_text

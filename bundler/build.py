@@ -14,7 +14,7 @@ from bundler.errors import RecipeError
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.scan import ScanReport, scan
-from bundler.sources import evals, llama_wheel, models, ospackages, server, weights, wheels
+from bundler.sources import evals, llama_wheel, modelfiles, ospackages, server, weights, wheels
 from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
 from bundler.toolchain import Toolchain, ready
@@ -134,7 +134,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         engine = f"engine-{model.engine.replace('.', '-')}"
         environment = next(item.sha256 for item in artifacts if item.target == environments[engine])
         pinned = weights.obtain(recipe, model, cache=shop.cache, fetch=shop.fetch, progress=shop.progress)
-        brought = models.gather(recipe, model, pinned, environment=environment)
+        brought = modelfiles.gather(recipe, model, pinned, environment=environment)
         artifacts += brought.artifacts
         materials += brought.materials
     sources: list[Gathered] = [server.host_files(shop.checkout), evals.gather(recipe, recipe.models)]

@@ -269,7 +269,7 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 
 def _bad_lock(label: str, why: str) -> SourceError:
-    return SourceError(what=f"the lock {label} cannot be used", why=why, fix="make it again: make locks")
+    return SourceError(what=f"the lock {label} cannot be used", why=why, fix="make it again: make lock")
 
 
 def _unfit(package: Locked, why: str) -> SourceError:
