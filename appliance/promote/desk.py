@@ -1,12 +1,12 @@
 """The promoter's counter: which door may ask what, and how a message becomes a call.
 
 Two doors, each a socket with its own group. `promoter-actions` is for local commands; `promoter-admin` is for the web
-page, which relays and cannot act in anyone's name: there going back and stopping take the person's password, and nobody
-is enrolled. An approval needs no door's word, since it is a signature.
+page, which relays and cannot act in anyone's name: there going back and stopping take the person's password, and codes
+are not issued. An approval needs no door's word, since it is a signature, nor does an enrolment, since it takes a code.
 
     codes{count} -> {codes}                                   actions, while nobody is enrolled
     invite{vouchers:[{person,password}]} -> {code}            actions
-    enrol{code,name,certificate,password,person?} -> {person} actions; certificate is base64 of the binary certificate
+    enrol{code,name,certificate,password,person?} -> {person} certificate is base64 of the binary certificate
     revoke{person,by,password,reason} -> {}                   actions
     login{person,password} -> {person,name,roles}
     people -> {people:[{person,name,fingerprint,roles,class,revoked}]}
@@ -43,7 +43,7 @@ ACTIONS_DOOR: Final = "promoter-actions"
 DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR)
 BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
 BY_OPERATOR: Final = "operator"
-_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "enrol", "revoke"})
+_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "revoke"})
 
 Fields = Mapping[str, Any]
 
@@ -94,7 +94,7 @@ class Desk:
             raise WireError(what="the promoter does not know that message", why=do[:40], fix="use the same release")
         if do in _ONLY_ACTIONS and peer.door != ACTIONS_DOOR:
             raise LedgerRefusedError(
-                what=f"{do} is not for this door", why="people are enrolled at the machine", fix="use `sealift people`"
+                what=f"{do} is not for this door", why="codes are issued at the machine", fix="use `sealift people`"
             )
         with self._lock:
             return answer(peer, untrusted)

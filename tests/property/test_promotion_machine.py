@@ -81,6 +81,14 @@ class PromotionMachine(RuleBasedStateMachine):
                 self.site.restart()
         assert len(self.said_yes[statement.sha256] - self.gone) >= 2
 
+    @rule(version=st.sampled_from(VERSIONS), first=PEOPLE, second=PEOPLE)
+    def go_forward(self, version: str, first: int, second: int) -> None:
+        self.request(version, 0)
+        if self.requests:
+            for who in (first, second):
+                self._approve(self.requests[-1], who, over=len(self.requests) - 1)
+            self.promote(len(self.requests) - 1, torn=False)
+
     @rule(version=st.sampled_from((*VERSIONS, "")), who=PEOPLE)
     def roll_back(self, version: str, who: int) -> None:
         try:
@@ -143,8 +151,8 @@ def _power_cut(*_: object) -> None:
 
 
 PromotionMachine.TestCase.settings = settings(
-    max_examples=12,
-    stateful_step_count=25,
+    max_examples=15,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -20,10 +20,19 @@ def site(tmp_path: Path) -> Site:
     return open_site(tmp_path)
 
 
-@pytest.mark.parametrize("do", ["codes", "invite", "enrol", "revoke"])
-def test_people_are_not_enrolled_through_the_web(site: Site, do: str) -> None:
+@pytest.mark.parametrize("do", ["codes", "invite", "revoke"])
+def test_codes_are_not_issued_through_the_web(site: Site, do: str) -> None:
     with pytest.raises(LedgerRefusedError):
         site.at_door(ADMIN_DOOR)._call(do)
+
+
+def test_a_person_with_a_code_enrols_through_the_web(tmp_path: Path) -> None:
+    site = open_site(tmp_path, enrolled=0)
+    code = site.client.codes(2)[0]
+
+    site.at_door(ADMIN_DOOR).enrol(code=code, name=ANA.name, certificate=ANA.certificate, password=PASSWORD)
+
+    assert [one["person"] for one in site.client.people()] == [ANA.id]
 
 
 def test_the_web_relays_approvals_and_promotions(site: Site) -> None:
