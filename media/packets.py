@@ -103,13 +103,14 @@ class Certificate:
         if len(untrusted) > limits.CERTIFICATE_BYTES:
             raise _too_large("A certificate", len(untrusted), limits.CERTIFICATE_BYTES)
         keys = []
-        for number, (tag, body) in enumerate(_packets(untrusted, "A certificate")):
+        packets = list(_packets(untrusted, "A certificate"))
+        for number, (tag, body) in enumerate(packets):
             if tag not in _CERTIFICATE_TAGS or (tag == _PRIMARY_TAG) != (number == 0):
                 raise _malformed("A certificate", "expected one public key with its user ids and subkeys, nothing else")
             if tag in {_PRIMARY_TAG, _SUBKEY_TAG}:
                 keys.append(_public_key(body))
-        if not keys:
-            raise _malformed("A certificate", "it is empty")
+        if not {_PRIMARY_TAG, _USER_ID_TAG, SIGNATURE_TAG} <= {tag for tag, _ in packets}:
+            raise _malformed("A certificate", "it holds no user id that its owner signed")
         return cls(keys=tuple(keys), raw=untrusted)
 
 

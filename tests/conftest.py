@@ -1,0 +1,41 @@
+"""What every test shares: Hypothesis profiles and the sender's people with real OpenPGP keys.
+
+HYPOTHESIS_PROFILE chooses dev (100 examples, the default also where CI=true, only derandomized there), ci (1,000,
+derandomized) or nightly (50,000).
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.gpg import GnuPG, gnupg_home
+from tests.support.sender import Sender, make_sender
+
+_SLOW_MACHINE = (HealthCheck.too_slow, HealthCheck.data_too_large)
+
+settings.register_profile(
+    "dev",
+    max_examples=100,
+    deadline=None,
+    derandomize=os.environ.get("CI", "") == "true",
+    suppress_health_check=_SLOW_MACHINE,
+)
+settings.register_profile("ci", max_examples=1000, deadline=None, derandomize=True, suppress_health_check=_SLOW_MACHINE)
+settings.register_profile("nightly", max_examples=50_000, deadline=None, suppress_health_check=_SLOW_MACHINE)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="session")
+def gnupg() -> Iterator[GnuPG]:
+    """An empty GnuPG home for this run, ended with its agent."""
+    with gnupg_home() as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+def sender() -> Iterator[Sender]:
+    """Three people of a sender with real keys, and the root that names them."""
+    with gnupg_home() as home:
+        yield make_sender(home)
