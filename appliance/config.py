@@ -3,18 +3,22 @@
 Secrets are never here: they come as systemd credentials. Limits of formats are code, not configuration.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.errors import ConfigError
 
 FORMAT: Final = 1
 DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
+_PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+_DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -70,6 +74,36 @@ class EngineSection(_Section):
     start_seconds: int = Field(default=300, ge=1)
 
 
+def _network(text: str) -> str:
+    return str(ip_network(text))
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
+
+
+def _destination(text: str) -> str:
+    found = _DESTINATION.fullmatch(text)
+    if found is None or not 1 <= int(found[3]) <= 65535:
+        message = "expected PROTOCOL ADDRESS PORT, e.g. udp 10.0.0.5 123"
+        raise ValueError(message)
+    return f"{found[1]} {ip_address(found[2])} {int(found[3])}"
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Address = Annotated[str, AfterValidator(_address)]
+Destination = Annotated[str, AfterValidator(_destination)]
+
+
+class NetworkSection(_Section):
+    """Who may reach this box, and the only destinations it may call; the packet filter refuses all others."""
+
+    addresses: list[Address] = []
+    clients: list[Network] = [*_PRIVATE_NETWORKS]
+    management: list[Network] = [*_PRIVATE_NETWORKS]
+    egress: list[Destination] = []
+
+
 class Config(_Section):
     """The whole site file."""
 
@@ -82,6 +116,7 @@ class Config(_Section):
     limits: LimitsSection = LimitsSection()
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
+    network: NetworkSection = NetworkSection()
 
     @property
     def at(self) -> "Places":

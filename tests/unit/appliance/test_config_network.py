@@ -1,0 +1,43 @@
+"""The site file's [network]: what reaches the packet filter is an address, a network or a destination, nothing else."""
+
+import pytest
+
+from appliance.config import parse
+from appliance.errors import ConfigError
+
+
+def test_networks_and_destinations_are_read_and_normalised() -> None:
+    config = parse(
+        b'site = "s"\n[network]\naddresses = ["10.1.2.3"]\nclients = ["10.0.0.0/8"]\n'
+        b'management = ["10.0.0.0/24", "fd00::/8"]\negress = ["udp 10.0.0.5 0123"]\n'
+    )
+
+    assert config.network.egress == ["udp 10.0.0.5 123"]
+    assert config.network.management == ["10.0.0.0/24", "fd00::/8"]
+
+
+def test_without_a_section_only_private_networks_reach_the_box_and_it_calls_nobody() -> None:
+    config = parse(b'site = "s"\n')
+
+    assert "0.0.0.0/0" not in config.network.clients
+    assert config.network.egress == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'clients = ["any"]',
+        'clients = ["10.0.0.0/8 accept; #"]',
+        'addresses = ["host.example"]',
+        'egress = ["udp 10.0.0.5 0"]',
+        'egress = ["udp 10.0.0.5 70000"]',
+        'egress = ["icmp 10.0.0.5 1"]',
+        'egress = ["udp ; 1"]',
+        'clients = "10.0.0.0/8"',
+    ],
+)
+def test_anything_else_in_network_is_refused_by_its_key(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f'site = "s"\n[network]\n{line}\n'.encode())
+
+    assert caught.value.what.startswith(f"network.{line.split()[0]}")
