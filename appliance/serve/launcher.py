@@ -26,8 +26,7 @@ from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
-from appliance.store.content import ContentStore
-from appliance.store.release import StoredRelease
+from appliance.store.content import ContentStore, StoredRelease
 from media.clock import SystemClock
 
 _INSTANCE: Final = re.compile(r"(test|production)-([0-9a-f]{12})")
@@ -73,9 +72,9 @@ def find(store: ContentStore, digest_prefix: str) -> tuple[StoredRelease, ModelD
         UnknownVersionError: None does.
     """
     for stored in sorted(store.releases(), key=lambda one: one.serial, reverse=True):
-        for path in stored.targets:
+        for path in stored.files:
             if path.endswith("/descriptor.json"):
-                descriptor = ModelDescriptor.from_bytes(stored.path_of(path).read_bytes())
+                descriptor = ModelDescriptor.from_bytes(stored.read(path))
                 if descriptor.model_digest.startswith(digest_prefix):
                     return stored, descriptor
     raise UnknownVersionError(
