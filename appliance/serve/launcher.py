@@ -93,7 +93,7 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
     """
     stored, descriptor = find(store, instance.digest_prefix)
     if instance.stage == "production":
-        require_promoted(config.at, descriptor.model_digest)
+        require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
     if descriptor.engine != "llama.cpp" or len(descriptor.weights) != 1:
         raise EngineLoadError(
             what="this engine serves one GGUF file",
