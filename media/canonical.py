@@ -16,8 +16,9 @@ import rfc8785
 from media import clock, limits
 from media.errors import LimitExceededError, MalformedError
 
-# One token a match: a whole string (also an unterminated one, so that no input is scanned twice) or one bracket.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+# One bracket a match, with everything before it: text outside strings, whole strings, and an unterminated one to the
+# end, so that no byte is looked at twice.
+_BRACKET = re.compile(rb'(?:[^"\[{\]}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))*+(?:([\[{])|([\]}])|\Z)', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
@@ -238,17 +239,21 @@ def _field(what: str, why: str) -> MalformedError:
 
 
 def _require_depth(untrusted: bytes, max_depth: int) -> None:
-    if untrusted.count(b"[") + untrusted.count(b"{") <= max_depth:
+    opened = untrusted.count(b"[") + untrusted.count(b"{")
+    if opened <= max_depth:
         return
+    if opened > limits.JSON_CONTAINERS:
+        raise _malformed("A JSON document holds too many values", f"more than {limits.JSON_CONTAINERS} brackets")
     depth = 0
-    for token in _TOKEN.finditer(untrusted):
-        first = token[0][0]
-        if first in b"[{":
+    for bracket in _BRACKET.finditer(untrusted):
+        if bracket[1]:
             depth += 1
             if depth > max_depth:
                 raise _malformed("A JSON document is nested too deeply", f"more than {max_depth} levels")
-        elif first in b"]}":
+        elif bracket[2]:
             depth -= 1
+            if depth < 0:
+                raise _malformed("A JSON document cannot be parsed", "a bracket closes nothing")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

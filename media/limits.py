@@ -6,6 +6,7 @@ They are checked before the parser that they protect runs, and a value exactly a
 # JSON, read by canonical
 JSON_BYTES = 16 * 2**20  # one JSON document
 JSON_DEPTH = 32  # arrays and objects inside each other
+JSON_CONTAINERS = 2_000_000  # opening brackets, also those inside strings
 INTEGER_MAX = 2**53 - 1  # RFC 8785: what every JSON reader holds exactly
 TEXT_CHARS = 1024  # one single-line text field
 LONG_TEXT_CHARS = 65536  # one text field that may hold lines
