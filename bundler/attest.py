@@ -149,7 +149,7 @@ def require_attested(work: WorkFolder, *, ceremony: Ceremony) -> dict[str, dsse.
     for path in statements(work):
         envelope = envelope_of(path)
         try:
-            statement = dsse.verify(envelope.read_bytes(), ceremony.people, _role_of(path.stem))
+            statement = dsse.verify(envelope.read_bytes(), ceremony.people, role_of(path.stem))
         except SealiftError as error:
             raise SigningError(
                 what=f"{path.stem} is not signed by someone who may: {error.what}", why=error.why
@@ -175,7 +175,8 @@ def envelope_of(statement: Path) -> Path:
     return statement.with_name(f"{statement.stem}{layout.ENVELOPE_SUFFIX}")
 
 
-def _role_of(name: str) -> str:
+def role_of(name: str) -> str:
+    """Return which role a person needs to sign a statement of this name."""
     if name.startswith(SEALED):
         return Role.CUSTODY
     return _ROLE_OF.get(name, Role.RELEASE)
@@ -184,4 +185,4 @@ def _role_of(name: str) -> str:
 def _may_sign(path: Path, signatory: Signatory) -> bool:
     if path.stem.startswith(SEALED):
         return HandOver.from_payload(path.read_bytes()).entered_by == signatory.person.id
-    return _role_of(path.stem) in signatory.person.roles
+    return role_of(path.stem) in signatory.person.roles

@@ -52,7 +52,7 @@ class TrustSheet:
         parts = ("*.txt", "*.sig", layout.METADATA, layout.ATTEST, layout.CHECK)
         sources = " ".join(f'"$MEDIUM"/{layout.RELEASE}/{part}' for part in parts)
         return (
-            f"mkdir -m 700 {_COPY_FOLDER} && cd {_COPY_FOLDER}",
+            f"mkdir -m 700 {_COPY_FOLDER} && cd {_COPY_FOLDER} && \\",
             f"cp -rL {sources} .",
         )
 
@@ -94,32 +94,41 @@ class TrustSheet:
 
     def to_text(self) -> str:
         """Return the page."""
+        return "\n".join([*self._facts(), "", *self._volumes(), "", *self._first_installation()]) + "\n"
+
+    def _facts(self) -> list[str]:
+        warning = f"*** {self.environment.upper()}: keys of no value; a production box refuses this ***"
+        code, root = spaced(self.code, 8, 4), spaced(self.root_sha256, 8, 4)
         lines = [
             "SEALIFT TRUST SHEET",
             "===================",
+            *([] if self.environment == "production" else [warning]),
             "Send this page apart from the medium. Whoever changes both deceives the site.",
             "",
             f"Release        {self.release}, serial {self.serial}",
             f"For sites      {', '.join(self.sites)}",
             f"Stale after    {self.stale_after}",
-            f"Release code   {spaced(self.code, 8, 4)[0]}",
-            f"               {spaced(self.code, 8, 4)[1]}",
-            f"First root     {spaced(self.root_sha256, 8, 4)[0]}   (SHA-256 of 1.root.json)",
-            f"               {spaced(self.root_sha256, 8, 4)[1]}",
+            f"Release code   {code[0]}",
+            f"               {code[1]}",
+            f"First root     {root[0]}   (SHA-256 of 1.root.json)",
+            f"               {root[1]}",
             f"Root version   {self.root_version}",
-            f"Signatures     of {len(self.signers)} people; at least {self.threshold} different people are needed",
+            f"Sealed by      {len(self.signers)} people; at least {self.threshold} different people are needed",
         ]
-        if self.environment != "production":
-            lines[2:2] = [f"*** {self.environment.upper()}: keys of no value; a production box refuses this ***"]
         for signer in self.signers:
             lines += [f"  {signer.name}", f"    {spaced(signer.fingerprint, 4, 10)[0]}"]
-        last = len(self.check_commands()) + 1
-        lines += ["", "Volumes"]
+        return lines
+
+    def _volumes(self) -> list[str]:
+        lines = ["Volumes"]
         for volume in self.volumes:
-            seals = f"   seals {', '.join(volume.seals)}" if volume.seals else "   no seal numbers reserved"
-            lines.append(f"  {volume.number} of {len(self.volumes)}   id {volume.id}{seals}")
-        lines += [
-            "",
+            seals = f"seals {', '.join(volume.seals)}" if volume.seals else "no seal numbers reserved"
+            lines.append(f"  {volume.number} of {len(self.volumes)}   id {volume.id}   {seals}")
+        return lines
+
+    def _first_installation(self) -> list[str]:
+        last = len(self.check_commands()) + 1
+        lines = [
             "First installation, on a bare Debian 12, as root",
             "------------------------------------------------",
             f"Nothing from the medium runs before step {last}, and step {last} runs from the checked copy.",
@@ -133,16 +142,12 @@ class TrustSheet:
         ]
         for step, (command, outcome) in enumerate(self.check_commands(), start=1):
             lines += ["", f"{step}. {command}", *wrap(outcome, 110, initial_indent="   ", subsequent_indent="   ")]
-        lines = [
-            line.replace("before step 5, and step 5 runs", f"before step {last}, and step {last} runs")
-            for line in lines
-        ]
-        lines += [
+        return [
+            *lines,
             "",
             f"{last}. {self.bootstrap_command()}",
             "   Two people type the release code of this page, each at their own prompt.",
         ]
-        return "\n".join(lines) + "\n"
 
 
 def _gpgv(signer: SheetSigner) -> str:

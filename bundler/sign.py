@@ -95,6 +95,7 @@ def sign(
     *,
     ceremony: Ceremony,
     home: Path | None = None,
+    prepared: Prepared | None = None,
     progress: Progress = no_progress,
 ) -> Signed:
     """Sign a release as one person; the person who reaches the threshold freezes it and seals their part at once.
@@ -104,6 +105,7 @@ def sign(
         person_id: Who signs.
         ceremony: The root under which they sign.
         home: Their GnuPG home; the throwaway one of the ceremony folder if not given.
+        prepared: What the person was shown a moment ago; the candidate is read again if not given.
         progress: Called while the candidate is read.
 
     Raises:
@@ -121,7 +123,7 @@ def sign(
             why="enough people have signed it",
             fix="run: sealift-bundler seal WORK --person ID",
         )
-    prepared = prepare(work, ceremony=ceremony, progress=progress)
+    prepared = prepared or prepare(work, ceremony=ceremony, progress=progress)
     others = partial_signatures(work, prepared, ceremony=ceremony)
     if person_id in others:
         raise SigningError(
@@ -209,7 +211,7 @@ def _other_bytes(partial: PartialSignature, prepared: Prepared) -> SigningError:
     )
 
 
-def summary_facts(prepared: Prepared) -> dict[str, Any]:
+def summary(prepared: Prepared) -> dict[str, Any]:
     """Return what a person should look at before signing."""
     return {
         "release": prepared.plan.release,

@@ -21,7 +21,6 @@ from media.people import People, Person
 from media.signers import detached_sign, tuf_signer
 
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
-_MAX_ROOT_BYTES = 512 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,13 +186,13 @@ def _require_people(signed: Iterable[str], both: tuple[People, People]) -> None:
         people.require_key_signers([keyid for keyid in signed if keyid in own], "root", people.thresholds["root"])
 
 
-def signed_part(untrusted_root: bytes) -> Mapping[str, Any]:
-    """Return the signed part of a root file, strictly parsed.
+def signed_part(untrusted: bytes) -> Mapping[str, Any]:
+    """Return the signed part of a metadata file, strictly parsed.
 
     Raises:
         MalformedError: It is not a metadata file.
     """
-    whole = mapping(loads(untrusted_root, max_bytes=_MAX_ROOT_BYTES), "root")
+    whole = mapping(loads(untrusted), "A metadata file")
     if "signed" not in whole:
-        raise MalformedError(what="root: it has no signed part")
-    return mapping(whole["signed"], "root: signed")
+        raise MalformedError(what="A metadata file has no signed part")
+    return mapping(whole["signed"], "A metadata file")

@@ -386,14 +386,8 @@ def _rooms(payload: Mapping[str, bytes], volumes: int) -> tuple[int, ...]:
     """Return room on each volume so that the payload needs exactly that many: files first, weights on the last."""
     if volumes == 1:
         return ()
-    sizes = {path: -(-len(data) // _ALLOCATION) * _ALLOCATION for path, data in payload.items()}
+    sizes = {path: -(-len(data) // _ALLOCATION) * _ALLOCATION for path, data in sorted(payload.items())}
     weights = sum(size for path, size in sizes.items() if kind_of(path) == "weights")
-    return _spread([size for path, size in sizes.items() if kind_of(path) != "weights"], weights, volumes)
-
-
-def _spread(files: list[int], weights: int, volumes: int) -> tuple[int, ...]:
-    first = sum(files)
-    if volumes == 2:
-        return (first, max(weights, _ALLOCATION))
-    each = -(-first // (volumes - 1) // _ALLOCATION) * _ALLOCATION + _ALLOCATION
-    return (*[each] * (volumes - 1), max(weights, _ALLOCATION) + first)
+    files = [size for path, size in sizes.items() if kind_of(path) != "weights"]
+    each = -(-len(files) // (volumes - 1))
+    return (*(sum(files[start : start + each]) for start in range(0, len(files), each)), weights)

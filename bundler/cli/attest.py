@@ -1,0 +1,75 @@
+"""`sealift-bundler attest`: fix the volumes and sign the statements about a candidate."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from bundler.attest import attest, choose_volumes
+from bundler.cli import context as shared
+from bundler.cli.bars import (
+    Capacities,
+    CeremonyFolder,
+    Home,
+    Person,
+    Seals,
+    Work,
+    byte_bar,
+    parse_size,
+    seals_by_volume,
+)
+from bundler.measure import measure_tree
+from bundler.plan import ReleasePlan
+from bundler.signatory import Ceremony
+from bundler.volumechoice import VolumeChoice, rooms_for
+from bundler.workfolder import WorkFolder
+from media import layout
+from media.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("attest")
+    def command(
+        context: typer.Context,
+        work: Work,
+        ceremony: CeremonyFolder,
+        person: Person,
+        home: Home = None,
+        capacity: Capacities = None,
+        seal: Seals = None,
+        place: Annotated[str, typer.Option("--place", help="Where it is packed, for custody.")] = "bundling machine",
+        only: Annotated[
+            list[str] | None, typer.Option("--only", help="Sign only this statement, such as provenance.")
+        ] = None,
+    ) -> None:
+        """Sign the statements that you made. The first time, this also fixes the volumes and their seal numbers."""
+        ours = shared.of(context)
+        folder, held = WorkFolder(root=work), Ceremony.load(ceremony)
+        if folder.volumes.exists() and (capacity or seal):
+            raise UsageError(what="the volumes of this release are fixed", fix="leave out --capacity and --seal")
+        if not folder.volumes.exists():
+            choice = choose(folder, capacity, seal)
+            with byte_bar(ours) as progress:
+                choose_volumes(folder, person, choice, ceremony=held, clock=ours.clock, place=place, progress=progress)
+        done = attest(folder, person, ceremony=held, home=home, only=only or ())
+        lines = [f"signed {name}" for name in done.signed] or ["nothing was left for you to sign"]
+        lines += [f"waits for another person: {name}" for name in done.waiting]
+        if not done.waiting:
+            lines.append(f"next: sealift-bundler sign {work} --person ID, for each person")
+        ours.result(asdict(done), "\n".join(lines))
+
+
+def choose(folder: WorkFolder, capacity: list[str] | None, seal: list[str] | None) -> VolumeChoice:
+    """Return the volumes that the options describe."""
+    rooms: tuple[int, ...] = ()
+    if capacity:
+        evidence = sum(path.stat().st_size for path in folder.attest.glob("*.json"))
+        rooms = rooms_for(
+            [parse_size(each) for each in capacity],
+            release=ReleasePlan.load(folder.plan),
+            payload=measure_tree(folder.data, prefix=layout.DATA),
+            attest_bytes=evidence,
+        )
+    return VolumeChoice(rooms=rooms, seals=seals_by_volume(seal))

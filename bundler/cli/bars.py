@@ -1,0 +1,76 @@
+"""Options and progress bars that several commands of the signing side share."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundler.cli.context import Context
+from bundler.measure import Progress
+from media.errors import UsageError
+
+Work = Annotated[Path, typer.Argument(help="The release's work folder.")]
+CeremonyFolder = Annotated[
+    Path, typer.Option("--ceremony", help="The ceremony folder, with the root.", envvar="SEALIFT_CEREMONY")
+]
+Person = Annotated[str, typer.Option("--person", help="Who you are: your id in the root.")]
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Your GnuPG home. Demo keys lie in the ceremony folder and need none.")
+]
+Capacities = Annotated[
+    list[str] | None, typer.Option("--capacity", help="Free bytes of each medium in order, such as 58GiB or 64GB.")
+]
+Seals = Annotated[list[str] | None, typer.Option("--seal", help="A seal number reserved for a volume, as N=NUMBER.")]
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]i?)?B?")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@contextmanager
+def byte_bar(context: Context) -> Iterator[Progress]:
+    """Lend a progress callback that draws one bar of bytes on stderr; silent with ``--json``."""
+    with context.progress(in_bytes=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(done: int, total: int, label: str) -> None:
+            bar.update(task, completed=done, total=total, description=label[-60:])
+
+        yield show
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a text such as ``64GB`` or ``58.2GiB`` means.
+
+    Raises:
+        UsageError: It means none.
+    """
+    matched = _SIZE.fullmatch(text.strip())
+    if not matched:
+        raise UsageError(what=f"{text!r} is no size", why="a number and a unit are expected", fix="write 64GB or 58GiB")
+    return int(float(matched[1]) * _UNITS[matched[2] or ""])
+
+
+def numbered(texts: list[str] | None, *, option: str) -> list[tuple[int, str]]:
+    """Return the pairs of options written as ``N=TEXT``.
+
+    Raises:
+        UsageError: One is written otherwise.
+    """
+    found = []
+    for each in texts or []:
+        number, separator, text = each.partition("=")
+        if not separator or not number.isdigit() or not text:
+            raise UsageError(what=f"{each!r} does not say which volume", fix=f"write {option} 1={text or each}")
+        found.append((int(number), text))
+    return found
+
+
+def seals_by_volume(texts: list[str] | None) -> dict[int, tuple[str, ...]]:
+    """Return the seal numbers of each volume."""
+    found: dict[int, tuple[str, ...]] = {}
+    for number, seal in numbered(texts, option="--seal"):
+        found[number] = (*found.get(number, ()), seal)
+    return found

@@ -1,0 +1,87 @@
+"""`sealift-bundler custody`: enter hand-overs, show them, print the paper form."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundler.cli import context as shared
+from bundler.cli.bars import CeremonyFolder, Home, Person
+from bundler.custody import HandedOver, chain, hand_over
+from bundler.custodyform import paper_form
+from bundler.signatory import Ceremony
+from media import clock
+from media.errors import UsageError
+
+_Volume = Annotated[Path, typer.Argument(help="Where the volume is mounted.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Who held a volume, when, where and under which seals.", no_args_is_help=True)
+    app.add_typer(group, name="custody")
+
+    @group.command("hand-over")
+    def hand_over_command(
+        context: typer.Context,
+        volume: _Volume,
+        ceremony: CeremonyFolder,
+        person: Person,
+        sender: Annotated[str, typer.Option("--from", help="Who gave it.")],
+        receiver: Annotated[str, typer.Option("--to", help="Who took it.")],
+        place: Annotated[str, typer.Option("--place", help="Where.")],
+        seals: Annotated[list[str] | None, typer.Option("--seal", help="A seal number as it is now.")] = None,
+        condition: Annotated[str, typer.Option("--condition", help="What was seen, in a sentence.")] = "",
+        paper: Annotated[bool, typer.Option("--paper", help="It was written on the paper form.")] = False,
+        at: Annotated[str, typer.Option("--at", help="When, as 2026-11-20T08:00:00Z; now if left out.")] = "",
+        home: Home = None,
+    ) -> None:
+        """Append one hand-over to a volume's custody/ and sign it."""
+        ours = shared.of(context)
+        facts = HandedOver(
+            sender=sender,
+            receiver=receiver,
+            place=place,
+            seals=tuple(seals or ()),
+            condition=condition,
+            on_paper=paper,
+            at=_moment(at) if at else None,
+        )
+        held = Ceremony.load(ceremony)
+        written = hand_over(volume, person, facts, ceremony=held, clock=ours.clock, home=home)
+        findings = chain(volume, ceremony=held).findings
+        lines = [f"entered {written.name}", *(f"to be judged: {finding}" for finding in findings)]
+        ours.result({"file": written.name, "findings": list(findings)}, "\n".join(lines))
+
+    @group.command("show")
+    def show_command(context: typer.Context, volume: _Volume, ceremony: CeremonyFolder) -> None:
+        """Show a volume's hand-overs and what is odd about them."""
+        facts = chain(volume, ceremony=Ceremony.load(ceremony))
+        entries = [entry.hand_over for entry in facts.entries]
+        lines = [
+            f"{each.entry}. {clock.to_text(each.at)}  {each.from_} -> {each.to}, {each.place}"
+            f"{', seals ' + ', '.join(each.seals) if each.seals else ''} ({each.method})"
+            for each in entries
+        ]
+        lines += [f"to be judged: {finding}" for finding in facts.findings]
+        shown = [
+            {"entry": each.entry, "at": clock.to_text(each.at), "from": each.from_, "to": each.to, "place": each.place}
+            for each in entries
+        ]
+        shared.of(context).result(
+            {"complete": facts.complete, "entries": shown, "findings": list(facts.findings)}, "\n".join(lines)
+        )
+
+    @group.command("form")
+    def form_command(context: typer.Context, volume: _Volume) -> None:
+        """Print the paper form of a volume."""
+        text = paper_form(volume)
+        shared.of(context).result({"form": text}, text)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return clock.from_text(text)
+    except ValueError:
+        raise UsageError(what=f"{text!r} is no time", fix="write it as 2026-11-20T08:00:00Z") from None

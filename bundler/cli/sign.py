@@ -1,0 +1,59 @@
+"""`sealift-bundler sign`: round one, the metadata."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bundler.cli import context as shared
+from bundler.cli.bars import CeremonyFolder, Home, Person, Work, byte_bar
+from bundler.difference import difference, previous_targets
+from bundler.prepare import prepare
+from bundler.sign import sign, summary
+from bundler.signatory import Ceremony
+from bundler.workfolder import WorkFolder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("sign")
+    def command(
+        context: typer.Context,
+        work: Work,
+        ceremony: CeremonyFolder,
+        person: Person,
+        home: Home = None,
+        previous: Annotated[
+            Path | None, typer.Option("--previous", help="The release before: its medium or work folder.")
+        ] = None,
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask after showing what is signed.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be signed.")] = False,
+    ) -> None:
+        """Read every byte again, show what changed, and sign. The last signer also seals."""
+        ours = shared.of(context)
+        folder, held = WorkFolder(root=work), Ceremony.load(ceremony)
+        facts: dict[str, Any] = {}
+        prepared = None
+        if not folder.is_frozen:
+            with byte_bar(ours) as progress:
+                prepared = prepare(folder, ceremony=held, progress=progress)
+            facts = summary(prepared)
+            ours.say("\n".join(f"  {name:<15} {value}" for name, value in facts.items()))
+            if previous is not None:
+                changed = difference(previous_targets(previous), prepared)
+                facts["difference"] = asdict(changed)
+                ours.say(changed.to_text())
+        if dry_run:
+            ours.result(facts, "nothing was signed")
+            return
+        if sys.stdin.isatty() and not yes and not ours.as_json:
+            typer.confirm("Sign this release?", abort=True, err=True)
+        done = sign(folder, person, ceremony=held, home=home, prepared=prepared)
+        lines = [f"signed by {', '.join(done.signed)}; {done.threshold} people are needed"]
+        if done.frozen:
+            lines.append(f"the metadata is frozen; you sealed volumes {', '.join(map(str, done.sealed_volumes))}")
+            lines.append(f"next: sealift-bundler seal {work} --person ID, for the others")
+        ours.result({**facts, **asdict(done)}, "\n".join(lines))
