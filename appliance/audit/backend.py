@@ -1,15 +1,13 @@
 """The seam to storage: rows that are only ever added. SQLite on one box, PostgreSQL where several nodes serve."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from appliance.audit.tree import Node
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A leaf as stored.
+class Row(NamedTuple):
+    """A leaf as stored; a tuple, because its members are the columns, in order.
 
     Args:
         sequence: Its place, from 0, without gaps.
@@ -33,6 +31,11 @@ class Row:
 class Backend(Protocol):
     """What the log needs of storage. Every method may raise `LedgerUnavailableError`; none leaves half a change."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether a write or a sync failed in a way that only opening the file anew can clear."""
+        ...
+
     def size(self) -> int:
         """Return the number of leaves."""
         ...
@@ -41,8 +44,8 @@ class Backend(Protocol):
         """Add rows and interior nodes in one transaction, durable when this returns.
 
         Raises:
-            LedgerUnavailableError: Nothing was acknowledged.
-            StorageFailedError: Nothing was acknowledged and the medium can no longer be trusted: end the process.
+            LedgerUnavailableError: It may or may not be there: acknowledge nothing. When `failed` is true afterwards,
+                what the disk says can no longer be believed: end the process.
         """
         ...
 
@@ -86,6 +89,14 @@ class Backend(Protocol):
 
     def checkpoint_of(self, size: int) -> str | None:
         """Return the stored checkpoint of exactly this size."""
+        ...
+
+    def tidy(self) -> None:
+        """Do what storage needs between batches, e.g. fold a long write-ahead log in.
+
+        Raises:
+            LedgerUnavailableError: As `append`.
+        """
         ...
 
     def close(self) -> None:

@@ -131,18 +131,20 @@ class Log:
             )
         return first.origin, note.VerifierKey.from_text(str(first.body.get("vkey", "")))
 
-    def append(self, entries: Sequence[Entry]) -> list[Appended]:
+    def append(self, entries: Sequence[Entry]) -> list[Appended | LedgerRefusedError]:
         """Make all entries durable, or none; one thread at a time.
 
+        Returns:
+            For each entry where it is, or why it alone was refused: its idempotency key was used for another record.
+
         Raises:
-            LedgerUnavailableError: None of them is recorded.
-            LedgerRefusedError: An idempotency key was used for another record.
+            LedgerUnavailableError: None of them is acknowledged.
         """
         now = to_text(self._clock.now())
         rows: list[Row] = []
         nodes: list[tree.Node] = []
         fresh: dict[str, Row] = {}
-        answers: list[Appended] = []
+        answers: list[Appended | LedgerRefusedError] = []
         tip = self._tip
         size, frontier, chain = tip.size, list(tip.frontier), tip.chain
         for entry in entries:
@@ -194,10 +196,13 @@ class Log:
         value: str | int | bool | None = None,
         limit: int = 50,
         newest_first: bool = True,
+        start: int | None = None,
     ) -> list[Leaf]:
-        """Return the leaves of a kind or family whose body's `field` equals `value`."""
-        query = search.Query(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first)
-        return search.run(query, self.backend, known_kinds=self._kinds, size=self._tip.size, term_field=_TERM_FIELD)
+        """Return the leaves of a kind or family whose body's `field` equals `value`, from `start` on in that order."""
+        if start is None:
+            start = self._tip.size - 1 if newest_first else 0
+        query = search.Query(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first, start=start)
+        return search.run(query, self.backend, known_kinds=self._kinds, term_field=_TERM_FIELD)
 
     def head(self) -> TreeHead:
         """Return size and root."""
@@ -276,7 +281,7 @@ class Log:
                 fix="ask for a smaller one",
             )
 
-    def _earlier(self, entry: Entry, fresh: Mapping[str, Row]) -> Appended | None:
+    def _earlier(self, entry: Entry, fresh: Mapping[str, Row]) -> Appended | LedgerRefusedError | None:
         row = fresh.get(entry.retry)
         if row is None:
             sequence = self._retries.get(entry.retry)
@@ -285,7 +290,7 @@ class Log:
             row = self.backend.rows(sequence, 1)[0]
         leaf = search.to_leaf(row)
         if row.kind != entry.kind or not row.raw.startswith(b'{"body":' + entry.body + b',"kind":'):
-            raise LedgerRefusedError(
+            return LedgerRefusedError(
                 what="an idempotency key was used for another record",
                 why=f"leaf {row.sequence} has it",
                 fix="use a new key for each record",

@@ -24,6 +24,11 @@ class MemoryBackend:
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._checkpoints: dict[int, str] = {}
 
+    @property
+    def failed(self) -> bool:
+        """Memory does not fail."""
+        return False
+
     def size(self) -> int:
         """Return the number of leaves."""
         return len(self._rows)
@@ -80,6 +85,9 @@ class MemoryBackend:
         """Return the checkpoint of one size."""
         return self._checkpoints.get(size)
 
+    def tidy(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing: memory needs no folding."""
 
@@ -116,6 +124,8 @@ class MemoryLedger:
         if not self.available:
             raise LedgerUnavailableError(what="the ledger does not answer", why="switched off", fix="switch it on")
         (appended,) = self.log.append([Entry.of(kind, body, via=self._via)])
+        if not isinstance(appended, Appended):
+            raise appended
         self.appended(appended)
         return appended
 

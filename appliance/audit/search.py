@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.audit.backend import Backend, Row
-from appliance.audit.leaf import Leaf, Via
-from appliance.errors import LedgerDamagedError
+from appliance.audit.leaf import Leaf
 
 MAX_ROWS: Final = 1000
 _SLICE: Final = 512
@@ -26,34 +25,19 @@ class Query:
     value: str | int | bool | None
     limit: int
     newest_first: bool
+    start: int
 
 
 def to_leaf(row: Row) -> Leaf:
-    """Return the leaf of a row that this process wrote or verified, without checking its form again.
+    """Return the leaf of a row.
 
     Raises:
         LedgerDamagedError: Its bytes are not a leaf at all.
     """
-    try:
-        members = json.loads(row.raw)
-        return Leaf(
-            origin=members["origin"],
-            sequence=members["sequence"],
-            time=members["time"],
-            kind=members["kind"],
-            via=Via(door=members["via"]["door"], uid=members["via"]["uid"]),
-            body=members["body"],
-            raw=row.raw,
-            hash=row.hash.hex(),
-            chain=row.chain.hex(),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LedgerDamagedError(
-            what=f"leaf {row.sequence} does not read", fix="see docs/operator/ledger.md: recovery"
-        ) from error
+    return Leaf.of_ours(row.raw, hashed=row.hash.hex(), chain=row.chain.hex())
 
 
-def run(query: Query, backend: Backend, *, known_kinds: Collection[str], size: int, term_field: str) -> list[Leaf]:
+def run(query: Query, backend: Backend, *, known_kinds: Collection[str], term_field: str) -> list[Leaf]:
     """Return what the query finds, in its order."""
     limit = min(query.limit, MAX_ROWS)
     kinds = _kinds(query.kind, known_kinds)
@@ -61,9 +45,12 @@ def run(query: Query, backend: Backend, *, known_kinds: Collection[str], size: i
         return []
     if query.field == term_field and isinstance(query.value, str) and query.value:
         rows = [row for row in backend.with_term(query.value) if kinds is None or row.kind in kinds]
-        candidates: Iterator[Row] = iter(reversed(rows) if query.newest_first else rows)
+        if query.newest_first:
+            candidates = iter([row for row in reversed(rows) if row.sequence <= query.start])
+        else:
+            candidates = iter([row for row in rows if row.sequence >= query.start])
     else:
-        candidates = _all(backend, kinds, size, newest_first=query.newest_first)
+        candidates = _all(backend, kinds, query.start, newest_first=query.newest_first)
     found: list[Leaf] = []
     needle = None if query.field is None else _needle(query.value)
     for row in candidates:
@@ -83,8 +70,7 @@ def _kinds(kind: str | None, known: Collection[str]) -> list[str] | None:
     return sorted(one for one in known if one == kind or (kind.endswith(".") and one.startswith(kind)))
 
 
-def _all(backend: Backend, kinds: Collection[str] | None, size: int, *, newest_first: bool) -> Iterator[Row]:
-    start = size - 1 if newest_first else 0
+def _all(backend: Backend, kinds: Collection[str] | None, start: int, *, newest_first: bool) -> Iterator[Row]:
     while start >= 0 and (rows := backend.rows(start, _SLICE, kinds=kinds, newest_first=newest_first)):
         yield from rows
         start = rows[-1].sequence + (-1 if newest_first else 1)

@@ -1,0 +1,236 @@
+"""The ledger's sockets: one thread for all connections, many requests in flight on each.
+
+A client may send its next lines before the first is answered; answers keep the order of a connection's lines. All
+records that are readable at the same moment go to the writer as one group. Questions run on a few threads of their
+own, so that a long search delays no record.
+"""
+
+import os
+import selectors
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.audit import requests
+from appliance.audit.log import Entry, Log
+from appliance.audit.rights import require_may_enter
+from appliance.audit.writer import Outcome, Writer
+from appliance.errors import WireError
+from appliance.wire import MAX_LINE_BYTES, Peer
+from media.errors import SealiftError
+
+_READERS: Final = 4
+_CHUNK: Final = 256 * 1024
+_MAX_PENDING: Final = 2048
+_PEERCRED: Final = struct.Struct("3i")
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of one answer in its connection's order."""
+
+    answer: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Conversation:
+    peer: Peer
+    connection: socket.socket
+    refusal: bytes = b""
+    unread: bytearray = field(default_factory=bytearray)
+    slots: deque[_Slot] = field(default_factory=deque)
+    unsent: bytearray = field(default_factory=bytearray)
+    events: int = 0
+    ending: bool = False
+
+
+class Doors:
+    """Serves the listening sockets by name until `stop`."""
+
+    def __init__(self, listeners: Mapping[str, socket.socket], *, log: Log, writer: Writer) -> None:
+        self._log = log
+        self._writer = writer
+        self._listeners = listeners
+        self._selector = selectors.DefaultSelector()
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger-reader")
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._ready: deque[tuple[_Conversation, _Slot, bytes]] = deque()
+        self._conversations: set[_Conversation] = set()
+        self._group: list[tuple[_Conversation, _Slot, Entry]] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="ledger-doors", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        for door, listener in self._listeners.items():
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, door)
+        self._selector.register(self._waker, selectors.EVENT_READ, None)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading, send the answers to what was read, and hang up. Call before stopping the writer."""
+        self._stopping = True
+        self._wake()
+        self._thread.join(timeout=30)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._waker, 1)
+
+    def _run(self) -> None:
+        while not (self._stopping and not any(one.slots or one.unsent for one in self._conversations)):
+            for key, events in self._selector.select(timeout=1.0):
+                if isinstance(key.data, _Conversation):
+                    self._serve(key.data, events)
+                elif key.data is None:
+                    os.eventfd_read(self._waker)
+                elif not self._stopping:
+                    self._accept(key.data)
+            self._submit()
+            self._deliver()
+        for conversation in list(self._conversations):
+            self._close(conversation)
+
+    def _accept(self, door: str) -> None:
+        try:
+            connection, _ = self._listeners[door].accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        pid, uid, gid = _PEERCRED.unpack(raw)
+        conversation = _Conversation(Peer(door=door, pid=pid, uid=uid, gid=gid), connection)
+        try:
+            require_may_enter(conversation.peer)
+        except SealiftError as error:
+            conversation.refusal = requests.failed(error)
+        self._conversations.add(conversation)
+        self._watch(conversation)
+
+    def _serve(self, conversation: _Conversation, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._send(conversation)
+        if events & selectors.EVENT_READ:
+            self._receive(conversation)
+
+    def _receive(self, conversation: _Conversation) -> None:
+        try:
+            chunk = conversation.connection.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self._close(conversation)
+            return
+        conversation.unread += chunk
+        *lines, rest = bytes(conversation.unread).split(b"\n")
+        conversation.unread = bytearray(rest)
+        for line in lines:
+            self._take(conversation, line)
+        if len(rest) > MAX_LINE_BYTES:
+            self._answer(conversation, requests.failed(_too_long()))
+            conversation.ending = True
+        self._watch(conversation)
+
+    def _take(self, conversation: _Conversation, untrusted_line: bytes) -> None:
+        slot = _Slot(conversation.refusal or None)
+        conversation.slots.append(slot)
+        if conversation.refusal:
+            self._ready.append((conversation, slot, conversation.refusal))
+            return
+        try:
+            message = requests.decode(untrusted_line)
+            if message.get("do") == "append":
+                self._group.append((conversation, slot, requests.entry_of(conversation.peer, message)))
+            else:
+                self._readers.submit(self._read, conversation, slot, message)
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the service
+            self._ready.append((conversation, slot, requests.failed(error)))
+
+    def _read(self, conversation: _Conversation, slot: _Slot, message: Mapping[str, object]) -> None:
+        try:
+            answer = requests.ok(requests.read(self._log, message))
+        except Exception as error:  # noqa: BLE001 - as above
+            answer = requests.failed(error)
+        self._ready.append((conversation, slot, answer))
+        self._wake()
+
+    def _submit(self) -> None:
+        if not self._group:
+            return
+        group, self._group = self._group, []
+        self._writer.submit([entry for _, _, entry in group], self._done(group))
+
+    def _done(self, group: Sequence[tuple[_Conversation, _Slot, Entry]]) -> Callable[[Sequence[Outcome]], None]:
+        def done(outcomes: Sequence[Outcome]) -> None:
+            for (conversation, slot, _), outcome in zip(group, outcomes, strict=True):
+                self._ready.append((conversation, slot, requests.appended(outcome)))
+            self._wake()
+
+        return done
+
+    def _deliver(self) -> None:
+        touched = set()
+        while self._ready:
+            conversation, slot, answer = self._ready.popleft()
+            slot.answer = answer
+            touched.add(conversation)
+        for conversation in touched:
+            if conversation in self._conversations:
+                self._send(conversation)
+
+    def _answer(self, conversation: _Conversation, line: bytes) -> None:
+        slot = _Slot()
+        conversation.slots.append(slot)
+        self._ready.append((conversation, slot, line))
+
+    def _send(self, conversation: _Conversation) -> None:
+        slots = conversation.slots
+        while slots and slots[0].answer is not None:
+            conversation.unsent += slots.popleft().answer or b""
+        if conversation.unsent:
+            try:
+                sent = conversation.connection.send(conversation.unsent)
+                del conversation.unsent[:sent]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._close(conversation)
+                return
+        if conversation.ending and not slots and not conversation.unsent:
+            self._close(conversation)
+        else:
+            self._watch(conversation)
+
+    def _watch(self, conversation: _Conversation) -> None:
+        reading = not (conversation.ending or self._stopping or len(conversation.slots) > _MAX_PENDING)
+        events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if conversation.unsent else 0)
+        if events == conversation.events:
+            return
+        if not events:
+            self._selector.unregister(conversation.connection)
+        elif conversation.events:
+            self._selector.modify(conversation.connection, events, conversation)
+        else:
+            self._selector.register(conversation.connection, events, conversation)
+        conversation.events = events
+
+    def _close(self, conversation: _Conversation) -> None:
+        self._conversations.discard(conversation)
+        if conversation.events:
+            self._selector.unregister(conversation.connection)
+            conversation.events = 0
+        conversation.slots.clear()
+        conversation.unsent.clear()
+        conversation.connection.close()
+
+
+def _too_long() -> WireError:
+    return WireError(what="a request is too long", why=f"the limit is {MAX_LINE_BYTES} bytes", fix="send less")

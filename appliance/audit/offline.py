@@ -1,0 +1,138 @@
+"""The ledger while its service is down: everything can be read, nothing appended.
+
+Each question opens the file anew under a shared lock, so that the service may start between two of them. Nothing is
+written beside the file unless a write-ahead log is left from a crash; where even that is not allowed, a private copy
+is read. Facts of receiving may go to the spool instead (`spool=True`), because the first release arrives before any
+ledger runs.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.audit import exclusive
+from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
+from appliance.audit.leaf import Leaf
+from appliance.audit.log import Log
+from appliance.audit.note import VerifierKey
+from appliance.audit.spool import Spool
+from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_reader
+from appliance.config import Places
+from appliance.errors import LedgerUnavailableError
+from media.clock import Clock, to_text
+
+SPOOLED: Final = -1
+_SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.")
+
+
+class OfflineLedger:
+    """A `Ledger` that reads the file itself."""
+
+    def __init__(self, places: Places, *, clock: Clock, spool: bool = False) -> None:
+        self._folder = places.ledger
+        self._clock = clock
+        self._spool = Spool(places.spool, clock=clock) if spool else None
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+        """Spool a fact of receiving; its sequence is `SPOOLED`, because the ledger gives it one later.
+
+        Raises:
+            LedgerUnavailableError: Spooling was not asked for, or is not for this kind.
+        """
+        if self._spool is None or not kind.startswith(_SPOOLED_FAMILIES):
+            raise LedgerUnavailableError(
+                what=f"a record of kind {kind} cannot be written",
+                why="sealift-ledger does not run",
+                fix="start it: `systemctl start sealift-ledger`, or `sealift run-units`",
+            )
+        self._spool.append(kind, body)
+        return Appended(sequence=SPOOLED, leaf_hash="", time=to_text(self._clock.now()))
+
+    def leaf(self, sequence: int) -> Leaf:
+        """Return one leaf; see `Ledger.leaf`."""
+        with self._log() as log:
+            return log.leaf(sequence)
+
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
+        """Return leaves in order; see `Ledger.leaves`."""
+        with self._log() as log:
+            return log.leaves(start, limit, kinds=kinds)
+
+    def find(
+        self,
+        kind: str | None = None,
+        field: str | None = None,
+        value: str | int | bool | None = None,  # noqa: FBT001 - as the protocol
+        limit: int = 50,
+        newest_first: bool = True,  # noqa: FBT001, FBT002 - as the protocol
+    ) -> list[Leaf]:
+        """Return the leaves that match; see `Ledger.find`."""
+        with self._log() as log:
+            return log.find(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first)
+
+    def head(self) -> TreeHead:
+        """Return size and root; see `Ledger.head`."""
+        with self._log() as log:
+            return log.head()
+
+    def checkpoint(self) -> str:
+        """Return the last checkpoint that was signed."""
+        with self._log() as log:
+            return log.checkpoint()
+
+    def vkey(self) -> VerifierKey:
+        """Return the key that leaf 0 names."""
+        with self._log() as log:
+            return log.vkey
+
+    def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
+        """Return the proof for one leaf; see `Ledger.inclusion`."""
+        with self._log() as log:
+            return log.inclusion(sequence, size)
+
+    def consistency(self, old: int, new: int) -> ConsistencyProof:
+        """Return the proof between two sizes; see `Ledger.consistency`."""
+        with self._log() as log:
+            return log.consistency(old, new)
+
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
+
+    @contextmanager
+    def _log(self) -> Iterator[Log]:
+        if not (self._folder / FILE_NAME).exists():
+            raise LedgerUnavailableError(
+                what="there is no ledger yet",
+                why=f"{FILE_NAME} is absent or out of reach",
+                fix="start sealift-ledger once",
+            )
+        with exclusive.take(self._folder, shared=True), _reader(self._folder) as backend:
+            yield Log.read(backend, clock=self._clock)
+
+
+@contextmanager
+def _reader(folder: Path) -> Iterator[SqliteBackend]:
+    path = folder / FILE_NAME
+    wal = folder / f"{FILE_NAME}-wal"
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    try:
+        backend = open_reader(path, immutable=not has_wal)
+    except LedgerUnavailableError:
+        if not has_wal:
+            raise
+        with tempfile.TemporaryDirectory(prefix="sealift-ledger-") as copy:
+            for one in (path, wal):
+                shutil.copyfile(one, Path(copy) / one.name)
+            yield from _closing(open_reader(Path(copy) / FILE_NAME, immutable=False))
+        return
+    yield from _closing(backend)
+
+
+def _closing(backend: SqliteBackend) -> Iterator[SqliteBackend]:
+    try:
+        yield backend
+    finally:
+        backend.close()

@@ -1,0 +1,121 @@
+"""What happens before the ledger answers anyone: it is the only one, it is whole, and nothing is left open.
+
+In this order: lock, open, verify the tail, append the spooled facts, close the requests that have no outcome, note the
+start, sign a checkpoint.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.audit import exclusive, pin
+from appliance.audit.facts import Appended
+from appliance.audit.leaf import Via
+from appliance.audit.log import Entry, Log, Signer
+from appliance.audit.rights import ACTIONS, require_may_append
+from appliance.audit.spool import Spool
+from appliance.audit.sqlite_backend import FILE_NAME, open_writer
+from appliance.audit.verify import require_sound_tail
+from appliance.config import Config
+from appliance.errors import LedgerUnavailableError
+from appliance.keys.provider import KeyProvider
+from media.clock import Clock
+
+KEY_NAME: Final = "ledger-checkpoint"
+STARTED: Final = "ledger.started"
+_LOCK_WAIT_SECONDS: Final = 10.0
+_CLOSE_BATCH: Final = 1000
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@contextmanager
+def open_log(config: Config, *, keys: KeyProvider, clock: Clock) -> Iterator[Log]:
+    """Open the ledger of a site as its only writer, ready to append.
+
+    Raises:
+        LedgerUnavailableError: Another process has it, the disk is remote, or it cannot be written.
+        LedgerDamagedError: It contradicts itself: people decide.
+        LedgerRefusedError: The checkpoint key is another one.
+        KeyMissingError: There is no checkpoint key.
+    """
+    signer = Signer(public=keys.public(KEY_NAME), sign=lambda data: keys.sign(KEY_NAME, data))
+    folder = config.at.ledger
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerUnavailableError(
+            what="the ledger's folder cannot be made", why=error.strerror or "", fix="check the state folder's owner"
+        ) from error
+    exclusive.require_local(folder)
+    with exclusive.take(folder, wait_seconds=_LOCK_WAIT_SECONDS):
+        backend = open_writer(folder / FILE_NAME)
+        try:
+            if backend.size():
+                require_sound_tail(backend)
+            log = Log.open(backend, clock=clock, site=config.site, signer=signer)
+            _begin(log, config=config, clock=clock)
+            yield log
+        finally:
+            backend.close()
+
+
+def _begin(log: Log, *, config: Config, clock: Clock) -> None:
+    own = Via(door="ledger", uid=os.getuid())
+    drained, rejected = _drain(log, Spool(config.at.spool, clock=clock))
+    closed = _close_open_requests(log, own)
+    facts = {
+        "boot_id": _boot_id(),
+        "sqlite": sqlite3.sqlite_version,
+        "spooled": drained,
+        "rejected": rejected,
+        "closed_requests": closed,
+    }
+    _append(log, Entry.of(STARTED, facts, via=own))
+    pin.pin(config.at, log.vkey)
+    log.checkpoint()
+
+
+def _drain(log: Log, spool: Spool) -> tuple[int, list[str]]:
+    before = set(spool.rejected())
+
+    def record(kind: str, body: Mapping[str, Any], key: str, uid: int) -> None:
+        require_may_append(ACTIONS, kind)
+        _append(log, Entry.of(kind, body, via=Via(door="spool", uid=uid), key=key))
+
+    return spool.drain(record), sorted(set(spool.rejected()) - before)
+
+
+def _close_open_requests(log: Log, own: Via) -> int:
+    """Give every intent since the last start that has no outcome the outcome `unknown`."""
+    last = log.find(kind=STARTED, limit=1)
+    since = last[0].sequence if last else 0
+    open_requests = log.backend.open_terms(since, "request.intent", "request.outcome")
+    for start in range(0, len(open_requests), _CLOSE_BATCH):
+        log.append(
+            [
+                Entry.of(
+                    "request.outcome",
+                    {"request_id": request_id, "intent_sequence": sequence, "outcome": "unknown"},
+                    via=own,
+                )
+                for request_id, sequence in open_requests[start : start + _CLOSE_BATCH]
+            ]
+        )
+    return len(open_requests)
+
+
+def _append(log: Log, entry: Entry) -> None:
+    (outcome,) = log.append([entry])
+    if not isinstance(outcome, Appended):
+        raise outcome
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        # The unit may not see it (ProcSubset=pid).
+        return ""

@@ -1,0 +1,41 @@
+"""The ledger's public key outside the ledger: who rewrites `ledger.db` cannot also rewrite `etc/ledger.pub`."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from appliance.audit.note import VerifierKey
+from appliance.config import Places
+
+FILE_NAME: Final = "ledger.pub"
+
+
+def read_pin(places: Places) -> VerifierKey | None:
+    """Return the pinned key, or None when none was pinned yet.
+
+    Raises:
+        ProofError: The file is not a verifier key.
+    """
+    try:
+        untrusted = (places.etc / FILE_NAME).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return VerifierKey.from_text(untrusted)
+
+
+def pin(places: Places, key: VerifierKey) -> bool:
+    """Write the key where it is pinned, once: an existing file is never replaced. Return whether it was written now."""
+    return _write_once(places.etc / FILE_NAME, key)
+
+
+def _write_once(path: Path, key: VerifierKey) -> bool:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError:
+        # It is pinned already, or this user may not pin: on a box the installer does, as root.
+        return False
+    with os.fdopen(fd, "w") as stream:
+        stream.write(key.to_text() + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    return True

@@ -1,0 +1,143 @@
+"""Connections to the ledger's sockets: pooled, one for each call that is under way, many lines in flight on each.
+
+A connection that broke is replaced once and the lines are sent again. That is safe for appends, because each carries an
+idempotency key: the ledger answers a repeated one with the first acknowledgement.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.audit import requests
+from appliance.errors import (
+    LedgerDamagedError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    ProofError,
+    WireError,
+)
+from media.errors import SealiftError, UsageError
+
+MAX_IN_FLIGHT: Final = 256
+_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_KNOWN: Final[dict[str, type[SealiftError]]] = {
+    kind.code: kind for kind in (LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError, ProofError, UsageError)
+}
+
+
+class _Connection:
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.settimeout(timeout_seconds)
+            self._socket.connect(str(path))
+            self._answers = self._socket.makefile("rb")
+        except OSError:
+            self._socket.close()
+            raise
+
+    def exchange(self, lines: Sequence[bytes]) -> list[bytes]:
+        self._socket.sendall(b"".join(lines))
+        found = []
+        for _ in lines:
+            answer = self._answers.readline(_MAX_ANSWER_BYTES)
+            if not answer.endswith(b"\n"):
+                raise ConnectionResetError(104, "closed before the answer")
+            found.append(answer)
+        return found
+
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+
+
+class Pool:
+    """Connections to one socket, safe for threads and for processes that fork."""
+
+    def __init__(self, path: Path, *, timeout_seconds: float) -> None:
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+        self._idle: list[_Connection] = []
+        self._owner = os.getpid()
+
+    def ask(self, lines: Sequence[bytes]) -> list[dict[str, Any] | SealiftError]:
+        """Send lines and return, in order, each answer or the error it was answered with.
+
+        Raises:
+            LedgerUnavailableError: Nobody answers in time.
+        """
+        found: list[dict[str, Any] | SealiftError] = []
+        for start in range(0, len(lines), MAX_IN_FLIGHT):
+            found += [_open(answer) for answer in self._exchange(lines[start : start + MAX_IN_FLIGHT])]
+        return found
+
+    def close(self) -> None:
+        """Drop idle connections; the next call opens a new one."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _exchange(self, lines: Sequence[bytes]) -> list[bytes]:
+        if self._owner != os.getpid():
+            # A fork shares the parent's sockets: using them would mix two conversations.
+            self._idle, self._owner = [], os.getpid()
+        for is_last in (False, True):
+            connection = self._connect() if is_last else self._idle_or_new()
+            try:
+                answers = connection.exchange(lines)
+            except OSError as error:
+                connection.close()
+                if is_last or not isinstance(error, ConnectionError):
+                    raise self._unavailable(error) from error
+                self.close()
+            else:
+                self._idle.append(connection)
+                return answers
+        raise AssertionError("unreachable")
+
+    def _idle_or_new(self) -> _Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def _connect(self) -> _Connection:
+        try:
+            return _Connection(self._path, self._timeout_seconds)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: OSError) -> LedgerUnavailableError:
+        return LedgerUnavailableError(
+            what=f"the ledger does not answer on {self._path.name}",
+            why=error.strerror or type(error).__name__,
+            fix="check sealift-ledger with `sealift status`",
+        )
+
+
+def _open(untrusted_answer: bytes) -> dict[str, Any] | SealiftError:
+    try:
+        answer = requests.decode(untrusted_answer)
+    except WireError as error:
+        return error
+    if isinstance(ok := answer.get("ok"), dict):
+        return ok
+    error_fields = answer.get("error")
+    fields = error_fields if isinstance(error_fields, dict) else {}
+    # Whatever else went wrong over there, the caller may not take the record for written.
+    kind = _KNOWN.get(str(fields.get("code")), LedgerUnavailableError)
+    what, why, fix = (str(fields.get(name, "")) for name in ("what", "why", "fix"))
+    return kind(what=what or "the ledger's answer has neither ok nor error", why=why, fix=fix)
+
+
+def raise_errors(answers: Sequence[dict[str, Any] | SealiftError]) -> list[dict[str, Any]]:
+    """Return the answers, or raise the first error among them.
+
+    Raises:
+        SealiftError: The error.
+    """
+    for answer in answers:
+        if isinstance(answer, SealiftError):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, SealiftError)]

@@ -1,0 +1,85 @@
+"""Which door may append which kinds, and which users may stand at it. All doors may read.
+
+Rights follow the socket that was connected to; the kernel's word on who connected (SO_PEERCRED) is checked besides.
+Where the box's accounts do not exist (demo, rehearsal), only the ledger's own user may come in.
+"""
+
+import os
+import pwd
+from functools import cache
+from typing import Final
+
+from appliance.errors import LedgerRefusedError
+from appliance.wire import Peer
+
+GATEWAY: Final = "ledger-gateway"
+ADMIN: Final = "ledger-admin"
+PROMOTER: Final = "ledger-promoter"
+ACTIONS: Final = "ledger-actions"
+DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER)
+
+_OWN: Final = "ledger."
+_GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused"})
+_FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.")}
+_TAKEN: Final = (_OWN, "request.", *(family for families in _FAMILIES.values() for family in families))
+_ACCOUNTS: Final = {
+    GATEWAY: "sealift-gateway",
+    ADMIN: "sealift-admin",
+    PROMOTER: "sealift-promoter",
+    ACTIONS: "sealift-receive",
+}
+# After these the tree is signed at once: what they change must not wait for the hour.
+_PRIVILEGED: Final = (
+    *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
+    *("admin.", _OWN),
+)
+
+
+def require_may_append(door: str, kind: str) -> None:
+    """Return when records of this kind may come through this door.
+
+    Raises:
+        LedgerRefusedError: They may not.
+    """
+    if door == GATEWAY:
+        allowed = kind in _GATEWAY_KINDS
+    elif door == ACTIONS:
+        allowed = not kind.startswith(_TAKEN)
+    else:
+        allowed = kind.startswith(_FAMILIES.get(door, ()))
+    if not allowed:
+        raise LedgerRefusedError(
+            what=f"records of kind {kind} may not come through the door {door}",
+            why="each process records what it is there for",
+            fix="report it: a fault of ours, or a misuse",
+        )
+
+
+def require_may_enter(peer: Peer) -> None:
+    """Return when the user at the other end may use this door.
+
+    Raises:
+        LedgerRefusedError: The user may not.
+    """
+    allowed = {os.getuid(), _uid(_ACCOUNTS.get(peer.door, ""))}
+    if peer.door == ACTIONS:
+        allowed.add(0)
+    if peer.uid not in allowed:
+        raise LedgerRefusedError(
+            what=f"user {peer.uid} may not use the door {peer.door}",
+            why="the socket's owner and this rule disagree",
+            fix="check the socket's owner and mode",
+        )
+
+
+def is_privileged(kind: str) -> bool:
+    """Tell whether a record of this kind is followed by a signed checkpoint at once."""
+    return kind.startswith(_PRIVILEGED)
+
+
+@cache
+def _uid(account: str) -> int:
+    try:
+        return pwd.getpwnam(account).pw_uid
+    except KeyError:
+        return -1

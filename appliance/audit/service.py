@@ -1,0 +1,112 @@
+"""`python -I -m appliance.audit.service --config F`: the only process that opens the audit store.
+
+Sockets come from the supervisor by name, or are made at their places when it passes none. SIGTERM ends it cleanly:
+what was read is appended and answered, the tree is signed, the file folded. A failed write or sync ends it at once
+with exit code 90, and the supervisor starts it anew.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from appliance import config as configuration
+from appliance import unit
+from appliance.audit.doors import Doors
+from appliance.audit.log import Log
+from appliance.audit.opening import open_log
+from appliance.audit.rights import DOORS
+from appliance.audit.writer import Writer
+from appliance.config import Config, Places
+from appliance.errors import LedgerUnavailableError
+from appliance.keys.files import FileKeys
+from media.clock import SystemClock
+from media.errors import SealiftError
+
+CHECKPOINT_SECONDS: Final = 3600.0
+_BACKLOG: Final = 1024
+_log = logging.getLogger("sealift.ledger")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM; return the exit code."""
+    parser = argparse.ArgumentParser(prog="sealift-ledger", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _set(ending))
+    try:
+        return _serve(configuration.load(options.config), ending)
+    except SealiftError as error:
+        _log.error("%s (%s) %s", error.what, error.why, error.fix)
+        unit.notify(f"STATUS={error.code}")
+        return error.exit_code
+
+
+def _set(ending: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    return handle
+
+
+def _serve(config: Config, ending: threading.Event) -> int:
+    failed = threading.Event()
+
+    def fail() -> None:
+        failed.set()
+        ending.set()
+
+    keys = FileKeys(Path(os.environ.get("CREDENTIALS_DIRECTORY", config.at.key_files)))
+    with open_log(config, keys=keys, clock=SystemClock()) as log:
+        writer = Writer(log, on_failure=fail)
+        doors = Doors(unit.listening_sockets() or _listen(config.at), log=log, writer=writer)
+        writer.start()
+        doors.start()
+        unit.notify("READY=1")
+        _log.info("ready: %s, %d leaves", log.origin, log.head().size)
+        while not ending.wait(CHECKPOINT_SECONDS):
+            _sign(log)
+        unit.notify("STOPPING=1")
+        doors.stop()
+        writer.stop()
+        if failed.is_set():
+            _log.error("a write or sync failed: ending, so that the file is opened anew")
+            # Not even SQLite's own closing may touch the file: it would trust pages that a failed sync lost.
+            os._exit(LedgerUnavailableError.exit_code)
+        _sign(log)
+    return 0
+
+
+def _sign(log: Log) -> None:
+    try:
+        log.checkpoint()
+    except LedgerUnavailableError as error:
+        _log.warning("no checkpoint: %s", error.why)
+
+
+def _listen(places: Places) -> Mapping[str, socket.socket]:
+    places.run.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for door in DOORS:
+        path = places.socket(door)
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listener.bind(str(path))
+        path.chmod(0o660)
+        listener.listen(_BACKLOG)
+        found[door] = listener
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

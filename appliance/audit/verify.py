@@ -1,0 +1,198 @@
+"""Recomputing the ledger from its leaves: tree, chain and signed checkpoints. Believes nothing that is only stored.
+
+`require_sound_tail` is the quick look before the service appends; `verify` is the whole proof, over any way in.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.audit import note, tree
+from appliance.audit.backend import Backend
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.audit.log import FIRST_CHAIN, OPENED
+from appliance.errors import LedgerDamagedError
+from media.errors import SealiftError
+
+TAIL: Final = 1000
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What recomputing found. `findings` contradict the ledger; `remarks` are for a person to judge."""
+
+    origin: str
+    size: int
+    root: str
+    chain: str
+    checkpoints: tuple[int, ...]
+    findings: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing contradicts anything."""
+        return not self.findings
+
+
+def require_sound_tail(backend: Backend, count: int = TAIL) -> None:
+    """Return when the newest leaves, the nodes above them and the newest checkpoint agree.
+
+    Raises:
+        LedgerDamagedError: They do not.
+    """
+    size = backend.size()
+    start = max(size - count, 0)
+    before = backend.rows(start - 1, 1) if start else []
+    chain = before[0].chain if before else FIRST_CHAIN
+    frontier = tree.frontier_of(start, backend.node)
+    for offset, row in enumerate(backend.rows(start, count)):
+        leaf = Leaf.from_bytes(row.raw)
+        hashed = tree.leaf_hash(row.raw)
+        chain = hashlib.sha256(chain + hashed).digest()
+        if not row.sequence == leaf.sequence == start + offset or (row.hash, row.chain) != (hashed, chain):
+            raise _damaged(f"leaf {row.sequence} and what is stored beside it differ")
+        for level, position, value in tree.push(frontier, row.sequence, hashed):
+            if backend.node(level, position) != value:
+                raise _damaged(f"node {level}/{position} is not the hash of its leaves")
+    kept = backend.checkpoint()
+    if kept is not None:
+        _require_checkpoint(backend, size, kept[1])
+
+
+def _require_checkpoint(backend: Backend, size: int, text: str) -> None:
+    opening = Leaf.from_bytes(backend.rows(0, 1)[0].raw)
+    signed = note.verify_checkpoint(text, [note.VerifierKey.from_text(str(opening.body.get("vkey")))])
+    if signed.size > size:
+        raise _damaged(f"it signed a tree of {signed.size} leaves and has {size}")
+    if tree.root(signed.size, backend.node) != signed.root:
+        raise _damaged(f"its tree of {signed.size} leaves is not the one it signed")
+
+
+def verify(
+    ledger: Ledger,
+    *,
+    pinned: note.VerifierKey | None = None,
+    notes: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Verification:
+    """Recompute everything and return what was found.
+
+    Args:
+        ledger: Any way in.
+        pinned: The key known from outside; without it the key in leaf 0 has to do, and a remark says so.
+        notes: Checkpoints from outside (printed, sent with a receipt) that the tree must contain.
+        progress: Called with leaves done and leaves in all.
+    """
+    head = ledger.head()
+    walk = _Walk(origin=head.origin)
+    texts = [*notes, *_own_checkpoint(ledger, walk)]
+    keys = _keys(ledger, pinned, walk)
+    signed = [one for text in texts if (one := _read_note(text, keys, walk)) is not None]
+    wanted = {one.size for one in signed}
+    while walk.size < head.size:
+        page = ledger.leaves(walk.size, min(_PAGE, head.size - walk.size))
+        if not page:
+            walk.findings.append(f"leaf {walk.size} is missing")
+            break
+        for leaf in page:
+            walk.take(leaf)
+            if walk.size in wanted:
+                walk.roots[walk.size] = tree.root_of(walk.frontier)
+        progress(walk.size, head.size)
+    if tree.root_of(walk.frontier).hex() != head.root:
+        walk.findings.append("the root is not that of the leaves")
+    for one in signed:
+        _judge(one, head.size, walk)
+    return Verification(
+        origin=head.origin,
+        size=walk.size,
+        root=tree.root_of(walk.frontier).hex(),
+        chain=walk.chain.hex(),
+        checkpoints=tuple(sorted(wanted)),
+        findings=tuple(walk.findings),
+        remarks=tuple(walk.remarks),
+    )
+
+
+class _Walk:
+    """What is carried from leaf to leaf."""
+
+    def __init__(self, *, origin: str) -> None:
+        self.origin = origin
+        self.size = 0
+        self.frontier: list[bytes] = []
+        self.chain = FIRST_CHAIN
+        self.roots: dict[int, bytes] = {0: tree.EMPTY_ROOT}
+        self.findings: list[str] = []
+        self.remarks: list[str] = []
+        self._time = ""
+
+    def take(self, untrusted: Leaf) -> None:
+        """Check one leaf and add it."""
+        hashed = tree.leaf_hash(untrusted.raw)
+        self.chain = hashlib.sha256(self.chain + hashed).digest()
+        tree.push(self.frontier, self.size, hashed)
+        try:
+            leaf = Leaf.from_bytes(untrusted.raw)
+        except LedgerDamagedError as error:
+            self.findings.append(f"leaf {self.size} does not read: {error.why}")
+        else:
+            if leaf.sequence != self.size or leaf.origin != self.origin:
+                self.findings.append(f"leaf {self.size} says that it is {leaf.sequence} of {leaf.origin}")
+            if leaf.time < self._time:
+                self.remarks.append(f"at leaf {self.size} the clock went back from {self._time} to {leaf.time}")
+            self._time = leaf.time
+        if untrusted.chain and untrusted.chain != self.chain.hex():
+            self.findings.append(f"the chain breaks at leaf {self.size}")
+        self.size += 1
+
+
+def _own_checkpoint(ledger: Ledger, walk: _Walk) -> list[str]:
+    try:
+        return [ledger.checkpoint()]
+    except SealiftError as error:
+        walk.remarks.append(f"{error.what}: its own checkpoint was not compared")
+        return []
+
+
+def _keys(ledger: Ledger, pinned: note.VerifierKey | None, walk: _Walk) -> list[note.VerifierKey]:
+    opening = ledger.leaf(0)
+    try:
+        named = note.VerifierKey.from_text(str(opening.body.get("vkey", "")))
+    except SealiftError as error:
+        walk.findings.append(f"leaf 0 names no key: {error.why}")
+        return [pinned] if pinned else []
+    if opening.kind != OPENED:
+        walk.findings.append("leaf 0 is not the opening")
+    if pinned is None:
+        walk.remarks.append("no key is pinned outside the ledger: the one in leaf 0 was used")
+    elif pinned != named:
+        walk.findings.append(f"leaf 0 names the key {named.key_id.hex()}, pinned is {pinned.key_id.hex()}")
+    return [pinned or named]
+
+
+def _read_note(text: str, keys: Sequence[note.VerifierKey], walk: _Walk) -> note.Checkpoint | None:
+    try:
+        return note.verify_checkpoint(text, keys)
+    except SealiftError as error:
+        walk.findings.append(f"a checkpoint does not verify: {error.why}")
+        return None
+
+
+def _judge(signed: note.Checkpoint, size: int, walk: _Walk) -> None:
+    if signed.origin != walk.origin:
+        walk.findings.append(f"a checkpoint is of another ledger: {signed.origin}")
+    elif signed.size > size:
+        walk.findings.append(f"a tree of {signed.size} leaves was signed, and there are {size}")
+    elif walk.roots.get(signed.size) != signed.root:
+        walk.findings.append(f"the signed tree of {signed.size} leaves is not the tree of these leaves")
+
+
+def _damaged(why: str) -> LedgerDamagedError:
+    return LedgerDamagedError(
+        what="the ledger contradicts itself", why=why, fix="stop; see docs/operator/ledger.md: recovery"
+    )
