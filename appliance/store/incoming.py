@@ -139,6 +139,12 @@ def publish(store: ContentStore, *, code: str, serial: int) -> None:
         shutil.rmtree(store.quarantine / code[:_CODE_CHARS], ignore_errors=True)
 
 
+def discard(store: ContentStore, *, code: str) -> None:
+    """Forget a release on its way that the store holds already, byte for byte."""
+    with writing("the store"):
+        shutil.rmtree(store.incoming / code[:_CODE_CHARS], ignore_errors=True)
+
+
 def write_durably(place: Path, content: bytes) -> None:
     """Write a file and wait until the disk has it."""
     with place.open("wb") as stream:

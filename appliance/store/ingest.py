@@ -1,0 +1,176 @@
+"""From a `VerifiedRelease` to a release that waits to be published: room, then bytes, then the record.
+
+Takes nothing but a `VerifiedRelease`. Bytes of the medium are read and proven for every file, also for those that the
+store has already; an object of an earlier release is hashed again before it is relied on, and replaced when it does not
+hold. Until everything is proven, nothing below `objects/` or `releases/` is touched.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.errors import NoSpaceError
+from appliance.store.cargo import Cargo, Piece
+from appliance.store.carry import Carrier
+from appliance.store.content import FORMAT, ContentStore
+from appliance.store.incoming import Incoming
+from appliance.store.pipeline import Pipeline, writing
+from appliance.verify.verified import VerifiedRelease
+from media import layout
+from media.errors import MediaError, UnreadableError
+
+_SPARE_BYTES: Final = 64 * 2**20
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestFacts:
+    """What was read, written and found to be there already, in bytes and files."""
+
+    read_bytes: int
+    written_bytes: int
+    reused_files: int
+    resumed_files: int
+
+
+def ingest(
+    verified: VerifiedRelease, store: ContentStore, *, received_at: str, full: bool, progress: Progress
+) -> IngestFacts:
+    """Bring a release into the store, up to the point where `publish` makes it visible.
+
+    Args:
+        verified: What the verifier allowed.
+        store: The store, locked by the caller.
+        received_at: Time of this receive, for the store's record.
+        full: Ignore the journal of an interrupted receive and prove everything again.
+        progress: Called with bytes done, bytes in all, and the file in hand.
+
+    Raises:
+        MediaError: Bytes are not what was signed, or cannot be read. Unless they could not be read, what was stored is
+            in quarantine.
+        NoSpaceError: There is not enough room; `why` has both numbers.
+        StoreWriteError: The store cannot be written.
+    """
+    cargo = _cargo(verified)
+    incoming = Incoming.begin(store, code=verified.code, payload_digest=verified.terms.payload_digest, full=full)
+    try:
+        _require_room(cargo, incoming)
+        incoming.stage(_small_files(verified))
+        facts = _carry(cargo, incoming, store, progress=_counted(cargo, progress))
+        incoming.place_objects({each.sha256 for each in cargo})
+        incoming.complete(_record(verified, received_at=received_at))
+    except UnreadableError:
+        raise
+    except MediaError:
+        incoming.refuse()
+        raise
+    finally:
+        incoming.close()
+    return facts
+
+
+def check(verified: VerifiedRelease, *, progress: Progress) -> IngestFacts:
+    """Read and prove every byte of the medium; nothing is written.
+
+    Raises:
+        MediaError: Bytes are not what was signed, or cannot be read.
+    """
+    cargo = _cargo(verified)
+    with Pipeline() as pipeline:
+        carrier = Carrier(pipeline, None, _counted(cargo, progress))
+        for each in cargo:
+            carrier.check(each)
+    return IngestFacts(read_bytes=sum(each.length for each in cargo), written_bytes=0, reused_files=0, resumed_files=0)
+
+
+def _carry(
+    cargo: list[Cargo], incoming: Incoming, store: ContentStore, *, progress: Callable[[int, str], None]
+) -> IngestFacts:
+    read = written = reused = resumed = 0
+    begun: set[str] = set()
+    with Pipeline() as pipeline:
+        carrier = Carrier(pipeline, incoming, progress)
+        for each in cargo:
+            if each.sha256 in begun:  # the same content under a second name
+                carrier.check(each)
+            elif incoming.has_proven(each.sha256, each.length):
+                resumed += 1
+                progress(each.length, each.path)
+                continue
+            elif store.holds(each.sha256, each.length) and carrier.prove(each, store.object_path(each.sha256)):
+                reused += 1
+                carrier.check(each)
+            else:
+                written += each.length
+                carrier.store(each)
+            read += each.length
+            begun.add(each.sha256)
+        carrier.flush()
+    return IngestFacts(read_bytes=read, written_bytes=written, reused_files=reused, resumed_files=resumed)
+
+
+def _cargo(verified: VerifiedRelease) -> list[Cargo]:
+    """Return what to carry, volume by volume, so that a reader seeks little."""
+    media = {bag.info.number: bag.bag.medium for bag in verified.bags}
+    found = []
+    for path, target in verified.payload.items():
+        parts = verified.index.parts_of(path)
+        pieces = tuple(
+            Piece(medium=media[volume.number], path=f"{layout.RELEASE}/{part.path}", length=part.length)
+            for volume, part in parts
+        )
+        cargo = Cargo(path=path, sha256=target.sha256, length=target.length, blocks=target.blocks, pieces=pieces)
+        found.append((parts[0][0].number, cargo))
+    return [cargo for _, cargo in sorted(found, key=lambda pair: (pair[0], pair[1].path))]
+
+
+def _require_room(cargo: list[Cargo], incoming: Incoming) -> None:
+    wanted = {each.sha256: each.length for each in cargo}
+    needed = _SPARE_BYTES + sum(length - incoming.held_bytes(sha256, length) for sha256, length in wanted.items())
+    with writing("the new release"):
+        facts = os.statvfs(incoming.folder)
+    free = facts.f_bavail * facts.f_frsize
+    if needed > free:
+        raise NoSpaceError(
+            what="the store has not enough room for this release",
+            why=f"it needs {needed} bytes, {free} are free",
+            fix=f"make room for {needed - free} bytes more, then receive again",
+        )
+
+
+def _small_files(verified: VerifiedRelease) -> dict[str, bytes]:
+    """Return the release's own files as the store keeps them, so that all of it can be verified again later."""
+    first = verified.bags[0]
+    kept = {
+        path: first.bag.file(path)
+        for path in first.tags
+        if path.startswith((f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/"))
+    }
+    own = (layout.TAG_MANIFEST, layout.MANIFEST, layout.BAGIT, layout.BAG_INFO)
+    for bag, custody in zip(verified.bags, verified.custody, strict=True):
+        number = bag.info.number
+        kept |= {f"volumes/{number}/{path}": bag.bag.file(path) for path in (*own, *bag.bag.signatures)}
+        kept |= {f"{layout.CUSTODY}/{number}/{name}": content for name, content in custody.files.items()}
+    return kept
+
+
+def _record(verified: VerifiedRelease, *, received_at: str) -> dict[str, Any]:
+    files = {
+        path: {"kind": target.kind, "length": target.length, "sha256": target.sha256}
+        for path, target in verified.payload.items()
+    }
+    return {**verified.to_json(), "format": FORMAT, "received_at": received_at, "files": files}
+
+
+def _counted(cargo: list[Cargo], progress: Progress) -> Callable[[int, str], None]:
+    total = sum(each.length for each in cargo)
+    done = 0
+
+    def add(length: int, path: str) -> None:
+        nonlocal done
+        done += length
+        progress(done, total, path)
+
+    return add

@@ -1,0 +1,155 @@
+"""Whether a release is for this site and this machine, by signed facts against what the machine says of itself."""
+
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from media import canonical
+from media.errors import TargetMismatchError, WrongSiteError
+from media.release import ReleaseTerms, TargetMachine
+
+LEVELS: Final = ("installed", "answered-on-cpu", "answered-on-target")
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_CPUINFO_BYTES: Final = 65536
+_NUMBER: Final = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What this machine is, as far as a release may depend on it."""
+
+    profile: str
+    python: str
+    platform: str
+    glibc: str
+    cpu_flags: frozenset[str]
+
+    @classmethod
+    def probe(cls, profile: str) -> Self:
+        """Ask this machine; the profile is the site file's."""
+        return cls(
+            profile=profile,
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+            platform=f"linux_{platform.machine()}",
+            glibc=platform.libc_ver()[1] or "0",
+            cpu_flags=_cpu_flags(_CPUINFO),
+        )
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            MalformedError: A field is wrong.
+        """
+        what = "The machine's facts"
+        value = canonical.exact_keys(untrusted, ("cpu_flags", "glibc", "platform", "profile", "python"), (), what)
+        return cls(
+            profile=canonical.text(value["profile"], what),
+            python=canonical.text(value["python"], what),
+            platform=canonical.text(value["platform"], what),
+            glibc=canonical.text(value["glibc"], what),
+            cpu_flags=frozenset(canonical.text(each, what) for each in canonical.array(value["cpu_flags"], what)),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {
+            "profile": self.profile,
+            "python": self.python,
+            "platform": self.platform,
+            "glibc": self.glibc,
+            "cpu_flags": sorted(self.cpu_flags),
+        }
+
+
+def require_site(terms: ReleaseTerms, site: str) -> None:
+    """Refuse a release that was made for others.
+
+    Raises:
+        WrongSiteError: This site is not among its sites; both are named.
+    """
+    if site not in terms.sites:
+        raise WrongSiteError(
+            what=f"release {terms.release} is for {_listed(terms.sites)}, this site is {site}",
+            why="the sites are part of what people signed",
+            fix=f"ask the sender for a release for {site}, and return this medium",
+        )
+
+
+def require_fit(terms: ReleaseTerms, machine: Machine) -> TargetMachine:
+    """Return the kind of machine, among those the release is for, that this one is.
+
+    Raises:
+        TargetMismatchError: It is none of them; each reason is named.
+    """
+    reasons = []
+    for target in terms.machines:
+        lacks = list(_lacks(target, machine))
+        if not lacks:
+            return target
+        reasons.append(f"{target.profile}: {', '.join(lacks)}")
+    raise TargetMismatchError(
+        what=f"release {terms.release} does not fit this machine",
+        why="; ".join(reasons)[:600] or "it names no machine",
+        fix="send this machine's facts (`sealift doctor --json`) to the sender",
+    )
+
+
+def require_rehearsed(level: str | None, *, demanded: str | None) -> None:
+    """Refuse a release that was rehearsed less than this site demands.
+
+    Args:
+        level: What the signed rehearsal says; None when there is none.
+        demanded: The site's policy; None where a candidate is being rehearsed just now.
+
+    Raises:
+        TargetMismatchError: It was.
+    """
+    if demanded is None:
+        return
+    reached = LEVELS.index(level) if level in LEVELS else -1
+    if reached < LEVELS.index(demanded):
+        raise TargetMismatchError(
+            what=f"the release was rehearsed to the level {level or 'none'}, this site demands {demanded}",
+            why="policy.rehearsal_level of the site file",
+            fix="ask the sender to rehearse the release on such a machine and sign that",
+        )
+
+
+def _lacks(target: TargetMachine, machine: Machine) -> Iterable[str]:
+    if target.profile != machine.profile:
+        yield f"profile {machine.profile} expected {target.profile}"
+    if target.platform != machine.platform:
+        yield f"platform {machine.platform} expected {target.platform}"
+    if target.python != machine.python:
+        yield f"python {machine.python} expected {target.python}"
+    if _version(machine.glibc) < _version(target.glibc):
+        yield f"glibc {machine.glibc} older than {target.glibc}"
+    if absent := sorted(set(target.cpu_flags) - machine.cpu_flags):
+        yield f"the processor lacks {_listed(absent)}"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in _NUMBER.findall(text))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _cpu_flags(source: Path) -> frozenset[str]:
+    try:
+        with source.open("rb") as stream:
+            text = stream.read(_CPUINFO_BYTES).decode("ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return frozenset(value.split())
+    return frozenset()

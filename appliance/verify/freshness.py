@@ -1,0 +1,115 @@
+"""Whether a release may come now: its serial against the record, its date against a time that cannot be turned back.
+
+Rules:
+ * A serial below one accepted is superseded. Nobody can override that.
+ * A serial that was accepted with another payload is not the same release: superseded too.
+ * A serial that jumps past the cap is refused, so that a stolen key cannot burn the counter.
+ * Stale is a matter for people: two of the site accept this one release by its code, with a reason.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from appliance.verify.trust import TrustRecord
+from media.clock import to_text
+from media.digest import same
+from media.errors import SerialJumpError, StaleError, SupersededError
+from media.release import ReleaseTerms, StaleAfter
+
+_PEOPLE_FOR_STALE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleAcceptance:
+    """Two people of the site take one stale release, and say why."""
+
+    code: str
+    reason: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustodyAcceptance:
+    """A person of the site takes a release whose custody is absent or odd, and says why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """What people of the site decided about this receive, and only this one."""
+
+    stale: StaleAcceptance | None = None
+    custody: CustodyAcceptance | None = None
+
+
+def require_not_superseded(terms: ReleaseTerms, stale_after: StaleAfter, record: TrustRecord, *, jump: int) -> bool:
+    """Tell whether this box holds the serial already; refuse what may not follow the record.
+
+    Raises:
+        SupersededError: A later release, a later signature or another payload of this serial was accepted before.
+        SerialJumpError: The serial is further ahead than the cap allows.
+    """
+    serial = terms.serial
+    if serial < record.serial:
+        raise _superseded(terms, f"serial {serial}; this site has accepted serial {record.serial}")
+    if stale_after.version < record.timestamp_version:
+        raise _superseded(terms, f"its signatures are older than those accepted for serial {record.serial}")
+    if serial == record.serial:
+        if not same(terms.payload_digest, record.payload_digest):
+            raise _superseded(terms, f"serial {serial} was accepted with payload {record.payload_digest[:12]}")
+        return True
+    if record.serial and serial - record.serial > jump:
+        raise SerialJumpError(
+            what=f"release {terms.release} jumps from serial {record.serial} to {serial}",
+            why=f"at most {jump} ahead is accepted (policy.serial_jump)",
+            fix="compare serials with the sender by another channel before you raise policy.serial_jump",
+        )
+    return False
+
+
+def require_fresh(
+    stale_after: StaleAfter, *, now: datetime, floor: datetime, code: str, acceptance: StaleAcceptance | None
+) -> bool:
+    """Tell whether people accepted a stale release; refuse one that nobody accepted.
+
+    Args:
+        stale_after: The signed date.
+        now: What the clock says; not believed when it is before the floor.
+        floor: The latest time known to have been.
+        code: The release code that people must have given.
+        acceptance: What people decided.
+
+    Raises:
+        StaleError: It is stale and not accepted, or accepted by too few or for another release.
+    """
+    reference = max(now, floor)
+    if not stale_after.has_passed(reference):
+        return False
+    if acceptance is None:
+        raise _stale(stale_after, reference, "nobody has accepted it")
+    if not same(acceptance.code, code):
+        raise _stale(stale_after, reference, "the code given is that of another release")
+    if len({" ".join(name.split()).casefold() for name in acceptance.names} - {""}) < _PEOPLE_FOR_STALE:
+        raise _stale(stale_after, reference, "two different people must accept it")
+    if not acceptance.reason.strip():
+        raise _stale(stale_after, reference, "no reason was given")
+    return True
+
+
+def _superseded(terms: ReleaseTerms, why: str) -> SupersededError:
+    return SupersededError(
+        what=f"release {terms.release} is superseded",
+        why=why,
+        fix="ask the sender for a release with a higher serial; to go back, use `sealift rollback`",
+    )
+
+
+def _stale(stale_after: StaleAfter, reference: datetime, why: str) -> StaleError:
+    return StaleError(
+        what=f"the release is stale: people chose {to_text(stale_after.at)}, it is {to_text(reference)}",
+        why=why,
+        fix="ask for a newer release, or two people: --accept-stale CODE --by NAME --by NAME --reason TEXT",
+    )

@@ -1,0 +1,226 @@
+"""TUF metadata, read strictly before python-tuf sees it, then judged by python-tuf, then counted again by people.
+
+Rules:
+ * A file's shape is fixed: no unknown field, no delegation, no other expiry than never (a box has no trusted time).
+ * Every signature in a file must hold and be by a key of that role: an odd one refuses the file.
+ * python-tuf decides thresholds and versions in its own order; its `TrustedMetadataSet` is that order without I/O.
+ * Afterwards people are counted: one person with two keys is one person.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from tuf.api import exceptions
+from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # re-exported without __all__
+from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+from tuf.ngclient.config import EnvelopeType
+
+from media import canonical, keys
+from media.errors import (
+    BadSignatureError,
+    MalformedError,
+    ThresholdError,
+    WrongEnvironmentError,
+    WrongVolumeError,
+)
+from media.people import Environment, People, Person, Role
+
+_NEW: Final = "do not use this medium; ask the sender for a new one"
+NEVER: Final = "9999-12-31T23:59:59Z"
+_COMMON: Final = ("_type", "expires", "spec_version", "version")
+_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "root": ("consistent_snapshot", "keys", "roles", "x-sealift-environment", "x-sealift-people"),
+    "timestamp": ("meta", "x-sealift-stale-after"),
+    "snapshot": ("meta",),
+    "targets": ("targets", "x-sealift", "x-sealift-checkpoints"),
+}
+_Loaded = TypeVar("_Loaded")
+_NEXT: Final[Mapping[str, str]] = {"timestamp": "snapshot.json", "snapshot": "targets.json"}
+
+# python-tuf logs what it refuses; the caller says it once, in three parts.
+logging.getLogger("tuf").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleFile:
+    """One metadata file of the fixed shape; nothing in it is believed yet."""
+
+    role: str
+    raw: bytes
+    signed: Mapping[str, Any]
+
+    @property
+    def version(self) -> int:
+        """The version that it claims."""
+        return int(self.signed["version"])
+
+
+def read_role(untrusted: bytes, role: str) -> RoleFile:
+    """Fix the shape of a metadata file.
+
+    Raises:
+        LimitExceededError: It is too large.
+        MalformedError: Its shape is another.
+    """
+    what = f"The {role} metadata"
+    value = canonical.exact_keys(canonical.loads(untrusted), ("signatures", "signed"), (), what)
+    keys.require_signatures(value["signatures"], what)
+    signed = canonical.exact_keys(value["signed"], (*_COMMON, *_FIELDS[role]), (), what)
+    canonical.one_of(signed["_type"], (role,), what)
+    canonical.one_of(signed["expires"], (NEVER,), f"{what}: expires")
+    if canonical.text(signed["spec_version"], what).partition(".")[0] != "1":
+        raise MalformedError(what=f"{what} is malformed", why="it follows another TUF specification", fix=_NEW)
+    canonical.integer(signed["version"], what, minimum=1)
+    if role == "root" and signed["consistent_snapshot"] is not True:
+        raise MalformedError(what=f"{what} is malformed", why="snapshots must be consistent", fix=_NEW)
+    if role in _NEXT:
+        named = canonical.exact_keys(signed["meta"], (_NEXT[role],), (), what)
+        entry = canonical.exact_keys(named[_NEXT[role]], ("version",), (), what)
+        canonical.integer(entry["version"], what, minimum=1)
+    return RoleFile(role=role, raw=untrusted, signed=signed)
+
+
+class TrustChain:
+    """The roots that a box believes, and what hangs below the last of them. Takes bytes, touches no disk.
+
+    Load order is python-tuf's: roots, timestamp, snapshot, targets.
+    """
+
+    def __init__(self, untrusted_chain: tuple[str, ...], environment: str) -> None:
+        """Begin with the chain of the trust record; it is verified again.
+
+        Raises:
+            MediaError, TrustError: The record's chain does not hold together.
+            WrongEnvironmentError: Its roots are for another environment.
+        """
+        self._environment = environment
+        first, *rest = [text.encode() for text in untrusted_chain]
+        file = read_role(first, "root")
+        self.people = people_of(file, environment)
+        self._set = _typed(lambda: TrustedMetadataSet(first, EnvelopeType.METADATA), file)
+        self._count_root(file, self._set.root, self.people)
+        self.roots = [first]
+        for raw in rest:
+            self.extend(raw)
+
+    @property
+    def version(self) -> int:
+        """Of the trusted root."""
+        return self._set.root.version
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The chain, as the trust record holds it."""
+        return tuple(raw.decode() for raw in self.roots)
+
+    def extend(self, untrusted: bytes) -> None:
+        """Accept the next root: signed by the people of this one and by its own.
+
+        Raises:
+            BadSignatureError, ThresholdError, SamePersonError: The people who must have signed did not.
+            LimitExceededError, MalformedError: It is no root, or not the next version.
+            WrongEnvironmentError: It is for another environment than the one before.
+        """
+        file = read_role(untrusted, "root")
+        people = people_of(file, self._environment)
+        before, people_before = self._set.root, self.people
+        after = _typed(lambda: Metadata[Root].from_bytes(untrusted).signed, file)
+        _require_signatures_hold(file, (before, after))
+        _typed(lambda: self._set.update_root(untrusted), file)
+        self._count_root(file, before, people_before)
+        self._count_root(file, self._set.root, people)
+        self.people = people
+        self.roots.append(untrusted)
+
+    def load_release(self, timestamp: RoleFile, snapshot: RoleFile, targets: RoleFile) -> dict[str, tuple[Person, ...]]:
+        """Verify what release people sign; return who signed each file.
+
+        Raises:
+            BadSignatureError, ThresholdError, SamePersonError: The people who must have signed did not.
+            WrongVolumeError: The three files are not of one release.
+        """
+        root = self._set.root
+        for file in (timestamp, snapshot, targets):
+            _require_signatures_hold(file, (root,))
+        _typed(lambda: self._set.update_timestamp(timestamp.raw), timestamp)
+        _typed(lambda: self._set.update_snapshot(snapshot.raw), snapshot)
+        _typed(lambda: self._set.update_targets(targets.raw), targets)
+        return {file.role: self._count_release(file, root) for file in (timestamp, snapshot, targets)}
+
+    def _count_root(self, file: RoleFile, root: Root, people: People) -> None:
+        keyids = _verified(file, root)
+        people.require_key_signers(keyids, Role.ROOT, people.thresholds["root"])
+
+    def _count_release(self, file: RoleFile, root: Root) -> tuple[Person, ...]:
+        return self.people.require_key_signers(_verified(file, root), Role.RELEASE, self.people.thresholds["release"])
+
+
+def people_of(file: RoleFile, environment: str) -> People:
+    """Return the people of a root that is for this environment.
+
+    Raises:
+        MalformedError, LimitExceededError: Its people do not read.
+        WrongEnvironmentError: It is for another environment.
+    """
+    people = People.from_root(file.signed)
+    require_environment(people.environment, environment)
+    return people
+
+
+def require_environment(found: Environment, expected: str) -> None:
+    """Refuse a root that is for something else than this machine.
+
+    Raises:
+        WrongEnvironmentError: It is.
+    """
+    if found != expected:
+        raise WrongEnvironmentError(
+            what=f"the root is for {found}, this machine is for {expected}",
+            why="demo and rehearsal keys are made to be thrown away; production refuses them for ever",
+            fix="use a release that was signed for this environment",
+        )
+
+
+def _verified(file: RoleFile, root: Root) -> tuple[str, ...]:
+    metadata: Metadata[Any] = Metadata.from_bytes(file.raw)
+    result = root.get_verification_result(file.role, metadata.signed_bytes, metadata.signatures)
+    return tuple(sorted(result.signed))
+
+
+def _require_signatures_hold(file: RoleFile, roots: tuple[Root, ...]) -> None:
+    metadata: Metadata[Any] = Metadata.from_bytes(file.raw)
+    for keyid, signature in metadata.signatures.items():
+        owners = [root for root in roots if keyid in root.roles[file.role].keyids]
+        if not owners:
+            raise BadSignatureError(
+                what=f"the {file.role} metadata is signed by a key that the root does not name for it",
+                why=f"key {keyid[:12]}; it may have been revoked in a later root",
+                fix="do not use this medium; ask the sender who signed it",
+            )
+        for root in owners:
+            keys.verify(root.keys[keyid], signature, metadata.signed_bytes, f"the {file.role} metadata")
+
+
+def _typed(step: Callable[[], _Loaded], file: RoleFile) -> _Loaded:
+    """Run one step of python-tuf and turn its refusal into ours."""
+    try:
+        return step()
+    except exceptions.UnsignedMetadataError as error:
+        raise ThresholdError(
+            what=f"too few keys signed the {file.role} metadata",
+            why="python-tuf counted fewer than the root demands",
+            fix="ask the sender for a release that enough people signed",
+        ) from error
+    except exceptions.BadVersionNumberError as error:
+        kind: type[MalformedError | WrongVolumeError] = MalformedError if file.role == "root" else WrongVolumeError
+        raise kind(
+            what=f"the {file.role} metadata has another version than the one that belongs here",
+            why=f"version {file.version} does not follow from the file before it",
+            fix=_NEW,
+        ) from error
+    except (exceptions.RepositoryError, ValueError, KeyError, TypeError) as error:
+        raise MalformedError(
+            what=f"the {file.role} metadata is refused by the TUF library", why=type(error).__name__, fix=_NEW
+        ) from error

@@ -1,0 +1,224 @@
+"""The trust record: what this box believes, in one file, changed by receiving alone.
+
+Rules:
+ * The pinned first root is written once, by people who typed its release's code, and never again.
+ * The record begins with that very root; a record that does not, or does not read, is damaged, and receiving stops.
+ * A record is replaced as a whole: written beside, synced, renamed, the folder synced.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from media import canonical
+from media.clock import to_text
+from media.errors import LimitExceededError, MalformedError, NoTrustError
+
+FORMAT: Final = 1
+PINNED_ROOT: Final = "1.root.json"
+RECORD: Final = "state.json"
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIELDS: Final = (
+    "checkpoint",
+    "floor",
+    "format",
+    "payload_digest",
+    "root_chain",
+    "serial",
+    "snapshot_version",
+    "targets_version",
+    "timestamp_version",
+)
+_ROOT_CHARS: Final = 4 * 2**20
+_RECORD_BYTES: Final = 64 * 2**20
+_RECOVER: Final = (
+    "two people recover it: `sealift trust recover`, typing the running release's code and the last printed checkpoint"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Size and root hash of this box's own ledger when the last release was accepted."""
+
+    origin: str
+    size: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRecord:
+    """What this box believes.
+
+    Args:
+        root_chain: The roots as they were signed, from the pinned one to the trusted one.
+        serial: Of the last accepted release; 0 before the first.
+        timestamp_version: Of its timestamp.
+        snapshot_version: Of its snapshot; equal to the serial.
+        targets_version: Of its targets; equal to the serial.
+        payload_digest: Of its payload, so that one serial is never two releases; empty before the first.
+        floor: No time before this is believed.
+        checkpoint: Of the box's own ledger; None before there was one.
+    """
+
+    root_chain: tuple[str, ...]
+    serial: int = 0
+    timestamp_version: int = 0
+    snapshot_version: int = 0
+    targets_version: int = 0
+    payload_digest: str = ""
+    floor: datetime = _BEGINNING
+    checkpoint: Checkpoint | None = None
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self:
+        """Read a record that strict JSON held.
+
+        Raises:
+            MalformedError: A field is wrong.
+        """
+        what = "The trust record"
+        value = canonical.exact_keys(untrusted, _FIELDS, (), what)
+        canonical.integer(value["format"], what, minimum=FORMAT, maximum=FORMAT)
+        chain = tuple(_root_text(each, what) for each in canonical.array(value["root_chain"], what, most=1024))
+        if not chain:
+            raise MalformedError(what=f"{what} is malformed", why="it holds no root", fix=_RECOVER)
+        digest = canonical.text(value["payload_digest"], what, may_be_empty=True)
+        return cls(
+            root_chain=chain,
+            serial=canonical.integer(value["serial"], what),
+            timestamp_version=canonical.integer(value["timestamp_version"], what),
+            snapshot_version=canonical.integer(value["snapshot_version"], what),
+            targets_version=canonical.integer(value["targets_version"], what),
+            payload_digest=canonical.sha256_hex(digest, what) if digest else "",
+            floor=canonical.moment(value["floor"], what),
+            checkpoint=_checkpoint(value["checkpoint"], what),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        point = self.checkpoint
+        return {
+            "format": FORMAT,
+            "root_chain": list(self.root_chain),
+            "serial": self.serial,
+            "timestamp_version": self.timestamp_version,
+            "snapshot_version": self.snapshot_version,
+            "targets_version": self.targets_version,
+            "payload_digest": self.payload_digest,
+            "floor": to_text(self.floor),
+            "checkpoint": None if point is None else {"origin": point.origin, "size": point.size, "root": point.root},
+        }
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Read a record's file.
+
+        Raises:
+            LimitExceededError: It is too large.
+            MalformedError: It does not read.
+        """
+        return cls.from_json(canonical.loads_canonical(untrusted, max_bytes=_RECORD_BYTES))
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the record's file."""
+        return canonical.dumps(self.to_json())
+
+
+def load(trust: Path, pinned: Path, *, may_begin: bool) -> TrustRecord:
+    """Return what this box believes now.
+
+    Args:
+        trust: The folder of the record.
+        pinned: The folder of the pinned root.
+        may_begin: Nothing was ever accepted here, so that no record may mean the first one.
+
+    Raises:
+        NoTrustError: No root is pinned; or the record is lost, damaged or does not begin with the pinned root.
+    """
+    first = pinned_root(pinned)
+    try:
+        untrusted = (trust / RECORD).read_bytes()
+    except FileNotFoundError as error:
+        if may_begin:
+            return TrustRecord(root_chain=(first,))
+        raise NoTrustError(
+            what="the trust record is lost", why="this box has accepted releases before", fix=_RECOVER
+        ) from error
+    except OSError as error:
+        raise NoTrustError(
+            what="the trust record cannot be read", why=error.strerror or "", fix="run as the unit's user or as root"
+        ) from error
+    try:
+        record = TrustRecord.from_bytes(untrusted)
+    except (MalformedError, LimitExceededError) as error:
+        raise NoTrustError(what="the trust record is damaged", why=error.why, fix=_RECOVER) from error
+    if record.root_chain[0] != first:
+        raise NoTrustError(
+            what="the trust record does not begin with the pinned root",
+            why="one of the two was changed",
+            fix=_RECOVER,
+        )
+    return record
+
+
+def pinned_root(pinned: Path) -> str:
+    """Return the text of the pinned first root.
+
+    Raises:
+        NoTrustError: None is pinned, or it does not read.
+    """
+    try:
+        return (pinned / PINNED_ROOT).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NoTrustError(
+            what="no root is pinned on this machine",
+            why="first trust was not given",
+            fix="run the bootstrap from a checked copy, or `sealift trust pin` where two people type the code",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoTrustError(
+            what="the pinned root cannot be read", why=type(error).__name__, fix="check the file with root's rights"
+        ) from error
+
+
+def save(trust: Path, record: TrustRecord) -> None:
+    """Replace the record durably.
+
+    Raises:
+        OSError: The file system refuses; the old record stands.
+    """
+    trust.mkdir(parents=True, exist_ok=True, mode=0o755)
+    replace_durably(trust / RECORD, record.to_bytes())
+
+
+def replace_durably(place: Path, content: bytes) -> None:
+    """Put a file in place by one rename and wait until the disk has it."""
+    beside = place.with_name(f".{place.name}.new")
+    with beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.chmod(0o644)
+    beside.replace(place)
+    descriptor = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _root_text(untrusted: Any, what: str) -> str:
+    return canonical.text(untrusted, what, most=_ROOT_CHARS, lines=True)
+
+
+def _checkpoint(untrusted: Any, what: str) -> Checkpoint | None:
+    if untrusted is None:
+        return None
+    value = canonical.exact_keys(untrusted, ("origin", "root", "size"), (), what)
+    return Checkpoint(
+        origin=canonical.text(value["origin"], what),
+        size=canonical.integer(value["size"], what),
+        root=canonical.sha256_hex(value["root"], what),
+    )
