@@ -61,7 +61,7 @@ class Leaf:
             members = canonical.loads_canonical(untrusted, max_bytes=2 * MAX_LEAF_BYTES, allow_floats=True)
         except MediaError as error:
             raise _damaged(f"{error.what}: {error.why}") from error
-        if not isinstance(members, dict) or set(members) != _MEMBERS or members["schema"] != SCHEMA:
+        if not isinstance(members, dict) or set(members) != _MEMBERS or _whole(members, "schema") != SCHEMA:
             raise _damaged("it lacks the members of a leaf of schema 1")
         body = members["body"]
         if not isinstance(body, dict):
