@@ -27,7 +27,7 @@ _SECRETS: Final[tuple[tuple[str, bytes, re.Pattern[bytes]], ...]] = (
     ("PyPI token", b"pypi-", re.compile(rb"(?<![A-Za-z0-9])pypi-AgE[A-Za-z0-9_-]{50,}")),
     ("NVIDIA token", b"nvapi-", re.compile(rb"(?<![A-Za-z0-9])nvapi-[A-Za-z0-9_-]{40,}")),
     ("OpenAI key", b"sk-", re.compile(rb"(?<![A-Za-z0-9])sk-(?:proj-)?[A-Za-z0-9]{40,}(?![A-Za-z0-9])")),
-    ("Sealift API key", b"sl-", re.compile(rb"(?<![A-Za-z0-9])sl-[a-z2-7]{10}-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")),
+    ("Sealift API key", b"sl-", re.compile(rb"(?<![A-Za-z0-9])sl-[A-Za-z2-7]{10}-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")),
     ("netrc password", b"machine", re.compile(rb"(?m)^\s*machine\s+\S+\s+login\s+\S+\s+password\s+\S+")),
 )  # fmt: skip
 _ASSIGNED: Final = re.compile(

@@ -1,0 +1,50 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundler.errors import BuildError, SourceError
+from bundler.process import capture, run
+
+
+def test_each_line_is_shown_as_it_comes_and_all_come_back(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    told = run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; print(os.getcwd()); print(os.environ['X'], file=sys.stderr, flush=True)",
+        ],
+        what="w",
+        fix="f",
+        environment={"X": "y"},
+        folder=tmp_path,
+        on_line=seen.append,
+    )
+
+    assert sorted(seen) == sorted([str(tmp_path), "y"])
+    assert told.splitlines() == seen
+
+
+def test_a_failure_says_what_the_program_said_last() -> None:
+    with pytest.raises(SourceError) as caught:
+        run([sys.executable, "-c", "print('no space'); raise SystemExit(3)"], what="w", fix="f", error=SourceError)
+
+    assert (caught.value.what, caught.value.why, caught.value.fix) == ("w", "exit code 3: no space", "f")
+
+
+def test_an_absent_program_is_named() -> None:
+    for call in (run, capture):
+        with pytest.raises(BuildError, match="w") as caught:
+            call(["sealift-no-such-program"], what="w", fix="f")
+        assert "sealift-no-such-program" in caught.value.why
+
+
+def test_captured_output_holds_no_talk() -> None:
+    script = "import sys; sys.stdout.buffer.write(b'\\xff'); print('warning', file=sys.stderr)"
+
+    assert capture([sys.executable, "-c", script], what="w", fix="f") == b"\xff"
+    with pytest.raises(BuildError) as caught:
+        capture([sys.executable, "-c", "import sys; sys.exit('bad')"], what="w", fix="f")
+    assert caught.value.why == "exit code 1: bad"
