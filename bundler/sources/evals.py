@@ -72,7 +72,7 @@ def require_tasks(untrusted: bytes, *, label: str) -> str:
                 name = _header(value)
             else:
                 seen.add(_item(value, seen))
-        except MediaError as error:
+        except (MediaError, SourceError) as error:
             raise SourceError(
                 what=f"{label}, line {number}: {error.what}", why=error.why, fix="see examples/evals/demo-tasks.jsonl"
             ) from error
