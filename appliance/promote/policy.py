@@ -28,7 +28,7 @@ class GatePolicy:
         minimum_accuracy_millis: The least share of right answers, in thousandths.
         confidence_millis: The width of all intervals, in thousandths.
         resamples: How often the bootstrap draws.
-        allowed_drop_millis: How far below production the difference's lower bound may lie, in thousandths.
+        allowed_drop_millis: A version that is surely worse than production may be so by this much, in thousandths.
     """
 
     digest: str

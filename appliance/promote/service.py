@@ -16,7 +16,7 @@ from pathlib import Path
 
 from appliance import config as configuration
 from appliance import unit, wire
-from appliance.audit.client import open_ledger
+from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import ConflictError
 from appliance.promote.desk import DOORS, build_desk
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = configuration.load(options.config)
         lock = _require_alone(config.at.promoter)
-        desk = build_desk(config, open_ledger(config, _LEDGER_DOOR), clock=SystemClock())
+        desk = build_desk(config, SocketLedger(config.at.socket(_LEDGER_DOOR)), clock=SystemClock())
         wire.serve(_doors(config), desk)
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")

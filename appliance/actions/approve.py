@@ -1,0 +1,191 @@
+"""One person says yes: everything the statement names is checked and shown, then signed with the person's own key.
+
+Promises: the digests in the statement are recomputed from the store and the evidence on this machine before anyone is
+asked; what is shown is what changes against production; the private key is used by GnuPG (perhaps on a token), never
+read; the promoter verifies what comes out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.actions.production import Surroundings
+from appliance.actions.promote import waiting
+from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
+from appliance.promote.promoter import Request
+from appliance.registry import catalog, evidence
+from appliance.registry.catalog import Version
+from appliance.store.content import ContentStore
+from media import canonical, signers
+from media.clock import to_text
+
+_COMPARED = (
+    "name",
+    "version",
+    "engine",
+    "environment",
+    "files",
+    "chat_template",
+    "system_prompt",
+    "rules",
+    "runtime",
+    "quantization",
+    "license",
+    "context_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a person is asked to approve."""
+
+    request: Request
+    version: Version
+    production: Version | None
+    changes: tuple[tuple[str, str, str], ...]
+    gates: tuple[tuple[str, bool, str], ...]
+
+    def to_text(self) -> str:
+        """Return what is shown before the signature."""
+        statement = self.request.statement
+        now = "nothing" if self.production is None else f"{self.production.name} {self.production.version}"
+        lines = [
+            f"Site        {statement.site}",
+            f"Version     {self.version.name} {self.version.version}  ({statement.model_digest})",
+            f"Weights     {statement.weights_digest}",
+            f"Production  {now}",
+            f"Meaning     {statement.meaning}",
+            f"Requested   by {statement.requested_by}, {to_text(statement.requested_at)}",
+            f"Expires     {to_text(statement.expires)}",
+            f"Approved    {', '.join(one.name for one in self.request.approvals) or 'by nobody yet'}",
+            "Gates",
+            *(f"  {'✓' if passed else '✗'} {gate}  {shown}" for gate, passed, shown in self.gates),
+            "Changes against production",
+            *(f"  {what}: {old} -> {new}" for what, old, new in self.changes),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveFacts:
+    """The request after the approval."""
+
+    request: Request
+    needed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "model_digest": self.request.statement.model_digest,
+            "statement_sha256": self.request.statement.sha256,
+            "approved_by": [one.name for one in self.request.approvals],
+            "needed": self.needed,
+        }
+
+
+def approve(
+    here: Surroundings, which: str, *, person: str, home: Path, agrees: Callable[[Question], bool]
+) -> ApproveFacts:
+    """Show what waits for approval, and sign it when the person agrees.
+
+    Args:
+        here: What the action works with.
+        which: The version.
+        person: Who approves, by id.
+        home: The GnuPG folder that holds the person's key.
+        agrees: Shows the question and returns the answer.
+
+    Raises:
+        ApprovalRefusedError: Nothing waits, or the person did not agree.
+        ProofError: What the statement names is not what lies on this machine.
+        UnknownPersonError: Nobody of that id is enrolled.
+        KeyUnusableError: The key is not there or cannot sign.
+        RemoteError: The promoter refused the signature.
+    """
+    with here.state.connect() as session:
+        version = catalog.version(session, which)
+        current = here.promoter.current()["model_digest"]
+        production = catalog.version(session, current) if current else None
+    request = waiting(here, version.model_digest)
+    if request is None:
+        raise ApprovalRefusedError(
+            what=f"nothing waits for approval of {version.name} {version.version}",
+            why="it was not requested, it has expired, or production changed since",
+            fix=f"run `sealift promote {version.model_digest[:12]} --as PERSON`",
+        )
+    fingerprint = _fingerprint_of(here, person)
+    question = Question(
+        request=request,
+        version=version,
+        production=production,
+        changes=_changes(production, version),
+        gates=_require_true(here, request, version),
+    )
+    if not agrees(question):
+        raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")
+    signature = signers.detached_sign(home, fingerprint, request.statement.to_bytes())
+    updated = here.promoter.approve(request.statement.sha256, signature)
+    return ApproveFacts(request=updated, needed=here.config.policy.approvals)
+
+
+def _fingerprint_of(here: Surroundings, person: str) -> str:
+    for one in here.promoter.people():
+        if one["person"] == person and not one["revoked"]:
+            return str(one["fingerprint"])
+    raise UnknownPersonError(
+        what=f"nobody of the id {person[:40]} is enrolled",
+        why="or the person was revoked",
+        fix="see `sealift people list`",
+    )
+
+
+def _require_true(here: Surroundings, request: Request, version: Version) -> tuple[tuple[str, bool, str], ...]:
+    statement = request.statement
+    _, descriptor, _ = catalog.carrier(ContentStore(here.config.at.store), statement.model_digest)
+    if descriptor.weights_digest != statement.weights_digest:
+        raise ProofError(
+            what=f"the statement about {version.name} {version.version} is not about what lies here",
+            why="the store's descriptor has other digests",
+            fix="do not approve; ask who requested it",
+        )
+    document = evidence.read(here.config.at, statement.evidence_digest)
+    about = (document.get("model_digest"), canonical.mapping(document.get("policy"), "evidence.policy").get("digest"))
+    if about != (statement.model_digest, statement.policy_digest):
+        raise ProofError(
+            what="the evidence is about another version or policy",
+            why=f"evidence {statement.evidence_digest[:12]}",
+            fix="do not approve; ask who requested it",
+        )
+    return tuple(
+        (str(gate["gate"]), gate["passed"] is True, _headline(canonical.mapping(gate["figures"], "evidence.figures")))
+        for gate in canonical.array(document.get("gates"), "evidence.gates")
+    )
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in figures.items() if isinstance(value, int | str))
+
+
+def _changes(production: Version | None, version: Version) -> tuple[tuple[str, str, str], ...]:
+    old = {} if production is None else production.descriptor
+    found = []
+    for what in _COMPARED:
+        before, after = old.get(what), version.descriptor.get(what)
+        if before != after:
+            found.append((what, _short(before), _short(after)))
+    return tuple(found) or (("nothing", "the same", "the same"),)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(_short(one) for one in value) or "none"
+    if isinstance(value, dict):
+        path, sha256 = value.get("path"), value.get("sha256")
+        if isinstance(path, str) and isinstance(sha256, str):
+            return f"{path.rsplit('/', maxsplit=1)[-1]} {sha256[:12]}"
+        return ", ".join(f"{name} {_short(one)}" for name, one in value.items())
+    text = str(value)
+    return text[:12] if len(text) == 64 else text[:80]

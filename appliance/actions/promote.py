@@ -1,0 +1,104 @@
+"""Bring a version into production: ask for approvals, wait for them, promote, serve.
+
+One command, repeated, does all steps: it requests where nothing waits, says who is missing while approvals are,
+promotes when they suffice, and brings the engine up where that was cut off. Only the promoter decides.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from appliance.actions.production import Served, Surroundings, settle
+from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.promote.policy import packaged
+from appliance.promote.promoter import Request
+from appliance.promote.record import Promotion
+from appliance.promote.validated import require_validated
+from appliance.registry import catalog
+from appliance.registry.catalog import Version
+
+
+class Step(StrEnum):
+    """How far a call of `promote` came."""
+
+    REQUESTED = "requested"
+    WAITING = "waiting"
+    SERVING = "serving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteFacts:
+    """What was done, and what is missing."""
+
+    step: Step
+    version: Version
+    needed: int
+    request: Request | None = None
+    promotion: Promotion | None = None
+    served: Served | None = None
+
+    @property
+    def approved_by(self) -> tuple[str, ...]:
+        """The names of those who approved so far."""
+        return () if self.request is None else tuple(one.name for one in self.request.approvals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "step": str(self.step),
+            "model_digest": self.version.model_digest,
+            "name": self.version.name,
+            "version": self.version.version,
+            "needed": self.needed,
+            "approved_by": list(self.approved_by),
+            "statement_sha256": None if self.request is None else self.request.statement.sha256,
+            "promotion": None if self.promotion is None else self.promotion.number,
+            "sequence": None if self.promotion is None else self.promotion.sequence,
+            "seconds": None if self.served is None else round(self.served.seconds, 3),
+            "stopped": [] if self.served is None else list(self.served.stopped),
+        }
+
+
+def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", keep_warm: bool = False) -> PromoteFacts:
+    """Take a version as far towards production as its approvals allow.
+
+    Args:
+        here: What the action works with.
+        which: A digest, the beginning of one, a name, or NAME:VERSION.
+        person: Who asks, by id; needed only where nothing waits yet.
+        meaning: Why, in words that people sign; a plain sentence is made when empty.
+        keep_warm: Leave the engine of the version before running, for going back in seconds.
+
+    Raises:
+        UnknownVersionError: No such version is registered.
+        GateFailedError: It did not pass the gates of the current policy.
+        RemoteError: The promoter refused.
+        UnitError: It was promoted, and its engine did not start; run the command again or go back.
+    """
+    with here.state.connect() as session:
+        version = catalog.version(session, which)
+    needed = max(here.config.policy.approvals, LEAST_PEOPLE)
+    current = here.promoter.current()["model_digest"]
+    if current == version.model_digest:
+        return PromoteFacts(step=Step.SERVING, version=version, needed=needed, served=settle(here))
+    request = waiting(here, version.model_digest)
+    if request is None:
+        validated = require_validated(here.ledger, version.model_digest, packaged())
+        text = meaning or f"Serve {version.name} {version.version} in production at {here.config.site}"
+        request = here.promoter.request(validated, meaning=text, requested_by=person)
+        return PromoteFacts(step=Step.REQUESTED, version=version, needed=needed, request=request)
+    if len(request.approvals) < needed:
+        return PromoteFacts(step=Step.WAITING, version=version, needed=needed, request=request)
+    promotion = here.promoter.promote(request.statement.sha256)
+    here.tell(f"promotion {promotion.number} is recorded at sequence {promotion.sequence}")
+    keep = (str(current),) if keep_warm and current else ()
+    served = settle(here, keep=keep)
+    return PromoteFacts(
+        step=Step.SERVING, version=version, needed=needed, request=request, promotion=promotion, served=served
+    )
+
+
+def waiting(here: Surroundings, model_digest: str) -> Request | None:
+    """Return the newest request for a version that waits for approvals."""
+    found = [one for one in here.promoter.pending() if one.statement.model_digest == model_digest]
+    return found[-1] if found else None

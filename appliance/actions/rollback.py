@@ -1,0 +1,55 @@
+"""Go back to a version that was in production before: one person, one reason, at any hour."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.actions.production import Served, Surroundings, settle
+from appliance.promote.record import Promotion
+from appliance.registry import catalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackFacts:
+    """What was gone back to, and how fast."""
+
+    promotion: Promotion
+    served: Served
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "model_digest": self.promotion.model_digest,
+            "previous": self.promotion.previous,
+            "person": self.promotion.person,
+            "class": self.promotion.person_class,
+            "sequence": self.promotion.sequence,
+            "seconds": round(self.served.seconds, 3),
+            "was_warm": not self.served.started,
+            "stopped": list(self.served.stopped),
+        }
+
+
+def rollback(
+    here: Surroundings, *, person: str, reason: str, to: str = "", password: str | None = None
+) -> RollbackFacts:
+    """Go back and serve.
+
+    Args:
+        here: What the action works with.
+        person: Who decides, by id.
+        reason: Why, for the record.
+        to: The version to go back to; the one before when empty.
+        password: Proves the person where the command line's word is not enough.
+
+    Raises:
+        UnknownVersionError: `to` names no version.
+        RemoteError: The promoter refused: nobody of that id, no reason, or nothing to go back to.
+        UnitError: It was decided, and the engine did not start.
+    """
+    target = ""
+    if to:
+        with here.state.connect() as session:
+            target = catalog.version(session, to).model_digest
+    promotion = here.promoter.rollback(person=person, reason=reason, model_digest=target, password=password)
+    here.tell(f"going back is recorded at sequence {promotion.sequence}")
+    return RollbackFacts(promotion=promotion, served=settle(here))

@@ -1,0 +1,196 @@
+"""Validate a version: start it in test, run the gates, keep the evidence, record each verdict.
+
+Promises: verdicts are recorded only with evidence that is durable under its digest; the test engine is stopped
+whatever happened; a supervisor that does not answer is not a verdict on the version.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+from appliance.actions import gates
+from appliance.actions.gates import Bench, Progress, Verdict
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import GateFailedError
+from appliance.install.supervisor import Supervisor
+from appliance.promote.policy import GATES, GatePolicy, packaged
+from appliance.registry import catalog, evidence
+from appliance.registry.catalog import Version
+from appliance.serve.client import EngineClient
+from appliance.state import projection
+from appliance.store.content import ContentStore
+from media.clock import Clock, to_text
+from media.errors import SealiftError, UsageError
+
+GATE_RESULT = "gate.result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationReport:
+    """What the gates said of one version in one run."""
+
+    version: Version
+    verdicts: tuple[Verdict, ...]
+    evidence_digest: str
+    policy: GatePolicy
+    stopped_early: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate that ran passed, and none was left out after a failure."""
+        return not self.stopped_early and all(verdict.passed for verdict in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "model_digest": self.version.model_digest,
+            "name": self.version.name,
+            "version": self.version.version,
+            "passed": self.passed,
+            "evidence_digest": self.evidence_digest,
+            "policy_digest": self.policy.digest,
+            "gates": [verdict.to_json() for verdict in self.verdicts],
+        }
+
+    def require_passed(self) -> None:
+        """Return when the version passed.
+
+        Raises:
+            GateFailedError: A gate did not.
+        """
+        for verdict in self.verdicts:
+            if not verdict.passed:
+                raise GateFailedError(
+                    what=f"{self.version.name} {self.version.version} did not pass the gate {verdict.gate}",
+                    why=verdict.why,
+                    fix=f"see evidence {self.evidence_digest[:12]}; the running service is untouched",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the action works with."""
+
+    config: Config
+    ledger: Ledger
+    state: Engine
+    supervisor: Supervisor
+    clock: Clock
+    sleep: Callable[[float], None] = time.sleep
+
+
+def validate(
+    here: Surroundings, which: str, *, only: str = "", progress: Progress = lambda *_: None
+) -> ValidationReport:
+    """Run the gates of the current policy, or one of them, and record what they said.
+
+    Args:
+        here: What the action works with.
+        which: A digest, the beginning of one, a name, or NAME:VERSION.
+        only: One gate; `load` is run before a gate that needs the engine, but not recorded.
+        progress: Told of each gate's steps.
+
+    Raises:
+        UnknownVersionError: No such version is registered.
+        UsageError: There is no such gate.
+        UnitError: No supervisor answers; nothing was judged.
+        LedgerUnavailableError: The verdicts could not be recorded.
+    """
+    policy = packaged()
+    if only and only not in GATES:
+        raise UsageError(
+            what=f"there is no gate {only[:40]}", why=", ".join(GATES), fix="see `sealift validate --help`"
+        )
+    with here.state.connect() as session:
+        version = catalog.version(session, which)
+    with EngineClient(here.config.at.socket(f"engine-{gates.TEST_STAGE}-{version.model_digest[:12]}")) as engine:
+        bench = _bench(here, version, engine, policy, progress)
+        here.supervisor.state(bench.unit)  # raises when no supervisor answers: no verdict on the version
+        started = here.clock.now()
+        try:
+            verdicts = _run(bench, (only,) if only else policy.gates)
+        finally:
+            here.supervisor.stop(bench.unit)
+    wanted = (only,) if only else policy.gates
+    document = {
+        "site": here.config.site,
+        "model_digest": version.model_digest,
+        "weights_digest": version.weights_digest,
+        "serial": version.serial,
+        "policy": {"name": policy.name, "digest": policy.digest},
+        "started": to_text(started),
+        "finished": to_text(here.clock.now()),
+        "gates": [verdict.to_json() for verdict in verdicts],
+    }
+    digest = evidence.store(here.config.at, document)
+    for verdict in verdicts:
+        here.ledger.append(GATE_RESULT, _body(verdict, version, digest, policy))
+    projection.catch_up(here.state, here.ledger)
+    return ValidationReport(
+        version=version,
+        verdicts=verdicts,
+        evidence_digest=digest,
+        policy=policy,
+        stopped_early=len(verdicts) < len(wanted),
+    )
+
+
+def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:
+    if wanted in {("smoke",), ("task-evaluation",)}:
+        loaded = gates.run("load", bench)
+        if not loaded.passed:
+            return (Verdict(gate=wanted[0], passed=False, figures=loaded.figures, why=loaded.why),)
+    verdicts: list[Verdict] = []
+    for gate in wanted:
+        verdicts.append(gates.run(gate, bench))
+        if not verdicts[-1].passed:
+            break
+    return tuple(verdicts)
+
+
+def _bench(here: Surroundings, version: Version, engine: EngineClient, policy: GatePolicy, progress: Progress) -> Bench:
+    stored, descriptor, task_paths = catalog.carrier(ContentStore(here.config.at.store), version.model_digest)
+    return Bench(
+        descriptor=descriptor,
+        stored=stored,
+        task_paths=task_paths,
+        engine=engine,
+        supervisor=here.supervisor,
+        policy=policy,
+        clock=here.clock,
+        start_seconds=here.config.engine.start_seconds,
+        production_answers=_production_answers(here, version.model_digest),
+        progress=progress,
+        sleep=here.sleep,
+    )
+
+
+def _production_answers(here: Surroundings, model_digest: str) -> dict[str, str]:
+    # What the version in production got on each task set, from its own evidence; nothing when it cannot be read.
+    with here.state.connect() as session:
+        current = catalog.in_production(session)
+        judged = () if current in {None, model_digest} else catalog.judgements(session, str(current))
+    for one in judged:
+        if one.gate == "task-evaluation":
+            try:
+                document = evidence.read(here.config.at, one.evidence_digest)
+            except SealiftError:
+                return {}
+            sets = [found for gate in document["gates"] for found in gate["figures"].get("sets", ())]
+            return {str(found["sha256"]): str(found["right"]) for found in sets}
+    return {}
+
+
+def _body(verdict: Verdict, version: Version, evidence_digest: str, policy: GatePolicy) -> dict[str, Any]:
+    headline = {name: value for name, value in verdict.figures.items() if not isinstance(value, list)}
+    return {
+        "model_digest": version.model_digest,
+        "gate": verdict.gate,
+        "passed": verdict.passed,
+        "evidence_digest": evidence_digest,
+        "figures": {**headline, "policy_digest": policy.digest, "why": verdict.why},
+    }

@@ -1,0 +1,194 @@
+"""The versions this site knows: registered from a stored release, found again by digest, prefix or name.
+
+Promises: a version enters only from a release whose every byte was hashed, only when its descriptor's files are that
+release's files with the same digests, and through the ledger first; the same digest carried again is the same version.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy.orm import Session
+
+from appliance.audit.facts import Ledger
+from appliance.errors import StoreDamagedError, UnknownVersionError
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.state import projection
+from appliance.state.tables import GateResult, ModelVersion, Promotion
+from appliance.store.content import ContentStore, StoredRelease
+from media import canonical
+
+Reader = Connection | Session
+
+REGISTERED: Final = "model.registered"
+_SHORTEST_PREFIX = 6
+_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One immutable version of a model; `sequence` is the ledger's record of its registration."""
+
+    model_digest: str
+    name: str
+    version: str
+    weights_digest: str
+    serial: int
+    descriptor: dict[str, Any]
+    sequence: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers, the descriptor as its headline facts."""
+        shown = ("engine", "quantization", "license", "context_tokens", "environment")
+        return {
+            "model_digest": self.model_digest,
+            "name": self.name,
+            "version": self.version,
+            "weights_digest": self.weights_digest,
+            "serial": self.serial,
+            **{field: self.descriptor.get(field) for field in shown},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The newest result of one gate for one version."""
+
+    gate: str
+    passed: bool
+    evidence_digest: str
+    figures: dict[str, Any]
+    sequence: int
+
+
+def register(ledger: Ledger, state: Engine, stored: StoredRelease) -> tuple[str, ...]:
+    """Register every model of a stored release and return their digests, in the release's order.
+
+    Raises:
+        StoreDamagedError: A descriptor names a file that the release does not hold with that digest.
+        MalformedError: A descriptor is not one.
+        LedgerUnavailableError: Nothing more was registered.
+    """
+    digests = []
+    for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+        path = canonical.text(canonical.mapping(model, "release.json.models").get("descriptor"), "descriptor")
+        descriptor = ModelDescriptor.from_bytes(stored.read(path))
+        _require_files(descriptor, stored)
+        known = ledger.find(kind=REGISTERED, field="model_digest", value=descriptor.model_digest, limit=1)
+        if not known:
+            ledger.append(REGISTERED, _body(descriptor, stored))
+        digests.append(descriptor.model_digest)
+    projection.catch_up(state, ledger)
+    return tuple(digests)
+
+
+def carrier(store: ContentStore, model_digest: str) -> tuple[StoredRelease, ModelDescriptor, tuple[str, ...]]:
+    """Return the newest stored release that brings a version, its descriptor, and the task sets that came with it.
+
+    Raises:
+        UnknownVersionError: The store holds none.
+        StoreDamagedError: A descriptor is not what was signed.
+    """
+    for stored in reversed(store.releases()):
+        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+            fields = canonical.mapping(model, "release.json.models")
+            descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
+            if descriptor.model_digest == model_digest:
+                tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
+                return stored, descriptor, tuple(canonical.text(path, "evals") for path in tasks)
+    raise UnknownVersionError(
+        what=f"no stored release brings version {model_digest[:12]}",
+        why="the store was searched",
+        fix="receive the release again from its medium",
+    )
+
+
+def versions(session: Reader) -> tuple[Version, ...]:
+    """Return all versions, the last registered first."""
+    rows = session.execute(select(ModelVersion.__table__).order_by(ModelVersion.registered_sequence.desc())).all()
+    return tuple(_version(row) for row in rows)
+
+
+def version(session: Reader, untrusted_name: str) -> Version:
+    """Return the version meant by a digest, the beginning of one, a name (its newest version) or NAME:VERSION.
+
+    Raises:
+        UnknownVersionError: There is none, or a beginning fits more than one.
+    """
+    known = versions(session)
+    if _PREFIX.fullmatch(untrusted_name):
+        found = [one for one in known if one.model_digest.startswith(untrusted_name)]
+        if len(found) > 1:
+            raise _unknown(untrusted_name, f"{len(found)} versions begin so; give more digits")
+        if found:
+            return found[0]
+    name, _, wanted = untrusted_name.partition(":")
+    for one in known:
+        if one.name == name and wanted in {"", one.version}:
+            return one
+    raise _unknown(untrusted_name, f"expected a name, NAME:VERSION, or {_SHORTEST_PREFIX} or more digits of a digest")
+
+
+def judgements(session: Reader, model_digest: str) -> tuple[Judgement, ...]:
+    """Return the newest result of each gate for a version, in the order they were recorded."""
+    wanted = select(GateResult.__table__).where(GateResult.model_digest == model_digest).order_by(GateResult.sequence)
+    newest = {row.gate: row for row in session.execute(wanted)}
+    return tuple(
+        Judgement(
+            gate=row.gate,
+            passed=row.passed,
+            evidence_digest=row.evidence_digest,
+            figures=dict(row.figures),
+            sequence=row.sequence,
+        )
+        for row in sorted(newest.values(), key=lambda row: int(row.sequence))
+    )
+
+
+def in_production(session: Reader) -> str | None:
+    """Return the digest that state says is in production; None when stopped or never promoted."""
+    newest = select(Promotion.model_digest).order_by(Promotion.sequence.desc()).limit(1)
+    return session.execute(newest).scalar_one_or_none()
+
+
+def _require_files(descriptor: ModelDescriptor, stored: StoredRelease) -> None:
+    named = [(file.path, file.sha256) for file in descriptor.files]
+    for path, sha256 in (*named, (descriptor.template_path, descriptor.template_sha256)):
+        file = stored.files.get(path)
+        if file is None or file.sha256 != sha256:
+            raise StoreDamagedError(
+                what=f"{descriptor.name} cannot be registered",
+                why=f"its descriptor names {path}, which release {stored.release} does not hold with that digest",
+                fix="ask the sender for a release whose descriptors fit its files",
+            )
+
+
+def _body(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str, Any]:
+    return {
+        "model_digest": descriptor.model_digest,
+        "name": descriptor.name,
+        "version": descriptor.version,
+        "weights_digest": descriptor.weights_digest,
+        "serial": stored.serial,
+        "release": stored.release,
+        "descriptor": canonical.loads(descriptor.raw),
+    }
+
+
+def _version(row: Row[Any]) -> Version:
+    return Version(
+        model_digest=row.model_digest,
+        name=row.name,
+        version=row.version,
+        weights_digest=row.weights_digest,
+        serial=row.serial,
+        descriptor=dict(row.descriptor),
+        sequence=row.registered_sequence,
+    )
+
+
+def _unknown(untrusted_name: str, why: str) -> UnknownVersionError:
+    return UnknownVersionError(
+        what=f"no version {untrusted_name[:40]!r} is known", why=why, fix="see `sealift models list`"
+    )

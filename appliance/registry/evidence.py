@@ -1,0 +1,71 @@
+"""Evidence: what a run of the gates found, kept as one canonical file under its digest.
+
+Promises: a file is written once, under the SHA-256 of its bytes, and hashed again whenever it is read, so that what
+people signed is what an auditor reads. Evidence holds figures and verdicts, never prompts or answers.
+"""
+
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.config import Places
+from appliance.errors import ProofError
+from media import canonical
+
+FORMAT: Final = 1
+TYPE: Final = "sealift/evidence"
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+def folder(places: Places) -> Path:
+    """Return where evidence lies."""
+    return places.registry / "evidence"
+
+
+def store(places: Places, document: Mapping[str, Any]) -> str:
+    """Write a document durably and return its digest.
+
+    Raises:
+        MalformedError: It holds something that has no canonical form.
+    """
+    content = canonical.dumps({"format": FORMAT, "type": TYPE, **document})
+    digest = sha256(content).hexdigest()
+    place = folder(places) / f"{digest}.json"
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    partial = place.with_name(f".{digest}.partial")
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(place)
+    directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return digest
+
+
+def read(places: Places, digest: str) -> dict[str, Any]:
+    """Return the document with this digest.
+
+    Raises:
+        ProofError: It is gone, or not what its name says.
+    """
+    try:
+        with (folder(places) / f"{canonical.sha256_hex(digest, 'evidence digest')}.json").open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _lost(digest, error.strerror or "it cannot be read") from error
+    if sha256(content).hexdigest() != digest:
+        raise _lost(digest, "its bytes have another digest")
+    return canonical.mapping(canonical.loads_canonical(content, max_bytes=MAX_BYTES), "evidence")
+
+
+def _lost(digest: str, why: str) -> ProofError:
+    return ProofError(
+        what=f"the evidence {digest[:12]} does not verify", why=why, fix="restore it from a backup, or validate again"
+    )

@@ -1,0 +1,53 @@
+"""Waiting for an engine that was started: until it answers, and says that it is what was asked for."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from appliance.errors import EngineLoadError, EngineUnavailableError
+from appliance.serve.client import EngineClient, EngineStatus
+from media.clock import Clock
+
+_PAUSE_SECONDS: Final = 0.05
+
+
+def wait_ready(
+    client: EngineClient,
+    *,
+    model_digest: str,
+    stage: str,
+    seconds: float,
+    clock: Clock,
+    sleep: Callable[[float], None] = time.sleep,
+) -> EngineStatus:
+    """Return the status of an engine as soon as it is healthy.
+
+    Args:
+        client: Speaks to the engine's socket.
+        model_digest: What it must say it serves.
+        stage: In which stage.
+        seconds: How long to wait for health.
+        clock: Measures the wait.
+        sleep: Passes the time between two looks.
+
+    Raises:
+        EngineUnavailableError: It was not healthy in time.
+        EngineLoadError: It serves something else.
+    """
+    until = clock.monotonic() + seconds
+    while not client.health():
+        if clock.monotonic() >= until:
+            raise EngineUnavailableError(
+                what=f"the {stage} engine of {model_digest[:12]} is not healthy",
+                why=f"it did not answer within {seconds:.0f} s",
+                fix="see `sealift status` and the journal of the engine's unit",
+            )
+        sleep(_PAUSE_SECONDS)
+    status = client.status()
+    if (status.model_digest, status.stage) != (model_digest, stage):
+        raise EngineLoadError(
+            what=f"the {stage} engine of {model_digest[:12]} serves something else",
+            why=f"it says {status.stage} and {status.model_digest[:12]}",
+            fix="stop the unit and start it again",
+        )
+    return status
