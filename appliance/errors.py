@@ -42,6 +42,13 @@ class StoreWriteError(ApplianceError):
     code = "store-write"
 
 
+class CopierError(ApplianceError):
+    """The copying process ended without an answer; what it had stored is kept for the next try."""
+
+    exit_code = 35
+    code = "copier"
+
+
 class UnknownVersionError(ApplianceError):
     """The registry knows no such model version."""
 

@@ -7,7 +7,6 @@ Lines: ``root`` (a verified rotation, to be committed at once), ``verified`` (th
 ``done`` (with what was read and written), or ``refused`` (the error's fields, and the facts known by then).
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -159,7 +158,6 @@ def run(job: Job, lines: Lines) -> int:
 
 def main() -> int:
     """Read the job from stdin and do it."""
-    os.umask(0o022)
     job = Job.from_bytes(sys.stdin.buffer.read(_JOB_BYTES + 1))
     return run(job, Lines(sys.stdout))
 
