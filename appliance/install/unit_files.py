@@ -5,6 +5,7 @@ does not use changes nothing; paths of a box become paths below the configured r
 """
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,11 @@ class BoxPaths:
     def of(cls, config: Config, config_file: Path) -> "BoxPaths":
         """Return the mapping of a configuration that was read from `config_file`."""
         places = config.at
+        # Before the first install the units run from the environment that this program itself runs from.
+        own = () if places.current.exists() else (("/opt/sealift/current/server", sys.prefix),)
         return cls(
             mapping=(
+                *own,
                 ("/etc/sealift/sealift.toml", str(config_file.resolve())),
                 ("/opt/sealift", str(places.current.parent)),
                 ("/etc/sealift", str(places.etc)),
