@@ -10,8 +10,8 @@ from pathlib import Path
 import gnupg
 from securesystemslib.signer import GPGSigner, Signer  # type: ignore[attr-defined]  # re-exported without __all__
 
-from media import layout, openpgp
-from media.errors import BadSignatureError, KeyUnusableError
+from media import canonical, layout, openpgp
+from media.errors import BadSignatureError, KeyUnusableError, MalformedError
 
 _HOME_BYTES = 80  # leaves room for /S.gpg-agent.extra and the like within 108
 
@@ -21,13 +21,17 @@ def generate_key(home: Path, name: str, email: str, *, expires: str = "0") -> st
 
     Args:
         home: The key folder; made with mode 0700 if it is not there.
-        name: The person's name in the user id, at least five characters (GnuPG's rule).
+        name: The person's name in the user id.
         email: The address in the user id.
         expires: "0" for never, which is what release keys should have, or GnuPG's notation such as "1y".
 
     Raises:
         KeyUnusableError: GnuPG did not make the key.
+        MalformedError: The name or the address has characters that a user id cannot hold.
     """
+    for what, value in (("A name", name), ("An address", email)):
+        if any(character in "<>" for character in canonical.text(value, what, most=200)):
+            raise MalformedError(what=f"{what} is malformed", why="it holds brackets", fix="Leave them out.")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     gpg = _gpg(home)
     made = gpg.gen_key(
@@ -77,9 +81,9 @@ def detached_sign(home: Path, fingerprint: str, data: bytes) -> bytes:
         MalformedError: The same, in the form of the signature.
     """
     fingerprint = layout.require_fingerprint(fingerprint.upper())
-    signed = _gpg(home).sign(
-        data, keyid=fingerprint, detach=True, clearsign=False, binary=True, extra_args=["--digest-algo", "SHA512"]
-    )
+    # Not keyid=, which is --default-key: gpg takes another key where that one is unusable.
+    chosen = ["--local-user", fingerprint, "--digest-algo", "SHA512"]
+    signed = _gpg(home).sign(data, detach=True, clearsign=False, binary=True, extra_args=chosen)
     signature = bytes(signed.data)
     if not signature:
         raise _unusable(f"The key {fingerprint[-16:]} did not sign", str(signed.status or "no reason given"))
