@@ -78,7 +78,7 @@ def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: P
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o755)
         folder.chmod(0o755)
-        _lay_host_files(stored, folder)
+        lay_host_files(stored, folder)
         _build_all(stored, folder, requirements, progress)
         releases.write(wanted)
     return Built(installed=wanted, changed=True)
@@ -87,6 +87,23 @@ def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: P
 def site_packages(environment: Path) -> Path:
     """Return the folder of an environment's packages."""
     return environment / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+
+
+def lay_host_files(stored: StoredRelease, folder: Path) -> None:
+    """Copy playbooks, units and packages below `folder`: copies, so that what the store holds keeps one name and owner.
+
+    Raises:
+        StoreDamagedError: A file in the store is not what was signed.
+    """
+    for path in sorted(stored.files):
+        for prefix, name in _HOST_FILES.items():
+            if path.startswith(prefix):
+                place = folder / name / path.removeprefix(prefix)
+                for parent in reversed(place.relative_to(folder).parents[:-1]):
+                    (folder / parent).mkdir(exist_ok=True)
+                    (folder / parent).chmod(0o755)
+                shutil.copyfile(stored.verify(path), place)
+                place.chmod(0o644)
 
 
 def _requirements(stored: StoredRelease, *, with_host: bool) -> dict[str, bytes]:
@@ -129,19 +146,6 @@ def _require_space(stored: StoredRelease, places: Places) -> None:
             why=f"{needed >> 20} MiB are needed, {free >> 20} MiB are free",
             fix="remove an old release, or give the appliance a larger disk",
         )
-
-
-def _lay_host_files(stored: StoredRelease, folder: Path) -> None:
-    """Copy, not link: what lies in the store keeps one name and one owner."""
-    for path in sorted(stored.files):
-        for prefix, name in _HOST_FILES.items():
-            if path.startswith(prefix):
-                place = folder / name / path.removeprefix(prefix)
-                for parent in reversed(place.relative_to(folder).parents[:-1]):
-                    (folder / parent).mkdir(exist_ok=True)
-                    (folder / parent).chmod(0o755)
-                shutil.copyfile(stored.verify(path), place)
-                place.chmod(0o644)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

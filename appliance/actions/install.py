@@ -1,0 +1,276 @@
+"""Puts a stored release into place: keys, environments, host, health, record. On failure what ran before runs on.
+
+On a box (root `/`) the release's playbook changes the host; below a folder (demo, rehearsal) only environments are
+built. Everything may be repeated; a second run changes nothing and says so.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from appliance.audit import pin
+from appliance.audit.client import Ledger, SocketLedger, open_ledger
+from appliance.config import Config
+from appliance.errors import InstallError, PrivilegeError, UnknownReleaseError
+from appliance.install import environments, health, playbook
+from appliance.install.playbook import Play, PlayResult
+from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.install.supervisor import open_supervisor
+from appliance.keys.files import create_missing
+from appliance.state.database import open_state
+from appliance.state.projection import catch_up
+from appliance.store.content import ContentStore, StoredRelease
+from media.clock import Clock
+from media.errors import SealiftError
+
+_HEALTH_SECONDS: Final = 60.0
+_WITHOUT_ROOT: Final = "not changed: there is no Ansible without root"
+_DOOR: Final = "ledger-actions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallFacts:
+    """What was installed and what was changed for it."""
+
+    serial: int
+    release: str
+    previous: int | None
+    environments: dict[str, str]
+    changed: bool
+    host: str
+    keys_made: list[str] = field(default_factory=list)
+    difference: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as JSON values."""
+        return asdict(self)
+
+
+class Host(Protocol):
+    """The machine below the appliance: `Box` on a box, a fake in tests, absent in a demo."""
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        """Change the host as the playbook says."""
+        ...
+
+    def preview(self, play: Play, ansible: Path) -> PlayResult:
+        """Show what the playbook would change."""
+        ...
+
+    def require_healthy(self) -> None:
+        """Return when every service answers."""
+        ...
+
+
+class Box:
+    """This machine, for root."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        """Run the playbook and keep its account."""
+        try:
+            result = play.run(ansible)
+        except InstallError as error:
+            playbook.keep_log(self._config, f"{error.what}: {error.why}")
+            raise
+        playbook.keep_log(self._config, result.text)
+        return result
+
+    def preview(self, play: Play, ansible: Path) -> PlayResult:
+        """Run the playbook in check mode."""
+        return play.run(ansible, check_only=True)
+
+    def require_healthy(self) -> None:
+        """Ask the services until they answer; see `health.require`."""
+        health.require(self._config.at, open_supervisor(self._config), clock=self._clock, seconds=_HEALTH_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installer:
+    """What an install works with.
+
+    Args:
+        config: The site file's values.
+        config_file: Where the site file was read; it is copied into place when there is none.
+        clock: The clock.
+        progress: Told one line for each step.
+        host: The machine, on a box.
+    """
+
+    config: Config
+    config_file: Path
+    clock: Clock
+    progress: Callable[[str], None]
+    host: Host | None
+
+    def install(self, serial: int | None = None) -> InstallFacts:
+        """Install a stored release, the newest when none is named.
+
+        Raises:
+            UnknownReleaseError: The store does not hold it.
+            InstallError: It could not be built or the host could not be changed; what ran before runs on.
+            PreflightError: There is no Ansible on a box.
+        """
+        stored, places = self._stored(serial), self.config.at
+        ansible = playbook.ansible_of(self.config)
+        keys_made = create_missing(places.key_files)
+        self._place_site_file()
+        open_state(places).dispose()
+        built = environments.build(stored, places, with_host=self.host is not None, progress=self.progress)
+        releases = InstalledReleases(places)
+        previous = releases.current()
+        is_new = previous is None or previous.serial != stored.serial
+        if is_new:
+            releases.switch(stored.serial)
+        host_text, host_changed = _WITHOUT_ROOT, False
+        if self.host is not None:
+            host_changed = self._change_host(self.host, built.installed, previous, ansible)
+            host_text = "changed" if host_changed else "unchanged"
+        changed = built.changed or is_new or host_changed or bool(keys_made)
+        if changed:
+            self._record(built.installed, host=host_text)
+        return InstallFacts(
+            serial=stored.serial,
+            release=stored.release,
+            previous=previous.serial if previous and is_new else None,
+            environments=dict(built.installed.environments),
+            changed=changed,
+            host=host_text,
+            keys_made=keys_made,
+        )
+
+    def preview(self, serial: int | None = None) -> InstallFacts:
+        """Say what `install` would change, and change nothing.
+
+        Raises:
+            UnknownReleaseError: The store does not hold it.
+            InstallError: The playbook cannot be checked.
+            PreflightError: There is no Ansible on a box.
+        """
+        stored = self._stored(serial)
+        current = InstalledReleases(self.config.at).current()
+        is_new = current is None or current.serial != stored.serial
+        host_text, difference = _WITHOUT_ROOT, ""
+        if self.host is not None:
+            with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
+                folder = Path(scratch)
+                environments.lay_host_files(stored, folder)
+                result = self.host.preview(self._play(folder, stored.serial, ()), playbook.ansible_of(self.config))
+            host_text = "would change" if result.changed else "unchanged"
+            difference = result.text
+        return InstallFacts(
+            serial=stored.serial,
+            release=stored.release,
+            previous=current.serial if current and is_new else None,
+            environments={},
+            changed=is_new or host_text == "would change",
+            host=host_text,
+            difference=difference,
+        )
+
+    def _stored(self, serial: int | None) -> StoredRelease:
+        store = ContentStore(self.config.at.store)
+        if serial is not None:
+            return StoredRelease.load(store, serial)
+        held = store.releases()
+        if not held:
+            raise UnknownReleaseError(
+                what="the store holds no release", why="nothing was received here", fix="run `sealift receive MEDIUM`"
+            )
+        return held[-1]
+
+    def _change_host(
+        self, host: Host, installed: InstalledRelease, previous: InstalledRelease | None, ansible: Path
+    ) -> bool:
+        releases = InstalledReleases(self.config.at)
+        folder = releases.folder(installed.serial)
+        try:
+            self.progress("changing the host as the release's playbook says")
+            result = host.apply(self._play(folder, installed.serial, tuple(installed.environments)), ansible)
+            host.require_healthy()
+        except SealiftError:
+            if previous is None or previous.serial != installed.serial:
+                self._go_back(host, previous, ansible)
+            raise
+        return result.changed > 0
+
+    def _go_back(self, host: Host, previous: InstalledRelease | None, ansible: Path) -> None:
+        """Point at the release before and let its own playbook restore the host; the first failure is what counts."""
+        releases = InstalledReleases(self.config.at)
+        releases.switch(previous.serial if previous else None)
+        if previous is None:
+            return
+        self.progress(f"going back to release {previous.release}")
+        ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
+        with suppress(SealiftError):
+            host.apply(
+                self._play(releases.folder(previous.serial), previous.serial, tuple(previous.environments)),
+                ours if ours.exists() else ansible,
+            )
+
+    def _play(self, folder: Path, serial: int, names: tuple[str, ...]) -> Play:
+        return Play(
+            config=self.config,
+            config_file=self.config.at.config_file,
+            folder=folder,
+            serial=serial,
+            environments=names,
+        )
+
+    def _place_site_file(self) -> None:
+        place = self.config.at.config_file
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.config_file, place)
+            place.chmod(0o644)
+
+    def _record(self, installed: InstalledRelease, *, host: str) -> None:
+        ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
+        try:
+            ledger.append("install.done", _body(installed, host=host))
+            if isinstance(ledger, SocketLedger):
+                pin.pin(self.config.at, ledger.vkey())
+                _project(self.config, ledger)
+        finally:
+            ledger.close()
+
+
+def open_host(config: Config, *, clock: Clock) -> Host | None:
+    """Return the machine on a box, nothing below a folder.
+
+    Raises:
+        PrivilegeError: It is a box and this is not root.
+    """
+    if config.places.root != "/":
+        return None
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            what="installing changes this machine", why="only root may do that", fix="run it as root, with sudo"
+        )
+    return Box(config, clock)
+
+
+def _body(installed: InstalledRelease, *, host: str) -> dict[str, Any]:
+    return {
+        "serial": installed.serial,
+        "release": installed.release,
+        "environments": dict(installed.environments),
+        "host_files": installed.host_files,
+        "host": host,
+    }
+
+
+def _project(config: Config, ledger: Ledger) -> None:
+    state = open_state(config.at)
+    try:
+        catch_up(state, ledger)
+    finally:
+        state.dispose()

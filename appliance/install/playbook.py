@@ -1,0 +1,172 @@
+"""Runs the release's playbook on this machine: the only step that changes the host itself.
+
+The playbook comes from the release that is being installed, as data; the Ansible that runs it is the one already here
+(the release before, or the bootstrap's). Nothing of Ansible's own configuration outside the release applies.
+"""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.config import Config
+from appliance.errors import InstallError, PreflightError
+
+PACKAGES: Final = ("nginx-light", "nftables", "python3-venv")
+VARIABLES: Final = (
+    "sealift_release_folder",
+    "sealift_serial",
+    "sealift_current",
+    "sealift_environments",
+    "sealift_units",
+    "sealift_packages",
+    "sealift_python",
+    "sealift_config_file",
+    "sealift_hostname",
+    "sealift_clients",
+    "sealift_management",
+    "sealift_egress",
+)
+_PLAYBOOK_SECONDS: Final = 1800
+_RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
+_HEADING: Final = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\]")
+_UNIT_SUFFIXES: Final = (".service", ".socket", ".target", ".timer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayResult:
+    """How many tasks changed something, and Ansible's own account of it."""
+
+    changed: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """One run of a release's playbook.
+
+    Args:
+        config: The site file's values.
+        config_file: Where the site file lies.
+        folder: The release's folder, with `ansible/`, `systemd/`, `debs/` and its environments.
+        serial: The release's serial.
+        environments: Names of its environments.
+    """
+
+    config: Config
+    config_file: Path
+    folder: Path
+    serial: int
+    environments: tuple[str, ...]
+
+    def variables(self) -> dict[str, Any]:
+        """Return every variable that the roles declare, and no other."""
+        network = self.config.network
+        values = (
+            str(self.folder),
+            self.serial,
+            str(self.config.at.current),
+            sorted(self.environments),
+            sorted(path.name for path in (self.folder / "systemd").iterdir() if path.suffix in _UNIT_SUFFIXES),
+            list(PACKAGES),
+            str(self.folder / "server/bin/python"),
+            str(self.config_file),
+            self.config.service.hostname,
+            list(network.clients),
+            list(network.management),
+            list(network.egress),
+        )
+        return dict(zip(VARIABLES, values, strict=True))
+
+    def run(self, ansible_playbook: Path, *, check_only: bool = False) -> PlayResult:
+        """Run the playbook, or only show what it would change.
+
+        Raises:
+            InstallError: A task failed; `what` names it.
+            PreflightError: There is no Ansible.
+        """
+        with tempfile.TemporaryDirectory(prefix="sealift-play-") as scratch:
+            values = Path(scratch) / "variables.json"
+            values.write_text(json.dumps(self.variables()))
+            options = ["--check", "--diff"] if check_only else []
+            try:
+                done = subprocess.run(
+                    [str(ansible_playbook), "site.yml", "--extra-vars", f"@{values}", *options],
+                    capture_output=True,
+                    check=False,
+                    cwd=self.folder / "ansible",
+                    env=self._environment(Path(scratch)),
+                    text=True,
+                    timeout=_PLAYBOOK_SECONDS,
+                )
+            except FileNotFoundError as error:
+                raise PreflightError(
+                    what="there is no Ansible to run the playbook with",
+                    why="neither the installed release nor the bootstrap brings it",
+                    fix="run the bootstrap from the medium",
+                ) from error
+            except subprocess.TimeoutExpired as error:
+                raise _failed("a task", "it did not end in time") from error
+        return _result(done.stdout + done.stderr, code=done.returncode)
+
+    def _environment(self, scratch: Path) -> Mapping[str, str]:
+        return {
+            "ANSIBLE_CONFIG": str(self.folder / "ansible/ansible.cfg"),
+            "ANSIBLE_HOME": str(scratch / "home"),
+            "ANSIBLE_LOCAL_TEMP": str(scratch / "local"),
+            "ANSIBLE_REMOTE_TEMP": str(scratch / "remote"),
+            "ANSIBLE_NOCOLOR": "1",
+            "HOME": str(scratch),
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        }
+
+
+def ansible_of(config: Config) -> Path:
+    """Return the Ansible of the installed release, else the bootstrap's."""
+    installed = config.at.current / "host/bin/ansible-playbook"
+    return installed if installed.exists() else config.at.current.parent / "bootstrap/bin/ansible-playbook"
+
+
+def keep_log(config: Config, text: str) -> None:
+    """Append Ansible's account to the install log, for root alone."""
+    logs = config.at.state / "logs"
+    logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with os.fdopen(os.open(logs / "install.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as stream:
+        stream.write(text + "\n")
+
+
+def _result(text: str, *, code: int) -> PlayResult:
+    recap = _RECAP.search(text)
+    if code != 0 or recap is None or (recap[2], recap[3]) != ("0", "0"):
+        raise _failed(_failed_task(text), _reason(text))
+    return PlayResult(changed=int(recap[1]), text=text)
+
+
+def _failed_task(text: str) -> str:
+    heading = ""
+    for line in text.splitlines():
+        if found := _HEADING.match(line):
+            heading = found[1]
+        elif heading and line.startswith(("fatal:", "failed:")):
+            return f"the task '{heading}'"
+    return "the playbook"
+
+
+def _reason(text: str) -> str:
+    found = re.findall(r'"msg": "((?:[^"\\]|\\.){1,300})|^\[ERROR\]: (.{1,300})', text, re.MULTILINE)
+    return next((one or other for one, other in reversed(found)), "see the install log")
+
+
+def _failed(what: str, why: str) -> InstallError:
+    return InstallError(
+        what=f"{what} failed on this host",
+        why=why,
+        fix="read install.log in the state folder's logs, then run it again",
+    )

@@ -1,0 +1,150 @@
+"""What the playbook promises, read from its files; and that Ansible itself accepts it, where it is installed."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+
+ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
+ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir())
+TASK_WORDS = {
+    *["name", "register", "when", "loop", "notify", "vars", "environment", "changed_when", "failed_when", "check_mode"],
+    *["block", "no_log"],
+}
+FREE_COMMANDS = {"ansible.builtin.command", "ansible.builtin.shell", "ansible.builtin.raw", "ansible.builtin.script"}
+WRITERS = {"ansible.builtin.copy", "ansible.builtin.file", "ansible.builtin.template"}
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def flat(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for task in tasks:
+        yield task
+        yield from flat(task.get("block", []))
+
+
+def tasks() -> list[tuple[str, dict[str, Any]]]:
+    files = [path for role in ROLES for kind in ("tasks", "handlers") for path in sorted((role / kind).glob("*.yml"))]
+    return [(path.relative_to(ANSIBLE).as_posix(), task) for path in files for task in flat(load(path))]
+
+
+def module(task: dict[str, Any]) -> str:
+    names = [key for key in task if key not in TASK_WORDS]
+    return names[0] if names else "block"
+
+
+def test_every_play_stops_at_the_first_failure() -> None:
+    for play in load(ANSIBLE / "site.yml"):
+        assert play["any_errors_fatal"] is True
+        assert play["max_fail_percentage"] == 0
+        assert play["connection"] == "local"
+        assert play["gather_facts"] is False
+
+
+def test_every_role_is_used_once_and_every_used_role_exists() -> None:
+    used = [entry["role"] for play in load(ANSIBLE / "site.yml") for entry in play["roles"]]
+
+    assert sorted(used) == [role.name for role in ROLES]
+
+
+def test_only_builtin_modules_are_used_by_their_full_names() -> None:
+    odd = [(where, module(task)) for where, task in tasks() if module(task) != "block"]
+
+    assert [one for one in odd if not one[1].startswith("ansible.builtin.")] == []
+
+
+def test_every_task_has_a_name_and_exactly_one_module() -> None:
+    for where, task in tasks():
+        assert task.get("name"), where
+        assert len([key for key in task if key not in TASK_WORDS]) == (0 if "block" in task else 1), (where, task)
+
+
+def test_every_command_says_when_it_changed_something_and_uses_no_shell() -> None:
+    for where, task in tasks():
+        if module(task) in FREE_COMMANDS:
+            assert module(task) == "ansible.builtin.command", where
+            assert "changed_when" in task, (where, task["name"])
+            assert set(task["ansible.builtin.command"]) == {"argv"}, (where, task["name"])
+
+
+def test_every_template_is_validated_or_is_no_ones_configuration() -> None:
+    unchecked = {
+        task["ansible.builtin.template"]["src"]
+        for _, task in tasks()
+        if "ansible.builtin.template" in task and "validate" not in task["ansible.builtin.template"]
+    }
+
+    assert unchecked == {"release.conf.j2"}
+
+
+def test_every_written_file_states_owner_and_mode() -> None:
+    for where, task in tasks():
+        if module(task) in WRITERS:
+            fields = task[module(task)]
+            assert {"owner", "group", "mode"} <= set(fields), (where, task["name"])
+            assert re.fullmatch(r"0[0-7]{3}", fields["mode"]), (where, task["name"])
+
+
+def test_every_variable_a_role_uses_is_declared_with_its_type() -> None:
+    declared: set[str] = set()
+    for role in ROLES:
+        options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+        assert all({"type", "required", "description"} <= set(option) for option in options.values())
+        text = "".join(path.read_text() for path in role.rglob("*") if path.is_file() and "meta" not in path.parts)
+        assert set(re.findall(r"\bsealift_[a-z_]+", text)) == set(options), role.name
+        declared |= set(options)
+
+    from appliance.install import playbook
+
+    assert declared == set(playbook.VARIABLES)
+
+
+def test_nothing_is_fetched() -> None:
+    text = "".join(path.read_text() for path in ANSIBLE.rglob("*") if path.is_file())
+
+    assert not re.search(r"https?://(?!gateway|admin)", text)
+    assert "get_url" not in text
+
+
+def test_the_packet_filter_drops_what_nobody_named() -> None:
+    rules = (ANSIBLE / "roles/firewall/templates/nftables.conf.j2").read_text()
+
+    for hook in ("input", "forward", "output"):
+        assert re.search(rf"hook {hook} priority filter; policy drop;", rules)
+    output = rules.split("chain output")[1]
+    accepts = [line.strip() for line in output.splitlines() if line.strip().endswith("accept")]
+    assert [line.split(" accept")[0] for line in accepts][:2] == ['oif "lo"', "ct state established,related"]
+    assert len(accepts) == 4
+
+
+def test_the_web_server_offers_only_current_tls_and_does_not_buffer_answers() -> None:
+    text = (ANSIBLE / "roles/nginx/templates/nginx.conf.j2").read_text()
+
+    assert re.findall(r"ssl_protocols ([^;]+);", text) == ["TLSv1.2 TLSv1.3"]
+    assert "proxy_buffering off;" in text
+    assert "access_log off;" in text
+    assert set(re.findall(r"listen (?:\[::\]:)?([0-9]+) ([^;]+);", text)) == {
+        ("443", "ssl http2"),
+        ("8443", "ssl http2"),
+    }
+
+
+def test_there_is_no_python_package_in_the_folder() -> None:
+    assert not list(ANSIBLE.rglob("__init__.py"))
+
+
+@pytest.mark.skipif(shutil.which("ansible-playbook") is None, reason="ansible-playbook is absent")
+def test_ansible_accepts_the_playbook() -> None:
+    done = subprocess.run(
+        ["ansible-playbook", "--syntax-check", "site.yml"], cwd=ANSIBLE, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr

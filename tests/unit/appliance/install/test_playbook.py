@@ -1,0 +1,118 @@
+"""Running the release's playbook: what Ansible is given, and how its endings are told apart, with a stand-in for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from appliance.config import Config, NetworkSection, PlacesSection
+from appliance.errors import InstallError, PreflightError
+from appliance.install import playbook
+from appliance.install.playbook import Play
+
+RECAP = "localhost                  : ok=9    changed={changed}    unreachable=0    failed={failed}    skipped=0"
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    folder = tmp_path / "releases/7"
+    (folder / "ansible").mkdir(parents=True)
+    (folder / "systemd/sysusers.d").mkdir(parents=True)
+    for name in ("sealift.target", "sealift-ledger.service", "README"):
+        (folder / "systemd" / name).write_text("")
+    return Play(
+        config=Config(
+            site="s", places=PlacesSection(root=str(tmp_path)), network=NetworkSection(egress=["udp 10.0.0.5 123"])
+        ),
+        config_file=tmp_path / "etc/sealift/sealift.toml",
+        folder=folder,
+        serial=7,
+        environments=("server", "host"),
+    )
+
+
+def stand_in(folder: Path, body: str) -> Path:
+    path = folder / "ansible-playbook"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_ansible_gets_the_release_the_variables_and_nothing_of_the_callers(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_ROLES_PATH", "/evil")
+    recap = RECAP.format(changed=3, failed=0)
+    ansible = stand_in(
+        tmp_path, f'env > {tmp_path}/env; pwd > {tmp_path}/cwd; cp "${{3#@}}" {tmp_path}/given; echo "{recap}"'
+    )
+
+    result = play.run(ansible)
+
+    environment = (tmp_path / "env").read_text()
+    assert result.changed == 3
+    assert "/evil" not in environment
+    assert f"ANSIBLE_CONFIG={play.folder}/ansible/ansible.cfg" in environment
+    assert (tmp_path / "cwd").read_text().strip() == str(play.folder / "ansible")
+    assert json.loads((tmp_path / "given").read_text()) == play.variables()
+
+
+def test_variables_are_those_that_the_roles_declare(play: Play) -> None:
+    found = play.variables()
+
+    assert set(found) == set(playbook.VARIABLES)
+    assert found["sealift_units"] == ["sealift-ledger.service", "sealift.target"]
+    assert found["sealift_environments"] == ["host", "server"]
+    assert found["sealift_egress"] == ["udp 10.0.0.5 123"]
+
+
+def test_a_preview_runs_in_check_mode(play: Play, tmp_path: Path) -> None:
+    ansible = stand_in(tmp_path, f'echo "$@" > {tmp_path}/asked; echo "{RECAP.format(changed=0, failed=0)}"')
+
+    assert play.run(ansible, check_only=True).changed == 0
+    assert (tmp_path / "asked").read_text().endswith("--check --diff\n")
+
+
+def test_a_failed_task_is_named(play: Play, tmp_path: Path) -> None:
+    text = (
+        "TASK [units : Copy the units] ****\\nok: [localhost]\\n\\n"
+        "TASK [nginx : Configure the web server] ****\\n"
+        'fatal: [localhost]: FAILED! => {\\"msg\\": \\"failed to validate\\"}\\n'
+    )
+    ansible = stand_in(tmp_path, f'printf "{text}"; echo "{RECAP.format(changed=0, failed=1)}"; exit 2')
+
+    with pytest.raises(InstallError) as caught:
+        play.run(ansible)
+
+    assert "nginx : Configure the web server" in caught.value.what
+    assert caught.value.why == "failed to validate"
+
+
+@pytest.mark.parametrize("body", ["exit 4", "echo nothing", f'echo "{RECAP.format(changed=1, failed=1)}"'])
+def test_an_account_without_success_is_a_failure(play: Play, tmp_path: Path, body: str) -> None:
+    with pytest.raises(InstallError):
+        play.run(stand_in(tmp_path, body))
+
+
+def test_no_ansible_is_a_preflight_error(play: Play, tmp_path: Path) -> None:
+    with pytest.raises(PreflightError):
+        play.run(tmp_path / "absent")
+
+
+def test_the_ansible_of_the_installed_release_comes_before_the_bootstraps(play: Play, tmp_path: Path) -> None:
+    first = playbook.ansible_of(play.config)
+    installed = tmp_path / "opt/sealift/current/host/bin/ansible-playbook"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
+
+    assert first == tmp_path / "opt/sealift/bootstrap/bin/ansible-playbook"
+    assert playbook.ansible_of(play.config) == installed
+
+
+def test_the_account_is_kept_for_root_alone(play: Play, tmp_path: Path) -> None:
+    playbook.keep_log(play.config, "one")
+    playbook.keep_log(play.config, "two")
+
+    log = tmp_path / "var/lib/sealift/logs/install.log"
+    assert log.read_text() == "one\ntwo\n"
+    assert log.stat().st_mode & 0o777 == 0o600
