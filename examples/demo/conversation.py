@@ -1,0 +1,70 @@
+"""Asks the appliance with the official client, unmodified: only `base_url` and `api_key` are set."""
+
+import re
+from dataclasses import dataclass
+
+import openai
+
+PLAIN = "What is the capital of France? Answer in one sentence."
+WITH_IDENTIFIERS = (
+    "Summarise in one sentence: the patient with SSN 123-45-6789 and MRN: 00451234 came on 11/20/2026 with a cough."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An answer with what the response headers say about it."""
+
+    request_id: str
+    text: str
+    model_digest: str
+    phi: str
+
+
+def ask(base_url: str, key: str) -> Answered:
+    """Ask a plain question, not streamed."""
+    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
+    raw = client.chat.completions.with_raw_response.create(
+        model="production",
+        messages=[{"role": "user", "content": PLAIN}],
+        temperature=0,
+        max_tokens=48,
+    )
+    answer = raw.parse()
+    return Answered(
+        request_id=raw.headers["x-request-id"],
+        text=answer.choices[0].message.content or "",
+        model_digest=raw.headers["x-model-version"],
+        phi=raw.headers.get("x-sealift-phi", ""),
+    )
+
+
+def ask_streamed(base_url: str, key: str) -> Answered:
+    """Ask with identifiers in the question, streamed; print the pieces as they come."""
+    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
+    raw = client.chat.completions.with_raw_response.create(
+        model="production",
+        messages=[{"role": "user", "content": WITH_IDENTIFIERS}],
+        temperature=0,
+        max_tokens=64,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    parts = []
+    print("   ", end="")
+    for event in raw.parse():
+        if event.choices and event.choices[0].delta.content:
+            parts.append(event.choices[0].delta.content)
+            print(parts[-1].replace("\n", "\n   "), end="", flush=True)
+    print(flush=True)
+    return Answered(
+        request_id=raw.headers["x-request-id"],
+        text="".join(parts),
+        model_digest=raw.headers["x-model-version"],
+        phi=raw.headers.get("x-sealift-phi", ""),
+    )
+
+
+def left_over(text: str) -> list[str]:
+    """Return stand-ins that were not restored; there should be none that we made."""
+    return re.findall(r"\[(?:SSN|MRN|DATE)_\d+\]", text)

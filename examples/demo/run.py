@@ -1,0 +1,307 @@
+"""`make demo`: the whole line with a real model, without root; every command is printed as it could be typed.
+
+What it cannot do without root it says: there is no Ansible, no users of their own, no packet filter. The rehearsal does
+run in an empty network namespace. Everything listens on loopback; keys are throwaway keys.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from examples.demo.conversation import Answered, ask, ask_streamed, left_over
+from examples.demo.people import SitePerson, make_person
+from examples.demo.stage import Stage, StageError
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = "demo-hospital"
+MODEL = "smollm2-135m-instruct"
+VOLUME_SIZE = "128MiB"
+LONGEST_RUN = 60  # characters; a socket's whole path must stay under 100
+SENDERS = ("ada:Ada Ferrer", "ben:Ben Okoye")
+
+
+@dataclass(slots=True, kw_only=True)
+class Demo:
+    """The folders of one run and what became known on the way."""
+
+    out: Path
+    run: Path
+    stage: Stage
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ceremony(self) -> Path:
+        """Root and throwaway keys of the sender's people."""
+        return self.out / "ceremony"
+
+    @property
+    def work(self) -> Path:
+        """The bundler's work folder."""
+        return self.out / "work"
+
+    @property
+    def appliance(self) -> Path:
+        """The root folder of the appliance."""
+        return self.out / "appliance"
+
+    @property
+    def config(self) -> Path:
+        """The site file."""
+        return self.appliance / "etc/sealift/sealift.toml"
+
+    @property
+    def volumes(self) -> list[Path]:
+        """Where the volumes lie."""
+        return sorted((self.out / "media").glob("volume-*"))
+
+    @property
+    def installed(self) -> Path:
+        """Scripts of the environment that was installed from the medium."""
+        return self.appliance / "opt/sealift/current/server/bin"
+
+
+def connected_side(demo: Demo) -> None:
+    """Chapters a to d: ceremony, build, rehearsal, two rounds of signing, writing, custody."""
+    stage = demo.stage
+    with stage.chapter("Key ceremony: two people, root and release keys apart"):
+        people = [word for person in SENDERS for word in ("--person", person)]
+        stage.run("sealift-bundler", "ceremony", "hold", demo.ceremony, "--environment", "demo", *people)
+    with stage.chapter("Build a release from examples/demo.toml"):
+        stage.run("sealift-bundler", "build", "examples/demo.toml", "--work", demo.work)
+    with stage.chapter("Rehearse it: an install without a network that answers"):
+        stage.run("sealift-bundler", "rehearse", demo.work)
+    with stage.chapter("Attest, and sign in two rounds"):
+        sizes = ["--capacity", VOLUME_SIZE, "--capacity", VOLUME_SIZE]
+        common = ["--ceremony", demo.ceremony, "--person"]
+        stage.run("sealift-bundler", "attest", demo.work, *common, "ada", *sizes, "--place", "Bundling room")
+        stage.run("sealift-bundler", "sign", demo.work, *common, "ada", "--yes")
+        stage.run("sealift-bundler", "sign", demo.work, *common, "ben", "--yes")
+        stage.run("sealift-bundler", "seal", demo.work, *common, "ada")
+    with stage.chapter("Write two volumes and read every byte back"):
+        targets = [demo.out / "media" / f"volume-{number}" for number in (1, 2)]
+        for target in targets:
+            target.mkdir(parents=True)
+        (demo.out / "images").mkdir()
+        image = f"1={demo.out / 'images/volume-1.ext4'}"
+        stage.run(
+            "sealift-bundler", "write", demo.work, *targets, "--ceremony", demo.ceremony, "--image", image,
+            "--person", "ada", "--to", "Chris Courier", "--place", "Bundling room",
+        )  # fmt: skip
+    with stage.chapter("Hand the volumes over, once on paper"):
+        for volume in demo.volumes:
+            stage.run(
+                "sealift-bundler", "custody", "hand-over", volume, "--ceremony", demo.ceremony, "--person", "ben",
+                "--from", "Chris Courier", "--to", "Goods-in, Demo Hospital", "--place", "Loading dock",
+                "--condition", "seal unbroken", "--paper",
+            )  # fmt: skip
+        stage.run("sealift-bundler", "check", *demo.volumes, "--ceremony", demo.ceremony)
+
+
+def receiving(demo: Demo) -> None:
+    """Chapter e: ledger and promoter run, the release is received and installed from its own wheels."""
+    stage = demo.stage
+    write_site_file(demo)
+    sheet = next(demo.work.rglob("sheet.txt"))
+    with stage.chapter("The trust sheet, which travels apart from the media"):
+        print(sheet.read_text())
+    code = stage.ask("sealift-bundler", "check", *demo.volumes, "--ceremony", demo.ceremony)["code"]
+    with stage.chapter("First trust: two people type the code, the root is pinned"):
+        root = demo.volumes[0] / "release/metadata/1.root.json"
+        stage.run(
+            "sealift", "trust", "pin", "--root", root, "--volume", demo.volumes[0], "--code", code, "--code", code
+        )
+    with stage.chapter("Start ledger and promoter, receive as the appliance"):
+        stage.run("sealift", "run-units", "sealift-ledger.service", "sealift-promoter.service", "--background")
+        stage.run("sealift", "receive", *demo.volumes)
+    with stage.chapter("Install the server from the medium's wheels: no index, no network"):
+        stage.run("sealift", "install")
+        stage.run("sealift", "run-units", "--stop")
+        stage.tools = demo.installed
+        stage.note("From here on `sealift` is the one that came on the medium.")
+    demo.facts["code"] = code
+
+
+def promoting(demo: Demo) -> None:
+    """Chapter f: people enrol, the version is validated, approved by two and promoted."""
+    stage = demo.stage
+    with stage.chapter("Start all units; the first two people enrol with one-time codes"):
+        addresses = stage.ask("sealift", "run-units", "--background")["addresses"]
+        demo.facts["gateway"], demo.facts["admin"] = addresses["gateway"], addresses["admin"]
+        people = [
+            make_person(demo.out / "site-people", "iris", "Iris Mora"),
+            make_person(demo.out / "site-people", "omar", "Omar Haddad"),
+        ]
+        codes = stage.ask("sealift", "people", "codes")["codes"]
+        for person, code in zip(people, codes, strict=True):
+            enrol(stage, person, code)
+    with stage.chapter("Validate the version in test"):
+        stage.run("sealift", "validate", MODEL)
+    with stage.chapter("Two different people approve, then it is promoted"):
+        stage.run("sealift", "promote", MODEL, "--as", "iris", "--request-only")
+        for person in people:
+            stage.run("sealift", "approve", MODEL, "--as", person.id, "--gnupg-home", person.home, "--yes")
+        stage.run("sealift", "promote", MODEL, "--as", "iris")
+
+
+def enrol(stage: Stage, person: SitePerson, code: str) -> None:
+    """Enrol one person; the password goes through standard input, never through arguments."""
+    stage.run(
+        "sealift", "people", "enrol", "--code", code, "--person", person.id, "--name", person.name,
+        "--certificate", person.certificate, "--password-stdin", feed=person.password + "\n",
+    )  # fmt: skip
+
+
+def answering(demo: Demo) -> None:
+    """Chapters g and h: two questions, the audit record, the proof."""
+    stage = demo.stage
+    base = f"{demo.facts['gateway']}/v1"
+    with stage.chapter("Ask with the official openai client"):
+        made = stage.ask(
+            "sealift", "keys", "create", "--department", "radiology", "--owner", "demo", "--phi", "tokenise"
+        )
+        key = str(made["key"])
+        plain = ask(base, key)
+        stage.note(f"{plain.request_id}: {plain.text}")
+        streamed = ask_streamed(base, key)
+        stage.note(f"{streamed.request_id}: replaced on the way in, restored on the way out: {streamed.phi}")
+        require(streamed.phi != "", "identifiers were seen")
+        require(not left_over(streamed.text), "every stand-in was restored")
+    with stage.chapter("The audit record"):
+        records = stage.ask("sealift", "audit", "list", "--request", streamed.request_id)
+        print(json.dumps(records, indent=2))
+    with stage.chapter("Prove the origin of both answers"):
+        for answered in (plain, streamed):
+            stage.run("sealift", "prove", answered.request_id)
+        proof = stage.ask("sealift", "prove", plain.request_id)
+    summarise(demo, plain, proof)
+
+
+def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
+    """End the demo when something that it shows is not true."""
+    if not holds:
+        message = f"not true: {what}"
+        raise StageError(message)
+
+
+def summarise(demo: Demo, plain: Answered, proof: dict[str, Any]) -> None:
+    """Write summary.json."""
+    summary = {
+        "request_id": plain.request_id,
+        "answer": plain.text,
+        "model_digest": plain.model_digest,
+        "release": proof["release"],
+        "audit_sequence": proof["audit_sequence"],
+        "proof_ok": proof["ok"],
+        "seconds": demo.stage.times,
+    }
+    (demo.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    require(proof["ok"] is True, "the proof holds")
+
+
+def write_site_file(demo: Demo) -> None:
+    """Write the site file, and env.sh for trying commands by hand."""
+    for folder in (demo.config.parent, demo.appliance / "var/lib/sealift"):
+        folder.mkdir(parents=True)
+    demo.config.write_text(
+        f'format = 1\nsite = "{SITE}"\nenvironment = "demo"\n\n'
+        f'[places]\nroot = "{demo.appliance}"\nrun = "{demo.run}"\n\n'
+        "[service]\ngateway_port = 0\nadmin_port = 0\nmetrics_port = 0\n"
+    )
+    demo.stage.environment["SEALIFT_CONFIG"] = str(demo.config)
+    (demo.out / "env.sh").write_text(
+        "# Source this file: `sealift` (from the medium) and `sealift-bundler` on PATH, with the demo's configuration.\n"
+        f'export SEALIFT_CONFIG="{demo.config}"\n'
+        f'export SEALIFT_CEREMONY="{demo.ceremony}"\n'
+        f'export PATH="{demo.installed}:{ROOT / ".venv/bin"}:$PATH"\n'
+    )
+
+
+def prepare(out: Path, *, tools: Path) -> Demo:
+    """Clear what an earlier run left; refuse a folder that is not one of ours."""
+    if out.exists() and any(out.iterdir()) and not (out / ".sealift-demo").exists():
+        message = f"{out.name} holds other data; choose another folder with --out"
+        raise StageError(message)
+    stop_earlier(out, tools)
+    for entry in out.iterdir() if out.exists() else ():
+        remove(entry)
+    out.mkdir(parents=True, exist_ok=True)
+    out.chmod(0o700)
+    (out / ".sealift-demo").touch()
+    run = out / "run"
+    if len(str(run)) > LONGEST_RUN:
+        run = Path(tempfile.mkdtemp(prefix="sealift-"))
+        (out / "run").symlink_to(run)
+    return Demo(out=out, run=run, stage=Stage(ROOT, tools=tools, environment={}))
+
+
+def stop_earlier(out: Path, tools: Path) -> None:
+    """Stop the units of an earlier run that was kept."""
+    config = out / "appliance/etc/sealift/sealift.toml"
+    if config.exists() and (out / "run/units.sock").exists():
+        stage = Stage(ROOT, tools=tools, environment={"SEALIFT_CONFIG": str(config)})
+        stage.run("sealift", "run-units", "--stop", quiet=True)
+    if (out / "run").is_symlink():
+        shutil.rmtree((out / "run").readlink(), ignore_errors=True)
+
+
+def remove(entry: Path) -> None:
+    """Remove a file or folder, also one that is read-only."""
+    if entry.is_dir() and not entry.is_symlink():
+        for folder, _, _ in os.walk(entry):
+            Path(folder).chmod(stat.S_IRWXU)
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+
+
+def main() -> int:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(prog="make demo", description="The whole line with a real model, without root.")
+    parser.add_argument("--keep", action="store_true", help="leave the services running")
+    parser.add_argument("--out", type=Path, default=ROOT / "build/demo")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    os.umask(0o077)
+    try:
+        demo = prepare(arguments.out.resolve(), tools=ROOT / ".venv/bin")
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    demo.stage.note("No root: no Ansible, no users of their own, no packet filter. `make box` shows those.")
+    try:
+        connected_side(demo)
+        receiving(demo)
+        promoting(demo)
+        answering(demo)
+    except StageError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    finally:
+        finish(demo, keep=arguments.keep)
+    print(f"\nAll of it took {time.monotonic() - began:.0f} s. Written: {arguments.out.name}/summary.json")
+    print(f"Try it by hand:  . {demo.out / 'env.sh'}")
+    return 0
+
+
+def finish(demo: Demo, *, keep: bool) -> None:
+    """Leave the services running or stop them, and say where the page is."""
+    if keep and "admin" in demo.facts:
+        print(f"\nThe page: {demo.facts['admin']}/   The API: {demo.facts['gateway']}/v1")
+        print("Log in as iris with: a throwaway password of iris.  Stop all of it with: sealift run-units --stop")
+        return
+    if (demo.run / "units.sock").exists():
+        demo.stage.run("sealift", "run-units", "--stop", quiet=True)
+    if "admin" in demo.facts:
+        print(f"\nThe page was at {demo.facts['admin']}/ (with `make demo KEEP=1` it stays there).")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
