@@ -5,14 +5,15 @@ records that are readable at the same moment go to the writer as one group. Ques
 own, so that a long search delays no record.
 """
 
-import os
 import selectors
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +28,9 @@ from media.errors import SealiftError
 _READERS: Final = 4
 _CHUNK: Final = 256 * 1024
 _MAX_PENDING: Final = 2048
+_MAX_UNSENT_BYTES: Final = 16 * 1024 * 1024
+_TICK_SECONDS: Final = 0.5
+_STOP_SECONDS: Final = 5.0
 _PEERCRED: Final = struct.Struct("3i")
 
 
@@ -58,11 +62,14 @@ class Doors:
         self._listeners = listeners
         self._selector = selectors.DefaultSelector()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger-reader")
-        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
         self._ready: deque[tuple[_Conversation, _Slot, bytes]] = deque()
         self._conversations: set[_Conversation] = set()
         self._group: list[tuple[_Conversation, _Slot, Entry]] = []
         self._stopping = False
+        self._deadline = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger-doors", daemon=True)
 
     def start(self) -> None:
@@ -70,32 +77,45 @@ class Doors:
         for door, listener in self._listeners.items():
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, door)
-        self._selector.register(self._waker, selectors.EVENT_READ, None)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop reading, send the answers to what was read, and hang up. Call before stopping the writer."""
+        self._deadline = time.monotonic() + _STOP_SECONDS
         self._stopping = True
         self._wake()
-        self._thread.join(timeout=30)
+        self._thread.join()
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._selector.close()
+        for one in (*self._listeners.values(), self._woken, self._waker):
+            one.close()
 
     def _wake(self) -> None:
-        os.eventfd_write(self._waker, 1)
+        # Full means that a wake-up waits already, closed that nobody is left to wake.
+        with suppress(OSError):
+            self._waker.send(b"!")
 
     def _run(self) -> None:
-        while not (self._stopping and not any(one.slots or one.unsent for one in self._conversations)):
-            for key, events in self._selector.select(timeout=1.0):
+        while not self._is_done():
+            for key, events in self._selector.select(timeout=_TICK_SECONDS):
                 if isinstance(key.data, _Conversation):
                     self._serve(key.data, events)
                 elif key.data is None:
-                    os.eventfd_read(self._waker)
+                    self._woken.recv(4096)
                 elif not self._stopping:
                     self._accept(key.data)
             self._submit()
             self._deliver()
         for conversation in list(self._conversations):
             self._close(conversation)
+
+    def _is_done(self) -> bool:
+        if not self._stopping:
+            return False
+        # A client that does not read its answers may not hold up the end.
+        late = time.monotonic() > self._deadline
+        return late or not any(one.slots or one.unsent for one in self._conversations)
 
     def _accept(self, door: str) -> None:
         try:
@@ -116,7 +136,7 @@ class Doors:
     def _serve(self, conversation: _Conversation, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             self._send(conversation)
-        if events & selectors.EVENT_READ:
+        if events & selectors.EVENT_READ and not self._stopping:
             self._receive(conversation)
 
     def _receive(self, conversation: _Conversation) -> None:
@@ -210,7 +230,8 @@ class Doors:
             self._watch(conversation)
 
     def _watch(self, conversation: _Conversation) -> None:
-        reading = not (conversation.ending or self._stopping or len(conversation.slots) > _MAX_PENDING)
+        full = len(conversation.slots) > _MAX_PENDING or len(conversation.unsent) > _MAX_UNSENT_BYTES
+        reading = not (conversation.ending or self._stopping or full)
         events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if conversation.unsent else 0)
         if events == conversation.events:
             return

@@ -71,9 +71,10 @@ SELECT * FROM leaf INDEXED BY leaf_kind WHERE kind = ? AND sequence <= ? ORDER B
 class SqliteBackend:
     """A `Backend` over one SQLite file. Use `open_writer` or `open_reader`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, fold_bytes: int = _FOLD_BYTES) -> None:
         self._connection = connection
         self._wal = path.with_name(path.name + "-wal")
+        self._fold_bytes = fold_bytes
         self._lock = threading.Lock()
         self._failed = False
 
@@ -162,7 +163,7 @@ class SqliteBackend:
     def tidy(self) -> None:
         """Fold the write-ahead log in when it has grown; see `Backend.tidy`."""
         try:
-            grown = self._wal.stat().st_size > _FOLD_BYTES
+            grown = self._wal.stat().st_size > self._fold_bytes
         except OSError:
             return
         if grown:
@@ -208,8 +209,12 @@ class SqliteBackend:
                 raise _read_error(error) from error
 
 
-def open_writer(path: Path) -> SqliteBackend:
+def open_writer(path: Path, *, fold_bytes: int = _FOLD_BYTES) -> SqliteBackend:
     """Open or create the file for the one process that writes it. That it is the only one is the caller's to ensure.
+
+    Args:
+        path: The file.
+        fold_bytes: How long the write-ahead log may grow before `tidy` folds it in.
 
     Raises:
         LedgerUnavailableError: It cannot be opened or created.
@@ -228,7 +233,7 @@ def open_writer(path: Path) -> SqliteBackend:
     except LedgerDamagedError:
         connection.close()
         raise
-    return SqliteBackend(connection, path)
+    return SqliteBackend(connection, path, fold_bytes=fold_bytes)
 
 
 def open_reader(path: Path, *, immutable: bool) -> SqliteBackend:

@@ -1,9 +1,29 @@
-"""Builders for ledger tests: one right body for each kind that the projection reads, and a whole site's history."""
+"""Builders for ledger tests: right bodies, a site's whole history, and a ledger that runs over a folder."""
 
-from collections.abc import Mapping
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from appliance.audit.client import Ledger
+from appliance import config as configuration
+from appliance.audit.client import Ledger, SocketLedger
+from appliance.audit.doors import Doors
+from appliance.audit.log import Log
+from appliance.audit.opening import open_log
+from appliance.audit.rights import DOORS
+from appliance.audit.writer import Writer
+from appliance.config import Config, Places
+from appliance.keys.files import FileKeys, create_missing
+from media.clock import Clock, SystemClock
+
+ROOT = Path(__file__).resolve().parents[2]
 
 DIGEST_A = "a" * 64
 DIGEST_B = "b" * 64
@@ -72,3 +92,83 @@ def write_history(ledger: Ledger) -> None:
         ledger.append(kind, body)
         ledger.append("request.outcome", {"request_id": f"req_{number}", "outcome": "ok"})
     ledger.append("promotion.made", bodies(DIGEST_B)["promotion.made"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSite:
+    """A site's configuration and keys in a folder, with the ledger to be run over them in this process or another."""
+
+    config: Config
+    config_file: Path
+
+    @property
+    def places(self) -> Places:
+        return self.config.at
+
+    @contextmanager
+    def running(self, clock: Clock | None = None) -> Iterator[Log]:
+        """Run the ledger in this process."""
+        keys = FileKeys(self.places.key_files)
+        with open_log(self.config, keys=keys, clock=clock or SystemClock()) as log:
+            writer = Writer(log, on_failure=lambda: None)
+            doors = Doors(listen(self.places), log=log, writer=writer)
+            writer.start()
+            doors.start()
+            try:
+                yield log
+            finally:
+                doors.stop()
+                writer.stop()
+
+    @contextmanager
+    def process(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the service as a process of its own and wait until it is ready; it is killed at the end."""
+        notices = self.places.run / "notify"
+        notices.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+            supervisor.bind(str(notices))
+            supervisor.settimeout(20)
+            started = self.start(NOTIFY_SOCKET=str(notices), **environment)
+            try:
+                while b"READY=1" not in supervisor.recv(4096):
+                    pass
+                yield started
+            finally:
+                started.kill()
+                started.wait()
+
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the service and return at once."""
+        command = [sys.executable, "-m", "appliance.audit.service", "--config", str(self.config_file)]
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return subprocess.Popen(command, cwd=ROOT, env={**kept, "PYTHONPATH": str(ROOT), **environment})
+
+    def door(self, name: str) -> SocketLedger:
+        return SocketLedger(self.places.socket(name), timeout_seconds=10)
+
+
+def listen(places: Places) -> dict[str, socket.socket]:
+    """Bind every door at its place."""
+    found = {}
+    for door in DOORS:
+        places.socket(door).unlink(missing_ok=True)
+        found[door] = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        found[door].bind(str(places.socket(door)))
+        found[door].listen(128)
+    return found
+
+
+@contextmanager
+def ledger_site(folder: Path, site: str = "demo") -> Iterator[LedgerSite]:
+    """Make a site below a folder; its sockets get a short path of their own, as the kernel demands."""
+    run = Path(tempfile.mkdtemp(prefix="sealift-"))
+    root = folder / "box"
+    root.mkdir(parents=True, exist_ok=True)
+    config_file = root / "sealift.toml"
+    config_file.write_text(f'format = 1\nsite = "{site}"\n[places]\nroot = "{root}"\nrun = "{run}"\n')
+    config = configuration.load(config_file)
+    create_missing(config.at.key_files)
+    try:
+        yield LedgerSite(config=config, config_file=config_file)
+    finally:
+        shutil.rmtree(run)

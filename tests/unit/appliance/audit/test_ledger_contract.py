@@ -1,0 +1,244 @@
+"""What every way into a ledger promises: in memory, through a door, and from the file while the service is down."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.audit.client import Ledger, SocketLedger
+from appliance.audit.leaf import Leaf
+from appliance.audit.memory import MemoryLedger
+from appliance.audit.note import VerifierKey, verify_checkpoint
+from appliance.audit.offline import OfflineLedger
+from appliance.errors import LedgerRefusedError, LedgerUnavailableError, ProofError
+from media.clock import SystemClock
+from media.errors import UsageError
+from tests.support.ledger import DIGEST_A, bodies, intent, ledger_site, write_history
+
+
+@pytest.fixture(params=["memory", "door"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger to append to; the door is that of actions, so its tests stay with kinds of that door."""
+    if request.param == "memory":
+        yield MemoryLedger()
+        return
+    with ledger_site(tmp_path) as site, site.running():
+        through = site.door("ledger-actions")
+        yield through
+        through.close()
+
+
+@pytest.fixture(params=["memory", "door", "file"])
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger with the same few hundred leaves, however it is reached."""
+    if request.param == "memory":
+        ledger = MemoryLedger()
+        write_models(ledger)
+        yield ledger
+        return
+    with ledger_site(tmp_path) as site:
+        with site.running():
+            through = site.door("ledger-actions")
+            write_models(through)
+            through.checkpoint()
+            if request.param == "door":
+                yield through
+            through.close()
+        if request.param == "file":
+            yield OfflineLedger(site.places, clock=SystemClock())
+
+
+def write_models(ledger: Ledger) -> None:
+    for number in range(300):
+        ledger.append("model.noted", {"number": number, "even": number % 2 == 0, "at": {"shelf": f"s{number % 7}"}})
+    ledger.append("gate.result", bodies()["gate.result"])
+    ledger.append("custody.noted", {"request_id": "req_1", "text": "Zürich"})
+
+
+def noted(ledger: Ledger) -> int:
+    """Return the sequence of the first model.noted."""
+    return ledger.find("model.noted", limit=1, newest_first=False)[0].sequence
+
+
+def test_what_was_appended_can_be_read_at_its_sequence(ledger: Ledger) -> None:
+    appended = ledger.append("gate.result", bodies()["gate.result"])
+
+    leaf = ledger.leaf(appended.sequence)
+
+    assert (leaf.kind, leaf.body, leaf.hash, leaf.time) == (
+        "gate.result",
+        bodies()["gate.result"],
+        appended.leaf_hash,
+        appended.time,
+    )
+    assert Leaf.from_bytes(leaf.raw).body == leaf.body
+
+
+def test_sequences_rise_by_one(ledger: Ledger) -> None:
+    sequences = [ledger.append("model.noted", {"n": number}).sequence for number in range(5)]
+
+    assert sequences == list(range(sequences[0], sequences[0] + 5))
+    assert ledger.head().size == sequences[-1] + 1
+
+
+def test_the_first_leaf_names_the_origin_and_the_key(ledger: Ledger) -> None:
+    opening = ledger.leaf(0)
+
+    assert opening.kind == "ledger.opened"
+    assert opening.body["origin"] == opening.origin == ledger.head().origin
+    assert VerifierKey.from_text(opening.body["vkey"]).name == opening.origin
+
+
+@pytest.mark.parametrize("kind", ["nonsense", "", "A.b", "model.", "x" * 100])
+def test_a_kind_in_no_proper_form_is_refused(ledger: Ledger, kind: str) -> None:
+    with pytest.raises(LedgerRefusedError):
+        ledger.append(kind, {})
+
+
+def test_a_body_that_cannot_be_written_is_refused_and_leaves_no_trace(ledger: Ledger) -> None:
+    size = ledger.head().size
+
+    for body in ({"n": 2**60}, {"n": float("nan")}, {"n": b"x"}, {"n": "\ud800"}, {"n": {1, 2}}):
+        with pytest.raises(LedgerRefusedError):
+            ledger.append("model.noted", body)
+
+    assert ledger.head().size == size
+
+
+def test_a_body_that_breaks_the_shape_of_its_kind_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(LedgerRefusedError):
+        ledger.append("gate.result", {"gate": "smoke"})
+
+
+def test_leaves_come_in_order_and_in_the_number_asked_for(history: Ledger) -> None:
+    first = noted(history)
+
+    found = history.leaves(first + 10, 250)
+
+    assert [leaf.sequence for leaf in found] == list(range(first + 10, first + 260))
+    assert history.leaves(history.head().size, 10) == []
+    assert history.leaves(0, 0) == []
+
+
+def test_leaves_of_some_kinds_come_in_order_without_the_rest(history: Ledger) -> None:
+    found = history.leaves(0, 10**6, kinds={"custody.noted", "gate.result", "no.such"})
+
+    assert [leaf.kind for leaf in found] == ["gate.result", "custody.noted"]
+    assert history.leaves(0, 10, kinds=[]) == []
+
+
+def test_the_newest_of_a_kind_is_found_first_unless_asked_otherwise(history: Ledger) -> None:
+    newest = history.find("model.noted", limit=3)
+    oldest = history.find("model.noted", limit=3, newest_first=False)
+
+    assert [leaf.body["number"] for leaf in newest] == [299, 298, 297]
+    assert [leaf.body["number"] for leaf in oldest] == [0, 1, 2]
+
+
+def test_a_family_of_kinds_is_named_by_its_first_word(history: Ledger) -> None:
+    assert {leaf.kind for leaf in history.find("model.", limit=400)} == {"model.noted"}
+    assert len(history.find("model.", limit=400)) == 300
+    assert history.find("mod.") == []
+
+
+def test_a_field_of_the_body_is_compared_by_value_and_type(history: Ledger) -> None:
+    assert [leaf.body["number"] for leaf in history.find(field="number", value=41)] == [41]
+    assert history.find(field="number", value="41") == []
+    assert history.find(field="number", value=True) == []
+    assert len(history.find("model.noted", "even", value=True, limit=1000)) == 150
+    assert [leaf.body["number"] for leaf in history.find(field="at.shelf", value="s3", limit=2)] == [297, 290]
+    assert history.find(field="at.shelf.deeper", value="s3") == []
+    assert history.find(field="text", value="Zürich")[0].kind == "custody.noted"
+
+
+def test_a_request_is_found_by_its_id(history: Ledger) -> None:
+    assert [leaf.kind for leaf in history.find(field="request_id", value="req_1")] == ["custody.noted"]
+    assert history.find("gate.result", field="request_id", value="req_1") == []
+    assert history.find(field="request_id", value="") == []
+
+
+def test_every_leaf_is_proven_in_the_signed_tree(history: Ledger) -> None:
+    key = VerifierKey.from_text(history.leaf(0).body["vkey"])
+
+    for sequence in (0, 1, 17, 299):
+        proof = history.inclusion(sequence)
+        checkpoint = verify_checkpoint(proof.note, [key])
+
+        proof.require(history.leaf(sequence).raw)
+        assert (checkpoint.size, checkpoint.root.hex()) == (proof.size, proof.root)
+        with pytest.raises(ProofError):
+            proof.require(history.leaf(sequence + 1).raw)
+
+
+def test_a_leaf_can_be_proven_in_any_tree_that_has_it(history: Ledger) -> None:
+    proof = history.inclusion(5, 100)
+
+    proof.require(history.leaf(5).raw)
+    assert (proof.size, proof.sequence) == (100, 5)
+
+
+def test_trees_of_any_two_sizes_are_consistent(history: Ledger) -> None:
+    size = history.head().size
+
+    for old, new in ((0, size), (1, 2), (100, 257), (256, size), (size, size)):
+        history.consistency(old, new).require()
+
+    assert history.consistency(1, size).new_root == history.head().root
+
+
+def test_proofs_of_what_is_not_there_are_refused(history: Ledger) -> None:
+    size = history.head().size
+
+    for ask in (
+        lambda: history.inclusion(size),
+        lambda: history.inclusion(3, size + 1),
+        lambda: history.inclusion(3, 3),
+        lambda: history.consistency(1, size + 1),
+        lambda: history.consistency(3, 2),
+    ):
+        with pytest.raises(ProofError):
+            ask()
+
+
+def test_a_sequence_beyond_the_end_is_a_usage_error(history: Ledger) -> None:
+    with pytest.raises(UsageError):
+        history.leaf(history.head().size)
+
+
+def test_a_checkpoint_signs_the_present_tree(history: Ledger) -> None:
+    key = VerifierKey.from_text(history.leaf(0).body["vkey"])
+
+    checkpoint = verify_checkpoint(history.checkpoint(), [key])
+
+    assert (checkpoint.origin, checkpoint.size, checkpoint.root.hex()) == (
+        history.head().origin,
+        history.head().size,
+        history.head().root,
+    )
+
+
+def test_a_ledger_that_is_switched_off_records_nothing() -> None:
+    ledger = MemoryLedger()
+    ledger.available = False
+
+    with pytest.raises(LedgerUnavailableError):
+        ledger.append("request.intent", intent("req_1"))
+
+    ledger.available = True
+    assert ledger.head().size == 1
+
+
+def test_a_history_in_memory_holds_all_kinds_of_all_doors() -> None:
+    ledger = MemoryLedger()
+
+    write_history(ledger)
+
+    assert len(ledger.find("request.intent", "model_digest", DIGEST_A)) == len(bodies())
+
+
+def test_a_ledger_that_nobody_serves_is_unavailable(tmp_path: Path) -> None:
+    ledger = SocketLedger(tmp_path / "absent.sock")
+
+    for ask in (lambda: ledger.append("model.noted", {}), ledger.head, ledger.checkpoint):
+        with pytest.raises(LedgerUnavailableError):
+            ask()

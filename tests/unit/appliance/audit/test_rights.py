@@ -1,0 +1,67 @@
+import os
+
+import pytest
+
+from appliance.audit.rights import (
+    ACTIONS,
+    ADMIN,
+    DOORS,
+    GATEWAY,
+    PROMOTER,
+    is_privileged,
+    require_may_append,
+    require_may_enter,
+)
+from appliance.errors import LedgerRefusedError
+from appliance.wire import Peer
+
+ALLOWED = {
+    GATEWAY: {"request.intent", "request.outcome", "request.refused"},
+    ADMIN: {"admin.login", "admin.logout"},
+    PROMOTER: {"person.enrolled", "approval.given", "promotion.made", "promotion.requested", "promotion.stopped"},
+    ACTIONS: {
+        "release.received",
+        "custody.accepted",
+        "trust.rotated",
+        "model.registered",
+        "gate.result",
+        "key.created",
+    },
+}
+NOBODYS = {"ledger.opened", "ledger.started", "request.other"}
+KINDS = sorted({kind for kinds in ALLOWED.values() for kind in kinds} | NOBODYS)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_door_takes_its_own_kinds_and_no_other(door: str, kind: str) -> None:
+    if kind in ALLOWED[door]:
+        require_may_append(door, kind)
+        return
+
+    with pytest.raises(LedgerRefusedError, match=kind):
+        require_may_append(door, kind)
+
+
+def test_an_unknown_door_takes_nothing() -> None:
+    for kind in KINDS:
+        with pytest.raises(LedgerRefusedError):
+            require_may_append("ledger-back", kind)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_only_the_ledgers_own_user_enters_where_the_accounts_do_not_exist(door: str) -> None:
+    require_may_enter(Peer(door=door, pid=1, uid=os.getuid(), gid=0))
+
+    with pytest.raises(LedgerRefusedError):
+        require_may_enter(Peer(door=door, pid=1, uid=54321, gid=0))
+
+
+def test_root_may_use_the_door_of_actions() -> None:
+    require_may_enter(Peer(door=ACTIONS, pid=1, uid=0, gid=0))
+
+
+def test_what_changes_what_is_trusted_or_served_is_signed_at_once() -> None:
+    assert is_privileged("promotion.made")
+    assert is_privileged("trust.rotated")
+    assert not is_privileged("request.intent")
