@@ -79,8 +79,8 @@ def connected_side(demo: Demo) -> None:
     with stage.chapter("Rehearse it: an install without a network that answers"):
         stage.run("sealift-bundler", "rehearse", demo.work)
     with stage.chapter("Attest, and sign in two rounds"):
-        sizes = ["--capacity", VOLUME_SIZE, "--capacity", VOLUME_SIZE]
-        common = ["--ceremony", demo.ceremony, "--person"]
+        sizes = ["--capacity", VOLUME_SIZE, "--seal", "1=DS-0001", "--capacity", VOLUME_SIZE, "--seal", "2=DS-0002"]
+        common: list[str | Path] = ["--ceremony", demo.ceremony, "--person"]
         stage.run("sealift-bundler", "attest", demo.work, *common, "ada", *sizes, "--place", "Bundling room")
         stage.run("sealift-bundler", "sign", demo.work, *common, "ada", "--yes")
         stage.run("sealift-bundler", "sign", demo.work, *common, "ben", "--yes")
@@ -96,11 +96,11 @@ def connected_side(demo: Demo) -> None:
             "--person", "ada", "--to", "Chris Courier", "--place", "Bundling room",
         )  # fmt: skip
     with stage.chapter("Hand the volumes over, once on paper"):
-        for volume in demo.volumes:
+        for volume, seal in zip(demo.volumes, ("DS-0001", "DS-0002"), strict=True):
             stage.run(
                 "sealift-bundler", "custody", "hand-over", volume, "--ceremony", demo.ceremony, "--person", "ben",
                 "--from", "Chris Courier", "--to", "Goods-in, Demo Hospital", "--place", "Loading dock",
-                "--condition", "seal unbroken", "--paper",
+                "--seal", seal, "--condition", "seal unbroken", "--paper",
             )  # fmt: skip
         stage.run("sealift-bundler", "check", *demo.volumes, "--ceremony", demo.ceremony)
 
@@ -217,7 +217,7 @@ def write_site_file(demo: Demo) -> None:
     )
     demo.stage.environment["SEALIFT_CONFIG"] = str(demo.config)
     (demo.out / "env.sh").write_text(
-        "# Source this file: `sealift` (from the medium) and `sealift-bundler` on PATH, with the demo's configuration.\n"
+        "# Source this: `sealift` (from the medium) and `sealift-bundler` on PATH, with the demo's configuration.\n"
         f'export SEALIFT_CONFIG="{demo.config}"\n'
         f'export SEALIFT_CEREMONY="{demo.ceremony}"\n'
         f'export PATH="{demo.installed}:{ROOT / ".venv/bin"}:$PATH"\n'
