@@ -79,9 +79,7 @@ def gather(recipe: Recipe, debs: DebsSection, *, cache: Cache, progress: Progres
 
 def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, progress: Progress) -> tuple[Deb, ...]:
     status = _status(recipe, debs)
-    # A new release asks apt again; the same recipe gives the same bytes for as long as the cache holds them.
-    facts = [sorted(debs.packages), hashlib.sha256(status).hexdigest(), to_text(recipe.release.created)]
-    key = hashlib.sha256(dumps(facts)).hexdigest()
+    key = _key(recipe, debs, status)
     if known := _remembered(cache, key):
         return known
     progress(f"resolving and fetching {', '.join(debs.packages)} for the target")
@@ -91,6 +89,12 @@ def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, progress: Progre
     cache.remember("debs", key, [[deb.name, deb.version, deb.architecture, deb.sha256] for deb in packages])
     progress(f"  {len(packages)} packages")
     return packages
+
+
+def _key(recipe: Recipe, debs: DebsSection, status: bytes) -> str:
+    """A new release asks apt again; the same recipe gives the same bytes for as long as the cache holds them."""
+    facts = [sorted(debs.packages), hashlib.sha256(status).hexdigest(), to_text(recipe.release.created)]
+    return hashlib.sha256(dumps(facts)).hexdigest()
 
 
 def _status(recipe: Recipe, debs: DebsSection) -> bytes:

@@ -187,7 +187,7 @@ def checkout(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "sealift"\nversion = "0.0.1"\nlicense = "Apache-2.0"\n'
+        '[project]\nname = "sealift"\nversion = "0.0.1"\nlicense = "Apache-2.0"\nrequires-python = ">=3.11"\n'
         '[tool.hatch.build.targets.wheel]\npackages = ["appliance"]\n'
         "[tool.hatch.build.targets.wheel.force-include]\n"
         '"ansible" = "appliance/_host/ansible"\n"systemd" = "appliance/_host/systemd"\n'

@@ -1,0 +1,133 @@
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bundler.cache import Cache
+from bundler.errors import BuildError, SourceError
+from bundler.recipe import TargetSection
+from bundler.sources import llama_wheel
+from bundler.sources.wheels import Locked
+from bundler.toolchain import Toolchain
+from media.clock import FixedClock
+from tests.support.payload import wheel
+
+LOCKED = Locked(name=llama_wheel.PACKAGE, version="0.3.36", marker=None, hashes=frozenset({"a" * 64}))
+VERSIONS = {"cmake": "4", "ninja": "1", "scikit-build-core": "1"}
+HERE = TargetSection(profile="here", glibc=platform.libc_ver()[1] or "2.36")
+
+
+def no_tools() -> Toolchain:
+    raise AssertionError
+
+
+def obtained(cache: Cache, *, target: TargetSection = HERE) -> llama_wheel.LlamaWheel:
+    return llama_wheel.obtain(
+        LOCKED,
+        target,
+        cache=cache,
+        toolchain=no_tools,
+        tool_versions=VERSIONS,
+        clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
+    )
+
+
+def kept(folder: Path, cache: Cache) -> llama_wheel.LlamaWheel:
+    facts = llama_wheel.facts_of_build(LOCKED, tool_versions=VERSIONS)
+    built = wheel(folder, llama_wheel.PACKAGE, "0.3.36", tag="py3-none-linux_x86_64")
+    return llama_wheel.keep(built, llama_wheel.place(cache, facts), facts)
+
+
+def test_a_wheel_that_was_built_once_is_not_built_again(tmp_path: Path) -> None:
+    cache = Cache(root=tmp_path / "cache")
+
+    first = kept(tmp_path, cache)
+
+    assert obtained(cache) == first
+    assert "GGML_NATIVE=OFF" in first.material.note
+    assert first.material.sha256 == "a" * 64
+
+
+def test_a_cached_wheel_that_was_changed_is_built_again(tmp_path: Path) -> None:
+    cache = Cache(root=tmp_path / "cache")
+    file = kept(tmp_path, cache).file
+    file.chmod(0o644)
+    file.write_bytes(b"changed")
+
+    with pytest.raises(AssertionError):  # it asks for the tools
+        obtained(cache)
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": "0.3.37"}, {"source_sha256": "b" * 64}, {"cmake_args": ""}, {"cmake": "5"}]
+)
+def test_everything_that_decides_its_bytes_is_in_the_key(change: dict[str, str]) -> None:
+    cache = Cache(root=Path("cache"))
+    facts = llama_wheel.facts_of_build(LOCKED, tool_versions=VERSIONS)
+
+    assert llama_wheel.place(cache, facts) != llama_wheel.place(cache, {**facts, **change})
+
+
+def test_a_target_with_an_older_c_library_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"glibc 2\.1"):
+        obtained(Cache(root=tmp_path), target=TargetSection(profile="old", glibc="2.1"))
+
+
+def test_a_lock_with_several_files_is_refused() -> None:
+    locked = Locked(name=LOCKED.name, version="0.3.36", marker=None, hashes=frozenset({"a" * 64, "b" * 64}))
+
+    with pytest.raises(SourceError, match="pins 2 files"):
+        llama_wheel.facts_of_build(locked, tool_versions=VERSIONS)
+
+
+def test_another_wheel_is_not_kept(tmp_path: Path) -> None:
+    facts = llama_wheel.facts_of_build(LOCKED, tool_versions=VERSIONS)
+
+    with pytest.raises(BuildError, match="another wheel"):
+        llama_wheel.keep(wheel(tmp_path, "other"), tmp_path / "place", facts)
+
+
+def test_building_shows_how_far_it_is_and_keeps_the_wheel(tmp_path: Path) -> None:
+    """A pip of the test's own stands for the real one: it prints ninja's lines and leaves a wheel."""
+    cache = Cache(root=tmp_path / "cache")
+    source = tmp_path / "llama_cpp_python-0.3.36.tar.gz"
+    source.write_bytes(b"source")
+    built = wheel(tmp_path, llama_wheel.PACKAGE, "0.3.36", tag="py3-none-linux_x86_64")
+    python = tmp_path / "tools" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f"#!{sys.executable}\nimport shutil, sys, pathlib\n"
+        "arguments = sys.argv[1:]\n"
+        "out = pathlib.Path(arguments[arguments.index('-d' if 'download' in arguments else '-w') + 1])\n"
+        "out.mkdir()\n"
+        "print('  [1/9] Building CXX object')\nprint('  [9/9] Linking')\n"
+        f"shutil.copy({str(source)!r} if 'download' in arguments else {str(built)!r}, out)\n"
+    )
+    python.chmod(0o755)
+    said: list[str] = []
+
+    class Ticking(FixedClock):
+        def monotonic(self) -> float:
+            self.ticks += 3
+            return self.ticks
+
+    made = llama_wheel.obtain(
+        Locked(
+            name=LOCKED.name,
+            version="0.3.36",
+            marker=None,
+            hashes=frozenset({"41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d"}),
+        ),
+        HERE,
+        cache=cache,
+        toolchain=lambda: Toolchain(folder=tmp_path / "tools", lock_sha256=""),
+        tool_versions=VERSIONS,
+        clock=Ticking(datetime(2026, 11, 20, tzinfo=UTC)),
+        progress=said.append,
+    )
+
+    assert made.file.is_file()
+    assert any("[9/9]" in line for line in said)
+    assert "built in" in said[-1]

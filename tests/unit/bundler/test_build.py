@@ -1,0 +1,151 @@
+import json
+import shutil
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bundler import build as building
+from bundler.build import Workshop, build_in
+from bundler.cache import Cache
+from bundler.errors import RecipeError, ScanError
+from bundler.recipe import Recipe, TargetSection
+from bundler.sources.server import Checkout
+from bundler.toolchain import Toolchain
+from bundler.workfolder import WorkFolder
+from media.clock import FixedClock
+from tests.support.payload import checkout, locked, recipe_folder, wheel
+
+
+def workshop(folder: Path, *, cache: Path | None = None) -> Workshop:
+    """Return a small checkout, whose locks name two wheels of a folder that stands for the index."""
+    tree = checkout(folder / "tree")
+    index = {"alpha": wheel(folder / "index", "alpha"), "engine": wheel(folder / "index", "engine")}
+    (tree / "requirements" / "server.txt").write_text(locked(index["alpha"]))
+    (tree / "requirements" / "host.txt").write_text(locked(index["alpha"]))
+    (tree / "requirements" / "engine-llama-cpp.txt").write_text(locked(index["alpha"], index["engine"]))
+
+    def fetch(requirements: str, target: TargetSection, place: Path) -> None:
+        del target
+        for line in requirements.splitlines():
+            shutil.copy(index[line.partition("==")[0]], place)
+
+    return Workshop(
+        checkout=Checkout(root=tree),
+        cache=Cache(root=cache or folder / "cache"),
+        toolchain=Toolchain(folder=Path(sys.prefix), lock_sha256=""),
+        fetch=fetch,
+        clock=FixedClock(datetime(2026, 11, 20, 9, tzinfo=UTC)),
+    )
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_same_inputs_give_the_same_bytes_on_another_machine(tmp_path: Path) -> None:
+    recipe = Recipe.load(recipe_folder(tmp_path / "recipe"))
+
+    first = build_in(workshop(tmp_path / "1"), recipe, WorkFolder(root=tmp_path / "one"))
+    second = build_in(workshop(tmp_path / "2"), recipe, WorkFolder(root=tmp_path / "two"))
+
+    assert first.payload_digest == second.payload_digest
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_a_candidate_holds_what_the_recipe_names_and_says_so(tmp_path: Path) -> None:
+    recipe = Recipe.load(recipe_folder(tmp_path / "recipe"))
+    work = WorkFolder(root=tmp_path / "work")
+
+    candidate = build_in(workshop(tmp_path), recipe, work)
+
+    assert sorted(tree(work.data)) == [
+        "evals/tasks.jsonl",
+        "host/ansible/site.yml",
+        "host/systemd/sealift.target",
+        "models/tiny/LICENSE",
+        "models/tiny/chat_template.jinja",
+        "models/tiny/descriptor.json",
+        "models/tiny/provenance.json",
+        "models/tiny/tiny.gguf",
+        "release.json",
+        "server/requirements-engine-llama-cpp.txt",
+        "server/requirements-host.txt",
+        "server/requirements-server.txt",
+        "wheels/alpha-1.0-py3-none-any.whl",
+        "wheels/engine-1.0-py3-none-any.whl",
+        "wheels/sealift-0.0.1-py3-none-any.whl",
+    ]
+    assert (candidate.files, candidate.findings) == (15, 0)
+    names = [
+        line.split("==")[0]
+        for line in (work.data / "server" / "requirements-engine-llama-cpp.txt").read_text().splitlines()
+    ]
+    assert names == ["alpha", "engine", "sealift"]
+
+
+def test_the_bill_of_materials_and_the_payload_are_the_same_set_both_ways(tmp_path: Path) -> None:
+    work = WorkFolder(root=tmp_path / "work")
+
+    build_in(workshop(tmp_path), Recipe.load(recipe_folder(tmp_path / "recipe")), work)
+
+    bill = json.loads((work.attest / "sbom.json").read_bytes())["predicate"]
+    assert {component["bom-ref"] for component in bill["components"]} == {f"data/{name}" for name in tree(work.data)}
+
+
+def test_the_statements_are_about_this_payload(tmp_path: Path) -> None:
+    work = WorkFolder(root=tmp_path / "work")
+
+    candidate = build_in(workshop(tmp_path), Recipe.load(recipe_folder(tmp_path / "recipe")), work)
+
+    for name in ("sbom", "scan"):
+        subject = json.loads((work.attest / f"{name}.json").read_bytes())["subject"]
+        assert subject == [{"name": "payload", "digest": {"sha256": candidate.payload_digest}}]
+    provenance = json.loads((work.attest / "provenance.json").read_bytes())
+    uris = {item["uri"] for item in provenance["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    assert {"git+sealift", "pkg:pypi/alpha@1.0", "file:tiny.gguf"} <= uris
+
+
+def test_a_payload_that_may_not_travel_leaves_no_candidate(tmp_path: Path) -> None:
+    shop = workshop(tmp_path)
+    (shop.checkout.root / "systemd" / "x.service").write_text("Environment=TOKEN=q8ZrT2nVx1LmYp4Kd7Wc3Hb6\n")
+    work = WorkFolder(root=tmp_path / "work")
+
+    with pytest.raises(ScanError, match="secret"):
+        build_in(shop, Recipe.load(recipe_folder(tmp_path / "recipe")), work)
+
+    assert not work.root.exists()
+
+
+def test_an_engine_without_a_lock_is_named(tmp_path: Path) -> None:
+    shop = workshop(tmp_path)
+    (shop.checkout.root / "requirements" / "engine-llama-cpp.txt").unlink()
+
+    with pytest.raises(RecipeError, match=r"locks\.engine-llama-cpp"):
+        build_in(shop, Recipe.load(recipe_folder(tmp_path / "recipe")), WorkFolder(root=tmp_path / "work"))
+
+
+def test_a_second_build_asks_nobody_for_anything(tmp_path: Path) -> None:
+    recipe = Recipe.load(recipe_folder(tmp_path / "recipe"))
+    shop = workshop(tmp_path)
+    work = WorkFolder(root=tmp_path / "work")
+
+    def nobody(requirements: str, target: TargetSection, place: Path) -> None:
+        raise AssertionError(requirements, target, place)
+
+    first = build_in(shop, recipe, work)
+    second = build_in(replace(shop, fetch=nobody), recipe, work)
+
+    assert first.payload_digest == second.payload_digest
+
+
+def test_a_release_without_models_carries_no_engine(tmp_path: Path) -> None:
+    recipe = Recipe.load(recipe_folder(tmp_path / "recipe")).model_copy(update={"models": ()})
+
+    found = building.gather(workshop(tmp_path), recipe)
+
+    facts = json.loads(next(item.content for item in found.artifacts if item.target == "data/release.json"))
+    assert sorted(facts["environments"]) == ["host", "server"]
+    assert facts["models"] == []
