@@ -25,6 +25,7 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", 
 # Controls, separators of lines, and marks that turn the reading direction: they make a line say something else.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNPRINTABLE_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+_WRITTEN_AS_INTEGER = 1e21  # below this RFC 8785 writes a float without fraction like an integer
 _INTEGER_CHARS = len(str(limits.INTEGER_MAX)) + 1
 
 
@@ -38,12 +39,13 @@ def dumps(value: Any, *, allow_floats: bool = False) -> bytes:
     Raises:
         MalformedError: The value has no canonical form, or `loads` would refuse it.
     """
-    if not allow_floats:
-        _require_no_floats(value)
     try:
-        return rfc8785.dumps(value)
+        written = rfc8785.dumps(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise _malformed("A value cannot be written as JSON", str(error)[:120]) from error
+    _require_depth(written, limits.JSON_DEPTH)
+    _require_readable(value, allow_floats=allow_floats)
+    return written
 
 
 def loads(
@@ -289,20 +291,16 @@ def _require_no_lone_surrogate(value: Any) -> None:
         raise _malformed("A JSON document holds half a character", "a lone surrogate is no text") from error
 
 
-def _require_no_floats(value: Any) -> None:
+def _require_readable(value: Any, *, allow_floats: bool) -> None:
     waiting = [value]
-    seen = 0
     while waiting:
         item = waiting.pop()
-        seen += 1
-        if isinstance(item, float):
-            raise _malformed("A value cannot be written as JSON", "a float has no place in these fields")
+        if isinstance(item, float) and (not allow_floats or limits.INTEGER_MAX < abs(item) < _WRITTEN_AS_INTEGER):
+            raise _malformed("A value cannot be written as JSON", "a float has no place here, or reads as an integer")
         if isinstance(item, dict):
             waiting.extend(item.values())
         elif isinstance(item, list | tuple):
             waiting.extend(item)
-        if seen > limits.JSON_BYTES:
-            raise _malformed("A value cannot be written as JSON", "it is too large or contains itself")
 
 
 def _malformed(what: str, why: str) -> MalformedError:

@@ -30,12 +30,16 @@ def test_values_without_a_canonical_form_are_refused(value: Any) -> None:
         canonical.dumps(value)
 
 
-def test_a_value_that_contains_itself_is_refused() -> None:
-    value: list[Any] = []
-    value.append(value)
+def test_a_value_that_contains_itself_or_is_too_deep_is_refused() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    deep: list[Any] = []
+    for _ in range(limits.JSON_DEPTH):
+        deep = [deep]
 
-    with pytest.raises(MalformedError):
-        canonical.dumps(value, allow_floats=True)
+    for value in (circle, deep):
+        with pytest.raises(MalformedError):
+            canonical.dumps(value, allow_floats=True)
 
 
 @pytest.mark.parametrize(
