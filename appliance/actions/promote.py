@@ -16,6 +16,7 @@ from appliance.promote.record import Promotion
 from appliance.promote.validated import require_validated
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
+from media.errors import UsageError
 
 
 class Step(StrEnum):
@@ -71,6 +72,7 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
 
     Raises:
         UnknownVersionError: No such version is registered.
+        UsageError: It has to be requested, and nobody is named.
         GateFailedError: It did not pass the gates of the current policy.
         RemoteError: The promoter refused.
         UnitError: It was promoted, and its engine did not start; run the command again or go back.
@@ -83,6 +85,8 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
         return PromoteFacts(step=Step.SERVING, version=version, needed=needed, served=settle(here))
     request = waiting(here, version.model_digest)
     if request is None:
+        if not person:
+            raise UsageError(what="nobody requests it", why="a statement names who did", fix="give --as PERSON")
         validated = require_validated(here.ledger, version.model_digest, packaged())
         text = meaning or f"Serve {version.name} {version.version} in production at {here.config.site}"
         request = here.promoter.request(validated, meaning=text, requested_by=person)
