@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import ConflictError, EngineLoadError
+from appliance.errors import EngineLoadError
 from appliance.install.supervisor import Supervisor, UnitState, engine_unit
 from appliance.promote.client import PromoterClient
 from appliance.promote.standing import Standing, require_promoted
@@ -116,16 +116,3 @@ def _stop_others(here: Surroundings, wanted: set[str]) -> tuple[str, ...]:
             here.supervisor.stop(facts.name)
             stopped.append(facts.name)
     return tuple(stopped)
-
-
-def require_person(untrusted: str | None) -> str:
-    """Return the id of the person who acts.
-
-    Raises:
-        ConflictError: None was named.
-    """
-    if not untrusted:
-        raise ConflictError(
-            what="nobody is named", why="a decision about production has a name on it", fix="give --as PERSON"
-        )
-    return untrusted

@@ -1,0 +1,147 @@
+"""API keys: made once, shown once, kept as a keyed hash.
+
+Promises: the key's text is returned to the caller and nowhere else; the ledger and the state hold HMAC-SHA256 of it
+under the site's pepper, which is useless without the pepper; a key works from the moment the ledger has it until the
+moment the ledger has its revocation.
+"""
+
+import base64
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Engine, select
+
+from appliance.audit.facts import Ledger
+from appliance.keys.provider import KeyProvider
+from appliance.phi.policy import PhiMode
+from appliance.state import projection
+from appliance.state.tables import ApiKey
+from media import canonical
+from media.errors import UsageError
+
+PEPPER: Final = "api-key-pepper"
+TIERS: Final = ("basic", "standard", "premium")
+_ID_BYTES, _ID_LETTERS = 7, 10  # 10 letters of base32 hold 50 bits
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFacts:
+    """What is known of a key; never the key."""
+
+    key_id: str
+    department: str
+    owner: str
+    phi_mode: str
+    tier: str
+    created_at: str
+    revoked_at: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "key_id": self.key_id,
+            "department": self.department,
+            "owner": self.owner,
+            "phi_mode": self.phi_mode,
+            "tier": self.tier,
+            "created_at": self.created_at,
+            "revoked_at": self.revoked_at,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A key that was just made; `text` is shown once."""
+
+    facts: KeyFacts
+    text: str = field(repr=False)
+
+
+def create(
+    ledger: Ledger,
+    state: Engine,
+    keys: KeyProvider,
+    *,
+    department: str,
+    owner: str,
+    phi_mode: str,
+    tier: str = "standard",
+) -> NewKey:
+    """Make a key for a department and record it.
+
+    Raises:
+        UsageError: The PHI mode or the tier is none we know.
+        MalformedError: The department or the owner is not a printable text.
+        KeyMissingError: The pepper is not there.
+        LedgerUnavailableError: It could not be recorded; there is no such key.
+    """
+    if phi_mode not in set(PhiMode) or tier not in TIERS:
+        raise UsageError(
+            what="the PHI mode or the tier is unknown",
+            why=f"modes: {', '.join(PhiMode)}; tiers: {', '.join(TIERS)}",
+            fix="see `sealift keys create --help`",
+        )
+    key_id = base64.b32encode(secrets.token_bytes(_ID_BYTES)).decode()[:_ID_LETTERS].lower()
+    text = f"sl-{key_id}-{secrets.token_urlsafe(_SECRET_BYTES)}"
+    body = {
+        "key_id": key_id,
+        "secret_hmac": keys.hmac(PEPPER, text.encode()).hex(),
+        "key_version": keys.get(PEPPER).version,
+        "department": canonical.text(department.strip(), "department", most=100),
+        "owner": canonical.text(owner.strip(), "owner", most=100),
+        "phi_mode": phi_mode,
+        "tier": tier,
+    }
+    done = ledger.append("key.created", body)
+    projection.catch_up(state, ledger)
+    facts = KeyFacts(
+        key_id=key_id,
+        department=str(body["department"]),
+        owner=str(body["owner"]),
+        phi_mode=phi_mode,
+        tier=tier,
+        created_at=done.time,
+        revoked_at=None,
+    )
+    return NewKey(facts=facts, text=text)
+
+
+def list_keys(state: Engine) -> tuple[KeyFacts, ...]:
+    """Return every key that was ever made, the oldest first."""
+    with state.connect() as connection:
+        rows = connection.execute(select(ApiKey.__table__).order_by(ApiKey.created_at, ApiKey.key_id)).all()
+    return tuple(
+        KeyFacts(
+            key_id=row.key_id,
+            department=row.department,
+            owner=row.owner,
+            phi_mode=row.phi_mode,
+            tier=row.tier,
+            created_at=row.created_at,
+            revoked_at=row.revoked_at,
+        )
+        for row in rows
+    )
+
+
+def revoke(ledger: Ledger, state: Engine, *, key_id: str, reason: str) -> KeyFacts:
+    """End a key; ending it again changes nothing.
+
+    Raises:
+        UsageError: There is no such key.
+        MalformedError: The reason is not a printable text.
+        LedgerUnavailableError: It could not be recorded; the key still works.
+    """
+    known = {facts.key_id: facts for facts in list_keys(state)}
+    if key_id not in known:
+        raise UsageError(
+            what=f"there is no key {key_id[:20]}", why="it was never made here", fix="see `sealift keys list`"
+        )
+    if known[key_id].revoked_at is None:
+        body = {"key_id": key_id, "reason": canonical.text(reason.strip(), "reason", most=500)}
+        ledger.append("key.revoked", body)
+        projection.catch_up(state, ledger)
+        known = {facts.key_id: facts for facts in list_keys(state)}
+    return known[key_id]

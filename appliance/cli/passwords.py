@@ -1,0 +1,31 @@
+"""Where a command gets a password: a file, standard input, or a prompt on a terminal; never an argument."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from media.errors import UsageError
+
+_LONGEST = 1024
+
+
+def read(path: Path | None, *, prompt: str, confirm: bool = False) -> str:
+    """Return a password: the first line of a file (``-`` is standard input), else what is typed at a prompt.
+
+    Raises:
+        UsageError: There is neither a file nor a terminal.
+    """
+    if path is not None and str(path) == "-":
+        return sys.stdin.readline(_LONGEST).rstrip("\r\n")
+    if path is not None:
+        try:
+            with path.open(encoding="utf-8") as file:
+                return file.readline(_LONGEST).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                what="the password file cannot be read", why=type(error).__name__, fix="check its path and owner"
+            ) from error
+    if not sys.stdin.isatty():
+        raise UsageError(what="a password is needed", why="there is no terminal", fix="give --password-file PATH")
+    return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))

@@ -1,0 +1,33 @@
+"""`sealift rollback`: one person, one reason, back to the version before."""
+
+from typing import Annotated
+
+import typer
+
+from appliance.actions import rollback as action
+from appliance.cli import context as shared
+from appliance.cli.opened import production_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("rollback")(_rollback)
+
+
+def _rollback(
+    context: typer.Context,
+    person: Annotated[str, typer.Option("--as", help="Who decides, by id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    to: Annotated[str, typer.Option("--to", help="The version; the one before when absent.")] = "",
+) -> None:
+    """Go back to a version that was in production before."""
+    own = shared.of(context)
+    with production_of(own) as here:
+        facts = action.rollback(here, person=person, reason=reason, to=to)
+    digest = (facts.promotion.model_digest or "")[:12]
+    warm = "it was warm" if not facts.served.started else "its engine was started"
+    own.result(
+        facts.to_json(),
+        f"{digest} serves production again after {facts.served.seconds:.1f} s ({warm});"
+        f" ledger sequence {facts.promotion.sequence}",
+    )

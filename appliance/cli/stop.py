@@ -1,0 +1,27 @@
+"""`sealift stop`: one person, one reason, production out of service."""
+
+from typing import Annotated
+
+import typer
+
+from appliance.actions import stop as action
+from appliance.cli import context as shared
+from appliance.cli.opened import production_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("stop")(_stop)
+
+
+def _stop(
+    context: typer.Context,
+    person: Annotated[str, typer.Option("--as", help="Who decides, by id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+) -> None:
+    """Take production out of service. Bringing the version back takes two people."""
+    own = shared.of(context)
+    with production_of(own) as here:
+        facts = action.stop(here, person=person, reason=reason)
+    digest = (facts.promotion.previous or "")[:12]
+    own.result(facts.to_json(), f"{digest} is out of service; ledger sequence {facts.promotion.sequence}")

@@ -1,0 +1,52 @@
+"""`sealift validate`: run the gates on a version in the test stage."""
+
+from typing import Annotated
+
+import typer
+
+from appliance.actions import validate as action
+from appliance.actions.validate import ValidationReport
+from appliance.cli import context as shared
+from appliance.cli.opened import bench_of
+from appliance.errors import GateFailedError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("validate")(_validate)
+
+
+def _validate(
+    context: typer.Context,
+    which: Annotated[str, typer.Argument(help="A digest, the beginning of one, a name, or NAME:VERSION.")],
+    only: Annotated[str, typer.Option("--only", help="Run one gate, e.g. smoke in a rehearsal.")] = "",
+) -> None:
+    """Start the version in test, run its gates, keep the evidence, and stop it again. Production is untouched."""
+    own = shared.of(context)
+    with bench_of(own) as here, own.progress() as bar:
+        tasks = {}
+
+        def show(gate: str, done: int, total: int) -> None:
+            if gate not in tasks:
+                tasks[gate] = bar.add_task(gate, total=total)
+            bar.update(tasks[gate], completed=done, total=total)
+
+        report = action.validate(here, which, only=only, progress=show)
+    own.result(report.to_json(), _text(report))
+    if not report.passed and own.as_json:
+        raise typer.Exit(GateFailedError.exit_code)  # the report is the one document on stdout
+    report.require_passed()
+
+
+def _text(report: ValidationReport) -> str:
+    lines = [f"{report.version.name} {report.version.version}  {report.version.model_digest}"]
+    for verdict in report.verdicts:
+        lines.append(f"{'✓' if verdict.passed else '✗'} {verdict.gate}{f': {verdict.why}' if verdict.why else ''}")
+        lines += [
+            f"    {tasks['name']}: {tasks['accuracy_millis'] / 10:.1f} % of {tasks['items']}"
+            f" (95 % interval {tasks['low_millis'] / 10:.1f} to {tasks['high_millis'] / 10:.1f},"
+            f" floor {tasks['floor_millis'] / 10:.1f})"
+            for tasks in verdict.figures.get("sets", ())
+        ]
+    lines.append(f"evidence {report.evidence_digest}")
+    return "\n".join(lines)
