@@ -119,7 +119,9 @@ def require_regular(facts: os.stat_result, name: str) -> None:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path, int]]:
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as opened:
+        entries = list(opened)
+    for entry in entries:
         name = f"{prefix}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), name)

@@ -134,7 +134,9 @@ def _open(path: Path) -> _OpenVolume:
 
 
 def _walk(folder: Path, prefix: str = "") -> Iterator[str]:
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as opened:
+        entries = list(opened)
+    for entry in entries:
         name = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), f"{name}/")

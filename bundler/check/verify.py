@@ -277,7 +277,8 @@ def safe(name: str) -> None:
 def walk(folder: Path, prefix: str = "") -> Iterator[str]:
     """Yield the names of all files below a folder; anything but folders and plain files is refused."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as opened_folder:
+            entries = sorted(opened_folder, key=lambda entry: entry.name)
     except FileNotFoundError:
         raise RefusedError(11, "there is no release/ here") from None
     for entry in entries:

@@ -18,12 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # no __all__
+
 from bundler import ceremony as ceremonies
 from bundler.ceremony import Invitation
 from bundler.gpghome import short_home
+from bundler.metadata import canonical, signed_file
 from bundler.onego import release_in_one_go
 from bundler.plan import ReleasePlan
-from bundler.signatory import Ceremony
+from bundler.signatory import Ceremony, Signatory
 from bundler.volumechoice import VolumeChoice
 from bundler.workfolder import WorkFolder
 from media import layout
@@ -31,7 +34,7 @@ from media.bagit import parse_manifest, render_manifest
 from media.canonical import dumps, loads
 from media.clock import FixedClock
 from media.digest import payload_digest, sha256_hex
-from media.signers import detached_sign, stop_agents
+from media.signers import detached_sign, generate_key, stop_agents, tuf_signer
 
 MADE_AT = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 STALE_AFTER = "2027-11-20T08:00:00Z"
@@ -164,6 +167,18 @@ class SimulatedMedium:
         first = self.volumes[0] / layout.RELEASE / layout.TAG_MANIFEST
         self.code = sha256_hex(first.read_bytes())
 
+    def sign_roles_as(self, person_id: str) -> None:
+        """Replace the signatures of targets, snapshot and timestamp by those of one person, then seal again."""
+        names = (layout.targets_name(self.serial), layout.snapshot_name(self.serial), layout.TIMESTAMP)
+        for name in names:
+            signed = Metadata.from_bytes(self.path(name, volume=1).read_bytes()).signed
+            with short_home(self.ceremony.home_of(person_id)) as home:
+                own = Signatory(person=self.ceremony.person(person_id), home=home)
+                data = signed_file(signed, own.sign("release", canonical(signed)))
+            for number in range(1, len(self.volumes) + 1):
+                self.replace(name, data, volume=number)
+        self.reseal()
+
     def copy_to(self, folder: Path) -> "SimulatedMedium":
         """Return an independent copy, to spoil."""
         shutil.copytree(self.folder, folder)
@@ -279,7 +294,34 @@ def _make(folder: Path, recipe: _Recipe) -> SimulatedMedium:
 @functools.cache
 def throwaway_ceremony(environment: str = "demo", name: str = "") -> Ceremony:
     """Return a ceremony of alice, bob and carol that lasts for the test run; another one for every name."""
-    folder = Path(tempfile.mkdtemp(prefix="sl-keys-", dir="/tmp"))
+    return ceremonies.hold(_key_folder(name) / "c", PEOPLE, environment=environment)
+
+
+@functools.cache
+def ceremony_with_two_keys_of(person_id: str = "alice") -> Ceremony:
+    """Return a ceremony whose root names two release keys of one person: python-tuf would count them as two."""
+    folder = _key_folder(f"two-{person_id}") / "c"
+    held = ceremonies.hold(folder, PEOPLE, environment="demo")
+    root = Metadata[Root].from_bytes(held.chain[0]).signed
+    with short_home(held.home_of(person_id)) as home:
+        second = tuf_signer(home, generate_key(home, "Second Key", "second@throwaway.invalid")).public_key
+    for role in ("targets", "snapshot", "timestamp"):
+        root.add_key(second, role)
+    described = root.unrecognized_fields["x-sealift-people"]
+    next(each for each in described if each["id"] == person_id)["keys"]["release"].append(second.keyid)
+    order = [keyid for each in described if "release" in each["roles"] for keyid in each["keys"]["release"]]
+    for role in ("targets", "snapshot", "timestamp"):
+        root.roles[role].keyids = order
+    shutil.rmtree(folder / "root")
+    signatures = []
+    for person in held.people.with_role("root"):
+        with short_home(held.home_of(person.id)) as home:
+            signatures += Signatory(person=person, home=home).sign("root", canonical(root))
+    return ceremonies.publish(folder, root, signatures, before=())
+
+
+def _key_folder(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"sl-keys-{name}-", dir="/tmp"))
     owner = os.getpid()
 
     def end() -> None:
@@ -289,8 +331,7 @@ def throwaway_ceremony(environment: str = "demo", name: str = "") -> Ceremony:
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-    del name
-    return ceremonies.hold(folder / "c", PEOPLE, environment=environment)
+    return folder
 
 
 def write_candidate(

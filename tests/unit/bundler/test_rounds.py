@@ -1,0 +1,303 @@
+"""Round one and round two, and everything that may go wrong between people."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bundler.attest import attest, choose_volumes
+from bundler.errors import CapacityError, SigningError
+from bundler.onego import release_in_one_go
+from bundler.plan import ReleasePlan
+from bundler.seal import seal
+from bundler.sign import PartialSignature, sign
+from bundler.volumechoice import VolumeChoice
+from bundler.workfolder import WorkFolder
+from media.canonical import dumps, loads
+from media.clock import FixedClock
+from media.digest import sha256_hex
+from media.errors import DigestMismatchError, MalformedError
+from tests.support.medium import MACHINE, MADE_AT, kind_of, throwaway_ceremony, tiny_payload, write_candidate
+
+CLOCK = FixedClock(at=MADE_AT)
+
+
+def candidate(folder: Path) -> WorkFolder:
+    payload = tiny_payload()
+    work = WorkFolder(root=folder)
+    plan = ReleasePlan(
+        release="demo-1",
+        serial=1,
+        created="2026-11-20T07:00:00Z",
+        stale_after="2027-11-20T08:00:00Z",
+        sites=("demo-clinic",),
+        targets=(MACHINE,),
+        kinds={path: kind_of(path) for path in payload},
+    )
+    write_candidate(work, plan, payload)
+    return work
+
+
+def attested(folder: Path) -> WorkFolder:
+    work = candidate(folder)
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "alice", ceremony=ceremony)
+    return work
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> WorkFolder:
+    return attested(tmp_path / "w")
+
+
+def test_the_second_signer_freezes_the_release_and_seals_at_once(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+
+    first = sign(work, "alice", ceremony=ceremony)
+    second = sign(work, "bob", ceremony=ceremony)
+
+    assert (first.signed, first.frozen, first.sealed_volumes) == (("alice",), False, ())
+    assert (second.signed, second.frozen, second.sealed_volumes) == (("alice", "bob"), True, (1,))
+
+
+def test_the_sheet_appears_with_the_last_seal(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    sign(work, "bob", ceremony=ceremony)
+    sign(work, "carol", ceremony=ceremony)
+    assert not work.sheet.exists()
+
+    done = seal(work, "alice", ceremony=ceremony)
+
+    assert done.sealed_by == ("alice", "carol")
+    assert done.code == sha256_hex((work.seal_of(1) / "tagmanifest-sha256.txt").read_bytes())
+    assert "Carol Cook" in work.sheet.read_text("utf-8")
+
+
+def test_people_sign_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    ceremony = throwaway_ceremony()
+    one, other = attested(tmp_path / "one"), WorkFolder(root=tmp_path / "other")
+    shutil.copytree(one.root, other.root)
+    for place, order in ((one, ("alice", "bob")), (other, ("bob", "alice"))):
+        for person in order:
+            sign(place, person, ceremony=ceremony)
+
+    def signed(work: WorkFolder) -> dict[str, object]:
+        return {path.name: loads(path.read_bytes())["signed"] for path in work.metadata.glob("1.*.json")}
+
+    assert signed(one) == signed(other)
+
+
+def test_a_person_signs_once(work: WorkFolder) -> None:
+    sign(work, "alice", ceremony=throwaway_ceremony())
+
+    with pytest.raises(SigningError, match="has signed this release already"):
+        sign(work, "alice", ceremony=throwaway_ceremony())
+
+
+def test_a_stranger_cannot_sign(work: WorkFolder) -> None:
+    with pytest.raises(SigningError, match="names no person 'mallory'"):
+        sign(work, "mallory", ceremony=throwaway_ceremony())
+
+
+def test_a_person_whose_keys_are_elsewhere_is_told_to_name_the_home(work: WorkFolder, tmp_path: Path) -> None:
+    with pytest.raises(SigningError) as refused:
+        sign(work, "alice", ceremony=throwaway_ceremony(), home=tmp_path / "nowhere")
+
+    assert "--home" in refused.value.fix
+
+
+def test_nothing_is_signed_before_every_statement_is(tmp_path: Path) -> None:
+    work = candidate(tmp_path / "w")
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "alice", ceremony=ceremony, only=["custody-sealed-1", "sbom"])
+
+    with pytest.raises(SigningError, match="provenance is not signed"):
+        sign(work, "alice", ceremony=ceremony)
+
+
+def test_nothing_is_signed_before_the_volumes_are_chosen(tmp_path: Path) -> None:
+    with pytest.raises(CapacityError, match="not chosen yet"):
+        sign(candidate(tmp_path / "w"), "alice", ceremony=throwaway_ceremony())
+
+
+def test_a_statement_changed_after_its_maker_signed_is_found(work: WorkFolder) -> None:
+    (work.attest / "scan.json").write_bytes(b"{}")
+
+    with pytest.raises(SigningError, match="scan was changed after it was signed"):
+        sign(work, "bob", ceremony=throwaway_ceremony())
+
+
+def test_a_statement_signed_by_someone_who_may_not_is_refused(tmp_path: Path) -> None:
+    work = candidate(tmp_path / "w")
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "carol", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+
+    done = attest(work, "carol", ceremony=ceremony)
+
+    assert "rehearsal" in done.waiting
+    assert set(done.signed) == {"custody-sealed-1", "provenance", "sbom", "scan"}
+
+
+def test_only_the_packer_signs_the_sealed_custody_entry(tmp_path: Path) -> None:
+    work = candidate(tmp_path / "w")
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "carol", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+
+    assert attest(work, "alice", ceremony=ceremony).waiting == ("custody-sealed-1",)
+
+
+def test_volumes_are_chosen_once(work: WorkFolder) -> None:
+    with pytest.raises(SigningError, match="are fixed"):
+        choose_volumes(
+            work, "alice", VolumeChoice(rooms=(10**6,)), ceremony=throwaway_ceremony(), clock=CLOCK, place="Room 1"
+        )
+
+
+def test_a_candidate_changed_after_the_volumes_were_chosen_is_refused(work: WorkFolder) -> None:
+    (work.data / "evals" / "tiny.jsonl").write_bytes(b"{}\n")
+
+    with pytest.raises(SigningError, match="not about these volumes"):
+        sign(work, "alice", ceremony=throwaway_ceremony())
+
+
+def test_a_rehearsal_of_another_payload_is_refused(tmp_path: Path) -> None:
+    work = candidate(tmp_path / "w")
+    statement = loads((work.attest / "rehearsal.json").read_bytes())
+    statement["predicate"]["payload_digest"] = "0" * 64
+    (work.attest / "rehearsal.json").write_bytes(dumps(statement))
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "alice", ceremony=ceremony)
+
+    with pytest.raises(SigningError, match="another payload was rehearsed"):
+        sign(work, "alice", ceremony=ceremony)
+
+
+def test_a_candidate_changed_between_two_signers_is_found_by_the_second(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    sign(work, "alice", ceremony=ceremony)
+    plan = ReleasePlan.load(work.plan)
+    work.plan.write_bytes(replace(plan, stale_after="2030-01-01T00:00:00Z").to_bytes())
+
+    with pytest.raises(SigningError, match="alice signed other bytes") as refused:
+        sign(work, "bob", ceremony=ceremony)
+
+    assert "timestamp" in refused.value.why
+
+
+def test_a_signature_put_under_another_name_does_not_count(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    sign(work, "alice", ceremony=ceremony)
+    own = (work.signatures / "alice.json").read_bytes()
+    (work.signatures / "alice.json").unlink()
+    (work.signatures / "bob.json").write_bytes(own.replace(b'"person":"alice"', b'"person":"bob"'))
+
+    with pytest.raises(SigningError, match="by another key than the person's"):
+        sign(work, "carol", ceremony=ceremony)
+
+
+def test_a_signature_with_a_changed_bit_does_not_count(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    sign(work, "alice", ceremony=ceremony)
+    value = loads((work.signatures / "alice.json").read_bytes())
+    one = value["signatures"]["targets"][0]
+    one["sig"] = ("0" if one["sig"][0] != "0" else "1") + one["sig"][1:]
+    (work.signatures / "alice.json").write_bytes(dumps(value))
+
+    with pytest.raises(SigningError, match="a signature does not hold"):
+        sign(work, "bob", ceremony=ceremony)
+
+
+def test_a_partial_signature_is_read_back_as_it_was_written(work: WorkFolder) -> None:
+    sign(work, "alice", ceremony=throwaway_ceremony())
+    data = (work.signatures / "alice.json").read_bytes()
+
+    assert PartialSignature.from_bytes(data).to_bytes() == data
+    assert len(data) < 4096
+
+
+def test_any_other_file_among_the_signatures_is_refused(work: WorkFolder) -> None:
+    work.signatures.mkdir()
+    (work.signatures / "bob.json").write_bytes(b'{"format":1}')
+
+    with pytest.raises(SigningError, match="is no signature file"):
+        sign(work, "alice", ceremony=throwaway_ceremony())
+
+
+def test_a_third_signature_comes_too_late(work: WorkFolder) -> None:
+    for person in ("alice", "bob"):
+        sign(work, person, ceremony=throwaway_ceremony())
+
+    with pytest.raises(SigningError, match="is frozen"):
+        sign(work, "carol", ceremony=throwaway_ceremony())
+    with pytest.raises(SigningError, match="is frozen"):
+        attest(work, "carol", ceremony=throwaway_ceremony())
+
+
+def test_a_third_person_may_still_seal(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    for person in ("alice", "bob"):
+        sign(work, person, ceremony=ceremony)
+
+    seal(work, "alice", ceremony=ceremony)
+    done = seal(work, "carol", ceremony=ceremony)
+
+    assert done.sealed_by == ("alice", "bob", "carol")
+
+
+def test_nobody_seals_before_the_metadata_is_frozen(work: WorkFolder) -> None:
+    with pytest.raises(SigningError, match="not ready to be sealed"):
+        seal(work, "alice", ceremony=throwaway_ceremony())
+
+
+def test_nobody_seals_bytes_that_changed_since_round_one(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    for person in ("alice", "bob"):
+        sign(work, person, ceremony=ceremony)
+    (work.data / "evals" / "tiny.jsonl").write_bytes(bytes(len(tiny_payload()["data/evals/tiny.jsonl"])))
+
+    with pytest.raises(DigestMismatchError, match="has changed since it was signed"):
+        seal(work, "alice", ceremony=ceremony)
+
+
+def test_nobody_seals_twice(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    for person in ("alice", "bob"):
+        sign(work, person, ceremony=ceremony)
+
+    with pytest.raises(SigningError, match="has sealed every volume already"):
+        seal(work, "bob", ceremony=ceremony)
+
+
+def test_a_file_slipped_into_check_after_freezing_is_found(work: WorkFolder) -> None:
+    ceremony = throwaway_ceremony()
+    for person in ("alice", "bob"):
+        sign(work, person, ceremony=ceremony)
+    (work.check / "json.py").write_text("evil = True\n", encoding="utf-8")
+
+    with pytest.raises(SigningError, match=r"check/json\.py is not what was sealed"):
+        seal(work, "alice", ceremony=ceremony)
+
+
+def test_a_release_for_a_machine_that_receivers_cannot_read_is_not_signed(tmp_path: Path) -> None:
+    work = candidate(tmp_path / "w")
+    plan = ReleasePlan.load(work.plan)
+    work.plan.write_bytes(replace(plan, targets=({"profile": "cpu"},)).to_bytes())
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "alice", ceremony=ceremony)
+
+    with pytest.raises(MalformedError, match="A target machine"):
+        sign(work, "alice", ceremony=ceremony)
+
+
+def test_a_rehearsal_is_signed_in_one_go(tmp_path: Path) -> None:
+    ceremony = throwaway_ceremony("rehearsal")
+
+    made = release_in_one_go(candidate(tmp_path / "w"), [tmp_path / "v"], ceremony=ceremony, clock=CLOCK)
+
+    assert len(made.code) == 64
+    assert "REHEARSAL" in made.sheet.read_text("utf-8")
