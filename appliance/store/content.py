@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.errors import StoreBusyError, StoreDamagedError, UnknownReleaseError
+from appliance.store.pipeline import writing
 from media import canonical, layout
 from media.digest import file_sha256, sha256_hex
 from media.errors import MediaError
@@ -97,12 +98,14 @@ class ContentStore:
 
         Raises:
             StoreBusyError: Someone else holds it.
+            StoreWriteError: The store cannot be written at all.
         """
         if descriptor is not None:
             yield descriptor
             return
-        self.prepare()
-        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        with writing("the store"):
+            self.prepare()
+            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

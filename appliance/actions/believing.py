@@ -1,0 +1,245 @@
+"""What a receive believes before it begins, and how it comes to believe more: record first, then the trust record.
+
+A pair of writes (ledger, trust record) can be cut in half by a power cut. So what is about to be written is laid down
+first (`pending.json`); whoever comes next finishes it, which is safe to repeat.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.audit.client import OfflineLedger, SocketLedger
+from appliance.audit.facts import Appended, TreeHead
+from appliance.audit.offline import SPOOLED
+from appliance.audit.spool import Spool
+from appliance.config import Config, Places
+from appliance.errors import LedgerDamagedError, LedgerUnavailableError
+from appliance.store.content import ContentStore
+from appliance.store.incoming import publish, sync_folder
+from appliance.store.pipeline import writing
+from appliance.verify import trust
+from appliance.verify.trust import Checkpoint, TrustRecord
+from media import canonical
+from media.errors import MediaError, NoTrustError, UsageError, WrongEnvironmentError
+
+FORMAT: Final = 1
+PENDING: Final = "pending.json"
+RECEIVED: Final = "release.received"
+KEY_FIELD: Final = "receive"
+_MAX_BYTES: Final = 96 * 2**20
+_RECOVER: Final = "two people find out why before this box receives again: `sealift audit verify`"
+
+AnyLedger = SocketLedger | OfflineLedger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What is about to be recorded and believed.
+
+    Args:
+        kind: Of the record.
+        body: Of the record.
+        key: Makes the record one, however often it is tried.
+        code: Of the release that is published with it.
+        believed: The trust record that follows.
+    """
+
+    kind: str
+    body: Mapping[str, Any]
+    key: str
+    code: str
+    believed: TrustRecord
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes."""
+        fields = {"kind": self.kind, "body": self.body, "key": self.key, "code": self.code}
+        return canonical.dumps({"format": FORMAT, **fields, "believed": self.believed.to_json()})
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> "Pending":
+        """Read the file.
+
+        Raises:
+            MediaError: It does not read.
+        """
+        what = "What a receive left half done"
+        value = canonical.mapping(canonical.loads(untrusted, max_bytes=_MAX_BYTES), what)
+        canonical.exact_keys(value, ("believed", "body", "code", "format", "key", "kind"), (), what)
+        return cls(
+            kind=canonical.text(value["kind"], what),
+            body=canonical.mapping(value["body"], what),
+            key=canonical.text(value["key"], what),
+            code=canonical.sha256_hex(value["code"], what),
+            believed=TrustRecord.from_json(value["believed"]),
+        )
+
+
+def finish(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
+    """Record, publish, believe, in this order; each step may have been done before.
+
+    Raises:
+        LedgerUnavailableError: It could not be recorded; nothing else was done.
+        StoreWriteError, NoSpaceError: The release or the trust record could not be put in place; the next receive
+            tries again.
+    """
+    appended = _record(places, ledger, pending)
+    store = ContentStore(places.store)
+    publish(store, code=pending.code, serial=pending.believed.serial)
+    checkpoint = own_checkpoint(ledger) or pending.believed.checkpoint
+    with writing("the trust record"):
+        trust.save(places.trust, replace(pending.believed, checkpoint=checkpoint))
+        (places.trust / PENDING).unlink(missing_ok=True)
+        sync_folder(places.trust)
+    return appended
+
+
+def commit(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
+    """Lay down what is about to happen, then make it happen; see `finish`.
+
+    Raises:
+        LedgerUnavailableError, StoreWriteError, NoSpaceError: As `finish`; the next receive tries again.
+    """
+    with writing("the trust record"):
+        places.trust.mkdir(parents=True, exist_ok=True, mode=0o755)
+        trust.replace_durably(places.trust / PENDING, pending.to_bytes())
+    return finish(places, ledger, pending)
+
+
+def finish_what_was_begun(places: Places, ledger: AnyLedger) -> Appended | None:
+    """Finish the receive that a power cut left between its two writes, if there is one.
+
+    Raises:
+        NoTrustError: What it left does not read.
+        LedgerUnavailableError, StoreWriteError, NoSpaceError: As `finish`.
+    """
+    try:
+        untrusted = (places.trust / PENDING).read_bytes()
+    except OSError:
+        return None
+    try:
+        pending = Pending.from_bytes(untrusted)
+    except MediaError as error:
+        raise NoTrustError(
+            what="a receive was cut off and what it left cannot be read", why=error.why, fix=_RECOVER
+        ) from error
+    return finish(places, ledger, pending)
+
+
+def believed(config: Config, ledger: AnyLedger, trust_root: Path | None) -> TrustRecord:
+    """Return what this box believes before it looks at a medium.
+
+    Args:
+        config: The site file.
+        ledger: To see whether anything was ever accepted, and that the ledger is still as long as it was.
+        trust_root: A throwaway root, for rehearsals only.
+
+    Raises:
+        NoTrustError: No root is pinned, or the record is lost or damaged.
+        WrongEnvironmentError: A throwaway root was given on a box that is no rehearsal.
+        UsageError: A throwaway root was given where something was received or pinned before.
+        LedgerDamagedError: The ledger is not the one this record was written beside.
+    """
+    places = config.at
+    may_begin = not _has_accepted(places, ledger)
+    if trust_root is not None:
+        return _throwaway(config, trust_root, may_begin=may_begin)
+    record = trust.load(places.trust, places.pinned_trust, may_begin=may_begin)
+    if record.checkpoint is not None:
+        require_history(ledger, {record.checkpoint.origin: record.checkpoint})
+    return record
+
+
+def require_history(ledger: AnyLedger, points: Mapping[str, Checkpoint]) -> None:
+    """Refuse when this box's ledger is not a continuation of what a receipt or the trust record said it was.
+
+    Raises:
+        LedgerDamagedError: It is shorter, or another.
+    """
+    try:
+        head = ledger.head()
+    except LedgerUnavailableError:
+        return
+    point = points.get(head.origin)
+    if point is None or not point.size:
+        return
+    if head.size < point.size:
+        raise LedgerDamagedError(
+            what="this box's ledger is shorter than it was",
+            why=f"it has {head.size} records, {point.size} were attested",
+            fix=_RECOVER,
+        )
+    if ledger.consistency(point.size, head.size).old_root != point.root:
+        raise LedgerDamagedError(
+            what="this box's ledger is not the one that was attested",
+            why=f"its first {point.size} records hash to something else",
+            fix=_RECOVER,
+        )
+
+
+def floor(ledger: AnyLedger, record: TrustRecord) -> datetime:
+    """Return the latest time known to have been: the record's floor or the ledger's last record."""
+    with contextlib.suppress(LedgerUnavailableError, UsageError, ValueError):
+        head = ledger.head()
+        last = datetime.fromisoformat(ledger.leaf(head.size - 1).time)
+        return max(record.floor, last.astimezone(UTC).replace(microsecond=0))
+    return record.floor
+
+
+def own_checkpoint(ledger: AnyLedger) -> Checkpoint | None:
+    """Return size and root of the ledger now; None before there is one."""
+    try:
+        head: TreeHead = ledger.head()
+    except LedgerUnavailableError:
+        return None
+    return Checkpoint(origin=head.origin, size=head.size, root=head.root)
+
+
+def _record(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
+    """Append the fact unless it is there already, in the ledger or waiting for it."""
+    with contextlib.suppress(LedgerUnavailableError):
+        for leaf in ledger.find(kind=pending.kind, field=KEY_FIELD, value=pending.key, limit=1):
+            return Appended(sequence=leaf.sequence, leaf_hash=leaf.hash, time=leaf.time)
+    for path in Spool(places.spool).pending():
+        with contextlib.suppress(OSError):
+            if pending.key.encode() in path.read_bytes():
+                return Appended(sequence=SPOOLED, leaf_hash="", time="")
+    body = {**pending.body, KEY_FIELD: pending.key}
+    if isinstance(ledger, SocketLedger):
+        return ledger.append(pending.kind, body, key=pending.key)
+    return ledger.append(pending.kind, body)
+
+
+def _has_accepted(places: Places, ledger: AnyLedger) -> bool:
+    if ContentStore(places.store).releases():
+        return True
+    try:
+        return bool(ledger.find(kind=RECEIVED, limit=1))
+    except LedgerUnavailableError:
+        return (places.ledger / "ledger.db").exists()
+
+
+def _throwaway(config: Config, root: Path, *, may_begin: bool) -> TrustRecord:
+    places = config.at
+    if config.environment != "rehearsal":
+        raise WrongEnvironmentError(
+            what="--trust-root is for rehearsals",
+            why=f"this site is {config.environment}",
+            fix="pin the root by its release's code: `sealift trust pin`",
+        )
+    if not may_begin or (places.trust / trust.RECORD).exists() or (places.pinned_trust / trust.PINNED_ROOT).exists():
+        raise UsageError(
+            what="--trust-root needs a fresh state folder",
+            why="something was received or pinned here before",
+            fix="rehearse in an empty folder",
+        )
+    try:
+        return TrustRecord(root_chain=(root.read_text(encoding="utf-8"),))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            what="the root given with --trust-root cannot be read",
+            why=type(error).__name__,
+            fix="give the file N.root.json of the throwaway ceremony",
+        ) from error

@@ -1,0 +1,263 @@
+"""Receiving: verify while copying, record, publish, believe, and give a receipt.
+
+    lock -> finish what a power cut left -> copier (verify, copy) -> record -> publish -> trust record -> receipt
+
+A refusal leaves the running service, the trust record and earlier releases as they were; it is recorded, and what was
+stored of the release waits in quarantine. A release that is there already is read and proven again, byte for byte.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions import believing, receipt
+from appliance.actions.believing import RECEIVED, AnyLedger, Pending
+from appliance.actions.copying import Copied, Refused, copy
+from appliance.audit.client import open_ledger
+from appliance.audit.facts import Appended
+from appliance.audit.offline import SPOOLED
+from appliance.config import Config
+from appliance.errors import LedgerUnavailableError, StoreBusyError, UnknownReleaseError
+from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.copier import Job
+from appliance.store.incoming import discard
+from appliance.store.pipeline import writing
+from appliance.verify import trust
+from appliance.verify.fit import Machine
+from appliance.verify.freshness import Decisions
+from appliance.verify.trust import Checkpoint, TrustRecord
+from appliance.verify.verifier import Terms
+from media.clock import Clock, from_text, to_text
+from media.errors import SealiftError
+
+DOOR: Final = "ledger-actions"
+REFUSED: Final = "release.refused"
+REVERIFIED: Final = "release.reverified"
+ROTATED: Final = "trust.root-rotated"
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to receive; the defaults are the ordinary way.
+
+    Args:
+        decisions: What people of the site decided about this receive.
+        trust_root: A throwaway root, for rehearsals.
+        full: Ignore the journal of an interrupted receive and prove everything again.
+        dry_run: Verify every byte, store and record nothing.
+    """
+
+    decisions: Decisions = field(default_factory=Decisions)
+    trust_root: Path | None = None
+    full: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveFacts:
+    """What came of a receive.
+
+    Args:
+        outcome: received, reissued (the same payload, signed anew), reverified, or checked (a dry run).
+        facts: The release as it was verified.
+        moved: Bytes read and written, files reused and resumed.
+        sequence: Of the record; -1 while it waits for the ledger, None for a dry run.
+        receipt: The receipt's file name; empty for a dry run.
+    """
+
+    outcome: str
+    facts: Mapping[str, Any]
+    moved: Mapping[str, int]
+    sequence: int | None
+    receipt: str
+
+    @property
+    def release(self) -> str:
+        """The release's name."""
+        return str(self.facts["release"])
+
+    @property
+    def serial(self) -> int:
+        """The release's serial."""
+        return int(self.facts["serial"])
+
+    @property
+    def code(self) -> str:
+        """The release code."""
+        return str(self.facts["code"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "outcome": self.outcome,
+            **self.facts,
+            "moved": dict(self.moved),
+            "sequence": self.sequence,
+            "receipt": self.receipt,
+        }
+
+
+def receive(
+    config: Config,
+    volumes: Sequence[Path],
+    *,
+    clock: Clock,
+    progress: Progress,
+    options: Options | None = None,
+) -> ReceiveFacts:
+    """Bring the release on these volumes into the store.
+
+    Raises:
+        MediaError, TrustError: The release is refused; nothing that was there before has changed.
+        NoSpaceError, StoreWriteError, StoreBusyError, CopierError: It could not be stored; receiving again resumes.
+        LedgerUnavailableError: It could not be recorded, so it is not believed; receiving again completes it.
+    """
+    own = options or Options()
+    ledger = open_ledger(config, DOOR, spool=True, clock=clock)
+    try:
+        return _Receive(config, ledger, clock.now(), own).run(volumes, progress)
+    finally:
+        ledger.close()
+
+
+class _Receive:
+    """One receive; the time is read once."""
+
+    def __init__(self, config: Config, ledger: AnyLedger, now: datetime, options: Options) -> None:
+        self._config = config
+        self._places = config.at
+        self._ledger = ledger
+        self._now = now
+        self._options = options
+        self._store = ContentStore(config.at.store)
+
+    def run(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
+        try:
+            if self._options.dry_run:
+                return self._check(volumes, progress)
+            with self._store.locked() as lock:
+                believing.finish_what_was_begun(self._places, self._ledger)
+                record, copied = self._copy(volumes, progress, lock=lock)
+                return self._conclude(record, copied)
+        except Refused as refusal:
+            self._record_refusal(refusal.error, refusal.facts)
+            raise refusal.error from None
+        except (StoreBusyError, LedgerUnavailableError):
+            raise
+        except SealiftError as error:
+            self._record_refusal(error, {})
+            raise
+
+    def _check(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
+        _, copied = self._copy(volumes, progress, lock=None)
+        return ReceiveFacts(outcome="checked", facts=copied.facts, moved=copied.moved, sequence=None, receipt="")
+
+    def _copy(self, volumes: Sequence[Path], progress: Progress, *, lock: int | None) -> tuple[TrustRecord, Copied]:
+        """Run the copier against what this box believes; return that belief, rotated, and what was copied."""
+        config, options = self._config, self._options
+        record = believing.believed(config, self._ledger, options.trust_root)
+        terms = Terms(
+            trust=record,
+            site=config.site,
+            environment=config.environment,
+            machine=Machine.probe(config.profile),
+            level=None if config.environment == "rehearsal" else config.policy.rehearsal_level,
+            serial_jump=config.policy.serial_jump,
+            now=self._now.replace(microsecond=0),
+            floor=believing.floor(self._ledger, record),
+            decisions=options.decisions,
+        )
+        job = Job(
+            volumes=tuple(str(volume.absolute()) for volume in volumes),
+            store="" if options.dry_run else str(self._store.root.absolute()),
+            terms=terms,
+            full=options.full,
+            lock=lock,
+        )
+        copied = copy(
+            job, on_root=lambda chain: self._rotate(record, chain), on_verified=self._compare, progress=progress
+        )
+        return replace(record, root_chain=copied.root_chain), copied
+
+    def _rotate(self, record: TrustRecord, chain: tuple[str, ...]) -> None:
+        """Believe a verified rotation at once, whatever comes of the release that brought it."""
+        if self._options.dry_run or self._options.trust_root is not None:
+            return
+        with writing("the trust record"):
+            trust.save(self._places.trust, replace(record, root_chain=chain))
+        self._ledger.append(ROTATED, {"from_version": len(record.root_chain), "to_version": len(chain)})
+
+    def _compare(self, facts: Mapping[str, Any]) -> None:
+        """Stop when the sender's receipts know a longer ledger, or another, than this box has."""
+        points = {
+            origin: Checkpoint(origin=origin, size=point["size"], root=point["root"])
+            for origin, point in facts["checkpoints"].items()
+        }
+        believing.require_history(self._ledger, points)
+
+    def _conclude(self, record: TrustRecord, copied: Copied) -> ReceiveFacts:
+        stored = self._stored(copied.facts["serial"])
+        known = stored is not None and stored.code == copied.facts["code"]
+        if copied.held and known:
+            discard(self._store, code=copied.facts["code"])
+            body = {name: copied.facts[name] for name in ("release", "serial", "code", "payload_digest", "custody")}
+            appended = self._ledger.append(REVERIFIED, {**body, "site": self._config.site, **copied.moved})
+            return self._facts("reverified", copied, appended)
+        created = from_text(copied.facts["created"])
+        believed = replace(
+            record,
+            serial=copied.facts["serial"],
+            timestamp_version=copied.facts["timestamp_version"],
+            snapshot_version=copied.facts["serial"],
+            targets_version=copied.facts["serial"],
+            payload_digest=copied.facts["payload_digest"],
+            floor=max(record.floor, created),
+        )
+        pending = Pending(
+            kind=RECEIVED,
+            body={**copied.facts, "site": self._config.site, "reissued": copied.held},
+            key=f"receive-{copied.facts['code'][:12]}-{secrets.token_hex(8)}",
+            code=copied.facts["code"],
+            believed=believed,
+        )
+        appended = believing.commit(self._places, self._ledger, pending)
+        return self._facts("reissued" if copied.held else "received", copied, appended)
+
+    def _facts(self, outcome: str, copied: Copied, appended: Appended) -> ReceiveFacts:
+        file = receipt.write(self._config, copied.facts, appended, self._ledger, outcome=outcome, at=to_text(self._now))
+        return ReceiveFacts(
+            outcome=outcome,
+            facts=copied.facts,
+            moved=copied.moved,
+            sequence=max(appended.sequence, SPOOLED),
+            receipt=file.name,
+        )
+
+    def _stored(self, serial: int) -> StoredRelease | None:
+        try:
+            return StoredRelease.load(self._store, serial)
+        except UnknownReleaseError:
+            return None
+
+    def _record_refusal(self, error: SealiftError, facts: Mapping[str, Any]) -> None:
+        """Record that a medium was refused; the code and the facts known by then, never the text."""
+        if self._options.dry_run:
+            return
+        known = {name: facts[name] for name in ("release", "serial", "payload_digest") if name in facts}
+        body = {
+            "site": self._config.site,
+            "error": error.code,
+            "exit_code": error.exit_code,
+            "release_code": facts.get("code", ""),
+            "verified": bool(facts),
+            **known,
+        }
+        try:
+            self._ledger.append(REFUSED, body)
+        except SealiftError as unrecorded:
+            error.why = f"{error.why}; this refusal could not be recorded: {unrecorded.what}"

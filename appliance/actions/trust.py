@@ -1,0 +1,291 @@
+"""First trust and its recovery: the two moments at which people, not signatures, say what this box believes.
+
+Pinning writes the first root once. Both need a code from two people, each typed apart from the other and from the
+medium; what would have been right is never shown.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.believing import PENDING, AnyLedger
+from appliance.audit.client import open_ledger
+from appliance.audit.note import VerifierKey, verify_checkpoint
+from appliance.config import Config, Places
+from appliance.errors import ConflictError, LedgerUnavailableError, ProofError, UnknownReleaseError
+from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.incoming import sync_folder
+from appliance.store.pipeline import writing
+from appliance.verify import trust
+from appliance.verify.metadata import TrustChain
+from appliance.verify.trust import Checkpoint, TrustRecord
+from media import bagit, layout, limits
+from media.clock import Clock, from_text
+from media.digest import release_code, same, sha256_hex
+from media.errors import DigestMismatchError, MissingFileError, NoTrustError, UsageError
+from media.people import Role
+
+DOOR: Final = "ledger-actions"
+PINNED: Final = "trust.pinned"
+RECOVERED: Final = "trust.recovered"
+_CODES: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustFacts:
+    """What this box believes, for people to read."""
+
+    environment: str
+    root_version: int
+    root_sha256: str
+    people: tuple[Mapping[str, Any], ...]
+    thresholds: Mapping[str, int]
+    serial: int
+    floor: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "environment": self.environment,
+            "root_version": self.root_version,
+            "root_sha256": self.root_sha256,
+            "people": [dict(person) for person in self.people],
+            "thresholds": dict(self.thresholds),
+            "serial": self.serial,
+            "floor": self.floor,
+        }
+
+
+def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) -> TrustFacts:
+    """Write the first root of this box, once.
+
+    Args:
+        config: The site file; the root must be for its environment.
+        root_file: ``1.root.json``; on a volume, or as the ceremony gave it.
+        codes: What two people typed: the release code of the volume that the file lies on, or the file's own SHA-256.
+        clock: For the record.
+
+    Raises:
+        DigestMismatchError: A code is not the one of this root.
+        ConflictError: Another root is pinned here.
+        WrongEnvironmentError, MediaError, TrustError: It is no root that this box could believe.
+        StoreWriteError: It could not be written.
+    """
+    places = config.at
+    untrusted = _read(root_file)
+    accepted = _codes_of(root_file, untrusted)
+    _require_codes(codes, accepted)
+    record = TrustRecord(root_chain=(_text(untrusted),))
+    chain = TrustChain(record.root_chain, config.environment)
+    if not _write_once(places, untrusted):
+        return _facts(chain, record)
+    ledger = open_ledger(config, DOOR, spool=True, clock=clock)
+    try:
+        body = {"site": config.site, "environment": config.environment, "root_sha256": sha256_hex(untrusted)}
+        ledger.append(PINNED, {**body, "root_version": chain.version, "codes_typed": len(codes)})
+    finally:
+        ledger.close()
+    return _facts(chain, record)
+
+
+def show(config: Config) -> TrustFacts:
+    """Return what this box believes.
+
+    Raises:
+        NoTrustError: Nothing is pinned, or the record is damaged.
+    """
+    places = config.at
+    record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).releases())
+    return _facts(TrustChain(record.root_chain, config.environment), record)
+
+
+def recover(config: Config, codes: Sequence[str], names: Sequence[str], *, checkpoint: str, clock: Clock) -> TrustFacts:
+    """Write a lost or damaged trust record anew, from the pinned root and the newest release in the store.
+
+    Args:
+        config: The site file.
+        codes: What two people typed: the code of the running release, from its trust sheet.
+        names: Who they are.
+        checkpoint: The last printed checkpoint, a signed note; may be empty where no ledger ever ran.
+        clock: For the record.
+
+    Raises:
+        ConflictError: The record is there and sound.
+        DigestMismatchError: A code is not that of the newest stored release.
+        NoTrustError, UnknownReleaseError: There is nothing to recover from.
+        ProofError: The checkpoint is not one of this box's ledger.
+        UsageError: Fewer than two people.
+    """
+    places = config.at
+    if len({name.strip().casefold() for name in names} - {""}) < _CODES:
+        raise UsageError(what="two people recover trust", why=f"{len(names)} named", fix="give --by NAME twice")
+    stored = _newest(places)
+    _require_codes(codes, {stored.code})
+    _require_lost(places)
+    ledger = open_ledger(config, DOOR, spool=True, clock=clock)
+    try:
+        record = _record_of(places, stored, config.environment, _checkpoint(places, ledger, checkpoint))
+        chain = TrustChain(record.root_chain, config.environment)
+        ledger.append(RECOVERED, {"site": config.site, "serial": stored.serial, "names": list(names)})
+    finally:
+        ledger.close()
+    with writing("the trust record"):
+        (places.trust / PENDING).unlink(missing_ok=True)
+        trust.save(places.trust, record)
+    return _facts(chain, record)
+
+
+def _read(root_file: Path) -> bytes:
+    try:
+        with root_file.open("rb") as stream:
+            return stream.read(limits.JSON_BYTES + 1)
+    except OSError as error:
+        raise MissingFileError(
+            what=f"the root {root_file.name} cannot be read",
+            why=error.strerror or "",
+            fix="give metadata/1.root.json of volume 1",
+        ) from error
+
+
+def _text(untrusted: bytes) -> str:
+    try:
+        return untrusted.decode("utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        raise NoTrustError(what="the root is not text", why="not UTF-8", fix="give 1.root.json") from error
+
+
+def _codes_of(root_file: Path, untrusted: bytes) -> set[str]:
+    """Return the codes that name this root: its own digest, and that of the release it lies in, which covers it."""
+    codes = {sha256_hex(untrusted)}
+    try:
+        tag_manifest = (root_file.absolute().parent.parent / layout.TAG_MANIFEST).read_bytes()
+    except OSError:
+        return codes
+    listed = bagit.parse_manifest(tag_manifest).get(f"{layout.METADATA}/{root_file.name}", "")
+    if same(listed, sha256_hex(untrusted)):
+        codes.add(release_code(tag_manifest))
+    return codes
+
+
+def _require_codes(codes: Sequence[str], accepted: set[str]) -> None:
+    typed = ["".join(code.split()).lower() for code in codes]
+    if len(typed) != _CODES:
+        raise UsageError(what="two people each type the code", why=f"{len(typed)} given", fix="type it at both prompts")
+    if not all(any(same(code, right) for right in accepted) for code in typed):
+        raise DigestMismatchError(
+            what="a code that was typed is not the one of this release",
+            why="what would be right is not shown",
+            fix="compare with the trust sheet that travelled apart from the medium; call the sender if it differs",
+        )
+
+
+def _write_once(places: Places, root: bytes) -> bool:
+    """Pin the root; return False when this very root is pinned already."""
+    place = places.pinned_trust / trust.PINNED_ROOT
+    with writing("the pinned root"):
+        places.pinned_trust.mkdir(parents=True, exist_ok=True, mode=0o755)
+        beside = place.with_name(f".{place.name}.{os.getpid()}")
+        with beside.open("xb") as stream:
+            stream.write(root)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.chmod(0o444)
+        try:
+            os.link(beside, place)
+        except FileExistsError:
+            if place.read_bytes() == root:
+                return False
+            raise ConflictError(
+                what="another root is pinned on this machine",
+                why="a pinned root is never written again",
+                fix="a new root comes by rotation, signed by the people of the old one",
+            ) from None
+        finally:
+            beside.unlink()
+        sync_folder(places.pinned_trust)
+    return True
+
+
+def _newest(places: Places) -> StoredRelease:
+    releases = ContentStore(places.store).releases()
+    if not releases:
+        raise UnknownReleaseError(
+            what="there is nothing to recover from", why="the store holds no release", fix="receive one"
+        )
+    return releases[-1]
+
+
+def _require_lost(places: Places) -> None:
+    try:
+        trust.load(places.trust, places.pinned_trust, may_begin=False)
+    except NoTrustError:
+        return
+    raise ConflictError(what="the trust record is there and sound", why="nothing is to be recovered", fix="")
+
+
+def _record_of(places: Places, stored: StoredRelease, environment: str, checkpoint: Checkpoint | None) -> TrustRecord:
+    """Rebuild the record; the stored roots are verified from the pinned one on."""
+    chain = TrustChain((trust.pinned_root(places.pinned_trust),), environment)
+    metadata = stored.folder / layout.METADATA
+    while (following := metadata / f"{chain.version + 1}.root.json").exists():
+        chain.extend(following.read_bytes())
+    facts = stored.facts
+    return TrustRecord(
+        root_chain=chain.texts,
+        serial=stored.serial,
+        timestamp_version=facts["timestamp_version"],
+        snapshot_version=stored.serial,
+        targets_version=stored.serial,
+        payload_digest=stored.payload_digest,
+        floor=from_text(facts["created"]),
+        checkpoint=checkpoint,
+    )
+
+
+def _checkpoint(places: Places, ledger: AnyLedger, note: str) -> Checkpoint | None:
+    """Return the printed checkpoint, once the ledger is seen to continue it."""
+    try:
+        head = ledger.head()
+    except LedgerUnavailableError:
+        if (places.ledger / "ledger.db").exists():
+            raise
+        return None
+    try:
+        key = VerifierKey.from_text((places.etc / "ledger.pub").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProofError(
+            what="the ledger's public key cannot be read", why=error.strerror or "", fix="restore ledger.pub"
+        ) from error
+    point = verify_checkpoint(note, [key])
+    if point.origin != head.origin or point.size > head.size:
+        raise ProofError(
+            what="the ledger does not continue the printed checkpoint",
+            why=f"it has {head.size} records, {point.size} were printed",
+            fix="keep this machine as it is and compare more printed checkpoints",
+        )
+    if point.size and ledger.consistency(point.size, head.size).old_root != point.root.hex():
+        raise ProofError(
+            what="the ledger is not the one that was printed",
+            why=f"its first {point.size} records hash to something else",
+            fix="keep this machine as it is and compare more printed checkpoints",
+        )
+    return Checkpoint(origin=point.origin, size=point.size, root=point.root.hex())
+
+
+def _facts(chain: TrustChain, record: TrustRecord) -> TrustFacts:
+    people = tuple(
+        {"person": person.id, "name": person.name, "roles": list(person.roles), "fingerprint": person.fingerprint}
+        for person in chain.people.people
+        if Role.RELEASE in person.roles or Role.ROOT in person.roles
+    )
+    return TrustFacts(
+        environment=str(chain.people.environment),
+        root_version=chain.version,
+        root_sha256=sha256_hex(chain.roots[0]),
+        people=people,
+        thresholds=dict(chain.people.thresholds),
+        serial=record.serial,
+        floor=record.to_json()["floor"],
+    )

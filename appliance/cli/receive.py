@@ -1,0 +1,97 @@
+"""`sealift receive`: verify a release while it is copied into the store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.actions import receive as action
+from appliance.actions.receive import Options, ReceiveFacts
+from appliance.cli import context as shared
+from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
+from media.errors import UsageError
+
+_SAID = {
+    "received": "received",
+    "reissued": "already stored; the newer signatures were taken",
+    "reverified": "already stored; every byte was read and proven again",
+    "checked": "every byte was proven; nothing was stored",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("receive")
+    def receive(
+        context: typer.Context,
+        volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Folders of all mounted volumes.")],
+        accept_stale: Annotated[
+            str, typer.Option("--accept-stale", metavar="CODE", help="Take this stale release; needs --by twice.")
+        ] = "",
+        accept_custody: Annotated[
+            str, typer.Option("--accept-custody", metavar="NAME", help="Take it in spite of its custody, as NAME.")
+        ] = "",
+        by: Annotated[
+            list[str] | None, typer.Option("--by", metavar="NAME", help="Who accepts a stale release; give it twice.")
+        ] = None,
+        reason: Annotated[str, typer.Option("--reason", help="Why; goes into the record.")] = "",
+        trust_root: Annotated[
+            Path | None, typer.Option("--trust-root", metavar="FILE", help="A throwaway root; rehearsals only.")
+        ] = None,
+        full: Annotated[
+            bool, typer.Option("--full", help="Prove everything again, also what an interrupted receive stored.")
+        ] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify every byte; store nothing.")] = False,
+    ) -> None:
+        """Verify the release on these volumes and bring it into the store.
+
+        It begins where an interrupted receive stopped. A refusal changes nothing that was there before.
+        """
+        own = shared.of(context)
+        options = Options(
+            decisions=_decisions(accept_stale, accept_custody, by or [], reason),
+            trust_root=trust_root,
+            full=full,
+            dry_run=dry_run,
+        )
+        with own.progress(in_bytes=True) as bar:
+            task = bar.add_task("verifying", total=None)
+
+            def show(done: int, total: int, path: str) -> None:
+                bar.update(task, completed=done, total=total, description=path.rpartition("/")[2][:32])
+
+            facts = action.receive(own.config, volumes, clock=own.clock, progress=show, options=options)
+            bar.update(task, description=facts.outcome)
+        own.result(facts.to_json(), _text(facts))
+
+
+def _decisions(accept_stale: str, accept_custody: str, by: list[str], reason: str) -> Decisions:
+    if (accept_stale or accept_custody) and not reason.strip():
+        raise UsageError(what="an acceptance needs a reason", why="it goes into the record", fix="give --reason TEXT")
+    if by and not accept_stale:
+        raise UsageError(what="--by says who accepts a stale release", why="", fix="give --accept-stale CODE too")
+    return Decisions(
+        stale=StaleAcceptance(code=accept_stale, reason=reason, names=tuple(by)) if accept_stale else None,
+        custody=CustodyAcceptance(name=accept_custody, reason=reason) if accept_custody else None,
+    )
+
+
+def _text(facts: ReceiveFacts) -> str:
+    signers = ", ".join(signer["name"] for signer in facts.facts["signers"])
+    lines = [
+        f"release {facts.release} (serial {facts.serial}): {_SAID[facts.outcome]}",
+        f"  code {facts.code}",
+        f"  signed by {signers}",
+        f"  {facts.facts['files']} files, {facts.facts['bytes']} bytes; "
+        f"read {facts.moved['read_bytes']}, written {facts.moved['written_bytes']}",
+    ]
+    if findings := facts.facts["custody"]["findings"]:
+        lines += [f"  custody: {finding}" for finding in findings]
+    else:
+        lines.append("  custody complete")
+    if facts.receipt:
+        lines.append(f"  receipt {facts.receipt}")
+    if facts.sequence is not None:
+        lines.append(f"  record {facts.sequence if facts.sequence >= 0 else 'waits for the ledger to start'}")
+    return "\n".join(lines)
