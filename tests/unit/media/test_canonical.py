@@ -82,6 +82,8 @@ def test_a_value_that_contains_itself_or_is_too_deep_is_refused() -> None:
         '{"a":1}'.encode("utf-16"),
         b"{}\x00",
         b"/* */{}",
+        b"]" + b"[" * (limits.JSON_DEPTH + 1),
+        b"[]" * limits.JSON_DEPTH + b"]]",
         b"[" * (limits.JSON_DEPTH + 1) + b"]" * (limits.JSON_DEPTH + 1),
         b'{"a":' * (limits.JSON_DEPTH + 1) + b"1" + b"}" * (limits.JSON_DEPTH + 1),
     ],

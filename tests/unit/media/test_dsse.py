@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
-from securesystemslib.signer import CryptoSigner, Signature, Signer  # type: ignore[attr-defined]  # no __all__
+from securesystemslib.signer import CryptoSigner, Key, Signature, Signer  # type: ignore[attr-defined]  # no __all__
 
 from media import canonical, dsse, keys, limits
 from media.errors import (
@@ -239,6 +239,27 @@ def test_a_signature_of_the_wrong_kind_for_its_key_is_refused(sender: Sender, en
         signed["signatures"][0]["sig"] = base64.b64encode(bytes(size)).decode()
         with pytest.raises((BadSignatureError, MalformedError)):
             dsse.verify(canonical.dumps(signed), people, "release")
+
+
+class _Choking(Key):
+    """A key whose library chokes on what it is given."""
+
+    @classmethod
+    def from_dict(cls, keyid: str, key_dict: dict[str, Any]) -> "_Choking":
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def verify_signature(self, signature: Signature, data: bytes) -> None:
+        raise IndexError(len(data))
+
+
+def test_a_library_that_chokes_on_a_signature_has_not_accepted_it() -> None:
+    with pytest.raises(BadSignatureError) as caught:
+        keys.verify(_Choking("ab" * 32, "x", "x", {}), Signature("ab" * 32, "00"), b"data", "an envelope")
+
+    assert caught.value.why == "it cannot be read"
 
 
 def test_junk_in_signature_objects_of_tuf_metadata_is_malformed() -> None:
