@@ -200,6 +200,7 @@ def make_medium(
     machines: Sequence[Mapping[str, Any]] = (MACHINE,),
     checkpoints: Mapping[str, Any] | None = None,
     issue: int = 0,
+    cut: bool = False,
 ) -> SimulatedMedium:
     """Return a genuine medium, sealed by alice and bob and read back. Equal arguments are signed once and copied.
 
@@ -216,6 +217,7 @@ def make_medium(
         machines: The target machines.
         checkpoints: What the sender knows of sites' ledgers.
         issue: Raises the timestamp version for the same serial.
+        cut: The first block of the weights, which must have two, lies on volume 1 and the rest on volume 2.
     """
     recipe = _Recipe(
         serial=serial,
@@ -228,6 +230,7 @@ def make_medium(
         machines=dumps(list(machines)),
         checkpoints=dumps(dict(checkpoints or {})),
         issue=issue,
+        cut=cut,
     )
     if recipe not in _MADE:
         _MADE[recipe] = _make(Path(tempfile.mkdtemp(prefix="sl-media-", dir="/tmp")) / "m", recipe)
@@ -247,6 +250,7 @@ class _Recipe:
     machines: bytes
     checkpoints: bytes
     issue: int
+    cut: bool
 
 
 _MADE: dict[_Recipe, SimulatedMedium] = {}
@@ -274,7 +278,7 @@ def _make(folder: Path, recipe: _Recipe) -> SimulatedMedium:
         ceremony=recipe.keys,
         clock=FixedClock(at=MADE_AT),
         choice=VolumeChoice(
-            rooms=_rooms(payload, recipe.volumes),
+            rooms=_rooms(payload, recipe.volumes, cut=recipe.cut),
             seals={number: (f"S-{recipe.serial:04d}-{number}",) for number in numbers},
         ),
         place="Bundling room",
@@ -423,12 +427,14 @@ def kind_of(path: str) -> str:
     return kinds.get(top, "release")
 
 
-def _rooms(payload: Mapping[str, bytes], volumes: int) -> tuple[int, ...]:
+def _rooms(payload: Mapping[str, bytes], volumes: int, *, cut: bool) -> tuple[int, ...]:
     """Return room on each volume so that the payload needs exactly that many: files first, weights on the last."""
     if volumes == 1:
         return ()
     sizes = {path: -(-len(data) // _ALLOCATION) * _ALLOCATION for path, data in sorted(payload.items())}
     weights = sum(size for path, size in sizes.items() if kind_of(path) == "weights")
     files = [size for path, size in sizes.items() if kind_of(path) != "weights"]
+    if cut:
+        return (sum(files) + layout.BLOCK_BYTES, weights - layout.BLOCK_BYTES)
     each = -(-len(files) // (volumes - 1))
     return (*(sum(files[start : start + each]) for start in range(0, len(files), each)), weights)
