@@ -254,7 +254,7 @@ class _Receive:
             "error": error.code,
             "exit_code": error.exit_code,
             "release_code": facts.get("code", ""),
-            "verified": bool(facts),
+            "verified": "code" in facts,
             **known,
         }
         try:

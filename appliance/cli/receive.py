@@ -79,12 +79,12 @@ def _decisions(accept_stale: str, accept_custody: str, by: list[str], reason: st
 
 def _text(facts: ReceiveFacts) -> str:
     signers = ", ".join(signer["name"] for signer in facts.facts["signers"])
+    moved = f"read {facts.moved['read_bytes']}, written {facts.moved['written_bytes']}"
     lines = [
         f"release {facts.release} (serial {facts.serial}): {_SAID[facts.outcome]}",
         f"  code {facts.code}",
         f"  signed by {signers}",
-        f"  {facts.facts['files']} files, {facts.facts['bytes']} bytes; "
-        f"read {facts.moved['read_bytes']}, written {facts.moved['written_bytes']}",
+        f"  {facts.facts['files']} files, {facts.facts['bytes']} bytes; {moved}",
     ]
     if findings := facts.facts["custody"]["findings"]:
         lines += [f"  custody: {finding}" for finding in findings]

@@ -26,6 +26,7 @@ from appliance.verify.verifier import Terms, verify_medium
 from media import canonical
 from media.clock import to_text
 from media.errors import SealiftError
+from media.release import ReleaseTerms
 
 FORMAT: Final = 1
 _JOB_BYTES: Final = 80 * 2**20
@@ -139,7 +140,12 @@ def run(job: Job, lines: Lines) -> int:
             store = ContentStore(Path(job.store)) if job.store else None
             if store is not None:
                 stack.enter_context(store.locked(descriptor=job.lock))
-            verified = verify_medium(media, job.terms, on_root=lambda chain: lines.send("root", chain=list(chain)))
+            verified = verify_medium(
+                media,
+                job.terms,
+                on_root=lambda chain: lines.send("root", chain=list(chain)),
+                on_named=lambda terms: facts.update(_named(terms)),
+            )
             facts = verified.to_json()
             lines.send("verified", facts=facts, held=verified.held, root_chain=list(verified.root_chain))
             moved = _move(verified, store, job, lines)
@@ -166,6 +172,10 @@ def _move(verified: VerifiedRelease, store: ContentStore | None, job: Job, lines
     if store is None:
         return check(verified, progress=lines.progress)
     return ingest(verified, store, received_at=to_text(job.terms.now), full=job.full, progress=lines.progress)
+
+
+def _named(terms: ReleaseTerms) -> dict[str, Any]:
+    return {"release": terms.release, "serial": terms.serial, "payload_digest": terms.payload_digest}
 
 
 def _decisions(value: Mapping[str, Any]) -> Decisions:

@@ -64,15 +64,19 @@ class Terms:
 
 
 OnRoot = Callable[[tuple[str, ...]], None]
+OnNamed = Callable[[ReleaseTerms], None]
 
 
-def verify_medium(volumes: Sequence[Medium], terms: Terms, *, on_root: OnRoot) -> VerifiedRelease:
+def verify_medium(
+    volumes: Sequence[Medium], terms: Terms, *, on_root: OnRoot, on_named: OnNamed = lambda _: None
+) -> VerifiedRelease:
     """Return the release on these volumes, if this box may copy it.
 
     Args:
         volumes: The mounted volumes, in any order.
         terms: What to hold the release against.
         on_root: Called once with the new chain when the medium brought a verified rotation of the root.
+        on_named: Called once it is certain which release this is, so that a refusal after that can name it.
 
     Raises:
         MediaError: The volumes are not a release, or not a whole one.
@@ -86,6 +90,7 @@ def verify_medium(volumes: Sequence[Medium], terms: Terms, *, on_root: OnRoot) -
     _require_one_release(signed)
     first = signed[0]
     release, stale_after, targets, metadata_signers = _release(first, chain)
+    on_named(release)
     index = _index(first, release, targets)
     require_site(release, terms.site)
     machine = require_fit(release, terms.machine)

@@ -1,0 +1,89 @@
+"""`sealift custody`: who carried the media, as the receiving side sees and records it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from appliance.actions import custody as action
+from appliance.actions.custody import PaperHandOver
+from appliance.audit.facts import Appended
+from appliance.cli import context as shared
+from appliance.cli.context import Context
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    commands = typer.Typer(help="Who carried the media.", no_args_is_help=True)
+    app.add_typer(commands, name="custody")
+
+    @commands.command("show")
+    def show(
+        context: typer.Context,
+        volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Folders of mounted volumes.")],
+    ) -> None:
+        """Say what the hand-overs on these volumes tell, and what is odd about them."""
+        own = shared.of(context)
+        found = action.show(own.config, volumes, clock=own.clock)
+        own.result({"volumes": found}, "\n".join(map(_text, found)))
+
+    @commands.command("enter")
+    def enter(
+        context: typer.Context,
+        volume: Annotated[str, typer.Option("--volume", metavar="ID", help="The volume's id.")],
+        sender: Annotated[str, typer.Option("--from", metavar="NAME", help="Who gave it.")],
+        receiver: Annotated[str, typer.Option("--to", metavar="NAME", help="Who took it.")],
+        at: Annotated[str, typer.Option("--at", metavar="TIME", help="When, as on the form.")],
+        place: Annotated[str, typer.Option("--place", help="Where.")],
+        by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who enters it now.")],
+        seal: Annotated[list[str] | None, typer.Option("--seal", help="A seal's number; may be repeated.")] = None,
+        condition: Annotated[str, typer.Option("--condition", help="What was seen.")] = "",
+    ) -> None:
+        """Record a hand-over that was written on paper."""
+        own = shared.of(context)
+        paper = PaperHandOver(
+            volume=volume,
+            sender=sender,
+            receiver=receiver,
+            at=at,
+            place=place,
+            seals=tuple(seal or ()),
+            condition=condition,
+            entered_by=by,
+        )
+        _recorded(own, action.enter(own.config, paper, clock=own.clock))
+
+    @commands.command("reject")
+    def reject(
+        context: typer.Context,
+        volume: Annotated[str, typer.Option("--volume", metavar="ID", help="The volume's id.")],
+        by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who rejects it.")],
+        reason: Annotated[str, typer.Option("--reason", help="Why.")],
+    ) -> None:
+        """Record that a medium was sent back."""
+        own = shared.of(context)
+        _recorded(own, action.reject(own.config, volume, by=by, reason=reason, clock=own.clock))
+
+    @commands.command("receipt")
+    def receipt(
+        context: typer.Context, serial: Annotated[int, typer.Argument(help="Serial of a stored release.")]
+    ) -> None:
+        """Write the receipt of a stored release again."""
+        own = shared.of(context)
+        name = action.write_receipt(own.config, serial, clock=own.clock)
+        own.result({"receipt": name}, name)
+
+
+def _recorded(own: Context, appended: Appended) -> None:
+    where = f"record {appended.sequence}" if appended.sequence >= 0 else "kept until the ledger starts"
+    own.result({"sequence": appended.sequence}, where)
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    lines = [f"volume {facts['volume']} ({facts['id']}) of {facts['release']}"]
+    for entry in facts["entries"]:
+        seals = f", seals {', '.join(entry['seals'])}" if entry["seals"] else ""
+        lines.append(f"  {entry['at']} {entry['kind']}: {entry['from']} -> {entry['to']}, {entry['place']}{seals}")
+    lines += [f"  odd: {finding}" for finding in facts["findings"]] or ["  complete"]
+    return "\n".join(lines)
