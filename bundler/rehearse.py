@@ -1,0 +1,341 @@
+"""The rehearsal: a candidate is installed on a clean system without a network and answers, before anyone signs.
+
+The candidate gets a throwaway root (`environment: rehearsal`) and one volume; from that volume an environment is made
+with its own wheels, and that environment's own `sealift` receives, installs, loads the model in test and asks it. What
+was done, and only that, is in the statement: the level says `installed` or `answered-on-cpu`, `at` when it really ran.
+A payload that was rehearsed within a day is not rehearsed again.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from bundler import statement
+from bundler.cache import Cache
+from bundler.ceremony import Invitation, hold
+from bundler.errors import RehearsalError
+from bundler.measure import measure_tree
+from bundler.onego import release_in_one_go
+from bundler.plan import ReleasePlan
+from bundler.process import Progress, quiet
+from bundler.quarantine import NetworkNamespace, Quarantine
+from bundler.workfolder import WorkFolder
+from media import layout
+from media.canonical import loads, mapping, text
+from media.clock import Clock, from_text, to_text
+from media.digest import payload_digest
+from media.errors import MalformedError
+
+INSTALLED: Final = "installed"
+ANSWERED: Final = "answered-on-cpu"
+_VALID: Final = timedelta(days=1)
+_MEMO: Final = "rehearsals"
+_MEMO_FORMAT: Final = 1
+_PEOPLE: Final = (Invitation(id="one", name="Rehearsal One"), Invitation(id="two", name="Rehearsal Two"))
+_UNITS: Final = ("sealift-ledger.service", "sealift-promoter.service")
+_SERVED_HERE: Final = "llama.cpp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAnswer:
+    """What one model showed: digests and milliseconds, never text."""
+
+    name: str
+    model_digest: str
+    evidence_sha256: str
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What the statement says."""
+
+    payload_digest: str
+    level: str
+    at: str
+    seconds: int
+    models: tuple[ModelAnswer, ...]
+    was_remembered: bool = False
+
+    def predicate(self) -> dict[str, Any]:
+        """Return the statement's predicate."""
+        return {
+            "format": _MEMO_FORMAT,
+            "payload_digest": self.payload_digest,
+            "level": self.level,
+            "at": self.at,
+            "seconds": self.seconds,
+            "network": "none: an empty network namespace",
+            "models": [asdict(model) for model in self.models],
+        }
+
+    @classmethod
+    def from_predicate(cls, untrusted: Any) -> "Rehearsal":
+        """Read a predicate that was remembered.
+
+        Raises:
+            MalformedError: It is none.
+        """
+        value = mapping(untrusted, "a rehearsal")
+        models = value.get("models")
+        if value.get("format") != _MEMO_FORMAT or not isinstance(models, list):
+            raise MalformedError(what="a remembered rehearsal has another format", why="", fix="rehearse again")
+        return cls(
+            payload_digest=text(value.get("payload_digest"), "payload_digest"),
+            level=text(value.get("level"), "level"),
+            at=text(value.get("at"), "at"),
+            seconds=int(value.get("seconds", 0)),
+            models=tuple(ModelAnswer(**mapping(model, "models")) for model in models),
+            was_remembered=True,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The throwaway folder of one rehearsal; its name is short, because sockets lie in it."""
+
+    root: Path
+    quarantine: Quarantine
+    progress: Progress
+    python: str = field(default_factory=lambda: sys.executable)
+
+    @property
+    def volume(self) -> Path:
+        """The one volume."""
+        return self.root / "volume"
+
+    @property
+    def trusted_root(self) -> Path:
+        """The throwaway root."""
+        return self.root / "ceremony" / "root" / "1.root.json"
+
+    @property
+    def box(self) -> Path:
+        """What stands for the appliance's file system."""
+        return self.root / "box"
+
+    @property
+    def site_file(self) -> Path:
+        """Its configuration."""
+        return self.box / "etc" / "sealift" / "sealift.toml"
+
+    def sealift(self, environment: Path, *words: str | Path, step: str) -> Any:
+        """Run the candidate's own command and return its JSON result.
+
+        Raises:
+            RehearsalError: It failed, or printed no JSON.
+        """
+        self.progress(f"  {step}")
+        arguments = [environment / "bin" / "sealift", "--config", self.site_file, "--json", *words]
+        printed = self.quarantine.run(arguments, step=step)
+        try:
+            return loads(printed.encode(), allow_floats=True)
+        except MalformedError as error:
+            raise RehearsalError(
+                what=f"rehearsal: {step} printed no result", why=error.why, fix="add --keep and run it by hand"
+            ) from error
+
+
+def rehearse(
+    work: WorkFolder,
+    *,
+    cache: Cache,
+    clock: Clock,
+    progress: Progress = quiet,
+    is_fresh: bool = False,
+    keep: bool = False,
+    quarantine: Callable[[Path], Quarantine] | None = None,
+) -> Rehearsal:
+    """Rehearse the candidate of a work folder and leave its statement in `attest/rehearsal.json`.
+
+    Args:
+        work: Holds an unsigned candidate.
+        cache: Remembers rehearsals by payload.
+        clock: The time that the statement names.
+        progress: Told each step.
+        is_fresh: Rehearse again, whatever is remembered.
+        keep: Leave the throwaway folder behind, and say where it is.
+        quarantine: Makes the place where programs run, from an empty home folder; an empty network namespace.
+
+    Raises:
+        RehearsalError: A step failed; nothing was stated.
+        SigningError: There is no candidate, or it was changed after the build.
+    """
+    plan = ReleasePlan.load(work.plan)
+    digest = _digest_of(work, plan)
+    remembered = None if is_fresh else _remembered(cache, digest, clock)
+    if remembered is not None:
+        progress(f"this payload was rehearsed at {remembered.at}: {remembered.level}")
+    found = remembered or _run(work, plan, digest, clock=clock, progress=progress, keep=keep, quarantine=quarantine)
+    cache.remember(_MEMO, digest, found.predicate())
+    work.attest.mkdir(exist_ok=True)
+    content = statement.about_payload(digest, statement.REHEARSAL, found.predicate())
+    (work.attest / "rehearsal.json").write_bytes(content)
+    return found
+
+
+def _run(
+    work: WorkFolder,
+    plan: ReleasePlan,
+    digest: str,
+    *,
+    clock: Clock,
+    progress: Progress,
+    keep: bool,
+    quarantine: Callable[[Path], Quarantine] | None,
+) -> Rehearsal:
+    at, ticks = clock.now(), clock.monotonic()
+    with _throwaway(keep=keep, progress=progress) as folder:
+        home = folder / "home"
+        home.mkdir()
+        place = quarantine(home) if quarantine else _namespace(home)
+        stage = Stage(root=folder, quarantine=place, progress=progress)
+        _write_medium(work, stage, clock)
+        first = _first_environment(stage)
+        _write_site_file(stage, plan)
+        stage.sealift(
+            first, "receive", stage.volume, "--trust-root", stage.trusted_root, step="receiving, with a throwaway root"
+        )
+        stage.sealift(first, "install", step="installing from the medium's wheels")
+        models = _asked(stage, work)
+    return Rehearsal(
+        payload_digest=digest,
+        level=ANSWERED if models else INSTALLED,
+        at=to_text(at),
+        seconds=int(clock.monotonic() - ticks),
+        models=models,
+    )
+
+
+def _asked(stage: Stage, work: WorkFolder) -> tuple[ModelAnswer, ...]:
+    """Load each model that this machine can serve and let it answer, in the test stage."""
+    names = _models(work)
+    if not names:
+        return ()
+    installed = stage.box / "opt" / "sealift" / "current" / "server"
+    answers: list[ModelAnswer] = []
+    try:
+        stage.sealift(installed, "run-units", *_UNITS, "--background", step="starting ledger and promoter")
+        for name in names:
+            report = stage.sealift(installed, "validate", name, "--only", "smoke", step=f"asking {name}")
+            answers.append(_answer(report))
+    finally:
+        with suppress(RehearsalError):
+            stage.sealift(installed, "run-units", "--stop", step="stopping")
+    return tuple(answers)
+
+
+def _answer(untrusted: Any) -> ModelAnswer:
+    report = mapping(untrusted, "the validation report")
+    gates = [mapping(gate, "gates") for gate in report.get("gates", ())]
+    if report.get("passed") is not True or [gate.get("gate") for gate in gates] != ["smoke"]:
+        raise RehearsalError(
+            what="rehearsal: the model did not answer", why=str(report.get("name"))[:80], fix="add --keep and look"
+        )
+    # Statements hold no floats; figures are counted in milliseconds.
+    figures = mapping(gates[0].get("figures", {}), "figures")
+    return ModelAnswer(
+        name=text(report.get("name"), "name"),
+        model_digest=text(report.get("model_digest"), "model_digest"),
+        evidence_sha256=text(report.get("evidence_digest"), "evidence_digest"),
+        figures={key: value for key, value in figures.items() if not isinstance(value, float | list | dict)},
+    )
+
+
+def _models(work: WorkFolder) -> tuple[str, ...]:
+    """Return the names of the models that a CPU here can serve."""
+    facts = mapping(loads((work.candidate / layout.RELEASE_FACTS).read_bytes()), "release.json")
+    found: list[str] = []
+    for untrusted in facts.get("models", ()):
+        model = mapping(untrusted, "models")
+        descriptor = mapping(loads((work.candidate / str(model.get("descriptor"))).read_bytes()), "descriptor.json")
+        if descriptor.get("engine") == _SERVED_HERE:
+            found.append(text(model.get("name"), "name"))
+    return tuple(found)
+
+
+def _digest_of(work: WorkFolder, plan: ReleasePlan) -> str:
+    payload = measure_tree(work.data, prefix=layout.DATA)
+    digest = payload_digest((name, measured.length, measured.sha256) for name, measured in payload.items())
+    if plan.payload_digest != digest:
+        raise RehearsalError(
+            what="the candidate was changed after it was built",
+            why=f"payload {digest[:12]} instead of {plan.payload_digest[:12]}",
+            fix="build it again",
+        )
+    return digest
+
+
+def _remembered(cache: Cache, digest: str, clock: Clock) -> Rehearsal | None:
+    with suppress(MalformedError, TypeError, ValueError):
+        found = Rehearsal.from_predicate(cache.recall(_MEMO, digest))
+        age = clock.now() - from_text(found.at)
+        if found.payload_digest == digest and timedelta(0) <= age < _VALID:
+            return found
+    return None
+
+
+def _write_medium(work: WorkFolder, stage: Stage, clock: Clock) -> None:
+    stage.progress("  signing with throwaway keys, writing one volume")
+    twin = WorkFolder(root=stage.root / "work")
+    shutil.copytree(work.candidate, twin.candidate, copy_function=_link)
+    twin.attest.mkdir()
+    ceremony = hold(stage.root / "ceremony", _PEOPLE, environment="rehearsal")
+    stage.volume.mkdir()
+    release_in_one_go(twin, [stage.volume], ceremony=ceremony, clock=clock)
+
+
+def _first_environment(stage: Stage) -> Path:
+    """Make an environment from the volume's own wheels, as the bootstrap does on a bare machine."""
+    stage.progress("  making an environment from the medium's wheels")
+    place = stage.root / "first"
+    data = stage.volume / layout.RELEASE / layout.DATA
+    stage.quarantine.run([stage.python, "-m", "venv", place], step="making a virtual environment")
+    wheels: Sequence[str | Path] = (
+        "--no-index", "--no-deps", "--require-hashes", "--only-binary=:all:", "--no-cache-dir", "--quiet",
+        "--find-links", data / "wheels", "-r", data / "server" / "requirements-server.txt",
+    )  # fmt: skip
+    stage.quarantine.run([place / "bin" / "python", "-m", "pip", "install", *wheels], step="installing its wheels")
+    return place
+
+
+def _write_site_file(stage: Stage, plan: ReleasePlan) -> None:
+    (stage.root / "run").mkdir()
+    stage.site_file.parent.mkdir(parents=True)
+    stage.site_file.write_text(
+        f'format = 1\nsite = "{plan.sites[0]}"\nenvironment = "rehearsal"\n\n'
+        f'[places]\nroot = "{stage.box}"\nrun = "{stage.root / "run"}"\n\n'
+        "[service]\ngateway_port = 0\nadmin_port = 0\nmetrics_port = 0\n"
+    )
+
+
+def _namespace(home: Path) -> Quarantine:
+    namespace = NetworkNamespace(home=home)
+    namespace.require_empty()
+    return namespace
+
+
+def _link(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copyfile(source, destination)
+
+
+@contextmanager
+def _throwaway(*, keep: bool, progress: Progress) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="sl-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            progress(f"  left behind: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
