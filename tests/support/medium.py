@@ -8,7 +8,6 @@ share a root. `make_medium(..., keys=throwaway_ceremony("other"))` is a stranger
 """
 
 import atexit
-import functools
 import os
 import shutil
 import tempfile
@@ -18,14 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # no __all__
+from tuf.api.metadata import Metadata
 
-from bundler import ceremony as ceremonies
-from bundler.ceremony import Invitation
 from bundler.gpghome import short_home
 from bundler.metadata import canonical, signed_file
 from bundler.onego import release_in_one_go
-from bundler.plan import ReleasePlan
 from bundler.signatory import Ceremony, Signatory
 from bundler.volumechoice import VolumeChoice
 from bundler.workfolder import WorkFolder
@@ -33,17 +29,23 @@ from media import layout
 from media.bagit import parse_manifest, render_manifest
 from media.canonical import dumps, loads
 from media.clock import FixedClock
-from media.digest import payload_digest, sha256_hex
-from media.signers import detached_sign, generate_key, stop_agents, tuf_signer
+from media.digest import sha256_hex
+from media.signers import detached_sign
+from tests.support.candidate import MACHINE, STALE_AFTER, candidate_plan, kind_of, tiny_payload, write_candidate
+from tests.support.throwaway import ceremony_with_two_keys_of, throwaway_ceremony
+
+__all__ = [
+    "MACHINE",
+    "MADE_AT",
+    "STALE_AFTER",
+    "SimulatedMedium",
+    "ceremony_with_two_keys_of",
+    "make_medium",
+    "throwaway_ceremony",
+    "tiny_payload",
+]
 
 MADE_AT = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-STALE_AFTER = "2027-11-20T08:00:00Z"
-PEOPLE = (
-    Invitation(id="alice", name="Alice Archer"),
-    Invitation(id="bob", name="Bob Baker"),
-    Invitation(id="carol", name="Carol Cook", roles=("release", "custody")),
-)
-MACHINE = {"profile": "cpu", "python": "3.11", "platform": "linux_x86_64", "glibc": "2.36", "cpu_flags": []}
 _ALLOCATION = 4096
 
 
@@ -259,14 +261,12 @@ _MADE: dict[_Recipe, SimulatedMedium] = {}
 def _make(folder: Path, recipe: _Recipe) -> SimulatedMedium:
     work = WorkFolder(root=folder / "work")
     payload = dict(recipe.files)
-    plan = ReleasePlan(
-        release=f"demo-{recipe.serial}",
+    plan = candidate_plan(
+        payload,
         serial=recipe.serial,
-        created="2026-11-20T07:00:00Z",
         stale_after=recipe.stale_after,
         sites=recipe.sites,
         targets=tuple(loads(recipe.machines)),
-        kinds={path: kind_of(path) for path in payload},
         checkpoints=loads(recipe.checkpoints),
         issue=recipe.issue,
     )
@@ -293,138 +293,6 @@ def _make(folder: Path, recipe: _Recipe) -> SimulatedMedium:
         serial=plan.serial,
         payload=payload,
     )
-
-
-@functools.cache
-def throwaway_ceremony(environment: str = "demo", name: str = "") -> Ceremony:
-    """Return a ceremony of alice, bob and carol that lasts for the test run; another one for every name."""
-    return ceremonies.hold(_key_folder(name) / "c", PEOPLE, environment=environment)
-
-
-@functools.cache
-def ceremony_with_two_keys_of(person_id: str = "alice") -> Ceremony:
-    """Return a ceremony whose root names two release keys of one person: python-tuf would count them as two."""
-    folder = _key_folder(f"two-{person_id}") / "c"
-    held = ceremonies.hold(folder, PEOPLE, environment="demo")
-    root = Metadata[Root].from_bytes(held.chain[0]).signed
-    with short_home(held.home_of(person_id)) as home:
-        second = tuf_signer(home, generate_key(home, "Second Key", "second@throwaway.invalid")).public_key
-    for role in ("targets", "snapshot", "timestamp"):
-        root.add_key(second, role)
-    described = root.unrecognized_fields["x-sealift-people"]
-    next(each for each in described if each["id"] == person_id)["keys"]["release"].append(second.keyid)
-    order = [keyid for each in described if "release" in each["roles"] for keyid in each["keys"]["release"]]
-    for role in ("targets", "snapshot", "timestamp"):
-        root.roles[role].keyids = order
-    shutil.rmtree(folder / "root")
-    signatures = []
-    for person in held.people.with_role("root"):
-        with short_home(held.home_of(person.id)) as home:
-            signatures += Signatory(person=person, home=home).sign("root", canonical(root))
-    return ceremonies.publish(folder, root, signatures, before=())
-
-
-def _key_folder(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"sl-keys-{name}-", dir="/tmp"))
-    owner = os.getpid()
-
-    def end() -> None:
-        if os.getpid() == owner:
-            for home in folder.glob("c/people/*/gnupg"):
-                stop_agents(home)
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(end)
-    return folder
-
-
-def write_candidate(
-    work: WorkFolder, plan: ReleasePlan, payload: Mapping[str, bytes], *, level: str = "answered-on-cpu"
-) -> None:
-    """Lay down what a build and a rehearsal leave in a work folder."""
-    for name, data in payload.items():
-        path = work.candidate / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    work.plan.write_bytes(plan.to_bytes())
-    work.attest.mkdir()
-    digest = payload_digest((name, len(data), sha256_hex(data)) for name, data in payload.items())
-    predicates: dict[str, dict[str, Any]] = {
-        "provenance": {"buildDefinition": {"buildType": "sealift/build/v1"}},
-        "sbom": {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []},
-        "scan": {"findings": []},
-        "rehearsal": {"payload_digest": digest, "level": level, "at": "2026-11-20T07:30:00Z"},
-    }
-    for name, predicate in predicates.items():
-        statement = {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": plan.release, "digest": {"sha256": digest}}],
-            "predicateType": f"sealift/{name}/v1",
-            "predicate": predicate,
-        }
-        (work.attest / f"{name}.json").write_bytes(dumps(statement))
-
-
-def tiny_payload(*, serial: int = 1, weights: bytes | None = None) -> dict[str, bytes]:
-    """Return a payload of a few kilobytes with every kind of file, consistent by digests, naming one model `tiny`."""
-    weights = bytes(range(256)) * 40 + serial.to_bytes(4, "big") if weights is None else weights
-    template = b"{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    wheel = b"PK\x05\x06" + bytes(18)
-    line = f"tiny==1.0 --hash=sha256:{sha256_hex(wheel)}\n".encode()
-    names = {name: f"data/server/requirements-{name}.txt" for name in ("server", "engine-llama-cpp", "host")}
-    model = "data/models/tiny"
-    descriptor = {
-        "format": 1,
-        "name": "tiny",
-        "version": f"1.{serial}",
-        "engine": "llama.cpp",
-        "environment": sha256_hex(line),
-        "files": [
-            {"path": f"{model}/tiny.gguf", "role": "weights", "sha256": sha256_hex(weights), "length": len(weights)}
-        ],
-        "chat_template": {"path": f"{model}/chat_template.jinja", "sha256": sha256_hex(template)},
-        "system_prompt": "",
-        "rules": [],
-        "runtime": {"n_ctx": 512, "n_batch": 512, "n_seq_max": 1, "defaults": {"temperature": 0, "top_p": 1}},
-        "quantization": "Q4_1",
-        "license": "Apache-2.0",
-        "context_tokens": 512,
-    }
-    facts = {
-        "format": 1,
-        "product": "sealift",
-        "release": f"demo-{serial}",
-        "serial": serial,
-        "created": "2026-11-20T07:00:00Z",
-        "models": [{"name": "tiny", "descriptor": f"{model}/descriptor.json", "evals": ["data/evals/tiny.jsonl"]}],
-        "environments": names,
-        "debs": ["data/debs/tiny_1.0_all.deb"],
-    }
-    return {
-        "data/release.json": dumps(facts),
-        f"{model}/tiny.gguf": weights,
-        f"{model}/descriptor.json": dumps(descriptor),
-        f"{model}/chat_template.jinja": template,
-        f"{model}/LICENSE": b"Apache-2.0\n",
-        f"{model}/provenance.json": dumps({"source": "made by the tests"}),
-        "data/evals/tiny.jsonl": b'{"prompt":"2+2=","choices":["4","5"],"answer":0}\n',
-        "data/wheels/tiny-1.0-py3-none-any.whl": wheel,
-        **dict.fromkeys(names.values(), line),
-        "data/host/systemd/tiny.service": b"[Service]\nExecStart=/bin/true\n",
-        "data/host/ansible/site.yml": b"- hosts: all\n",
-        "data/debs/tiny_1.0_all.deb": b"!<arch>\n",
-        "data/debs/Packages": b"Package: tiny\n",
-        "data/debs/Release": b"Suite: sealift\n",
-    }
-
-
-def kind_of(path: str) -> str:
-    """Return the kind that the build gives a payload file."""
-    top = path.split("/")[1]
-    if top == "models":
-        return "weights" if path.endswith((".gguf", ".safetensors")) else "model"
-    kinds = {"wheels": "wheel", "debs": "deb", "server": "server", "host": "host", "evals": "eval"}
-    return kinds.get(top, "release")
 
 
 def _rooms(payload: Mapping[str, bytes], volumes: int, *, cut: bool) -> tuple[int, ...]:

@@ -18,29 +18,14 @@ from media.canonical import dumps, loads
 from media.clock import FixedClock
 from media.digest import sha256_hex
 from media.errors import DigestMismatchError, MalformedError
-from tests.support.medium import MACHINE, MADE_AT, kind_of, throwaway_ceremony, tiny_payload, write_candidate
+from tests.support.candidate import new_candidate
+from tests.support.medium import MADE_AT, throwaway_ceremony, tiny_payload
 
 CLOCK = FixedClock(at=MADE_AT)
 
 
-def candidate(folder: Path) -> WorkFolder:
-    payload = tiny_payload()
-    work = WorkFolder(root=folder)
-    plan = ReleasePlan(
-        release="demo-1",
-        serial=1,
-        created="2026-11-20T07:00:00Z",
-        stale_after="2027-11-20T08:00:00Z",
-        sites=("demo-clinic",),
-        targets=(MACHINE,),
-        kinds={path: kind_of(path) for path in payload},
-    )
-    write_candidate(work, plan, payload)
-    return work
-
-
 def attested(folder: Path) -> WorkFolder:
-    work = candidate(folder)
+    work = new_candidate(folder)
     ceremony = throwaway_ceremony()
     choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
     attest(work, "alice", ceremony=ceremony)
@@ -109,7 +94,7 @@ def test_a_person_whose_keys_are_elsewhere_is_told_to_name_the_home(work: WorkFo
 
 
 def test_nothing_is_signed_before_every_statement_is(tmp_path: Path) -> None:
-    work = candidate(tmp_path / "w")
+    work = new_candidate(tmp_path / "w")
     ceremony = throwaway_ceremony()
     choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
     attest(work, "alice", ceremony=ceremony, only=["custody-sealed-1", "sbom"])
@@ -120,7 +105,7 @@ def test_nothing_is_signed_before_every_statement_is(tmp_path: Path) -> None:
 
 def test_nothing_is_signed_before_the_volumes_are_chosen(tmp_path: Path) -> None:
     with pytest.raises(CapacityError, match="not chosen yet"):
-        sign(candidate(tmp_path / "w"), "alice", ceremony=throwaway_ceremony())
+        sign(new_candidate(tmp_path / "w"), "alice", ceremony=throwaway_ceremony())
 
 
 def test_a_statement_changed_after_its_maker_signed_is_found(work: WorkFolder) -> None:
@@ -131,7 +116,7 @@ def test_a_statement_changed_after_its_maker_signed_is_found(work: WorkFolder) -
 
 
 def test_a_statement_signed_by_someone_who_may_not_is_refused(tmp_path: Path) -> None:
-    work = candidate(tmp_path / "w")
+    work = new_candidate(tmp_path / "w")
     ceremony = throwaway_ceremony()
     choose_volumes(work, "carol", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
 
@@ -142,7 +127,7 @@ def test_a_statement_signed_by_someone_who_may_not_is_refused(tmp_path: Path) ->
 
 
 def test_only_the_packer_signs_the_sealed_custody_entry(tmp_path: Path) -> None:
-    work = candidate(tmp_path / "w")
+    work = new_candidate(tmp_path / "w")
     ceremony = throwaway_ceremony()
     choose_volumes(work, "carol", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
 
@@ -164,7 +149,7 @@ def test_a_candidate_changed_after_the_volumes_were_chosen_is_refused(work: Work
 
 
 def test_a_rehearsal_of_another_payload_is_refused(tmp_path: Path) -> None:
-    work = candidate(tmp_path / "w")
+    work = new_candidate(tmp_path / "w")
     statement = loads((work.attest / "rehearsal.json").read_bytes())
     statement["predicate"]["payload_digest"] = "0" * 64
     (work.attest / "rehearsal.json").write_bytes(dumps(statement))
@@ -283,7 +268,7 @@ def test_a_file_slipped_into_check_after_freezing_is_found(work: WorkFolder) -> 
 
 
 def test_a_release_for_a_machine_that_receivers_cannot_read_is_not_signed(tmp_path: Path) -> None:
-    work = candidate(tmp_path / "w")
+    work = new_candidate(tmp_path / "w")
     plan = ReleasePlan.load(work.plan)
     work.plan.write_bytes(replace(plan, targets=({"profile": "cpu"},)).to_bytes())
     ceremony = throwaway_ceremony()
@@ -297,7 +282,7 @@ def test_a_release_for_a_machine_that_receivers_cannot_read_is_not_signed(tmp_pa
 def test_a_rehearsal_is_signed_in_one_go(tmp_path: Path) -> None:
     ceremony = throwaway_ceremony("rehearsal")
 
-    made = release_in_one_go(candidate(tmp_path / "w"), [tmp_path / "v"], ceremony=ceremony, clock=CLOCK)
+    made = release_in_one_go(new_candidate(tmp_path / "w"), [tmp_path / "v"], ceremony=ceremony, clock=CLOCK)
 
     assert len(made.code) == 64
     assert "REHEARSAL" in made.sheet.read_text("utf-8")
