@@ -25,7 +25,7 @@ class PromotionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._home = tempfile.TemporaryDirectory(prefix="sl-")
+        self._home = tempfile.TemporaryDirectory(prefix="slf")
         self.site: Site = open_site(Path(self._home.name), enrolled=3)
         self.requests: list[Request] = []
         self.said_yes: dict[str, set[int]] = {}

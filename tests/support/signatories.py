@@ -46,7 +46,7 @@ NAMES = ("Ana Petrova", "Ben Okafor", "Chi Nguyen", "Dag Lindqvist")
 @cache
 def signatories() -> tuple[Signatory, ...]:
     """Return four people, made once in a test run."""
-    with tempfile.TemporaryDirectory(prefix="sl-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
         home = Path(folder) / "g"
         try:
             return tuple(_make(home, name) for name in NAMES)

@@ -1,0 +1,114 @@
+"""Everything a statement names is checked before a person is asked, and what is signed is what was shown."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.actions.approve import Question, approve
+from appliance.actions.promote import promote
+from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
+from appliance.registry import evidence
+from appliance.registry.descriptor import ModelDescriptor
+from media import canonical, signers
+from media.errors import KeyUnusableError
+from tests.support.floor import Floor, open_floor
+from tests.support.promotion import PASSWORD
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
+        made = Path(folder) / "g"
+        yield made
+        signers.stop_agents(made)
+
+
+@pytest.fixture(scope="module")
+def people(home: Path) -> dict[str, bytes]:
+    names = ("Eva Rossi", "Finn Olsen")
+    keys = [signers.generate_key(home, name, "x@site.example") for name in names]
+    return {name: signers.export_minimal(home, key) for name, key in zip(names, keys, strict=True)}
+
+
+@pytest.fixture
+def floor(people: dict[str, bytes]) -> Iterator[Floor]:
+    with open_floor(enrolled=0) as opened:
+        for code, (name, certificate) in zip(opened.site.client.codes(2), people.items(), strict=True):
+            opened.site.client.enrol(code=code, name=name, certificate=certificate, password=PASSWORD)
+        yield opened
+
+
+@pytest.fixture
+def version(floor: Floor) -> ModelDescriptor:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+    promote(floor.here, descriptor.model_digest, person="eva-rossi")
+    return descriptor
+
+
+def test_two_people_approve_with_their_own_keys(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+    for person in ("eva-rossi", "finn-olsen"):
+        facts = approve(floor.here, version.model_digest, person=person, home=home, agrees=lambda _: True)
+
+    assert facts.to_json()["approved_by"] == ["Eva Rossi", "Finn Olsen"]
+    promote(floor.here, version.model_digest, person="")
+    assert floor.in_production() == version.model_digest
+
+
+def test_what_is_shown_names_version_gates_and_changes(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+    shown: list[str] = []
+
+    def agrees(question: Question) -> bool:
+        shown.append(question.to_text())
+        return True
+
+    approve(floor.here, version.model_digest, person="eva-rossi", home=home, agrees=agrees)
+
+    for text in (
+        version.model_digest,
+        "✓ task-evaluation",
+        "Production  nothing",
+        "quantization: - -> Q4_1",
+        "by nobody yet",
+    ):
+        assert text in shown[0]
+
+
+def test_who_does_not_agree_signs_nothing(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+    with pytest.raises(ApprovalRefusedError):
+        approve(floor.here, version.model_digest, person="eva-rossi", home=home, agrees=lambda _: False)
+
+    assert floor.site.client.pending()[0].approvals == ()
+
+
+def test_nothing_waits_where_nothing_was_requested(floor: Floor, home: Path) -> None:
+    descriptor = floor.bring()
+
+    with pytest.raises(ApprovalRefusedError):
+        approve(floor.here, descriptor.model_digest, person="eva-rossi", home=home, agrees=lambda _: True)
+
+
+def test_a_stranger_is_not_asked(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+    with pytest.raises(UnknownPersonError):
+        approve(floor.here, version.model_digest, person="mallory", home=home, agrees=lambda _: True)
+
+
+def test_changed_evidence_is_not_shown_as_if_nothing_were(floor: Floor, version: ModelDescriptor, home: Path) -> None:
+    digest = floor.site.client.pending()[0].statement.evidence_digest
+    path = evidence.folder(floor.site.config.at) / f"{digest}.json"
+    path.write_bytes(canonical.dumps({**evidence.read(floor.site.config.at, digest), "serial": 9}))
+
+    with pytest.raises(ProofError):
+        approve(floor.here, version.model_digest, person="eva-rossi", home=home, agrees=lambda _: True)
+
+
+def test_a_folder_without_the_key_signs_nothing(floor: Floor, version: ModelDescriptor) -> None:
+    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
+        empty = Path(folder)
+        try:
+            with pytest.raises(KeyUnusableError):
+                approve(floor.here, version.model_digest, person="eva-rossi", home=empty, agrees=lambda _: True)
+        finally:
+            signers.stop_agents(empty)

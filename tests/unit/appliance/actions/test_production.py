@@ -1,0 +1,220 @@
+"""From the promoter's decision to what callers reach."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from appliance.actions.models import history, list_versions, show
+from appliance.actions.production import settle
+from appliance.actions.promote import Step, promote
+from appliance.actions.rollback import rollback
+from appliance.actions.stop import stop
+from appliance.errors import EngineLoadError, GateFailedError, NotPromotedError, UnitError, UnknownVersionError
+from appliance.install.supervisor import UnitState, engine_unit
+from media.errors import UsageError
+from tests.support.floor import Floor, open_floor
+from tests.support.scripted_http import Reply
+from tests.support.signatories import signatories
+
+ANA, BEN, *_ = signatories()
+
+
+@pytest.fixture
+def floor() -> Iterator[Floor]:
+    with open_floor() as opened:
+        yield opened
+
+
+def unit_of(digest: str) -> str:
+    return engine_unit("production", digest)
+
+
+def test_the_same_command_asks_waits_and_serves(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+    name = descriptor.model_digest[:12]
+
+    asked = promote(floor.here, name, person=ANA.id, meaning="better answers")
+    assert asked.request is not None
+    assert (asked.step, asked.request.statement.meaning, asked.needed) == (Step.REQUESTED, "better answers", 2)
+    assert promote(floor.here, name, person="").step is Step.WAITING
+    floor.site.approve(asked.request, ANA)
+    assert promote(floor.here, name, person="").approved_by == ("Ana Petrova",)
+    floor.site.approve(asked.request, BEN)
+    served = promote(floor.here, name, person="")
+
+    assert (served.step, served.promotion is not None) == (Step.SERVING, True)
+    assert floor.in_production() == descriptor.model_digest
+    assert floor.supervisor.state(unit_of(descriptor.model_digest)) is UnitState.ACTIVE
+    again = promote(floor.here, name, person="")
+    assert (again.step, again.promotion) == (Step.SERVING, None)
+    assert again.to_json()["step"] == "serving"
+
+
+def test_nobody_asks_without_a_name(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.validate(descriptor)
+
+    with pytest.raises(UsageError):
+        promote(floor.here, descriptor.model_digest, person="")
+
+
+def test_a_version_that_did_not_pass_is_not_asked_for(floor: Floor) -> None:
+    descriptor = floor.bring(wrong=True)
+    with pytest.raises(GateFailedError):
+        promote(floor.here, descriptor.model_digest, person=ANA.id)
+    floor.validate(descriptor)
+    with pytest.raises(GateFailedError):
+        promote(floor.here, descriptor.model_digest, person=ANA.id)
+    with pytest.raises(UnknownVersionError):
+        promote(floor.here, "elsewhere", person=ANA.id)
+
+
+def test_the_version_before_is_stopped_only_when_the_new_one_answers(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.supervisor.asked.clear()
+
+    floor.serve(second)
+
+    assert floor.supervisor.asked[-2:] == [
+        ("start", unit_of(second.model_digest)),
+        ("stop", unit_of(first.model_digest)),
+    ]
+    assert floor.in_production() == second.model_digest
+
+
+def test_when_the_new_engine_does_not_start_callers_stay_where_they_are(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.supervisor.broken = frozenset({unit_of(second.model_digest)})
+
+    with pytest.raises(UnitError):
+        floor.serve(second)
+
+    assert floor.in_production() == first.model_digest
+    assert floor.supervisor.state(unit_of(first.model_digest)) is UnitState.ACTIVE
+    back = rollback(floor.here, person=ANA.id, reason="the new engine does not start")
+    assert (back.promotion.model_digest, back.served.started) == (first.model_digest, ())
+    assert floor.in_production() == first.model_digest
+
+
+def test_a_promotion_cut_off_before_the_engine_is_finished_by_the_same_command(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.supervisor.broken = frozenset({unit_of(descriptor.model_digest)})
+    with pytest.raises(UnitError):
+        floor.serve(descriptor)
+    assert floor.in_production() is None
+
+    floor.supervisor.broken = frozenset()
+    served = promote(floor.here, descriptor.model_digest, person="")
+
+    assert (served.step, served.promotion) == (Step.SERVING, None)
+    assert floor.in_production() == descriptor.model_digest
+
+
+def test_an_engine_with_other_weights_is_never_routed_to(floor: Floor) -> None:
+    descriptor = floor.bring()
+    answer = floor.supervisor.versions[unit_of(descriptor.model_digest)]["/sealift/v1/status"]
+    assert isinstance(answer, Reply)
+    answer.body["weights_digest"] = "f" * 64
+
+    with pytest.raises(EngineLoadError):
+        floor.serve(descriptor)
+    assert floor.in_production() is None
+
+
+def test_promotions_that_were_tampered_with_start_nothing(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    floor.supervisor.stop(unit_of(descriptor.model_digest))
+    (floor.site.config.at.promoter / "people.json").unlink()
+    floor.supervisor.asked.clear()
+
+    with pytest.raises(NotPromotedError):
+        settle(floor.here)
+    assert floor.supervisor.asked == []
+
+
+def test_going_back_serves_the_version_before(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.serve(second)
+
+    facts = rollback(floor.here, person=BEN.id, reason="worse answers", to=first.model_digest[:10])
+
+    assert facts.to_json()["model_digest"] == first.model_digest
+    assert (facts.served.started, facts.served.stopped) == (
+        (unit_of(first.model_digest),),
+        (unit_of(second.model_digest),),
+    )
+    assert floor.in_production() == first.model_digest
+
+
+def test_going_back_to_a_warm_version_starts_nothing(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.serve(second, keep_warm=True)
+    assert floor.supervisor.state(unit_of(first.model_digest)) is UnitState.ACTIVE
+
+    facts = rollback(floor.here, person=BEN.id, reason="worse answers")
+
+    assert facts.to_json()["was_warm"] is True
+    assert floor.in_production() == first.model_digest
+
+
+def test_a_stop_takes_the_route_away_and_ends_every_engine(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.serve(second, keep_warm=True)
+
+    facts = stop(floor.here, person=ANA.id, reason="incident")
+
+    assert set(facts.to_json()["stopped"]) == {unit_of(first.model_digest), unit_of(second.model_digest)}
+    assert floor.in_production() is None
+
+
+def test_the_test_engine_of_another_is_left_alone(floor: Floor) -> None:
+    descriptor = floor.bring()
+    test_unit = engine_unit("test", descriptor.model_digest)
+    floor.serve(descriptor)
+    floor.supervisor.start(test_unit)
+
+    stop(floor.here, person=ANA.id, reason="incident")
+
+    assert floor.supervisor.state(test_unit) is UnitState.ACTIVE
+
+
+def test_versions_are_listed_with_their_stage_and_gates(floor: Floor) -> None:
+    served, failed = floor.bring("first"), floor.bring("second", wrong=True)
+    fresh = floor.bring("third")
+    floor.serve(served)
+    floor.validate(failed)
+
+    stages = {one.version.model_digest: one.stage for one in list_versions(floor.state)}
+
+    assert stages == {
+        served.model_digest: "production",
+        failed.model_digest: "failed",
+        fresh.model_digest: "registered",
+    }
+    shown = show(floor.state, served.model_digest[:8]).to_json()
+    assert [gate["gate"] for gate in shown["gates"]] == ["integrity", "load", "smoke", "task-evaluation"]
+
+
+def test_history_tells_who_did_what_in_order(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.serve(second)
+    rollback(floor.here, person=BEN.id, reason="worse answers")
+    stop(floor.here, person=ANA.id, reason="incident")
+
+    events = history(floor.site.ledger)
+
+    assert [one.what for one in events] == [
+        *["requested", "approved", "approved", "made"] * 2,
+        "rolled back",
+        "stopped",
+    ]
+    assert events[3].people == ("Ana Petrova", "Ben Okafor")
+    assert (events[-2].people, events[-2].reason, events[-1].model_digest) == (("ben-okafor",), "worse answers", None)
