@@ -151,8 +151,8 @@ def _power_cut(*_: object) -> None:
 
 
 PromotionMachine.TestCase.settings = settings(
-    max_examples=15,
-    stateful_step_count=30,
+    max_examples=8,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
