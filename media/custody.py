@@ -213,7 +213,14 @@ def read_entry(untrusted: bytes, people: People) -> CustodyEntry:
     return CustodyEntry(hand_over=hand_over, sha256=sha256, file_name=layout.custody_name(hand_over.entry, sha256))
 
 
-def read_chain(entries: Sequence[bytes], people: People, sealed_sha256: str, volume_id: str) -> CustodyFacts:
+def read_chain(
+    entries: Sequence[bytes],
+    people: People,
+    sealed_sha256: str,
+    volume_id: str,
+    *,
+    sealed: HandOver | None = None,
+) -> CustodyFacts:
     """Return what the hand-overs of one volume say and everything that is odd about them (CUST-10 to CUST-19).
 
     Args:
@@ -221,6 +228,7 @@ def read_chain(entries: Sequence[bytes], people: People, sealed_sha256: str, vol
         people: Of the trusted root.
         sealed_sha256: SHA-256 of this volume's sealed entry in attest/, which the first hand-over names.
         volume_id: The volume's id from the signed index.
+        sealed: What the sealed entry says, to compare the first hand-over with.
 
     Raises:
         BadSignatureError: An entry is not signed by a person with the role custody.
@@ -235,6 +243,8 @@ def read_chain(entries: Sequence[bytes], people: People, sealed_sha256: str, vol
         (read_entry(raw, people) for raw in entries), key=lambda entry: (entry.hand_over.entry, entry.sha256)
     )
     findings = _findings(found, sealed_sha256, volume_id)
+    if found and sealed is not None:
+        findings += _compared_with_sealed(found[0].hand_over, sealed)
     return CustodyFacts(entries=tuple(found), complete=not findings, findings=tuple(findings))
 
 
@@ -275,6 +285,17 @@ def _compared(this: HandOver, before: HandOver | None) -> list[str]:
             findings.append(f"gap: entry {before.entry} went to another person than entry {this.entry} came from")
         if set(this.seals) != set(before.seals):
             findings.append(f"the seals differ between entries {before.entry} and {this.entry}")
+    return findings
+
+
+def _compared_with_sealed(first: HandOver, sealed: HandOver) -> list[str]:
+    findings = []
+    if first.at < sealed.at:
+        findings.append(f"time runs backwards between sealing and entry {first.entry}")
+    if first.release != sealed.release:
+        findings.append(f"entry {first.entry} is about another release")
+    if sealed.seals and not set(first.seals) <= set(sealed.seals):
+        findings.append(f"entry {first.entry} has a seal that was not reserved")
     return findings
 
 

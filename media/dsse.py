@@ -1,4 +1,4 @@
-"""DSSE envelopes: signed statements of people whom the root names (TRUST-40 to TRUST-48).
+"""DSSE envelopes: signed statements of people whom the root names (TRUST-40 to TRUST-44).
 
 An envelope has one form, canonical JSON; every signature in it must hold and count. The signed bytes are DSSE's
 pre-authentication encoding, which securesystemslib computes from payload type and payload.

@@ -157,6 +157,27 @@ def test_a_sealed_entry_outside_the_bag_is_a_finding(sender: Sender) -> None:
     assert "entry 0 is a sealed entry, which belongs inside the bag" in facts.findings
 
 
+def test_the_first_hand_over_is_compared_with_the_sealed_entry(sender: Sender) -> None:
+    sealed = replace(
+        _FIRST, entry=0, previous="", kind=HandOverKind.SEALED, seals=("A-1001", "A-1002", "A-1003"), at=_START
+    )
+    files = _chain(sender, {}, {})
+
+    def findings(about: HandOver) -> tuple[str, ...]:
+        return custody.read_chain(files, sender.people, _SEALED, _VOLUME, sealed=about).findings
+
+    assert findings(sealed) == ()
+    assert findings(replace(sealed, seals=())) == ()
+    assert findings(replace(sealed, at=_START + timedelta(days=1))) == (
+        "time runs backwards between sealing and entry 1",
+    )
+    assert findings(replace(sealed, release="2026.10")) == ("entry 1 is about another release",)
+    assert findings(replace(sealed, seals=("A-1001",))) == ("entry 1 has a seal that was not reserved",)
+    assert custody.read_chain([], sender.people, _SEALED, _VOLUME, sealed=sealed).findings == (
+        "no hand-over is recorded after sealing",
+    )
+
+
 def test_an_entry_is_signed_by_who_entered_it(sender: Sender) -> None:
     payload = _FIRST.to_payload()
     by_bob = dsse.sign(dsse.CUSTODY, payload, sender.signers["bob", "release"])
