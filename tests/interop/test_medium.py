@@ -1,6 +1,7 @@
 """A medium made by us, checked without our code: coreutils, gpgv, the stand-alone verifier, python-tuf's own client."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tuf.api.exceptions import DownloadHTTPError
@@ -16,6 +18,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from media import layout
 from media.layout import BLOCK_BYTES
+from tests.support.gpg import GnuPG
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
 
 pytestmark = pytest.mark.interop
@@ -287,3 +290,47 @@ def test_the_linux_commands_of_the_page_for_people_work(medium: SimulatedMedium)
 
     assert len(outcomes) == 6
     assert all(done.returncode == 0 for done in outcomes.values()), outcomes
+
+
+def load_second_opinion() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("second_opinion", VERIFY)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_changed_bit_of_a_signature_file_passes_the_second_opinion(medium: SimulatedMedium) -> None:
+    module = load_second_opinion()
+    fingerprint = medium.fingerprint("alice")
+    signature = medium.signature("alice").read_bytes()
+    data = medium.path(layout.TAG_MANIFEST, volume=1).read_bytes()
+    keyring = medium.path(layout.certificate_name(fingerprint)).read_bytes()
+
+    for bit in range(len(signature) * 8):
+        changed = bytearray(signature)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(module.RefusedError):
+            module.require_shape(fingerprint, signature=bytes(changed), data=data)
+            module.gpgv(fingerprint, keyring=keyring, signature=bytes(changed), data=data)
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "rsa3072"])
+def test_the_second_opinion_takes_what_gnupg_writes(gnupg: GnuPG, algorithm: str) -> None:
+    module = load_second_opinion()
+    fingerprint = gnupg.key(f"second opinion {algorithm} <s@sender.example>", algorithm=algorithm)
+    signature = gnupg.sign(fingerprint, b"data")
+
+    module.require_shape(fingerprint, signature=signature, data=b"data")
+    module.gpgv(fingerprint, keyring=gnupg.certificate(fingerprint), signature=signature, data=b"data")
+
+
+def test_the_second_opinion_does_not_go_by_gpgvs_exit_code(gnupg: GnuPG) -> None:
+    module = load_second_opinion()
+    fingerprint = gnupg.key("revoked second opinion <r@sender.example>")
+    signature = gnupg.sign(fingerprint, b"data")
+    gnupg.revoke(fingerprint)
+
+    with pytest.raises(module.RefusedError):
+        module.gpgv(fingerprint, keyring=gnupg.certificate(fingerprint), signature=signature, data=b"data")
