@@ -22,6 +22,7 @@ _NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socke
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STAGE = re.compile(r"[a-z]{1,16}")
 _BOOTED = Path("/run/systemd/system")
+_PRODUCTION = "sealift-engine@production-"
 _STOP_SECONDS = 60
 
 
@@ -110,7 +111,7 @@ def require_unit_name(untrusted: str) -> str:
 
 
 class SystemdSupervisor:
-    """`systemctl`, on a box."""
+    """`systemctl`, on a box. An engine that serves production is enabled too, so that it is back after a boot."""
 
     def __init__(self, *, start_seconds: int = 300, systemctl: str = "systemctl") -> None:
         self._start_seconds = start_seconds
@@ -119,9 +120,13 @@ class SystemdSupervisor:
     def start(self, unit: str) -> None:
         """Start and wait; see `Supervisor.start`."""
         self._change("start", unit, self._start_seconds)
+        if unit.startswith(_PRODUCTION):
+            self._change("enable", unit, _STOP_SECONDS)
 
     def stop(self, unit: str) -> None:
         """Stop and wait; see `Supervisor.stop`."""
+        if unit.startswith(_PRODUCTION):
+            self._change("disable", unit, _STOP_SECONDS)
         self._change("stop", unit, _STOP_SECONDS)
 
     def state(self, unit: str) -> UnitState:

@@ -68,7 +68,15 @@ def test_systemd_is_asked_without_a_password_prompt(tmp_path: Path) -> None:
     supervisor.stop(ENGINE)
 
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == [f"--no-ask-password start {ENGINE}", f"--no-ask-password stop {ENGINE}"]
+    assert asked == [f"--no-ask-password {verb} {ENGINE}" for verb in ("start", "enable", "disable", "stop")]
+
+
+def test_an_engine_under_test_is_not_there_after_a_boot(tmp_path: Path) -> None:
+    supervisor = SystemdSupervisor(systemctl=stand_in(tmp_path, "exit 0"))
+
+    supervisor.start(ENGINE.replace("production", "test"))
+
+    assert "enable" not in (tmp_path / "asked").read_text()
 
 
 def test_a_unit_that_systemd_cannot_start_is_an_error_with_the_command_to_run(tmp_path: Path) -> None:

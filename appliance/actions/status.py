@@ -1,0 +1,153 @@
+"""What runs here, in one look: release, production, units, ledger, egress. Every part is asked on its own.
+
+A part that cannot be asked says why in its place; the others are still shown.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.actions import units
+from appliance.audit.client import SocketLedger, open_ledger
+from appliance.config import Config
+from appliance.errors import UnitError
+from appliance.install.releases import InstalledReleases
+from appliance.install.supervisor import Supervisor, UnitState, open_supervisor
+from appliance.promote.standing import current_digest, require_promoted
+from appliance.store.content import ContentStore
+from media.clock import Clock
+from media.errors import SealiftError
+
+_NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
+_NFT_SECONDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One line of the status: its name, whether it is as it should be (None: nothing to judge), words and fields."""
+
+    name: str
+    is_good: bool | None
+    text: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """All parts."""
+
+    parts: tuple[Part, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parts by name."""
+        return {part.name: {"good": part.is_good, "text": part.text, **part.fields} for part in self.parts}
+
+
+def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None) -> Status:
+    """Ask every part; never raises for one that is down."""
+    asked: dict[str, Callable[[], Part]] = {
+        "release": lambda: _release(config),
+        "production": lambda: _production(config),
+        "units": lambda: _units(supervisor or open_supervisor(config)),
+        "addresses": lambda: _addresses(config),
+        "ledger": lambda: _ledger(config, clock),
+        "egress": lambda: _egress(config),
+    }
+    parts = []
+    for name, ask in asked.items():
+        try:
+            parts.append(ask())
+        except SealiftError as error:
+            parts.append(Part(name=name, is_good=False, text=error.what, fields={"why": error.why, "fix": error.fix}))
+    return Status(parts=tuple(parts))
+
+
+def _release(config: Config) -> Part:
+    current = InstalledReleases(config.at).current()
+    stored = [{"serial": one.serial, "release": one.release} for one in ContentStore(config.at.store).releases()]
+    fields: dict[str, Any] = {"stored": stored}
+    if current is None:
+        return Part(name="release", is_good=False, text=f"none installed, {len(stored)} stored", fields=fields)
+    fields |= {"serial": current.serial, "release": current.release}
+    return Part(
+        name="release",
+        is_good=True,
+        text=f"{current.release}, serial {current.serial}, {len(stored)} stored",
+        fields=fields,
+    )
+
+
+def _production(config: Config) -> Part:
+    digest = current_digest(config.at)
+    if digest is None:
+        return Part(name="production", is_good=None, text="nothing is promoted", fields={"model_digest": None})
+    standing = require_promoted(config.at, digest, approvals=config.policy.approvals)
+    return Part(
+        name="production",
+        is_good=True,
+        text=f"{digest[:12]}, approved by {' and '.join(standing.people)}",
+        fields=standing.to_json(),
+    )
+
+
+def _units(supervisor: Supervisor) -> Part:
+    found = supervisor.units()
+    down = [one.name for one in found if one.state is not UnitState.ACTIVE]
+    text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
+    return Part(
+        name="units",
+        is_good=bool(found) and not down,
+        text=text if found else "none are loaded",
+        fields={"units": {one.name: str(one.state) for one in found}},
+    )
+
+
+def _addresses(config: Config) -> Part:
+    if config.service.tls:
+        name = config.service.hostname
+        found = {"gateway": f"https://{name}", "admin": f"https://{name}:8443"}
+    else:
+        try:
+            found = units.addresses(config)
+        except UnitError:
+            found = {}
+    text = ", ".join(f"{door} {address}" for door, address in found.items()) or "none"
+    return Part(name="addresses", is_good=None, text=text, fields=found)
+
+
+def _ledger(config: Config, clock: Clock) -> Part:
+    ledger = open_ledger(config, "ledger-actions", clock=clock)
+    try:
+        head = ledger.head()
+        is_live = isinstance(ledger, SocketLedger)
+    finally:
+        ledger.close()
+    text = f"{head.size} records, root {head.root[:12]}" + (
+        "" if is_live else "; read from its file, nothing is recorded"
+    )
+    return Part(
+        name="ledger",
+        is_good=is_live,
+        text=text,
+        fields={"origin": head.origin, "size": head.size, "root": head.root, "live": is_live},
+    )
+
+
+def _egress(config: Config) -> Part:
+    if config.places.root != "/":
+        return Part(name="egress", is_good=None, text="not enforced below a folder", fields={"enforced": False})
+    try:
+        done = subprocess.run(_NFT, capture_output=True, check=True, timeout=_NFT_SECONDS)
+        counters = [one["counter"] for one in json.loads(done.stdout)["nftables"] if "counter" in one]
+        packets = int(counters[0]["packets"])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError) as error:
+        return Part(
+            name="egress",
+            is_good=False,
+            text="the packet filter cannot be asked",
+            fields={"enforced": False, "why": type(error).__name__},
+        )
+    text = "enforced" + (f"; {packets} packets were refused" if packets else "; nothing tried to leave")
+    return Part(name="egress", is_good=True, text=text, fields={"enforced": True, "refused_packets": packets})
