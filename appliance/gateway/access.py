@@ -1,0 +1,55 @@
+"""Every route carries a decision who may call it; a route without one answers nobody.
+
+`public` routes say no more than whether the service lives, `keyed` ones need an API key, `local` ones are for this
+machine over the gateway's own Unix socket and never through the proxy.
+"""
+
+import socket
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+_ATTRIBUTE: Final = "sealift_access"
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+class Access(StrEnum):
+    """Who may call a route."""
+
+    PUBLIC = "public"
+    KEYED = "keyed"
+    LOCAL = "local"
+
+
+def public(view: _View) -> _View:
+    """Let anyone call a view."""
+    setattr(view, _ATTRIBUTE, Access.PUBLIC)
+    return view
+
+
+def keyed(view: _View) -> _View:
+    """Let holders of a key call a view."""
+    setattr(view, _ATTRIBUTE, Access.KEYED)
+    return view
+
+
+def local(view: _View) -> _View:
+    """Let this machine call a view."""
+    setattr(view, _ATTRIBUTE, Access.LOCAL)
+    return view
+
+
+def access_of(view: object) -> Access | None:
+    """Return the decision for a view; None where nobody made one."""
+    decision = getattr(view, _ATTRIBUTE, None)
+    return decision if isinstance(decision, Access) else None
+
+
+def is_local(environ: Mapping[str, Any]) -> bool:
+    """Tell whether a request came over our Unix socket and not through the proxy, which marks what it forwards."""
+    connection = environ.get("gunicorn.socket")
+    return (
+        isinstance(connection, socket.socket)
+        and connection.family == socket.AF_UNIX
+        and "HTTP_X_FORWARDED_FOR" not in environ
+    )

@@ -1,0 +1,110 @@
+"""Builds the application from its collaborators; nothing is global, so a test passes fakes and gets the same code."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from flask import Flask
+
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.gateway import health, openai
+from appliance.gateway.answering import Answering
+from appliance.gateway.auth import ApiKeys
+from appliance.gateway.disconnect import DisconnectWatch
+from appliance.gateway.door import Door
+from appliance.gateway.exchange import Witnesses
+from appliance.gateway.limits import RateLimiter, Slots
+from appliance.gateway.logs import Log
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.record import Recorder, Refusals
+from appliance.gateway.routing import Routes
+from appliance.gateway.upstream import Upstreams
+from appliance.keys.provider import KeyProvider
+from appliance.phi.detect import Detector, PatternDetector
+from media.clock import Clock
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+_OURS: Final = "sealift"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What the process around an application needs of it."""
+
+    metrics: Metrics
+    refusals: Refusals
+    upstreams: Upstreams
+
+    def close(self) -> None:
+        """Record what is still counted and drop the engines' connections.
+
+        Raises:
+            LedgerUnavailableError: Something could not be recorded.
+        """
+        self.upstreams.close()
+        self.refusals.flush(everything=True)
+
+
+def create_app(
+    config: Config,
+    *,
+    routes: Routes,
+    ledger: Ledger,
+    keys: KeyProvider,
+    api_keys: ApiKeys,
+    clock: Clock,
+    metrics: Metrics | None = None,
+    detector: Detector | None = None,
+) -> Flask:
+    """Return the gateway.
+
+    Args:
+        config: The site file; its limits are used.
+        routes: What is promoted.
+        ledger: Where requests are recorded, through the gateway's door.
+        keys: Holds api-key-pepper, identity-hmac, content-hmac and phi-map.
+        api_keys: Who may ask.
+        clock: Every time that is recorded or measured.
+        metrics: Counted into; new ones when absent.
+        detector: Finds identifiers; the patterns when absent.
+    """
+    # No static folder, and no OPTIONS that Flask would answer by itself: a route exists because it was decided on.
+    app = Flask("sealift-gateway", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
+    metrics = metrics or Metrics()
+    log = Log(clock)
+    upstreams = Upstreams()
+    recorder = Recorder(ledger, keys=keys, clock=clock)
+    refusals = Refusals(recorder, clock)
+    Door(
+        limits=config.limits,
+        api_keys=api_keys,
+        keys=keys,
+        limiter=RateLimiter(clock),
+        refusals=refusals,
+        metrics=metrics,
+        log=log,
+        clock=clock,
+    ).guard(app)
+    answering = Answering(
+        limits=config.limits,
+        routes=routes,
+        upstreams=upstreams,
+        keys=keys,
+        detector=detector or PatternDetector(),
+        slots=Slots(config.limits.concurrent_requests),
+        watch=DisconnectWatch(),
+        witnesses=Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock),
+    )
+    readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock)
+    app.register_blueprint(openai.make_blueprint(answering, routes))
+    app.register_blueprint(health.make_blueprint(readiness, metrics))
+    app.extensions[_OURS] = Running(metrics=metrics, refusals=refusals, upstreams=upstreams)
+    return app
+
+
+def running(app: Flask) -> Running:
+    """Return what serves metrics of an application and ends it."""
+    ours = app.extensions[_OURS]
+    assert isinstance(ours, Running)  # noqa: S101 - `create_app` put it there
+    return ours

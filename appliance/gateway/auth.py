@@ -1,0 +1,130 @@
+"""Who may ask: one API key per application, known only as a keyed hash, compared in constant time.
+
+A missing, malformed, unknown, wrong and revoked key all get the same answer in about the same time. A revocation is in
+force within two seconds.
+"""
+
+import hmac
+import re
+import threading
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from appliance.config import Places
+from appliance.errors import NotInstalledError, StoreDamagedError
+from appliance.gateway import problems
+from appliance.keys.provider import KeyProvider
+from appliance.phi.policy import PhiMode
+from appliance.state.database import open_state
+from appliance.state.tables import ApiKey as ApiKeyRow
+from media.clock import Clock
+
+PEPPER: Final = "api-key-pepper"
+_KEY: Final = re.compile(r"sl-([A-Za-z2-7]{10})-[A-Za-z0-9_-]{43}")
+_FRESH_SECONDS: Final = 1.0
+_REMEMBERED_KEYS: Final = 10_000
+_NOBODY: Final = "0" * 64
+_LONGEST: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """What a key stands for. `secret_hmac` is HMAC-SHA256 of the whole key text under version `key_version`."""
+
+    key_id: str
+    secret_hmac: str
+    key_version: int
+    department: str
+    phi_mode: PhiMode
+    tier: str
+
+
+class ApiKeys(Protocol):
+    """Where keys are looked up."""
+
+    def lookup(self, key_id: str) -> ApiKey | None:
+        """Return the key with this id unless it is revoked or unknown.
+
+        Raises:
+            StoreDamagedError: It cannot be told.
+        """
+        ...
+
+
+def authenticate(untrusted: str, *, api_keys: ApiKeys, keys: KeyProvider) -> ApiKey:
+    """Return what a key stands for.
+
+    Raises:
+        Problem: It is not valid.
+        KeyMissingError: The pepper is missing, so nobody can be known.
+    """
+    form = _KEY.fullmatch(untrusted)
+    known = api_keys.lookup(form[1]) if form else None
+    version = known.key_version if known else None
+    computed = keys.hmac(PEPPER, untrusted.encode(errors="surrogatepass"), version=version).hex()
+    is_right = hmac.compare_digest(computed, known.secret_hmac if known else _NOBODY)
+    if known is None or not is_right:
+        raise problems.unauthorized()
+    return known
+
+
+def carried(authorization: str, x_api_key: str) -> str:
+    """Return the key that a request's `Authorization: Bearer` or `X-Api-Key` carries; nothing where neither does."""
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()[:_LONGEST]
+    return x_api_key.strip()[:_LONGEST]
+
+
+class StateApiKeys:
+    """Reads keys from `state.db`; one that was found is remembered for a second."""
+
+    def __init__(self, places: Places, clock: Clock) -> None:
+        self._places = places
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._known: dict[str, tuple[float, ApiKey]] = {}
+
+    def lookup(self, key_id: str) -> ApiKey | None:
+        """Return the key; see `ApiKeys`."""
+        now = self._clock.monotonic()
+        read_at, known = self._known.get(key_id, (float("-inf"), None))
+        if known is not None and now - read_at <= _FRESH_SECONDS:
+            return known
+        with self._lock:
+            found = self._read(key_id)
+            self._known.pop(key_id, None)
+            if found is not None:
+                if len(self._known) >= _REMEMBERED_KEYS:
+                    self._known.clear()
+                self._known[key_id] = (now, found)
+        return found
+
+    def _read(self, key_id: str) -> ApiKey | None:
+        try:
+            if self._engine is None:
+                self._engine = open_state(self._places, read_only=True)
+            columns = ApiKeyRow.__table__.columns
+            with self._engine.connect() as connection:
+                row = connection.execute(select(*columns).where(ApiKeyRow.key_id == key_id)).first()
+        except NotInstalledError:
+            return None
+        except SQLAlchemyError as error:
+            raise StoreDamagedError(
+                what="the keys cannot be read", why=type(error).__name__, fix="see `sealift status`"
+            ) from error
+        if row is None or row.revoked_at is not None:
+            return None
+        return ApiKey(
+            key_id=row.key_id,
+            secret_hmac=row.secret_hmac,
+            key_version=row.key_version,
+            department=row.department,
+            # A mode that this release does not know is treated as the strictest.
+            phi_mode=PhiMode(row.phi_mode) if row.phi_mode in set(PhiMode) else PhiMode.BLOCK,
+            tier=row.tier,
+        )

@@ -1,0 +1,55 @@
+"""The bytes of a request's body become one JSON object, or a refusal that repeats none of them."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from appliance.gateway.problems import Problem
+
+MAX_DEPTH: Final = 64
+
+
+def read_object(untrusted: bytes) -> dict[str, Any]:
+    """Return the body's JSON object.
+
+    Raises:
+        Problem: It is not UTF-8, not JSON, names a member twice, or is not an object.
+    """
+    try:
+        value = json.loads(untrusted.decode("utf-8"), object_pairs_hook=_members_once, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise Problem(400, "invalid_encoding", "The body is not UTF-8.") from None
+    except (ValueError, RecursionError):
+        raise Problem(400, "invalid_json", "The body is not a JSON object.") from None
+    if not isinstance(value, dict) or is_too_deep(value):
+        raise Problem(400, "invalid_json", "The body is not a JSON object of ordinary depth.")
+    return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Tell whether a JSON value is nested deeper than any honest request."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for one in level for child in _children(one)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        message = "a member is named twice"
+        raise ValueError(message)
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    message = f"{name} is not JSON"
+    raise ValueError(message)

@@ -1,0 +1,98 @@
+"""Connections to an engine's Unix socket, kept while idle and looked at before they are used again."""
+
+import http.client
+import select
+import socket
+from pathlib import Path
+from typing import Final
+
+_IDLE: Final = 64
+
+
+class EngineConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; `kept` says that an answer was read on it before."""
+
+    def __init__(self, path: Path, *, connect_seconds: float, read_seconds: float) -> None:
+        super().__init__("localhost", timeout=read_seconds)
+        self._path = path
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self.kept = False
+
+    def connect(self) -> None:
+        """Open the socket."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection.settimeout(self._connect_seconds)
+        try:
+            connection.connect(str(self._path))
+        except OSError:
+            connection.close()
+            raise
+        connection.settimeout(self._read_seconds)
+        self.sock = connection
+
+    def wait_at_most(self, seconds: float | None) -> None:
+        """Bound the next reads; None restores the usual bound."""
+        if self.sock is not None:
+            self.sock.settimeout(self._read_seconds if seconds is None else seconds)
+
+    def shut_down(self) -> None:
+        """End both directions at once, from any thread: a read that waits returns."""
+        if self.sock is not None:
+            try:
+                self.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
+
+    def is_alive(self) -> bool:
+        """Tell whether the engine has neither closed nor said anything unasked."""
+        if self.sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
+
+
+class EngineConnections:
+    """The connections to one engine; safe for threads.
+
+    Args:
+        path: Where the engine listens.
+        connect_seconds: How long a connection may take.
+        read_seconds: The longest silence between two reads of an answer.
+    """
+
+    def __init__(self, path: Path, *, connect_seconds: float, read_seconds: float) -> None:
+        self._path = path
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self._idle: list[EngineConnection] = []
+
+    def fresh(self) -> EngineConnection:
+        """Return a connection that nobody used."""
+        return EngineConnection(self._path, connect_seconds=self._connect_seconds, read_seconds=self._read_seconds)
+
+    def take(self) -> EngineConnection:
+        """Return a connection that was kept and still lives, or a fresh one."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if connection.is_alive():
+                return connection
+            connection.close()
+        return self.fresh()
+
+    def keep(self, connection: EngineConnection) -> None:
+        """Take back a connection whose answer was read to its end."""
+        connection.kept = True
+        if len(self._idle) < _IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Drop the idle connections."""
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,78 @@
+"""Notices at once that a caller has left, also while nothing is being written: one thread watches all their sockets.
+
+A web server sees a closed connection only when it writes, which on a CPU engine may be many seconds later; the kernel
+tells the moment it happens (EPOLLRDHUP). A caller that shuts down its sending side counts as gone, as behind nginx.
+"""
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+_GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class DisconnectWatch:
+    """Calls back when a watched socket's peer leaves. The thread starts with the first watch, so after any fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._epoll: select.epoll | None = None
+
+    @contextmanager
+    def watching(self, environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Iterator[None]:
+        """Watch the caller's socket until the block ends; a server that does not show it is not watched."""
+        stop = self.watch(environ, on_gone)
+        try:
+            yield
+        finally:
+            stop()
+
+    def watch(self, environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Callable[[], None]:
+        """Watch the caller's socket; return what ends it, which must be called before the socket is closed."""
+        caller = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        if not isinstance(caller, socket.socket) or caller.fileno() < 0:
+            return lambda: None
+        descriptor = caller.fileno()
+        with self._lock:
+            epoll = self._started()
+            self._watched[descriptor] = on_gone
+            with suppress(OSError):
+                epoll.unregister(descriptor)
+            epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
+        return lambda: self._stop(descriptor)
+
+    def _stop(self, descriptor: int) -> None:
+        with self._lock:
+            self._watched.pop(descriptor, None)
+            if self._epoll is not None:
+                with suppress(OSError, ValueError):
+                    self._epoll.unregister(descriptor)
+
+    def _started(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+            threading.Thread(target=self._run, args=(self._epoll,), name="disconnect-watch", daemon=True).start()
+        return self._epoll
+
+    def _run(self, epoll: select.epoll) -> None:
+        while True:
+            for descriptor, _ in epoll.poll():
+                with self._lock:
+                    on_gone = self._watched.get(descriptor)
+                    # The event may be of an earlier owner of this number: ask again, and go on watching if so.
+                    if on_gone is None or not _is_gone(descriptor):
+                        with suppress(OSError):
+                            epoll.modify(descriptor, _GONE | select.EPOLLONESHOT)
+                        continue
+                    del self._watched[descriptor]
+                on_gone()
+
+
+def _is_gone(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -1,0 +1,192 @@
+"""One answer from its recorded intent to its recorded outcome, each exactly once, however it ends.
+
+The outcome is durable before the last byte leaves. The place, the watch on the caller and the engine's connection are
+given back at the same moment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.gateway.assembly import Assembly
+from appliance.gateway.logs import Event, Log
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.parameters import Endpoint
+from appliance.gateway.problems import Problem, from_error
+from appliance.gateway.record import Ending, Outcome, Recorder
+from appliance.gateway.upstream import Call
+from appliance.phi.vault import SealedTokens
+from media.clock import Clock
+from media.errors import SealiftError
+
+CALLER_LEFT: Final = 499
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What metrics and the log say about a request; no content."""
+
+    request_id: str
+    endpoint: Endpoint
+    model: str
+    department: str
+    user_hash: str
+    prompt_characters: int
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnesses:
+    """Who notes how answers end: the ledger, metrics, the log, and the clock they read."""
+
+    recorder: Recorder
+    metrics: Metrics
+    log: Log
+    clock: Clock
+
+
+class Exchange:
+    """Made when the intent is durable.
+
+    Args:
+        facts: For metrics and the log.
+        intent_sequence: Where the intent stands in the ledger.
+        began: The clock's monotonic seconds when the request came.
+        call: The engine's answer.
+        tokens: The request's tokens, encrypted until the answer begins.
+        release: Gives back what the exchange holds.
+        witnesses: Who notes how it ends.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        intent_sequence: int,
+        began: float,
+        call: Call,
+        tokens: SealedTokens,
+        release: Callable[[], None],
+        witnesses: Witnesses,
+    ) -> None:
+        self.facts = facts
+        self.call = call
+        self._sequence = intent_sequence
+        self._began = began
+        self._tokens = tokens
+        self._release = release
+        self._witnesses = witnesses
+        self._assembly: Assembly | None = None
+        self._ttft_seconds: float | None = None
+        self._ended = False
+        witnesses.metrics.began(facts.model)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the outcome was recorded, or could not be."""
+        return self._ended
+
+    def assembly(self) -> Assembly:
+        """Open the request's tokens and begin the answer.
+
+        Raises:
+            KeyMissingError: They cannot be opened.
+        """
+        self._assembly = Assembly(self._tokens.open())
+        return self._assembly
+
+    def first_token(self) -> None:
+        """Note the time to the first token of a stream."""
+        if self._ttft_seconds is None:
+            self._ttft_seconds = self._witnesses.clock.monotonic() - self._began
+
+    def succeed(self) -> None:
+        """Record the outcome of a whole answer; its last byte may leave when this returns.
+
+        Raises:
+            LedgerUnavailableError: It is not recorded.
+            KeyMissingError: Its content cannot be hashed.
+        """
+        self._end("ok", status=200)
+
+    def fail(self, error: Exception) -> Problem:
+        """Record that no whole answer could be given; return what the caller is told, if still there."""
+        if self.call.is_cancelled:
+            self.abandon()
+            return Problem(CALLER_LEFT, "caller_left", "The caller left.", recorded=True)
+        if not isinstance(error, SealiftError | Problem):
+            self._witnesses.log.fault(error, request_id=self.facts.request_id)
+        problem = from_error(error)
+        problem.recorded = True
+        self._end_anyhow("error", status=problem.status)
+        return problem
+
+    def abandon(self) -> None:
+        """Cancel the engine and record that the caller left; does nothing after an end."""
+        if not self._ended:
+            self.call.cancel()
+            self._end_anyhow("cancelled", status=CALLER_LEFT)
+
+    def _end_anyhow(self, outcome: Outcome, *, status: int) -> None:
+        try:
+            self._end(outcome, status=status)
+        except SealiftError as lost:
+            self._witnesses.log.alert(Event.LOST_OUTCOME, request_id=self.facts.request_id, code=lost.code)
+
+    def _end(self, outcome: Outcome, *, status: int) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._release()
+        self.call.close()
+        seconds = self._witnesses.clock.monotonic() - self._began
+        assembly = self._assembly
+        usage = assembly.usage if assembly else None
+        ending = Ending(
+            status=status,
+            outcome=outcome,
+            finish_reason=assembly.finish_reason if assembly else None,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            latency_ms=round(seconds * 1000),
+            ttft_ms=None if self._ttft_seconds is None else round(self._ttft_seconds * 1000),
+            delivered=assembly.delivered() if assembly else "",
+        )
+        success = False
+        try:
+            self._witnesses.recorder.outcome(self.facts.request_id, self._sequence, ending)
+            success = outcome == "ok"
+        finally:
+            self._count(ending, assembly, seconds=seconds, success=success)
+
+    def _count(self, ending: Ending, assembly: Assembly | None, *, seconds: float, success: bool) -> None:
+        facts = self.facts
+        self._witnesses.metrics.ended(
+            model=facts.model,
+            endpoint=facts.endpoint,
+            department=facts.department,
+            status="success" if success else ("cancelled" if ending.outcome == "cancelled" else "error"),
+            seconds=seconds,
+            ttft_seconds=self._ttft_seconds,
+        )
+        if ending.prompt_tokens is not None and ending.completion_tokens is not None:
+            self._witnesses.metrics.tokens(
+                model=facts.model, prompt=ending.prompt_tokens, completion=ending.completion_tokens
+            )
+        if assembly is not None:
+            self._witnesses.metrics.unknown_tokens(assembly.unknown_tokens)
+        self._witnesses.log.note(
+            Event.REQUEST,
+            request_id=facts.request_id,
+            user_id_hash=facts.user_hash[:16],
+            department=facts.department,
+            model=facts.model,
+            endpoint=facts.endpoint,
+            stream=facts.stream,
+            prompt_length=facts.prompt_characters,
+            response_length=len(ending.delivered),
+            latency_ms=ending.latency_ms,
+            ttft_ms=ending.ttft_ms,
+            success=success,
+            error=None if success else ending.outcome,
+        )

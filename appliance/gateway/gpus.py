@@ -1,0 +1,53 @@
+"""Reads the GPUs of this machine from `nvidia-smi`, the driver's own tool; a machine without it has none."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+_QUERY: Final = "index,utilization.gpu,memory.used"
+_SECONDS: Final = 5.0
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU at one moment."""
+
+    gpu_id: str
+    utilization_percent: float
+    memory_bytes: float
+
+
+GpuReader = Callable[[], Sequence[Gpu]]
+
+
+def no_gpus() -> Sequence[Gpu]:
+    """Return none."""
+    return ()
+
+
+def open_reader() -> GpuReader:
+    """Return what reads this machine's GPUs."""
+    tool = shutil.which("nvidia-smi")
+    return no_gpus if tool is None else lambda: read(tool)
+
+
+def read(tool: str) -> Sequence[Gpu]:
+    """Ask the tool; none where it does not answer."""
+    command = [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return [gpu for line in done.stdout.splitlines() if (gpu := parse(line)) is not None]
+
+
+def parse(untrusted_line: str) -> Gpu | None:
+    """Return the GPU of one line; None where the driver says `[N/A]` or anything else that is no number."""
+    try:
+        gpu_id, use, memory = (field.strip() for field in untrusted_line.split(","))
+        return Gpu(gpu_id=str(int(gpu_id)), utilization_percent=float(use), memory_bytes=float(memory) * _MIB)
+    except ValueError:
+        return None

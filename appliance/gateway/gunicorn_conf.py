@@ -1,0 +1,75 @@
+"""How gunicorn runs the gateway. Reviewed like code.
+
+One worker, so that limits are exact; a thread for each answer; no access log; the application is made after the fork.
+Sockets come by LISTEN_FDS; without them (a developer's shell) the gateway listens on its own Unix socket.
+"""
+
+import sys
+from typing import Any, Final
+
+from prometheus_client import start_http_server
+
+from appliance.config import Config
+from appliance.gateway.application import running
+from appliance.gateway.logs import Event, Log
+from appliance.gateway.settings import load_config, require_keys
+from media.clock import SystemClock
+from media.errors import SealiftError
+
+# Places for callers beyond those that are being answered, so that health and refusals never wait behind streams.
+_HEADROOM: Final = 16
+
+
+def _config() -> Config:
+    """Read site file and keys before anything starts; the unit's RestartPreventExitStatus= knows these exit codes."""
+    try:
+        config = load_config()
+        require_keys(config)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}\n  why {error.why}\n  fix {error.fix}\n")
+        raise SystemExit(error.exit_code) from None
+    return config
+
+
+_site = _config()
+
+wsgi_app = "appliance.gateway.wsgi:app"
+bind = f"unix:{_site.at.socket('gateway')}"
+umask = 0o007
+workers = 1
+worker_class = "gthread"
+threads = _site.limits.concurrent_requests + _HEADROOM
+worker_connections = 1024
+timeout = 60
+graceful_timeout = 25
+keepalive = 75
+limit_request_line = 4094
+limit_request_fields = 60
+limit_request_field_size = 8190
+accesslog = None
+errorlog = "-"
+# Below this gunicorn quotes header lines and paths of requests it cannot parse, which may hold a key.
+loglevel = "error"
+proc_name = "sealift-gateway"
+preload_app = False
+control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Serve metrics on loopback in the worker; a box's unit has no network, and has them on its own socket."""
+    port = _site.service.metrics_port
+    if not port:
+        return
+    log = Log(SystemClock())
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=running(worker.wsgi).metrics.registry)
+    except OSError as error:
+        log.note(Event.METRICS_UNAVAILABLE, error=error.strerror or type(error).__name__)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Record what is still counted."""
+    try:
+        running(worker.wsgi).close()
+    except (AttributeError, SealiftError):
+        return

@@ -1,0 +1,89 @@
+"""Whether the gateway lives, and whether it can answer: no more than that. Metrics are for this machine only."""
+
+import threading
+
+from flask import Blueprint, Response, jsonify
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from appliance.audit.facts import Ledger
+from appliance.errors import ApplianceError
+from appliance.gateway.access import local, public
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.problems import Problem
+from appliance.gateway.routing import Routes
+from appliance.gateway.upstream import Upstreams
+from media.clock import Clock
+
+_FRESH_SECONDS = 1.0
+
+
+class Readiness:
+    """Asks state, engine and ledger, at most once a second however often it is asked itself."""
+
+    def __init__(self, *, routes: Routes, upstreams: Upstreams, ledger: Ledger, clock: Clock) -> None:
+        self._routes = routes
+        self._upstreams = upstreams
+        self._ledger = ledger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._asked_at: float | None = None
+        self._missing: tuple[str, ...] = ()
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what is not there: model, engine, ledger, state; nothing when requests can be answered."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._asked_at is None or now - self._asked_at > _FRESH_SECONDS:
+                self._missing = tuple(self._ask())
+                self._asked_at = now
+            return self._missing
+
+    def _ask(self) -> list[str]:
+        missing: list[str] = []
+        try:
+            route = self._routes.production()
+            if route is None:
+                missing.append("model")
+            elif not self._upstreams.to(route.socket).client.health():
+                missing.append("engine")
+        except ApplianceError:
+            missing.append("state")
+        try:
+            self._ledger.head()
+        except ApplianceError:
+            missing.append("ledger")
+        return missing
+
+
+def make_blueprint(readiness: Readiness, metrics: Metrics) -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/livez")
+    @public
+    def livez() -> Response:
+        return jsonify(status="ok")
+
+    @blueprint.get("/health")
+    @public
+    def health() -> Response:
+        return _ready(readiness)
+
+    @blueprint.get("/readyz")
+    @public
+    def readyz() -> Response:
+        return _ready(readiness)
+
+    @blueprint.get("/metrics")
+    @local
+    def scrape() -> Response:
+        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+    return blueprint
+
+
+def _ready(readiness: Readiness) -> Response:
+    missing = readiness.missing()
+    if missing:
+        raise Problem(503, "not_ready", f"Not ready: {', '.join(missing)}.", retry_after_seconds=5)
+    return jsonify(status="ok")

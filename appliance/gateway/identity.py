@@ -1,0 +1,36 @@
+"""Who and what a request is, in forms that may be recorded: an id of ours, an address, a keyed hash of a person."""
+
+import base64
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from appliance.keys.provider import KeyProvider
+
+IDENTITY_KEY: Final = "identity-hmac"
+USER_HEADER: Final = "X-Sealift-User"
+_ID_CHARACTERS: Final = 26
+
+
+def new_request_id() -> str:
+    """Return `req_` and 26 base32 characters (130 bits) that nobody can guess."""
+    return "req_" + base64.b32encode(secrets.token_bytes(17)).decode()[:_ID_CHARACTERS].lower()
+
+
+def user_hash(user: str, keys: KeyProvider) -> str:
+    """Return the keyed hash of the person an application's request is for; nothing where it names nobody.
+
+    Raises:
+        KeyMissingError: There is no key to hash with.
+    """
+    return keys.hmac(IDENTITY_KEY, user.encode(errors="surrogatepass")).hex() if user else ""
+
+
+def client_address(environ: Mapping[str, Any]) -> str:
+    """Return the address of the caller.
+
+    The proxy's `X-Forwarded-For` counts only on our Unix socket, which nobody else may open, and only its last entry,
+    which the proxy wrote itself; over TCP anyone could write it.
+    """
+    peer = str(environ.get("REMOTE_ADDR") or "")
+    return peer or str(environ.get("HTTP_X_FORWARDED_FOR") or "").rpartition(",")[2].strip()[:45]

@@ -1,0 +1,107 @@
+"""How often a caller may ask, and how many requests run at once. In memory: one worker process sees every request."""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.gateway import problems
+from media.clock import Clock
+
+# Multiples of the site's `requests_per_minute`. Every tier has a ceiling; an unknown one is the lowest.
+TIERS: Final[Mapping[str, float]] = {"basic": 1.0, "standard": 1.0, "premium": 4.0}
+_REMEMBERED_CALLERS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a caller has left after this request."""
+
+    limit: int
+    remaining: int
+    reset_seconds: float
+    retry_after_seconds: float | None
+
+    def headers(self) -> dict[str, str]:
+        """Return the `x-ratelimit-*` headers."""
+        return {
+            "x-ratelimit-limit-requests": str(self.limit),
+            "x-ratelimit-remaining-requests": str(self.remaining),
+            "x-ratelimit-reset-requests": duration(self.reset_seconds),
+        }
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at: float
+
+
+class RateLimiter:
+    """Token buckets: a caller may spend a minute's worth at once, then asks at the even rate.
+
+    Args:
+        clock: Only its monotonic seconds are used.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, caller: str, *, per_minute: int) -> Allowance:
+        """Take one request from the caller's bucket; `retry_after_seconds` is set when it was empty."""
+        rate = per_minute / 60
+        now = self._clock.monotonic()
+        with self._lock:
+            bucket = self._buckets.setdefault(caller, _Bucket(level=per_minute, at=now))
+            self._buckets.move_to_end(caller)
+            if len(self._buckets) > _REMEMBERED_CALLERS:
+                self._buckets.popitem(last=False)
+            bucket.level = min(per_minute, bucket.level + max(0.0, now - bucket.at) * rate)
+            bucket.at = now
+            is_allowed = bucket.level >= 1
+            if is_allowed:
+                bucket.level -= 1
+            level = bucket.level
+        return Allowance(
+            limit=per_minute,
+            remaining=math.floor(level),
+            reset_seconds=(per_minute - level) / rate,
+            retry_after_seconds=None if is_allowed else (1 - level) / rate,
+        )
+
+
+class Slots:
+    """The places for requests that run at once."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.Semaphore(count)
+
+    def take(self) -> None:
+        """Take a place.
+
+        Raises:
+            Problem: All are taken; callers ask again, they do not queue here without bound.
+        """
+        if not self._free.acquire(blocking=False):
+            raise problems.overloaded()
+
+    def give_back(self) -> None:
+        """Free one place."""
+        self._free.release()
+
+
+def per_minute(tier: str, requests_per_minute: int) -> int:
+    """Return the ceiling of a tier."""
+    return max(1, math.floor(requests_per_minute * TIERS.get(tier, min(TIERS.values()))))
+
+
+def duration(seconds: float) -> str:
+    """Render as OpenAI does: `120ms`, `7s`, `6m0s`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    whole = math.ceil(seconds)
+    return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60}s"

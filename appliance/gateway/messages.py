@@ -1,0 +1,176 @@
+"""The messages of a chat, read strictly: known roles, text only, bounded length, no reference to anything outside.
+
+Content may come as one text or as text parts, which are joined; a part of another kind (an image, a file, a URL) is
+refused, so nothing in a request can make this box fetch anything.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.gateway.problems import invalid
+
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ID: Final = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
+_MAX_MESSAGES: Final = 2048
+_MAX_CALLS: Final = 128
+# What SDKs give back of an answer when they resend it, always empty here.
+_EMPTY_ONLY: Final = frozenset({"annotations", "audio", "function_call", "refusal"})
+_MEMBERS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"}) | _EMPTY_ONLY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that the assistant made earlier; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn. `content` is None only where an assistant called tools and said nothing."""
+
+    role: str
+    content: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+    def to_engine(self) -> dict[str, Any]:
+        """Return it as OpenAI's JSON."""
+        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.tool_calls
+            ]
+        if self.tool_call_id:
+            message["tool_call_id"] = self.tool_call_id
+        return message
+
+
+def read_messages(untrusted: object, *, max_characters: int, has_tools: bool) -> tuple[tuple[Message, ...], bool]:
+    """Return the messages, and whether one carried a `name`, which has no effect.
+
+    Raises:
+        Problem: One is malformed; `param` says which.
+    """
+    if not isinstance(untrusted, list) or not untrusted:
+        raise invalid("messages", "A list with at least one message.", code="missing_required_parameter")
+    if len(untrusted) > _MAX_MESSAGES:
+        raise invalid("messages", f"At most {_MAX_MESSAGES} messages.")
+    messages = tuple(
+        _message(one, f"messages[{place}]", max_characters=max_characters, has_tools=has_tools)
+        for place, one in enumerate(untrusted)
+    )
+    return messages, any(one.get("name") is not None for one in untrusted)
+
+
+def read_text(value: str, *, param: str, max_characters: int) -> str:
+    """Return a text without control characters.
+
+    Raises:
+        Problem: It is too long, or holds half a surrogate pair.
+    """
+    if len(value) > max_characters:
+        raise invalid(param, f"At most {max_characters} characters.", code="string_above_max_length")
+    if _SURROGATE.search(value):
+        raise invalid(param, "The text is not valid Unicode.", code="invalid_encoding")
+    return _CONTROL.sub("", value)
+
+
+def clean(value: Any, *, param: str) -> Any:
+    """Return a JSON value with all its texts read by `read_text`.
+
+    Raises:
+        Problem: As `read_text`.
+    """
+    if isinstance(value, str):
+        return read_text(value, param=param, max_characters=len(value))
+    if isinstance(value, dict):
+        return {clean(name, param=param): clean(one, param=param) for name, one in value.items()}
+    return [clean(one, param=param) for one in value] if isinstance(value, list) else value
+
+
+def _message(untrusted: object, at: str, *, max_characters: int, has_tools: bool) -> Message:
+    if not isinstance(untrusted, dict):
+        raise invalid(at, "A message is an object.")
+    role = untrusted.get("role")
+    roles = ("system", "user", "assistant", "tool") if has_tools else ("system", "user", "assistant")
+    if not isinstance(role, str) or role not in roles:
+        raise invalid(f"{at}.role", f"One of {', '.join(roles)}.")
+    for name, value in untrusted.items():
+        if name not in _MEMBERS:
+            raise invalid(at, "It holds an unknown member.", code="unknown_parameter")
+        if name in _EMPTY_ONLY and value not in (None, [], ""):
+            raise invalid(f"{at}.{name}", "Not supported.", code="unsupported_parameter")
+    name = untrusted.get("name")
+    if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):
+        raise invalid(f"{at}.name", "1 to 64 letters, digits, _ and -.")
+    calls = _tool_calls(untrusted.get("tool_calls"), at, role=role, has_tools=has_tools)
+    content = _content(untrusted.get("content"), f"{at}.content")
+    if content is None and not calls:
+        raise invalid(f"{at}.content", "A message has content.")
+    return Message(
+        role=role,
+        content=None if content is None else read_text(content, param=f"{at}.content", max_characters=max_characters),
+        tool_calls=tuple(
+            ToolCall(
+                id=call.id,
+                name=call.name,
+                arguments=read_text(call.arguments, param=f"{at}.tool_calls", max_characters=max_characters),
+            )
+            for call in calls
+        ),
+        tool_call_id=_call_id(untrusted.get("tool_call_id"), at, role=role),
+    )
+
+
+def _content(untrusted: object, at: str) -> str | None:
+    if untrusted is None or isinstance(untrusted, str):
+        return untrusted
+    if not isinstance(untrusted, list):
+        raise invalid(at, "A text, or a list of text parts.")
+    parts: list[str] = []
+    for place, part in enumerate(untrusted):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise invalid(f"{at}[{place}]", "Only parts of type text are supported.", code="unsupported_parameter")
+        if set(part) != {"type", "text"}:
+            raise invalid(f"{at}[{place}]", "It holds an unknown member.", code="unknown_parameter")
+        parts.append(part["text"])
+    return "".join(parts)
+
+
+def _tool_calls(untrusted: object, at: str, *, role: str, has_tools: bool) -> tuple[ToolCall, ...]:
+    if untrusted is None or untrusted == []:
+        return ()
+    if role != "assistant" or not has_tools or not isinstance(untrusted, list) or len(untrusted) > _MAX_CALLS:
+        raise invalid(f"{at}.tool_calls", "Only an assistant's, and only with tools.")
+    return tuple(_tool_call(one, f"{at}.tool_calls[{place}]") for place, one in enumerate(untrusted))
+
+
+def _tool_call(untrusted: object, at: str) -> ToolCall:
+    call: Mapping[str, Any] = untrusted if isinstance(untrusted, dict) else {}
+    function = call.get("function")
+    if call.get("type") != "function" or not isinstance(function, dict) or not set(call) <= {"id", "type", "function"}:
+        raise invalid(at, "A call of a function.")
+    call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+    if not isinstance(call_id, str) or not _ID.fullmatch(call_id):
+        raise invalid(f"{at}.id", "1 to 128 letters, digits and _ : . -")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(arguments, str):
+        raise invalid(f"{at}.function", "It has a name, and arguments as JSON text.")
+    return ToolCall(id=call_id, name=name, arguments=arguments)
+
+
+def _call_id(untrusted: object, at: str, *, role: str) -> str:
+    if role != "tool":
+        if untrusted is not None:
+            raise invalid(f"{at}.tool_call_id", "Only a tool's message answers a call.")
+        return ""
+    if not isinstance(untrusted, str) or not _ID.fullmatch(untrusted):
+        raise invalid(f"{at}.tool_call_id", "The id of the call that this message answers.")
+    return untrusted

@@ -1,0 +1,114 @@
+"""What operators see: the documents' metrics by their names (K1-K7), and a few of our own. Counts only, no content.
+
+Label values come from our own tables, never from a request: an unknown model is `none`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from appliance.gateway.gpus import GpuReader, no_gpus
+from appliance.phi.patterns import PhiClass
+
+NO_MODEL: Final = "none"
+_LATENCY_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# vLLM's, so that a dashboard made for it reads ours.
+_TTFT_BUCKETS: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+)
+
+
+class Metrics:
+    """The gateway's metrics in a registry of their own.
+
+    Args:
+        read_gpus: Asked at each scrape.
+    """
+
+    def __init__(self, *, read_gpus: GpuReader = no_gpus) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        self._department_seconds = Histogram(
+            "llama_request_duration_seconds", "Time to answer", ["department", "model"], registry=registry
+        )
+        self._detections = Counter(
+            "llama_phi_detections", "Identifiers found", ["department", "phi_type"], registry=registry
+        )
+        self._requests = Counter("llm_requests", "Requests", ["model", "endpoint", "status"], registry=registry)
+        self._seconds = Histogram(
+            "llm_request_latency_seconds",
+            "Time to answer",
+            ["model", "endpoint"],
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._active = Gauge("llm_active_requests", "Requests being answered", ["model"], registry=registry)
+        self._ttft = Histogram(
+            "llm_time_to_first_token_seconds",
+            "Time to the first token of a stream",
+            ["model"],
+            buckets=_TTFT_BUCKETS,
+            registry=registry,
+        )
+        self._tokens = Counter("llm_tokens", "Tokens by kind", ["model", "kind"], registry=registry)
+        self._refused = Counter("sealift_requests_refused", "Refusals", ["code"], registry=registry)
+        self._unrecorded = Counter("sealift_unrecorded_refusals", "Refusals the ledger did not take", registry=registry)
+        self._unknown_tokens = Counter(
+            "sealift_phi_unknown_tokens", "Tokens in answers that the request had not", registry=registry
+        )
+        registry.register(_Gpus(read_gpus))
+
+    def began(self, model: str) -> None:
+        """Count a request that is now being answered."""
+        self._active.labels(model).inc()
+
+    def ended(
+        self, *, model: str, endpoint: str, department: str, status: str, seconds: float, ttft_seconds: float | None
+    ) -> None:
+        """Count how an answer ended."""
+        self._active.labels(model).dec()
+        self._requests.labels(model, endpoint, status).inc()
+        self._seconds.labels(model, endpoint).observe(seconds)
+        self._department_seconds.labels(department, model).observe(seconds)
+        if ttft_seconds is not None:
+            self._ttft.labels(model).observe(ttft_seconds)
+
+    def tokens(self, *, model: str, prompt: int, completion: int) -> None:
+        """Count tokens."""
+        self._tokens.labels(model, "prompt").inc(prompt)
+        self._tokens.labels(model, "completion").inc(completion)
+
+    def found(self, department: str, counts: Mapping[PhiClass, int]) -> None:
+        """Count identifiers."""
+        for phi_class, count in counts.items():
+            self._detections.labels(department, phi_class.value).inc(count)
+
+    def unknown_tokens(self, count: int) -> None:
+        """Count tokens that were left as they were."""
+        if count:
+            self._unknown_tokens.inc(count)
+
+    def refused(self, *, endpoint: str, code: str) -> None:
+        """Count a refusal."""
+        self._refused.labels(code).inc()
+        self._requests.labels(NO_MODEL, endpoint, "refused").inc()
+
+    def unrecorded(self) -> None:
+        """Count a refusal that could not be recorded."""
+        self._unrecorded.inc()
+
+
+class _Gpus(Collector):
+    def __init__(self, read: GpuReader) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        use = GaugeMetricFamily("llama_gpu_utilization_percent", "Use of a GPU", labels=["gpu_id"])
+        memory = GaugeMetricFamily("llm_gpu_memory_bytes", "Memory in use on a GPU", labels=["gpu_id"])
+        for gpu in self._read():
+            use.add_metric([gpu.gpu_id], gpu.utilization_percent)
+            memory.add_metric([gpu.gpu_id], gpu.memory_bytes)
+        return (use, memory)

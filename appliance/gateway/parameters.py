@@ -1,0 +1,250 @@
+"""What callers may ask, read strictly: every parameter is honoured, named as ignored, or refused with its name.
+
+Nothing is dropped in silence. The limits are requirements E13-E19; texts lose their control characters except tab, line
+feed and carriage return (X17).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from appliance.config import LimitsSection
+from appliance.gateway.messages import Message, read_messages, read_text
+from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.tools import read_tool_choice, read_tools
+
+IGNORED: Final = frozenset(
+    {
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
+)
+"""Accepted and without effect on the answer; those that came are named in `x-sealift-ignored` (docs/api.md)."""
+
+# Parameters whose only value this version honours is the one that asks for nothing.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "audio": (),
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "function_call": (),
+    "functions": (),
+    "logit_bias": ({},),
+    "logprobs": (False, 0),
+    "modalities": (["text"],),
+    "n": (1,),
+    "prediction": (),
+    "presence_penalty": (0,),
+    "reasoning_effort": (),
+    "response_format": ({"type": "text"},),
+    "suffix": ("",),
+    "top_logprobs": (0,),
+    "verbosity": (),
+    "web_search_options": (),
+}
+_HONOURED: Final = frozenset(
+    {
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "model",
+        "parallel_tool_calls",
+        "prompt",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+    }
+)
+_ONLY: Final = {
+    "messages": "chat",
+    "max_completion_tokens": "chat",
+    "parallel_tool_calls": "chat",
+    "tool_choice": "chat",
+    "tools": "chat",
+    "prompt": "completions",
+}
+_MAX_STOPS: Final = 4
+_MAX_STOP_CHARACTERS: Final = 256
+
+
+class Endpoint(StrEnum):
+    """The two ways to ask for an answer; also the label of metrics and records."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request whose every parameter was checked. Exactly one of `messages` and `prompt` is given."""
+
+    endpoint: Endpoint
+    model: str
+    messages: tuple[Message, ...] = ()
+    prompt: str = ""
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    user: str = ""
+    ignored: tuple[str, ...] = ()
+
+
+def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSection) -> Asked:
+    """Check every parameter of a request.
+
+    Raises:
+        Problem: One is unknown, of a wrong type or out of range; `param` names it.
+    """
+    given = {name: value for name, value in untrusted.items() if value is not None}
+    ignored = [name for name in given if _is_ignored(name, given[name], endpoint)]
+    tools = read_tools(given)
+    messages: tuple[Message, ...] = ()
+    prompt = ""
+    if endpoint is Endpoint.CHAT:
+        messages, has_name = read_messages(
+            given.get("messages"), max_characters=limits.message_characters, has_tools=bool(tools)
+        )
+        ignored += ["messages.name"] if has_name else []
+    else:
+        prompt = _prompt(given, limits.message_characters)
+    stream = _truth(given, "stream", default=False)
+    return Asked(
+        endpoint=endpoint,
+        model=_model(given),
+        messages=messages,
+        prompt=prompt,
+        stream=stream,
+        include_usage=_include_usage(given, stream=stream),
+        max_tokens=_max_tokens(given, limits),
+        temperature=_number(given, "temperature", high=2.0),
+        top_p=_number(given, "top_p", high=1.0),
+        seed=_seed(given),
+        stop=_stop(given),
+        tools=tools,
+        tool_choice=read_tool_choice(given, has_tools=bool(tools)),
+        parallel_tool_calls=_truth(given, "parallel_tool_calls") if "parallel_tool_calls" in given else None,
+        user=_person(given),
+        ignored=tuple(sorted(ignored)),
+    )
+
+
+def _is_ignored(name: str, value: object, endpoint: Endpoint) -> bool:
+    if name in IGNORED:
+        return True
+    if name in _HONOURED:
+        if _ONLY.get(name, endpoint) != endpoint:
+            raise invalid(name, "This endpoint does not know the parameter.", code="unknown_parameter")
+        return False
+    if name not in _NEUTRAL:
+        shown = name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else None
+        raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.", param=shown)
+    if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in _NEUTRAL[name]):
+        raise invalid(name, "This version does not support the parameter.", code="unsupported_parameter")
+    return False
+
+
+def _model(given: Mapping[str, Any]) -> str:
+    model = given.get("model")
+    if not isinstance(model, str) or not model:
+        raise invalid("model", "Name a model; see /v1/models.", code="missing_required_parameter")
+    return model
+
+
+def _prompt(given: Mapping[str, Any], max_characters: int) -> str:
+    value = given.get("prompt")
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str):
+        raise invalid("prompt", "The prompt is one text.")
+    return read_text(value, param="prompt", max_characters=max_characters)
+
+
+def _max_tokens(given: Mapping[str, Any], limits: LimitsSection) -> int:
+    name = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
+    value = given.get(name, min(limits.default_max_tokens, limits.max_tokens))
+    if type(value) is not int or not 1 <= value <= limits.max_tokens:
+        raise invalid(name, f"A whole number from 1 to {limits.max_tokens}.")
+    return value
+
+
+def _number(given: Mapping[str, Any], name: str, *, high: float) -> float | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+        raise invalid(name, f"A number from 0 to {high:g}.")
+    return float(value)
+
+
+def _seed(given: Mapping[str, Any]) -> int | None:
+    value = given.get("seed")
+    if value is not None and (type(value) is not int or not -(2**63) <= value < 2**63):
+        raise invalid("seed", "A whole number of 64 bits.")
+    return value
+
+
+def _truth(given: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    value = given.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid(name, "true or false.")
+    return value
+
+
+def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:
+    options = given.get("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise invalid("stream_options", "Only with stream.")
+    if not isinstance(options, dict):
+        raise invalid("stream_options", "An object.")
+    for name in options:
+        if name not in {"include_usage", "include_obfuscation"}:
+            raise invalid("stream_options", "It holds an unknown member.", code="unknown_parameter")
+    if options.get("include_obfuscation"):
+        raise invalid("stream_options.include_obfuscation", "Not supported.", code="unsupported_parameter")
+    value = options.get("include_usage", False)
+    if not isinstance(value, bool):
+        raise invalid("stream_options.include_usage", "true or false.")
+    return value
+
+
+def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
+    value = given.get("stop", [])
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
+        raise invalid("stop", f"A text or a list of up to {_MAX_STOPS} texts.")
+    for stop in stops:
+        if not isinstance(stop, str) or not 1 <= len(stop) <= _MAX_STOP_CHARACTERS:
+            raise invalid("stop", f"Each text has 1 to {_MAX_STOP_CHARACTERS} characters.")
+    return tuple(read_text(stop, param="stop", max_characters=_MAX_STOP_CHARACTERS) for stop in stops)
+
+
+def _person(given: Mapping[str, Any]) -> str:
+    for name in ("safety_identifier", "user"):
+        value = given.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or len(value) > 512:
+            raise invalid(name, "A text of up to 512 characters.")
+        return value
+    return ""

@@ -1,0 +1,146 @@
+"""Every error body of the gateway, in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
+
+Messages are our own words: nothing of a request, of an engine's answer or of an exception's text gets into them.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flask import Response
+
+from appliance.errors import (
+    EngineProtocolError,
+    EngineRefusedError,
+    EngineUnavailableError,
+    KeyMissingError,
+    LedgerUnavailableError,
+    PhiBlockedError,
+    PhiUnavailableError,
+    StoreDamagedError,
+)
+from media.errors import SealiftError
+
+_KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
+    LedgerUnavailableError: (503, "ledger_unavailable", "What cannot be recorded is not answered.", 2.0),
+    EngineUnavailableError: (503, "engine_unavailable", "The engine does not answer.", 2.0),
+    EngineProtocolError: (502, "engine_error", "The engine failed in the middle of an answer.", None),
+    PhiUnavailableError: (500, "phi_unavailable", "The search for patient identifiers failed.", None),
+    KeyMissingError: (503, "keys_unavailable", "A key that the gateway needs is missing.", None),
+    StoreDamagedError: (503, "state_unavailable", "The state cannot be read.", None),
+}
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
+    """A refusal or a failure, as the caller will read it.
+
+    Args:
+        status: HTTP status.
+        code: OpenAI's code where it has one, else ours.
+        message: For people.
+        param: The parameter that is wrong.
+        retry_after_seconds: When asking again makes sense; None where it does not.
+        recorded: The ledger knows already.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
+        recorded: bool = False,
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        self.recorded = recorded
+        self.headers: dict[str, str] = {}
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body."""
+        return {
+            "error": {"message": self.message, "type": _type_of(self.status), "param": self.param, "code": self.code}
+        }
+
+    def response(self) -> Response:
+        """Return the whole response; what may be asked again says when, what may not says so to SDKs."""
+        response = Response(json.dumps(self.body()), status=self.status, mimetype="application/json")
+        response.headers.extend(self.headers)
+        if self.status == 401:
+            response.headers["www-authenticate"] = "Bearer"
+        if self.retry_after_seconds is not None:
+            milliseconds = max(1, round(self.retry_after_seconds * 1000))
+            response.headers["retry-after"] = str(-(-milliseconds // 1000))
+            response.headers["retry-after-ms"] = str(milliseconds)
+        elif self.status >= 500:
+            response.headers["x-should-retry"] = "false"
+        return response
+
+
+def invalid(param: str, message: str, *, code: str = "invalid_value") -> Problem:
+    """Return the refusal of one parameter."""
+    return Problem(400, code, message, param=param)
+
+
+def unauthorized() -> Problem:
+    """Return one and the same answer for a missing and a wrong key."""
+    return Problem(401, "invalid_api_key", "Give a valid API key as `Authorization: Bearer KEY` or `X-Api-Key: KEY`.")
+
+
+def rate_limited(retry_after_seconds: float) -> Problem:
+    """Return the answer to a caller that asks too often."""
+    return Problem(429, "rate_limit_exceeded", "Too many requests.", retry_after_seconds=retry_after_seconds)
+
+
+def model_not_found() -> Problem:
+    """Return the answer to a model that is not served here; which name it was is not repeated."""
+    return Problem(404, "model_not_found", "The model does not exist here; see /v1/models.", param="model")
+
+
+def no_model() -> Problem:
+    """Return the answer while nothing is promoted."""
+    return Problem(503, "no_model", "No model version is promoted to production.", retry_after_seconds=5)
+
+
+def overloaded() -> Problem:
+    """Return the answer while all places are taken."""
+    return Problem(503, "overloaded", "All places are taken; ask again.", retry_after_seconds=1)
+
+
+def from_error(error: Exception) -> Problem:
+    """Translate an error of ours; anything unknown is an internal error without its text."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, EngineRefusedError):
+        return _engine_refused(error)
+    if isinstance(error, PhiBlockedError):
+        return Problem(
+            400, "phi_blocked", f"The request holds patient identifiers ({error.why}); this key blocks them."
+        )
+    for kind, (status, code, message, retry_after_seconds) in _KNOWN.items():
+        if isinstance(error, kind):
+            return Problem(status, code, message, retry_after_seconds=retry_after_seconds)
+    return Problem(500, "internal_error", "The gateway failed; the operator finds the request id in its journal.")
+
+
+def _engine_refused(error: EngineRefusedError) -> Problem:
+    if error.engine_code == "context_length_exceeded":
+        message = "The request does not fit the model's context."
+        return Problem(400, "context_length_exceeded", message, param="messages")
+    if error.http_status in {429, 503}:
+        return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
+    if error.http_status == 400:
+        return Problem(400, "engine_refused", "The engine does not accept these parameters.")
+    return Problem(502, "engine_error", "The engine failed.")
+
+
+def _type_of(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"

@@ -1,0 +1,106 @@
+"""Applies a key's PHI policy to everything in a request that an engine would read.
+
+Messages come first and in their order, so that tokens are numbered by first appearance in them; then the arguments of
+earlier tool calls, tool definitions and stop texts. A call's arguments are JSON text and are read as JSON, so that an
+escape cannot hide an identifier.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from appliance.gateway.body import is_too_deep
+from appliance.gateway.messages import Message, ToolCall
+from appliance.gateway.parameters import Asked
+from appliance.phi.detect import Detector
+from appliance.phi.policy import PhiMode, protect
+from appliance.phi.tokens import Masked
+
+
+def protected(asked: Asked, *, mode: PhiMode, detector: Detector) -> tuple[Asked, Masked]:
+    """Return the request as the engine may see it, and what was found.
+
+    Raises:
+        PhiBlockedError: As `appliance.phi.policy.protect`.
+        PhiUnavailableError: Likewise.
+    """
+    masked = protect(list(_texts(asked)), mode=mode, detector=detector)
+    if not masked.tokens.values:
+        return asked, masked
+    return _rebuilt(asked, iter(masked.texts)), masked
+
+
+def _texts(asked: Asked) -> Iterator[str]:
+    for message in asked.messages:
+        yield message.content or ""
+        for call in message.tool_calls:
+            yield from _leaves(_parsed(call.arguments), numbers=True)
+    if asked.prompt:
+        yield asked.prompt
+    yield from _leaves(list(asked.tools))
+    yield from asked.stop
+
+
+def _rebuilt(asked: Asked, texts: Iterator[str]) -> Asked:
+    """Put texts in the places `_texts` took them from, in the same order."""
+    return dataclasses.replace(
+        asked,
+        messages=tuple(_message(message, texts) for message in asked.messages),
+        prompt=next(texts) if asked.prompt else "",
+        tools=tuple(_grown(list(asked.tools), texts)),
+        stop=tuple(next(texts) for _ in asked.stop),
+    )
+
+
+def _message(message: Message, texts: Iterator[str]) -> Message:
+    content = next(texts)
+    return dataclasses.replace(
+        message,
+        content=None if message.content is None else content,
+        tool_calls=tuple(_call(call, texts) for call in message.tool_calls),
+    )
+
+
+def _call(call: ToolCall, texts: Iterator[str]) -> ToolCall:
+    before = _parsed(call.arguments)
+    after = _grown(before, texts, numbers=True)
+    if after == before:
+        return call
+    arguments = after if isinstance(before, str) else json.dumps(after, ensure_ascii=False)
+    return dataclasses.replace(call, arguments=arguments)
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return value if isinstance(value, dict | list) and not is_too_deep(value) else arguments
+
+
+def _leaves(value: Any, *, numbers: bool = False) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield name
+            yield from _leaves(one, numbers=numbers)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _leaves(one, numbers=numbers)
+    elif numbers and isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _grown(value: Any, texts: Iterator[str], *, numbers: bool = False) -> Any:
+    if isinstance(value, str):
+        return next(texts)
+    if isinstance(value, dict):
+        return {next(texts): _grown(one, texts, numbers=numbers) for one in value.values()}
+    if isinstance(value, list):
+        return [_grown(one, texts, numbers=numbers) for one in value]
+    if numbers and isinstance(value, int | float) and not isinstance(value, bool):
+        text = next(texts)
+        return value if text == str(value) else text
+    return value

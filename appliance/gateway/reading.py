@@ -1,0 +1,131 @@
+"""What an engine said, translated from untrusted JSON to the few things an answer is made of.
+
+The gateway writes its own events and bodies from these, so that ids, names, order and shape are ours, whichever engine
+answers. Fields that are not understood are dropped; a wrong shape is the engine's error.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from appliance.errors import EngineProtocolError
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
+_MAX_CALLS: Final = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPiece:
+    """A piece of one tool call; id and name come with its first piece."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """Why the answer ended."""
+
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How many tokens were read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return OpenAI's object."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+Part = Text | CallPiece | Finish | Usage
+
+
+def parts_of(untrusted: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield the parts of one event of a stream, or of a whole answer, of either endpoint.
+
+    Raises:
+        EngineProtocolError: The engine reports a failure, or the shape is wrong.
+    """
+    if untrusted.get("error"):
+        raise _broken("it reported a failure in the middle of an answer")
+    choices = untrusted.get("choices", [])
+    if not isinstance(choices, list):
+        raise _broken("choices is not a list")
+    for choice in choices:
+        if not isinstance(choice, dict) or choice.get("index", 0) != 0:
+            raise _broken("there is more than one answer")
+        yield from _choice(choice)
+    if untrusted.get("usage") is not None:
+        yield _usage(untrusted["usage"])
+
+
+def _choice(choice: Mapping[str, Any]) -> Iterator[Part]:
+    said = choice.get("delta", choice.get("message"))
+    if said is None:
+        text = choice.get("text")
+    elif isinstance(said, dict):
+        text = said.get("content")
+        yield from _calls(said.get("tool_calls"))
+    else:
+        raise _broken("a message is not an object")
+    if text is not None and not isinstance(text, str):
+        raise _broken("content is not a text")
+    if text:
+        yield Text(text=text)
+    reason = choice.get("finish_reason")
+    if reason is not None:
+        if not isinstance(reason, str):
+            raise _broken("finish_reason is not a text")
+        yield Finish(reason=_REASONS.get(reason, "stop"))
+
+
+def _calls(untrusted: object) -> Iterator[CallPiece]:
+    if untrusted is None:
+        return
+    if not isinstance(untrusted, list):
+        raise _broken("tool_calls is not a list")
+    for place, call in enumerate(untrusted):
+        function = call.get("function") if isinstance(call, dict) else None
+        index = call.get("index", place) if isinstance(call, dict) else place
+        if not isinstance(function, dict) or type(index) is not int or not 0 <= index < _MAX_CALLS:
+            raise _broken("a tool call is not one")
+        texts = [call.get("id") or "", function.get("name") or "", function.get("arguments") or ""]
+        if not all(isinstance(text, str) for text in texts):
+            raise _broken("a tool call holds what is not text")
+        call_id, name, arguments = texts
+        yield CallPiece(index=index, id=call_id, name=name, arguments=arguments)
+
+
+def _usage(untrusted: object) -> Usage:
+    counts = untrusted if isinstance(untrusted, dict) else {}
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens", 0)
+    if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
+        raise _broken("usage does not count")
+    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+
+
+def _broken(why: str) -> EngineProtocolError:
+    return EngineProtocolError(what="an engine broke its contract", why=why, fix="use the release's own engine")

@@ -1,0 +1,207 @@
+"""What the gateway writes to the ledger: that a request will be answered, how that ended, and what was refused.
+
+Content is there as keyed hashes only: `request_hmac` over the exact bytes of the request's body, `response_hmac` over
+the UTF-8 text that was delivered (then, for each tool call, a line feed and its name and arguments). People are there
+as keyed hashes of the name their application gave.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from appliance.audit.facts import Ledger
+from appliance.errors import LedgerRefusedError, LedgerUnavailableError, WireError
+from appliance.gateway.classification import Decision
+from appliance.gateway.routing import Route
+from appliance.keys.provider import KeyProvider
+from appliance.phi.patterns import PhiClass
+from appliance.phi.policy import PhiMode
+from media.clock import Clock, to_text
+
+CONTENT_KEY: Final = "content-hmac"
+_FOLD_SECONDS: Final = 1.0
+_MAX_FOLDS: Final = 10_000
+Outcome = Literal["ok", "error", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Everything that is known before the first byte of an answer."""
+
+    request_id: str
+    endpoint: str
+    key_id: str
+    department: str
+    user_hash: str
+    route: Route
+    decision: Decision
+    phi: Mapping[PhiClass, int]
+    phi_mode: PhiMode
+    stream: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an answer ended, and the text that was delivered."""
+
+    status: int
+    outcome: Outcome
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    latency_ms: int
+    ttft_ms: int | None
+    delivered: str
+
+
+class Recorder:
+    """Writes through one door of the ledger; a method returns when the record is durable."""
+
+    def __init__(self, ledger: Ledger, *, keys: KeyProvider, clock: Clock) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+
+    def intent(self, intent: Intent) -> int:
+        """Record that a request will be answered; return the sequence.
+
+        Raises:
+            LedgerUnavailableError: It is not recorded, so it must not be answered.
+            KeyMissingError: Its content cannot be hashed.
+        """
+        key = self._keys.get(CONTENT_KEY)
+        route, decision = intent.route, intent.decision
+        body = {
+            "request_id": intent.request_id,
+            "at": to_text(self._clock.now()),
+            "endpoint": intent.endpoint,
+            "key_id": intent.key_id,
+            "department": intent.department,
+            "user_hash": intent.user_hash,
+            "model": route.name,
+            "model_digest": route.model_digest,
+            "serial": route.serial,
+            "release": route.release,
+            "classification": decision.data_class.value,
+            "route": decision.route.value,
+            "route_overridden": decision.overridden,
+            "phi": {one.value: count for one, count in intent.phi.items()},
+            "phi_mode": intent.phi_mode.value,
+            "stream": intent.stream,
+            "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=key.version).hex(),
+            "hmac_key": f"{key.id}.v{key.version}",
+        }
+        return self._append("request.intent", body)
+
+    def outcome(self, request_id: str, intent_sequence: int, ending: Ending) -> None:
+        """Record how an answer ended.
+
+        Raises:
+            LedgerUnavailableError: It is not recorded, so its last byte must not leave.
+            KeyMissingError: Its content cannot be hashed.
+        """
+        delivered = ending.delivered.encode(errors="surrogatepass")
+        body = {
+            "request_id": request_id,
+            "intent_sequence": intent_sequence,
+            "status": ending.status,
+            "outcome": ending.outcome,
+            "finish_reason": ending.finish_reason,
+            "prompt_tokens": ending.prompt_tokens,
+            "completion_tokens": ending.completion_tokens,
+            "latency_ms": ending.latency_ms,
+            "ttft_ms": ending.ttft_ms,
+            "response_hmac": self._keys.hmac(CONTENT_KEY, delivered).hex(),
+        }
+        self._append("request.outcome", body)
+
+    def refused(self, refusal: "Refusal", *, repeated: int = 1) -> None:
+        """Record a refusal; `repeated` when one record stands for several.
+
+        Raises:
+            LedgerUnavailableError: It is not recorded.
+        """
+        body: dict[str, Any] = {
+            "request_id": refusal.request_id,
+            "endpoint": refusal.endpoint,
+            "key_id": refusal.key_id,
+            "status": refusal.status,
+            "code": refusal.code,
+        }
+        self._append("request.refused", body if repeated == 1 else {**body, "repeated": repeated})
+
+    def _append(self, kind: str, body: Mapping[str, Any]) -> int:
+        try:
+            return self._ledger.append(kind, body).sequence
+        except (WireError, LedgerRefusedError) as error:
+            raise LedgerUnavailableError(
+                what="the ledger took no record", why=type(error).__name__, fix="see `sealift status`"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A request that got no answer, without a word of it."""
+
+    request_id: str
+    endpoint: str
+    key_id: str | None
+    status: int
+    code: str
+
+
+@dataclass(slots=True)
+class _Fold:
+    until: float
+    last: Refusal
+    count: int
+
+
+class Refusals:
+    """Records every refusal, but of the refusals for asking too often at most one a second for each caller.
+
+    A record that stands for several says how many (`repeated`). Otherwise a client gone wild, or an attacker without a
+    key, could fill the disk that records are kept on for seven years.
+    """
+
+    def __init__(self, recorder: Recorder, clock: Clock) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._folds: dict[str, _Fold] = {}
+
+    def add(self, refusal: Refusal, *, caller: str) -> None:
+        """Record, or count towards the caller's next record.
+
+        Raises:
+            LedgerUnavailableError: It is not recorded.
+        """
+        self.flush()
+        if refusal.status == 429:
+            with self._lock:
+                fold = self._folds.get(caller)
+                if fold is not None:
+                    fold.last, fold.count = refusal, fold.count + 1
+                    return
+                if len(self._folds) < _MAX_FOLDS:
+                    self._folds[caller] = _Fold(self._clock.monotonic() + _FOLD_SECONDS, refusal, 0)
+        self._recorder.refused(refusal)
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Record what was counted and is due.
+
+        Raises:
+            LedgerUnavailableError: Something is not recorded; it stays counted.
+        """
+        if not self._folds:
+            return
+        now = self._clock.monotonic()
+        with self._lock:
+            due = {caller: fold for caller, fold in self._folds.items() if everything or fold.until <= now}
+            for caller in due:
+                del self._folds[caller]
+        for fold in due.values():
+            if fold.count:
+                self._recorder.refused(fold.last, repeated=fold.count)

@@ -1,0 +1,54 @@
+"""The functions a caller offers to a model, read strictly and passed on as they are."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from appliance.gateway.messages import clean
+from appliance.gateway.problems import invalid
+
+_MAX_TOOLS: Final = 128
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the functions a model may call.
+
+    Raises:
+        Problem: One is malformed.
+    """
+    value = given.get("tools", [])
+    if not isinstance(value, list) or len(value) > _MAX_TOOLS:
+        raise invalid("tools", f"A list of up to {_MAX_TOOLS} tools.")
+    for place, tool in enumerate(value):
+        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+        if not isinstance(function, dict) or set(tool) != {"type", "function"}:
+            raise invalid(f"tools[{place}]", "A tool is a function.")
+        name = function.get("name")
+        if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+            raise invalid(f"tools[{place}].function.name", "1 to 64 letters, digits, _ and -.")
+        if not set(function) <= {"name", "description", "parameters", "strict"}:
+            raise invalid(f"tools[{place}].function", "It holds an unknown member.", code="unknown_parameter")
+    cleaned: tuple[Mapping[str, Any], ...] = tuple(clean(tool, param="tools") for tool in value)
+    return cleaned
+
+
+def read_tool_choice(given: Mapping[str, Any], *, has_tools: bool) -> Any:
+    """Return which function, if any, the model must call; None where that is for the model to decide.
+
+    Raises:
+        Problem: It is malformed, or there are no tools.
+    """
+    value = given.get("tool_choice")
+    if value is None or (value in {"none", "auto"} if isinstance(value, str) else False):
+        return value if has_tools else None
+    if not has_tools:
+        raise invalid("tool_choice", "Only with tools.")
+    if isinstance(value, dict):
+        function = value.get("function")
+        named = function.get("name") if isinstance(function, dict) else None
+        if value.get("type") == "function" and isinstance(named, str) and _TOOL_NAME.fullmatch(named):
+            return {"type": "function", "function": {"name": named}}
+    elif value == "required":
+        return value
+    raise invalid("tool_choice", "none, auto, required, or one function.")

@@ -1,0 +1,263 @@
+"""One call to an engine, whose sending and reading are apart and which another thread may cancel at any moment.
+
+The gateway sends a request, has the intent recorded while the engine begins, and only then reads. When a caller leaves,
+the watcher of its socket shuts the engine's connection down, which ends whatever read is going on
+(`appliance.serve.client` does neither). What comes back is untrusted: sizes are capped, a stream without `[DONE]` is
+an error.
+"""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.gateway.connections import EngineConnection, EngineConnections
+from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
+from appliance.serve.events import DONE, EventReader, json_object
+
+_CHUNK: Final = 65536
+_MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
+_ENGINES: Final = 4
+_DRAIN_SECONDS: Final = 0.2
+_HEADERS: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+
+
+class Upstream:
+    """One engine: `client` for short questions, `start` for answers."""
+
+    def __init__(self, path: Path, *, connect_seconds: float = 5.0, read_seconds: float = 300.0) -> None:
+        self.name = path.name
+        self.client = EngineClient(path, connect_seconds=connect_seconds, read_seconds=connect_seconds, connections=2)
+        self._connections = EngineConnections(path, connect_seconds=connect_seconds, read_seconds=read_seconds)
+
+    def start(self, route: str, body: Mapping[str, Any]) -> "Call":
+        """Send a request without waiting for its answer.
+
+        Raises:
+            EngineUnavailableError: Nobody listens.
+        """
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return Call(self.name, self._connections, route=route, content=content)
+
+    def close(self) -> None:
+        """Drop the idle connections."""
+        self._connections.close()
+        self.client.close()
+
+
+class Upstreams:
+    """The engines by their sockets; the one not used for longest is dropped."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Upstream] = {}
+        self._lock = threading.Lock()
+
+    def to(self, path: Path) -> Upstream:
+        """Return one engine."""
+        with self._lock:
+            upstream = self._known.pop(path, None) or Upstream(path)
+            self._known[path] = upstream
+            if len(self._known) > _ENGINES:
+                self._known.pop(next(iter(self._known))).close()
+        return upstream
+
+    def close(self) -> None:
+        """Drop all idle connections."""
+        with self._lock:
+            while self._known:
+                self._known.popitem()[1].close()
+
+
+class Call:
+    """One request and its answer. Use it in one thread; only `cancel` is for others."""
+
+    def __init__(self, name: str, connections: EngineConnections, *, route: str, content: bytes) -> None:
+        self._name = name
+        self._connections = connections
+        self._route = route
+        self._content = content
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._response: http.client.HTTPResponse | None = None
+        self._connection: EngineConnection | None = connections.take()
+        self._send(self._connection)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; then whatever was read is worth nothing."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """End the call: the engine sees its caller leave, and a read that waits returns at once."""
+        with self._lock:
+            self._cancelled = True
+            if self._connection is not None:
+                self._connection.shut_down()
+
+    def close(self) -> None:
+        """Give up what was not read; the engine stops when it notices. Does nothing after a whole answer."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.shut_down()
+            connection.close()
+
+    def opened(self) -> None:
+        """Wait until the engine accepts the request.
+
+        Raises:
+            EngineRefusedError: It does not.
+            EngineUnavailableError: It went away or stayed silent for too long.
+            EngineProtocolError: It does not speak HTTP.
+        """
+        if self._response is not None:
+            return
+        self._response = response = self._first_words()
+        if response.status != 200:
+            code = _code_of(b"".join(self._pieces(response, limit=MAX_ANSWER_BYTES)))
+            self._finished(response)
+            raise EngineRefusedError(
+                what=f"the engine behind {self._name} refused a request",
+                why=f"HTTP {response.status}{f', {code}' if code else ''}",
+                fix="see the journal of the engine's unit",
+                http_status=response.status,
+                engine_code=code,
+            )
+
+    def answer(self) -> dict[str, Any]:
+        """Return the whole answer.
+
+        Raises:
+            EngineRefusedError: As `opened`.
+            EngineUnavailableError: As `opened`.
+            EngineProtocolError: As `opened`, or the answer is no JSON object of ordinary size.
+        """
+        self.opened()
+        response = self._opened_response()
+        untrusted = b"".join(self._pieces(response, limit=MAX_ANSWER_BYTES))
+        self._finished(response)
+        return json_object(untrusted, name=self._name)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream; returns after `[DONE]`.
+
+        Raises:
+            EngineRefusedError: As `opened`.
+            EngineUnavailableError: As `opened`.
+            EngineProtocolError: As `opened`, or the stream breaks off.
+        """
+        self.opened()
+        response = self._opened_response()
+        reader = EventReader(name=self._name)
+        for untrusted in self._pieces(response, limit=_MAX_STREAM_BYTES):
+            for event in reader.feed(untrusted):
+                if event is DONE:
+                    self._drain(response)
+                    return
+                yield event
+        raise self._broken("a stream ended before [DONE]")
+
+    def _send(self, connection: EngineConnection) -> None:
+        try:
+            connection.request("POST", self._route, body=self._content, headers=_HEADERS)
+        except OSError as error:
+            connection.close()
+            if not connection.kept or isinstance(error, TimeoutError):
+                raise self._unreachable(error) from error
+            self._send_again()
+
+    def _send_again(self) -> None:
+        with self._lock:
+            self._connection = connection = self._connections.fresh()
+        self._send(connection)
+
+    def _first_words(self) -> http.client.HTTPResponse:
+        connection = self._connection
+        if connection is None:
+            raise self._broken("the call was closed")
+        try:
+            return connection.getresponse()
+        except (ConnectionResetError, BrokenPipeError) as error:
+            # An idle connection may be closed by the engine in the moment it is used again (`RemoteDisconnected` is a
+            # ConnectionResetError): nothing was answered, so the request goes out once more.
+            connection.close()
+            if not connection.kept or self._cancelled:
+                raise self._gone(error) from error
+            self._send_again()
+            return self._first_words()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._gone(error) from error
+
+    def _pieces(self, response: http.client.HTTPResponse, *, limit: int) -> Iterator[bytes]:
+        size = 0
+        while True:
+            try:
+                untrusted = response.read1(_CHUNK)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise self._gone(error) from error
+            if not untrusted:
+                return
+            size += len(untrusted)
+            if size > limit:
+                raise self._broken(f"an answer is longer than {limit} bytes")
+            yield untrusted
+
+    def _drain(self, response: http.client.HTTPResponse) -> None:
+        """Read the few bytes after `[DONE]`, so that the connection can be kept; the answer does not wait for them."""
+        if self._connection is None:
+            return
+        self._connection.wait_at_most(_DRAIN_SECONDS)
+        try:
+            for _ in self._pieces(response, limit=_CHUNK):
+                pass
+        except (EngineProtocolError, EngineUnavailableError):
+            self.close()
+            return
+        self._connection.wait_at_most(None)
+        self._finished(response)
+
+    def _finished(self, response: http.client.HTTPResponse) -> None:
+        with self._lock:
+            # From here on the connection may carry another request: a late `cancel` must not reach it.
+            connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._cancelled or response.will_close or not response.isclosed():
+            connection.close()
+        else:
+            self._connections.keep(connection)
+
+    def _opened_response(self) -> http.client.HTTPResponse:
+        if self._response is None:
+            raise self._broken("nothing was asked")
+        return self._response
+
+    def _gone(self, error: Exception) -> EngineProtocolError | EngineUnavailableError:
+        if self._response is None or isinstance(error, TimeoutError):
+            return self._unreachable(error)
+        return self._broken(f"it went away in the middle of an answer ({type(error).__name__})")
+
+    def _unreachable(self, error: Exception) -> EngineUnavailableError:
+        return EngineUnavailableError(
+            what=f"the engine behind {self._name} does not answer",
+            why=type(error).__name__,
+            fix="see `sealift status` and the journal of the engine's unit",
+        )
+
+    def _broken(self, why: str) -> EngineProtocolError:
+        return EngineProtocolError(
+            what=f"the engine behind {self._name} broke its contract", why=why, fix="use the release's own engine"
+        )
+
+
+def _code_of(untrusted: bytes) -> str:
+    """Return an error's code when it is a short word; an engine's message may quote the prompt and is dropped."""
+    try:
+        error = json_object(untrusted, name="").get("error")
+    except EngineProtocolError:
+        return ""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and len(code) <= 64 and code.replace("_", "").isalnum() else ""

@@ -1,0 +1,35 @@
+"""What gunicorn loads: the gateway with its real collaborators."""
+
+from flask import Flask
+
+from appliance.audit.client import SocketLedger
+from appliance.audit.rights import GATEWAY
+from appliance.gateway import logs
+from appliance.gateway.application import create_app
+from appliance.gateway.auth import StateApiKeys
+from appliance.gateway.gpus import open_reader
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.routing import StateRoutes
+from appliance.gateway.settings import load_config, open_keys
+from media.clock import SystemClock
+
+_LEDGER_SECONDS = 10.0
+
+
+def make() -> Flask:
+    """Build the application. The ledger may come up later than the gateway, or again: no answer leaves without it."""
+    config = load_config()
+    clock = SystemClock()
+    logs.to_stderr()
+    return create_app(
+        config,
+        routes=StateRoutes(config.at, clock),
+        ledger=SocketLedger(config.at.socket(GATEWAY), timeout_seconds=_LEDGER_SECONDS),
+        keys=open_keys(config),
+        api_keys=StateApiKeys(config.at, clock),
+        clock=clock,
+        metrics=Metrics(read_gpus=open_reader()),
+    )
+
+
+app = make()

@@ -1,0 +1,180 @@
+"""What every engine promises the gateway (design.md 5). The fake keeps it, and so must a real one.
+
+A real engine is tested by naming its socket: ``SEALIFT_ENGINE_SOCKET=/run/…/engine-test-0123456789ab.sock pytest …``.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.errors import EngineRefusedError
+from appliance.serve.client import EngineClient
+from tests.support.engine import fake_engine
+
+REAL = os.environ.get("SEALIFT_ENGINE_SOCKET", "")
+ENGINES = ["fake", *(["real"] if REAL else [])]
+PATIENCE_SECONDS = 60.0
+CHAT = {"messages": [{"role": "user", "content": "Count from one to twenty in words, please."}]}
+GREEDY = {"temperature": 0, "seed": 1, "max_tokens": 24}
+
+
+@pytest.fixture(params=ENGINES)
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineClient]:
+    if request.param == "real":
+        with EngineClient(Path(REAL), read_seconds=PATIENCE_SECONDS) as client:
+            yield client
+        return
+    with fake_engine(tmp_path / "engine.sock") as engine, EngineClient(engine.path) as client:
+        yield client
+
+
+def _text(answer: dict[str, Any]) -> str:
+    choice = answer["choices"][0]
+    return str(choice["message"]["content"] if "message" in choice else choice["text"])
+
+
+def _streamed(events: list[dict[str, Any]]) -> str:
+    choices = [choice for event in events for choice in event["choices"]]
+    return "".join(one["delta"].get("content") or "" if "delta" in one else one["text"] for one in choices)
+
+
+def test_it_is_healthy_and_says_what_it_serves(client: EngineClient) -> None:
+    status = client.status()
+
+    assert client.health()
+    assert status.state == "ready"
+    assert len(status.model_digest) == len(status.weights_digest) == 64
+    assert status.n_ctx >= 64
+    assert client.models()["data"]
+
+
+def test_a_chat_is_answered_with_text_a_reason_and_counts(client: EngineClient) -> None:
+    answer = client.chat({**CHAT, **GREEDY})
+
+    usage = answer["usage"]
+    assert _text(answer)
+    assert answer["choices"][0]["finish_reason"] in {"stop", "length"}
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert 1 <= usage["completion_tokens"] <= 24
+
+
+def test_a_stream_says_the_same_with_one_reason_and_the_counts_last(client: EngineClient) -> None:
+    whole = client.chat({**CHAT, **GREEDY})
+
+    events = list(client.chat_stream({**CHAT, **GREEDY, "stream_options": {"include_usage": True}}))
+
+    reasons = [choice["finish_reason"] for event in events for choice in event["choices"] if choice["finish_reason"]]
+    assert _streamed(events) == _text(whole)
+    assert reasons == [whole["choices"][0]["finish_reason"]]
+    assert events[0]["choices"][0]["delta"].get("role") == "assistant"
+    assert events[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+
+
+def test_a_completion_is_answered_whole_and_streamed(client: EngineClient) -> None:
+    body = {"prompt": "Once upon a time there was", **GREEDY}
+
+    whole = client.complete(body)
+    events = list(client.complete_stream({**body, "stream_options": {"include_usage": True}}))
+
+    assert _text(whole)
+    assert _streamed(events) == _text(whole)
+    assert events[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+
+
+def test_the_limit_of_tokens_is_kept_and_named_as_the_reason(client: EngineClient) -> None:
+    answer = client.chat({**CHAT, **GREEDY, "max_tokens": 3})
+
+    assert answer["usage"]["completion_tokens"] == 3
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(client: EngineClient) -> None:
+    whole = _text(client.chat({**CHAT, **GREEDY}))
+    middle = len(whole) // 2
+    stop = whole[middle : middle + 4]
+
+    for stops in (stop, ["never said by anyone", stop]):
+        answer = client.chat({**CHAT, **GREEDY, "stop": stops})
+        events = list(client.chat_stream({**CHAT, **GREEDY, "stop": stops}))
+
+        assert _text(answer) == whole[: whole.index(stop)]
+        assert _streamed(events) == _text(answer)
+        assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_same_seed_gives_the_same_answer(client: EngineClient) -> None:
+    body = {**CHAT, "max_tokens": 12, "temperature": 0.9, "top_p": 0.9, "seed": 7}
+
+    assert _text(client.chat(body)) == _text(client.chat(body))
+
+
+def test_tokens_are_counted_with_and_without_the_template(client: EngineClient) -> None:
+    short, long = client.tokenize(prompt="one two"), client.tokenize(prompt="one two three four five six")
+
+    assert 0 < short < long
+    assert client.tokenize(messages=[{"role": "user", "content": "one two"}]) > short
+
+
+def test_counting_a_chat_gives_what_its_answer_says_it_read(client: EngineClient) -> None:
+    answer = client.chat({**CHAT, **GREEDY, "max_tokens": 1})
+
+    assert client.tokenize(messages=CHAT["messages"]) == answer["usage"]["prompt_tokens"]
+
+
+def test_continuations_are_scored_in_their_order(client: EngineClient) -> None:
+    prompt = "The quick brown fox jumps over the lazy dog. The quick brown fox jumps over the lazy"
+
+    likely, unlikely = client.score(prompt, [" dog", " xylophone quantum"])
+
+    assert likely.tokens >= 1
+    assert likely.log_likelihood <= 0
+    assert likely.log_likelihood > unlikely.log_likelihood
+
+
+def test_a_prompt_that_does_not_fit_is_refused_by_name(client: EngineClient) -> None:
+    words = "word " * (client.status().n_ctx + 16)
+
+    with pytest.raises(EngineRefusedError) as caught:
+        client.chat({"messages": [{"role": "user", "content": words}], **GREEDY})
+
+    assert (caught.value.http_status, caught.value.engine_code) == (400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize("body", [{}, {"messages": []}, {"messages": "no list"}])
+def test_a_malformed_request_is_refused(client: EngineClient, body: dict[str, Any]) -> None:
+    with pytest.raises(EngineRefusedError) as caught:
+        client.chat(body)
+
+    assert caught.value.http_status == 400
+
+
+def test_a_caller_that_leaves_frees_the_engine(client: EngineClient) -> None:
+    for _ in range(3):
+        stream = client.chat_stream({**CHAT, "temperature": 0, "max_tokens": 512})
+        next(stream)
+        stream.close()
+
+    began = time.monotonic()
+    assert _text(client.chat({**CHAT, **GREEDY, "max_tokens": 2}))
+    assert time.monotonic() - began < PATIENCE_SECONDS / 4
+
+
+def test_several_callers_are_answered_at_once(client: EngineClient) -> None:
+    answers: list[str] = []
+
+    def ask() -> None:
+        answers.append(_streamed(list(client.chat_stream({**CHAT, **GREEDY, "max_tokens": 8}))))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+
+    assert len(answers) == 4
+    assert all(answers)

@@ -1,0 +1,317 @@
+"""A deterministic engine that speaks the whole contract over a Unix socket, and can be told to misbehave.
+
+Its model repeats what it was last told. A token is a word with the space around it, so counts are plain.
+"""
+
+import json
+import re
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+MODEL_DIGEST = "ab" * 32
+WEIGHTS_DIGEST = "cd" * 32
+_TOKEN = re.compile(r"\s*\S+|\s+")
+
+
+@dataclass(slots=True, kw_only=True)
+class Script:
+    """How the next answers are made.
+
+    Attributes:
+        text: What to say; the last message is repeated when absent.
+        pieces: What to say, cut exactly so.
+        tool_calls: Tool calls to stream, as OpenAI's deltas, each cut in the middle of its arguments.
+        hold: Wait for this before the first token.
+        tear_after: Break the connection after so many pieces.
+        error_after: Report a failure after so many pieces.
+        refuse: Answer with this HTTP status and error code.
+        counts: Whether usage is told.
+        events: Send these events and nothing else.
+        done: Whether a stream ends with `[DONE]`.
+    """
+
+    text: str | None = None
+    pieces: tuple[str, ...] | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    hold: threading.Event | None = None
+    tear_after: int | None = None
+    error_after: int | None = None
+    refuse: tuple[int, str] | None = None
+    counts: bool = True
+    events: tuple[Any, ...] | None = None
+    done: bool = True
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    """A running engine. `asked` holds every body, `cancelled` is set when a caller left before its answer was whole."""
+
+    path: Path
+    n_ctx: int = 4096
+    script: Script = field(default_factory=Script)
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
+    is_ready: bool = True
+    model_digest: str = MODEL_DIGEST
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The body of the last generation that was asked for."""
+        return next(body for route, body in reversed(self.asked) if route.endswith("completions"))
+
+
+def tokens(text: str) -> list[str]:
+    """Cut a text into the fake model's tokens."""
+    return _TOKEN.findall(text)
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+
+
+class _CallerLeftError(Exception):
+    pass
+
+
+class _Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    engine: FakeEngine
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Quiet."""
+
+    def do_GET(self) -> None:
+        engine = self.server.engine
+        match self.path:
+            case "/health":
+                self._json({"status": "ok" if engine.is_ready else "loading"}, 200 if engine.is_ready else 503)
+            case "/v1/models":
+                self._json({"object": "list", "data": [{"id": engine.model_digest, "object": "model"}]})
+            case "/sealift/v1/status":
+                self._json(
+                    {
+                        "model_digest": engine.model_digest,
+                        "weights_digest": WEIGHTS_DIGEST,
+                        "stage": "production",
+                        "state": "ready",
+                        "n_ctx": engine.n_ctx,
+                    }
+                )
+            case _:
+                self._error(404, "not_found")
+
+    def do_POST(self) -> None:
+        engine = self.server.engine
+        try:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if not isinstance(body, dict):
+                raise _RefusedError(400, "invalid_json")
+            engine.asked.append((self.path, body))
+            match self.path:
+                case "/v1/chat/completions" | "/v1/completions":
+                    self._generate(body, engine.script)
+                case "/sealift/v1/tokenize":
+                    self._json({"tokens": len(tokens(_prompt(body)))})
+                case "/sealift/v1/score":
+                    self._json(_scores(body))
+                case _:
+                    self._error(404, "not_found")
+        except json.JSONDecodeError:
+            self._error(400, "invalid_json")
+        except _RefusedError as refused:
+            self._error(refused.status, refused.code)
+        except (_CallerLeftError, OSError):
+            engine.cancelled.set()
+            self.close_connection = True
+
+    def _generate(self, body: Mapping[str, Any], script: Script) -> None:
+        if script.refuse is not None:
+            raise _RefusedError(*script.refuse)
+        prompt = _prompt(body)
+        count = len(tokens(prompt))
+        if count >= self.server.engine.n_ctx:
+            raise _RefusedError(400, "context_length_exceeded")
+        chat = self.path == "/v1/chat/completions"
+        said, reason = _said(body, script)
+        self.server.engine.started.set()
+        usage = {"prompt_tokens": count, "completion_tokens": len(said), "total_tokens": count + len(said)}
+        if body.get("stream"):
+            self._stream(said, reason, chat=chat, script=script, usage=usage if script.counts else None)
+            return
+        self._wait(script)
+        if script.error_after is not None:
+            raise _RefusedError(500, "engine_failed")
+        if script.tear_after is not None:
+            self._tear()
+            return
+        calls = [{**call, "type": "function"} for call in script.tool_calls]
+        message = {"role": "assistant", "content": "".join(said), **({"tool_calls": calls} if calls else {})}
+        choice = {"message": message} if chat else {"text": "".join(said)}
+        answer = {"id": "x", "choices": [{"index": 0, **choice, "finish_reason": reason}], "usage": usage}
+        if script.events is not None:
+            answer = script.events[0]
+        self._json(answer)
+
+    def _stream(
+        self, said: list[str], reason: str, *, chat: bool, script: Script, usage: dict[str, int] | None
+    ) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        if script.events is not None:
+            for event in script.events:
+                self._event(event)
+        else:
+            for event in _events(said, reason, chat=chat, script=script, wait=self._wait, usage=usage):
+                if event is None:
+                    self._tear()
+                    return
+                self._event(event)
+        if script.done:
+            self._chunk(b"data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, event: Any) -> None:
+        self._require_caller()
+        self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n" if not isinstance(event, bytes) else event)
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _wait(self, script: Script) -> None:
+        deadline = time.monotonic() + 20
+        while script.hold is not None and not script.hold.wait(0.005) and time.monotonic() < deadline:
+            self._require_caller()
+        self._require_caller()
+
+    def _require_caller(self) -> None:
+        poll = select.poll()
+        poll.register(self.connection, select.POLLRDHUP)
+        if poll.poll(0):
+            raise _CallerLeftError
+
+    def _tear(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _error(self, status: int, code: str) -> None:
+        self._json({"error": {"message": "a text that quotes the prompt", "code": code}}, status)
+
+    def _json(self, body: Any, status: int = 200) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    if isinstance(body.get("prompt"), str):
+        return str(body["prompt"])
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _RefusedError(400, "invalid_value")
+    return "".join(f"<{one['role']}> {one.get('content') or ''}\n" for one in messages)
+
+
+def _said(body: Mapping[str, Any], script: Script) -> tuple[list[str], str]:
+    if script.pieces is not None:
+        return list(script.pieces), "stop"
+    last = body["prompt"] if "prompt" in body else body["messages"][-1].get("content") or ""
+    text = script.text if script.text is not None else f"You said: {last}"
+    stops = body.get("stop") or []
+    cuts = [text.index(stop) for stop in ([stops] if isinstance(stops, str) else stops) if stop in text]
+    said = tokens(text[: min(cuts)] if cuts else text)
+    limit = body.get("max_tokens", 256)
+    if len(said) > limit:
+        return said[:limit], "length"
+    return said, "tool_calls" if script.tool_calls else "stop"
+
+
+def _events(
+    said: list[str], reason: str, *, chat: bool, script: Script, wait: Any, usage: dict[str, int] | None
+) -> Iterator[dict[str, Any] | None]:
+    def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        content = {"delta": delta} if chat else {"text": delta.get("content", "")}
+        return {"id": "x", "choices": [{"index": 0, **content, "finish_reason": finish}], "usage": None}
+
+    if chat:
+        yield choice({"role": "assistant", "content": ""})
+    wait(script)
+    for place, piece in enumerate(said):
+        if place == script.error_after:
+            yield {"error": {"message": piece, "code": "engine_failed"}}
+            return
+        if place == script.tear_after:
+            yield None
+        yield choice({"content": piece})
+    for index, call in enumerate(script.tool_calls):
+        arguments = call["function"]["arguments"]
+        half = len(arguments) // 2
+        named = {"index": index, "id": call["id"], "type": "function"}
+        yield choice({"tool_calls": [named | {"function": {"name": call["function"]["name"], "arguments": ""}}]})
+        for piece in (arguments[:half], arguments[half:]):
+            yield choice({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+    yield choice({}, reason)
+    if usage is not None:
+        yield {"id": "x", "choices": [], "usage": usage}
+
+
+def _scores(body: Mapping[str, Any]) -> dict[str, Any]:
+    prompt, continuations = body.get("prompt"), body.get("continuations")
+    if not isinstance(prompt, str) or not isinstance(continuations, list):
+        raise _RefusedError(400, "invalid_value")
+    counts = [max(1, len(tokens(one))) for one in continuations]
+    # What the prompt already holds is likelier.
+    return {
+        "log_likelihoods": [
+            -count * (0.25 if one.strip() in prompt else 2.0) for one, count in zip(continuations, counts, strict=True)
+        ],
+        "tokens": counts,
+    }
+
+
+@contextmanager
+def fake_engine(path: Path, **settings: Any) -> Iterator[FakeEngine]:
+    """Run an engine on a Unix socket until the block ends."""
+    engine = FakeEngine(path=path, **settings)
+    server = _Server(str(path), _Handler)
+    server.engine = engine
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield engine
+    finally:
+        if engine.script.hold is not None:
+            engine.script.hold.set()
+        server.shutdown()
+        server.server_close()
+        path.unlink(missing_ok=True)
+        thread.join(timeout=5)
