@@ -17,7 +17,7 @@ from typing import Any, Final
 from appliance.config import Config
 from appliance.errors import InstallError, PreflightError
 
-PACKAGES: Final = ("nginx-light", "nftables", "python3-venv")
+PACKAGES: Final = ("gpg", "gpg-agent", "libgomp1", "nftables", "nginx-light", "python3-venv")
 VARIABLES: Final = (
     "sealift_release_folder",
     "sealift_serial",
