@@ -68,8 +68,6 @@ def safe_path(untrusted: str) -> PurePosixPath:
     Raises:
         UnsafePathError: The name could lead elsewhere, or means different things on different file systems.
     """
-    if not untrusted:
-        raise _unsafe("a name is empty")
     if len(untrusted) > limits.PATH_CHARS:
         raise _unsafe(f"a name is longer than {limits.PATH_CHARS} characters")
     parts = untrusted.split("/")

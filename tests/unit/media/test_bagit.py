@@ -184,5 +184,16 @@ def test_the_declaration_is_exactly_two_lines() -> None:
             bagit.require_bagit_txt(other)
 
 
-def test_bag_info_is_a_value() -> None:
-    assert replace(_INFO, number=2) != _INFO
+def test_what_is_exactly_at_a_limit_is_read() -> None:
+    lines = "".join(f"{_A}  data/{number:05d}\n" for number in range(limits.FILES)).encode()
+    only, last = replace(_INFO, count=1), replace(_INFO, number=limits.VOLUMES, count=limits.VOLUMES)
+
+    assert len(bagit.parse_manifest(lines)) == limits.FILES
+    assert bagit.parse_bag_info(bagit.render_bag_info(only)) == only
+    assert bagit.parse_bag_info(bagit.render_bag_info(last)) == last
+    for padded, at_limit in (
+        (bagit.parse_bag_info, bytes(limits.BAG_INFO_BYTES)),
+        (bagit.parse_manifest, b"x" * limits.MANIFEST_BYTES),
+    ):
+        with pytest.raises(MalformedError):
+            padded(at_limit)

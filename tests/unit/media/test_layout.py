@@ -21,6 +21,7 @@ _FINGERPRINT = "0123456789ABCDEF0123456789ABCDEF01234567"
         "a",
         "x" * limits.NAME_CHARS,
         "/".join(["d"] * limits.PATH_PARTS),
+        "/".join(["x" * 59] * 4) + "y",
     ],
 )
 def test_names_that_a_release_needs_pass(name: str) -> None:
@@ -148,6 +149,8 @@ def test_a_signature_s_name_holds_its_signer() -> None:
         f"tagmanifest-sha256.txt.{_FINGERPRINT}.sig.sig",
         f"manifest-sha256.txt.{_FINGERPRINT}.sig",
         f"x/tagmanifest-sha256.txt.{_FINGERPRINT}.sig",
+        f"tagmanifest-sha512.txt.{_FINGERPRINT}.sig",
+        f"tagmanifest-sha256.txt.{_FINGERPRINT}.asc",
     ],
 )
 def test_other_names_have_no_signer(name: str) -> None:
