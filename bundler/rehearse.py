@@ -112,11 +112,6 @@ class Stage:
         return self.root / "volume"
 
     @property
-    def trusted_root(self) -> Path:
-        """The throwaway root."""
-        return self.root / "ceremony" / "root" / "1.root.json"
-
-    @property
     def box(self) -> Path:
         """What stands for the appliance's file system."""
         return self.root / "box"
@@ -143,6 +138,35 @@ class Stage:
             ) from error
 
 
+def throwaway_medium(work: WorkFolder, volume: Path, folder: Path, clock: Clock) -> Path:
+    """Sign a candidate with keys made for this, write it as one volume, and return the root that names the keys.
+
+    Args:
+        work: The candidate; it is not changed.
+        volume: Where the volume is written.
+        folder: Where everything else lies.
+        clock: For the custody entries.
+    """
+    twin = WorkFolder(root=folder / "work")
+    shutil.copytree(work.candidate, twin.candidate, copy_function=_link)
+    twin.attest.mkdir()
+    ceremony = hold(folder / "ceremony", _PEOPLE, environment="rehearsal")
+    volume.mkdir()
+    release_in_one_go(twin, [volume], ceremony=ceremony, clock=clock)
+    return folder / "ceremony" / "root" / "1.root.json"
+
+
+def empty_namespace(home: Path) -> Quarantine:
+    """Return a place without a network, proven to be one.
+
+    Raises:
+        RehearsalError: There is none on this machine.
+    """
+    namespace = NetworkNamespace(home=home)
+    namespace.require_empty()
+    return namespace
+
+
 def rehearse(
     work: WorkFolder,
     *,
@@ -151,7 +175,8 @@ def rehearse(
     progress: Progress = quiet,
     is_fresh: bool = False,
     keep: bool = False,
-    quarantine: Callable[[Path], Quarantine] | None = None,
+    quarantine: Callable[[Path], Quarantine] = empty_namespace,
+    medium: Callable[[WorkFolder, Path, Path, Clock], Path] = throwaway_medium,
 ) -> Rehearsal:
     """Rehearse the candidate of a work folder and leave its statement in `attest/rehearsal.json`.
 
@@ -162,18 +187,26 @@ def rehearse(
         progress: Told each step.
         is_fresh: Rehearse again, whatever is remembered.
         keep: Leave the throwaway folder behind, and say where it is.
-        quarantine: Makes the place where programs run, from an empty home folder; an empty network namespace.
+        quarantine: Makes the place where programs run, from an empty home folder.
+        medium: Writes the volume and returns its root.
 
     Raises:
         RehearsalError: A step failed; nothing was stated.
-        SigningError: There is no candidate, or it was changed after the build.
+        SigningError: There is no candidate.
     """
     plan = ReleasePlan.load(work.plan)
     digest = _digest_of(work, plan)
     remembered = None if is_fresh else _remembered(cache, digest, clock)
     if remembered is not None:
         progress(f"this payload was rehearsed at {remembered.at}: {remembered.level}")
-    found = remembered or _run(work, plan, digest, clock=clock, progress=progress, keep=keep, quarantine=quarantine)
+    if remembered is None:
+        with _throwaway(keep=keep, progress=progress) as folder:
+            (folder / "home").mkdir()
+            stage = Stage(root=folder, quarantine=quarantine(folder / "home"), progress=progress)
+            progress("  signing with throwaway keys, writing one volume")
+            root = medium(work, stage.volume, folder, clock)
+            remembered = _run(stage, work, plan, root=root, clock=clock)
+    found = remembered
     cache.remember(_MEMO, digest, found.predicate())
     work.attest.mkdir(exist_ok=True)
     content = statement.about_payload(digest, statement.REHEARSAL, found.predicate())
@@ -181,32 +214,15 @@ def rehearse(
     return found
 
 
-def _run(
-    work: WorkFolder,
-    plan: ReleasePlan,
-    digest: str,
-    *,
-    clock: Clock,
-    progress: Progress,
-    keep: bool,
-    quarantine: Callable[[Path], Quarantine] | None,
-) -> Rehearsal:
+def _run(stage: Stage, work: WorkFolder, plan: ReleasePlan, *, root: Path, clock: Clock) -> Rehearsal:
     at, ticks = clock.now(), clock.monotonic()
-    with _throwaway(keep=keep, progress=progress) as folder:
-        home = folder / "home"
-        home.mkdir()
-        place = quarantine(home) if quarantine else _namespace(home)
-        stage = Stage(root=folder, quarantine=place, progress=progress)
-        _write_medium(work, stage, clock)
-        first = _first_environment(stage)
-        _write_site_file(stage, plan)
-        stage.sealift(
-            first, "receive", stage.volume, "--trust-root", stage.trusted_root, step="receiving, with a throwaway root"
-        )
-        stage.sealift(first, "install", step="installing from the medium's wheels")
-        models = _asked(stage, work)
+    first = _first_environment(stage)
+    _write_site_file(stage, plan)
+    stage.sealift(first, "receive", stage.volume, "--trust-root", root, step="receiving, with a throwaway root")
+    stage.sealift(first, "install", step="installing from the medium's wheels")
+    models = _asked(stage, work)
     return Rehearsal(
-        payload_digest=digest,
+        payload_digest=plan.payload_digest,
         level=ANSWERED if models else INSTALLED,
         at=to_text(at),
         seconds=int(clock.monotonic() - ticks),
@@ -282,16 +298,6 @@ def _remembered(cache: Cache, digest: str, clock: Clock) -> Rehearsal | None:
     return None
 
 
-def _write_medium(work: WorkFolder, stage: Stage, clock: Clock) -> None:
-    stage.progress("  signing with throwaway keys, writing one volume")
-    twin = WorkFolder(root=stage.root / "work")
-    shutil.copytree(work.candidate, twin.candidate, copy_function=_link)
-    twin.attest.mkdir()
-    ceremony = hold(stage.root / "ceremony", _PEOPLE, environment="rehearsal")
-    stage.volume.mkdir()
-    release_in_one_go(twin, [stage.volume], ceremony=ceremony, clock=clock)
-
-
 def _first_environment(stage: Stage) -> Path:
     """Make an environment from the volume's own wheels, as the bootstrap does on a bare machine."""
     stage.progress("  making an environment from the medium's wheels")
@@ -314,12 +320,6 @@ def _write_site_file(stage: Stage, plan: ReleasePlan) -> None:
         f'[places]\nroot = "{stage.box}"\nrun = "{stage.root / "run"}"\n\n'
         "[service]\ngateway_port = 0\nadmin_port = 0\nmetrics_port = 0\n"
     )
-
-
-def _namespace(home: Path) -> Quarantine:
-    namespace = NetworkNamespace(home=home)
-    namespace.require_empty()
-    return namespace
 
 
 def _link(source: str, destination: str) -> None:

@@ -1,44 +1,16 @@
 import json
-import shutil
-import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bundler import build as building
-from bundler.build import Workshop, build_in
-from bundler.cache import Cache
+from bundler.build import build_in
 from bundler.errors import RecipeError, ScanError
 from bundler.recipe import Recipe, TargetSection
-from bundler.sources.server import Checkout
-from bundler.toolchain import Toolchain
 from bundler.workfolder import WorkFolder
-from media.clock import FixedClock
-from tests.support.payload import checkout, locked, recipe_folder, wheel
-
-
-def workshop(folder: Path, *, cache: Path | None = None) -> Workshop:
-    """Return a small checkout, whose locks name two wheels of a folder that stands for the index."""
-    tree = checkout(folder / "tree")
-    index = {"alpha": wheel(folder / "index", "alpha"), "engine": wheel(folder / "index", "engine")}
-    (tree / "requirements" / "server.txt").write_text(locked(index["alpha"]))
-    (tree / "requirements" / "host.txt").write_text(locked(index["alpha"]))
-    (tree / "requirements" / "engine-llama-cpp.txt").write_text(locked(index["alpha"], index["engine"]))
-
-    def fetch(requirements: str, target: TargetSection, place: Path) -> None:
-        del target
-        for line in requirements.splitlines():
-            shutil.copy(index[line.partition("==")[0]], place)
-
-    return Workshop(
-        checkout=Checkout(root=tree),
-        cache=Cache(root=cache or folder / "cache"),
-        toolchain=Toolchain(folder=Path(sys.prefix), lock_sha256=""),
-        fetch=fetch,
-        clock=FixedClock(datetime(2026, 11, 20, 9, tzinfo=UTC)),
-    )
+from tests.support.payload import recipe_folder
+from tests.support.workshop import workshop
 
 
 def tree(folder: Path) -> dict[str, bytes]:

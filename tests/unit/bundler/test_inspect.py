@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bundler.cli.main import main
+from bundler.errors import ScanError, SigningError
+from bundler.inspect import inspect_model, inspect_work
+from bundler.workfolder import WorkFolder
+from tests.support.payload import gguf, safetensors
+from tests.support.workshop import candidate
+
+
+def test_a_candidate_says_what_is_in_it_and_who_has_signed(tmp_path: Path) -> None:
+    work = candidate(tmp_path)
+    (work.attest / "scan.dsse.json").touch()
+    (work.attest / "rehearsal.json").write_text(json.dumps({"predicate": {"level": "installed", "at": "then"}}))
+
+    found = inspect_work(work)
+
+    assert found.statements == {"provenance": False, "rehearsal": False, "sbom": False, "scan": True}
+    assert found.rehearsal == "installed, at then"
+    assert found.environments == {"engine-llama-cpp": 3, "host": 2, "server": 2}
+    assert [(model.name, model.quantization) for model in found.models] == [("tiny", "F32")]
+    assert found.files["wheel"] == 3
+    assert found.sizes["weights"] == (work.data / "models/tiny/tiny.gguf").stat().st_size
+    assert found.to_json()["payload_digest"] == found.plan.payload_digest
+    for word in ("small, serial 3", "tiny 1: llama.cpp, F32, MIT", "statement scan: signed", "rehearsal: installed"):
+        assert word in found.to_text()
+
+
+def test_a_folder_without_a_candidate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SigningError):
+        inspect_work(WorkFolder(root=tmp_path))
+
+
+def test_a_model_file_is_read_by_its_header_only(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf())
+    (tmp_path / "m.safetensors").write_bytes(safetensors({"a": ("U8", (4,), (0, 4))}, data=4))
+    (tmp_path / "m.bin").write_bytes(b"\x80\x04")
+
+    assert inspect_model(tmp_path / "m.gguf")["tensor_types"] == {"F32": 1}
+    assert inspect_model(tmp_path / "m.safetensors")["tensors"] == 1
+    with pytest.raises(ScanError, match="neither GGUF nor safetensors"):
+        inspect_model(tmp_path / "m.bin")
+
+
+def test_a_volume_is_checked_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "release").mkdir()
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", str(tmp_path)])
+
+    assert "sealift-bundler check" in capsys.readouterr().err
+
+
+def test_the_command_prints_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf())
+
+    for arguments in (["inspect", str(tmp_path / "m.gguf"), "--json"], ["inspect", str(tmp_path / "m.gguf")]):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+
+    said = capsys.readouterr().out
+    assert json.loads(said[: said.rindex("}") + 1])["architecture"] == "llama"
+    assert "tensor types" in said

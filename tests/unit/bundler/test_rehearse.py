@@ -1,0 +1,244 @@
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundler.cache import Cache
+from bundler.errors import RehearsalError
+from bundler.quarantine import NetworkNamespace, Quarantine
+from bundler.rehearse import Rehearsal, rehearse, throwaway_medium
+from bundler.workfolder import WorkFolder
+from media.clock import Clock, FixedClock
+from tests.support.workshop import NOON, candidate
+
+SMOKE = {
+    "name": "tiny",
+    "model_digest": "a" * 64,
+    "evidence_digest": "b" * 64,
+    "passed": True,
+    "gates": [{"gate": "smoke", "passed": True, "figures": {"answer_millis": 12, "rate": 0.5, "same_text": True}}],
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Scripted:
+    """A quarantine in which every program ends well, unless its step is named in `failing`."""
+
+    report: dict[str, Any] = field(default_factory=lambda: SMOKE)
+    failing: str = ""
+    printed: str = ""
+    ran: list[list[str]] = field(default_factory=list)
+    volume_files: list[str] = field(default_factory=list)
+    site_file: str = ""
+
+    def run(self, arguments: Sequence[str | Path], *, step: str) -> str:
+        words = [str(argument) for argument in arguments]
+        self.ran.append(words)
+        if self.failing and self.failing in step:
+            raise RehearsalError(what=f"rehearsal: {step} failed")
+        if "--config" not in words:
+            return ""
+        self.site_file = Path(words[words.index("--config") + 1]).read_text()
+        if "receive" in words:
+            volume = Path(words[words.index("receive") + 1])
+            self.volume_files = sorted(str(path.relative_to(volume)) for path in volume.rglob("*") if path.is_file())
+        return self.printed or json.dumps(self.report if "validate" in words else {})
+
+    @property
+    def commands(self) -> list[str]:
+        """What `sealift` was told, without folders."""
+        return [" ".join(words[words.index("--json") + 1 :][:2]) for words in self.ran if "--json" in words]
+
+    def made(self) -> Callable[[Path], Quarantine]:
+        """Return what `rehearse` asks for."""
+        return lambda _: self
+
+
+def unsigned_medium(work: WorkFolder, volume: Path, folder: Path, clock: Clock) -> Path:
+    """Lay the payload out as a volume would, without keys."""
+    del clock
+    shutil.copytree(work.data, volume / "release" / "data")
+    (folder / "1.root.json").touch()
+    return folder / "1.root.json"
+
+
+def rehearsed(work: WorkFolder, place: Scripted, folder: Path, **more: Any) -> Rehearsal:
+    surroundings = {"clock": FixedClock(NOON), "medium": unsigned_medium, **more}
+    return rehearse(work, cache=Cache(root=folder / "cache"), quarantine=place.made(), **surroundings)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One candidate for all tests here, to be copied."""
+    return candidate(tmp_path_factory.mktemp("built")).root
+
+
+@pytest.fixture
+def work(built: Path, tmp_path: Path) -> WorkFolder:
+    """A candidate of the test's own."""
+    shutil.copytree(built, tmp_path / "work")
+    return WorkFolder(root=tmp_path / "work")
+
+
+def test_a_candidate_is_received_installed_and_asked_and_the_statement_says_so(
+    work: WorkFolder, tmp_path: Path
+) -> None:
+    place = Scripted()
+
+    found = rehearsed(work, place, tmp_path)
+
+    statement = json.loads((work.attest / "rehearsal.json").read_bytes())
+    assert statement["predicateType"] == "urn:sealift:rehearsal:1"
+    assert statement["predicate"] == found.predicate()
+    assert (found.level, found.at) == ("answered-on-cpu", "2026-11-20T12:00:00Z")
+    assert statement["subject"][0]["digest"]["sha256"] == found.payload_digest
+    # Statements hold digests and whole numbers, no text of an answer and no floats.
+    assert found.models[0].figures == {"answer_millis": 12, "same_text": True}
+    assert [command.split("/")[0].strip() for command in place.commands] == [
+        "receive",
+        "install",
+        "run-units sealift-ledger.service",
+        "validate tiny",
+        "run-units --stop",
+    ]
+
+
+def test_what_is_received_is_a_whole_volume_under_a_throwaway_root(work: WorkFolder, tmp_path: Path) -> None:
+    place = Scripted()
+
+    rehearsed(work, place, tmp_path, medium=throwaway_medium)
+
+    assert "release/data/models/tiny/tiny.gguf" in place.volume_files
+    assert "release/tagmanifest-sha256.txt" in place.volume_files
+    assert 'environment = "rehearsal"' in place.site_file
+    received = next(words for words in place.ran if "receive" in words)
+    root = Path(received[received.index("--trust-root") + 1])
+    assert root.name == "1.root.json"
+    assert not root.exists()  # the throwaway folder is gone, keys and all
+
+
+def test_an_environment_is_made_from_the_mediums_wheels_only(work: WorkFolder, tmp_path: Path) -> None:
+    place = Scripted()
+
+    rehearsed(work, place, tmp_path)
+
+    pip = next(words for words in place.ran if "pip" in words)
+    assert {"--no-index", "--require-hashes", "--no-deps"} <= set(pip)
+    assert pip[pip.index("--find-links") + 1].endswith("volume/release/data/wheels")
+
+
+def test_the_work_folder_keeps_nothing_of_it_but_the_statement(work: WorkFolder, tmp_path: Path) -> None:
+    before = {str(path.relative_to(work.root)) for path in work.root.rglob("*")}
+
+    rehearsed(work, Scripted(), tmp_path)
+
+    assert {str(path.relative_to(work.root)) for path in work.root.rglob("*")} - before == {"attest/rehearsal.json"}
+
+
+def test_the_same_payload_is_not_rehearsed_twice_in_a_day(work: WorkFolder, tmp_path: Path) -> None:
+    clock = FixedClock(NOON)
+    first = rehearsed(work, Scripted(), tmp_path, clock=clock)
+    (work.attest / "rehearsal.json").unlink()
+    clock.advance(3600)
+    nothing = Scripted(failing="making")
+
+    again = rehearsed(work, nothing, tmp_path, clock=clock)
+
+    assert nothing.ran == []
+    assert again.was_remembered
+    # The statement says when it really ran.
+    assert again.predicate() == first.predicate()
+    assert json.loads((work.attest / "rehearsal.json").read_bytes())["predicate"]["at"] == "2026-11-20T12:00:00Z"
+
+
+def test_after_a_day_or_when_asked_it_is_rehearsed_again(work: WorkFolder, tmp_path: Path) -> None:
+    clock, place = FixedClock(NOON), Scripted()
+    rehearsed(work, place, tmp_path, clock=clock)
+
+    assert not rehearsed(work, place, tmp_path, clock=clock, is_fresh=True).was_remembered
+    clock.advance(timedelta(days=1).total_seconds())
+    assert not rehearsed(work, place, tmp_path, clock=clock).was_remembered
+
+
+@pytest.mark.parametrize(
+    "step", ["virtual environment", "wheels", "receiving", "installing from", "starting", "asking"]
+)
+def test_a_step_that_fails_leaves_no_statement(work: WorkFolder, tmp_path: Path, step: str) -> None:
+    with pytest.raises(RehearsalError, match=step):
+        rehearsed(work, Scripted(failing=step), tmp_path)
+
+    assert not (work.attest / "rehearsal.json").exists()
+
+
+def test_units_are_stopped_also_when_the_model_does_not_answer(work: WorkFolder, tmp_path: Path) -> None:
+    place = Scripted(failing="asking")
+
+    with pytest.raises(RehearsalError):
+        rehearsed(work, place, tmp_path)
+
+    assert place.commands[-1] == "run-units --stop"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{}, {**SMOKE, "passed": False}, {**SMOKE, "gates": []}, {**SMOKE, "gates": [{"gate": "load", "figures": {}}]}],
+)
+def test_a_report_without_an_answer_is_no_answer(work: WorkFolder, tmp_path: Path, report: dict[str, Any]) -> None:
+    with pytest.raises(RehearsalError, match="did not answer"):
+        rehearsed(work, Scripted(report=report), tmp_path)
+
+
+def test_a_command_that_prints_no_json_is_an_error(work: WorkFolder, tmp_path: Path) -> None:
+    with pytest.raises(RehearsalError, match="printed no result"):
+        rehearsed(work, Scripted(printed="hello"), tmp_path)
+
+
+def test_a_candidate_that_was_changed_after_the_build_is_refused(work: WorkFolder, tmp_path: Path) -> None:
+    (work.data / "evals" / "tasks.jsonl").write_text("changed")
+
+    with pytest.raises(RehearsalError, match="was changed after it was built"):
+        rehearsed(work, Scripted(), tmp_path)
+
+
+def test_a_damaged_memory_is_not_believed(work: WorkFolder, tmp_path: Path) -> None:
+    digest = rehearsed(work, Scripted(), tmp_path).payload_digest
+    Cache(root=tmp_path / "cache").remember("rehearsals", digest, {"format": 1, "models": [{"x": 1}]})
+
+    assert not rehearsed(work, Scripted(), tmp_path).was_remembered
+
+
+def test_a_release_without_models_is_installed_and_says_no_more(tmp_path: Path) -> None:
+    place = Scripted()
+
+    found = rehearsed(candidate(tmp_path, with_model=False), place, tmp_path)
+
+    assert (found.level, found.models) == ("installed", ())
+    assert place.commands[-1].strip() == "install"
+
+
+def test_the_namespace_has_no_network(tmp_path: Path) -> None:
+    place = NetworkNamespace(home=tmp_path)
+    try:
+        place.require_empty()
+    except RehearsalError:
+        pytest.skip("this machine allows no namespaces")
+
+    told = place.run(
+        ["/usr/bin/env", "python3", "-c", "import socket; print(socket.socket().connect_ex(('127.0.0.1', 9)))"],
+        step="x",
+    )
+
+    assert int(told) == 101  # ENETUNREACH: not even loopback is up
+    assert place.run(["sh", "-c", "echo $HOME $PIP_CONFIG_FILE"], step="x").split() == [str(tmp_path), "/dev/null"]
+
+
+def test_a_program_that_fails_in_the_namespace_names_the_step(tmp_path: Path) -> None:
+    with pytest.raises(RehearsalError) as caught:
+        NetworkNamespace(home=tmp_path).run(["sh", "-c", "echo no wheel >&2; exit 4"], step="installing")
+
+    assert caught.value.what == "rehearsal: installing failed"
