@@ -1,0 +1,78 @@
+"""Files that format version 1 wrote are read for ever, to the same facts."""
+
+from pathlib import Path
+
+import pytest
+
+from media import bagit, canonical, custody, dsse, layout, openpgp
+from media.custody import HandOver
+from media.digest import sha256_hex
+from media.people import People
+from media.release import ReleaseTerms, targets_from
+from media.volume import VolumeIndex
+
+_V1 = Path(__file__).resolve().parents[2] / "corpus" / "v1"
+
+
+@pytest.fixture(scope="module")
+def people() -> People:
+    return People.from_root(canonical.loads((_V1 / "root.json").read_bytes()))
+
+
+def test_the_tag_manifest_of_version_1_covers_every_other_file() -> None:
+    listed = bagit.parse_manifest((_V1 / layout.TAG_MANIFEST).read_bytes())
+    found = {path.name for path in _V1.iterdir() if not path.name.startswith(layout.TAG_MANIFEST)}
+
+    assert listed.keys() == found
+    assert {name: sha256_hex((_V1 / name).read_bytes()) for name in found} == listed
+
+
+def test_the_people_of_version_1_sealed_it(people: People) -> None:
+    data = (_V1 / layout.TAG_MANIFEST).read_bytes()
+    signatures = {path: layout.signer_of(path.name) for path in _V1.glob("*.sig")}
+
+    found = [openpgp.verify_detached(path.read_bytes(), data, people.certificates()) for path in signatures]
+
+    assert [good.fingerprint for good in found] == list(signatures.values())
+    signers = people.require_signers([good.fingerprint for good in found], "release", 2)
+    assert [person.id for person in signers] == ["alice", "bob"]
+
+
+def test_the_facts_of_version_1_are_still_the_same() -> None:
+    signed = canonical.loads((_V1 / "targets.json").read_bytes())
+    index = VolumeIndex.from_bytes((_V1 / "volumes.json").read_bytes())
+    info = bagit.parse_bag_info((_V1 / layout.BAG_INFO).read_bytes())
+
+    terms = ReleaseTerms.from_targets(signed)
+    index.require_covers(targets_from(signed))
+
+    assert (terms.release, terms.serial, terms.sites) == ("2026.11", 7, ("clinic-a",))
+    assert terms.payload_digest == index.payload_digest
+    assert [[part.path for part in each.parts] for each in index.volumes] == [
+        ["data/empty", "data/models/m/w.gguf.000000-000000", "data/release.json"],
+        ["data/models/m/w.gguf.000001-000003"],
+    ]
+    assert (info.volume_id, info.payload_files) == (index.volumes[0].id, 3)
+    manifest = bagit.parse_manifest((_V1 / layout.MANIFEST).read_bytes())
+    assert manifest == {part.path: part.sha256 for part in index.volumes[0].parts}
+
+
+def test_the_custody_of_version_1_is_still_whole(people: People) -> None:
+    sealed = (_V1 / "custody-sealed-1.dsse.json").read_bytes()
+    entries = [path.read_bytes() for path in _V1.iterdir() if layout.custody_number(path.name)]
+    said = dsse.verify(sealed, people, "custody", payload_type=dsse.CUSTODY)
+    volume_id = bagit.parse_bag_info((_V1 / layout.BAG_INFO).read_bytes()).volume_id
+
+    facts = custody.read_chain(
+        entries, people, sha256_hex(sealed), volume_id, sealed=HandOver.from_payload(said.payload)
+    )
+
+    assert facts.findings == ()
+    assert [entry.hand_over.to for entry in facts.entries] == ["Courier Kim", "Dora Example"]
+    assert {entry.file_name for entry in facts.entries} <= {path.name for path in _V1.iterdir()}
+
+
+def test_the_statement_of_version_1_has_two_signers(people: People) -> None:
+    statement = dsse.verify((_V1 / "rehearsal.dsse.json").read_bytes(), people, "release", 2)
+
+    assert [person.id for person in statement.signers] == ["alice", "bob"]
