@@ -83,14 +83,23 @@ def register(ledger: Ledger, state: Engine, stored: StoredRelease) -> tuple[str,
     return tuple(digests)
 
 
-def carrier(store: ContentStore, model_digest: str) -> tuple[StoredRelease, ModelDescriptor, tuple[str, ...]]:
+def carrier(
+    store: ContentStore, model_digest: str, *, serial: int | None = None
+) -> tuple[StoredRelease, ModelDescriptor, tuple[str, ...]]:
     """Return the newest stored release that brings a version, its descriptor, and the task sets that came with it.
+
+    Args:
+        store: Where to look.
+        model_digest: The version.
+        serial: Look at this release only.
 
     Raises:
         UnknownVersionError: The store holds none.
         StoreDamagedError: A descriptor is not what was signed.
     """
     for stored in reversed(store.releases()):
+        if serial not in {None, stored.serial}:
+            continue
         for model in canonical.array(stored.contents().get("models"), "release.json.models"):
             fields = canonical.mapping(model, "release.json.models")
             descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))

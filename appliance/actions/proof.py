@@ -1,0 +1,95 @@
+"""A proof as a list of steps, each checked by itself and each said in one line a person can read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from appliance.errors import ProofError
+from media.errors import SealiftError
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that was checked: what it is, whether it holds, and what was found or what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofReport:
+    """Everything that was checked about one answer."""
+
+    subject: str
+    steps: tuple[Step, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step holds."""
+        return all(step.ok for step in self.steps)
+
+    def to_text(self) -> str:
+        """Return one line for each step, ✓ or ✗ first."""
+        width = max(len(step.name) for step in self.steps)
+        lines = [f"{'✓' if step.ok else '✗'} {step.name:<{width}}  {step.detail}" for step in self.steps]
+        verdict = "every step holds" if self.ok else f"{sum(not step.ok for step in self.steps)} steps do not hold"
+        return "\n".join([f"Proof of {self.subject}", *lines, verdict]) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        steps = [
+            {"name": step.name, "ok": step.ok, "detail": step.detail, **({"data": step.data} if step.data else {})}
+            for step in self.steps
+        ]
+        return {"subject": self.subject, "ok": self.ok, "steps": steps}
+
+    def require(self) -> None:
+        """Return when every step holds.
+
+        Raises:
+            ProofError: One does not; `what` names the first.
+        """
+        for step in self.steps:
+            if not step.ok:
+                raise ProofError(
+                    what=f"the proof of {self.subject} fails at {step.name}",
+                    why=step.detail,
+                    fix="keep this output; nothing on this machine may be changed before it is looked into",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Generic[_Value]):
+    """What a step returns when it holds."""
+
+    value: _Value
+    detail: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class Prover:
+    """Runs steps one after the other; one that fails does not hinder the next."""
+
+    def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.steps: list[Step] = []
+        self._tell = tell
+
+    def check(self, name: str, step: Callable[[], Found[_Value]]) -> _Value | None:
+        """Run a step and note the outcome; None when it does not hold."""
+        self._tell(name)
+        try:
+            found = step()
+        except SealiftError as error:
+            detail = f"{error.what}{f': {error.why}' if error.why else ''}"
+            self.steps.append(Step(name=name, ok=False, detail=detail))
+            return None
+        self.steps.append(Step(name=name, ok=True, detail=found.detail, data=found.data))
+        return found.value
+
+    def leave_out(self, *names: str, why: str) -> None:
+        """Note steps that could not be looked at; they do not hold."""
+        self.steps += [Step(name=name, ok=False, detail=f"not checked: {why}") for name in names]

@@ -1,0 +1,298 @@
+"""Prove where an answer came from: the exact weights, the medium that carried them, the people who approved them.
+
+Works offline and with nothing running. Promises: every line is checked afresh, now, on this machine: records against a
+signed checkpoint, files by hashing them again, signatures by gpgv and the TUF library; what was checked at another time
+is not believed. A line that cannot be checked is a line that does not hold.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from appliance.actions.proof import Found, ProofReport, Prover
+from appliance.actions.proven_ledger import ProvenLedger
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.config import Config
+from appliance.errors import ProofError
+from appliance.promote.people import SitePeople
+from appliance.promote.record import Promotion
+from appliance.promote.standing import require_made
+from appliance.promote.statement import Statement
+from appliance.registry import catalog, evidence, origin
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.origin import SignedTerms
+from appliance.store.content import ContentStore, StoredRelease
+from appliance.verify.metadata import TrustChain
+from media import canonical
+from media.clock import from_text, to_text
+
+_ANSWER_PREFIXES: Final = ("chatcmpl-", "cmpl-")
+_CHANGING: Final = timedelta(minutes=15)
+"""How long callers may still reach the version before, while production changes (the new engine loads)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Version:
+    descriptor: ModelDescriptor
+    stored: StoredRelease
+
+
+def prove(
+    config: Config, ledger: Ledger, request_id: str, *, tell: Callable[[str], None] = lambda _: None
+) -> ProofReport:
+    """Return the proof of one answer; whether it holds is in the report.
+
+    Args:
+        config: The site file.
+        ledger: Through its door or from its file.
+        request_id: The x-request-id of the answer, or the id in its body.
+        tell: Told of each step as it begins; hashing weights takes a while.
+    """
+    for prefix in _ANSWER_PREFIXES:
+        if request_id.startswith(prefix):
+            request_id = f"req_{request_id.removeprefix(prefix)}"
+    return _Proof(config, ledger, Prover(tell)).run(request_id)
+
+
+class _Proof:
+    def __init__(self, config: Config, ledger: Ledger, prover: Prover) -> None:
+        self._config = config
+        self._ledger = ProvenLedger(ledger, config.at)
+        self._prover = prover
+
+    def run(self, request_id: str) -> ProofReport:
+        check, leave_out = self._prover.check, self._prover.leave_out
+        intent = check("request", lambda: self._request(request_id))
+        if intent is None:
+            leave_out("answer", "version", "weights", "approvals", "promotion", why="the request is not proven")
+        else:
+            check("answer", lambda: self._answer(intent))
+            version = check("version", lambda: self._version(intent))
+            if version is None:
+                leave_out("weights", "release", why="the version is not proven")
+            else:
+                check("weights", lambda: self._weights(version))
+                self._origin(version.stored)
+            made = check("promotion", lambda: self._promotion(intent))
+            if made is None:
+                leave_out("approvals", "gates", why="the promotion is not proven")
+            else:
+                statement = check("approvals", lambda: self._approvals(made))
+                if statement is None:
+                    leave_out("gates", why="the approvals are not proven")
+                else:
+                    check("gates", lambda: self._gates(statement, before=made.sequence))
+        check("ledger", self._whole_ledger)
+        return ProofReport(subject=request_id, steps=tuple(self._prover.steps))
+
+    def _request(self, request_id: str) -> Found[Leaf]:
+        leaf = self._ledger.one("request.intent", "request_id", request_id)
+        if leaf is None:
+            refused = self._ledger.one("request.refused", "request_id", request_id)
+            raise ProofError(
+                what=f"there is no answer to {request_id[:40]}",
+                why="no such request is recorded" if refused is None else f"it was refused at {refused.sequence}",
+                fix="give the x-request-id header of an answer",
+            )
+        body = leaf.body
+        detail = (
+            f"sequence {leaf.sequence}, {leaf.time}, key {body.get('key_id')} of {body.get('department')}, "
+            f"version {str(body.get('model_digest'))[:12]}"
+        )
+        shown = ("endpoint", "key_id", "department", "model", "model_digest", "classification", "phi", "request_hmac")
+        return Found(value=leaf, detail=detail, data=_data(leaf, *shown))
+
+    def _answer(self, intent: Leaf) -> Found[Leaf]:
+        leaf = self._ledger.one("request.outcome", "request_id", str(intent.body.get("request_id")))
+        if leaf is None or leaf.body.get("intent_sequence") != intent.sequence:
+            raise ProofError(
+                what="no outcome is recorded",
+                why="the answer was cut off, or is still being made",
+                fix="prove it later",
+            )
+        body = leaf.body
+        detail = (
+            f"sequence {leaf.sequence}, {leaf.time}, {body.get('outcome')}, {body.get('completion_tokens')} tokens, "
+            f"content bound by HMAC {str(body.get('response_hmac'))[:12]}"
+        )
+        return Found(value=leaf, detail=detail, data=_data(leaf, "outcome", "status", "finish_reason", "response_hmac"))
+
+    def _version(self, intent: Leaf) -> Found[_Version]:
+        digest = str(intent.body.get("model_digest"))
+        leaf = self._ledger.one(catalog.REGISTERED, "model_digest", digest)
+        if leaf is None:
+            raise ProofError(
+                what=f"version {digest[:12]} was never registered", why="", fix="run `sealift audit verify`"
+            )
+        store = ContentStore(self._config.at.store)
+        serial = canonical.integer(leaf.body.get("serial"), "model.registered.serial")
+        stored, descriptor, _ = catalog.carrier(store, digest, serial=serial)
+        if leaf.body.get("weights_digest") != descriptor.weights_digest:
+            raise ProofError(
+                what="the descriptor names other weights than the record", why=descriptor.weights_digest[:12], fix=""
+            )
+        detail = (
+            f"{descriptor.name} {descriptor.version}, {digest}, descriptor hashed again, registered at {leaf.sequence}"
+        )
+        data = {**_data(leaf), "model_digest": digest, "name": descriptor.name, "version": descriptor.version}
+        return Found(value=_Version(descriptor=descriptor, stored=stored), detail=detail, data=data)
+
+    def _weights(self, version: _Version) -> Found[None]:
+        descriptor, stored = version.descriptor, version.stored
+        for file in descriptor.files:
+            if stored.files[file.path].sha256 != file.sha256:
+                raise ProofError(what=f"{file.path} is not the descriptor's file", why=file.sha256[:12], fix="")
+            stored.verify(file.path)
+        stored.verify(descriptor.template_path)
+        total = sum(file.length for file in descriptor.files)
+        detail = f"{descriptor.weights_digest}, {total} bytes hashed again"
+        return Found(value=None, detail=detail, data={"weights_digest": descriptor.weights_digest, "bytes": total})
+
+    def _origin(self, stored: StoredRelease) -> None:
+        check = self._prover.check
+        received = check("release", lambda: self._received(stored))
+        chain = check("trust", lambda: self._chain(stored))
+        if chain is None or received is None:
+            self._prover.leave_out("metadata", "media", "custody", "rehearsal", why="release or trust are not proven")
+            return
+        signed = check("metadata", lambda: self._metadata(stored, chain, received))
+        if signed is None:
+            self._prover.leave_out("media", "custody", "rehearsal", why="the metadata is not proven")
+            return
+        check("media", lambda: self._media(stored, chain, signed, received))
+        check("custody", lambda: self._custody(stored, chain, signed, received))
+        check("rehearsal", lambda: self._rehearsal(stored, chain, signed, received))
+
+    def _received(self, stored: StoredRelease) -> Found[Leaf]:
+        leaf = self._ledger.one("release.received", "code", stored.code)
+        if leaf is None:
+            raise ProofError(
+                what=f"release {stored.release} was never recorded as received",
+                why=f"no record has the code {stored.code[:12]}",
+                fix="run `sealift audit verify`",
+            )
+        detail = (
+            f"{stored.release}, serial {stored.serial}, code {stored.code}, received {leaf.time}, at {leaf.sequence}"
+        )
+        return Found(value=leaf, detail=detail, data=_data(leaf, "release", "serial", "code", "payload_digest"))
+
+    def _chain(self, stored: StoredRelease) -> Found[TrustChain]:
+        chain = origin.chain_for(self._config, stored)
+        detail = f"root {chain.version} for {chain.people.environment}, from the pinned root on"
+        return Found(value=chain, detail=detail, data={"root_version": chain.version})
+
+    def _metadata(self, stored: StoredRelease, chain: TrustChain, received: Leaf) -> Found[SignedTerms]:
+        signed = origin.signed_terms(stored, chain)
+        if received.body.get("payload_digest") != signed.terms.payload_digest:
+            raise ProofError(what="the record is about another payload", why=signed.terms.payload_digest[:12], fix="")
+        names = [person.name for person in signed.signers]
+        detail = f"{len(signed.targets)} targets signed by {_list(names)}, for {_list(list(signed.terms.sites))}"
+        return Found(value=signed, detail=detail, data={"signers": names, "sites": list(signed.terms.sites)})
+
+    def _media(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
+        volumes = origin.signed_volumes(stored, chain, signed.index)
+        recorded = [
+            (one.get("number"), one.get("id"), one.get("tagmanifest_sha256"))
+            for one in canonical.array(received.body.get("volumes"), "release.received.volumes")
+        ]
+        if recorded != [(volume.number, volume.id, volume.code) for volume in volumes]:
+            raise ProofError(what="the record names other volumes", why=f"{len(recorded)} recorded", fix="")
+        if volumes[0].code != stored.code:
+            raise ProofError(what="the release code is not that of volume 1", why=volumes[0].code[:12], fix="")
+        names = sorted({person.name for volume in volumes for person in volume.signers})
+        detail = f"{_list([f'volume {one.number} ({one.id})' for one in volumes])}, seals of OpenPGP by {_list(names)}"
+        data = {
+            "volumes": [{"number": one.number, "id": one.id, "code": one.code} for one in volumes],
+            "signers": names,
+        }
+        return Found(value=None, detail=detail, data=data)
+
+    def _custody(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
+        found = origin.hand_overs(stored, chain, signed.index)
+        entries = origin.to_facts(found)
+        recorded = canonical.mapping(received.body.get("custody"), "release.received.custody")
+        accepted = recorded.get("accepted_by")
+        findings = [f"volume {one.number}: {finding}" for one in found for finding in one.findings]
+        if (findings or recorded.get("findings")) and not isinstance(accepted, dict):
+            raise ProofError(what="custody has findings that nobody accepted", why="; ".join(findings)[:300], fix="")
+        carried = [f"{one['from']} to {one['to']} at {one['at']} ({one['method']})" for one in entries]
+        detail = _list(carried) or "no hand-over after sealing"
+        if isinstance(accepted, dict):
+            detail += f"; accepted by {accepted.get('name')}: {accepted.get('reason')}"
+        data = {"entries": entries, "findings": findings, "accepted_by": accepted}
+        return Found(value=None, detail=detail, data=data)
+
+    def _rehearsal(self, stored: StoredRelease, chain: TrustChain, signed: SignedTerms, received: Leaf) -> Found[None]:
+        level = origin.rehearsed(stored, chain, signed.terms) or "none"
+        if received.body.get("rehearsal_level") != level:
+            raise ProofError(what="the record states another rehearsal level", why=f"signed is {level}", fix="")
+        return Found(value=None, detail=level, data={"level": level})
+
+    def _promotion(self, intent: Leaf) -> Found[Promotion]:
+        digest = str(intent.body.get("model_digest"))
+        served, before = None, None
+        made, last = None, None
+        for production in self._ledger.productions(before=intent.sequence):
+            before, served, last = served, production.current, production.last
+            made = production.made_for(digest)
+        if made is None or last is None:
+            raise ProofError(what=f"version {digest[:12]} was not approved before it answered", why="", fix="")
+        if served != digest and not (before == digest and from_text(intent.time) - last.at <= _CHANGING):
+            raise ProofError(
+                what=f"version {digest[:12]} was not in production when it answered",
+                why=f"{'nothing' if served is None else served[:12]} was",
+                fix="",
+            )
+        changing = "" if served == digest else ", while production was changing"
+        detail = f"number {made.number} at sequence {made.sequence}, {to_text(made.at)}{changing}"
+        return Found(
+            value=made, detail=detail, data={"number": made.number, "sequence": made.sequence, "served": served}
+        )
+
+    def _approvals(self, made: Promotion) -> Found[Statement]:
+        people: SitePeople = self._ledger.people(before=made.sequence)
+        statement = require_made(made, people)
+        names = [f"{approval.name} ({approval.fingerprint[-16:]})" for approval in made.approvals]
+        detail = f"{_list(names)}, signatures verified again over statement {statement.sha256[:12]}"
+        data = {"people": [approval.person for approval in made.approvals], "statement": made.statement}
+        return Found(value=statement, detail=detail, data=data)
+
+    def _gates(self, statement: Statement, *, before: int) -> Found[None]:
+        document = evidence.read(self._config.at, statement.evidence_digest)
+        policy = canonical.mapping(document.get("policy"), "evidence.policy")
+        if (document.get("model_digest"), policy.get("digest")) != (statement.model_digest, statement.policy_digest):
+            raise ProofError(what="the evidence is about another version or policy", why="", fix="")
+        recorded = {
+            str(leaf.body.get("gate")): leaf.body.get("passed")
+            for leaf in self._ledger.all("gate.result", "evidence_digest", statement.evidence_digest)
+            if leaf.sequence < before and leaf.body.get("model_digest") == statement.model_digest
+        }
+        gates = canonical.array(document.get("gates"), "evidence.gates")
+        names = [str(gate["gate"]) for gate in gates]
+        if not names or any(
+            gate["passed"] is not True or recorded.get(str(gate["gate"])) is not True for gate in gates
+        ):
+            raise ProofError(what="a gate did not pass, or was not recorded", why=_list(names), fix="")
+        detail = f"{_list(names)} passed; evidence {statement.evidence_digest[:12]} hashed again"
+        return Found(value=None, detail=detail, data={"evidence_digest": statement.evidence_digest, "gates": names})
+
+    def _whole_ledger(self) -> Found[None]:
+        anchor = self._ledger.anchor()
+        known = self._ledger.continues()
+        since = f"continues the {known} records the trust record knew" if known else "no earlier size is known here"
+        detail = (
+            f"{len(self._ledger.proven)} records proven in the signed tree of {anchor.size} ({anchor.origin}); {since}"
+        )
+        data: dict[str, Any] = {"size": anchor.size, "root": anchor.root.hex(), "origin": anchor.origin, "known": known}
+        return Found(value=None, detail=detail, data=data)
+
+
+def _data(leaf: Leaf, *fields: str) -> dict[str, Any]:
+    shown = {field: leaf.body.get(field) for field in fields}
+    return {"sequence": leaf.sequence, "at": leaf.time, "leaf_hash": leaf.hash, **shown}
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names)

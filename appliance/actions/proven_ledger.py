@@ -1,0 +1,158 @@
+"""The ledger as a proof may use it: every record it names is shown to be in a tree that the pinned key signed.
+
+Nothing is believed because the ledger says so: a record counts when its exact bytes lie in the tree of a checkpoint
+whose signature the key in etc/ledger.pub verifies, and that tree must continue the one the trust record knew.
+"""
+
+from collections.abc import Iterator
+
+from appliance.audit import note, pin
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.config import Places
+from appliance.errors import ProofError
+from appliance.promote.books import ENROLLED, REVOKED
+from appliance.promote.history import Production
+from appliance.promote.people import SitePeople, person_from
+from appliance.promote.record import Kind, Promotion
+from appliance.verify import trust
+from media.clock import from_text
+from media.errors import NoTrustError
+
+_PAGE = 200
+
+
+class ProvenLedger:
+    """Reads a ledger and counts what was proven of it."""
+
+    def __init__(self, ledger: Ledger, places: Places) -> None:
+        self._ledger = ledger
+        self._places = places
+        self._anchor: note.Checkpoint | None = None
+        self.proven: set[int] = set()
+
+    def anchor(self) -> note.Checkpoint:
+        """Return the newest checkpoint, its signature verified by the pinned key.
+
+        Raises:
+            ProofError: No key is pinned, or it did not sign.
+            LedgerUnavailableError: There is no checkpoint.
+        """
+        if self._anchor is None:
+            key = pin.read_pin(self._places)
+            if key is None:
+                raise ProofError(
+                    what="no ledger key is pinned",
+                    why="etc/ledger.pub is absent",
+                    fix="restore it from the site's records",
+                )
+            self._anchor = note.verify_checkpoint(self._ledger.checkpoint(), [key])
+        return self._anchor
+
+    def require(self, leaf: Leaf) -> Leaf:
+        """Return the leaf, read again from its bytes, when they lie in the signed tree.
+
+        Raises:
+            ProofError: They do not.
+        """
+        anchor = self.anchor()
+        if leaf.sequence >= anchor.size:
+            raise ProofError(
+                what=f"record {leaf.sequence} is not under a signed checkpoint yet",
+                why=f"the newest one covers {anchor.size} records",
+                fix="start the ledger, which signs one, and prove again",
+            )
+        proof = self._ledger.inclusion(leaf.sequence, anchor.size)
+        if (proof.sequence, proof.size, proof.root) != (leaf.sequence, anchor.size, anchor.root.hex()):
+            raise ProofError(
+                what=f"the proof of record {leaf.sequence} is about another tree",
+                why=f"its root is {proof.root[:12]}, signed was {anchor.root.hex()[:12]}",
+                fix="run `sealift audit verify`",
+            )
+        proof.require(leaf.raw)
+        again = Leaf.from_bytes(leaf.raw)
+        if again.sequence != leaf.sequence or again.origin != anchor.origin:
+            raise ProofError(
+                what=f"record {leaf.sequence} says it is another",
+                why=f"{again.sequence}",
+                fix="run `sealift audit verify`",
+            )
+        self.proven.add(leaf.sequence)
+        return again
+
+    def one(self, kind: str, field: str, value: str | int) -> Leaf | None:
+        """Return the newest record of a kind whose field has this value, proven; None when there is none."""
+        found = self._ledger.find(kind=kind, field=field, value=value, limit=1)
+        return self.require(found[0]) if found else None
+
+    def all(self, kind: str, field: str, value: str | int) -> list[Leaf]:
+        """Return the newest records of a kind whose field has this value, proven, the oldest first."""
+        return [self.require(leaf) for leaf in reversed(self._ledger.find(kind=kind, field=field, value=value))]
+
+    def people(self, *, before: int) -> SitePeople:
+        """Return the site's people as the records up to a sequence make them."""
+        people = SitePeople()
+        for leaf in self._walk({ENROLLED, REVOKED}, before=before):
+            if leaf.kind == ENROLLED:
+                people = people.with_person(person_from(leaf.body, enrolled=leaf.sequence))
+            else:
+                people = people.with_revocation(str(leaf.body.get("person")), leaf.sequence)
+        return people
+
+    def productions(self, *, before: int) -> Iterator[Production]:
+        """Yield where production stood after each promotion record up to a sequence; always the same object."""
+        production = Production()
+        yield production
+        for leaf in self._walk({kind.event for kind in Kind}, before=before):
+            kind = Kind(leaf.kind.removeprefix("promotion."))
+            production.take(
+                Promotion.from_event(
+                    kind,
+                    leaf.body,
+                    number=production.number + 1,
+                    before=production.before,
+                    sequence=leaf.sequence,
+                    leaf_hash=leaf.hash,
+                    at=from_text(leaf.time),
+                )
+            )
+            yield production
+
+    def continues(self) -> int:
+        """Return the size of the tree that the trust record knew, when the signed one continues it; 0 for none known.
+
+        Raises:
+            ProofError: It does not continue it.
+        """
+        anchor = self.anchor()
+        try:
+            record = trust.load(self._places.trust, self._places.pinned_trust, may_begin=False)
+        except NoTrustError:
+            return 0
+        known = record.checkpoint
+        if known is None or not known.size:
+            return 0
+        if known.origin != anchor.origin or known.size > anchor.size:
+            raise ProofError(
+                what="the ledger is not the one the trust record knew",
+                why=f"it had {known.size} records then, {anchor.size} are signed now",
+                fix="two people find out why: `sealift audit verify`",
+            )
+        proof = self._ledger.consistency(known.size, anchor.size)
+        if (proof.old_root, proof.new_root) != (known.root, anchor.root.hex()):
+            raise ProofError(
+                what="the ledger's past was changed",
+                why=f"its first {known.size} records hash to something else",
+                fix="two people find out why: `sealift audit verify`",
+            )
+        proof.require()
+        return known.size
+
+    def _walk(self, kinds: set[str], *, before: int) -> Iterator[Leaf]:
+        start = 0
+        while page := self._ledger.leaves(start, _PAGE, kinds=kinds):
+            for leaf in page:
+                if leaf.sequence >= before:
+                    return
+                yield self.require(leaf)
+            start = page[-1].sequence + 1
