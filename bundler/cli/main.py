@@ -1,7 +1,6 @@
 """`sealift-bundler`: the connected side's command."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ _COMMANDS = (
     "write",
     "check",
     "custody",
+    "reissue",
     "inspect",
 )
 
@@ -47,8 +47,7 @@ def create_app() -> typer.Typer:
     )
     app.callback()(_root)
     for name in _COMMANDS:
-        if importlib.util.find_spec(f"bundler.cli.{name}") is not None:
-            importlib.import_module(f"bundler.cli.{name}").register(app)
+        importlib.import_module(f"bundler.cli.{name}").register(app)
     return app
 
 

@@ -17,9 +17,19 @@ def ended(arguments: list[str]) -> int:
 def test_every_command_is_there_and_says_what_it_does() -> None:
     commands = {command.name: command.callback for command in create_app().registered_commands}
 
-    assert {"ceremony", "build", "rehearse", "attest", "sign", "seal", "write", "check", "custody", "inspect"} <= set(
-        commands
-    ) | {group.name for group in create_app().registered_groups}
+    assert {
+        "ceremony",
+        "build",
+        "rehearse",
+        "attest",
+        "sign",
+        "seal",
+        "write",
+        "check",
+        "custody",
+        "reissue",
+        "inspect",
+    } <= set(commands) | {group.name for group in create_app().registered_groups}
     assert all(callback is not None and callback.__doc__ for callback in commands.values())
 
 

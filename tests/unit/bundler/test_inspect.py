@@ -57,10 +57,10 @@ def test_a_volume_is_checked_not_looked_at(tmp_path: Path, capsys: pytest.Captur
 def test_the_command_prints_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.gguf").write_bytes(gguf())
 
-    for arguments in (["inspect", str(tmp_path / "m.gguf"), "--json"], ["inspect", str(tmp_path / "m.gguf")]):
-        with pytest.raises(SystemExit, match="0"):
-            main(arguments)
+    with pytest.raises(SystemExit, match="0"):
+        main(["inspect", str(tmp_path / "m.gguf"), "--json"])
+    assert json.loads(capsys.readouterr().out)["architecture"] == "llama"
 
-    said = capsys.readouterr().out
-    assert json.loads(said[: said.rindex("}") + 1])["architecture"] == "llama"
-    assert "tensor types" in said
+    with pytest.raises(SystemExit, match="0"):
+        main(["inspect", str(tmp_path / "m.gguf")])
+    assert "tensor types" in capsys.readouterr().out
