@@ -5,61 +5,33 @@ person named twice, a key given twice, weak keys, and keys that end by a date. D
 throwaway keys without a passphrase; production takes keys that exist.
 """
 
-import base64
+import copy
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import Key, Signature  # type: ignore[attr-defined]  # no __all__
+from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
 from tuf.api.metadata import Role, Root  # type: ignore[attr-defined]  # no __all__
 
-from bundler.errors import CeremonyError, NotEmptyError
+from bundler.errors import NotEmptyError
 from bundler.gpghome import short_home
-from bundler.keycheck import key_facts, require_strong
+from bundler.invitation import ROLES, USES, Enrolled, Invitation, KeyPlace, enrol, refused, require_sound
 from bundler.metadata import NEVER, canonical, signed_file
-from bundler.signatory import Ceremony
+from bundler.signatory import Ceremony, Signatory
 from media.canonical import dumps
 from media.digest import sha256_hex
-from media.signers import export_minimal, generate_key, tuf_signer
 
-ENVIRONMENTS = ("demo", "rehearsal", "production")
-ROLES = ("root", "release", "custody", "rehearsal")
-_KEYED = ("root", "release")
+__all__ = ["ROLES", "Ceremony", "Invitation", "KeyPlace", "hold", "publish", "rotate", "trust_facts"]
+
 _LEAST_THRESHOLD = 2
-
-_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_NAME = re.compile(r"[^\x00-\x1f\x7f<>()@]{1,80}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyPlace:
-    """An OpenPGP key that exists: the GnuPG home that holds it and its full fingerprint."""
-
-    home: Path
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invitation:
-    """A person who takes part, with the keys they bring (production) or none (demo, rehearsal)."""
-
-    id: str
-    name: str
-    roles: tuple[str, ...] = ROLES
-    root_key: KeyPlace | None = None
-    release_key: KeyPlace | None = None
+_RELEASE_ROLES = ("targets", "snapshot", "timestamp")
+_PEOPLE = "x-sealift-people"
 
 
 def hold(
-    folder: Path,
-    people: Sequence[Invitation],
-    *,
-    environment: str,
-    thresholds: Mapping[str, int] | None = None,
+    folder: Path, people: Sequence[Invitation], *, environment: str, thresholds: Mapping[str, int] | None = None
 ) -> Ceremony:
     """Make and sign the first root of a new ceremony folder.
 
@@ -73,30 +45,74 @@ def hold(
         CeremonyError: A rule of the ceremony is broken; nothing that could be trusted was written.
         NotEmptyError: The folder holds a ceremony already.
     """
-    limits = {role: (thresholds or {}).get(role, _LEAST_THRESHOLD) for role in _KEYED}
-    _require_sound(people, environment=environment, thresholds=limits)
+    require_sound(people, environment=environment)
+    limits = {use: (thresholds or {}).get(use, _LEAST_THRESHOLD) for use in USES}
+    _require_reachable({use: sum(1 for each in people if use in each.roles) for use in USES}, limits)
     if (folder / "root").exists() or (folder / "people").exists():
         raise NotEmptyError(
             what="this folder holds a ceremony already", why="a root is written once", fix="choose another folder"
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
-        places = {person.id: _places(folder, person, stack) for person in people}
-        _require_distinct(people, places)
-        keys = {
-            person: {role: tuf_signer(place.home, place.fingerprint) for role, place in own.items()}
-            for person, own in places.items()
-        }
-        public = {person: {role: signer.public_key for role, signer in own.items()} for person, own in keys.items()}
-        certificates = {
-            person: export_minimal(own["release"].home, own["release"].fingerprint)
-            for person, own in places.items()
-            if "release" in own
-        }
-        root = _root(people, public=public, certificates=certificates, environment=environment, thresholds=limits)
+        enrolled = enrol(folder, people, stack)
+        root = Root(version=1, expires=NEVER, unrecognized_fields={"x-sealift-environment": environment, _PEOPLE: []})
+        _name(root, enrolled, limits)
         payload = canonical(root)
-        signatures = [keys[each.id]["root"].sign(payload) for each in people if "root" in each.roles]
+        signatures = [each.signers["root"].sign(payload) for each in enrolled if "root" in each.person.roles]
     return publish(folder, root, signatures, before=())
+
+
+def rotate(
+    folder: Path,
+    *,
+    remove: Collection[str] = (),
+    add: Sequence[Invitation] = (),
+    homes: Mapping[str, Path] | None = None,
+) -> Ceremony:
+    """Write the next root, which people of the one before and of the new one sign: the only way to revoke a key.
+
+    Args:
+        folder: The ceremony folder.
+        remove: Ids of people who may no longer sign.
+        add: People who may from now on.
+        homes: GnuPG homes of the people whom the root names already; throwaway ones need none.
+
+    Raises:
+        CeremonyError: Nothing would change, a rule of the ceremony is broken, or too few people signed.
+        SigningError: A person of the present root has no keys on this machine.
+    """
+    held = Ceremony.load(folder)
+    named = {person.id: person for person in held.people.people}
+    if unknown := sorted(set(remove) - set(named)):
+        raise refused(f"the root names no person {unknown[0]!r}", f"it names {', '.join(named)}")
+    if not remove and not add:
+        raise refused("a root that changes nothing", "people are removed or added")
+    staying = [person for person in named.values() if person.id not in remove]
+    taken = [(person.id, person.name) for person in named.values()]
+    require_sound(add, environment=held.environment, taken=taken)
+    roles = [*(person.roles for person in staying), *(person.roles for person in add)]
+    _require_reachable({use: sum(1 for own in roles if use in own) for use in USES}, held.people.thresholds)
+    owners = {keyid.upper(): each.id for each in named.values() for own in each.keys.values() for keyid in own}
+    root = copy.deepcopy(held.root)
+    root.version += 1
+    described = root.unrecognized_fields[_PEOPLE]
+    root.unrecognized_fields[_PEOPLE] = [each for each in described if each["id"] not in remove]
+    for person_id in remove:
+        for keyid in (keyid for own in named[person_id].keys.values() for keyid in own):
+            del root.keys[keyid]
+            for tuf_role in root.roles.values():
+                tuf_role.keyids = [each for each in tuf_role.keyids if each != keyid]
+    with ExitStack() as stack:
+        newcomers = enrol(folder, add, stack, owners=owners)
+        _name(root, newcomers, held.people.thresholds)
+        payload = canonical(root)
+        signatures = [each.signers["root"].sign(payload) for each in newcomers if "root" in each.person.roles]
+        for person in staying:
+            if "root" in person.roles:
+                signatory = held.signatory(person.id, (homes or {}).get(person.id))
+                home = stack.enter_context(short_home(signatory.home))
+                signatures += Signatory(person=person, home=home).sign("root", payload)
+    return publish(folder, root, signatures, before=held.chain)
 
 
 def publish(folder: Path, root: Root, signatures: Sequence[Signature], *, before: tuple[bytes, ...]) -> Ceremony:
@@ -121,7 +137,7 @@ def trust_facts(ceremony: Ceremony) -> dict[str, Any]:
         "root_sha256": ceremony.first_root_sha256,
         "root_version": len(ceremony.chain),
         "latest_root_sha256": sha256_hex(ceremony.chain[-1]),
-        "thresholds": {role: ceremony.threshold(role) for role in _KEYED},
+        "thresholds": {use: ceremony.threshold(use) for use in USES},
         "people": [
             {
                 "id": person.id,
@@ -135,95 +151,25 @@ def trust_facts(ceremony: Ceremony) -> dict[str, Any]:
     }
 
 
-def _require_sound(people: Sequence[Invitation], *, environment: str, thresholds: Mapping[str, int]) -> None:
-    if environment not in ENVIRONMENTS:
-        raise _refused(f"the environment {environment!r}", f"it is one of {', '.join(ENVIRONMENTS)}")
-    for seen, what in ((lambda person: person.id, "id"), (lambda person: " ".join(person.name.split()), "name")):
-        values = [seen(person).casefold() for person in people]
-        if doubled := next((value for value in values if values.count(value) > 1), None):
-            raise _refused(f"two people with the {what} {doubled!r}", "a person takes part once")
-    for person in people:
-        if not _ID.fullmatch(person.id) or not _NAME.fullmatch(person.name) or not person.name.strip():
-            raise _refused(f"the person {person.id!r}", "ids are lower case letters, digits and dashes; names are text")
-        if not person.roles or set(person.roles) - set(ROLES) or len(set(person.roles)) != len(person.roles):
-            raise _refused(f"the roles of {person.id}", f"they are some of {', '.join(ROLES)}, each once")
-        needed = {"root": person.root_key, "release": person.release_key}
-        if environment == "production" and not all(needed[role] for role in _keyed(person)):
-            raise _refused(f"{person.id} brings no keys", "production keys exist before the ceremony")
-        if environment != "production" and (person.root_key or person.release_key):
-            raise _refused(f"{person.id} brings keys", "demo and rehearsal keys are made here and thrown away")
-    for role, least in thresholds.items():
-        holders = sum(1 for person in people if role in person.roles)
-        if least < _LEAST_THRESHOLD or holders < least:
-            raise _refused(
-                f"a threshold of {least} of {holders} for {role}",
+def _name(root: Root, enrolled: Sequence[Enrolled], thresholds: Mapping[str, int]) -> None:
+    """Let a root name people: their keys, their roles and who they are."""
+    root.unrecognized_fields[_PEOPLE] += [dict(each.described) for each in enrolled]
+    for each in enrolled:
+        for use in each.person.uses:
+            root.keys[each.key(use).keyid] = each.key(use)
+    for use, roles in (("root", ("root",)), ("release", _RELEASE_ROLES)):
+        new = [each.key(use).keyid for each in enrolled if use in each.person.roles]
+        for role in roles:
+            root.roles[role] = Role([*root.roles[role].keyids, *new], thresholds[use])
+
+
+def _require_reachable(holders: Mapping[str, int], thresholds: Mapping[str, int]) -> None:
+    for use, least in thresholds.items():
+        if least < _LEAST_THRESHOLD or holders[use] < least:
+            raise refused(
+                f"a threshold of {least} of {holders[use]} for {use}",
                 f"at least {_LEAST_THRESHOLD} people must sign, and so many must hold the role",
             )
-
-
-def _keyed(person: Invitation) -> tuple[str, ...]:
-    """Return the kinds of key that a person needs: whoever signs statements or custody uses a release key."""
-    needs = {"root": "root" in person.roles, "release": bool(set(person.roles) - {"root"})}
-    return tuple(role for role in _KEYED if needs[role])
-
-
-def _places(folder: Path, person: Invitation, stack: ExitStack) -> dict[str, KeyPlace]:
-    given = {"root": person.root_key, "release": person.release_key}
-    places: dict[str, KeyPlace] = {}
-    for role in _keyed(person):
-        place = given[role]
-        if place is not None:
-            home = stack.enter_context(short_home(place.home))
-            fingerprint = place.fingerprint.replace(" ", "").upper()
-        else:
-            made = folder / "people" / person.id / "gnupg"
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
-            home = stack.enter_context(short_home(made))
-            fingerprint = generate_key(home, f"{person.name} ({role})", f"{person.id}.{role}@throwaway.invalid").upper()
-        require_strong(key_facts(home, fingerprint), owner=person.name)
-        places[role] = KeyPlace(home=home, fingerprint=fingerprint)
-    return places
-
-
-def _require_distinct(people: Sequence[Invitation], places: Mapping[str, Mapping[str, KeyPlace]]) -> None:
-    owners: dict[str, str] = {}
-    for person in people:
-        for role, place in places[person.id].items():
-            use = f"{person.id} ({role})"
-            if place.fingerprint in owners:
-                raise _refused(f"one key for {owners[place.fingerprint]} and {use}", "a key has one owner and one use")
-            owners[place.fingerprint] = use
-
-
-def _root(
-    people: Sequence[Invitation],
-    *,
-    public: Mapping[str, Mapping[str, Key]],
-    certificates: Mapping[str, bytes],
-    environment: str,
-    thresholds: Mapping[str, int],
-) -> Root:
-    keys = {key.keyid: key for own in public.values() for key in own.values()}
-    holders = {role: [public[each.id][role].keyid for each in people if role in each.roles] for role in _KEYED}
-    roles = {"root": Role(holders["root"], thresholds["root"])}
-    roles |= {name: Role(holders["release"], thresholds["release"]) for name in ("targets", "snapshot", "timestamp")}
-    described = [
-        {
-            "id": person.id,
-            "name": person.name,
-            "roles": [role for role in ROLES if role in person.roles],
-            "keys": {role: [key.keyid] for role, key in public[person.id].items()},
-            "openpgp": {
-                "fingerprint": public[person.id]["release"].keyid.upper(),
-                "certificate": base64.b64encode(certificates[person.id]).decode("ascii"),
-            }
-            if person.id in certificates
-            else None,
-        }
-        for person in people
-    ]
-    extra = {"x-sealift-environment": environment, "x-sealift-people": described}
-    return Root(version=1, expires=NEVER, keys=keys, roles=roles, unrecognized_fields=extra)
 
 
 def _write_once(path: Path, data: bytes) -> None:
@@ -231,7 +177,3 @@ def _write_once(path: Path, data: bytes) -> None:
         target.write(data)
         target.flush()
         os.fsync(target.fileno())
-
-
-def _refused(what: str, why: str) -> CeremonyError:
-    return CeremonyError(what=what, why=why, fix="correct it and hold the ceremony again")

@@ -71,7 +71,14 @@ class TrustSheet:
 
     def bootstrap_command(self) -> str:
         """Return what begins the installation from the checked copy."""
-        return f'python3 -I {layout.BOOTSTRAP} --medium "$MEDIUM"'
+        media = " ".join(f'--medium "${_variable(volume.number)}"' for volume in self.volumes)
+        site = ' --site "$SITE"' if len(self.sites) > 1 else ""
+        return f"python3 -I {layout.BOOTSTRAP} {media}{site}"
+
+    def variables(self) -> tuple[str, ...]:
+        """Return the lines that say where the volumes are mounted and, if it must be said, which site this is."""
+        places = tuple(f"{_variable(each.number)}=/media/sealift-{each.number}" for each in self.volumes)
+        return (*places, f"SITE={self.sites[0]}") if len(self.sites) > 1 else places
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts of the sheet for a program."""
@@ -133,9 +140,9 @@ class TrustSheet:
             "------------------------------------------------",
             f"Nothing from the medium runs before step {last}, and step {last} runs from the checked copy.",
             "",
-            "0. Mount volume 1 read-only, say where it is, and copy its small part:",
+            "0. Mount every volume read-only, say where they are, and copy the small part of volume 1:",
             "",
-            "MEDIUM=/media/sealift-1",
+            *self.variables(),
             *self.copy_commands(),
             "",
             "Check the copy. Stop, and call the sender, if anything else comes out than what stands here.",
@@ -148,6 +155,10 @@ class TrustSheet:
             f"{last}. {self.bootstrap_command()}",
             "   Two people type the release code of this page, each at their own prompt.",
         ]
+
+
+def _variable(number: int) -> str:
+    return "MEDIUM" if number == 1 else f"MEDIUM_{number}"
 
 
 def _gpgv(signer: SheetSigner) -> str:

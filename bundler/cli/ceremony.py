@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bundler.ceremony import ROLES, Invitation, KeyPlace, hold, trust_facts
+from bundler.ceremony import ROLES, Invitation, KeyPlace, hold, rotate, trust_facts
 from bundler.cli import context as shared
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony
@@ -47,6 +47,32 @@ def register(app: typer.Typer) -> None:
         )
         ours.result(trust_facts(held), _text(held))
 
+    @group.command("rotate")
+    def rotate_command(
+        context: typer.Context,
+        folder: Annotated[Path, typer.Argument(help="The ceremony folder.")],
+        remove: Annotated[list[str] | None, typer.Option("--remove", help="Id of who may no longer sign.")] = None,
+        add: Annotated[list[str] | None, typer.Option("--person", help="Who may from now on, as with hold.")] = None,
+        root_keys: Annotated[
+            list[str] | None, typer.Option("--root-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
+        ] = None,
+        release_keys: Annotated[
+            list[str] | None, typer.Option("--release-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
+        ] = None,
+        homes: Annotated[
+            list[str] | None, typer.Option("--home", help="Production: ID=GNUPG_HOME of who signs already.")
+        ] = None,
+    ) -> None:
+        """Write the next root: the only way to revoke a person's keys. It travels with the next release."""
+        roots, releases = _keys(root_keys), _keys(release_keys)
+        held = rotate(
+            folder,
+            remove=remove or (),
+            add=[_invitation(text, roots, releases) for text in add or ()],
+            homes=dict(_home(text) for text in homes or ()),
+        )
+        shared.of(context).result(trust_facts(held), _text(held))
+
     @group.command("show")
     def show_command(
         context: typer.Context, folder: Annotated[Path, typer.Argument(help="The ceremony folder.")]
@@ -81,6 +107,13 @@ def _keys(texts: list[str] | None) -> dict[str, KeyPlace]:
             raise UsageError(what=f"{text!r} names no key", fix="write ID=FINGERPRINT@GNUPG_HOME")
         found[person_id] = KeyPlace(home=Path(home), fingerprint=fingerprint)
     return found
+
+
+def _home(text: str) -> tuple[str, Path]:
+    person_id, _, home = text.partition("=")
+    if not home:
+        raise UsageError(what=f"{text!r} names no GnuPG home", fix="write ID=GNUPG_HOME")
+    return person_id, Path(home)
 
 
 def _text(held: Ceremony) -> str:

@@ -49,6 +49,18 @@ def test_python_takes_no_module_from_the_folder_it_starts_in() -> None:
     assert SHEET.bootstrap_command().startswith("python3 -I ")
 
 
+def test_the_bootstrap_is_given_every_volume() -> None:
+    assert SHEET.bootstrap_command().endswith('--medium "$MEDIUM" --medium "$MEDIUM_2"')
+    assert SHEET.variables() == ("MEDIUM=/media/sealift-1", "MEDIUM_2=/media/sealift-2")
+
+
+def test_a_release_for_several_sites_asks_which_one_this_is() -> None:
+    sheet = replace(SHEET, sites=("north", "south"))
+
+    assert sheet.bootstrap_command().endswith('--site "$SITE"')
+    assert "SITE=north" in sheet.to_text()
+
+
 def test_a_demo_sheet_says_so_in_capitals() -> None:
     assert "*** DEMO" in replace(SHEET, environment="demo").to_text()
     assert "***" not in SHEET.to_text()
