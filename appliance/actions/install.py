@@ -22,8 +22,8 @@ from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.supervisor import open_supervisor
 from appliance.keys.files import create_missing
+from appliance.registry import catalog
 from appliance.state.database import open_state
-from appliance.state.projection import catch_up
 from appliance.store.content import ContentStore, StoredRelease
 from media.clock import Clock
 from media.errors import SealiftError
@@ -136,7 +136,7 @@ class Installer:
             host_text = "changed" if host_changed else "unchanged"
         changed = built.changed or is_new or host_changed or bool(keys_made)
         if changed:
-            self._record(built.installed, host=host_text)
+            self._record(built.installed, stored, host=host_text)
         return InstallFacts(
             serial=stored.serial,
             release=stored.release,
@@ -232,13 +232,13 @@ class Installer:
             shutil.copyfile(self.config_file, place)
             place.chmod(0o644)
 
-    def _record(self, installed: InstalledRelease, *, host: str) -> None:
+    def _record(self, installed: InstalledRelease, stored: StoredRelease, *, host: str) -> None:
         ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
         try:
             ledger.append("install.done", _body(installed, host=host))
             if isinstance(ledger, SocketLedger):
                 pin.pin(self.config.at, ledger.vkey())
-                _project(self.config, ledger)
+                _register(self.config, ledger, stored)
         finally:
             ledger.close()
 
@@ -268,9 +268,9 @@ def _body(installed: InstalledRelease, *, host: str) -> dict[str, Any]:
     }
 
 
-def _project(config: Config, ledger: Ledger) -> None:
+def _register(config: Config, ledger: Ledger, stored: StoredRelease) -> None:
     state = open_state(config.at)
     try:
-        catch_up(state, ledger)
+        catalog.register(ledger, state, stored)
     finally:
         state.dispose()

@@ -105,6 +105,8 @@ def validate(
         raise UsageError(
             what=f"there is no gate {only[:40]}", why=", ".join(GATES), fix="see `sealift validate --help`"
         )
+    for stored in ContentStore(here.config.at.store).releases():
+        catalog.register(here.ledger, here.state, stored)  # what was received before a ledger ran is not registered yet
     with here.state.connect() as session:
         version = catalog.version(session, which)
     with EngineClient(here.config.at.socket(f"engine-{gates.TEST_STAGE}-{version.model_digest[:12]}")) as engine:

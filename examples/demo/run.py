@@ -115,9 +115,7 @@ def receiving(demo: Demo) -> None:
     code = stage.ask("sealift-bundler", "check", *demo.volumes, "--ceremony", demo.ceremony)["code"]
     with stage.chapter("First trust: two people type the code, the root is pinned"):
         root = demo.volumes[0] / "release/metadata/1.root.json"
-        stage.run(
-            "sealift", "trust", "pin", "--root", root, "--volume", demo.volumes[0], "--code", code, "--code", code
-        )
+        stage.run("sealift", "trust", "pin", "--root", root, "--code", code, "--code", code)
     with stage.chapter("Start ledger and promoter, receive as the appliance"):
         stage.run("sealift", "run-units", "sealift-ledger.service", "sealift-promoter.service", "--background")
         stage.run("sealift", "receive", *demo.volumes)
@@ -145,7 +143,7 @@ def promoting(demo: Demo) -> None:
     with stage.chapter("Validate the version in test"):
         stage.run("sealift", "validate", MODEL)
     with stage.chapter("Two different people approve, then it is promoted"):
-        stage.run("sealift", "promote", MODEL, "--as", "iris", "--request-only")
+        stage.run("sealift", "promote", MODEL, "--as", "iris")
         for person in people:
             stage.run("sealift", "approve", MODEL, "--as", person.id, "--gnupg-home", person.home, "--yes")
         stage.run("sealift", "promote", MODEL, "--as", "iris")
@@ -154,8 +152,8 @@ def promoting(demo: Demo) -> None:
 def enrol(stage: Stage, person: SitePerson, code: str) -> None:
     """Enrol one person; the password goes through standard input, never through arguments."""
     stage.run(
-        "sealift", "people", "enrol", "--code", code, "--person", person.id, "--name", person.name,
-        "--certificate", person.certificate, "--password-stdin", feed=person.password + "\n",
+        "sealift", "people", "enrol", "--code", code, "--id", person.id, "--name", person.name,
+        "--certificate", person.certificate, "--password-file", "-", feed=person.password + "\n",
     )  # fmt: skip
 
 
