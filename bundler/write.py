@@ -5,6 +5,7 @@ A destination that holds anything but litter is refused. The bytes are hashed wh
 changed after it was signed is found here at the latest.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -129,9 +130,23 @@ def _require_room(folder: Path, files: Sequence[PlannedFile], volume: Volume) ->
 
 
 def _write_volume(folder: Path, files: Sequence[PlannedFile], *, label: str, progress: Progress) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / _UNFINISHED
-    unfinished.mkdir()
+    try:
+        unfinished.mkdir(parents=True)
+        _fill(unfinished, files, label=label, progress=progress)
+        for parent in sorted({each for each in unfinished.rglob("*") if each.is_dir()} | {unfinished}):
+            _sync_folder(parent)
+        unfinished.rename(folder / layout.RELEASE)
+        _sync_folder(folder)
+    except OSError as error:
+        raise UnreadableError(
+            what=f"{label} failed",
+            why=error.strerror or "input/output error",
+            fix=f"use another medium, or remove {_UNFINISHED} from this one and try again",
+        ) from error
+
+
+def _fill(unfinished: Path, files: Sequence[PlannedFile], *, label: str, progress: Progress) -> None:
     total, done = total_bytes(files), 0
     for file in files:
         target = unfinished / file.name
@@ -147,35 +162,30 @@ def _write_volume(folder: Path, files: Sequence[PlannedFile], *, label: str, pro
                 why=f"expected {file.sha256[:12]}, the work folder holds {digest.hexdigest()[:12]}",
                 fix="restore the work folder; the medium is unfinished and not usable",
             )
-    for parent in sorted({each for each in unfinished.rglob("*") if each.is_dir()} | {unfinished}):
-        _sync_folder(parent)
-    unfinished.rename(folder / layout.RELEASE)
-    _sync_folder(folder)
 
 
 def _copy(file: PlannedFile, target: Path) -> Iterator[bytes]:
-    try:
-        with file.source.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
-            source.seek(file.offset)
-            left = file.length
-            while left:
-                chunk = source.read(min(left, _CHUNK))
-                if not chunk:
-                    raise UnreadableError(what=f"{file.name} is shorter than planned", why=f"{left} bytes are missing")
-                view = memoryview(chunk)
-                while view:
-                    view = view[sink.write(view) :]
-                left -= len(chunk)
-                yield chunk
-            os.fsync(sink.fileno())
-    except OSError as error:
-        why = error.strerror or "input/output error"
-        raise UnreadableError(what=f"{file.name} could not be copied", why=why, fix="discard this medium") from error
+    with file.source.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
+        source.seek(file.offset)
+        left = file.length
+        while left:
+            chunk = source.read(min(left, _CHUNK))
+            if not chunk:
+                raise UnreadableError(what=f"{file.name} is shorter than planned", why=f"{left} bytes are missing")
+            view = memoryview(chunk)
+            while view:
+                view = view[sink.write(view) :]
+            left -= len(chunk)
+            yield chunk
+        os.fsync(sink.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some FUSE file systems cannot sync a folder
+            raise
     finally:
         os.close(descriptor)

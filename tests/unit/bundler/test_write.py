@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from bundler.errors import NotEmptyError, ReadBackError
 from bundler.write import write
 from media import layout
-from media.errors import SamePersonError, ThresholdError, UsageError
+from media.errors import SamePersonError, ThresholdError, UnreadableError, UsageError
 from tests.support.medium import SimulatedMedium, make_medium
 
 
@@ -93,6 +94,26 @@ def test_a_candidate_that_changed_after_sealing_never_becomes_a_release(
         write(medium.work, {1: tmp_path / "one"}, ceremony=medium.ceremony)
 
     assert not (tmp_path / "one" / layout.RELEASE).exists()
+
+
+def test_a_medium_that_fails_half_way_holds_no_release(medium: SimulatedMedium, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
+    try:
+        with pytest.raises(UnreadableError, match="volume 2: writing failed") as failed:
+            write(medium.work, {2: tmp_path / "one"}, ceremony=medium.ceremony)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "release.unfinished" in failed.value.fix
+    assert not (tmp_path / "one" / layout.RELEASE).exists()
+
+
+def test_what_an_interrupted_writer_left_is_not_written_over(medium: SimulatedMedium, tmp_path: Path) -> None:
+    (tmp_path / "one" / "release.unfinished").mkdir(parents=True)
+
+    with pytest.raises(NotEmptyError, match="holds other data"):
+        write(medium.work, {1: tmp_path / "one"}, ceremony=medium.ceremony)
 
 
 def test_progress_covers_writing_and_reading_back(medium: SimulatedMedium, tmp_path: Path) -> None:
