@@ -1,7 +1,7 @@
 """A whole release signed, sealed and written by one program that holds all keys: for demo and rehearsal roots only.
 
-It makes the same calls that people make one by one, in the same order; a production root is refused, because there the
-point is that no one machine holds two people's keys.
+It makes the calls that people make one by one, in the same order, and reads the candidate once for all of them; writing
+hashes it again. A production root is refused: there the point is that no one machine holds two people's keys.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from bundler.custody import HandedOver, hand_over
 from bundler.errors import SigningError
 from bundler.gpghome import short_homes
 from bundler.measure import Progress, no_progress
-from bundler.seal import code_of, seal
+from bundler.prepare import prepare
+from bundler.seal import code_of, put_seals
 from bundler.sign import sign
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice
@@ -71,10 +72,11 @@ def release_in_one_go(
         for person in (packer, *ceremony.people.people):
             attest(work, person.id, ceremony=ceremony)
         signers = ceremony.people.with_role(Role.RELEASE)[: ceremony.threshold("release")]
+        prepared = prepare(work, ceremony=ceremony, progress=progress)
         for person in signers:
-            sign(work, person.id, ceremony=ceremony, progress=progress)
+            sign(work, person.id, ceremony=ceremony, prepared=prepared)
         for person in signers[:-1]:
-            seal(work, person.id, ceremony=ceremony, progress=progress)
+            put_seals(work, person.id, ceremony=ceremony)
         written = write(work, destinations, ceremony=ceremony, progress=progress)
         folders = destinations if isinstance(destinations, Mapping) else dict(enumerate(destinations, start=1))
         for volume in written:
