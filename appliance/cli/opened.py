@@ -39,9 +39,19 @@ def records_of(own: Context) -> Iterator[tuple[Ledger, Engine]]:
 
 
 @contextmanager
+def promoter_of(own: Context) -> Iterator[PromoterClient]:
+    """Yield the promoter through the door of local commands."""
+    promoter = PromoterClient.open(own.config)
+    try:
+        yield promoter
+    finally:
+        promoter.close()
+
+
+@contextmanager
 def production_of(own: Context) -> Iterator[production.Surroundings]:
     """Yield what actions on production work with."""
-    with ledger_of(own) as ledger:
+    with ledger_of(own) as ledger, promoter_of(own) as promoter:
         # Not caught up: the route changes when the new engine is up, and that is the action's to say.
         state = open_state(own.config.at)
         try:
@@ -49,7 +59,7 @@ def production_of(own: Context) -> Iterator[production.Surroundings]:
                 config=own.config,
                 ledger=ledger,
                 state=state,
-                promoter=PromoterClient.open(own.config),
+                promoter=promoter,
                 supervisor=open_supervisor(own.config),
                 clock=own.clock,
                 tell=own.say,

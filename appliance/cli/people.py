@@ -8,7 +8,7 @@ import typer
 from appliance.actions import people as actions
 from appliance.cli import context as shared
 from appliance.cli import passwords
-from appliance.promote.client import PromoterClient
+from appliance.cli.opened import promoter_of
 from media.errors import UsageError
 
 PasswordFile = Annotated[
@@ -33,7 +33,8 @@ def _codes(
 ) -> None:
     """Print the first one-time codes, while nobody is enrolled. Hand each to another person."""
     own = shared.of(context)
-    codes = PromoterClient.open(own.config).codes(count)
+    with promoter_of(own) as promoter:
+        codes = promoter.codes(count)
     own.say("each code enrols one person once; they are not kept and not shown again")
     own.result({"codes": list(codes)}, "\n".join(codes))
 
@@ -61,16 +62,16 @@ def _enrol(
     else:
         content = actions.certificate_from_home(gnupg_home or Path(), fingerprint)
     password = passwords.read(password_file, prompt=f"New password of {name}", confirm=True)
-    enrolled = actions.enrol(
-        PromoterClient.open(own.config), code=code, name=name, certificate=content, password=password, person=person
-    )
+    with promoter_of(own) as promoter:
+        enrolled = actions.enrol(promoter, code=code, name=name, certificate=content, password=password, person=person)
     own.result(enrolled.to_json(), f"{enrolled.name} is enrolled as {enrolled.person} with key {enrolled.fingerprint}")
 
 
 def _list(context: typer.Context) -> None:
     """List everyone who was ever enrolled."""
     own = shared.of(context)
-    people = PromoterClient.open(own.config).people()
+    with promoter_of(own) as promoter:
+        people = promoter.people()
     lines = [
         f"{one['person']:<24} {one['name']:<32} {one['fingerprint']}{'  revoked' if one['revoked'] else ''}"
         for one in people
@@ -92,7 +93,8 @@ def _invite(
     vouchers = [
         (person, passwords.read(path, prompt=f"Password of {person}")) for person, path in zip(by, files, strict=False)
     ]
-    code = PromoterClient.open(own.config).invite(vouchers)
+    with promoter_of(own) as promoter:
+        code = promoter.invite(vouchers)
     own.result({"code": code}, code)
 
 
@@ -106,5 +108,6 @@ def _revoke(
     """Take a person's rights away. What the person approved before keeps its force."""
     own = shared.of(context)
     password = passwords.read(password_file, prompt=f"Password of {by}")
-    PromoterClient.open(own.config).revoke(person=person, by=by, password=password, reason=reason)
+    with promoter_of(own) as promoter:
+        promoter.revoke(person=person, by=by, password=password, reason=reason)
     own.result({"revoked": person}, f"{person} no longer counts at this site")

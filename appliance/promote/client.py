@@ -23,15 +23,18 @@ class PromoterClient:
 
     Args:
         call: Sends one message and returns its answer; `PromoterClient.at` makes one from a socket.
+        close: Ends the connection.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, close: Callable[[], None] = lambda: None) -> None:
         self._call = call
+        self.close = close
 
     @classmethod
     def at(cls, path: Path) -> "PromoterClient":
         """Return a client of the promoter behind a socket."""
-        return cls(Line(path, timeout_seconds=120.0).call)
+        line = Line(path, timeout_seconds=120.0)
+        return cls(line.call, line.close)
 
     @classmethod
     def open(cls, config: Config, door: str = ACTIONS_DOOR) -> "PromoterClient":

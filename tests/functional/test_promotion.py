@@ -1,0 +1,261 @@
+"""From a received medium to an answer's proof: real ledger and promoter processes, real keys, the real commands."""
+
+import atexit
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions.receive import receive
+from media import signers
+from media.clock import SystemClock
+from tests.support.medium import SimulatedMedium, make_medium
+from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
+from tests.support.versions import short_folder, version_files
+
+PEOPLE = {"eva-rossi": "Eva Rossi", "finn-olsen": "Finn Olsen"}
+
+
+@cache
+def medium_of(serial: int) -> SimulatedMedium:
+    folder = Path(tempfile.mkdtemp(prefix="slf", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_medium(folder / "m", serial=serial, files=version_files(weights=f"GGUF weights {serial}".encode()))
+
+
+@pytest.fixture(scope="module")
+def homes() -> Iterator[dict[str, Path]]:
+    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
+        made = {person: Path(folder) / person[:1] for person in PEOPLE}
+        for person, home in made.items():
+            signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
+        yield made
+        for home in made.values():
+            signers.stop_agents(home)
+
+
+@pytest.fixture
+def site() -> Iterator[RunningSite]:
+    with short_folder() as root, running_site(root, medium_of(1)) as running:
+        yield running
+
+
+@pytest.fixture
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return runner(site, capsys, monkeypatch)
+
+
+def enrol_all(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
+    password = site.root / "password"
+    password.write_text("correct horse battery\n")
+    codes = as_json(sealift, "people", "codes")["codes"]
+    for code, (person, home) in zip(codes, homes.items(), strict=True):
+        arguments = ("--code", code, "--name", PEOPLE[person], "--gnupg-home", str(home))
+        made = as_json(sealift, "people", "enrol", *arguments, "--password-file", str(password))
+        assert made["person"] == person
+
+
+def bring(site: RunningSite, serial: int) -> str:
+    receive(site.config, medium_of(serial).volumes, clock=SystemClock(), progress=lambda *_: None)
+    return site.register(serial)[0]
+
+
+def serve(sealift: Run, digest: str, homes: dict[str, Path]) -> dict[str, Any]:
+    assert as_json(sealift, "validate", digest)["passed"] is True
+    assert as_json(sealift, "promote", digest, "--as", "eva-rossi")["step"] == "requested"
+    for person, home in homes.items():
+        as_json(sealift, "approve", digest, "--as", person, "--gnupg-home", str(home), "--yes")
+    return as_json(sealift, "promote", digest)
+
+
+def answer(site: RunningSite, digest: str, serial: int, request_id: str) -> None:
+    """Record an answer as the gateway does."""
+    ledger = site.gateway()
+    try:
+        intent = ledger.append(
+            "request.intent",
+            {
+                "request_id": request_id,
+                "at": datetime.now(tz=UTC).isoformat(),
+                "endpoint": "chat",
+                "key_id": "abcdefghij",
+                "department": "radiology",
+                "model": "tiny",
+                "model_digest": digest,
+                "serial": serial,
+                "request_hmac": "0" * 64,
+            },
+        )
+        ledger.append(
+            "request.outcome",
+            {
+                "request_id": request_id,
+                "intent_sequence": intent.sequence,
+                "outcome": "ok",
+                "status": 200,
+                "completion_tokens": 3,
+                "response_hmac": "1" * 64,
+            },
+        )
+    finally:
+        ledger.close()
+
+
+def test_from_a_medium_to_production_and_back(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
+    enrol_all(site, sealift, homes)
+    first, second = bring(site, 1), bring(site, 2)
+
+    served = serve(sealift, first, homes)
+    assert (served["step"], served["promotion"]) == ("serving", 1)
+    assert serve(sealift, second, homes)["stopped"] == [f"sealift-engine@production-{first[:12]}.service"]
+
+    stages = {one["model_digest"]: one["stage"] for one in as_json(sealift, "models", "list")["versions"]}
+    assert stages == {first: "validated", second: "production"}
+    back = as_json(sealift, "rollback", "--as", "finn-olsen", "--reason", "worse answers")
+    assert (back["model_digest"], back["class"]) == (first, "operator")
+    assert as_json(sealift, "stop", "--as", "eva-rossi", "--reason", "incident")["previous"] == first
+    events = as_json(sealift, "history")["events"]
+    assert [one["what"] for one in events[-2:]] == ["rolled back", "stopped"]
+    text = sealift("history").out
+    assert "Eva Rossi, Finn Olsen" in text
+    assert "(worse answers)" in text
+
+
+def test_every_refusal_has_its_exit_code_and_says_what_to_do(
+    site: RunningSite, sealift: Run, homes: dict[str, Path]
+) -> None:
+    enrol_all(site, sealift, homes)
+    digest = bring(site, 1)
+    eva = str(homes["eva-rossi"])
+
+    cases = [
+        (40, ("validate", "unknown")),
+        (41, ("promote", digest, "--as", "eva-rossi")),
+        (42, ("approve", digest, "--as", "eva-rossi", "--gnupg-home", eva, "--yes")),
+        (44, ("rollback", "--as", "eva-rossi", "--reason", "x")),
+        (45, ("stop", "--as", "mallory", "--reason", "x")),
+        (47, ("people", "codes")),
+        (2, ("promote", digest, "--nonsense")),
+    ]
+    for code, arguments in cases:
+        ended = sealift(*arguments)
+        assert (ended.code, "fix:" in ended.err) == (code, True), (arguments, ended.err)
+    as_json(sealift, "validate", digest)
+    as_json(sealift, "promote", digest, "--as", "eva-rossi")
+    waiting = sealift("promote", digest)
+    assert waiting.code == 43
+    assert "0 of 2" in waiting.err
+    as_json(sealift, "approve", digest, "--as", "eva-rossi", "--gnupg-home", eva, "--yes")
+    twice = sealift("--json", "approve", digest, "--as", "eva-rossi", "--gnupg-home", eva, "--yes")
+    assert (twice.code, twice.facts["error"]["code"]) == (42, "approval-refused")
+
+
+def test_keys_are_made_listed_and_ended(site: RunningSite, sealift: Run) -> None:
+    made = sealift("keys", "create", "--department", "radiology", "--owner", "Ana", "--phi", "block")
+    assert made.out.startswith("sl-")
+    key_id = made.out.split("-")[1]
+
+    assert made.out.strip() not in sealift("keys", "list").out
+    as_json(sealift, "keys", "revoke", key_id, "--reason", "left")
+    (only,) = as_json(sealift, "keys", "list")["keys"]
+    assert (only["key_id"], only["phi_mode"], only["revoked_at"] is not None) == (key_id, "block", True)
+
+
+def test_an_answer_is_proven_running_and_with_nothing_running(
+    site: RunningSite, sealift: Run, homes: dict[str, Path]
+) -> None:
+    enrol_all(site, sealift, homes)
+    digest = bring(site, 1)
+    serve(sealift, digest, homes)
+    answer(site, digest, 1, "req_one")
+
+    running = sealift("prove", "req_one")
+    assert (running.code, "✗" in running.out) == (0, False), running.out
+    assert site.end("promoter") == 0
+    assert site.end("ledger") == 0
+    site.supervisor.close()
+
+    offline = sealift("--json", "prove", "chatcmpl-one")
+
+    assert offline.code == 0, offline.out
+    steps = {step["name"]: step for step in offline.facts["steps"]}
+    assert offline.facts["ok"] is True
+    assert set(steps) == {
+        *("request", "answer", "version", "weights", "release", "trust", "metadata", "media", "custody", "rehearsal"),
+        *("promotion", "approvals", "gates", "ledger"),
+    }
+    assert steps["approvals"]["data"]["people"] == ["eva-rossi", "finn-olsen"]
+    assert [volume["number"] for volume in steps["media"]["data"]["volumes"]] == [1, 2]
+    assert steps["rehearsal"]["detail"] == "answered-on-cpu"
+
+
+def spoil_weights(site: RunningSite) -> None:
+    weights = max(site.config.at.store.glob("objects/sha256/*/*"), key=lambda path: path.read_bytes()[:4] == b"GGUF")
+    weights.chmod(0o644)
+    weights.write_bytes(b"GGUF weights X")
+
+
+def spoil_evidence(site: RunningSite) -> None:
+    (only,) = (site.config.at.registry / "evidence").glob("*.json")
+    only.write_bytes(only.read_bytes().replace(b"smoke", b"smoky"))
+
+
+def spoil_metadata(site: RunningSite) -> None:
+    path = site.config.at.store / "releases/1/metadata/1.targets.json"
+    path.write_bytes(path.read_bytes().replace(b"demo-clinic", b"other-place"))
+
+
+def spoil_signature(site: RunningSite) -> None:
+    path = next((site.config.at.store / "releases/1/volumes/1").glob("*.sig"))
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(bytes(raw))
+
+
+def spoil_pin(site: RunningSite) -> None:
+    path = site.config.at.etc / "ledger.pub"
+    name, _, _ = path.read_text().partition("+")
+    path.write_text(f"{name}+00000000+{'A' * 44}\n")
+
+
+def spoil_root(site: RunningSite) -> None:
+    path = site.config.at.pinned_trust / "1.root.json"
+    path.write_bytes(path.read_bytes().replace(b'"demo"', b'"production"'))
+
+
+def test_a_proof_says_which_line_does_not_hold(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
+    enrol_all(site, sealift, homes)
+    digest = bring(site, 1)
+    serve(sealift, digest, homes)
+    answer(site, digest, 1, "req_one")
+    site.end("promoter")
+    site.end("ledger")
+    spoilers = [
+        (spoil_weights, {"weights"}),
+        (spoil_evidence, {"gates"}),
+        (spoil_metadata, {"metadata", "media", "custody", "rehearsal"}),
+        (spoil_signature, {"media"}),
+        (spoil_root, {"trust", "metadata", "media", "custody", "rehearsal"}),
+        (spoil_pin, {"request", "ledger"}),
+    ]
+
+    for spoil, wrong in spoilers:
+        kept = {path: path.read_bytes() for path in site.root.rglob("*") if path.is_file()}
+        spoil(site)
+        ended = sealift("--json", "prove", "req_one")
+        assert ended.code == 92, spoil
+        failed = {step["name"] for step in ended.facts["steps"] if not step["ok"]}
+        assert wrong <= failed, (spoil, ended.facts)
+        for path, content in kept.items():
+            if path.read_bytes() != content:
+                path.chmod(0o644)
+                path.write_bytes(content)
+    unknown = sealift("prove", "req_nothing")
+    assert (unknown.code, "✗ request" in unknown.out) == (92, True)
+    assert json.loads(sealift("--json", "prove", "req_one").out)["ok"] is True
