@@ -1,12 +1,8 @@
 """A receiving site in a folder, ways to receive there, and a look at what must not have changed."""
 
-import atexit
 import copy
-import functools
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -77,12 +73,17 @@ class Site:
         return {str(path.relative_to(places.root)): file_sha256(path) for path in files}
 
 
-@functools.cache
-def genuine(**facts: Any) -> SimulatedMedium:
-    """Return a genuine medium, made once in a test run for the same facts; spoil only copies of it (`copy_to`)."""
-    folder = Path(tempfile.mkdtemp(prefix="sl-medium-", dir="/tmp"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return make_medium(folder / "m", **facts)
+class Shelf:
+    """Fresh genuine media below a folder, each free to be spoilt."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = 0
+
+    def __call__(self, **facts: Any) -> SimulatedMedium:
+        """Return one; the facts are those of `make_medium`."""
+        self._made += 1
+        return make_medium(self._folder / f"medium-{self._made}", **facts)
 
 
 def make_site(folder: Path, root_json: bytes, *, site: str = "demo-clinic", environment: Any = "demo") -> Site:

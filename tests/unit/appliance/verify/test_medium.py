@@ -17,7 +17,6 @@ from media.errors import (
     UnsafePathError,
 )
 
-
 Plant = Callable[[Path], None]
 
 
