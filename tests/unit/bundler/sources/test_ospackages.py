@@ -78,3 +78,48 @@ def test_what_a_package_does_as_root_is_listed_for_the_people_who_sign(tmp_path:
         ("set-user-id", "./usr/bin/alpha with mode -rwsr-xr-x"),
     ]
     assert {found.reason for found in report.findings} == {"listed for the people who sign"}
+
+
+def test_apt_works_in_private_folders_and_takes_nothing_unsigned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apt-get of the test's own stands for the real one: it keeps its arguments and leaves a package."""
+    file = deb(tmp_path, "alpha", "2:1.0-1")
+    program = tmp_path / "bin" / "apt-get"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
+        'for word; do case $word in Dir::Cache=*) archives="${word#Dir::Cache=}/archives";; esac; done\n'
+        f'case "$*" in *install*) cp {file} "$archives/alpha_2%3a1.0-1_amd64.deb";; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    recipe = Recipe.parse(recipe_text(more='[debs]\npackages = ["alpha"]\n').encode(), folder=tmp_path)
+    cache = Cache(root=tmp_path / "cache")
+    assert recipe.debs is not None
+
+    first = by_target(ospackages.gather(recipe, recipe.debs, cache=cache).artifacts)
+    program.unlink()
+    second = by_target(ospackages.gather(recipe, recipe.debs, cache=cache).artifacts)
+
+    assert first == second
+    assert "data/debs/alpha_1.0-1_amd64.deb" in first
+    asked = (tmp_path / "asked").read_text()
+    for option in ("Dir::State::status=", "AllowUnauthenticated=false", "AllowInsecureRepositories=false"):
+        assert option in asked
+    assert asked.rstrip().endswith("install --download-only --yes alpha")
+
+
+def test_packages_that_the_target_has_already_are_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "apt-get"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    recipe = Recipe.parse(recipe_text(more='[debs]\npackages = ["alpha"]\n').encode(), folder=tmp_path)
+    assert recipe.debs is not None
+
+    with pytest.raises(SourceError) as caught:
+        ospackages.gather(recipe, recipe.debs, cache=Cache(root=tmp_path / "cache"))
+
+    assert "the target has all of them" in caught.value.why

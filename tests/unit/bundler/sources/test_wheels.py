@@ -1,4 +1,5 @@
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from bundler.errors import ScanError, SourceError
 from bundler.recipe import TargetSection
 from bundler.sources import wheels
 from bundler.sources.wheels import Locked, parse_lock
+from bundler.toolchain import Toolchain
 from tests.support.payload import locked, sha256, wheel
 
 TARGET = TargetSection(profile="box")
@@ -189,3 +191,25 @@ def test_a_package_that_is_built_here_is_not_fetched(tmp_path: Path) -> None:
     chosen = obtained(packages, Cache(root=tmp_path / "cache"), no_fetch, built={"alpha": lambda _: file})
 
     assert chosen[0].sha256 == sha256(file)
+
+
+def test_pip_is_asked_for_the_targets_wheels_by_hash_and_for_nothing_else(tmp_path: Path) -> None:
+    """A pip of the test's own stands for the real one: it keeps its arguments and leaves a wheel."""
+    file = wheel(tmp_path / "index", "alpha")
+    python = tmp_path / "tools" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f"#!{sys.executable}\nimport pathlib, shutil, sys\n"
+        f"pathlib.Path({str(tmp_path / 'asked')!r}).write_text('\\n'.join(sys.argv))\n"
+        f"shutil.copy({str(file)!r}, sys.argv[sys.argv.index('-d') + 1])\n"
+    )
+    python.chmod(0o755)
+    fetch = wheels.pip_fetch(Toolchain(folder=tmp_path / "tools", lock_sha256=""))
+
+    chosen = obtained(parse_lock(locked(file), label="x"), Cache(root=tmp_path / "cache"), fetch)
+
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(asked)
+    assert asked[asked.index("--python-version") + 1] == "3.11"
+    assert asked[asked.index("--platform") + 1] == "manylinux_2_36_x86_64"
+    assert chosen[0].file.read_bytes() == file.read_bytes()
