@@ -5,6 +5,7 @@ entry for each, with the seal numbers reserved for it. All of them become target
 round one. A statement that is signed is never signed again.
 """
 
+import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def attest(
     signatory = ceremony.signatory(person_id, home)
     signed, waiting = [], []
     with short_home(signatory.home) as short:
-        at_hand = Signatory(person=signatory.person, home=short)
+        at_hand = signatory.at(short)
         for path in statements(work):
             envelope = envelope_of(path)
             if envelope.exists():
@@ -126,7 +127,7 @@ def attest(
             signer = at_hand.signers("release")[0]
             try:
                 envelope.write_bytes(dsse.sign(payload_type, path.read_bytes(), signer))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
                 raise at_hand.could_not_sign() from error
             signed.append(path.stem)
     return Attested(signed=tuple(signed), waiting=tuple(waiting))

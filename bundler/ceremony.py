@@ -19,7 +19,7 @@ from bundler.errors import NotEmptyError
 from bundler.gpghome import short_home
 from bundler.invitation import ROLES, USES, Enrolled, Invitation, KeyPlace, enrol, refused, require_sound
 from bundler.metadata import NEVER, canonical, signed_file
-from bundler.signatory import Ceremony, Signatory
+from bundler.signatory import Ceremony
 from media.canonical import dumps
 from media.digest import sha256_hex
 
@@ -111,7 +111,7 @@ def rotate(
             if "root" in person.roles:
                 signatory = held.signatory(person.id, (homes or {}).get(person.id))
                 home = stack.enter_context(short_home(signatory.home))
-                signatures += Signatory(person=person, home=home).sign("root", payload)
+                signatures += signatory.at(home).sign("root", payload)
     return publish(folder, root, signatures, before=held.chain)
 
 

@@ -5,13 +5,14 @@ it, also for a hand-over that others wrote down on paper: most couriers have no 
 """
 
 import os
+import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from bundler.errors import SigningError
 from bundler.gpghome import short_home
-from bundler.signatory import Ceremony, Signatory
+from bundler.signatory import Ceremony
 from media import custody, layout
 from media.bagit import BagInfo, parse_bag_info
 from media.clock import Clock
@@ -85,10 +86,10 @@ def hand_over(
         entered_by=signatory.person.id,
     )
     with short_home(signatory.home) as short:
-        at_hand = Signatory(person=signatory.person, home=short)
+        at_hand = signatory.at(short)
         try:
             signed = custody.sign(entry, at_hand.signers("release")[0])
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise at_hand.could_not_sign() from error
     written = custody.read_entry(signed, ceremony.people)
     folder = volume / layout.CUSTODY

@@ -12,7 +12,7 @@ from bundler.gpghome import short_home
 from bundler.measure import Progress, no_progress, run_digest
 from bundler.plan import ReleasePlan
 from bundler.sheet import SheetSigner, SheetVolume, TrustSheet
-from bundler.signatory import Ceremony, Signatory
+from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice
 from bundler.volumefiles import PlannedFile, planned_files, signature_files, total_bytes, volume_index
 from bundler.workfolder import WorkFolder
@@ -74,7 +74,7 @@ def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Pat
             what=f"{signatory.person.name} has sealed every volume already", why="each person seals once"
         )
     with short_home(signatory.home) as short:
-        at_hand = Signatory(person=signatory.person, home=short)
+        at_hand = signatory.at(short)
         for volume in waiting:
             folder = work.seal_of(volume.number)
             (folder / name).write_bytes(at_hand.seal((folder / layout.TAG_MANIFEST).read_bytes()))

@@ -177,7 +177,7 @@ def digests(roles: UnsignedRoles) -> dict[str, str]:
 
 def _sign(roles: UnsignedRoles, signatory: Signatory, prepared: Prepared) -> PartialSignature:
     with short_home(signatory.home) as home:
-        at_hand = Signatory(person=signatory.person, home=home)
+        at_hand = signatory.at(home)
         signatures = {role: tuple(at_hand.sign("release", data)) for role, data in roles.signed_bytes().items()}
     return PartialSignature(
         person=signatory.person.id,

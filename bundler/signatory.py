@@ -5,8 +5,9 @@ production person names their own GnuPG home, perhaps with a token behind its ag
 """
 
 import re
+import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from bundler.errors import CeremonyError, SigningError
 from media.canonical import loads, mapping
 from media.digest import sha256_hex
 from media.errors import MalformedError, SealiftError
-from media.people import People, Person
+from media.people import Environment, People, Person
 from media.signers import detached_sign, tuf_signer
 
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
@@ -25,10 +26,17 @@ _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signatory:
-    """A person of the root with a GnuPG home that holds their keys."""
+    """A person of the root with a GnuPG home that holds their keys.
+
+    Args:
+        person: Who.
+        home: The home, by a name short enough for its agent's sockets.
+        is_protected: The keys have a passphrase or lie on a token, so a person may have to type.
+    """
 
     person: Person
     home: Path
+    is_protected: bool = False
 
     def signers(self, role: str) -> list[Signer]:
         """Return the person's TUF signers for a role's keys (`root` or `release`).
@@ -43,7 +51,15 @@ class Signatory:
                 why="the root names none",
                 fix="ask another person to sign",
             )
+        if self.is_protected:
+            # securesystemslib gives gpg ten seconds; this waits for as long as a person types, and the agent remembers
+            for keyid in keyids:
+                detached_sign(self.home, keyid.upper(), b"unlock")
         return [tuf_signer(self.home, keyid.upper()) for keyid in keyids]
+
+    def at(self, home: Path) -> Self:
+        """Return the same person with another name of their home."""
+        return replace(self, home=home)
 
     def sign(self, role: str, payload: bytes) -> list[Signature]:
         """Sign bytes with each of the person's keys for a role.
@@ -53,7 +69,7 @@ class Signatory:
         """
         try:
             return [signer.sign(payload) for signer in self.signers(role)]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise self.could_not_sign() from error
 
     def seal(self, data: bytes) -> bytes:
@@ -176,7 +192,8 @@ class Ceremony:
                 why="the ceremony made none" if home is None else "the GnuPG home does not exist",
                 fix="name the GnuPG home with --home",
             )
-        return Signatory(person=person, home=place)
+        protected = self.people.environment == Environment.PRODUCTION
+        return Signatory(person=person, home=place, is_protected=protected)
 
 
 def _require_people(signed: Iterable[str], both: tuple[People, People]) -> None:

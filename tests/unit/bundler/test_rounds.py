@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bundler.attest import attest, choose_volumes
+from bundler.ceremony import Ceremony, Invitation, KeyPlace, hold
 from bundler.errors import CapacityError, SigningError
 from bundler.onego import release_in_one_go
 from bundler.plan import ReleasePlan
@@ -19,6 +20,7 @@ from media.clock import FixedClock
 from media.digest import sha256_hex
 from media.errors import DigestMismatchError, MalformedError
 from tests.support.candidate import new_candidate
+from tests.support.gpg import GnuPG
 from tests.support.medium import MADE_AT, throwaway_ceremony, tiny_payload
 
 CLOCK = FixedClock(at=MADE_AT)
@@ -286,3 +288,54 @@ def test_a_rehearsal_is_signed_in_one_go(tmp_path: Path) -> None:
 
     assert len(made.code) == 64
     assert "REHEARSAL" in made.sheet.read_text("utf-8")
+
+
+def production(folder: Path, gnupg: GnuPG) -> Ceremony:
+    def bringing(person: str, name: str) -> Invitation:
+        root, release = (gnupg.key(f"{name} {use} <{person}.{use}@sender.example>") for use in ("root", "release"))
+        return Invitation(
+            id=person,
+            name=name,
+            root_key=KeyPlace(home=gnupg.home, fingerprint=root),
+            release_key=KeyPlace(home=gnupg.home, fingerprint=release),
+        )
+
+    return hold(folder, [bringing("ann", "Ann Adams"), bringing("ben", "Ben Brown")], environment="production")
+
+
+def test_production_people_sign_from_their_own_homes(tmp_path: Path, gnupg: GnuPG) -> None:
+    work, ceremony = new_candidate(tmp_path / "w"), production(tmp_path / "c", gnupg)
+    choose_volumes(work, "ann", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+
+    attest(work, "ann", ceremony=ceremony, home=gnupg.home)
+    for person in ("ben", "ann"):
+        sign(work, person, ceremony=ceremony, home=gnupg.home)
+    done = seal(work, "ben", ceremony=ceremony, home=gnupg.home)
+
+    assert done.sheet is not None
+    assert "***" not in done.sheet.read_text("utf-8")
+
+
+def test_production_carries_every_kind_of_evidence(tmp_path: Path, gnupg: GnuPG) -> None:
+    work, ceremony = new_candidate(tmp_path / "w"), production(tmp_path / "c", gnupg)
+    (work.attest / "rehearsal.json").unlink()
+    choose_volumes(work, "ann", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "ann", ceremony=ceremony, home=gnupg.home)
+
+    with pytest.raises(SigningError, match="there is no rehearsal statement"):
+        sign(work, "ann", ceremony=ceremony, home=gnupg.home)
+
+
+def test_production_is_never_signed_in_one_go(tmp_path: Path, gnupg: GnuPG) -> None:
+    ceremony = production(tmp_path / "c", gnupg)
+
+    with pytest.raises(SigningError, match="not signed in one go"):
+        release_in_one_go(new_candidate(tmp_path / "w"), [tmp_path / "v"], ceremony=ceremony, clock=CLOCK)
+
+
+def test_production_keys_are_not_looked_for_in_the_ceremony_folder(tmp_path: Path, gnupg: GnuPG) -> None:
+    work, ceremony = new_candidate(tmp_path / "w"), production(tmp_path / "c", gnupg)
+    choose_volumes(work, "ann", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+
+    with pytest.raises(SigningError, match="no keys of Ann Adams on this machine"):
+        attest(work, "ann", ceremony=ceremony)
