@@ -1,4 +1,4 @@
-"""Notices at once that a caller has left, also while nothing is being written: one thread watches all their sockets.
+"""Notices at once that a caller has left, also while nothing is being written, and waits for none for ever.
 
 A web server sees a closed connection only when it writes, which on a CPU engine may be many seconds later; the kernel
 tells the moment it happens (EPOLLRDHUP). A caller that shuts down its sending side counts as gone, as behind nginx.
@@ -6,12 +6,33 @@ tells the moment it happens (EPOLLRDHUP). A caller that shuts down its sending s
 
 import select
 import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+SILENCE_SECONDS: Final = 30
+_TIMEVAL: Final = struct.Struct("@ll")
 _GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+def caller_socket(environ: Mapping[str, Any]) -> socket.socket | None:
+    """Return the connection a request came on, where the web server shows it."""
+    caller = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return caller if isinstance(caller, socket.socket) and caller.fileno() >= 0 else None
+
+
+def bound_waits(environ: Mapping[str, Any]) -> None:
+    """Let no read or write of a request wait longer than `SILENCE_SECONDS` for its caller.
+
+    The kernel keeps these bounds below a web server that has none: a body that does not come, or an answer that nobody
+    reads, ends with an error instead of holding a thread for ever.
+    """
+    caller = caller_socket(environ)
+    if caller is not None:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            caller.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(SILENCE_SECONDS, 0))
 
 
 class DisconnectWatch:
@@ -22,19 +43,10 @@ class DisconnectWatch:
         self._watched: dict[int, Callable[[], None]] = {}
         self._epoll: select.epoll | None = None
 
-    @contextmanager
-    def watching(self, environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Iterator[None]:
-        """Watch the caller's socket until the block ends; a server that does not show it is not watched."""
-        stop = self.watch(environ, on_gone)
-        try:
-            yield
-        finally:
-            stop()
-
     def watch(self, environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Callable[[], None]:
         """Watch the caller's socket; return what ends it, which must be called before the socket is closed."""
-        caller = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-        if not isinstance(caller, socket.socket) or caller.fileno() < 0:
+        caller = caller_socket(environ)
+        if caller is None:
             return lambda: None
         descriptor = caller.fileno()
         with self._lock:

@@ -15,6 +15,7 @@ from appliance.errors import LedgerUnavailableError
 from appliance.gateway import limits, problems
 from appliance.gateway.access import Access, access_of, is_local
 from appliance.gateway.auth import ApiKeys, authenticate, carried
+from appliance.gateway.disconnect import bound_waits
 from appliance.gateway.identity import client_address, new_request_id
 from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Event, Log
@@ -63,6 +64,7 @@ class Door:
         g.request_id = new_request_id()
         g.key = None
         g.allowance = None
+        bound_waits(request.environ)
         g.access = access_of(view)
         if g.access is Access.PUBLIC:
             return

@@ -84,6 +84,12 @@ _MONTH: Final = (
 )
 _DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _WORD: Final = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,30}"
+# What follows a name in a list of labels and is none itself.
+_NEXT_LABEL: Final = (
+    r"(?!(?i:SSN|MRN|DOB|NPI|MBI|DOS|ID|age|aged|sex|gender|phone|tel|fax|e-?mail|address|date|born|account|insurance"
+    r"|room|ward|unit|bed|diagnosis|dx|hx|rx|allergies|admitted|seen|presents|complains|reports|denies)\b)"
+)
+_MORE: Final = rf" {{1,2}}{_NEXT_LABEL}{_WORD}"
 _MBI_LETTER: Final = "[AC-HJKMNP-RT-Y]"
 _MBI_EITHER: Final = "[AC-HJKMNP-RT-Y0-9]"
 
@@ -144,13 +150,13 @@ EXTRA: Final = (
         phi_class=PhiClass.NAME,
         pattern=re.compile(
             r"\b(?i:patient(?: name)?|pt\.?(?: name)?|(?:full |last |first )?name|surname|next of kin)"
-            rf"\s{{0,2}}[:=]\s{{0,3}}(?P<id>{_WORD}(?:,? {{1,2}}{_WORD}){{0,3}})"
+            rf"\s{{0,2}}[:=]\s{{0,3}}(?P<id>{_WORD}(?:,?{_MORE}){{0,3}})"
         ),
         needs=_LABEL,
     ),
     Rule(
         phi_class=PhiClass.NAME,
-        pattern=re.compile(rf"\b(?:Mr|Mrs|Ms|Mx|Miss|Dr|Prof)\.?\s{{1,2}}(?P<id>{_WORD}(?: {{1,2}}{_WORD}){{0,2}})"),
+        pattern=re.compile(rf"\b(?:Mr|Mrs|Ms|Mx|Miss|Dr|Prof)\.?\s{{1,2}}(?P<id>{_WORD}(?:{_MORE}){{0,2}})"),
         needs=_TITLE,
     ),
 )

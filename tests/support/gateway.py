@@ -61,7 +61,7 @@ class Keys:
         return self.known.get(key_id)
 
 
-@dataclass(slots=True)
+@dataclass
 class OneRoute:
     """What is promoted; None for nothing."""
 

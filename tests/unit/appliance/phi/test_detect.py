@@ -58,6 +58,7 @@ def test_the_documents_patterns_are_the_first_and_the_others_are_marked_extra() 
         ("host 10.1.2.3 and 127.0.0.1 and 1.2.3.4.5", [("ip", "10.1.2.3")]),
         ("Patient: Jane Roe was seen", [("name", "Jane Roe")]),
         ("patient name: O'Brien, Mary\nfine", [("name", "O'Brien, Mary")]),
+        ("Patient: Jane Roe, SSN on file. Name: SMITH, JOHN", [("name", "Jane Roe"), ("name", "SMITH, JOHN")]),
         ("seen by Dr. Anna Smith today", [("name", "Anna Smith")]),
     ],
 )

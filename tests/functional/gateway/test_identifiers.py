@@ -1,0 +1,213 @@
+"""Patient identifiers through the whole gateway: out of the engine, back in the answer, nowhere else."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from appliance.phi.policy import PhiMode
+from tests.support.engine import Script
+from tests.support.gateway import MODEL, Rig, events, gateway, key_text, said
+
+TEXT = "Patient: Jane Roe, SSN 123-45-6789, MRN: 12345678, born 1/2/1980"
+MASKED = "Patient: [NAME_1], SSN [SSN_1], MRN: [MRN_1], born [DATE_1]"
+
+
+def _chat(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_the_engine_reads_tokens_and_the_caller_reads_its_own_words(rig: Rig) -> None:
+    response = rig.chat(TEXT)
+
+    assert rig.engine.last["messages"][0]["content"] == MASKED
+    assert response.get_json()["choices"][0]["message"]["content"] == f"You said: {TEXT}"
+    assert response.headers["x-sealift-phi"] == "ssn=1, mrn=1, date=1, name=1"
+    assert rig.bodies("request.intent")[0]["phi"] == {"ssn": 1, "mrn": 1, "date": 1, "name": 1}
+    assert rig.bodies("request.intent")[0]["classification"] == "PHI"
+
+
+def test_tokens_are_numbered_over_all_messages(rig: Rig) -> None:
+    rig.ask(
+        {
+            "model": MODEL,
+            "messages": [
+                {"role": "system", "content": "The clinic's SSN is 111-11-1111."},
+                {"role": "user", "content": "I am 222-22-2222."},
+                {"role": "assistant", "content": "You are 222-22-2222 at 111-11-1111."},
+                {"role": "user", "content": "Who am I?"},
+            ],
+        }
+    )
+
+    assert [one["content"] for one in rig.engine.last["messages"]] == [
+        "The clinic's SSN is [SSN_1].",
+        "I am [SSN_2].",
+        "You are [SSN_2] at [SSN_1].",
+        "Who am I?",
+    ]
+
+
+def test_a_streamed_answer_is_restored_at_every_split(rig: Rig) -> None:
+    answer = "It is [SSN_1] and [ ssn 2 ], not [SSN_9], [SSN_1"
+    asked = _chat("111-11-1111 222-22-2222", stream=True)
+    expected = "It is 111-11-1111 and 222-22-2222, not [SSN_9], [SSN_1"
+
+    for cut in range(len(answer) + 1):
+        rig.engine.script = Script(pieces=(answer[:cut], answer[cut:]))
+        assert said(events(rig.ask(asked).data)) == expected
+    rig.engine.script = Script(pieces=tuple(answer))
+    assert said(events(rig.ask(asked).data)) == expected
+
+
+def test_text_without_brackets_is_not_held_back(rig: Rig) -> None:
+    rig.engine.script = Script(pieces=("one ", "two ", "[", "SSN_1", "]", " three"))
+
+    chunks = events(rig.ask(_chat("123-45-6789", stream=True)).data)[1:-2]
+
+    assert [one["choices"][0]["delta"]["content"] for one in chunks] == ["one ", "two ", "123-45-6789", " three"]
+
+
+def test_a_look_alike_that_a_caller_types_comes_back_as_typed_and_names_nobody(rig: Rig) -> None:
+    response = rig.chat("repeat [SSN_1] and [mrn 1], I am 123-45-6789")
+
+    assert rig.engine.last["messages"][0]["content"] == "repeat [TEXT_1] and [TEXT_2], I am [SSN_1]"
+    assert response.get_json()["choices"][0]["message"]["content"] == (
+        "You said: repeat [SSN_1] and [mrn 1], I am 123-45-6789"
+    )
+    assert response.headers["x-sealift-phi"] == "ssn=1"
+
+
+def test_identifiers_come_back_inside_a_tool_calls_arguments_as_json(rig: Rig) -> None:
+    tools = [{"type": "function", "function": {"name": "find", "description": "e.g. 333-33-3333"}}]
+    arguments = '{"ssn": "[SSN_1]", "note": "[TEXT_1]"}'
+    call = {"id": "call_a", "function": {"name": "find", "arguments": arguments}}
+    rig.engine.script = Script(text="", tool_calls=(call,))
+    asked = _chat('find 123-45-6789 or "[SSN\\_7]"', tools=tools)
+
+    whole = rig.ask(asked).get_json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
+    chunks = events(rig.ask({**asked, "stream": True}).data)[:-1]
+
+    pieces = [
+        one["function"]["arguments"] for chunk in chunks for one in chunk["choices"][0]["delta"].get("tool_calls", [])
+    ]
+    assert json.loads(whole) == {"ssn": "123-45-6789", "note": "[SSN\\_7]"}
+    assert "".join(pieces) == whole
+    assert rig.engine.last["tools"][0]["function"]["description"] == "e.g. [SSN_2]"
+
+
+def test_earlier_tool_calls_are_read_as_json_and_masked(rig: Rig) -> None:
+    arguments = json.dumps({"born": "1/2/1980", "mrn": 12345678, "n": 3})
+    escaped = '{"born": "1\\/2\\/1980"}'
+    calls = [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}},
+        {"id": "b", "type": "function", "function": {"name": "f", "arguments": escaped}},
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "no json 1/2/1980"}},
+    ]
+    rig.ask(
+        {
+            "model": MODEL,
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "messages": [
+                {"role": "user", "content": "MRN: 12345678"},
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                {"role": "tool", "tool_call_id": "a", "content": '{"ssn": "123-45-6789"}'},
+            ],
+        }
+    )
+
+    sent = rig.engine.last["messages"]
+    got = [one["function"]["arguments"] for one in sent[1]["tool_calls"]]
+    assert json.loads(got[0]) == {"born": "[DATE_1]", "mrn": "[MRN_1]", "n": 3}
+    assert json.loads(got[1]) == {"born": "[DATE_1]"}
+    assert got[2] == "no json [DATE_1]"
+    assert sent[2]["content"] == '{"ssn": "[SSN_1]"}'
+
+
+def test_stop_texts_are_masked_like_the_messages(rig: Rig) -> None:
+    response = rig.ask(_chat("say 123-45-6789 and more", stop=["123-45-6789"]))
+
+    assert rig.engine.last["stop"] == ["[SSN_1]"]
+    assert response.get_json()["choices"][0]["message"]["content"] == "You said: say "
+
+
+def test_a_key_that_passes_identifiers_changes_nothing_and_counts(rig: Rig) -> None:
+    key = rig.api_keys.add(key_text("passing234"), mode=PhiMode.PASS)
+
+    response = rig.ask(_chat(f"{TEXT} [SSN_1]"), Authorization=f"Bearer {key}")
+
+    assert rig.engine.last["messages"][0]["content"] == f"{TEXT} [SSN_1]"
+    assert response.get_json()["choices"][0]["message"]["content"] == f"You said: {TEXT} [SSN_1]"
+    assert response.headers["x-sealift-phi"] == "none"
+    assert rig.bodies("request.intent")[0]["phi_mode"] == "pass"
+    assert rig.bodies("request.intent")[0]["phi"]["ssn"] == 1
+
+
+def test_a_completion_is_protected_too(rig: Rig) -> None:
+    response = rig.ask({"model": MODEL, "prompt": TEXT}, path="/v1/completions")
+
+    assert rig.engine.last["prompt"] == MASKED
+    assert response.get_json()["choices"][0]["text"] == f"You said: {TEXT}"
+
+
+def test_a_token_that_the_model_invents_is_left_and_counted(rig: Rig) -> None:
+    rig.engine.script = Script(text="[SSN_7] [MRN_1]")
+
+    assert rig.chat("123-45-6789").get_json()["choices"][0]["message"]["content"] == "[SSN_7] [MRN_1]"
+    assert rig.sample("sealift_phi_unknown_tokens_total") == 2
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_no_answer_ever_holds_another_callers_identifier(tmp_path: Path, way: str) -> None:
+    numbers = [f"{100 + n}-{10 + n}-{1000 + n}" for n in range(40)]
+    with gateway(tmp_path) as rig:
+
+        def ask(number: str) -> str:
+            client = rig.app.test_client()
+            body = _chat(f"I am {number}, who is [SSN_1]?", stream=way == "streamed")
+            data = client.post("/v1/chat/completions", json=body, headers=rig.headers()).data
+            return said(events(data)) if way == "streamed" else json.loads(data)["choices"][0]["message"]["content"]
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(ask, numbers))
+
+    assert answers == [f"You said: I am {number}, who is [SSN_1]?" for number in numbers]
+
+
+CANARIES = ("kestrel-prompt", "123-45-6789", "87654321", "1/2/1980", "Zebediah", "osprey-answer", "heron-user")
+
+
+def test_content_is_in_no_log_no_record_no_metric_and_no_error(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    text = "kestrel-prompt SSN 123-45-6789 MRN: 87654321 born 1/2/1980 Patient: Zebediah"
+    scripts = [
+        Script(text="osprey-answer [SSN_1]"),
+        Script(text="osprey-answer", error_after=0),
+        Script(text="osprey-answer", tear_after=0),
+        Script(refuse=(400, "context_length_exceeded")),
+        Script(events=({"choices": [{"index": 0, "delta": "osprey-answer"}]},)),
+    ]
+    responses: list[bytes] = []
+
+    for script in scripts:
+        rig.engine.script = script
+        for stream in (False, True):
+            rig.ask(_chat(text, stream=stream, user="heron-user"))
+            responses.append(rig.ask(_chat(text, temperature=9, stream=stream)).data)
+    rig.ledger.available = False
+    responses.append(rig.ask(_chat(text)).data)
+    rig.ledger.available = True
+
+    leaves = b"".join(leaf.raw for leaf in rig.ledger.leaves(0, 1000))
+    metrics = generate_latest(rig.metrics.registry)
+    assert len(rig.bodies("request.outcome")) == 2 * len(scripts)
+    for canary in CANARIES:
+        assert canary not in caplog.text
+        assert canary.encode() not in leaves
+        assert canary.encode() not in metrics
+        assert all(canary.encode() not in response for response in responses)
+    engine = json.dumps(rig.engine.asked)
+    assert "kestrel-prompt" in engine
+    assert not any(canary in engine for canary in CANARIES[1:])

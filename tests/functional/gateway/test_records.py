@@ -1,0 +1,321 @@
+"""No record, no answer: what the ledger holds, when, and what happens without it."""
+
+import hashlib
+import hmac
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from appliance.audit.facts import Appended
+from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.gateway import DEPARTMENT, MODEL, Rig, events, said
+
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello there"}]}
+
+
+def _hmac(rig: Rig, name: str, data: bytes) -> str:
+    return hmac.digest(rig.keys.get(name).bytes, data, hashlib.sha256).hex()
+
+
+def _kinds(rig: Rig) -> list[str]:
+    return [leaf.kind for leaf in rig.ledger.leaves(1, 1000)]
+
+
+def test_an_answer_leaves_an_intent_and_an_outcome(rig: Rig) -> None:
+    body = json.dumps({**CHAT, "user": "jane.doe@example.org"}).encode()
+
+    response = rig.client.post("/v1/chat/completions", data=body, headers=rig.headers())
+
+    request_id = response.headers["x-request-id"]
+    assert rig.bodies("request.intent") == [
+        {
+            "request_id": request_id,
+            "at": "2026-11-20T08:00:00Z",
+            "endpoint": "chat",
+            "key_id": "abcdefgh23",
+            "department": DEPARTMENT,
+            "user_hash": _hmac(rig, "identity-hmac", b"jane.doe@example.org"),
+            "model": MODEL,
+            "model_digest": MODEL_DIGEST,
+            "serial": 1,
+            "release": "2026.11",
+            "classification": "UNKNOWN",
+            "route": "self_hosted_llm",
+            "route_overridden": False,
+            "phi": {},
+            "phi_mode": "tokenise",
+            "stream": False,
+            "request_hmac": _hmac(rig, "content-hmac", body),
+            "hmac_key": "content-hmac.v1",
+        }
+    ]
+    assert rig.bodies("request.outcome") == [
+        {
+            "request_id": request_id,
+            "intent_sequence": 1,
+            "status": 200,
+            "outcome": "ok",
+            "finish_reason": "stop",
+            "prompt_tokens": 4,
+            "completion_tokens": 4,
+            "latency_ms": 0,
+            "ttft_ms": None,
+            "response_hmac": _hmac(rig, "content-hmac", b"You said: hello there"),
+        }
+    ]
+    assert _kinds(rig) == ["request.intent", "request.outcome"]
+
+
+def test_the_person_may_also_come_in_a_header_and_the_body_wins(rig: Rig) -> None:
+    rig.ask(CHAT, X_Sealift_User="jane")
+    rig.ask({**CHAT, "safety_identifier": "john", "user": "other"}, X_Sealift_User="jane")
+    rig.ask(CHAT)
+
+    assert [one["user_hash"] for one in rig.bodies("request.intent")] == [
+        _hmac(rig, "identity-hmac", b"jane"),
+        _hmac(rig, "identity-hmac", b"john"),
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "expected"),
+    [
+        ("public", "hello", ("PUBLIC", False)),
+        ("SECRET", "hello", ("SECRET", False)),
+        ("nonsense", "hello", ("UNKNOWN", False)),
+        ("public", "SSN 123-45-6789", ("PHI", False)),
+    ],
+)
+def test_the_class_of_a_request_is_recorded_and_it_is_always_answered_here(
+    rig: Rig, label: str, text: str, expected: tuple[str, bool]
+) -> None:
+    rig.ask({"model": MODEL, "messages": [{"role": "user", "content": text}]}, X_Sealift_Classification=label)
+
+    (intent,) = rig.bodies("request.intent")
+    assert (intent["classification"], intent["route_overridden"]) == expected
+    assert intent["route"] == "self_hosted_llm"
+
+
+def test_the_intent_is_durable_before_the_first_byte_and_the_outcome_before_the_last(rig: Rig) -> None:
+    response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+    chunks = response.iter_encoded()
+    seen: list[tuple[str, list[str]]] = []
+
+    for chunk in chunks:
+        (event,) = events(chunk)
+        reason = "done" if event == "[DONE]" else event["choices"][0]["finish_reason"] or "text"
+        seen.append((reason, _kinds(rig)))
+
+    assert [reason for reason, _ in seen] == ["text"] * 5 + ["stop", "done"]
+    assert all(kinds == ["request.intent"] for reason, kinds in seen if reason == "text")
+    assert all(kinds == ["request.intent", "request.outcome"] for reason, kinds in seen if reason != "text")
+
+
+def test_the_engine_may_begin_before_the_intent_is_durable(rig: Rig) -> None:
+    asked_before: list[bool] = []
+
+    def append(appended: Appended) -> None:
+        if appended.sequence == 1:
+            asked_before.append(rig.engine.started.wait(5))
+
+    rig.ledger.appended = append
+    assert rig.ask(CHAT).status_code == 200
+    assert asked_before == [True]
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_without_a_ledger_there_is_no_byte_of_an_answer_and_the_engine_is_cancelled(rig: Rig, way: str) -> None:
+    rig.engine.script = Script(hold=threading.Event())
+    rig.ledger.available = False
+
+    response = rig.ask({**CHAT, "stream": way == "streamed"})
+
+    error = response.get_json()["error"]
+    assert (response.status_code, error["code"], error["type"]) == (503, "ledger_unavailable", "server_error")
+    assert response.headers["retry-after"] == "2"
+    assert b"said" not in response.data
+    assert rig.engine.cancelled.wait(5)
+    assert rig.sample("sealift_unrecorded_refusals_total") == 1
+
+
+def test_a_ledger_that_fails_before_the_end_keeps_a_whole_answer_back(rig: Rig) -> None:
+    def fall(appended: Appended) -> None:
+        rig.ledger.available = False
+
+    rig.ledger.appended = fall
+
+    response = rig.ask(CHAT)
+
+    assert (response.status_code, response.get_json()["error"]["code"]) == (503, "ledger_unavailable")
+    assert b"You said" not in response.data
+
+
+def test_a_ledger_that_fails_before_the_end_leaves_a_stream_without_an_end(rig: Rig) -> None:
+    def fall(appended: Appended) -> None:
+        rig.ledger.available = False
+
+    rig.ledger.appended = fall
+
+    *chunks, last = events(rig.ask({**CHAT, "stream": True}).data)
+
+    assert last["error"]["code"] == "ledger_unavailable"
+    assert all(one["choices"][0]["finish_reason"] is None for one in chunks)
+    assert rig.sample("llm_requests_total", model=MODEL, endpoint="chat", status="error") == 1
+
+
+def test_a_refusal_is_given_also_while_the_ledger_is_down_and_counted(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.ledger.available = False
+
+    assert rig.client.get("/v1/models").status_code == 401
+    assert rig.sample("sealift_unrecorded_refusals_total") == 1
+    assert "refusal_not_recorded" in caplog.text
+
+
+@pytest.mark.parametrize("broken", [Script(error_after=2), Script(tear_after=2), Script(done=False)])
+def test_a_stream_that_breaks_ends_with_an_error_event_and_an_outcome(rig: Rig, broken: Script) -> None:
+    rig.engine.script = broken
+
+    *chunks, last = events(rig.ask({**CHAT, "stream": True}).data)
+
+    assert last["error"]["code"] == "engine_error"
+    assert last["error"]["type"] == "server_error"
+    assert "[DONE]" not in chunks
+    assert all(one["choices"][0]["finish_reason"] is None for one in chunks)
+    (outcome,) = rig.bodies("request.outcome")
+    assert (outcome["outcome"], outcome["status"]) == ("error", 502)
+    assert outcome["response_hmac"] == _hmac(rig, "content-hmac", said(chunks).encode())
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [(Script(tear_after=0), "engine_unavailable"), (Script(events=({"choices": "x"},)), "engine_error")],
+)
+def test_a_whole_answer_that_breaks_is_an_error_with_an_outcome(rig: Rig, script: Script, code: str) -> None:
+    rig.engine.script = script
+
+    response = rig.ask(CHAT)
+
+    assert response.get_json()["error"]["code"] == code
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+STRANGE: list[Any] = [
+    {"choices": [{"index": 1, "delta": {"content": "x"}}]},
+    {"choices": [7]},
+    {"choices": [{"index": 0, "delta": "x"}]},
+    {"choices": [{"index": 0, "delta": {"content": 7}}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": {}}}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [7]}}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": -1, "function": {}}]}}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"arguments": {"a": 1}}}]}}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": 7}]},
+    {"choices": [], "usage": {"prompt_tokens": -1}},
+    {"choices": [], "usage": "x"},
+    b"data: [1]\n\n",
+    b"data: {\n\n",
+]
+
+
+@pytest.mark.parametrize("event", STRANGE)
+def test_an_engine_that_says_strange_things_ends_the_stream_with_an_error(rig: Rig, event: Any) -> None:
+    rig.engine.script = Script(events=(event,))
+
+    last = events(rig.ask({**CHAT, "stream": True}).data)[-1]
+
+    assert last["error"]["code"] == "engine_error"
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+def test_a_caller_that_stops_reading_a_stream_cancels_the_engine(rig: Rig) -> None:
+    rig.engine.script = Script(hold=threading.Event())
+    response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+    next(response.iter_encoded())
+
+    response.close()
+
+    assert rig.engine.cancelled.wait(5)
+    (outcome,) = rig.bodies("request.outcome")
+    assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
+    assert rig.sample("llm_active_requests", model=MODEL) == 0
+    assert rig.sample("llm_requests_total", model=MODEL, endpoint="chat", status="cancelled") == 1
+
+
+def test_a_caller_that_leaves_before_the_first_chunk_cancels_the_engine(rig: Rig) -> None:
+    rig.engine.script = Script(hold=threading.Event())
+    response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+
+    response.close()
+
+    assert rig.engine.cancelled.wait(5)
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["cancelled"]
+
+
+def test_every_exchange_ends_once(rig: Rig) -> None:
+    response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+    assert response.data.endswith(b"[DONE]\n\n")
+
+    response.close()
+
+    assert _kinds(rig) == ["request.intent", "request.outcome"]
+
+
+def test_the_documents_metrics_are_counted_by_their_names(rig: Rig) -> None:
+    rig.chat("hello there SSN 123-45-6789")
+    rig.ask({**CHAT, "stream": True})
+    rig.ask({"model": MODEL, "prompt": "x"}, path="/v1/completions")
+    rig.ask({**CHAT, "temperature": 9})
+
+    assert rig.sample("llm_requests_total", model=MODEL, endpoint="chat", status="success") == 2
+    assert rig.sample("llm_requests_total", model=MODEL, endpoint="completions", status="success") == 1
+    assert rig.sample("llm_requests_total", model="none", endpoint="chat", status="refused") == 1
+    assert rig.sample("llama_request_duration_seconds_count", department=DEPARTMENT, model=MODEL) == 3
+    assert rig.sample("llm_request_latency_seconds_bucket", model=MODEL, endpoint="chat", le="0.1") == 2
+    assert rig.sample("llama_phi_detections_total", department=DEPARTMENT, phi_type="ssn") == 1
+    assert rig.sample("llm_active_requests", model=MODEL) == 0
+    assert rig.sample("llm_time_to_first_token_seconds_count", model=MODEL) == 1
+    assert rig.sample("llm_tokens_total", model=MODEL, kind="completion") == 6 + 4 + 3
+    assert rig.sample("sealift_requests_refused_total", code="invalid_value") == 1
+
+
+def test_a_request_is_logged_without_content(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.ask({**CHAT, "user": "jane"})
+
+    line = json.loads(next(one.message for one in caplog.records if "llm_request" in one.message))
+    assert line == {
+        "timestamp": "2026-11-20T08:00:00Z",
+        "event": "llm_request",
+        "request_id": rig.bodies("request.intent")[0]["request_id"],
+        "user_id_hash": _hmac(rig, "identity-hmac", b"jane")[:16],
+        "department": DEPARTMENT,
+        "model": MODEL,
+        "endpoint": "chat",
+        "stream": False,
+        "prompt_length": 11,
+        "response_length": 21,
+        "latency_ms": 0,
+        "ttft_ms": None,
+        "success": True,
+        "error": None,
+    }
+
+
+def test_readiness_tells_what_is_missing_and_no_more(rig: Rig) -> None:
+    assert rig.client.get("/livez").get_json() == {"status": "ok"}
+    assert rig.client.get("/health").get_json() == {"status": "ok"}
+
+    rig.clock.advance(2)
+    rig.engine.is_ready = False
+    rig.ledger.available = False
+    response = rig.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.get_json()["error"]["message"] == "Not ready: engine."
+    rig.clock.advance(2)
+    rig.routes.route = None
+    assert rig.client.get("/health").get_json()["error"]["code"] == "not_ready"
+    assert rig.client.get("/livez").status_code == 200
+    assert rig.bodies("request.refused") == []

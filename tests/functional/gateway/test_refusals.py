@@ -1,0 +1,436 @@
+"""Who and what is turned away, how it is told, and that the ledger knows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.gateway.access import Access, access_of
+from appliance.phi.policy import PhiMode
+from tests.support.engine import Script
+from tests.support.gateway import MODEL, Rig, gateway, key_text
+
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello there"}]}
+SECRET = "canary-7f3a"
+
+
+def _error(response: Any) -> dict[str, Any]:
+    body = response.get_json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+def _refused(rig: Rig) -> list[tuple[str, str | None, int, str]]:
+    return [(one["endpoint"], one["key_id"], one["status"], one["code"]) for one in rig.bodies("request.refused")]
+
+
+def test_every_route_has_a_decision_who_may_call_it(rig: Rig) -> None:
+    decisions = {rule.rule: access_of(rig.app.view_functions[rule.endpoint]) for rule in rig.app.url_map.iter_rules()}
+
+    assert decisions == {
+        "/v1/chat/completions": Access.KEYED,
+        "/v1/completions": Access.KEYED,
+        "/v1/models": Access.KEYED,
+        "/v1/models/<path:name>": Access.KEYED,
+        "/livez": Access.PUBLIC,
+        "/health": Access.PUBLIC,
+        "/readyz": Access.PUBLIC,
+        "/metrics": Access.LOCAL,
+    }
+    assert not any("OPTIONS" in (rule.methods or ()) for rule in rig.app.url_map.iter_rules())
+
+
+def test_a_route_without_a_decision_answers_nobody(rig: Rig) -> None:
+    rig.app.view_functions["openai.models"] = lambda: "open"
+
+    assert rig.client.get("/v1/models").status_code == 401
+    response = rig.client.get("/v1/models", headers=rig.headers())
+    assert (response.status_code, _error(response)["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer " + key_text("zzzzzzzzzz")},
+        {"Authorization": f"Bearer {key_text()[:-1]}x"},
+        {"Authorization": "Basic " + key_text()},
+        {"Authorization": "Bearer not-a-key"},
+        {"X-Api-Key": key_text("zzzzzzzzzz")},
+        {"X-Api-Key": "x" * 5000},
+        {"Authorization": "Bearer sl-abcdefgh23-'; DROP TABLE api_key; --"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/nothing/here"])
+def test_a_missing_and_a_wrong_key_get_the_same_answer(rig: Rig, headers: dict[str, str], path: str) -> None:
+    response = rig.client.open(path, method="POST" if "chat" in path else "GET", headers=headers, json=CHAT)
+
+    assert response.status_code == 401
+    assert _error(response) == {
+        "message": "Give a valid API key as `Authorization: Bearer KEY` or `X-Api-Key: KEY`.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "invalid_api_key",
+    }
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["x-request-id"].startswith("req_")
+    assert rig.engine.asked == []
+    assert [one[1:] for one in _refused(rig)] == [(None, 401, "invalid_api_key")]
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "bearer " + key_text()}, {"X-Api-Key": key_text()}])
+def test_a_key_is_taken_from_either_header(rig: Rig, headers: dict[str, str]) -> None:
+    assert rig.client.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_a_revoked_key_is_refused(rig: Rig) -> None:
+    rig.api_keys.known.clear()
+
+    assert rig.chat("hello").status_code == 401
+
+
+def test_a_model_that_is_not_promoted_is_not_found_and_its_name_not_repeated(rig: Rig) -> None:
+    response = rig.ask({**CHAT, "model": SECRET})
+
+    assert response.status_code == 404
+    assert (_error(response)["code"], _error(response)["param"]) == ("model_not_found", "model")
+    assert SECRET.encode() not in response.data
+    assert _refused(rig) == [("chat", "abcdefgh23", 404, "model_not_found")]
+
+
+def test_nothing_promoted_means_come_back_later(rig: Rig) -> None:
+    rig.routes.route = None
+
+    response = rig.ask(CHAT)
+
+    assert (response.status_code, _error(response)["code"]) == (503, "no_model")
+    assert response.headers["retry-after"] == "5"
+    assert _refused(rig) == [("chat", "abcdefgh23", 503, "no_model")]
+
+
+WRONG: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"temperature": 2.1}, "temperature", "invalid_value"),
+    ({"temperature": -0.1}, "temperature", "invalid_value"),
+    ({"temperature": "1"}, "temperature", "invalid_value"),
+    ({"temperature": True}, "temperature", "invalid_value"),
+    ({"top_p": 1.01}, "top_p", "invalid_value"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"max_tokens": 4097}, "max_tokens", "invalid_value"),
+    ({"max_tokens": 1.0}, "max_tokens", "invalid_value"),
+    ({"max_completion_tokens": 4097}, "max_completion_tokens", "invalid_value"),
+    ({"n": 2}, "n", "unsupported_parameter"),
+    ({"n": True}, "n", "unsupported_parameter"),
+    ({"stream": "yes"}, "stream", "invalid_value"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ({"stream": True, "stream_options": {"other": 1}}, "stream_options", "unknown_parameter"),
+    ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage", "invalid_value"),
+    ({"stream": True, "stream_options": []}, "stream_options", "invalid_value"),
+    ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+    ({"stop": [""]}, "stop", "invalid_value"),
+    ({"stop": 7}, "stop", "invalid_value"),
+    ({"seed": 2**63}, "seed", "invalid_value"),
+    ({"seed": 1.5}, "seed", "invalid_value"),
+    ({"user": 7}, "user", "invalid_value"),
+    ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+    ({"logit_bias": {"1": 2}}, "logit_bias", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_parameter"),
+    ({"functions": []}, "functions", "unsupported_parameter"),
+    ({"tempreature": 1}, "tempreature", "unknown_parameter"),
+    ({"prompt": "x"}, "prompt", "unknown_parameter"),
+    ({f"{SECRET} \n": 1}, None, "unknown_parameter"),
+    ({"tools": "x"}, "tools", "invalid_value"),
+    ({"tools": [{"type": "retrieval"}]}, "tools[0]", "invalid_value"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "a", "x": 1}}]},
+        "tools[0].function",
+        "unknown_parameter",
+    ),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    ({"messages": []}, "messages", "missing_required_parameter"),
+    ({"messages": None}, "messages", "missing_required_parameter"),
+    ({"messages": ["x"]}, "messages[0]", "invalid_value"),
+    ({"messages": [{"role": "root", "content": "x"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "developer", "content": "x"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_value"),
+    ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "invalid_value"),
+    ({"messages": [{"role": "user", "content": "x", "url": "y"}]}, "messages[0]", "unknown_parameter"),
+    (
+        {"messages": [{"role": "user", "content": "x" * 32001}]},
+        "messages[0].content",
+        "string_above_max_length",
+    ),
+    ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content", "invalid_encoding"),
+    ({"messages": [{"role": "user", "content": "x", "name": "a b"}]}, "messages[0].name", "invalid_value"),
+    (
+        {"messages": [{"role": "assistant", "content": "x", "audio": {"id": 1}}]},
+        "messages[0].audio",
+        "unsupported_parameter",
+    ),
+    ({"model": None}, "model", "missing_required_parameter"),
+    ({"model": 7}, "model", "missing_required_parameter"),
+]
+
+
+@pytest.mark.parametrize(("change", "param", "code"), WRONG)
+def test_a_wrong_parameter_is_refused_by_name(rig: Rig, change: dict[str, Any], param: str | None, code: str) -> None:
+    response = rig.client.post("/v1/chat/completions", data=json.dumps({**CHAT, **change}), headers=rig.headers())
+
+    assert response.status_code == 400
+    error = _error(response)
+    assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")
+    assert SECRET.encode() not in response.data
+    assert rig.engine.asked == []
+    assert _refused(rig) == [("chat", "abcdefgh23", 400, code)]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/x", "file:///etc/passwd", "gopher://x", "data:image/png;base64,AA"]
+)
+def test_nothing_in_a_request_makes_this_box_fetch_anything(rig: Rig, url: str) -> None:
+    part = {"type": "image_url", "image_url": {"url": url}}
+
+    response = rig.ask({"model": MODEL, "messages": [{"role": "user", "content": [part]}]})
+
+    assert (response.status_code, _error(response)["code"]) == (400, "unsupported_parameter")
+    assert _error(response)["param"] == "messages[0].content[0]"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_json"),
+        (b'"x"', "invalid_json"),
+        (b'{"a":NaN}', "invalid_json"),
+        (b'{"model":"a","model":"b"}', "invalid_json"),
+        (b'{"a":' + b"[" * 100_000, "invalid_json"),
+        (b'{"a":' + b"[" * 200 + b"]" * 200 + b"}", "invalid_json"),
+        (b'{"model":"\xff"}', "invalid_encoding"),
+        ('{"model":"x"}'.encode("utf-16"), "invalid_encoding"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(rig: Rig, body: bytes, code: str) -> None:
+    response = rig.client.post("/v1/chat/completions", data=body, headers=rig.headers())
+
+    assert (response.status_code, _error(response)["code"]) == (400, code)
+
+
+def test_a_completion_takes_one_text(rig: Rig) -> None:
+    for prompt in (["a", "b"], [1, 2], 7, None):
+        response = rig.ask({"model": MODEL, "prompt": prompt}, path="/v1/completions")
+        assert (response.status_code, _error(response)["param"]) == (400, "prompt")
+    assert rig.ask({"model": MODEL, "prompt": ["a"]}, path="/v1/completions").status_code == 200
+    assert rig.ask({"model": MODEL, "prompt": "a", "messages": []}, path="/v1/completions").status_code == 400
+
+
+def test_tools_are_refused_where_the_engine_calls_none(rig: Rig) -> None:
+    rig.promote(has_tools=False)
+
+    response = rig.ask({**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}]})
+
+    assert (_error(response)["code"], _error(response)["param"]) == ("unsupported_parameter", "tools")
+
+
+def test_a_body_that_is_too_large_is_refused(rig: Rig) -> None:
+    response = rig.client.post("/v1/chat/completions", data=b" " * (4 * 1024 * 1024 + 1), headers=rig.headers())
+
+    assert (response.status_code, _error(response)["code"]) == (413, "request_too_large")
+
+
+def test_an_unknown_path_and_method_are_told_in_the_same_shape(rig: Rig) -> None:
+    assert _error(rig.client.get(f"/v1/{SECRET}", headers=rig.headers()))["code"] == "not_found"
+    wrong = rig.client.get("/v1/chat/completions", headers=rig.headers())
+    assert (wrong.status_code, _error(wrong)["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+    assert [one[0] for one in _refused(rig)] == ["unknown", "unknown"]
+    assert SECRET not in str(rig.bodies("request.refused"))
+
+
+def test_a_request_above_the_token_limit_is_refused_by_the_engines_count(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="input_tokens = 100") as rig:
+        fits = rig.chat("word " * 90)
+        response = rig.chat("word " * 120)
+
+        assert fits.status_code == 200
+        assert (response.status_code, _error(response)["code"]) == (400, "context_length_exceeded")
+        assert _error(response)["param"] == "messages"
+        assert [route for route, _ in rig.engine.asked].count("/sealift/v1/tokenize") == 2
+        assert rig.ask({"model": MODEL, "prompt": "w " * 200}, path="/v1/completions").status_code == 400
+
+
+def test_a_short_request_is_not_counted_by_the_engine(rig: Rig) -> None:
+    rig.chat("hello")
+
+    assert [route for route, _ in rig.engine.asked] == ["/v1/chat/completions"]
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="requests_per_minute = 2") as rig:
+        assert [rig.chat("a").status_code for _ in range(3)] == [200, 200, 429]
+
+        response = rig.chat("a")
+        assert _error(response) == {
+            "message": "Too many requests.",
+            "type": "rate_limit_error",
+            "param": None,
+            "code": "rate_limit_exceeded",
+        }
+        assert response.headers["retry-after"] == "30"
+        assert response.headers["retry-after-ms"] == "30000"
+        assert response.headers["x-ratelimit-limit-requests"] == "2"
+        assert response.headers["x-ratelimit-remaining-requests"] == "0"
+        assert response.headers["x-ratelimit-reset-requests"] == "1m0s"
+        rig.clock.advance(30)
+        assert rig.chat("a").status_code == 200
+
+
+def test_a_higher_tier_has_a_higher_ceiling_and_an_unknown_one_the_lowest(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="requests_per_minute = 3") as rig:
+        premium = rig.api_keys.add(key_text("premium234"), tier="premium")
+        unknown = rig.api_keys.add(key_text("unknown234"), tier="platinum")
+
+        def limit(key: str) -> str:
+            return rig.client.get("/v1/models", headers=rig.headers(key)).headers["x-ratelimit-limit-requests"]
+
+        assert (limit(premium), limit(unknown), limit(rig.key)) == ("12", "3", "3")
+
+
+def test_wrong_keys_of_one_address_run_out_and_right_ones_do_not(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="unauthenticated_per_minute = 2") as rig:
+
+        def knock(address: str) -> int:
+            return rig.client.get("/v1/models", environ_base={"REMOTE_ADDR": address}).status_code
+
+        assert [knock("10.0.0.1") for _ in range(4)] == [401, 401, 429, 429]
+        assert knock("10.0.0.2") == 401
+        assert rig.chat("a").status_code == 200
+        rig.clock.advance(30)
+        assert knock("10.0.0.1") == 401
+
+
+def test_behind_the_proxy_the_address_is_the_one_the_proxy_wrote(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="unauthenticated_per_minute = 1") as rig:
+
+        def knock(peer: str, forwarded: str) -> int:
+            return rig.client.get(
+                "/v1/models", environ_base={"REMOTE_ADDR": peer}, headers={"X-Forwarded-For": forwarded}
+            ).status_code
+
+        assert [knock("", "10.0.0.1"), knock("", "10.0.0.2"), knock("", "forged, 10.0.0.1")] == [401, 401, 429]
+        assert [knock("127.0.0.1", "10.0.0.3"), knock("127.0.0.1", "10.0.0.4")] == [401, 429]
+
+
+def test_refusals_for_asking_too_often_share_records_that_count_them(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="requests_per_minute = 1") as rig:
+        codes = [rig.chat("a").status_code for _ in range(6)]
+        assert codes == [200, 429, 429, 429, 429, 429]
+        assert len(_refused(rig)) == 1
+
+        rig.clock.advance(2)
+        assert rig.chat("a").status_code == 429
+        first, counted, again = rig.bodies("request.refused")
+        assert "repeated" not in first
+        assert counted["repeated"] == 4
+        assert "repeated" not in again
+        assert rig.sample("sealift_requests_refused_total", code="rate_limit_exceeded") == 6
+
+
+def test_all_places_taken_means_come_back_soon(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="concurrent_requests = 1") as rig:
+        first = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+
+        response = rig.ask(CHAT)
+        assert (response.status_code, _error(response)["code"]) == (503, "overloaded")
+        assert response.headers["retry-after"] == "1"
+        assert first.data.endswith(b"data: [DONE]\n\n")
+        assert rig.ask(CHAT).status_code == 200
+        assert _refused(rig) == [("chat", "abcdefgh23", 503, "overloaded")]
+
+
+def test_identifiers_are_refused_for_a_key_that_blocks_them(rig: Rig) -> None:
+    key = rig.api_keys.add(key_text("blocker234"), mode=PhiMode.BLOCK)
+
+    response = rig.client.post(
+        "/v1/chat/completions",
+        json={"model": MODEL, "messages": [{"role": "user", "content": "SSN 123-45-6789"}]},
+        headers=rig.headers(key),
+    )
+
+    assert (response.status_code, _error(response)["code"]) == (400, "phi_blocked")
+    assert "ssn=1" in _error(response)["message"]
+    assert b"6789" not in response.data
+    assert rig.engine.asked == []
+
+
+class _BrokenDetector:
+    def find(self, text: str) -> Any:
+        raise RuntimeError(text)
+
+
+def test_a_detector_that_fails_means_refusal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with gateway(tmp_path, detector=_BrokenDetector()) as rig:
+        response = rig.chat(SECRET)
+
+        assert (response.status_code, _error(response)["code"]) == (500, "phi_unavailable")
+        assert response.headers["x-should-retry"] == "false"
+        assert rig.engine.asked == []
+        assert _refused(rig) == [("chat", "abcdefgh23", 500, "phi_unavailable")]
+        assert SECRET not in caplog.text
+
+
+def test_an_engine_that_is_not_there_is_told_as_such(rig: Rig, tmp_path: Path) -> None:
+    rig.promote(socket=tmp_path / "nobody.sock")
+
+    response = rig.ask(CHAT)
+
+    assert (response.status_code, _error(response)["code"]) == (503, "engine_unavailable")
+    assert _refused(rig) == [("chat", "abcdefgh23", 503, "engine_unavailable")]
+    assert rig.bodies("request.intent") == []
+
+
+@pytest.mark.parametrize(
+    ("refuse", "status", "code"),
+    [
+        ((400, "context_length_exceeded"), 400, "context_length_exceeded"),
+        ((400, "invalid_value"), 400, "engine_refused"),
+        ((503, "loading"), 503, "overloaded"),
+        ((429, "busy"), 503, "overloaded"),
+        ((500, "engine_failed"), 502, "engine_error"),
+    ],
+)
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_what_an_engine_refuses_is_told_in_our_words_before_a_stream_begins(
+    rig: Rig, refuse: tuple[int, str], status: int, code: str, way: str
+) -> None:
+    rig.engine.script = Script(refuse=refuse)
+
+    response = rig.ask({**CHAT, "stream": way == "streamed"})
+
+    assert (response.status_code, _error(response)["code"]) == (status, code)
+    assert "quotes" not in _error(response)["message"]
+    assert _refused(rig) == []
+    (outcome,) = rig.bodies("request.outcome")
+    assert (outcome["outcome"], outcome["status"]) == ("error", status)
+
+
+def test_a_fault_of_ours_is_logged_by_type_and_place_only(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> Any:
+        raise RuntimeError(SECRET)
+
+    rig.routes.production = broken  # type: ignore[method-assign]
+
+    response = rig.chat("hello")
+
+    assert (response.status_code, _error(response)["code"]) == (500, "internal_error")
+    assert SECRET not in caplog.text + response.text
+    fault = json.loads(next(one.message for one in caplog.records if "fault" in one.message))
+    assert fault["error"] == "RuntimeError"
+    assert fault["request_id"] == response.headers["x-request-id"]

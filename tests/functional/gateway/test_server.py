@@ -1,0 +1,298 @@
+"""The gateway as its unit runs it, asked by OpenAI's own client and by clients that misbehave."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.gateway import MODEL, key_text
+from tests.support.gateway_server import Server, gateway_server
+
+TEXT = "SSN 123-45-6789, MRN: 12345678"
+CANARY = "kestrel-prompt"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with gateway_server(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def plain_engine(server: Server) -> None:
+    server.engine.script = Script()
+    server.engine.cancelled.clear()
+    server.engine.started.clear()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=10) as client:
+        yield client
+
+
+def _messages(text: str) -> Any:
+    return [{"role": "user", "content": text}]
+
+
+def _raw(server: Server, body: dict[str, Any]) -> socket.socket:
+    """Send a request and return the connection, unread."""
+    content = json.dumps({"model": MODEL, "messages": _messages("hello"), **body}).encode()
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %b\r\n\r\n%b"
+        % (len(content), server.key.encode(), content)
+    )
+    return connection
+
+
+def test_openais_client_lists_models(client: openai.OpenAI) -> None:
+    assert [one.id for one in client.models.list()] == [MODEL, "production"]
+    assert client.models.retrieve("production").owned_by == "sealift"
+
+
+def test_openais_client_gets_an_answer(client: openai.OpenAI, server: Server) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=_messages(TEXT))
+
+    assert answer.choices[0].message.content == f"You said: {TEXT}"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer._request_id is not None
+    assert answer._request_id.startswith("req_")
+    assert server.engine.last["messages"][0]["content"] == "SSN [SSN_1], MRN: [MRN_1]"
+    assert (server.engine.last["temperature"], server.engine.last["top_p"]) == (0.25, 0.9)
+
+
+def test_openais_client_streams_an_answer(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="production", messages=_messages(TEXT), stream=True, stream_options={"include_usage": True}
+    )
+
+    chunks = list(stream)
+
+    assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == f"You said: {TEXT}"
+    assert [one.choices[0].finish_reason for one in chunks if one.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert {one.id for one in chunks} == {chunks[0].id}
+
+
+def test_openais_client_completes_a_text(client: openai.OpenAI) -> None:
+    assert client.completions.create(model=MODEL, prompt="hi").choices[0].text == "You said: hi"
+    stream = client.completions.create(model=MODEL, prompt="hi", stream=True)
+    assert "".join(one.choices[0].text for one in stream) == "You said: hi"
+
+
+def test_openais_client_reads_our_headers(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=_messages(TEXT), user="jane")
+
+    assert raw.headers["x-model-version"] == MODEL_DIGEST
+    assert raw.headers["x-sealift-phi"] == "ssn=1, mrn=1"
+    assert raw.headers["x-sealift-ignored"] == "user"
+    assert raw.headers["x-ratelimit-limit-requests"] == "600"
+
+
+def test_openais_client_raises_its_own_errors(client: openai.OpenAI, server: Server) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="gpt-4o", messages=_messages("x"))
+    with pytest.raises(openai.BadRequestError) as wrong:
+        client.chat.completions.create(model=MODEL, messages=_messages("x"), temperature=3)
+    with pytest.raises(openai.AuthenticationError) as stranger:
+        client.with_options(api_key="sk-wrong").models.list()
+    server.engine.script = Script(refuse=(503, "loading"))
+    with pytest.raises(openai.InternalServerError) as busy:
+        client.chat.completions.create(model=MODEL, messages=_messages("x"))
+
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    assert (wrong.value.code, wrong.value.param) == ("invalid_value", "temperature")
+    assert wrong.value.request_id is not None
+    assert stranger.value.code == "invalid_api_key"
+    assert busy.value.response.headers["retry-after"] == "2"
+
+
+def test_openais_client_sees_an_error_in_the_middle_of_a_stream(client: openai.OpenAI, server: Server) -> None:
+    server.engine.script = Script(error_after=2)
+    stream = client.chat.completions.create(model=MODEL, messages=_messages("a b c"), stream=True)
+
+    with pytest.raises(openai.APIError, match="middle of an answer"):
+        list(stream)
+
+
+def test_openais_client_reads_hostile_text_as_it_was_said(client: openai.OpenAI, server: Server) -> None:
+    pieces = ("a\r\n\r\ndata: [DONE]\n\n", "\u2028\u2029\x85\r", "data: {}\n\n:", "😀")
+    server.engine.script = Script(pieces=pieces)
+
+    stream = client.chat.completions.create(model=MODEL, messages=_messages("x"), stream=True)
+
+    assert "".join(one.choices[0].delta.content or "" for one in stream) == "".join(pieces)
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_a_caller_that_leaves_while_the_engine_is_silent_cancels_it_at_once(server: Server, way: str) -> None:
+    before = len(server.outcomes())
+    server.engine.script = Script(hold=threading.Event())
+    connection = _raw(server, {"stream": way == "streamed"})
+    assert server.engine.started.wait(5)
+
+    left = time.monotonic()
+    connection.close()
+
+    assert server.engine.cancelled.wait(2)
+    assert time.monotonic() - left < 1
+    outcome = server.wait_for_outcome(before + 1)
+    assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
+
+
+def test_a_caller_that_stops_reading_does_not_hold_up_others(server: Server, client: openai.OpenAI) -> None:
+    server.engine.script = Script(pieces=("x" * 65536,) * 200)
+    connection = _raw(server, {"stream": True})
+    assert server.engine.started.wait(5)
+    server.engine.script = Script()
+
+    assert client.chat.completions.create(model=MODEL, messages=_messages("hi")).choices
+    connection.close()
+
+
+def test_many_callers_at_once_get_their_own_answers(server: Server) -> None:
+    answers: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, timeout=20) as client:
+            text = f"I am {100 + number}-45-6789"
+            stream = client.chat.completions.create(model=MODEL, messages=_messages(text), stream=True)
+            answers[number] = "".join(one.choices[0].delta.content or "" for one in stream)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert answers == {number: f"You said: I am {100 + number}-45-6789" for number in range(24)}
+
+
+def test_one_connection_serves_many_requests(server: Server) -> None:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    headers = {"X-Api-Key": server.key}
+
+    for body in ({"stream": True}, {}, {"temperature": 9}, {}):
+        content = json.dumps({"model": MODEL, "messages": _messages("hi"), **body})
+        connection.request("POST", "/v1/chat/completions", body=content, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == (400 if "temperature" in body else 200)
+        assert not response.will_close
+    connection.close()
+
+
+def test_a_revoked_key_is_out_within_two_seconds(server: Server, client: openai.OpenAI) -> None:
+    key = server.add_key(key_text("revokeme23"))
+    mine = client.with_options(api_key=key)
+    mine.models.list()
+
+    server.happen("key.revoked", {"key_id": "revokeme23", "reason": "left"})
+
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        try:
+            mine.models.list()
+        except openai.AuthenticationError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the key still works")
+
+
+def test_a_stop_and_a_new_promotion_are_in_force_within_two_seconds(server: Server, client: openai.OpenAI) -> None:
+    def wait_for(models: list[str]) -> None:
+        deadline = time.monotonic() + 2
+        while [one.id for one in client.models.list()] != models:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    server.happen("promotion.stopped", {"previous": MODEL_DIGEST, "person": "ada", "reason": "test"})
+    wait_for([])
+    with pytest.raises(openai.InternalServerError) as stopped:
+        client.chat.completions.create(model=MODEL, messages=_messages("x"))
+    server.promote()
+    wait_for([MODEL, "production"])
+
+    assert stopped.value.code == "no_model"
+    assert client.chat.completions.create(model=MODEL, messages=_messages("x")).choices
+
+
+def test_metrics_are_on_loopback_and_for_this_machine_only(server: Server) -> None:
+    assert b"llm_requests_total" in _get(f"127.0.0.1:{server.metrics_port}")[1]
+    assert _get(server.url.removeprefix("http://"))[0] == 404
+    assert b"llm_requests_total" in _over_unix(server, b"")
+    assert b"404" in _over_unix(server, b"X-Forwarded-For: 10.0.0.1\r\n").split(b"\r\n")[0]
+
+
+def _get(address: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    connection.request("GET", "/metrics")
+    with connection.getresponse() as response:
+        found = response.status, response.read()
+    connection.close()
+    return found
+
+
+def _over_unix(server: Server, headers: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(server.site.places.socket("gateway")))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + b"\r\n")
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_what_cannot_be_parsed_is_not_quoted_in_the_log(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    for request in (
+        b"GET /%b HTTP/9.9\r\n\r\n" % CANARY.encode(),
+        b"GET / HTTP/1.1\r\nAuthorization Bearer %b\r\n\r\n" % CANARY.encode(),
+        b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n%b"
+        % CANARY.encode(),
+    ):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(request)
+            connection.settimeout(5)
+            assert b" 400 " in connection.recv(4096) or b" 505 " in connection.recv(4096)
+
+
+def test_the_log_is_json_lines_without_content(server: Server, client: openai.OpenAI) -> None:
+    client.chat.completions.create(model=MODEL, messages=_messages(f"{CANARY} {TEXT}"), user="heron-user")
+
+    text = server.stderr.read_text()
+    assert all(json.loads(line)["event"] for line in text.splitlines() if line.startswith("{"))
+    assert '"event":"llm_request"' in text
+    assert not any(canary in text for canary in (CANARY, "6789", "12345678", "heron-user", server.key))
+
+
+def test_without_a_ledger_nothing_is_answered_and_with_it_all_is_again(tmp_path: Path) -> None:
+    with gateway_server(tmp_path) as server:
+        body = json.dumps({"model": MODEL, "messages": _messages("hi")})
+        door = server.site.places.socket("ledger-gateway")
+        hidden = door.with_suffix(".away")
+
+        def ask() -> int:
+            connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+            connection.request("POST", "/v1/chat/completions", body=body, headers={"X-Api-Key": server.key})
+            with connection.getresponse() as response:
+                response.read()
+            connection.close()
+            return response.status
+
+        door.rename(hidden)
+        assert ask() == 503
+        hidden.rename(door)
+        assert ask() == 200

@@ -1,0 +1,158 @@
+"""A real gateway: gunicorn as its unit runs it, over a real ledger and state, and a fake engine on its socket."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from appliance.audit.client import SocketLedger
+from appliance.keys.files import FileKeys
+from appliance.state.database import open_state
+from appliance.state.projection import catch_up
+from tests.support.engine import MODEL_DIGEST, FakeEngine, fake_engine
+from tests.support.gateway import DEPARTMENT, MODEL, key_text
+from tests.support.ledger import ROOT, LedgerSite, approval, bodies, ledger_site
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """A running gateway; `url` is its loopback address, `stderr` its log."""
+
+    site: LedgerSite
+    engine: FakeEngine
+    doors: tuple[SocketLedger, SocketLedger]
+    state: Engine
+    url: str
+    metrics_port: int
+    key: str
+    stderr: Path
+    process: subprocess.Popen[bytes]
+
+    def happen(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Record something and bring the state up to date, as an action does."""
+        actions, promoter = self.doors
+        (promoter if kind.startswith("promotion.") else actions).append(kind, body)
+        catch_up(self.state, actions)
+
+    def add_key(self, text: str, **changes: str) -> str:
+        """Make a key known; return it."""
+        secret = FileKeys(self.site.places.key_files).hmac("api-key-pepper", text.encode()).hex()
+        body = bodies()["key.created"] | {"key_id": text.split("-")[1], "secret_hmac": secret, "department": DEPARTMENT}
+        self.happen("key.created", {**body, **changes})
+        return text
+
+    def promote(self) -> None:
+        """Promote the one model."""
+        self.happen("promotion.made", bodies(MODEL_DIGEST)["promotion.made"])
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """Return how answers ended, newest first."""
+        return [dict(leaf.body) for leaf in self.doors[0].find(kind="request.outcome", limit=50)]
+
+    def wait_for_outcome(self, request_count: int) -> dict[str, Any]:
+        """Return the newest outcome once there are so many."""
+        deadline = time.monotonic() + 5
+        while len(found := self.outcomes()) < request_count:
+            assert time.monotonic() < deadline, "no outcome was recorded"
+            time.sleep(0.01)
+        return found[0]
+
+
+@contextmanager
+def gateway_server(folder: Path, *, limits: str = "") -> Iterator[Server]:
+    """Run everything until the block ends."""
+    with ledger_site(folder) as site, _free_port() as metrics_port:
+        with site.config_file.open("a") as stream:
+            stream.write(f"[service]\nmetrics_port = {metrics_port}\n[limits]\n{limits}\n")
+        with (
+            site.running(),
+            fake_engine(site.places.socket(f"engine-production-{MODEL_DIGEST[:12]}")) as engine,
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            _unix_listener(site.places.socket("gateway")) as unix,
+        ):
+            doors = (site.door("ledger-actions"), site.door("ledger-promoter"))
+            server = Server(
+                site=site,
+                engine=engine,
+                doors=doors,
+                state=open_state(site.places),
+                url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+                metrics_port=metrics_port,
+                key="",
+                stderr=folder / "gateway.log",
+                process=_start(site, (listener, unix), folder / "gateway.log"),
+            )
+            try:
+                _furnish(server)
+                _wait_until_it_answers(server)
+                yield server
+            finally:
+                server.process.send_signal(signal.SIGTERM)
+                server.process.wait(timeout=20)
+                for door in doors:
+                    door.close()
+
+
+def _furnish(server: Server) -> None:
+    history = bodies(MODEL_DIGEST)
+    server.happen("release.received", history["release.received"])
+    runtime = {"n_ctx": 4096, "defaults": {"temperature": "0.25", "top_p": "0.9"}}
+    descriptor = {"format": 1, "engine": "llama.cpp", "runtime": runtime}
+    server.happen("model.registered", history["model.registered"] | {"name": MODEL, "descriptor": descriptor})
+    server.happen("promotion.made", history["promotion.made"] | {"approvals": [approval("ada"), approval("bo")]})
+    server.key = server.add_key(key_text())
+
+
+def _start(site: LedgerSite, listeners: Sequence[socket.socket], log: Path) -> subprocess.Popen[bytes]:
+    binds = " ".join(f"--bind fd://{one.fileno()}" for one in listeners)
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf"]
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    with log.open("wb") as stderr:
+        return subprocess.Popen(
+            [*command, "appliance.gateway.wsgi:app"],
+            cwd=ROOT,
+            pass_fds=[one.fileno() for one in listeners],
+            stderr=stderr,
+            env={**kept, "PYTHONPATH": str(ROOT), "SEALIFT_CONFIG": str(site.config_file), "GUNICORN_CMD_ARGS": binds},
+        )
+
+
+def _wait_until_it_answers(server: Server) -> None:
+    path = str(server.site.places.socket("gateway"))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.stderr.read_text()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+                probe.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                if probe.recv(15).startswith(b"HTTP/1.1 200"):
+                    return
+            except OSError:
+                pass
+        time.sleep(0.02)
+    raise AssertionError(server.stderr.read_text())
+
+
+@contextmanager
+def _unix_listener(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(128)
+        yield listener
+
+
+@contextmanager
+def _free_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    yield port
