@@ -1,0 +1,95 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from appliance.verify.fit import Machine, require_fit, require_rehearsed, require_site
+from media.errors import TargetMismatchError, WrongSiteError
+from media.release import ReleaseTerms, TargetMachine
+
+BOX = Machine(
+    profile="single-cpu", python="3.11", platform="linux_x86_64", glibc="2.36", cpu_flags=frozenset({"avx2", "fma"})
+)
+WANTED = TargetMachine(profile="single-cpu", python="3.11", platform="linux_x86_64", glibc="2.36", cpu_flags=("avx2",))
+
+
+def terms(*machines: TargetMachine) -> ReleaseTerms:
+    return ReleaseTerms(
+        release="r",
+        serial=1,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        sites=("north", "south"),
+        machines=machines,
+        payload_digest="00" * 32,
+        checkpoints={},
+    )
+
+
+def test_a_machine_that_has_all_it_needs_fits() -> None:
+    assert require_fit(terms(replace(WANTED, profile="gpu"), WANTED), BOX) == WANTED
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        replace(WANTED, profile="gpu"),
+        replace(WANTED, python="3.12"),
+        replace(WANTED, platform="linux_aarch64"),
+        replace(WANTED, glibc="2.37"),
+        replace(WANTED, glibc="2.361"),
+        replace(WANTED, cpu_flags=("avx2", "avx512f")),
+    ],
+)
+def test_a_machine_that_lacks_one_thing_does_not_fit(wanted: TargetMachine) -> None:
+    with pytest.raises(TargetMismatchError):
+        require_fit(terms(wanted), BOX)
+
+
+def test_versions_are_compared_by_number_not_by_text() -> None:
+    assert require_fit(terms(replace(WANTED, glibc="2.4")), BOX).glibc == "2.4"
+
+
+def test_what_is_lacking_is_said() -> None:
+    with pytest.raises(TargetMismatchError) as refusal:
+        require_fit(terms(replace(WANTED, cpu_flags=("avx512f", "amx_tile"))), BOX)
+
+    assert "amx_tile, avx512f" in refusal.value.why
+
+
+def test_a_release_without_machines_fits_none() -> None:
+    with pytest.raises(TargetMismatchError):
+        require_fit(terms(), BOX)
+
+
+def test_another_site_is_refused_with_all_names() -> None:
+    require_site(terms(), "south")
+
+    with pytest.raises(WrongSiteError, match="north, south, this site is west"):
+        require_site(terms(), "west")
+
+
+@pytest.mark.parametrize(
+    ("level", "demanded", "accepted"),
+    [
+        ("installed", "installed", True),
+        ("answered-on-target", "installed", True),
+        ("installed", "answered-on-cpu", False),
+        ("answered-on-cpu", "answered-on-target", False),
+        (None, "installed", False),
+        ("invented", "installed", False),
+        (None, None, True),
+    ],
+)
+def test_a_rehearsal_must_reach_what_the_site_demands(level: str, demanded: str, accepted: bool) -> None:  # noqa: FBT001
+    if accepted:
+        require_rehearsed(level, demanded=demanded)
+    else:
+        with pytest.raises(TargetMismatchError):
+            require_rehearsed(level, demanded=demanded)
+
+
+def test_this_machine_can_say_what_it_is() -> None:
+    probed = Machine.probe("single-cpu")
+
+    assert probed.platform.startswith("linux_")
+    assert Machine.from_json(probed.to_json()) == probed

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from appliance.verify.inspect import inspect
+from appliance.verify.medium import Medium
+from media.errors import MissingFileError
+from tests.support.medium import make_medium
+
+
+def test_what_a_volume_claims_is_marked_untrusted(tmp_path: Path) -> None:
+    made = make_medium(tmp_path / "m")
+    made.add_litter()
+    with Medium.open(made.volumes[0], label="volume folder 1") as medium:
+        facts = inspect(medium)
+
+    assert facts["untrusted_release"] == "demo-1"
+    assert facts["untrusted_volume"] == "1 of 2"
+    assert facts["untrusted_sites"] == ["demo-clinic"]
+    assert "Thumbs.db" in facts["litter"]
+    assert facts["problems"] == []
+    assert set(facts) - {"volume", "litter", "problems"} == {name for name in facts if name.startswith("untrusted_")}
+
+
+def test_what_does_not_read_is_a_problem_and_the_rest_is_shown(tmp_path: Path) -> None:
+    made = make_medium(tmp_path / "m")
+    made.replace("metadata/timestamp.json", b"{", volume=1)
+    made.remove("bag-info.txt", volume=1)
+    with Medium.open(made.volumes[0], label="volume folder 1") as medium:
+        facts = inspect(medium)
+
+    assert len(facts["problems"]) == 2
+    assert facts["untrusted_volumes"] == 2
+
+
+def test_a_folder_that_is_no_volume_is_said_to_be_none(tmp_path: Path) -> None:
+    with Medium.open(tmp_path, label="volume folder 1") as medium, pytest.raises(MissingFileError):
+        inspect(medium)
