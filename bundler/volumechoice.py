@@ -14,7 +14,7 @@ from bundler.plan import ReleasePlan
 from bundler.workfolder import WorkFolder
 from media import layout, limits
 from media.canonical import array, dumps, exact_keys, integer, loads, mapping, text
-from media.errors import LimitExceededError
+from media.errors import LimitExceededError, MalformedError
 from media.release import Target
 from media.volume import VolumeIndex, plan
 
@@ -46,6 +46,8 @@ class VolumeChoice:
         value = exact_keys(loads(untrusted), ("format", "rooms", "seals"), (), what)
         integer(value["format"], what, minimum=1, maximum=1)
         seals = mapping(value["seals"], what)
+        if not all(number.isascii() and number.isdecimal() and len(number) <= 2 for number in seals):
+            raise MalformedError(what=f"{what} is malformed", why="seals are given by volume number")
         return cls(
             rooms=tuple(integer(each, what) for each in array(value["rooms"], what, most=limits.VOLUMES)),
             seals={

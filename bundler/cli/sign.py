@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
             with byte_bar(ours) as progress:
                 prepared = prepare(folder, ceremony=held, progress=progress)
             facts = summary(prepared)
-            ours.say("\n".join(f"  {name:<15} {value}" for name, value in facts.items()))
+            ours.say(_text(facts))
             if previous is not None:
                 changed = difference(previous_targets(previous), prepared)
                 facts["difference"] = asdict(changed)
@@ -57,3 +57,13 @@ def register(app: typer.Typer) -> None:
             lines.append(f"the metadata is frozen; you sealed volumes {', '.join(map(str, done.sealed_volumes))}")
             lines.append(f"next: sealift-bundler seal {work} --person ID, for the others")
         ours.result({**facts, **asdict(done)}, "\n".join(lines))
+
+
+def _text(facts: dict[str, Any]) -> str:
+    statements = ", ".join(name.removeprefix("attest/").removesuffix(".dsse.json") for name in facts["attestations"])
+    lines = [
+        f"{facts['release']}, serial {facts['serial']}, for {', '.join(facts['sites'])}",
+        f"  {facts['files']} files, {facts['bytes']:,} bytes, payload {facts['payload_digest']}",
+        f"  stale after {facts['stale_after']}; statements: {statements}",
+    ]
+    return "\n".join([*lines, *(f"  signs {role:<10} {digest}" for role, digest in facts["signs"].items())])

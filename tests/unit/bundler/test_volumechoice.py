@@ -81,6 +81,15 @@ def test_a_choice_that_was_not_made_says_how(tmp_path: Path) -> None:
     assert "attest" in refused.value.fix
 
 
-def test_a_choice_with_another_shape_is_refused() -> None:
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        b'{"format":1,"rooms":[-1],"seals":{}}',
+        b'{"format":1,"rooms":[],"seals":{"one":["A"]}}',
+        b'{"format":1,"rooms":[],"seals":{"1":"A"}}',
+        b'{"format":2,"rooms":[],"seals":{}}',
+    ],
+)
+def test_a_choice_with_another_shape_is_refused(untrusted: bytes) -> None:
     with pytest.raises(MalformedError):
-        VolumeChoice.from_bytes(b'{"format":1,"rooms":[-1],"seals":{}}')
+        VolumeChoice.from_bytes(untrusted)
