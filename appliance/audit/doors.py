@@ -52,6 +52,15 @@ class _Conversation:
     events: int = 0
     ending: bool = False
 
+    def next_slot(self) -> _Slot:
+        slot = _Slot()
+        self.slots.append(slot)
+        return slot
+
+
+# Records of one conversation that are answered in one place.
+_Part = tuple[_Conversation, _Slot, list[Entry]]
+
 
 class Doors:
     """Serves the listening sockets by name until `stop`."""
@@ -67,7 +76,7 @@ class Doors:
         self._waker.setblocking(False)
         self._ready: deque[tuple[_Conversation, _Slot, bytes]] = deque()
         self._conversations: set[_Conversation] = set()
-        self._group: list[tuple[_Conversation, _Slot, Entry]] = []
+        self._group: list[_Part] = []
         self._stopping = False
         self._deadline = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger-doors", daemon=True)
@@ -152,27 +161,33 @@ class Doors:
         conversation.unread += chunk
         *lines, rest = bytes(conversation.unread).split(b"\n")
         conversation.unread = bytearray(rest)
-        for line in lines:
-            self._take(conversation, line)
-        if len(rest) > MAX_LINE_BYTES:
-            self._answer(conversation, requests.failed(_too_long()))
+        if conversation.refusal and lines:
+            conversation.next_slot().answer = conversation.refusal
             conversation.ending = True
-        self._watch(conversation)
+        else:
+            self._take(conversation, lines)
+        if len(rest) > MAX_LINE_BYTES:
+            conversation.next_slot().answer = requests.failed(_too_long())
+            conversation.ending = True
+        self._send(conversation)
 
-    def _take(self, conversation: _Conversation, untrusted_line: bytes) -> None:
-        slot = _Slot(conversation.refusal or None)
-        conversation.slots.append(slot)
-        if conversation.refusal:
-            self._ready.append((conversation, slot, conversation.refusal))
-            return
-        try:
-            message = requests.decode(untrusted_line)
-            if message.get("do") == "append":
-                self._group.append((conversation, slot, requests.entry_of(conversation.peer, message)))
-            else:
-                self._readers.submit(self._read, conversation, slot, message)
-        except Exception as error:  # noqa: BLE001 - one bad request must not end the service
-            self._ready.append((conversation, slot, requests.failed(error)))
+    def _take(self, conversation: _Conversation, untrusted_lines: Sequence[bytes]) -> None:
+        """Give each line a place in the order of answers; records that follow each other share one."""
+        entries: list[Entry] | None = None
+        for untrusted_line in untrusted_lines:
+            try:
+                message = requests.decode(untrusted_line)
+                if message.get("do") == "append":
+                    entry = requests.entry_of(conversation.peer, message)
+                    if entries is None:
+                        entries = []
+                        self._group.append((conversation, conversation.next_slot(), entries))
+                    entries.append(entry)
+                    continue
+                self._readers.submit(self._read, conversation, conversation.next_slot(), message)
+            except Exception as error:  # noqa: BLE001 - one bad request must not end the service
+                conversation.next_slot().answer = requests.failed(error)
+            entries = None
 
     def _read(self, conversation: _Conversation, slot: _Slot, message: Mapping[str, object]) -> None:
         try:
@@ -186,12 +201,16 @@ class Doors:
         if not self._group:
             return
         group, self._group = self._group, []
-        self._writer.submit([entry for _, _, entry in group], self._done(group))
+        self._writer.submit([entry for _, _, entries in group for entry in entries], self._done(group))
 
-    def _done(self, group: Sequence[tuple[_Conversation, _Slot, Entry]]) -> Callable[[Sequence[Outcome]], None]:
+    def _done(self, group: Sequence[_Part]) -> Callable[[Sequence[Outcome]], None]:
         def done(outcomes: Sequence[Outcome]) -> None:
-            for (conversation, slot, _), outcome in zip(group, outcomes, strict=True):
-                self._ready.append((conversation, slot, requests.appended(outcome)))
+            start = 0
+            for conversation, slot, entries in group:
+                end = start + len(entries)
+                answer = b"".join([requests.appended(outcome) for outcome in outcomes[start:end]])
+                self._ready.append((conversation, slot, answer))
+                start = end
             self._wake()
 
         return done
@@ -205,11 +224,6 @@ class Doors:
         for conversation in touched:
             if conversation in self._conversations:
                 self._send(conversation)
-
-    def _answer(self, conversation: _Conversation, line: bytes) -> None:
-        slot = _Slot()
-        conversation.slots.append(slot)
-        self._ready.append((conversation, slot, line))
 
     def _send(self, conversation: _Conversation) -> None:
         slots = conversation.slots

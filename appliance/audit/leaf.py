@@ -25,6 +25,7 @@ _MAX_INTEGER: Final = 2**53 - 1
 _MEMBERS: Final = frozenset({"schema", "origin", "sequence", "time", "kind", "via", "body"})
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}(?:\.[a-z][a-z0-9-]{0,31}){1,3}")
 _ORIGIN = re.compile(r"sealift/[a-z0-9][a-z0-9-]{0,62}/[0-9a-f]{8}")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=dict)
 _DOOR = re.compile(r"[a-z][a-z-]{0,31}")
 
 
@@ -121,7 +122,7 @@ def encode_body(kind: str, body: Mapping[str, Any]) -> bytes:
     if not isinstance(body, Mapping):
         raise _refused(kind, "the body is not an object")
     exact = _require_plain(kind, body, "body", MAX_DEPTH)
-    text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=dict)
+    text = _ENCODER.encode(body)
     # Python orders keys by code point, RFC 8785 by UTF-16 unit, and they write fractions differently: for all
     # else, nearly every record, the C encoder gives the same bytes at a fifth of the time (checked by a property test).
     if exact and text.isascii():
@@ -163,7 +164,8 @@ def _require_plain(kind: str, value: object, at: str, depth: int) -> bool:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _refused(kind, f"{at} has a name that is not text")
-            exact &= _require_plain(kind, item, f"{at}.{key}", depth - 1)
+            if type(item) is not str:
+                exact &= _require_plain(kind, item, f"{at}.{key}", depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:
             exact &= _require_plain(kind, item, f"{at}[]", depth - 1)

@@ -18,7 +18,16 @@ from appliance.errors import LedgerRefusedError, LedgerUnavailableError
 
 TIMEOUT_SECONDS: Final = 30.0
 
-_Fact = TypeVar("_Fact", Appended, TreeHead, InclusionProof, ConsistencyProof)
+_Fact = TypeVar("_Fact", TreeHead, InclusionProof, ConsistencyProof)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)
+
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 class SocketLedger:
@@ -45,7 +54,7 @@ class SocketLedger:
             _line({"do": "append", "key": key, "kind": kind, "body": body})
             for (kind, body), key in zip(records, chosen, strict=True)
         ]
-        return [_fact(Appended, answer) for answer in raise_errors(self._pool.ask(lines))]
+        return [_appended(answer) for answer in raise_errors(self._pool.ask(lines))]
 
     def leaf(self, sequence: int) -> Leaf:
         """Return one leaf; see `Ledger.leaf`."""
@@ -112,18 +121,12 @@ class SocketLedger:
 
 def _line(message: Mapping[str, Any]) -> bytes:
     try:
-        text = json.dumps(message, separators=(",", ":"), allow_nan=False, default=_plain)
+        text = _ENCODER.encode(message)
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerRefusedError(
             what="a record cannot be written", why=f"its body is not JSON ({type(error).__name__})", fix="report it"
         ) from error
     return text.encode() + b"\n"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(type(value).__name__)
 
 
 def _leaf(untrusted: Any) -> Leaf:
@@ -133,6 +136,13 @@ def _leaf(untrusted: Any) -> Leaf:
     except (KeyError, TypeError, ValueError, Base64Error) as error:
         raise _strange("a leaf lacks its bytes") from error
     return Leaf.of_ours(raw, hashed=tree.leaf_hash(raw).hex(), chain=chain)
+
+
+def _appended(untrusted: Mapping[str, Any]) -> Appended:
+    try:
+        return Appended(sequence=untrusted["sequence"], leaf_hash=untrusted["leaf_hash"], time=untrusted["time"])
+    except KeyError as error:
+        raise _strange("an acknowledgement lacks a member") from error
 
 
 def _fact(kind: type[_Fact], untrusted: Mapping[str, Any]) -> _Fact:
