@@ -300,6 +300,15 @@ def test_sizes_are_capped_before_anything_is_read(signature: bytes, certificate:
         openpgp.verify_detached(signature, _DATA, [bytes(limits.CERTIFICATE_BYTES + 1)])
 
 
+def test_what_is_exactly_at_a_limit_is_judged_by_its_content(signature: bytes, certificate: bytes) -> None:
+    with pytest.raises(BadSignatureError):
+        openpgp.verify_detached(signature, bytes(limits.SIGNED_BYTES), [certificate])
+    with pytest.raises(MalformedError):
+        openpgp.verify_detached(bytes(limits.SIGNATURE_BYTES), _DATA, [certificate])
+    with pytest.raises(MalformedError):
+        openpgp.verify_detached(signature, _DATA, [bytes(limits.CERTIFICATE_BYTES)])
+
+
 def _fake_gpgv(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     program = folder / "gpgv"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -385,6 +394,8 @@ def test_the_status_of_one_good_signature_passes(keys: _Keys, signature: bytes) 
         (b"[GNUPG:] NEWSIG\n", b"gpgv: note\n[GNUPG:] NEWSIG\n"),
         (b"[GNUPG:] NEWSIG\n", b" [GNUPG:] NEWSIG\n"),
         (b"[GNUPG:] SIG_ID", b"\xff\xfe[GNUPG:] SIG_ID"),
+        (b"[GNUPG:] NEWSIG", b"[gnupg:] NEWSIG"),
+        (b"[GNUPG:] SIG_ID", b"123456789SIG_ID"),
         (b" 22 10 00 ", b" 22 2 00 "),
         (b" 22 10 00 ", b" 1 10 00 "),
         (b" 22 10 00 ", b" 22 10 01 "),
@@ -411,6 +422,7 @@ def test_a_status_about_another_key_or_cut_short_is_refused(keys: _Keys, signatu
         status.replace(keys.good[-16:].encode() + b" Good", b"0" * 16 + b" Good"),
         status.replace(keys.good.encode() + b"\n", keys.other.encode() + b"\n"),
         status[:-1],
+        status + b"[GNUPG:] BADSIG",
         status + status,
         b"",
     ):

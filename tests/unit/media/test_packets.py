@@ -85,6 +85,11 @@ def test_a_certificate_is_one_public_key_and_nothing_else(gnupg: GnuPG, sender: 
         "length that never ends": b"\x9b" + key[2:] + user_id,
         "length of five octets cut": b"\xc6\xff\x00\x00",
         "length of four octets cut": b"\x9a\x00\x00",
+        "length of two octets cut": certificate + b"\xcd\xc0",
+        "no length at all": certificate + b"\xcd",
+        "a user id that never ends": key + b"\xb7" + user_id[2 + user_id[1] :],
+        "a partial user id": certificate + b"\xcd\xe0\x00\x00\x00\x00",
+        "not a packet": bytes((key[0] & 0x7F,)) + certificate[1:],
     }
 
     for name, untrusted in spoilt.items():
@@ -115,6 +120,14 @@ def test_a_certificate_is_capped_before_it_is_read() -> None:
 
 def _signature(sender: Sender) -> bytes:
     return sender.detached("alice", b"x")
+
+
+def test_the_first_octet_of_a_signature_is_that_of_a_packet(sender: Sender) -> None:
+    signature = _signature(sender)
+
+    for first in set(range(256)) - {0x88, 0xC2}:
+        with pytest.raises(MalformedError):
+            packets.require_signature_packet(bytes((first,)) + signature[1:])
 
 
 def test_the_covered_part_is_read_alone(sender: Sender) -> None:
