@@ -22,7 +22,6 @@ _COMMANDS = (
     "reissue",
     "check",
     "custody",
-    "reissue",
     "inspect",
 )
 

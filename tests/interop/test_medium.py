@@ -154,12 +154,18 @@ def _rename_volume(medium: SimulatedMedium) -> None:
     code.write_bytes(code.read_bytes().replace(b'"number":1', b'"number":3', 1))
 
 
+def _change_digest(medium: SimulatedMedium) -> None:
+    path = medium.path(layout.TAG_MANIFEST)
+    data = path.read_bytes()
+    path.write_bytes((b"1" if data[:1] == b"0" else b"0") + data[1:])
+
+
 SPOILED: list[tuple[str, Callable[[SimulatedMedium], object], int]] = [
     ("payload bit", lambda m: m.flip_bit(WHEEL), 15),
     ("weights bit", lambda m: m.flip_bit("data/models/tiny/tiny.gguf", offset=-1), 15),
     ("metadata bit", lambda m: m.flip_bit("metadata/1.targets.json", offset=9), 15),
     ("index bit", _rename_volume, 15),
-    ("tag manifest bit", lambda m: m.flip_bit(layout.TAG_MANIFEST, offset=1, bit=2), 15),
+    ("another digest", _change_digest, 15),
     ("signature bit", lambda m: m.flip_bit(layout.signature_name(m.fingerprint("bob")), offset=-1), 20),
     ("empty signature", lambda m: m.truncate(layout.signature_name(m.fingerprint("bob")), 0), 20),
     ("dropped signature", lambda m: m.drop_signature("bob"), 21),
