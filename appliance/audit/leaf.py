@@ -149,14 +149,8 @@ def _require_plain(kind: str, value: object, at: str, depth: int) -> bool:
     """Return whether the value holds no fraction; refuse what has no place in a record."""
     if value is None or isinstance(value, str | bool):
         return True
-    if isinstance(value, int):
-        if abs(value) > _MAX_INTEGER:
-            raise _refused(kind, f"{at} is larger than 2**53 - 1: write it as text")
-        return True
-    if isinstance(value, float):
-        if not math.isfinite(value) or abs(value) > _MAX_INTEGER:
-            raise _refused(kind, f"{at} is not a finite number of ordinary size")
-        return False
+    if isinstance(value, int | float):
+        return _require_number(kind, value, at)
     if depth == 0:
         raise _refused(kind, f"{at} is nested deeper than {MAX_DEPTH}")
     exact = True
@@ -172,6 +166,13 @@ def _require_plain(kind: str, value: object, at: str, depth: int) -> bool:
     else:
         raise _refused(kind, f"{at} is a {type(value).__name__}")
     return exact
+
+
+def _require_number(kind: str, value: float, at: str) -> bool:
+    # In this order: a very large whole number is not even comparable as a float.
+    if abs(value) > _MAX_INTEGER or not math.isfinite(value):
+        raise _refused(kind, f"{at} is not finite or larger than 2**53 - 1: write it as text")
+    return isinstance(value, int)
 
 
 def _as_dicts(value: Any) -> Any:

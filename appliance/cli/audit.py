@@ -1,0 +1,167 @@
+"""`sealift audit`: read the ledger, prove it, and hand it over. Works with no service running."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import segno
+import typer
+
+from appliance.audit import export, note, pin, verify
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.cli import context as shared
+from appliance.cli.opened import ledger_of
+from appliance.errors import LedgerDamagedError
+from media.errors import UsageError
+
+_BODY_CHARACTERS = 100
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    audit = typer.Typer(help="The ledger: what happened, and its proof.", no_args_is_help=True)
+    app.add_typer(audit, name="audit")
+    audit.command("list")(_list)
+    audit.command("show")(_show)
+    audit.command("verify")(_verify)
+    audit.command("checkpoint")(_checkpoint)
+    audit.command("export")(_export)
+
+
+def _list(
+    context: typer.Context,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="A kind, or a family with its dot: promotion.made, promotion.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 50,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+) -> None:
+    """List records, the newest first."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        leaves = ledger.find(kind, limit=limit, newest_first=not oldest)
+    lines = [
+        f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} {_brief(leaf.body)}" for leaf in leaves
+    ]
+    own.result({"leaves": [_facts(leaf) for leaf in leaves]}, "\n".join(lines) or "no such record")
+
+
+def _show(context: typer.Context, sequence: Annotated[int, typer.Argument(min=0, help="The record's number.")]) -> None:
+    """Show one record and prove that it lies in the signed tree."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        leaf = ledger.leaf(sequence)
+        proof = ledger.inclusion(sequence)
+        key = pin.read_pin(own.config.at) or _own_key(ledger)
+    proof.require(leaf.raw)
+    signed = note.verify_checkpoint(proof.note, [key]) if proof.note else None
+    if signed is not None and (signed.size, signed.root.hex()) != (proof.size, proof.root):
+        raise LedgerDamagedError(what="the proof and its checkpoint differ", fix="run `sealift audit verify`")
+    # Escaped, because texts in a body came from outside and this is a terminal.
+    body = json.dumps(leaf.body, indent=2, sort_keys=True)
+    seal = f"signed by {key.key_id.hex()}" if signed else "no checkpoint covers it yet"
+    text = (
+        f"{leaf.sequence}  {leaf.time}  {leaf.kind}  via {leaf.via.door}, user {leaf.via.uid}\n{body}\n"
+        f"leaf hash {leaf.hash}\nincluded in the tree of {proof.size} leaves, root {proof.root}; {seal}"
+    )
+    own.result({"leaf": _facts(leaf), "raw": leaf.raw.decode(), "proof": asdict(proof)}, text)
+
+
+def _verify(
+    context: typer.Context,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option("--checkpoint", help="A checkpoint from outside (printed, or from a receipt) it must agree with."),
+    ] = None,
+) -> None:
+    """Recompute the tree and the chain from every record and compare them with the signed checkpoints."""
+    own = shared.of(context)
+    notes = [_read_note(path) for path in checkpoint or []]
+    with ledger_of(own) as ledger, own.progress() as bar:
+        task = bar.add_task("records", total=None)
+        done = verify.verify(
+            ledger,
+            pinned=pin.read_pin(own.config.at),
+            notes=notes,
+            progress=lambda count, of: bar.update(task, completed=count, total=of),
+        )
+    trees = ", ".join(str(size) for size in done.checkpoints) or "none"
+    lines = [
+        f"{'✓' if done.ok else '✗'} {done.origin}: {done.size} leaves, root {done.root}",
+        f"  signed trees compared: {trees}",
+        *(f"✗ {finding}" for finding in done.findings),
+        *(f"! {remark}" for remark in done.remarks),
+    ]
+    own.result({"ok": done.ok, **asdict(done)}, "\n".join(lines))
+    if not done.ok:
+        raise typer.Exit(LedgerDamagedError.exit_code)
+
+
+def _checkpoint(
+    context: typer.Context, qr: Annotated[bool, typer.Option("--qr", help="Print it as a QR code too.")] = False
+) -> None:
+    """Print a signed checkpoint: keep it outside, and nobody can rewrite what came before it unseen."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        text = ledger.checkpoint()
+        key = pin.read_pin(own.config.at) or _own_key(ledger)
+    signed = note.verify_checkpoint(text, [key])
+    facts = {"note": text, "origin": signed.origin, "size": signed.size, "root": signed.root.hex()}
+    own.result(facts, f"{text}\n{_qr(text)}" if qr else text)
+
+
+def _export(
+    context: typer.Context, folder: Annotated[Path, typer.Argument(help="A folder that does not exist.")]
+) -> None:
+    """Write all records, the checkpoint and the key as plain files for an auditor."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger, own.progress() as bar:
+        task = bar.add_task("records", total=None)
+        facts = export.export(
+            ledger,
+            folder,
+            key=pin.read_pin(own.config.at) or _own_key(ledger),
+            progress=lambda count, of: bar.update(task, completed=count, total=of),
+        )
+    own.result(asdict(facts), f"{facts.size} records, root {facts.root}")
+
+
+def _own_key(ledger: Ledger) -> note.VerifierKey:
+    return note.VerifierKey.from_text(str(ledger.leaf(0).body.get("vkey", "")))
+
+
+def _read_note(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            what=f"the checkpoint {path.name} cannot be read", fix="name the file that holds it"
+        ) from error
+
+
+def _facts(leaf: Leaf) -> dict[str, Any]:
+    via = asdict(leaf.via)
+    return {
+        "sequence": leaf.sequence,
+        "time": leaf.time,
+        "kind": leaf.kind,
+        "via": via,
+        "body": dict(leaf.body),
+        "hash": leaf.hash,
+    }
+
+
+def _brief(body: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in body.items() if isinstance(value, str | int | bool)}
+    text = json.dumps(plain, sort_keys=True)[1:-1]
+    return text if len(text) <= _BODY_CHARACTERS else text[: _BODY_CHARACTERS - 1] + "…"
+
+
+def _qr(text: str) -> str:
+    out = io.StringIO()
+    segno.make(text, error="m", micro=False).terminal(out, compact=True)
+    return out.getvalue()

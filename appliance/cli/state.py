@@ -1,0 +1,54 @@
+"""`sealift state`: the projection of the ledger."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import typer
+from sqlalchemy import Engine
+
+from appliance.cli import context as shared
+from appliance.cli.opened import ledger_of
+from appliance.config import Places
+from appliance.errors import StoreDamagedError
+from appliance.state import projection
+from appliance.state.database import FILE_NAME, open_state
+
+_ASIDE: Final = ".damaged"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    state = typer.Typer(help="The database that follows from the ledger.", no_args_is_help=True)
+    app.add_typer(state, name="state")
+    state.command("rebuild")(_rebuild)
+
+
+def _rebuild(context: typer.Context) -> None:
+    """Throw the state away and make it again from the ledger; a damaged file is kept aside."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        # The ledger first: without it nothing may be thrown away.
+        ledger.head()
+        engine, aside = _open(own.config.at)
+        try:
+            reached = projection.rebuild(engine, ledger)
+        finally:
+            engine.dispose()
+    lines = [f"the state reflects the ledger up to record {reached}"]
+    if aside is not None:
+        lines.append(f"the damaged file was kept as {aside.name}")
+    own.result({"sequence": reached, "damaged_file": aside.name if aside else None}, "\n".join(lines))
+
+
+def _open(places: Places) -> tuple[Engine, Path | None]:
+    try:
+        return open_state(places), None
+    except StoreDamagedError:
+        path = places.registry / FILE_NAME
+        aside = path.with_name(path.name + _ASIDE)
+        path.rename(aside)
+        # Half of a transaction of the damaged file, which the new one must not find.
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + "-journal").rename(aside.with_name(aside.name + "-journal"))
+        return open_state(places), aside
