@@ -16,7 +16,7 @@ from typing import Final
 from appliance.errors import StoreDamagedError
 from appliance.store.cargo import Cargo, Reader, damaged_block, damaged_whole
 from appliance.store.incoming import Incoming
-from appliance.store.pipeline import SLAB_BYTES, Counter, Pipeline, RunningHash, Sink, Slab, Stopped, writing
+from appliance.store.pipeline import SLAB_BYTES, Counter, Pipeline, RunningHash, Sink, Slab, Task, writing
 
 _SETTLE_AT_ONCE: Final = 64
 _OPEN_SINKS: Final = 128  # files that wait for their fsync; each holds one or two descriptors
@@ -33,10 +33,26 @@ class _Job:
     whole: RunningHash | None = None
     block: RunningHash = field(default_factory=RunningHash)
     open_tasks: list[Counter] = field(default_factory=list)
+    failed: bool = False
 
     def wait(self) -> None:
+        """Return when no lane works on it any more."""
         for counter in self.open_tasks:
             counter.wait()
+
+    def guarded(self, task: Task) -> Task:
+        """Return the task as one that a failed file skips, and whose failure is the file's."""
+
+        def run() -> None:
+            if self.failed:
+                return
+            try:
+                task()
+            except BaseException:
+                self.failed = True
+                raise
+
+        return run
 
 
 class Carrier:
@@ -76,8 +92,8 @@ class Carrier:
             first = self._hash_kept(job, sink, incoming.journal.blocks.get(cargo.sha256, 0))
             self._read(job, first_block=first)
             self._require_whole(job)
-        except BaseException as error:
-            self._pipeline.fail(error)
+        except BaseException:
+            job.failed = True
             raise
         finally:
             self._conclude(job, sink)
@@ -106,7 +122,7 @@ class Carrier:
         return found.take() == cargo.sha256
 
     def flush(self) -> None:
-        """Write to the journal what is complete; the last thing to do in a pipeline."""
+        """Write to the journal what is complete; the last thing to do in a pipeline, also after a failure."""
         self._pipeline.settle.put(self._journal_ready)
 
     def _read(self, job: _Job, *, first_block: int) -> None:
@@ -120,9 +136,10 @@ class Carrier:
                 # The whole file's hash after the first block is that block's own.
                 first_of_many = job.whole is not None and number == 0
                 lane = self._pipeline.whole if first_of_many else self._pipeline.blocks
-                lane.put(partial(self._require_block, job, number, reader.where), after=counter.done)
+                check = partial(self._require_block, job, number, reader.where)
+                lane.put(job.guarded(check), after=counter.done)
                 if job.sink is not None and job.whole is not None:
-                    self._pipeline.settle.put(partial(self._settle_block, job, counter, number))
+                    self._pipeline.settle.put(job.guarded(partial(self._settle_block, job, counter, number)))
             reader.require_end()
 
     def _share(self, job: _Job, reader: Reader, counter: Counter, *, number: int) -> None:
@@ -146,11 +163,11 @@ class Carrier:
             slab.lend(users)
             counter.add(users)
             if not shares_whole:
-                self._pipeline.blocks.put(partial(job.block.update, view), after=done)
+                self._pipeline.blocks.put(job.guarded(partial(job.block.update, view)), after=done)
             if job.whole is not None:
-                self._pipeline.whole.put(partial(job.whole.update, view), after=done)
+                self._pipeline.whole.put(job.guarded(partial(job.whole.update, view)), after=done)
             if job.sink is not None:
-                self._pipeline.writes.put(partial(job.sink.write, view, offset), after=done)
+                self._pipeline.writes.put(job.guarded(partial(job.sink.write, view, offset)), after=done)
             self._progress(length, job.cargo.path)
 
     def _hash_kept(self, job: _Job, sink: Sink, kept: int) -> int:
@@ -195,23 +212,22 @@ class Carrier:
         counter = Counter()
         counter.add(1)
         job.open_tasks.append(counter)
-        self._pipeline.whole.put(require, after=counter.done)
+        self._pipeline.whole.put(job.guarded(require), after=counter.done)
 
     def _settle_block(self, job: _Job, counter: Counter, number: int) -> None:
         counter.wait()
-        self._stop_if_failed()
-        if job.sink is not None:
+        if job.sink is not None and not job.failed:
             job.sink.sync()
             self._into().journal.record_blocks(job.cargo.sha256, number + 1)
 
     def _conclude(self, job: _Job, sink: Sink) -> None:
-        """Queue what makes the object durable and then complete; nothing of it happens after a failure."""
+        """Queue what makes the object durable and then complete; a failed file gets neither."""
         durable = Counter(1)
 
         def finish() -> None:
             job.wait()
-            self._stop_if_failed()
-            sink.finish()
+            if not job.failed:
+                sink.finish()
 
         def finished() -> None:
             job.wait()
@@ -222,12 +238,13 @@ class Carrier:
             sink.close()
             self._sinks.release()
 
-        self._pipeline.syncs.put(finish, after=finished)
-        self._pipeline.settle.put(partial(self._settle, job, durable), after=close)
+        self._pipeline.syncs.put(job.guarded(finish), after=finished)
+        self._pipeline.settle.put(job.guarded(partial(self._settle, job, durable)), after=close)
 
     def _settle(self, job: _Job, durable: Counter) -> None:
         durable.wait()
-        self._stop_if_failed()
+        if job.failed:
+            return
         sha256, folder = job.cargo.sha256, self._into().objects
         with writing("an object"):
             os.rename(f"{sha256}.part", sha256, src_dir_fd=folder, dst_dir_fd=folder)
@@ -237,14 +254,12 @@ class Carrier:
 
     def _journal_ready(self) -> None:
         incoming = self._into()
+        if not self._ready:
+            return
         with writing("the objects' folder"):
             os.fsync(incoming.objects)
         incoming.journal.record_complete(self._ready)
         self._ready = {}
-
-    def _stop_if_failed(self) -> None:
-        if self._pipeline.failure is not None:
-            raise Stopped
 
     def _into(self) -> Incoming:
         if self._incoming is None:

@@ -92,22 +92,25 @@ def _carry(
     begun: set[str] = set()
     with Pipeline() as pipeline:
         carrier = Carrier(pipeline, incoming, progress)
-        for each in cargo:
-            if each.sha256 in begun:  # the same content under a second name
-                carrier.check(each)
-            elif incoming.has_proven(each.sha256, each.length):
-                resumed += 1
-                progress(each.length, each.path)
-                continue
-            elif store.holds(each.sha256, each.length) and carrier.prove(each, store.object_path(each.sha256)):
-                reused += 1
-                carrier.check(each)
-            else:
-                written += each.length
-                carrier.store(each)
-            read += each.length
-            begun.add(each.sha256)
-        carrier.flush()
+        try:
+            for each in cargo:
+                if each.sha256 in begun:  # the same content under a second name: its own bytes are proven too
+                    carrier.check(each)
+                elif incoming.has_proven(each.sha256, each.length):
+                    begun.add(each.sha256)
+                    resumed += 1
+                    progress(each.length, each.path)
+                    continue
+                elif store.holds(each.sha256, each.length) and carrier.prove(each, store.object_path(each.sha256)):
+                    reused += 1
+                    carrier.check(each)
+                else:
+                    written += each.length
+                    carrier.store(each)
+                read += each.length
+                begun.add(each.sha256)
+        finally:
+            carrier.flush()
     return IngestFacts(read_bytes=read, written_bytes=written, reused_files=reused, resumed_files=resumed)
 
 

@@ -140,7 +140,7 @@ class Counter:
 
 
 class Pipeline:
-    """The lanes and the slabs. Use as a context: leaving it waits for every task, or drops them after a failure."""
+    """The lanes and the slabs. Use as a context: leaving it waits for every task, then raises the first failure."""
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
@@ -175,7 +175,7 @@ class Pipeline:
         return self._free.get()
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first failure; every lane drops what comes after it."""
+        """Keep the first failure; the reader stops, and the lanes bring to an end what they were given before."""
         if self.failure is None:
             self.failure = error
 
@@ -191,7 +191,7 @@ class _Lane:
             thread.start()
 
     def put(self, task: Task, *, after: Task | None = None) -> None:
-        """Queue a task; `after` runs even when it failed or was dropped."""
+        """Queue a task; `after` runs even when it failed."""
         self._tasks.put((task, after))
 
     def close(self) -> None:
@@ -204,8 +204,7 @@ class _Lane:
         while (item := self._tasks.get()) is not None:
             task, after = item
             try:
-                if self._pipeline.failure is None:
-                    task()
+                task()
             except BaseException as error:  # noqa: BLE001 - carried to the reader's thread and raised there
                 self._pipeline.fail(error)
             finally:

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from appliance.store.journal import Journal
+
+CODE, PAYLOAD, A, B = "ab" * 32, "cd" * 32, "0a" * 32, "0b" * 32
+
+
+def reopened(path: Path, *, code: str = CODE, payload: str = PAYLOAD, full: bool = False) -> Journal:
+    journal = Journal.open(path, code=code, payload_digest=payload, full=full)
+    journal.close()
+    return journal
+
+
+def written(path: Path) -> Path:
+    journal = Journal.open(path, code=CODE, payload_digest=PAYLOAD, full=False)
+    journal.record_complete({A: 5})
+    journal.record_blocks(B, 1)
+    journal.record_blocks(B, 2)
+    journal.close()
+    return path
+
+
+def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    journal = reopened(written(tmp_path / "journal"))
+
+    assert (journal.complete, journal.blocks) == ({A: 5}, {B: 2})
+
+
+def test_a_complete_object_has_no_open_blocks(tmp_path: Path) -> None:
+    journal = Journal.open(written(tmp_path / "journal"), code=CODE, payload_digest=PAYLOAD, full=False)
+    journal.record_complete({B: 9})
+    journal.close()
+
+    assert reopened(tmp_path / "journal").blocks == {}
+
+
+@pytest.mark.parametrize(("code", "payload"), [("00" * 32, PAYLOAD), (CODE, "00" * 32)])
+def test_another_release_finds_nothing(tmp_path: Path, code: str, payload: str) -> None:
+    journal = reopened(written(tmp_path / "journal"), code=code, payload=payload)
+
+    assert (journal.complete, journal.blocks) == ({}, {})
+
+
+def test_full_forgets_everything(tmp_path: Path) -> None:
+    assert reopened(written(tmp_path / "journal"), full=True).complete == {}
+    assert reopened(tmp_path / "journal").complete == {}
+
+
+def test_cut_off_at_any_byte_it_says_only_what_was_durable_before(tmp_path: Path) -> None:
+    data = written(tmp_path / "journal").read_bytes()
+    for length in range(len(data)):
+        (tmp_path / "cut").write_bytes(data[:length])
+
+        journal = reopened(tmp_path / "cut")
+
+        assert journal.complete in ({}, {A: 5})
+        assert journal.blocks in ({}, {B: 1}, {B: 2})
+        assert reopened(tmp_path / "cut").complete == journal.complete
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\0" * 50, b'{"object":1}\n', b"{}\n", b"[1]\n", b"\xff\n", b'{"object":"x","blocks":"y"}\n']
+)
+def test_junk_at_the_end_is_dropped_and_written_over(tmp_path: Path, junk: bytes) -> None:
+    path = written(tmp_path / "journal")
+    path.write_bytes(path.read_bytes() + junk)
+
+    journal = Journal.open(path, code=CODE, payload_digest=PAYLOAD, full=False)
+    journal.record_complete({B: 7})
+    journal.close()
+
+    assert reopened(path).complete == {A: 5, B: 7}
