@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -104,7 +104,7 @@ class Stage:
     root: Path
     quarantine: Quarantine
     progress: Progress
-    python: str = field(default_factory=lambda: sys.executable)
+    python: str
 
     @property
     def volume(self) -> Path:
@@ -202,7 +202,8 @@ def rehearse(
     if remembered is None:
         with _throwaway(keep=keep, progress=progress) as folder:
             (folder / "home").mkdir()
-            stage = Stage(root=folder, quarantine=quarantine(folder / "home"), progress=progress)
+            place = quarantine(folder / "home")
+            stage = Stage(root=folder, quarantine=place, progress=progress, python=_interpreter(plan))
             progress("  signing with throwaway keys, writing one volume")
             root = medium(work, stage.volume, folder, clock)
             remembered = _run(stage, work, plan, root=root, clock=clock)
@@ -296,6 +297,21 @@ def _remembered(cache: Cache, digest: str, clock: Clock) -> Rehearsal | None:
         if found.payload_digest == digest and timedelta(0) <= age < _VALID:
             return found
     return None
+
+
+def _interpreter(plan: ReleasePlan) -> str:
+    """Return a Python of the version that the release is for."""
+    wanted = str(plan.targets[0].get("python", ""))
+    if wanted == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    found = shutil.which(f"python{wanted}")
+    if found is None:
+        raise RehearsalError(
+            what=f"rehearsal: there is no Python {wanted} here",
+            why="the release is for it",
+            fix=f"install python{wanted}",
+        )
+    return found
 
 
 def _first_environment(stage: Stage) -> Path:

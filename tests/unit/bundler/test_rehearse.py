@@ -221,6 +221,13 @@ def test_a_release_without_models_is_installed_and_says_no_more(tmp_path: Path) 
     assert place.commands[-1].strip() == "install"
 
 
+def test_a_release_for_another_python_needs_that_python(work: WorkFolder, tmp_path: Path) -> None:
+    work.plan.write_bytes(work.plan.read_bytes().replace(b'"python":"3.11"', b'"python":"3.98"'))
+
+    with pytest.raises(RehearsalError, match=r"no Python 3\.98"):
+        rehearsed(work, Scripted(), tmp_path)
+
+
 def test_the_namespace_has_no_network(tmp_path: Path) -> None:
     place = NetworkNamespace(home=tmp_path)
     try:
