@@ -3,6 +3,7 @@
 import http.client
 import select
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ class EngineConnection(http.client.HTTPConnection):
         self._path = path
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
+        self._socket: socket.socket | None = None
         self.kept = False
 
     def connect(self) -> None:
@@ -29,20 +31,19 @@ class EngineConnection(http.client.HTTPConnection):
             connection.close()
             raise
         connection.settimeout(self._read_seconds)
-        self.sock = connection
+        # http.client lets go of `sock` when the engine says that it will close; cancelling must still reach it.
+        self.sock = self._socket = connection
 
     def wait_at_most(self, seconds: float | None) -> None:
         """Bound the next reads; None restores the usual bound."""
-        if self.sock is not None:
-            self.sock.settimeout(self._read_seconds if seconds is None else seconds)
+        if self._socket is not None:
+            self._socket.settimeout(self._read_seconds if seconds is None else seconds)
 
     def shut_down(self) -> None:
         """End both directions at once, from any thread: a read that waits returns."""
-        if self.sock is not None:
-            try:
-                self.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def is_alive(self) -> bool:
         """Tell whether the engine has neither closed nor said anything unasked."""

@@ -225,10 +225,14 @@ class Call:
             connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self._cancelled or response.will_close or not response.isclosed():
-            connection.close()
-        else:
+        if response.length == 0:  # http.client leaves this to the caller after read1 (3.11)
+            response.close()
+        is_whole = response.isclosed() and not response.length
+        if is_whole and not response.will_close and not self._cancelled:
             self._connections.keep(connection)
+        else:
+            response.close()
+            connection.close()
 
     def _opened_response(self) -> http.client.HTTPResponse:
         if self._response is None:

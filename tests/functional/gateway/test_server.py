@@ -2,7 +2,11 @@
 
 import http.client
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ import pytest
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL, key_text
 from tests.support.gateway_server import Server, gateway_server
+from tests.support.ledger import ROOT
 
 TEXT = "SSN 123-45-6789, MRN: 12345678"
 CANARY = "kestrel-prompt"
@@ -296,3 +301,14 @@ def test_without_a_ledger_nothing_is_answered_and_with_it_all_is_again(tmp_path:
         assert ask() == 503
         hidden.rename(door)
         assert ask() == 200
+
+
+def test_the_example_asks_and_names_the_record(server: Server) -> None:
+    environment = {"PATH": os.environ["PATH"], "SEALIFT_KEY": server.key, "SEALIFT_URL": f"{server.url}/v1"}
+    command = [sys.executable, str(ROOT / "examples/ask.py"), "hello there"]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "You said: hello there\n"), done.stderr
+    assert re.search(r"x-request-id: req_[a-z2-7]{26}\n", done.stderr)
+    assert f"x-model-version: {MODEL_DIGEST}" in done.stderr

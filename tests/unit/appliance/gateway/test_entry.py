@@ -1,0 +1,52 @@
+"""The unit's entry point before anything listens: what is missing ends it with the code its unit file names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.keys.files import create_missing
+from tests.support.ledger import ROOT
+
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import appliance.gateway.gunicorn_conf as c; print(c.threads, c.workers, c.accesslog)",
+]
+
+
+def _run(config: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SEALIFT_CONFIG": str(config)}
+    return subprocess.run(COMMAND, capture_output=True, text=True, env=environment, check=False, timeout=30)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "sealift.toml"
+    path.write_text(f'site = "demo"\n[places]\nroot = "{tmp_path}"\n[limits]\nconcurrent_requests = 5\n')
+    return path
+
+
+def test_every_answer_has_a_thread_and_some_are_left_for_health(config: Path, tmp_path: Path) -> None:
+    create_missing(tmp_path / "etc/sealift/keys")
+
+    done = _run(config)
+
+    assert (done.returncode, done.stdout) == (0, "21 1 None\n"), done.stderr
+
+
+def test_a_missing_key_ends_it_with_the_code_for_keys(config: Path) -> None:
+    done = _run(config)
+
+    assert done.returncode == 56
+    assert "api-key-pepper" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_site_file_ends_it_with_the_code_for_configuration(tmp_path: Path) -> None:
+    done = _run(tmp_path / "absent.toml")
+
+    assert done.returncode == 50
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,42 @@
+"""What `nvidia-smi` says, and machines where it says nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.gateway.gpus import Gpu, no_gpus, parse, read
+from appliance.gateway.metrics import Metrics
+
+
+def _tool(folder: Path, script: str) -> str:
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    return str(tool)
+
+
+def test_each_gpu_is_a_sample_of_the_documents_metrics(tmp_path: Path) -> None:
+    tool = _tool(tmp_path, 'echo "0, 37, 1024"; echo "1, [N/A], [N/A]"; echo "2, 0, 0"')
+
+    metrics = Metrics(read_gpus=lambda: read(tool))
+
+    assert metrics.registry.get_sample_value("llama_gpu_utilization_percent", {"gpu_id": "0"}) == 37
+    assert metrics.registry.get_sample_value("llm_gpu_memory_bytes", {"gpu_id": "0"}) == 1024**3
+    assert metrics.registry.get_sample_value("llm_gpu_memory_bytes", {"gpu_id": "1"}) is None
+    assert metrics.registry.get_sample_value("llm_gpu_memory_bytes", {"gpu_id": "2"}) == 0
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo nonsense", "echo 'No devices were found'"])
+def test_a_tool_that_fails_means_no_gpus(tmp_path: Path, script: str) -> None:
+    assert list(read(_tool(tmp_path, script))) == []
+
+
+def test_a_tool_that_is_not_there_means_no_gpus(tmp_path: Path) -> None:
+    assert read(str(tmp_path / "absent")) == ()
+    assert no_gpus() == ()
+
+
+@pytest.mark.parametrize("line", ["", "0,1", "x, 1, 2", "0, 1, 2, 3"])
+def test_a_line_that_is_none_is_left_out(line: str) -> None:
+    assert parse(line) is None
+    assert parse("3, 5, 7") == Gpu(gpu_id="3", utilization_percent=5, memory_bytes=7 * 1024 * 1024)

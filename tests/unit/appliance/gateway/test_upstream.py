@@ -1,0 +1,226 @@
+"""A call to an engine: kept connections, stale ones, cancelling from another thread, engines that break off."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.gateway.upstream import Upstream, Upstreams
+from tests.support.engine import FakeEngine, Script, fake_engine
+
+CHAT = {"messages": [{"role": "user", "content": "hello there"}]}
+ROUTE = "/v1/chat/completions"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeEngine]:
+    with fake_engine(tmp_path / "engine.sock") as running:
+        yield running
+
+
+@pytest.fixture
+def upstream(engine: FakeEngine) -> Iterator[Upstream]:
+    found = Upstream(engine.path, read_seconds=5)
+    yield found
+    found.close()
+
+
+@contextmanager
+def _server(path: Path, *answers: bytes) -> Iterator[list[int]]:
+    """Answer each connection with the next bytes, then close it; count the connections."""
+    accepted: list[int] = []
+
+    def run(listener: socket.socket) -> None:
+        for answer in answers:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            accepted.append(1)
+            with connection:
+                _read_request(connection)
+                connection.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=run, args=(listener,), daemon=True)
+        thread.start()
+        yield accepted
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def _read_request(connection: socket.socket) -> None:
+    read = b""
+    while b"\r\n\r\n" not in read:
+        read += connection.recv(65536)
+    head, _, body = read.partition(b"\r\n\r\n")
+    (length,) = (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    while len(body) < length:
+        body += connection.recv(65536)
+
+
+def _answer(body: bytes, *, keep: bool = True) -> bytes:
+    connection = b"" if keep else b"Connection: close\r\n"
+    return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (connection, len(body), body)
+
+
+def test_a_connection_is_kept_and_used_again(upstream: Upstream, engine: FakeEngine) -> None:
+    for stream in (False, True, False):
+        call = upstream.start(ROUTE, {**CHAT, "stream": stream})
+        if stream:
+            assert list(call.events())
+        else:
+            assert call.answer()["choices"]
+        call.close()
+
+    assert len(upstream._connections._idle) == 1
+    assert not engine.cancelled.is_set()
+
+
+def test_a_kept_connection_that_the_engine_closed_is_not_used(tmp_path: Path) -> None:
+    with _server(tmp_path / "s", _answer(b'{"a":1}'), _answer(b'{"a":2}')) as accepted:
+        upstream = Upstream(tmp_path / "s")
+        assert upstream.start(ROUTE, CHAT).answer() == {"a": 1}
+        time.sleep(0.05)
+        assert upstream.start(ROUTE, CHAT).answer() == {"a": 2}
+        assert len(accepted) == 2
+        upstream.close()
+
+
+def test_a_kept_connection_that_closes_as_it_is_used_is_replaced_once(tmp_path: Path) -> None:
+    with _server(tmp_path / "s", _answer(b'{"a":1}'), _answer(b'{"a":2}')):
+        upstream = Upstream(tmp_path / "s")
+        assert upstream.start(ROUTE, CHAT).answer() == {"a": 1}
+        (kept,) = upstream._connections._idle
+        kept.is_alive = lambda: True  # type: ignore[method-assign]
+
+        assert upstream.start(ROUTE, CHAT).answer() == {"a": 2}
+        upstream.close()
+
+
+def test_a_fresh_connection_that_closes_unanswered_is_an_engine_that_is_not_there(tmp_path: Path) -> None:
+    with _server(tmp_path / "s", b""):
+        call = Upstream(tmp_path / "s").start(ROUTE, CHAT)
+        with pytest.raises(EngineUnavailableError):
+            call.answer()
+        call.close()
+
+
+def test_nobody_listening_is_told_before_anything_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailableError):
+        Upstream(tmp_path / "absent").start(ROUTE, CHAT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"not http\r\n\r\n", EngineUnavailableError),
+        (_answer(b"[1]"), EngineProtocolError),
+        (_answer(b"{"), EngineProtocolError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", EngineProtocolError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", EngineProtocolError),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 8\r\n\r\nnot json", EngineRefusedError),
+    ],
+)
+def test_an_engine_that_breaks_off_is_an_error_of_its_kind(
+    tmp_path: Path, answer: bytes, error: type[Exception]
+) -> None:
+    with _server(tmp_path / "s", answer):
+        upstream = Upstream(tmp_path / "s")
+        call = upstream.start(ROUTE, CHAT)
+        with pytest.raises(error):
+            call.answer()
+        call.close()
+        upstream.close()
+
+
+def test_an_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.gateway.upstream.MAX_ANSWER_BYTES", 10)
+    with _server(tmp_path / "s", _answer(b'{"a":"' + b"x" * 100 + b'"}')):
+        call = Upstream(tmp_path / "s").start(ROUTE, CHAT)
+        with pytest.raises(EngineProtocolError):
+            call.answer()
+        call.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error":{"code":"context_length_exceeded"}}', "context_length_exceeded"),
+        (b'{"error":{"code":"the prompt was: secret"}}', ""),
+        (b'{"error":{"code":7}}', ""),
+        (b'{"error":"x"}', ""),
+    ],
+)
+def test_of_an_engines_refusal_only_a_short_word_is_taken_over(tmp_path: Path, body: bytes, code: str) -> None:
+    answer = b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with _server(tmp_path / "s", answer):
+        upstream = Upstream(tmp_path / "s")
+        call = upstream.start(ROUTE, CHAT)
+        with pytest.raises(EngineRefusedError) as caught:
+            call.opened()
+        assert (caught.value.http_status, caught.value.engine_code) == (400, code)
+        call.close()
+        upstream.close()
+
+
+@pytest.mark.parametrize("stream", ["whole", "streamed"])
+def test_another_thread_can_cancel_a_read_that_waits(upstream: Upstream, engine: FakeEngine, stream: str) -> None:
+    engine.script = Script(hold=threading.Event())
+    call = upstream.start(ROUTE, {**CHAT, "stream": stream == "streamed"})
+    threading.Timer(0.05, call.cancel).start()
+
+    began = time.monotonic()
+    with pytest.raises((EngineProtocolError, EngineUnavailableError)):
+        list(call.events()) if stream == "streamed" else call.answer()
+
+    assert time.monotonic() - began < 2
+    assert call.is_cancelled
+    assert engine.cancelled.wait(2)
+    call.close()
+
+
+def test_a_late_cancel_does_not_reach_the_next_request(upstream: Upstream, engine: FakeEngine) -> None:
+    first = upstream.start(ROUTE, CHAT)
+    first.answer()
+    engine.script = Script(hold=threading.Event())
+    second = upstream.start(ROUTE, CHAT)
+
+    first.cancel()
+    first.close()
+    assert engine.script.hold is not None
+    engine.script.hold.set()
+
+    assert second.answer()["choices"]
+
+
+def test_an_engine_that_lingers_after_done_costs_no_time(tmp_path: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with _server(tmp_path / "s", head + b"e\r\ndata: [DONE]\n\n\r\n"):
+        upstream = Upstream(tmp_path / "s")
+        call = upstream.start(ROUTE, {**CHAT, "stream": True})
+        began = time.monotonic()
+        assert list(call.events()) == []
+        assert time.monotonic() - began < 1
+        call.close()
+        assert upstream._connections._idle == []
+
+
+def test_few_engines_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.gateway.upstream._ENGINES", 2)
+    upstreams = Upstreams()
+
+    first = upstreams.to(tmp_path / "a")
+    upstreams.to(tmp_path / "b")
+    assert upstreams.to(tmp_path / "a") is first
+    upstreams.to(tmp_path / "c")
+    assert upstreams.to(tmp_path / "a") is first
+    upstreams.close()
+    assert upstreams.to(tmp_path / "a") is not first
