@@ -6,6 +6,7 @@ import binascii
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from appliance.actions.units import addresses
 from appliance.admin import collaborators
 from appliance.admin.facts import pending_requests
 
@@ -117,7 +118,9 @@ def _leaf(sequence: int) -> str:
 def _connect() -> str:
     here = collaborators.page()
     service = here.config.service
-    base = f"https://{service.hostname}" if service.tls else f"http://{service.host}:{service.gateway_port}"
+    # Under run-units a port of 0 was chosen at start; on a box nginx publishes the name.
+    local = addresses(here.config).get("gateway", f"http://{service.host}:{service.gateway_port}")
+    base = f"https://{service.hostname}" if service.tls else local
     return render_template("connect.html", base=f"{base}/v1", has_authority=here.facts.authority() is not None)
 
 

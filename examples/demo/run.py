@@ -191,12 +191,13 @@ def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an asser
 
 def summarise(demo: Demo, plain: Answered, proof: dict[str, Any]) -> None:
     """Write summary.json."""
+    data = {step["name"]: step["data"] for step in proof["steps"]}
     summary = {
         "request_id": plain.request_id,
         "answer": plain.text,
         "model_digest": plain.model_digest,
-        "release": proof["release"],
-        "audit_sequence": proof["audit_sequence"],
+        "release": data["release"]["release"],
+        "audit_sequence": data["request"]["sequence"],
         "proof_ok": proof["ok"],
         "seconds": demo.stage.times,
     }
