@@ -2,7 +2,7 @@
 
 Rules, by the kind of file:
 
-    wheels      pth-file, shadows-stdlib, foreign-shebang, pickle, secret, license-unknown
+    wheels      pth-file, shadows-stdlib, overlaps, foreign-shebang, pickle, secret, license-unknown
                 (a wheel that breaks its own format is refused outright, `wheelfile.py`)
     weights     malformed headers are refused outright; pickle (by name and by first bytes)
     models      pickle, remote-code, secret, patient-data, license-unknown, unexpected-file
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -31,8 +32,8 @@ from bundler.recipe import AllowedFinding
 from bundler.safetensors_header import read as read_safetensors
 
 RULES: Final = (
-    "build-path", "foreign-shebang", "license-unknown", "patient-data", "pickle", "pth-file", "remote-code", "secret",
-    "shadows-stdlib", "unexpected-file",
+    "build-path", "foreign-shebang", "license-unknown", "overlaps", "patient-data", "pickle", "pth-file",
+    "remote-code", "secret", "shadows-stdlib", "unexpected-file",
 )  # fmt: skip
 _TEXT_BYTES: Final = 2 * 2**20
 _PICKLE_NAMES: Final = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".h5"})
@@ -90,18 +91,16 @@ def scan(
     judged: list[Finding] = []
     blocking: list[Finding] = []
     used: set[int] = set()
-    for artifact in artifacts:
-        for found in _CHECKS[artifact.kind](artifact):
-            number = next((n for n, entry in enumerate(allowed) if _matches(entry, found)), None)
-            if found.reason:
-                judged.append(found)
-            elif number is None:
-                blocking.append(found)
-            else:
-                used.add(number)
-                judged.append(
-                    Finding(path=found.path, rule=found.rule, detail=found.detail, reason=allowed[number].reason)
-                )
+    checked = chain.from_iterable(_CHECKS[artifact.kind](artifact) for artifact in artifacts)
+    for found in chain(checked, _overlaps(artifacts)):
+        number = next((n for n, entry in enumerate(allowed) if _matches(entry, found)), None)
+        if found.reason:
+            judged.append(found)
+        elif number is None:
+            blocking.append(found)
+        else:
+            used.add(number)
+            judged.append(Finding(path=found.path, rule=found.rule, detail=found.detail, reason=allowed[number].reason))
     if blocking:
         raise _refused(blocking)
     for number, entry in enumerate(allowed):
@@ -156,6 +155,18 @@ def _member(artifact: Artifact, facts: wheelfile.WheelFacts, member: str) -> Ite
     is_module = len(installed.parts) > 1 or installed.suffix in {".py", ".so", ".pyc"}
     if is_module and (top in sys.stdlib_module_names or top in _START_FILES):
         yield _finding(artifact, "shadows-stdlib", f"{top} is a module of Python's own", member)
+
+
+def _overlaps(artifacts: Sequence[Artifact]) -> Iterator[Finding]:
+    """Find wheels that would install a file over another's: which one stays would hang on the order."""
+    owners: dict[str, str] = {}
+    for artifact in artifacts:
+        if artifact.kind != "wheel" or artifact.file is None:
+            continue
+        for place in sorted(wheelfile.installed_paths(artifact.file)):
+            other = owners.setdefault(place, artifact.component.name)
+            if other != artifact.component.name:
+                yield _finding(artifact, "overlaps", f"{other} installs the same file", place)
 
 
 def _weights(artifact: Artifact) -> Iterator[Finding]:

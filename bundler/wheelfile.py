@@ -112,6 +112,18 @@ def members(path: Path, *, limit: int) -> Iterator[tuple[str, bytes]]:
                 yield item.filename, archive.read(item)
 
 
+def installed_paths(path: Path) -> frozenset[str]:
+    """Return where the members of a wheel that `read` accepted lie in site-packages; only its directory is read."""
+    named = parse_name(path.name)
+    with zipfile.ZipFile(path) as archive:
+        names = [item.filename for item in archive.infolist() if not item.is_dir()]
+    data_folder = next((name.split("/")[0] for name in names if name.split("/")[0].endswith(".data")), "")
+    facts = WheelFacts(
+        name=named.name, version=named.version, license="", members=tuple(names), data_folder=data_folder
+    )
+    return frozenset(str(place) for name in names if (place := facts.installed(name)) is not None)
+
+
 def _read(archive: zipfile.ZipFile, named: WheelName, label: str) -> WheelFacts:
     items = {item.filename: item for item in archive.infolist() if not item.is_dir()}
     _require_safe_members(archive.infolist(), label)

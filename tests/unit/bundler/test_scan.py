@@ -72,6 +72,19 @@ def test_a_wheel_that_may_not_travel_is_refused_before_anything_installs_it(
     assert KEY.decode() not in error.why + error.what
 
 
+def test_a_wheel_that_installs_over_anothers_files_is_refused(tmp_path: Path) -> None:
+    """B2: a small dependency brings a file of the verifier's own library."""
+    true = in_wheel(tmp_path, {"crypto/__init__.py": b""}, name="crypto")
+    evil = in_wheel(
+        tmp_path, {"small/x.py": b"", "small-1.0.data/purelib/crypto/__init__.py": b"import os"}, name="small"
+    )
+
+    error = refused(true, evil)
+
+    assert error.what == "data/wheels/small-1.0-py3-none-any.whl!crypto/__init__.py may not travel: overlaps"
+    assert "crypto-1.0-py3-none-any installs the same file" in error.why
+
+
 def test_a_wheel_that_breaks_its_own_format_cannot_be_allowed(tmp_path: Path) -> None:
     every_rule = AllowedFinding(path="*", rule="pth-file", reason="two people looked")
 
