@@ -9,6 +9,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from appliance.actions.units import addresses
 from appliance.admin import collaborators
 from appliance.admin.facts import pending_requests
+from appliance.config import Config
+from appliance.errors import UnitError
 
 _PAGE_SIZE = 50
 _MAX_SIGNATURE = 16 * 1024
@@ -118,10 +120,16 @@ def _leaf(sequence: int) -> str:
 def _connect() -> str:
     here = collaborators.page()
     service = here.config.service
-    # Under run-units a port of 0 was chosen at start; on a box nginx publishes the name.
-    local = addresses(here.config).get("gateway", f"http://{service.host}:{service.gateway_port}")
-    base = f"https://{service.hostname}" if service.tls else local
+    base = f"https://{service.hostname}" if service.tls else _loopback(here.config)
     return render_template("connect.html", base=f"{base}/v1", has_authority=here.facts.authority() is not None)
+
+
+def _loopback(config: Config) -> str:
+    """Return where run-units publishes the API; with a port of 0 it chose one at its start."""
+    try:
+        return addresses(config)["gateway"]
+    except (UnitError, KeyError):
+        return f"http://{config.service.host}:{config.service.gateway_port}"
 
 
 def _authority() -> Response:
