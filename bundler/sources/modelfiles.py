@@ -14,6 +14,7 @@ from bundler.recipe import ModelSection, Recipe
 from bundler.sources.weights import PinnedModel, small_file
 from media.canonical import dumps
 from media.clock import to_text
+from media.digest import sha256_hex
 
 
 def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environment: str) -> Gathered:
@@ -111,13 +112,20 @@ def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]]
             "source": model.origin,
             "package": material.uri,
             "package_sha256": material.sha256,
-            "sha256": {file["path"].rpartition("/")[2]: file["sha256"] for file in files},
+            "sha256": _weights_digest(files),
+            "files": {file["path"].rpartition("/")[2]: file["sha256"] for file in files},
             "download_date": to_text(recipe.release.created),
             "license": model.license,
             "quantization": model.quantization,
             "created_by": model.created_by,
         }
     )
+
+
+def _weights_digest(files: list[dict[str, Any]]) -> str:
+    """Return the digest of the one weights file, or of the list of several."""
+    weights = sorted([file["path"], file["sha256"]] for file in files if file["role"] == "weights")
+    return str(weights[0][1]) if len(weights) == 1 else sha256_hex(dumps(weights))
 
 
 def _template(recipe: Recipe, model: ModelSection, pinned: PinnedModel) -> bytes:

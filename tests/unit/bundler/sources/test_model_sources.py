@@ -91,7 +91,11 @@ def test_a_model_travels_with_licence_template_provenance_and_descriptor(tmp_pat
         "license": "MIT",
         "context_tokens": 512,
     }
-    assert json.loads(files["provenance.json"])["download_date"] == "2026-11-20T08:00:00Z"
+    provenance = json.loads(files["provenance.json"])
+    assert provenance["download_date"] == "2026-11-20T08:00:00Z"
+    assert provenance["sha256"] == sha256(tmp_path / "tiny.gguf")
+    # What model governance asks for; approval, deployment and review are the appliance's to say.
+    assert {"name", "version", "source", "sha256", "license", "quantization", "created_by"} <= provenance.keys()
 
 
 def test_weights_that_are_not_the_pinned_ones_fail_the_build(tmp_path: Path) -> None:
