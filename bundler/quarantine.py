@@ -80,10 +80,15 @@ class NetworkNamespace:
         Raises:
             RehearsalError: Namespaces cannot be made here, or one is not empty.
         """
-        devices = [
-            line.partition(":")[0].strip()
-            for line in self.run(["cat", "/proc/net/dev"], step="making an empty network namespace").splitlines()[2:]
-        ]
+        try:
+            told = self.run(["cat", "/proc/net/dev"], step="making an empty network namespace")
+        except RehearsalError as error:
+            raise RehearsalError(
+                what="rehearsal: no empty network namespace can be made here",
+                why=error.why,
+                fix="run as root, or on a machine that lets users make namespaces",
+            ) from error
+        devices = [line.partition(":")[0].strip() for line in told.splitlines()[2:]]
         if devices != ["lo"]:
             raise RehearsalError(
                 what="rehearsal: the network namespace is not empty",

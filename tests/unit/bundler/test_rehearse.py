@@ -244,6 +244,26 @@ def test_the_namespace_has_no_network(tmp_path: Path) -> None:
     assert place.run(["sh", "-c", "echo $HOME $PIP_CONFIG_FILE"], step="x").split() == [str(tmp_path), "/dev/null"]
 
 
+def test_a_machine_without_namespaces_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    place = NetworkNamespace(home=tmp_path, variables={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    with pytest.raises(RehearsalError) as caught:
+        place.require_empty()
+
+    assert "Operation not permitted" in caught.value.why
+    assert "run as root" in caught.value.fix
+
+
+def test_a_machine_without_unshare_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(RehearsalError, match="no empty network namespace"):
+        NetworkNamespace(home=tmp_path).require_empty()
+
+
 def test_a_program_that_fails_in_the_namespace_names_the_step(tmp_path: Path) -> None:
     with pytest.raises(RehearsalError) as caught:
         NetworkNamespace(home=tmp_path).run(["sh", "-c", "echo no wheel >&2; exit 4"], step="installing")
