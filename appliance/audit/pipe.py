@@ -81,7 +81,8 @@ class Pool:
     def _exchange(self, lines: Sequence[bytes]) -> list[bytes]:
         if self._owner != os.getpid():
             # A fork shares the parent's sockets: using them would mix two conversations.
-            self._idle, self._owner = [], os.getpid()
+            self.close()
+            self._owner = os.getpid()
         for is_last in (False, True):
             connection = self._connect() if is_last else self._idle_or_new()
             try:

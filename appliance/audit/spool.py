@@ -4,10 +4,12 @@ A file is ``NNNNNN-XXXXXXXX.json`` of format 1. The ledger appends it under an i
 then removes it, so that a crash between the two doubles nothing. A file that does not read is kept aside, never lost.
 """
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -126,8 +128,11 @@ def _read(path: Path) -> tuple[bytes, int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as stream:
-            return stream.read(_MAX_BYTES + 1), os.fstat(stream.fileno()).st_uid
+            status = os.fstat(stream.fileno())
+            return stream.read(_MAX_BYTES + 1) if stat.S_ISREG(status.st_mode) else b"", status.st_uid
     except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+            return b"", -1
         raise LedgerUnavailableError(
             what="a spooled fact cannot be read", why=error.strerror or "", fix="check the owner of the spool's files"
         ) from error

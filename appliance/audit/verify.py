@@ -146,6 +146,8 @@ class _Walk:
             if leaf.time < self._time:
                 self.remarks.append(f"at leaf {self.size} the clock went back from {self._time} to {leaf.time}")
             self._time = leaf.time
+        if untrusted.hash != hashed.hex():
+            self.findings.append(f"the hash stored beside leaf {self.size} is another")
         if untrusted.chain and untrusted.chain != self.chain.hex():
             self.findings.append(f"the chain breaks at leaf {self.size}")
         self.size += 1

@@ -28,15 +28,15 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         through.close()
 
 
-@pytest.fixture(params=["memory", "door", "file"])
-def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger with the same few hundred leaves, however it is reached."""
+@pytest.fixture(params=["memory", "door", "file"], scope="module")
+def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A ledger with the same few hundred leaves, however it is reached. Only read it."""
     if request.param == "memory":
         ledger = MemoryLedger()
         write_models(ledger)
         yield ledger
         return
-    with ledger_site(tmp_path) as site:
+    with ledger_site(tmp_path_factory.mktemp("history")) as site:
         with site.running():
             through = site.door("ledger-actions")
             write_models(through)

@@ -1,0 +1,204 @@
+"""The auditor's view: whatever is changed after a checkpoint left the box shows."""
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from appliance.audit import pin
+from appliance.audit.client import Leaf
+from appliance.audit.memory import MemoryLedger
+from appliance.audit.note import VerifierKey
+from appliance.audit.offline import OfflineLedger
+from appliance.audit.sqlite_backend import FILE_NAME
+from appliance.audit.verify import Verification, verify
+from appliance.errors import LedgerDamagedError
+from media.clock import FixedClock, SystemClock
+from tests.support.ledger import LedgerSite, write_history
+
+
+class Forged(MemoryLedger):
+    """A ledger that lies about one leaf."""
+
+    lie: tuple[int, Leaf] | None = None
+
+    def leaves(self, start: int, limit: int, *, kinds: object = None) -> list[Leaf]:
+        found = super().leaves(start, limit)
+        return [self.lie[1] if self.lie and leaf.sequence == self.lie[0] else leaf for leaf in found]
+
+
+def history(kind: type[MemoryLedger] = MemoryLedger) -> MemoryLedger:
+    ledger = kind()
+    write_history(ledger)
+    return ledger
+
+
+def key_of(ledger: MemoryLedger) -> VerifierKey:
+    return VerifierKey.from_text(ledger.vkey)
+
+
+def test_a_ledger_that_nobody_touched_verifies_in_every_part() -> None:
+    ledger = history()
+    seen: list[tuple[int, int]] = []
+
+    done = verify(ledger, pinned=key_of(ledger), progress=lambda count, of: seen.append((count, of)))
+
+    assert done.ok
+    assert (done.size, done.root, done.remarks) == (ledger.head().size, ledger.head().root, ())
+    assert done.chain == ledger.leaf(done.size - 1).chain
+    assert seen[-1] == (done.size, done.size)
+
+
+def test_without_a_pinned_key_the_result_says_what_it_rests_on() -> None:
+    done = verify(history())
+
+    assert done.ok
+    assert "no key is pinned" in done.remarks[0]
+
+
+def test_another_pinned_key_is_a_finding() -> None:
+    done = verify(history(), pinned=key_of(history()))
+
+    assert not done.ok
+    assert any("pinned" in finding for finding in done.findings)
+
+
+def test_a_rewritten_leaf_is_found() -> None:
+    ledger = history(Forged)
+    leaf = ledger.leaf(4)
+    raw = leaf.raw.replace(b"req_1", b"req_9")
+    assert isinstance(ledger, Forged)
+    ledger.lie = (4, replace(leaf, raw=raw))
+
+    done = verify(ledger, pinned=key_of(ledger))
+
+    assert any("root" in finding for finding in done.findings)
+    assert any("chain breaks at leaf 4" in finding for finding in done.findings)
+    assert any("signed tree" in finding for finding in done.findings)
+
+
+def test_a_leaf_that_does_not_read_is_found_and_named() -> None:
+    ledger = history(Forged)
+    assert isinstance(ledger, Forged)
+    ledger.lie = (4, replace(ledger.leaf(4), raw=b"nothing"))
+
+    assert any("leaf 4 does not read" in finding for finding in verify(ledger).findings)
+
+
+def test_a_leaf_in_another_place_is_found() -> None:
+    ledger = history(Forged)
+    assert isinstance(ledger, Forged)
+    ledger.lie = (4, ledger.leaf(5))
+
+    assert any("leaf 4 says that it is 5" in finding for finding in verify(ledger).findings)
+
+
+def test_a_history_rewritten_after_a_checkpoint_was_printed_is_inconsistent_with_the_print() -> None:
+    honest, rewritten = history(), MemoryLedger()
+    printed = honest.checkpoint()
+    rewritten.log.origin = honest.log.origin
+    rewritten.log.vkey = honest.log.vkey
+    write_history(rewritten)
+
+    done = verify(rewritten, notes=[printed])
+
+    assert not done.ok
+
+
+def test_a_printed_checkpoint_of_a_longer_ledger_shows_that_the_tail_was_cut() -> None:
+    ledger = history()
+    ledger.append("request.intent", {"request_id": "last"})
+    printed = ledger.checkpoint()
+    shorter = Shortened(ledger)
+
+    done = verify(shorter, notes=[printed], pinned=key_of(ledger))  # type: ignore[arg-type]
+
+    assert any("was signed, and there are" in finding for finding in done.findings)
+
+
+class Shortened:
+    """The same ledger as it was before its last leaf."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._ledger = ledger
+        self._size = ledger.head().size - 1
+
+    def head(self) -> object:
+        root = self._ledger.consistency(self._size, self._size + 1).old_root
+        return replace(self._ledger.head(), size=self._size, root=root)
+
+    def leaf(self, sequence: int) -> Leaf:
+        return self._ledger.leaf(sequence)
+
+    def leaves(self, start: int, limit: int) -> list[Leaf]:
+        return self._ledger.leaves(start, min(limit, self._size - start))
+
+    def checkpoint(self) -> str:
+        return self._ledger.inclusion(0, self._size).note or self._ledger.checkpoint()
+
+
+def test_an_older_printed_checkpoint_of_the_same_ledger_agrees() -> None:
+    ledger = MemoryLedger()
+    printed = [ledger.checkpoint()]
+    write_history(ledger)
+    printed.append(ledger.checkpoint())
+    write_history(ledger)
+
+    done = verify(ledger, notes=printed, pinned=key_of(ledger))
+
+    assert done.ok
+    assert done.checkpoints == (1, (ledger.head().size + 1) // 2, ledger.head().size)
+
+
+@pytest.mark.parametrize("untrusted", ["", "rubbish", "a\n1\nAAAA\n\n— a AAAAAAA=\n"])
+def test_a_checkpoint_that_does_not_verify_is_a_finding(untrusted: str) -> None:
+    assert not verify(history(), notes=[untrusted]).ok
+
+
+def test_a_clock_that_went_back_is_a_remark_for_people() -> None:
+    clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+    ledger = MemoryLedger(clock)
+    clock.advance(-86400)
+    ledger.append("request.intent", {"request_id": "a"})
+
+    done = verify(ledger, pinned=key_of(ledger))
+
+    assert done.ok
+    assert "went back" in done.remarks[0]
+
+
+def offline(site: LedgerSite) -> Verification:
+    return verify(OfflineLedger(site.places, clock=SystemClock()), pinned=pin.read_pin(site.places))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE leaf SET raw = CAST(replace(CAST(raw AS TEXT), '2026', '2025') AS BLOB) WHERE sequence = 2",
+        "UPDATE leaf SET hash = zeroblob(32) WHERE sequence = 2",
+        "UPDATE leaf SET chain = zeroblob(32) WHERE sequence = 2",
+        "UPDATE node SET hash = zeroblob(32) WHERE level = 2",
+        "DELETE FROM leaf WHERE sequence = 2",
+        "DELETE FROM leaf WHERE sequence >= 5",
+    ],
+)
+def test_a_file_that_root_changed_while_the_service_was_down_is_found_out(site: LedgerSite, statement: str) -> None:
+    with site.running():
+        actions = site.door("ledger-actions")
+        for number in range(12):
+            actions.append("trust.rotated", {"version": number})
+        actions.close()
+    assert offline(site).ok
+    connection = sqlite3.connect(site.places.ledger / FILE_NAME, isolation_level=None)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute(statement)
+    connection.close()
+
+    # A reader may refuse the file outright, or verification says what is wrong with it.
+    try:
+        found: object = offline(site).findings
+    except LedgerDamagedError as error:
+        found = error.what
+    assert found
