@@ -162,7 +162,7 @@ class _EngineExaminee:
 
     def likelihoods(self, prompt: str, continuations: Sequence[str]) -> Sequence[float]:
         scores = self._engine.score(prompt, continuations)
-        return [score.log_likelihood / max(1, score.tokens) for score in scores]
+        return [score.log_likelihood / len(text) for score, text in zip(scores, continuations, strict=True)]
 
     def answer(self, prompt: str, *, max_tokens: int) -> str:
         body = {

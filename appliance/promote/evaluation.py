@@ -1,8 +1,8 @@
 """How well a version does its tasks: the share of right answers, its interval, and the difference to production.
 
 Promises: nothing random decides; the bootstrap draws from a generator seeded by the task set's digest, temperature is
-0, so the same version gives the same verdict. Multiple choice compares log-likelihoods per token, so a long choice is
-not punished for its length. All figures are thousandths, because evidence holds no fractions.
+0, so the same version gives the same verdict. Multiple choice compares log-likelihoods per character, so that
+neither a choice's length nor a model's tokens decide. All figures are thousandths, because evidence holds no fractions.
 """
 
 import random
@@ -20,7 +20,7 @@ class Examinee(Protocol):
     """The version under test."""
 
     def likelihoods(self, prompt: str, continuations: Sequence[str]) -> Sequence[float]:
-        """Return each continuation's log-likelihood per token."""
+        """Return each continuation's log-likelihood per character."""
         ...
 
     def answer(self, prompt: str, *, max_tokens: int) -> str:
