@@ -11,7 +11,7 @@ from appliance.gateway import problems
 from media.clock import Clock
 
 # Multiples of the site's `requests_per_minute`. Every tier has a ceiling; an unknown one is the lowest.
-TIERS: Final[Mapping[str, float]] = {"basic": 1.0, "standard": 1.0, "premium": 4.0}
+TIERS: Final[Mapping[str, float]] = {"basic": 0.25, "standard": 1.0, "premium": 4.0}
 _REMEMBERED_CALLERS: Final = 10_000
 
 

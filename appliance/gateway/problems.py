@@ -133,7 +133,7 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
     if error.engine_code == "context_length_exceeded":
         message = "The request does not fit the model's context."
         return Problem(400, "context_length_exceeded", message, param="messages")
-    if error.http_status in {429, 503}:
+    if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
         return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
     if error.http_status == 400:
         return Problem(400, "engine_refused", "The engine does not accept these parameters.")

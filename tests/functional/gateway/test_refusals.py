@@ -293,14 +293,14 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> 
 
 
 def test_a_higher_tier_has_a_higher_ceiling_and_an_unknown_one_the_lowest(tmp_path: Path) -> None:
-    with gateway(tmp_path, limits="requests_per_minute = 3") as rig:
+    with gateway(tmp_path, limits="requests_per_minute = 8") as rig:
         premium = rig.api_keys.add(key_text("premium234"), tier="premium")
         unknown = rig.api_keys.add(key_text("unknown234"), tier="platinum")
 
         def limit(key: str) -> str:
             return rig.client.get("/v1/models", headers=rig.headers(key)).headers["x-ratelimit-limit-requests"]
 
-        assert (limit(premium), limit(unknown), limit(rig.key)) == ("12", "3", "3")
+        assert (limit(premium), limit(unknown), limit(rig.key)) == ("32", "2", "8")
 
 
 def test_wrong_keys_of_one_address_run_out_and_right_ones_do_not(tmp_path: Path) -> None:
@@ -403,6 +403,7 @@ def test_an_engine_that_is_not_there_is_told_as_such(rig: Rig, tmp_path: Path) -
         ((400, "invalid_value"), 400, "engine_refused"),
         ((503, "loading"), 503, "overloaded"),
         ((429, "busy"), 503, "overloaded"),
+        ((400, "engine_unavailable"), 503, "overloaded"),
         ((500, "engine_failed"), 502, "engine_error"),
     ],
 )

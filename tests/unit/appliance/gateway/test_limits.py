@@ -48,4 +48,7 @@ def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None
 
 
 def test_every_tier_has_a_ceiling() -> None:
-    assert (per_minute("basic", 10), per_minute("premium", 10), per_minute("unheard-of", 10)) == (10, 40, 10)
+    tiers = ("basic", "standard", "premium", "unheard-of")
+
+    assert [per_minute(tier, 40) for tier in tiers] == [10, 40, 160, 10]
+    assert per_minute("basic", 1) == 1
