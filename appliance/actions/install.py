@@ -238,6 +238,7 @@ class Installer:
             ledger.append("install.done", _body(installed, host=host))
             if isinstance(ledger, SocketLedger):
                 pin.pin(self.config.at, ledger.vkey())
+                (self.config.at.etc / pin.FILE_NAME).chmod(0o644)
                 _register(self.config, ledger, stored)
         finally:
             ledger.close()

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from appliance.config import Config
 from appliance.errors import InstallError, PreflightError
+from appliance.install.environments import proof_of
 
 PACKAGES: Final = ("gpg", "gpg-agent", "libgomp1", "nftables", "nginx-light", "python3-venv")
 VARIABLES: Final = (
@@ -71,7 +72,7 @@ class Play:
             str(self.folder),
             self.serial,
             str(self.config.at.current),
-            sorted(self.environments),
+            [{"name": name, "proof": proof_of(name)} for name in sorted(self.environments)],
             sorted(path.name for path in (self.folder / "systemd").iterdir() if path.suffix in _UNIT_SUFFIXES),
             list(PACKAGES),
             str(self.folder / "server/bin/python"),

@@ -62,7 +62,8 @@ def test_variables_are_those_that_the_roles_declare(play: Play) -> None:
 
     assert set(found) == set(playbook.VARIABLES)
     assert found["sealift_units"] == ["sealift-ledger.service", "sealift.target"]
-    assert found["sealift_environments"] == ["host", "server"]
+    assert [one["name"] for one in found["sealift_environments"]] == ["host", "server"]
+    assert found["sealift_environments"][0]["proof"] == "pass"
     assert found["sealift_egress"] == ["udp 10.0.0.5 123"]
 
 

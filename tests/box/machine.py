@@ -1,0 +1,193 @@
+"""A real Debian 12 in a container of its own: booted by systemd, no network but the cable a test plugs in.
+
+The base image is made once by debootstrap from this machine's own Debian mirror and kept outside the checkout; every
+box starts from a copy of it, with its package sources taken away.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_INCLUDE = "systemd,systemd-sysv,dbus,python3,iproute2"
+_CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+_TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "debootstrap": "debootstrap",
+    "apt-ftparchive": "apt-utils",
+    "chromium": "chromium",
+    "nft": "nftables",
+    "ip": "iproute2",
+}
+_BOOT_SECONDS = 60
+
+
+class BoxError(Exception):
+    """A command in the box ended with another status than expected, or the box did not boot."""
+
+
+def install_tools() -> None:
+    """Install the tools of this machine that are missing."""
+    missing = sorted({package for tool, package in _TOOLS.items() if shutil.which(tool) is None})
+    if missing:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "--no-install-recommends", "-y", *missing]):
+            subprocess.run(["apt-get", "-qq", *words], env=quiet, stdout=subprocess.DEVNULL, check=True)
+
+
+def base_image() -> Path:
+    """Return the folder of a bare Debian 12, made now if there is none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealift/box"
+    base = cache / "base"
+    if not base.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = cache / "base.new"
+        shutil.rmtree(partial, ignore_errors=True)
+        command = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", "bookworm", str(partial), _mirror()]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        partial.rename(base)
+    return base
+
+
+def _mirror() -> str:
+    """Return the Debian mirror of this machine's own package sources."""
+    folder = Path("/etc/apt")
+    for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
+        text = path.read_text() if path.is_file() else ""
+        if found := re.search(r"^(?:URIs:|deb(?: \[[^\]]*\])?)\s+(\S+/debian)/?(?:\s|$)", text, re.MULTILINE):
+            return found[1]
+    message = "this machine has no Debian package source"
+    raise BoxError(message)
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """One box.
+
+    Args:
+        root: The folder of its file system.
+        name: Its name, also that of its cable's end.
+        media: What is plugged in read-only, by mount point in the box.
+        log: Where its console goes.
+    """
+
+    root: Path
+    name: str
+    media: Mapping[str, Path]
+    log: Path
+    _nspawn: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+    _leader: int = 0
+
+    def create(self, base: Path) -> None:
+        """Copy the base and take away everything a box behind a gap does not have."""
+        subprocess.run(["cp", "-a", "--reflink=auto", base, self.root], check=True)
+        for pattern in ("etc/apt/sources.list", "etc/apt/sources.list.d/*", "var/cache/apt/archives/*.deb"):
+            for path in self.root.glob(pattern):
+                path.unlink()
+        for path in (self.root / "var/lib/apt/lists").glob("*_*"):
+            path.unlink()
+        (self.root / "etc/hostname").write_text("box\n")
+        (self.root / "etc/resolv.conf").write_text("")
+        (self.root / "etc/machine-id").write_text("")
+        for point in self.media:
+            (self.root / point.lstrip("/")).mkdir(parents=True)
+
+    def boot(self) -> float:
+        """Start it and return after how many seconds systemd said that it runs."""
+        began = time.monotonic()
+        binds = [f"--bind-ro={source}:{point}" for point, source in self.media.items()]
+        command = ["systemd-nspawn", "-D", str(self.root), "--private-network", "-b", "--console=pipe", "-M", self.name]
+        with self.log.open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                [*command, "--register=no", "--keep-unit", *binds],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        while time.monotonic() - began < _BOOT_SECONDS:
+            if self._find_leader():
+                state = self.run("systemctl", "is-system-running", shown=False, may_fail=True).stdout.strip()
+                if state in {"running", "degraded"}:
+                    return time.monotonic() - began
+            time.sleep(0.2)
+        message = "the box did not boot"
+        raise BoxError(message)
+
+    @property
+    def leader(self) -> int:
+        """The box's first process, as this machine counts."""
+        return self._leader
+
+    def run(
+        self, *words: str | Path, feed: str | None = None, shown: bool = True, may_fail: bool = False
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the box as root.
+
+        Raises:
+            BoxError: It did not end with 0.
+        """
+        texts = [str(word) for word in words]
+        if shown:
+            print(f"box# {shlex.join(texts)}", flush=True)
+        done = self._enter(texts, feed=feed)
+        if shown:
+            sys.stdout.write(done.stdout)
+        if done.returncode != 0 and not may_fail:
+            sys.stdout.write("" if shown else done.stdout)
+            sys.stdout.write(done.stderr)
+            message = f"in the box `{shlex.join(texts)[:120]}` ended with {done.returncode}"
+            raise BoxError(message)
+        return done
+
+    def shell(self, script: str, *, feed: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run a script in one shell of the box, as a person at its console would; stderr goes along with stdout."""
+        return self._enter(["bash", "-c", f"exec 2>&1\n{script}"], feed=feed)
+
+    def reboot(self) -> float:
+        """Shut it down as it does itself, start it again, and return the seconds of the second start."""
+        self.run("systemctl", "reboot", may_fail=True)
+        assert self._nspawn is not None
+        self._nspawn.wait(60)
+        return self.boot()
+
+    def stop(self) -> None:
+        """Turn it off; whatever is left of it is killed."""
+        if self._nspawn is None or self._nspawn.poll() is not None:
+            return
+        self._nspawn.send_signal(signal.SIGTERM)
+        try:
+            self._nspawn.wait(30)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
+
+    def _enter(self, words: Sequence[str], *, feed: str | None) -> "subprocess.CompletedProcess[str]":
+        clean = [f"{name}={value}" for name, value in _CLEAN.items()]
+        return subprocess.run(
+            ["nsenter", "-t", str(self._leader), "-a", "env", "-i", *clean, *words],
+            input=feed,
+            stdin=subprocess.DEVNULL if feed is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def _find_leader(self) -> bool:
+        assert self._nspawn is not None
+        if self._nspawn.poll() is not None:
+            message = "the box ended while booting"
+            raise BoxError(message)
+        try:
+            children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        except OSError:
+            return False
+        self._leader = int(children[0]) if children else 0
+        return self._leader != 0 and Path(f"/proc/{self._leader}/comm").read_text().strip() == "systemd"

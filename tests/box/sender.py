@@ -1,0 +1,44 @@
+"""The connected side for the box: `examples/box.toml`, built, rehearsed, signed and written to one volume."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.demo.stage import Stage
+
+SENDERS = ("ada:Ada Ferrer", "ben:Ben Okoye")
+SEAL = "BX-0001"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A medium and the sheet that travels apart from it."""
+
+    volume: Path
+    sheet: str
+    code: str
+
+
+def make_release(stage: Stage, out: Path) -> Sealed:
+    """Hold a ceremony, build, rehearse, sign in two rounds, write, hand over."""
+    ceremony, work, volume = out / "ceremony", out / "work", out / "media/volume-1"
+    people = [word for person in SENDERS for word in ("--person", person)]
+    stage.run("sealift-bundler", "ceremony", "hold", ceremony, "--environment", "demo", *people)
+    stage.run("sealift-bundler", "build", "examples/box.toml", "--work", work)
+    stage.run("sealift-bundler", "rehearse", work)
+    common: list[str | Path] = ["--ceremony", ceremony, "--person"]
+    stage.run("sealift-bundler", "attest", work, *common, "ada", "--seal", f"1={SEAL}", "--place", "Bundling room")
+    stage.run("sealift-bundler", "sign", work, *common, "ada", "--yes")
+    stage.run("sealift-bundler", "sign", work, *common, "ben", "--yes")
+    stage.run("sealift-bundler", "seal", work, *common, "ada")
+    volume.mkdir(parents=True)
+    stage.run(
+        "sealift-bundler", "write", work, volume, "--ceremony", ceremony,
+        "--person", "ada", "--to", "Chris Courier", "--place", "Bundling room",
+    )  # fmt: skip
+    stage.run(
+        "sealift-bundler", "custody", "hand-over", volume, "--ceremony", ceremony, "--person", "ben",
+        "--from", "Chris Courier", "--to", "Goods-in, Demo Hospital", "--place", "Loading dock",
+        "--seal", SEAL, "--condition", "seal unbroken", "--paper",
+    )  # fmt: skip
+    checked = stage.ask("sealift-bundler", "check", volume, "--ceremony", ceremony)
+    return Sealed(volume=volume, sheet=next(work.rglob("sheet.txt")).read_text(), code=checked["code"])

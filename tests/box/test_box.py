@@ -1,0 +1,112 @@
+"""What `make box` must have shown: the facts of its summary, each a test of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.box.sheet import commands_of, holds
+
+ROOT = Path(__file__).resolve().parents[2]
+SHEET = """
+First installation, on a bare Debian 12, as root
+------------------------------------------------
+Nothing from the medium runs before step 3.
+
+0. Mount volume 1 read-only, say where it is, and copy its small part:
+
+MEDIUM=/media/sealift-1
+mkdir -m 700 /root/x && cd /root/x && \\
+cp -rL "$MEDIUM"/release/*.txt .
+
+Check the copy. Stop, and call the sender, if anything else comes out than what stands here.
+
+1. echo 'abc' | sha256sum --check --strict
+   prints: a.txt: OK
+
+2. gpgv --status-fd 1 ./a.sig ./a
+   prints one line with GOODSIG and one with VALIDSIG that ends in
+   0123456789ABCDEF0123456789ABCDEF01234567; none with BADSIG
+
+3. python3 -I check/bootstrap.py --medium "$MEDIUM"
+   Two people type the release code of this page, each at their own prompt.
+"""
+
+
+@pytest.fixture(scope="session")
+def facts() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        pytest.skip("the box is a container of its own, and only root can start one")
+    subprocess.run([sys.executable, "tests/box/box.py"], cwd=ROOT, check=False)
+    found: dict[str, Any] = json.loads((ROOT / "build/box/summary.json").read_text())
+    return found
+
+
+@pytest.mark.box
+@pytest.mark.timeout(840)
+def test_everything_held(facts: dict[str, Any]) -> None:
+    assert facts["ok"], [name for name, value in facts.items() if value is False]
+
+
+@pytest.mark.box
+@pytest.mark.timeout(840)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "the box has only a loopback",
+        "the sheet's checks hold",
+        "bootstrap and receive end with 0",
+        "the code was never shown",
+        "the root is pinned",
+        "a second install changes nothing",
+        "its preview says so too",
+        "one approval is not enough",
+        "the request is recorded",
+        "the proof holds",
+        "the page asks for a login",
+        "no connection left the box",
+        "nothing had tried to",
+        "the attempt was counted",
+        "the same question has the same answer",
+    ],
+)
+def test_the_box_showed_that(facts: dict[str, Any], name: str) -> None:
+    assert facts[name] is True
+
+
+@pytest.mark.box
+@pytest.mark.timeout(840)
+def test_no_connection_left_the_box(facts: dict[str, Any]) -> None:
+    assert facts["connections_leaving"] == 0
+
+
+def test_commands_are_read_off_the_sheet_as_they_stand() -> None:
+    found = commands_of(SHEET)
+
+    assert found.prepare.splitlines()[0] == "MEDIUM=/media/sealift-1"
+    assert found.prepare.endswith('cp -rL "$MEDIUM"/release/*.txt .')
+    assert [command.split()[0] for command, _ in found.checks] == ["echo", "gpgv"]
+    assert found.begin == 'python3 -I check/bootstrap.py --medium "$MEDIUM"'
+
+
+@pytest.mark.parametrize(
+    ("printed", "is_good"),
+    [
+        ("[GNUPG:] GOODSIG A B\n[GNUPG:] VALIDSIG A 0123456789ABCDEF0123456789ABCDEF01234567\n", True),
+        ("[GNUPG:] GOODSIG A B\n[GNUPG:] VALIDSIG A 1123456789ABCDEF0123456789ABCDEF01234567\n", False),
+        (
+            "[GNUPG:] REVKEYSIG A B\n[GNUPG:] GOODSIG A B\n"
+            "[GNUPG:] VALIDSIG A 0123456789ABCDEF0123456789ABCDEF01234567\n",
+            False,
+        ),
+        ("", False),
+    ],
+)
+def test_output_is_judged_as_the_sheet_tells_a_person_to(printed: str, *, is_good: bool) -> None:
+    _, expected = commands_of(SHEET).checks[1]
+
+    assert holds(printed, expected) is is_good
