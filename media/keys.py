@@ -36,6 +36,8 @@ _ALLOWED: Final = {
     ("ml-dsa", "ml-dsa-87/1"),
 }
 _LEAST_RSA_BITS: Final = 3072
+_FINGERPRINT_DIGITS: Final = 40
+_DIGEST_DIGITS: Final = 64
 _NIST: Final = {"secp256r1": "nistp256", "secp384r1": "nistp384", "secp521r1": "nistp521"}
 
 
@@ -56,6 +58,8 @@ def load_key(keyid: str, untrusted: Any) -> tuple[Key, str]:
     kind = (canonical.text(value["keytype"], what), canonical.text(value["scheme"], what))
     if kind not in _ALLOWED:
         raise _malformed(what, "its kind and scheme are not among those of this format version")
+    if len(keyid) != (_FINGERPRINT_DIGITS if _is_openpgp(kind[1]) else _DIGEST_DIGITS):
+        raise _malformed(what, "an OpenPGP key is named by its fingerprint, any other by a SHA-256")
     keyval = canonical.exact_keys(value["keyval"], ("public",), ("private",), what)
     if keyval.get("private", "") != "":
         raise _malformed(what, "it holds more than a public key")
@@ -114,8 +118,8 @@ def verify(key: Key, signature: Signature, data: bytes, what: str) -> None:
     Raises:
         BadSignatureError: It did not, or its kind of signature has another shape.
     """
-    is_openpgp = key.scheme.startswith("pgp+")
-    if signature.keyid != key.keyid or is_openpgp != ("other_headers" in signature.unrecognized_fields):
+    has_covered_part = "other_headers" in signature.unrecognized_fields
+    if signature.keyid != key.keyid or has_covered_part != _is_openpgp(key.scheme):
         raise _bad(key.keyid, what, "its shape is that of another kind of key")
     try:
         key.verify_signature(signature, data)
@@ -123,6 +127,10 @@ def verify(key: Key, signature: Signature, data: bytes, what: str) -> None:
         raise _bad(key.keyid, what, "it does not fit") from error
     except (ValueError, TypeError, KeyError, IndexError) as error:  # what the library answers to odd numbers
         raise _bad(key.keyid, what, "it cannot be read") from error
+
+
+def _is_openpgp(scheme: str) -> bool:
+    return scheme.startswith("pgp+")
 
 
 def _openpgp_material(kind: tuple[str, str], untrusted: Any, what: str) -> str:

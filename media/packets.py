@@ -294,7 +294,7 @@ def _material(algorithm: int, fields: bytes) -> tuple[int, str]:
         modulus, at = _number(fields, 0)
         exponent, _ = _number(fields, at)
         return modulus.bit_length(), rsa_material(modulus, exponent)
-    if algorithm in {ECDSA, EDDSA} and fields:
+    if algorithm in {ECDSA, EDDSA}:
         oid = fields[1 : 1 + fields[0]]
         point, _ = _number(fields, 1 + fields[0])
         name, bits = _CURVES.get(oid, (f"curve-{oid.hex()}", 0))

@@ -262,6 +262,25 @@ def test_a_library_that_chokes_on_a_signature_has_not_accepted_it() -> None:
     assert caught.value.why == "it cannot be read"
 
 
+def test_a_signature_in_the_shape_of_another_kind_of_key_is_not_even_tried(sender: Sender) -> None:
+    plain = CryptoSigner(ed25519.Ed25519PrivateKey.generate())
+    signed = plain.sign(b"data")
+    alice = sender.signers["alice", "release"]
+    by_alice = alice.sign(b"data")
+    covered = by_alice.unrecognized_fields
+
+    keys.verify(plain.public_key, signed, b"data", "a file")
+    keys.verify(alice.public_key, by_alice, b"data", "a file")
+    for key, signature in (
+        (plain.public_key, Signature(signed.keyid, signed.signature, covered)),
+        (plain.public_key, Signature("ab" * 32, signed.signature)),
+        (alice.public_key, Signature(by_alice.keyid, by_alice.signature)),
+    ):
+        with pytest.raises(BadSignatureError) as caught:
+            keys.verify(key, signature, b"data", "a file")
+        assert caught.value.why == "its shape is that of another kind of key"
+
+
 def test_junk_in_signature_objects_of_tuf_metadata_is_malformed() -> None:
     good = {"keyid": "ab" * 32, "sig": "00"}
     assert list(keys.require_signatures([good], "targets.json")) == ["ab" * 32]

@@ -180,6 +180,16 @@ def test_a_short_rsa_key_is_refused(gnupg: GnuPG, keys: _Keys) -> None:
     assert "too weak" in caught.value.why
 
 
+def test_a_long_rsa_key_passes_and_its_longer_packet_has_one_form(gnupg: GnuPG) -> None:
+    fingerprint = gnupg.key("Long <long@example.invalid>", algorithm="rsa3072")
+    certificate, signature = gnupg.certificate(fingerprint), gnupg.sign(fingerprint, _DATA)
+
+    assert signature[0] == 0x89
+    assert openpgp.verify_detached(signature, _DATA, [certificate]).fingerprint == fingerprint
+    for spoilt in (b"\x8a\x00\x00" + signature[1:], b"\xc2\xff\x00\x00" + signature[1:], b"\x88" + signature[2:]):
+        assert _is_malformed(spoilt, [certificate])
+
+
 def test_a_key_on_a_nist_curve_passes(gnupg: GnuPG, keys: _Keys) -> None:
     signature = gnupg.sign(keys.nist, _DATA)
 

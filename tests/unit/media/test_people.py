@@ -341,6 +341,18 @@ def test_weak_and_disguised_keys_are_malformed() -> None:
             keys.load_key("ab" * 32, each)
 
 
+def test_a_key_is_named_by_its_fingerprint_or_by_a_digest() -> None:
+    point = _as_json(SSlibKey.from_crypto(ed25519.Ed25519PrivateKey.generate().public_key()))
+    raw = point["keyval"]["public"]
+    openpgp = {"keytype": "eddsa", "scheme": "pgp+eddsa-ed25519", "keyval": {"private": "", "public": {"q": raw}}}
+    keys.load_key("ab" * 32, point)
+    keys.load_key("ab" * 20, openpgp)
+
+    for keyid, key in (("ab" * 20, point), ("ab" * 32, openpgp), ("AB" * 20, openpgp), ("ab" * 31, point), ("", point)):
+        with pytest.raises(MalformedError):
+            keys.load_key(keyid, key)
+
+
 def _pem(key: ec.EllipticCurvePublicKey) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
