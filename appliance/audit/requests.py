@@ -7,7 +7,8 @@
     inclusion{sequence, size?} -> {sequence, size, root, hashes, note}
     consistency{old, new} -> {old, new, old_root, new_root, hashes}
 
-Answers to leaves and find stop after a few megabytes; `more` says that a client should ask on from the last one.
+Answers to leaves and find stop after a few megabytes or a thousand leaves; `more` says that a client should ask on
+from the last one.
 """
 
 import json
@@ -20,13 +21,13 @@ from appliance.audit.facts import Appended
 from appliance.audit.leaf import Leaf, Via
 from appliance.audit.log import Entry, Log
 from appliance.audit.rights import require_may_append
-from appliance.audit.search import MAX_ROWS
 from appliance.errors import WireError
 from appliance.wire import Peer
 from media.errors import SealiftError
 
 MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 MAX_KEY_CHARACTERS: Final = 64
+MAX_ROWS: Final = 1000
 
 
 def decode(untrusted_line: bytes) -> dict[str, Any]:
@@ -106,8 +107,9 @@ def failed(error: Exception) -> bytes:
 
 
 def _leaves(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
-    limit = min(_whole(untrusted, "limit"), MAX_ROWS)
-    return _page(log.leaves(_whole(untrusted, "start"), limit, kinds=_kinds(untrusted)))
+    limit = _whole(untrusted, "limit")
+    found = log.leaves(_whole(untrusted, "start"), min(limit, MAX_ROWS), kinds=_kinds(untrusted))
+    return _page(found, limit)
 
 
 def _inclusion(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,11 +126,13 @@ def _find(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
     limit = _whole(untrusted, "limit") if "limit" in untrusted else 50
     newest_first = untrusted.get("newest_first", True) is True
     start = _whole(untrusted, "start") if "start" in untrusted else None
-    found = log.find(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first, start=start)
-    return _page(found)
+    found = log.find(
+        kind=kind, field=field, value=value, limit=min(limit, MAX_ROWS), newest_first=newest_first, start=start
+    )
+    return _page(found, limit)
 
 
-def _page(leaves: Sequence[Leaf]) -> dict[str, Any]:
+def _page(leaves: Sequence[Leaf], limit: int) -> dict[str, Any]:
     taken: list[dict[str, Any]] = []
     length = 0
     for leaf in leaves:
@@ -136,7 +140,7 @@ def _page(leaves: Sequence[Leaf]) -> dict[str, Any]:
         if taken and length > MAX_ANSWER_BYTES:
             return {"leaves": taken, "more": True}
         taken.append(_leaf(leaf))
-    return {"leaves": taken, "more": False}
+    return {"leaves": taken, "more": MAX_ROWS <= len(taken) < limit}
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from appliance.audit.backend import Backend, Row
 from appliance.audit.leaf import Leaf
 
-MAX_ROWS: Final = 1000
 _SLICE: Final = 512
 
 
@@ -39,7 +38,7 @@ def to_leaf(row: Row) -> Leaf:
 
 def run(query: Query, backend: Backend, *, known_kinds: Collection[str], term_field: str) -> list[Leaf]:
     """Return what the query finds, in its order."""
-    limit = min(query.limit, MAX_ROWS)
+    limit = query.limit
     kinds = _kinds(query.kind, known_kinds)
     if limit <= 0 or kinds == []:
         return []

@@ -82,7 +82,7 @@ def _verify(
     own = shared.of(context)
     notes = [_read_note(path) for path in checkpoint or []]
     with ledger_of(own) as ledger, own.progress() as bar:
-        task = bar.add_task("records", total=None)
+        task = bar.add_task("records", total=0)
         done = verify.verify(
             ledger,
             pinned=pin.read_pin(own.config.at),
@@ -120,7 +120,7 @@ def _export(
     """Write all records, the checkpoint and the key as plain files for an auditor."""
     own = shared.of(context)
     with ledger_of(own) as ledger, own.progress() as bar:
-        task = bar.add_task("records", total=None)
+        task = bar.add_task("records", total=0)
         facts = export.export(
             ledger,
             folder,

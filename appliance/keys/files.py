@@ -170,5 +170,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _missing(name: str, why: str) -> KeyMissingError:
     return KeyMissingError(
-        what=f"the key {name} cannot be used", why=why, fix="run `sealift keys check`, or see docs/operator/keys.md"
+        what=f"the key {name} cannot be used",
+        why=why,
+        fix="restore its file from the backup; see docs/operator/keys.md",
     )

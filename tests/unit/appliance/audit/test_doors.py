@@ -215,3 +215,13 @@ def test_a_client_serves_a_child_process_on_a_connection_of_its_own(site: Ledger
     assert ledger.head().size > 0
     assert len(ledger._pool._idle) == 1
     ledger.close()
+
+
+def test_more_leaves_than_one_answer_holds_are_asked_for_in_turns(site: LedgerSite, log: Log) -> None:
+    ledger = site.door("ledger-gateway")
+    ledger.append_many([("request.intent", intent(f"req_{number}", n=number)) for number in range(2300)])
+
+    assert [leaf.body["n"] for leaf in ledger.leaves(0, 10**9, kinds=["request.intent"])] == list(range(2300))
+    assert len(ledger.leaves(0, 2100)) == 2100
+    assert [leaf.body["n"] for leaf in ledger.find("request.intent", limit=2200)] == list(range(2299, 99, -1))
+    ledger.close()

@@ -44,8 +44,7 @@ def test_what_was_read_before_sigterm_is_acknowledged(site: LedgerSite) -> None:
 
         def write() -> None:
             with suppress(LedgerUnavailableError):
-                for number in count():
-                    acknowledged.append(gateway.append("request.intent", intent(f"req_{number}")).sequence)
+                acknowledged.extend(gateway.append("request.intent", intent(f"req_{n}")).sequence for n in count())
 
         writer = threading.Thread(target=write)
         writer.start()
