@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit.client import OfflineLedger, SocketLedger
-from appliance.audit.facts import Appended, TreeHead
+from appliance.audit.client import SocketLedger
+from appliance.audit.facts import Appended, Ledger, TreeHead
 from appliance.audit.offline import SPOOLED
 from appliance.audit.spool import Spool
 from appliance.config import Config, Places
@@ -31,8 +31,6 @@ RECEIVED: Final = "release.received"
 KEY_FIELD: Final = "receive"
 _MAX_BYTES: Final = 96 * 2**20
 _RECOVER: Final = "two people find out why before this box receives again: `sealift audit verify`"
-
-AnyLedger = SocketLedger | OfflineLedger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ class Pending:
         )
 
 
-def finish(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
+def finish(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     """Record, publish, believe, in this order; each step may have been done before.
 
     Raises:
@@ -96,7 +94,7 @@ def finish(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
     return appended
 
 
-def commit(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
+def commit(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     """Lay down what is about to happen, then make it happen; see `finish`.
 
     Raises:
@@ -108,7 +106,7 @@ def commit(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
     return finish(places, ledger, pending)
 
 
-def finish_what_was_begun(places: Places, ledger: AnyLedger) -> Appended | None:
+def finish_what_was_begun(places: Places, ledger: Ledger) -> Appended | None:
     """Finish the receive that a power cut left between its two writes, if there is one.
 
     Raises:
@@ -128,7 +126,7 @@ def finish_what_was_begun(places: Places, ledger: AnyLedger) -> Appended | None:
     return finish(places, ledger, pending)
 
 
-def believed(config: Config, ledger: AnyLedger, trust_root: Path | None) -> TrustRecord:
+def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRecord:
     """Return what this box believes before it looks at a medium.
 
     Args:
@@ -152,7 +150,7 @@ def believed(config: Config, ledger: AnyLedger, trust_root: Path | None) -> Trus
     return record
 
 
-def require_history(ledger: AnyLedger, points: Mapping[str, Checkpoint]) -> None:
+def require_history(ledger: Ledger, points: Mapping[str, Checkpoint]) -> None:
     """Refuse when this box's ledger is not a continuation of what a receipt or the trust record said it was.
 
     Raises:
@@ -179,7 +177,7 @@ def require_history(ledger: AnyLedger, points: Mapping[str, Checkpoint]) -> None
         )
 
 
-def floor(ledger: AnyLedger, record: TrustRecord) -> datetime:
+def floor(ledger: Ledger, record: TrustRecord) -> datetime:
     """Return the latest time known to have been: the record's floor or the ledger's last record."""
     with contextlib.suppress(LedgerUnavailableError, UsageError, ValueError):
         head = ledger.head()
@@ -188,7 +186,7 @@ def floor(ledger: AnyLedger, record: TrustRecord) -> datetime:
     return record.floor
 
 
-def own_checkpoint(ledger: AnyLedger) -> Checkpoint | None:
+def own_checkpoint(ledger: Ledger) -> Checkpoint | None:
     """Return size and root of the ledger now; None before there is one."""
     try:
         head: TreeHead = ledger.head()
@@ -197,7 +195,7 @@ def own_checkpoint(ledger: AnyLedger) -> Checkpoint | None:
     return Checkpoint(origin=head.origin, size=head.size, root=head.root)
 
 
-def _record(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
+def _record(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     """Append the fact unless it is there already, in the ledger or waiting for it."""
     with contextlib.suppress(LedgerUnavailableError):
         for leaf in ledger.find(kind=pending.kind, field=KEY_FIELD, value=pending.key, limit=1):
@@ -212,7 +210,7 @@ def _record(places: Places, ledger: AnyLedger, pending: Pending) -> Appended:
     return ledger.append(pending.kind, body)
 
 
-def _has_accepted(places: Places, ledger: AnyLedger) -> bool:
+def _has_accepted(places: Places, ledger: Ledger) -> bool:
     if ContentStore(places.store).releases():
         return True
     try:

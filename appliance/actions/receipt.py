@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from securesystemslib import dsse
 
-from appliance.actions.believing import AnyLedger
-from appliance.audit.facts import Appended
+from appliance.audit.facts import Appended, Ledger
 from appliance.config import Config
 from appliance.errors import KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.keys.files import FileKeys
@@ -32,7 +31,7 @@ _COPIED: Final = (
 
 
 def write(
-    config: Config, facts: Mapping[str, Any], appended: Appended, ledger: AnyLedger, *, outcome: str, at: str
+    config: Config, facts: Mapping[str, Any], appended: Appended, ledger: Ledger, *, outcome: str, at: str
 ) -> Path:
     """Write the receipt of one receive and return its file.
 
@@ -84,7 +83,7 @@ def _custody(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _proof(ledger: AnyLedger, appended: Appended) -> dict[str, Any] | None:
+def _proof(ledger: Ledger, appended: Appended) -> dict[str, Any] | None:
     """Return the leaf and the signed checkpoint that holds it; None before a ledger runs."""
     if appended.sequence < 0:
         return None

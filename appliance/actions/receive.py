@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import believing, receipt
-from appliance.actions.believing import RECEIVED, AnyLedger, Pending
+from appliance.actions.believing import RECEIVED, Pending
 from appliance.actions.copying import Copied, Refused, copy
 from appliance.audit.client import open_ledger
-from appliance.audit.facts import Appended
+from appliance.audit.facts import Appended, Ledger
 from appliance.audit.offline import SPOOLED
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, StoreBusyError, UnknownReleaseError
@@ -128,7 +128,7 @@ def receive(
 class _Receive:
     """One receive; the time is read once."""
 
-    def __init__(self, config: Config, ledger: AnyLedger, now: datetime, options: Options) -> None:
+    def __init__(self, config: Config, ledger: Ledger, now: datetime, options: Options) -> None:
         self._config = config
         self._places = config.at
         self._ledger = ledger

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions.believing import PENDING, AnyLedger
+from appliance.actions.believing import PENDING
 from appliance.audit.client import open_ledger
+from appliance.audit.facts import Ledger
 from appliance.audit.note import VerifierKey, verify_checkpoint
 from appliance.config import Config, Places
 from appliance.errors import ConflictError, LedgerUnavailableError, ProofError, UnknownReleaseError
@@ -244,7 +245,7 @@ def _record_of(places: Places, stored: StoredRelease, environment: str, checkpoi
     )
 
 
-def _checkpoint(places: Places, ledger: AnyLedger, note: str) -> Checkpoint | None:
+def _checkpoint(places: Places, ledger: Ledger, note: str) -> Checkpoint | None:
     """Return the printed checkpoint, once the ledger is seen to continue it."""
     try:
         head = ledger.head()

@@ -39,7 +39,7 @@ class StoredFile:
 
 
 class ContentStore:
-    """The store below one folder. Reading needs no lock; receiving and scrubbing hold it."""
+    """The store below one folder. Reading needs no lock; receiving holds it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
