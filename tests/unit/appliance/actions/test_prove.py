@@ -1,0 +1,167 @@
+"""A line that cannot be checked is a line that does not hold. (The whole line: tests/functional/test_promotion.py.)"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from appliance.actions.proof import ProofReport
+from appliance.actions.prove import prove
+from appliance.actions.rollback import rollback
+from appliance.actions.stop import stop
+from appliance.audit import pin
+from appliance.audit.memory import MemoryLedger
+from appliance.audit.note import VerifierKey
+from appliance.errors import ProofError
+from tests.support.floor import Floor, open_floor
+from tests.support.promotion import PASSWORD
+from tests.support.signatories import signatories
+
+ANA, BEN, *_ = signatories()
+# What a store made by hand cannot show: it came from no medium.
+NO_ORIGIN = {"release", "trust", "metadata", "media", "custody", "rehearsal"}
+
+
+@pytest.fixture
+def floor() -> Iterator[Floor]:
+    with open_floor() as opened:
+        opened.site.config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(opened.site.config.at, VerifierKey.from_text(opened.site.ledger.vkey))
+        yield opened
+
+
+def answer(floor: Floor, digest: str, request_id: str = "req_one", *, outcome: bool = True) -> None:
+    intent = floor.site.ledger.append("request.intent", {"request_id": request_id, "model_digest": digest})
+    if outcome:
+        body: dict[str, Any] = {"request_id": request_id, "intent_sequence": intent.sequence, "outcome": "ok"}
+        floor.site.ledger.append("request.outcome", body)
+
+
+def report(floor: Floor, request_id: str = "req_one") -> ProofReport:
+    return prove(floor.site.config, floor.site.ledger, request_id)
+
+
+def failed(floor: Floor, request_id: str = "req_one") -> set[str]:
+    return {step.name for step in report(floor, request_id).steps if not step.ok}
+
+
+def test_what_the_ledger_and_the_store_can_show_holds(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+
+    assert failed(floor) == NO_ORIGIN
+    text = report(floor).to_text()
+    assert "✓ approvals" in text
+    assert "✗ release" in text
+    with pytest.raises(ProofError, match="release"):
+        report(floor).require()
+
+
+def test_an_answer_in_a_body_is_named_by_its_id(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+
+    for request_id in ("chatcmpl-one", "cmpl-one"):
+        assert failed(floor, request_id) == NO_ORIGIN
+
+
+def test_a_request_nobody_recorded_or_that_was_refused_has_no_proof(floor: Floor) -> None:
+    floor.site.ledger.append("request.refused", {"request_id": "req_refused", "status": 401})
+
+    for request_id in ("req_refused", "req_unknown"):
+        assert "request" in failed(floor, request_id)
+
+
+def test_an_answer_that_was_cut_off_is_not_proven(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest, outcome=False)
+
+    assert "answer" in failed(floor)
+
+
+def test_a_version_that_was_never_in_production_is_not_proven(floor: Floor) -> None:
+    served, other = floor.bring("first"), floor.bring("second")
+    floor.serve(served)
+    answer(floor, other.model_digest)
+    answer(floor, "0" * 64, "req_two")
+
+    assert {"promotion", "approvals", "gates"} <= failed(floor)
+    assert {"version", "weights"} <= failed(floor, "req_two")
+
+
+def test_an_answer_of_the_version_before_counts_only_while_production_changes(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.serve(second)
+    answer(floor, first.model_digest)
+    floor.site.clock.advance(3600)
+    answer(floor, first.model_digest, "req_late")
+
+    assert failed(floor) == NO_ORIGIN
+    assert "promotion" in failed(floor, "req_late")
+
+
+def test_an_answer_after_a_stop_is_not_proven(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    stop(floor.here, person=ANA.id, reason="incident")
+    floor.site.clock.advance(3600)
+    answer(floor, descriptor.model_digest)
+
+    assert "promotion" in failed(floor)
+
+
+def test_an_answer_after_going_back_is_proven_by_the_first_approvals(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    floor.serve(second)
+    rollback(floor.here, person=BEN.id, reason="worse answers")
+    floor.site.client.revoke(person=BEN.id, by=ANA.id, password=PASSWORD, reason="left")
+    answer(floor, first.model_digest)
+
+    assert failed(floor) == NO_ORIGIN
+
+
+def test_without_a_pinned_key_no_record_is_proven(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+    (floor.site.config.at.etc / pin.FILE_NAME).unlink()
+
+    assert {"request", "ledger"} <= failed(floor)
+
+
+def test_a_ledger_of_another_key_proves_nothing(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+    (floor.site.config.at.etc / pin.FILE_NAME).write_text(MemoryLedger(site="demo").vkey + "\n")
+
+    assert {"request", "ledger"} <= failed(floor)
+
+
+def test_a_record_newer_than_the_last_signed_checkpoint_is_not_proven_yet(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    signed = floor.site.ledger.checkpoint()
+    answer(floor, descriptor.model_digest)
+
+    monkeypatch.setattr(floor.site.ledger, "checkpoint", lambda: signed)
+
+    assert "request" in failed(floor)
+
+
+def test_a_gate_that_the_evidence_says_passed_and_the_ledger_does_not_is_not_proven(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+    evidence = floor.site.config.at.registry / "evidence"
+    for path in evidence.glob("*.json"):
+        path.unlink()
+
+    assert "gates" in failed(floor)
