@@ -39,11 +39,13 @@ def _list(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 50,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    request: Annotated[str | None, typer.Option("--request", help="Only what was recorded of one request.")] = None,
 ) -> None:
     """List records, the newest first."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
-        leaves = ledger.find(kind, limit=limit, newest_first=not oldest)
+        field = None if request is None else "request_id"
+        leaves = ledger.find(kind, field=field, value=request, limit=limit, newest_first=not oldest)
     lines = [
         f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} {_brief(leaf.body)}" for leaf in leaves
     ]

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import openai
 
 PLAIN = "What is the capital of France? Answer in one sentence."
-WITH_IDENTIFIERS = (
-    "Summarise in one sentence: the patient with SSN 123-45-6789 and MRN: 00451234 came on 11/20/2026 with a cough."
-)
+WITH_IDENTIFIERS = "Copy this text word for word: The patient has SSN 123-45-6789 and MRN: 00451234."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
