@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from appliance.config import LimitsSection
 from appliance.errors import LedgerUnavailableError
@@ -25,7 +25,6 @@ from appliance.gateway.problems import Problem
 from appliance.gateway.record import Refusal, Refusals
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
-from media.errors import SealiftError
 
 _ENDPOINTS: Final = {
     "/v1/chat/completions": Endpoint.CHAT.value,
@@ -130,6 +129,8 @@ class Door:
 
 
 def _problem_of(error: Exception) -> Problem:
+    if isinstance(error, ClientDisconnected):
+        return Problem(408, "request_timeout", "The body did not come in time.")
     if isinstance(error, HTTPException):
         status = error.code or 500
         code, message = _HTTP.get(status, ("http_error", "The request cannot be served."))
@@ -138,8 +139,4 @@ def _problem_of(error: Exception) -> Problem:
         if allowed:
             problem.headers["allow"] = ", ".join(sorted(allowed))
         return problem
-    if isinstance(error, SealiftError | Problem):
-        return problems.from_error(error)
-    if isinstance(error, TimeoutError | BlockingIOError):
-        return Problem(408, "request_timeout", "The body did not come in time.")
     return problems.from_error(error)

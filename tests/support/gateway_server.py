@@ -46,8 +46,8 @@ class Server:
     def add_key(self, text: str, **changes: str) -> str:
         """Make a key known; return it."""
         secret = FileKeys(self.site.places.key_files).hmac("api-key-pepper", text.encode()).hex()
-        body = bodies()["key.created"] | {"key_id": text.split("-")[1], "secret_hmac": secret, "department": DEPARTMENT}
-        self.happen("key.created", {**body, **changes})
+        known = {"key_id": text.split("-")[1], "secret_hmac": secret, "department": DEPARTMENT, "tier": "standard"}
+        self.happen("key.created", {**bodies()["key.created"], **known, **changes})
         return text
 
     def promote(self) -> None:

@@ -1,5 +1,6 @@
 """Who and what is turned away, how it is told, and that the ledger knows."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,19 @@ def test_a_body_that_is_too_large_is_refused(rig: Rig) -> None:
     response = rig.client.post("/v1/chat/completions", data=b" " * (4 * 1024 * 1024 + 1), headers=rig.headers())
 
     assert (response.status_code, _error(response)["code"]) == (413, "request_too_large")
+
+
+class _StalledBody(io.BytesIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise BlockingIOError
+
+    readinto = read  # type: ignore[assignment]
+
+
+def test_a_body_that_does_not_come_in_time_is_given_up(rig: Rig) -> None:
+    response = rig.client.post("/v1/chat/completions", input_stream=_StalledBody(b"x" * 100), headers=rig.headers())
+
+    assert (response.status_code, _error(response)["code"]) == (408, "request_timeout")
 
 
 def test_an_unknown_path_and_method_are_told_in_the_same_shape(rig: Rig) -> None:
