@@ -146,6 +146,7 @@ def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRe
         return _throwaway(config, trust_root, may_begin=may_begin)
     record = trust.load(places.trust, places.pinned_trust, may_begin=may_begin)
     if record.checkpoint is not None:
+        _require_same_ledger(ledger, record.checkpoint)
         require_history(ledger, {record.checkpoint.origin: record.checkpoint})
     return record
 
@@ -173,6 +174,16 @@ def require_history(ledger: Ledger, points: Mapping[str, Checkpoint]) -> None:
         raise LedgerDamagedError(
             what="this box's ledger is not the one that was attested",
             why=f"its first {point.size} records hash to something else",
+            fix=_RECOVER,
+        )
+
+
+def _require_same_ledger(ledger: Ledger, point: Checkpoint) -> None:
+    own = own_checkpoint(ledger)
+    if own is not None and own.origin != point.origin:
+        raise LedgerDamagedError(
+            what="this box's ledger was begun anew",
+            why=f"it calls itself {own.origin}, the trust record knows {point.origin}",
             fix=_RECOVER,
         )
 
