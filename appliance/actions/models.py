@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
+from appliance.promote.policy import packaged
 from appliance.registry import catalog
 from appliance.registry.catalog import Judgement, Version
 
@@ -105,9 +106,9 @@ def history(ledger: Ledger) -> tuple[Event, ...]:
 def _stage(version: Version, current: str | None, gates: tuple[Judgement, ...]) -> str:
     if version.model_digest == current:
         return "production"
-    if not gates:
-        return "registered"
-    return "validated" if all(gate.passed for gate in gates) else "failed"
+    if not all(gate.passed for gate in gates):
+        return "failed"
+    return "validated" if {gate.gate for gate in gates} >= set(packaged().gates) else "registered"
 
 
 def _event(leaf: Leaf) -> Event:

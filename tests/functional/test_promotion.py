@@ -259,3 +259,63 @@ def test_a_proof_says_which_line_does_not_hold(site: RunningSite, sealift: Run, 
     unknown = sealift("prove", "req_nothing")
     assert (unknown.code, "✗ request" in unknown.out) == (92, True)
     assert json.loads(sealift("--json", "prove", "req_one").out)["ok"] is True
+
+
+def test_people_come_and_go_by_commands(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
+    enrol_all(site, sealift, homes)
+    password = str(site.root / "password")
+
+    vouchers = [word for person in PEOPLE for word in ("--by", person, "--password-file", password)]
+    code = sealift("people", "invite", *vouchers).out.strip()
+    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
+        home = Path(folder) / "g"
+        fingerprint = signers.generate_key(home, "Gil Moreau", "gil@site.example")
+        certificate = site.root / "gil.gpg"
+        certificate.write_bytes(signers.export_minimal(home, fingerprint))
+        signers.stop_agents(home)
+    arguments = ("--code", code, "--name", "Gil Moreau", "--id", "gil", "--certificate", str(certificate))
+    enrolled = sealift("people", "enrol", *arguments, "--password-file", password)
+    assert f"Gil Moreau is enrolled as gil with key {fingerprint}" in enrolled.out
+    sealift("people", "revoke", "gil", "--as", "eva-rossi", "--reason", "left", "--password-file", password)
+
+    assert [line.split()[0] for line in sealift("people", "list").out.splitlines()] == [*PEOPLE, "gil"]
+    assert "revoked" in sealift("people", "list").out.splitlines()[-1]
+
+
+def test_a_command_that_needs_a_person_or_a_password_says_so(site: RunningSite, sealift: Run) -> None:
+    cases = [
+        ("people", "enrol", "--code", "x", "--name", "Gil Moreau"),
+        ("people", "enrol", "--code", "x", "--name", "Gil Moreau", "--certificate", str(site.config.at.config_file)),
+        ("people", "revoke", "gil", "--as", "eva", "--reason", "x", "--password-file", "/nonexistent"),
+        ("people", "invite"),
+        ("keys", "create", "--department", "d", "--owner", "o", "--phi", "ignore"),
+    ]
+
+    for arguments in cases:
+        ended = sealift(*arguments)
+        assert (ended.code, "fix:" in ended.err) == (2, True), (arguments, ended.err)
+    missing = sealift("people", "enrol", "--code", "x", "--name", "G M", "--certificate", "/nonexistent.gpg")
+    assert missing.code == 11
+
+
+def test_a_version_is_shown_with_its_gates(site: RunningSite, sealift: Run) -> None:
+    digest = bring(site, 1)
+    sealift("validate", digest, "--only", "smoke")
+
+    text = sealift("models", "show", digest[:10]).out
+
+    assert "Stage           registered" in text
+    assert "✓ smoke" in text
+    assert digest[:12] in sealift("models", "list").out
+    assert sealift("history").out == "nothing was ever in production\n"
+
+
+def test_a_version_that_fails_ends_with_41_and_one_json_document(site: RunningSite, sealift: Run) -> None:
+    digest = bring(site, 1)
+    for replies in site.supervisor.versions.values():
+        replies.pop("/v1/chat/completions")
+
+    failed = sealift("--json", "validate", digest)
+
+    assert (failed.code, failed.facts["passed"], failed.facts["gates"][-1]["gate"]) == (41, False, "smoke")
+    assert "✗ smoke" in sealift("validate", digest).out
