@@ -4,10 +4,10 @@ Rules (docs/format.md, "Promotions"):
   PROM-1  Numbers count from 1 without gaps, each file holds the digest of the file before, ledger sequences rise.
   PROM-2  A promotion names what served before it; a statement is promoted once, a nonce is used once.
   PROM-3  Going back leads to a version that was in production before and so was approved; the ones above it are gone.
-  PROM-4  Whether a statement had expired is asked by the promoter before the ledger records it, and not here: a clock
-          that jumps between the two must not make a recorded promotion unreadable.
-  PROM-5  After a stop nothing serves; going back then leads below the version that was stopped, and bringing that one
+  PROM-4  After a stop nothing serves; going back then leads below the version that was stopped, and bringing that one
           back is going forward, which takes two people.
+  PROM-5  Whether a statement had expired is asked by the promoter before the ledger records it, and not here: a clock
+          that jumps between the two must not make a recorded promotion unreadable.
 """
 
 from collections.abc import Iterable
