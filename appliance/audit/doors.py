@@ -65,7 +65,15 @@ _Part = tuple[_Conversation, _Slot, list[Entry]]
 class Doors:
     """Serves the listening sockets by name until `stop`."""
 
-    def __init__(self, listeners: Mapping[str, socket.socket], *, log: Log, writer: Writer) -> None:
+    def __init__(
+        self,
+        listeners: Mapping[str, socket.socket],
+        *,
+        log: Log,
+        writer: Writer,
+        admit: Callable[[Peer], None] = require_may_enter,
+    ) -> None:
+        self._admit = admit
         self._log = log
         self._writer = writer
         self._listeners = listeners
@@ -136,7 +144,7 @@ class Doors:
         pid, uid, gid = _PEERCRED.unpack(raw)
         conversation = _Conversation(Peer(door=door, pid=pid, uid=uid, gid=gid), connection)
         try:
-            require_may_enter(conversation.peer)
+            self._admit(conversation.peer)
         except SealiftError as error:
             conversation.refusal = requests.failed(error)
         self._conversations.add(conversation)

@@ -83,19 +83,26 @@ class Pool:
             # A fork shares the parent's sockets: using them would mix two conversations.
             self.close()
             self._owner = os.getpid()
-        for is_last in (False, True):
-            connection = self._connect() if is_last else self._idle_or_new()
-            try:
-                answers = connection.exchange(lines)
-            except OSError as error:
-                connection.close()
-                if is_last or not isinstance(error, ConnectionError):
-                    raise self._unavailable(error) from error
-                self.close()
-            else:
-                self._idle.append(connection)
-                return answers
-        raise AssertionError("unreachable")
+        try:
+            return self._send(self._idle_or_new(), lines)
+        except ConnectionError:
+            # The service was started anew since, so every idle connection is dead.
+            self.close()
+        except OSError as error:
+            raise self._unavailable(error) from error
+        try:
+            return self._send(self._connect(), lines)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _send(self, connection: _Connection, lines: Sequence[bytes]) -> list[bytes]:
+        try:
+            answers = connection.exchange(lines)
+        except OSError:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return answers
 
     def _idle_or_new(self) -> _Connection:
         try:
@@ -121,7 +128,7 @@ def _open(untrusted_answer: bytes) -> dict[str, Any] | SealiftError:
     try:
         answer = requests.decode(untrusted_answer)
     except WireError as error:
-        return error
+        return LedgerUnavailableError(what=error.what, why=error.why, fix=error.fix)
     if isinstance(ok := answer.get("ok"), dict):
         return ok
     error_fields = answer.get("error")

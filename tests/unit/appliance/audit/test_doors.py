@@ -9,9 +9,11 @@ from itertools import islice
 import pytest
 
 from appliance.audit.client import SocketLedger
+from appliance.audit.doors import Doors
 from appliance.audit.log import Log
+from appliance.audit.writer import Writer
 from appliance.errors import LedgerRefusedError
-from appliance.wire import MAX_LINE_BYTES
+from appliance.wire import MAX_LINE_BYTES, Peer
 from tests.support.ledger import LedgerSite, intent
 
 
@@ -205,6 +207,30 @@ def test_a_client_finds_a_ledger_that_was_started_anew(site: LedgerSite) -> None
     assert again == first
     assert origin.startswith("sealift/demo/")
     ledger.close()
+
+
+def test_who_may_not_enter_is_told_so_and_shown_out(site: LedgerSite, log: Log) -> None:
+    def admit(peer: Peer) -> None:
+        raise LedgerRefusedError(what=f"user {peer.uid} may not use the door {peer.door}")
+
+    path = site.places.run / "closed.sock"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    writer = Writer(log, on_failure=lambda: None)
+    writer.start()
+    doors = Doors({"ledger-gateway": listener}, log=log, writer=writer, admit=admit)
+    doors.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall(append(1) + append(2))
+        (found,) = answers(client, 9)
+    doors.stop()
+    writer.stop()
+
+    assert "may not use" in str(found["error"])
+    assert log.find(kind="request.intent") == []
 
 
 def test_a_client_serves_a_child_process_on_a_connection_of_its_own(site: LedgerSite, log: Log) -> None:

@@ -1,6 +1,7 @@
 """What every way into a ledger promises: in memory, through a door, and from the file while the service is down."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,31 @@ def test_a_history_in_memory_holds_all_kinds_of_all_doors() -> None:
     write_history(ledger)
 
     assert len(ledger.find("request.intent", "model_digest", DIGEST_A)) == len(bodies())
+
+
+def test_the_oldest_record_of_a_request_comes_first_when_asked() -> None:
+    ledger = MemoryLedger()
+    for kind in ("request.intent", "request.outcome"):
+        ledger.append(kind, intent("req_1"))
+
+    assert [leaf.kind for leaf in ledger.find(field="request_id", value="req_1", newest_first=False)] == [
+        "request.intent",
+        "request.outcome",
+    ]
+
+
+@pytest.mark.parametrize("broken", [("zz",), ("00",), ()])
+def test_a_proof_with_broken_hashes_proves_nothing(broken: tuple[str, ...]) -> None:
+    ledger = MemoryLedger()
+    write_history(ledger)
+    proof = ledger.inclusion(3)
+
+    with pytest.raises(ProofError):
+        replace(proof, hashes=broken).require(ledger.leaf(3).raw)
+    with pytest.raises(ProofError):
+        replace(proof, root="nothing").require(ledger.leaf(3).raw)
+    with pytest.raises(ProofError):
+        replace(ledger.consistency(3, 9), hashes=broken).require()
 
 
 def test_a_ledger_that_nobody_serves_is_unavailable(tmp_path: Path) -> None:

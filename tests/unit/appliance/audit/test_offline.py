@@ -71,10 +71,14 @@ def test_a_log_whose_index_cannot_be_made_is_read_from_a_private_copy(site: Ledg
         running.wait()
     shared_memory = site.places.ledger / f"{FILE_NAME}-shm"
     shared_memory.unlink(missing_ok=True)
-    # A folder where the index belongs: it can be neither opened nor made, whoever reads.
-    shared_memory.mkdir()
+    # A link where the index belongs: SQLite follows none, so it can be neither opened nor made, whoever reads.
+    shared_memory.symlink_to(site.places.ledger / "nowhere")
 
-    assert reader(site).leaf(acknowledged.sequence).body["request_id"] == "req_1"
+    ledger = reader(site)
+
+    assert ledger.leaf(acknowledged.sequence).body["request_id"] == "req_1"
+    assert ledger.vkey().name == ledger.head().origin
+    ledger.close()
 
 
 def test_while_a_writer_holds_the_file_it_is_not_read_behind_its_back(site: LedgerSite) -> None:

@@ -3,17 +3,20 @@
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.audit import pin
+from appliance.audit import note, pin
 from appliance.audit.client import Leaf
+from appliance.audit.export import export
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
 from appliance.audit.offline import OfflineLedger
 from appliance.audit.sqlite_backend import FILE_NAME
 from appliance.audit.verify import Verification, verify
-from appliance.errors import LedgerDamagedError
+from appliance.errors import LedgerDamagedError, LedgerUnavailableError
 from media.clock import FixedClock, SystemClock
 from tests.support.ledger import LedgerSite, write_history
 
@@ -202,3 +205,73 @@ def test_a_file_that_root_changed_while_the_service_was_down_is_found_out(site: 
     except LedgerDamagedError as error:
         found = error.what
     assert found
+
+
+class Broken(MemoryLedger):
+    """A ledger of which parts can be taken away."""
+
+    missing_from = 10**9
+    signs = True
+    opening: Leaf | None = None
+
+    def leaves(self, start: int, limit: int, *, kinds: object = None) -> list[Leaf]:
+        return [] if start >= self.missing_from else super().leaves(start, limit)
+
+    def leaf(self, sequence: int) -> Leaf:
+        return self.opening if sequence == 0 and self.opening else super().leaf(sequence)
+
+    def checkpoint(self) -> str:
+        if not self.signs:
+            raise LedgerUnavailableError(what="no checkpoint was ever signed")
+        return super().checkpoint()
+
+
+def test_leaves_that_are_not_given_are_found_missing() -> None:
+    ledger = Broken()
+    write_history(ledger)
+    ledger.missing_from = 0
+
+    assert "leaf 0 is missing" in verify(ledger, pinned=key_of(ledger)).findings
+
+
+def test_a_ledger_that_never_signed_is_verified_as_far_as_it_goes() -> None:
+    ledger = Broken()
+    ledger.signs = False
+
+    done = verify(ledger, pinned=key_of(ledger))
+
+    assert done.ok
+    assert "was not compared" in done.remarks[0]
+
+
+def test_an_opening_that_is_none_is_a_finding() -> None:
+    ledger = Broken()
+    genuine = ledger.leaf(0)
+    ledger.opening = replace(genuine, kind="ledger.other", body={})
+
+    assert any("names no key" in finding for finding in verify(ledger, pinned=key_of(ledger)).findings)
+    assert any("names no key" in finding for finding in verify(ledger).findings)
+    ledger.opening = replace(genuine, kind="ledger.other")
+    assert "leaf 0 is not the opening" in verify(ledger).findings
+
+
+def test_a_checkpoint_of_another_origin_under_the_same_key_is_a_finding() -> None:
+    ledger, other = MemoryLedger(), MemoryLedger()
+    signed = note.Checkpoint(origin="sealift/other/00000000", size=1, root=bytes(32))
+    text = note.sign(signed.to_text(), other.log.vkey, Ed25519PrivateKey.generate().sign)
+    key = Ed25519PrivateKey.generate()
+    pinned = note.VerifierKey(name="sealift/other/00000000", public=key.public_key().public_bytes_raw())
+
+    done = verify(ledger, pinned=pinned, notes=[text, note.sign(signed.to_text(), pinned, key.sign)])
+
+    assert any("another ledger" in finding for finding in done.findings)
+
+
+def test_an_export_of_leaves_that_are_not_those_signed_is_refused(tmp_path: Path) -> None:
+    ledger = history(Forged)
+    assert isinstance(ledger, Forged)
+    ledger.lie = (4, ledger.leaf(5))
+
+    with pytest.raises(LedgerDamagedError):
+        export(ledger, tmp_path / "out", key=key_of(ledger))
+    assert not (tmp_path / "out").exists()
