@@ -16,7 +16,7 @@ from appliance.audit import note, search, tree
 from appliance.audit.backend import Backend, Row
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
 from appliance.audit.leaf import Leaf, Via, encode, encode_body, require_kind
-from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError, ProofError
+from appliance.errors import KeyMissingError, LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError, ProofError
 from appliance.state.shapes import require_shape
 from media.clock import Clock, to_text
 from media.errors import UsageError
@@ -93,7 +93,7 @@ class Log:
 
         Raises:
             LedgerDamagedError: Leaf 0 is not an opening.
-            LedgerRefusedError: The checkpoint key is not the one the log was opened with.
+            KeyMissingError: The checkpoint key is not the one the log was opened with.
         """
         if not backend.size():
             origin = f"sealift/{site}/{secrets.token_hex(4)}"
@@ -104,7 +104,7 @@ class Log:
             return log
         origin, vkey = cls._opening(backend)
         if vkey.public != signer.public:
-            raise LedgerRefusedError(
+            raise KeyMissingError(
                 what="the checkpoint key is not the one this ledger was opened with",
                 why=f"leaf 0 names the key {vkey.key_id.hex()}",
                 fix="restore the key file ledger-checkpoint.v1 from the backup",

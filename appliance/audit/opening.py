@@ -38,8 +38,7 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock) -> Iterator[Log
     Raises:
         LedgerUnavailableError: Another process has it, the disk is remote, or it cannot be written.
         LedgerDamagedError: It contradicts itself: people decide.
-        LedgerRefusedError: The checkpoint key is another one.
-        KeyMissingError: There is no checkpoint key.
+        KeyMissingError: There is no checkpoint key, or it is another one.
     """
     signer = Signer(public=keys.public(KEY_NAME), sign=lambda data: keys.sign(KEY_NAME, data))
     folder = config.at.ledger

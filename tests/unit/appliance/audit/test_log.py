@@ -12,7 +12,7 @@ from appliance.audit.leaf import Leaf, Via
 from appliance.audit.log import FIRST_CHAIN, Entry, Log, Signer
 from appliance.audit.memory import MemoryBackend
 from appliance.audit.sqlite_backend import open_writer
-from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError
+from appliance.errors import KeyMissingError, LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError
 from media.clock import FixedClock
 
 CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
@@ -132,7 +132,7 @@ def test_another_checkpoint_key_is_refused(backend: Backend) -> None:
     opened(backend)
     other = Ed25519PrivateKey.generate()
 
-    with pytest.raises(LedgerRefusedError, match="key"):
+    with pytest.raises(KeyMissingError, match="key"):
         Log.open(
             backend,
             clock=CLOCK,
