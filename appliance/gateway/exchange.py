@@ -81,11 +81,6 @@ class Exchange:
         self._ended = False
         witnesses.metrics.began(facts.model)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the outcome was recorded, or could not be."""
-        return self._ended
-
     def assembly(self) -> Assembly:
         """Open the request's tokens and begin the answer.
 

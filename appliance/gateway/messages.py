@@ -146,7 +146,7 @@ def _content(untrusted: object, at: str) -> str | None:
 
 
 def _tool_calls(untrusted: object, at: str, *, role: str, has_tools: bool) -> tuple[ToolCall, ...]:
-    if untrusted is None or untrusted == []:
+    if not untrusted:
         return ()
     if role != "assistant" or not has_tools or not isinstance(untrusted, list) or len(untrusted) > _MAX_CALLS:
         raise invalid(f"{at}.tool_calls", "Only an assistant's, and only with tools.")

@@ -190,6 +190,22 @@ def test_the_engine_gets_what_the_caller_asked_for_and_no_person(rig: Rig) -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("none", "none"),
+        ("required", "required"),
+        ({"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "f"}}),
+    ],
+)
+def test_the_callers_choice_of_tool_is_passed_on(rig: Rig, choice: Any, sent: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+
+    assert rig.ask({**CHAT, "tools": tools, "tool_choice": choice, "parallel_tool_calls": False}).status_code == 200
+    assert rig.engine.last["tool_choice"] == sent
+    assert rig.engine.last["parallel_tool_calls"] is False
+
+
 def test_the_models_are_the_promoted_one_and_its_alias(rig: Rig) -> None:
     body = rig.client.get("/v1/models", headers=rig.headers()).get_json()
 

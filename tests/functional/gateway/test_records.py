@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.audit.facts import Appended
+from appliance.errors import LedgerUnavailableError, StoreDamagedError
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import DEPARTMENT, MODEL, Rig, events, said
 
@@ -255,6 +256,36 @@ def test_a_caller_that_leaves_before_the_first_chunk_cancels_the_engine(rig: Rig
     assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["cancelled"]
 
 
+def test_an_outcome_that_cannot_be_recorded_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.engine.script = Script(hold=threading.Event())
+    response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+    rig.ledger.available = False
+
+    response.close()
+
+    assert rig.engine.cancelled.wait(5)
+    assert "outcome_not_recorded" in caplog.text
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_a_fault_of_ours_in_the_middle_is_an_outcome_too(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def broken(_part: object) -> Any:
+        raise RuntimeError(CHAT["messages"][0]["content"])
+
+    monkeypatch.setattr("appliance.gateway.streaming.parts_of", broken)
+    monkeypatch.setattr("appliance.gateway.answering.parts_of", broken)
+
+    response = rig.ask({**CHAT, "stream": way == "streamed"})
+
+    error = events(response.data)[-1] if way == "streamed" else response.get_json()
+    assert error["error"]["code"] == "internal_error"
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+    assert '"error":"RuntimeError"' in caplog.text
+    assert "hello there" not in caplog.text
+
+
 def test_every_exchange_ends_once(rig: Rig) -> None:
     response = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
     assert response.data.endswith(b"[DONE]\n\n")
@@ -302,6 +333,19 @@ def test_a_request_is_logged_without_content(rig: Rig, caplog: pytest.LogCapture
         "success": True,
         "error": None,
     }
+
+
+def test_readiness_needs_the_ledger_and_the_state(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down() -> Any:
+        raise LedgerUnavailableError(what="down")
+
+    def damaged() -> Any:
+        raise StoreDamagedError(what="damaged")
+
+    monkeypatch.setattr(rig.ledger, "head", down)
+    monkeypatch.setattr(rig.routes, "production", damaged)
+
+    assert rig.client.get("/readyz").get_json()["error"]["message"] == "Not ready: state, ledger."
 
 
 def test_readiness_tells_what_is_missing_and_no_more(rig: Rig) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from appliance.gateway.access import Access, access_of
+from appliance.gateway.application import running
 from appliance.phi.policy import PhiMode
 from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
+from tests.support.scripted_http import Reply, scripted_server
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello there"}]}
 SECRET = "canary-7f3a"
@@ -113,6 +115,15 @@ def test_nothing_promoted_means_come_back_later(rig: Rig) -> None:
     assert _refused(rig) == [("chat", "abcdefgh23", 503, "no_model")]
 
 
+UNSUPPORTED = "unsupported_parameter"
+TOOLS = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+_CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def _talk(**message: Any) -> dict[str, Any]:
+    return {**TOOLS, "messages": [message]}
+
+
 WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"temperature": 2.1}, "temperature", "invalid_value"),
     ({"temperature": -0.1}, "temperature", "invalid_value"),
@@ -153,6 +164,31 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
         "unknown_parameter",
     ),
     ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    ({**TOOLS, "tool_choice": "always"}, "tool_choice", "invalid_value"),
+    ({**TOOLS, "tool_choice": {"type": "function", "function": {"name": "a b"}}}, "tool_choice", "invalid_value"),
+    ({**TOOLS, "tool_choice": 7}, "tool_choice", "invalid_value"),
+    (
+        {"stream": True, "stream_options": {"include_obfuscation": True}},
+        "stream_options.include_obfuscation",
+        UNSUPPORTED,
+    ),
+    ({"messages": [{"role": "user", "content": "x"}] * 2049}, "messages", "invalid_value"),
+    (_talk(role="user", content="x", tool_calls=[_CALL]), "messages[0].tool_calls", "invalid_value"),
+    (_talk(role="assistant", tool_calls=[7]), "messages[0].tool_calls[0]", "invalid_value"),
+    (_talk(role="assistant", tool_calls=[{**_CALL, "id": "a b"}]), "messages[0].tool_calls[0].id", "invalid_value"),
+    (
+        _talk(role="assistant", tool_calls=[{**_CALL, "function": {"name": "f", "arguments": {}}}]),
+        "messages[0].tool_calls[0].function",
+        "invalid_value",
+    ),
+    (_talk(role="tool", content="x"), "messages[0].tool_call_id", "invalid_value"),
+    (_talk(role="user", content="x", tool_call_id="a"), "messages[0].tool_call_id", "invalid_value"),
+    (
+        _talk(role="user", content=[{"type": "text", "text": "x", "y": 1}]),
+        "messages[0].content[0]",
+        "unknown_parameter",
+    ),
+    (_talk(role="user", content=[{"type": "text", "text": 7}]), "messages[0].content[0]", UNSUPPORTED),
     ({"messages": []}, "messages", "missing_required_parameter"),
     ({"messages": None}, "messages", "missing_required_parameter"),
     ({"messages": ["x"]}, "messages[0]", "invalid_value"),
@@ -278,6 +314,18 @@ def test_a_request_above_the_token_limit_is_refused_by_the_engines_count(tmp_pat
         assert _error(response)["param"] == "messages"
         assert [route for route, _ in rig.engine.asked].count("/sealift/v1/tokenize") == 2
         assert rig.ask({"model": MODEL, "prompt": "w " * 200}, path="/v1/completions").status_code == 400
+
+
+def test_an_engine_that_cannot_count_keeps_its_own_limit(rig: Rig, tmp_path: Path) -> None:
+    with scripted_server(
+        tmp_path / "foreign.sock",
+        {"/v1/chat/completions": Reply(body={"choices": [{"index": 0, "message": {"content": "ok"}}]})},
+    ) as foreign:
+        rig.promote(socket=foreign.path)
+        assert rig.chat("word " * 2000).get_json()["choices"][0]["message"]["content"] == "ok"
+        foreign.replies["/sealift/v1/tokenize"] = Reply(status=500, body={})
+        assert rig.chat("word " * 2000).status_code == 502
+        running(rig.app).upstreams.close()
 
 
 def test_a_short_request_is_not_counted_by_the_engine(rig: Rig) -> None:

@@ -56,6 +56,7 @@ def test_the_documents_patterns_are_the_first_and_the_others_are_marked_extra() 
         ("ssn: 123456789", [("ssn", "123456789")]),
         ("medical record number 4455667", [("mrn", "4455667")]),
         ("host 10.1.2.3 and 127.0.0.1 and 1.2.3.4.5", [("ip", "10.1.2.3")]),
+        ("version 10.1.2.999", []),
         ("Patient: Jane Roe was seen", [("name", "Jane Roe")]),
         ("patient name: O'Brien, Mary\nfine", [("name", "O'Brien, Mary")]),
         ("Patient: Jane Roe, SSN on file. Name: SMITH, JOHN", [("name", "Jane Roe"), ("name", "SMITH, JOHN")]),
