@@ -2,7 +2,7 @@
 
 import typer
 
-from appliance.actions import models as actions
+from appliance.actions import versions as actions
 from appliance.cli import context as shared
 from appliance.cli.opened import ledger_of
 

@@ -21,7 +21,7 @@ _COMMANDS = (
     "status",
     "doctor",
     "people",
-    "models",
+    "versions",
     "validate",
     "approve",
     "promote",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.actions.models import history, list_versions, show
+from appliance.actions.versions import history, list_versions, show
 from appliance.actions.production import settle
 from appliance.actions.promote import Step, promote
 from appliance.actions.rollback import rollback

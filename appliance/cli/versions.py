@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from appliance.actions import models as actions
-from appliance.actions.models import VersionFacts
+from appliance.actions import versions as actions
+from appliance.actions.versions import VersionFacts
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
 
