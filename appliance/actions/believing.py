@@ -136,7 +136,7 @@ def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRe
 
     Raises:
         NoTrustError: No root is pinned, or the record is lost or damaged.
-        WrongEnvironmentError: A throwaway root was given on a box that is no rehearsal.
+        WrongEnvironmentError: A throwaway root was given on a box that is no rehearsal, or none on one that is.
         UsageError: A throwaway root was given where something was received or pinned before.
         LedgerDamagedError: The ledger is not the one this record was written beside.
     """
@@ -144,6 +144,12 @@ def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRe
     may_begin = not _has_accepted(places, ledger)
     if trust_root is not None:
         return _throwaway(config, trust_root, may_begin=may_begin)
+    if config.environment == "rehearsal":
+        raise WrongEnvironmentError(
+            what="a rehearsal believes a throwaway root only",
+            why="nothing is pinned for a rehearsal",
+            fix="give --trust-root, in a fresh folder",
+        )
     record = trust.load(places.trust, places.pinned_trust, may_begin=may_begin)
     if record.checkpoint is not None:
         _require_same_ledger(ledger, record.checkpoint)

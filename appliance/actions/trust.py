@@ -25,7 +25,7 @@ from appliance.verify.trust import Checkpoint, TrustRecord
 from media import bagit, layout, limits
 from media.clock import Clock, from_text
 from media.digest import release_code, same, sha256_hex
-from media.errors import DigestMismatchError, MissingFileError, NoTrustError, UsageError
+from media.errors import DigestMismatchError, MissingFileError, NoTrustError, UsageError, WrongEnvironmentError
 from media.people import Role
 
 DOOR: Final = "ledger-actions"
@@ -75,6 +75,12 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
         StoreWriteError: It could not be written.
     """
     places = config.at
+    if config.environment == "rehearsal":
+        raise WrongEnvironmentError(
+            what="nothing is pinned for a rehearsal",
+            why="its root is thrown away with it",
+            fix="receive with --trust-root, in a fresh folder",
+        )
     untrusted = _read(root_file)
     accepted = _codes_of(root_file, untrusted)
     _require_codes(codes, accepted)

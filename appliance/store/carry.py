@@ -63,6 +63,7 @@ class Carrier:
         self._incoming = incoming
         self._progress = progress
         self._ready: dict[str, int] = {}
+        self._device = os.fstat(incoming.objects).st_dev if incoming is not None else None
         self._sinks = threading.BoundedSemaphore(_OPEN_SINKS)
 
     def check(self, cargo: Cargo) -> None:
@@ -132,6 +133,8 @@ class Carrier:
                 counter = Counter()
                 job.open_tasks.append(counter)
                 self._share(job, reader, counter, number=number)
+                if self._passes_cache(job.cargo):
+                    reader.forget()
                 counter.add(1)
                 # The whole file's hash after the first block is that block's own.
                 first_of_many = job.whole is not None and number == 0
@@ -141,6 +144,12 @@ class Carrier:
                 if job.sink is not None and job.whole is not None:
                     self._pipeline.settle.put(job.guarded(partial(self._settle_block, job, counter, number)))
             reader.require_end()
+
+    def _passes_cache(self, cargo: Cargo) -> bool:
+        """Tell whether the medium is a device of its own, whose bytes nobody else needs."""
+        if self._incoming is None:
+            return False
+        return any(piece.medium.device != self._device for piece in cargo.pieces)
 
     def _share(self, job: _Job, reader: Reader, counter: Counter, *, number: int) -> None:
         """Fill slabs with one block of the medium and hand each to every lane that needs it."""

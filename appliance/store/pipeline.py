@@ -4,8 +4,8 @@ One reader fills page-aligned slabs of 4 MiB; lanes of threads share each slab: 
 the whole file's hash, two write. hashlib, read and write release the interpreter lock, so the lanes really run side by
 side. Memory is the slabs, whatever the size of the release: 6 of 4 MiB.
 
-Big files are written past the page cache (O_DIRECT): what stays behind is on the disk, and the services that are
-running keep their cache.
+Big files are written past the page cache (O_DIRECT), and a medium that is a device of its own is not kept in it: what
+stays behind is on the disk, and the services that are running keep their cache.
 """
 
 import contextlib

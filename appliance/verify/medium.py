@@ -55,7 +55,7 @@ class Medium:
 
     def __init__(self, root: int, *, label: str) -> None:
         self._root = root
-        self._device = os.fstat(root).st_dev
+        self.device = os.fstat(root).st_dev
         self._opened: set[str] = set()
         self.label = label
 
@@ -113,7 +113,7 @@ class Medium:
                 fix="give the folder that holds release/ and custody/",
             )
         for name, facts in kinds.items():
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_dev != self._device:
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_dev != self.device:
                 raise self._unsafe(name, "it is not a folder of this volume")
         return TopLevel(has_custody=layout.CUSTODY in kinds, litter=tuple(sorted(litter)))
 
@@ -137,7 +137,7 @@ class Medium:
                     if name in layout.LITTER or name.startswith(_APPLE_DOUBLE):
                         self._extra(f"{top}/{path}")
                     self._require_safe(path)
-                    if facts.st_dev != self._device:
+                    if facts.st_dev != self.device:
                         raise self._unsafe(path, "it lies on another file system")
                     if stat.S_ISDIR(facts.st_mode):
                         waiting.append(path)
@@ -201,7 +201,7 @@ class Medium:
             os.close(parent)
         try:
             facts = os.fstat(descriptor)
-            if facts.st_dev != self._device:
+            if facts.st_dev != self.device:
                 raise self._unsafe(path, "it lies on another file system")
             self._require_plain(path, facts)
         except BaseException:

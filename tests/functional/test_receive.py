@@ -323,6 +323,9 @@ def test_a_throwaway_root_works_on_a_fresh_rehearsal_only(tmp_path: Path, genuin
         rehearsal.receive(medium, trust_root=root)
     (rehearsal.config.at.pinned_trust / trust.PINNED_ROOT).unlink()
 
+    with pytest.raises(WrongEnvironmentError, match="throwaway"):
+        rehearsal.receive(medium)
+
     assert rehearsal.receive(medium, trust_root=root).outcome == "received"
     with pytest.raises(UsageError, match="fresh"):
         rehearsal.receive(medium, trust_root=root)

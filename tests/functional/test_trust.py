@@ -121,6 +121,8 @@ def test_a_root_for_another_environment_is_not_pinned(bare: Site, tmp_path: Path
 
     with pytest.raises(WrongEnvironmentError):
         action.pin(bare.config, root, [sha256_hex(root.read_bytes())] * 2, clock=bare.clock)
+    with pytest.raises(WrongEnvironmentError, match="nothing is pinned"):
+        action.pin(bare.config.model_copy(update={"environment": "rehearsal"}), root, ["0" * 64] * 2, clock=bare.clock)
     with pytest.raises(MissingFileError):
         action.pin(bare.config, tmp_path / "none", ["0" * 64] * 2, clock=bare.clock)
 
