@@ -71,11 +71,18 @@ class SitePerson:
         fields = canonical.exact_keys(untrusted, required, what="person")
         revoked = fields["revoked"]
         roles = canonical.array(fields["roles"], "person.roles", most=len(ROLES))
+        certificate = Certificate.from_bytes(from_base64(fields["certificate"], "person.certificate"))
+        if fields["fingerprint"] != certificate.fingerprint:
+            raise MalformedError(
+                what="a person's fingerprint is not that of the certificate",
+                why=certificate.fingerprint[-16:],
+                fix="restore people.json from the ledger",
+            )
         return cls(
             id=require_id(canonical.text(fields["id"], "person.id")),
             name=require_name(canonical.text(fields["name"], "person.name")),
-            fingerprint=canonical.text(fields["fingerprint"], "person.fingerprint"),
-            certificate=from_base64(fields["certificate"], "person.certificate"),
+            fingerprint=certificate.fingerprint,
+            certificate=certificate.raw,
             roles=tuple(canonical.one_of(role, ROLES, "person.roles") for role in roles),
             approves_by=canonical.one_of(fields["class"], (OPENPGP,), "person.class"),
             enrolled=canonical.integer(fields["enrolled"], "person.enrolled"),

@@ -56,7 +56,10 @@ class GatePolicy:
         return cls(
             digest=sha256(untrusted).hexdigest(),
             name=canonical.text(fields["name"], "policy.name"),
-            gates=tuple(canonical.one_of(gate, GATES, "policy.gates") for gate in fields["gates"]),
+            gates=tuple(
+                canonical.one_of(gate, GATES, "policy.gates")
+                for gate in canonical.array(fields["gates"], "policy.gates", most=len(GATES))
+            ),
             smoke_prompt=canonical.text(smoke["prompt"], "policy.smoke.prompt"),
             smoke_max_tokens=canonical.integer(smoke["max_tokens"], "policy.smoke.max_tokens", minimum=1, maximum=256),
             minimum_accuracy_millis=evaluation["minimum_accuracy_millis"],

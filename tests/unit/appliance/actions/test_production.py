@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.actions.versions import history, list_versions, show
 from appliance.actions.production import settle
 from appliance.actions.promote import Step, promote
 from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
+from appliance.actions.versions import history, list_versions, show
 from appliance.errors import EngineLoadError, GateFailedError, NotPromotedError, UnitError, UnknownVersionError
 from appliance.install.supervisor import UnitState, engine_unit
 from media.errors import UsageError

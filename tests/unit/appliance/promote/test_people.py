@@ -48,6 +48,14 @@ def test_nobody_enrols_with_what_is_someone_elses(changes: dict[str, str | None]
     assert what in refused.value.why
 
 
+def test_a_list_with_a_fingerprint_of_another_key_is_refused() -> None:
+    ana, ben, *_ = signatories()
+    swapped = SitePeople(people=(replace(person_of(ana), fingerprint=ben.fingerprint),), sequence=1)
+
+    with pytest.raises(MalformedError):
+        SitePeople.from_bytes(swapped.to_bytes())
+
+
 def test_what_a_revoked_person_had_stays_taken() -> None:
     ana, *_ = signatories()
     people = SitePeople().with_person(person_of(ana)).with_revocation(ana.id, 2)

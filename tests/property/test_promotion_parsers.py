@@ -1,0 +1,82 @@
+"""Whatever the bytes: a value, or one of our errors."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.promote.approvals import Approval
+from appliance.promote.people import SitePeople
+from appliance.promote.policy import GatePolicy
+from appliance.promote.promoter import Request
+from appliance.promote.record import Kind, Promotion
+from appliance.promote.statement import Statement
+from appliance.promote.taskset import TaskSet
+from media import canonical
+from media.errors import SealiftError
+from tests.support.promotion import digest
+from tests.support.signatories import signatories
+from tests.support.versions import task_file
+from tests.unit.appliance.promote.test_people import person_of
+from tests.unit.appliance.promote.test_record import YES, A, alone, made, with_a_and_b
+from tests.unit.appliance.promote.test_statement import STATEMENT
+
+PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
+    "statement": (Statement.from_bytes, STATEMENT.to_bytes()),
+    "promotion": (Promotion.from_bytes, made(with_a_and_b(), digest("C")).to_bytes()),
+    "rollback": (Promotion.from_bytes, alone(with_a_and_b(), Kind.ROLLED_BACK, A).to_bytes()),
+    "people": (SitePeople.from_bytes, SitePeople().with_person(person_of(signatories()[0])).to_bytes()),
+    "policy": (GatePolicy.from_bytes, (files("appliance.promote") / "policy_v1.json").read_bytes()),
+    "tasks": (TaskSet.from_bytes, task_file(4)),
+    "request": (
+        lambda raw: Request.from_json(canonical.loads(raw)),
+        Request(statement=STATEMENT, basis=0).to_bytes(),
+    ),
+    "approval": (lambda raw: Approval.from_json(canonical.loads(raw)), canonical.dumps(YES.to_json())),
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(min_value=-9, max_value=9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def attempt(parse: Callable[[bytes], Any], untrusted: bytes) -> None:
+    try:
+        parse(untrusted)
+    except SealiftError:
+        return
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+@given(untrusted=st.binary(max_size=200))
+def test_any_bytes(name: str, untrusted: bytes) -> None:
+    attempt(PARSERS[name][0], untrusted)
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+@given(value=JSON)
+def test_any_json(name: str, value: object) -> None:
+    attempt(PARSERS[name][0], canonical.dumps(value))
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+@given(data=st.data())
+def test_any_field_of_a_good_one_replaced_by_anything(name: str, data: st.DataObject) -> None:
+    parse, good = PARSERS[name]
+    if name == "tasks":
+        lines = good.splitlines()
+        which = data.draw(st.integers(min_value=0, max_value=len(lines) - 1))
+        lines[which] = _changed(lines[which], data)
+        attempt(parse, b"\n".join(lines))
+    else:
+        attempt(parse, _changed(good, data))
+
+
+def _changed(raw: bytes, data: st.DataObject) -> bytes:
+    fields = canonical.loads(raw)
+    name = data.draw(st.sampled_from(sorted(fields) or ["x"]))
+    return canonical.dumps({**fields, name: data.draw(JSON)})
