@@ -163,7 +163,8 @@ class Installer:
             with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
                 folder = Path(scratch)
                 environments.lay_host_files(stored, folder)
-                result = self.host.preview(self._play(folder, stored.serial, ()), playbook.ansible_of(self.config))
+                play = self._play(stored.serial, (), source=folder)
+                result = self.host.preview(play, playbook.ansible_of(self.config))
             host_text = "would change" if result.changed else "unchanged"
             difference = result.text
         return InstallFacts(
@@ -190,11 +191,9 @@ class Installer:
     def _change_host(
         self, host: Host, installed: InstalledRelease, previous: InstalledRelease | None, ansible: Path
     ) -> bool:
-        releases = InstalledReleases(self.config.at)
-        folder = releases.folder(installed.serial)
         try:
             self.progress("changing the host as the release's playbook says")
-            result = host.apply(self._play(folder, installed.serial, tuple(installed.environments)), ansible)
+            result = host.apply(self._play(installed.serial, tuple(installed.environments)), ansible)
             host.require_healthy()
         except SealiftError:
             if previous is None or previous.serial != installed.serial:
@@ -212,14 +211,16 @@ class Installer:
         ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
         with suppress(SealiftError):
             host.apply(
-                self._play(releases.folder(previous.serial), previous.serial, tuple(previous.environments)),
+                self._play(previous.serial, tuple(previous.environments)),
                 ours if ours.exists() else ansible,
             )
 
-    def _play(self, folder: Path, serial: int, names: tuple[str, ...]) -> Play:
+    def _play(self, serial: int, names: tuple[str, ...], *, source: Path | None = None) -> Play:
+        folder = InstalledReleases(self.config.at).folder(serial)
         return Play(
             config=self.config,
             config_file=self.config.at.config_file,
+            source=source or folder,
             folder=folder,
             serial=serial,
             environments=names,

@@ -20,6 +20,7 @@ from appliance.install.environments import proof_of
 
 PACKAGES: Final = ("gpg", "gpg-agent", "libgomp1", "nftables", "nginx-light", "python3-venv")
 VARIABLES: Final = (
+    "sealift_source",
     "sealift_release_folder",
     "sealift_serial",
     "sealift_current",
@@ -54,13 +55,15 @@ class Play:
     Args:
         config: The site file's values.
         config_file: Where the site file lies.
-        folder: The release's folder, with `ansible/`, `systemd/`, `debs/` and its environments.
+        source: Where `ansible/`, `systemd/` and `debs/` are read: the release's folder, or a copy to preview with.
+        folder: The release's folder, with its environments.
         serial: The release's serial.
         environments: Names of its environments.
     """
 
     config: Config
     config_file: Path
+    source: Path
     folder: Path
     serial: int
     environments: tuple[str, ...]
@@ -69,11 +72,12 @@ class Play:
         """Return every variable that the roles declare, and no other."""
         network = self.config.network
         values = (
+            str(self.source),
             str(self.folder),
             self.serial,
             str(self.config.at.current),
             [{"name": name, "proof": proof_of(name)} for name in sorted(self.environments)],
-            sorted(path.name for path in (self.folder / "systemd").iterdir() if path.suffix in _UNIT_SUFFIXES),
+            sorted(path.name for path in (self.source / "systemd").iterdir() if path.suffix in _UNIT_SUFFIXES),
             list(PACKAGES),
             str(self.folder / "server/bin/python"),
             str(self.config_file),
@@ -100,7 +104,7 @@ class Play:
                     [str(ansible_playbook), "site.yml", "--extra-vars", f"@{values}", *options],
                     capture_output=True,
                     check=False,
-                    cwd=self.folder / "ansible",
+                    cwd=self.source / "ansible",
                     env=self._environment(Path(scratch)),
                     text=True,
                     timeout=_PLAYBOOK_SECONDS,
@@ -117,7 +121,7 @@ class Play:
 
     def _environment(self, scratch: Path) -> Mapping[str, str]:
         return {
-            "ANSIBLE_CONFIG": str(self.folder / "ansible/ansible.cfg"),
+            "ANSIBLE_CONFIG": str(self.source / "ansible/ansible.cfg"),
             "ANSIBLE_HOME": str(scratch / "home"),
             "ANSIBLE_LOCAL_TEMP": str(scratch / "local"),
             "ANSIBLE_REMOTE_TEMP": str(scratch / "remote"),

@@ -40,4 +40,4 @@ def test_anything_else_in_network_is_refused_by_its_key(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(f'site = "s"\n[network]\n{line}\n'.encode())
 
-    assert caught.value.what.startswith(f"network.{line.split()[0]}")
+    assert caught.value.what.startswith(f"network.{line.split(maxsplit=1)[0]}")

@@ -27,7 +27,7 @@ class FakeHost:
         return PlayResult(changed=self.changes, text="")
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
-        assert (play.folder / "systemd/sealift.target").is_file()
+        assert (play.source / "systemd/sealift.target").is_file()
         self.plays.append(("preview", play.serial))
         return PlayResult(changed=self.changes, text="--- before\n+++ after")
 

@@ -25,6 +25,7 @@ def play(tmp_path: Path) -> Play:
             site="s", places=PlacesSection(root=str(tmp_path)), network=NetworkSection(egress=["udp 10.0.0.5 123"])
         ),
         config_file=tmp_path / "etc/sealift/sealift.toml",
+        source=folder,
         folder=folder,
         serial=7,
         environments=("server", "host"),
