@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,22 @@ def test_a_receive_that_is_killed_leaves_trust_alone_and_the_next_one_succeeds(
 
     assert facts.serial == 1
     assert site.record.serial == 1
+
+
+def test_a_volume_that_is_a_device_of_its_own_is_received(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m", volumes=1)
+    image, place = tmp_path / "volume.img", tmp_path / "mounted"
+    place.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(32 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-d", str(medium.volumes[0]), str(image)], check=True)
+    options = "loop,ro,nosuid,nodev,noexec,noload"
+    mounted = subprocess.run(["mount", "-o", options, str(image), str(place)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting needs root")
+    try:
+        code, lines = finish(start(replace(medium, volumes=[place]), tmp_path / "store"))
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+    assert code == 0, lines[-1]
