@@ -26,6 +26,10 @@ _MEMBERS: Final = frozenset({"schema", "origin", "sequence", "time", "kind", "vi
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}(?:\.[a-z][a-z0-9-]{0,31}){1,3}")
 _ORIGIN = re.compile(r"sealift/[a-z0-9][a-z0-9-]{0,62}/[0-9a-f]{8}")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=dict)
+# Tuples, with what is frequent first: these checks run for every value of every record.
+_PLAIN: Final = (str, bool)
+_NUMBERS: Final = (int, float)
+_MAPPINGS: Final = (dict, Mapping)
 _DOOR = re.compile(r"[a-z][a-z-]{0,31}")
 
 
@@ -147,14 +151,14 @@ def encode(*, origin: str, sequence: int, time: str, kind: str, via: Via, body: 
 
 def _require_plain(kind: str, value: object, at: str, depth: int) -> bool:
     """Return whether the value holds no fraction; refuse what has no place in a record."""
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, _PLAIN):
         return True
-    if isinstance(value, int | float):
+    if isinstance(value, _NUMBERS):
         return _require_number(kind, value, at)
     if depth == 0:
         raise _refused(kind, f"{at} is nested deeper than {MAX_DEPTH}")
     exact = True
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPINGS):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _refused(kind, f"{at} has a name that is not text")

@@ -37,7 +37,8 @@ def decode(untrusted_line: bytes) -> dict[str, Any]:
         WireError: It is not a JSON object.
     """
     try:
-        message = json.loads(untrusted_line)
+        # Decoded first: given bytes, the parser looks for other encodings.
+        message = json.loads(untrusted_line.decode())
     except (ValueError, RecursionError) as error:
         raise _wrong("a message is not JSON", type(error).__name__) from error
     if not isinstance(message, dict):
