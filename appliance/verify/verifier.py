@@ -224,6 +224,8 @@ def _in_order(signed: Sequence[SignedBag], index: VolumeIndex) -> list[SignedBag
             raise _foreign(bag, "the signed index does not know it")
         if volume.number in found:
             raise _foreign(bag, f"it is volume {volume.number}, as is {found[volume.number].label}")
+        if (bag.info.payload_bytes, bag.info.payload_files) != (volume.payload_bytes, len(volume.parts)):
+            raise _foreign(bag, f"its bag-info.txt counts other bytes than the index of volume {volume.number}")
         if dict(bag.payload) != {part.path: part.sha256 for part in volume.parts}:
             raise _foreign(bag, f"its payload manifest is not what the index says of volume {volume.number}")
         for part in volume.parts:
