@@ -29,6 +29,8 @@ _REMOTE: Final = frozenset(
         "ncpfs",
     }
 )
+# What a container without root rights sees as its own disk.
+_CONTAINER_ROOT: Final = "fuse.fuse-overlayfs"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -56,7 +58,7 @@ def require_local(folder: Path, mounts: Path = _MOUNTS) -> None:
         LedgerUnavailableError: It lies on a network file system or one in user space.
     """
     kind = file_system_of(folder.resolve(), mounts.read_text())
-    if kind in _REMOTE or kind.startswith("fuse"):
+    if kind in _REMOTE or (kind.startswith("fuse") and kind != _CONTAINER_ROOT):
         raise LedgerUnavailableError(
             what="the ledger may not lie on this file system",
             why=f"{kind}: its locks and syncs are not this machine's own",

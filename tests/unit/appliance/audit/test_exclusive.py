@@ -44,9 +44,10 @@ def test_a_remote_or_user_space_file_system_is_refused(tmp_path: Path, kind: str
     assert kind in caught.value.why
 
 
-def test_the_disk_of_this_machine_is_local(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "overlay", "fuse.fuse-overlayfs", "tmpfs"])
+def test_the_disk_of_this_machine_is_local(tmp_path: Path, kind: str) -> None:
     mounts = tmp_path / "mountinfo"
-    mounts.write_text("1 0 0:1 / / rw - ext4 /dev/sda1 rw\n")
+    mounts.write_text(f"1 0 0:1 / / rw - {kind} /dev/sda1 rw\n")
 
     require_local(tmp_path, mounts)
 
