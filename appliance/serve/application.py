@@ -111,7 +111,7 @@ def create_engine_app(
 
     @app.errorhandler(SealiftError)
     def ours(error: SealiftError) -> tuple[Response, int]:
-        code = 400 if isinstance(error, EngineUnavailableError) else 500
+        code = 503 if isinstance(error, EngineUnavailableError) else 500
         return jsonify(
             error={"message": error.what, "type": "server_error", "code": error.code.replace("-", "_")}
         ), code

@@ -5,6 +5,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +180,62 @@ def test_no_question_and_no_identifier_is_anywhere_in_the_appliance() -> None:
     ]
 
     assert found == []
+
+
+@pytest.fixture
+def running() -> Iterator[dict[str, str]]:
+    """The demo's units, running again; yields the loopback addresses by door."""
+    started = json.loads(shell("sealift --json run-units --background").stdout)
+    yield started["addresses"]
+    shell("sealift run-units --stop")
+
+
+def test_the_units_come_back_and_the_real_engine_keeps_the_contract(running: dict[str, str]) -> None:
+    sockets = sorted((DEMO / "run").resolve().glob("engine-production-*.sock"))
+    assert len(sockets) == 1
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:randomly",
+            "-k",
+            "real",
+            "tests/functional/test_engine_contract.py",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(sockets[0])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_one_person_stops_production_and_callers_get_a_clear_503(running: dict[str, str]) -> None:
+    key = json.loads(shell("sealift --json keys create --department audit --owner test --phi tokenise").stdout)["key"]
+    question = {"model": "production", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    assert asked(running["gateway"], key, question) == 200
+
+    shell("sealift stop --as omar --reason 'the night shift saw nonsense'")
+    try:
+        assert asked(running["gateway"], key, question) == 503
+    finally:
+        shell("sealift rollback --as omar --reason 'looked at it, it was the question'", check=False)
+
+
+def asked(base: str, key: str, question: dict[str, Any]) -> int:
+    request = urllib.request.Request(  # noqa: S310 - loopback, made by run-units
+        f"{base}/v1/chat/completions",
+        data=json.dumps(question).encode(),
+        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
