@@ -114,6 +114,20 @@ def install(run: Run) -> None:
         machine.run("sealift", "status", may_fail=True)
 
 
+def as_units(run: Run) -> None:
+    """Let the sandboxed units do again what root's commands did: receive as a user of its own, install as root."""
+    machine, mounted = run.machine, "/run/sealift/media/stick"
+    with run.stage.chapter("The same by the units: receive without a network, as a user of its own; install"):
+        machine.run("mkdir", "-p", mounted)
+        machine.run("mount", "--bind", "-o", "ro", "/media/sealift-1", mounted)
+        for unit in ("sealift-receive@stick.service", "sealift-install.service"):
+            done = machine.run("systemctl", "start", unit, may_fail=True)
+            run.require(f"{unit} ends with 0", done.returncode == 0, _journal(machine, unit))
+        run.require("the unit proved every byte again", "proven again" in _journal(machine, "sealift-receive@stick"))
+        run.require("the unit changed nothing", "nothing was changed" in _journal(machine, "sealift-install"))
+        machine.run("umount", mounted)
+
+
 def promote(run: Run) -> str:
     """Enrol two people, validate, approve twice, promote; return the API key."""
     machine = run.machine
@@ -181,6 +195,7 @@ def whole(run: Run) -> None:
         run.require("the box has only a loopback", _links(run.machine) == ["lo"], _links(run.machine))
     first_trust(run, sealed)
     install(run)
+    as_units(run)
     run.facility.create()
     run.facility.plug_in(run.machine.leader)
     key = promote(run)
@@ -231,6 +246,10 @@ def _links(machine: Machine) -> list[str]:
 def _log(machine: Machine) -> str:
     path = machine.root / "var/lib/sealift/logs/install.log"
     return path.read_text()[-6000:] if path.exists() else ""
+
+
+def _journal(machine: Machine, unit: str) -> str:
+    return machine.run("journalctl", "-u", unit, "-n", "30", "-o", "cat", shown=False).stdout
 
 
 def _until_receive(text: str) -> str:
