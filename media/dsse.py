@@ -45,8 +45,6 @@ class Envelope:
             LimitExceededError: More bytes than an envelope may have.
             MalformedError: Not exactly what `to_bytes` writes.
         """
-        if len(untrusted) > limits.ENVELOPE_BYTES:
-            raise _too_large(len(untrusted))
         value = canonical.exact_keys(
             canonical.loads(untrusted, max_bytes=limits.ENVELOPE_BYTES),
             ("payload", "payloadType", "signatures"),
@@ -197,8 +195,8 @@ def _base64(untrusted: Any) -> bytes:
 
 def _too_large(found: int) -> LimitExceededError:
     return LimitExceededError(
-        what="An envelope or its payload is too large",
-        why=f"{found} bytes; an envelope has at most {limits.ENVELOPE_BYTES}, a payload {limits.PAYLOAD_BYTES}",
+        what="The payload of an envelope is too large",
+        why=f"{found} bytes, at most {limits.PAYLOAD_BYTES} are written",
         fix="Do not use this medium; ask the sender for a new one.",
     )
 

@@ -210,8 +210,8 @@ def _person(untrusted: Any, loaded: Mapping[str, tuple[Key, str]]) -> Person:
         for use in _KEY_USES
     }
     every = [keyid for use in _KEY_USES for keyid in own[use]]
-    if not roles or len(set(roles)) != len(roles) or len(set(every)) != len(every):
-        raise _malformed(what, "a role or a key is given twice, or there is no role")
+    if not roles or len(set(roles)) != len(roles):
+        raise _malformed(what, "a role is given twice, or there is none")
     if not set(every) <= loaded.keys():
         raise _malformed(what, "a key is not among the root's keys")
     if any(role in _KEY_USES and not own[role] for role in roles):

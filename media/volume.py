@@ -239,8 +239,7 @@ def _place_cut(target: Target, room: list[int], placed: list[list[Part]], alloca
 
 def _part(target: Target, first: int, last: int) -> Part:
     count = len(target.blocks)
-    whole = first == 0 and last == max(count - 1, 0)
-    if whole and count <= layout.PART_BLOCKS:
+    if first == 0 and last == max(count - 1, 0):
         return Part(
             target=target.path, first=first, last=last, path=target.path, length=target.length, sha256=target.sha256
         )
@@ -331,8 +330,12 @@ def _require_fits(target: Target, parts: Sequence[Part]) -> None:
     if sum(part.length for part in parts) != target.length or parts[-1].last + 1 != max(len(target.blocks), 1):
         raise _malformed(f"The file {target.path}", "its parts have another length than the target")
     for part in parts:
-        single = target.blocks[part.first] if part.first == part.last and target.blocks else target.sha256
-        if (part.is_whole or part.first == part.last) and part.sha256 != (target.sha256 if part.is_whole else single):
+        known = part.sha256
+        if part.is_whole:
+            known = target.sha256
+        elif part.first == part.last:
+            known = target.blocks[part.first]
+        if part.sha256 != known:
             raise _malformed(f"The part {part.path}", "its digest is not that of the target")
 
 

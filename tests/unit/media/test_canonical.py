@@ -104,6 +104,7 @@ def test_bytes_that_two_readers_could_understand_differently_are_refused(untrust
         (b'"\\\\ud800"', "\\ud800"),
         (b'"[[[["', "[[[["),
         (b"[" * limits.JSON_DEPTH + b"]" * limits.JSON_DEPTH, None),
+        (b"[[]," + b"[" * (limits.JSON_DEPTH - 1) + b"]" * limits.JSON_DEPTH, None),
         (b"[" + b'"' + b"[" * 100 + b'"' + b',"\\"[[{{"]', None),
     ],
 )
@@ -184,6 +185,7 @@ def test_field_readers_return_what_they_were_asked_for() -> None:
     assert canonical.array([1], "x") == [1]
     assert canonical.text("Ångström 漢字", "x") == "Ångström 漢字"
     assert canonical.text("", "x", may_be_empty=True) == ""
+    assert canonical.text("ab", "x", most=2) == "ab"
     assert canonical.text("a\n\tb", "x", lines=True) == "a\n\tb"
     assert canonical.integer(0, "x") == 0
     assert canonical.boolean(False, "x") is False

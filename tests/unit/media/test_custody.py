@@ -168,6 +168,7 @@ def test_the_first_hand_over_is_compared_with_the_sealed_entry(sender: Sender) -
 
     assert findings(sealed) == ()
     assert findings(replace(sealed, seals=())) == ()
+    assert findings(replace(sealed, seals=_FIRST.seals, at=_START + timedelta(hours=1))) == ()
     assert findings(replace(sealed, at=_START + timedelta(days=1))) == (
         "time runs backwards between sealing and entry 1",
     )
@@ -227,6 +228,8 @@ def _edit(**changes: Any) -> Callable[[dict[str, Any]], None]:
         _edit(previous="AB" * 32),
         _edit(previous=None),
         _edit(kind="sealed"),
+        _edit(kind="sealed", entry=0),
+        _edit(kind="sealed", previous=""),
         _edit(kind="lost"),
         _edit(method="fax"),
         _edit(release="a/b"),

@@ -284,6 +284,7 @@ def test_a_signature_in_the_shape_of_another_kind_of_key_is_not_even_tried(sende
 def test_junk_in_signature_objects_of_tuf_metadata_is_malformed() -> None:
     good = {"keyid": "ab" * 32, "sig": "00"}
     assert list(keys.require_signatures([good], "targets.json")) == ["ab" * 32]
+    keys.require_signatures([{**good, "sig": "0" * limits.SIGNATURE_HEX_CHARS}], "targets.json")
     spoilt: list[Any] = [
         None,
         {},
@@ -291,6 +292,10 @@ def test_junk_in_signature_objects_of_tuf_metadata_is_malformed() -> None:
         [None],
         [[]],
         [good, good],
+        [{**good, "sig": None}],
+        [{**good, "sig": ["00"]}],
+        [{**good, "other_headers": 4}],
+        [{**good, "keyid": None}],
         [{**good, "sig": "0"}],
         [{**good, "sig": "0G"}],
         [{**good, "sig": "00" * limits.SIGNATURE_HEX_CHARS}],

@@ -54,9 +54,10 @@ def test_two_people_meet_a_threshold_of_two(sender: Sender) -> None:
 
 
 def test_one_person_is_too_few(sender: Sender) -> None:
-    for names in ([], ["alice"]):
-        with pytest.raises(ThresholdError):
+    for names, said in (([], "nobody"), (["alice"], "alice")):
+        with pytest.raises(ThresholdError) as caught:
             sender.people.require_signers(_release(sender, *names), "release", 2)
+        assert caught.value.why.endswith(f": {said}")
 
 
 def test_one_person_twice_is_still_one(sender: Sender) -> None:
@@ -158,6 +159,9 @@ _FIRST: list[Any] = ["x-sealift-people", 0]
         _set(["roles", "snapshot", "threshold"], 1),
         _set(["roles", "root", "keyids"], []),
         _set(["roles", "root", "keyids"], [1, 2]),
+        _set(["roles", "root", "keyids"], ["x", 2]),
+        _set(["x-sealift-people", 3, "roles"], []),
+        _set(["x-sealift-people", 2, "roles"], ["release", "root"]),
         _set(["roles", "root", "extra"], 1),
         _set(["roles", "mirrors"], {"keyids": [], "threshold": 1}),
         _set(["keys", "XX"], {}),
@@ -273,6 +277,33 @@ def test_a_person_who_signs_no_release_may_have_no_certificate(sender: Sender) -
         people.by_fingerprint("")
 
 
+def test_a_root_of_one_person_with_a_threshold_of_one_is_read(sender: Sender) -> None:
+    root = sender.changed_root()
+    alice = _person(root, 0)
+    own = {use: list(alice["keys"][use]) for use in ("root", "release")}
+    root["x-sealift-people"] = [alice]
+    root["keys"] = {keyid: root["keys"][keyid] for listed in own.values() for keyid in listed}
+    root["roles"] = {
+        name: {"keyids": own["root" if name == "root" else "release"], "threshold": 1} for name in root["roles"]
+    }
+
+    assert [person.id for person in People.from_root(root).people] == ["alice"]
+
+
+def test_a_certificate_has_one_spelling_in_base64(sender: Sender) -> None:
+    root = sender.changed_root()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    person = next(each for each in root["x-sealift-people"] if each["openpgp"]["certificate"].endswith("="))
+    encoded = person["openpgp"]["certificate"]
+    at = len(encoded.rstrip("=")) - 1
+    respelt = encoded[:at] + alphabet[alphabet.index(encoded[at]) + 1] + encoded[at + 1 :]
+    assert base64.b64decode(respelt) == base64.b64decode(encoded)
+    person["openpgp"]["certificate"] = respelt
+
+    with pytest.raises(MalformedError):
+        People.from_root(root)
+
+
 def test_a_root_that_is_no_object_is_malformed() -> None:
     with pytest.raises(MalformedError):
         People.from_root({})
@@ -312,7 +343,17 @@ def test_weak_and_disguised_keys_are_malformed() -> None:
     curve = _as_json(SSlibKey.from_crypto(ec.generate_private_key(ec.SECP256R1()).public_key()))
     odd_curve = ec.generate_private_key(ec.SECP256K1()).public_key()
     point = _as_json(SSlibKey.from_crypto(ed25519.Ed25519PrivateKey.generate().public_key()))
+    large = _as_json(SSlibKey.from_crypto(rsa.generate_private_key(65537, 3072).public_key()))
     small_lattice = _as_json(SSlibKey.from_crypto(mldsa.MLDSA44PrivateKey.generate().public_key()))
+    openpgp_rsa = {"keytype": "rsa", "scheme": "pgp+rsa-pkcsv1.5"}
+    odd_numbers: list[Any] = [
+        {"e": "", "n": "ab" * 512},
+        {"e": 65537, "n": "ab" * 512},
+        {"e": "010001", "n": "ab" * 4096},
+        {"e": "010001", "n": "AB" * 512},
+        {"e": "010001"},
+        "ab" * 512,
+    ]
     spoilt: list[Any] = [
         small,
         small_lattice,
@@ -323,6 +364,8 @@ def test_weak_and_disguised_keys_are_malformed() -> None:
         {**curve, "keyval": {"public": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}},
         {**curve, "keyval": {"public": 1}},
         {**curve, "keyval": {}},
+        {**large, "keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256"},
+        {**large, "keytype": "ml-dsa", "scheme": "ml-dsa-65/1"},
         {**point, "keyval": {"public": point["keyval"]["public"].upper()}},
         {**point, "keyval": {"public": "ab"}},
         {**point, "keyval": {"public": point["keyval"]["public"], "private": "00"}},
@@ -331,14 +374,15 @@ def test_weak_and_disguised_keys_are_malformed() -> None:
         {**point, "x-note": "hello"},
         {"keytype": "eddsa", "scheme": "pgp+eddsa-ed25519", "keyval": {"public": {"q": "ab"}}},
         {"keytype": "rsa", "scheme": "pgp+rsa-pkcsv1.5", "keyval": {"public": {"e": "010001", "n": "ab" * 128}}},
-        {"keytype": "rsa", "scheme": "pgp+rsa-pkcsv1.5", "keyval": {"public": {"e": "", "n": "ab" * 512}}},
+        *({**openpgp_rsa, "keyval": {"public": public}} for public in odd_numbers),
         None,
         [],
     ]
 
     for each in spoilt:
-        with pytest.raises(SealiftError):
-            keys.load_key("ab" * 32, each)
+        for keyid in ("ab" * 32, "ab" * 20):
+            with pytest.raises(SealiftError):
+                keys.load_key(keyid, each)
 
 
 def test_a_key_is_named_by_its_fingerprint_or_by_a_digest() -> None:

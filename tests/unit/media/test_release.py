@@ -146,6 +146,15 @@ def test_wrong_checkpoints_are_malformed(checkpoints: Any) -> None:
         ReleaseTerms.from_targets(signed)
 
 
+def test_as_many_checkpoints_as_the_limit_allows_are_read() -> None:
+    signed = targets_signed(_TARGETS)
+    signed["x-sealift-checkpoints"] = {
+        f"x{number}": {"size": 1, "root": "ab" * 32} for number in range(limits.CHECKPOINTS)
+    }
+
+    assert len(ReleaseTerms.from_targets(signed).checkpoints) == limits.CHECKPOINTS
+
+
 def test_metadata_of_another_kind_or_with_unknown_fields_is_malformed() -> None:
     changes: list[dict[str, Any]] = [{"_type": "snapshot"}, {"delegations": {}}, {"x-other": 1}]
     for change in changes:

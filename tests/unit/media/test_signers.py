@@ -111,8 +111,10 @@ def test_a_date_that_gnupg_does_not_understand_makes_no_key(home: Path) -> None:
 
 
 def test_a_folder_that_cannot_hold_the_agent_s_socket_is_refused(tmp_path: Path, gnupg: GnuPG) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
     with pytest.raises(KeyUnusableError, match="cannot be used") as caught:
-        signers.secret_fingerprints(tmp_path / ("x" * 90))
+        signers.secret_fingerprints(long)
     assert str(tmp_path) not in str(caught.value.to_json())
     with pytest.raises(KeyUnusableError):
         signers.tuf_signer(Path("/tmp/with space"), "AB" * 20)

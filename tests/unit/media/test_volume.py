@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from media import canonical, volume
-from media.errors import LimitExceededError, MalformedError, SealiftError, UnsupportedFormatError
+from media.errors import LimitExceededError, MalformedError, SealiftError, UnsafePathError, UnsupportedFormatError
 from media.layout import BLOCK_BYTES, PART_BLOCKS
 from media.release import Target
 from media.volume import VolumeIndex
@@ -75,9 +75,19 @@ def test_a_file_above_the_part_limit_is_cut_even_on_one_volume() -> None:
 
 
 def test_a_file_of_exactly_the_part_limit_stays_whole() -> None:
-    index = _plan([large_target("data/w.gguf", PART_BLOCKS * BLOCK_BYTES)], 10**12)
+    for kind in ("weights", "wheel"):
+        index = _plan([large_target("data/w.gguf", PART_BLOCKS * BLOCK_BYTES, kind)], 10**12)
 
-    assert _layout(index) == [["data/w.gguf"]]
+        assert _layout(index) == [["data/w.gguf"]]
+        assert VolumeIndex.from_bytes(index.to_bytes()) == index
+    with pytest.raises(LimitExceededError):
+        _plan([large_target("data/w.whl", PART_BLOCKS * BLOCK_BYTES, "wheel")], 40 * BLOCK_BYTES, 40 * BLOCK_BYTES)
+
+
+def test_a_file_that_just_fits_is_not_cut() -> None:
+    target = large_target("data/w.gguf", BLOCK_BYTES + 5)
+
+    assert _layout(_plan([target], BLOCK_BYTES + 4096, _ROOM)) == [["data/w.gguf"]]
 
 
 def test_what_is_no_weights_is_not_cut_to_fit() -> None:
@@ -232,6 +242,9 @@ def _empty_last_part() -> VolumeIndex:
         _one_part(first=1, length=BLOCK_BYTES),
         _one_part(path="data/w.gguf.000000-000001"),
         _one_part(target="release.json", path="release.json"),
+        _one_part(target="data", path="data"),
+        _one_part(length=BLOCK_BYTES),
+        _one_part(length=2 * BLOCK_BYTES + 1),
         _one_part(target="attest/x", path="attest/x"),
         _one_part(last=PART_BLOCKS, length=(PART_BLOCKS + 1) * BLOCK_BYTES),
         replace(_one_part(), volumes=()),
@@ -242,6 +255,24 @@ def _empty_last_part() -> VolumeIndex:
 def test_what_would_be_refused_is_not_written(index: VolumeIndex) -> None:
     with pytest.raises(SealiftError):
         index.to_bytes()
+
+
+def test_two_files_cannot_share_a_name_on_any_file_system() -> None:
+    cut = large_target("data/w", 61 * BLOCK_BYTES)
+    clash = large_target("data/w.000000-000059", BLOCK_BYTES)
+    for targets in ([small_target("data/a", b"a"), small_target("data/A", b"b")], [cut, clash]):
+        with pytest.raises(UnsafePathError):
+            _hashed(_plan(targets, 10**12)).to_bytes()
+    upper = [large_target("data/w", 61 * BLOCK_BYTES), large_target("data/W", 62 * BLOCK_BYTES)]
+    with pytest.raises(UnsafePathError):
+        _hashed(_plan(upper, 10**12)).to_bytes()
+
+
+def test_a_whole_file_of_many_blocks_has_the_target_s_digest() -> None:
+    target = large_target("data/w.gguf", 2 * BLOCK_BYTES)
+
+    with pytest.raises(MalformedError):
+        _one_part(sha256="ab" * 32).require_covers({target.path: target})
 
 
 def test_an_index_covers_exactly_the_targets() -> None:
