@@ -236,8 +236,14 @@ def make_medium(
     )
     if recipe not in _MADE:
         _MADE[recipe] = _make(Path(tempfile.mkdtemp(prefix="sl-media-", dir="/tmp")) / "m", recipe)
-        atexit.register(shutil.rmtree, _MADE[recipe].folder.parent, ignore_errors=True)
+        atexit.register(_remove, _MADE[recipe].folder.parent, os.getpid())
     return _MADE[recipe].copy_to(folder)
+
+
+def _remove(folder: Path, maker: int) -> None:
+    """Remove at the end of the process that made it; a forked child that ends is not the end."""
+    if os.getpid() == maker:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
