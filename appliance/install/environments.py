@@ -1,7 +1,8 @@
 """Builds a stored release's environments from its own wheels: no index, exact hashes, no dependency resolution.
 
 Promises: a release's folder counts only when `installed.json` is there, written after every environment was checked;
-building again what is whole changes nothing; what runs at present is not touched.
+building again what is whole changes nothing; another release's folder is never touched; a folder that is not what its
+release lists is put back when building it anew fails.
 """
 
 import importlib.util
@@ -11,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,13 +79,12 @@ def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: P
         if releases.load(stored.serial) == wanted and _is_whole(folder, requirements):
             return Built(installed=wanted, changed=False)
         _require_space(stored, places)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o755)
-        folder.chmod(0o755)
-        lay_host_files(stored, folder)
-        # On a box the playbook proves them, after it brought the libraries of the system that they need.
-        _build_all(stored, folder, requirements, proves=not with_host, progress=progress)
-        releases.write(wanted)
+        _require_not_running_from(folder)
+        with _in_place_of(folder):
+            lay_host_files(stored, folder)
+            # On a box the playbook proves them, after it brought the libraries of the system that they need.
+            _build_all(stored, folder, requirements, proves=not with_host, progress=progress)
+            releases.write(wanted)
     return Built(installed=wanted, changed=True)
 
 
@@ -143,6 +144,34 @@ def _is_whole(folder: Path, requirements: dict[str, bytes]) -> bool:
     except InstallError:
         return False
     return True
+
+
+def _require_not_running_from(folder: Path) -> None:
+    if folder.exists() and Path(sys.prefix).resolve().is_relative_to(folder.resolve()):
+        raise InstallError(
+            what="the release in use is not what it lists, and this program runs from it",
+            why="a program cannot build anew what it runs from",
+            fix="run `sealift install` of the bootstrap, or of another release",
+        )
+
+
+@contextmanager
+def _in_place_of(folder: Path) -> Iterator[None]:
+    """Give an empty folder; what was there comes back when the block fails, and goes away when it does not."""
+    before = folder.with_name(f".{folder.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
+    try:
+        folder.mkdir()
+        folder.chmod(0o755)
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if before.exists():
+            before.rename(folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _require_space(stored: StoredRelease, places: Places) -> None:

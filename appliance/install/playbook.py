@@ -36,6 +36,11 @@ VARIABLES: Final = (
 )
 _PLAYBOOK_SECONDS: Final = 1800
 _RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
+_TEXT: Final = r'((?:[^"\\]|\\.){1,300})'
+_REASONS: Final = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (rf'"stderr": "{_TEXT}', rf'"msg": "{_TEXT}', r"^\[ERROR\]: (.{1,300})")
+)
 _HEADING: Final = re.compile(r"(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\]")
 _UNIT_SUFFIXES: Final = (".service", ".socket", ".target", ".timer")
 
@@ -165,8 +170,10 @@ def _failed_task(text: str) -> str:
 
 
 def _reason(text: str) -> str:
-    found = re.findall(r'"msg": "((?:[^"\\]|\\.){1,300})|^\[ERROR\]: (.{1,300})', text, re.MULTILINE)
-    return next((one or other for one, other in reversed(found)), "see the install log")
+    for pattern in _REASONS:
+        if found := pattern.findall(text):
+            return str(found[-1])
+    return "see the install log"
 
 
 def _failed(what: str, why: str) -> InstallError:

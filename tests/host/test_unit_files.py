@@ -161,6 +161,14 @@ def test_services_run_isolated_from_the_environment_they_start_in() -> None:
         assert command[0].endswith("/gunicorn") or command[1] == "-I"
 
 
+def test_what_is_run_as_a_module_runs_when_it_is() -> None:
+    for path in services():
+        command = values(path, "ExecStart")[0].split()
+        if "-m" in command:
+            source = SYSTEMD.parent / (command[command.index("-m") + 1].replace(".", "/") + ".py")
+            assert 'if __name__ == "__main__":' in source.read_text()
+
+
 def test_every_user_and_group_of_a_unit_is_declared() -> None:
     lines = [line.split() for line in (SYSTEMD / "sysusers.d/sealift.conf").read_text().splitlines()]
     declared = {line[1] for line in lines if line and line[0] in {"u", "g"}} | {"root", "www-data"}

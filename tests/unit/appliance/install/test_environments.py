@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -81,6 +82,33 @@ def test_an_environment_that_was_touched_is_built_anew(copied: Places) -> None:
 
     assert result.changed
     assert module.read_text() == "NAME = 'alpha'\n"
+
+
+def test_a_program_never_builds_anew_what_it_runs_from(copied: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = site_packages(copied.releases / "1/server") / "alpha/__init__.py"
+    module.write_text("NAME = 'evil'\n")
+    monkeypatch.setattr(sys, "prefix", str(copied.releases / "1/server"))
+
+    with pytest.raises(InstallError) as caught:
+        built(StoredRelease.load(ContentStore(copied.store), 1), copied)
+
+    assert "bootstrap" in caught.value.fix
+    assert module.exists()
+
+
+def test_a_folder_comes_back_when_building_it_anew_fails(copied: Places) -> None:
+    stored = StoredRelease.load(ContentStore(copied.store), 1)
+    (copied.releases / "1/server/pyvenv.cfg").write_text("changed")
+    (site_packages(copied.releases / "1/server") / "alpha/__init__.py").unlink()
+    wheel_path = stored.path_of("data/wheels/beta-1.0-py3-none-any.whl")
+    wheel_path.chmod(0o644)
+    wheel_path.write_bytes(b"damaged")
+
+    with pytest.raises(StoreDamagedError):
+        built(stored, copied)
+
+    assert (copied.releases / "1/server/pyvenv.cfg").read_text() == "changed"
+    assert [path.name for path in copied.releases.iterdir() if path.name != ".lock"] == ["1"]
 
 
 @pytest.mark.parametrize("damage", ["changed", "added", "removed"])
