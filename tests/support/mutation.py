@@ -52,7 +52,9 @@ def bent_json(draw: st.DrawFn, valid: Any) -> Any:
     """Return the JSON value with a few of its parts replaced, added, doubled or taken away."""
     value = copy.deepcopy(valid)
     for _ in range(draw(st.integers(1, 3))):
-        at, parent, key = value, None, None
+        at: Any = value
+        parent: Any = None
+        key: Any = None
         while isinstance(at, dict | list) and at and draw(st.integers(0, 4)):
             parent = at
             key = draw(st.sampled_from(sorted(at))) if isinstance(at, dict) else draw(st.integers(0, len(at) - 1))

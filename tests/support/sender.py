@@ -54,7 +54,7 @@ class Sender:
 
 def make_sender(gnupg: GnuPG) -> Sender:
     """Make the keys of four people and a root with threshold 2 for root and release."""
-    fingerprints = {
+    fingerprints: dict[tuple[str, str], str] = {
         (person, use): gnupg.key(f"{person.title()} ({use}) <{person}.{use}@example.invalid>")
         for person in _PEOPLE
         for use in ("root", "release")
