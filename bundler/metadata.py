@@ -11,11 +11,12 @@ from typing import Any
 
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
 from tuf.api.metadata import Metadata, MetaFile, Signed, Snapshot, TargetFile, Targets, Timestamp  # type: ignore[attr-defined]  # no __all__
-from tuf.api.serialization.json import CanonicalJSONSerializer, JSONSerializer
+from tuf.api.serialization.json import CanonicalJSONSerializer
 
 from bundler.errors import SigningError
 from bundler.measure import Measured
 from bundler.plan import ATTESTATION, REISSUES, ReleasePlan
+from media.canonical import dumps
 from media.digest import payload_digest
 from media.errors import ExtraFileError, MissingFileError
 from media.layout import BLOCK_BYTES
@@ -127,10 +128,10 @@ def canonical(signed: Signed) -> bytes:
 
 
 def signed_file(signed: Signed, signatures: Iterable[Signature]) -> bytes:
-    """Return the file of a role with its signatures, in the order of their key ids."""
+    """Return the file of a role with its signatures, in the order of their key ids, in canonical form (FMT-31)."""
     ordered = {signature.keyid: signature for signature in sorted(signatures, key=lambda each: each.keyid)}
     metadata: Metadata[Any] = Metadata(signed, ordered)
-    return JSONSerializer(compact=True).serialize(metadata)
+    return dumps(metadata.to_dict())
 
 
 def _target(path: str, found: Measured, kind: str) -> TargetFile:

@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # re-
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
+from appliance.verify.trust import require_root
 from media import canonical, keys
 from media.errors import (
     BadSignatureError,
@@ -120,9 +121,10 @@ class TrustChain:
 
         Raises:
             BadSignatureError, ThresholdError, SamePersonError: The people who must have signed did not.
-            LimitExceededError, MalformedError: It is no root, or not the next version.
+            LimitExceededError, MalformedError: It is no root, not the next version, or not in its only form.
             WrongEnvironmentError: It is for another environment than the one before.
         """
+        require_root(untrusted)
         file = read_role(untrusted, "root")
         people = people_of(file, self._environment)
         before, people_before = self._set.root, self.people

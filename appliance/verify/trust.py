@@ -125,6 +125,19 @@ class TrustRecord:
         """Return the bytes of the record's file."""
         return canonical.dumps(self.to_json())
 
+    def require_storable(self) -> bytes:
+        """Return the bytes of the record's file, once they are seen to read as this very record.
+
+        Raises:
+            LimitExceededError, MalformedError: They would not, so that writing them would be the end of receiving.
+        """
+        written = self.to_bytes()
+        if type(self).from_bytes(written) != self:
+            raise MalformedError(
+                what="a trust record would not read as it was written", why="", fix="report it: a fault of ours"
+            )
+        return written
+
 
 def load(trust: Path, pinned: Path, *, may_begin: bool) -> TrustRecord:
     """Return what this box believes now.
@@ -187,10 +200,12 @@ def save(trust: Path, record: TrustRecord) -> None:
     """Replace the record durably.
 
     Raises:
+        LimitExceededError, MalformedError: `load` would refuse what would be written; the old record stands.
         OSError: The file system refuses; the old record stands.
     """
+    written = record.require_storable()
     trust.mkdir(parents=True, exist_ok=True, mode=0o755)
-    replace_durably(trust / RECORD, record.to_bytes())
+    replace_durably(trust / RECORD, written)
 
 
 def replace_durably(place: Path, content: bytes) -> None:
@@ -207,6 +222,19 @@ def replace_durably(place: Path, content: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_root(untrusted: bytes) -> str:
+    """Return a root's text, once its bytes are the only ones that the signed values have and a record can hold them.
+
+    Signatures cover values, not bytes: whoever carries a medium could add blanks, or what `load` would refuse.
+
+    Raises:
+        LimitExceededError: It is larger than a record's root may be.
+        MalformedError: It is not in canonical form, or holds what a record may not hold.
+    """
+    canonical.loads_canonical(untrusted, max_bytes=_ROOT_CHARS)
+    return _root_text(untrusted.decode(), "The root metadata")
 
 
 def _root_text(untrusted: Any, what: str) -> str:

@@ -13,7 +13,7 @@ What comes after, room and bytes, is the store's; a `VerifiedRelease` is its per
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -148,6 +148,7 @@ def _root_chain(bag: UntrustedBag, terms: Terms, on_root: OnRoot) -> TrustChain:
             fix="ask the sender for a medium with every root in between",
         )
     if chain.version != begun:
+        replace(terms.trust, root_chain=chain.texts).require_storable()
         on_root(chain.texts)
     return chain
 

@@ -48,6 +48,17 @@ def test_a_saved_record_is_loaded_and_nothing_lies_beside_it(tmp_path: Path) -> 
     assert [path.name for path in where.iterdir()] == [trust.RECORD]
 
 
+@pytest.mark.parametrize("root", ['{"signed":1}\r', "{}" + " " * (4 * 2**20)])
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, root: str) -> None:
+    where, pinned = places(tmp_path)
+    trust.save(where, RECORD)
+
+    with pytest.raises(MalformedError):
+        trust.save(where, replace(RECORD, root_chain=(*RECORD.root_chain, root)))
+
+    assert trust.load(where, pinned, may_begin=False) == RECORD
+
+
 def test_saving_replaces_the_whole_record(tmp_path: Path) -> None:
     where, pinned = places(tmp_path)
     trust.save(where, RECORD)
