@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from appliance.errors import ApplianceError, WireError
 from media.errors import SealiftError
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+MAX_CONVERSATIONS: Final = 64
+"""How many connections one door keeps open at once; one more is closed without an answer."""
+_PAUSE_SECONDS: Final = 0.05
 _PEERCRED = struct.Struct("3i")
 
 
@@ -49,7 +53,8 @@ class RemoteError(ApplianceError):
 def serve(doors: Mapping[str, socket.socket], handler: Handler) -> list[threading.Thread]:
     """Accept on every door in a thread of its own and answer each line by `handler`.
 
-    A `SealiftError` from the handler becomes an error answer; anything else becomes ``internal`` without its text.
+    A `SealiftError` from the handler becomes an error answer; anything else becomes ``internal`` without its text. A
+    door goes on accepting until its listener is closed, whatever its callers do.
     """
     threads = []
     for door, listener in doors.items():
@@ -60,12 +65,30 @@ def serve(doors: Mapping[str, socket.socket], handler: Handler) -> list[threadin
 
 
 def _accept(door: str, listener: socket.socket, handler: Handler) -> None:
+    places = threading.BoundedSemaphore(MAX_CONVERSATIONS)
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
-            return
-        threading.Thread(target=_converse, args=(door, connection, handler), daemon=True).start()
+            if listener.fileno() < 0:
+                return
+            time.sleep(_PAUSE_SECONDS)  # out of descriptors or memory for the moment
+            continue
+        if not places.acquire(blocking=False):
+            connection.close()
+            continue
+        try:
+            threading.Thread(target=_hold, args=(door, connection, handler, places), daemon=True).start()
+        except RuntimeError:  # no thread to be had
+            connection.close()
+            places.release()
+
+
+def _hold(door: str, connection: socket.socket, handler: Handler, places: threading.BoundedSemaphore) -> None:
+    try:
+        _converse(door, connection, handler)
+    finally:
+        places.release()
 
 
 def _converse(door: str, connection: socket.socket, handler: Handler) -> None:
