@@ -56,8 +56,9 @@ def entry_of(peer: Peer, untrusted: Mapping[str, Any]) -> Entry:
     kind, body, key = untrusted.get("kind"), untrusted.get("body"), untrusted.get("key", "")
     if not isinstance(kind, str) or not isinstance(body, dict):
         raise _wrong("an append lacks kind or body", "kind is text, body an object")
-    if not isinstance(key, str) or len(key) > MAX_KEY_CHARACTERS:
-        raise _wrong("an idempotency key is wrong", f"text of at most {MAX_KEY_CHARACTERS} characters")
+    if not isinstance(key, str) or len(key) > MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
+        # Half a surrogate pair, for one, is no text that the file takes: it would fail the whole batch.
+        raise _wrong("an idempotency key is wrong", f"printable ASCII of at most {MAX_KEY_CHARACTERS} characters")
     require_may_append(peer.door, kind)
     return Entry.of(kind, body, via=Via(door=peer.door, uid=peer.uid), key=key)
 
