@@ -6,7 +6,9 @@ public contract), and no text of a prompt or an answer enters a log or an error.
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import select
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,6 +58,8 @@ def create_engine_app(
 
     @app.get("/health")
     def health() -> Response:
+        if not scheduler.is_alive:
+            raise EngineUnavailableError(what="the engine has stopped", why="", fix="see the journal of the unit")
         return jsonify(status="ok")
 
     @app.get("/v1/models")
@@ -175,9 +179,12 @@ class _Engine:
             model=self._serving.model_digest,
             prompt_tokens=len(tokens),
         )
+        has_left = _watch(request.environ)
         if body.get("stream") is True:
-            return Response(_stream(handle, shape), mimetype="text/event-stream", headers={"cache-control": "no-cache"})
-        return jsonify(_whole(handle, shape))
+            return Response(
+                _stream(handle, shape, has_left), mimetype="text/event-stream", headers={"cache-control": "no-cache"}
+            )
+        return jsonify(_whole(handle, shape, has_left))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,10 +216,20 @@ class _Shape:
         }
 
 
-def _whole(handle: Handle, shape: _Shape) -> dict[str, Any]:
+def _watch(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """Return what tells whether the caller of a request has hung up: an answer that is not streamed writes nothing."""
+    caller = environ.get("gunicorn.socket")
+    if not isinstance(caller, socket.socket) or caller.fileno() < 0:
+        return lambda: False
+    poll = select.poll()
+    poll.register(caller, select.POLLRDHUP)
+    return lambda: bool(poll.poll(0))
+
+
+def _whole(handle: Handle, shape: _Shape, has_left: Callable[[], bool]) -> dict[str, Any]:
     parts: list[str] = []
     last = Piece(text="", completion_tokens=0)
-    for last in handle.pieces():
+    for last in handle.pieces(has_left):
         parts.append(last.text)
     if last.finish_reason in {"error", "cancelled"}:
         raise EngineProtocolError(
@@ -224,7 +241,7 @@ def _whole(handle: Handle, shape: _Shape) -> dict[str, Any]:
     return shape.event([choice], usage=shape.usage(last.completion_tokens))
 
 
-def _stream(handle: Handle, shape: _Shape) -> Iterator[bytes]:
+def _stream(handle: Handle, shape: _Shape, has_left: Callable[[], bool]) -> Iterator[bytes]:
     def choice(text: str, reason: str | None, *, first: bool = False) -> dict[str, Any]:
         if not shape.chat:
             return {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
@@ -235,7 +252,7 @@ def _stream(handle: Handle, shape: _Shape) -> Iterator[bytes]:
         if shape.chat:
             yield _event(shape.event([choice("", None, first=True)], stream=True, usage=None))
         last = Piece(text="", completion_tokens=0)
-        for last in handle.pieces():
+        for last in handle.pieces(has_left):
             if last.text:
                 yield _event(shape.event([choice(last.text, None)], stream=True, usage=None))
         if last.finish_reason in {"error", "cancelled"}:

@@ -1,14 +1,15 @@
 """Continuous batching: one thread owns the decoder; every step first feeds those who are answering, then the newcomers.
 
 Admission reserves a sequence's whole need (prompt and max_tokens), so a started answer never runs out of context. A
-cancelled request leaves at the next step, inside a prefill too, because a prefill is fed in chunks.
+cancelled request leaves at the next step, inside a prefill too, because a prefill is fed in chunks. Whatever fails,
+whoever waits is told, and the thread goes on.
 """
 
 import codecs
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,7 @@ from appliance.serve.engine import Decoder, FinishReason, Generation, Piece, Row
 from appliance.serve.stopping import StopBuffer
 
 PREFILL_CHUNK: Final = 256
+_LOOK_SECONDS: Final = 0.25
 
 
 class Handle:
@@ -39,15 +41,24 @@ class Handle:
         """Deliver from the scheduler."""
         self._pieces.put(piece)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self, has_left: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
         """Yield what is final until a piece with a finish reason; leaving the loop early cancels.
+
+        Args:
+            has_left: Asked between pieces, and while one does not come, whether the caller is gone; then it ends too.
 
         Raises:
             EngineProtocolError: The decoder failed.
         """
         try:
             while True:
-                piece = self._pieces.get()
+                if has_left():
+                    yield Piece(text="", completion_tokens=0, finish_reason="cancelled")
+                    return
+                try:
+                    piece = self._pieces.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    continue
                 if isinstance(piece, Exception):
                     raise piece
                 yield piece
@@ -93,6 +104,11 @@ class Scheduler:
         self._thread.start()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether answers are being made at all."""
+        return self._thread.is_alive()
+
+    @property
     def running(self) -> int:
         """How many answers are being made."""
         return len(self._active)
@@ -115,14 +131,19 @@ class Scheduler:
                 why=f"it needs {need} tokens, the context holds {self._decoder.context_tokens}",
                 fix="shorten the prompt or lower max_tokens",
             )
-        if not self._thread.is_alive():
-            raise EngineUnavailableError(what="the engine has stopped", why="", fix="see the journal of the unit")
+        self._require_alive()
         handle = Handle()
         self._arrivals.put((handle, generation))
         return handle
 
     def score(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[float]:
-        """Return the log-likelihood (nats) of each continuation after the prompt."""
+        """Return the log-likelihood (nats) of each continuation after the prompt.
+
+        Raises:
+            EngineProtocolError: The decoder failed.
+            EngineUnavailableError: The scheduler has stopped.
+        """
+        self._require_alive()
         scoring = _Scoring(prompt=prompt, continuations=continuations)
         self._arrivals.put(scoring)
         answer = scoring.answer.get()
@@ -135,20 +156,25 @@ class Scheduler:
         self._arrivals.put(None)
         self._thread.join(timeout=5)
 
+    def _require_alive(self) -> None:
+        if not self.is_alive:
+            raise EngineUnavailableError(what="the engine has stopped", why="", fix="see the journal of the unit")
+
     def _run(self) -> None:
         while self._collect(block=not self._active and not self._waiting):
-            self._drop_cancelled()
-            self._admit()
-            if not self._active:
-                continue
             try:
-                self._step()
-            except EngineProtocolError as error:
+                self._drop_cancelled()
+                self._admit()
+                if self._active:
+                    self._step()
+            except Exception as error:  # noqa: BLE001 - without this thread everybody would wait for ever
                 for active in list(self._active):
-                    active.handle.put(error)
+                    active.handle.put(_failure(error))
                     self._leave(active)
         for active in list(self._active):
             self._finish(active, "error")
+        for handle, _ in self._waiting:
+            handle.put(Piece(text="", completion_tokens=0, finish_reason="error"))
 
     def _collect(self, *, block: bool) -> bool:
         while True:
@@ -167,31 +193,32 @@ class Scheduler:
     def _score(self, scoring: _Scoring) -> None:
         try:
             scoring.answer.put([self._decoder.score(scoring.prompt, one) for one in scoring.continuations])
-        except EngineProtocolError as error:
-            scoring.answer.put(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            scoring.answer.put(_failure(error))
 
     def _drop_cancelled(self) -> None:
         for active in [one for one in self._active if one.handle.is_cancelled]:
             self._finish(active, "cancelled")
+        if any(handle.is_cancelled for handle, _ in self._waiting):
+            for handle, _ in self._waiting:
+                if handle.is_cancelled:
+                    handle.put(Piece(text="", completion_tokens=0, finish_reason="cancelled"))
+            self._waiting = deque(one for one in self._waiting if not one[0].is_cancelled)
 
     def _admit(self) -> None:
         held = sum(active.need for active in self._active)
         while self._waiting and self._free:
             handle, generation = self._waiting[0]
-            if handle.is_cancelled:
-                self._waiting.popleft()
-                handle.put(Piece(text="", completion_tokens=0, finish_reason="cancelled"))
-                continue
             need = len(generation.tokens) + generation.max_tokens
             if held + need > self._decoder.context_tokens:
                 return
             self._waiting.popleft()
             held += need
             sequence = self._free.pop()
-            self._decoder.begin(sequence, generation.sampling)
             active = _Active(handle=handle, generation=generation, sequence=sequence)
             active.stops = StopBuffer(generation.stop)
             self._active.append(active)
+            self._decoder.begin(sequence, generation.sampling)
 
     def _step(self) -> None:
         rows: list[Row] = []
@@ -247,3 +274,12 @@ class Scheduler:
         self._decoder.release(active.sequence)
         self._active.remove(active)
         self._free.append(active.sequence)
+
+
+def _failure(error: Exception) -> EngineProtocolError:
+    """Return the error as callers see it; of a fault of ours only its type, because its text may hold content."""
+    if isinstance(error, EngineProtocolError):
+        return error
+    return EngineProtocolError(
+        what="the engine failed", why=f"a fault of ours ({type(error).__name__})", fix="see the journal of the engine"
+    )

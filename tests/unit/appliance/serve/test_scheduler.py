@@ -1,11 +1,13 @@
 """Continuous batching over a deterministic decoder."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
-from appliance.serve.engine import Generation, Piece
+from appliance.serve.engine import Generation, Piece, Sampling
 from appliance.serve.scheduler import Handle, Scheduler
 from tests.support.decoder import EchoDecoder
 
@@ -107,3 +109,59 @@ def test_a_failed_step_fails_its_answers_and_not_the_next_one(decoder: EchoDecod
 
 def test_scores_come_in_the_order_of_the_continuations(scheduler: Scheduler) -> None:
     assert scheduler.score([1], [[1, 2], [3]]) == [-2.0, -1.0]
+
+
+class FaultyDecoder(EchoDecoder):
+    """Has a fault of ours in it, for one temperature and for every score."""
+
+    def begin(self, sequence: int, sampling: Sampling) -> None:
+        if sampling.temperature == 1.5:
+            raise OverflowError("text of a prompt")
+        super().begin(sequence, sampling)
+
+    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        raise IndexError("text of a prompt")
+
+
+def test_a_fault_of_ours_is_told_without_its_text_and_the_next_caller_is_answered() -> None:
+    scheduler = Scheduler(FaultyDecoder())
+
+    with pytest.raises(EngineProtocolError) as caught:
+        whole(scheduler.submit(generation("abc", sampling=Sampling(temperature=1.5))))
+    with pytest.raises(EngineProtocolError):
+        scheduler.score([1], [[2]])
+
+    assert "prompt" not in str(caught.value)
+    assert whole(scheduler.submit(generation("abc")))[0] == "ABC"
+    scheduler.stop()
+
+
+def test_a_caller_that_leaves_ends_its_answer_also_while_it_waits(scheduler: Scheduler, decoder: EchoDecoder) -> None:
+    decoder.context_tokens = 10**9
+    gone = threading.Event()
+    decoder.sample = lambda *_: ord("X")  # type: ignore[method-assign]
+    handles = [scheduler.submit(generation("abc", max_tokens=10**8)) for _ in range(4)]
+
+    gone.set()
+    reasons = [list(handle.pieces(gone.is_set))[-1].finish_reason for handle in handles]
+
+    assert reasons == ["cancelled"] * 4
+    for _ in range(200):
+        if (scheduler.running, scheduler.waiting) == (0, 0):
+            break
+        time.sleep(0.01)
+    assert (scheduler.running, scheduler.waiting) == (0, 0)
+
+
+def test_those_who_still_wait_at_the_end_are_told(decoder: EchoDecoder) -> None:
+    decoder.context_tokens = 10**9
+    decoder.sample = lambda *_: ord("X")  # type: ignore[method-assign]
+    scheduler = Scheduler(decoder)
+    handles = [scheduler.submit(generation("abc", max_tokens=10**8)) for _ in range(3)]
+    next(handles[0].pieces())
+
+    scheduler.stop()
+
+    assert list(handles[2].pieces())[-1].finish_reason == "error"
+    with pytest.raises(EngineUnavailableError):
+        scheduler.score([1], [[2]])
