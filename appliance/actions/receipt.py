@@ -75,7 +75,7 @@ def _custody(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return custody without what people typed: names of entries, not their words."""
     return {
         "complete": facts["complete"],
-        "findings": len(facts["findings"]),
+        "findings": facts.get("findings_in_all", len(facts["findings"])),
         "entries": [
             {"volume": entry["volume"], "entry": entry["entry"], "sha256": entry["sha256"]}
             for entry in facts["entries"]

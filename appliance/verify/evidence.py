@@ -7,17 +7,23 @@ any other way.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from appliance.verify.bag import SignedBag
 from appliance.verify.freshness import CustodyAcceptance
 from media import canonical, custody, dsse, layout, limits
 from media.clock import to_text
-from media.custody import CustodyEntry, HandOverKind
+from media.custody import CustodyEntry, HandOver, HandOverKind
 from media.digest import sha256_hex
 from media.errors import CustodyError, MalformedError, SealiftError
 from media.people import People, Role
 from media.volume import Volume
+
+# What a record says of custody stays below a few hundred kilobytes, also when every character takes four bytes.
+_MOST_LISTED: Final = 64
+_MOST_SEALS: Final = 8
+_TEXT_CHARS: Final = 80
+_FINDING_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +69,16 @@ def read_custody(bag: SignedBag, volume: Volume, people: People, release: str) -
     """Return what a volume's sealed entry and hand-overs say; what is wrong is a finding, never an exception."""
     findings: list[str] = []
     files: dict[str, bytes] = {}
-    sealed_sha256 = _sealed(bag, volume, people, findings)
+    sealed_sha256, sealed = _sealed(bag, volume, people, findings)
+    if sealed is not None and sealed.release != release:
+        findings.append("the sealed entry is about another release")
     if not bag.bag.top.has_custody:
         findings.append("there is no folder custody/")
     else:
         files = _files(bag, findings)
     entries: tuple[CustodyEntry, ...] = ()
     try:
-        facts = custody.read_chain(list(files.values()), people, sealed_sha256, volume.id)
+        facts = custody.read_chain(list(files.values()), people, sealed_sha256, volume.id, sealed=sealed)
         entries = facts.entries
         findings += facts.findings
     except SealiftError as error:
@@ -104,30 +112,41 @@ def require_custody(volumes: Sequence[VolumeCustody], acceptance: CustodyAccepta
 
 
 def custody_json(volumes: Sequence[VolumeCustody], acceptance: CustodyAcceptance | None) -> dict[str, Any]:
-    """Return custody as the ledger and the receipt hold it."""
+    """Return custody as the ledger and the receipt hold it: short, whatever people wrote into their entries.
+
+    The store keeps the hand-overs' own files; `files_sha256` names all of them, in the order of volumes and numbers.
+    """
     findings = [f"volume {each.volume}: {finding}" for each in volumes for finding in each.findings]
+    entries = [(each.volume, entry) for each in volumes for entry in each.entries]
+    files = [[each.volume, name, sha256_hex(raw)] for each in volumes for name, raw in sorted(each.files.items())]
     accepted = acceptance if findings else None
     return {
         "complete": not findings,
-        "entries": [_entry(each.volume, entry) for each in volumes for entry in each.entries],
-        "findings": findings,
+        "entries": [_entry(volume, entry) for volume, entry in entries[:_MOST_LISTED]],
+        "entries_in_all": len(entries),
+        "findings": [_short(finding, _FINDING_CHARS) for finding in findings[:_MOST_LISTED]],
+        "findings_in_all": len(findings),
+        "files_sha256": sha256_hex(canonical.dumps(files)),
         "accepted_by": None if accepted is None else {"name": accepted.name, "reason": accepted.reason},
     }
 
 
-def _sealed(bag: SignedBag, volume: Volume, people: People, findings: list[str]) -> str:
+def _sealed(bag: SignedBag, volume: Volume, people: People, findings: list[str]) -> tuple[str, HandOver | None]:
+    """Return the digest of the file that the first hand-over follows, and what it says where that can be read."""
     name = layout.sealed_custody_name(volume.number)
     if name not in bag.tags:
         findings.append("there is no sealed entry")
-        return ""
+        return "", None
+    said = None
     try:
         entry = custody.read_entry(bag.bag.file(name), people)
     except SealiftError as error:
         findings.append(f"the sealed entry is unreadable: {error.what}")
     else:
+        said = entry.hand_over
         if entry.hand_over.kind != HandOverKind.SEALED or entry.hand_over.volume != volume.id:
             findings.append("the sealed entry is about another volume")
-    return bag.tags[name]
+    return bag.tags[name], said
 
 
 def _files(bag: SignedBag, findings: list[str]) -> dict[str, bytes]:
@@ -154,11 +173,15 @@ def _entry(volume: int, entry: CustodyEntry) -> dict[str, Any]:
         "volume": volume,
         "entry": said.entry,
         "kind": str(said.kind),
-        "from": said.from_,
-        "to": said.to,
+        "from": _short(said.from_),
+        "to": _short(said.to),
         "at": to_text(said.at),
-        "place": said.place,
-        "seals": list(said.seals),
+        "place": _short(said.place),
+        "seals": [_short(seal) for seal in said.seals[:_MOST_SEALS]],
         "method": str(said.method),
         "sha256": entry.sha256,
     }
+
+
+def _short(text: str, most: int = _TEXT_CHARS) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
