@@ -11,26 +11,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions.recorded import RECEIVED, ledger_may_exist
 from appliance.audit.client import SocketLedger
 from appliance.audit.facts import Appended, Ledger, TreeHead
+from appliance.audit.leaf import MAX_LEAF_BYTES, encode_body
 from appliance.audit.offline import SPOOLED
 from appliance.audit.spool import Spool
 from appliance.config import Config, Places
-from appliance.errors import LedgerDamagedError, LedgerUnavailableError
+from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError
+from appliance.state.shapes import require_shape
 from appliance.store.content import ContentStore
 from appliance.store.incoming import publish, sync_folder
 from appliance.store.pipeline import writing
 from appliance.verify import trust
 from appliance.verify.trust import Checkpoint, TrustRecord
 from media import canonical
-from media.errors import MediaError, NoTrustError, UsageError, WrongEnvironmentError
+from media.errors import (
+    LimitExceededError,
+    MalformedError,
+    MediaError,
+    NoTrustError,
+    UsageError,
+    WrongEnvironmentError,
+)
 
 FORMAT: Final = 1
 PENDING: Final = "pending.json"
-RECEIVED: Final = "release.received"
+SET_ASIDE: Final = "pending.refused.json"
 KEY_FIELD: Final = "receive"
 _MAX_BYTES: Final = 96 * 2**20
+_MOST_BODY_BYTES: Final = MAX_LEAF_BYTES - 64 * 2**10  # room for what a leaf has besides its body, and the spool adds
 _RECOVER: Final = "two people find out why before this box receives again: `sealift audit verify`"
+_MEND: Final = "two people find out why, then `sealift trust recover`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +91,17 @@ def finish(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     """Record, publish, believe, in this order; each step may have been done before.
 
     Raises:
+        LedgerRefusedError: The ledger will never take it; it is set aside, and nothing else was done.
         LedgerUnavailableError: It could not be recorded; nothing else was done.
         StoreWriteError, NoSpaceError: The release or the trust record could not be put in place; the next receive
             tries again.
     """
-    appended = _record(places, ledger, pending)
+    try:
+        appended = _record(places, ledger, pending)
+    except LedgerRefusedError:
+        with writing("the trust record"):
+            set_pending_aside(places)
+        raise
     store = ContentStore(places.store)
     publish(store, code=pending.code, serial=pending.believed.serial)
     checkpoint = own_checkpoint(ledger) or pending.believed.checkpoint
@@ -98,8 +116,10 @@ def commit(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     """Lay down what is about to happen, then make it happen; see `finish`.
 
     Raises:
+        LedgerRefusedError, LimitExceededError, MalformedError: It could never be finished; nothing was done.
         LedgerUnavailableError, StoreWriteError, NoSpaceError: As `finish`; the next receive tries again.
     """
+    _require_finishable(pending)
     with writing("the trust record"):
         places.trust.mkdir(parents=True, exist_ok=True, mode=0o755)
         trust.replace_durably(places.trust / PENDING, pending.to_bytes())
@@ -121,9 +141,44 @@ def finish_what_was_begun(places: Places, ledger: Ledger) -> Appended | None:
         pending = Pending.from_bytes(untrusted)
     except MediaError as error:
         raise NoTrustError(
-            what="a receive was cut off and what it left cannot be read", why=error.why, fix=_RECOVER
+            what="a receive was cut off and what it left cannot be read", why=error.why, fix=_MEND
         ) from error
-    return finish(places, ledger, pending)
+    try:
+        return finish(places, ledger, pending)
+    except LedgerRefusedError:  # set aside: whoever receives that medium again is told why
+        return None
+
+
+def set_pending_aside(places: Places) -> None:
+    """Take what a receive left half done out of charge without destroying it.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        (places.trust / PENDING).replace(places.trust / SET_ASIDE)
+        sync_folder(places.trust)
+
+
+def _require_finishable(pending: Pending) -> None:
+    """Refuse what the ledger would refuse for ever, or what would not read again."""
+    body = _body(pending)
+    found = len(encode_body(pending.kind, body))
+    if found > _MOST_BODY_BYTES:
+        raise LimitExceededError(
+            what="what is to be recorded of this release is too large for the ledger",
+            why=f"{found} bytes, at most {_MOST_BODY_BYTES} fit",
+            fix="do not use this medium; ask the sender for one whose lists of people and sites are shorter",
+        )
+    require_shape(pending.kind, body)
+    if Pending.from_bytes(pending.to_bytes()) != pending:
+        raise MalformedError(
+            what="what is to be recorded of this release would not read again", why="", fix="report it: a fault of ours"
+        )
+
+
+def _body(pending: Pending) -> dict[str, Any]:
+    return {**pending.body, KEY_FIELD: pending.key}
 
 
 def believed(config: Config, ledger: Ledger, trust_root: Path | None) -> TrustRecord:
@@ -221,19 +276,19 @@ def _record(places: Places, ledger: Ledger, pending: Pending) -> Appended:
         with contextlib.suppress(OSError):
             if pending.key.encode() in path.read_bytes():
                 return Appended(sequence=SPOOLED, leaf_hash="", time="")
-    body = {**pending.body, KEY_FIELD: pending.key}
+    body = _body(pending)
     if isinstance(ledger, SocketLedger):
         return ledger.append(pending.kind, body, key=pending.key)
     return ledger.append(pending.kind, body)
 
 
 def _has_accepted(places: Places, ledger: Ledger) -> bool:
-    if ContentStore(places.store).releases():
+    if ContentStore(places.store).serials():
         return True
     try:
         return bool(ledger.find(kind=RECEIVED, limit=1))
     except LedgerUnavailableError:
-        return (places.ledger / "ledger.db").exists()
+        return ledger_may_exist(places)
 
 
 def _throwaway(config: Config, root: Path, *, may_begin: bool) -> TrustRecord:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import believing, receipt
-from appliance.actions.believing import RECEIVED
+from appliance.actions.recorded import RECEIVED
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended
 from appliance.config import Config

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import believing, receipt
-from appliance.actions.believing import RECEIVED, Pending
+from appliance.actions.believing import Pending
 from appliance.actions.copying import Copied, Refused, copy
+from appliance.actions.recorded import RECEIVED, ROTATED, is_recorded
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended, Ledger
 from appliance.audit.offline import SPOOLED
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError, StoreBusyError, UnknownReleaseError
+from appliance.errors import LedgerUnavailableError, StoreBusyError, StoreDamagedError, UnknownReleaseError
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
@@ -31,12 +32,12 @@ from appliance.verify.freshness import Decisions
 from appliance.verify.trust import Checkpoint, TrustRecord
 from appliance.verify.verifier import Terms
 from media.clock import Clock, from_text, to_text
+from media.digest import sha256_hex
 from media.errors import SealiftError
 
 DOOR: Final = "ledger-actions"
 REFUSED: Final = "release.refused"
 REVERIFIED: Final = "release.reverified"
-ROTATED: Final = "trust.root-rotated"
 
 Progress = Callable[[int, int, str], None]
 
@@ -188,9 +189,12 @@ class _Receive:
         """Believe a verified rotation at once, whatever comes of the release that brought it."""
         if self._options.dry_run or self._options.trust_root is not None:
             return
+        root = sha256_hex(chain[-1].encode())
+        if not is_recorded(self._places, self._ledger, ROTATED, field="root_sha256", value=root):
+            versions = {"from_version": len(record.root_chain), "to_version": len(chain)}
+            self._ledger.append(ROTATED, {**versions, "root_sha256": root})
         with writing("the trust record"):
             trust.save(self._places.trust, replace(record, root_chain=chain))
-        self._ledger.append(ROTATED, {"from_version": len(record.root_chain), "to_version": len(chain)})
 
     def _compare(self, facts: Mapping[str, Any]) -> None:
         """Stop when the sender's receipts know a longer ledger, or another, than this box has."""
@@ -239,9 +243,10 @@ class _Receive:
         )
 
     def _stored(self, serial: int) -> StoredRelease | None:
+        """Return the release if it is in place; one whose record does not read is put in place again."""
         try:
             return StoredRelease.load(self._store, serial)
-        except UnknownReleaseError:
+        except (UnknownReleaseError, StoreDamagedError):
             return None
 
     def _record_refusal(self, error: SealiftError, facts: Mapping[str, Any]) -> None:

@@ -6,24 +6,28 @@ medium; what would have been right is never shown.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions.believing import PENDING
+from appliance.actions import recovery
+from appliance.actions.believing import finish_what_was_begun, set_pending_aside
+from appliance.actions.recorded import ledger_may_exist
+from appliance.actions.recovery import Accepted
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.audit.note import VerifierKey, verify_checkpoint
 from appliance.config import Config, Places
 from appliance.errors import ConflictError, LedgerUnavailableError, ProofError, UnknownReleaseError
-from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.content import ContentStore
 from appliance.store.incoming import sync_folder
 from appliance.store.pipeline import writing
 from appliance.verify import trust
 from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import Checkpoint, TrustRecord
 from media import bagit, layout, limits
-from media.clock import Clock, from_text
+from media.clock import Clock
 from media.digest import release_code, same, sha256_hex
 from media.errors import DigestMismatchError, MissingFileError, NoTrustError, UsageError, WrongEnvironmentError
 from media.people import Role
@@ -36,7 +40,7 @@ _CODES: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustFacts:
-    """What this box believes, for people to read."""
+    """What this box believes, for people to read; `damaged` are serials whose stored records do not read."""
 
     environment: str
     root_version: int
@@ -45,6 +49,7 @@ class TrustFacts:
     thresholds: Mapping[str, int]
     serial: int
     floor: str
+    damaged: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -56,6 +61,7 @@ class TrustFacts:
             "thresholds": dict(self.thresholds),
             "serial": self.serial,
             "floor": self.floor,
+            "damaged": list(self.damaged),
         }
 
 
@@ -104,12 +110,22 @@ def show(config: Config) -> TrustFacts:
         NoTrustError: Nothing is pinned, or the record is damaged.
     """
     places = config.at
-    record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).releases())
+    record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).serials())
     return _facts(TrustChain(record.root_chain, config.environment), record)
 
 
-def recover(config: Config, codes: Sequence[str], names: Sequence[str], *, checkpoint: str, clock: Clock) -> TrustFacts:
-    """Write a lost or damaged trust record anew, from the pinned root and the newest release in the store.
+def recover(
+    config: Config,
+    codes: Sequence[str],
+    names: Sequence[str],
+    *,
+    checkpoint: str,
+    clock: Clock,
+    roots: Sequence[Path] = (),
+) -> TrustFacts:
+    """Write a lost or damaged trust record anew, from the pinned root and what was accepted last.
+
+    What a receive left half done is finished first; if that gives the record back, nothing else happens.
 
     Args:
         config: The site file.
@@ -117,31 +133,71 @@ def recover(config: Config, codes: Sequence[str], names: Sequence[str], *, check
         names: Who they are.
         checkpoint: The last printed checkpoint, a signed note; may be empty where no ledger ever ran.
         clock: For the record.
+        roots: Root files from media, where this box has lost one that it accepted.
 
     Raises:
         ConflictError: The record is there and sound.
-        DigestMismatchError: A code is not that of the newest stored release.
-        NoTrustError, UnknownReleaseError: There is nothing to recover from.
+        DigestMismatchError: A code is not that of the release that was accepted last.
+        LedgerUnavailableError: A ledger is there and does not answer.
+        NoTrustError, UnknownReleaseError: There is nothing to recover from, or it would fall behind what was accepted.
         ProofError: The checkpoint is not one of this box's ledger.
+        StoreBusyError: A receive is running.
         UsageError: Fewer than two people.
     """
     places = config.at
     if len({name.strip().casefold() for name in names} - {""}) < _CODES:
         raise UsageError(what="two people recover trust", why=f"{len(names)} named", fix="give --by NAME twice")
-    stored = _newest(places)
-    _require_codes(codes, {stored.code})
-    _require_lost(places)
+    given = [_read(path) for path in roots]
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
-        record = _record_of(places, stored, config.environment, _checkpoint(places, ledger, checkpoint))
-        chain = TrustChain(record.root_chain, config.environment)
-        ledger.append(RECOVERED, {"site": config.site, "serial": stored.serial, "names": list(names)})
+        with ContentStore(places.store).locked():
+            return _recover(config, ledger, codes, names=names, checkpoint=checkpoint, given=given)
     finally:
         ledger.close()
+
+
+def _recover(
+    config: Config,
+    ledger: Ledger,
+    codes: Sequence[str],
+    *,
+    names: Sequence[str],
+    checkpoint: str,
+    given: Sequence[bytes],
+) -> TrustFacts:
+    places = config.at
+    was_sound = _is_sound(places)
+    with suppress(NoTrustError):  # what it left does not read: it is kept, and what was recorded counts all the same
+        finish_what_was_begun(places, ledger)
+    stored, damaged = recovery.stored(places)
+    accepted = sorted([*stored, *recovery.recorded(places, ledger)], key=lambda each: each.rank)
+    if not accepted:
+        raise UnknownReleaseError(
+            what="there is nothing to recover from", why="no release was ever accepted here", fix="receive one"
+        )
+    if _is_sound(places):
+        _require_codes(codes, {each.code for each in accepted})
+        if was_sound:
+            raise ConflictError(what="the trust record is there and sound", why="nothing is to be recovered", fix="")
+        record = trust.load(places.trust, places.pinned_trust, may_begin=False)
+    else:
+        newest = accepted[-1]
+        _require_newest(codes, newest, stored)
+        record = recovery.rebuild(
+            places,
+            ledger,
+            newest,
+            environment=config.environment,
+            checkpoint=_checkpoint(places, ledger, checkpoint),
+            given=given,
+        )
+    chain = TrustChain(record.root_chain, config.environment)
+    body = {"site": config.site, "serial": record.serial, "root_version": chain.version, "names": list(names)}
+    ledger.append(RECOVERED, {**body, "damaged": list(damaged)})
     with writing("the trust record"):
-        (places.trust / PENDING).unlink(missing_ok=True)
+        set_pending_aside(places)
         trust.save(places.trust, record)
-    return _facts(chain, record)
+    return replace(_facts(chain, record), damaged=damaged)
 
 
 def _read(root_file: Path) -> bytes:
@@ -215,40 +271,25 @@ def _write_once(places: Places, root: bytes) -> bool:
     return True
 
 
-def _newest(places: Places) -> StoredRelease:
-    releases = ContentStore(places.store).releases()
-    if not releases:
-        raise UnknownReleaseError(
-            what="there is nothing to recover from", why="the store holds no release", fix="receive one"
-        )
-    return releases[-1]
-
-
-def _require_lost(places: Places) -> None:
+def _is_sound(places: Places) -> bool:
     try:
         trust.load(places.trust, places.pinned_trust, may_begin=False)
     except NoTrustError:
-        return
-    raise ConflictError(what="the trust record is there and sound", why="nothing is to be recovered", fix="")
+        return False
+    return True
 
 
-def _record_of(places: Places, stored: StoredRelease, environment: str, checkpoint: Checkpoint | None) -> TrustRecord:
-    """Rebuild the record; the stored roots are verified from the pinned one on."""
-    chain = TrustChain((trust.pinned_root(places.pinned_trust),), environment)
-    metadata = stored.folder / layout.METADATA
-    while (following := metadata / f"{chain.version + 1}.root.json").exists():
-        chain.extend(following.read_bytes())
-    facts = stored.facts
-    return TrustRecord(
-        root_chain=chain.texts,
-        serial=stored.serial,
-        timestamp_version=facts["timestamp_version"],
-        snapshot_version=stored.serial,
-        targets_version=stored.serial,
-        payload_digest=stored.payload_digest,
-        floor=from_text(facts["created"]),
-        checkpoint=checkpoint,
-    )
+def _require_newest(codes: Sequence[str], newest: Accepted, stored: Sequence[Accepted]) -> None:
+    """Refuse codes of any release but the one accepted last; say so where they are of an earlier one."""
+    try:
+        _require_codes(codes, {newest.code})
+    except DigestMismatchError:
+        _require_codes(codes, {each.code for each in stored})
+        raise NoTrustError(
+            what=f"release {newest.release} (serial {newest.serial}) was accepted after the one whose code was typed",
+            why="a recovered record may not fall behind it",
+            fix=f"type the code of {newest.release} from its trust sheet; its medium is then received again",
+        ) from None
 
 
 def _checkpoint(places: Places, ledger: Ledger, note: str) -> Checkpoint | None:
@@ -256,7 +297,7 @@ def _checkpoint(places: Places, ledger: Ledger, note: str) -> Checkpoint | None:
     try:
         head = ledger.head()
     except LedgerUnavailableError:
-        if (places.ledger / "ledger.db").exists():
+        if ledger_may_exist(places):
             raise
         return None
     try:

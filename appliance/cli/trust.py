@@ -47,11 +47,15 @@ def register(app: typer.Typer) -> None:
         checkpoint: Annotated[
             Path | None, typer.Option("--checkpoint", metavar="FILE", help="The last printed checkpoint, as text.")
         ] = None,
+        root: Annotated[
+            list[Path] | None,
+            typer.Option("--root", metavar="FILE", help="A later root, metadata/N.root.json, that this box has lost."),
+        ] = None,
     ) -> None:
         """Write a lost or damaged trust record anew: two people, the running release's code, the last checkpoint."""
         own = shared.of(context)
         note = checkpoint.read_text(encoding="utf-8") if checkpoint is not None else ""
-        facts = action.recover(own.config, code or _ask(), by, checkpoint=note, clock=own.clock)
+        facts = action.recover(own.config, code or _ask(), by, checkpoint=note, clock=own.clock, roots=root or ())
         _show(own, facts, "recovered")
 
 
@@ -65,5 +69,6 @@ def _show(own: Context, facts: TrustFacts, outcome: str) -> None:
         f"  release {facts.thresholds['release']} people, root {facts.thresholds['root']} people",
         *(f"  {person['name']} ({', '.join(person['roles'])}) {person['fingerprint']}" for person in facts.people),
         f"  accepted serial {facts.serial}" if facts.serial else "  nothing accepted yet",
+        *(f"  the stored record of serial {serial} is damaged: receive it again" for serial in facts.damaged),
     ]
     own.result({"outcome": outcome, **facts.to_json()}, "\n".join(lines))

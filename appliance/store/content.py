@@ -80,14 +80,21 @@ class ContentStore:
             return False
         return facts.st_size == length
 
-    def releases(self) -> tuple["StoredRelease", ...]:
-        """Return the stored releases, oldest serial first."""
+    def serials(self) -> tuple[int, ...]:
+        """Return the serials that have a folder here, oldest first, whether their records read or not."""
         try:
             names = [entry.name for entry in (self.root / "releases").iterdir()]
         except FileNotFoundError:
             return ()
-        serials = sorted(int(name) for name in names if name.isascii() and name.isdigit())
-        return tuple(StoredRelease.load(self, serial) for serial in serials)
+        return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
+
+    def releases(self) -> tuple["StoredRelease", ...]:
+        """Return the stored releases, oldest serial first.
+
+        Raises:
+            StoreDamagedError, UnknownReleaseError: The record of one does not read.
+        """
+        return tuple(StoredRelease.load(self, serial) for serial in self.serials())
 
     @contextmanager
     def locked(self, *, descriptor: int | None = None) -> Iterator[int]:

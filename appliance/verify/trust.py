@@ -4,6 +4,7 @@ Rules:
  * The pinned first root is written once, by people who typed its release's code, and never again.
  * The record begins with that very root; a record that does not, or does not read, is damaged, and receiving stops.
  * A record is replaced as a whole: written beside, synced, renamed, the folder synced.
+ * Every root that it believes lies beside it as a file of its own before it does, so that no rotation is lost with it.
 """
 
 import os
@@ -19,6 +20,7 @@ from media.errors import LimitExceededError, MalformedError, NoTrustError
 FORMAT: Final = 1
 PINNED_ROOT: Final = "1.root.json"
 RECORD: Final = "state.json"
+ROOTS: Final = "roots"
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = (
     "checkpoint",
@@ -204,8 +206,24 @@ def save(trust: Path, record: TrustRecord) -> None:
         OSError: The file system refuses; the old record stands.
     """
     written = record.require_storable()
-    trust.mkdir(parents=True, exist_ok=True, mode=0o755)
+    (trust / ROOTS).mkdir(parents=True, exist_ok=True, mode=0o755)
+    for version, root in enumerate(record.root_chain[1:], start=2):
+        if kept_root(trust, version) != root.encode():
+            replace_durably(_root_file(trust, version), root.encode())
     replace_durably(trust / RECORD, written)
+
+
+def kept_root(trust: Path, version: int) -> bytes | None:
+    """Return the root of this version that was once believed here, to be verified again; None when there is none."""
+    try:
+        with _root_file(trust, version).open("rb") as stream:
+            return stream.read(_ROOT_CHARS + 1)
+    except OSError:
+        return None
+
+
+def _root_file(trust: Path, version: int) -> Path:
+    return trust / ROOTS / f"{version}.root.json"
 
 
 def replace_durably(place: Path, content: bytes) -> None:

@@ -3,15 +3,30 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.actions import believing
+from appliance.actions import trust as trust_action
+from appliance.actions.believing import Pending
+from appliance.actions.trust import TrustFacts
 from appliance.config import Config, PlacesSection
+from appliance.verify import trust
+from appliance.verify.freshness import CustodyAcceptance, Decisions
+from appliance.verify.trust import RECORD, ROOTS
+from bundler.gpghome import short_home
 from bundler.metadata import signed_file
-from media import canonical
-from media.errors import SealiftError
-from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony
+from media import canonical, custody, layout
+from media.custody import HandOver, HandOverKind, Method
+from media.digest import sha256_hex
+from media.errors import CustodyError, NoTrustError, SealiftError
+from media.signers import tuf_signer
+from media.volume import VolumeIndex
+from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Shelf, Site, make_site, rotated
 
 ROOT_2 = "metadata/2.root.json"
@@ -84,3 +99,234 @@ def test_a_root_that_names_people_beyond_ascii_has_one_form_only() -> None:
 
     assert "Zoë".encode() in written
     assert canonical.loads_canonical(written) == json.loads(written)
+
+
+def damage_record(site: Site) -> None:
+    (site.config.at.trust / RECORD).write_bytes(b"damage")
+
+
+def recover(site: Site, code: str, **more: Any) -> TrustFacts:
+    return trust_action.recover(site.config, [code] * 2, ["Ann", "Bo"], checkpoint="", clock=site.clock, **more)
+
+
+def refused_rotation(site: Site, genuine: Shelf) -> SimulatedMedium:
+    """Have a rotation accepted from a medium whose release is then refused."""
+    medium = with_rotation(genuine)
+    medium.flip_bit("data/release.json")
+    assert exit_code_of(site, medium) == 15
+    assert len(site.record.root_chain) == 2
+    return medium
+
+
+def test_recovery_keeps_a_rotation_whose_release_was_refused(site: Site, genuine: Shelf) -> None:
+    refused_rotation(site, genuine)
+    damage_record(site)
+
+    assert recover(site, genuine().code).root_version == 2
+
+    by_the_revoked = genuine(serial=2)
+    by_the_revoked.reseal("alice", "carol")
+    assert exit_code_of(site, by_the_revoked) == 20
+
+
+def test_recovery_refuses_to_fall_behind_a_rotation_and_takes_the_lost_root_from_its_medium(
+    site: Site, genuine: Shelf
+) -> None:
+    medium = refused_rotation(site, genuine)
+    damage_record(site)
+    shutil.rmtree(site.config.at.trust / ROOTS)
+
+    with pytest.raises(NoTrustError, match="root 2 was accepted") as refusal:
+        recover(site, genuine().code)
+
+    assert "metadata/2.root.json" in refusal.value.fix
+    assert recover(site, genuine().code, roots=[medium.path(ROOT_2, volume=1)]).root_version == 2
+
+
+def test_a_rotation_is_recorded_although_the_power_went_between_record_and_belief(
+    site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    medium = with_rotation(genuine)
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(trust, "save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            site.receive(medium)
+
+    assert len(site.record.root_chain) == 1
+    site.receive(medium)
+    (rotated_once,) = site.facts("trust.root-rotated")
+    assert (rotated_once["body"]["from_version"], rotated_once["body"]["to_version"]) == (1, 2)
+
+
+def half_done(site: Site, medium: SimulatedMedium, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut a receive after its record and before anything else."""
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(believing, "publish", cut)
+        with pytest.raises(KeyboardInterrupt):
+            site.receive(medium)
+    damage_record(site)
+
+
+def test_recovery_finishes_what_was_half_done(site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    half_done(site, genuine(serial=2), monkeypatch)
+
+    assert recover(site, genuine().code).serial == 2
+
+    assert site.record.serial == 2
+    assert site.store.serials() == (1, 2)
+    assert not (site.config.at.trust / believing.PENDING).exists()
+
+
+def test_recovery_never_falls_behind_a_serial_that_was_recorded(
+    site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = genuine(serial=2)
+    half_done(site, second, monkeypatch)
+    (site.config.at.trust / believing.PENDING).write_bytes(b"{")
+
+    with pytest.raises(NoTrustError, match="demo-2"):
+        recover(site, genuine().code)
+    assert (site.config.at.trust / believing.PENDING).read_bytes() == b"{"
+
+    assert recover(site, second.code).serial == 2
+    assert (site.config.at.trust / believing.SET_ASIDE).read_bytes() == b"{"
+    assert site.receive(second).serial == 2
+    assert site.store.serials() == (1, 2)
+
+
+def damage_stored(site: Site, serial: int) -> Path:
+    file = site.store.release_folder(serial) / "release.json"
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-5])
+    return file
+
+
+def test_one_damaged_record_in_the_store_stops_nothing_and_is_mended_by_receiving(site: Site, genuine: Shelf) -> None:
+    damage_stored(site, 1)
+
+    assert trust_action.show(site.config).serial == 1
+    assert site.receive(genuine()).outcome == "reissued"
+    assert [release.serial for release in site.store.releases()] == [1]
+
+    damage_stored(site, 1).unlink()
+    assert site.receive(genuine(serial=2)).outcome == "received"
+    damage_record(site)
+    facts = recover(site, genuine(serial=2).code)
+    assert (facts.serial, facts.damaged) == (2, (1,))
+    assert site.record.serial == 2
+
+
+def sign_hand_over(medium: SimulatedMedium, entry: HandOver) -> bytes:
+    person = entry.entered_by
+    with short_home(medium.ceremony.home_of(person)) as home:
+        return custody.sign(entry, tuf_signer(home, medium.fingerprint(person)))
+
+
+def hand_over(medium: SimulatedMedium, **changes: Any) -> HandOver:
+    """Return a first hand-over of volume 1 as it should be, but for the changes."""
+    sealed = medium.path(layout.sealed_custody_name(1)).read_bytes()
+    index = VolumeIndex.from_bytes(medium.path(layout.VOLUMES, volume=1).read_bytes())
+    entry = HandOver(
+        entry=1,
+        previous=sha256_hex(sealed),
+        release=medium.release,
+        volume=index.volumes[0].id,
+        kind=HandOverKind.HANDED_OVER,
+        from_="Bundling room",
+        to="Courier",
+        at=MADE_AT,
+        place="Gate",
+        seals=("S-0002-1",),
+        condition="whole",
+        method=Method.SIGNED,
+        entered_by="carol",
+    )
+    return replace(entry, **changes)
+
+
+def put_custody(medium: SimulatedMedium, files: list[bytes]) -> None:
+    """Make these the hand-overs of volume 1."""
+    folder = medium.volumes[0] / layout.CUSTODY
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for number, raw in enumerate(files, start=1):
+        (folder / layout.custody_name(number, sha256_hex(raw))).write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"seals": ("FORGED-99",)}, "a seal that was not reserved"),
+        ({"at": MADE_AT - timedelta(days=400)}, "time runs backwards"),
+    ],
+)
+def test_a_first_hand_over_is_held_against_what_was_sealed(
+    site: Site, genuine: Shelf, changes: dict[str, Any], finding: str
+) -> None:
+    medium = genuine(serial=2)
+    put_custody(medium, [sign_hand_over(medium, hand_over(medium))])
+    assert site.receive(medium, dry_run=True).facts["custody"]["complete"]
+
+    put_custody(medium, [sign_hand_over(medium, hand_over(medium, **changes))])
+
+    with pytest.raises(CustodyError, match=finding):
+        site.receive(medium)
+
+
+def test_one_person_who_writes_endless_hand_overs_does_not_stop_a_box(site: Site, genuine: Shelf) -> None:
+    wide = "\U0001f600"
+    medium = genuine(serial=2)
+    files: list[bytes] = []
+    for number in range(1, 90):
+        previous = sha256_hex(files[-1]) if files else hand_over(medium).previous
+        names = {
+            "from_": wide * 200,
+            "to": wide * 200,
+            "place": wide * 200,
+            "seals": tuple(f"{n:02d}{wide * 62}" for n in range(32)),
+        }
+        at = MADE_AT + timedelta(minutes=number)
+        files.append(sign_hand_over(medium, hand_over(medium, entry=number, previous=previous, at=at, **names)))
+    put_custody(medium, files)
+    decisions = Decisions(custody=CustodyAcceptance(name="Dana", reason="seals intact"))
+
+    facts = site.receive(medium, decisions=decisions)
+
+    said = facts.facts["custody"]
+    assert (len(said["entries"]), said["entries_in_all"]) == (64, 90)
+    assert len(canonical.dumps(said)) < 300_000
+    assert len(list((site.store.release_folder(2) / "custody/1").iterdir())) == 89
+    assert site.receive(medium).outcome == "reverified"
+
+
+def test_what_the_ledger_would_never_take_is_refused_before_anything_is_laid_down(
+    site: Site, genuine: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = site.untouched()
+    monkeypatch.setattr(believing, "_MOST_BODY_BYTES", 100)
+
+    assert exit_code_of(site, genuine(serial=2)) == 16
+    monkeypatch.undo()
+
+    assert not (site.config.at.trust / believing.PENDING).exists()
+    assert {name: before[name] for name in before} == {name: site.untouched()[name] for name in before}
+    assert site.receive(genuine(serial=2)).outcome == "received"
+
+
+def test_a_half_done_receive_that_the_ledger_refuses_is_set_aside(site: Site, genuine: Shelf) -> None:
+    pending = Pending(
+        kind="release.received", body={"text": "x" * 2**21}, key="receive-1", code="0" * 64, believed=site.record
+    )
+    (site.config.at.trust / believing.PENDING).write_bytes(pending.to_bytes())
+
+    assert site.receive(genuine(serial=2)).outcome == "received"
+
+    assert (site.config.at.trust / believing.SET_ASIDE).exists()

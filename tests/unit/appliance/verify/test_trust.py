@@ -45,7 +45,9 @@ def test_a_saved_record_is_loaded_and_nothing_lies_beside_it(tmp_path: Path) -> 
     trust.save(where, RECORD)
 
     assert trust.load(where, pinned, may_begin=False) == RECORD
-    assert [path.name for path in where.iterdir()] == [trust.RECORD]
+    assert sorted(path.name for path in where.iterdir()) == [trust.ROOTS, trust.RECORD]
+    assert [path.name for path in (where / trust.ROOTS).iterdir()] == ["2.root.json"]
+    assert trust.kept_root(where, 2) == RECORD.root_chain[1].encode()
 
 
 @pytest.mark.parametrize("root", ['{"signed":1}\r', "{}" + " " * (4 * 2**20)])

@@ -1,0 +1,162 @@
+"""What a lost trust record is rebuilt from, and never below: releases in the store, what was recorded, every root kept.
+
+A rotation may revoke a person, and a serial stands for every release before it. So a rebuilt record that would fall
+behind either is refused, and what is missing is named.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.actions.recorded import RECEIVED, ROTATED, bodies
+from appliance.audit.facts import Ledger
+from appliance.config import Places
+from appliance.errors import StoreDamagedError, UnknownReleaseError
+from appliance.store.content import ContentStore, StoredRelease
+from appliance.verify import trust
+from appliance.verify.metadata import TrustChain
+from appliance.verify.trust import Checkpoint, TrustRecord
+from media import canonical, layout, limits
+from media.errors import MediaError, NoTrustError, TrustError
+
+_WHAT: Final = "A record of a release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A release that this box has accepted, as the store or a record tells it."""
+
+    release: str
+    serial: int
+    timestamp_version: int
+    payload_digest: str
+    code: str
+    created: str
+
+    @classmethod
+    def from_facts(cls, untrusted: Any) -> Self:
+        """Read the facts of a stored release or the body of its record.
+
+        Raises:
+            MediaError: They do not read.
+        """
+        facts = canonical.mapping(untrusted, _WHAT)
+        canonical.moment(facts.get("created"), _WHAT)
+        return cls(
+            release=canonical.text(facts.get("release"), _WHAT),
+            serial=canonical.integer(facts.get("serial"), _WHAT, minimum=1),
+            timestamp_version=canonical.integer(facts.get("timestamp_version"), _WHAT, minimum=1),
+            payload_digest=canonical.sha256_hex(facts.get("payload_digest"), _WHAT),
+            code=canonical.sha256_hex(facts.get("code"), _WHAT),
+            created=str(facts.get("created")),
+        )
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What rises with every release and every signing of it."""
+        return self.serial, self.timestamp_version
+
+
+def stored(places: Places) -> tuple[list[Accepted], tuple[int, ...]]:
+    """Return the releases in the store, and the serials whose records are damaged."""
+    store = ContentStore(places.store)
+    found, damaged = [], []
+    for serial in store.serials():
+        try:
+            found.append(Accepted.from_facts(StoredRelease.load(store, serial).facts))
+        except (StoreDamagedError, UnknownReleaseError, MediaError):
+            damaged.append(serial)
+    return found, tuple(damaged)
+
+
+def recorded(places: Places, ledger: Ledger) -> list[Accepted]:
+    """Return the releases whose receiving was recorded.
+
+    Raises:
+        LedgerUnavailableError: A ledger is there and does not answer.
+    """
+    found = []
+    for body in bodies(places, ledger, RECEIVED):
+        try:
+            found.append(Accepted.from_facts(body))
+        except MediaError:
+            continue
+    return found
+
+
+def rebuild(
+    places: Places,
+    ledger: Ledger,
+    newest: Accepted,
+    *,
+    environment: str,
+    checkpoint: Checkpoint | None,
+    given: Sequence[bytes] = (),
+) -> TrustRecord:
+    """Return the record; its roots are verified again from the pinned one on.
+
+    Args:
+        places: Where everything lies.
+        ledger: What was recorded.
+        newest: What was accepted last.
+        environment: Of this box.
+        checkpoint: Of its ledger.
+        given: Roots from media, where the box has lost its own.
+
+    Raises:
+        LedgerUnavailableError: A ledger is there and does not answer.
+        NoTrustError: A root that was accepted is lost, or no root is pinned.
+        MediaError, TrustError: The pinned root does not verify.
+    """
+    chain = TrustChain((trust.pinned_root(places.pinned_trust),), environment)
+    while _extend(chain, [*_kept(places, chain.version + 1), *given]):
+        pass
+    versions = [body.get("to_version") for body in bodies(places, ledger, ROTATED)]
+    last = max((version for version in versions if isinstance(version, int)), default=1)
+    if last > chain.version:
+        raise NoTrustError(
+            what=f"root {last} was accepted here, and root {chain.version + 1} is nowhere to be found",
+            why="without it, people whom it left out would count again",
+            fix=f"give {layout.root_name(chain.version + 1)} of the medium that brought it, with --root",
+        )
+    return TrustRecord(
+        root_chain=chain.texts,
+        serial=newest.serial,
+        timestamp_version=newest.timestamp_version,
+        snapshot_version=newest.serial,
+        targets_version=newest.serial,
+        payload_digest=newest.payload_digest,
+        floor=canonical.moment(newest.created, _WHAT),
+        checkpoint=checkpoint,
+    )
+
+
+def _kept(places: Places, version: int) -> Iterable[bytes]:
+    """Return what may be the root of this version: as it was kept when it was believed, and from every release."""
+    own = trust.kept_root(places.trust, version)
+    if own is not None:
+        yield own
+    store = ContentStore(places.store)
+    for serial in reversed(store.serials()):
+        path = store.release_folder(serial) / layout.root_name(version)
+        if found := _read(path):
+            yield found
+
+
+def _extend(chain: TrustChain, candidates: Iterable[bytes]) -> bool:
+    """Add the first root that follows; tell whether there was one. What does not verify is as good as lost."""
+    for untrusted in candidates:
+        with suppress(MediaError, TrustError):
+            chain.extend(untrusted)
+            return True
+    return False
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limits.JSON_BYTES + 1)
+    except OSError:
+        return b""
