@@ -87,6 +87,9 @@ class Prover:
             detail = f"{error.what}{f': {error.why}' if error.why else ''}"
             self.steps.append(Step(name=name, ok=False, detail=detail))
             return None
+        except Exception as error:  # noqa: BLE001 - what cannot be checked does not hold, and the rest is still looked at
+            self.steps.append(Step(name=name, ok=False, detail=f"it cannot be checked ({type(error).__name__})"))
+            return None
         self.steps.append(Step(name=name, ok=True, detail=found.detail, data=found.data))
         return found.value
 

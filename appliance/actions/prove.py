@@ -16,6 +16,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ProofError
+from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
@@ -234,9 +235,11 @@ class _Proof:
         digest = str(intent.body.get("model_digest"))
         served, before = None, None
         made, last = None, None
+        whole = Production()
         for production in self._ledger.productions(before=intent.sequence):
             before, served, last = served, production.current, production.last
-            made = production.made_for(digest)
+            made, whole = production.made_for(digest), production
+        self._ledger.require_whole(whole, before=intent.sequence)
         if made is None or last is None:
             raise ProofError(what=f"version {digest[:12]} was not approved before it answered", why="", fix="")
         if served != digest and not (before == digest and from_text(intent.time) - last.at <= _CHANGING):

@@ -1,7 +1,8 @@
 """The ledger as a proof may use it: every record it names is shown to be in a tree that the pinned key signed.
 
 Nothing is believed because the ledger says so: a record counts when its exact bytes lie in the tree of a checkpoint
-whose signature the key in etc/ledger.pub verifies, and that tree must continue the one the trust record knew.
+whose signature the key in etc/ledger.pub verifies, and that tree must continue the one the trust record knew. That no
+record was kept from a proof (how records are found is not signed) is shown against the promoter's own files.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import ProofError
 from appliance.promote.books import ENROLLED, REVOKED
+from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople, person_from
 from appliance.promote.record import Kind, Promotion
@@ -90,13 +92,22 @@ class ProvenLedger:
         return [self.require(leaf) for leaf in reversed(self._ledger.find(kind=kind, field=field, value=value))]
 
     def people(self, *, before: int) -> SitePeople:
-        """Return the site's people as the records up to a sequence make them."""
+        """Return the site's people as the records up to a sequence make them.
+
+        Raises:
+            ProofError: The promoter's own file knows of a person or a revocation that no record shows.
+        """
         people = SitePeople()
         for leaf in self._walk({ENROLLED, REVOKED}, before=before):
             if leaf.kind == ENROLLED:
                 people = people.with_person(person_from(leaf.body, enrolled=leaf.sequence))
             else:
                 people = people.with_revocation(str(leaf.body.get("person")), leaf.sequence)
+        found = {(person.id, person.enrolled, person.revoked) for person in people.people}
+        for person in PromoterFolder(self._places.promoter).people().people:
+            revoked = person.revoked if person.revoked is not None and person.revoked < before else None
+            if person.enrolled < before and (person.id, person.enrolled, revoked) not in found:
+                raise _kept_back(f"what became of {person.id}")
         return people
 
     def productions(self, *, before: int) -> Iterator[Production]:
@@ -117,6 +128,19 @@ class ProvenLedger:
                 )
             )
             yield production
+
+    def require_whole(self, production: Production, *, before: int) -> None:
+        """Return when the records show every promotion up to a sequence that the promoter's own files know.
+
+        Raises:
+            ProofError: One is missing, or is another.
+            NotPromotedError: The promoter's files do not read.
+        """
+        kept = PromoterFolder(self._places.promoter).production().promotions
+        wanted = [(one.sequence, one.leaf_hash) for one in kept if one.sequence < before]
+        # A crash may leave the files one behind, never ahead.
+        if [(one.sequence, one.leaf_hash) for one in production.promotions][: len(wanted)] != wanted:
+            raise _kept_back("every promotion")
 
     def continues(self) -> int:
         """Return the size of the tree that the trust record knew, when the signed one continues it; 0 for none known.
@@ -156,3 +180,11 @@ class ProvenLedger:
                     return
                 yield self.require(leaf)
             start = page[-1].sequence + 1
+
+
+def _kept_back(what: str) -> ProofError:
+    return ProofError(
+        what=f"the ledger does not show {what}",
+        why="the promoter's own files know of a record that is not found in it",
+        fix="run `sealift audit verify`",
+    )

@@ -17,7 +17,7 @@ from tests.support.floor import Floor, open_floor
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
 
-ANA, BEN, *_ = signatories()
+ANA, BEN, CHI, *_ = signatories()
 # What a store made by hand cannot show: it came from no medium.
 NO_ORIGIN = {"release", "trust", "metadata", "media", "custody", "rehearsal"}
 
@@ -165,3 +165,49 @@ def test_a_gate_that_the_evidence_says_passed_and_the_ledger_does_not_is_not_pro
         path.unlink()
 
     assert "gates" in failed(floor)
+
+
+def hide(floor: Floor, kind: str) -> None:
+    """Take a kind's records out of what is found, as who writes ledger.db can; bytes and tree stay as they were."""
+    rows = floor.site.ledger.log.backend._rows  # type: ignore[attr-defined]
+    rows[:] = [row._replace(kind="unit.noted") if row.kind == kind else row for row in rows]
+
+
+def test_a_stop_that_the_ledger_no_longer_finds_is_missed(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    stop(floor.here, person=ANA.id, reason="incident")
+    floor.site.clock.advance(3600)
+    answer(floor, descriptor.model_digest)
+
+    hide(floor, "promotion.stopped")
+
+    assert "promotion" in failed(floor)
+
+
+def test_a_revocation_that_the_ledger_no_longer_finds_is_missed(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    floor.serve(first)
+    code = floor.site.client.invite([(ANA.id, PASSWORD), (BEN.id, PASSWORD)])
+    floor.site.client.enrol(code=code, name=CHI.name, certificate=CHI.certificate, password=PASSWORD)
+    floor.site.client.revoke(person=CHI.id, by=ANA.id, password=PASSWORD, reason="left")
+    floor.serve(second)
+    answer(floor, second.model_digest)
+    assert failed(floor) == NO_ORIGIN
+
+    hide(floor, "person.revoked")
+
+    assert "approvals" in failed(floor)
+
+
+def test_what_fails_in_an_unforeseen_way_does_not_hold(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    answer(floor, descriptor.model_digest)
+    floor.site.ledger.append("model.registered", {**registered(floor, descriptor.model_digest), "serial": 10**6})
+
+    assert {"version", "weights"} <= failed(floor)
+
+
+def registered(floor: Floor, digest: str) -> dict[str, Any]:
+    return dict(floor.site.ledger.find(kind="model.registered", field="model_digest", value=digest)[0].body)

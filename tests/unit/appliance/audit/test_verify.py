@@ -1,6 +1,7 @@
 """The auditor's view: whatever is changed after a checkpoint left the box shows."""
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +27,8 @@ class Forged(MemoryLedger):
 
     lie: tuple[int, Leaf] | None = None
 
-    def leaves(self, start: int, limit: int, *, kinds: object = None) -> list[Leaf]:
-        found = super().leaves(start, limit)
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
+        found = super().leaves(start, limit, kinds=kinds)
         return [self.lie[1] if self.lie and leaf.sequence == self.lie[0] else leaf for leaf in found]
 
 
@@ -134,8 +135,8 @@ class Shortened:
     def leaf(self, sequence: int) -> Leaf:
         return self._ledger.leaf(sequence)
 
-    def leaves(self, start: int, limit: int) -> list[Leaf]:
-        return self._ledger.leaves(start, min(limit, self._size - start))
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
+        return self._ledger.leaves(start, min(limit, self._size - start), kinds=kinds)
 
     def checkpoint(self) -> str:
         return self._ledger.inclusion(0, self._size).note or self._ledger.checkpoint()
@@ -181,6 +182,7 @@ def offline(site: LedgerSite) -> Verification:
         "UPDATE leaf SET raw = CAST(replace(CAST(raw AS TEXT), '2026', '2025') AS BLOB) WHERE sequence = 2",
         "UPDATE leaf SET hash = zeroblob(32) WHERE sequence = 2",
         "UPDATE leaf SET chain = zeroblob(32) WHERE sequence = 2",
+        "UPDATE leaf SET kind = 'unit.noted' WHERE sequence = 2",
         "UPDATE node SET hash = zeroblob(32) WHERE level = 2",
         "DELETE FROM leaf WHERE sequence = 2",
         "DELETE FROM leaf WHERE sequence >= 5",
@@ -214,8 +216,8 @@ class Broken(MemoryLedger):
     signs = True
     opening: Leaf | None = None
 
-    def leaves(self, start: int, limit: int, *, kinds: object = None) -> list[Leaf]:
-        return [] if start >= self.missing_from else super().leaves(start, limit)
+    def leaves(self, start: int, limit: int, *, kinds: Collection[str] | None = None) -> list[Leaf]:
+        return [] if start >= self.missing_from else super().leaves(start, limit, kinds=kinds)
 
     def leaf(self, sequence: int) -> Leaf:
         return self.opening if sequence == 0 and self.opening else super().leaf(sequence)
