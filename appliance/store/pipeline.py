@@ -64,10 +64,23 @@ class Sink:
     def __init__(self, folder: int, name: str, *, length: int) -> None:
         self._length = length
         with writing(name):
-            self.descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            self.descriptor = self._open(folder, name)
             self._direct = self._open_direct(folder, name) if length >= _DIRECT_FROM_BYTES else None
             if length:
                 self._reserve(length)
+
+    @staticmethod
+    def _open(folder: int, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(name, flags, 0o600, dir_fd=folder)
+        except PermissionError:  # power went after its final mode was set and before it had its final name
+            left = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                os.fchmod(left, 0o600)
+            finally:
+                os.close(left)
+            return os.open(name, flags, 0o600, dir_fd=folder)
 
     @staticmethod
     def _open_direct(folder: int, name: str) -> int | None:
