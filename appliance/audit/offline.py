@@ -8,7 +8,7 @@ ledger runs.
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -103,12 +103,14 @@ class OfflineLedger:
 
     @contextmanager
     def _log(self) -> Iterator[Log]:
-        if not (self._folder / FILE_NAME).exists():
+        try:
+            (self._folder / FILE_NAME).stat()
+        except OSError as error:  # absent, or hidden from this process, as a unit hides it
             raise LedgerUnavailableError(
                 what="there is no ledger yet",
                 why=f"{FILE_NAME} is absent or out of reach",
                 fix="start sealift-ledger once",
-            )
+            ) from error
         with exclusive.take(self._folder, shared=True), _reader(self._folder) as backend:
             yield Log.read(backend, clock=self._clock)
 
@@ -117,18 +119,34 @@ class OfflineLedger:
 def _reader(folder: Path) -> Iterator[SqliteBackend]:
     path = folder / FILE_NAME
     wal = folder / f"{FILE_NAME}-wal"
-    has_wal = wal.exists() and wal.stat().st_size > 0
+    has_wal = _has_bytes(wal)
     try:
         backend = open_reader(path, immutable=not has_wal)
     except LedgerUnavailableError:
         if not has_wal:
             raise
         with tempfile.TemporaryDirectory(prefix="sealift-ledger-") as copy:
-            for one in (path, wal):
-                shutil.copyfile(one, Path(copy) / one.name)
+            _copy((path, wal), Path(copy))
             yield from _closing(open_reader(Path(copy) / FILE_NAME, immutable=False))
         return
     yield from _closing(backend)
+
+
+def _has_bytes(wal: Path) -> bool:
+    try:
+        return wal.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _copy(files: Iterable[Path], folder: Path) -> None:
+    try:
+        for one in files:
+            shutil.copyfile(one, folder / one.name)
+    except OSError as error:
+        raise LedgerUnavailableError(
+            what="the ledger cannot be read", why=error.strerror or "", fix="start sealift-ledger once"
+        ) from error
 
 
 def _closing(backend: SqliteBackend) -> Iterator[SqliteBackend]:
