@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from appliance.actions.recorded import RECEIVED, ROTATED, bodies
+from appliance.actions.recorded import RECEIVED, ROTATED, bodies, ledger_may_exist
 from appliance.audit.facts import Ledger
+from appliance.audit.note import VerifierKey, verify_checkpoint
 from appliance.config import Places
-from appliance.errors import StoreDamagedError, UnknownReleaseError
+from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownReleaseError
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
 from appliance.verify.metadata import TrustChain
@@ -131,6 +132,41 @@ def rebuild(
         floor=canonical.moment(newest.created, _WHAT),
         checkpoint=checkpoint,
     )
+
+
+def printed(places: Places, ledger: Ledger, note: str) -> Checkpoint | None:
+    """Return the printed checkpoint, once the ledger is seen to continue it.
+
+    Raises:
+        LedgerUnavailableError: A ledger is there and does not answer.
+        ProofError: The ledger does not continue it.
+    """
+    try:
+        head = ledger.head()
+    except LedgerUnavailableError:
+        if ledger_may_exist(places):
+            raise
+        return None
+    try:
+        key = VerifierKey.from_text((places.etc / "ledger.pub").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProofError(
+            what="the ledger's public key cannot be read", why=error.strerror or "", fix="restore ledger.pub"
+        ) from error
+    point = verify_checkpoint(note, [key])
+    if point.origin != head.origin or point.size > head.size:
+        raise ProofError(
+            what="the ledger does not continue the printed checkpoint",
+            why=f"it has {head.size} records, {point.size} were printed",
+            fix="keep this machine as it is and compare more printed checkpoints",
+        )
+    if point.size and ledger.consistency(point.size, head.size).old_root != point.root.hex():
+        raise ProofError(
+            what="the ledger is not the one that was printed",
+            why=f"its first {point.size} records hash to something else",
+            fix="keep this machine as it is and compare more printed checkpoints",
+        )
+    return Checkpoint(origin=point.origin, size=point.size, root=point.root.hex())
 
 
 def _kept(places: Places, version: int) -> Iterable[bytes]:

@@ -4,7 +4,6 @@ Pinning writes the first root once. Both need a code from two people, each typed
 medium; what would have been right is never shown.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,23 +12,28 @@ from typing import Any, Final
 
 from appliance.actions import recovery
 from appliance.actions.believing import finish_what_was_begun, set_pending_aside
-from appliance.actions.recorded import ledger_may_exist
+from appliance.actions.pinned import is_pinned, plain_bytes, write_once
+from appliance.actions.recorded import is_recorded
 from appliance.actions.recovery import Accepted
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
-from appliance.audit.note import VerifierKey, verify_checkpoint
 from appliance.config import Config, Places
-from appliance.errors import ConflictError, LedgerUnavailableError, ProofError, UnknownReleaseError
+from appliance.errors import ConflictError, UnknownReleaseError
 from appliance.store.content import ContentStore
-from appliance.store.incoming import sync_folder
 from appliance.store.pipeline import writing
 from appliance.verify import trust
+from appliance.verify.freshness import spelled
 from appliance.verify.metadata import TrustChain
-from appliance.verify.trust import Checkpoint, TrustRecord
+from appliance.verify.trust import TrustRecord
 from media import bagit, layout, limits
 from media.clock import Clock
 from media.digest import release_code, same, sha256_hex
-from media.errors import DigestMismatchError, MissingFileError, NoTrustError, UsageError, WrongEnvironmentError
+from media.errors import (
+    DigestMismatchError,
+    NoTrustError,
+    UsageError,
+    WrongEnvironmentError,
+)
 from media.people import Role
 
 DOOR: Final = "ledger-actions"
@@ -92,14 +96,19 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
     _require_codes(codes, accepted)
     record = TrustRecord(root_chain=(_text(untrusted),))
     chain = TrustChain(record.root_chain, config.environment)
-    if not _write_once(places, untrusted):
-        return _facts(chain, record)
+    record.require_storable()
+    was_pinned = is_pinned(places, untrusted)
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
-        body = {"site": config.site, "environment": config.environment, "root_sha256": sha256_hex(untrusted)}
-        ledger.append(PINNED, {**body, "root_version": chain.version, "codes_typed": len(codes)})
+        # Recorded first: what is pinned stays for ever, so nothing later would notice that the record is missing.
+        root = sha256_hex(untrusted)
+        if not is_recorded(places, ledger, PINNED, field="root_sha256", value=root):
+            body = {"site": config.site, "environment": config.environment, "root_sha256": root}
+            ledger.append(PINNED, {**body, "root_version": chain.version, "codes_typed": len(codes)})
     finally:
         ledger.close()
+    if not was_pinned:
+        write_once(places, untrusted)
     return _facts(chain, record)
 
 
@@ -145,7 +154,7 @@ def recover(
         UsageError: Fewer than two people.
     """
     places = config.at
-    if len({name.strip().casefold() for name in names} - {""}) < _CODES:
+    if len({spelled(name) for name in names} - {""}) < _CODES:
         raise UsageError(what="two people recover trust", why=f"{len(names)} named", fix="give --by NAME twice")
     given = [_read(path) for path in roots]
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
@@ -188,7 +197,7 @@ def _recover(
             ledger,
             newest,
             environment=config.environment,
-            checkpoint=_checkpoint(places, ledger, checkpoint),
+            checkpoint=recovery.printed(places, ledger, checkpoint),
             given=given,
         )
     chain = TrustChain(record.root_chain, config.environment)
@@ -201,15 +210,7 @@ def _recover(
 
 
 def _read(root_file: Path) -> bytes:
-    try:
-        with root_file.open("rb") as stream:
-            return stream.read(limits.JSON_BYTES + 1)
-    except OSError as error:
-        raise MissingFileError(
-            what=f"the root {root_file.name} cannot be read",
-            why=error.strerror or "",
-            fix="give metadata/1.root.json of volume 1",
-        ) from error
+    return plain_bytes(root_file, f"the root {root_file.name}", limit=limits.JSON_BYTES)
 
 
 def _text(untrusted: bytes) -> str:
@@ -222,10 +223,12 @@ def _text(untrusted: bytes) -> str:
 def _codes_of(root_file: Path, untrusted: bytes) -> set[str]:
     """Return the codes that name this root: its own digest, and that of the release it lies in, which covers it."""
     codes = {sha256_hex(untrusted)}
+    beside = root_file.absolute().parent.parent / layout.TAG_MANIFEST
     try:
-        tag_manifest = (root_file.absolute().parent.parent / layout.TAG_MANIFEST).read_bytes()
+        beside.lstat()
     except OSError:
         return codes
+    tag_manifest = plain_bytes(beside, "the tag manifest beside the root", limit=limits.MANIFEST_BYTES)
     listed = bagit.parse_manifest(tag_manifest).get(f"{layout.METADATA}/{root_file.name}", "")
     if same(listed, sha256_hex(untrusted)):
         codes.add(release_code(tag_manifest))
@@ -242,33 +245,6 @@ def _require_codes(codes: Sequence[str], accepted: set[str]) -> None:
             why="what would be right is not shown",
             fix="compare with the trust sheet that travelled apart from the medium; call the sender if it differs",
         )
-
-
-def _write_once(places: Places, root: bytes) -> bool:
-    """Pin the root; return False when this very root is pinned already."""
-    place = places.pinned_trust / trust.PINNED_ROOT
-    with writing("the pinned root"):
-        places.pinned_trust.mkdir(parents=True, exist_ok=True, mode=0o755)
-        beside = place.with_name(f".{place.name}.{os.getpid()}")
-        with beside.open("xb") as stream:
-            stream.write(root)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.chmod(0o444)
-        try:
-            os.link(beside, place)
-        except FileExistsError:
-            if place.read_bytes() == root:
-                return False
-            raise ConflictError(
-                what="another root is pinned on this machine",
-                why="a pinned root is never written again",
-                fix="a new root comes by rotation, signed by the people of the old one",
-            ) from None
-        finally:
-            beside.unlink()
-        sync_folder(places.pinned_trust)
-    return True
 
 
 def _is_sound(places: Places) -> bool:
@@ -290,36 +266,6 @@ def _require_newest(codes: Sequence[str], newest: Accepted, stored: Sequence[Acc
             why="a recovered record may not fall behind it",
             fix=f"type the code of {newest.release} from its trust sheet; its medium is then received again",
         ) from None
-
-
-def _checkpoint(places: Places, ledger: Ledger, note: str) -> Checkpoint | None:
-    """Return the printed checkpoint, once the ledger is seen to continue it."""
-    try:
-        head = ledger.head()
-    except LedgerUnavailableError:
-        if ledger_may_exist(places):
-            raise
-        return None
-    try:
-        key = VerifierKey.from_text((places.etc / "ledger.pub").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProofError(
-            what="the ledger's public key cannot be read", why=error.strerror or "", fix="restore ledger.pub"
-        ) from error
-    point = verify_checkpoint(note, [key])
-    if point.origin != head.origin or point.size > head.size:
-        raise ProofError(
-            what="the ledger does not continue the printed checkpoint",
-            why=f"it has {head.size} records, {point.size} were printed",
-            fix="keep this machine as it is and compare more printed checkpoints",
-        )
-    if point.size and ledger.consistency(point.size, head.size).old_root != point.root.hex():
-        raise ProofError(
-            what="the ledger is not the one that was printed",
-            why=f"its first {point.size} records hash to something else",
-            fix="keep this machine as it is and compare more printed checkpoints",
-        )
-    return Checkpoint(origin=point.origin, size=point.size, root=point.root.hex())
 
 
 def _facts(chain: TrustChain, record: TrustRecord) -> TrustFacts:

@@ -1,6 +1,8 @@
 """First trust and its recovery, and custody by hand, through the command line as people use it."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,17 @@ from typer.testing import CliRunner, Result
 from appliance.actions import trust as action
 from appliance.cli import custody, inspect, receive, trust
 from appliance.cli.context import Context
-from appliance.errors import ConflictError, UnknownReleaseError
+from appliance.errors import ConflictError, LedgerUnavailableError, UnknownReleaseError
 from appliance.verify.trust import PINNED_ROOT, RECORD
 from media.digest import sha256_hex
-from media.errors import DigestMismatchError, MissingFileError, NoTrustError, UsageError, WrongEnvironmentError
+from media.errors import (
+    DigestMismatchError,
+    MissingFileError,
+    NoTrustError,
+    UnsafePathError,
+    UsageError,
+    WrongEnvironmentError,
+)
 from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Site, make_site, rotated
 
@@ -113,6 +122,43 @@ def test_a_pinned_root_is_never_written_again(site: Site, medium: SimulatedMediu
     assert (site.config.at.pinned_trust / PINNED_ROOT).read_bytes() == medium.root_json
     assert action.pin(site.config, root_of(medium), [medium.code] * 2, clock=site.clock).root_version == 1
     assert len(list(site.config.at.pinned_trust.iterdir())) == 1
+
+
+def test_a_pin_that_could_not_be_recorded_is_recorded_by_the_next_one(bare: Site, medium: SimulatedMedium) -> None:
+    spool = bare.config.at.spool
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    spool.write_bytes(b"in the way")
+
+    with pytest.raises(LedgerUnavailableError):
+        action.pin(bare.config, root_of(medium), [medium.code] * 2, clock=bare.clock)
+    assert not (bare.config.at.pinned_trust / PINNED_ROOT).exists()
+    spool.unlink()
+    for _ in range(2):
+        action.pin(bare.config, root_of(medium), [medium.code] * 2, clock=bare.clock)
+
+    (fact,) = bare.facts("trust.pinned")
+    assert fact["body"]["root_sha256"] == sha256_hex(medium.root_json)
+
+
+def test_a_pin_from_before_its_record_is_recorded_when_it_is_repeated(site: Site, medium: SimulatedMedium) -> None:
+    action.pin(site.config, root_of(medium), [medium.code] * 2, clock=site.clock)
+
+    assert [fact["kind"] for fact in site.facts()] == ["trust.pinned"]
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, lambda place: place.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("name", ["metadata/1.root.json", "tagmanifest-sha256.txt"])
+def test_pinning_reads_plain_files_only_and_never_waits(
+    tmp_path: Path, bare: Site, medium: SimulatedMedium, name: str, plant: Callable[[Path], object]
+) -> None:
+    root = tmp_path / "evil/metadata/1.root.json"
+    root.parent.mkdir(parents=True)
+    root.write_bytes(medium.root_json)
+    (tmp_path / "evil" / name).unlink(missing_ok=True)
+    plant(tmp_path / "evil" / name)
+
+    with pytest.raises((UnsafePathError, MissingFileError)):
+        action.pin(bare.config, root, [medium.code] * 2, clock=bare.clock)
 
 
 def test_a_root_for_another_environment_is_not_pinned(bare: Site, tmp_path: Path) -> None:
