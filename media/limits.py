@@ -26,6 +26,7 @@ SITES = 256
 TARGET_MACHINES = 64
 CHECKPOINTS = 256
 SERIAL_MAX = 10**9
+SIGNINGS = 1000  # versions that a serial's timestamp may have, from serial * 1000 on
 
 # Signatures and people
 SIGNATURE_BYTES = 16 * 1024  # one detached signature; Ed25519 takes 119, RSA-4096 566

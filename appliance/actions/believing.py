@@ -24,6 +24,7 @@ from appliance.store.content import ContentStore
 from appliance.store.incoming import publish, sync_folder
 from appliance.store.pipeline import writing
 from appliance.verify import trust
+from appliance.verify.freshness import BUILT
 from appliance.verify.trust import Checkpoint, TrustRecord
 from media import canonical
 from media.errors import (
@@ -250,12 +251,13 @@ def _require_same_ledger(ledger: Ledger, point: Checkpoint) -> None:
 
 
 def floor(ledger: Ledger, record: TrustRecord) -> datetime:
-    """Return the latest time known to have been: the record's floor or the ledger's last record."""
+    """Return the latest time known to have been: the program's making, the record's floor, the ledger's last record."""
+    known = max(record.floor, BUILT)
     with contextlib.suppress(LedgerUnavailableError, UsageError, ValueError):
         head = ledger.head()
         last = datetime.fromisoformat(ledger.leaf(head.size - 1).time)
-        return max(record.floor, last.astimezone(UTC).replace(microsecond=0))
-    return record.floor
+        return max(known, last.astimezone(UTC).replace(microsecond=0))
+    return known
 
 
 def own_checkpoint(ledger: Ledger) -> Checkpoint | None:

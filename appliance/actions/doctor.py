@@ -6,7 +6,6 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from appliance.install.releases import InstalledReleases
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
 from appliance.verify.fit import Machine, require_fit
+from appliance.verify.freshness import BUILT
 from media import canonical
 from media.clock import Clock, to_text
 from media.errors import SealiftError
@@ -24,7 +24,6 @@ _LEAST_FREE_BYTES: Final = 4 * 2**30
 _LEAST_MEMORY_BYTES: Final = 2 * 2**30
 _SOCKET_PATH_BYTES: Final = 100
 _LONGEST_SOCKET: Final = "engine-production-0123456789ab"
-_BUILT: Final = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def _memory() -> Iterator[Finding]:
 
 
 def _clock(config: Config, clock: Clock) -> Iterator[Finding]:
-    now, floor = clock.now(), _BUILT
+    now, floor = clock.now(), BUILT
     with suppress(SealiftError):
         floor = max(floor, trust.load(config.at.trust, config.at.pinned_trust, may_begin=True).floor)
     yield Finding(

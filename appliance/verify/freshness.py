@@ -4,20 +4,24 @@ Rules:
  * A serial below one accepted is superseded. Nobody can override that.
  * A serial that was accepted with another payload is not the same release: superseded too.
  * A serial that jumps past the cap is refused, so that a stolen key cannot burn the counter.
+ * A timestamp's version belongs to its serial, so that it cannot burn those of later releases.
  * Stale is a matter for people: two of the site accept this one release by its code, with a reason.
 """
 
+import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from appliance.verify.trust import TrustRecord
+from media import limits
 from media.clock import to_text
 from media.digest import same
-from media.errors import SerialJumpError, StaleError, SupersededError
+from media.errors import MalformedError, SerialJumpError, StaleError, SupersededError
 from media.release import ReleaseTerms, StaleAfter
 
 _PEOPLE_FOR_STALE: Final = 2
+BUILT: Final = datetime(2026, 11, 1, tzinfo=UTC)  # when this program was made: no earlier time is believed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,21 @@ class Decisions:
 
     stale: StaleAcceptance | None = None
     custody: CustodyAcceptance | None = None
+
+
+def require_own_timestamp(terms: ReleaseTerms, stale_after: StaleAfter) -> None:
+    """Refuse a timestamp whose version belongs to another serial, so that none can burn those that come after (FMT-68).
+
+    Raises:
+        MalformedError: It does.
+    """
+    first = terms.serial * limits.SIGNINGS
+    if not first <= stale_after.version < first + limits.SIGNINGS:
+        raise MalformedError(
+            what=f"the timestamp of release {terms.release} has a version of another serial",
+            why=f"version {stale_after.version}, expected {first} to {first + limits.SIGNINGS - 1}",
+            fix="do not use this medium; ask the sender for a new one",
+        )
 
 
 def require_not_superseded(terms: ReleaseTerms, stale_after: StaleAfter, record: TrustRecord, *, jump: int) -> bool:
@@ -92,11 +111,18 @@ def require_fresh(
         raise _stale(stale_after, reference, "nobody has accepted it")
     if not same(acceptance.code, code):
         raise _stale(stale_after, reference, "the code given is that of another release")
-    if len({" ".join(name.split()).casefold() for name in acceptance.names} - {""}) < _PEOPLE_FOR_STALE:
+    if len({spelled(name) for name in acceptance.names} - {""}) < _PEOPLE_FOR_STALE:
         raise _stale(stale_after, reference, "two different people must accept it")
     if not acceptance.reason.strip():
         raise _stale(stale_after, reference, "no reason was given")
     return True
+
+
+def spelled(name: str) -> str:
+    """Return what makes a person's name another one: not its blanks, its case, or characters that nobody sees."""
+    plain = unicodedata.normalize("NFKC", name)
+    seen = "".join(each for each in plain if unicodedata.category(each) not in {"Cf", "Cc"} or each.isspace())
+    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
 
 
 def _superseded(terms: ReleaseTerms, why: str) -> SupersededError:

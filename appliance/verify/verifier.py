@@ -20,7 +20,7 @@ from typing import Final
 from appliance.verify.bag import SignedBag, UntrustedBag, require_signed
 from appliance.verify.evidence import VolumeCustody, read_custody, rehearsal_level, require_custody
 from appliance.verify.fit import Machine, require_fit, require_rehearsed, require_site
-from appliance.verify.freshness import Decisions, require_fresh, require_not_superseded
+from appliance.verify.freshness import Decisions, require_fresh, require_not_superseded, require_own_timestamp
 from appliance.verify.medium import Medium
 from appliance.verify.metadata import RoleFile, TrustChain, read_role
 from appliance.verify.trust import TrustRecord
@@ -110,7 +110,7 @@ def verify_medium(
     )
     _require_all(ordered, index)
     custody = _custody(ordered, index, chain, release.release)
-    if not held:
+    if is_news:
         require_custody(custody, terms.decisions.custody)
     return VerifiedRelease(
         terms=release,
@@ -181,7 +181,9 @@ def _release(
             fix="do not use this medium; ask the sender for a new one",
         )
     release = ReleaseTerms.from_targets(targets.signed)
-    return release, StaleAfter.from_timestamp(timestamp.signed), targets_from(targets.signed), signers["targets"]
+    stale_after = StaleAfter.from_timestamp(timestamp.signed)
+    require_own_timestamp(release, stale_after)
+    return release, stale_after, targets_from(targets.signed), signers["targets"]
 
 
 def _role_at(bag: SignedBag, parent: RoleFile, name: str, place: Callable[[int], str]) -> RoleFile:

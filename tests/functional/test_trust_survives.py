@@ -1,10 +1,13 @@
 """What a courier, one person or a power cut may do to a medium or a box, and the box still receives afterwards."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from appliance.actions import trust as trust_action
 from appliance.actions.believing import Pending
 from appliance.actions.trust import TrustFacts
 from appliance.config import Config, PlacesSection
+from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
 from appliance.verify.trust import RECORD, ROOTS
@@ -23,13 +27,14 @@ from bundler.metadata import signed_file
 from media import canonical, custody, layout
 from media.custody import HandOver, HandOverKind, Method
 from media.digest import sha256_hex
-from media.errors import CustodyError, NoTrustError, SealiftError
+from media.errors import CustodyError, NoTrustError, SealiftError, StaleError
 from media.signers import tuf_signer
 from media.volume import VolumeIndex
 from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Shelf, Site, make_site, rotated
 
 ROOT_2 = "metadata/2.root.json"
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -330,3 +335,62 @@ def test_a_half_done_receive_that_the_ledger_refuses_is_set_aside(site: Site, ge
     assert site.receive(genuine(serial=2)).outcome == "received"
 
     assert (site.config.at.trust / believing.SET_ASIDE).exists()
+
+
+RECEIVE_WITHOUT_OVERRIDE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from appliance.config import Config, PlacesSection
+from tests.support.receiving import Site
+places = PlacesSection(root=sys.argv[2])
+site = Site(config=Config(site="demo-clinic", environment="demo", profile="cpu", places=places))
+print(site.receive([Path(volume) for volume in sys.argv[3:]]).outcome)
+"""
+
+
+def receive_as_a_unit(site: Site, medium: SimulatedMedium) -> str:
+    """Receive in a process that file modes bind, as they bind the unit's user; return what it said."""
+    command = [sys.executable, "-c", RECEIVE_WITHOUT_OVERRIDE, str(REPOSITORY), str(site.config.at.root)]
+    if os.geteuid() == 0:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            pytest.skip("file modes do not bind root, and there is no setpriv")
+        command = [setpriv, "--bounding-set=-dac_override,-dac_read_search", *command]
+    done = subprocess.run([*command, *map(str, medium.volumes)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_a_power_cut_before_an_objects_last_rename_does_not_stop_the_units_user(site: Site, genuine: Shelf) -> None:
+    medium = genuine(serial=2)
+    begun = site.store.incoming / medium.code[:12] / "objects"
+    begun.mkdir(parents=True)
+    for content in medium.payload.values():
+        left = begun / f"{sha256_hex(content)}.part"
+        left.write_bytes(content)
+        left.chmod(0o444)
+
+    assert receive_as_a_unit(site, medium) == "received"
+
+    assert StoredRelease.load(site.store, 2).verify("data/release.json").stat().st_mode & 0o777 == 0o444
+
+
+def test_a_ledger_that_is_hidden_from_the_unit_may_exist_and_does_not_stop_it(site: Site, genuine: Shelf) -> None:
+    ledger = site.config.at.ledger
+    ledger.mkdir(parents=True)
+    ledger.chmod(0)
+
+    try:
+        assert receive_as_a_unit(site, genuine(serial=2)) == "received"
+    finally:
+        ledger.chmod(0o755)
+
+
+def test_no_time_before_the_program_was_made_is_believed(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m", stale_after="2026-10-31T00:00:00Z")
+    box = make_site(tmp_path / "box", medium.root_json)
+    box.clock.at = datetime(1970, 1, 2, tzinfo=UTC)
+
+    with pytest.raises(StaleError, match="2026-11-01"):
+        box.receive(medium)

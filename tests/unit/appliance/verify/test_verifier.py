@@ -13,7 +13,8 @@ import pytest
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
 from appliance.verify.trust import TrustRecord
 from appliance.verify.verified import VerifiedRelease
-from media import layout
+from bundler.plan import REISSUES
+from media import layout, limits
 from tests.support.medium import SimulatedMedium, ceremony_with_two_keys_of, throwaway_ceremony, tiny_payload
 from tests.support.receiving import Shelf, copy_here, rotated, terms_for
 
@@ -399,6 +400,32 @@ def test_the_same_release_again_is_verified_whatever_its_date_and_custody(genuin
     assert next(line for line in lines if line["event"] == "verified")["held"]
 
 
+def test_the_same_release_signed_anew_needs_its_custody(genuine: Shelf) -> None:
+    first, again = genuine(), genuine(issue=1)
+    _empty(again.volumes[0] / layout.CUSTODY)
+    decisions = Decisions(custody=CustodyAcceptance(name="Dana", reason="called"))
+
+    assert code_of(again, trust=accepted(first)) == 26
+    assert code_of(again, trust=accepted(first), decisions=decisions) == 0
+
+
+@pytest.mark.parametrize("version", [1, 999, 2000, 2**53 - 1])
+@pytest.mark.parametrize("received", [False, True])
+def test_a_timestamp_cannot_burn_the_versions_of_later_serials(
+    genuine: Shelf, monkeypatch: pytest.MonkeyPatch, *, version: int, received: bool
+) -> None:
+    record = accepted(genuine()) if received else TrustRecord(root_chain=accepted(genuine()).root_chain)
+    with monkeypatch.context() as sender:
+        sender.setattr("bundler.metadata.REISSUES", version)
+        medium = genuine(stale_after=f"2026-12-30T00:00:{version % 60:02d}Z")
+
+    assert code_of(medium, trust=record) == 10
+
+
+def test_both_sides_give_a_serial_as_many_signings() -> None:
+    assert REISSUES == limits.SIGNINGS
+
+
 def test_a_serial_may_not_jump_past_the_cap(genuine: Shelf) -> None:
     first, far = genuine(), genuine(serial=1002)
 
@@ -418,6 +445,8 @@ def test_a_stale_release_needs_two_people_its_code_and_a_reason(genuine: Shelf) 
     assert with_stale() == 0
     assert with_stale(names=("Ann",)) == 25
     assert with_stale(names=("Ann", " ann ")) == 25
+    assert with_stale(names=("Ann", "An\u200bn")) == 25
+    assert with_stale(names=("Ann", "\uff21nn")) == 25
     assert with_stale(reason=" ") == 25
     assert with_stale(code="0" * 64) == 25
 
