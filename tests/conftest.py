@@ -27,6 +27,14 @@ settings.register_profile("nightly", max_examples=50_000, deadline=None, suppres
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """Start every test with the usual umask: commands tried in this process set theirs."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def gnupg() -> Iterator[GnuPG]:
     """An empty GnuPG home for this run, ended with its agent."""
