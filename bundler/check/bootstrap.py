@@ -13,7 +13,8 @@ medium. Give every volume; it needs nothing but Python's standard library and gp
 6. `sealift receive` takes over, with the same media.
 
 It may be run again: a root that is pinned already must be the same. Endings as verify.py's, and 26 the code was not
-typed, 28 another root is pinned, 51 the environment could not be built, 55 not root.
+typed, 24 and 29 another site's or another kind of box, 28 another root is pinned, 50 the site file does not read,
+51 the environment could not be built, 55 not root.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -144,9 +146,11 @@ def check_signatures(copy: Path, root: Mapping[str, Any]) -> dict[str, str]:
     held: dict[str, str] = {}
     owners: set[str] = set()
     for person in root["x-sealift-people"]:
+        if "release" not in person["roles"]:
+            continue  # the others may have no OpenPGP key at all
         fingerprint = person["openpgp"]["fingerprint"]
         path = copy / f"{TAGS}.{fingerprint}.sig"
-        if "release" not in person["roles"] or not re.fullmatch(r"[0-9A-F]{40}", fingerprint) or not path.exists():
+        if not re.fullmatch(r"[0-9A-F]{40}", fingerprint) or not path.exists():
             continue
         certificate = base64.b64decode(person["openpgp"]["certificate"], validate=True)
         gpgv(fingerprint, keyring=certificate, signature=read(path), data=data)
@@ -192,9 +196,10 @@ def signed_targets(copy: Path, tags: Mapping[str, str]) -> dict[str, Any]:
 def place_site_file(root: Path, targets: Mapping[str, Any], trusted: Mapping[str, Any], site: str) -> Path:
     """Return the site file; write the shortest one when there is none, for the site that the release is for."""
     path = root / "etc/sealift/sealift.toml"
-    if path.exists():
-        return path
     sites = targets["x-sealift"]["sites"]
+    if path.exists():
+        require_same_box(path, sites, trusted["x-sealift-environment"], site)
+        return path
     chosen = site or (sites[0] if len(sites) == 1 else "")
     if chosen not in sites or not SITE.fullmatch(chosen):
         raise RefusedError(2, f"say which site this is, with --site: {', '.join(sites)}")
@@ -206,6 +211,18 @@ def place_site_file(root: Path, targets: Mapping[str, Any], trusted: Mapping[str
     path.chmod(0o644)
     print(f"A first site file was written for {chosen}; networks and names are for the site to fill in.")
     return path
+
+
+def require_same_box(path: Path, sites: list[str], environment: str, site: str) -> None:
+    """Refuse a release that is not for the box that its site file describes: what is pinned stays for ever."""
+    try:
+        facts = tomllib.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise RefusedError(50, "the site file cannot be read; mend it first") from None
+    if facts.get("environment") != environment:
+        raise RefusedError(29, f"the root is for {environment}, the site file says {facts.get('environment')}")
+    if facts.get("site") not in sites or site not in {"", facts.get("site")}:
+        raise RefusedError(24, f"the release is for {', '.join(sites)}, the site file says {facts.get('site')}")
 
 
 def require_pinnable(root: Path, copy: Path) -> None:
@@ -305,9 +322,19 @@ def pin(
     spool = root / "var/lib/sealift/spool"
     make_folder(spool)
     for old in spool.glob("000001-*.json"):
-        old.unlink()  # from a run that ended before the root was in place
+        if is_pinned_fact(old):
+            old.unlink()  # from a run that ended before the root was in place
     write_once(spool / f"000001-{secrets.token_hex(4)}.json", text.encode(), mode=0o660)
     write_once(pinned, content, mode=0o444)
+
+
+def is_pinned_fact(path: Path) -> bool:
+    """Tell whether a waiting fact is one of this program's own; all others are the ledger's."""
+    try:
+        fact = load(read(path))
+    except (RefusedError, ValueError, OSError):
+        return False
+    return isinstance(fact, dict) and fact.get("kind") == "trust.pinned"
 
 
 def write_once(path: Path, content: bytes, *, mode: int) -> None:

@@ -1,5 +1,6 @@
 """First trust from a checked copy, run as its own program, below a folder; genuine media, then spoilt ones."""
 
+import importlib.util
 import json
 import shutil
 import stat
@@ -212,6 +213,55 @@ def test_another_root_is_never_pinned(medium: SimulatedMedium, tmp_path: Path) -
 
     assert done.returncode == 28
     assert pinned.read_bytes() == dumps({"another": 1})
+
+
+@pytest.mark.parametrize(
+    ("said", "options", "ending"),
+    [
+        ('site = "demo-clinic"\nenvironment = "production"', (), 29),
+        ('site = "other"\nenvironment = "demo"', (), 24),
+        ('site = "demo-clinic"\nenvironment = "demo"', ("--site", "other"), 24),
+        ("site = ", (), 50),
+    ],
+)
+def test_nothing_is_built_or_pinned_on_a_box_of_another_kind(
+    medium: SimulatedMedium, tmp_path: Path, said: str, options: tuple[str, ...], ending: int
+) -> None:
+    site_file = tmp_path / "box/etc/sealift/sealift.toml"
+    site_file.parent.mkdir(parents=True)
+    site_file.write_text(f"format = 1\n{said}\n")
+
+    done = bootstrap(copy_of(medium, tmp_path / "copy"), medium, tmp_path / "box", options=options)
+
+    assert done.returncode == ending, done.stderr
+    assert [path.name for path in (tmp_path / "box").rglob("*") if path.is_file()] == ["sealift.toml"]
+
+
+def test_facts_of_others_that_wait_for_the_ledger_stay(medium: SimulatedMedium, tmp_path: Path) -> None:
+    spool = tmp_path / "box/var/lib/sealift/spool"
+    spool.mkdir(parents=True)
+    for name, kind in (("000001-aaaaaaaa.json", "release.refused"), ("000001-bbbbbbbb.json", "trust.pinned")):
+        (spool / name).write_bytes(dumps({"format": 1, "kind": kind, "at": "2026-01-01T00:00:00Z", "body": {}}))
+
+    assert bootstrap(copy_of(medium, tmp_path / "copy"), medium, tmp_path / "box").returncode == 0
+
+    assert (spool / "000001-aaaaaaaa.json").exists()
+    kinds = [json.loads(path.read_bytes())["kind"] for path in spool.glob("*.json")]
+    assert sorted(kinds) == ["release.refused", "trust.pinned"]
+
+
+def test_people_without_the_release_role_need_no_openpgp_key(medium: SimulatedMedium, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "bootstrap", copy_of(medium, tmp_path / "copy") / "check/bootstrap.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    root = json.loads(medium.root_json)["signed"]
+    root["x-sealift-people"].insert(0, {"id": "rita", "name": "Rita", "roles": ["rehearsal"], "openpgp": None})
+
+    assert sorted(program.check_signatures(tmp_path / "copy", root).values()) == ["Alice Archer", "Bob Baker"]
 
 
 def test_a_release_for_several_sites_asks_which_one_this_is(tmp_path: Path) -> None:
