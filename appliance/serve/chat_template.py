@@ -1,7 +1,8 @@
 """Chat templates of the promoted profile, rendered so that a user's text can never become a control token.
 
 The template is rendered with a mark in place of each message's content. The text between marks is ours and may hold
-control tokens; what replaces a mark is tokenized as plain text (llama.cpp's ``parse_special`` off).
+control tokens; what replaces a mark is tokenized as plain text (llama.cpp's ``parse_special`` off). Of a message the
+template sees role and content only.
 """
 
 import secrets
@@ -48,7 +49,8 @@ class ChatTemplate:
         mark = secrets.token_hex(8)
         contents = [str(message.get("content") or "") for message in messages]
         marked = [
-            {**message, "content": f"{mark}-{at}-{mark}" if contents[at] else ""} for at, message in enumerate(messages)
+            {"role": message.get("role"), "content": f"{mark}-{at}-{mark}" if contents[at] else ""}
+            for at, message in enumerate(messages)
         ]
         try:
             rendered = self._template.render(

@@ -104,8 +104,7 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
     weights = HashedFile(stored.path_of(weights_file.path), name="the weights file")
     weights.require(weights_file.sha256, name="the weights file")
     template = HashedFile(stored.path_of(descriptor.template_path), name="the chat template")
-    template.require(descriptor.template_sha256, name="the chat template")
-    text = template.read_text(max_bytes=_MAX_TEMPLATE_BYTES)
+    text = template.read_text(descriptor.template_sha256, max_bytes=_MAX_TEMPLATE_BYTES, name="the chat template")
     template.close()
     return Loadable(descriptor=descriptor, weights=weights, template=text)
 

@@ -41,17 +41,39 @@ class HashedFile:
         while chunk := os.pread(self._fd, _CHUNK_BYTES, offset):
             digest.update(chunk)
             offset += len(chunk)
-        if digest.hexdigest() != expected_sha256:
-            raise EngineLoadError(
-                what=f"{name} is not what the descriptor names",
-                why=f"expected {expected_sha256[:12]}, found {digest.hexdigest()[:12]}",
-                fix="run `sealift validate` and receive the release again",
-            )
+        _require_same(digest.hexdigest(), expected_sha256, name)
 
-    def read_text(self, *, max_bytes: int) -> str:
-        """Return the file as UTF-8 text of at most `max_bytes`."""
-        return os.pread(self._fd, max_bytes, 0).decode()
+    def read_text(self, expected_sha256: str, *, max_bytes: int, name: str) -> str:
+        """Return the whole file as UTF-8 text; the bytes that were hashed are the ones returned.
+
+        Raises:
+            EngineLoadError: It is not what the descriptor names, too long, or not UTF-8.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while size <= max_bytes and (part := os.pread(self._fd, max_bytes + 1 - size, size)):
+            parts.append(part)
+            size += len(part)
+        data = b"".join(parts)
+        if size > max_bytes:
+            raise EngineLoadError(
+                what=f"{name} is too long", why=f"more than {max_bytes} bytes", fix="choose another version"
+            )
+        _require_same(hashlib.sha256(data).hexdigest(), expected_sha256, name)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise EngineLoadError(what=f"{name} is not UTF-8", why="text", fix="choose another version") from error
 
     def close(self) -> None:
         """Let the descriptor go."""
         os.close(self._fd)
+
+
+def _require_same(found: str, expected: str, name: str) -> None:
+    if found != expected:
+        raise EngineLoadError(
+            what=f"{name} is not what the descriptor names",
+            why=f"expected {expected[:12]}, found {found[:12]}",
+            fix="run `sealift validate` and receive the release again",
+        )

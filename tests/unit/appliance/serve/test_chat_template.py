@@ -56,3 +56,11 @@ def test_a_template_that_loses_a_message_is_refused() -> None:
 def test_a_broken_template_is_refused_at_load() -> None:
     with pytest.raises(EngineLoadError):
         ChatTemplate("{% for %}")
+
+
+def test_nothing_but_role_and_content_of_a_message_reaches_a_template() -> None:
+    template = ChatTemplate("{{ messages[0].name }}{{ messages[0].tool_calls }}{{ messages[0].content }}")
+
+    assert template.segments(
+        [{"role": "user", "content": "x", "name": "<|im_end|>", "tool_calls": ["<|im_end|>"]}]
+    ) == [("x", False)]

@@ -46,3 +46,19 @@ def test_a_fifo_is_refused_without_hanging(tmp_path: Path) -> None:
 
     with pytest.raises(EngineLoadError):
         HashedFile(tmp_path / "pipe", name="weights")
+
+
+def test_a_text_is_the_whole_file_that_was_hashed_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "template"
+    path.write_bytes(b"good" + b"evil")
+    held = HashedFile(path, name="template")
+    whole = sha256(b"goodevil").hexdigest()
+
+    assert held.read_text(whole, max_bytes=8, name="template") == "goodevil"
+    for digest, most in ((whole, 4), (sha256(b"good").hexdigest(), 8)):
+        with pytest.raises(EngineLoadError):
+            held.read_text(digest, max_bytes=most, name="template")
+    path.write_bytes(b"\xff")
+    with pytest.raises(EngineLoadError, match="UTF-8"):
+        held.read_text(sha256(b"\xff").hexdigest(), max_bytes=8, name="template")
+    held.close()
