@@ -4,6 +4,7 @@ Content may come as one text or as text parts, which are joined; a part of anoth
 refused, so nothing in a request can make this box fetch anything.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,7 +164,23 @@ def _tool_call(untrusted: object, at: str) -> ToolCall:
         raise invalid(f"{at}.id", "1 to 128 letters, digits and _ : . -")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(arguments, str):
         raise invalid(f"{at}.function", "It has a name, and arguments as JSON text.")
-    return ToolCall(id=call_id, name=name, arguments=arguments)
+    return ToolCall(id=call_id, name=name, arguments=_once(arguments))
+
+
+def _once(arguments: str) -> str:
+    """Return JSON text without members that a later one of the same name hides: no reader of it would see them."""
+    twice: list[bool] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        twice.append(len(found) != len(pairs))
+        return found
+
+    try:
+        value = json.loads(arguments, object_pairs_hook=members)
+    except (ValueError, RecursionError):
+        return arguments
+    return json.dumps(value, ensure_ascii=False) if any(twice) else arguments
 
 
 def _call_id(untrusted: object, at: str, *, role: str) -> str:

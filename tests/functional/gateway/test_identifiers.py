@@ -99,6 +99,28 @@ def test_identifiers_come_back_inside_a_tool_calls_arguments_as_json(rig: Rig) -
     assert rig.engine.last["tools"][0]["function"]["description"] == "e.g. [SSN_2]"
 
 
+def test_a_member_that_is_named_twice_hides_no_identifier(rig: Rig) -> None:
+    call = {"name": "f", "arguments": '{"a": "123-45-6789", "a": "x"}'}
+    rig.ask(
+        {
+            "model": MODEL,
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "a", "type": "function", "function": call}],
+                },
+                {"role": "tool", "tool_call_id": "a", "content": "1/2/1980"},
+            ],
+        }
+    )
+
+    sent = rig.engine.last["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == {"a": "x"}
+    assert "123-45-6789" not in sent
+
+
 def test_earlier_tool_calls_are_read_as_json_and_masked(rig: Rig) -> None:
     arguments = json.dumps({"born": "1/2/1980", "mrn": 12345678, "n": 3})
     escaped = '{"born": "1\\/2\\/1980"}'
