@@ -202,6 +202,17 @@ class Refusals:
             due = {caller: fold for caller, fold in self._folds.items() if everything or fold.until <= now}
             for caller in due:
                 del self._folds[caller]
-        for fold in due.values():
-            if fold.count:
-                self._recorder.refused(fold.last, repeated=fold.count)
+        while due:
+            caller, fold = next(iter(due.items()))
+            try:
+                if fold.count:
+                    self._recorder.refused(fold.last, repeated=fold.count)
+            except LedgerUnavailableError:
+                self._keep(due)
+                raise
+            del due[caller]
+
+    def _keep(self, due: Mapping[str, _Fold]) -> None:
+        with self._lock:
+            for caller, fold in due.items():
+                self._folds.setdefault(caller, _Fold(fold.until, fold.last, 0)).count += fold.count

@@ -405,6 +405,20 @@ def test_refusals_for_asking_too_often_share_records_that_count_them(tmp_path: P
         assert rig.sample("sealift_requests_refused_total", code="rate_limit_exceeded") == 6
 
 
+def test_what_was_counted_while_the_ledger_was_down_is_recorded_when_it_is_back(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="requests_per_minute = 1") as rig:
+        for _ in range(5):
+            rig.chat("a")
+        rig.ledger.available = False
+        rig.clock.advance(2)
+        rig.chat("a")
+        rig.ledger.available = True
+
+        rig.chat("a")
+
+        assert 3 in [body.get("repeated") for body in rig.bodies("request.refused")]
+
+
 def test_all_places_taken_means_come_back_soon(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="concurrent_requests = 1") as rig:
         first = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
