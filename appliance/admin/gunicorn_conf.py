@@ -1,5 +1,11 @@
 """How gunicorn runs the page. Reviewed like code: no access log, one worker (sessions live in it), short requests."""
 
+import socket
+import struct
+from typing import Any, Final
+
+_SILENCE: Final = struct.pack("@ll", 15, 0)
+
 workers = 1
 worker_class = "gthread"
 threads = 8
@@ -15,3 +21,9 @@ limit_request_line = 4094
 limit_request_fields = 60
 preload_app = False
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Wait for no half request for ever: loopback inherits this of the listener, and a box has nginx in front."""
+    for listener in worker.sockets:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SILENCE)

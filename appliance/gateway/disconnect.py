@@ -35,6 +35,11 @@ def bound_waits(environ: Mapping[str, Any]) -> None:
             caller.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(SILENCE_SECONDS, 0))
 
 
+def bound_reads(listener: socket.socket) -> None:
+    """Let no connection of a TCP listener be read for longer than `SILENCE_SECONDS` without a byte."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(SILENCE_SECONDS, 0))
+
+
 class DisconnectWatch:
     """Calls back when a watched socket's peer leaves. The thread starts with the first watch, so after any fork."""
 

@@ -11,6 +11,7 @@ from prometheus_client import start_http_server
 
 from appliance.config import Config
 from appliance.gateway.application import running
+from appliance.gateway.disconnect import bound_reads
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.settings import load_config, require_keys
 from media.clock import SystemClock
@@ -56,7 +57,13 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Serve metrics on loopback in the worker; a box's unit has no network, and has them on its own socket."""
+    """Serve metrics on loopback in the worker; a box's unit has no network, and has them on its own socket.
+
+    Before that, bound the reads of requests that never become whole: what loopback accepts inherits this of the
+    listener, and nginx keeps such callers from the Unix socket.
+    """
+    for listener in worker.sockets:
+        bound_reads(listener.sock)
     port = _site.service.metrics_port
     if not port:
         return
