@@ -28,12 +28,18 @@ def _field(name: str) -> str:
     return value
 
 
+def _address() -> str:
+    """Return who calls: over TCP the peer, over our Unix socket the last address, which nginx wrote itself."""
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return request.remote_addr or forwarded[:45]
+
+
 def _login() -> Response | str | tuple[str, int]:
     if request.method == "GET":
         return render_template("login.html", problem="")
     here = collaborators.page()
     person = _field("person")
-    if not here.attempts.allow(f"address {request.remote_addr or 'local'}", f"person {person}"):
+    if not here.attempts.allow(f"address {_address()}", f"person {person}"):
         return render_template("login.html", problem="Too many attempts. Wait a minute."), 429
     try:
         found = here.promoter.call("login", person=person, password=request.form.get("password", "")[:_MAX_FIELD])
@@ -63,7 +69,7 @@ def _enrol() -> Response | str | tuple[str, int]:
     if request.method == "GET":
         return render_template("enrol.html", problem="")
     here = collaborators.page()
-    if not here.attempts.allow(f"address {request.remote_addr or 'local'}"):
+    if not here.attempts.allow(f"address {_address()}"):
         return render_template("enrol.html", problem="Too many attempts. Wait a minute."), 429
     password = request.form.get("password", "")
     if password != request.form.get("again", ""):

@@ -8,20 +8,21 @@ from flask import Flask
 from appliance import config as configuration
 from appliance.admin.application import create_admin_app
 from appliance.admin.facts import Facts
-from appliance.audit.client import open_ledger
+from appliance.audit.client import SocketLedger
+from appliance.audit.rights import ADMIN
 from appliance.state.database import open_state
 from appliance.wire import Line
 from media.clock import SystemClock
 
 
 def make() -> Flask:
-    """Build the application from the site file that SEALIFT_CONFIG names."""
+    """Build the application from the site file that SEALIFT_CONFIG names; the ledger may come up later, or again."""
     config = configuration.load(Path(os.environ.get("SEALIFT_CONFIG", str(configuration.DEFAULT_PATH))))
     places = config.at
     return create_admin_app(
         config,
         facts=Facts(open_state(places), authority_file=places.etc / "tls/ca.crt"),
-        ledger=open_ledger(config, "ledger-admin"),
+        ledger=SocketLedger(places.socket(ADMIN)),
         promoter=Line(places.socket("promoter-admin")),
         clock=SystemClock(),
     )

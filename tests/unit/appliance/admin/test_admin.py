@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import runpy
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +20,11 @@ from appliance.admin.facts import Facts
 from appliance.admin.sessions import QUIET, Attempts, Sessions
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
+from appliance.state.database import open_state
 from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
 from media.clock import FixedClock
+from tests.support.ledger import ledger_site
 
 DIGEST = "ab" * 32
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
@@ -305,3 +308,39 @@ def test_sessions_and_attempts_do_not_grow_for_ever(clock: FixedClock) -> None:
         attempts.allow(f"address {number}")
 
     assert len(sessions._by_name) <= 2000
+
+
+def test_a_flood_of_strangers_ends_nobodys_session(clock: FixedClock) -> None:
+    sessions = Sessions(clock)
+    mine = sessions.login(sessions.open(""), person="iris", display_name="Iris Mora", roles=())
+
+    for _ in range(3000):
+        sessions.open("")
+
+    assert sessions.open(mine.name).person == "iris"
+
+
+def test_strangers_guesses_behind_the_proxy_are_counted_by_their_own_address(browser: FlaskClient) -> None:
+    def guess(address: str, person: str) -> int:
+        form = {"csrf": csrf(browser), "person": person, "password": "wrong"}
+        return browser.post(
+            "/login", data=form, environ_base={"REMOTE_ADDR": ""}, headers={"X-Forwarded-For": address}
+        ).status_code
+
+    codes = [guess("forged, 10.0.0.1", f"nobody-{number}") for number in range(11)]
+
+    assert codes == [401] * 10 + [429]
+    assert guess("10.0.0.2", "nobody") == 401
+
+
+def test_a_page_that_is_up_before_the_ledger_records_when_the_ledger_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger_site(tmp_path) as site:
+        monkeypatch.setenv("SEALIFT_CONFIG", str(site.config_file))
+        with site.running():
+            open_state(site.places).dispose()
+        page = runpy.run_module("appliance.admin.wsgi")["app"].extensions["sealift"]
+        with site.running():
+            assert page.ledger.append("admin.login", {"person": "iris"}).sequence > 0
+            page.ledger.close()
