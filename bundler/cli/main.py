@@ -19,6 +19,7 @@ _COMMANDS = (
     "sign",
     "seal",
     "write",
+    "remake",
     "reissue",
     "check",
     "custody",

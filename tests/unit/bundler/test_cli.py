@@ -25,6 +25,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
         "sign",
         "seal",
         "write",
+        "remake",
         "check",
         "custody",
         "reissue",
