@@ -1,7 +1,7 @@
 """Starts one engine: finds its version in the store, checks that it may serve in this stage, proves the bytes, loads.
 
 Rules:
-    SERVE-1 In production only a digest whose approvals verify again now is loaded.
+    SERVE-1 In production only a digest whose approvals verify again now is loaded, by a process that replaces one too.
     SERVE-2 Every file is hashed through the descriptor that is then mapped.
     SERVE-3 The template comes from the promoted profile, never from the weights.
 """
@@ -145,6 +145,27 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Any:
     )
 
 
+class Proven:
+    """What each worker process may load: the first what was proven at the start, one that replaces it proven anew."""
+
+    def __init__(self, first: Loadable, again: Callable[[], Loadable]) -> None:
+        self._first = first
+        self._again = again
+        self._workers = 0
+
+    def before_fork(self, _server: object, _worker: object) -> None:
+        """Count a worker; gunicorn calls this in its master."""
+        self._workers += 1
+
+    def take(self) -> Loadable:
+        """Return what this worker loads.
+
+        Raises:
+            EngineLoadError, NotPromotedError: As `prove`.
+        """
+        return self._first if self._workers <= 1 else self._again()
+
+
 class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries no types
     def __init__(self, make: Callable[[], Any], options: dict[str, Any]) -> None:
         self._make = make
@@ -167,13 +188,14 @@ def main() -> None:
     arguments = parser.parse_args()
     config = configuration.load(arguments.config)
     instance = Instance.parse(arguments.instance)
-    loadable = prove(ContentStore(config.at.store), instance, config)
+    store = ContentStore(config.at.store)
+    proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config))
     address = os.environ.get("NOTIFY_SOCKET", "")
     # gunicorn would report READY from its master before the weights are loaded in the worker.
     os.environ.pop("NOTIFY_SOCKET", None)
 
     def make() -> Any:
-        app = load(loadable, stage=instance.stage, threads=threads_for(config))
+        app = load(proven.take(), stage=instance.stage, threads=threads_for(config))
         if address:
             os.environ["NOTIFY_SOCKET"] = address
             unit.notify("READY=1\nSTATUS=loaded")
@@ -184,6 +206,7 @@ def main() -> None:
         "bind": f"unix:{socket}",
         "umask": 0o007,
         "workers": 1,
+        "pre_fork": proven.before_fork,
         "worker_class": "gthread",
         "threads": THREADS,
         "timeout": config.engine.start_seconds,
