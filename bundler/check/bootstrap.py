@@ -13,8 +13,7 @@ medium. Give every volume; it needs nothing but Python's standard library and gp
 6. `sealift receive` takes over, with the same media.
 
 It may be run again: a root that is pinned already must be the same. Endings as verify.py's, and 26 the code was not
-typed, 24 and 29 another site's or another kind of box, 28 another root is pinned, 50 the site file does not read,
-51 the environment could not be built, 55 not root.
+typed, 24 and 29 a box of another site or kind, 28 another root is pinned, 51 nothing could be built, 55 not root.
 """
 
 import argparse
@@ -40,6 +39,7 @@ TAGS = "tagmanifest-sha256.txt"
 PAYLOAD = "manifest-sha256.txt"
 FIRST_ROOT = "metadata/1.root.json"
 PINNED = "etc/sealift/trust/1.root.json"
+SITE_FILE = "etc/sealift/sealift.toml"
 COPIED = ("metadata/", "attest/", "check/")
 LARGEST_LIST = 32 * 1024 * 1024
 CHUNK = 4 * 1024 * 1024
@@ -52,11 +52,7 @@ CLEAN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_F
 
 
 class RefusedError(Exception):
-    """Something does not hold; `ending` is the exit status."""
-
-    def __init__(self, ending: int, message: str) -> None:
-        super().__init__(message)
-        self.ending = ending
+    """Something does not hold: the exit status, and why."""
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -75,9 +71,11 @@ def main(arguments: list[str]) -> NoReturn:
     roots = {number: load(read(copy / f"metadata/{number}.root.json"))["signed"] for number in root_numbers(tags)}
     signers = check_signatures(copy, roots[max(roots)])
     print(f"The copy is what was sealed, signed by {', '.join(sorted(signers.values()))}.")
-    targets = signed_targets(copy, tags)
-    site_file = place_site_file(asked.root, targets, roots[max(roots)], asked.site)
-    require_pinnable(asked.root, copy)
+    (listed,) = (name for name in tags if re.fullmatch(r"metadata/[0-9]{1,9}\.targets\.json", name))
+    targets = load(read(copy / listed))["signed"]
+    trusted, sites = roots[max(roots)], targets["x-sealift"]["sites"]
+    require_pinnable(asked.root, copy, sites, environment=trusted["x-sealift-environment"], site=asked.site)
+    site_file = place_site_file(asked.root, sites, trusted["x-sealift-environment"], asked.site)
     program = build(asked.root, targets["targets"], asked.medium, is_box=is_box)
     pin(asked.root, copy, targets=targets, people=people, signers=signers)
     print("First trust is given. `sealift receive` takes over.", flush=True)
@@ -185,25 +183,14 @@ def gpgv(fingerprint: str, *, keyring: bytes, signature: bytes, data: bytes) -> 
         raise RefusedError(20, f"the signature in the name of {fingerprint} does not hold")
 
 
-def signed_targets(copy: Path, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return the signed list of the release."""
-    names = [name for name in tags if re.fullmatch(r"metadata/[0-9]{1,9}\.targets\.json", name)]
-    if len(names) != 1:
-        raise RefusedError(10, "the copy does not hold exactly one signed list")
-    return dict(load(read(copy / names[0]))["signed"])
-
-
-def place_site_file(root: Path, targets: Mapping[str, Any], trusted: Mapping[str, Any], site: str) -> Path:
+def place_site_file(root: Path, sites: list[str], environment: str, site: str) -> Path:
     """Return the site file; write the shortest one when there is none, for the site that the release is for."""
-    path = root / "etc/sealift/sealift.toml"
-    sites = targets["x-sealift"]["sites"]
+    path = root / SITE_FILE
     if path.exists():
-        require_same_box(path, sites, trusted["x-sealift-environment"], site)
         return path
     chosen = site or (sites[0] if len(sites) == 1 else "")
     if chosen not in sites or not SITE.fullmatch(chosen):
         raise RefusedError(2, f"say which site this is, with --site: {', '.join(sites)}")
-    environment = trusted["x-sealift-environment"]
     section = "[service]\ntls = true" if root == Path("/") else f"[places]\nroot = {json.dumps(str(root.resolve()))}"
     text = f'format = 1\nsite = "{chosen}"\nenvironment = "{environment}"\n\n{section}\n'
     make_folder(path.parent)
@@ -213,23 +200,18 @@ def place_site_file(root: Path, targets: Mapping[str, Any], trusted: Mapping[str
     return path
 
 
-def require_same_box(path: Path, sites: list[str], environment: str, site: str) -> None:
-    """Refuse a release that is not for the box that its site file describes: what is pinned stays for ever."""
-    try:
-        facts = tomllib.loads(path.read_text("utf-8"))
-    except ValueError:
-        raise RefusedError(50, "the site file cannot be read; mend it first") from None
+def require_pinnable(root: Path, copy: Path, sites: list[str], *, environment: str, site: str) -> None:
+    """Refuse a box where another root is pinned, or of another kind or site: what is pinned stays for ever."""
+    pinned, site_file = root / PINNED, root / SITE_FILE
+    if pinned.exists() and pinned.read_bytes() != read(copy / FIRST_ROOT):
+        raise RefusedError(28, "another root is pinned on this machine; it is never replaced")
+    if not site_file.exists():
+        return
+    facts = tomllib.loads(site_file.read_text("utf-8", "replace"))
     if facts.get("environment") != environment:
         raise RefusedError(29, f"the root is for {environment}, the site file says {facts.get('environment')}")
     if facts.get("site") not in sites or site not in {"", facts.get("site")}:
         raise RefusedError(24, f"the release is for {', '.join(sites)}, the site file says {facts.get('site')}")
-
-
-def require_pinnable(root: Path, copy: Path) -> None:
-    """Refuse when another root is pinned here."""
-    pinned = root / PINNED
-    if pinned.exists() and pinned.read_bytes() != read(copy / FIRST_ROOT):
-        raise RefusedError(28, "another root is pinned on this machine; it is never replaced")
 
 
 def build(root: Path, targets: Mapping[str, Any], media: list[Path], *, is_box: bool) -> Path:
@@ -283,8 +265,7 @@ def copy_out(name: str, target: Mapping[str, Any], media: list[Path], place: Pat
     for part in name.split("/"):
         if not NAME.fullmatch(part):
             raise RefusedError(13, "a file has a name that may not travel")
-    source = next((found for medium in media if (found := medium / "release" / name).exists()), None)
-    if source is None:
+    if not (source := next((file for medium in media if (file := medium / "release" / name).exists()), None)):
         raise RefusedError(17, f"{name} is on another volume; give that one too, with --medium")
     make_folder(place.parent)
     digest, length = hashlib.sha256(), 0
@@ -322,19 +303,10 @@ def pin(
     spool = root / "var/lib/sealift/spool"
     make_folder(spool)
     for old in spool.glob("000001-*.json"):
-        if is_pinned_fact(old):
+        if b'"kind":"trust.pinned"' in read(old):
             old.unlink()  # from a run that ended before the root was in place
     write_once(spool / f"000001-{secrets.token_hex(4)}.json", text.encode(), mode=0o660)
     write_once(pinned, content, mode=0o444)
-
-
-def is_pinned_fact(path: Path) -> bool:
-    """Tell whether a waiting fact is one of this program's own; all others are the ledger's."""
-    try:
-        fact = load(read(path))
-    except (RefusedError, ValueError, OSError):
-        return False
-    return isinstance(fact, dict) and fact.get("kind") == "trust.pinned"
 
 
 def write_once(path: Path, content: bytes, *, mode: int) -> None:
@@ -417,10 +389,10 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except RefusedError as refused:
-        print(f"REFUSED: {refused}", file=sys.stderr)
-        sys.exit(refused.ending)
+        print(f"REFUSED: {refused.args[1]}", file=sys.stderr)
+        sys.exit(refused.args[0])
     except (KeyError, TypeError, ValueError, AttributeError):
-        print("REFUSED: a list in the copy is malformed", file=sys.stderr)
+        print("REFUSED: a list in the copy, or the site file, is malformed", file=sys.stderr)
         sys.exit(10)
     except OSError as error:
         print(f"NOT DONE: {error.strerror}", file=sys.stderr)
