@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,14 @@ from examples.demo.people import SitePerson, make_person
 from examples.demo.stage import Stage, StageError
 from tests.box.machine import BoxError, Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
-from tests.box.sender import Sealed, make_release
+from tests.box.reach import who_reaches_what
+from tests.box.run import HOSTNAME, Run, wait_for_engine
+from tests.box.sender import RECIPE, Sealed, make_release
 from tests.box.sheet import commands_of, holds
+from tests.box.upgrade import upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "smollm2-135m-instruct"
-HOSTNAME = "llm.demo-hospital.internal"
 SITE_FILE = f"""format = 1
 site = "demo-hospital"
 environment = "demo"
@@ -42,32 +43,6 @@ clients = ["10.77.0.0/24"]
 management = ["10.77.0.0/24"]
 """
 SERVICES = ("ledger", "promoter", "gateway", "admin")
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """One run: where it lies, how it speaks, what became known."""
-
-    out: Path
-    stage: Stage
-    machine: Machine
-    facility: Facility
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def require(self, name: str, holds_now: bool, detail: object = "") -> None:  # noqa: FBT001 - reads as an assertion
-        """Note a fact and end the run when it does not hold."""
-        self.facts[name] = holds_now
-        if not holds_now:
-            message = f"not true: {name} {detail}"
-            raise BoxError(message)
-
-    def workstation(self, do: str, **fields: Any) -> dict[str, Any]:
-        """Let a workstation of the facility do one thing."""
-        authority = self.machine.root / "etc/sealift/tls/ca.crt"
-        job = {"do": do, "address": BOX_ADDRESS, "hostname": HOSTNAME, "authority": str(authority), **fields}
-        told = self.facility.run(sys.executable, "-m", "tests.box.facility", feed=json.dumps(job))
-        found: dict[str, Any] = json.loads(told)
-        return found
 
 
 def first_trust(run: Run, sealed: Sealed) -> None:
@@ -100,12 +75,12 @@ def install(run: Run) -> None:
     """Install, twice; the second time nothing may change."""
     machine = run.machine
     with run.stage.chapter("Install: environments, accounts, packages, units, TLS, packet filter"):
-        facts = _result(machine, "sealift", "install")
+        facts = machine.result("sealift", "install")
         run.require("install changed the host", facts["host"] == "changed", facts)
     with run.stage.chapter("Install again: nothing changes"):
-        facts = _result(machine, "sealift", "install")
+        facts = machine.result("sealift", "install")
         run.require("a second install changes nothing", facts["changed"] is False, _log(machine))
-        preview = _result(machine, "sealift", "install", "--dry-run")
+        preview = machine.result("sealift", "install", "--dry-run")
         run.require("its preview says so too", preview["changed"] is False, preview["difference"])
     with run.stage.chapter("The units and who may reach them"):
         for name in SERVICES:
@@ -136,19 +111,19 @@ def promote(run: Run) -> str:
             make_person(run.out / "site-people", "iris", "Iris Mora"),
             make_person(run.out / "site-people", "omar", "Omar Haddad"),
         ]
-        codes = _result(machine, "sealift", "people", "codes")["codes"]
+        codes = machine.result("sealift", "people", "codes")["codes"]
         for person, code in zip(people, codes, strict=True):
             _enrol(machine, person, code)
     with run.stage.chapter("Validate, approve by two, promote"):
-        _result(machine, "sealift", "validate", MODEL)
+        machine.result("sealift", "validate", MODEL)
         machine.run("sealift", "promote", MODEL, "--as", "iris")
         alone = machine.run("sealift", "approve", MODEL, *_signing("iris"))
         refused = machine.run("sealift", "promote", MODEL, "--as", "iris", may_fail=True)
         run.require("one approval is not enough", refused.returncode == 43, alone.stdout)
         machine.run("sealift", "approve", MODEL, *_signing("omar"))
         machine.run("sealift", "promote", MODEL, "--as", "iris")
-    made = _result(
-        machine, "sealift", "keys", "create", "--department", "radiology", "--owner", "box", "--phi", "tokenise"
+    made = machine.result(
+        "sealift", "keys", "create", "--department", "radiology", "--owner", "box", "--phi", "tokenise"
     )
     return str(made["key"])
 
@@ -160,9 +135,9 @@ def serve(run: Run, key: str, *, chapter: str) -> dict[str, Any]:
         answer = run.workstation("ask", key=key)
         print(f"   {answer['request_id']}: {answer['text']}")
         run.require("the streamed answer came in pieces and is the same", answer["pieces"] > 1, answer)
-        records = _result(machine, "sealift", "audit", "list", "--request", answer["request_id"])
+        records = machine.result("sealift", "audit", "list", "--request", answer["request_id"])
         run.require("the request is recorded", answer["request_id"] in json.dumps(records), records)
-        proof = _result(machine, "sealift", "prove", answer["request_id"])
+        proof = machine.result("sealift", "prove", answer["request_id"])
         run.require("the proof holds", proof["ok"] is True, proof)
     return answer
 
@@ -188,7 +163,7 @@ def watch_gap(run: Run) -> None:
 def whole(run: Run) -> None:
     """Everything, in order."""
     with run.stage.chapter("The connected side: build, rehearse, sign, write"):
-        sealed = make_release(run.stage, run.out)
+        sealed = make_release(run.stage, run.out, recipe=RECIPE, ceremony=run.out / "ceremony")
     with run.stage.chapter("Boot a bare Debian 12 with no network"):
         run.machine.create(base_image())
         run.facts["boot_seconds"] = round(run.machine.boot(), 1)
@@ -200,6 +175,7 @@ def whole(run: Run) -> None:
     run.facility.plug_in(run.machine.leader)
     key = promote(run)
     first = serve(run, key, chapter="Ask from the facility over TLS, and prove the answer")
+    who_reaches_what(run)
     with run.stage.chapter("The admin page in a browser"):
         page = run.workstation("look", screenshot=str(run.out / "admin.png"))
         print(f"   {page['title']} at {page['url']}, {page['tls']}, fields {page['fields']}")
@@ -208,9 +184,12 @@ def whole(run: Run) -> None:
     with run.stage.chapter("Reboot"):
         run.facts["reboot_seconds"] = round(run.machine.reboot(), 1)
         run.facility.plug_in(run.machine.leader)
-        _wait_for_engine(run)
+        wait_for_engine(run)
     again = serve(run, key, chapter="It serves again")
     run.require("the same question has the same answer", again["text"] == first["text"], again["text"])
+    if run.with_upgrade:
+        upgrade(run)
+        serve(run, key, chapter="The next release serves")
     run.machine.run("sealift", "status")
     run.facts |= {"request_id": first["request_id"], "answer": first["text"], "model_digest": first["model_digest"]}
 
@@ -226,12 +205,6 @@ def _enrol(machine: Machine, person: SitePerson, code: str) -> None:
 
 def _signing(person: str) -> tuple[str, ...]:
     return ("--as", person, "--gnupg-home", f"/root/{person}/gnupg", "--yes")
-
-
-def _result(machine: Machine, *words: str) -> dict[str, Any]:
-    print(f"box# {' '.join(words)}", flush=True)
-    found: dict[str, Any] = json.loads(machine.run(*words, "--json", shown=False).stdout)
-    return found
 
 
 def _egress(machine: Machine) -> int:
@@ -256,21 +229,13 @@ def _until_receive(text: str) -> str:
     return text.partition("`sealift receive` takes over")[0]
 
 
-def _wait_for_engine(run: Run) -> None:
-    digest = json.loads(run.machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
-    unit = f"sealift-engine@production-{digest['production']['model_digest'][:12]}.service"
-    for _ in range(120):
-        state = run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
-        if state == "active":
-            return
-        time.sleep(0.5)
-    run.require("the engine is back after the boot", holds_now=False, detail=state)
-
-
 def main() -> int:
     """Run it all and write the summary."""
     parser = argparse.ArgumentParser(prog="make box", description="A real air-gapped Debian 12, end to end (root).")
     parser.add_argument("--keep", action="store_true", help="leave the box running and its folder in place")
+    parser.add_argument(
+        "--upgrade", action="store_true", help="also go to the next release, and back from a broken one"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "build/box")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -285,10 +250,13 @@ def main() -> int:
     machine = Machine(
         root=out / "machine",
         name=name,
-        media={"/media/sealift-1": out / "media/volume-1"},
+        media={"/media/sealift-1": out / "media/volume-1", "/media/sealift-2": out / "next/media/volume-1"},
         log=out / "console.log",
     )
-    run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
+    for folder in machine.media.values():
+        folder.mkdir(parents=True)
+    facility = Facility(name=name)
+    run = Run(out=out, stage=stage, machine=machine, facility=facility, with_upgrade=arguments.upgrade)
     began, ok = time.monotonic(), False
     try:
         whole(run)

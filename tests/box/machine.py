@@ -4,6 +4,7 @@ The base image is made once by debootstrap from this machine's own Debian mirror
 box starts from a copy of it, with its package sources taken away.
 """
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _INCLUDE = "systemd,systemd-sysv,dbus,python3,iproute2"
 _CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
@@ -146,6 +148,12 @@ class Machine:
             message = f"in the box `{shlex.join(texts)[:120]}` ended with {done.returncode}"
             raise BoxError(message)
         return done
+
+    def result(self, *words: str) -> dict[str, Any]:
+        """Run one of our commands in the box and return its JSON result."""
+        print(f"box# {shlex.join(words)}", flush=True)
+        found: dict[str, Any] = json.loads(self.run(*words, "--json", shown=False).stdout)
+        return found
 
     def shell(self, script: str, *, feed: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a script in one shell of the box, as a person at its console would; stderr goes along with stdout."""

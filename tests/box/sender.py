@@ -7,6 +7,7 @@ from examples.demo.stage import Stage
 
 SENDERS = ("ada:Ada Ferrer", "ben:Ben Okoye")
 SEAL = "BX-0001"
+RECIPE = Path(__file__).resolve().parents[2] / "examples/box.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,19 +19,19 @@ class Sealed:
     code: str
 
 
-def make_release(stage: Stage, out: Path) -> Sealed:
-    """Hold a ceremony, build, rehearse, sign in two rounds, write, hand over."""
-    ceremony, work, volume = out / "ceremony", out / "work", out / "media/volume-1"
-    people = [word for person in SENDERS for word in ("--person", person)]
-    stage.run("sealift-bundler", "ceremony", "hold", ceremony, "--environment", "demo", *people)
-    stage.run("sealift-bundler", "build", "examples/box.toml", "--work", work)
+def make_release(stage: Stage, out: Path, *, recipe: Path, ceremony: Path) -> Sealed:
+    """Hold a ceremony if there was none, build, rehearse, sign in two rounds, write, hand over."""
+    work, volume = out / "work", out / "media/volume-1"
+    if not ceremony.exists():
+        people = [word for person in SENDERS for word in ("--person", person)]
+        stage.run("sealift-bundler", "ceremony", "hold", ceremony, "--environment", "demo", *people)
+    stage.run("sealift-bundler", "build", recipe, "--work", work)
     stage.run("sealift-bundler", "rehearse", work)
     common: list[str | Path] = ["--ceremony", ceremony, "--person"]
     stage.run("sealift-bundler", "attest", work, *common, "ada", "--seal", f"1={SEAL}", "--place", "Bundling room")
     stage.run("sealift-bundler", "sign", work, *common, "ada", "--yes")
     stage.run("sealift-bundler", "sign", work, *common, "ben", "--yes")
     stage.run("sealift-bundler", "seal", work, *common, "ada")
-    volume.mkdir(parents=True)
     stage.run(
         "sealift-bundler", "write", work, volume, "--ceremony", ceremony,
         "--person", "ada", "--to", "Chris Courier", "--place", "Bundling room",

@@ -64,9 +64,20 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         "the root is pinned",
         "a second install changes nothing",
         "its preview says so too",
+        "sealift-receive@stick.service ends with 0",
+        "the unit proved every byte again",
+        "sealift-install.service ends with 0",
+        "the unit changed nothing",
         "one approval is not enough",
         "the request is recorded",
         "the proof holds",
+        *(
+            f"{user} reaches what it should"
+            for user in (
+                *("sealift-ledger", "sealift-promoter", "sealift-gateway", "sealift-admin", "sealift-engine"),
+                *("sealift-receive", "www-data", "nobody"),
+            )
+        ),
         "the page asks for a login",
         "no connection left the box",
         "nothing had tried to",

@@ -1,0 +1,57 @@
+"""Who reaches what on the installed box: every user against every socket and every folder that is somebody's own."""
+
+import json
+
+from tests.box.run import Run
+
+_PROBE = """
+import json, os, socket, sys
+def connects(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except OSError:
+            return False
+    return True
+def reads(path):
+    try:
+        return bool(os.listdir(path)) if os.path.isdir(path) else bool(open(path, "rb").read(1))
+    except OSError:
+        return False
+run = "/run/sealift/"
+doors = sorted(n[:-5] for n in os.listdir(run) if n.endswith(".sock") and connects(run + n))
+places = [p for p in sys.argv[1:] if reads(p)]
+print(json.dumps({"doors": doors, "reads": places}))
+"""
+_PLACES = {
+    "keys": "/etc/sealift/keys",
+    "tls key": "/etc/sealift/tls/server.key",
+    "ledger": "/var/lib/sealift/ledger/ledger.db",
+    "promotions": "/var/lib/sealift/promoter/people.json",
+    "state": "/var/lib/sealift/registry/state.db",
+    "store": "/var/lib/sealift/store/objects/sha256",
+    "trust": "/var/lib/sealift/trust/state.json",
+    "logs": "/var/lib/sealift/logs",
+}
+_EXPECTED = {
+    "sealift-ledger": (set(), {"ledger"}),
+    "sealift-promoter": ({"ledger-promoter"}, {"promotions"}),
+    "sealift-gateway": ({"ledger-gateway", "engine"}, {"state"}),
+    "sealift-admin": ({"ledger-admin", "promoter-admin"}, {"state"}),
+    "sealift-engine": (set(), {"promotions", "store"}),
+    "sealift-receive": ({"ledger-actions"}, {"state", "store", "trust"}),
+    "www-data": ({"gateway", "admin"}, set()),
+    "nobody": (set(), set()),
+}
+
+
+def who_reaches_what(run: Run) -> None:
+    """Compare what every user reaches with what it should: no more and no less."""
+    with run.stage.chapter("Who reaches what: every user against every socket and folder"):
+        for user, (doors, places) in _EXPECTED.items():
+            words = ("runuser", "-u", user, "--", "python3", "-I", "-c", _PROBE, *_PLACES.values())
+            told = json.loads(run.machine.run(*words, shown=False).stdout)
+            found_doors = {"engine" if door.startswith("engine-") else door for door in told["doors"]}
+            found_places = {name for name, path in _PLACES.items() if path in told["reads"]}
+            print(f"   {user:<17} connects to {sorted(found_doors) or '-'}, reads {sorted(found_places) or '-'}")
+            run.require(f"{user} reaches what it should", (found_doors, found_places) == (doors, places), told)

@@ -1,0 +1,54 @@
+"""One run of the box: where it lies, how it speaks, and what became known on the way."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from examples.demo.stage import Stage
+from tests.box.machine import BoxError, Machine
+from tests.box.network import BOX_ADDRESS, Facility
+
+HOSTNAME = "llm.demo-hospital.internal"
+_ENGINE_TRIES = 120
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run: where it lies, how it speaks, what became known."""
+
+    out: Path
+    stage: Stage
+    machine: Machine
+    facility: Facility
+    with_upgrade: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def require(self, name: str, holds_now: bool, detail: object = "") -> None:  # noqa: FBT001 - reads as an assertion
+        """Note a fact and end the run when it does not hold."""
+        self.facts[name] = holds_now
+        if not holds_now:
+            message = f"not true: {name} {detail}"
+            raise BoxError(message)
+
+    def workstation(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Let a workstation of the facility do one thing."""
+        authority = self.machine.root / "etc/sealift/tls/ca.crt"
+        job = {"do": do, "address": BOX_ADDRESS, "hostname": HOSTNAME, "authority": str(authority), **fields}
+        told = self.facility.run(sys.executable, "-m", "tests.box.facility", feed=json.dumps(job))
+        found: dict[str, Any] = json.loads(told)
+        return found
+
+
+def wait_for_engine(run: Run) -> None:
+    """Wait until the engine of the version in production is active again."""
+    digest = json.loads(run.machine.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
+    unit = f"sealift-engine@production-{digest['production']['model_digest'][:12]}.service"
+    for _ in range(_ENGINE_TRIES):
+        state = run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
+        if state == "active":
+            return
+        time.sleep(0.5)
+    run.require("the engine is back after the boot", holds_now=False, detail=state)
