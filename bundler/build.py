@@ -4,12 +4,13 @@ Nothing is written to the work folder before the scan has passed.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundler import assemble, provenance, sbom, statement
+from bundler import assemble, measure, provenance, sbom, statement
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
+from bundler.download import Line
 from bundler.errors import RecipeError
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
@@ -48,6 +49,7 @@ class Workshop:
     fetch: Fetch
     clock: Clock
     progress: Progress = quiet
+    line: Line = field(default_factory=Line)
 
 
 def build(
@@ -57,6 +59,7 @@ def build(
     cache: Cache,
     clock: Clock,
     progress: Progress = quiet,
+    counted: measure.Progress = measure.no_progress,
     checkout: Path | None = None,
 ) -> Candidate:
     """Make the candidate of a recipe in a work folder.
@@ -67,6 +70,7 @@ def build(
         cache: Downloads and built wheels.
         clock: For the build times in the provenance statement.
         progress: Told each step.
+        counted: Told the bytes of each download.
         checkout: The source tree of Sealift, where it is not the one this program runs from.
 
     Raises:
@@ -82,6 +86,7 @@ def build(
         fetch=wheels.pip_fetch(toolchain),
         clock=clock,
         progress=progress,
+        line=Line(progress=counted),
     )
     return build_in(shop, recipe, work)
 
@@ -133,7 +138,9 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     for model in recipe.models:
         engine = f"engine-{model.engine.replace('.', '-')}"
         environment = next(item.sha256 for item in artifacts if item.target == environments[engine])
-        pinned = weights.obtain(recipe, model, cache=shop.cache, fetch=shop.fetch, progress=shop.progress)
+        pinned = weights.obtain(
+            recipe, model, cache=shop.cache, fetch=shop.fetch, line=shop.line, progress=shop.progress
+        )
         brought = modelfiles.gather(recipe, model, pinned, environment=environment)
         artifacts += brought.artifacts
         materials += brought.materials

