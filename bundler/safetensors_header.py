@@ -12,6 +12,8 @@ from media.canonical import exact_keys, loads
 from media.errors import MediaError
 
 _MAX_HEADER: Final = 64 * 2**20
+HEADER_BYTES: Final = 8 + _MAX_HEADER
+"""At most so many bytes at the start of a file hold its header."""
 _MAX_DIMENSIONS: Final = 8
 _METADATA: Final = "__metadata__"
 _TYPE_BITS: Final = {
@@ -29,13 +31,22 @@ def read(path: Path) -> int:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            return parse(file.read(min(size, 8 + _MAX_HEADER)), size=size)
+            return parse(file.read(min(size, HEADER_BYTES)), size=size)
     except OSError as error:
         raise ScanError(what=f"{path.name} cannot be read", why=error.strerror or "", fix="check the file") from error
 
 
 def parse(untrusted: bytes, *, size: int) -> int:
-    """Check a header at the start of a file of `size` bytes; see `read`.
+    """Check a header at the start of a file of `size` bytes and return its number of tensors; see `read`.
+
+    Raises:
+        ScanError: It breaks a rule of this module.
+    """
+    return len(tensors(untrusted, size=size))
+
+
+def tensors(untrusted: bytes, *, size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Check a header at the start of a file of `size` bytes and return type and shape of each tensor by name.
 
     Raises:
         ScanError: It breaks a rule of this module.
@@ -60,7 +71,7 @@ def parse(untrusted: bytes, *, size: int) -> int:
         end = stop
     if end != size - 8 - length:
         raise _refused(f"its tensors end at byte {end} of {size - 8 - length}")
-    return len(ranges)
+    return {name: (tensor["dtype"], tuple(tensor["shape"])) for name, tensor in header.items()}
 
 
 def _range(name: str, untrusted: Any) -> tuple[int, int]:

@@ -24,6 +24,7 @@ _COMMANDS = (
     "check",
     "custody",
     "inspect",
+    "diff",
 )
 
 

@@ -9,11 +9,15 @@ import typer
 
 from bundler.cli import context as shared
 from bundler.cli.bars import CeremonyFolder, Home, Person, Work, byte_bar
-from bundler.difference import difference, previous_targets
+from bundler.contents import Contents
+from bundler.difference import compare
 from bundler.prepare import prepare
 from bundler.sign import sign, summary
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
+
+_SHOWN = 20
+"""Files of each kind that are listed before a signature; `diff` lists all."""
 
 
 def register(app: typer.Typer) -> None:
@@ -43,9 +47,9 @@ def register(app: typer.Typer) -> None:
             facts = summary(prepared)
             ours.say(_text(facts))
             if previous is not None:
-                changed = difference(previous_targets(previous), prepared)
-                facts["difference"] = asdict(changed)
-                ours.say(changed.to_text())
+                changed = compare(Contents.open(previous), Contents.of_work(folder, prepared.payload))
+                facts["difference"] = changed.to_json()
+                ours.say(changed.to_text(limit=_SHOWN))
         if dry_run:
             ours.result(facts, "nothing was signed")
             return

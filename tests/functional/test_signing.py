@@ -88,7 +88,8 @@ def test_sign_shows_what_changed_against_the_release_before(typist: Typist, tmp_
 
     assert shown["release"] == "demo-1"
     assert shown["difference"]["added"] == shown["difference"]["removed"] == []
-    assert "data/models/tiny/tiny.gguf" in shown["difference"]["changed"]
+    assert "data/models/tiny/tiny.gguf" in [each["path"] for each in shown["difference"]["changed"]]
+    assert [each["name"] for each in shown["difference"]["models"][0]["fields"]] == ["version"]
     assert shown["difference"]["same"] == 13
     assert not (work / "signatures").exists()
 

@@ -30,6 +30,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
         "custody",
         "reissue",
         "inspect",
+        "diff",
     } <= set(commands) | {group.name for group in create_app().registered_groups}
     assert all(callback is not None and callback.__doc__ for callback in commands.values())
 
