@@ -72,7 +72,9 @@ def read_custody(bag: SignedBag, volume: Volume, people: People, release: str) -
     sealed_sha256, sealed = _sealed(bag, volume, people, findings)
     if sealed is not None and sealed.release != release:
         findings.append("the sealed entry is about another release")
-    if not bag.bag.top.has_custody:
+    if bag.bag.top.has_odd_custody:
+        findings.append("custody is no folder of the volume")
+    elif not bag.bag.top.has_custody:
         findings.append("there is no folder custody/")
     else:
         files = _files(bag, findings)

@@ -36,9 +36,10 @@ _APPLE_DOUBLE: Final = "._"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopLevel:
-    """What lies at a volume's root besides `release/`."""
+    """What lies at a volume's root besides `release/`; custody that is no folder is for a person to judge."""
 
     has_custody: bool
+    has_odd_custody: bool
     litter: tuple[str, ...]
 
 
@@ -98,7 +99,7 @@ class Medium:
         kinds: dict[str, os.stat_result] = {}
         litter: list[str] = []
         for name, facts in self._entries(self._root, ""):
-            if name in layout.LITTER or name.startswith(_APPLE_DOUBLE):
+            if name in layout.LITTER:
                 litter.append(name)
             elif name in {layout.RELEASE, layout.CUSTODY}:
                 kinds[name] = facts
@@ -112,10 +113,15 @@ class Medium:
                 why="this is not a Sealift volume, or not its root",
                 fix="give the folder that holds release/ and custody/",
             )
-        for name, facts in kinds.items():
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_dev != self.device:
-                raise self._unsafe(name, "it is not a folder of this volume")
-        return TopLevel(has_custody=layout.CUSTODY in kinds, litter=tuple(sorted(litter)))
+        folders = {name for name, facts in kinds.items() if stat.S_ISDIR(facts.st_mode) and facts.st_dev == self.device}
+        if layout.RELEASE not in folders:
+            raise self._unsafe(layout.RELEASE, "it is not a folder of this volume")
+        has_custody = layout.CUSTODY in folders
+        return TopLevel(
+            has_custody=has_custody,
+            has_odd_custody=layout.CUSTODY in kinds and not has_custody,
+            litter=tuple(sorted(litter)),
+        )
 
     def files(self, top: str) -> dict[str, int]:
         """Return every file below `top` as path (relative to it) and size, all names and types checked.

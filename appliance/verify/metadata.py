@@ -185,14 +185,18 @@ def require_environment(found: Environment, expected: str) -> None:
         )
 
 
+def _parsed(file: RoleFile) -> Metadata[Any]:
+    return _typed(lambda: Metadata.from_bytes(file.raw), file)
+
+
 def _verified(file: RoleFile, root: Root) -> tuple[str, ...]:
-    metadata: Metadata[Any] = Metadata.from_bytes(file.raw)
+    metadata = _parsed(file)
     result = root.get_verification_result(file.role, metadata.signed_bytes, metadata.signatures)
     return tuple(sorted(result.signed))
 
 
 def _require_signatures_hold(file: RoleFile, roots: tuple[Root, ...]) -> None:
-    metadata: Metadata[Any] = Metadata.from_bytes(file.raw)
+    metadata = _parsed(file)
     for keyid, signature in metadata.signatures.items():
         owners = [root for root in roots if keyid in root.roles[file.role].keyids]
         if not owners:

@@ -225,6 +225,8 @@ def _in_order(signed: Sequence[SignedBag], index: VolumeIndex) -> list[SignedBag
         volume = next((each for each in index.volumes if each.id == bag.info.volume_id), None)
         if volume is None or volume.number != bag.info.number or bag.info.count != len(index.volumes):
             raise _foreign(bag, "the signed index does not know it")
+        if (bag.info.release, bag.info.serial) != (index.release, index.serial):
+            raise _foreign(bag, f"its bag-info.txt is of release {bag.info.release} serial {bag.info.serial}")
         if volume.number in found:
             raise _foreign(bag, f"it is volume {volume.number}, as is {found[volume.number].label}")
         if (bag.info.payload_bytes, bag.info.payload_files) != (volume.payload_bytes, len(volume.parts)):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -229,6 +230,43 @@ def test_what_was_changed_and_sealed_again_without_tuf_is_refused(genuine: Shelf
     assert code_of(medium) in {10, 14, 15, 20}
 
 
+@pytest.mark.parametrize(
+    ("said", "changed"),
+    [(b"Sealift-Serial: 1\n", b"Sealift-Serial: 77\n"), (b"Identifier: demo-1", b"Identifier: other-9")],
+)
+def test_a_bag_that_says_another_release_than_its_index_is_refused(genuine: Shelf, said: bytes, changed: bytes) -> None:
+    medium = genuine()
+    for number in (1, 2):
+        raw = medium.path(layout.BAG_INFO, volume=number).read_bytes()
+        assert said in raw
+        medium.replace(layout.BAG_INFO, raw.replace(said, changed), volume=number)
+    medium.reseal("alice", "bob")
+
+    assert code_of(medium) == 14
+
+
+def _as_list(signed: dict[str, Any]) -> None:
+    signed["targets"] = [1]
+
+
+def _negative(signed: dict[str, Any]) -> None:
+    next(iter(signed["targets"].values()))["length"] = -1
+
+
+@pytest.mark.parametrize("spoil", [_as_list, _negative])
+def test_targets_that_the_library_cannot_read_are_malformed(
+    genuine: Shelf, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    medium = genuine()
+    value = json.loads(medium.path("metadata/1.targets.json").read_bytes())
+    spoil(value["signed"])
+    for number in (1, 2):
+        medium.replace("metadata/1.targets.json", json.dumps(value).encode(), volume=number)
+    medium.reseal("alice", "bob")
+
+    assert code_of(medium) == 10
+
+
 def test_metadata_of_two_releases_cannot_be_mixed(genuine: Shelf) -> None:
     older, newer = genuine(), genuine(serial=2)
     for number in (1, 2):
@@ -321,7 +359,22 @@ def _huge(custody: Path) -> None:
     (custody / "002-000000000000.dsse.json").write_bytes(b" " * 65_537)
 
 
-@pytest.mark.parametrize("spoil", [_no_folder, _empty, _junk, _note, _link, _renamed, _huge])
+def _file(custody: Path) -> None:
+    _no_folder(custody)
+    custody.write_bytes(b"")
+
+
+def _pipe(custody: Path) -> None:
+    _no_folder(custody)
+    os.mkfifo(custody)
+
+
+def _linked(custody: Path) -> None:
+    _no_folder(custody)
+    custody.symlink_to("/etc")
+
+
+@pytest.mark.parametrize("spoil", [_no_folder, _empty, _junk, _note, _link, _renamed, _huge, _file, _pipe, _linked])
 def test_whatever_is_wrong_with_custody_is_for_a_person_and_nothing_else(
     genuine: Shelf, spoil: Callable[[Path], None]
 ) -> None:
