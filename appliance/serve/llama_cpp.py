@@ -17,6 +17,7 @@ from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.engine import Row, Sampling
 
 _MIN_KEEP: Final = 1
+_GREEDY_BELOW: Final = 1e-4  # dividing logits by less overflows and draws garbage
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
@@ -87,7 +88,7 @@ class LlamaCppDecoder:
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if sampling.temperature <= 0:
+        if sampling.temperature < _GREEDY_BELOW:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
         else:
             if sampling.top_p < 1:
