@@ -33,7 +33,7 @@ from appliance.verify.trust import Checkpoint, TrustRecord
 from appliance.verify.verifier import Terms
 from media.clock import Clock, from_text, to_text
 from media.digest import sha256_hex
-from media.errors import SealiftError
+from media.errors import CustodyError, SealiftError
 
 DOOR: Final = "ledger-actions"
 REFUSED: Final = "release.refused"
@@ -212,6 +212,7 @@ class _Receive:
             body = {name: copied.facts[name] for name in ("release", "serial", "code", "payload_digest", "custody")}
             appended = self._ledger.append(REVERIFIED, {**body, "site": self._config.site, **copied.moved})
             return self._facts("reverified", copied, appended)
+        _require_custody_judged(copied.facts["custody"])
         created = from_text(copied.facts["created"])
         believed = replace(
             record,
@@ -266,3 +267,16 @@ class _Receive:
             self._ledger.append(REFUSED, body)
         except SealiftError as unrecorded:
             error.why = f"{error.why}; this refusal could not be recorded: {unrecorded.what}"
+
+
+def _require_custody_judged(custody: Mapping[str, Any]) -> None:
+    """Stop for a person when what is about to be recorded as received has findings that nobody accepted.
+
+    The verifier asks for news only; a release whose place in the store was damaged is recorded again and is no news.
+    """
+    if custody["findings"] and custody["accepted_by"] is None:
+        raise CustodyError(
+            what=f"custody needs a person's decision: {custody['findings'][0]}",
+            why="the store's record of this release is damaged, and is put in place again",
+            fix="look at seals and paper forms, then --accept-custody NAME --reason TEXT",
+        )

@@ -218,6 +218,9 @@ def test_one_damaged_record_in_the_store_stops_nothing_and_is_mended_by_receivin
     damage_stored(site, 1)
 
     assert trust_action.show(site.config).serial == 1
+    without_custody = genuine()
+    shutil.rmtree(without_custody.volumes[0] / layout.CUSTODY)
+    assert exit_code_of(site, without_custody) == 26
     assert site.receive(genuine()).outcome == "reissued"
     assert [release.serial for release in site.store.releases()] == [1]
 
