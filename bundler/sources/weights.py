@@ -14,7 +14,8 @@ from bundler.download import Line, Wanted, download
 from bundler.errors import SourceError
 from bundler.process import Progress, quiet
 from bundler.recipe import ModelSection, Recipe
-from bundler.recipe_sources import HttpFile, LocalFile, LocalFolder, PypiPackage
+from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
+from bundler.sources import hub
 from bundler.sources.wheels import Fetch
 from bundler.wheelfile import UNREADABLE
 from media.digest import file_sha256
@@ -82,6 +83,11 @@ def obtain(
             wanted = Wanted(name=source.file_name, urls=source.urls, sha256=source.sha256, max_bytes=source.max_bytes)
             files = {source.file_name: (download(wanted, cache=cache, line=line or Line()), source.sha256)}
             uri, digest = source.urls[0], source.sha256
+        case HubFiles():
+            pins = {PurePosixPath(path).name: sha256 for path, sha256 in source.files.items()}
+            found = hub.obtain(source, cache=cache, progress=progress)
+            files = {name: (path, pins[name]) for name, path in found.items()}
+            uri, digest = f"pkg:huggingface/{source.repo}@{source.revision}", ""
     for name, (path, sha256) in files.items():
         _require_digest(path, sha256, name)
     return PinnedModel(
