@@ -11,6 +11,7 @@ from rich.progress import TaskID
 
 from bundler.cli.context import Context
 from bundler.measure import Progress
+from bundler.register import Register
 from media.errors import UsageError
 
 Work = Annotated[Path, typer.Argument(help="The release's work folder.")]
@@ -25,6 +26,10 @@ Capacities = Annotated[
     list[str] | None, typer.Option("--capacity", help="Free bytes of each medium in order, such as 58GiB or 64GB.")
 ]
 Seals = Annotated[list[str] | None, typer.Option("--seal", help="A seal number reserved for a volume, as N=NUMBER.")]
+RegisterFolder = Annotated[
+    Path | None,
+    typer.Option("--register", help="The register's folder; else register/ in --ceremony.", envvar="SEALIFT_REGISTER"),
+]
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]i?)?B?")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -89,3 +94,16 @@ def seals_by_volume(texts: list[str] | None) -> dict[int, tuple[str, ...]]:
     for number, seal in numbered(texts, option="--seal"):
         found[number] = (*found.get(number, ()), seal)
     return found
+
+
+def register_at(folder: Path | None, ceremony: Path | None) -> Register:
+    """Return the register in the folder that was named, else the one beside the root.
+
+    Raises:
+        UsageError: Neither was named.
+    """
+    if folder is None and ceremony is None:
+        raise UsageError(
+            what="no register was named", why="it lies beside the root", fix="give --ceremony or --register"
+        )
+    return Register(folder=folder if folder is not None else Path(str(ceremony)) / "register")

@@ -23,6 +23,7 @@ _COMMANDS = (
     "reissue",
     "check",
     "custody",
+    "register",
     "inspect",
     "diff",
 )

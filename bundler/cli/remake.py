@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, Work, byte_bar
+from bundler.cli.bars import CeremonyFolder, Home, RegisterFolder, Work, byte_bar, register_at
 from bundler.custody import HandedOver, hand_over
+from bundler.dispatch import record_written
 from bundler.remake import remake
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -32,11 +33,14 @@ def register(app: typer.Typer) -> None:
         seals: Annotated[
             list[str] | None, typer.Option("--seal", help="A seal number as put on; reserved ones raise no question.")
         ] = None,
+        register_folder: RegisterFolder = None,
     ) -> None:
         """Write one volume again, byte by byte as it was sealed, read it back, and show that its signatures hold."""
         ours, held = shared.of(context), Ceremony.load(ceremony)
+        folder, register = WorkFolder(root=work), register_at(register_folder, ceremony)
+        register.entries()  # one that cannot be read is found before anything is written
         with byte_bar(ours) as progress:
-            made = remake(WorkFolder(root=work), number, destination, ceremony=held, progress=progress)
+            made = remake(folder, number, destination, ceremony=held, progress=progress)
         if person:
             name = held.person(person).name
             facts = HandedOver(
@@ -47,8 +51,10 @@ def register(app: typer.Typer) -> None:
                 condition=f"written again, {made.volume.read_back.says}",
             )
             hand_over(destination, person, facts, ceremony=held, clock=ours.clock, home=home)
+        medium = record_written(register, folder, made.volume, clock=ours.clock, to=to, again=True)
         ours.result(
             {
+                "medium": medium,
                 "release": made.release,
                 "serial": made.serial,
                 "code": made.code,
@@ -60,5 +66,5 @@ def register(app: typer.Typer) -> None:
                 "tag_manifest_sha256": made.tag_manifest_sha256,
                 "signatures_hold": list(made.signers),
             },
-            made.to_text(),
+            f"{made.to_text()}\n  register      {medium}",
         )

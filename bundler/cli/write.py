@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, Work, byte_bar, numbered
+from bundler.cli.bars import CeremonyFolder, Home, RegisterFolder, Work, byte_bar, numbered, register_at
 from bundler.cli.seal import volume_plan, volume_text
 from bundler.custody import HandedOver, hand_over
+from bundler.dispatch import record_written
 from bundler.image import write_image
 from bundler.seal import trust_sheet
 from bundler.signatory import Ceremony
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
         to: Annotated[str, typer.Option("--to", help="Who takes the media; the person who writes if left out.")] = "",
         place: Annotated[str, typer.Option("--place", help="Where, for custody.")] = "bundling machine",
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which volume carries what.")] = False,
+        register_folder: RegisterFolder = None,
     ) -> None:
         """Write each volume whole or not at all, read it back from the device, and print the trust sheet."""
         ours, folder, held = shared.of(context), WorkFolder(root=work), Ceremony.load(ceremony)
@@ -52,6 +54,8 @@ def register(app: typer.Typer) -> None:
         wanted = dict(numbered(images, option="--image"))
         if unknown := sorted(set(wanted) - set(places)):
             raise UsageError(what=f"volume {unknown[0]} is not written", fix="make images of volumes that are")
+        register = register_at(register_folder, ceremony)
+        register.entries()  # one that cannot be read is found before anything is written
         with byte_bar(ours) as progress:
             written = write(folder, places, ceremony=held, progress=progress)
             for volume in written:
@@ -63,9 +67,12 @@ def register(app: typer.Typer) -> None:
                 expected = {each.name: each.sha256 for each in planned_files(folder, chosen)}
                 write_image(places[number], Path(file), number=number, expected=expected, progress=progress)
         sheet = trust_sheet(folder, ceremony=held)
+        media = {each.number: record_written(register, folder, each, clock=ours.clock, to=to) for each in written}
         for volume in written:
             ours.say(f"volume {volume.number}: {volume.files} files, {volume.bytes:,} bytes, {volume.read_back.says}")
-        ours.result({"sheet": sheet.to_json(), "volumes": [_facts(volume) for volume in written]}, sheet.to_text())
+            ours.say(f"  in the register as {media[volume.number]}")
+        volumes = [{**_facts(volume), "medium": media[volume.number]} for volume in written]
+        ours.result({"sheet": sheet.to_json(), "volumes": volumes}, sheet.to_text())
 
 
 def _destinations(texts: list[str]) -> dict[int, Path]:

@@ -28,6 +28,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
         "remake",
         "check",
         "custody",
+        "register",
         "reissue",
         "inspect",
         "diff",

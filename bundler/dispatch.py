@@ -1,0 +1,238 @@
+"""What the register says about media: which exist, where each one is, and which never came back.
+
+A medium is named RELEASE/VOLUME/COPY; a volume that was written again is another copy. A receipt vouches for a volume,
+not for a copy, since the bytes of all copies are the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from bundler.ledgernote import LedgerKey
+from bundler.plan import ReleasePlan
+from bundler.receipt import Receipt, read_receipt, site_of
+from bundler.register import Entry, Register
+from bundler.seal import code_of
+from bundler.volumechoice import VolumeChoice
+from bundler.volumefiles import volume_index
+from bundler.workfolder import WorkFolder
+from bundler.write import WrittenVolume
+from media import clock as clocks
+from media import layout
+from media.clock import Clock
+from media.digest import file_sha256
+from media.errors import UsageError, WrongVolumeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediumState:
+    """One medium and where it is."""
+
+    medium: str
+    release: str
+    serial: int
+    code: str
+    volume: int
+    count: int
+    id: str
+    sites: tuple[str, ...]
+    state: str
+    since: str
+    held_by: str = ""
+    received: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields a program reads."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Return one line."""
+        where = f" {self.held_by}" if self.held_by else ""
+        taken = f"; receipt of {', '.join(self.received)}" if self.received else "; no receipt"
+        name = f"{self.medium:<24} {self.volume} of {self.count}, id {self.id}"
+        return f"{name}: {self.state}{where} since {self.since}{taken}"
+
+
+def media_of(entries: Sequence[Entry]) -> tuple[MediumState, ...]:
+    """Return every medium in the order in which they were written."""
+    found: dict[str, MediumState] = {}
+    for entry in entries:
+        facts = entry.facts
+        if entry.kind == "written":
+            names = ("medium", "release", "serial", "code", "volume", "count", "id")
+            about = {name: facts[name] for name in names}
+            found[facts["medium"]] = MediumState(**about, sites=tuple(facts["sites"]), state="here", since=entry.at)
+        elif entry.kind == "sent":
+            found[facts["medium"]] = replace(
+                found[facts["medium"]], state="sent to", since=entry.at, held_by=facts["to"]
+            )
+        elif entry.kind == "returned":
+            ended = "destroyed" if facts["destroyed"] else "returned"
+            found[facts["medium"]] = replace(found[facts["medium"]], state=ended, since=entry.at, held_by="")
+        elif entry.kind == "receipt":
+            for name, medium in found.items():
+                if medium.code == facts["code"] and medium.volume in facts["volumes"] and medium.state != "here":
+                    taken = f"{facts['site']} at {facts['received_at']}"
+                    found[name] = replace(medium, received=(*medium.received, taken))
+    return tuple(found.values())
+
+
+def missing(entries: Sequence[Entry], *, clock: Clock, days: int = 0) -> tuple[MediumState, ...]:
+    """Return the media that were sent at least so many days ago and neither came back nor were destroyed."""
+    latest = clock.now() - timedelta(days=days)
+    return tuple(
+        medium for medium in media_of(entries) if medium.state == "sent to" and clocks.from_text(medium.since) <= latest
+    )
+
+
+def record_written(
+    register: Register, work: WorkFolder, written: WrittenVolume, *, clock: Clock, to: str = "", again: bool = False
+) -> str:
+    """Enter a medium that was written, and to whom it was given at once; return its name.
+
+    Raises:
+        MalformedError: The register is broken.
+        UnreadableError: The register cannot be written.
+    """
+    index = volume_index(work)
+    known = [each for each in media_of(register.entries()) if each.release == index.release]
+    copy = 1 + sum(1 for each in known if each.volume == written.number)
+    medium = f"{index.release}/{written.number}/{copy}"
+    facts = {
+        "medium": medium,
+        "release": index.release,
+        "serial": index.serial,
+        "code": code_of(work),
+        "volume": written.number,
+        "id": written.id,
+        "count": len(index.volumes),
+        "tag_manifest_sha256": file_sha256(work.seal_of(written.number) / layout.TAG_MANIFEST),
+        "sites": list(ReleasePlan.load(work.plan).sites),
+        "seals": list(VolumeChoice.load(work).seals.get(written.number, ())),
+        "read_back": written.read_back.says,
+        "again": again,
+    }
+    register.append("written", facts, clock=clock)
+    if to:
+        register.append("sent", {"medium": medium, "to": to, "by": ""}, clock=clock)
+    return medium
+
+
+def record_sent(register: Register, medium: str, *, to: str, by: str, clock: Clock) -> None:
+    """Enter that a medium left.
+
+    Raises:
+        UsageError: There is no such medium, or it is not here.
+    """
+    found = _one(register, medium)
+    if found.state == "sent to":
+        raise UsageError(
+            what=f"{medium} is with {found.held_by} already",
+            why=f"sent at {found.since}",
+            fix="enter that it came back first; on its way, custody/ on the medium records hand-overs",
+        )
+    if found.state == "destroyed":
+        raise UsageError(what=f"{medium} was destroyed", why=f"at {found.since}")
+    register.append("sent", {"medium": medium, "to": to, "by": by}, clock=clock)
+
+
+def record_returned(register: Register, medium: str, *, by: str, condition: str, destroyed: bool, clock: Clock) -> None:
+    """Enter that a medium came back, or that it was destroyed where it was.
+
+    Raises:
+        UsageError: There is no such medium, or it was not sent.
+    """
+    found = _one(register, medium)
+    if found.state != "sent to":
+        raise UsageError(what=f"{medium} was not away", why=f"it is {found.state} since {found.since}")
+    facts = {"medium": medium, "by": by, "condition": condition, "destroyed": destroyed}
+    register.append("returned", facts, clock=clock)
+
+
+def record_site(register: Register, site: str, key: LedgerKey, *, replaces: bool, clock: Clock) -> None:
+    """Enter the key of a site's ledger, which two people compared by telephone.
+
+    Raises:
+        UsageError: The site has another key and nobody said that it is replaced.
+    """
+    known = key_of(register.entries(), site)
+    if known is not None and known != key and not replaces:
+        raise UsageError(
+            what=f"{site} has another ledger key",
+            why=f"{known.name}+{known.key_id.hex()} is registered",
+            fix="ask the site why its ledger has a new key, then add --replace",
+        )
+    if known != key:
+        register.append("site", {"site": site, "ledger_key": key.to_text()}, clock=clock)
+
+
+def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tuple[Receipt, bool]:
+    """Verify a receipt that came back and enter it; return it, and whether it is new.
+
+    Raises:
+        UsageError: The key of the site's ledger is not known.
+        MalformedError: It is no receipt.
+        BadSignatureError: The site's ledger does not vouch for it.
+        WrongVolumeError: It is about media that this register does not know.
+    """
+    entries = register.entries()
+    site = site_of(untrusted)
+    key = key_of(entries, site)
+    if key is None:
+        raise UsageError(
+            what=f"the ledger key of {site} is not registered",
+            why="a receipt proves nothing without it",
+            fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
+        )
+    receipt = read_receipt(untrusted, key)
+    sent = {
+        (entry.facts["volume"], entry.facts["id"], entry.facts["tag_manifest_sha256"])
+        for entry in entries
+        if entry.kind == "written" and entry.facts["code"] == receipt.code
+    }
+    if (
+        not receipt.volumes
+        or not {(each.number, each.id, each.tag_manifest_sha256) for each in receipt.volumes} <= sent
+    ):
+        raise WrongVolumeError(
+            what=f"the receipt is about media of {receipt.release} that this register does not know",
+            why=f"release code {receipt.code[:12]}…",
+            fix="use the register of the machine that wrote them",
+        )
+    if any(entry.kind == "receipt" and entry.facts["sha256"] == receipt.sha256 for entry in entries):
+        return receipt, False
+    head = receipt.checkpoint
+    facts = {
+        "sha256": receipt.sha256,
+        "site": receipt.site,
+        "outcome": receipt.outcome,
+        "received_at": receipt.at,
+        "release": receipt.release,
+        "serial": receipt.serial,
+        "code": receipt.code,
+        "volumes": [each.number for each in receipt.volumes],
+        "custody_complete": receipt.custody_complete,
+        "findings": receipt.findings,
+        "vouched_by": list(receipt.vouched_by),
+        "checkpoint": None if head is None else {"origin": head.origin, "size": head.size, "root": head.root.hex()},
+    }
+    register.append("receipt", facts, clock=clock)
+    return receipt, True
+
+
+def key_of(entries: Sequence[Entry], site: str) -> LedgerKey | None:
+    """Return the key of a site's ledger that was registered last; None when there is none."""
+    texts = [entry.facts["ledger_key"] for entry in entries if entry.kind == "site" and entry.facts["site"] == site]
+    return LedgerKey.from_text(texts[-1]) if texts else None
+
+
+def _one(register: Register, medium: str) -> MediumState:
+    for each in media_of(register.entries()):
+        if each.medium == medium:
+            return each
+    raise UsageError(
+        what=f"there is no medium {medium[:80]}",
+        why="the register names none",
+        fix="see: sealift-bundler register list",
+    )
