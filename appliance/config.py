@@ -75,11 +75,19 @@ class EngineSection(_Section):
 
 
 def _network(text: str) -> str:
-    return str(ip_network(text))
+    return str(ip_network(_without_zone(text)))
 
 
 def _address(text: str) -> str:
-    return str(ip_address(text))
+    return str(ip_address(_without_zone(text)))
+
+
+def _without_zone(text: str) -> str:
+    # Python takes any text after a % for the zone of an IPv6 address; here it would reach the packet filter's rules.
+    if "%" in text:
+        message = "an address has no zone here"
+        raise ValueError(message)
+    return text
 
 
 def _destination(text: str) -> str:
@@ -87,7 +95,7 @@ def _destination(text: str) -> str:
     if found is None or not 1 <= int(found[3]) <= 65535:
         message = "expected PROTOCOL ADDRESS PORT, e.g. udp 10.0.0.5 123"
         raise ValueError(message)
-    return f"{found[1]} {ip_address(found[2])} {int(found[3])}"
+    return f"{found[1]} {_address(found[2])} {int(found[3])}"
 
 
 Network = Annotated[str, AfterValidator(_network)]

@@ -34,6 +34,9 @@ def test_without_a_section_only_private_networks_reach_the_box_and_it_calls_nobo
         'egress = ["icmp 10.0.0.5 1"]',
         'egress = ["udp ; 1"]',
         'clients = "10.0.0.0/8"',
+        'clients = ["fe80::1%x; accept"]',
+        'addresses = ["fe80::1%eth0"]',
+        'egress = ["udp fe80::1%x;y 1"]',
     ],
 )
 def test_anything_else_in_network_is_refused_by_its_key(line: str) -> None:
