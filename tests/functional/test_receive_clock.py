@@ -1,0 +1,73 @@
+"""Receiving with a clock that nobody set, or that runs fifty years ahead: no time is believed before the floor."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from appliance.verify.freshness import BUILT, Decisions, StaleAcceptance
+from media.clock import to_text
+from media.errors import StaleError
+from tests.support.receiving import NOW, Shelf, make_site
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AHEAD = NOW + timedelta(days=50 * 365)
+
+
+@pytest.fixture
+def genuine(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+def test_a_box_whose_clock_was_never_set_receives_what_is_not_stale_by_its_floor(
+    tmp_path: Path, genuine: Shelf
+) -> None:
+    medium = genuine()
+    site = make_site(tmp_path / "box", medium.root_json)
+    site.clock.at = EPOCH
+
+    assert site.receive(medium).outcome == "received"
+    assert site.record.floor > BUILT
+    with pytest.raises(StaleError):
+        site.receive(genuine(serial=2, stale_after=to_text(BUILT)))
+    site.clock.at = EPOCH + timedelta(seconds=1)
+    assert site.receive(genuine(serial=2)).outcome == "received"
+
+
+def test_a_clock_fifty_years_ahead_needs_two_people_and_leaves_the_floor_where_it_was(
+    tmp_path: Path, genuine: Shelf
+) -> None:
+    medium = genuine()
+    site = make_site(tmp_path / "box", medium.root_json)
+    site.clock.at = AHEAD
+    with pytest.raises(StaleError):
+        site.receive(medium)
+
+    stale = StaleAcceptance(code=medium.code, reason="the clock is wrong", names=("Ann", "Bo"))
+    assert site.receive(medium, decisions=Decisions(stale=stale)).outcome == "received"
+
+    assert site.record.floor < NOW
+    site.clock.at = NOW
+    assert site.receive(genuine(serial=2)).outcome == "received"
+
+
+def test_a_clock_that_jumps_while_receiving_changes_nothing(tmp_path: Path, genuine: Shelf) -> None:
+    medium = genuine()
+    site = make_site(tmp_path / "box", medium.root_json)
+
+    class Jumping:
+        """Tells the time once, then the end of days."""
+
+        def __init__(self) -> None:
+            self.readings = [NOW]
+
+        def now(self) -> datetime:
+            return self.readings.pop() if self.readings else AHEAD
+
+        def monotonic(self) -> float:
+            return 0.0
+
+    site.clock = Jumping()  # type: ignore[assignment]
+
+    assert site.receive(medium).outcome == "received"
+    assert site.record.floor < NOW
