@@ -2,7 +2,7 @@
 
 It is the sender's own memory, kept beside the root. A line is on disk before the command that wrote it says so; a last
 line that a power cut tore was never confirmed and is written over. A line that was changed, taken out or put in later
-breaks the chain and is refused.
+breaks the chain and is refused (REG-1 to REG-3).
 """
 
 import fcntl
