@@ -3,7 +3,6 @@
 SEALIFT_FAULT_ROUNDS sets how often the copier is killed (20; the nightly run takes 1,000).
 """
 
-import json
 import os
 import random
 import resource
@@ -14,42 +13,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.actions import copying
 from appliance.store.content import ContentStore, StoredRelease
-from appliance.store.copier import Job
 from appliance.store.incoming import publish
 from media import layout
 from media.digest import file_sha256
+from tests.support.copiers import finish, start
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
-from tests.support.receiving import make_site, terms_for
+from tests.support.receiving import make_site
 
 pytestmark = pytest.mark.fault
 
 ROUNDS = int(os.environ.get("SEALIFT_FAULT_ROUNDS", "20"))
 RSS_LIMIT_KIB = 96 * 1024
-
-
-def start(medium: SimulatedMedium, store: Path) -> subprocess.Popen[bytes]:
-    """Start the very copier that a receive starts."""
-    job = Job(volumes=tuple(map(str, medium.volumes)), store=str(store), terms=terms_for(medium), full=False, lock=None)
-    process = subprocess.Popen(
-        copying._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/"
-    )
-    assert process.stdin is not None
-    process.stdin.write(job.to_bytes())
-    process.stdin.close()
-    return process
-
-
-def finish(process: subprocess.Popen[bytes]) -> tuple[int, list[dict[str, Any]]]:
-    assert process.stdout is not None
-    with process:
-        lines = [json.loads(line) for line in process.stdout]
-    return process.returncode, lines
 
 
 def require_only_proven_objects(store: ContentStore) -> None:
