@@ -1,7 +1,7 @@
 """What the register says about media: which exist, where each one is, and which never came back.
 
-A medium is named RELEASE/VOLUME/COPY (REG-4); a volume that was written again is another copy. A receipt vouches for a volume,
-not for a copy, since the bytes of all copies are the same.
+A medium is named RELEASE/VOLUME/COPY (REG-4); a volume that was written again is another copy. A receipt vouches for a
+volume, not for a copy, since the bytes of all copies are the same.
 """
 
 from collections.abc import Sequence
