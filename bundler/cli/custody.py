@@ -9,7 +9,8 @@ import typer
 from bundler.cli import context as shared
 from bundler.cli.bars import CeremonyFolder, Home, Person
 from bundler.custody import HandedOver, chain, hand_over
-from bundler.custodyform import paper_form
+from bundler.custodyform import paper_form, printable_form
+from bundler.printable import save
 from bundler.signatory import Ceremony
 from media import clock
 from media.errors import UsageError
@@ -74,10 +75,19 @@ def register(app: typer.Typer) -> None:
         )
 
     @group.command("form")
-    def form_command(context: typer.Context, volume: _Volume) -> None:
+    def form_command(
+        context: typer.Context,
+        volume: _Volume,
+        out: Annotated[Path | None, typer.Option("--out", help="Write it as an HTML page to print, instead.")] = None,
+    ) -> None:
         """Print the paper form of a volume."""
+        ours = shared.of(context)
+        if out is not None:
+            save(out, printable_form(volume))
+            ours.result({"file": out.name}, f"the form is in {out.name}")
+            return
         text = paper_form(volume)
-        shared.of(context).result({"form": text}, text)
+        ours.result({"form": text}, text)
 
 
 def _moment(text: str) -> datetime:

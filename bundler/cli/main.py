@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,6 +19,7 @@ _COMMANDS = (
     "attest",
     "sign",
     "seal",
+    "labels",
     "write",
     "remake",
     "reissue",
@@ -29,8 +31,17 @@ _COMMANDS = (
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sealift-bundler {version('sealift')}")
+        raise typer.Exit
+
+
 def _root(
     context: typer.Context,
+    show_version: Annotated[  # noqa: ARG001 - its callback did all
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback when something fails.")] = False,
 ) -> None:

@@ -24,6 +24,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
         "attest",
         "sign",
         "seal",
+        "labels",
         "write",
         "remake",
         "check",
