@@ -1,8 +1,8 @@
 """`sealift`: the isolated side's command."""
 
 import importlib
-import importlib.util
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -43,9 +43,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sealift {version('sealift')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     context: typer.Context,
+    show_version: Annotated[  # noqa: ARG001 - its callback did all
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
     config: Annotated[Path | None, typer.Option("--config", help="The site file.", envvar="SEALIFT_CONFIG")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback when the fault is ours.")] = False,
@@ -57,11 +66,14 @@ def _root(
 def build() -> typer.Typer:
     """Return the application with every command registered."""
     for name in _COMMANDS:
-        if importlib.util.find_spec(f"appliance.cli.{name}") is not None:
-            importlib.import_module(f"appliance.cli.{name}").register(app)
+        importlib.import_module(f"appliance.cli.{name}").register(app)
     return app
 
 
 def main() -> NoReturn:
     """Entry point of the `sealift` script."""
     shared.run(build())
+
+
+if __name__ == "__main__":
+    main()

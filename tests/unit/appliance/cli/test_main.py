@@ -1,0 +1,35 @@
+"""The command's own shape: version, help, endings."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize("program", ["sealift", "sealift-bundler"])
+def test_the_version_is_printed(program: str) -> None:
+    done = subprocess.run([str(BIN / program), "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith(f"{program} ")
+
+
+def test_a_wrong_command_ends_with_2_and_says_where_to_look() -> None:
+    done = subprocess.run([str(BIN / "sealift"), "nope"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "sealift --help" in done.stderr
+
+
+def test_a_missing_site_file_ends_with_50_in_three_lines(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(BIN / "sealift"), "--config", str(tmp_path / "none.toml"), "status"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 50
+    assert [line.split(":")[0].strip() for line in done.stderr.splitlines()] == ["error", "why", "fix"]
