@@ -16,24 +16,10 @@ from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonErro
 from appliance.promote.promoter import Request
 from appliance.registry import catalog, evidence
 from appliance.registry.catalog import Version
+from appliance.registry.descriptor import FIELDS
 from appliance.store.content import ContentStore
 from media import canonical, signers
 from media.clock import to_text
-
-_COMPARED = (
-    "name",
-    "version",
-    "engine",
-    "environment",
-    "files",
-    "chat_template",
-    "system_prompt",
-    "rules",
-    "runtime",
-    "quantization",
-    "license",
-    "context_tokens",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +156,7 @@ def _headline(figures: dict[str, Any]) -> str:
 def _changes(production: Version | None, version: Version) -> tuple[tuple[str, str, str], ...]:
     old = {} if production is None else production.descriptor
     found = []
-    for what in _COMPARED:
+    for what in FIELDS:
         before, after = old.get(what), version.descriptor.get(what)
         if before != after:
             found.append((what, _short(before), _short(after)))

@@ -13,8 +13,7 @@ from media import canonical
 from media.errors import MalformedError, UnsupportedFormatError
 
 FORMAT: Final = 1
-_KEYS: Final = (
-    "format",
+FIELDS: Final = (
     "name",
     "version",
     "engine",
@@ -28,6 +27,7 @@ _KEYS: Final = (
     "license",
     "context_tokens",
 )
+"""What a descriptor says besides its format, in the order people read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class ModelDescriptor:
                 why=f"expected {FORMAT}",
                 fix="update the appliance with an older release first",
             )
-        canonical.exact_keys(fields, _KEYS, what="descriptor")
+        canonical.exact_keys(fields, ("format", *FIELDS), what="descriptor")
         engine = canonical.text(fields["engine"], "descriptor.engine")
         if engine not in {"llama.cpp", "vllm"}:
             raise MalformedError(
