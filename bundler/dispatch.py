@@ -96,11 +96,7 @@ def record_written(
         UnreadableError: The register cannot be written.
     """
     index = volume_index(work)
-    known = [each for each in media_of(register.entries()) if each.release == index.release]
-    copy = 1 + sum(1 for each in known if each.volume == written.number)
-    medium = f"{index.release}/{written.number}/{copy}"
-    facts = {
-        "medium": medium,
+    about = {
         "release": index.release,
         "serial": index.serial,
         "code": code_of(work),
@@ -113,7 +109,13 @@ def record_written(
         "read_back": written.read_back.says,
         "again": again,
     }
-    register.append("written", facts, clock=clock)
+
+    def named(so_far: Sequence[Entry]) -> dict[str, Any]:
+        place = (index.release, written.number)
+        copies = sum(1 for each in media_of(so_far) if (each.release, each.volume) == place)
+        return {**about, "medium": f"{index.release}/{written.number}/{copies + 1}"}
+
+    medium = str(register.append("written", named, clock=clock).facts["medium"])
     if to:
         register.append("sent", {"medium": medium, "to": to, "by": ""}, clock=clock)
     return medium
@@ -125,16 +127,20 @@ def record_sent(register: Register, medium: str, *, to: str, by: str, clock: Clo
     Raises:
         UsageError: There is no such medium, or it is not here.
     """
-    found = _one(register, medium)
-    if found.state == "sent to":
-        raise UsageError(
-            what=f"{medium} is with {found.held_by} already",
-            why=f"sent at {found.since}",
-            fix="enter that it came back first; on its way, custody/ on the medium records hand-overs",
-        )
-    if found.state == "destroyed":
-        raise UsageError(what=f"{medium} was destroyed", why=f"at {found.since}")
-    register.append("sent", {"medium": medium, "to": to, "by": by}, clock=clock)
+
+    def facts(so_far: Sequence[Entry]) -> dict[str, Any]:
+        found = _one(so_far, medium)
+        if found.state == "sent to":
+            raise UsageError(
+                what=f"{medium} is with {found.held_by} already",
+                why=f"sent at {found.since}",
+                fix="enter that it came back first; on its way, custody/ on the medium records hand-overs",
+            )
+        if found.state == "destroyed":
+            raise UsageError(what=f"{medium} was destroyed", why=f"at {found.since}")
+        return {"medium": medium, "to": to, "by": by}
+
+    register.append("sent", facts, clock=clock)
 
 
 def record_returned(register: Register, medium: str, *, by: str, condition: str, destroyed: bool, clock: Clock) -> None:
@@ -143,10 +149,13 @@ def record_returned(register: Register, medium: str, *, by: str, condition: str,
     Raises:
         UsageError: There is no such medium, or it was not sent.
     """
-    found = _one(register, medium)
-    if found.state != "sent to":
-        raise UsageError(what=f"{medium} was not away", why=f"it is {found.state} since {found.since}")
-    facts = {"medium": medium, "by": by, "condition": condition, "destroyed": destroyed}
+
+    def facts(so_far: Sequence[Entry]) -> dict[str, Any]:
+        found = _one(so_far, medium)
+        if found.state != "sent to":
+            raise UsageError(what=f"{medium} was not away", why=f"it is {found.state} since {found.since}")
+        return {"medium": medium, "by": by, "condition": condition, "destroyed": destroyed}
+
     register.append("returned", facts, clock=clock)
 
 
@@ -227,8 +236,8 @@ def key_of(entries: Sequence[Entry], site: str) -> LedgerKey | None:
     return LedgerKey.from_text(texts[-1]) if texts else None
 
 
-def _one(register: Register, medium: str) -> MediumState:
-    for each in media_of(register.entries()):
+def _one(so_far: Sequence[Entry], medium: str) -> MediumState:
+    for each in media_of(so_far):
         if each.medium == medium:
             return each
     raise UsageError(

@@ -22,7 +22,8 @@ section { border: 1px solid #000; padding: 4mm; margin: 0 0 5mm; break-inside: a
 svg { float: right; width: 32mm; height: 32mm; margin: 0 0 2mm 4mm }
 table { border-collapse: collapse } th { text-align: left; font-weight: normal; padding: .4mm 4mm .4mm 0 }
 td { padding: .4mm 0; font-weight: bold; overflow-wrap: anywhere } td.id { font-family: monospace }
-.big { font-size: 17pt; font-weight: bold } .warning { border: 2px solid #000; padding: 2mm; font-weight: bold }
+.big { font-size: 17pt; font-weight: bold }
+.warning { display: flow-root; border: 2px solid #000; padding: 2mm; font-weight: bold }
 .blank { display: inline-block; border-bottom: 1px solid #000; min-width: 62mm; height: 6mm }
 .row { break-inside: avoid; margin: 0 0 5mm } .row p { margin: 0 0 2mm } .small { font-size: 8.5pt }
 """

@@ -7,7 +7,7 @@ breaks the chain and is refused (REG-1 to REG-3).
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,9 @@ class Entry:
     facts: Mapping[str, Any]
 
 
+Facts = Mapping[str, Any] | Callable[[tuple[Entry, ...]], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
     """A register in its folder."""
@@ -76,8 +79,13 @@ class Register:
             raise _unwritable(error) from error
         return tuple(entry for entry, _ in _read(untrusted))
 
-    def append(self, kind: str, facts: Mapping[str, Any], *, clock: Clock) -> Entry:
+    def append(self, kind: str, facts: Facts, *, clock: Clock) -> Entry:
         """Write one line and return it when it is on disk.
+
+        Args:
+            kind: Which fields it has.
+            facts: The fields, or what makes them from the lines so far while nobody else can add one.
+            clock: What time it is.
 
         Raises:
             MalformedError: The facts are not those of the kind, or the register so far is broken.
@@ -86,6 +94,7 @@ class Register:
         with self._locked() as descriptor:
             untrusted = b"".join(iter(lambda: os.read(descriptor, 2**20), b""))
             before = list(_read(untrusted))
+            fields = facts(tuple(entry for entry, _ in before)) if callable(facts) else facts
             line = dumps(
                 {
                     "format": FORMAT,
@@ -93,7 +102,7 @@ class Register:
                     "previous": before[-1][1] if before else "",
                     "at": clocks.to_text(clock.now()),
                     "kind": kind,
-                    **facts,
+                    **fields,
                 }
             )
             entry = _entry(line)

@@ -1,5 +1,6 @@
 import json
 from base64 import b64decode, b64encode
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,16 @@ def test_a_line_that_a_power_cut_tore_is_written_over(
     record_sent(register, name, to=SITE, by="", clock=clock)
 
     assert [entry.kind for entry in register.entries()] == ["written", "sent"]
+
+
+def test_copies_that_are_entered_at_once_have_different_names(
+    register: Register, medium: SimulatedMedium, clock: FixedClock
+) -> None:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        names = list(pool.map(lambda _: written(register, medium, clock), range(8)))
+
+    assert sorted(names) == [f"{medium.release}/1/{copy}" for copy in range(1, 9)]
+    assert len(register.entries()) == 8
 
 
 def test_facts_of_another_shape_are_not_written(register: Register, clock: FixedClock) -> None:
