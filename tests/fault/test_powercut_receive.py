@@ -1,7 +1,8 @@
 """The power goes while a box receives, at any write: it is as before or as after, and receiving again completes it.
 
-A box on a disk of its own receives release 1, is given a spoilt release 3, receives release 2 and then release 2 signed
-anew. Every write is logged; the disk is made again as it was at many flushes, every other one torn.
+A box on a disk of its own receives release 1, is given a spoilt release 3, receives release 2 with a rotation of the
+root, and then release 2 signed anew. Every write is logged; the disk is made again as it was at many flushes, every
+other one torn.
 
 SEALIFT_POWERCUTS sets at how many points the power goes (20; the nightly run takes 400).
 """
@@ -17,11 +18,12 @@ import pytest
 from appliance.config import Config, PlacesSection
 from appliance.verify import trust
 from appliance.verify.trust import TrustRecord
+from bundler.signatory import Ceremony
 from media.digest import file_sha256
 from media.errors import DigestMismatchError
-from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
+from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony, tiny_payload
 from tests.support.powercut import LoggedDisk, logged_disk, mounted
-from tests.support.receiving import Site, make_site
+from tests.support.receiving import Site, make_site, rotated
 
 pytestmark = pytest.mark.fault
 
@@ -30,28 +32,32 @@ CUTS = int(os.environ.get("SEALIFT_POWERCUTS", "20"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A medium that is received, and the box after that: serial, timestamp version, releases with their codes."""
+    """A medium that is received, and the box after that: serial, timestamp version, roots, releases with codes."""
 
     medium: SimulatedMedium
     serial: int
     timestamp: int
     releases: dict[int, str]
+    roots: int = 1
     is_refused: bool = False
 
 
 def steps_of(folder: Path) -> list[Step]:
-    def made(serial: int, issue: int = 0) -> SimulatedMedium:
+    later = rotated(throwaway_ceremony("demo"), without="carol")
+
+    def made(serial: int, issue: int = 0, keys: Ceremony | None = None) -> SimulatedMedium:
         weights = random.Random(serial).randbytes(2**20)
         files = tiny_payload(serial=serial, weights=weights)
-        return make_medium(folder / f"medium-{serial}-{issue}", serial=serial, issue=issue, files=files)
+        place = folder / f"medium-{serial}-{issue}"
+        return make_medium(place, serial=serial, issue=issue, files=files, keys=keys)
 
-    one, spoilt, two, anew = made(1), made(3), made(2), made(2, issue=1)
+    one, spoilt, two, anew = made(1), made(3), made(2, keys=later), made(2, issue=1, keys=later)
     spoilt.flip_bit("data/models/tiny/tiny.gguf", offset=-1)
     return [
         Step(medium=one, serial=1, timestamp=1000, releases={1: one.code}),
         Step(medium=spoilt, serial=1, timestamp=1000, releases={1: one.code}, is_refused=True),
-        Step(medium=two, serial=2, timestamp=2000, releases={1: one.code, 2: two.code}),
-        Step(medium=anew, serial=2, timestamp=2001, releases={1: one.code, 2: anew.code}),
+        Step(medium=two, serial=2, timestamp=2000, releases={1: one.code, 2: two.code}, roots=2),
+        Step(medium=anew, serial=2, timestamp=2001, releases={1: one.code, 2: anew.code}, roots=2),
     ]
 
 
@@ -97,6 +103,7 @@ def require_whole(site: Site, steps: Sequence[Step], done: int) -> None:
     found = believed(site, steps[:done])
     allowed = {(before.serial, before.timestamp)} if done else {(0, 0)}
     assert (found.serial, found.timestamp_version) in allowed | {(after.serial, after.timestamp)}
+    assert len(found.root_chain) in {before.roots, after.roots}
     releases = stored(site)
     assert releases in [before.releases if done else {}, after.releases]
     if found.timestamp_version != (before.timestamp if done else 0):
@@ -107,7 +114,10 @@ def require_whole(site: Site, steps: Sequence[Step], done: int) -> None:
 
 def require_completed(site: Site, step: Step) -> None:
     take(site, step)
-    assert (site.record.serial, site.record.timestamp_version) == (step.serial, step.timestamp)
+    record = site.record
+    assert (record.serial, record.timestamp_version) == (step.serial, step.timestamp)
+    assert len(record.root_chain) == step.roots
+    assert len(site.facts("trust.root-rotated")) == step.roots - 1
     assert stored(site) == step.releases
     for code in step.releases.values():
         assert received(site, code) <= 1
