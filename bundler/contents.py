@@ -7,7 +7,7 @@ when somebody asks for them, and may be on another volume.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from bundler.workfolder import WorkFolder
 from media import layout
 from media.canonical import loads, mapping
 from media.dsse import Envelope
-from media.errors import MalformedError, MissingFileError
+from media.errors import MalformedError, MissingFileError, WrongVolumeError
 from media.limits import PAYLOAD_BYTES
 from media.release import ReleaseTerms, targets_from
 
@@ -51,28 +51,30 @@ class Contents:
     Args:
         facts: Name, serial, sites and the like, for people.
         files: Payload files by path below `data/`.
-        folder: Where `data/...` is looked up; None when only lists are at hand.
+        folders: Where `data/...` is looked up, one for each volume; none when only lists are at hand.
         attest: Where statements are looked up; None likewise.
     """
 
     facts: Mapping[str, Any]
     files: Mapping[str, Entry]
-    folder: Path | None = None
+    folders: tuple[Path, ...] = ()
     attest: Path | None = None
 
     @classmethod
     def open(cls, folder: Path, *, progress: Progress = no_progress) -> Self:
-        """Return the release of a volume, a work folder, or a folder of metadata.
+        """Return the release of a volume, a folder of volumes, a work folder, or a folder of metadata.
 
         A work folder that is not frozen is measured, since nothing vouches for it yet.
 
         Raises:
             MissingFileError: There is none.
+            WrongVolumeError: The volumes belong to different releases.
             MediaError: Its lists cannot be read.
         """
         work = WorkFolder(root=folder)
         if work.plan.is_file() and not work.is_frozen:
             return cls.of_work(work, measure_tree(work.data, prefix=layout.DATA, progress=progress))
+        volumes = sorted(folder.glob(f"*/{layout.RELEASE}/{layout.METADATA}"))
         places = (
             (folder / layout.RELEASE / layout.METADATA, folder / layout.RELEASE, folder / layout.RELEASE),
             (folder / layout.METADATA, work.candidate if work.plan.is_file() else folder, folder),
@@ -84,9 +86,17 @@ class Contents:
                 has_payload, has_statements = (payload / layout.DATA).is_dir(), (above / layout.ATTEST).is_dir()
                 return cls._of_targets(
                     found[-1],
-                    folder=payload if has_payload else None,
+                    folders=(payload,) if has_payload else (),
                     attest=above / layout.ATTEST if has_statements else None,
                 )
+        if volumes:
+            sides = [cls.open(metadata.parent.parent) for metadata in volumes]
+            if any((each.facts, each.files) != (sides[0].facts, sides[0].files) for each in sides):
+                raise WrongVolumeError(
+                    what=f"the volumes in {folder.name} belong to different releases",
+                    fix="name a folder that holds the volumes of one",
+                )
+            return replace(sides[0], folders=tuple(place for each in sides for place in each.folders))
         raise MissingFileError(
             what=f"there is no release in {folder.name or 'this folder'}",
             why="neither N.targets.json nor candidate/plan.json was found",
@@ -113,12 +123,12 @@ class Contents:
                 path: Entry(length=found.length, sha256=found.sha256, kind=plan.kinds.get(path, ""))
                 for path, found in payload.items()
             },
-            folder=work.candidate,
+            folders=(work.candidate,),
             attest=work.attest,
         )
 
     @classmethod
-    def _of_targets(cls, targets: Path, *, folder: Path | None, attest: Path | None) -> Self:
+    def _of_targets(cls, targets: Path, *, folders: tuple[Path, ...], attest: Path | None) -> Self:
         signed = signed_part(targets.read_bytes())
         terms = ReleaseTerms.from_targets(signed)
         timestamp = targets.with_name(Path(layout.TIMESTAMP).name)
@@ -136,7 +146,7 @@ class Contents:
                 for path, target in targets_from(signed).items()
                 if path.startswith(f"{layout.DATA}/")
             },
-            folder=folder,
+            folders=folders,
             attest=attest,
         )
 
@@ -146,9 +156,10 @@ class Contents:
         A file that was cut is read from its first part, which is as much as a header needs.
         """
         place = self.whole(path)
-        if place is None and self.folder is not None:
-            parts = sorted((self.folder / path).parent.glob(f"{Path(path).name}.000000-*"))
-            place = next((each for each in parts if _PART.fullmatch(each.name[len(Path(path).name) :])), None)
+        if place is None and path in self.files:
+            name = Path(path).name
+            parts = [each for folder in self.folders for each in (folder / path).parent.glob(f"{name}.000000-*")]
+            place = next((each for each in parts if _PART.fullmatch(each.name[len(name) :])), None)
         if place is None:
             return None
         with place.open("rb") as source:
@@ -156,9 +167,8 @@ class Contents:
 
     def whole(self, path: str) -> Path | None:
         """Return where a whole file lies; None when it does not lie here in one piece."""
-        place = None if self.folder is None else self.folder / path
-        is_here = place is not None and place.is_file() and not place.is_symlink()
-        return place if is_here and path in self.files else None
+        places = [folder / path for folder in self.folders] if path in self.files else []
+        return next((place for place in places if place.is_file() and not place.is_symlink()), None)
 
     def stated(self) -> Mapping[str, Stated]:
         """What the bill of materials says, by path; empty where there is none."""

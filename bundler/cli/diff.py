@@ -10,7 +10,7 @@ from bundler.cli.bars import byte_bar
 from bundler.contents import Contents
 from bundler.difference import compare
 
-_Side = Annotated[Path, typer.Argument(help="A medium (one volume), a work folder, or a folder of its metadata.")]
+_Side = Annotated[Path, typer.Argument(help="A volume, a folder of volumes, a work folder, or metadata.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bundler.workfolder import WorkFolder
 from media import layout
 from media.canonical import dumps, loads
 from media.digest import sha256_hex
-from media.errors import MissingFileError
+from media.errors import MissingFileError, WrongVolumeError
 from tests.support.candidate import candidate_plan, new_candidate, tiny_payload, write_candidate
 from tests.support.debs import deb
 from tests.support.medium import SimulatedMedium, make_medium
@@ -204,6 +205,24 @@ def test_models_come_and_go(tmp_path: Path) -> None:
 def test_a_medium_equals_the_work_folder_it_was_written_from(medium: SimulatedMedium) -> None:
     assert compared(medium.volumes[0], medium.work.root).is_empty
     assert Contents.open(medium.volumes[1]).facts == Contents.open(medium.work.root).facts
+
+
+def test_a_folder_of_volumes_is_seen_as_a_whole(medium: SimulatedMedium, tmp_path: Path) -> None:
+    for number, volume in enumerate(medium.volumes, start=1):
+        shutil.copytree(volume, tmp_path / "all" / str(number))
+    contents = Contents.open(tmp_path / "all")
+
+    assert all(contents.whole(path) is not None for path in contents.files)
+    assert compared(tmp_path / "all", medium.work.root).is_empty
+
+
+def test_volumes_of_two_releases_are_not_one(medium: SimulatedMedium, tmp_path: Path) -> None:
+    other = make_medium(tmp_path / "other", serial=2)
+    shutil.copytree(medium.volumes[0], tmp_path / "all" / "1")
+    shutil.copytree(other.volumes[1], tmp_path / "all" / "2")
+
+    with pytest.raises(WrongVolumeError, match="different releases"):
+        Contents.open(tmp_path / "all")
 
 
 def test_metadata_alone_names_files_and_packages_and_says_what_is_not_seen(
