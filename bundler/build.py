@@ -5,12 +5,14 @@ Nothing is written to the work folder before the scan has passed.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bundler import assemble, measure, provenance, sbom, statement
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
 from bundler.download import Line
+from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
@@ -126,6 +128,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     materials: list[Material] = [shop.checkout.material()]
     environments: dict[str, str] = {}
     carried: dict[str, ChosenWheel] = {}
+    engines: dict[str, tuple[ChosenWheel, ...]] = {}
     for name, chosen, made_of in _environments(shop, recipe):
         requirements = Artifact.of_bytes(
             server.requirements_text(chosen), target=f"data/server/requirements-{name}.txt", kind="server"
@@ -134,6 +137,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         artifacts.append(requirements)
         materials += made_of
         carried |= {wheel.sha256: wheel for wheel in chosen}
+        engines[name] = tuple(wheel for wheel in chosen if wheel.name != server.DISTRIBUTION)
     artifacts += [_wheel(wheel) for wheel in carried.values()]
     for model in recipe.models:
         engine = f"engine-{model.engine.replace('.', '-')}"
@@ -141,6 +145,8 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         pinned = weights.obtain(
             recipe, model, cache=shop.cache, fetch=shop.fetch, line=shop.line, progress=shop.progress
         )
+        tools = partial(EngineTools.of, engines.get(engine, ()), recipe.target, shop.cache)
+        pinned = weights.quantized(model, pinned, cache=shop.cache, engine=tools, progress=shop.progress)
         brought = modelfiles.gather(recipe, model, pinned, environment=environment)
         artifacts += brought.artifacts
         materials += brought.materials

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bundler.errors import RecipeError
 from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Site
-from bundler.recipe_sources import ModelSource
+from bundler.recipe_sources import ModelSource, QuantizeSection
 from media.digest import sha256_hex
 
 FORMAT: Final = 1
@@ -82,6 +82,7 @@ class ModelSection(Section):
     created_by: Line
     context_tokens: int = Field(ge=128, le=2**24)
     source: ModelSource
+    quantize: QuantizeSection | None = None
     chat_template: RelativePath | None = None
     system_prompt: Annotated[str, Field(max_length=32000)] = ""
     rules: Annotated[tuple[Line, ...], Many] = ()
@@ -92,6 +93,16 @@ class ModelSection(Section):
     def _context_fits(self) -> "ModelSection":
         if self.runtime.n_ctx > self.context_tokens:
             message = f"runtime.n_ctx {self.runtime.n_ctx} is above context_tokens {self.context_tokens}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_as_said(self) -> "ModelSection":
+        if self.quantize is not None and self.engine != "llama.cpp":
+            message = "quantize makes GGUF files, which only llama.cpp loads"
+            raise ValueError(message)
+        if self.quantize is not None and self.quantization != self.quantize.level:
+            message = f"quantization is {self.quantization}, but quantize.level is {self.quantize.level}"
             raise ValueError(message)
         return self
 

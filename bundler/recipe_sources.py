@@ -1,10 +1,11 @@
-"""Where a recipe may take a model's weights from. Every kind pins what it brings by SHA-256."""
+"""Where a recipe may take a model's weights from, each pinned by SHA-256, and what is made of them."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from bundler.quantlevels import LevelName
 from bundler.recipe_fields import FileName, FileUrl, Many, RelativePath, Section, Sha256
 
 MOST_BYTES: Final = 64 * 2**30
@@ -76,3 +77,10 @@ class HubFiles(Section):
 
 
 ModelSource = Annotated[PypiPackage | LocalFile | LocalFolder | HttpFile | HubFiles, Field(discriminator="kind")]
+
+
+class QuantizeSection(Section):
+    """Weights that are quantized here, from what the source brings, to one of the twelve GGUF levels."""
+
+    level: LevelName
+    allow_requantize: bool = False

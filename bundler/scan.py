@@ -5,7 +5,8 @@ Rules, by the kind of file:
     wheels      pth-file, shadows-stdlib, overlaps, foreign-shebang, pickle, secret, license-unknown
                 (a wheel that breaks its own format is refused outright, `wheelfile.py`)
     weights     malformed headers are refused outright; pickle (by name and by first bytes)
-    models      pickle, remote-code, secret, patient-data, license-unknown, unexpected-file
+    models      pickle, remote-code, secret, patient-data, license-unknown, unexpected-file;
+                quantization (a level that is not recommended, or quantized twice) is listed, not refused
     evals       patient-data, secret
     ours        secret, build-path (playbooks, units, and the text of our own wheel)
     debs        nothing blocks; maintainer scripts and set-user-id files are listed for the people who sign
@@ -28,12 +29,14 @@ from bundler.debfile import listed
 from bundler.errors import ScanError
 from bundler.gguf_header import read as read_gguf
 from bundler.process import Progress, quiet
+from bundler.quantlevels import advice
 from bundler.recipe import AllowedFinding
 from bundler.safetensors_header import read as read_safetensors
+from media.canonical import loads, mapping
 
 RULES: Final = (
     "build-path", "foreign-shebang", "license-unknown", "overlaps", "patient-data", "pickle", "pth-file",
-    "remote-code", "secret", "shadows-stdlib", "unexpected-file",
+    "quantization", "remote-code", "secret", "shadows-stdlib", "unexpected-file",
 )  # fmt: skip
 _TEXT_BYTES: Final = 2 * 2**20
 _PICKLE_NAMES: Final = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".h5"})
@@ -46,6 +49,7 @@ _PICKLE_STARTS: Final = (
 _MODEL_NAMES: Final = frozenset({".gguf", ".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
 _START_FILES: Final = frozenset({"sitecustomize", "usercustomize"})
 _OURS: Final = "sealift"
+_LISTED: Final = "listed for the people who sign"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +202,19 @@ def _model(artifact: Artifact) -> Iterator[Finding]:
         yield from _leaks(artifact, data, (leaks.secrets, leaks.assigned_secrets))
     if path.name in {"descriptor.json", "chat_template.jinja"}:
         yield from _leaks(artifact, data, (leaks.patient_data,))
+    if path.name == "provenance.json":
+        yield from _quantization(artifact, data)
+
+
+def _quantization(artifact: Artifact, data: bytes) -> Iterator[Finding]:
+    """List what two people should know of a level before they sign; whether it may serve is the site's to decide."""
+    record = mapping(loads(data), artifact.target)
+    derived = mapping(record.get("derived_from", {}), artifact.target)
+    details = [advice(str(record.get("quantization", "")))]
+    if derived.get("requantized"):
+        details.append("quantized from weights that were quantized already; quality is lost twice")
+    for detail in filter(None, details):
+        yield Finding(path=artifact.target, rule="quantization", detail=detail, reason=_LISTED)
 
 
 def _pickled(artifact: Artifact, start: bytes) -> Iterator[Finding]:
@@ -216,7 +233,7 @@ def _ours(artifact: Artifact) -> Iterator[Finding]:
 def _deb(artifact: Artifact) -> Iterator[Finding]:
     if artifact.target.endswith(".deb") and artifact.file is not None:
         for rule, detail in listed(artifact.file):
-            yield Finding(path=artifact.target, rule=rule, detail=detail, reason="listed for the people who sign")
+            yield Finding(path=artifact.target, rule=rule, detail=detail, reason=_LISTED)
 
 
 _LeakRule = Callable[[bytes], Iterator[leaks.Leak]]

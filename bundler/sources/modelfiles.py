@@ -6,7 +6,7 @@ that hides in a model file. The SHA-256 of the descriptor is the model digest, s
 
 from typing import Any
 
-from bundler.artifact import Artifact, Component, Gathered, Material
+from bundler.artifact import Artifact, Component, Gathered
 from bundler.errors import RecipeError
 from bundler.gguf_header import GgufHeader
 from bundler.gguf_header import read as read_gguf
@@ -36,7 +36,8 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
         version=model.version,
         license=model.license,
         origin=model.origin,
-        purl=pinned.material.uri if pinned.material.uri.startswith("pkg:") else "",
+        # Weights that were quantized here are not what the package holds.
+        purl=pinned.material.uri if pinned.material.uri.startswith("pkg:") and pinned.derivation is None else "",
     )
     files = {
         file: Artifact.of_file(
@@ -57,7 +58,7 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
             *files.values(),
             template,
             _wrapped(model, f"{folder}/LICENSE", pinned.license_text),
-            _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned.material)),
+            _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned)),
             _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment)),
         ),
         materials=(pinned.material,),
@@ -102,8 +103,9 @@ def _descriptor(model: ModelSection, files: list[dict[str, Any]], template: Arti
     )
 
 
-def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]], material: Material) -> bytes:
+def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]], pinned: PinnedModel) -> bytes:
     """Return the record that model governance asks for; who approved it, and when, is the appliance's to say."""
+    material, derivation = pinned.material, pinned.derivation
     return dumps(
         {
             "format": 1,
@@ -118,6 +120,7 @@ def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]]
             "license": model.license,
             "quantization": model.quantization,
             "created_by": model.created_by,
+            **({} if derivation is None else {"derived_from": derivation.to_json()}),
         }
     )
 

@@ -5,17 +5,19 @@ Everything is pinned by SHA-256 in the recipe, so a publisher who changes a file
 
 import shutil
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from bundler.artifact import Material
 from bundler.cache import Cache
 from bundler.download import Line, Wanted, download
-from bundler.errors import SourceError
+from bundler.errors import RecipeError, SourceError
 from bundler.process import Progress, quiet
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
 from bundler.sources import hub
+from bundler.sources.quantize import Derivation, Engine, quantize
 from bundler.sources.wheels import Fetch
 from bundler.wheelfile import UNREADABLE
 from media.digest import file_sha256
@@ -44,6 +46,7 @@ class PinnedModel:
     files: tuple[PinnedFile, ...]
     license_text: bytes
     material: Material
+    derivation: Derivation | None = None
 
 
 def obtain(
@@ -95,6 +98,29 @@ def obtain(
         license_text=small_file(recipe.beside(source.license_path), source.license_path),
         material=Material(uri=uri, sha256=digest, note=model.origin),
     )
+
+
+def quantized(
+    model: ModelSection, pinned: PinnedModel, *, cache: Cache, engine: Callable[[], Engine], progress: Progress = quiet
+) -> PinnedModel:
+    """Return the model with its weights quantized, where the recipe asks for that.
+
+    Raises:
+        RecipeError: The source brings no single GGUF file, or one that is quantized already.
+        BuildError: The engine failed.
+    """
+    if model.quantize is None:
+        return pinned
+    if len(pinned.files) != 1 or not pinned.files[0].name.endswith(".gguf"):
+        raise RecipeError(
+            what=f"models.{model.name}.quantize: the source does not bring one GGUF file",
+            why=f"it brings {len(pinned.files)} files, the first is {pinned.files[0].name}",
+            fix="convert the weights to one F16 GGUF file first",
+        )
+    made, derivation = quantize(
+        model, model.quantize, pinned.files[0].path, cache=cache, engine=engine(), progress=progress
+    )
+    return replace(pinned, files=(PinnedFile(name=made.name, path=made),), derivation=derivation)
 
 
 def small_file(path: Path, name: str) -> bytes:

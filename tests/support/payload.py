@@ -77,13 +77,13 @@ def gguf_text(text: str | bytes) -> bytes:
 
 def gguf(
     *,
-    metadata: Mapping[str, str | int] | None = None,
+    metadata: Mapping[str, str | int | float] | None = None,
     tensors: Mapping[str, tuple[int, ...]] | None = None,
     template: str = "{{ messages[0]['content'] }}",
     alignment: int = 32,
 ) -> bytes:
     """Return a small valid GGUF file with F32 tensors."""
-    values: dict[str, str | int] = {
+    values: dict[str, str | int | float] = {
         "general.architecture": "llama",
         "llama.context_length": 512,
         **({"tokenizer.chat_template": template} if template else {}),
@@ -93,7 +93,10 @@ def gguf(
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(shapes), len(values))
     for key, value in values.items():
         head += gguf_text(key)
-        head += struct.pack("<I", 8) + gguf_text(value) if isinstance(value, str) else struct.pack("<II", 4, value)
+        if isinstance(value, str):
+            head += struct.pack("<I", 8) + gguf_text(value)
+        else:
+            head += struct.pack("<If", 6, value) if isinstance(value, float) else struct.pack("<II", 4, value)
     offset, data = 0, b""
     for name, shape in shapes.items():
         elements = 1
