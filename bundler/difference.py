@@ -16,6 +16,7 @@ from bundler.modelchange import Field, ModelChange, model_changes
 
 _ROOT_RULES: Final = ("maintainer-script", "set-user-id")
 _NONE: Final = "(none)"
+_UNSTATED: Final = "(not stated)"
 Packages = dict[tuple[str, str], dict[str, str]]
 """By kind and name: the path of each file by its version."""
 
@@ -147,27 +148,28 @@ def _change(path: str, old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Fi
 
 def _packages(files: Mapping[str, Entry], stated: Mapping[str, Stated]) -> Packages:
     found: Packages = {}
-    for path, entry in sorted(files.items()):
-        name, version = _name_and_version(path, entry, stated.get(path))
+    for path in sorted(files):
+        kind, name, version = _package(path, stated.get(path))
         if name:
-            found.setdefault((entry.kind, name), {})[version] = path
+            found.setdefault((kind, name), {})[version] = path
     return found
 
 
-def _name_and_version(path: str, entry: Entry, stated: Stated | None) -> tuple[str, str]:
+def _package(path: str, stated: Stated | None) -> tuple[str, str, str]:
+    """Return kind, name and version of a package, from its file name; empty texts for any other file."""
     file = PurePosixPath(path).name
-    if entry.kind == "wheel" and file.endswith(".whl"):
+    if file.endswith(".whl"):
         try:
             named = wheelfile.parse_name(file)
         except ScanError:
-            return file, "?"
-        return named.name, named.version
-    if entry.kind == "deb" and file.endswith(".deb"):
+            return "wheel", file, "?"
+        return "wheel", named.name, named.version
+    if file.endswith(".deb"):
         if stated is not None and stated.version:
-            return stated.name, stated.version
+            return "deb", stated.name, stated.version
         name, _, rest = file.removesuffix(".deb").partition("_")
-        return name, rest.rpartition("_")[0] or "?"
-    return "", ""
+        return "deb", name, rest.rpartition("_")[0] or "?"
+    return "", "", ""
 
 
 def _package_changes(
@@ -175,7 +177,8 @@ def _package_changes(
 ) -> Iterator[PackageChange]:
     for kind, name in sorted(ours.keys() | theirs.keys()):
         before, after = ours.get((kind, name), {}), theirs.get((kind, name), {})
-        if {old[path].sha256 for path in before.values()} != {new[path].sha256 for path in after.values()}:
+        ours_now = {(version, old[path].sha256) for version, path in before.items()}
+        if ours_now != {(version, new[path].sha256) for version, path in after.items()}:
             yield PackageChange(kind=kind, name=name, before=tuple(sorted(before)), after=tuple(sorted(after)))
 
 
@@ -184,7 +187,7 @@ def _licences(before: Mapping[str, Stated], after: Mapping[str, Stated]) -> Iter
     for name in sorted(ours.keys() | theirs.keys()):
         then, now = ours.get(name, ""), theirs.get(name, "")
         if then != now:
-            yield Field(name=name, before=then or _NONE, after=now or _NONE)
+            yield Field(name=name, before=then or _UNSTATED, after=now or _UNSTATED)
 
 
 def _by_name(stated: Mapping[str, Stated]) -> dict[str, str]:

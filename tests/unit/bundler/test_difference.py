@@ -93,6 +93,18 @@ def test_wheels_and_debs_are_named_with_their_versions(tmp_path: Path) -> None:
     assert "deb tiny: 1.0, the same version with other bytes" in found.to_text()
 
 
+def test_a_package_that_the_plan_does_not_list_is_named_too(tmp_path: Path) -> None:
+    before, after = work_of(tmp_path / "a", tiny_payload()), work_of(tmp_path / "b", tiny_payload())
+    wheels = after / "candidate" / "data" / "wheels"
+    (wheels / "tiny-1.0-py3-none-any.whl").rename(wheels / "tiny-2.0-py3-none-any.whl")
+
+    found = compared(before, after)
+
+    assert [each.path for each in found.added] == ["data/wheels/tiny-2.0-py3-none-any.whl"]
+    assert [(each.name, each.before, each.after) for each in found.packages] == [("tiny", ("1.0",), ("2.0",))]
+    assert found.notes == ("licences: demo-1 has no bill of materials here that names its files",)
+
+
 def test_a_licence_that_changed_is_shown(tmp_path: Path) -> None:
     wheel = "data/wheels/tiny-1.0-py3-none-any.whl"
     after = tiny_payload()
