@@ -11,6 +11,8 @@ Progress = Callable[[str], None]
 """Called with one line of talk at a time; `print` fits, and so does the command line's `say`."""
 
 _KEPT_LINES = 12
+# No program that is started here has a use for them, and some of them read or build what strangers wrote.
+_WITHHELD = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
 
 
 def quiet(line: str) -> None:
@@ -48,7 +50,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={**_inherited(), **(environment or {})},
             cwd=folder,
             text=True,
             errors="replace",
@@ -82,7 +84,7 @@ def capture(
             [str(argument) for argument in arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={**os.environ, **(environment or {})},
+            env={**_inherited(), **(environment or {})},
             cwd=folder,
             check=False,
         )
@@ -92,6 +94,10 @@ def capture(
         said = done.stderr.decode(errors="replace").splitlines()
         raise error(what=what, why=f"exit code {done.returncode}: {_last(said)}", fix=fix)
     return done.stdout
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _WITHHELD}
 
 
 def _last(lines: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,18 @@ def test_captured_output_holds_no_talk() -> None:
     with pytest.raises(BuildError) as caught:
         capture([sys.executable, "-c", "import sys; sys.exit('bad')"], what="w", fix="f")
     assert caught.value.why == "exit code 1: bad"
+
+
+@pytest.mark.parametrize("start", [run, capture])
+def test_no_program_inherits_the_token_of_a_hub(
+    start: Callable[..., str | bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "geheim")
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "geheim")
+    monkeypatch.setenv("SEEN", "yes")
+
+    told = start(["env"], what="env", fix="")
+
+    text = told if isinstance(told, str) else told.decode()
+    assert "SEEN=yes" in text
+    assert "geheim" not in text
