@@ -27,6 +27,8 @@ BAGIT: Final = "bagit.txt"
 BAG_INFO: Final = "bag-info.txt"
 MANIFEST: Final = "manifest-sha256.txt"
 TAG_MANIFEST: Final = "tagmanifest-sha256.txt"
+TAG_FILES: Final = frozenset({BAGIT, BAG_INFO, MANIFEST})
+"""The only names at the top of a bag that a tag manifest may list (FMT-59)."""
 
 VOLUMES: Final = "metadata/volumes.json"
 TIMESTAMP: Final = "metadata/timestamp.json"

@@ -6,6 +6,7 @@ same release takes it up again.
 """
 
 import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ from media import canonical
 
 _CODE_CHARS: Final = 12
 _STAGED: Final = "release"
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,15 +131,31 @@ def publish(store: ContentStore, *, code: str, serial: int) -> None:
     folder = store.incoming / code[:_CODE_CHARS]
     staged, place = folder / _STAGED, store.release_folder(serial)
     with writing("the release"):
-        if (staged / RELEASE_FILE).exists():
-            replaced = folder / "replaced"
+        if _holds(staged, code):
             if place.exists():
-                shutil.rmtree(replaced, ignore_errors=True)
-                place.rename(replaced)
-            staged.rename(place)
+                _exchange(staged, place)  # at no moment is the release absent
+            else:
+                staged.rename(place)
             sync_folder(place.parent)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(store.quarantine / code[:_CODE_CHARS], ignore_errors=True)
+
+
+def _holds(staged: Path, code: str) -> bool:
+    """Tell whether the folder holds this very signing; after an exchange it holds the one before."""
+    try:
+        facts = canonical.loads((staged / RELEASE_FILE).read_bytes())
+    except FileNotFoundError:
+        return False
+    return isinstance(facts, dict) and facts.get("code") == code
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders of one file system in one step (renameat2(2), RENAME_EXCHANGE)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def discard(store: ContentStore, *, code: str) -> None:

@@ -123,6 +123,7 @@ def require_signed(bag: UntrustedBag, people: People) -> SignedBag:
     signers = _require_signatures(bag, tag_manifest, people)
     tags = bagit.parse_manifest(tag_manifest)
     _require_names(bag.medium, bag.tag_names - bag.signatures.keys() - {layout.TAG_MANIFEST}, tags)
+    _require_known(bag.medium, tags)
     for path, digest in tags.items():
         found = sha256_hex(bag.file(path))
         if not same(found, digest):
@@ -172,6 +173,17 @@ def _require_names(medium: Medium, found: AbstractSet[str], signed: Iterable[str
             what=f"{medium.label}: {extra[0]} does not belong there",
             why="no signed list names it" + (f"; {len(extra) - 1} more" if len(extra) > 1 else ""),
             fix=f"ask who had the medium; {_NEW_COPY}",
+        )
+
+
+def _require_known(medium: Medium, tags: Iterable[str]) -> None:
+    folders = (f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/")
+    unknown = sorted(path for path in tags if path not in layout.TAG_FILES and not path.startswith(folders))
+    if unknown:
+        raise ExtraFileError(
+            what=f"{medium.label}: {unknown[0]} has no place in this format",
+            why="the signed list names it, and the format does not (FMT-59)",
+            fix="do not use this medium; ask the sender who made it",
         )
 
 

@@ -110,6 +110,10 @@ def check_tags(release: Path) -> dict[str, str]:
         raise RefusedError(11, f"{min(expected)} is not on the medium")
     if PAYLOAD not in entries or any(name.startswith("data/") for name in entries):
         raise RefusedError(10, "the tag manifest does not list what it must")
+    known = ("metadata/", "attest/", "check/")
+    for name in entries:
+        if name not in {"bagit.txt", "bag-info.txt", PAYLOAD} and not name.startswith(known):
+            raise RefusedError(12, f"{name} has no place in this format")
     if not all(name.startswith("data/") for name in payload):
         raise RefusedError(10, "the payload manifest lists files outside data/")
     for name, digest in entries.items():

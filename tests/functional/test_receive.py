@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib import dsse
 
 from appliance.actions import believing
+from appliance.actions.recorded import RECEIVED
 from appliance.audit.spool import Spool
 from appliance.config import Config, PlacesSection
 from appliance.errors import StoreBusyError
@@ -347,7 +348,7 @@ def test_what_a_power_cut_left_between_the_two_writes_is_finished_by_the_next_re
     _, lines = copy_here(medium, site.store.root, trust=site.record)
     facts = next(line["facts"] for line in lines if line["event"] == "verified")
     pending = believing.Pending(
-        kind=believing.RECEIVED,
+        kind=RECEIVED,
         body={**facts, "site": "demo-clinic"},
         key="receive-once",
         code=medium.code,

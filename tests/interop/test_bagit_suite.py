@@ -20,7 +20,6 @@ pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = list(cases())
-NOT_YET = {"FMT-53", "FMT-57"}  # a file beside the known ones is accepted when the signed tag manifest names it
 NOT_LOOKED_AT = {"FMT-54"}  # the second opinion takes bag-info.txt for a page for people (FMT-55)
 
 
@@ -31,8 +30,7 @@ def second_opinion(medium: SimulatedMedium) -> int:
 
 
 def as_parameter(case: Case) -> ParameterSet:
-    gap = pytest.mark.xfail(reason=f"{case.rule} is not enforced on what people signed", raises=AssertionError)
-    return pytest.param(case, id=case.name, marks=[gap] if case.rule in NOT_YET else [])
+    return pytest.param(case, id=case.name)
 
 
 @pytest.mark.parametrize("case", [as_parameter(case) for case in CASES])
