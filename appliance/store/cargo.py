@@ -10,7 +10,10 @@ from appliance.verify.medium import Content, Medium
 from media import layout
 from media.errors import DigestMismatchError
 
-_NEW_COPY: Final = "ask the sender for a new copy of this volume; what was proven is kept and not read again"
+_NEW_COPY: Final = (
+    "ask the sender to run `sealift-bundler remake WORK MEDIUM --volume N` for this volume; "
+    "what was proven is kept and not read again"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -89,12 +89,15 @@ class ContentStore:
         return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
 
     def releases(self) -> tuple["StoredRelease", ...]:
-        """Return the stored releases, oldest serial first.
+        """Return the stored releases whose records read, oldest serial first.
 
-        Raises:
-            StoreDamagedError, UnknownReleaseError: The record of one does not read.
+        A damaged record stops nothing but its own release; `serials` still names it.
         """
-        return tuple(StoredRelease.load(self, serial) for serial in self.serials())
+        found = []
+        for serial in self.serials():
+            with suppress(StoreDamagedError, UnknownReleaseError):
+                found.append(StoredRelease.load(self, serial))
+        return tuple(found)
 
     @contextmanager
     def locked(self, *, descriptor: int | None = None) -> Iterator[int]:

@@ -117,3 +117,16 @@ def test_a_store_that_cannot_be_made_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(StoreWriteError), ContentStore(tmp_path / "file").locked():
         pass
+
+
+def test_a_damaged_record_stops_no_other_release(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    for serial in (1, 2):
+        folder = store.release_folder(serial)
+        folder.mkdir(parents=True)
+        facts = {"serial": serial, "release": f"r{serial}", "code": "a" * 64, "payload_digest": "b" * 64, "files": {}}
+        (folder / "release.json").write_bytes(canonical.dumps(facts))
+    (store.release_folder(1) / "release.json").write_bytes(b'{"serial":1,')
+
+    assert [stored.serial for stored in store.releases()] == [2]
+    assert store.serials() == (1, 2)
