@@ -6,6 +6,7 @@ put on a stick with any tool that copies bytes, and is mounted read-only with no
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ def write_image(
     content = sum(-(-path.stat().st_size // _BLOCK) * _BLOCK for path in files)
     inodes = len(files) + sum(1 for path in volume.rglob("*") if path.is_dir()) + 64
     size = content + content // 64 + inodes * 512 + _SPARE
-    command = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(_BLOCK), "-N", str(inodes), "-O", "^has_journal"]
+    command = [_tool("mkfs.ext4"), "-q", "-F", "-m", "0", "-b", str(_BLOCK), "-N", str(inodes), "-O", "^has_journal"]
     command += ["-E", "root_owner=0:0", "-L", f"SEALIFT-{number}", "-d", str(volume), str(image), f"{size // 1024}k"]
     _run(command, what="the image could not be made")
     descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
@@ -66,7 +67,7 @@ def write_image(
 
 def _digest_in(image: Path, name: str) -> str:
     process = subprocess.Popen(
-        ["debugfs", "-R", f"cat /{name}", str(image)],
+        [_tool("debugfs"), "-R", f"cat /{name}", str(image)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -77,11 +78,18 @@ def _digest_in(image: Path, name: str) -> str:
         return hashlib.file_digest(process.stdout, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+def _tool(name: str) -> str:
+    """Return where a tool of e2fsprogs is; Debian keeps them out of the PATH of people without root."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") or name
+
+
 def _run(command: list[str], *, what: str) -> None:
     try:
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     except FileNotFoundError:
-        raise SigningError(what=what, why=f"{command[0]} is not installed", fix="apt install e2fsprogs") from None
+        raise SigningError(
+            what=what, why=f"{Path(command[0]).name} is not installed", fix="apt install e2fsprogs"
+        ) from None
     except subprocess.CalledProcessError as error:
         why = error.stderr.decode("utf-8", "replace").strip().splitlines()
         raise UnreadableError(

@@ -47,3 +47,10 @@ def test_an_image_is_never_written_over(tmp_path: Path) -> None:
 
     with pytest.raises(NotEmptyError):
         write_image(tmp_path, tmp_path / "v.img", number=1, expected={})
+
+
+def test_an_image_is_made_for_people_whose_path_has_no_sbin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    medium = make_medium(tmp_path / "m", volumes=1)
+
+    assert write_image(medium.volumes[0], tmp_path / "v.img", number=1, expected=expected(medium)) > 0

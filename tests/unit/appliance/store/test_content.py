@@ -124,7 +124,13 @@ def test_a_damaged_record_stops_no_other_release(tmp_path: Path) -> None:
     for serial in (1, 2):
         folder = store.release_folder(serial)
         folder.mkdir(parents=True)
-        facts: dict[str, object] = {"serial": serial, "release": f"r{serial}", "code": "a" * 64, "payload_digest": "b" * 64, "files": {}}
+        facts: dict[str, object] = {
+            "serial": serial,
+            "release": f"r{serial}",
+            "code": "a" * 64,
+            "payload_digest": "b" * 64,
+            "files": {},
+        }
         (folder / "release.json").write_bytes(canonical.dumps(facts))
     (store.release_folder(1) / "release.json").write_bytes(b'{"serial":1,')
 
