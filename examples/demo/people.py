@@ -48,3 +48,8 @@ def make_person(folder: Path, person_id: str, name: str) -> SitePerson:
     return SitePerson(
         id=person_id, name=name, home=home, certificate=certificate, password=f"a throwaway password of {person_id}"
     )
+
+
+def end_agent(home: Path) -> None:
+    """End the agent that signing left behind, under whatever name it was started."""
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo.conversation import Answered, ask, ask_streamed, left_over
-from examples.demo.people import SitePerson, make_person
+from examples.demo.people import SitePerson, end_agent, make_person
 from examples.demo.stage import Stage, StageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -292,6 +292,8 @@ def main() -> int:
 
 def finish(demo: Demo, *, keep: bool) -> None:
     """Leave the services running or stop them, and say where the page is."""
+    for home in demo.out.glob("site-people/*/gnupg"):
+        end_agent(home)
     if keep and "admin" in demo.facts:
         print(f"\nThe page: {demo.facts['admin']}/   The API: {demo.facts['gateway']}/v1")
         print("Log in as iris with: a throwaway password of iris.  Stop all of it with: sealift run-units --stop")
