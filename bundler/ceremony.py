@@ -6,7 +6,6 @@ throwaway keys without a passphrase; production takes keys that exist.
 """
 
 import copy
-import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from bundler.gpghome import short_home
 from bundler.invitation import ROLES, USES, Enrolled, Invitation, KeyPlace, enrol, refused, require_sound
 from bundler.metadata import NEVER, canonical, signed_file
 from bundler.signatory import Ceremony
+from media import durable
 from media.canonical import dumps
 from media.digest import sha256_hex
 
@@ -124,7 +124,7 @@ def publish(folder: Path, root: Root, signatures: Sequence[Signature], *, before
     data = signed_file(root, signatures)
     held = Ceremony.from_chain(folder, (*before, data))
     (folder / "root").mkdir(exist_ok=True)
-    _write_once(folder / "root" / f"{root.version}.root.json", data)
+    durable.write_new(folder / "root" / f"{root.version}.root.json", data, mode=0o444)
     (folder / "trust-facts.json").write_bytes(dumps(trust_facts(held)))
     return held
 
@@ -170,10 +170,3 @@ def _require_reachable(holders: Mapping[str, int], thresholds: Mapping[str, int]
                 f"a threshold of {least} of {holders[use]} for {use}",
                 f"at least {_LEAST_THRESHOLD} people must sign, and so many must hold the role",
             )
-
-
-def _write_once(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444), "wb") as target:
-        target.write(data)
-        target.flush()
-        os.fsync(target.fileno())

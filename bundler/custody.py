@@ -4,7 +4,6 @@ Each entry names the file before it, so a chain shows a gap, a tear or a second 
 it, also for a hand-over that others wrote down on paper: most couriers have no key.
 """
 
-import os
 import subprocess
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from bundler.errors import SigningError
 from bundler.gpghome import short_home
 from bundler.signatory import Ceremony
-from media import custody, layout
+from media import custody, durable, layout
 from media.bagit import BagInfo, parse_bag_info
 from media.clock import Clock
 from media.custody import CustodyFacts, HandOver, HandOverKind, Method
@@ -94,7 +93,8 @@ def hand_over(
     written = custody.read_entry(signed, ceremony.people)
     folder = volume / layout.CUSTODY
     folder.mkdir(exist_ok=True)
-    _write_synced(folder / written.file_name, signed)
+    durable.write_new(folder / written.file_name, signed)
+    durable.sync_folder(folder)
     return folder / written.file_name
 
 
@@ -131,15 +131,3 @@ def _sealed_sha256(volume: Path, info: BagInfo) -> str:
         return file_sha256(release / layout.sealed_custody_name(number))
     except OSError:
         raise MissingFileError(what="the sealed custody entry of this volume is not there") from None
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as target:
-        target.write(data)
-        target.flush()
-        os.fsync(target.fileno())
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bundler.ledgernote import LedgerKey
 from media import clock as clocks
+from media import durable
 from media.canonical import array, boolean, dumps, exact_keys, integer, loads_canonical, mapping, moment, text
 from media.canonical import sha256_hex as require_digest
 from media.clock import Clock
@@ -125,11 +126,7 @@ class Register:
                 yield descriptor
             finally:
                 os.close(descriptor)
-            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable.sync_folder(self.folder)
         except OSError as error:
             raise _unwritable(error) from error
 

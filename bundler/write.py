@@ -20,7 +20,7 @@ from bundler.seal import require_sealed
 from bundler.signatory import Ceremony
 from bundler.volumefiles import PlannedFile, planned_files, total_bytes, volume_index
 from bundler.workfolder import WorkFolder
-from media import layout
+from media import durable, layout
 from media.errors import UnreadableError, UsageError
 from media.volume import Volume
 
@@ -181,11 +181,8 @@ def _copy(file: PlannedFile, target: Path) -> Iterator[bytes]:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        durable.sync_folder(folder)
     except OSError as error:
         if error.errno != errno.EINVAL:  # some FUSE file systems cannot sync a folder
             raise
-    finally:
-        os.close(descriptor)

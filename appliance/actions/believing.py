@@ -21,12 +21,12 @@ from appliance.config import Config, Places
 from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError
 from appliance.state.shapes import require_shape
 from appliance.store.content import ContentStore
-from appliance.store.incoming import publish, sync_folder
+from appliance.store.incoming import publish
 from appliance.store.pipeline import writing
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
 from appliance.verify.trust import Checkpoint, TrustRecord
-from media import canonical
+from media import canonical, durable
 from media.errors import (
     LimitExceededError,
     MalformedError,
@@ -109,7 +109,7 @@ def finish(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     with writing("the trust record"):
         trust.save(places.trust, replace(pending.believed, checkpoint=checkpoint))
         (places.trust / PENDING).unlink(missing_ok=True)
-        sync_folder(places.trust)
+        durable.sync_folder(places.trust)
     return appended
 
 
@@ -123,7 +123,7 @@ def commit(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     _require_finishable(pending)
     with writing("the trust record"):
         places.trust.mkdir(parents=True, exist_ok=True, mode=0o755)
-        trust.replace_durably(places.trust / PENDING, pending.to_bytes())
+        durable.replace(places.trust / PENDING, pending.to_bytes(), mode=0o644)
     return finish(places, ledger, pending)
 
 
@@ -158,7 +158,7 @@ def set_pending_aside(places: Places) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         (places.trust / PENDING).replace(places.trust / SET_ASIDE)
-        sync_folder(places.trust)
+        durable.sync_folder(places.trust)
 
 
 def _require_finishable(pending: Pending) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from appliance.config import Places
 from appliance.errors import ConflictError
-from appliance.store.incoming import sync_folder
 from appliance.store.pipeline import writing
 from appliance.verify import trust
+from media import durable
 from media.errors import LimitExceededError, MissingFileError, NoTrustError, UnsafePathError
 
 
@@ -75,10 +75,7 @@ def write_once(places: Places, root: bytes) -> None:
         places.pinned_trust.mkdir(parents=True, exist_ok=True, mode=0o755)
         beside = place.with_name(f".{place.name}.{os.getpid()}")
         beside.unlink(missing_ok=True)
-        with beside.open("xb") as stream:
-            stream.write(root)
-            stream.flush()
-            os.fsync(stream.fileno())
+        durable.write_new(beside, root)
         beside.chmod(0o444)
         try:
             os.link(beside, place)
@@ -86,4 +83,4 @@ def write_once(places: Places, root: bytes) -> None:
             is_pinned(places, root)
         finally:
             beside.unlink()
-        sync_folder(places.pinned_trust)
+        durable.sync_folder(places.pinned_trust)

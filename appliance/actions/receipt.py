@@ -16,8 +16,7 @@ from appliance.audit.facts import Appended, Ledger
 from appliance.config import Config
 from appliance.errors import KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.keys.files import FileKeys
-from appliance.verify.trust import replace_durably
-from media import canonical
+from media import canonical, durable
 from media.digest import sha256_hex
 from media.errors import UsageError
 
@@ -61,7 +60,7 @@ def write(
     file = places.receipts / f"receipt-{facts['serial']}-{facts['code'][:12]}.dsse.json"
     try:
         places.receipts.mkdir(parents=True, exist_ok=True)
-        replace_durably(file, envelope)
+        durable.replace(file, envelope, mode=0o644)
     except OSError as error:
         raise StoreWriteError(
             what="the receipt could not be written",

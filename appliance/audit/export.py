@@ -19,7 +19,7 @@ from appliance.audit import note, tree
 from appliance.audit.facts import Ledger
 from appliance.audit.log import FIRST_CHAIN
 from appliance.errors import LedgerDamagedError, StoreWriteError
-from media import canonical
+from media import canonical, durable
 from media.errors import UsageError
 
 FORMAT: Final = 1
@@ -72,7 +72,7 @@ def export(
             ("ledger.pub", f"{key.to_text()}\n".encode()),
             ("export.json", facts_file),
         ):
-            _write(unfinished / name, data)
+            durable.write_new(unfinished / name, data)
         unfinished.rename(folder)
     except OSError as error:
         raise StoreWriteError(
@@ -104,10 +104,3 @@ def _write_leaves(
             fix="run `sealift audit verify`",
         )
     return ExportFacts(origin=signed.origin, size=size, root=signed.root.hex(), chain=chain.hex(), bytes=length)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -17,7 +17,7 @@ from typing import Any, Final
 from appliance.audit.leaf import encode_body, require_kind
 from appliance.errors import LedgerUnavailableError
 from appliance.state.shapes import require_shape
-from media import canonical
+from media import canonical, durable
 from media.clock import Clock, SystemClock, to_text
 from media.errors import SealiftError
 
@@ -52,15 +52,8 @@ class Spool:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             name = f"{self._next():06d}-{secrets.token_hex(4)}.json"
-            waiting = self._folder / f".{name}.new"
-            with waiting.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
             # The ledger's user reads it through the folder's group.
-            waiting.chmod(0o660)
-            waiting.rename(self._folder / name)
-            _sync(self._folder)
+            durable.replace(self._folder / name, data, mode=0o660)
         except OSError as error:
             raise LedgerUnavailableError(
                 what="a fact could not be kept for the ledger", why=error.strerror or "", fix="make room on the disk"
@@ -101,7 +94,7 @@ class Spool:
             path.unlink()
             done += 1
         if done:
-            _sync(self._folder)
+            durable.sync_folder(self._folder)
         return done
 
     def rejected(self) -> list[str]:
@@ -116,8 +109,8 @@ class Spool:
         folder = self._folder / REJECTED
         folder.mkdir(exist_ok=True)
         path.rename(folder / path.name)
-        _sync(folder)
-        _sync(self._folder)
+        durable.sync_folder(folder)
+        durable.sync_folder(self._folder)
 
 
 def _number(path: Path) -> int:
@@ -150,11 +143,3 @@ def _parse(untrusted: bytes) -> tuple[str, Mapping[str, Any]]:
     ):
         raise SealiftError(what="a spooled fact is not of format 1")
     return require_kind(kind), {**body, "spooled_at": at}
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

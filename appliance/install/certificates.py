@@ -6,7 +6,6 @@ or when the site's name or addresses change; running again when nothing is due c
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance import config as configuration
 from appliance.config import Config
+from media import durable
 from media.clock import Clock, SystemClock
 from media.errors import SealiftError
 
@@ -53,8 +53,8 @@ class Pair:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        _replace(self.key, pem, mode=0o400)
-        _replace(self.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o444)
+        durable.replace(self.key, pem, mode=0o400)
+        durable.replace(self.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o444)
 
 
 def ensure(config: Config, *, clock: Clock) -> list[str]:
@@ -155,17 +155,6 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fchmod(stream.fileno(), mode)
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def main() -> None:

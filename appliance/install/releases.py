@@ -8,7 +8,6 @@ Promises: `current` names a whole release or nothing; it changes by one rename, 
 """
 
 import fcntl
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Final
 
 from appliance.config import Places
 from appliance.errors import InstallError, NotInstalledError
-from media import canonical
+from media import canonical, durable
 from media.errors import MediaError
 
 FORMAT: Final = 1
@@ -83,14 +82,7 @@ class InstalledReleases:
     def write(self, installed: InstalledRelease) -> None:
         """Declare a release's folder whole."""
         folder = self.folder(installed.serial)
-        partial = folder / f".{_RECORD}"
-        with partial.open("wb") as stream:
-            stream.write(installed.to_bytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.chmod(0o444)
-        partial.replace(folder / _RECORD)
-        _sync(folder)
+        durable.replace(folder / _RECORD, installed.to_bytes(), mode=0o444)
 
     def current(self) -> InstalledRelease | None:
         """Return the release that `current` names, or nothing."""
@@ -130,7 +122,7 @@ class InstalledReleases:
             partial.unlink(missing_ok=True)
             partial.symlink_to(Path("releases") / str(serial))
             partial.replace(link)
-            _sync(link.parent)
+            durable.sync_folder(link.parent)
         except OSError as error:
             raise InstallError(
                 what="the link to the current release cannot be written", why=error.strerror or "", fix="check the disk"
@@ -154,11 +146,3 @@ class InstalledReleases:
                     what="another install is running", why="the releases are locked", fix="wait until it ends"
                 ) from error
             yield
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

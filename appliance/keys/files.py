@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys import sealing
 from appliance.keys.provider import PURPOSES, SECRET_BYTES, Key, Purpose
+from media import durable
 
 _VERSION = re.compile(r"\.v([1-9][0-9]{0,8})")
 
@@ -75,7 +76,7 @@ class FileKeys:
             for path in versions.values():
                 _overwrite(path)
                 path.unlink()
-            _sync_folder(self._folder)
+            durable.sync_folder(self._folder)
         except OSError as error:
             raise _missing(name, f"it could not be destroyed: {error.strerror}") from error
 
@@ -121,20 +122,12 @@ def create_missing(folder: Path) -> list[str]:
         provider = FileKeys(folder)
         for name in PURPOSES:
             if not provider._versions(name):  # noqa: SLF001 - the same module
-                _write_private(folder / f"{name}.v1", secrets.token_bytes(SECRET_BYTES))
+                durable.write_new(folder / f"{name}.v1", secrets.token_bytes(SECRET_BYTES), mode=0o400)
                 created.append(name)
-        _sync_folder(folder)
+        durable.sync_folder(folder)
     except OSError as error:
         raise _missing(name, f"it could not be written: {error.strerror}") from error
     return created
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o400)
-    with os.fdopen(fd, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _read_private(name: str, path: Path) -> bytes:
@@ -158,14 +151,6 @@ def _overwrite(path: Path) -> None:
     with path.open("r+b", buffering=0) as stream:
         stream.write(secrets.token_bytes(max(path.stat().st_size, SECRET_BYTES)))
         os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _missing(name: str, why: str) -> KeyMissingError:

@@ -18,6 +18,7 @@ from appliance.errors import ConflictError, NotPromotedError
 from appliance.promote.history import Production, replay
 from appliance.promote.people import SitePeople
 from appliance.promote.record import MAX_BYTES, Promotion
+from media import durable
 from media.errors import SealiftError
 
 _PUBLIC: Final = 0o644
@@ -112,19 +113,7 @@ class PromoterFolder:
     def _write(self, name: str, content: bytes, *, mode: int) -> None:
         path = self.path / name
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.replace(path, content, mode=mode)
 
 
 def _name_of(number: int) -> str:

@@ -4,7 +4,6 @@ Promises: a file is written once, under the SHA-256 of its bytes, and hashed aga
 people signed is what an auditor reads. Evidence holds figures and verdicts, never prompts or answers.
 """
 
-import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from appliance.config import Places
 from appliance.errors import ProofError
-from media import canonical
+from media import canonical, durable
 
 FORMAT: Final = 1
 TYPE: Final = "sealift/evidence"
@@ -34,18 +33,7 @@ def store(places: Places, document: Mapping[str, Any]) -> str:
     digest = sha256(content).hexdigest()
     place = folder(places) / f"{digest}.json"
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    partial = place.with_name(f".{digest}.partial")
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(place)
-    directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    durable.replace(place, content, mode=0o644)
     return digest
 
 

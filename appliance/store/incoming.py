@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from appliance.store.content import RELEASE_FILE, ContentStore
 from appliance.store.journal import Journal
 from appliance.store.pipeline import writing
-from media import canonical
+from media import canonical, durable
 
 _CODE_CHARS: Final = 12
 _STAGED: Final = "release"
@@ -85,7 +85,7 @@ class Incoming:
                     staged.replace(place)
                     shards.add(place.parent)
             for shard in {*shards, self.store.objects}:
-                sync_folder(shard)
+                durable.sync_folder(shard)
 
     def stage(self, small_files: Mapping[str, bytes]) -> None:
         """Lay the release's own files (metadata, attestations, custody) into the folder that will become the release.
@@ -107,8 +107,8 @@ class Incoming:
         with writing("the release's record"):
             write_durably(staged / RELEASE_FILE, canonical.dumps(facts))
             for folder in sorted((path for path in staged.rglob("*") if path.is_dir()), reverse=True):
-                sync_folder(folder)
-            sync_folder(staged)
+                durable.sync_folder(folder)
+            durable.sync_folder(staged)
 
     def refuse(self) -> None:
         """Move everything to quarantine: nothing of it is read except by a receive of the same release."""
@@ -117,7 +117,7 @@ class Incoming:
             shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
             shutil.rmtree(refused, ignore_errors=True)
             self.folder.rename(refused)
-            sync_folder(self.store.quarantine)
+            durable.sync_folder(self.store.quarantine)
 
 
 def publish(store: ContentStore, *, code: str, serial: int) -> None:
@@ -136,7 +136,7 @@ def publish(store: ContentStore, *, code: str, serial: int) -> None:
                 _exchange(staged, place)  # at no moment is the release absent
             else:
                 staged.rename(place)
-            sync_folder(place.parent)
+            durable.sync_folder(place.parent)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(store.quarantine / code[:_CODE_CHARS], ignore_errors=True)
 
@@ -171,12 +171,3 @@ def write_durably(place: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     place.chmod(0o444)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's names."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,13 +7,12 @@ Rules:
  * Every root that it believes lies beside it as a file of its own before it does, so that no rotation is lost with it.
 """
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from media import canonical
+from media import canonical, durable
 from media.clock import to_text
 from media.errors import LimitExceededError, MalformedError, NoTrustError
 
@@ -209,8 +208,8 @@ def save(trust: Path, record: TrustRecord) -> None:
     (trust / ROOTS).mkdir(parents=True, exist_ok=True, mode=0o755)
     for version, root in enumerate(record.root_chain[1:], start=2):
         if kept_root(trust, version) != root.encode():
-            replace_durably(_root_file(trust, version), root.encode())
-    replace_durably(trust / RECORD, written)
+            durable.replace(_root_file(trust, version), root.encode(), mode=0o644)
+    durable.replace(trust / RECORD, written, mode=0o644)
 
 
 def kept_root(trust: Path, version: int) -> bytes | None:
@@ -224,22 +223,6 @@ def kept_root(trust: Path, version: int) -> bytes | None:
 
 def _root_file(trust: Path, version: int) -> Path:
     return trust / ROOTS / f"{version}.root.json"
-
-
-def replace_durably(place: Path, content: bytes) -> None:
-    """Put a file in place by one rename and wait until the disk has it."""
-    beside = place.with_name(f".{place.name}.new")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.chmod(0o644)
-    beside.replace(place)
-    descriptor = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def require_root(untrusted: bytes) -> str:

@@ -1,0 +1,40 @@
+"""Files that are on the disk, under their names, when the call returns (fsync(2), rename(2)).
+
+All raise OSError as the system does; callers say what it means to a person.
+"""
+
+import os
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's names."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a file that does not exist yet, with `mode` less the umask. Its name is durable after `sync_folder`."""
+    _write(path, data, mode=mode, exact_mode=None)
+
+
+def replace(path: Path, data: bytes, *, mode: int) -> None:
+    """Put a file of exactly `mode` in place by one rename: a reader sees the old content or the new, never a part."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)  # what a cut left; it may be read-only
+    _write(beside, data, mode=0o600, exact_mode=mode)
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def _write(path: Path, data: bytes, *, mode: int, exact_mode: int | None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, mode), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        if exact_mode is not None:
+            os.fchmod(stream.fileno(), exact_mode)
+        os.fsync(stream.fileno())
