@@ -14,7 +14,7 @@ from appliance.actions.production import Surroundings
 from appliance.actions.promote import waiting
 from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
 from appliance.promote.promoter import Request
-from appliance.registry import catalog, evidence
+from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
 from appliance.registry.descriptor import FIELDS
 from appliance.store.content import ContentStore
@@ -128,7 +128,7 @@ def _fingerprint_of(here: Surroundings, person: str) -> str:
 
 def _require_true(here: Surroundings, request: Request, version: Version) -> tuple[tuple[str, bool, str], ...]:
     statement = request.statement
-    _, descriptor, _ = catalog.carrier(ContentStore(here.config.at.store), statement.model_digest)
+    _, descriptor, _ = carriers.carrier(ContentStore(here.config.at.store), statement.model_digest)
     if descriptor.weights_digest != statement.weights_digest:
         raise ProofError(
             what=f"the statement about {version.name} {version.version} is not about what lies here",

@@ -21,7 +21,7 @@ from appliance.promote.people import SitePeople
 from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
 from appliance.promote.statement import Statement
-from appliance.registry import catalog, evidence, origin
+from appliance.registry import carriers, catalog, evidence, origin
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.origin import SignedTerms
 from appliance.store.content import ContentStore, StoredRelease
@@ -129,7 +129,7 @@ class _Proof:
             )
         store = ContentStore(self._config.at.store)
         serial = canonical.integer(leaf.body.get("serial"), "model.registered.serial")
-        stored, descriptor, _ = catalog.carrier(store, digest, serial=serial)
+        stored, descriptor, _ = carriers.carrier(store, digest, serial=serial)
         if leaf.body.get("weights_digest") != descriptor.weights_digest:
             raise ProofError(
                 what="the descriptor names other weights than the record", why=descriptor.weights_digest[:12], fix=""

@@ -18,7 +18,7 @@ from appliance.config import Config
 from appliance.errors import GateFailedError
 from appliance.install.supervisor import Supervisor
 from appliance.promote.policy import GATES, GatePolicy, packaged
-from appliance.registry import catalog, evidence
+from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
 from appliance.serve.client import EngineClient
 from appliance.state import projection
@@ -155,7 +155,7 @@ def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:
 
 
 def _bench(here: Surroundings, version: Version, engine: EngineClient, policy: GatePolicy, progress: Progress) -> Bench:
-    stored, descriptor, task_paths = catalog.carrier(ContentStore(here.config.at.store), version.model_digest)
+    stored, descriptor, task_paths = carriers.carrier(ContentStore(here.config.at.store), version.model_digest)
     return Bench(
         descriptor=descriptor,
         stored=stored,

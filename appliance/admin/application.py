@@ -12,8 +12,8 @@ from flask import Flask, Response, abort, g, redirect, render_template, request,
 from werkzeug.exceptions import HTTPException
 
 from appliance.admin import pages, people
-from appliance.admin.collaborators import Page, Promoter, page, session
-from appliance.admin.facts import Facts
+from appliance.admin.collaborators import Page, page, session
+from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Sessions, is_same
 from appliance.audit.client import Ledger
 from appliance.config import Config

@@ -1,23 +1,14 @@
 """What every view may use, and how it reaches it."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from flask import current_app, g
 
-from appliance.admin.facts import Facts
+from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Session, Sessions
 from appliance.audit.client import Ledger
 from appliance.config import Config
 from media.clock import Clock
-
-
-class Promoter(Protocol):
-    """The promoter's admin door, as `appliance.wire.Line` speaks it."""
-
-    def call(self, do: str, **fields: Any) -> dict[str, Any]:
-        """Ask the promoter."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,15 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from appliance.state.tables import GateResult, ModelVersion, Promotion, Release
+from appliance.registry import catalog
+from appliance.registry.catalog import Version
+from appliance.state.tables import Promotion, Release
 from media import canonical
 from media.errors import SealiftError
 
 
-class Asks(Protocol):
-    """The part of the promoter's door that reading needs."""
+class Promoter(Protocol):
+    """The promoter's admin door, as `appliance.wire.Line` speaks it."""
 
     def call(self, do: str, **fields: Any) -> dict[str, Any]:
         """Ask the promoter."""
@@ -97,14 +99,11 @@ class Facts:
     def versions(self) -> Sequence[VersionRow]:
         """Return the registered versions, newest first."""
         with Session(self._state) as session:
-            rows = session.scalars(select(ModelVersion).order_by(ModelVersion.registered_sequence.desc())).all()
-            return [_version(session, row) for row in rows]
+            return [_row(session, one) for one in catalog.versions(session)]
 
     def version(self, digest: str) -> VersionRow | None:
         """Return one version by its whole digest."""
-        with Session(self._state) as session:
-            row = session.get(ModelVersion, digest)
-            return None if row is None else _version(session, row)
+        return next((one for one in self.versions() if one.digest == digest), None)
 
     def history(self) -> Sequence[PromotionRow]:
         """Return every change of production, newest first."""
@@ -124,10 +123,11 @@ class Facts:
 
     def production(self) -> VersionRow | None:
         """Return what production serves, if anything."""
-        history = self.history()
-        return self.version(history[0].digest) if history and history[0].digest else None
+        with Session(self._state) as session:
+            digest = catalog.in_production(session)
+        return None if digest is None else self.version(digest)
 
-    def pending_count(self, promoter: Asks) -> int:
+    def pending_count(self, promoter: Promoter) -> int:
         """Return how many statements wait; -1 when the promoter does not answer."""
         try:
             return len(pending_requests(promoter))
@@ -142,7 +142,7 @@ class Facts:
             return None
 
 
-def pending_requests(promoter: Asks) -> list[PendingRequest]:
+def pending_requests(promoter: Promoter) -> list[PendingRequest]:
     """Return the statements that wait for signatures.
 
     Raises:
@@ -160,17 +160,13 @@ def pending_requests(promoter: Asks) -> list[PendingRequest]:
     return found
 
 
-def _version(session: Session, row: ModelVersion) -> VersionRow:
-    newest: dict[str, GateResult] = {}
-    query = select(GateResult).where(GateResult.model_digest == row.model_digest).order_by(GateResult.sequence)
-    for result in session.scalars(query):
-        newest[result.gate] = result
+def _row(session: Session, version: Version) -> VersionRow:
     return VersionRow(
-        digest=row.model_digest,
-        name=row.name,
-        version=row.version,
-        weights_digest=row.weights_digest,
-        serial=row.serial,
-        descriptor=dict(row.descriptor),
-        gates=tuple((gate, result.passed, dict(result.figures)) for gate, result in newest.items()),
+        digest=version.model_digest,
+        name=version.name,
+        version=version.version,
+        weights_digest=version.weights_digest,
+        serial=version.serial,
+        descriptor=version.descriptor,
+        gates=tuple((one.gate, one.passed, one.figures) for one in catalog.judgements(session, version.model_digest)),
     )

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.gateway.connections import EngineConnection, EngineConnections
 from appliance.serve.client import MAX_ANSWER_BYTES, EngineClient
-from appliance.serve.events import DONE, EventReader, json_object
+from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
 _CHUNK: Final = 65536
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
@@ -117,15 +117,9 @@ class Call:
             return
         self._response = response = self._first_words()
         if response.status != 200:
-            code = _code_of(b"".join(self._pieces(response, limit=MAX_ANSWER_BYTES)))
+            untrusted = b"".join(self._pieces(response, limit=MAX_ANSWER_BYTES))
             self._finished(response)
-            raise EngineRefusedError(
-                what=f"the engine behind {self._name} refused a request",
-                why=f"HTTP {response.status}{f', {code}' if code else ''}",
-                fix="see the journal of the engine's unit",
-                http_status=response.status,
-                engine_code=code,
-            )
+            raise refused(self._name, response.status, untrusted)
 
     def answer(self) -> dict[str, Any]:
         """Return the whole answer.
@@ -158,7 +152,7 @@ class Call:
                     self._drain(response)
                     return
                 yield event
-        raise self._broken("a stream ended before [DONE]")
+        raise broken(self._name, "a stream ended before [DONE]")
 
     def _send(self, connection: EngineConnection) -> None:
         try:
@@ -166,7 +160,7 @@ class Call:
         except OSError as error:
             connection.close()
             if not connection.kept or isinstance(error, TimeoutError):
-                raise self._unreachable(error) from error
+                raise unreachable(self._name, error) from error
             self._send_again()
 
     def _send_again(self) -> None:
@@ -177,7 +171,7 @@ class Call:
     def _first_words(self) -> http.client.HTTPResponse:
         connection = self._connection
         if connection is None:
-            raise self._broken("the call was closed")
+            raise broken(self._name, "the call was closed")
         try:
             return connection.getresponse()
         except (ConnectionResetError, BrokenPipeError) as error:
@@ -202,7 +196,7 @@ class Call:
                 return
             size += len(untrusted)
             if size > limit:
-                raise self._broken(f"an answer is longer than {limit} bytes")
+                raise broken(self._name, f"an answer is longer than {limit} bytes")
             yield untrusted
 
     def _drain(self, response: http.client.HTTPResponse) -> None:
@@ -236,32 +230,10 @@ class Call:
 
     def _opened_response(self) -> http.client.HTTPResponse:
         if self._response is None:
-            raise self._broken("nothing was asked")
+            raise broken(self._name, "nothing was asked")
         return self._response
 
     def _gone(self, error: Exception) -> EngineProtocolError | EngineUnavailableError:
         if self._response is None or isinstance(error, TimeoutError):
-            return self._unreachable(error)
-        return self._broken(f"it went away in the middle of an answer ({type(error).__name__})")
-
-    def _unreachable(self, error: Exception) -> EngineUnavailableError:
-        return EngineUnavailableError(
-            what=f"the engine behind {self._name} does not answer",
-            why=type(error).__name__,
-            fix="see `sealift status` and the journal of the engine's unit",
-        )
-
-    def _broken(self, why: str) -> EngineProtocolError:
-        return EngineProtocolError(
-            what=f"the engine behind {self._name} broke its contract", why=why, fix="use the release's own engine"
-        )
-
-
-def _code_of(untrusted: bytes) -> str:
-    """Return an error's code when it is a short word; an engine's message may quote the prompt and is dropped."""
-    try:
-        error = json_object(untrusted, name="").get("error")
-    except EngineProtocolError:
-        return ""
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, str) and len(code) <= 64 and code.replace("_", "").isalnum() else ""
+            return unreachable(self._name, error)
+        return broken(self._name, f"it went away in the middle of an answer ({type(error).__name__})")

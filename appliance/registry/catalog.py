@@ -16,7 +16,7 @@ from appliance.errors import StoreDamagedError, UnknownVersionError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import projection
 from appliance.state.tables import GateResult, ModelVersion, Promotion
-from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.content import StoredRelease
 from media import canonical
 
 Reader = Connection | Session
@@ -81,36 +81,6 @@ def register(ledger: Ledger, state: Engine, stored: StoredRelease) -> tuple[str,
         digests.append(descriptor.model_digest)
     projection.catch_up(state, ledger)
     return tuple(digests)
-
-
-def carrier(
-    store: ContentStore, model_digest: str, *, serial: int | None = None
-) -> tuple[StoredRelease, ModelDescriptor, tuple[str, ...]]:
-    """Return the newest stored release that brings a version, its descriptor, and the task sets that came with it.
-
-    Args:
-        store: Where to look.
-        model_digest: The version.
-        serial: Look at this release only.
-
-    Raises:
-        UnknownVersionError: The store holds none.
-        StoreDamagedError: A descriptor is not what was signed.
-    """
-    for stored in reversed(store.releases()):
-        if serial not in {None, stored.serial}:
-            continue
-        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
-            fields = canonical.mapping(model, "release.json.models")
-            descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
-            if descriptor.model_digest == model_digest:
-                tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
-                return stored, descriptor, tuple(canonical.text(path, "evals") for path in tasks)
-    raise UnknownVersionError(
-        what=f"no stored release brings version {model_digest[:12]}",
-        why="the store was searched",
-        fix="receive the release again from its medium",
-    )
 
 
 def versions(session: Reader) -> tuple[Version, ...]:

@@ -12,7 +12,6 @@ summed over each continuation's tokens, given the prompt, and how many tokens th
 
 import json
 import math
-import re
 import socket
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,11 @@ import urllib3.connection
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
-from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
-from appliance.serve.events import DONE, EventReader, json_object
+from appliance.errors import EngineUnavailableError
+from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _READ_BYTES: Final = 65536
-_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _JSON: Final = {"content-type": "application/json"}
 
 
@@ -134,7 +132,7 @@ class EngineClient:
         texts = [untrusted.get(field) for field in ("model_digest", "weights_digest", "stage", "state")]
         n_ctx = untrusted.get("n_ctx")
         if not all(isinstance(text, str) for text in texts) or not isinstance(n_ctx, int):
-            raise self._broken("its status lacks a field")
+            raise broken(self._name, "its status lacks a field")
         digest, weights, stage, state = (str(text) for text in texts)
         return EngineStatus(model_digest=digest, weights_digest=weights, stage=stage, state=state, n_ctx=n_ctx)
 
@@ -160,7 +158,7 @@ class EngineClient:
         untrusted = self._ask("POST", "/sealift/v1/tokenize", body).get("tokens")
         count = len(untrusted) if isinstance(untrusted, list) else untrusted
         if not isinstance(count, int) or count < 0:
-            raise self._broken("tokenize named no number of tokens")
+            raise broken(self._name, "tokenize named no number of tokens")
         return count
 
     def score(self, prompt: str, continuations: Sequence[str]) -> tuple[Score, ...]:
@@ -172,23 +170,23 @@ class EngineClient:
         untrusted = self._ask("POST", "/sealift/v1/score", {"prompt": prompt, "continuations": list(continuations)})
         likelihoods, tokens = untrusted.get("log_likelihoods"), untrusted.get("tokens")
         if not isinstance(likelihoods, list) or not isinstance(tokens, list):
-            raise self._broken("the scores are not lists")
+            raise broken(self._name, "the scores are not lists")
         if len(likelihoods) != len(continuations) or len(tokens) != len(continuations):
-            raise self._broken("there are not as many scores as continuations")
+            raise broken(self._name, "there are not as many scores as continuations")
         return tuple(self._score(one, count) for one, count in zip(likelihoods, tokens, strict=True))
 
     def _score(self, untrusted_likelihood: object, untrusted_tokens: object) -> Score:
         if isinstance(untrusted_likelihood, bool) or not isinstance(untrusted_likelihood, int | float):
-            raise self._broken("a score is not a number")
+            raise broken(self._name, "a score is not a number")
         if not math.isfinite(untrusted_likelihood) or not isinstance(untrusted_tokens, int):
-            raise self._broken("a score is not a finite number of whole tokens")
+            raise broken(self._name, "a score is not a finite number of whole tokens")
         return Score(log_likelihood=float(untrusted_likelihood), tokens=untrusted_tokens)
 
     def _ask(self, method: str, route: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         with self._request(method, route, body) as response:
             untrusted = self._whole_body(response)
             if response.status != 200:
-                raise self._refused(response.status, untrusted)
+                raise refused(self._name, response.status, untrusted)
         return json_object(untrusted, name=self._name)
 
     def _events(self, route: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
@@ -196,12 +194,12 @@ class EngineClient:
         finished = False
         try:
             if response.status != 200:
-                raise self._refused(response.status, self._whole_body(response))
+                raise refused(self._name, response.status, self._whole_body(response))
             reader = EventReader(name=self._name)
             while not finished:
                 untrusted = self._some_bytes(response)
                 if not untrusted:
-                    raise self._broken("a stream ended before [DONE]")
+                    raise broken(self._name, "a stream ended before [DONE]")
                 for event in reader.feed(untrusted):
                     if event is DONE:
                         finished = True
@@ -220,7 +218,7 @@ class EngineClient:
                 method, route, body=content, headers=_JSON, preload_content=False, decode_content=False, redirect=False
             )
         except HTTPError as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self._name, error) from error
 
     def _whole_body(self, response: urllib3.BaseHTTPResponse) -> bytes:
         parts: list[bytes] = []
@@ -229,7 +227,7 @@ class EngineClient:
             size += len(part)
             if size > MAX_ANSWER_BYTES:
                 response.close()
-                raise self._broken(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
+                raise broken(self._name, f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
             parts.append(part)
         return b"".join(parts)
 
@@ -237,38 +235,6 @@ class EngineClient:
         try:
             return response.read1(_READ_BYTES)
         except HttpTimeoutError as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self._name, error) from error
         except (HTTPError, OSError) as error:
-            raise self._broken(f"it went away in the middle of an answer ({type(error).__name__})") from error
-
-    def _unreachable(self, error: Exception) -> EngineUnavailableError:
-        return EngineUnavailableError(
-            what=f"the engine behind {self._name} does not answer",
-            why=type(error).__name__,
-            fix="see `sealift status` and the journal of the engine's unit",
-        )
-
-    def _refused(self, status: int, untrusted_body: bytes) -> EngineRefusedError:
-        code = _error_code(untrusted_body)
-        return EngineRefusedError(
-            what=f"the engine behind {self._name} refused a request",
-            why=f"HTTP {status}{f', {code}' if code else ''}",
-            fix="see the journal of the engine's unit",
-            http_status=status,
-            engine_code=code,
-        )
-
-    def _broken(self, why: str) -> EngineProtocolError:
-        return EngineProtocolError(
-            what=f"the engine behind {self._name} broke its contract", why=why, fix="use the release's own engine"
-        )
-
-
-def _error_code(untrusted_body: bytes) -> str:
-    # Only a short word is taken over: an engine's message may quote the prompt.
-    try:
-        error = json_object(untrusted_body, name="").get("error")
-    except EngineProtocolError:
-        return ""
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+            raise broken(self._name, f"it went away in the middle of an answer ({type(error).__name__})") from error

@@ -5,11 +5,13 @@ fields and blank lines are skipped, as the standard says.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from appliance.errors import EngineProtocolError
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 
 DONE: Final[dict[str, Any]] = {}
@@ -35,7 +37,7 @@ class EventReader:
         """
         *lines, self._rest = (self._rest + untrusted).split(b"\n")
         if len(self._rest) > MAX_EVENT_BYTES:
-            raise _broken(self._name, f"an event is longer than {MAX_EVENT_BYTES} bytes")
+            raise broken(self._name, f"an event is longer than {MAX_EVENT_BYTES} bytes")
         for line in lines:
             if not line.startswith(b"data:"):
                 continue
@@ -52,13 +54,43 @@ def json_object(untrusted: bytes, *, name: str) -> dict[str, Any]:
     try:
         value = json.loads(untrusted)
     except (ValueError, RecursionError) as error:
-        raise _broken(name, f"an answer is not JSON ({type(error).__name__})") from error
+        raise broken(name, f"an answer is not JSON ({type(error).__name__})") from error
     if not isinstance(value, dict):
-        raise _broken(name, "an answer is not a JSON object")
+        raise broken(name, "an answer is not a JSON object")
     return value
 
 
-def _broken(name: str, why: str) -> EngineProtocolError:
+def broken(name: str, why: str) -> EngineProtocolError:
+    """Return the error for an engine, by its socket's name, that did not keep its contract."""
     return EngineProtocolError(
         what=f"the engine behind {name} broke its contract", why=why, fix="use the release's own engine"
+    )
+
+
+def unreachable(name: str, error: Exception) -> EngineUnavailableError:
+    """Return the error for an engine, by its socket's name, that does not answer."""
+    return EngineUnavailableError(
+        what=f"the engine behind {name} does not answer",
+        why=type(error).__name__,
+        fix="see `sealift status` and the journal of the engine's unit",
+    )
+
+
+def refused(name: str, status: int, untrusted_body: bytes) -> EngineRefusedError:
+    """Return the error for an HTTP status other than 200.
+
+    Only a short word is taken over from the body: an engine's message may quote the prompt.
+    """
+    try:
+        error = json_object(untrusted_body, name=name).get("error")
+    except EngineProtocolError:
+        error = None
+    untrusted_code = error.get("code") if isinstance(error, dict) else None
+    code = untrusted_code if isinstance(untrusted_code, str) and _CODE.fullmatch(untrusted_code) else ""
+    return EngineRefusedError(
+        what=f"the engine behind {name} refused a request",
+        why=f"HTTP {status}{f', {code}' if code else ''}",
+        fix="see the journal of the engine's unit",
+        http_status=status,
+        engine_code=code,
     )

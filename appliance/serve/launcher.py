@@ -19,14 +19,15 @@ from gunicorn.app.base import BaseApplication
 from appliance import config as configuration
 from appliance import unit
 from appliance.config import Config
-from appliance.errors import EngineLoadError, UnknownVersionError
+from appliance.errors import EngineLoadError
 from appliance.promote.standing import require_promoted
+from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
-from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.content import ContentStore
 from media.clock import SystemClock
 
 _INSTANCE: Final = re.compile(r"(test|production)-([0-9a-f]{12})")
@@ -65,25 +66,6 @@ class Loadable:
     template: str
 
 
-def find(store: ContentStore, digest_prefix: str) -> tuple[StoredRelease, ModelDescriptor]:
-    """Return the newest stored release that carries the version.
-
-    Raises:
-        UnknownVersionError: None does.
-    """
-    for stored in sorted(store.releases(), key=lambda one: one.serial, reverse=True):
-        for path in stored.files:
-            if path.endswith("/descriptor.json"):
-                descriptor = ModelDescriptor.from_bytes(stored.read(path))
-                if descriptor.model_digest.startswith(digest_prefix):
-                    return stored, descriptor
-    raise UnknownVersionError(
-        what=f"no stored release carries version {digest_prefix}",
-        why="the store was searched",
-        fix="see `sealift models list`",
-    )
-
-
 def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
     """Check approval and bytes; see the module's rules.
 
@@ -91,7 +73,7 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
         EngineLoadError: The bytes differ, or the engine kind is not served here.
         NotPromotedError: The stage is production and the approvals do not verify.
     """
-    stored, descriptor = find(store, instance.digest_prefix)
+    stored, descriptor, _ = carrier(store, instance.digest_prefix)
     if instance.stage == "production":
         require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
     if descriptor.engine != "llama.cpp" or len(descriptor.weights) != 1:

@@ -23,7 +23,7 @@ from appliance.cli import context as shared
 from appliance.config import Config
 from appliance.install.supervisor import CONTROL
 from appliance.keys.files import create_missing
-from appliance.registry import catalog
+from appliance.registry import carriers, catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
@@ -90,7 +90,7 @@ class RunningSite:
             ledger.close()
             state.dispose()
         for digest in digests:
-            _, descriptor, _ = catalog.carrier(ContentStore(self.config.at.store), digest)
+            _, descriptor, _ = carriers.carrier(ContentStore(self.config.at.store), digest)
             self.supervisor.know(descriptor)
         return digests
 

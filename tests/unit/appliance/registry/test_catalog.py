@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownVersionError
-from appliance.registry import catalog, evidence
+from appliance.registry import carriers, catalog, evidence
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from media import canonical
@@ -105,11 +105,11 @@ def test_the_newest_release_that_carries_a_version_is_found(config: Config) -> N
     _, descriptor = store_version(config, serial=1)
     store_version(config, serial=2)
 
-    stored, found, tasks = catalog.carrier(ContentStore(config.at.store), descriptor.model_digest)
+    stored, found, tasks = carriers.carrier(ContentStore(config.at.store), descriptor.model_digest)
 
     assert (stored.serial, found.model_digest, tasks) == (2, descriptor.model_digest, ("data/evals/facts.jsonl",))
     with pytest.raises(UnknownVersionError):
-        catalog.carrier(ContentStore(config.at.store), digest("nothing"))
+        carriers.carrier(ContentStore(config.at.store), digest("nothing"))
 
 
 def test_only_the_newest_result_of_a_gate_counts(config: Config, state: Engine) -> None:

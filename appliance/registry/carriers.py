@@ -1,0 +1,36 @@
+"""Which stored release brings a version. Apart from the catalog, because engines ask it without a database."""
+
+from appliance.errors import UnknownVersionError
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.store.content import ContentStore, StoredRelease
+from media import canonical
+
+
+def carrier(
+    store: ContentStore, digest_prefix: str, *, serial: int | None = None
+) -> tuple[StoredRelease, ModelDescriptor, tuple[str, ...]]:
+    """Return the newest stored release that brings a version, its descriptor, and the task sets that came with it.
+
+    Args:
+        store: Where to look.
+        digest_prefix: The version's digest, or its beginning.
+        serial: Look at this release only.
+
+    Raises:
+        UnknownVersionError: The store holds none.
+        StoreDamagedError: A descriptor is not what was signed.
+    """
+    for stored in reversed(store.releases()):
+        if serial not in {None, stored.serial}:
+            continue
+        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+            fields = canonical.mapping(model, "release.json.models")
+            descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
+            if descriptor.model_digest.startswith(digest_prefix):
+                tasks = canonical.array(fields.get("evals", []), "release.json.models.evals")
+                return stored, descriptor, tuple(canonical.text(path, "evals") for path in tasks)
+    raise UnknownVersionError(
+        what=f"no stored release brings version {digest_prefix[:12]}",
+        why="the store was searched",
+        fix="receive the release again from its medium",
+    )
