@@ -6,11 +6,13 @@ derandomized) or nightly (50,000).
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.gpg import GnuPG, gnupg_home
+from tests.support.receiving import Shelf
 from tests.support.sender import Sender, make_sender
 
 _SLOW_MACHINE = (HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -47,3 +49,9 @@ def sender() -> Iterator[Sender]:
     """Three people of a sender with real keys, and the root that names them."""
     with gnupg_home() as home:
         yield make_sender(home)
+
+
+@pytest.fixture
+def genuine(tmp_path: Path) -> Shelf:
+    """Genuine media on demand, in this test's folder."""
+    return Shelf(tmp_path)

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +16,6 @@ from securesystemslib import dsse
 from appliance.actions import believing
 from appliance.actions.recorded import RECEIVED
 from appliance.audit.spool import Spool
-from appliance.config import Config, PlacesSection
 from appliance.errors import StoreBusyError
 from appliance.keys.files import FileKeys, create_missing
 from appliance.store.content import StoredRelease
@@ -30,29 +28,6 @@ from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremon
 from tests.support.receiving import Shelf, Site, copy_here, make_site, rotated
 
 Spoil = Callable[[SimulatedMedium], object]
-
-
-@pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def with_one_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A box that has received serial 1; copied for every test."""
-    folder = tmp_path_factory.mktemp("site")
-    medium = make_medium(folder / "m")
-    make_site(folder / "box", medium.root_json).receive(medium)
-    return folder / "box"
-
-
-@pytest.fixture
-def site(tmp_path: Path, with_one_release: Path) -> Site:
-    shutil.copytree(with_one_release, tmp_path / "box")
-    config = Config(
-        site="demo-clinic", environment="demo", profile="cpu", places=PlacesSection(root=str(tmp_path / "box"))
-    )
-    return Site(config=config)
 
 
 def test_a_first_release_is_received_recorded_and_believed(tmp_path: Path, genuine: Shelf) -> None:

@@ -14,11 +14,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AHEAD = NOW + timedelta(days=50 * 365)
 
 
-@pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
 def test_a_box_whose_clock_was_never_set_receives_what_is_not_stale_by_its_floor(
     tmp_path: Path, genuine: Shelf
 ) -> None:

@@ -16,11 +16,6 @@ from tests.support.receiving import Shelf, Site
 
 
 @pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
-@pytest.fixture
 def box(tmp_path: Path) -> Iterator[LedgerSite]:
     with ledger_site(tmp_path / "b", site="demo-clinic") as made:
         yield made

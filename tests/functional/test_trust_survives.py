@@ -17,7 +17,6 @@ from appliance.actions import believing
 from appliance.actions import trust as trust_action
 from appliance.actions.believing import Pending
 from appliance.actions.trust import TrustFacts
-from appliance.config import Config, PlacesSection
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
@@ -35,27 +34,6 @@ from tests.support.receiving import Shelf, Site, make_site, rotated
 
 ROOT_2 = "metadata/2.root.json"
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def with_one_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A box that has received serial 1; copied for every test."""
-    folder = tmp_path_factory.mktemp("site")
-    medium = make_medium(folder / "m")
-    make_site(folder / "box", medium.root_json).receive(medium)
-    return folder / "box"
-
-
-@pytest.fixture
-def site(tmp_path: Path, with_one_release: Path) -> Site:
-    shutil.copytree(with_one_release, tmp_path / "box")
-    places = PlacesSection(root=str(tmp_path / "box"))
-    return Site(config=Config(site="demo-clinic", environment="demo", profile="cpu", places=places))
 
 
 def with_rotation(genuine: Shelf, *, serial: int = 2) -> SimulatedMedium:

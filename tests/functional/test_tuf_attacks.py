@@ -23,11 +23,6 @@ WEIGHTS = "data/models/tiny/tiny.gguf"
 
 
 @pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
-@pytest.fixture
 def next_one(genuine: Shelf) -> SimulatedMedium:
     """Release 4, which the box would accept."""
     return genuine(serial=4)

@@ -7,7 +7,6 @@ takes nobody's word for what it can look at itself.
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,11 +34,6 @@ pytestmark = pytest.mark.interop
 
 WEIGHTS = "data/models/tiny/tiny.gguf"
 ENDLESS = 2**40
-
-
-@pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
 
 
 @pytest.fixture

@@ -45,11 +45,6 @@ def named(medium: SimulatedMedium, name: str) -> str:
     return layout.certificate_name(medium.fingerprint("carol")) if name == CERTIFICATE else name
 
 
-@pytest.fixture
-def genuine(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
-
-
 def verify(medium: SimulatedMedium, **changes: Any) -> tuple[int, list[dict[str, Any]]]:
     return copy_here(medium, None, **changes)
 
