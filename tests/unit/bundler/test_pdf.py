@@ -1,0 +1,58 @@
+"""Sheets of paper."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import zxingcpp
+from pypdf import PdfReader
+
+from bundler.pdf import Sheet
+
+AT = datetime(2026, 11, 20, 8, tzinfo=UTC)
+
+
+def filled(fonts: Path | None = None) -> bytes:
+    sheet = Sheet("Custody of Ж", at=AT) if fonts is None else Sheet("Custody of Ж", at=AT, fonts=fonts)
+    sheet.heading("1. Begin")
+    sheet.text("Ärzte, naïve and Ω")
+    sheet.mono("ABCD 1234")
+    sheet.box("The cable is out.")
+    sheet.lines(["name", "time", "signature"])
+    sheet.facts([("Volume", "1 of 2"), ("Seal", "")])
+    sheet.code("SEALIFT:1:TEST")
+    return sheet.to_bytes()
+
+
+def text_of(data: bytes) -> str:
+    return "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(data)).pages)
+
+
+def test_a_sheet_says_what_was_put_on_it_and_equal_sheets_are_equal_files() -> None:
+    data = filled()
+
+    assert data == filled()
+    for said in ("1. Begin", "ABCD 1234", "The cable is out.", "signature", "1 of 2", "page 1 of 1"):
+        assert said in text_of(data)
+
+
+def test_without_dejavu_a_character_that_misses_is_spelled(tmp_path: Path) -> None:
+    said = text_of(filled(tmp_path))
+
+    assert "Custody of <U+0416>" in said
+    assert "Ärzte, naïve and <U+03A9>" in said
+
+
+def test_the_code_on_a_sheet_can_be_read() -> None:
+    image = PdfReader(io.BytesIO(filled())).pages[0].images[0].image
+
+    assert image is not None
+    assert [each.text for each in zxingcpp.read_barcodes(image.convert("L"))] == ["SEALIFT:1:TEST"]
+
+
+def test_a_long_sheet_goes_on_another_page() -> None:
+    sheet = Sheet("Long", at=AT)
+    for number in range(90):
+        sheet.box(f"step {number}")
+
+    assert len(PdfReader(io.BytesIO(sheet.to_bytes())).pages) > 1
