@@ -75,3 +75,10 @@ class CapacityError(BundlerError):
 
     exit_code = 115
     code = "capacity"
+
+
+class ProbeError(BundlerError):
+    """A probe file is not one, or what a machine says of itself cannot be."""
+
+    exit_code = 119
+    code = "probe"

@@ -1,0 +1,1 @@
+"""What a machine says of itself before a release is made for it."""
