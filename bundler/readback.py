@@ -1,8 +1,9 @@
 """Reading back what was written, from the device and not from memory, and comparing every byte with what was signed.
 
-A copy that is verified from the page cache proves nothing about a stick. Files are read past the cache (O_DIRECT);
-where the file system cannot do that, the cache is dropped file by file and the result says so. Nothing here knows what
-the writer meant to write: the expectation is the tag manifest and the payload manifest that people sealed.
+A copy that is verified from the page cache proves nothing about a stick. The cache is dropped and shown to be empty
+file by file, and the file is read past it (O_DIRECT) where its file system can. Where neither holds, or where someone
+else's cache lies in between (FUSE, a network, memory), the bytes are still compared, and the result says that the
+medium is not verified. Nothing here knows what the writer meant to write: the expectation is what people sealed.
 """
 
 import errno
@@ -12,15 +13,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from bundler import pagecache
 from bundler.errors import ReadBackError
 from bundler.measure import Progress, no_progress, require_regular
 from media.errors import UnreadableError
 
+FROM_DEVICE: Final = "read back from the device"
+FROM_CACHE: Final = "not verified: read back from memory only"
+
 _CHUNK = 4 * 2**20
-_IN_MEMORY = ("tmpfs", "ramfs", "rootfs")
-"""File systems that have no device: whatever is read comes from memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ class ReadBack:
     @property
     def says(self) -> str:
         """One sentence for the sheet and the custody entry."""
-        return "read back from the device" if self.past_cache else "read back from cache"
+        return FROM_DEVICE if self.past_cache else FROM_CACHE
 
 
 def read_back(release: Path, expected: Mapping[str, str], *, progress: Progress = no_progress) -> ReadBack:
@@ -53,7 +56,7 @@ def read_back(release: Path, expected: Mapping[str, str], *, progress: Progress 
     if odd := sorted(set(found) ^ set(expected)):
         raise ReadBackError(what=f"{odd[0]} was not written as planned", why=f"{len(odd)} files differ by name")
     total = sum(path.lstat().st_size for path in found.values())
-    device = not _in_memory(release)
+    device = pagecache.is_on_a_device(release)
     done, past_cache = 0, device
     for name, path in sorted(found.items()):
         digest = hashlib.sha256()
@@ -81,7 +84,7 @@ def _read_file(path: Path, take: Callable[[memoryview], None]) -> bool:
         with os.fdopen(os.open(path, flags), "rb", buffering=0) as plain, mmap.mmap(-1, _CHUNK) as aligned:
             facts = os.fstat(plain.fileno())
             require_regular(facts, path.name)
-            os.posix_fadvise(plain.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            dropped = pagecache.drop(plain.fileno())
             with memoryview(aligned) as buffer:
                 read = _read_past_cache(path, flags, facts.st_size, buffer, take)
                 _read(plain.fileno(), read, facts.st_size, buffer, take)
@@ -91,7 +94,7 @@ def _read_file(path: Path, take: Callable[[memoryview], None]) -> bool:
             why=error.strerror or "input/output error",
             fix="discard this medium and write another one",
         ) from error
-    return read == facts.st_size
+    return dropped or read == facts.st_size
 
 
 def _read_past_cache(path: Path, flags: int, size: int, buffer: memoryview, take: Callable[[memoryview], None]) -> int:
@@ -122,14 +125,3 @@ def _read(descriptor: int, offset: int, size: int, buffer: memoryview, take: Cal
             take(chunk)
         offset += count
     return offset
-
-
-def _in_memory(folder: Path) -> bool:
-    """Tell whether a folder lies on a file system without a device."""
-    device = folder.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        fields = line.split()
-        if fields[2] == wanted:
-            return fields[fields.index("-") + 1] in _IN_MEMORY
-    return False

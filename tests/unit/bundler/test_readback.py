@@ -53,7 +53,7 @@ def test_memory_is_not_called_a_device() -> None:
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=True)
 
-    assert proof.says == "read back from cache"
+    assert proof.says == "not verified: read back from memory only"
 
 
 @pytest.mark.parametrize("name", ["a.txt", "data/large"])
