@@ -16,7 +16,8 @@ from media import layout, limits
 from media.canonical import array, dumps, exact_keys, integer, loads, mapping, text
 from media.errors import LimitExceededError, MalformedError
 from media.release import Target
-from media.volume import VolumeIndex, plan
+from media.volume import VolumeIndex
+from media.volumeplan import plan
 
 _ALLOCATION = 4096
 _FIXED_TAGS = 2**20

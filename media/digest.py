@@ -44,9 +44,10 @@ def payload_digest(entries: Iterable[tuple[str, int, str]]) -> str:
     return sha256_hex(canonical.dumps(listed))
 
 
-def volume_id(payload: str, number: int) -> str:
-    """Return the id of volume `number` of the payload with this digest (FMT-23)."""
-    return sha256_hex(f"{payload}:{number}".encode())[:16]
+def volume_id(payload: str, number: int, delta_set: str = "") -> str:
+    """Return the id of volume `number` of the payload with this digest, in the full set or in a delta set (FMT-23)."""
+    named = f"{payload}:{delta_set}" if delta_set else payload
+    return sha256_hex(f"{named}:{number}".encode())[:16]
 
 
 def release_code(first_tag_manifest: bytes) -> str:

@@ -148,9 +148,12 @@ def attestation_name(kind: str) -> str:
     return str(safe_path(f"{ATTEST}/{kind}{ENVELOPE_SUFFIX}"))
 
 
-def sealed_custody_name(number: int) -> str:
-    """Return where the sealed custody entry of this volume lies."""
-    return f"{ATTEST}/custody-sealed-{number}{ENVELOPE_SUFFIX}"
+def sealed_custody_name(number: int, *, delta: bool = False) -> str:
+    """Return where the sealed custody entry of this volume lies.
+
+    That of a delta set is no target of the release, which was signed before; the tag manifest covers it (FMT-84).
+    """
+    return f"{METADATA if delta else ATTEST}/custody-sealed-{number}{ENVELOPE_SUFFIX}"
 
 
 def custody_name(entry: int, sha256: str) -> str:

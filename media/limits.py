@@ -26,6 +26,7 @@ SITES = 256
 TARGET_MACHINES = 64
 CHECKPOINTS = 256
 SERIAL_MAX = 10**9
+BASE_SERIALS = 64  # releases that the base of a delta set consists of
 SIGNINGS = 1000  # versions that a serial's timestamp may have, from serial * 1000 on
 
 # Signatures and people

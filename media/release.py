@@ -182,6 +182,17 @@ class StaleAfter:
         return reference > self.at
 
 
+def require_site_name(untrusted: str) -> str:
+    """Return a site's name: lower case, digits, hyphen, at most 64 characters (FMT-5).
+
+    Raises:
+        MalformedError: It is anything else.
+    """
+    if not _SITE.fullmatch(untrusted):
+        raise _malformed("The name of a site", "expected at most 64 of a-z 0-9 -")
+    return untrusted
+
+
 def targets_from(signed: Mapping[str, Any]) -> dict[str, Target]:
     """Return the targets by path, sorted, from the `signed` part of targets metadata.
 

@@ -1,7 +1,8 @@
-"""Which volume carries which blocks: the signed index, and the plan that makes one (FMT-70 to FMT-79).
+"""Which volume carries which blocks: the signed index (FMT-70 to FMT-86). `media.volumeplan` makes one.
 
 A target is one whole file; a part is what of it lies on one volume. A whole file keeps its name; a part of a cut file
-is named by its first and last block, so that `cat NAME.*` joins the parts in order.
+is named by its first and last block, so that `cat NAME.*` joins the parts in order. A delta set carries less than the
+release: what it leaves out, its base holds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from media import canonical, digest, layout, limits
-from media.errors import LimitExceededError, MalformedError, UnsupportedFormatError
-from media.release import Kind, Target
+from media.deltabase import Base, Run
+from media.errors import MalformedError, UnsupportedFormatError
+from media.release import Target
 
 _FIELDS = ("format", "payload_digest", "release", "serial", "volumes")
 _PART_FIELDS = ("first", "last", "length", "path", "sha256", "target")
@@ -71,12 +73,14 @@ class VolumeIndex:
         serial: Its serial.
         payload_digest: Names all files below data/.
         volumes: In order of their numbers.
+        base: What a delta set takes for granted; None for a full set.
     """
 
     release: str
     serial: int
     payload_digest: str
     volumes: tuple[Volume, ...]
+    base: Base | None = None
 
     @classmethod
     def from_bytes(cls, untrusted: bytes) -> Self:
@@ -90,16 +94,19 @@ class VolumeIndex:
         """
         value = canonical.mapping(canonical.loads_canonical(untrusted), "The volume index")
         _require_format(value)
-        canonical.exact_keys(value, _FIELDS, (), "The volume index")
-        payload = canonical.sha256_hex(value["payload_digest"], "The volume index")
+        canonical.exact_keys(value, _FIELDS, ("base",), "The volume index")
+        base, signed_set = Base.from_json(value["base"]) if "base" in value else (None, "")
         listed = canonical.array(value["volumes"], "The volume index", most=limits.VOLUMES)
         index = cls(
             release=layout.require_release_name(canonical.text(value["release"], "The release name")),
             serial=canonical.integer(value["serial"], "The serial", minimum=1, maximum=limits.SERIAL_MAX),
-            payload_digest=payload,
-            volumes=tuple(_volume(each, number, payload) for number, each in enumerate(listed, start=1)),
+            payload_digest=canonical.sha256_hex(value["payload_digest"], "The volume index"),
+            volumes=tuple(_volume(each, number) for number, each in enumerate(listed, start=1)),
+            base=base,
         )
         _require_sound(index)
+        if index.set_digest != signed_set:
+            raise _malformed("The volume index", "its set is not the one that follows from its base and parts")
         return index
 
     def to_bytes(self) -> bytes:
@@ -117,14 +124,39 @@ class VolumeIndex:
             }
             for volume in self.volumes
         ]
-        return canonical.dumps(
-            {
-                "format": layout.FORMAT,
-                "release": self.release,
-                "serial": self.serial,
-                "payload_digest": self.payload_digest,
-                "volumes": volumes,
-            }
+        value: dict[str, Any] = {
+            "format": layout.FORMAT,
+            "release": self.release,
+            "serial": self.serial,
+            "payload_digest": self.payload_digest,
+            "volumes": volumes,
+        }
+        if self.base is not None:
+            value["base"] = {**self.base.to_json(), "set": self.set_digest}
+        return canonical.dumps(value)
+
+    @property
+    def set_digest(self) -> str:
+        """What tells a delta set from every other set of the release; empty for the full set."""
+        return self.base.set_digest([[part.path for part in each.parts] for each in self.volumes]) if self.base else ""
+
+    def with_ids(self) -> Self:
+        """Return the index with the ids that follow from payload, set and numbers (FMT-23)."""
+        chosen = self.set_digest
+        volumes = tuple(
+            replace(volume, id=digest.volume_id(self.payload_digest, volume.number, chosen)) for volume in self.volumes
+        )
+        return replace(self, volumes=volumes)
+
+    def runs_of(self, target: str) -> tuple[Run, ...]:
+        """Return the runs of a target that its base holds, in block order."""
+        return tuple(run for run in (self.base.runs if self.base else ()) if run.target == target)
+
+    def held_whole(self, targets: Mapping[str, Target]) -> tuple[Target, ...]:
+        """Return the targets below data/ that the base must hold as they are; none for a full set."""
+        carried = _by_target(self).keys()
+        return tuple(
+            target for path, target in targets.items() if path.startswith(f"{layout.DATA}/") and path not in carried
         )
 
     def parts_of(self, target: str) -> tuple[tuple[Volume, Part], ...]:
@@ -145,127 +177,29 @@ class VolumeIndex:
     def require_covers(self, targets: Mapping[str, Target]) -> None:
         """Refuse an index whose parts are not exactly the targets below data/, joined in block order (FMT-76).
 
+        In a delta set a target may be absent, and runs of the base may stand between parts (FMT-83).
+
         Raises:
             MalformedError: A target is missing, cut elsewhere, of another length or digest, or one is too many.
         """
         joined = _by_target(self)
         wanted = {path for path in targets if path.startswith(f"{layout.DATA}/")}
-        if joined.keys() != wanted:
-            odd = min(joined.keys() ^ wanted)
-            raise _malformed("The volume index", f"{odd} is in the index or in the targets, not in both")
-        for path, parts in joined.items():
-            _require_fits(targets[path], parts)
+        odd = joined.keys() - wanted if self.base else joined.keys() ^ wanted
+        if odd:
+            raise _malformed("The volume index", f"{min(odd)} is in the index or in the targets, not in both")
+        for path, pieces in joined.items():
+            _require_fits(targets[path], pieces)
 
 
-def plan(
-    targets: Iterable[Target], capacities: Sequence[int], *, release: str, serial: int, allocation: int = 4096
-) -> VolumeIndex:
-    """Return which volume carries what; the same for the same arguments.
-
-    Everything that is no weights lies on the first volumes that have room for it, whole, so that volume 1 has what a
-    person needs first. Weights then fill volume after volume and are cut on block boundaries, as is any file longer
-    than a part may be. Trailing volumes without parts are left out.
-
-    Args:
-        targets: Of the release; those below attest/ are no payload and are left out.
-        capacities: Bytes that each volume may hold below data/; what metadata/, attest/ and check/ take is deducted.
-        release: The release's name.
-        serial: Its serial.
-        allocation: Bytes in which the file system allots space.
-
-    Raises:
-        LimitExceededError: The volumes cannot hold the payload; both numbers are in `why`.
-    """
-    payload = sorted(
-        (target for target in targets if target.path.startswith(f"{layout.DATA}/")),
-        key=lambda target: (target.kind == Kind.WEIGHTS, target.path),
-    )
-    room = [capacity - capacity % allocation for capacity in capacities[: limits.VOLUMES]]
-    placed: list[list[Part]] = [[] for _ in room]
-    for target in payload:
-        cut = target.kind == Kind.WEIGHTS or len(target.blocks) > layout.PART_BLOCKS
-        if not (_place_cut if cut else _place_whole)(target, room, placed, allocation):
-            needed = sum(_allotted(each.length, allocation) for each in payload)
-            raise LimitExceededError(
-                what="The volumes cannot hold the release",
-                why=f"the payload takes {needed} bytes, the volumes hold {sum(capacities)}; {target.path} has no room",
-                fix="Give larger or more volumes.",
-            )
-    while len(placed) > 1 and not placed[-1]:
-        placed.pop()
-    payload_digest = digest.payload_digest((each.path, each.length, each.sha256) for each in payload)
-    return VolumeIndex(
-        release=release,
-        serial=serial,
-        payload_digest=payload_digest,
-        volumes=tuple(
-            Volume(
-                number=number,
-                id=digest.volume_id(payload_digest, number),
-                parts=tuple(sorted(parts, key=lambda part: part.path)),
-            )
-            for number, parts in enumerate(placed or [[]], start=1)
-        ),
-    )
-
-
-def _place_whole(target: Target, room: list[int], placed: list[list[Part]], allocation: int) -> bool:
-    size = _allotted(target.length, allocation)
-    for index, free in enumerate(room):
-        if size <= free:
-            room[index] -= size
-            placed[index].append(_part(target, 0, max(len(target.blocks) - 1, 0)))
-            return True
-    return False
-
-
-def _place_cut(target: Target, room: list[int], placed: list[list[Part]], allocation: int) -> bool:
-    first, count, index = 0, len(target.blocks), 0
-    if not count:
-        return _place_whole(target, room, placed, allocation)
-    while first < count and index < len(room):
-        rest = target.length - first * layout.BLOCK_BYTES
-        fits = count - first if _allotted(rest, allocation) <= room[index] else room[index] // layout.BLOCK_BYTES
-        take = min(fits, count - first, layout.PART_BLOCKS)
-        if take < 1:
-            index += 1
-            continue
-        part = _part(target, first, first + take - 1)
-        room[index] -= _allotted(part.length, allocation)
-        placed[index].append(part)
-        first += take
-    return first == count
-
-
-def _part(target: Target, first: int, last: int) -> Part:
-    count = len(target.blocks)
-    if first == 0 and last == max(count - 1, 0):
-        return Part(
-            target=target.path, first=first, last=last, path=target.path, length=target.length, sha256=target.sha256
-        )
-    length = min((last + 1) * layout.BLOCK_BYTES, target.length) - first * layout.BLOCK_BYTES
-    return Part(
-        target=target.path,
-        first=first,
-        last=last,
-        path=layout.part_name(target.path, first, last),
-        length=length,
-        sha256=target.blocks[first] if first == last else "",
-    )
-
-
-def _allotted(length: int, allocation: int) -> int:
-    return -(-length // allocation) * allocation
-
-
-def _volume(untrusted: Any, number: int, payload: str) -> Volume:
+def _volume(untrusted: Any, number: int) -> Volume:
     what = f"Volume {number} of the index"
     value = canonical.exact_keys(untrusted, ("id", "number", "parts"), (), what)
-    volume_id = canonical.text(value["id"], what)
-    if canonical.integer(value["number"], what) != number or volume_id != digest.volume_id(payload, number):
-        raise _malformed(what, "its number or its id is not the one that follows from the payload")
+    if canonical.integer(value["number"], what) != number:
+        raise _malformed(what, "its number is not the one that follows from its place")
     return Volume(
-        number=number, id=volume_id, parts=tuple(_read_part(each) for each in canonical.array(value["parts"], what))
+        number=number,
+        id=canonical.text(value["id"], what),
+        parts=tuple(_read_part(each) for each in canonical.array(value["parts"], what)),
     )
 
 
@@ -294,9 +228,14 @@ def _require_sound(index: VolumeIndex) -> None:
         canonical.sha256_hex(part.sha256, f"The digest of {part.path}")
         _require_part(part)
     layout.require_distinct(part.path for part in parts)
-    layout.require_distinct({part.target for part in parts})
-    for path, found in _by_target(index).items():
+    joined = _by_target(index)
+    layout.require_distinct(joined)
+    for path, found in joined.items():
+        if not path.startswith(f"{layout.DATA}/"):
+            raise _malformed(f"The file {path}", "it does not lie below data/")
         _require_joined(path, found)
+    if index.with_ids() != index:
+        raise _malformed("The volume index", "an id is not the one that follows from the payload")
 
 
 def _require_part(part: Part) -> None:
@@ -309,42 +248,56 @@ def _require_part(part: Part) -> None:
         raise _malformed(f"The part {part.path}", "its name does not follow from its target and blocks")
 
 
-def _require_joined(path: str, parts: Sequence[Part]) -> None:
+def _require_joined(path: str, pieces: Sequence[Part | Run]) -> None:
     what = f"The file {path}"
-    if any(part.is_whole for part in parts) and (len(parts) != 1 or parts[0].first != 0):
+    parts = [piece for piece in pieces if isinstance(piece, Part)]
+    if any(part.is_whole for part in parts) and (len(pieces) != 1 or pieces[0].first != 0):
         raise _malformed(what, "a whole file has one part")
-    if len(parts) == 1 and not parts[0].is_whole:
+    if len(pieces) == 1 and parts and not parts[0].is_whole:
         raise _malformed(what, "a cut file has at least two parts")
     following = 0
-    for part in parts:
-        if part.first != following:
+    for piece in pieces:
+        if piece.first != following:
             raise _malformed(what, "its parts overlap or leave a gap")
-        following = part.last + 1
-        if part is not parts[-1] and part.length != (part.last - part.first + 1) * layout.BLOCK_BYTES:
+        following = piece.last + 1
+        full = (piece.last - piece.first + 1) * layout.BLOCK_BYTES
+        if piece is not pieces[-1] and isinstance(piece, Part) and piece.length != full:
             raise _malformed(what, "only its last part may end within a block")
-    if not parts[-1].length and parts[-1].last != 0:
+    last = pieces[-1]
+    if isinstance(last, Part) and not last.length and last.last != 0:
         raise _malformed(what, "its last part is empty")
 
 
-def _require_fits(target: Target, parts: Sequence[Part]) -> None:
-    if sum(part.length for part in parts) != target.length or parts[-1].last + 1 != max(len(target.blocks), 1):
-        raise _malformed(f"The file {target.path}", "its parts have another length than the target")
-    for part in parts:
-        known = part.sha256
-        if part.is_whole:
+def _require_fits(target: Target, pieces: Sequence[Part | Run]) -> None:
+    what = f"The file {target.path}"
+    if pieces[-1].last + 1 != max(len(target.blocks), 1):
+        raise _malformed(what, "its parts have another length than the target")
+    for piece in pieces:
+        end = min((piece.last + 1) * layout.BLOCK_BYTES, target.length)
+        if isinstance(piece, Run):
+            if not target.length:
+                raise _malformed(what, "an empty file has no blocks to take from a base")
+            continue
+        if piece.length != end - piece.first * layout.BLOCK_BYTES:
+            raise _malformed(what, "its parts have another length than the target")
+        known = piece.sha256
+        if piece.is_whole:
             known = target.sha256
-        elif part.first == part.last:
-            known = target.blocks[part.first]
-        if part.sha256 != known:
-            raise _malformed(f"The part {part.path}", "its digest is not that of the target")
+        elif piece.first == piece.last:
+            known = target.blocks[piece.first]
+        if piece.sha256 != known:
+            raise _malformed(f"The part {piece.path}", "its digest is not that of the target")
 
 
-def _by_target(index: VolumeIndex) -> dict[str, list[Part]]:
-    found: dict[str, list[Part]] = {}
+def _by_target(index: VolumeIndex) -> dict[str, list[Part | Run]]:
+    """Return the parts and runs of each target in block order."""
+    found: dict[str, list[Part | Run]] = {}
     for volume in index.volumes:
         for part in volume.parts:
             found.setdefault(part.target, []).append(part)
-    return {path: sorted(parts, key=lambda part: part.first) for path, parts in found.items()}
+    for run in index.base.runs if index.base else ():
+        found.setdefault(run.target, []).append(run)
+    return {path: sorted(pieces, key=lambda piece: piece.first) for path, pieces in found.items()}
 
 
 def _in_order(found: Iterable[tuple[Volume, Part]]) -> tuple[tuple[Volume, Part], ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media import bagit, canonical, digest, volume
+from media import bagit, canonical, digest, volumeplan
 from media.custody import HandOver, HandOverKind, Method
 from media.errors import LimitExceededError, MalformedError, UnsafePathError
 from media.layout import BLOCK_BYTES, PART_BYTES, require_distinct
@@ -115,13 +115,13 @@ def test_a_plan_carries_everything_once_within_the_room_or_says_no(
     targets: list[Target], capacities: list[int]
 ) -> None:
     try:
-        index = volume.plan(targets, capacities, release="r", serial=1)
+        index = volumeplan.plan(targets, capacities, release="r", serial=1)
     except LimitExceededError:
         return
 
     parts = [part for each in index.volumes for part in each.parts]
     index = index.with_part_digests({part.path: digest.sha256_hex(part.path.encode()) for part in parts})
-    assert volume.plan(targets[::-1], capacities, release="r", serial=1).volumes[0].id == index.volumes[0].id
+    assert volumeplan.plan(targets[::-1], capacities, release="r", serial=1).volumes[0].id == index.volumes[0].id
     index.require_covers({each.path: each for each in targets})
     assert VolumeIndex.from_bytes(index.to_bytes()) == index
     assert all(part.length <= PART_BYTES for part in parts)
@@ -136,7 +136,7 @@ def test_a_plan_carries_everything_once_within_the_room_or_says_no(
 def test_a_release_that_fits_one_volume_is_not_split(targets: list[Target], room: int) -> None:
     needed = sum(-(-each.length // 4096) * 4096 for each in targets)
 
-    index = volume.plan(targets, [needed + 4096, room], release="r", serial=1)
+    index = volumeplan.plan(targets, [needed + 4096, room], release="r", serial=1)
 
     assert len(index.volumes) == 1
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from media import canonical, volume
+from media import canonical, volumeplan
 from media.errors import LimitExceededError, MalformedError, SealiftError, UnsafePathError, UnsupportedFormatError
 from media.layout import BLOCK_BYTES, PART_BLOCKS
 from media.release import Target
@@ -16,7 +16,7 @@ _ROOM = 10 * BLOCK_BYTES
 
 
 def _plan(targets: list[Target], *capacities: int) -> VolumeIndex:
-    return volume.plan(targets, capacities, release="2026.11", serial=7)
+    return volumeplan.plan(targets, capacities, release="2026.11", serial=7)
 
 
 def _hashed(index: VolumeIndex) -> VolumeIndex:
