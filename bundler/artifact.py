@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from media.digest import file_sha256
+from bundler.digests import file_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The cache of the connected side: downloads and built wheels by digest, outside every checkout.
 
-A cached file is never believed: it is hashed each time it is asked for, and one that changed is dropped. Files are
+A cached file is never believed: it is hashed in each run that asks for it, and one that changed is dropped. Files are
 read-only, because candidates are made of hard links to them. Writers race safely: everything appears by rename.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from media.canonical import dumps, loads
-from media.digest import file_sha256
 from media.errors import MalformedError
 
 _MEMO_BYTES = 16 * 2**20

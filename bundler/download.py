@@ -18,9 +18,10 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from bundler.measure import Progress, no_progress
-from media.digest import file_sha256, sha256_hex
+from media.digest import sha256_hex
 
 _CHUNK: Final = 2**20
 _MOST_REDIRECTS: Final = 5

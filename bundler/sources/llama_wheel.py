@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from bundler.artifact import Material
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
 from bundler.process import Progress, quiet
 from bundler.recipe import TargetSection
@@ -26,7 +27,6 @@ from bundler.toolchain import Toolchain
 from bundler.wheelfile import parse_name
 from media.canonical import dumps
 from media.clock import Clock
-from media.digest import file_sha256
 
 PACKAGE: Final = "llama-cpp-python"
 CMAKE_ARGS: Final = "-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON"

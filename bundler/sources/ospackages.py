@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
 from bundler.process import Progress, capture, quiet, run
 from bundler.recipe import DebsSection, Recipe
 from media.canonical import dumps
 from media.clock import to_text
-from media.digest import file_sha256
 
 _ARCHITECTURE: Final = "amd64"
 _EPOCH: Final = re.compile(r"^[0-9]+:")

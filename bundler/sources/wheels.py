@@ -18,13 +18,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from bundler.cache import Cache
+from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from bundler.process import Progress, quiet
 from bundler.recipe import TargetSection
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import parse_name
 from media.canonical import dumps
-from media.digest import file_sha256
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # Names from before PEP 600 for the glibc that a manylinux wheel needs.
