@@ -1,13 +1,14 @@
-"""The people whom a root names: who may sign what, with which keys, and how they are counted (TRUST-30 to TRUST-39).
+"""The people whom a root names: who may sign what, with which keys, and how they are counted (TRUST-30 to TRUST-48).
 
 Counted are distinct key material, then primary fingerprints, then people. A key has one owner, whatever its form: the
-same Ed25519 point as an OpenPGP key, a TUF key and a raw key is one key. A root that breaks this is malformed.
+same Ed25519 point as an OpenPGP key, a TUF key and a raw key is one key. A root that breaks this is malformed. Under
+the hybrid policy a person counts only with a classic and an ML-DSA-87 signature.
 """
 
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -21,6 +22,8 @@ from media.packets import Certificate
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _KEY_USES: Final = ("root", "release")
 _RELEASE_ROLES: Final = ("targets", "snapshot", "timestamp")
+_POST_QUANTUM: Final = "ml-dsa-87/1"
+"""The only scheme that is a hybrid person's second half: CNSA 2.0 takes no smaller parameter set."""
 
 
 class Role(StrEnum):
@@ -38,6 +41,13 @@ class Environment(StrEnum):
     DEMO = "demo"
     REHEARSAL = "rehearsal"
     PRODUCTION = "production"
+
+
+class SignaturePolicy(StrEnum):
+    """Which signatures make a person count, over everything but tag manifests (TRUST-45)."""
+
+    SINGLE = "single"
+    HYBRID = "hybrid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +80,14 @@ class People:
         environment: What the root is for.
         thresholds: How many people must sign, by role "root" and "release".
         key_objects: The public keys by key id, for the libraries that verify.
+        policy: Which signatures make a person count.
     """
 
     people: tuple[Person, ...]
     environment: Environment
     thresholds: Mapping[str, int]
     key_objects: Mapping[str, Key] = field(repr=False)
+    policy: SignaturePolicy = SignaturePolicy.SINGLE
 
     @classmethod
     def from_root(cls, root_signed: Mapping[str, Any]) -> Self:
@@ -101,7 +113,9 @@ class People:
             environment=environment,
             thresholds=_thresholds(root.get("roles"), people),
             key_objects={keyid: key for keyid, (key, _) in loaded.items()},
+            policy=_policy(root),
         )
+        found._require_halves()
         for role in _KEY_USES:
             if len(found.with_role(role)) < found.thresholds[role]:
                 raise _malformed("The root", f"fewer people have the role {role} than its threshold demands")
@@ -159,31 +173,60 @@ class People:
     def require_key_signers(self, keyids: Iterable[str], role: str, threshold: int) -> tuple[Person, ...]:
         """Return the people behind verified TUF or DSSE signatures; two keys of one person count once.
 
+        Under the hybrid policy a person with one half only does not count, and is named when too few do.
+
         Raises:
             BadSignatureError: A key is not of a person with this role, or not for this use.
             SamePersonError: Enough signatures, but of fewer people.
             ThresholdError: Not enough signatures.
         """
         use = "root" if role == Role.ROOT else "release"
-        owners = []
+        signed: dict[str, list[str]] = {}
         for keyid in keyids:
             owner = self.by_keyid(keyid)
             if keyid not in owner.keys.get(use, ()):
                 raise _not_named(f"the key {keyid[:12]}", f"it is not the {use} key of {owner.id}")
-            owners.append(owner)
-        return self._count(owners, role, threshold)
+            _require_role(owner, role)
+            signed.setdefault(owner.id, []).append(keyid)
+        complete: list[Person] = []
+        missing: list[str] = []
+        for person_id, own in signed.items():
+            post_quantum = sum(1 for keyid in own if self.is_post_quantum(keyid))
+            classic = len(own) - post_quantum
+            is_hybrid = self.policy is SignaturePolicy.HYBRID
+            complete += [self.by_id(person_id)] * (min(classic, post_quantum) if is_hybrid else len(own))
+            if is_hybrid and not (classic and post_quantum):
+                missing.append(f"{person_id} lacks the {'ML-DSA-87' if classic else 'classic'} signature")
+        return self._count(complete, role, threshold, missing=missing)
 
-    def _count(self, owners: list[Person], role: str, threshold: int) -> tuple[Person, ...]:
+    def is_post_quantum(self, keyid: str) -> bool:
+        """Tell whether a key can be the second half of a hybrid person (TRUST-46)."""
+        return str(self.key_objects[keyid].scheme) == _POST_QUANTUM
+
+    def _require_halves(self) -> None:
+        """Refuse a hybrid root under which somebody could never count."""
+        if self.policy is not SignaturePolicy.HYBRID:
+            return
+        for person in self.people:
+            for use, own in person.keys.items():
+                if own and len({self.is_post_quantum(keyid) for keyid in own}) != 2:
+                    raise _malformed(
+                        f"The person {person.id}", f"the policy is hybrid, and a half of the {use} keys misses"
+                    )
+
+    def _count(
+        self, owners: list[Person], role: str, threshold: int, *, missing: Sequence[str] = ()
+    ) -> tuple[Person, ...]:
         for owner in owners:
-            if role not in owner.roles:
-                raise _not_named(f"{owner.id}", f"the root does not give the role {role}")
+            _require_role(owner, role)
         distinct = {owner.id for owner in owners}
         if threshold < 1 or len(distinct) < threshold:
             names = ", ".join(sorted(distinct)) or "nobody"
             error = SamePersonError if threshold <= len(owners) and threshold >= 1 else ThresholdError
+            halves = f"; {', '.join(sorted(missing))}" if missing else ""
             raise error(
                 what=f"Too few people with the role {role} signed",
-                why=f"expected {threshold} people, found {len(distinct)}: {names}",
+                why=f"expected {threshold} people, found {len(distinct)}: {names}{halves}",
                 fix="Ask the sender for a release signed by enough different people.",
             )
         return tuple(person for person in self.people if person.id in distinct)
@@ -192,6 +235,18 @@ class People:
         if len(owners) != 1:
             raise _not_named(what, "the root does not name it")
         return owners[0]
+
+
+def _require_role(person: Person, role: str) -> None:
+    if role not in person.roles:
+        raise _not_named(person.id, f"the root does not give the role {role}")
+
+
+def _policy(root: Mapping[str, Any]) -> SignaturePolicy:
+    """Return the policy of a root; one that says nothing is single, and only hybrid is ever written."""
+    if "x-sealift-policy" not in root:
+        return SignaturePolicy.SINGLE
+    return canonical.one_of(root["x-sealift-policy"], (SignaturePolicy.HYBRID,), "The root's policy")
 
 
 def _person(untrusted: Any, loaded: Mapping[str, tuple[Key, str]]) -> Person:

@@ -47,6 +47,7 @@ class TrustFacts:
     """What this box believes, for people to read; `damaged` are serials whose stored records do not read."""
 
     environment: str
+    policy: str
     root_version: int
     root_sha256: str
     people: tuple[Mapping[str, Any], ...]
@@ -59,6 +60,7 @@ class TrustFacts:
         """Return the fields for answers."""
         return {
             "environment": self.environment,
+            "signature_policy": self.policy,
             "root_version": self.root_version,
             "root_sha256": self.root_sha256,
             "people": [dict(person) for person in self.people],
@@ -276,6 +278,7 @@ def _facts(chain: TrustChain, record: TrustRecord) -> TrustFacts:
     )
     return TrustFacts(
         environment=str(chain.people.environment),
+        policy=str(chain.people.policy),
         root_version=chain.version,
         root_sha256=sha256_hex(chain.roots[0]),
         people=people,

@@ -17,6 +17,10 @@ _SAID = {
     "reverified": "already stored; every byte was read and proven again",
     "checked": "every byte was proven; nothing was stored",
 }
+_COUNTED = {
+    "single": "one signature of each person counted",
+    "hybrid": "one classic and one ML-DSA-87 signature of each person counted",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +87,7 @@ def _text(facts: ReceiveFacts) -> str:
     lines = [
         f"release {facts.release} (serial {facts.serial}): {_SAID[facts.outcome]}",
         f"  code {facts.code}",
-        f"  signed by {signers}",
+        f"  signed by {signers}; {_COUNTED[facts.facts['signature_policy']]}",
         f"  {facts.facts['files']} files, {facts.facts['bytes']} bytes; {moved}",
     ]
     if findings := facts.facts["custody"]["findings"]:

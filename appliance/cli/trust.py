@@ -66,6 +66,7 @@ def _ask() -> list[str]:
 def _show(own: Context, facts: TrustFacts, outcome: str) -> None:
     lines = [
         f"{outcome}: root {facts.root_version}, for {facts.environment}, first root sha256 {facts.root_sha256[:12]}",
+        f"  signature policy {facts.policy}",
         f"  release {facts.thresholds['release']} people, root {facts.thresholds['root']} people",
         *(f"  {person['name']} ({', '.join(person['roles'])}) {person['fingerprint']}" for person in facts.people),
         f"  accepted serial {facts.serial}" if facts.serial else "  nothing accepted yet",

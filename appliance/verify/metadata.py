@@ -4,7 +4,8 @@ Rules:
  * A file's shape is fixed: no unknown field, no delegation, no other expiry than never (a box has no trusted time).
  * Every signature in a file must hold and be by a key of that role: an odd one refuses the file.
  * python-tuf decides thresholds and versions in its own order; its `TrustedMetadataSet` is that order without I/O.
- * Afterwards people are counted: one person with two keys is one person.
+ * Afterwards people are counted: one person with two keys is one person, and under the hybrid policy a person counts
+   with a classic and an ML-DSA-87 signature only.
 """
 
 import logging
@@ -37,6 +38,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "snapshot": ("meta",),
     "targets": ("targets", "x-sealift", "x-sealift-checkpoints"),
 }
+_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"root": ("x-sealift-policy",)}
 _Loaded = TypeVar("_Loaded")
 _NEXT: Final[Mapping[str, str]] = {"timestamp": "snapshot.json", "snapshot": "targets.json"}
 
@@ -68,7 +70,7 @@ def read_role(untrusted: bytes, role: str) -> RoleFile:
     what = f"The {role} metadata"
     value = canonical.exact_keys(canonical.loads(untrusted), ("signatures", "signed"), (), what)
     keys.require_signatures(value["signatures"], what)
-    signed = canonical.exact_keys(value["signed"], (*_COMMON, *_FIELDS[role]), (), what)
+    signed = canonical.exact_keys(value["signed"], (*_COMMON, *_FIELDS[role]), _OPTIONAL.get(role, ()), what)
     canonical.one_of(signed["_type"], (role,), what)
     canonical.one_of(signed["expires"], (NEVER,), f"{what}: expires")
     if canonical.text(signed["spec_version"], what).partition(".")[0] != "1":

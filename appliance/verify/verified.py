@@ -9,7 +9,7 @@ from appliance.verify.bag import SignedBag
 from appliance.verify.evidence import VolumeCustody, custody_json
 from appliance.verify.freshness import Decisions
 from media.clock import to_text
-from media.people import Person
+from media.people import Person, SignaturePolicy
 from media.release import ReleaseTerms, Target
 from media.volume import VolumeIndex
 
@@ -29,6 +29,7 @@ class VerifiedRelease:
         bags: The volumes in order of their numbers.
         code: SHA-256 of volume 1's tag manifest.
         environment: Of the trusted root.
+        policy: Of the trusted root: which signatures made each person count.
         root_version: Of the trusted root.
         root_chain: The chain as the trust record will hold it.
         timestamp_version: Rises with every signing.
@@ -51,6 +52,7 @@ class VerifiedRelease:
     bags: tuple[SignedBag, ...]
     code: str
     environment: str
+    policy: SignaturePolicy
     root_version: int
     root_chain: tuple[str, ...]
     timestamp_version: int
@@ -87,6 +89,7 @@ class VerifiedRelease:
             "code": self.code,
             "created": to_text(self.terms.created),
             "environment": self.environment,
+            "signature_policy": str(self.policy),
             "signers": [_signer(person) for person in self.signers],
             "metadata_signers": [_signer(person) for person in self.metadata_signers],
             "root_version": self.root_version,

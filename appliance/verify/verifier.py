@@ -119,6 +119,7 @@ def verify_medium(
         bags=tuple(ordered),
         code=code,
         environment=str(chain.people.environment),
+        policy=chain.people.policy,
         root_version=chain.version,
         root_chain=chain.texts,
         timestamp_version=stale_after.version,
