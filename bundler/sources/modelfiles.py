@@ -61,7 +61,7 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
             _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned)),
             _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment)),
         ),
-        materials=(pinned.material,),
+        materials=(pinned.material, *(() if pinned.signature is None else (pinned.signature,))),
     )
 
 
@@ -121,6 +121,7 @@ def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]]
             "quantization": model.quantization,
             "created_by": model.created_by,
             **({} if derivation is None else {"derived_from": derivation.to_json()}),
+            **({} if pinned.signed is None else {"model_signing": pinned.signed.to_json()}),
         }
     )
 
