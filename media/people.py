@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -81,6 +81,7 @@ class People:
         thresholds: How many people must sign, by role "root" and "release".
         key_objects: The public keys by key id, for the libraries that verify.
         policy: Which signatures make a person count.
+        revoked: TUF key ids and OpenPGP fingerprints, in lower case, that an emergency note took away (TRUST-60).
     """
 
     people: tuple[Person, ...]
@@ -88,6 +89,7 @@ class People:
     thresholds: Mapping[str, int]
     key_objects: Mapping[str, Key] = field(repr=False)
     policy: SignaturePolicy = SignaturePolicy.SINGLE
+    revoked: frozenset[str] = frozenset()
 
     @classmethod
     def from_root(cls, root_signed: Mapping[str, Any]) -> Self:
@@ -120,6 +122,10 @@ class People:
             if len(found.with_role(role)) < found.thresholds[role]:
                 raise _malformed("The root", f"fewer people have the role {role} than its threshold demands")
         return found
+
+    def without(self, revoked: Iterable[str]) -> Self:
+        """Return the same people, among whom signatures by these keys count for nobody any more."""
+        return replace(self, revoked=self.revoked | frozenset(revoked))
 
     def with_role(self, role: str) -> tuple[Person, ...]:
         """Return the people who have the role, in the root's order."""
@@ -168,7 +174,9 @@ class People:
             SamePersonError: Enough signatures, but of fewer people.
             ThresholdError: Not enough signatures.
         """
-        return self._count([self.by_fingerprint(each) for each in fingerprints], role, threshold)
+        owners = [self.by_fingerprint(each) for each in fingerprints]
+        believed = [owner for owner in owners if owner.fingerprint.lower() not in self.revoked]
+        return self._count(believed, role, threshold, missing=_taken_away(owners, believed))
 
     def require_key_signers(self, keyids: Iterable[str], role: str, threshold: int) -> tuple[Person, ...]:
         """Return the people behind verified TUF or DSSE signatures; two keys of one person count once.
@@ -182,14 +190,17 @@ class People:
         """
         use = "root" if role == Role.ROOT else "release"
         signed: dict[str, list[str]] = {}
+        missing: list[str] = []
         for keyid in keyids:
             owner = self.by_keyid(keyid)
             if keyid not in owner.keys.get(use, ()):
                 raise _not_named(f"the key {keyid[:12]}", f"it is not the {use} key of {owner.id}")
             _require_role(owner, role)
-            signed.setdefault(owner.id, []).append(keyid)
+            if keyid in self.revoked:
+                missing += _taken_away([owner], [])
+            else:
+                signed.setdefault(owner.id, []).append(keyid)
         complete: list[Person] = []
-        missing: list[str] = []
         for person_id, own in signed.items():
             post_quantum = sum(1 for keyid in own if self.is_post_quantum(keyid))
             classic = len(own) - post_quantum
@@ -235,6 +246,10 @@ class People:
         if len(owners) != 1:
             raise _not_named(what, "the root does not name it")
         return owners[0]
+
+
+def _taken_away(owners: Sequence[Person], believed: Sequence[Person]) -> list[str]:
+    return [f"the key of {owner.id} was taken away by an emergency note" for owner in owners if owner not in believed]
 
 
 def _require_role(person: Person, role: str) -> None:

@@ -67,7 +67,7 @@ def show(config: Config, volumes: Sequence[Path], *, clock: Clock) -> list[dict[
         record = believing.believed(config, ledger, None)
     finally:
         ledger.close()
-    people = TrustChain(record.root_chain, config.environment).people
+    people = TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes).people
     found = []
     with ExitStack() as stack:
         for number, folder in enumerate(volumes, start=1):

@@ -122,7 +122,7 @@ def show(config: Config) -> TrustFacts:
     """
     places = config.at
     record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).serials())
-    return _facts(TrustChain(record.root_chain, config.environment), record)
+    return _facts(TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes), record)
 
 
 def recover(

@@ -10,6 +10,7 @@ Rules:
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -19,7 +20,8 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from appliance.verify.trust import require_root
-from media import canonical, keys
+from media import canonical, emergency, keys
+from media.emergency import SignedNote
 from media.errors import (
     BadSignatureError,
     MalformedError,
@@ -91,11 +93,13 @@ class TrustChain:
     Load order is python-tuf's: roots, timestamp, snapshot, targets.
     """
 
-    def __init__(self, untrusted_chain: tuple[str, ...], environment: str) -> None:
-        """Begin with the chain of the trust record; it is verified again.
+    def __init__(
+        self, untrusted_chain: tuple[str, ...], environment: str, *, untrusted_notes: tuple[str, ...] = ()
+    ) -> None:
+        """Begin with the chain of the trust record, and the emergency notes that it holds; all are verified again.
 
         Raises:
-            MediaError, TrustError: The record's chain does not hold together.
+            MediaError, TrustError: The record's chain or a note does not hold.
             WrongEnvironmentError: Its roots are for another environment.
         """
         self._environment = environment
@@ -105,8 +109,11 @@ class TrustChain:
         self._set = _typed(lambda: TrustedMetadataSet(first, EnvelopeType.METADATA), file)
         self._count_root(file, self._set.root, self.people)
         self.roots = [first]
+        self.notes: tuple[SignedNote, ...] = ()
         for raw in rest:
             self.extend(raw)
+        for note in untrusted_notes:
+            self._heed_again(note.encode())
 
     @property
     def version(self) -> int:
@@ -130,6 +137,7 @@ class TrustChain:
         file = read_role(untrusted, "root")
         people = people_of(file, self._environment)
         before, people_before = self._set.root, self.people
+        people = people.without(people_before.revoked)
         after = _typed(lambda: Metadata[Root].from_bytes(untrusted).signed, file)
         _require_signatures_hold(file, (before, after))
         _typed(lambda: self._set.update_root(untrusted), file)
@@ -137,6 +145,29 @@ class TrustChain:
         self._count_root(file, self._set.root, people)
         self.people = people
         self.roots.append(untrusted)
+
+    def heed(self, untrusted_note: bytes) -> SignedNote:
+        """Accept an emergency note: signatures by the keys that it names count no more, from here on.
+
+        Raises:
+            BadSignatureError, ThresholdError: Not enough root people of the trusted root signed it.
+            LimitExceededError, MalformedError, WrongEnvironmentError: It is no note, or not for this box.
+        """
+        return self._take(emergency.read(untrusted_note, self.people, first_root=self.roots[0]))
+
+    def _heed_again(self, untrusted_note: bytes) -> None:
+        """Accept a note of the trust record, by the root of its day: a rotation since then does not undo it."""
+        for raw in reversed(self.roots):
+            people = people_of(read_role(raw, "root"), self._environment).without(self.people.revoked)
+            with suppress(BadSignatureError, ThresholdError):
+                self._take(emergency.read(untrusted_note, people, first_root=self.roots[0]))
+                return
+        self.heed(untrusted_note)
+
+    def _take(self, signed: SignedNote) -> SignedNote:
+        self.people = self.people.without(signed.note.keys)
+        self.notes = (*self.notes, signed)
+        return signed
 
     def load_release(self, timestamp: RoleFile, snapshot: RoleFile, targets: RoleFile) -> dict[str, tuple[Person, ...]]:
         """Verify what release people sign; return who signed each file.

@@ -4,7 +4,8 @@ Rules:
  * The pinned first root is written once, by people who typed its release's code, and never again.
  * The record begins with that very root; a record that does not, or does not read, is damaged, and receiving stops.
  * A record is replaced as a whole: written beside, synced, renamed, the folder synced.
- * Every root that it believes lies beside it as a file of its own before it does, so that no rotation is lost with it.
+ * Every root that it believes, and every emergency note, lies beside it as a file of its own before it does, so that no
+   rotation and no revocation is lost with it.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from typing import Any, Final, Self
 
 from media import canonical, durable
 from media.clock import to_text
+from media.digest import sha256_hex
 from media.errors import LimitExceededError, MalformedError, NoTrustError
 
 FORMAT: Final = 1
 PINNED_ROOT: Final = "1.root.json"
 RECORD: Final = "state.json"
 ROOTS: Final = "roots"
+NOTES: Final = "notes"
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = (
     "checkpoint",
@@ -33,6 +36,8 @@ _FIELDS: Final = (
     "timestamp_version",
 )
 _ROOT_CHARS: Final = 4 * 2**20
+_NOTE_CHARS: Final = 2**16
+_MOST_NOTES: Final = 1000
 _RECORD_BYTES: Final = 64 * 2**20
 _RECOVER: Final = (
     "two people recover it: `sealift trust recover`, typing the running release's code and the last printed checkpoint"
@@ -61,6 +66,7 @@ class TrustRecord:
         payload_digest: Of its payload, so that one serial is never two releases; empty before the first.
         floor: No time before this is believed.
         checkpoint: Of the box's own ledger; None before there was one.
+        notes: The emergency notes that were accepted, as they were signed, in the order of their acceptance.
     """
 
     root_chain: tuple[str, ...]
@@ -71,6 +77,7 @@ class TrustRecord:
     payload_digest: str = ""
     floor: datetime = _BEGINNING
     checkpoint: Checkpoint | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, untrusted: Any) -> Self:
@@ -80,7 +87,7 @@ class TrustRecord:
             MalformedError: A field is wrong.
         """
         what = "The trust record"
-        value = canonical.exact_keys(untrusted, _FIELDS, (), what)
+        value = canonical.exact_keys(untrusted, _FIELDS, ("notes",), what)
         canonical.integer(value["format"], what, minimum=FORMAT, maximum=FORMAT)
         chain = tuple(_root_text(each, what) for each in canonical.array(value["root_chain"], what, most=1024))
         if not chain:
@@ -95,6 +102,10 @@ class TrustRecord:
             payload_digest=canonical.sha256_hex(digest, what) if digest else "",
             floor=canonical.moment(value["floor"], what),
             checkpoint=_checkpoint(value["checkpoint"], what),
+            notes=tuple(
+                canonical.text(each, what, most=_NOTE_CHARS)
+                for each in canonical.array(value.get("notes", []), what, most=_MOST_NOTES)
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -110,6 +121,7 @@ class TrustRecord:
             "payload_digest": self.payload_digest,
             "floor": to_text(self.floor),
             "checkpoint": None if point is None else {"origin": point.origin, "size": point.size, "root": point.root},
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     @classmethod
@@ -209,6 +221,11 @@ def save(trust: Path, record: TrustRecord) -> None:
     for version, root in enumerate(record.root_chain[1:], start=2):
         if kept_root(trust, version) != root.encode():
             durable.replace(_root_file(trust, version), root.encode(), mode=0o644)
+    for untrusted_note in record.notes:
+        kept = note_file(trust, untrusted_note.encode())
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            durable.replace(kept, untrusted_note.encode(), mode=0o644)
     durable.replace(trust / RECORD, written, mode=0o644)
 
 
@@ -219,6 +236,23 @@ def kept_root(trust: Path, version: int) -> bytes | None:
             return stream.read(_ROOT_CHARS + 1)
     except OSError:
         return None
+
+
+def note_file(trust: Path, raw: bytes) -> Path:
+    """Return where an emergency note is kept; by its digest, since one number may have been signed twice."""
+    return trust / NOTES / f"{sha256_hex(raw)[:16]}.note.json"
+
+
+def kept_notes(trust: Path) -> tuple[bytes, ...]:
+    """Return the emergency notes that were once accepted here, to be verified again."""
+    found = []
+    for path in sorted((trust / NOTES).glob("*.note.json")):
+        try:
+            with path.open("rb") as stream:
+                found.append(stream.read(_NOTE_CHARS + 1))
+        except OSError:
+            continue
+    return tuple(found)
 
 
 def _root_file(trust: Path, version: int) -> Path:

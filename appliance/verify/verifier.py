@@ -138,7 +138,7 @@ def verify_medium(
 
 
 def _root_chain(bag: UntrustedBag, terms: Terms, on_root: OnRoot) -> TrustChain:
-    chain = TrustChain(terms.trust.root_chain, terms.environment)
+    chain = TrustChain(terms.trust.root_chain, terms.environment, untrusted_notes=terms.trust.notes)
     brought, begun = bag.roots(), chain.version
     while (path := brought.get(chain.version + 1)) and chain.version - begun < _MAX_ROTATIONS:
         chain.extend(bag.file(path))
