@@ -12,9 +12,9 @@ from pathlib import Path
 from bundler.cache import Cache
 from bundler.errors import BuildError
 from bundler.process import Progress, quiet, run
-from bundler.recipe import TargetSection
 from bundler.sources.llama_wheel import PACKAGE
 from bundler.sources.wheels import ChosenWheel
+from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
 from media.digest import sha256_hex
 
@@ -27,11 +27,11 @@ class EngineTools:
 
     wheels: tuple[ChosenWheel, ...]
     engine: ChosenWheel
-    target: TargetSection
+    target: WheelTarget
     cache: Cache
 
     @classmethod
-    def of(cls, wheels: Sequence[ChosenWheel], target: TargetSection, cache: Cache) -> "EngineTools":
+    def of(cls, wheels: Sequence[ChosenWheel], target: WheelTarget, cache: Cache) -> "EngineTools":
         """Return the environment of these wheels.
 
         Raises:
@@ -73,7 +73,7 @@ class EngineTools:
         digest = sha256_hex(listed.encode())
         folder = self.cache.folder("tools", f"engine-{digest[:16]}-cp{here.replace('.', '')}")
         if not (folder / _READY).exists():
-            progress("installing the engine, to quantize with it")
+            progress("installing the engine that travels")
             self._install(folder, listed, digest)
             (folder / _READY).touch()
         return folder / "bin" / "python"

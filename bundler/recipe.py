@@ -1,142 +1,43 @@
 """The recipe: everything that decides what a release carries, in one TOML file that two people can read and review.
 
-Strict: unknown keys, wrong types and unpinned sources are refused, and the error names the dotted key. Everything from
-outside is pinned by SHA-256. Paths are relative to the recipe. The same recipe, locks and cache give the same bytes:
-`release.created` is the only time that reaches the payload.
+Strict: unknown keys, wrong types and unpinned sources are refused, and the error names the dotted key and, where it is
+certain, the line. Everything from outside is pinned by SHA-256. Paths are relative to the recipe. The same recipe,
+locks and cache give the same bytes: `release.created` is the only time that reaches the payload.
+
+One recipe makes one release for all sites of `release.sites`, or with `[[site]]` one release for each site.
 """
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from bundler.errors import RecipeError
-from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Site
-from bundler.recipe_sources import ModelSource, QuantizeSection
+from bundler.probe.facts import Probe
+from bundler.recipe_checks import faults
+from bundler.recipe_faults import FIX, FaultError, of_fault, of_validation
+from bundler.recipe_fields import Many, Section
+from bundler.recipe_sections import (
+    AcceptedLicence,
+    AllowedFinding,
+    DebsSection,
+    Kind,
+    LocksSection,
+    ModelSection,
+    ReleaseSection,
+    ScanSection,
+    SiteSection,
+    TargetSection,
+    UpdateSection,
+)
+from bundler.target import Target
 from media.digest import sha256_hex
+
+__all__ = ["AcceptedLicence", "AllowedFinding", "DebsSection", "ModelSection", "Recipe", "TargetSection"]
 
 FORMAT: Final = 1
 _MAX_BYTES = 256 * 1024
-_FIX = "see the commented recipe in examples/demo.toml"
-# Words under which patient data was tried to be carried in; it is imported inside the facility, never on this side.
-_PATIENT_WORDS = frozenset({"census", "patients", "annotations", "notes", "site_evals", "phi"})
-_SOURCE_KINDS = frozenset({"pypi-package", "file", "folder", "http", "huggingface"})
-
-
-class ReleaseSection(Section):
-    """What this release is called, its serial, and the dates that people chose."""
-
-    name: Name
-    serial: int = Field(ge=1, le=2**31)
-    created: Moment
-    stale_after: Moment
-    sites: Annotated[tuple[Site, ...], Many, Field(min_length=1, max_length=100)]
-
-    @model_validator(mode="after")
-    def _dates_in_order(self) -> "ReleaseSection":
-        if self.stale_after <= self.created:
-            message = "stale_after is not after created"
-            raise ValueError(message)
-        if len(set(self.sites)) != len(self.sites):
-            message = "a site is named twice in sites"
-            raise ValueError(message)
-        return self
-
-
-class TargetSection(Section):
-    """One kind of machine that the release is for. One release carries one set of wheels."""
-
-    profile: Name
-    python: Annotated[str, Field(pattern=r"^3\.(1[1-9]|[2-9][0-9])$")] = "3.11"
-    platform: Literal["linux_x86_64"] = "linux_x86_64"
-    glibc: Annotated[str, Field(pattern=r"^2\.[0-9]{1,2}$")] = "2.36"
-    cpu_flags: Annotated[tuple[Name, ...], Many] = ()
-
-
-class DefaultsSection(Section):
-    """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
-
-    temperature: Number = "0.7"
-    top_p: Number = "0.95"
-
-
-class RuntimeSection(Section):
-    """How the engine opens the model; part of what is approved."""
-
-    n_ctx: int = Field(default=4096, ge=128, le=2**24)
-    n_batch: int = Field(default=512, ge=1, le=2**16)
-    n_seq_max: int = Field(default=1, ge=1, le=256)
-    defaults: DefaultsSection = DefaultsSection()
-
-
-class ModelSection(Section):
-    """One model version: weights, what wraps them, where they are from, and how they are judged."""
-
-    name: Name
-    version: Name
-    engine: Literal["llama.cpp", "vllm"]
-    license: Line
-    quantization: Line
-    origin: Line
-    created_by: Line
-    context_tokens: int = Field(ge=128, le=2**24)
-    source: ModelSource
-    quantize: QuantizeSection | None = None
-    chat_template: RelativePath | None = None
-    system_prompt: Annotated[str, Field(max_length=32000)] = ""
-    rules: Annotated[tuple[Line, ...], Many] = ()
-    runtime: RuntimeSection = RuntimeSection()
-    evals: Annotated[tuple[RelativePath, ...], Many] = ()
-
-    @model_validator(mode="after")
-    def _context_fits(self) -> "ModelSection":
-        if self.runtime.n_ctx > self.context_tokens:
-            message = f"runtime.n_ctx {self.runtime.n_ctx} is above context_tokens {self.context_tokens}"
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _quantized_as_said(self) -> "ModelSection":
-        if self.quantize is not None and self.engine != "llama.cpp":
-            message = "quantize makes GGUF files, which only llama.cpp loads"
-            raise ValueError(message)
-        if self.quantize is not None and self.quantization != self.quantize.level:
-            message = f"quantization is {self.quantization}, but quantize.level is {self.quantize.level}"
-            raise ValueError(message)
-        return self
-
-
-class DebsSection(Section):
-    """Debian packages for the target, resolved against what the target has installed already."""
-
-    packages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")], ...], Many] = Field(
-        min_length=1, max_length=200
-    )
-    installed_status: RelativePath | None = None
-
-
-class LocksSection(Section):
-    """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there."""
-
-    server: RelativePath | None = None
-    host: RelativePath | None = None
-    engine_llama_cpp: RelativePath | None = Field(default=None, alias="engine-llama-cpp")
-    engine_vllm: RelativePath | None = Field(default=None, alias="engine-vllm")
-
-
-class AllowedFinding(Section):
-    """One finding of the scan that two people looked at; it travels in the signed scan statement with its reason."""
-
-    path: Line
-    rule: Name
-    reason: Line
-
-
-class ScanSection(Section):
-    """Findings accepted by name. There is no switch that turns a rule off."""
-
-    allowed: Annotated[tuple[AllowedFinding, ...], Many] = ()
 
 
 class Recipe(Section):
@@ -145,30 +46,49 @@ class Recipe(Section):
     format: Literal[1]
     release: ReleaseSection
     targets: Annotated[tuple[TargetSection, ...], Many, Field(min_length=1, max_length=20)]
+    site: Annotated[tuple[SiteSection, ...], Many, Field(max_length=100)] = ()
     models: Annotated[tuple[ModelSection, ...], Many, Field(max_length=50)] = ()
     debs: DebsSection | None = None
+    update: UpdateSection | None = None
     locks: LocksSection = LocksSection()
     scan: ScanSection = ScanSection()
+    accept_licences: Annotated[tuple[AcceptedLicence, ...], Many, Field(max_length=100)] = ()
     folder: Path = Field(default=Path(), exclude=True, repr=False)
     sha256: str = Field(default="", exclude=True, repr=False)
 
-    @model_validator(mode="after")
-    def _one_of_each(self) -> "Recipe":
-        if len({model.name for model in self.models}) != len(self.models):
-            message = "two models have one name"
-            raise ValueError(message)
-        if len({target.profile for target in self.targets}) != len(self.targets):
-            message = "two targets have one profile"
-            raise ValueError(message)
-        if len({(target.python, target.platform, target.glibc) for target in self.targets}) != 1:
-            message = "all targets of one release have one python, platform and glibc; make a second recipe"
-            raise ValueError(message)
-        return self
+    @property
+    def machines(self) -> tuple[Target, ...]:
+        """The machines that the release is for, with what their probes say.
+
+        Raises:
+            RecipeError: A probe cannot be read or contradicts the recipe, or two machines need different wheels.
+        """
+        found = []
+        for number, section in enumerate(self.targets):
+            probe = None if section.probe is None else Probe.load(self.beside(section.probe))
+            stated = section.model_dump(exclude_unset=True, exclude={"probe"})
+            found.append(Target.from_table(stated, key=f"targets.{number}", probe=probe))
+        if len({(machine.python, machine.platform, machine.glibc) for machine in found}) != 1:
+            raise RecipeError(
+                what="targets: all targets of one release have one python, platform and glibc",
+                why="a release carries one set of wheels",
+                fix="give the other machines a [[site]] of their own",
+            )
+        return tuple(found)
 
     @property
-    def target(self) -> TargetSection:
-        """The machine that wheels are chosen for; all targets agree on it."""
-        return self.targets[0]
+    def target(self) -> Target:
+        """The machine that wheels are chosen for; all targets of one release agree on it.
+
+        Raises:
+            RecipeError: As `machines`.
+        """
+        return self.machines[0]
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of release this is: without models and without a kind said, one of server and system alone."""
+        return self.release.kind or ("full" if self.models else "server")
 
     @property
     def source_date_epoch(self) -> int:
@@ -178,7 +98,7 @@ class Recipe(Section):
     @property
     def engines(self) -> tuple[str, ...]:
         """Names of the engine environments that the models need, e.g. ``engine-llama-cpp``."""
-        return tuple(sorted({f"engine-{model.engine.replace('.', '-')}" for model in self.models}))
+        return tuple(sorted({model.environment for model in self.models}))
 
     def lock(self, name: str) -> Path | None:
         """Return the lock that the recipe names for an environment, if it names one."""
@@ -189,8 +109,23 @@ class Recipe(Section):
         """Return the host path of a file that the recipe names."""
         return self.folder / relative
 
+    def releases(self) -> tuple["Recipe", ...]:
+        """Return a recipe for each release to make: one for each `[[site]]`, else this one."""
+        return tuple(self._for(site) for site in self.site) or (self,)
+
+    def _for(self, site: SiteSection) -> "Recipe":
+        chosen = self.models if site.models is None else [model for model in self.models if model.name in site.models]
+        return self.model_copy(
+            update={
+                "release": self.release.model_copy(update={"sites": (site.name,)}),
+                "targets": tuple(target for target in self.targets if target.profile in site.targets),
+                "site": (site,),
+                "models": tuple(chosen),
+            }
+        )
+
     @classmethod
-    def load(cls, path: Path) -> "Recipe":
+    def load(cls, path: Path) -> Self:
         """Read and check a recipe file.
 
         Raises:
@@ -205,48 +140,40 @@ class Recipe(Section):
         return cls.parse(untrusted, folder=path.parent)
 
     @classmethod
-    def parse(cls, untrusted: bytes, *, folder: Path) -> "Recipe":
+    def parse(cls, untrusted: bytes, *, folder: Path) -> Self:
         """Check the bytes of a recipe that lies in `folder`.
 
         Raises:
             RecipeError: As `load`.
         """
         if len(untrusted) > _MAX_BYTES:
-            raise RecipeError(what="the recipe is too large", why=f"the limit is {_MAX_BYTES} bytes", fix=_FIX)
+            raise RecipeError(what="the recipe is too large", why=f"the limit is {_MAX_BYTES} bytes", fix=FIX)
         try:
-            data = tomllib.loads(untrusted.decode())
+            text = untrusted.decode()
+            data = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-            raise RecipeError(what="the recipe is not TOML", why=str(error)[:200], fix=_FIX) from error
+            raise RecipeError(what="the recipe is not TOML", why=str(error)[:200], fix=FIX) from error
         for ours in ("folder", "sha256"):
             if ours in data:
-                raise RecipeError(what=f"{ours}: not a key of a recipe", why="unknown keys are refused", fix=_FIX)
+                raise RecipeError(what=f"{ours}: not a key of a recipe", why="unknown keys are refused", fix=FIX)
         try:
-            return cls.model_validate({**data, "folder": folder, "sha256": sha256_hex(untrusted)})
-        except (ValidationError, RecursionError) as error:
-            raise _readable(error) from error
+            data = _one_spelling(data)
+            found = cls.model_validate({**data, "folder": folder, "sha256": sha256_hex(untrusted)})
+            for fault in faults(found):
+                raise fault
+        except ValidationError as error:
+            raise of_validation(error, text) from error
+        except FaultError as fault:
+            raise of_fault(fault, text) from fault
+        except RecursionError as error:
+            raise RecipeError(what="the recipe is nested too deeply", why="no key of a recipe is", fix=FIX) from error
+        return found
 
 
-def _readable(error: ValidationError | RecursionError) -> RecipeError:
-    """Name the dotted key of the first fault and say what to do."""
-    if isinstance(error, RecursionError):
-        return RecipeError(what="the recipe is nested too deeply", why="no key of a recipe is", fix=_FIX)
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    # Discriminated unions put their tag into the location; the recipe has no such key.
-    place = [part for part in first["loc"] if part not in _SOURCE_KINDS]
-    key = ".".join(_printable(part) for part in place) or "the recipe"
-    if first["type"] == "extra_forbidden" and str(place[-1]) in _PATIENT_WORDS:
-        return RecipeError(
-            what=f"{key}: patient data does not start on the connected side",
-            why="census lists, annotated notes and a site's own evals are imported inside the facility",
-            fix="remove the key; import the file on the appliance",
-        )
-    if first["type"] == "extra_forbidden":
-        return RecipeError(what=f"{key}: not a key of a recipe", why="unknown keys are refused", fix=_FIX)
-    return RecipeError(
-        what=f"{key}: {first['msg'].removeprefix('Value error, ')}", why="recipes are checked strictly", fix=_FIX
-    )
-
-
-def _printable(part: str | int) -> str:
-    text = str(part)[:80]
-    return text if text.isprintable() else ascii(text)
+def _one_spelling(data: dict[str, Any]) -> dict[str, Any]:
+    """Read `[[target]]` as `[[targets]]`."""
+    if "target" not in data:
+        return data
+    if "targets" in data:
+        raise FaultError(("target",), "the recipe has [[targets]] too", why="they are the same", fix="use one of them")
+    return {**{key: value for key, value in data.items() if key != "target"}, "targets": data["target"]}

@@ -21,8 +21,8 @@ from bundler.cache import Cache
 from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
 from bundler.process import Progress, quiet
-from bundler.recipe import TargetSection
 from bundler.sources.wheels import Locked
+from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import parse_name
 from media.canonical import dumps
@@ -86,7 +86,7 @@ def place(cache: Cache, facts: dict[str, str]) -> Path:
 
 def obtain(
     package: Locked,
-    target: TargetSection,
+    target: WheelTarget,
     *,
     cache: Cache,
     toolchain: Callable[[], Toolchain],
@@ -204,7 +204,7 @@ def _compiler() -> str:
     return told.stdout.splitlines()[0].strip()
 
 
-def _require_older_libc(target: TargetSection) -> None:
+def _require_older_libc(target: WheelTarget) -> None:
     name, version = platform.libc_ver()
     if name != "glibc" or int(version.partition(".")[2] or 0) > int(target.glibc.partition(".")[2]):
         raise BuildError(

@@ -21,7 +21,7 @@ from bundler.cache import Cache
 from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from bundler.process import Progress, quiet
-from bundler.recipe import TargetSection
+from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import parse_name
 from media.canonical import dumps
@@ -30,7 +30,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # Names from before PEP 600 for the glibc that a manylinux wheel needs.
 _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
-Fetch = Callable[[str, TargetSection, Path], None]
+Fetch = Callable[[str, WheelTarget, Path], None]
 """Downloads what a requirements text names, for a target, into a folder."""
 
 
@@ -87,7 +87,7 @@ def parse_lock(text: str, *, label: str) -> tuple[Locked, ...]:
     return tuple(found)
 
 
-def needed(locked: Iterable[Locked], target: TargetSection, *, label: str) -> tuple[Locked, ...]:
+def needed(locked: Iterable[Locked], target: WheelTarget, *, label: str) -> tuple[Locked, ...]:
     """Return the packages that the target needs, by name.
 
     Raises:
@@ -108,7 +108,7 @@ def needed(locked: Iterable[Locked], target: TargetSection, *, label: str) -> tu
     return tuple(chosen[name] for name in sorted(chosen))
 
 
-def target_tags(target: TargetSection) -> tuple[Tag, ...]:
+def target_tags(target: WheelTarget) -> tuple[Tag, ...]:
     """Return the wheel tags that the target accepts, best first."""
     version = _python(target)
     platforms = target_platforms(target)
@@ -119,7 +119,7 @@ def target_tags(target: TargetSection) -> tuple[Tag, ...]:
     )
 
 
-def target_platforms(target: TargetSection) -> tuple[str, ...]:
+def target_platforms(target: WheelTarget) -> tuple[str, ...]:
     """Return the platform names that the target's glibc allows, newest first."""
     machine = target.platform.removeprefix("linux_")
     names: list[str] = []
@@ -132,7 +132,7 @@ def target_platforms(target: TargetSection) -> tuple[str, ...]:
 
 def obtain(
     packages: Sequence[Locked],
-    target: TargetSection,
+    target: WheelTarget,
     *,
     cache: Cache,
     fetch: Fetch,
@@ -171,7 +171,7 @@ def obtain(
 def pip_fetch(toolchain: Toolchain) -> Fetch:
     """Return a `Fetch` that uses pip, by hash, wheels only, without dependency resolution."""
 
-    def fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
         listed = folder / "requirements.txt"
         listed.write_text(requirements)
         platforms = [option for name in target_platforms(target) for option in ("--platform", name)]
@@ -188,7 +188,7 @@ def pip_fetch(toolchain: Toolchain) -> Fetch:
     return fetch
 
 
-def _taken_in(missing: Sequence[Locked], folder: Path, target: TargetSection, cache: Cache) -> dict[str, ChosenWheel]:
+def _taken_in(missing: Sequence[Locked], folder: Path, target: WheelTarget, cache: Cache) -> dict[str, ChosenWheel]:
     arrived: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         arrived[parse_name(file.name).name] = file
@@ -209,7 +209,7 @@ def _taken_in(missing: Sequence[Locked], folder: Path, target: TargetSection, ca
     return taken
 
 
-def _remembered(package: Locked, target: TargetSection, cache: Cache) -> ChosenWheel | None:
+def _remembered(package: Locked, target: WheelTarget, cache: Cache) -> ChosenWheel | None:
     memo = cache.recall("resolved", _memo_key(package, target))
     if not isinstance(memo, dict) or not isinstance(memo.get("sha256"), str):
         return None
@@ -217,7 +217,7 @@ def _remembered(package: Locked, target: TargetSection, cache: Cache) -> ChosenW
     return _checked(package, file, memo["sha256"], target, is_built=False) if file else None
 
 
-def _checked(package: Locked, file: Path, sha256: str, target: TargetSection, *, is_built: bool) -> ChosenWheel:
+def _checked(package: Locked, file: Path, sha256: str, target: WheelTarget, *, is_built: bool) -> ChosenWheel:
     named = parse_name(file.name)
     if named.name != package.name or Version(named.version) != Version(package.version):
         raise _unfit(package, f"the file is {named.name} {named.version}")
@@ -233,17 +233,17 @@ def _pinned(package: Locked) -> str:
     return f"{package.name}=={package.version} {hashes}\n"
 
 
-def _memo_key(package: Locked, target: TargetSection) -> str:
+def _memo_key(package: Locked, target: WheelTarget) -> str:
     chosen_for = [target.python, target.platform, target.glibc]
     return hashlib.sha256(dumps([package.name, package.version, sorted(package.hashes), chosen_for])).hexdigest()
 
 
-def _python(target: TargetSection) -> tuple[int, int]:
+def _python(target: WheelTarget) -> tuple[int, int]:
     major, _, minor = target.python.partition(".")
     return int(major), int(minor)
 
 
-def _environment(target: TargetSection, patch: int) -> dict[str, str]:
+def _environment(target: WheelTarget, patch: int) -> dict[str, str]:
     return {
         "implementation_name": "cpython",
         "implementation_version": f"{target.python}.{patch}",

@@ -8,11 +8,12 @@ from bundler.cache import Cache, default_root
 from bundler.enginetools import EngineTools
 from bundler.gguf_header import read as read_gguf
 from bundler.quantlevels import LEVELS, LevelName
-from bundler.recipe import ModelSection, Recipe, TargetSection
+from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import QuantizeSection
 from bundler.sources import llama_wheel, wheels
 from bundler.sources.quantize import quantize
 from bundler.sources.wheels import Locked
+from bundler.target import WheelTarget
 from media.digest import file_sha256
 from tests.support.payload import recipe
 from tests.support.tinyweights import tiny_weights
@@ -26,7 +27,7 @@ class _NothingCachedError(Exception):
     pass
 
 
-def no_fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+def no_fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
     raise _NothingCachedError
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bundler.build import Workshop, build_in
 from bundler.cache import Cache
-from bundler.recipe import Recipe, TargetSection
+from bundler.recipe import Recipe
 from bundler.sources.server import Checkout
+from bundler.target import WheelTarget
 from bundler.toolchain import Toolchain
 from bundler.workfolder import WorkFolder
 from media.clock import FixedClock
@@ -25,7 +26,7 @@ def workshop(folder: Path) -> Workshop:
     (tree / "requirements" / "host.txt").write_text(locked(index["alpha"]))
     (tree / "requirements" / "engine-llama-cpp.txt").write_text(locked(index["alpha"], index["engine"]))
 
-    def fetch(requirements: str, target: TargetSection, place: Path) -> None:
+    def fetch(requirements: str, target: WheelTarget, place: Path) -> None:
         del target
         for line in requirements.splitlines():
             shutil.copy(index[line.partition("==")[0]], place)

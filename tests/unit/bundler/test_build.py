@@ -7,7 +7,8 @@ import pytest
 from bundler import build as building
 from bundler.build import build_in
 from bundler.errors import RecipeError, ScanError
-from bundler.recipe import Recipe, TargetSection
+from bundler.recipe import Recipe
+from bundler.target import WheelTarget
 from bundler.workfolder import WorkFolder
 from tests.support.payload import recipe_folder
 from tests.support.workshop import workshop
@@ -104,7 +105,7 @@ def test_a_second_build_asks_nobody_for_anything(tmp_path: Path) -> None:
     shop = workshop(tmp_path)
     work = WorkFolder(root=tmp_path / "work")
 
-    def nobody(requirements: str, target: TargetSection, place: Path) -> None:
+    def nobody(requirements: str, target: WheelTarget, place: Path) -> None:
         raise AssertionError(requirements, target, place)
 
     first = build_in(shop, recipe, work)

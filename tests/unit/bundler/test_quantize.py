@@ -1,6 +1,6 @@
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -228,7 +228,7 @@ def test_a_lock_without_the_engine_cannot_quantize(tmp_path: Path) -> None:
 def test_an_engine_for_another_python_cannot_quantize_here(tmp_path: Path) -> None:
     recipe, _ = model(tmp_path)
     engine = ChosenWheel(name="llama-cpp-python", version="0.3.36", file=tmp_path / "x.whl", sha256="b" * 64)
-    other = recipe.target.model_copy(update={"python": "3.99"})
+    other = replace(recipe.target, python="3.99")
 
     with pytest.raises(BuildError) as caught:
         EngineTools.of((engine,), other, Cache(root=tmp_path)).python()

@@ -7,23 +7,23 @@ import pytest
 
 from bundler.cache import Cache
 from bundler.errors import BuildError, SourceError
-from bundler.recipe import TargetSection
 from bundler.sources import llama_wheel
 from bundler.sources.wheels import Locked
+from bundler.target import Target, WheelTarget
 from bundler.toolchain import Toolchain
 from media.clock import FixedClock
 from tests.support.payload import wheel
 
 LOCKED = Locked(name=llama_wheel.PACKAGE, version="0.3.36", marker=None, hashes=frozenset({"a" * 64}))
 VERSIONS = {"cmake": "4", "ninja": "1", "scikit-build-core": "1"}
-HERE = TargetSection(profile="here", glibc=platform.libc_ver()[1] or "2.36")
+HERE = Target(profile="here", glibc=platform.libc_ver()[1] or "2.36")
 
 
 def no_tools() -> Toolchain:
     raise AssertionError
 
 
-def obtained(cache: Cache, *, target: TargetSection = HERE) -> llama_wheel.LlamaWheel:
+def obtained(cache: Cache, *, target: WheelTarget = HERE) -> llama_wheel.LlamaWheel:
     return llama_wheel.obtain(
         LOCKED,
         target,
@@ -72,7 +72,7 @@ def test_everything_that_decides_its_bytes_is_in_the_key(change: dict[str, str])
 
 def test_a_target_with_an_older_c_library_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"glibc 2\.1"):
-        obtained(Cache(root=tmp_path), target=TargetSection(profile="old", glibc="2.1"))
+        obtained(Cache(root=tmp_path), target=Target(profile="old", glibc="2.1"))
 
 
 def test_a_lock_with_several_files_is_refused() -> None:

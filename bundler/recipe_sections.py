@@ -1,0 +1,173 @@
+"""The tables of a recipe. What one table cannot say alone, because it concerns others, is checked in `recipe.py`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Site
+from bundler.recipe_sources import ModelSource, QuantizeSection
+
+Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")]
+Level = Literal["installed", "answered-on-cpu", "answered-on-target"]
+Kind = Literal["full", "server", "security-update"]
+
+
+class ReleaseSection(Section):
+    """What this release is called, its serial, its kind, and the dates that people chose."""
+
+    name: Name
+    serial: int = Field(ge=1, le=2**31)
+    kind: Kind | None = None
+    base: int | None = Field(default=None, ge=1, le=2**31)
+    created: Moment
+    stale_after: Moment
+    sites: Annotated[tuple[Site, ...], Many, Field(max_length=100)] = ()
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> "ReleaseSection":
+        if self.stale_after <= self.created:
+            message = "stale_after is not after created"
+            raise ValueError(message)
+        if len(set(self.sites)) != len(self.sites):
+            message = "a site is named twice in sites"
+            raise ValueError(message)
+        return self
+
+
+class TargetSection(Section):
+    """One kind of machine that the release is for; a probe's file may say what the keys do not."""
+
+    profile: Name
+    probe: RelativePath | None = None
+    python: Annotated[str, Field(pattern=r"^3\.(1[1-9]|[2-9][0-9])$")] = "3.11"
+    platform: Literal["linux_x86_64", "linux_aarch64"] = "linux_x86_64"
+    glibc: Annotated[str, Field(pattern=r"^2\.[0-9]{1,2}$")] = "2.36"
+    cpu_flags: Annotated[tuple[Name, ...], Many] = ()
+    gpu: Annotated[str, Field(max_length=64)] | None = None
+    gpu_count: int | None = None
+    gpu_memory_mib: int | None = None
+    driver: Annotated[str, Field(max_length=64)] | None = None
+    cuda: Annotated[str, Field(max_length=64)] | None = None
+    distribution: Name | None = None
+    os_release: Name | None = None
+    codename: Name | None = None
+
+
+class PolicySection(Section):
+    """What a site demands before it takes a release; signing refuses what falls short."""
+
+    rehearsal: Level | None = None
+
+
+class SiteSection(Section):
+    """One site that gets a release of its own, with what is meant for it and nothing else."""
+
+    name: Site
+    targets: Annotated[tuple[Name, ...], Many, Field(min_length=1, max_length=20)]
+    models: Annotated[tuple[Name, ...], Many, Field(max_length=50)] | None = None
+    policy: PolicySection = PolicySection()
+
+
+class DefaultsSection(Section):
+    """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
+
+    temperature: Number = "0.7"
+    top_p: Number = "0.95"
+
+
+class RuntimeSection(Section):
+    """How the engine opens the model; part of what is approved."""
+
+    n_ctx: int = Field(default=4096, ge=128, le=2**24)
+    n_batch: int = Field(default=512, ge=1, le=2**16)
+    n_seq_max: int = Field(default=1, ge=1, le=256)
+    defaults: DefaultsSection = DefaultsSection()
+
+
+class ModelSection(Section):
+    """One model version: weights, what wraps them, where they are from, and how they are judged."""
+
+    name: Name
+    version: Name
+    engine: Literal["llama.cpp", "vllm"]
+    license: Line
+    quantization: Line
+    origin: Line
+    created_by: Line
+    context_tokens: int = Field(ge=128, le=2**24)
+    source: ModelSource
+    quantize: QuantizeSection | None = None
+    chat_template: RelativePath | None = None
+    system_prompt: Annotated[str, Field(max_length=32000)] = ""
+    rules: Annotated[tuple[Line, ...], Many] = ()
+    runtime: RuntimeSection = RuntimeSection()
+    evals: Annotated[tuple[RelativePath, ...], Many] = ()
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> "ModelSection":
+        if self.runtime.n_ctx > self.context_tokens:
+            message = f"runtime.n_ctx {self.runtime.n_ctx} is above context_tokens {self.context_tokens}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_as_said(self) -> "ModelSection":
+        if self.quantize is not None and self.engine != "llama.cpp":
+            message = "quantize makes GGUF files, which only llama.cpp loads"
+            raise ValueError(message)
+        if self.quantize is not None and self.quantization != self.quantize.level:
+            message = f"quantization is {self.quantization}, but quantize.level is {self.quantize.level}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def environment(self) -> str:
+        """The name of the engine environment that serves it, e.g. ``engine-llama-cpp``."""
+        return f"engine-{self.engine.replace('.', '-')}"
+
+
+class DebsSection(Section):
+    """Debian packages for the target, resolved against what the target has installed already."""
+
+    packages: Annotated[tuple[Package, ...], Many] = Field(min_length=1, max_length=200)
+    installed_status: RelativePath | None = None
+
+
+class UpdateSection(Section):
+    """Wheels of a security update: a lock of the few that change, and the environments in which they do."""
+
+    wheels: RelativePath
+    environments: Annotated[tuple[Literal["server", "host"], ...], Many, Field(min_length=1, max_length=2)] = (
+        "host",
+        "server",
+    )
+
+
+class LocksSection(Section):
+    """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there."""
+
+    server: RelativePath | None = None
+    host: RelativePath | None = None
+    engine_llama_cpp: RelativePath | None = Field(default=None, alias="engine-llama-cpp")
+    engine_vllm: RelativePath | None = Field(default=None, alias="engine-vllm")
+
+
+class AcceptedLicence(Section):
+    """A licence whose terms somebody read and accepted for these sites; it travels in the signed scan statement."""
+
+    license: Line
+    reason: Line
+
+
+class AllowedFinding(Section):
+    """One finding of the scan that two people looked at; it travels in the signed scan statement with its reason."""
+
+    path: Line
+    rule: Name
+    reason: Line
+
+
+class ScanSection(Section):
+    """Findings accepted by name. There is no switch that turns a rule off."""
+
+    allowed: Annotated[tuple[AllowedFinding, ...], Many] = ()
