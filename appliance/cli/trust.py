@@ -1,14 +1,21 @@
 """`sealift trust`: what this box believes, how it began, and how two people mend it."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from appliance.actions import affected, emergency
 from appliance.actions import trust as action
+from appliance.actions.pinned import plain_bytes
 from appliance.actions.trust import TrustFacts
 from appliance.cli import context as shared
 from appliance.cli.context import Context
+from appliance.cli.opened import ledger_of
+from media import canonical
+from media.emergency import MOST_ENVELOPE_BYTES
 
 _PROMPTS = ("First person, type the code", "Second person, type the code")
 
@@ -57,6 +64,90 @@ def register(app: typer.Typer) -> None:
         note = checkpoint.read_text(encoding="utf-8") if checkpoint is not None else ""
         facts = action.recover(own.config, code or _ask(), by, checkpoint=note, clock=own.clock, roots=root or ())
         _show(own, facts, "recovered")
+
+    @commands.command("note")
+    def note(
+        context: typer.Context,
+        file: Annotated[
+            Path, typer.Argument(metavar="FILE", help="The emergency note; - reads what a scanner or keyboard types.")
+        ],
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify and tell; change nothing.")] = False,
+    ) -> None:
+        """Take an emergency note of the sender: the keys that it names count no more, from now on."""
+        own = shared.of(context)
+        facts = emergency.accept(own.config, _note_bytes(file), clock=own.clock, dry_run=dry_run)
+        own.result(facts.to_json(), _note_text(facts))
+
+    @commands.command("affected")
+    def affected_by(
+        context: typer.Context,
+        note_number: Annotated[
+            int | None, typer.Option("--note", metavar="N", help="What an accepted note doubts; the newest by default.")
+        ] = None,
+        person: Annotated[
+            str | None, typer.Option("--person", metavar="ID", help="Every key that a root gave this person.")
+        ] = None,
+        key: Annotated[
+            list[str] | None, typer.Option("--key", metavar="ID", help="A fingerprint or key id; may be repeated.")
+        ] = None,
+        since: Annotated[
+            str | None, typer.Option("--since", metavar="RFC3339", help="From when on; with --person or --key.")
+        ] = None,
+    ) -> None:
+        """List what keys in doubt touched here: releases, the versions they brought, the answers those gave."""
+        own = shared.of(context)
+        doubt = _doubt(own, note_number, person=person, keys=key or [], since=since)
+        with ledger_of(own) as ledger:
+            found = affected.affected(own.config, ledger, doubt)
+        own.result({"keys": sorted(doubt.keys), "releases": [each.to_json() for each in found]}, _affected_text(found))
+
+
+def _note_bytes(file: Path) -> bytes:
+    if str(file) == "-":
+        return sys.stdin.buffer.read(MOST_ENVELOPE_BYTES + 1)
+    return plain_bytes(file, f"the note {file.name}", limit=MOST_ENVELOPE_BYTES)
+
+
+def _doubt(
+    own: Context, number: int | None, *, person: str | None, keys: Sequence[str], since: str | None
+) -> affected.Doubt:
+    moment = canonical.moment(since, "--since") if since else None
+    if person:
+        return affected.by_person(own.config, person, moment)
+    if keys:
+        return affected.Doubt(keys=frozenset("".join(key.split()).lower() for key in keys), since=moment)
+    return affected.by_note(own.config, number)
+
+
+def _note_text(facts: emergency.NoteFacts) -> str:
+    whose = [
+        f"  {person or 'nobody in the trusted root'}: {', '.join(uses)}"
+        for person, uses in sorted(facts.people.items())
+    ]
+    missing = [f"  earlier notes never came here: {', '.join(map(str, facts.missing))}; ask the sender for them"]
+    return "\n".join(
+        [
+            f"{facts.outcome}: note {facts.note}, keys {facts.reason}, in doubt since {facts.since}",
+            f"  signed by {', '.join(facts.signers)}",
+            *whose,
+            *(missing if facts.missing else []),
+            "  next: sealift trust affected",
+        ]
+    )
+
+
+def _affected_text(found: Sequence[affected.AffectedRelease]) -> str:
+    lines = [] if found else ["nothing in the store was signed with these keys"]
+    for release in found:
+        lines.append(f"{release.release} (serial {release.serial}): {release.verdict}")
+        lines.append(f"  received {release.received_at or 'at a time that no record tells'}; {release.why}")
+        lines.append(f"  keys in doubt of {', '.join(release.doubted) or 'nobody who could be read'}")
+        for version in release.versions:
+            state = "in production" if version["in_production"] else "not in production"
+            span = f", {version['first']} to {version['last']}" if version["answers"] else ""
+            name = f"{version['name']} {version['version']} ({version['model_digest'][:12]})"
+            lines.append(f"  {name}: {state}, {version['answers']} requests{span}")
+    return "\n".join(lines)
 
 
 def _ask() -> list[str]:

@@ -9,7 +9,7 @@ Rules:
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -154,6 +154,10 @@ class TrustChain:
             LimitExceededError, MalformedError, WrongEnvironmentError: It is no note, or not for this box.
         """
         return self._take(emergency.read(untrusted_note, self.people, first_root=self.roots[0]))
+
+    def leave_out(self, keys_in_doubt: Iterable[str]) -> None:
+        """Judge from here on as if a note had taken these keys away; for questions, nothing is kept."""
+        self.people = self.people.without(keys_in_doubt)
 
     def _heed_again(self, untrusted_note: bytes) -> None:
         """Accept a note of the trust record, by the root of its day: a rotation since then does not undo it."""

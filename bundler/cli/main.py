@@ -23,6 +23,7 @@ _COMMANDS = (
     "write",
     "remake",
     "reissue",
+    "emergency",
     "check",
     "custody",
     "register",
