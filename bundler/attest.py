@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import SigningError
-from bundler.gpghome import short_home
 from bundler.measure import Progress, measure_tree, no_progress
 from bundler.metadata import require_planned
 from bundler.plan import ReleasePlan
+from bundler.privatekeys import OwnKeys
 from bundler.signatory import Ceremony, Signatory
 from bundler.volumechoice import VolumeChoice, plan_volumes
 from bundler.workfolder import WorkFolder
@@ -93,7 +93,7 @@ def attest(
     person_id: str,
     *,
     ceremony: Ceremony,
-    home: Path | None = None,
+    home: OwnKeys = None,
     only: Collection[str] = (),
 ) -> Attested:
     """Sign, as one person, the statements that they may sign and that nobody has signed yet.
@@ -102,7 +102,7 @@ def attest(
         work: The release.
         person_id: Who signs.
         ceremony: The root that names them.
-        home: Their GnuPG home; the throwaway one of the ceremony folder if not given.
+        home: Their GnuPG home or all places of their keys; the throwaway home of the ceremony folder if not given.
         only: Names of statements (`provenance`, `sbom`, …) when they are not all this person's.
 
     Raises:
@@ -113,8 +113,7 @@ def attest(
     VolumeChoice.load(work)
     signatory = ceremony.signatory(person_id, home)
     signed, waiting = [], []
-    with short_home(signatory.home) as short:
-        at_hand = signatory.at(short)
+    with signatory.at_hand() as at_hand:
         for path in statements(work):
             envelope = envelope_of(path)
             if envelope.exists():
@@ -124,9 +123,8 @@ def attest(
                 waiting.append(path.stem)
                 continue
             payload_type = dsse.CUSTODY if path.stem.startswith(SEALED) else dsse.INTOTO
-            signer = at_hand.signers("release")[0]
             try:
-                envelope.write_bytes(dsse.sign(payload_type, path.read_bytes(), signer))
+                envelope.write_bytes(dsse.sign(payload_type, path.read_bytes(), *at_hand.signers("release")))
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 raise at_hand.could_not_sign() from error
             signed.append(path.stem)

@@ -15,7 +15,6 @@ from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # n
 from tuf.api.metadata import Role, Root  # type: ignore[attr-defined]  # no __all__
 
 from bundler.errors import NotEmptyError
-from bundler.gpghome import short_home
 from bundler.invitation import ROLES, USES, Enrolled, Invitation, KeyPlace, enrol, refused, require_sound
 from bundler.metadata import NEVER, canonical, signed_file
 from bundler.signatory import Ceremony
@@ -110,8 +109,7 @@ def rotate(
         for person in staying:
             if "root" in person.roles:
                 signatory = held.signatory(person.id, (homes or {}).get(person.id))
-                home = stack.enter_context(short_home(signatory.home))
-                signatures += signatory.at(home).sign("root", payload)
+                signatures += stack.enter_context(signatory.at_hand()).sign("root", payload)
     return publish(folder, root, signatures, before=held.chain)
 
 

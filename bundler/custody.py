@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bundler.errors import SigningError
-from bundler.gpghome import short_home
+from bundler.privatekeys import OwnKeys
 from bundler.signatory import Ceremony
 from media import custody, durable, layout
 from media.bagit import BagInfo, parse_bag_info
@@ -52,7 +52,7 @@ def hand_over(
     *,
     ceremony: Ceremony,
     clock: Clock,
-    home: Path | None = None,
+    home: OwnKeys = None,
 ) -> Path:
     """Append one entry to a volume's custody and return its file.
 
@@ -84,10 +84,9 @@ def hand_over(
         method=Method.PAPER if facts.on_paper else Method.SIGNED,
         entered_by=signatory.person.id,
     )
-    with short_home(signatory.home) as short:
-        at_hand = signatory.at(short)
+    with signatory.at_hand() as at_hand:
         try:
-            signed = custody.sign(entry, at_hand.signers("release")[0])
+            signed = custody.sign(entry, *at_hand.signers("release"))
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise at_hand.could_not_sign() from error
     written = custody.read_entry(signed, ceremony.people)
@@ -128,6 +127,6 @@ def _sealed_sha256(volume: Path, info: BagInfo) -> str:
     index = VolumeIndex.from_bytes((release / layout.VOLUMES).read_bytes())
     number = next((each.number for each in index.volumes if each.id == info.volume_id), 0)
     try:
-        return file_sha256(release / layout.sealed_custody_name(number))
+        return file_sha256(release / index.sealed_entry(number))
     except OSError:
         raise MissingFileError(what="the sealed custody entry of this volume is not there") from None

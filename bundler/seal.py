@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import SigningError
-from bundler.gpghome import short_home
 from bundler.measure import Progress, no_progress, run_digest
 from bundler.plan import ReleasePlan
+from bundler.privatekeys import OwnKeys
 from bundler.sheet import SheetSigner, SheetVolume, TrustSheet
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice
@@ -41,7 +41,7 @@ def seal(
     person_id: str,
     *,
     ceremony: Ceremony,
-    home: Path | None = None,
+    home: OwnKeys = None,
     progress: Progress = no_progress,
 ) -> Sealed:
     """Sign every volume's tag manifest as one person, after comparing every byte with the manifests.
@@ -55,7 +55,7 @@ def seal(
     return put_seals(work, person_id, ceremony=ceremony, home=home)
 
 
-def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Path | None = None) -> Sealed:
+def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: OwnKeys = None) -> Sealed:
     """Sign every volume's tag manifest; the bytes were compared a moment ago.
 
     Raises:
@@ -73,8 +73,7 @@ def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Pat
         raise SigningError(
             what=f"{signatory.person.name} has sealed every volume already", why="each person seals once"
         )
-    with short_home(signatory.home) as short:
-        at_hand = signatory.at(short)
+    with signatory.at_hand() as at_hand:
         for volume in waiting:
             folder = work.seal_of(volume.number)
             (folder / name).write_bytes(at_hand.seal((folder / layout.TAG_MANIFEST).read_bytes()))

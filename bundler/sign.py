@@ -7,17 +7,16 @@ refused by name, so nobody signs beside the others.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
 
 from bundler.errors import SigningError
 from bundler.freeze import freeze
-from bundler.gpghome import short_home
 from bundler.measure import Progress, no_progress
 from bundler.metadata import ROLES, UnsignedRoles
 from bundler.prepare import Prepared, prepare
+from bundler.privatekeys import OwnKeys
 from bundler.seal import put_seals
 from bundler.signatory import Ceremony, Signatory
 from bundler.workfolder import WorkFolder
@@ -94,7 +93,7 @@ def sign(
     person_id: str,
     *,
     ceremony: Ceremony,
-    home: Path | None = None,
+    home: OwnKeys = None,
     prepared: Prepared | None = None,
     progress: Progress = no_progress,
 ) -> Signed:
@@ -104,7 +103,7 @@ def sign(
         work: The release.
         person_id: Who signs.
         ceremony: The root under which they sign.
-        home: Their GnuPG home; the throwaway one of the ceremony folder if not given.
+        home: Their GnuPG home or all places of their keys; the throwaway home of the ceremony folder if not given.
         prepared: What the person was shown a moment ago; the candidate is read again if not given.
         progress: Called while the candidate is read.
 
@@ -176,8 +175,7 @@ def digests(roles: UnsignedRoles) -> dict[str, str]:
 
 
 def _sign(roles: UnsignedRoles, signatory: Signatory, prepared: Prepared) -> PartialSignature:
-    with short_home(signatory.home) as home:
-        at_hand = signatory.at(home)
+    with signatory.at_hand() as at_hand:
         signatures = {role: tuple(at_hand.sign("release", data)) for role, data in roles.signed_bytes().items()}
     return PartialSignature(
         person=signatory.person.id,

@@ -1,13 +1,15 @@
 """Who may sign, read back from what the ceremony wrote, and one person's keys on this machine.
 
 The ceremony folder holds the root chain (public) and, for demo and rehearsal only, the people's throwaway keys. A
-production person names their own GnuPG home, perhaps with a token behind its agent.
+production person names their own GnuPG home, perhaps with a token behind its agent, key files and PKCS#11 tokens. Each
+of a person's keys for a use signs, because the policy of the root may demand two kinds.
 """
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,28 +17,54 @@ from securesystemslib.signer import Signature, Signer  # type: ignore[attr-defin
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # no __all__
 
 from bundler.errors import CeremonyError, SigningError
+from bundler.gpghome import short_home
+from bundler.privatekeys import OwnKeys, PrivateKeys
 from media.canonical import loads, mapping
 from media.digest import sha256_hex
 from media.errors import MalformedError, SealiftError
 from media.people import Environment, People, Person
 from media.signers import detached_sign, tuf_signer
 
+_FINGERPRINT_DIGITS = 40
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signatory:
-    """A person of the root with a GnuPG home that holds their keys.
+    """A person of the root with the places of their keys.
 
     Args:
         person: Who.
-        home: The home, by a name short enough for its agent's sockets.
+        home: Their GnuPG home, by a name short enough for its agent's sockets; None for a person without one here.
         is_protected: The keys have a passphrase or lie on a token, so a person may have to type.
+        keys: Other places of their keys.
+        opened: Signers of those places by key id, while `at_hand` holds them open.
     """
 
     person: Person
-    home: Path
+    home: Path | None = None
     is_protected: bool = False
+    keys: PrivateKeys = field(default_factory=PrivateKeys)
+    opened: Mapping[str, Signer] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def at_hand(self) -> Iterator[Self]:
+        """Lend the same person with a short name of their home and with opened files and tokens.
+
+        Raises:
+            SigningError: A place is not there, or holds a key that the root does not name for the person.
+        """
+        with ExitStack() as stack:
+            home = None if self.home is None else stack.enter_context(short_home(self.home))
+            opened = stack.enter_context(self.keys.opened())
+            named = {keyid for own in self.person.keys.values() for keyid in own}
+            if strange := sorted(set(opened) - named):
+                raise SigningError(
+                    what=f"a key that was named is not one of {self.person.name}'s",
+                    why=f"the root does not name the key {strange[0][:12]} for this person",
+                    fix="compare with: sealift-bundler ceremony show",
+                )
+            yield replace(self, home=home, opened=opened)
 
     def signers(self, role: str) -> list[Signer]:
         """Return the person's TUF signers for a role's keys (`root` or `release`).
@@ -51,15 +79,19 @@ class Signatory:
                 why="the root names none",
                 fix="ask another person to sign",
             )
+        if missing := [keyid for keyid in keyids if not is_openpgp(keyid) and keyid not in self.opened]:
+            raise SigningError(
+                what=f"a {role} key of {self.person.name} is not at hand",
+                why=f"the root names {len(keyids)} and each of them signs; {missing[0][:12]} was not named",
+                fix="name its file or token with --key",
+            )
+        openpgp = [keyid for keyid in keyids if is_openpgp(keyid)]
         if self.is_protected:
             # securesystemslib gives gpg ten seconds; this waits for as long as a person types, and the agent remembers
-            for keyid in keyids:
-                detached_sign(self.home, keyid.upper(), b"unlock")
-        return [tuf_signer(self.home, keyid.upper()) for keyid in keyids]
-
-    def at(self, home: Path) -> Self:
-        """Return the same person with another name of their home."""
-        return replace(self, home=home)
+            for keyid in openpgp:
+                detached_sign(self._gnupg(), keyid.upper(), b"unlock")
+        found = {keyid: tuf_signer(self._gnupg(), keyid.upper()) for keyid in openpgp}
+        return [found[keyid] if keyid in found else self.opened[keyid] for keyid in keyids]
 
     def sign(self, role: str, payload: bytes) -> list[Signature]:
         """Sign bytes with each of the person's keys for a role.
@@ -78,13 +110,22 @@ class Signatory:
         Raises:
             SigningError: The key is not there, or would not sign.
         """
-        return detached_sign(self.home, self.person.fingerprint, data)
+        return detached_sign(self._gnupg(), self.person.fingerprint, data)
+
+    def _gnupg(self) -> Path:
+        if self.home is None:
+            raise SigningError(
+                what=f"no GnuPG home of {self.person.name} is named",
+                why="an OpenPGP key signs here: whoever signs releases seals tag manifests with one",
+                fix="name it with --home",
+            )
+        return self.home
 
     def could_not_sign(self) -> SigningError:
         """Return the error of a key that did not sign."""
         return SigningError(
             what=f"{self.person.name}'s key did not sign",
-            why="gpg found no usable secret key, or was not unlocked",
+            why="gpg found no usable secret key or was not unlocked, or a token did not answer",
             fix="check the GnuPG home with: gpg --homedir HOME --list-secret-keys",
         )
 
@@ -174,26 +215,33 @@ class Ceremony:
         """Return where a demo or rehearsal person's throwaway keys lie."""
         return self.folder / "people" / person_id / "gnupg"
 
-    def signatory(self, person_id: str, home: Path | None = None) -> Signatory:
+    def signatory(self, person_id: str, home: OwnKeys = None) -> Signatory:
         """Return a person with their keys.
 
         Args:
             person_id: Whose.
-            home: Their GnuPG home; the throwaway one of this folder if not given.
+            home: Their GnuPG home or all places of their keys; the throwaway home of this folder if not given.
 
         Raises:
             SigningError: No such person, or no home given where none was made.
         """
         person = self.person(person_id)
-        place = home or self.home_of(person_id)
-        if not place.is_dir():
+        keys = home if isinstance(home, PrivateKeys) else PrivateKeys(home=home)
+        made = self.home_of(person_id)
+        place = keys.home or (made if made.is_dir() else None)
+        if (place is None and not keys.places) or (place is not None and not place.is_dir()):
             raise SigningError(
                 what=f"no keys of {person.name} on this machine",
-                why="the ceremony made none" if home is None else "the GnuPG home does not exist",
-                fix="name the GnuPG home with --home",
+                why="the ceremony made none" if place is None else "the GnuPG home does not exist",
+                fix="name the GnuPG home with --home, files and tokens with --key",
             )
         protected = self.people.environment == Environment.PRODUCTION
-        return Signatory(person=person, home=place, is_protected=protected)
+        return Signatory(person=person, home=place, keys=keys, is_protected=protected)
+
+
+def is_openpgp(keyid: str) -> bool:
+    """Tell whether a key id is the fingerprint of an OpenPGP key (TRUST-23)."""
+    return len(keyid) == _FINGERPRINT_DIGITS
 
 
 def _require_people(signed: Iterable[str], both: tuple[People, People]) -> None:

@@ -182,13 +182,13 @@ class CustodyFacts:
     findings: tuple[str, ...]
 
 
-def sign(hand_over: HandOver, signer: Signer) -> bytes:
-    """Return the file of an entry, signed by the person who enters it.
+def sign(hand_over: HandOver, *signers: Signer) -> bytes:
+    """Return the file of an entry, signed with each key of the person who enters it.
 
     Raises:
         MalformedError: A field is one that `read_entry` would refuse.
     """
-    return dsse.sign(dsse.CUSTODY, hand_over.to_payload(), signer)
+    return dsse.sign(dsse.CUSTODY, hand_over.to_payload(), *signers)
 
 
 def read_entry(untrusted: bytes, people: People) -> CustodyEntry:

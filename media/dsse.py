@@ -103,15 +103,16 @@ class Statement:
     signers: tuple[Person, ...]
 
 
-def sign(payload_type: str, payload: bytes, signer: Signer) -> bytes:
-    """Return an envelope with one signature.
+def sign(payload_type: str, payload: bytes, *signers: Signer) -> bytes:
+    """Return an envelope with a signature by each signer; under the hybrid policy a person needs two.
 
     Raises:
         LimitExceededError: The payload is larger than one may be.
-        MalformedError: The payload type, or what the signer returned, is not one that `verify` would read.
+        MalformedError: The payload type, or what a signer returned, is not one that `verify` would read; or no signer.
     """
     unsigned = Envelope(payload_type=_payload_type(payload_type), payload=payload, signatures=())
-    return Envelope(payload_type=payload_type, payload=payload, signatures=(_made(unsigned, signer),)).to_bytes()
+    made = tuple(_made(unsigned, signer) for signer in signers)
+    return Envelope(payload_type=payload_type, payload=payload, signatures=made).to_bytes()
 
 
 def countersign(untrusted: bytes, signer: Signer) -> bytes:

@@ -11,10 +11,13 @@ from bundler.cli.bars import (
     Capacities,
     CeremonyFolder,
     Home,
+    KeyPlaces,
     Person,
     Seals,
+    SecretFd,
     Work,
     byte_bar,
+    own_keys,
     parse_size,
     seals_by_volume,
 )
@@ -37,6 +40,8 @@ def register(app: typer.Typer) -> None:
         ceremony: CeremonyFolder,
         person: Person,
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
         capacity: Capacities = None,
         seal: Seals = None,
         place: Annotated[str, typer.Option("--place", help="Where it is packed, for custody.")] = "bundling machine",
@@ -53,7 +58,7 @@ def register(app: typer.Typer) -> None:
             choice = choose(folder, capacity, seal)
             with byte_bar(ours) as progress:
                 choose_volumes(folder, person, choice, ceremony=held, clock=ours.clock, place=place, progress=progress)
-        done = attest(folder, person, ceremony=held, home=home, only=only or ())
+        done = attest(folder, person, ceremony=held, home=own_keys(home, key, secret_fd), only=only or ())
         lines = [f"signed {name}" for name in done.signed] or ["nothing was left for you to sign"]
         lines += [f"waits for another person: {name}" for name in done.waiting]
         if not done.waiting:

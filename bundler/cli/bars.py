@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 from rich.progress import TaskID
 
+from bundler.asked import FromDescriptor, Typed
 from bundler.cli.context import Context
 from bundler.measure import Progress
+from bundler.privatekeys import PrivateKeys, place_of
 from bundler.register import Register
 from media.errors import UsageError
 
@@ -22,6 +24,19 @@ Person = Annotated[str, typer.Option("--person", help="Who you are: your id in t
 Home = Annotated[
     Path | None, typer.Option("--home", help="Your GnuPG home. Demo keys lie in the ceremony folder and need none.")
 ]
+KeyPlaces = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Your other keys: file:PATH, or pkcs11:token=LABEL;object=NAME?module-path=MODULE."),
+]
+SecretFd = Annotated[
+    int | None,
+    typer.Option(
+        "--secret-fd", help="Descriptor with a PIN or passphrase per line, in the order of --key; else asked."
+    ),
+]
+OfflineRequired = Annotated[
+    bool, typer.Option("--offline-required", help="Refuse while a network is connected to this machine.")
+]
 Capacities = Annotated[
     list[str] | None, typer.Option("--capacity", help="Free bytes of each medium in order, such as 58GiB or 64GB.")
 ]
@@ -31,8 +46,25 @@ RegisterFolder = Annotated[
     typer.Option("--register", help="The register's folder; else register/ in --ceremony.", envvar="SEALIFT_REGISTER"),
 ]
 
+_STANDARD_STREAMS = (0, 1, 2)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]i?)?B?")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def own_keys(home: Path | None, places: list[str] | None, secret_fd: int | None) -> PrivateKeys:
+    """Return where a person's keys are, as the options say.
+
+    Raises:
+        UsageError: A place or the descriptor is none.
+    """
+    if secret_fd in _STANDARD_STREAMS or (secret_fd is not None and secret_fd < 0):
+        raise UsageError(
+            what=f"descriptor {secret_fd} is no place for secrets",
+            why="0, 1 and 2 are the terminal's",
+            fix="write --secret-fd 3 3< <(pass show token)",
+        )
+    secrets = Typed() if secret_fd is None else FromDescriptor(secret_fd)
+    return PrivateKeys(home=home, places=tuple(place_of(each) for each in places or ()), secrets=secrets)
 
 
 @contextmanager

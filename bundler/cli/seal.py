@@ -8,8 +8,19 @@ import typer
 
 from bundler.cli import context as shared
 from bundler.cli.attest import choose
-from bundler.cli.bars import Capacities, CeremonyFolder, Home, Work, byte_bar
+from bundler.cli.bars import (
+    Capacities,
+    CeremonyFolder,
+    Home,
+    KeyPlaces,
+    OfflineRequired,
+    SecretFd,
+    Work,
+    byte_bar,
+    own_keys,
+)
 from bundler.measure import measure_tree
+from bundler.offline import require_offline
 from bundler.plan import ReleasePlan
 from bundler.seal import seal
 from bundler.signatory import Ceremony
@@ -29,6 +40,9 @@ def register(app: typer.Typer) -> None:
         ceremony: CeremonyFolder = Path(),
         person: Annotated[str, typer.Option("--person", help="Who you are: your id in the root.")] = "",
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
+        offline_required: OfflineRequired = False,
         capacity: Capacities = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which volume carries what.")] = False,
     ) -> None:
@@ -43,8 +57,11 @@ def register(app: typer.Typer) -> None:
             raise UsageError(what="the volumes are fixed when the release is attested", fix="use attest --capacity")
         if not person:
             raise UsageError(what="nobody is named", fix="add --person ID, or --dry-run to see the volumes")
+        if offline_required:
+            require_offline()
+        keys = own_keys(home, key, secret_fd)
         with byte_bar(ours) as progress:
-            done = seal(folder, person, ceremony=Ceremony.load(ceremony), home=home, progress=progress)
+            done = seal(folder, person, ceremony=Ceremony.load(ceremony), home=keys, progress=progress)
         lines = [f"sealed by {', '.join(done.sealed_by)}; {done.threshold} people are needed"]
         if done.sheet is not None:
             lines += [
