@@ -108,5 +108,5 @@ def _known(volume: Path) -> _Known:
 def _sealed(release: Path, info: BagInfo) -> HandOver:
     index = VolumeIndex.from_bytes((release / layout.VOLUMES).read_bytes())
     number = next((each.number for each in index.volumes if each.id == info.volume_id), info.number)
-    envelope = Envelope.from_bytes((release / layout.sealed_custody_name(number)).read_bytes())
+    envelope = Envelope.from_bytes((release / index.sealed_entry(number)).read_bytes())
     return HandOver.from_payload(envelope.payload)

@@ -62,7 +62,7 @@ def freeze(
     (work.metadata / "timestamp.json").write_bytes(written["timestamp.json"])
     shared = {name: file_sha256(path) for name, path in shared_tag_files(work).items()}
     for volume in index.volumes:
-        _write_tag_files(work, volume, index=index, shared=shared)
+        write_tag_files(work, volume, index=index, shared=shared)
     return index
 
 
@@ -87,7 +87,8 @@ def _write_check(work: WorkFolder, ceremony: Ceremony) -> None:
         (signers / f"{person.fingerprint}.gpg").write_bytes(person.certificate)
 
 
-def _write_tag_files(work: WorkFolder, volume: Volume, *, index: VolumeIndex, shared: Mapping[str, str]) -> None:
+def write_tag_files(work: WorkFolder, volume: Volume, *, index: VolumeIndex, shared: Mapping[str, str]) -> None:
+    """Write the tag files of one volume; `shared` are the digests of those that all volumes repeat."""
     info = BagInfo(
         release=index.release,
         number=volume.number,

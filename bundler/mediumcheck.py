@@ -9,14 +9,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tuf.api.metadata import Metadata
 
 from bundler.attest import role_of
 from bundler.custody import chain
 from bundler.measure import Progress, measure, no_progress, require_regular
-from bundler.signatory import Ceremony, signed_part
+from bundler.signatory import Ceremony
+from bundler.signedmetadata import signed_release
 from media import dsse, layout
 from media.bagit import BagInfo, parse_bag_info, parse_manifest, require_bagit_txt
 from media.custody import CustodyFacts
@@ -31,7 +29,7 @@ from media.errors import (
 )
 from media.openpgp import verify_detached
 from media.people import Role
-from media.release import ReleaseTerms, StaleAfter, Target, targets_from
+from media.release import Target
 from media.volume import VolumeIndex
 
 
@@ -92,7 +90,7 @@ def check(
         raise DigestMismatchError(
             what="the release code is another", why=f"the medium's is {found[:12]}…", fix="compare it with the sheet"
         )
-    targets, terms, stale = _require_metadata(opened[0], index, trusted)
+    targets, terms, stale = signed_release(opened[0].read, index, trusted)
     _require_statements(opened[0], targets, trusted)
     total = _require_bytes(opened, index, targets, progress)
     return CheckReport(
@@ -187,29 +185,6 @@ def _require_tags(opened: Sequence[_OpenVolume]) -> None:
                     what=f"{name} on volume {volume.info.number} is not what was sealed",
                     fix=f"write volume {volume.info.number} again",
                 )
-
-
-def _require_metadata(
-    volume: _OpenVolume, index: VolumeIndex, trusted: Ceremony
-) -> tuple[dict[str, Target], ReleaseTerms, StaleAfter]:
-    names = {
-        "timestamp": layout.TIMESTAMP,
-        "snapshot": layout.snapshot_name(index.serial),
-        "targets": layout.targets_name(index.serial),
-    }
-    for role, name in names.items():
-        metadata: Metadata[Any] = Metadata.from_bytes(volume.read(name))
-        try:
-            trusted.root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except ValueError as error:
-            raise BadSignatureError(what=f"{name} is not signed by enough keys", why=str(error)) from error
-        trusted.people.require_key_signers(metadata.signatures, Role.RELEASE, trusted.threshold("release"))
-    signed = signed_part(volume.read(names["targets"]))
-    terms, targets = ReleaseTerms.from_targets(signed), targets_from(signed)
-    index.require_covers(targets)
-    if (index.release, index.serial, index.payload_digest) != (terms.release, terms.serial, terms.payload_digest):
-        raise WrongVolumeError(what="the index of the volumes is about another release")
-    return targets, terms, StaleAfter.from_timestamp(signed_part(volume.read(layout.TIMESTAMP)))
 
 
 def _require_statements(volume: _OpenVolume, targets: Mapping[str, Target], trusted: Ceremony) -> None:

@@ -121,6 +121,13 @@ class UnsupportedFormatError(MediaError):
     code = "unsupported-format"
 
 
+class BaseMissingError(MediaError):
+    """A delta set takes for granted what its receiver does not hold; `why` names files and block ranges."""
+
+    exit_code = 36
+    code = "base-missing"
+
+
 class TrustError(SealiftError):
     """Root of refusals that protect trust."""
 

@@ -29,6 +29,9 @@ SERIAL_MAX = 10**9
 BASE_SERIALS = 64  # releases that the base of a delta set consists of
 SIGNINGS = 1000  # versions that a serial's timestamp may have, from serial * 1000 on
 
+# What leaves a site
+INVENTORY_BYTES = 16 * 2**20
+
 # Signatures and people
 SIGNATURE_BYTES = 16 * 1024  # one detached signature; Ed25519 takes 119, RSA-4096 566
 CERTIFICATE_BYTES = 64 * 1024  # one minimal certificate

@@ -148,9 +148,13 @@ class VolumeIndex:
         )
         return replace(self, volumes=volumes)
 
-    def runs_of(self, target: str) -> tuple[Run, ...]:
-        """Return the runs of a target that its base holds, in block order."""
-        return tuple(run for run in (self.base.runs if self.base else ()) if run.target == target)
+    def sealed_entry(self, number: int) -> str:
+        """Return where the sealed custody entry of one of its volumes lies."""
+        return layout.sealed_custody_name(number, delta=self.base is not None)
+
+    def pieces(self) -> Mapping[str, Sequence[Part | Run]]:
+        """Return, by target, its parts and the runs of the base, in block order; what is held whole is absent."""
+        return _by_target(self)
 
     def held_whole(self, targets: Mapping[str, Target]) -> tuple[Target, ...]:
         """Return the targets below data/ that the base must hold as they are; none for a full set."""

@@ -11,12 +11,12 @@ from media.digest import payload_digest, sha256_hex, volume_id
 _ROOT = Path(__file__).resolve().parents[2]
 _TEXT = (_ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 _DEFINED = re.findall(r"^\* \*\*([A-Z]+-[0-9]+)\*\* ", _TEXT, re.MULTILINE)
-_CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM)-[0-9]+")
+_CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM|EXP)-[0-9]+")
 
 
 def test_each_rule_is_stated_once() -> None:
     assert len(_DEFINED) == len(set(_DEFINED))
-    assert {rule.partition("-")[0] for rule in _DEFINED} == {"FMT", "TRUST", "CUST", "REG", "PROM"}
+    assert {rule.partition("-")[0] for rule in _DEFINED} == {"FMT", "TRUST", "CUST", "REG", "PROM", "EXP"}
 
 
 def test_the_page_refers_only_to_rules_that_it_states() -> None:
@@ -58,6 +58,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| an envelope; its payload | {limits.ENVELOPE_BYTES // mib} MiB; {limits.PAYLOAD_BYTES // mib} MiB |",
         f"| {custody} | {limits.CUSTODY_ENTRY_BYTES // 1024} KiB; {limits.CUSTODY_ENTRIES}; {limits.SEALS} |",
         f"| serial | {limits.SERIAL_MAX:,} |",
+        f"| releases of a base; its runs | {limits.BASE_SERIALS}; {limits.FILES:,} |",
+        f"| an inventory | {limits.INVENTORY_BYTES // mib} MiB |",
     ]
 
     assert [row for row in rows if row not in _TEXT] == []

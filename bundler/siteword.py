@@ -1,0 +1,112 @@
+"""The word of a site: an envelope whose payload the key of the site's ledger vouches for.
+
+Either the envelope's own signature, or the checkpoint of the tree that holds the record of what is said: one must be
+there, and what is there must hold (EXP-3).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from securesystemslib import dsse
+
+from bundler.ledgernote import Checkpoint, LedgerKey, checkpoint, from_base64, require_included
+from media.canonical import array, exact_keys, integer, loads_canonical, mapping, sha256_hex, text
+from media.digest import sha256_hex as digest_of
+from media.errors import BadSignatureError, MalformedError
+
+_RECORD_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An opened envelope that nobody vouched for yet."""
+
+    what: str
+    payload_type: str
+    payload: bytes
+    signatures: tuple[Any, ...]
+
+    @classmethod
+    def opened(cls, untrusted: bytes, *, payload_type: str, what: str, max_bytes: int) -> "Said":
+        """Return the payload of an envelope of this type.
+
+        Raises:
+            MalformedError: It is no such envelope.
+            LimitExceededError: It is too large.
+        """
+        fields = ("payload", "payloadType", "signatures")
+        envelope = exact_keys(loads_canonical(untrusted, max_bytes=2 * max_bytes), fields, (), what)
+        if envelope["payloadType"] != payload_type:
+            raise MalformedError(
+                what=f"this is not {what.lower()}", why="its payload is of another type", fix="name the right file"
+            )
+        return cls(
+            what=what,
+            payload_type=payload_type,
+            payload=from_base64(text(envelope["payload"], what, most=2 * max_bytes)),
+            signatures=tuple(array(envelope["signatures"], what, most=8)),
+        )
+
+    def require_vouched(
+        self, ledger: Any, key: LedgerKey, *, is_about_this: Callable[[Mapping[str, Any]], bool]
+    ) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Return the ledger's head, if the payload brings one, and what vouched: signature, ledger, or both.
+
+        Args:
+            ledger: The payload's field of that name, or None.
+            key: Of the site's ledger.
+            is_about_this: Tells whether a record's body is about this payload.
+
+        Raises:
+            MalformedError: A proof is malformed.
+            BadSignatureError: Nothing vouches for it, or what does is wrong.
+        """
+        vouched_by = []
+        if self.signatures:
+            self._require_signed(key)
+            vouched_by.append("signature")
+        head = None
+        if ledger is not None:
+            head = self._require_recorded(ledger, key, is_about_this)
+            vouched_by.append("ledger")
+        if not vouched_by:
+            raise BadSignatureError(
+                what=f"nothing vouches for {self.what.lower()}",
+                why="it has neither a signature nor a proof of the ledger",
+                fix="have the site write it again when its ledger runs",
+            )
+        return head, tuple(vouched_by)
+
+    def _require_signed(self, key: LedgerKey) -> None:
+        signed = dsse.Envelope(self.payload, self.payload_type, {}).pae()
+        for untrusted in self.signatures:
+            value = exact_keys(untrusted, ("keyid", "sig"), (), f"{self.what}'s signature")
+            if value["keyid"] != digest_of(key.public):
+                raise BadSignatureError(
+                    what=f"{self.what.lower()} is signed by another key than the site's",
+                    why=f"expected that of the ledger {key.name}",
+                    fix="compare the site's ledger key by telephone, then: sealift-bundler register site",
+                )
+            signature = from_base64(text(value["sig"], f"{self.what}'s signature", most=128))
+            key.verify(signature, signed, self.what.lower())
+
+    def _require_recorded(
+        self, untrusted: Any, key: LedgerKey, is_about_this: Callable[[Mapping[str, Any]], bool]
+    ) -> Checkpoint:
+        what = f"{self.what}'s proof"
+        proof = exact_keys(untrusted, ("sequence", "leaf", "size", "root", "hashes", "checkpoint"), (), what)
+        head = checkpoint(text(proof["checkpoint"], what, most=_RECORD_BYTES, lines=True), key)
+        leaf = from_base64(text(proof["leaf"], what, most=_RECORD_BYTES))
+        path = [bytes.fromhex(sha256_hex(each, what)) for each in array(proof["hashes"], what, most=64)]
+        sequence = integer(proof["sequence"], what)
+        require_included(leaf, sequence, path, head)
+        record = mapping(loads_canonical(leaf, max_bytes=_RECORD_BYTES, allow_floats=True), what)
+        is_same = is_about_this(mapping(record.get("body"), what))
+        if not is_same or record.get("sequence") != sequence or record.get("origin") != head.origin:
+            raise BadSignatureError(
+                what=f"{self.what.lower()} and the ledger's record of it differ",
+                why="the record is about something else",
+                fix="ask the site for a new one",
+            )
+        return head
