@@ -1,0 +1,1 @@
+"""What the scan before sealing knows of single kinds of files; `bundler/scan.py` joins it."""

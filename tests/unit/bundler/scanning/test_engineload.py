@@ -1,0 +1,162 @@
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bundler.artifact import Artifact, Component
+from bundler.cache import Cache
+from bundler.errors import ScanError
+from bundler.scanning import engineload, sandbox
+from bundler.scanning.engineload import Load, load_models
+from bundler.sources.wheels import ChosenWheel
+from bundler.target import WheelTarget
+from media.canonical import dumps
+from media.clock import FixedClock
+from tests.support.hostile_engine import HostileEngine
+from tests.support.payload import artifact, gguf, wheel
+from tests.support.workshop import NOON
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> HostileEngine:
+    return HostileEngine(folder=tmp_path_factory.mktemp("engine") / "env")
+
+
+PACKAGE = "llama-cpp-python"
+
+
+def payload(folder: Path, order: str = "load", *, engine: str = "llama.cpp", package: str = PACKAGE) -> list[Artifact]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "m.gguf").write_bytes(gguf() + f"DO:{order}".encode())
+    weights = artifact(folder / "m.gguf", target="data/models/m/m.gguf", kind="weights")
+    shipped = artifact(wheel(folder, package))
+    line = f"{package}==1.0 --hash=sha256:{shipped.sha256}\n".encode()
+    listed = Artifact.of_bytes(line, target="data/server/requirements-e.txt", kind="server")
+    descriptor = {
+        "name": "m",
+        "engine": engine,
+        "environment": listed.sha256,
+        "files": [{"role": "weights", "sha256": weights.sha256}],
+    }
+    about = Artifact.of_bytes(
+        dumps(descriptor), target="data/models/m/descriptor.json", kind="model", component=Component(name="m")
+    )
+    return [weights, shipped, listed, about]
+
+
+def loaded(folder: Path, engine: HostileEngine, order: str = "load") -> Load:
+    def made(wheels: Sequence[ChosenWheel], target: WheelTarget, cache: Cache) -> HostileEngine:
+        assert [each.name for each in wheels] == ["llama-cpp-python"]
+        assert target.python == HERE
+        assert cache.root == folder / "cache"
+        return engine
+
+    found = load_models(
+        payload(folder, order),
+        python=HERE,
+        cache=Cache(root=folder / "cache"),
+        clock=FixedClock(NOON),
+        engine_of=made,
+    )
+    return found[0]
+
+
+def refused(folder: Path, engine: HostileEngine, order: str) -> ScanError:
+    with pytest.raises(ScanError) as caught:
+        loaded(folder, engine, order)
+    return caught.value
+
+
+def test_a_model_is_loaded_by_the_engine_that_travels_and_the_statement_says_where(
+    tmp_path: Path, engine: HostileEngine
+) -> None:
+    found = loaded(tmp_path, engine)
+
+    assert found.loaded
+    assert (found.engine, found.engine_wheel_sha256) == ("llama-cpp-python 0.0.9", "e" * 64)
+    assert (found.sandbox, found.vocabulary) == (sandbox.level(), 3)
+
+
+@pytest.mark.parametrize(
+    ("order", "what"),
+    [
+        ("refuse", "refused to load it"),
+        ("no-context", "could not make a context"),
+        ("no-decode", "could not decode"),
+        ("nan", "could not decode"),
+        ("crash", "crashed on it with SIGSEGV"),
+        ("eat", "ended with code 1"),
+        ("flood", "refused to load it"),
+    ],
+)
+def test_a_model_that_hurts_its_engine_may_not_travel(
+    tmp_path: Path, engine: HostileEngine, order: str, what: str
+) -> None:
+    error = refused(tmp_path, engine, order)
+
+    assert error.what.startswith("m.gguf may not travel: the engine that would serve it ")
+    assert what in error.what
+    assert str(tmp_path) not in error.why
+
+
+def test_a_model_that_keeps_its_engine_busy_may_not_travel(
+    tmp_path: Path, engine: HostileEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engineload, "_LEAST_SECONDS", 1)
+
+    assert "still busy with it after 1 seconds" in refused(tmp_path, engine, "hang").what
+
+
+def test_what_the_engine_said_is_in_the_error_without_control_characters(tmp_path: Path, engine: HostileEngine) -> None:
+    why = refused(tmp_path, engine, "refuse").why
+
+    assert why == "llama-cpp-python 0.0.9: told to refuse"
+    assert refused(tmp_path / "2", engine, "refuse\x1b[2J").why.endswith("told to refuse?[2J")
+
+
+def test_a_model_is_loaded_once_for_each_engine(tmp_path: Path, engine: HostileEngine) -> None:
+    first = loaded(tmp_path, engine)
+    absent = HostileEngine(folder=Path("/nonexistent"), wheel_sha256=engine.wheel_sha256)
+
+    assert loaded(tmp_path, absent) == first
+    with pytest.raises(OSError, match="nonexistent"):
+        loaded(tmp_path, HostileEngine(folder=Path("/proc/nonexistent"), wheel_sha256="f" * 64))
+
+
+def test_a_failure_is_not_remembered_and_neither_is_a_damaged_memo_believed(
+    tmp_path: Path, engine: HostileEngine
+) -> None:
+    refused(tmp_path, engine, "refuse")
+    refused(tmp_path, engine, "refuse")
+    loaded(tmp_path, engine)
+    for memo in (tmp_path / "cache/loaded").iterdir():
+        memo.chmod(0o644)
+        memo.write_bytes(b'{"loaded":true,"model":"m","more":1}')
+
+    assert loaded(tmp_path, engine).vocabulary == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"engine": "vllm"}, "its engine, vllm, needs the target's own accelerator"),
+        ({"package": "other"}, "its engine's environment has no llama-cpp-python"),
+    ],
+)
+def test_where_a_model_cannot_be_loaded_here_the_statement_says_why(
+    tmp_path: Path, changed: dict[str, str], reason: str
+) -> None:
+    found = load_models(
+        payload(tmp_path, **changed), python=HERE, cache=Cache(root=tmp_path / "cache"), clock=FixedClock(NOON)
+    )
+
+    assert [(load.loaded, load.reason) for load in found] == [(False, reason)]
+
+
+def test_an_engine_for_another_python_is_not_tried(tmp_path: Path) -> None:
+    found = load_models(payload(tmp_path), python="3.99", cache=Cache(root=tmp_path / "cache"), clock=FixedClock(NOON))
+
+    assert found[0].reason == f"its engine is for Python 3.99, this is {HERE}"
