@@ -8,14 +8,14 @@ changed after it was signed is found here at the latest.
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.errors import CapacityError, NotEmptyError, ReadBackError
+from bundler.errors import NotEmptyError, ReadBackError
 from bundler.measure import Progress, no_progress
 from bundler.readback import ReadBack, read_back
+from bundler.room import require_room
 from bundler.seal import require_sealed
 from bundler.signatory import Ceremony
 from bundler.volumefiles import PlannedFile, planned_files, total_bytes, volume_index
@@ -26,8 +26,6 @@ from media.volume import Volume
 
 _CHUNK = 4 * 2**20
 _UNFINISHED = "release.unfinished"
-_SLACK_PER_FILE = 4096
-"""The least that a file system adds to a file; larger clusters show as a full medium while writing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +37,10 @@ class WrittenVolume:
     files: int
     bytes: int
     read_back: ReadBack
+    carrier: str = ""
+    """What it lies on, where that is known: file system, device and serial number."""
+    erased: str = ""
+    """What somebody had a device lose for it."""
 
 
 def write(
@@ -63,13 +65,13 @@ def write(
         SigningError: The release is not sealed by enough people.
         ReadBackError: What came back is not what was sealed.
     """
-    chosen = _choose(work, destinations)
+    chosen = choose(work, destinations)
     for volume, _ in chosen:
         require_sealed(work, volume, ceremony=ceremony)
     plans = [(volume, folder, planned_files(work, volume)) for volume, folder in chosen]
     for volume, folder, files in plans:
         _require_empty(folder, volume)
-        _require_room(folder, files, volume)
+        require_room(folder, files, number=volume.number)
     written = []
     for volume, folder, files in plans:
         _write_volume(folder, files, label=f"volume {volume.number}: writing", progress=progress)
@@ -85,7 +87,12 @@ def write(
     return tuple(written)
 
 
-def _choose(work: WorkFolder, destinations: Mapping[int, Path] | Sequence[Path]) -> list[tuple[Volume, Path]]:
+def choose(work: WorkFolder, destinations: Mapping[int, Path] | Sequence[Path]) -> list[tuple[Volume, Path]]:
+    """Return each volume that is to be written with its destination, by number.
+
+    Raises:
+        UsageError: Not one destination for each volume, one for a volume that is not there, or one twice.
+    """
     volumes = {volume.number: volume for volume in volume_index(work).volumes}
     if not isinstance(destinations, Mapping):
         if len(destinations) != len(volumes):
@@ -97,6 +104,8 @@ def _choose(work: WorkFolder, destinations: Mapping[int, Path] | Sequence[Path])
         destinations = dict(enumerate(destinations, start=1))
     if unknown := sorted(set(destinations) - set(volumes)):
         raise UsageError(what=f"there is no volume {unknown[0]}", why=f"the release has {len(volumes)}")
+    if len({place.resolve() for place in destinations.values()}) != len(destinations):
+        raise UsageError(what="a destination is given twice", fix="each volume needs a medium of its own")
     return [(volumes[number], folder) for number, folder in sorted(destinations.items())]
 
 
@@ -114,18 +123,6 @@ def _require_empty(folder: Path, volume: Volume) -> None:
             what=f"the destination of volume {volume.number} holds other data",
             why=f"{others[0]!r} and {len(others) - 1} more" if len(others) > 1 else f"{others[0]!r}",
             fix="sanitise the medium and record that, then write to it empty",
-        )
-
-
-def _require_room(folder: Path, files: Sequence[PlannedFile], volume: Volume) -> None:
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    free = shutil.disk_usage(nearest).free
-    needed = total_bytes(files) + len(files) * _SLACK_PER_FILE
-    if needed > free:
-        raise CapacityError(
-            what=f"volume {volume.number} does not fit its destination",
-            why=f"it needs {needed:,} bytes, there are {free:,}",
-            fix="use a larger medium, or plan again with --capacity",
         )
 
 

@@ -51,9 +51,10 @@ class Tree:
         return sum(self.sizes.values())
 
 
-def copied_bytes(files: Sequence[PlannedFile]) -> int:
-    """Return how many bytes of a volume cannot be linked, because they are part of a longer file."""
-    return sum(file.length for file in files if not _is_whole(file))
+def copied_bytes(files: Sequence[PlannedFile], folder: Path) -> int:
+    """Return how many bytes of a volume cannot be linked into a folder: parts of longer files, files on other disks."""
+    device = folder.stat().st_dev
+    return sum(file.length for file in files if not _is_whole(file) or file.source.stat().st_dev != device)
 
 
 def lay_out(files: Sequence[PlannedFile], folder: Path, *, label: str, progress: Progress) -> None:
