@@ -6,7 +6,7 @@ plan holds the payload digest, so a file that changes afterwards is found before
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bundler.artifact import Artifact
@@ -25,13 +25,20 @@ _LINK_BYTES = 2**20
 PRODUCT = "sealift"
 
 
-def release_facts(recipe: Recipe, *, environments: dict[str, str], debs: Sequence[str]) -> Artifact:
+def release_facts(
+    recipe: Recipe,
+    *,
+    environments: dict[str, str],
+    debs: Sequence[str],
+    references: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+) -> Artifact:
     """Return `data/release.json`: what the appliance reads first when it installs.
 
     Args:
         recipe: The recipe.
         environments: The requirements file of each environment, by its name.
         debs: Paths of the Debian packages.
+        references: What is said of each model's reference outputs, by the model's name.
     """
     value = {
         "format": 1,
@@ -44,6 +51,7 @@ def release_facts(recipe: Recipe, *, environments: dict[str, str], debs: Sequenc
                 "name": model.name,
                 "descriptor": descriptor_target(model),
                 "evals": [target_of(path) for path in model.evals],
+                "references": [dict(each) for each in (references or {}).get(model.name, ())],
             }
             for model in recipe.models
         ],

@@ -1,31 +1,34 @@
-"""The build: recipe, sources, scan, candidate and statements; the connected side up to the first signature.
+"""The build: recipe, sources, scan, candidates and statements; the connected side up to the first signature.
 
-Nothing is written to the work folder before the scan has passed.
+Nothing is written to a work folder before the scan has passed for every site. What sites share is read, hashed and
+stored once.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bundler import assemble, measure, provenance, sbom, statement
-from bundler.artifact import Artifact, Component, Gathered, Material
+from bundler.artifact import Artifact, Material
 from bundler.cache import Cache
+from bundler.digests import Digests, remembering
 from bundler.download import Line
-from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
+from bundler.gather import Workshop, gather
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.scan import ScanReport, scan
-from bundler.sources import evals, llama_wheel, modelfiles, ospackages, server, weights, wheels
+from bundler.sources import wheels
 from bundler.sources.server import Checkout
-from bundler.sources.wheels import ChosenWheel, Fetch, Locked
-from bundler.toolchain import Toolchain, ready
-from bundler.wheelfile import read as read_wheel
+from bundler.toolchain import ready
 from bundler.workfolder import WorkFolder
 from media.clock import Clock
 
-_ALWAYS = ("server", "host")
+__all__ = ["Candidate", "Workshop", "build", "build_in", "build_sites", "gather"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,24 +37,15 @@ class Candidate:
 
     release: str
     serial: int
+    kind: str
+    sites: tuple[str, ...]
+    work: Path
     payload_digest: str
     files: int
     length: int
     findings: int
+    unchanged: tuple[str, ...]
     seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """What a build works with; tests hand in their own."""
-
-    checkout: Checkout
-    cache: Cache
-    toolchain: Toolchain
-    fetch: Fetch
-    clock: Clock
-    progress: Progress = quiet
-    line: Line = field(default_factory=Line)
 
 
 def build(
@@ -63,8 +57,8 @@ def build(
     progress: Progress = quiet,
     counted: measure.Progress = measure.no_progress,
     checkout: Path | None = None,
-) -> Candidate:
-    """Make the candidate of a recipe in a work folder.
+) -> tuple[Candidate, ...]:
+    """Make the candidate of a recipe in a work folder, or of each of its sites in a folder below it.
 
     Args:
         recipe: What the release carries.
@@ -72,13 +66,14 @@ def build(
         cache: Downloads and built wheels.
         clock: For the build times in the provenance statement.
         progress: Told each step.
-        counted: Told the bytes of each download.
+        counted: Told the bytes of each download and of each large file that is hashed.
         checkout: The source tree of Sealift, where it is not the one this program runs from.
 
     Raises:
-        SealiftError: A source, the scan or the work folder refused; nothing half-made is left.
+        SealiftError: A source, the scan or a work folder refused; nothing half-made is left.
     """
-    assemble.require_free(work)
+    for _, folder in folders_of(recipe, work.root):
+        assemble.require_free(folder)
     tree = Checkout.find(checkout)
     toolchain = ready(cache, tree.lock("build"), progress=progress)
     shop = Workshop(
@@ -90,147 +85,105 @@ def build(
         progress=progress,
         line=Line(progress=counted),
     )
-    return build_in(shop, recipe, work)
+    return build_sites(shop, recipe, work.root)
 
 
 def build_in(shop: Workshop, recipe: Recipe, work: WorkFolder) -> Candidate:
-    """Make the candidate with the tools at hand; see `build`.
+    """Make the one candidate of a recipe with the tools at hand; see `build`.
+
+    Raises:
+        RecipeError: It makes one for each of several sites.
+        SealiftError: As `build`.
+    """
+    if recipe.site:
+        raise RecipeError(what="site: each gets a release of its own", why="", fix="build them into one folder above")
+    return build_sites(shop, recipe, work.root)[0]
+
+
+def build_sites(shop: Workshop, recipe: Recipe, root: Path) -> tuple[Candidate, ...]:
+    """Make the candidate of each release of a recipe with the tools at hand; see `build`.
 
     Raises:
         SealiftError: As `build`.
     """
+    wanted = folders_of(recipe, root)
+    for _, work in wanted:
+        assemble.require_free(work)
+    with _spool_beside(root) as spool, remembering(Digests(told=shop.line.progress, spool=spool)):
+        parts = [_gathered(shop, single, work) for single, work in wanted]
+        placed: dict[str, Path] = {}
+        return tuple(_written(shop, part, placed) for part in parts)
+
+
+def folders_of(recipe: Recipe, root: Path) -> tuple[tuple[Recipe, WorkFolder], ...]:
+    """Return the recipe of each release with the work folder it is made in: `root`, or with sites one below it."""
+    return tuple(
+        (single, WorkFolder(root=root / single.release.sites[0] if recipe.site else root))
+        for single in recipe.releases()
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One release, gathered and scanned."""
+
+    recipe: Recipe
+    work: WorkFolder
+    artifacts: tuple[Artifact, ...]
+    materials: Sequence[Material]
+    report: ScanReport
+    started: datetime
+    ticks: float
+
+
+def _gathered(shop: Workshop, recipe: Recipe, work: WorkFolder) -> _Part:
     started, ticks = shop.clock.now(), shop.clock.monotonic()
-    gathered = gather(shop, recipe)
-    artifacts = assemble.merged(gathered.artifacts)
+    if recipe.site:
+        shop.progress(f"for {recipe.release.sites[0]}:")
+    found = gather(shop, recipe)
+    artifacts = assemble.merged(found.artifacts)
     report = scan(artifacts, allowed=recipe.scan.allowed, progress=shop.progress)
-    shop.progress(f"writing the candidate: {len(artifacts)} files")
-    plan = assemble.assemble(recipe, artifacts, work)
-    made = provenance.predicate(recipe, gathered.materials, started=started, finished=shop.clock.now())
-    _leave_statements(recipe, artifacts, report, made, plan.payload_digest, work)
+    return _Part(
+        recipe=recipe,
+        work=work,
+        artifacts=artifacts,
+        materials=found.materials,
+        report=report,
+        started=started,
+        ticks=ticks,
+    )
+
+
+def _written(shop: Workshop, part: _Part, placed: dict[str, Path]) -> Candidate:
+    recipe, artifacts = part.recipe, part.artifacts
+    shop.progress(f"writing the candidate for {', '.join(recipe.release.sites)}: {len(artifacts)} files")
+    plan = assemble.assemble(recipe, artifacts, part.work, placed=placed)
+    made = provenance.predicate(recipe, part.materials, started=part.started, finished=shop.clock.now())
+    _leave_statements(recipe, artifacts, part.report, made, plan.payload_digest, part.work)
     return Candidate(
         release=plan.release,
         serial=plan.serial,
+        kind=recipe.kind,
+        sites=recipe.release.sites,
+        work=part.work.root,
         payload_digest=plan.payload_digest,
         files=len(artifacts),
         length=sum(artifact.length for artifact in artifacts),
-        findings=len(report.findings),
-        seconds=shop.clock.monotonic() - ticks,
+        findings=len(part.report.findings),
+        unchanged=recipe.unchanged,
+        seconds=shop.clock.monotonic() - part.ticks,
     )
 
 
-def gather(shop: Workshop, recipe: Recipe) -> Gathered:
-    """Return everything that the recipe names, pinned and described, with `data/release.json`.
-
-    Raises:
-        SealiftError: A source refused.
-    """
-    artifacts: list[Artifact] = []
-    materials: list[Material] = [shop.checkout.material()]
-    environments: dict[str, str] = {}
-    carried: dict[str, ChosenWheel] = {}
-    engines: dict[str, tuple[ChosenWheel, ...]] = {}
-    for name, chosen, made_of in _environments(shop, recipe):
-        requirements = Artifact.of_bytes(
-            server.requirements_text(chosen), target=f"data/server/requirements-{name}.txt", kind="server"
-        )
-        environments[name] = requirements.target
-        artifacts.append(requirements)
-        materials += made_of
-        carried |= {wheel.sha256: wheel for wheel in chosen}
-        engines[name] = tuple(wheel for wheel in chosen if wheel.name != server.DISTRIBUTION)
-    artifacts += [_wheel(wheel) for wheel in carried.values()]
-    for model in recipe.models:
-        engine = f"engine-{model.engine.replace('.', '-')}"
-        environment = next(item.sha256 for item in artifacts if item.target == environments[engine])
-        pinned = weights.obtain(
-            recipe, model, cache=shop.cache, fetch=shop.fetch, line=shop.line, progress=shop.progress
-        )
-        tools = partial(EngineTools.of, engines.get(engine, ()), recipe.target, shop.cache)
-        pinned = weights.quantized(model, pinned, cache=shop.cache, engine=tools, progress=shop.progress)
-        brought = modelfiles.gather(recipe, model, pinned, environment=environment)
-        artifacts += brought.artifacts
-        materials += brought.materials
-    sources: list[Gathered] = [server.host_files(shop.checkout), evals.gather(recipe, recipe.models)]
-    if recipe.debs is not None:
-        sources.append(ospackages.gather(recipe, recipe.debs, cache=shop.cache, progress=shop.progress))
-    for brought in sources:
-        artifacts += brought.artifacts
-        materials += brought.materials
-    debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
-    artifacts.append(assemble.release_facts(recipe, environments=environments, debs=debs))
-    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials))
-
-
-def _environments(shop: Workshop, recipe: Recipe) -> list[tuple[str, tuple[ChosenWheel, ...], list[Material]]]:
-    """Return, for each environment, every wheel it consists of and what they were made of."""
-    own = _own_wheel(shop, recipe)
-    built_of: list[Material] = []
-    built = {llama_wheel.PACKAGE: _llama(shop, recipe, built_of)}
-    found: list[tuple[str, tuple[ChosenWheel, ...], list[Material]]] = []
-    for name in (*_ALWAYS, *recipe.engines):
-        lock = recipe.lock(name) or shop.checkout.lock(name)
-        if not lock.is_file():
-            raise RecipeError(
-                what=f"locks.{name}: there is no such lock",
-                why=f"a model needs the environment {name}",
-                fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it in the recipe",
-            )
-        locked = wheels.parse_lock(lock.read_text(), label=lock.name)
-        needed = wheels.needed(locked, recipe.target, label=lock.name)
-        chosen = wheels.obtain(
-            needed, recipe.target, cache=shop.cache, fetch=shop.fetch, built=built, progress=shop.progress
-        )
-        downloaded = [
-            Material(uri=f"pkg:pypi/{wheel.name}@{wheel.version}", sha256=wheel.sha256)
-            for wheel in chosen
-            if wheel.name not in built
-        ]
-        found.append((name, (*chosen, own), [*downloaded, *built_of]))
-    return found
-
-
-def _own_wheel(shop: Workshop, recipe: Recipe) -> ChosenWheel:
-    with shop.cache.scratch() as folder:
-        made = server.build_wheel(
-            shop.checkout, shop.toolchain, epoch=recipe.source_date_epoch, folder=folder, progress=shop.progress
-        )
-        kept = shop.cache.add(made.file, sha256=made.sha256, name=made.file.name)
-    return ChosenWheel(name=made.name, version=made.version, file=kept, sha256=made.sha256)
-
-
-def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable[[Locked], Path]:
-    locked = wheels.parse_lock(shop.checkout.lock("build").read_text(), label="build.txt")
-    versions = {package.name: package.version for package in locked}
-
-    def obtain(package: Locked) -> Path:
-        found = llama_wheel.obtain(
-            package,
-            recipe.target,
-            cache=shop.cache,
-            toolchain=lambda: shop.toolchain,
-            tool_versions=versions,
-            clock=shop.clock,
-            progress=shop.progress,
-        )
-        built_of.append(found.material)
-        return found.file
-
-    return obtain
-
-
-def _wheel(wheel: ChosenWheel) -> Artifact:
-    kind = "generic" if wheel.name == server.DISTRIBUTION else "pypi"
-    return Artifact.of_file(
-        wheel.file,
-        target=f"data/wheels/{wheel.file.name}",
-        kind="wheel",
-        component=Component(
-            name=wheel.name,
-            version=wheel.version,
-            purl=f"pkg:{kind}/{wheel.name}@{wheel.version}",
-            license=read_wheel(wheel.file).license,
-        ),
-    )
+@contextmanager
+def _spool_beside(root: Path) -> Iterator[Path]:
+    """Lend a folder on the file system of the work folder, for weights that must be copied to it."""
+    above = next(folder for folder in root.absolute().parents if folder.is_dir())
+    folder = Path(tempfile.mkdtemp(prefix=".sealift-", dir=above))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _leave_statements(

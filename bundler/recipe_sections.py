@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Site
-from bundler.recipe_sources import ModelSource, QuantizeSection
+from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection
 
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")]
 Level = Literal["installed", "answered-on-cpu", "answered-on-target"]
@@ -97,6 +97,7 @@ class ModelSection(Section):
     context_tokens: int = Field(ge=128, le=2**24)
     source: ModelSource
     quantize: QuantizeSection | None = None
+    reference: ReferenceSection = ReferenceSection()
     chat_template: RelativePath | None = None
     system_prompt: Annotated[str, Field(max_length=32000)] = ""
     rules: Annotated[tuple[Line, ...], Many] = ()

@@ -105,3 +105,10 @@ class QuantizeSection(Section):
 
     level: LevelName
     allow_requantize: bool = False
+
+
+class ReferenceSection(Section):
+    """What full-precision weights said to the task sets before they were quantized here; made unless it is skipped."""
+
+    skip: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")] | None = None
+    max_bytes: int = Field(default=16 * 2**30, ge=1, le=_CEILING)

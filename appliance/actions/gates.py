@@ -13,9 +13,12 @@ from typing import Any, Final
 from appliance.errors import EngineProtocolError
 from appliance.install.supervisor import Supervisor, engine_unit
 from appliance.promote import evaluation
+from appliance.promote.comparison import Recorder, compare
 from appliance.promote.policy import GatePolicy
 from appliance.promote.taskset import TaskSet
+from appliance.registry import reference as references
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.reference import Declared, Reference
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import wait_ready
 from appliance.store.content import StoredRelease
@@ -138,12 +141,17 @@ def task_evaluation(bench: Bench) -> Verdict:
     if not bench.task_paths:
         return Verdict(gate="task-evaluation", passed=False, why="the release brings no tasks for this version")
     results: list[evaluation.Result] = []
+    sets: list[dict[str, Any]] = []
+    declared = references.declared(bench.stored, bench.descriptor)
     for number, path in enumerate(bench.task_paths):
         bench.progress("task-evaluation", number, len(bench.task_paths))
         tasks = TaskSet.from_bytes(bench.stored.read(path))
-        right = evaluation.examine(tasks, _EngineExaminee(bench.engine))
+        recorder = Recorder(examinee=_EngineExaminee(bench.engine))
+        right = evaluation.examine(tasks, recorder)
         known = bench.production_answers.get(tasks.sha256)
         results.append(evaluation.judge(tasks, right, bench.policy, production=known))
+        compared = _with_parent(bench, tasks, recorder, declared.get(path, Declared()))
+        sets.append({**results[-1].to_json(), "reference": compared})
     bench.progress("task-evaluation", len(results), len(results))
     failures = [f"{result.name}: {failure}" for result in results for failure in result.failures]
     items = sum(len(result.right) for result in results)
@@ -151,9 +159,18 @@ def task_evaluation(bench: Bench) -> Verdict:
     figures: dict[str, Any] = {
         "items": items,
         "accuracy_millis": rights * 1000 // items,
-        "sets": [result.to_json() for result in results],
+        "sets": sets,
     }
     return Verdict(gate="task-evaluation", passed=not failures, figures=figures, why="; ".join(failures))
+
+
+def _with_parent(bench: Bench, tasks: TaskSet, recorder: Recorder, declared: Declared) -> dict[str, Any]:
+    """Return how the version compares with what it was quantized from; figures for people, and no verdict."""
+    if not declared.path:
+        return {"not_made": declared.not_made or "the release says nothing of reference outputs"}
+    content = bench.stored.read(declared.path, max_bytes=references.MAX_BYTES)
+    found = compare(tasks, recorder.said, Reference.from_bytes(content))
+    return {"not_made": "the reference is of other tasks"} if found is None else found.to_json()
 
 
 class _EngineExaminee:

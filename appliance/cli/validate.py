@@ -1,6 +1,6 @@
 """`sealift validate`: run the gates on a version in the test stage."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,11 +42,25 @@ def _text(report: ValidationReport) -> str:
     lines = [f"{report.version.name} {report.version.version}  {report.version.model_digest}"]
     for verdict in report.verdicts:
         lines.append(f"{'✓' if verdict.passed else '✗'} {verdict.gate}{f': {verdict.why}' if verdict.why else ''}")
-        lines += [
-            f"    {tasks['name']}: {tasks['accuracy_millis'] / 10:.1f} % of {tasks['items']}"
-            f" (95 % interval {tasks['low_millis'] / 10:.1f} to {tasks['high_millis'] / 10:.1f},"
-            f" floor {tasks['floor_millis'] / 10:.1f})"
-            for tasks in verdict.figures.get("sets", ())
-        ]
+        for tasks in verdict.figures.get("sets", ()):
+            lines += [
+                (
+                    f"    {tasks['name']}: {tasks['accuracy_millis'] / 10:.1f} % of {tasks['items']}"
+                    f" (95 % interval {tasks['low_millis'] / 10:.1f} to {tasks['high_millis'] / 10:.1f},"
+                    f" floor {tasks['floor_millis'] / 10:.1f})"
+                ),
+                f"      {_reference(tasks['reference'])}",
+            ]
     lines.append(f"evidence {report.evidence_digest}")
     return "\n".join(lines)
+
+
+def _reference(found: dict[str, Any]) -> str:
+    if "not_made" in found:
+        return f"not compared with full precision: {found['not_made']}"
+    moved = found["difference_millinats"]
+    likelihoods = "" if moved is None else f", log-likelihoods {moved / 1000:+.3f} on average"
+    return (
+        f"as its parent {found['parent_sha256'][:12]} in {found['agreement_millis'] / 10:.1f} %"
+        f" of {found['items']}{likelihoods}"
+    )

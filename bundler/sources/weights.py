@@ -49,6 +49,7 @@ class PinnedModel:
     license_text: bytes
     material: Material
     derivation: Derivation | None = None
+    parent: Path | None = None
     signed: Verified | None = None
     signature: Material | None = None
 
@@ -148,7 +149,8 @@ def quantized(
     made, derivation = quantize(
         model, model.quantize, pinned.files[0].path, cache=cache, engine=engine(), progress=progress
     )
-    return replace(pinned, files=(PinnedFile(name=made.name, path=made),), derivation=derivation)
+    parent = pinned.files[0].path
+    return replace(pinned, files=(PinnedFile(name=made.name, path=made),), derivation=derivation, parent=parent)
 
 
 def small_file(path: Path, name: str) -> bytes:

@@ -35,9 +35,14 @@ def task_file(items: int = 12, *, floor: str = "0.50") -> bytes:
 
 
 def version_files(
-    name: str = "tiny", *, weights: bytes = b"GGUF weights", tasks: bytes | None = None
+    name: str = "tiny",
+    *,
+    weights: bytes = b"GGUF weights",
+    tasks: bytes | None = None,
+    reference: bytes = b"",
+    references: list[dict[str, str]] | None = None,
 ) -> dict[str, bytes]:
-    """Return the files of a release that brings one version."""
+    """Return the files of a release that brings one version, perhaps with the reference outputs of its parent."""
     folder = f"data/models/{name}"
     template = b"{{ messages[0].content }}"
     descriptor = canonical.dumps(
@@ -69,8 +74,16 @@ def version_files(
             "context_tokens": 512,
         }
     )
-    model = {"name": name, "descriptor": f"{folder}/descriptor.json", "evals": ["data/evals/facts.jsonl"]}
+    model: dict[str, Any] = {
+        "name": name,
+        "descriptor": f"{folder}/descriptor.json",
+        "evals": ["data/evals/facts.jsonl"],
+    }
+    lies = "data/evals/facts.reference.jsonl"
+    if reference or references:
+        model["references"] = references or [{"eval": "data/evals/facts.jsonl", "path": lies}]
     return {
+        **({lies: reference} if reference else {}),
         f"{folder}/weights.gguf": weights,
         f"{folder}/chat_template.jinja": template,
         f"{folder}/descriptor.json": descriptor,

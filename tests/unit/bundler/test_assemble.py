@@ -119,6 +119,7 @@ def test_the_release_facts_say_what_the_appliance_reads_first(tmp_path: Path) ->
         recipe(tmp_path),
         environments={"server": "data/server/requirements-server.txt"},
         debs=["data/debs/b", "data/debs/a"],
+        references={"tiny": [{"eval": "data/evals/tasks.jsonl", "not_made": "too large"}]},
     )
 
     assert json.loads(facts.content) == {
@@ -128,7 +129,12 @@ def test_the_release_facts_say_what_the_appliance_reads_first(tmp_path: Path) ->
         "serial": 3,
         "created": "2026-11-20T08:00:00Z",
         "models": [
-            {"name": "tiny", "descriptor": "data/models/tiny/descriptor.json", "evals": ["data/evals/tasks.jsonl"]}
+            {
+                "name": "tiny",
+                "descriptor": "data/models/tiny/descriptor.json",
+                "evals": ["data/evals/tasks.jsonl"],
+                "references": [{"eval": "data/evals/tasks.jsonl", "not_made": "too large"}],
+            }
         ],
         "environments": {"server": "data/server/requirements-server.txt"},
         "debs": ["data/debs/a", "data/debs/b"],

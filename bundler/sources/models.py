@@ -1,0 +1,68 @@
+"""One model from its source to its files: obtained, its signature verified, quantized, described, and examined."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.artifact import Gathered
+from bundler.cache import Cache
+from bundler.download import Line
+from bundler.process import Progress
+from bundler.recipe import ModelSection, Recipe
+from bundler.sources import modelfiles, reference, weights
+from bundler.sources.llama_wheel import PACKAGE
+from bundler.sources.quantize import Engine
+from bundler.sources.reference import Examiner
+from bundler.sources.wheels import Fetch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What models are brought with: the cache, ways to download, and the engine and our own code that travel."""
+
+    cache: Cache
+    fetch: Fetch
+    line: Line
+    progress: Progress
+    engine: Callable[[], Engine]
+    code: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """Files and inputs of one model, and what `release.json` says of its reference outputs."""
+
+    gathered: Gathered
+    references: Sequence[dict[str, str]]
+
+
+def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) -> Brought:
+    """Return one model as it travels.
+
+    Args:
+        recipe: The whole recipe, for its folder and time.
+        model: The model's section.
+        kit: What to work with.
+        environment: SHA-256 of the requirements file of its engine.
+
+    Raises:
+        SealiftError: A source refused, or a step failed.
+    """
+    pinned = weights.obtain(recipe, model, cache=kit.cache, fetch=kit.fetch, line=kit.line, progress=kit.progress)
+    pinned = weights.quantized(model, pinned, cache=kit.cache, engine=kit.engine, progress=kit.progress)
+    gathered = modelfiles.gather(recipe, model, pinned, environment=environment)
+    template = next(each for each in gathered.artifacts if each.target.endswith("/chat_template.jinja"))
+    made = reference.make(
+        recipe,
+        model,
+        parent=pinned.parent,
+        derivation=pinned.derivation,
+        template=template.read(),
+        examiner=None if pinned.parent is None else Examiner(engine=kit.engine(), name=PACKAGE, code=kit.code),
+        cache=kit.cache,
+        progress=kit.progress,
+    )
+    return Brought(
+        gathered=Gathered(artifacts=(*gathered.artifacts, *made.artifacts), materials=gathered.materials),
+        references=made.declared,
+    )
