@@ -1,15 +1,19 @@
 """Puts the candidate together: `candidate/data/` and `candidate/plan.json`. Deterministic: no clock, no network.
 
-Two builds of the same artifacts give the same bytes under the same names. Large files are hard links to the cache; the
-plan holds the payload digest, so a file that changes afterwards is found before anyone signs.
+Two builds of the same artifacts give the same bytes under the same names. Large files are hard links to the cache, and
+the candidates of several sites share them; the plan holds the payload digest, so a file that changes afterwards is
+found before anyone signs.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from bundler.artifact import Artifact
+from bundler.digests import copy_of
 from bundler.errors import BuildError, NotEmptyError
 from bundler.plan import ReleasePlan
 from bundler.recipe import Recipe
@@ -21,7 +25,8 @@ from media.clock import to_text
 from media.digest import payload_digest
 from media.layout import RELEASE_FACTS, require_distinct, safe_path
 
-_LINK_BYTES = 2**20
+_LINK_BYTES: Final = 2**20
+_FICLONE: Final = 0x40049409  # linux/fs.h: share the blocks of another file
 PRODUCT = "sealift"
 
 
@@ -40,7 +45,7 @@ def release_facts(
         debs: Paths of the Debian packages.
         references: What is said of each model's reference outputs, by the model's name.
     """
-    value = {
+    value: dict[str, Any] = {
         "format": 1,
         "product": PRODUCT,
         "release": recipe.release.name,
@@ -58,6 +63,10 @@ def release_facts(
         "environments": environments,
         "debs": sorted(debs),
     }
+    if recipe.kind != "full":
+        value["kind"] = recipe.kind
+    if recipe.release.base is not None:
+        value["base"] = recipe.release.base
     return Artifact.of_bytes(dumps(value), target=RELEASE_FACTS, kind="release")
 
 
@@ -69,18 +78,10 @@ def plan_of(recipe: Recipe, artifacts: Sequence[Artifact]) -> ReleasePlan:
         created=to_text(recipe.release.created),
         stale_after=to_text(recipe.release.stale_after),
         sites=recipe.release.sites,
-        targets=tuple(
-            {
-                "profile": target.profile,
-                "python": target.python,
-                "platform": target.platform,
-                "glibc": target.glibc,
-                "cpu_flags": sorted(target.cpu_flags),
-            }
-            for target in recipe.targets
-        ),
+        targets=tuple(machine.signed() for machine in recipe.machines),
         kinds={artifact.target: artifact.kind for artifact in artifacts},
         payload_digest=payload_digest((artifact.target, artifact.length, artifact.sha256) for artifact in artifacts),
+        rehearsal=recipe.demanded_rehearsal,
     )
 
 
@@ -105,8 +106,16 @@ def require_free(work: WorkFolder) -> None:
         )
 
 
-def assemble(recipe: Recipe, artifacts: Sequence[Artifact], work: WorkFolder) -> ReleasePlan:
+def assemble(
+    recipe: Recipe, artifacts: Sequence[Artifact], work: WorkFolder, *, placed: dict[str, Path] | None = None
+) -> ReleasePlan:
     """Write the candidate, replacing an unsigned one.
+
+    Args:
+        recipe: What the release carries.
+        artifacts: Its files, merged.
+        work: Where it is written.
+        placed: Large files of other candidates of this build by digest, which share their bytes; added to.
 
     Raises:
         NotEmptyError: The work folder holds other things.
@@ -120,14 +129,16 @@ def assemble(recipe: Recipe, artifacts: Sequence[Artifact], work: WorkFolder) ->
     require_distinct(names)
     plan = plan_of(recipe, artifacts)
     fresh = work.root / "candidate.partial"
+    shared: dict[str, Path] = {} if placed is None else placed
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         for artifact in artifacts:
-            _place(artifact, fresh / artifact.target)
+            _place(artifact, fresh / artifact.target, shared)
         (fresh / work.plan.name).write_bytes(plan.to_bytes())
         shutil.rmtree(work.attest, ignore_errors=True)
         shutil.rmtree(work.candidate, ignore_errors=True)
         fresh.rename(work.candidate)
+        shared.update((each.sha256, work.candidate / each.target) for each in artifacts if each.length >= _LINK_BYTES)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise BuildError(
@@ -156,15 +167,34 @@ def merged(artifacts: Sequence[Artifact]) -> tuple[Artifact, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _place(artifact: Artifact, destination: Path) -> None:
+def _place(artifact: Artifact, destination: Path, placed: Mapping[str, Path]) -> None:
+    """Lay a file down: large ones by a link to bytes that lie on this file system already, else by one copy."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     if artifact.file is None:
         destination.write_bytes(artifact.content)
         return
-    if artifact.length >= _LINK_BYTES:
-        try:
-            os.link(artifact.file, destination)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(artifact.file, destination)
-        return
-    shutil.copyfile(artifact.file, destination)
+    sources = (artifact.file, placed.get(artifact.sha256), copy_of(artifact.sha256))
+    for source in sources if artifact.length >= _LINK_BYTES else ():
+        if source is not None and _linked(source, destination):
+            return
+    if not _cloned(artifact.file, destination):
+        shutil.copyfile(artifact.file, destination)
+
+
+def _linked(source: Path, destination: Path) -> bool:
+    try:
+        os.link(source, destination)
+    except OSError:  # another file system, one without links, or a file of somebody else
+        return False
+    return True
+
+
+def _cloned(source: Path, destination: Path) -> bool:
+    """Share the bytes of two files where the file system can; what cannot leaves nothing behind."""
+    try:
+        with source.open("rb") as read, destination.open("xb") as written:
+            fcntl.ioctl(written, _FICLONE, read.fileno())
+    except OSError:
+        destination.unlink(missing_ok=True)
+        return False
+    return True

@@ -43,6 +43,11 @@ class Cache:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
+    def peek(self, sha256: str) -> Path | None:
+        """Return where a file with this digest would be looked for first, unread; for plans, not for use."""
+        folder = self._slot(sha256)
+        return next((file for file in sorted(folder.iterdir()) if file.is_file()), None) if folder.is_dir() else None
+
     def add(self, file: Path, *, sha256: str, name: str) -> Path:
         """Take a file in under its pinned digest and return its place here; `file` is moved where that is possible.
 

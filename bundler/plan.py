@@ -18,13 +18,15 @@ from media.release import Kind
 
 ATTESTATION = str(Kind.ATTESTATION)
 KINDS = tuple(str(kind) for kind in Kind if kind != Kind.ATTESTATION)
+REHEARSAL_LEVELS = ("installed", "answered-on-cpu", "answered-on-target")
+"""What a rehearsal may have shown, the least first."""
 REISSUES = 1000
 """The timestamp version is serial * 1000 + issue, so it rises with the serial and with each re-signing."""
 
 _SITE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MAX_PLAN_BYTES = 16 * 2**20
 _REQUIRED = ("format", "release", "serial", "created", "sites", "targets", "stale_after", "kinds")
-_OPTIONAL = ("checkpoints", "issue", "payload_digest")
+_OPTIONAL = ("checkpoints", "issue", "payload_digest", "rehearsal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class ReleasePlan:
     checkpoints: Mapping[str, Any] = field(default_factory=dict)
     issue: int = 0
     payload_digest: str = ""
+    rehearsal: str = ""
+    """The level of rehearsal that the site demands; empty where the recipe says none."""
 
     def __post_init__(self) -> None:
         require_release_name(self.release)
@@ -52,6 +56,8 @@ class ReleasePlan:
             raise _malformed("the sites", "a release names at least one site, in lower case letters, digits and dashes")
         moment(self.created, "plan.json: created")
         moment(self.stale_after, "plan.json: stale_after")
+        if self.rehearsal and self.rehearsal not in REHEARSAL_LEVELS:
+            raise _malformed("the rehearsal", f"{self.rehearsal!r} is not one of {', '.join(REHEARSAL_LEVELS)}")
         for path, kind in self.kinds.items():
             if kind not in KINDS:
                 raise _malformed(f"the kind of {path}", f"{kind!r} is not one of {', '.join(KINDS)}")
@@ -85,6 +91,7 @@ class ReleasePlan:
             payload_digest=sha256_hex(value["payload_digest"], "plan.json: payload_digest")
             if value.get("payload_digest")
             else "",
+            rehearsal=text(value.get("rehearsal", ""), "plan.json: rehearsal", may_be_empty=True),
         )
 
     def to_bytes(self) -> bytes:
@@ -103,6 +110,8 @@ class ReleasePlan:
         }
         if self.payload_digest:
             value["payload_digest"] = self.payload_digest
+        if self.rehearsal:
+            value["rehearsal"] = self.rehearsal
         return dumps(value)
 
     @classmethod

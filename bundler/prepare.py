@@ -12,7 +12,7 @@ from bundler.attest import SEALED, require_attested
 from bundler.errors import SigningError
 from bundler.measure import Measured, Progress, measure_tree, no_progress
 from bundler.metadata import UnsignedRoles, canonical, unsigned_roles
-from bundler.plan import ReleasePlan
+from bundler.plan import REHEARSAL_LEVELS, ReleasePlan
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, plan_volumes
 from bundler.workfolder import WorkFolder
@@ -56,7 +56,7 @@ def prepare(work: WorkFolder, *, ceremony: Ceremony, progress: Progress = no_pro
     volumes = plan_volumes(plan, payload, choice)
     _require_evidence(attested, ceremony)
     _require_custody(attested, volumes)
-    _require_rehearsed(attested, roles.payload_digest)
+    _require_rehearsed(attested, roles.payload_digest, plan.rehearsal)
     _require_readable(roles)
     return Prepared(plan=plan, payload=payload, attestations=attestations, roles=roles, volumes=volumes)
 
@@ -88,18 +88,31 @@ def _require_custody(attested: Mapping[str, dsse.Statement], volumes: VolumeInde
         )
 
 
-def _require_rehearsed(attested: Mapping[str, dsse.Statement], payload_digest: str) -> None:
+def _require_rehearsed(attested: Mapping[str, dsse.Statement], payload_digest: str, demanded: str) -> None:
     statement = attested.get(layout.attestation_name("rehearsal"))
-    if statement is None:
+    if statement is None and not demanded:
         return
-    value: dict[str, Any] = mapping(loads(statement.payload, allow_floats=True), "The rehearsal statement")
-    predicate = mapping(value.get("predicate"), "The rehearsal statement")
-    if predicate.get("payload_digest") != payload_digest:
+    value: dict[str, Any] = {}
+    if statement is not None:
+        value = mapping(loads(statement.payload, allow_floats=True), "The rehearsal statement")
+    predicate = mapping(value.get("predicate", {}), "The rehearsal statement")
+    if statement is not None and predicate.get("payload_digest") != payload_digest:
         raise SigningError(
             what="another payload was rehearsed",
             why=f"this one is {payload_digest[:12]}",
             fix="rehearse again, then attest",
         )
+    level = str(predicate.get("level", ""))
+    if demanded and _rank(level) < _rank(demanded):
+        raise SigningError(
+            what=f"the site demands a rehearsal of level {demanded}",
+            why=f"this release reached {level if level in REHEARSAL_LEVELS else 'none'}",
+            fix="rehearse on a machine that can show it, or correct site.policy.rehearsal and build again",
+        )
+
+
+def _rank(level: str) -> int:
+    return REHEARSAL_LEVELS.index(level) if level in REHEARSAL_LEVELS else -1
 
 
 def _require_readable(roles: UnsignedRoles) -> None:

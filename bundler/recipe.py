@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from bundler.errors import RecipeError
+from bundler.plan import REHEARSAL_LEVELS
 from bundler.probe.facts import Probe
 from bundler.recipe_checks import faults
 from bundler.recipe_faults import FIX, FaultError, of_fault, of_validation
@@ -89,6 +90,24 @@ class Recipe(Section):
     def kind(self) -> Kind:
         """What kind of release this is: without models and without a kind said, one of server and system alone."""
         return self.release.kind or ("full" if self.models else "server")
+
+    @property
+    def unchanged(self) -> tuple[str, ...]:
+        """What a site keeps as it is when it installs this release; nothing for a full one."""
+        if self.kind == "full":
+            return ()
+        kept = ["models", "engines"]
+        if self.kind == "security-update":
+            kept += ["the server's own code", "playbooks and units"]
+            kept += ["Debian packages"] if self.debs is None else []
+            kept += ["wheels"] if self.update is None else []
+        return tuple(kept)
+
+    @property
+    def demanded_rehearsal(self) -> str:
+        """The highest level of rehearsal that a site of this release demands; empty where none does."""
+        demanded = {site.policy.rehearsal for site in self.site}
+        return next((level for level in reversed(REHEARSAL_LEVELS) if level in demanded), "")
 
     @property
     def source_date_epoch(self) -> int:

@@ -1,16 +1,19 @@
-"""`sealift-bundler build`: make a candidate from a recipe."""
+"""`sealift-bundler build`: make a candidate from a recipe, or one for each of its sites."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bundler.build import build
+from bundler.build import Candidate, build, folders_of
+from bundler.buildplan import plan_build
 from bundler.cache import Cache, default_root
 from bundler.cli import context as shared
 from bundler.cli.bars import download_bar
 from bundler.recipe import Recipe
+from bundler.sources.server import Checkout
 from bundler.workfolder import WorkFolder
 
 
@@ -21,37 +24,53 @@ def register(app: typer.Typer) -> None:
     def command(
         context: typer.Context,
         recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
-        work: Annotated[Path, typer.Option("--work", help="Where the release is made; new, or an unsigned candidate.")],
+        work: Annotated[
+            Path,
+            typer.Option("--work", help="Where the release is made, or with [[site]] a folder below it for each site."),
+        ],
         cache: Annotated[
             Path | None, typer.Option("--cache", help="Downloads and built wheels.", envvar="SEALIFT_CACHE")
         ] = None,
         checkout: Annotated[
             Path | None, typer.Option("--checkout", help="Sealift's source tree, if this is not run from one.")
         ] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read and check the recipe.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Only say what would be fetched and what each site gets.")
+        ] = False,
     ) -> None:
-        """Gather what the recipe pins, scan it, and write the candidate with its unsigned statements."""
+        """Gather what the recipe pins, scan it, and write the candidates with their unsigned statements."""
         ours = shared.of(context)
         wanted = Recipe.load(recipe)
+        held = Cache(root=cache or default_root())
         if dry_run:
-            facts = {"release": wanted.release.name, "serial": wanted.release.serial, "recipe_sha256": wanted.sha256}
-            ours.result(facts, f"the recipe of {wanted.release.name}, serial {wanted.release.serial}, is in order")
+            plan = plan_build(wanted, folders_of(wanted, work), cache=held, checkout=Checkout.find(checkout))
+            ours.result(plan.to_json(), str(plan))
             return
         with download_bar(ours) as counted:
             made = build(
                 wanted,
                 WorkFolder(root=work),
-                cache=Cache(root=cache or default_root()),
+                cache=held,
                 clock=ours.clock,
                 progress=ours.say,
                 counted=counted,
                 checkout=checkout,
             )
-        lines = (
-            f"candidate {made.release}, serial {made.serial}",
-            f"  {made.files} files, {made.length / 2**20:.1f} MiB, in {made.seconds:.1f} s",
-            f"  payload {made.payload_digest}",
-            f"  scan passed, {made.findings} findings listed",
-            f"next: sealift-bundler rehearse {work}",
-        )
-        ours.result(asdict(made), "\n".join(lines))
+        ours.result(_facts(made), "\n".join(line for each in made for line in _lines(each)))
+
+
+def _facts(made: Sequence[Candidate]) -> dict[str, object]:
+    """Return one candidate's facts, or those of each site below `releases`."""
+    return asdict(made[0]) if len(made) == 1 else {"releases": [asdict(each) for each in made]}
+
+
+def _lines(made: Candidate) -> list[str]:
+    kept = [f"  leaves unchanged: {', '.join(made.unchanged)}"] if made.unchanged else []
+    return [
+        f"candidate {made.release}, serial {made.serial}, {made.kind}, for {', '.join(made.sites)}",
+        f"  {made.files} files, {made.length / 2**20:.1f} MiB, in {made.seconds:.1f} s",
+        *kept,
+        f"  payload {made.payload_digest}",
+        f"  scan passed, {made.findings} findings listed",
+        f"next: sealift-bundler rehearse {made.work}",
+    ]

@@ -87,6 +87,29 @@ def parse_lock(text: str, *, label: str) -> tuple[Locked, ...]:
     return tuple(found)
 
 
+def read_lock(path: Path) -> str:
+    """Return the text of a lock.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            what=f"the lock {path.name} cannot be read",
+            why=getattr(error, "strerror", None) or "it is no text",
+            fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it below locks",
+        ) from error
+
+
+def cached_length(package: Locked, target: WheelTarget, *, cache: Cache) -> int | None:
+    """Return the size of the wheel that an earlier build chose, where the cache still has it; nothing is read."""
+    memo = cache.recall("resolved", _memo_key(package, target))
+    held = cache.peek(str(memo.get("sha256"))) if isinstance(memo, dict) else None
+    return None if held is None else held.stat().st_size
+
+
 def needed(locked: Iterable[Locked], target: WheelTarget, *, label: str) -> tuple[Locked, ...]:
     """Return the packages that the target needs, by name.
 
@@ -96,8 +119,7 @@ def needed(locked: Iterable[Locked], target: WheelTarget, *, label: str) -> tupl
     chosen: dict[str, Locked] = {}
     for package in locked:
         verdicts = {
-            package.marker is None or package.marker.evaluate(environment)
-            for environment in (_environment(target, patch) for patch in (0, 99))
+            package.marker is None or package.marker.evaluate(environment) for environment in environments(target)
         }
         if len(verdicts) > 1:
             raise _bad_lock(label, f"{package.name} depends on the patch release of Python {target.python}")
@@ -241,6 +263,11 @@ def _memo_key(package: Locked, target: WheelTarget) -> str:
 def _python(target: WheelTarget) -> tuple[int, int]:
     major, _, minor = target.python.partition(".")
     return int(major), int(minor)
+
+
+def environments(target: WheelTarget) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what markers are judged by: the target with the oldest and the newest patch release of its Python."""
+    return _environment(target, 0), _environment(target, 99)
 
 
 def _environment(target: WheelTarget, patch: int) -> dict[str, str]:

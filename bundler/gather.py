@@ -1,0 +1,218 @@
+"""Gathers what a recipe names: wheels of every environment, models, task sets, packages, and `data/release.json`.
+
+A security update brings packages and the wheels that change, and nothing of the server, its host files or its models.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bundler import assemble
+from bundler.artifact import Artifact, Component, Gathered, Material
+from bundler.cache import Cache
+from bundler.download import Line
+from bundler.enginetools import EngineTools
+from bundler.errors import RecipeError
+from bundler.process import Progress, quiet
+from bundler.recipe import Recipe
+from bundler.sources import evals, llama_wheel, ospackages, server, wheels
+from bundler.sources.models import Kit, bring
+from bundler.sources.server import Checkout
+from bundler.sources.wheels import ChosenWheel, Fetch, Locked
+from bundler.toolchain import Toolchain
+from bundler.wheelfile import read as read_wheel
+from media.clock import Clock
+
+_ALWAYS: Final = ("server", "host")
+_NOT_BY_UPDATE: Final = frozenset({server.DISTRIBUTION, llama_wheel.PACKAGE, "vllm"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What a build works with; tests hand in their own."""
+
+    checkout: Checkout
+    cache: Cache
+    toolchain: Toolchain
+    fetch: Fetch
+    clock: Clock
+    progress: Progress = quiet
+    line: Line = field(default_factory=Line)
+    own_wheels: dict[int, ChosenWheel] = field(default_factory=dict)
+
+
+def gather(shop: Workshop, recipe: Recipe) -> Gathered:
+    """Return everything that the recipe names, pinned and described, with `data/release.json`.
+
+    Raises:
+        SealiftError: A source refused.
+    """
+    if recipe.kind == "security-update":
+        return _update(shop, recipe)
+    artifacts: list[Artifact] = []
+    materials: list[Material] = [shop.checkout.material()]
+    environments: dict[str, str] = {}
+    carried: dict[str, ChosenWheel] = {}
+    engines: dict[str, tuple[ChosenWheel, ...]] = {}
+    references: dict[str, Sequence[Mapping[str, str]]] = {}
+    own = _own_wheel(shop, recipe)
+    for name, chosen, made_of in _environments(shop, recipe, own):
+        requirements = _requirements(name, chosen)
+        environments[name] = requirements.target
+        artifacts.append(requirements)
+        materials += made_of
+        carried |= {wheel.sha256: wheel for wheel in chosen}
+        engines[name] = tuple(wheel for wheel in chosen if wheel.name != server.DISTRIBUTION)
+    artifacts += [_wheel(wheel) for wheel in carried.values()]
+    for model in recipe.models:
+        engine = model.environment
+        environment = next(item.sha256 for item in artifacts if item.target == environments[engine])
+        kit = Kit(
+            cache=shop.cache,
+            fetch=shop.fetch,
+            line=shop.line,
+            progress=shop.progress,
+            engine=partial(EngineTools.of, engines.get(engine, ()), recipe.target, shop.cache),
+            code=own.file,
+        )
+        made = bring(recipe, model, kit, environment=environment)
+        artifacts += made.gathered.artifacts
+        materials += made.gathered.materials
+        references[model.name] = made.references
+    sources: list[Gathered] = [server.host_files(shop.checkout), evals.gather(recipe, recipe.models)]
+    for brought in (*sources, _debs(shop, recipe)):
+        artifacts += brought.artifacts
+        materials += brought.materials
+    debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
+    artifacts.append(assemble.release_facts(recipe, environments=environments, debs=debs, references=references))
+    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials))
+
+
+def _update(shop: Workshop, recipe: Recipe) -> Gathered:
+    """Return what a security update brings: packages, the wheels that change, and in which environments they do."""
+    artifacts: list[Artifact] = []
+    materials: list[Material] = []
+    environments: dict[str, str] = {}
+    if recipe.update is not None:
+        chosen = _locked_wheels(shop, recipe, recipe.beside(recipe.update.wheels), built={})
+        if not chosen or any(wheel.name in _NOT_BY_UPDATE for wheel in chosen):
+            raise RecipeError(
+                what="update.wheels: it locks no wheel, or one that a security update does not change",
+                why=f"{' and '.join(sorted(_NOT_BY_UPDATE))} come with a release of another kind",
+                fix="lock only the packages that the update replaces",
+            )
+        for name in sorted(recipe.update.environments):
+            listed = _requirements(name, chosen)
+            environments[name] = listed.target
+            artifacts.append(listed)
+        artifacts += [_wheel(wheel) for wheel in chosen]
+        materials += [_downloaded(wheel) for wheel in chosen]
+    packages = _debs(shop, recipe)
+    artifacts += packages.artifacts
+    materials += packages.materials
+    debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
+    artifacts.append(assemble.release_facts(recipe, environments=environments, debs=debs))
+    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials))
+
+
+def _debs(shop: Workshop, recipe: Recipe) -> Gathered:
+    if recipe.debs is None:
+        return Gathered(artifacts=())
+    return ospackages.gather(recipe, recipe.debs, cache=shop.cache, progress=shop.progress)
+
+
+def _environments(
+    shop: Workshop, recipe: Recipe, own: ChosenWheel
+) -> list[tuple[str, tuple[ChosenWheel, ...], list[Material]]]:
+    """Return, for each environment, every wheel it consists of and what they were made of."""
+    built_of: list[Material] = []
+    built = {llama_wheel.PACKAGE: _llama(shop, recipe, built_of)}
+    found: list[tuple[str, tuple[ChosenWheel, ...], list[Material]]] = []
+    for name in (*_ALWAYS, *recipe.engines):
+        lock = recipe.lock(name) or shop.checkout.lock(name)
+        if not lock.is_file():
+            raise RecipeError(
+                what=f"locks.{name}: there is no such lock",
+                why=f"a model needs the environment {name}",
+                fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it in the recipe",
+            )
+        chosen = _locked_wheels(shop, recipe, lock, built=built)
+        _require_engine(name, chosen)
+        downloaded = [_downloaded(wheel) for wheel in chosen if wheel.name not in built]
+        found.append((name, (*chosen, own), [*downloaded, *built_of]))
+    return found
+
+
+def _locked_wheels(
+    shop: Workshop, recipe: Recipe, lock: Path, *, built: dict[str, Callable[[Locked], Path]]
+) -> tuple[ChosenWheel, ...]:
+    text = wheels.read_lock(lock)
+    needed = wheels.needed(wheels.parse_lock(text, label=lock.name), recipe.target, label=lock.name)
+    return wheels.obtain(needed, recipe.target, cache=shop.cache, fetch=shop.fetch, built=built, progress=shop.progress)
+
+
+def _require_engine(name: str, chosen: tuple[ChosenWheel, ...]) -> None:
+    if name == "engine-vllm" and not any(wheel.name == "vllm" for wheel in chosen):
+        raise RecipeError(
+            what="locks.engine-vllm: it does not lock vllm",
+            why="a model of the recipe is served by it",
+            fix="make it with: uv pip compile pyproject.toml --extra engine-vllm --generate-hashes --no-emit-index-url",
+        )
+
+
+def _requirements(name: str, chosen: tuple[ChosenWheel, ...]) -> Artifact:
+    return Artifact.of_bytes(
+        server.requirements_text(chosen), target=f"data/server/requirements-{name}.txt", kind="server"
+    )
+
+
+def _downloaded(wheel: ChosenWheel) -> Material:
+    return Material(uri=f"pkg:pypi/{wheel.name}@{wheel.version}", sha256=wheel.sha256)
+
+
+def _own_wheel(shop: Workshop, recipe: Recipe) -> ChosenWheel:
+    """Return our own wheel, made once for all sites."""
+    epoch = recipe.source_date_epoch
+    if epoch not in shop.own_wheels:
+        with shop.cache.scratch() as folder:
+            made = server.build_wheel(shop.checkout, shop.toolchain, epoch=epoch, folder=folder, progress=shop.progress)
+            kept = shop.cache.add(made.file, sha256=made.sha256, name=made.file.name)
+        shop.own_wheels[epoch] = replace(made, file=kept)
+    return shop.own_wheels[epoch]
+
+
+def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable[[Locked], Path]:
+    locked = wheels.parse_lock(shop.checkout.lock("build").read_text(), label="build.txt")
+    versions = {package.name: package.version for package in locked}
+
+    def obtain(package: Locked) -> Path:
+        found = llama_wheel.obtain(
+            package,
+            recipe.target,
+            cache=shop.cache,
+            toolchain=lambda: shop.toolchain,
+            tool_versions=versions,
+            clock=shop.clock,
+            progress=shop.progress,
+        )
+        built_of.append(found.material)
+        return found.file
+
+    return obtain
+
+
+def _wheel(wheel: ChosenWheel) -> Artifact:
+    kind = "generic" if wheel.name == server.DISTRIBUTION else "pypi"
+    return Artifact.of_file(
+        wheel.file,
+        target=f"data/wheels/{wheel.file.name}",
+        kind="wheel",
+        component=Component(
+            name=wheel.name,
+            version=wheel.version,
+            purl=f"pkg:{kind}/{wheel.name}@{wheel.version}",
+            license=read_wheel(wheel.file).license,
+        ),
+    )
