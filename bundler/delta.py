@@ -9,10 +9,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.deltacheck import read_block, reader, require_block, require_sound
 from bundler.deltaplan import plan_delta
 from bundler.deltaproof import Proof, prove, require_applies
 from bundler.errors import CapacityError, NotEmptyError, SigningError
@@ -30,14 +31,12 @@ from media import custody, layout
 from media.canonical import dumps
 from media.clock import Clock
 from media.custody import HandOver, HandOverKind, Method
-from media.digest import file_sha256, same
+from media.digest import file_sha256
 from media.errors import (
-    DigestMismatchError,
     LimitExceededError,
     SupersededError,
     UnreadableError,
     WrongSiteError,
-    WrongVolumeError,
 )
 from media.people import Role
 from media.release import ReleaseTerms, Target
@@ -100,7 +99,7 @@ def plan_set(
             why="a delta set is made from the release",
             fix="name the work folder in which the release was signed",
         )
-    targets, terms, _ = signed_release(_reader(work), full, ceremony)
+    targets, terms, _ = signed_release(reader(work), full, ceremony)
     _require_fits(terms, holdings)
     delta = plan_delta(targets, holdings)
     rooms = _rooms(work, targets, delta, capacities)
@@ -165,35 +164,6 @@ def make_delta(
     finally:
         shutil.rmtree(unfinished.root, ignore_errors=True)
     return DeltaSet(index=index, proof=proof, assumed=holdings.assumed)
-
-
-def require_sound(work: WorkFolder, *, ceremony: Ceremony) -> None:
-    """Pass only for a delta set that a receiver of its base could take: what each person checks before sealing.
-
-    The bytes themselves are compared by `bundler.seal`.
-
-    Raises:
-        TrustError: Metadata or a custody entry is not signed by people who may.
-        MediaError: Index, targets and blocks differ.
-    """
-    index = volume_index(work)
-    targets, _, _ = signed_release(_reader(work), index, ceremony)
-    for volume in index.volumes:
-        for part in volume.parts:
-            _require_blocks(work.candidate / part.target, part, targets[part.target])
-        entry = custody.read_entry((work.root / index.sealed_entry(volume.number)).read_bytes(), ceremony.people)
-        found = entry.hand_over
-        if (found.kind, found.release, found.volume) != (HandOverKind.SEALED, index.release, volume.id):
-            raise WrongVolumeError(
-                what=f"the sealed entry of volume {volume.number} is about something else",
-                why=f"it is about volume {found.volume} of {found.release}",
-                fix="make the delta set again",
-            )
-
-
-def _reader(work: WorkFolder) -> Callable[[str], bytes]:
-    """Return what reads files of release/ from where a work folder keeps them."""
-    return lambda name: (work.root / name).read_bytes()
 
 
 def _require_fits(terms: ReleaseTerms, holdings: Holdings) -> None:
@@ -266,8 +236,8 @@ def _copy_part(source: Path, sink: Path, part: Part, target: Target) -> str:
             os.ftruncate(writing.fileno(), target.length)
             for number in range(part.first, part.last + 1) if target.length else ():
                 reading.seek(number * layout.BLOCK_BYTES)
-                block = _block(reading.read, target.block_length(number))
-                _require_block(block, target, number)
+                block = read_block(reading.read, target.block_length(number))
+                require_block(block, target, number)
                 digest.update(block)
                 writing.seek(number * layout.BLOCK_BYTES)
                 writing.write(block)
@@ -280,31 +250,6 @@ def _copy_part(source: Path, sink: Path, part: Part, target: Target) -> str:
             fix="check the work folder and the room beside it",
         ) from error
     return digest.hexdigest()
-
-
-def _require_blocks(path: Path, part: Part, target: Target) -> None:
-    with path.open("rb", buffering=0) as reading:
-        for number in range(part.first, part.last + 1) if target.length else ():
-            reading.seek(number * layout.BLOCK_BYTES)
-            _require_block(_block(reading.read, target.block_length(number)), target, number)
-
-
-def _block(read: Callable[[int], bytes | None], length: int) -> bytes:
-    pieces = []
-    while length and (piece := read(length)):
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
-
-
-def _require_block(block: bytes, target: Target, number: int) -> None:
-    found = hashlib.sha256(block).hexdigest()
-    if not same(found, target.blocks[number]):
-        raise DigestMismatchError(
-            what=f"block {number} of {target.path} is not what people signed",
-            why=f"expected {target.blocks[number][:12]}, the work folder holds {found[:12]}",
-            fix="restore the work folder; do not seal this one",
-        )
 
 
 def _lay_down(work: WorkFolder, destination: WorkFolder, index: VolumeIndex) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bundler.errors import NotEmptyError, SigningError
 from bundler.plan import ReleasePlan
+from bundler.volumefiles import volume_index
 from bundler.workfolder import WorkFolder
 
 
@@ -28,7 +29,12 @@ def reissue(work: WorkFolder, destination: WorkFolder, *, stale_after: str) -> R
         NotEmptyError: The destination exists.
         MalformedError: The date is none.
     """
-    work.require_frozen()
+    if volume_index(work).base is not None:
+        raise SigningError(
+            what="this work folder is a delta set's own",
+            why="the release is signed again, then delta sets are made from it",
+            fix="name the work folder in which the release was signed",
+        )
     plan = ReleasePlan.load(work.plan)
     again = replace(plan, stale_after=stale_after, issue=plan.issue + 1)
     if stale_after <= plan.stale_after:

@@ -7,6 +7,7 @@ key is used. When enough different people have sealed every volume, the trust sh
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.deltacheck import require_sound
 from bundler.errors import SigningError
 from bundler.measure import Progress, no_progress, run_digest
 from bundler.plan import ReleasePlan
@@ -50,8 +51,11 @@ def seal(
         SigningError: The metadata is not frozen, the person may not sign, or sealed already.
         DigestMismatchError: Bytes are not the ones that people signed in round one.
     """
-    for volume in volume_index(work).volumes:
+    index = volume_index(work)
+    for volume in index.volumes:
         require_bytes(planned_files(work, volume), progress=progress)
+    if index.base is not None:  # round one did not see this index
+        require_sound(work, ceremony=ceremony)
     return put_seals(work, person_id, ceremony=ceremony, home=home)
 
 

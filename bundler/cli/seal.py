@@ -25,6 +25,7 @@ from bundler.plan import ReleasePlan
 from bundler.seal import seal
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, describe, plan_volumes
+from bundler.volumefiles import volume_index
 from bundler.workfolder import WorkFolder
 from media import layout
 from media.errors import UsageError
@@ -74,6 +75,8 @@ def register(app: typer.Typer) -> None:
 
 def volume_plan(folder: WorkFolder, capacity: list[str] | None, *, progress: Any) -> list[dict[str, Any]]:
     """Return the volumes as fixed, or as they would be with these capacities."""
+    if folder.is_frozen and not capacity:
+        return describe(volume_index(folder), VolumeChoice.load(folder))
     choice = VolumeChoice.load(folder) if folder.volumes.exists() and not capacity else choose(folder, capacity, None)
     payload = measure_tree(folder.data, prefix=layout.DATA, progress=progress)
     return describe(plan_volumes(ReleasePlan.load(folder.plan), payload, choice), choice)
