@@ -21,6 +21,7 @@ _COMMANDS = (
     "seal",
     "labels",
     "write",
+    "delta",
     "remake",
     "reissue",
     "emergency",
