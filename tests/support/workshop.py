@@ -29,7 +29,8 @@ def workshop(folder: Path) -> Workshop:
     def fetch(requirements: str, target: WheelTarget, place: Path) -> None:
         del target
         for line in requirements.splitlines():
-            shutil.copy(index[line.partition("==")[0]], place)
+            name, _, version = line.partition(" ")[0].partition("==")
+            shutil.copy(next((folder / "index").glob(f"{name.replace('-', '_')}-{version}-*.whl")), place)
 
     return Workshop(
         checkout=Checkout(root=tree),
