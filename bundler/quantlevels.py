@@ -46,3 +46,27 @@ def advice(name: str) -> str:
         return ""
     standing = "only if necessary" if level.is_advised else "not recommended"
     return f"{name} is {standing}: about {level.saved}% smaller, loss of quality {level.loss.partition(';')[0]}"
+
+
+def refusal(name: str) -> str:
+    """Say why a level is not for production; empty for one that may be, or that is none of the twelve."""
+    level = next((found for known, found in LEVELS.items() if known == name), None)
+    if level is None or level.is_advised:
+        return ""
+    return f"{name} is not recommended: loss of quality {level.loss.partition(';')[0]}"
+
+
+def room(level: LevelName, *, weights: int, other_bytes: int) -> int:
+    """Return how many bytes a quantized file may take, on the safe side.
+
+    Args:
+        level: The level.
+        weights: How many weights the model has.
+        other_bytes: What is no tensor: header, vocabulary, template.
+    """
+    return weights * 2 * (100 - LEVELS[level].saved) // 100 + other_bytes + 2**20
+
+
+def columns(level: LevelName) -> int:
+    """Return by how many the columns of a matrix must be divisible to take a level; a matrix that is not falls back."""
+    return 256 if "_K" in level else 1 if level == "F16" else 32

@@ -61,7 +61,11 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
             _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned)),
             _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment)),
         ),
-        materials=(pinned.material, *(() if pinned.signature is None else (pinned.signature,))),
+        materials=(
+            pinned.material,
+            *(() if pinned.signature is None else (pinned.signature,)),
+            *(() if pinned.derivation is None else (pinned.derivation.material,)),
+        ),
     )
 
 

