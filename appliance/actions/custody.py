@@ -81,7 +81,7 @@ def show(config: Config, volumes: Sequence[Path], *, clock: Clock) -> list[dict[
                     why=f"id {bag.info.volume_id}",
                     fix="do not use this medium; ask the sender for a new one",
                 )
-            custody = read_custody(bag, volume, people, index.release)
+            custody = read_custody(bag, volume, people, index)
             found.append(
                 {"volume": volume.number, "id": volume.id, "release": index.release, **custody_json([custody], None)}
             )

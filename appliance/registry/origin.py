@@ -128,7 +128,7 @@ def hand_overs(stored: StoredRelease, chain: TrustChain, index: VolumeIndex) -> 
     for volume in index.volumes:
         folder = stored.folder / layout.CUSTODY / str(volume.number)
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        sealed = _read(stored, layout.sealed_custody_name(volume.number))
+        sealed = _read(stored, index.sealed_entry(volume.number))
         custody.read_entry(sealed, chain.people)
         entries = [path.read_bytes()[: limits.CUSTODY_ENTRY_BYTES + 1] for path in files]
         facts = custody.read_chain(entries, chain.people, sha256_hex(sealed), volume.id)

@@ -17,7 +17,7 @@ from media.custody import CustodyEntry, HandOver, HandOverKind
 from media.digest import sha256_hex
 from media.errors import CustodyError, MalformedError, SealiftError
 from media.people import People, Role
-from media.volume import Volume
+from media.volume import Volume, VolumeIndex
 
 # What a record says of custody stays below a few hundred kilobytes, also when every character takes four bytes.
 _MOST_LISTED: Final = 64
@@ -65,11 +65,12 @@ def rehearsal_level(untrusted: bytes | None, people: People, payload_digest: str
     return canonical.text(predicate.get("level"), what, most=64)
 
 
-def read_custody(bag: SignedBag, volume: Volume, people: People, release: str) -> VolumeCustody:
+def read_custody(bag: SignedBag, volume: Volume, people: People, index: VolumeIndex) -> VolumeCustody:
     """Return what a volume's sealed entry and hand-overs say; what is wrong is a finding, never an exception."""
+    release = index.release
     findings: list[str] = []
     files: dict[str, bytes] = {}
-    sealed_sha256, sealed = _sealed(bag, volume, people, findings)
+    sealed_sha256, sealed = _sealed(bag, volume, people, findings, name=index.sealed_entry(volume.number))
     if sealed is not None and sealed.release != release:
         findings.append("the sealed entry is about another release")
     if bag.bag.top.has_odd_custody:
@@ -133,9 +134,10 @@ def custody_json(volumes: Sequence[VolumeCustody], acceptance: CustodyAcceptance
     }
 
 
-def _sealed(bag: SignedBag, volume: Volume, people: People, findings: list[str]) -> tuple[str, HandOver | None]:
+def _sealed(
+    bag: SignedBag, volume: Volume, people: People, findings: list[str], *, name: str
+) -> tuple[str, HandOver | None]:
     """Return the digest of the file that the first hand-over follows, and what it says where that can be read."""
-    name = layout.sealed_custody_name(volume.number)
     if name not in bag.tags:
         findings.append("there is no sealed entry")
         return "", None

@@ -8,6 +8,7 @@ from typing import Any, Final
 from appliance.verify.bag import SignedBag
 from appliance.verify.evidence import VolumeCustody, custody_json
 from appliance.verify.freshness import Decisions
+from media import layout
 from media.clock import to_text
 from media.people import Person, SignaturePolicy
 from media.release import ReleaseTerms, Target
@@ -76,13 +77,24 @@ class VerifiedRelease:
     @property
     def payload(self) -> dict[str, Target]:
         """The files below data/, by path."""
-        carried = {part.target for volume in self.index.volumes for part in volume.parts}
-        return {path: target for path, target in self.targets.items() if path in carried}
+        return {path: target for path, target in self.targets.items() if path.startswith(f"{layout.DATA}/")}
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts that the ledger, the receipt and the store's record hold."""
+        facts, base = self._facts(self.payload), self.index.base
+        if base is None:
+            return facts
+        delta = {
+            "set": self.index.set_digest,
+            "source": str(base.source),
+            "site": base.site,
+            "serials": list(base.serials),
+            "carried_bytes": sum(volume.payload_bytes for volume in self.index.volumes),
+        }
+        return {**facts, "delta": delta}
+
+    def _facts(self, payload: Mapping[str, Target]) -> dict[str, Any]:
         stale = self.decisions.stale if self.accepted_stale else None
-        payload = self.payload
         return {
             "release": self.terms.release,
             "serial": self.terms.serial,

@@ -109,7 +109,7 @@ def verify_medium(
         acceptance=terms.decisions.stale,
     )
     _require_all(ordered, index)
-    custody = _custody(ordered, index, chain, release.release)
+    custody = _custody(ordered, index, chain)
     if is_news:
         require_custody(custody, terms.decisions.custody)
     return VerifiedRelease(
@@ -256,11 +256,9 @@ def _require_all(ordered: Sequence[SignedBag], index: VolumeIndex) -> None:
         )
 
 
-def _custody(
-    ordered: Sequence[SignedBag], index: VolumeIndex, chain: TrustChain, release: str
-) -> tuple[VolumeCustody, ...]:
+def _custody(ordered: Sequence[SignedBag], index: VolumeIndex, chain: TrustChain) -> tuple[VolumeCustody, ...]:
     return tuple(
-        read_custody(bag, volume, chain.people, release) for bag, volume in zip(ordered, index.volumes, strict=True)
+        read_custody(bag, volume, chain.people, index) for bag, volume in zip(ordered, index.volumes, strict=True)
     )
 
 
