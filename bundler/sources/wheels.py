@@ -13,7 +13,6 @@ from pathlib import Path
 
 from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -21,15 +20,14 @@ from bundler.cache import Cache
 from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from bundler.process import Progress, quiet
+from bundler.sources import wheeloffers
 from bundler.target import WheelTarget
+from bundler.targettags import environments, target_platforms, target_tags
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import parse_name
 from media.canonical import dumps
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-# Names from before PEP 600 for the glibc that a manylinux wheel needs.
-_OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-
 Fetch = Callable[[str, WheelTarget, Path], None]
 """Downloads what a requirements text names, for a target, into a folder."""
 
@@ -42,6 +40,7 @@ class Locked:
     version: str
     marker: Marker | None
     hashes: frozenset[str]
+    extras: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +81,7 @@ def parse_lock(text: str, *, label: str) -> tuple[Locked, ...]:
                 version=versions[0],
                 marker=requirement.marker,
                 hashes=hashes,
+                extras=frozenset(requirement.extras),
             )
         )
     return tuple(found)
@@ -130,28 +130,6 @@ def needed(locked: Iterable[Locked], target: WheelTarget, *, label: str) -> tupl
     return tuple(chosen[name] for name in sorted(chosen))
 
 
-def target_tags(target: WheelTarget) -> tuple[Tag, ...]:
-    """Return the wheel tags that the target accepts, best first."""
-    version = _python(target)
-    platforms = target_platforms(target)
-    interpreter = f"cp{version[0]}{version[1]}"
-    return (
-        *cpython_tags(version, platforms=platforms),
-        *compatible_tags(version, interpreter=interpreter, platforms=platforms),
-    )
-
-
-def target_platforms(target: WheelTarget) -> tuple[str, ...]:
-    """Return the platform names that the target's glibc allows, newest first."""
-    machine = target.platform.removeprefix("linux_")
-    names: list[str] = []
-    for minor in range(int(target.glibc.partition(".")[2]), 4, -1):
-        names.append(f"manylinux_2_{minor}_{machine}")
-        if minor in _OLD_NAMES:
-            names.append(f"{_OLD_NAMES[minor]}_{machine}")
-    return (*names, target.platform)
-
-
 def obtain(
     packages: Sequence[Locked],
     target: WheelTarget,
@@ -191,20 +169,26 @@ def obtain(
 
 
 def pip_fetch(toolchain: Toolchain) -> Fetch:
-    """Return a `Fetch` that uses pip, by hash, wheels only, without dependency resolution."""
+    """Return a `Fetch` that uses pip, by hash, wheels only, without dependency resolution; yanked files are refused."""
 
     def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
         listed = folder / "requirements.txt"
         listed.write_text(requirements)
         platforms = [option for name in target_platforms(target) for option in ("--platform", name)]
-        toolchain.pip(
-            "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
-            "--implementation", "cp", "--python-version", target.python, *platforms,
-            "-r", listed, "-d", folder,
-            what="wheels for the target could not be downloaded",
-            fix="check the connection to the package index; a package without a wheel for the target needs another pin",
-            error=SourceError,
-        )  # fmt: skip
+        told: list[str] = []
+        try:
+            toolchain.pip(
+                "download", "-vv", "--no-color", "--progress-bar=off", "--no-deps", "--require-hashes",
+                "--only-binary=:all:", "--implementation", "cp", "--python-version", target.python, *platforms,
+                "-r", listed, "-d", folder,
+                what="wheels for the target could not be downloaded",
+                fix="check the connection to the package index",
+                error=SourceError,
+                on_line=told.append,
+            )  # fmt: skip
+        except SourceError as error:
+            raise wheeloffers.explained(told, target) or error from error
+        wheeloffers.require_none_yanked(told)
         listed.unlink()
 
     return fetch
@@ -213,7 +197,14 @@ def pip_fetch(toolchain: Toolchain) -> Fetch:
 def _taken_in(missing: Sequence[Locked], folder: Path, target: WheelTarget, cache: Cache) -> dict[str, ChosenWheel]:
     arrived: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        arrived[parse_name(file.name).name] = file
+        name = parse_name(file.name).name
+        if name in arrived:
+            raise SourceError(
+                what=f"two files of {name} came",
+                why=f"{arrived[name].name}, {file.name}",
+                fix="report it: exactly one wheel of each package travels",
+            )
+        arrived[name] = file
     taken: dict[str, ChosenWheel] = {}
     for package in missing:
         if package.name not in arrived:
@@ -246,7 +237,7 @@ def _checked(package: Locked, file: Path, sha256: str, target: WheelTarget, *, i
     if not is_built and sha256 not in package.hashes:
         raise _unfit(package, f"its sha256 {sha256[:12]} is not in the lock")
     if not named.tags & frozenset(target_tags(target)):
-        raise _unfit(package, f"{file.name} does not run on Python {target.python} with glibc {target.glibc}")
+        raise _unfit(package, f"{file.name} {wheeloffers.unfit(file.name, target)}")
     return ChosenWheel(name=package.name, version=package.version, file=file, sha256=sha256)
 
 
@@ -258,33 +249,6 @@ def _pinned(package: Locked) -> str:
 def _memo_key(package: Locked, target: WheelTarget) -> str:
     chosen_for = [target.python, target.platform, target.glibc]
     return hashlib.sha256(dumps([package.name, package.version, sorted(package.hashes), chosen_for])).hexdigest()
-
-
-def _python(target: WheelTarget) -> tuple[int, int]:
-    major, _, minor = target.python.partition(".")
-    return int(major), int(minor)
-
-
-def environments(target: WheelTarget) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what markers are judged by: the target with the oldest and the newest patch release of its Python."""
-    return _environment(target, 0), _environment(target, 99)
-
-
-def _environment(target: WheelTarget, patch: int) -> dict[str, str]:
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": f"{target.python}.{patch}",
-        "os_name": "posix",
-        "platform_machine": target.platform.removeprefix("linux_"),
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": f"{target.python}.{patch}",
-        "python_version": target.python,
-        "sys_platform": "linux",
-        "extra": "",
-    }
 
 
 def _logical_lines(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from bundler.errors import ScanError, SourceError
 from bundler.sources import wheels
 from bundler.sources.wheels import Locked, parse_lock
 from bundler.target import Target, WheelTarget
+from bundler.targettags import target_platforms
 from bundler.toolchain import Toolchain
 from tests.support.payload import locked, sha256, wheel
 
@@ -105,7 +106,7 @@ def test_two_versions_of_one_package_are_refused() -> None:
 
 
 def test_the_targets_glibc_decides_which_wheels_fit() -> None:
-    names = wheels.target_platforms(Target(profile="old", glibc="2.17"))
+    names = target_platforms(Target(profile="old", glibc="2.17"))
 
     assert names[0] == "manylinux_2_17_x86_64"
     assert "manylinux2014_x86_64" in names
@@ -148,15 +149,22 @@ def test_a_cached_wheel_that_was_changed_is_fetched_again(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "tag", ["cp312-cp312-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_39_x86_64", "cp311-cp311-win_amd64"]
+    ("tag", "said"),
+    [
+        ("cp312-cp312-manylinux_2_17_x86_64", "is for cp312"),
+        ("cp311-cp311-manylinux_2_39_x86_64", "needs glibc 2.39"),
+        ("cp311-cp311-musllinux_1_2_x86_64", "is for musl"),
+        ("cp311-cp311-win_amd64", "is for win_amd64"),
+        ("cp311-cp311t-manylinux_2_17_x86_64", "is for the ABI cp311t"),
+    ],
 )
-def test_a_wheel_for_another_machine_is_refused(tmp_path: Path, tag: str) -> None:
+def test_a_wheel_for_another_machine_is_refused_by_the_part_that_differs(tmp_path: Path, tag: str, said: str) -> None:
     file = wheel(tmp_path, "alpha", tag=tag)
 
     with pytest.raises(SourceError) as caught:
         obtained(parse_lock(locked(file), label="x"), Cache(root=tmp_path / "cache"), fetch_from(file))
 
-    assert "does not run on Python 3.11" in caught.value.why
+    assert said in caught.value.why
 
 
 def test_a_source_distribution_is_refused(tmp_path: Path) -> None:
@@ -213,3 +221,65 @@ def test_pip_is_asked_for_the_targets_wheels_by_hash_and_for_nothing_else(tmp_pa
     assert asked[asked.index("--python-version") + 1] == "3.11"
     assert asked[asked.index("--platform") + 1] == "manylinux_2_36_x86_64"
     assert chosen[0].file.read_bytes() == file.read_bytes()
+
+
+def index(folder: Path, *files: Path, yanked: str | None = None) -> str:
+    """Lay out a package index of these files and return its address."""
+    for file in files:
+        name = file.name.split("-")[0]
+        place = folder / "simple" / name
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+        mark = "" if yanked is None else f' data-yanked="{yanked}"'
+        with (place / "index.html").open("a") as page:
+            page.write(f'<a href="{file.name}#sha256={sha256(file)}"{mark}>{file.name}</a><br>\n')
+    return (folder / "simple").as_uri()
+
+
+def pip_from(address: str, monkeypatch: pytest.MonkeyPatch) -> wheels.Fetch:
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", address)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    return wheels.pip_fetch(Toolchain(folder=Path(sys.prefix), lock_sha256=""))
+
+
+def test_what_was_offered_in_the_place_of_a_missing_wheel_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = wheel(tmp_path, "alpha", tag="cp311-cp311-manylinux_2_39_x86_64")
+    other = wheel(tmp_path, "alpha", tag="cp312-cp312-manylinux_2_17_x86_64")
+    source = tmp_path / "alpha-1.0.tar.gz"
+    source.write_bytes(b"x")
+    fetch = pip_from(index(tmp_path / "index", newer, other, source), monkeypatch)
+
+    with pytest.raises(SourceError) as caught:
+        obtained(parse_lock(locked(newer), label="x"), Cache(root=tmp_path / "cache"), fetch)
+
+    assert caught.value.what == "alpha 1.0 has no wheel for Python 3.11 on linux_x86_64 with glibc 2.36"
+    assert f"{newer.name} needs glibc 2.39" in caught.value.why
+    assert f"{other.name} is for cp312" in caught.value.why
+    assert "alpha-1.0.tar.gz is a source archive" in caught.value.why
+    assert str(tmp_path) not in caught.value.why
+
+
+def test_a_yanked_wheel_is_refused_with_its_publishers_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = wheel(tmp_path, "alpha")
+    packages = parse_lock(locked(file), label="x")
+    good = pip_from(index(tmp_path / "good", file), monkeypatch)
+    assert obtained(packages, Cache(root=tmp_path / "one"), good)[0].sha256 == sha256(file)
+
+    bad = pip_from(index(tmp_path / "bad", file, yanked="loses data"), monkeypatch)
+    with pytest.raises(SourceError) as caught:
+        obtained(packages, Cache(root=tmp_path / "two"), bad)
+
+    assert "alpha 1.0 was withdrawn" in caught.value.what
+    assert "loses data" in caught.value.why
+
+
+def test_two_files_of_one_package_are_refused(tmp_path: Path) -> None:
+    file = wheel(tmp_path, "alpha")
+    other = wheel(tmp_path, "alpha", tag="cp311-none-any")
+
+    with pytest.raises(SourceError, match="two files of alpha"):
+        obtained(parse_lock(locked(file), label="x"), Cache(root=tmp_path / "cache"), fetch_from(file, other))

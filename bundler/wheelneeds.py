@@ -1,0 +1,54 @@
+"""Whether an environment fits its target: complete, and with the processor and the GPU driver that its wheels need."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from bundler import closure, cuda, processor
+from bundler.sources.wheels import ChosenWheel
+from bundler.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What the wheels of a release ask of every machine that it is for; part of what is signed."""
+
+    cpu_flags: tuple[str, ...] = ()
+    driver: str = ""
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Return what both ask together."""
+        drivers = [text for text in (self.driver, other.driver) if text]
+        return Needs(
+            cpu_flags=tuple(sorted({*self.cpu_flags, *other.cpu_flags})),
+            driver=max(drivers, key=Version, default=""),
+        )
+
+
+def require_fit(
+    wheels: Sequence[ChosenWheel],
+    targets: Iterable[Target],
+    *,
+    label: str,
+    extras: Mapping[str, Iterable[str]] | None = None,
+) -> Needs:
+    """Pass when an environment is complete and runs on each of the machines, and return what it asks of them.
+
+    Args:
+        wheels: All of the environment.
+        targets: The machines that the release is for.
+        label: Names the environment in errors.
+        extras: Extras that the lock asks for, by package.
+
+    Raises:
+        SourceError: A dependency is missing, or a machine lacks a CPU feature or a driver; `what` names it.
+        ScanError: A wheel cannot be read.
+    """
+    asked = Needs()
+    wanted = cuda.needed(wheels)
+    for target in targets:
+        closure.require_complete(wheels, target, label=label, extras=extras)
+        driver = cuda.require_driver(wanted, target, label=label) if wanted else ""
+        asked |= Needs(cpu_flags=tuple(sorted(processor.needed(wheels, target))), driver=driver)
+    return asked
