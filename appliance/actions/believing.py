@@ -22,7 +22,7 @@ from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnava
 from appliance.state.shapes import require_shape
 from appliance.store.content import ContentStore
 from appliance.store.incoming import publish
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
 from appliance.verify.trust import Checkpoint, TrustRecord

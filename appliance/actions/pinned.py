@@ -6,7 +6,7 @@ from pathlib import Path
 
 from appliance.config import Places
 from appliance.errors import ConflictError
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from appliance.verify import trust
 from media import durable
 from media.errors import LimitExceededError, MissingFileError, NoTrustError, UnsafePathError

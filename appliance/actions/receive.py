@@ -25,7 +25,7 @@ from appliance.errors import LedgerUnavailableError, StoreBusyError, StoreDamage
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from appliance.verify import trust
 from appliance.verify.fit import Machine
 from appliance.verify.freshness import Decisions

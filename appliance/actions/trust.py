@@ -20,7 +20,7 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config, Places
 from appliance.errors import ConflictError, UnknownReleaseError
 from appliance.store.content import ContentStore
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from appliance.verify import trust
 from appliance.verify.freshness import spelled
 from appliance.verify.metadata import TrustChain

@@ -1,265 +1,241 @@
-"""Carrying files from the medium into the store: read once, prove every block, prove the whole, then keep.
+"""Carrying blocks into the store: each byte is read once, hashed once, and written, on all cores.
 
-Each block must hash to what the signed metadata says, and the whole file to the name it will have in the store: a
-second hash over the same slab, in a lane of its own. A file of one block is hashed once; both are the same digest.
+One thread does one block from end to end, so one big file and many small ones use all cores alike. The signed digest of
+each block is the authority: it is proven before the object gets its name (docs/adr). A file of one block or none is
+proven as a whole. Memory is one buffer for each thread, whatever the size of the release.
+
+A bad block stops nothing but itself: all of them are found in one pass, and what is good is kept for the next.
 """
 
-import contextlib
+import hashlib
+import mmap
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from appliance.store.cargo import Cargo, Reader, damaged_block, damaged_whole
+from appliance.store.cargo import AbsentPiece, AnyPiece, Cargo
+from appliance.store.damage import BadBlock, Damage
 from appliance.store.incoming import Incoming
-from appliance.store.pipeline import SLAB_BYTES, Counter, Pipeline, RunningHash, Sink, Slab, Task, writing
+from appliance.store.opened import OpenPiece
+from appliance.store.settling import Settler
+from appliance.store.sink import Sink
+from appliance.store.streams import Streams
+from media.errors import DigestMismatchError, UnreadableError
 
-_SETTLE_AT_ONCE: Final = 64
-_OPEN_SINKS: Final = 128  # files that wait for their fsync; each holds one or two descriptors
+_MOST_THREADS: Final = 24
+_BUFFERS_BYTES: Final = 24 * 2**20
+_MOST_BUFFER_BYTES: Final = 4 * 2**20
+_OPEN_SMALL_FILES: Final = 128  # files that wait for their sync
 
 Progress = Callable[[int, str], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Job:
-    """What the lanes share about the file in hand."""
+    """One target on its way. `unread` counts blocks that no thread is done with; `proven` are those that hold."""
 
     cargo: Cargo
-    sink: Sink | None = None
-    whole: RunningHash | None = None
-    block: RunningHash = field(default_factory=RunningHash)
-    open_tasks: list[Counter] = field(default_factory=list)
-    failed: bool = False
+    stored: bool
+    kept: frozenset[int]
+    unread: int
+    proven: set[int] = field(default_factory=set)
+    opened: Sink | None = None
+    on_close: Callable[[], None] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait(self) -> None:
-        """Return when no lane works on it any more."""
-        for counter in self.open_tasks:
-            counter.wait()
+    @property
+    def sha256(self) -> str:
+        return self.cargo.sha256
 
-    def guarded(self, task: Task) -> Task:
-        """Return the task as one that a failed file skips, and whose failure is the file's."""
+    @property
+    def length(self) -> int:
+        return self.cargo.length
 
-        def run() -> None:
-            if self.failed:
-                return
-            try:
-                task()
-            except BaseException:
-                self.failed = True
-                raise
+    @property
+    def sink(self) -> Sink:
+        if self.opened is None:
+            message = "this object has no file"
+            raise RuntimeError(message)
+        return self.opened
 
-        return run
+    def close(self) -> None:
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.close()
+            if self.on_close is not None:
+                self.on_close()
 
 
 class Carrier:
-    """Moves cargo through a pipeline into an incoming release, or only proves it when there is none."""
+    """Carries what it was given when `run` is called.
 
-    def __init__(self, pipeline: Pipeline, incoming: Incoming | None, progress: Progress) -> None:
-        self._pipeline = pipeline
+    Args:
+        incoming: Where objects are made; None to prove only.
+        progress: Called from any thread with bytes that were dealt with, and their target.
+        threads: How many; by default two more than there are cores, since they wait for disks too.
+    """
+
+    def __init__(self, incoming: Incoming | None, progress: Progress, *, threads: int | None = None) -> None:
         self._incoming = incoming
         self._progress = progress
-        self._ready: dict[str, int] = {}
-        self._device = os.fstat(incoming.objects).st_dev if incoming is not None else None
-        self._sinks = threading.BoundedSemaphore(_OPEN_SINKS)
+        self._threads = threads or min(len(os.sched_getaffinity(0)) + 2, _MOST_THREADS)
+        self._streams = Streams(threads=self._threads)
+        self._pieces: Counter[AnyPiece] = Counter()
+        self._open: dict[AnyPiece, OpenPiece] = {}
+        self._jobs: dict[int, _Job] = {}
+        self._settler: Settler | None = None
+        self._failure: BaseException | None = None
+        self._small = threading.BoundedSemaphore(_OPEN_SMALL_FILES)
+        self._lock = threading.Lock()
+        self.damage = Damage()
 
     def check(self, cargo: Cargo) -> None:
-        """Read the medium's bytes and prove every block; nothing is written.
-
-        Raises:
-            DigestMismatchError: Bytes differ from what was signed.
-            MediaError: The medium changed, or cannot be read.
-        """
-        self._read(_Job(cargo), first_block=0)
+        """Plan to read a target and prove every block; nothing is written."""
+        self._plan(cargo, stored=False)
 
     def store(self, cargo: Cargo) -> None:
-        """Read the medium's bytes, prove them, and leave them as an object of the incoming release.
+        """Plan to make a target an object of the incoming release.
 
-        Blocks that an interrupted receive left are hashed again here and are not read from the medium.
+        Blocks that the journal says an interrupted receive left are hashed again from the store's own disk and read
+        from the medium only when they do not hold.
+        """
+        self._plan(cargo, stored=True)
+
+    def run(self) -> None:
+        """Carry everything; bad blocks, and volumes that were not there, are in `damage` then.
 
         Raises:
-            DigestMismatchError: Bytes differ from what was signed.
-            MediaError: The medium changed, or cannot be read.
+            MediaError: The medium lacks a file, or holds something that is none.
             NoSpaceError, StoreWriteError: The store cannot take it.
         """
-        incoming = self._into()
-        self._sinks.acquire()
-        sink = Sink(incoming.objects, f"{cargo.sha256}.part", length=cargo.length)
-        job = _Job(cargo, sink=sink, whole=RunningHash() if len(cargo.blocks) != 1 else None)
+        self._open = {piece: OpenPiece(piece, blocks) for piece, blocks in self._pieces.items()}
+        if self._incoming is not None:
+            self._settler = Settler(self._incoming, failed=self._fail)
+        threads = [threading.Thread(target=self._work, name=f"carry-{n}", daemon=True) for n in range(self._threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._settler is not None:
+            self._settler.close()
+        for opened in self._open.values():
+            opened.close()
+        for job in self._jobs.values():
+            job.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def proven(self, cargo: Cargo) -> frozenset[int]:
+        """Return the numbers of the blocks that were carried and hold; 0 stands for an empty file."""
+        return frozenset(self._jobs[id(cargo)].proven)
+
+    def _plan(self, cargo: Cargo, *, stored: bool) -> None:
+        kept: frozenset[int] = frozenset()
+        if stored and len(cargo.blocks) > 1:
+            kept = frozenset(self._into().journal.blocks.get(cargo.sha256, ())) & frozenset(range(len(cargo.blocks)))
+        job = _Job(cargo=cargo, stored=stored, kept=kept, unread=len(cargo.origins))
+        self._jobs[id(cargo)] = job
+        for number, origin in enumerate(cargo.origins):
+            self._pieces[origin.piece] += 1
+            self._streams.put(origin.piece, partial(self._carry, job, number))
+
+    def _work(self) -> None:
+        size = min(max(_BUFFERS_BYTES // self._threads, 2**20) & -(2**20), _MOST_BUFFER_BYTES)
         try:
-            first = self._hash_kept(job, sink, incoming.journal.blocks.get(cargo.sha256, 0))
-            self._read(job, first_block=first)
-            self._require_whole(job)
-        except BaseException:
-            job.failed = True
-            raise
-        finally:
-            self._conclude(job, sink)
+            self._streams.work(memoryview(mmap.mmap(-1, size)))  # begins at a page, as O_DIRECT wants
+        except BaseException as error:  # noqa: BLE001 - raised by `run`, in the caller's thread
+            self._fail(error)
 
-    def prove(self, cargo: Cargo, path: Path) -> bool:
-        """Hash an object that the store has already; tell whether the disk gives it back as what its name says."""
-        found = RunningHash()
-        slab = self._pipeline.slab()
-        slab.lend(1)
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            self._failure = self._failure or error
+        self._streams.stop()
+
+    def _carry(self, job: _Job, number: int, buffer: memoryview, read: Callable[[], None]) -> None:
+        """Bring one block over, or learn that it is bad."""
+        cargo, origin = job.cargo, job.cargo.origins[number]
+        opened = self._open[origin.piece]
+        is_sound = False
         try:
-            with path.open("rb", buffering=0) as stream:
-                while got := stream.readinto(slab.view):
-                    found.update(slab.view[:got])
-        except OSError:  # stored anew from the medium, like any other object that does not hold
-            return False
-        finally:
-            slab.give_back()
-        return found.take() == cargo.sha256
-
-    def flush(self) -> None:
-        """Write to the journal what is complete; the last thing to do in a pipeline, also after a failure."""
-        self._pipeline.settle.put(self._journal_ready)
-
-    def _read(self, job: _Job, *, first_block: int) -> None:
-        reader = Reader(job.cargo, first_block)
-        with contextlib.closing(reader):
-            for number in range(first_block, len(job.cargo.blocks)):
-                counter = Counter()
-                job.open_tasks.append(counter)
-                self._share(job, reader, counter, number=number)
-                if self._passes_cache(job.cargo):
-                    reader.forget()
-                counter.add(1)
-                # The whole file's hash after the first block is that block's own.
-                first_of_many = job.whole is not None and number == 0
-                lane = self._pipeline.whole if first_of_many else self._pipeline.blocks
-                check = partial(self._require_block, job, number, reader.where)
-                lane.put(job.guarded(check), after=counter.done)
-                if job.sink is not None and job.whole is not None:
-                    self._pipeline.settle.put(job.guarded(partial(self._settle_block, job, counter, number)))
-            reader.require_end()
-
-    def _passes_cache(self, cargo: Cargo) -> bool:
-        """Tell whether the medium is a device of its own, whose bytes nobody else needs."""
-        if self._incoming is None:
-            return False
-        return any(piece.medium.device != self._device for piece in cargo.pieces)
-
-    def _share(self, job: _Job, reader: Reader, counter: Counter, *, number: int) -> None:
-        """Fill slabs with one block of the medium and hand each to every lane that needs it."""
-        for offset, length in job.cargo.chunks(number):
-            slab = self._pipeline.slab()
-            view = slab.view[:length]
             try:
-                reader.fill(view)
-            except BaseException:
-                slab.lend(1)
-                slab.give_back()
-                raise
+                is_sound = self._is_kept(job, number, buffer) or self._bring(job, number, buffer, read)
+            finally:
+                opened.leave(buffer, origin.offset, cargo.block_length(number))
+        except (DigestMismatchError, UnreadableError) as error:
+            is_sound = False
+            self._spoil(BadBlock(cargo=cargo, number=number, error=error))
+        self._conclude(job, number, is_sound=is_sound)
 
-            def done(slab: Slab = slab) -> None:
-                slab.give_back()
-                counter.done()
+    def _is_kept(self, job: _Job, number: int, buffer: memoryview) -> bool:
+        """Tell whether a block that an interrupted receive left is on the disk as it was signed."""
+        if number not in job.kept:
+            return False
+        cargo, sink, digest = job.cargo, self._sink(job), hashlib.sha256()
+        for offset, length in cargo.chunks(number, len(buffer)):
+            got = sink.read(buffer[:length], cargo.start(number) + offset)
+            digest.update(buffer[:got])
+        if digest.hexdigest() != cargo.digests[number]:
+            return False
+        self._progress(cargo.block_length(number), cargo.path)
+        return True
 
-            shares_whole = job.whole is not None and number == 0
-            users = (not shares_whole) + (job.whole is not None) + (job.sink is not None)
-            slab.lend(users)
-            counter.add(users)
-            if not shares_whole:
-                self._pipeline.blocks.put(job.guarded(partial(job.block.update, view)), after=done)
-            if job.whole is not None:
-                self._pipeline.whole.put(job.guarded(partial(job.whole.update, view)), after=done)
-            if job.sink is not None:
-                self._pipeline.writes.put(job.guarded(partial(job.sink.write, view, offset)), after=done)
-            self._progress(length, job.cargo.path)
+    def _bring(self, job: _Job, number: int, buffer: memoryview, read: Callable[[], None]) -> bool:
+        cargo, origin = job.cargo, job.cargo.origins[number]
+        if isinstance(origin.piece, AbsentPiece):
+            self.damage.miss(origin.piece.volume)
+            return False
+        opened = self._open[origin.piece]
+        sink = self._sink(job) if job.stored else None
+        digest, end = hashlib.sha256(), cargo.block_length(number)
+        for offset, length in cargo.chunks(number, len(buffer)):
+            view, done = buffer[:length], offset + length
+            opened.fill(view, origin.offset + offset)
+            if done == end:
+                read()
+            else:
+                opened.ahead(origin.offset + done, min(len(buffer), end - done))
+            digest.update(view)
+            if sink is not None:
+                sink.write(view, cargo.start(number) + offset)
+            self._progress(length, cargo.path)
+        found = digest.hexdigest()
+        if found == cargo.digests[number]:
+            return True
+        error = DigestMismatchError(what=f"{origin.piece.where} is damaged")
+        self._spoil(BadBlock(cargo=cargo, number=number, error=error, found=found))
+        return False
 
-    def _hash_kept(self, job: _Job, sink: Sink, kept: int) -> int:
-        """Hash the blocks of an unfinished object again; return how many still hold."""
-        if job.whole is None:
-            return 0
-        cargo = job.cargo
-        slab = self._pipeline.slab()
-        slab.lend(1)
-        try:
-            for number in range(min(kept, len(cargo.blocks))):
-                block, candidate = RunningHash(), job.whole.fork()
-                for offset, length in cargo.chunks(number):
-                    with writing("an object that is read back"):
-                        got = os.preadv(sink.descriptor, [slab.view[:length]], offset)
-                    block.update(slab.view[:got])
-                    candidate.update(slab.view[:got])
-                if block.take() != cargo.blocks[number]:
-                    return number
-                job.whole = candidate
-                self._progress(cargo.block_length(number), cargo.path)
-        finally:
-            slab.give_back()
-        return min(kept, len(cargo.blocks))
+    def _spoil(self, block: BadBlock) -> None:
+        if not self.damage.add(block):
+            self._streams.stop()
 
-    @staticmethod
-    def _require_block(job: _Job, number: int, where: str) -> None:
-        found = job.whole.fork().take() if job.whole is not None and number == 0 else job.block.take()
-        if found != job.cargo.blocks[number]:
-            raise damaged_block(job.cargo, number, where=where, found=found)
-
-    def _require_whole(self, job: _Job) -> None:
-        whole = job.whole
-        if whole is None:
+    def _conclude(self, job: _Job, number: int, *, is_sound: bool) -> None:
+        with job.lock:
+            job.unread -= 1
+            if is_sound:
+                job.proven.add(number)
+            is_last, count = not job.unread, len(job.cargo.origins)
+        if self._settler is None or not job.stored:
             return
+        if is_last and len(job.proven) == count:
+            self._settler.whole(job)
+        elif count == 1:
+            job.close()  # nothing of a bad small file is kept
+        elif is_sound and number not in job.kept:
+            self._settler.block(job, number)
 
-        def require() -> None:
-            found = whole.take()
-            if found != job.cargo.sha256:
-                raise damaged_whole(job.cargo, found=found)
-
-        counter = Counter()
-        counter.add(1)
-        job.open_tasks.append(counter)
-        self._pipeline.whole.put(job.guarded(require), after=counter.done)
-
-    def _settle_block(self, job: _Job, counter: Counter, number: int) -> None:
-        counter.wait()
-        if job.sink is not None and not job.failed:
-            job.sink.sync()
-            self._into().journal.record_blocks(job.cargo.sha256, number + 1)
-
-    def _conclude(self, job: _Job, sink: Sink) -> None:
-        """Queue what makes the object durable and then complete; a failed file gets neither."""
-        durable = Counter(1)
-
-        def finish() -> None:
-            job.wait()
-            if not job.failed:
-                sink.finish()
-
-        def finished() -> None:
-            job.wait()
-            durable.done()
-
-        def close() -> None:
-            durable.wait()
-            sink.close()
-            self._sinks.release()
-
-        self._pipeline.syncs.put(job.guarded(finish), after=finished)
-        self._pipeline.settle.put(job.guarded(partial(self._settle, job, durable)), after=close)
-
-    def _settle(self, job: _Job, durable: Counter) -> None:
-        durable.wait()
-        if job.failed:
-            return
-        sha256, folder = job.cargo.sha256, self._into().objects
-        with writing("an object"):
-            os.rename(f"{sha256}.part", sha256, src_dir_fd=folder, dst_dir_fd=folder)
-        self._ready[sha256] = job.cargo.length
-        if len(self._ready) >= _SETTLE_AT_ONCE or job.cargo.length > SLAB_BYTES:
-            self._journal_ready()
-
-    def _journal_ready(self) -> None:
-        incoming = self._into()
-        if not self._ready:
-            return
-        with writing("the objects' folder"):
-            os.fsync(incoming.objects)
-        incoming.journal.record_complete(self._ready)
-        self._ready = {}
+    def _sink(self, job: _Job) -> Sink:
+        with job.lock:
+            if job.opened is None:
+                if len(job.cargo.origins) == 1:
+                    self._small.acquire()
+                    job.on_close = self._small.release
+                job.opened = Sink(self._into().objects, f"{job.sha256}.part", length=job.length)
+            return job.opened
 
     def _into(self) -> Incoming:
         if self._incoming is None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.errors import StoreBusyError, StoreDamagedError, UnknownReleaseError
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from media import canonical, layout
 from media.digest import file_sha256, sha256_hex
 from media.errors import MediaError

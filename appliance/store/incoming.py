@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from appliance.store.content import RELEASE_FILE, ContentStore
 from appliance.store.journal import Journal
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from media import canonical, durable
 
 _CODE_CHARS: Final = 12

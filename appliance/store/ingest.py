@@ -6,16 +6,19 @@ hold. Until everything is proven, nothing below `objects/` or `releases/` is tou
 """
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.errors import NoSpaceError
-from appliance.store.cargo import Cargo, Piece
+from appliance.store.cargo import Cargo, Piece, StoredPiece
 from appliance.store.carry import Carrier
 from appliance.store.content import FORMAT, ContentStore
+from appliance.store.damage import TensorsOf
 from appliance.store.incoming import Incoming
-from appliance.store.pipeline import Pipeline, writing
+from appliance.store.tensors import TensorNames, no_tensors
+from appliance.store.writing import writing
 from appliance.verify.verified import VerifiedRelease
 from media import layout
 from media.errors import MediaError, UnreadableError
@@ -78,10 +81,11 @@ def check(verified: VerifiedRelease, *, progress: Progress) -> IngestFacts:
         MediaError: Bytes are not what was signed, or cannot be read.
     """
     cargo = _cargo(verified)
-    with Pipeline() as pipeline:
-        carrier = Carrier(pipeline, None, _counted(cargo, progress))
-        for each in cargo:
-            carrier.check(each)
+    carrier = Carrier(None, _counted(cargo, progress))
+    for each in cargo:
+        carrier.check(each)
+    carrier.run()
+    _require_sound(carrier, no_tensors)
     return IngestFacts(read_bytes=sum(each.length for each in cargo), written_bytes=0, reused_files=0, resumed_files=0)
 
 
@@ -89,29 +93,50 @@ def _carry(
     cargo: list[Cargo], incoming: Incoming, store: ContentStore, *, progress: Callable[[int, str], None]
 ) -> IngestFacts:
     read = written = reused = resumed = 0
+    held = _held(cargo, incoming, store)
     begun: set[str] = set()
-    with Pipeline() as pipeline:
-        carrier = Carrier(pipeline, incoming, progress)
-        try:
-            for each in cargo:
-                if each.sha256 in begun:  # the same content under a second name: its own bytes are proven too
-                    carrier.check(each)
-                elif incoming.has_proven(each.sha256, each.length):
-                    begun.add(each.sha256)
-                    resumed += 1
-                    progress(each.length, each.path)
-                    continue
-                elif store.holds(each.sha256, each.length) and carrier.prove(each, store.object_path(each.sha256)):
-                    reused += 1
-                    carrier.check(each)
-                else:
-                    written += each.length
-                    carrier.store(each)
-                read += each.length
-                begun.add(each.sha256)
-        finally:
-            carrier.flush()
+    carrier = Carrier(incoming, progress)
+    for each in cargo:
+        if each.sha256 in begun:  # the same content under a second name: its own bytes are proven too
+            carrier.check(each)
+        elif incoming.has_proven(each.sha256, each.length):
+            begun.add(each.sha256)
+            resumed += 1
+            progress(each.length, each.path)
+            continue
+        elif each.sha256 in held:
+            reused += 1
+            carrier.check(each)
+        else:
+            written += each.length
+            carrier.store(each)
+        read += each.length
+        begun.add(each.sha256)
+    carrier.run()
+    _require_sound(carrier, TensorNames(carrier, incoming))
     return IngestFacts(read_bytes=read, written_bytes=written, reused_files=reused, resumed_files=resumed)
+
+
+def _held(cargo: list[Cargo], incoming: Incoming, store: ContentStore) -> set[str]:
+    """Return the names of objects of earlier releases that the disk gives back as what this release says they are."""
+    prover = Carrier(None, lambda *_: None)
+    asked: dict[str, Cargo] = {}
+    for each in cargo:
+        if each.sha256 in asked or incoming.has_proven(each.sha256, each.length):
+            continue
+        if store.holds(each.sha256, each.length):
+            piece = StoredPiece(place=store.object_path(each.sha256), sha256=each.sha256, length=each.length)
+            asked[each.sha256] = Cargo.in_pieces(
+                path=each.path, sha256=each.sha256, length=each.length, blocks=each.blocks, pieces=[piece]
+            )
+            prover.check(asked[each.sha256])
+    prover.run()
+    return {sha256 for sha256, each in asked.items() if len(prover.proven(each)) == len(each.origins)}
+
+
+def _require_sound(carrier: Carrier, tensors_of: TensorsOf) -> None:
+    if carrier.damage.count:
+        raise carrier.damage.error(tensors_of)
 
 
 def _cargo(verified: VerifiedRelease) -> list[Cargo]:
@@ -120,11 +145,18 @@ def _cargo(verified: VerifiedRelease) -> list[Cargo]:
     found = []
     for path, target in verified.payload.items():
         parts = verified.index.parts_of(path)
-        pieces = tuple(
-            Piece(medium=media[volume.number], path=f"{layout.RELEASE}/{part.path}", length=part.length)
+        pieces = [
+            Piece(
+                medium=media[volume.number],
+                path=f"{layout.RELEASE}/{part.path}",
+                length=part.length,
+                volume=volume.number,
+            )
             for volume, part in parts
+        ]
+        cargo = Cargo.in_pieces(
+            path=path, sha256=target.sha256, length=target.length, blocks=target.blocks, pieces=pieces
         )
-        cargo = Cargo(path=path, sha256=target.sha256, length=target.length, blocks=target.blocks, pieces=pieces)
         found.append((parts[0][0].number, cargo))
     return [cargo for _, cargo in sorted(found, key=lambda pair: (pair[0], pair[1].path))]
 
@@ -170,10 +202,12 @@ def _record(verified: VerifiedRelease, *, received_at: str) -> dict[str, Any]:
 def _counted(cargo: list[Cargo], progress: Progress) -> Callable[[int, str], None]:
     total = sum(each.length for each in cargo)
     done = 0
+    lock = threading.Lock()
 
     def add(length: int, path: str) -> None:
         nonlocal done
-        done += length
-        progress(done, total, path)
+        with lock:
+            done += length
+            progress(done, total, path)
 
     return add

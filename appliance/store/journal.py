@@ -1,4 +1,4 @@
-"""What survives a power cut: a line for each object that is complete and for each proven block of the one in hand.
+"""What survives a power cut: a line for each object that is complete, and the proven blocks of others.
 
 A line is written only after the bytes it speaks of are durable. The journal belongs to one release code and payload;
 with any other, or when its first line is damaged, it counts for nothing. A torn last line is dropped. Blocks of an
@@ -7,25 +7,26 @@ unfinished object are hashed again on resume, whatever the journal says; complet
 """
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from media import canonical
 from media.errors import MediaError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _MAX_BYTES: Final = 64 * 2**20
 
 
 @dataclass(slots=True, kw_only=True)
 class Journal:
-    """The journal of one release on its way. Used by one thread."""
+    """The journal of one release on its way. Used by one thread at a time."""
 
     descriptor: int
     complete: dict[str, int] = field(default_factory=dict)
-    blocks: dict[str, int] = field(default_factory=dict)
+    blocks: dict[str, set[int]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, *, code: str, payload_digest: str, full: bool) -> Self:
@@ -42,7 +43,7 @@ class Journal:
         """
         head = {"format": FORMAT, "code": code, "payload_digest": payload_digest}
         complete: dict[str, int] = {}
-        blocks: dict[str, int] = {}
+        blocks: dict[str, set[int]] = {}
         good_bytes = 0 if full else _replay(path, head, complete=complete, blocks=blocks)
         with writing("the journal"):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
@@ -57,10 +58,12 @@ class Journal:
         self.complete.update(objects)
         self._append([{"object": sha256, "length": length} for sha256, length in objects.items()])
 
-    def record_blocks(self, sha256: str, count: int) -> None:
-        """Say that the first `count` blocks of an unfinished object are durable and proven."""
-        self.blocks[sha256] = count
-        self._append([{"object": sha256, "blocks": count}])
+    def record_blocks(self, objects: Mapping[str, Iterable[int]]) -> None:
+        """Say that these blocks of unfinished objects are durable and proven, in any order."""
+        listed = {sha256: sorted(numbers) for sha256, numbers in objects.items()}
+        for sha256, numbers in listed.items():
+            self.blocks.setdefault(sha256, set()).update(numbers)
+        self._append([{"object": sha256, "blocks": numbers} for sha256, numbers in listed.items()])
 
     def close(self) -> None:
         """Release the file."""
@@ -75,7 +78,7 @@ class Journal:
             os.fdatasync(self.descriptor)
 
 
-def _replay(path: Path, head: dict[str, Any], *, complete: dict[str, int], blocks: dict[str, int]) -> int:
+def _replay(path: Path, head: dict[str, Any], *, complete: dict[str, int], blocks: dict[str, set[int]]) -> int:
     """Fill both mappings and return how many bytes of the file were understood."""
     try:
         data = path.read_bytes()[:_MAX_BYTES]
@@ -93,7 +96,8 @@ def _replay(path: Path, head: dict[str, Any], *, complete: dict[str, int], block
                 complete[sha256] = int(entry["length"])
                 blocks.pop(sha256, None)
             else:
-                blocks[sha256] = int(entry["blocks"])
+                numbers = [int(number) for number in entry["blocks"]]
+                blocks.setdefault(sha256, set()).update(numbers)
         except (MediaError, KeyError, TypeError, ValueError):
             break
         good_bytes += len(line) + 1

@@ -78,7 +78,7 @@ def test_what_was_durable_before_a_kill_is_not_read_again(tmp_path: Path, big: S
     medium, store = big.copy_to(tmp_path / "m"), tmp_path / "store"
     process = start(medium, store)
     journal = store / "incoming" / big.code[:12] / "journal"
-    while process.poll() is None and not (journal.exists() and b'"blocks":1' in journal.read_bytes()):
+    while process.poll() is None and not (journal.exists() and b'"blocks":[0]' in journal.read_bytes()):
         time.sleep(0.002)
     process.kill()
     finish(process)

@@ -36,11 +36,11 @@ def load(folder: Path, length: int, *, name: str = "data/big.bin", cut_at: tuple
         path.write_bytes(content[first * BLOCK_BYTES : last * BLOCK_BYTES])
         paths.append(path)
     medium = Medium.open(folder, label="volume folder 1")
-    pieces = tuple(
-        Piece(medium=medium, path=f"release/{part}", length=path.stat().st_size)
+    pieces = [
+        Piece(medium=medium, path=f"release/{part}", length=path.stat().st_size, volume=1)
         for part, path in zip(names, paths, strict=True)
-    )
-    cargo = Cargo(
+    ]
+    cargo = Cargo.in_pieces(
         path=name,
         sha256=hashlib.sha256(content).hexdigest(),
         length=length,

@@ -138,7 +138,7 @@ def test_a_refused_release_leaves_objects_alone_and_waits_in_quarantine(
     code, lines = copy_here(medium, store.root)
 
     assert code == 15
-    assert "volume folder 2: release/data/models/tiny/tiny.gguf" in lines[-1]["error"]["what"]
+    assert "volume 2 (volume folder 2): release/data/models/tiny/tiny.gguf" in lines[-1]["error"]["what"]
     assert list(store.objects.iterdir()) == []
     assert [path.name for path in store.quarantine.iterdir()] == [medium.code[:12]]
     assert list(store.incoming.iterdir()) == []
@@ -152,14 +152,14 @@ def test_a_refused_release_leaves_objects_alone_and_waits_in_quarantine(
 def test_a_medium_that_cannot_be_read_keeps_what_is_stored_for_the_next_try(
     medium: SimulatedMedium, store: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.readv
+    real = os.preadv
 
-    def failing(descriptor: int, buffers: list[memoryview]) -> int:
+    def failing(descriptor: int, buffers: list[memoryview], offset: int) -> int:
         if Path(f"/proc/self/fd/{descriptor}").readlink().name == "tiny.gguf":
             raise OSError(5, "Input/output error")
-        return real(descriptor, buffers)
+        return real(descriptor, buffers, offset)
 
-    monkeypatch.setattr("appliance.store.cargo.os.readv", failing)
+    monkeypatch.setattr("appliance.store.opened.os.preadv", failing)
     code, lines = copy_here(medium, store.root)
     monkeypatch.undo()
 

@@ -1,0 +1,105 @@
+"""Which tensors a bad block holds, read from the header of the same file, and only from bytes that were proven."""
+
+import contextlib
+import io
+import os
+from typing import Any, Final
+
+from appliance.store.cargo import Cargo
+from appliance.store.carry import Carrier
+from appliance.store.damage import BadBlock
+from appliance.store.incoming import Incoming
+from media import canonical, gguf, layout
+from media.errors import MediaError
+
+_GGUF: Final = ".gguf"
+_SAFETENSORS: Final = ".safetensors"
+_MAX_JSON_BYTES: Final = 16 * 2**20
+_MOST: Final = 64
+
+Spans = list[tuple[str, int, int]]
+
+
+def no_tensors(block: BadBlock) -> tuple[str, ...]:
+    """Return nothing: what was only checked was not kept, and a medium is not read twice."""
+    del block
+    return ()
+
+
+class TensorNames:
+    """Names the tensors in blocks of files that were being stored; call it after the carrier ran."""
+
+    def __init__(self, carrier: Carrier, incoming: Incoming) -> None:
+        self._carrier = carrier
+        self._incoming = incoming
+        self._known: dict[str, Spans] = {}
+
+    def __call__(self, block: BadBlock) -> tuple[str, ...]:
+        """Return the names of the tensors with a byte in this block; none where the header is not known."""
+        cargo = block.cargo
+        if cargo.sha256 not in self._known:
+            self._known[cargo.sha256] = self._read(cargo)
+        found = [name for name, first, end in self._known[cargo.sha256] if first <= block.last and block.first < end]
+        return tuple(found[:_MOST])
+
+    def _read(self, cargo: Cargo) -> Spans:
+        """Return name, first byte and end of each tensor; nothing where the header does not lie in proven blocks."""
+        if not cargo.path.endswith((_GGUF, _SAFETENSORS)):
+            return []
+        proven, count = self._carrier.proven(cargo), 0
+        while count in proven:
+            count += 1
+        known = min(count * layout.BLOCK_BYTES, cargo.length)
+        with contextlib.suppress(OSError, MediaError, KeyError, ValueError), self._stream(cargo, known) as untrusted:
+            return _gguf(untrusted, cargo) if cargo.path.endswith(_GGUF) else _safetensors(untrusted)
+        return []
+
+    def _stream(self, cargo: Cargo, known: int) -> "_Start":
+        descriptor = os.open(
+            f"{cargo.sha256}.part", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._incoming.objects
+        )
+        return _Start(descriptor, known)
+
+
+def _gguf(untrusted: "_Start", cargo: Cargo) -> Spans:
+    header = gguf.parse_file(io.BufferedReader(untrusted), size=cargo.length)
+    starts = [(tensor.name, header.data_offset + tensor.offset, tensor.length) for tensor in header.tensors]
+    return [(name, start, start + length) for name, start, length in starts]
+
+
+def _safetensors(untrusted: "_Start") -> Spans:
+    with io.BufferedReader(untrusted) as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: Any = canonical.mapping(
+            canonical.loads(stream.read(min(length, _MAX_JSON_BYTES)).rstrip(b" "), max_bytes=_MAX_JSON_BYTES),
+            "A safetensors header",
+        )
+    found: Spans = []
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            start, end = canonical.array(canonical.mapping(tensor, name)["data_offsets"], name, most=2)
+            found.append((name, 8 + length + canonical.integer(start, name), 8 + length + canonical.integer(end, name)))
+    return found
+
+
+class _Start(io.RawIOBase):
+    """The first bytes of a file, and no more."""
+
+    def __init__(self, descriptor: int, length: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._left = length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with memoryview(buffer) as whole, whole.cast("B")[: self._left] as view:
+            got = os.readv(self._descriptor, [view]) if view else 0
+        self._left -= got
+        return got
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
