@@ -1,17 +1,23 @@
 """llama.cpp's own quantizing, with the engine that an earlier build left in the cache of this machine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.promote.comparison import Said, compare
+from appliance.promote.taskset import TaskSet
+from appliance.registry.reference import Reference
 from bundler.cache import Cache, default_root
 from bundler.enginetools import EngineTools
 from bundler.gguf_header import read as read_gguf
-from bundler.quantlevels import LEVELS, LevelName
+from bundler.quantlevels import LEVELS, LevelName, room
 from bundler.recipe import ModelSection, Recipe
+from bundler.recipe_sections import RuntimeSection
 from bundler.recipe_sources import QuantizeSection
-from bundler.sources import llama_wheel, wheels
-from bundler.sources.quantize import quantize
+from bundler.sources import llama_wheel, reference, wheels
+from bundler.sources.quantize import Derivation, quantize
+from bundler.sources.reference import Examiner
 from bundler.sources.wheels import Locked
 from bundler.target import WheelTarget
 from media.digest import file_sha256
@@ -73,7 +79,8 @@ def test_llama_cpp_makes_every_level_and_its_header_says_so(
     assert read_gguf(made).metadata["general.file_type"] == LEVELS[level].file_type
     assert made.stat().st_size < parent.stat().st_size
     assert derivation.parent_sha256 == file_sha256(parent)
-    assert derivation.tensors != {"F32": 5}
+    assert set(derivation.types.values()) != {"F32"}
+    assert derivation.fell_back == ()
 
 
 def test_the_same_parent_and_level_give_the_same_bytes(tmp_path: Path, tools: EngineTools) -> None:
@@ -86,3 +93,68 @@ def test_the_same_parent_and_level_give_the_same_bytes(tmp_path: Path, tools: En
     ]
 
     assert file_sha256(made[0]) == file_sha256(made[1])
+
+
+SMOLLM2 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    found = Cache(root=default_root()).find(SMOLLM2)
+    if found is None:
+        pytest.skip("the demo's model is not cached; build the demo once")
+    return found
+
+
+@pytest.mark.parametrize("level", ["Q8_0", "Q5_K_M", "Q4_K_M"])
+def test_a_real_model_is_quantized_and_says_nearly_what_its_parent_says(
+    tmp_path: Path, tools: EngineTools, smollm2: Path, level: LevelName
+) -> None:
+    """Its matrices have 576 and 1536 columns, so K-quants fall back on the first."""
+    whole, model = asked_model(tmp_path)
+    wanted = QuantizeSection(level=level, allow_requantize=True)
+
+    made, derivation = quantize(model, wanted, smollm2, cache=Cache(root=tmp_path / "cache"), engine=tools)
+
+    header = read_gguf(made)
+    assert header.metadata["general.file_type"] == LEVELS[level].file_type
+    assert derivation.is_second
+    matrices = [tensor for tensor in header.tensors if len(tensor.shape) > 1]
+    assert set(derivation.types) == {tensor.name for tensor in matrices}
+    odd = {tensor.name for tensor in matrices if tensor.shape[0] % 256}
+    assert set(derivation.fell_back) == (odd if "_K" in level else set())
+    assert made.stat().st_size <= room(level, weights=header.parameters, other_bytes=4 * 2**20)
+
+    parent, child = (said(whole, model, weights, derivation, tools, tmp_path) for weights in (smollm2, made))
+    tasks = TaskSet.from_bytes(whole.beside(model.evals[0]).read_bytes())
+    found = compare(tasks, [Said(nats=tuple(one / 1000 for one in item.millinats)) for item in child.items], parent)
+    assert found is not None
+    assert (found.items, found.parent_sha256) == (len(tasks.items), SMOLLM2)
+    assert found.agreement >= 800
+    assert found.difference is not None
+    assert 0 < abs(found.difference) < 2000
+
+
+def asked_model(folder: Path) -> tuple[Recipe, ModelSection]:
+    whole = recipe(folder)
+    tasks = (ROOT / "examples/evals/demo-tasks.jsonl").read_text().splitlines()
+    multiple_choice = [line for line in tasks if '"kind":"contains"' not in line]
+    (folder / "tasks.jsonl").write_text("\n".join(multiple_choice) + "\n")
+    changes = {"evals": ("tasks.jsonl",), "runtime": RuntimeSection(n_ctx=512, n_batch=512, n_seq_max=2)}
+    return whole, whole.models[0].model_copy(update=changes)
+
+
+def said(
+    whole: Recipe, model: ModelSection, weights: Path, derivation: Derivation, tools: EngineTools, folder: Path
+) -> Reference:
+    """Return what weights say, asked by the code of this checkout in the engine's own environment."""
+    made = reference.make(
+        whole,
+        model,
+        parent=weights,
+        derivation=replace(derivation, parent_sha256=file_sha256(weights)),
+        template=read_gguf(weights).chat_template.encode(),
+        examiner=Examiner(engine=tools, name=llama_wheel.PACKAGE, code=ROOT),
+        cache=Cache(root=folder / "cache"),
+    )
+    return Reference.from_bytes(made.artifacts[0].read())
