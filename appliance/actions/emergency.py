@@ -15,7 +15,7 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.store.content import ContentStore
-from appliance.store.pipeline import writing
+from appliance.store.writing import writing
 from appliance.verify import trust
 from appliance.verify.metadata import TrustChain
 from media.clock import Clock, to_text
