@@ -17,7 +17,7 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import InstallError, PrivilegeError, UnknownReleaseError
-from appliance.install import environments, health, playbook
+from appliance.install import carried, environments, health, playbook
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.supervisor import open_supervisor
@@ -26,6 +26,7 @@ from appliance.registry import catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
 from media.clock import Clock
+from media.digest import sha256_hex
 from media.errors import SealiftError
 
 _HEALTH_SECONDS: Final = 60.0
@@ -35,7 +36,7 @@ _DOOR: Final = "ledger-actions"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallFacts:
-    """What was installed and what was changed for it."""
+    """What was installed and what was changed for it; `kept` came from the release `base`, unchanged."""
 
     serial: int
     release: str
@@ -45,6 +46,9 @@ class InstallFacts:
     host: str
     keys_made: list[str] = field(default_factory=list)
     difference: str = ""
+    kind: str = carried.FULL
+    base: int | None = None
+    kept: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
@@ -120,6 +124,7 @@ class Installer:
             PreflightError: There is no Ansible on a box.
         """
         stored, places = self._stored(serial), self.config.at
+        whole = carried.complete(stored, InstalledReleases(places))
         ansible = playbook.ansible_of(self.config)
         keys_made = create_missing(places.key_files)
         self._place_site_file()
@@ -145,6 +150,9 @@ class Installer:
             changed=changed,
             host=host_text,
             keys_made=keys_made,
+            kind=whole.kind,
+            base=whole.base,
+            kept=list(whole.kept),
         )
 
     def preview(self, serial: int | None = None) -> InstallFacts:
@@ -155,7 +163,8 @@ class Installer:
             InstallError: The playbook cannot be checked.
             PreflightError: There is no Ansible on a box.
         """
-        stored = self._stored(serial)
+        whole = carried.complete(self._stored(serial), InstalledReleases(self.config.at))
+        stored = whole.stored
         current = InstalledReleases(self.config.at).current()
         is_new = current is None or current.serial != stored.serial
         host_text, difference = _WITHOUT_ROOT, ""
@@ -171,10 +180,13 @@ class Installer:
             serial=stored.serial,
             release=stored.release,
             previous=current.serial if current and is_new else None,
-            environments={},
+            environments={name: sha256_hex(text) for name, text in whole.requirements.items()},
             changed=is_new or host_text == "would change",
             host=host_text,
             difference=difference,
+            kind=whole.kind,
+            base=whole.base,
+            kept=list(whole.kept),
         )
 
     def _stored(self, serial: int | None) -> StoredRelease:
@@ -267,6 +279,7 @@ def _body(installed: InstalledRelease, *, host: str) -> dict[str, Any]:
         "environments": dict(installed.environments),
         "host_files": installed.host_files,
         "host": host,
+        **({} if installed.base is None else {"base": installed.base}),
     }
 
 

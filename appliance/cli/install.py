@@ -33,13 +33,18 @@ def register(app: typer.Typer) -> None:
 def _text(facts: InstallFacts, *, is_preview: bool) -> str:
     if is_preview:
         verdict = "would change this appliance" if facts.changed else "would change nothing"
-        return (
-            f"{facts.difference}\nrelease {facts.release} (serial {facts.serial}) {verdict}; host: {facts.host}".strip()
-        )
+        said = f"release {facts.release} (serial {facts.serial}) {verdict}; host: {facts.host}"
+        return "\n".join([facts.difference, said, *_kept(facts)]).strip()
     if not facts.changed:
         return f"release {facts.release} (serial {facts.serial}) is installed already: nothing was changed"
     lines = [f"installed release {facts.release} (serial {facts.serial})"]
     lines += [f"  before: serial {facts.previous}"] if facts.previous is not None else []
     lines += [f"  environment {name}: {digest[:12]}" for name, digest in sorted(facts.environments.items())]
     lines += [f"  keys made: {', '.join(facts.keys_made)}"] if facts.keys_made else []
-    return "\n".join([*lines, f"  host: {facts.host}"])
+    return "\n".join([*lines, *_kept(facts), f"  host: {facts.host}"])
+
+
+def _kept(facts: InstallFacts) -> list[str]:
+    if facts.base is None:
+        return []
+    return [f"  {facts.kind}: kept unchanged from release {facts.base}: {', '.join(facts.kept)}"]

@@ -21,7 +21,8 @@ from typing import Final
 
 from appliance.config import Places
 from appliance.errors import InstallError, NoSpaceError
-from appliance.install import environment_check
+from appliance.install import carried, environment_check
+from appliance.install.carried import Whole
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.store.content import StoredRelease
 from media import canonical
@@ -67,12 +68,15 @@ def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: P
         StoreDamagedError: A file in the store is not what was signed.
     """
     releases = InstalledReleases(places)
-    requirements = _requirements(stored, with_host=with_host)
+    whole = carried.complete(stored, releases)
+    stored = whole.stored
+    requirements = _requirements(whole, with_host=with_host)
     wanted = InstalledRelease(
         serial=stored.serial,
         release=stored.release,
         environments={name: sha256_hex(content) for name, content in requirements.items()},
         host_files=_host_files_digest(stored),
+        base=whole.base,
     )
     folder = releases.folder(stored.serial)
     with releases.locked():
@@ -115,19 +119,19 @@ def lay_host_files(stored: StoredRelease, folder: Path) -> None:
                 place.chmod(0o644)
 
 
-def _requirements(stored: StoredRelease, *, with_host: bool) -> dict[str, bytes]:
-    listed = canonical.mapping(stored.contents().get("environments"), "environments")
+def _requirements(whole: Whole, *, with_host: bool) -> dict[str, bytes]:
+    stored, listed = whole.stored, whole.requirements
     names = [name for name in sorted(listed) if with_host or name != HOST]
     if SERVER not in names:
         raise InstallError(
             what=f"release {stored.release} brings no server",
-            why="its list of environments lacks it",
-            fix="ask the sender",
+            why="its list of environments lacks it, and no release below it has one",
+            fix="install the release that it changes first, or ask the sender",
         )
     for name in names:
         if not name.replace("-", "").isalnum() or not name.isascii():
             raise InstallError(what="an environment has a strange name", why=ascii(name)[:60], fix="ask the sender")
-    return {name: stored.read(canonical.text(listed[name], name)) for name in names}
+    return {name: listed[name] for name in names}
 
 
 def _host_files_digest(stored: StoredRelease) -> str:

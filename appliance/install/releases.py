@@ -26,12 +26,16 @@ _FOLDER_MODE: Final = 0o755
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledRelease:
-    """What was installed under a serial: the digest of each environment's requirements and of the host files."""
+    """What was installed under a serial: the digest of each environment's requirements and of the host files.
+
+    `base` is the serial of the release that the rest came from, where this one did not bring everything.
+    """
 
     serial: int
     release: str
     environments: Mapping[str, str]
     host_files: str
+    base: int | None = None
 
     def to_bytes(self) -> bytes:
         """Return the record's canonical JSON."""
@@ -42,6 +46,7 @@ class InstalledRelease:
                 "release": self.release,
                 "environments": dict(self.environments),
                 "host_files": self.host_files,
+                **({} if self.base is None else {"base": self.base}),
             }
         )
 
@@ -59,6 +64,7 @@ class InstalledRelease:
             release=canonical.text(fields.get("release"), "release"),
             environments={name: canonical.sha256_hex(digest, name) for name, digest in environments.items()},
             host_files=canonical.sha256_hex(fields.get("host_files"), "host_files"),
+            base=canonical.integer(fields["base"], "base", minimum=1) if "base" in fields else None,
         )
 
 
