@@ -6,7 +6,7 @@ volume, not for a copy, since the bytes of all copies are the same.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bundler.ledgernote import LedgerKey
@@ -39,7 +39,9 @@ class MediumState:
     sites: tuple[str, ...]
     state: str
     since: str
+    carrier: str = ""
     held_by: str = ""
+    due: str = ""
     received: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class MediumState:
     def to_text(self) -> str:
         """Return one line."""
         where = f" {self.held_by}" if self.held_by else ""
+        where += f", due back {self.due}" if self.due else ""
         taken = f"; receipt of {', '.join(self.received)}" if self.received else "; no receipt"
         name = f"{self.medium:<24} {self.volume} of {self.count}, id {self.id}"
         return f"{name}: {self.state}{where} since {self.since}{taken}"
@@ -62,14 +65,24 @@ def media_of(entries: Sequence[Entry]) -> tuple[MediumState, ...]:
         if entry.kind == "written":
             names = ("medium", "release", "serial", "code", "volume", "count", "id")
             about = {name: facts[name] for name in names}
-            found[facts["medium"]] = MediumState(**about, sites=tuple(facts["sites"]), state="here", since=entry.at)
+            found[facts["medium"]] = MediumState(
+                **about,
+                sites=tuple(facts["sites"]),
+                state="here",
+                since=entry.at,
+                carrier=facts.get("carrier", ""),
+            )
         elif entry.kind == "sent":
             found[facts["medium"]] = replace(
-                found[facts["medium"]], state="sent to", since=entry.at, held_by=facts["to"]
+                found[facts["medium"]],
+                state="sent to",
+                since=entry.at,
+                held_by=facts["to"],
+                due=facts.get("due", ""),
             )
         elif entry.kind == "returned":
             ended = "destroyed" if facts["destroyed"] else "returned"
-            found[facts["medium"]] = replace(found[facts["medium"]], state=ended, since=entry.at, held_by="")
+            found[facts["medium"]] = replace(found[facts["medium"]], state=ended, since=entry.at, held_by="", due="")
         elif entry.kind == "receipt":
             for name, medium in found.items():
                 if medium.code == facts["code"] and medium.volume in facts["volumes"] and medium.state != "here":
@@ -78,16 +91,34 @@ def media_of(entries: Sequence[Entry]) -> tuple[MediumState, ...]:
     return tuple(found.values())
 
 
-def missing(entries: Sequence[Entry], *, clock: Clock, days: int = 0) -> tuple[MediumState, ...]:
-    """Return the media that were sent at least so many days ago and neither came back nor were destroyed."""
-    latest = clock.now() - timedelta(days=days)
+def missing(entries: Sequence[Entry], *, clock: Clock, days: int = 0, overdue: bool = False) -> tuple[MediumState, ...]:
+    """Return the media that were sent at least so many days ago and neither came back nor were destroyed.
+
+    Args:
+        entries: The register's lines.
+        clock: What time it is.
+        days: For how long they are away at least.
+        overdue: Only those whose day of return is over.
+    """
+    now = clock.now()
+    away = (medium for medium in media_of(entries) if medium.state == "sent to")
     return tuple(
-        medium for medium in media_of(entries) if medium.state == "sent to" and clocks.from_text(medium.since) <= latest
+        medium
+        for medium in away
+        if clocks.from_text(medium.since) <= now - timedelta(days=days)
+        and (not overdue or (medium.due and clocks.from_text(medium.due) < now))
     )
 
 
 def record_written(
-    register: Register, work: WorkFolder, written: WrittenVolume, *, clock: Clock, to: str = "", again: bool = False
+    register: Register,
+    work: WorkFolder,
+    written: WrittenVolume,
+    *,
+    clock: Clock,
+    to: str = "",
+    by: str = "",
+    again: bool = False,
 ) -> str:
     """Enter a medium that was written, and to whom it was given at once; return its name.
 
@@ -108,6 +139,8 @@ def record_written(
         "seals": list(VolumeChoice.load(work).seals.get(written.number, ())),
         "read_back": written.read_back.says,
         "again": again,
+        **({"by": by} if by else {}),
+        **({"carrier": written.carrier} if written.carrier else {}),
     }
 
     def named(so_far: Sequence[Entry]) -> dict[str, Any]:
@@ -117,30 +150,62 @@ def record_written(
 
     medium = str(register.append("written", named, clock=clock).facts["medium"])
     if to:
-        register.append("sent", {"medium": medium, "to": to, "by": ""}, clock=clock)
+        register.append("sent", {"medium": medium, "to": to, "by": by}, clock=clock)
     return medium
 
 
-def record_sent(register: Register, medium: str, *, to: str, by: str, clock: Clock) -> None:
-    """Enter that a medium left.
+def record_erased(register: Register, carrier: str, *, held: str, by: str, clock: Clock) -> None:
+    """Enter that a device is about to lose what it holds; before it does, so that a failure leaves no gap.
+
+    Raises:
+        MalformedError: The register is broken.
+        UnreadableError: The register cannot be written.
+    """
+    register.append("erased", {"carrier": carrier, "held": held, "by": by}, clock=clock)
+
+
+def record_sent(
+    register: Register, medium: str, *, to: str, by: str, clock: Clock, due: datetime | None = None
+) -> None:
+    """Enter that a medium left, and by when it is expected back.
 
     Raises:
         UsageError: There is no such medium, or it is not here.
     """
 
     def facts(so_far: Sequence[Entry]) -> dict[str, Any]:
-        found = _one(so_far, medium)
-        if found.state == "sent to":
-            raise UsageError(
-                what=f"{medium} is with {found.held_by} already",
-                why=f"sent at {found.since}",
-                fix="enter that it came back first; on its way, custody/ on the medium records hand-overs",
-            )
-        if found.state == "destroyed":
-            raise UsageError(what=f"{medium} was destroyed", why=f"at {found.since}")
-        return {"medium": medium, "to": to, "by": by}
+        require_here(so_far, medium)
+        return {"medium": medium, "to": to, "by": by, **({"due": clocks.to_text(due)} if due else {})}
 
     register.append("sent", facts, clock=clock)
+
+
+def require_here(so_far: Sequence[Entry], medium: str) -> None:
+    """Pass only when a medium can be sent.
+
+    Raises:
+        UsageError: There is no such medium, it is away, or it was destroyed.
+    """
+    found = one(so_far, medium)
+    if found.state == "sent to":
+        raise UsageError(
+            what=f"{medium} is with {found.held_by} already",
+            why=f"sent at {found.since}",
+            fix="enter that it came back first; on its way, custody/ on the medium records hand-overs",
+        )
+    if found.state == "destroyed":
+        raise UsageError(what=f"{medium} was destroyed", why=f"at {found.since}")
+
+
+def require_away(so_far: Sequence[Entry], medium: str) -> None:
+    """Pass only when a medium can come back.
+
+    Raises:
+        UsageError: There is no such medium, or it was not sent.
+    """
+    found = one(so_far, medium)
+    if found.state != "sent to":
+        raise UsageError(what=f"{medium} was not away", why=f"it is {found.state} since {found.since}")
 
 
 def record_returned(register: Register, medium: str, *, by: str, condition: str, destroyed: bool, clock: Clock) -> None:
@@ -151,9 +216,7 @@ def record_returned(register: Register, medium: str, *, by: str, condition: str,
     """
 
     def facts(so_far: Sequence[Entry]) -> dict[str, Any]:
-        found = _one(so_far, medium)
-        if found.state != "sent to":
-            raise UsageError(what=f"{medium} was not away", why=f"it is {found.state} since {found.since}")
+        require_away(so_far, medium)
         return {"medium": medium, "by": by, "condition": condition, "destroyed": destroyed}
 
     register.append("returned", facts, clock=clock)
@@ -236,7 +299,12 @@ def key_of(entries: Sequence[Entry], site: str) -> LedgerKey | None:
     return LedgerKey.from_text(texts[-1]) if texts else None
 
 
-def _one(so_far: Sequence[Entry], medium: str) -> MediumState:
+def one(so_far: Sequence[Entry], medium: str) -> MediumState:
+    """Return a medium by its name.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
     for each in media_of(so_far):
         if each.medium == medium:
             return each

@@ -188,7 +188,6 @@ def _written(planned: PlannedImage, read_back: ReadBack, carrier: str) -> Writte
         bytes=read_back.bytes,
         read_back=read_back,
         carrier=carrier,
-        erased=planned.holds,
     )
 
 

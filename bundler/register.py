@@ -31,6 +31,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         *("medium", "release", "serial", "code", "volume", "id", "count", "tag_manifest_sha256", "sites", "seals"),
         *("read_back", "again"),
     ),
+    "erased": ("carrier", "held", "by"),
     "sent": ("medium", "to", "by"),
     "returned": ("medium", "by", "condition", "destroyed"),
     "site": ("site", "ledger_key"),
@@ -39,6 +40,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         *("findings", "vouched_by", "checkpoint"),
     ),
 }
+_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"written": ("by", "carrier"), "sent": ("due",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +154,10 @@ def _entry(untrusted: bytes) -> Entry:
     kind = text(value.get("kind"), what)
     if kind not in _FIELDS:
         raise _malformed(number, "its kind is unknown")
-    exact_keys(value, (*_HEAD, *_FIELDS[kind]), (), what)
+    optional = _OPTIONAL.get(kind, ())
+    exact_keys(value, (*_HEAD, *_FIELDS[kind]), optional, what)
     moment(value["at"], what)
-    facts = {name: value[name] for name in _FIELDS[kind]}
+    facts = {name: value[name] for name in (*_FIELDS[kind], *optional) if name in value}
     for name, field in facts.items():
         _require_field(name, field, what)
     return Entry(number=number, at=value["at"], kind=kind, facts=facts)
@@ -176,6 +179,8 @@ def _require_field(name: str, value: Any, what: str) -> None:
     elif name == "checkpoint":
         if value is not None:
             exact_keys(value, ("origin", "size", "root"), (), what)
+    elif name == "due":
+        moment(value, what)
     elif name == "ledger_key":
         LedgerKey.from_text(text(value, what, most=400))
     else:

@@ -37,10 +37,12 @@ class Remade:
         """Return what a person reads, and writes beside the new medium."""
         volume = self.volume
         read = f"{volume.files} files, {volume.bytes:,} bytes, {volume.read_back.says}"
+        carrier = [f"  carrier       {volume.carrier}"] if volume.carrier else []
         return "\n".join(
             [
                 f"volume {volume.number} of {self.count} of {self.release}, serial {self.serial}, is written again",
                 f"  id            {volume.id}",
+                *carrier,
                 f"  {read}: byte by byte what was sealed",
                 f"  tag manifest  {self.tag_manifest_sha256}",
                 f"  signatures    hold: {', '.join(self.signers)}",
@@ -52,7 +54,7 @@ class Remade:
 def remake(
     work: WorkFolder, number: int, destination: Path, *, ceremony: Ceremony, progress: Progress = no_progress
 ) -> Remade:
-    """Write one volume again and prove from the new medium that its signatures hold.
+    """Write one volume again into a folder and prove from the new medium that its signatures hold.
 
     Args:
         work: The work folder from which the release was written.
@@ -70,8 +72,25 @@ def remake(
         BadSignatureError: A signature on the new medium does not hold.
     """
     (written,) = write(work, {number: destination}, ceremony=ceremony, progress=progress)
-    index = volume_index(work)
-    release = destination / layout.RELEASE
+    return prove_remade(work, written, destination / layout.RELEASE, ceremony=ceremony)
+
+
+def prove_remade(work: WorkFolder, written: WrittenVolume, release: Path, *, ceremony: Ceremony) -> Remade:
+    """Show that the signatures of a volume that was written again hold.
+
+    Args:
+        work: The work folder from which it was written.
+        written: The volume, read back.
+        release: Where its tag manifest and signatures lie: on the new medium; or, for an image, where they were
+            sealed, since every byte of the image was just compared with them.
+        ceremony: Under whose root it was sealed.
+
+    Raises:
+        ReadBackError: The tag manifest is not the sealed one.
+        BadSignatureError: A signature does not hold.
+        ThresholdError: Fewer people than are needed signed.
+    """
+    index, number = volume_index(work), written.number
     manifest = (release / layout.TAG_MANIFEST).read_bytes()
     if not same(sha256_hex(manifest), sha256_hex((work.seal_of(number) / layout.TAG_MANIFEST).read_bytes())):
         raise ReadBackError(

@@ -39,8 +39,6 @@ class WrittenVolume:
     read_back: ReadBack
     carrier: str = ""
     """What it lies on, where that is known: file system, device and serial number."""
-    erased: str = ""
-    """What somebody had a device lose for it."""
 
 
 def write(
@@ -70,7 +68,7 @@ def write(
         require_sealed(work, volume, ceremony=ceremony)
     plans = [(volume, folder, planned_files(work, volume)) for volume, folder in chosen]
     for volume, folder, files in plans:
-        _require_empty(folder, volume)
+        require_empty(folder, volume)
         require_room(folder, files, number=volume.number)
     written = []
     for volume, folder, files in plans:
@@ -109,7 +107,12 @@ def choose(work: WorkFolder, destinations: Mapping[int, Path] | Sequence[Path]) 
     return [(volumes[number], folder) for number, folder in sorted(destinations.items())]
 
 
-def _require_empty(folder: Path, volume: Volume) -> None:
+def require_empty(folder: Path, volume: Volume) -> None:
+    """Pass only when a destination is absent, or a folder that holds nothing but litter.
+
+    Raises:
+        NotEmptyError: It holds other data, or is no folder.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -18,10 +18,10 @@ from bundler.cli.bars import (
     Work,
     byte_bar,
     own_keys,
-    parse_size,
     seals_by_volume,
 )
 from bundler.measure import measure_tree
+from bundler.mediasizes import sizes_of
 from bundler.plan import ReleasePlan
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, rooms_for
@@ -72,7 +72,7 @@ def choose(folder: WorkFolder, capacity: list[str] | None, seal: list[str] | Non
     if capacity:
         evidence = sum(path.stat().st_size for path in folder.attest.glob("*.json"))
         rooms = rooms_for(
-            [parse_size(each) for each in capacity],
+            [size for each in capacity for size in sizes_of(each)],
             release=ReleasePlan.load(folder.plan),
             payload=measure_tree(folder.data, prefix=layout.DATA),
             attest_bytes=evidence,

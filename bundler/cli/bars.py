@@ -1,6 +1,5 @@
 """Options and progress bars that several commands of the signing side share."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.progress import TaskID
 from bundler.asked import FromDescriptor, Typed
 from bundler.cli.context import Context
 from bundler.measure import Progress
+from bundler.mediasizes import size_of
 from bundler.privatekeys import PrivateKeys, place_of
 from bundler.register import Register
 from media.errors import UsageError
@@ -38,7 +38,8 @@ OfflineRequired = Annotated[
     bool, typer.Option("--offline-required", help="Refuse while a network is connected to this machine.")
 ]
 Capacities = Annotated[
-    list[str] | None, typer.Option("--capacity", help="Free bytes of each medium in order, such as 58GiB or 64GB.")
+    list[str] | None,
+    typer.Option("--capacity", help="Room on each medium in order: 58GiB, 64GB, dvd, bd-dl, usb-64, 5*dvd."),
 ]
 Seals = Annotated[list[str] | None, typer.Option("--seal", help="A seal number reserved for a volume, as N=NUMBER.")]
 RegisterFolder = Annotated[
@@ -47,8 +48,6 @@ RegisterFolder = Annotated[
 ]
 
 _STANDARD_STREAMS = (0, 1, 2)
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]i?)?B?")
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def own_keys(home: Path | None, places: list[str] | None, secret_fd: int | None) -> PrivateKeys:
@@ -94,15 +93,12 @@ def download_bar(context: Context) -> Iterator[Progress]:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a text such as ``64GB`` or ``58.2GiB`` means.
+    """Return the bytes that a text such as ``64GB``, ``58.2GiB`` or ``bd-dl`` means.
 
     Raises:
         UsageError: It means none.
     """
-    matched = _SIZE.fullmatch(text.strip())
-    if not matched:
-        raise UsageError(what=f"{text!r} is no size", why="a number and a unit are expected", fix="write 64GB or 58GiB")
-    return int(float(matched[1]) * _UNITS[matched[2] or ""])
+    return size_of(text)
 
 
 def numbered(texts: list[str] | None, *, option: str) -> list[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """`sealift-bundler register`: what was sent where, what came back, and what never did."""
 
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,15 @@ from bundler.cli.bars import RegisterFolder, register_at
 from bundler.dispatch import MediumState
 from bundler.ledgernote import LedgerKey
 from bundler.receipt import MAX_BYTES
-from media.errors import UnreadableError
+from bundler.registertable import history, history_csv, history_text, media_csv
+from media.errors import UnreadableError, UsageError
 
 _Ceremony = Annotated[
     Path | None, typer.Option("--ceremony", help="Its register/ is the register.", envvar="SEALIFT_CEREMONY")
 ]
 _Medium = Annotated[str, typer.Argument(help="The medium, as RELEASE/VOLUME/COPY.")]
+_Csv = Annotated[bool, typer.Option("--csv", help="As CSV, safe to open in a spreadsheet.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say whether it could be entered.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,23 +28,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="What was written, sent and received, and which media never came back.")
     app.add_typer(group, name="register", no_args_is_help=True)
 
-    @group.command("list")
-    def list_command(context: typer.Context, folder: RegisterFolder = None, ceremony: _Ceremony = None) -> None:
-        """List every medium and where it is."""
-        media = dispatch.media_of(register_at(folder, ceremony).entries())
-        shared.of(context).result({"media": [each.to_json() for each in media]}, _text(media, "no medium was written"))
-
-    @group.command("missing")
-    def missing_command(
-        context: typer.Context,
-        days: Annotated[int, typer.Option("--days", min=0, help="Only media that are away for so many days.")] = 0,
-        folder: RegisterFolder = None,
-        ceremony: _Ceremony = None,
-    ) -> None:
-        """List the media that were sent and never came back."""
-        ours = shared.of(context)
-        media = dispatch.missing(register_at(folder, ceremony).entries(), clock=ours.clock, days=days)
-        ours.result({"media": [each.to_json() for each in media]}, _text(media, "no medium is away"))
+    _add_views(group)
 
     @group.command("sent")
     def sent_command(
@@ -48,13 +36,20 @@ def register(app: typer.Typer) -> None:
         medium: _Medium,
         to: Annotated[str, typer.Option("--to", help="Who has it now: a site or a courier.")],
         by: Annotated[str, typer.Option("--by", help="Who gave it.")] = "",
+        due: Annotated[str, typer.Option("--due", help="By which day it is expected back, as 2026-12-24.")] = "",
+        dry_run: _DryRun = False,
         folder: RegisterFolder = None,
         ceremony: _Ceremony = None,
     ) -> None:
         """Enter that a medium left."""
         ours = shared.of(context)
-        dispatch.record_sent(register_at(folder, ceremony), medium, to=to, by=by, clock=ours.clock)
-        ours.result({"medium": medium, "to": to}, f"entered: {medium} is with {to}")
+        book, day = register_at(folder, ceremony), _day(due)
+        if dry_run:
+            dispatch.require_here(book.entries(), medium)
+            ours.result({"medium": medium, "entered": False}, f"could be entered: {medium} is with {to}")
+            return
+        dispatch.record_sent(book, medium, to=to, by=by, clock=ours.clock, due=day)
+        ours.result({"medium": medium, "to": to, "due": due, "entered": True}, f"entered: {medium} is with {to}")
 
     @group.command("returned")
     def returned_command(
@@ -63,15 +58,20 @@ def register(app: typer.Typer) -> None:
         by: Annotated[str, typer.Option("--by", help="Who brought it, or destroyed it.")] = "",
         condition: Annotated[str, typer.Option("--condition", help="What was seen, in a sentence.")] = "",
         destroyed: Annotated[bool, typer.Option("--destroyed", help="It was destroyed where it was.")] = False,
+        dry_run: _DryRun = False,
         folder: RegisterFolder = None,
         ceremony: _Ceremony = None,
     ) -> None:
         """Enter that a medium came back, or that it was destroyed."""
         ours = shared.of(context)
         place = register_at(folder, ceremony)
+        if dry_run:
+            dispatch.require_away(place.entries(), medium)
+            ours.result({"medium": medium, "entered": False}, f"could be entered: {medium}")
+            return
         dispatch.record_returned(place, medium, by=by, condition=condition, destroyed=destroyed, clock=ours.clock)
         ended = "destroyed" if destroyed else "returned"
-        ours.result({"medium": medium, "state": ended}, f"entered: {medium} is {ended}")
+        ours.result({"medium": medium, "state": ended, "entered": True}, f"entered: {medium} is {ended}")
 
     @group.command("site")
     def site_command(
@@ -126,8 +126,58 @@ def register(app: typer.Typer) -> None:
         )
 
 
-def _text(media: tuple[MediumState, ...], none: str) -> str:
-    return "\n".join(each.to_text() for each in media) or none
+def _add_views(group: typer.Typer) -> None:
+    @group.command("list")
+    def list_command(
+        context: typer.Context, as_csv: _Csv = False, folder: RegisterFolder = None, ceremony: _Ceremony = None
+    ) -> None:
+        """List every medium and where it is."""
+        media = dispatch.media_of(register_at(folder, ceremony).entries())
+        _show(shared.of(context), media, as_csv=as_csv, none="no medium was written")
+
+    @group.command("missing")
+    def missing_command(
+        context: typer.Context,
+        days: Annotated[int, typer.Option("--days", min=0, help="Only media that are away for so many days.")] = 0,
+        overdue: Annotated[bool, typer.Option("--overdue", help="Only media whose day of return is over.")] = False,
+        as_csv: _Csv = False,
+        folder: RegisterFolder = None,
+        ceremony: _Ceremony = None,
+    ) -> None:
+        """List the media that were sent and never came back."""
+        ours = shared.of(context)
+        entries = register_at(folder, ceremony).entries()
+        media = dispatch.missing(entries, clock=ours.clock, days=days, overdue=overdue)
+        _show(ours, media, as_csv=as_csv, none="no medium is overdue" if overdue else "no medium is away")
+
+    @group.command("history")
+    def history_command(
+        context: typer.Context,
+        medium: Annotated[str, typer.Argument(help="One medium, as RELEASE/VOLUME/COPY; all if left out.")] = "",
+        as_csv: _Csv = False,
+        folder: RegisterFolder = None,
+        ceremony: _Ceremony = None,
+    ) -> None:
+        """Show what happened to media, when, and who is named."""
+        entries = register_at(folder, ceremony).entries()
+        if medium:
+            dispatch.one(entries, medium)
+        rows = history(entries, medium)
+        text = history_csv(rows) if as_csv else history_text(rows) or "nothing was entered"
+        shared.of(context).result({"entries": rows}, text)
+
+
+def _show(ours: shared.Context, media: tuple[MediumState, ...], *, as_csv: bool, none: str) -> None:
+    text = media_csv(media) if as_csv else "\n".join(each.to_text() for each in media) or none
+    ours.result({"media": [each.to_json() for each in media]}, text)
+
+
+def _day(text: str) -> datetime | None:
+    """Return the end of a day, in UTC."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(23, 59, 59), tzinfo=UTC) if text else None
+    except ValueError:
+        raise UsageError(what=f"{text[:40]!r} is no day", fix="write it as 2026-12-24") from None
 
 
 def _content(file: Path) -> bytes:

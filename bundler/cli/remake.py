@@ -6,12 +6,23 @@ from typing import Annotated
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, RegisterFolder, Work, byte_bar, register_at
-from bundler.custody import HandedOver, hand_over
+from bundler.cli.bars import (
+    CeremonyFolder,
+    Home,
+    KeyPlaces,
+    RegisterFolder,
+    SecretFd,
+    Work,
+    byte_bar,
+    own_keys,
+    register_at,
+)
+from bundler.cli.carriers import DiscSize, Erase, FirstHolder, Format, Scratch, image_job, put, show_plan
 from bundler.dispatch import record_written
-from bundler.remake import remake
+from bundler.remake import prove_remade
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
+from media import layout
 
 
 def register(app: typer.Typer) -> None:
@@ -21,37 +32,50 @@ def register(app: typer.Typer) -> None:
     def command(
         context: typer.Context,
         work: Work,
-        destination: Annotated[Path, typer.Argument(help="An empty, mounted medium.")],
+        destination: Annotated[
+            Path, typer.Argument(help="An empty, mounted medium; with --format an image file or a stick.")
+        ],
         ceremony: CeremonyFolder,
         number: Annotated[int, typer.Option("--volume", help="The volume's number, as the site's error names it.")],
+        image_format: Format = "",
+        erase: Erase = None,
+        disc: DiscSize = "",
+        scratch: Scratch = None,
         person: Annotated[
             str, typer.Option("--person", help="Who puts the seals on: enters the first hand-over.")
         ] = "",
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
         to: Annotated[str, typer.Option("--to", help="Who takes the medium; the person who writes if left out.")] = "",
         place: Annotated[str, typer.Option("--place", help="Where, for custody.")] = "bundling machine",
         seals: Annotated[
             list[str] | None, typer.Option("--seal", help="A seal number as put on; reserved ones raise no question.")
         ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Check everything and show what would be written; write nothing.")
+        ] = False,
         register_folder: RegisterFolder = None,
     ) -> None:
         """Write one volume again, byte by byte as it was sealed, read it back, and show that its signatures hold."""
         ours, held = shared.of(context), Ceremony.load(ceremony)
-        folder, register = WorkFolder(root=work), register_at(register_folder, ceremony)
-        register.entries()  # one that cannot be read is found before anything is written
+        folder, places = WorkFolder(root=work), {number: destination}
+        job = image_job(image_format, erase=erase, disc=disc, scratch=scratch)
+        if dry_run:
+            rows, text = show_plan(folder, places, job=job, ceremony=held)
+            ours.result({"destinations": rows}, f"{text}\nnothing was written")
+            return
+        book = register_at(register_folder, ceremony)
+        book.entries()  # one that cannot be read is found before anything is written
+        keys = own_keys(home, key, secret_fd)
+        holder = FirstHolder(person=person, to=to, place=place, keys=keys, seals={number: tuple(seals or ())})
         with byte_bar(ours) as progress:
-            made = remake(folder, number, destination, ceremony=held, progress=progress)
-        if person:
-            name = held.person(person).name
-            facts = HandedOver(
-                sender=name,
-                receiver=to or name,
-                place=place,
-                seals=tuple(seals or ()),
-                condition=f"written again, {made.volume.read_back.says}",
+            (written,) = put(
+                folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress
             )
-            hand_over(destination, person, facts, ceremony=held, clock=ours.clock, home=home)
-        medium = record_written(register, folder, made.volume, clock=ours.clock, to=to, again=True)
+        release = folder.seal_of(number) if job is not None else destination / layout.RELEASE
+        made = prove_remade(folder, written, release, ceremony=held)
+        medium = record_written(book, folder, made.volume, clock=ours.clock, to=to, by=person, again=True)
         ours.result(
             {
                 "medium": medium,
@@ -62,7 +86,9 @@ def register(app: typer.Typer) -> None:
                 "id": made.volume.id,
                 "files": made.volume.files,
                 "bytes": made.volume.bytes,
+                "carrier": made.volume.carrier,
                 "read_back": made.volume.read_back.says,
+                "verified": made.volume.read_back.past_cache,
                 "tag_manifest_sha256": made.tag_manifest_sha256,
                 "signatures_hold": list(made.signers),
             },

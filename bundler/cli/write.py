@@ -6,17 +6,27 @@ from typing import Annotated, Any
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, RegisterFolder, Work, byte_bar, numbered, register_at
+from bundler.cli.bars import (
+    CeremonyFolder,
+    Home,
+    KeyPlaces,
+    RegisterFolder,
+    SecretFd,
+    Work,
+    byte_bar,
+    numbered,
+    own_keys,
+    register_at,
+)
+from bundler.cli.carriers import DiscSize, Erase, FirstHolder, Format, Scratch, image_job, put, show_plan
 from bundler.cli.seal import volume_plan, volume_text
-from bundler.custody import HandedOver, hand_over
 from bundler.dispatch import record_written
-from bundler.image import write_image
 from bundler.seal import trust_sheet
 from bundler.signatory import Ceremony
-from bundler.volumechoice import VolumeChoice
-from bundler.volumefiles import planned_files, volume_index
+from bundler.volumechoice import VolumeChoice, describe
+from bundler.volumefiles import volume_index
 from bundler.workfolder import WorkFolder
-from bundler.write import WrittenVolume, write
+from bundler.write import WrittenVolume
 from media.errors import UsageError
 
 
@@ -28,70 +38,81 @@ def register(app: typer.Typer) -> None:
         context: typer.Context,
         work: Work,
         destinations: Annotated[
-            list[str], typer.Argument(help="An empty, mounted medium for each volume in order, or N=FOLDER for some.")
+            list[str],
+            typer.Argument(
+                help="For each volume in order, or N=PLACE for some: an empty, mounted medium; with --format an image"
+                " file that does not exist, or a stick such as /dev/sdb."
+            ),
         ],
         ceremony: CeremonyFolder,
-        images: Annotated[
-            list[str] | None, typer.Option("--image", help="Also make an ext4 image of a volume, as N=FILE.")
-        ] = None,
+        image_format: Format = "",
+        erase: Erase = None,
+        disc: DiscSize = "",
+        scratch: Scratch = None,
         person: Annotated[
             str, typer.Option("--person", help="Who puts the seals on: enters the first hand-over.")
         ] = "",
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
         to: Annotated[str, typer.Option("--to", help="Who takes the media; the person who writes if left out.")] = "",
         place: Annotated[str, typer.Option("--place", help="Where, for custody.")] = "bundling machine",
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which volume carries what.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Check everything and show what would go where; write nothing.")
+        ] = False,
         register_folder: RegisterFolder = None,
     ) -> None:
         """Write each volume whole or not at all, read it back from the device, and print the trust sheet."""
         ours, folder, held = shared.of(context), WorkFolder(root=work), Ceremony.load(ceremony)
-        if dry_run:
-            with byte_bar(ours) as progress:
-                volumes = volume_plan(folder, None, progress=progress)
-            ours.result({"volumes": volumes}, volume_text(volumes))
-            return
         places = _destinations(destinations)
-        wanted = dict(numbered(images, option="--image"))
-        if unknown := sorted(set(wanted) - set(places)):
-            raise UsageError(what=f"volume {unknown[0]} is not written", fix="make images of volumes that are")
-        register = register_at(register_folder, ceremony)
-        register.entries()  # one that cannot be read is found before anything is written
+        job = image_job(image_format, erase=erase, disc=disc, scratch=scratch)
+        if dry_run:
+            _show(ours, folder, held, places=places, job=job)
+            return
+        book = register_at(register_folder, ceremony)
+        book.entries()  # one that cannot be read is found before anything is written
+        holder = FirstHolder(
+            person=person,
+            to=to,
+            place=place,
+            keys=own_keys(home, key, secret_fd),
+            seals=VolumeChoice.load(folder).seals,
+        )
         with byte_bar(ours) as progress:
-            written = write(folder, places, ceremony=held, progress=progress)
-            for volume in written:
-                if person:
-                    facts = _first_hand_over(folder, held, volume, person=person, to=to, place=place)
-                    hand_over(places[volume.number], person, facts, ceremony=held, clock=ours.clock, home=home)
-            for number, file in sorted(wanted.items()):
-                chosen = next(each for each in volume_index(folder).volumes if each.number == number)
-                expected = {each.name: each.sha256 for each in planned_files(folder, chosen)}
-                write_image(places[number], Path(file), number=number, expected=expected, progress=progress)
+            written = put(
+                folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress
+            )
         sheet = trust_sheet(folder, ceremony=held)
-        media = {each.number: record_written(register, folder, each, clock=ours.clock, to=to) for each in written}
+        media = {
+            each.number: record_written(book, folder, each, clock=ours.clock, to=to, by=person) for each in written
+        }
         for volume in written:
             ours.say(f"volume {volume.number}: {volume.files} files, {volume.bytes:,} bytes, {volume.read_back.says}")
+            if volume.carrier:
+                ours.say(f"  {volume.carrier}")
             ours.say(f"  in the register as {media[volume.number]}")
         volumes = [{**_facts(volume), "medium": media[volume.number]} for volume in written]
         ours.result({"sheet": sheet.to_json(), "volumes": volumes}, sheet.to_text())
 
 
+def _show(ours: shared.Context, folder: WorkFolder, held: Ceremony, *, places: dict[int, Path], job: Any) -> None:
+    if not folder.is_frozen:
+        with byte_bar(ours) as progress:
+            volumes = volume_plan(folder, None, progress=progress)
+        ours.result({"volumes": volumes}, volume_text(volumes))
+        return
+    volumes = describe(volume_index(folder), VolumeChoice.load(folder))
+    rows, text = show_plan(folder, places, job=job, ceremony=held)
+    ours.result({"volumes": volumes, "destinations": rows}, f"{volume_text(volumes)}\n{text}\nnothing was written")
+
+
 def _destinations(texts: list[str]) -> dict[int, Path]:
     if all("=" in text for text in texts):
-        return {number: Path(folder) for number, folder in numbered(texts, option="destination")}
+        pairs = numbered(texts, option="destination")
+        if len({number for number, _ in pairs}) != len(pairs):
+            raise UsageError(what="a volume is given two destinations", fix="write copies one after the other")
+        return {number: Path(folder) for number, folder in pairs}
     return {number: Path(text) for number, text in enumerate(texts, start=1)}
-
-
-def _first_hand_over(
-    folder: WorkFolder, held: Ceremony, volume: WrittenVolume, *, person: str, to: str, place: str
-) -> HandedOver:
-    name = held.person(person).name
-    return HandedOver(
-        sender=name,
-        receiver=to or name,
-        place=place,
-        seals=tuple(VolumeChoice.load(folder).seals.get(volume.number, ())),
-        condition=f"{volume.read_back.says}, seals put on",
-    )
 
 
 def _facts(volume: WrittenVolume) -> dict[str, Any]:
@@ -100,5 +121,7 @@ def _facts(volume: WrittenVolume) -> dict[str, Any]:
         "id": volume.id,
         "files": volume.files,
         "bytes": volume.bytes,
+        "carrier": volume.carrier,
         "read_back": volume.read_back.says,
+        "verified": volume.read_back.past_cache,
     }

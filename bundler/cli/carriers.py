@@ -1,0 +1,144 @@
+"""What `write` and `remake` share: what a volume is written onto, the first hand-over, what a stick loses for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bundler.cli.context import Context
+from bundler.custody import HandedOver, hand_over
+from bundler.dispatch import record_erased
+from bundler.images.kinds import KINDS, kind_of
+from bundler.imagewrite import ImageJob, PlannedImage, plan_images, write_images
+from bundler.measure import Progress
+from bundler.mediasizes import size_of
+from bundler.privatekeys import PrivateKeys
+from bundler.register import Register
+from bundler.room import require_room
+from bundler.signatory import Ceremony
+from bundler.volumefiles import planned_files
+from bundler.workfolder import WorkFolder
+from bundler.write import WrittenVolume, choose, require_empty, write
+from media.errors import UsageError
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help=f"Write images, into files or onto sticks (/dev/sdX): {', '.join(KINDS)}. Else folders of mounted media.",
+    ),
+]
+Erase = Annotated[
+    list[str] | None,
+    typer.Option("--erase", help="The serial number or path of a stick that may lose what it holds, typed exactly."),
+]
+DiscSize = Annotated[
+    str, typer.Option("--disc", help="Refuse an image that is larger than this disc: dvd, bd, bd-dl, or bytes.")
+]
+Scratch = Annotated[
+    Path | None, typer.Option("--scratch", help="Where images for sticks are made; else in the work folder.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstHolder:
+    """Who puts the seals on and who takes the media; nobody is entered when `person` is empty."""
+
+    person: str
+    to: str
+    place: str
+    keys: PrivateKeys
+    seals: Mapping[int, tuple[str, ...]]
+
+
+def image_job(name: str, *, erase: list[str] | None, disc: str, scratch: Path | None) -> ImageJob | None:
+    """Return how images are made, or None where folders are written.
+
+    Raises:
+        UsageError: There is no such format, or an option is for images only.
+    """
+    if not name:
+        if erase or disc or scratch:
+            raise UsageError(what="--erase, --disc and --scratch are for images", fix="add --format, such as exfat")
+        return None
+    if scratch is not None and not scratch.is_dir():
+        raise UsageError(what="the folder of --scratch does not exist", fix="make it, or choose another")
+    return ImageJob(kind=kind_of(name), erase=tuple(erase or ()), most=size_of(disc) if disc else None, scratch=scratch)
+
+
+def show_plan(
+    work: WorkFolder, places: Mapping[int, Path], *, job: ImageJob | None, ceremony: Ceremony
+) -> tuple[list[dict[str, Any]], str]:
+    """Check all that a run would check first and return where each volume would go, with both numbers.
+
+    Raises:
+        SealiftError: What the run itself would raise before it writes.
+    """
+    if job is not None:
+        planned = plan_images(work, places, job=job, ceremony=ceremony)
+        return [each.to_json() for each in planned], "\n".join(each.to_text() for each in planned)
+    rows, lines = [], []
+    for volume, folder in choose(work, places):
+        require_empty(folder, volume)
+        room = require_room(folder, planned_files(work, volume), number=volume.number)
+        rows.append({"number": volume.number, "id": volume.id, "destination": folder.name, **room.to_json()})
+        lines.append(f"volume {volume.number}: needs {room.needed:,} bytes of {room.free:,} free in {folder.name}")
+    return rows, "\n".join(lines)
+
+
+def put(
+    work: WorkFolder,
+    places: Mapping[int, Path],
+    *,
+    job: ImageJob | None,
+    ceremony: Ceremony,
+    holder: FirstHolder,
+    register: Register,
+    context: Context,
+    progress: Progress,
+) -> tuple[WrittenVolume, ...]:
+    """Write volumes onto what was named, enter the first hand-overs, and record before a stick loses what it holds.
+
+    Raises:
+        SealiftError: What writing, custody and register raise.
+    """
+
+    def first(number: int, folder: Path, condition: str) -> None:
+        name = ceremony.person(holder.person).name
+        facts = HandedOver(
+            sender=name,
+            receiver=holder.to or name,
+            place=holder.place,
+            seals=holder.seals.get(number, ()),
+            condition=condition,
+        )
+        hand_over(folder, holder.person, facts, ceremony=ceremony, clock=context.clock, home=holder.keys)
+
+    if job is not None:
+        _record_erased(plan_images(work, places, job=job, ceremony=ceremony), holder, register, context)
+        entered = first if holder.person else None
+        return write_images(work, places, job=job, ceremony=ceremony, hand_over=entered, progress=progress)
+    _require_no_device(list(places.values()))
+    written = write(work, places, ceremony=ceremony, progress=progress)
+    if holder.person:
+        for volume in written:
+            first(volume.number, places[volume.number], f"{volume.read_back.says}, seals put on")
+    return written
+
+
+def _record_erased(planned: Sequence[PlannedImage], holder: FirstHolder, register: Register, context: Context) -> None:
+    for each in planned:
+        if each.device is not None and each.holds:
+            context.say(f"{each.device.title}: {each.holds} will be lost")
+            record_erased(register, each.device.title, held=each.holds, by=holder.person, clock=context.clock)
+
+
+def _require_no_device(places: Sequence[Path]) -> None:
+    if odd := next((place for place in places if place.is_block_device()), None):
+        raise UsageError(
+            what=f"{odd.name} is a device and no folder",
+            why="the file system for it was not named",
+            fix="add --format exfat (or vfat, ext4, udf, iso9660), or mount it and name the folder",
+        )

@@ -1,0 +1,102 @@
+"""The register as tables: its history in lines for people, and CSV that a spreadsheet shows and does not run."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bundler.dispatch import MediumState
+from bundler.register import Entry
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What makes a spreadsheet take a cell for a formula; such a text gets an apostrophe before it."""
+_HISTORY: Final = ("entry", "at", "kind", "medium", "what", "by")
+_MEDIUM: Final = (
+    *("medium", "release", "serial", "volume", "count", "id", "state", "since", "held_by", "due", "sites", "received"),
+    *("carrier", "code"),
+)
+
+
+def history(entries: Sequence[Entry], medium: str = "") -> list[dict[str, Any]]:
+    """Return what happened, when, and who is named, in order; of one medium, if one is given.
+
+    A receipt is shown with each medium that it may speak of: it names volumes, not copies.
+    """
+    shown = []
+    known: dict[str, tuple[str, int]] = {}
+    for entry in entries:
+        facts = entry.facts
+        own = str(facts.get("medium", ""))
+        if entry.kind == "written":
+            known[own] = (facts["code"], facts["volume"])
+        concerns = own == medium
+        if entry.kind == "receipt" and medium in known:
+            code, number = known[medium]
+            concerns = facts["code"] == code and number in facts["volumes"]
+        if concerns or not medium:
+            shown.append(
+                {
+                    "entry": entry.number,
+                    "at": entry.at,
+                    "kind": entry.kind,
+                    "medium": own,
+                    "what": _what(entry.kind, facts),
+                    "by": str(facts.get("by", "")),
+                }
+            )
+    return shown
+
+
+def history_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the history for people."""
+    return "\n".join(
+        f"{row['entry']:>5}  {row['at']}  {row['medium'] or '-':<20} {row['what']}"
+        f"{', by ' + row['by'] if row['by'] else ''}"
+        for row in rows
+    )
+
+
+def history_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the history as CSV (RFC 4180)."""
+    return _table(_HISTORY, rows)
+
+
+def media_csv(media: Sequence[MediumState]) -> str:
+    """Return media as CSV (RFC 4180)."""
+    return _table(_MEDIUM, [each.to_json() for each in media])
+
+
+def _what(kind: str, facts: Mapping[str, Any]) -> str:
+    match kind:
+        case "written":
+            again = "written again" if facts["again"] else "written"
+            on = f" as {facts['carrier']}" if facts.get("carrier") else ""
+            return f"{again}{on}, {facts['read_back']}"
+        case "erased":
+            return f"{facts['carrier']} was given up; it held {facts['held']}"
+        case "sent":
+            due = f", due back {facts['due']}" if facts.get("due") else ""
+            return f"sent to {facts['to']}{due}"
+        case "returned":
+            ended = "destroyed" if facts["destroyed"] else "came back"
+            return f"{ended}: {facts['condition']}" if facts["condition"] else ended
+        case "site":
+            return f"ledger key of {facts['site']} entered"
+        case _:
+            volumes = ", ".join(map(str, facts["volumes"]))
+            return (
+                f"{facts['site']} {facts['outcome']} volumes {volumes} of {facts['release']} at {facts['received_at']}"
+            )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    target = io.StringIO()
+    writer = csv.writer(target)
+    writer.writerow(columns)
+    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    return target.getvalue()
+
+
+def _cell(value: Any) -> str:
+    text = "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
