@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.digests import file_sha256
+from bundler.needs import NOTHING, Needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +79,4 @@ class Gathered:
 
     artifacts: tuple[Artifact, ...]
     materials: tuple[Material, ...] = ()
+    needs: Needs = NOTHING

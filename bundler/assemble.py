@@ -15,6 +15,7 @@ from typing import Any, Final
 from bundler.artifact import Artifact
 from bundler.digests import copy_of
 from bundler.errors import BuildError, NotEmptyError
+from bundler.needs import NOTHING, Needs
 from bundler.plan import ReleasePlan
 from bundler.recipe import Recipe
 from bundler.sources.evals import target_of
@@ -70,7 +71,7 @@ def release_facts(
     return Artifact.of_bytes(dumps(value), target=RELEASE_FACTS, kind="release")
 
 
-def plan_of(recipe: Recipe, artifacts: Sequence[Artifact]) -> ReleasePlan:
+def plan_of(recipe: Recipe, artifacts: Sequence[Artifact], needs: Needs = NOTHING) -> ReleasePlan:
     """Return what the build says about a candidate."""
     return ReleasePlan(
         release=recipe.release.name,
@@ -78,7 +79,7 @@ def plan_of(recipe: Recipe, artifacts: Sequence[Artifact]) -> ReleasePlan:
         created=to_text(recipe.release.created),
         stale_after=to_text(recipe.release.stale_after),
         sites=recipe.release.sites,
-        targets=tuple(machine.signed() for machine in recipe.machines),
+        targets=tuple(machine.signed(cpu_flags=needs.cpu_flags, driver=needs.driver) for machine in recipe.machines),
         kinds={artifact.target: artifact.kind for artifact in artifacts},
         payload_digest=payload_digest((artifact.target, artifact.length, artifact.sha256) for artifact in artifacts),
         rehearsal=recipe.demanded_rehearsal,
@@ -107,7 +108,12 @@ def require_free(work: WorkFolder) -> None:
 
 
 def assemble(
-    recipe: Recipe, artifacts: Sequence[Artifact], work: WorkFolder, *, placed: dict[str, Path] | None = None
+    recipe: Recipe,
+    artifacts: Sequence[Artifact],
+    work: WorkFolder,
+    *,
+    needs: Needs = NOTHING,
+    placed: dict[str, Path] | None = None,
 ) -> ReleasePlan:
     """Write the candidate, replacing an unsigned one.
 
@@ -115,6 +121,7 @@ def assemble(
         recipe: What the release carries.
         artifacts: Its files, merged.
         work: Where it is written.
+        needs: What its wheels ask of every machine that it is for.
         placed: Large files of other candidates of this build by digest, which share their bytes; added to.
 
     Raises:
@@ -127,7 +134,7 @@ def assemble(
     for name in names:
         safe_path(name)
     require_distinct(names)
-    plan = plan_of(recipe, artifacts)
+    plan = plan_of(recipe, artifacts, needs)
     fresh = work.root / "candidate.partial"
     shared: dict[str, Path] = {} if placed is None else placed
     try:

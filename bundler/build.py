@@ -19,6 +19,7 @@ from bundler.digests import Digests, remembering
 from bundler.download import Line
 from bundler.errors import RecipeError
 from bundler.gather import Workshop, gather
+from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.scan import ScanReport, scan
@@ -131,6 +132,7 @@ class _Part:
     work: WorkFolder
     artifacts: tuple[Artifact, ...]
     materials: Sequence[Material]
+    needs: Needs
     report: ScanReport
     started: datetime
     ticks: float
@@ -148,6 +150,7 @@ def _gathered(shop: Workshop, recipe: Recipe, work: WorkFolder) -> _Part:
         work=work,
         artifacts=artifacts,
         materials=found.materials,
+        needs=found.needs,
         report=report,
         started=started,
         ticks=ticks,
@@ -157,7 +160,7 @@ def _gathered(shop: Workshop, recipe: Recipe, work: WorkFolder) -> _Part:
 def _written(shop: Workshop, part: _Part, placed: dict[str, Path]) -> Candidate:
     recipe, artifacts = part.recipe, part.artifacts
     shop.progress(f"writing the candidate for {', '.join(recipe.release.sites)}: {len(artifacts)} files")
-    plan = assemble.assemble(recipe, artifacts, part.work, placed=placed)
+    plan = assemble.assemble(recipe, artifacts, part.work, needs=part.needs, placed=placed)
     made = provenance.predicate(recipe, part.materials, started=part.started, finished=shop.clock.now())
     _leave_statements(recipe, artifacts, part.report, made, plan.payload_digest, part.work)
     return Candidate(

@@ -15,6 +15,7 @@ from bundler.cache import Cache
 from bundler.download import Line
 from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
+from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.sources import evals, llama_wheel, ospackages, server, wheels
@@ -23,6 +24,7 @@ from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
 from bundler.toolchain import Toolchain
 from bundler.wheelfile import read as read_wheel
+from bundler.wheelneeds import require_fit
 from media.clock import Clock
 
 _ALWAYS: Final = ("server", "host")
@@ -57,8 +59,10 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     carried: dict[str, ChosenWheel] = {}
     engines: dict[str, tuple[ChosenWheel, ...]] = {}
     references: dict[str, Sequence[Mapping[str, str]]] = {}
+    needs = Needs()
     own = _own_wheel(shop, recipe)
     for name, chosen, made_of in _environments(shop, recipe, own):
+        needs |= require_fit(chosen, recipe.machines, label=name)
         requirements = _requirements(name, chosen)
         environments[name] = requirements.target
         artifacts.append(requirements)
@@ -87,7 +91,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         materials += brought.materials
     debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
     artifacts.append(assemble.release_facts(recipe, environments=environments, debs=debs, references=references))
-    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials))
+    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials), needs=needs)
 
 
 def _update(shop: Workshop, recipe: Recipe) -> Gathered:

@@ -1,29 +1,11 @@
 """Whether an environment fits its target: complete, and with the processor and the GPU driver that its wheels need."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-from packaging.version import Version
 
 from bundler import closure, cuda, processor
+from bundler.needs import Needs
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import Target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
-    """What the wheels of a release ask of every machine that it is for; part of what is signed."""
-
-    cpu_flags: tuple[str, ...] = ()
-    driver: str = ""
-
-    def __or__(self, other: "Needs") -> "Needs":
-        """Return what both ask together."""
-        drivers = [text for text in (self.driver, other.driver) if text]
-        return Needs(
-            cpu_flags=tuple(sorted({*self.cpu_flags, *other.cpu_flags})),
-            driver=max(drivers, key=Version, default=""),
-        )
 
 
 def require_fit(

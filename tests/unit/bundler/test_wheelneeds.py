@@ -6,10 +6,11 @@ import pytest
 
 from bundler import cuda, processor
 from bundler.errors import SourceError
+from bundler.needs import Needs
 from bundler.processor import V2, VARIANTS, best_variant
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import Target
-from bundler.wheelneeds import Needs, require_fit
+from bundler.wheelneeds import require_fit
 from tests.support.payload import sha256, wheel
 
 PLAIN = Target(profile="plain")
