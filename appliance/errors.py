@@ -49,6 +49,13 @@ class CopierError(ApplianceError):
     code = "copier"
 
 
+class ExportRefusedError(ApplianceError):
+    """What was to leave the facility is too large, or holds what looks like an identifier or a secret."""
+
+    exit_code = 37
+    code = "export-refused"
+
+
 class UnknownVersionError(ApplianceError):
     """The registry knows no such model version."""
 

@@ -31,7 +31,7 @@ _ACCOUNTS: Final = {
 # After these the tree is signed at once: what they change must not wait for the hour.
 _PRIVILEGED: Final = (
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
-    *("admin.", _OWN),
+    *("admin.", "export.", _OWN),
 )
 
 

@@ -16,6 +16,7 @@ _COMMANDS = (
     "inspect",
     "receive",
     "custody",
+    "export",
     "install",
     "run_units",
     "status",

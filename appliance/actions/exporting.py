@@ -1,0 +1,190 @@
+"""What leaves a facility: a closed list of EXPORT types, shown in full before anything is written (EXP-1 to EXP-3).
+
+    draft -> cap -> scan for identifiers and secrets -> a person looks -> record -> proof and signature -> file
+
+An export is built by its own module from fixed fields; only the ledger's proof and the signature are added here.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from securesystemslib import dsse
+
+from appliance.audit.facts import Appended, Ledger
+from appliance.errors import ExportRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
+from appliance.keys.files import FileKeys
+from appliance.phi.detect import PatternDetector
+from media import canonical, durable
+from media.digest import sha256_hex
+from media.errors import UsageError
+
+RECORDED: Final = "export.written"
+_KEY: Final = "ledger-checkpoint"
+# Digests, times and numbers in text: nothing that anybody typed.
+_COMPUTED: Final = re.compile(r"(?:[0-9a-f]{16,128}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)", re.ASCII)
+_SECRET: Final = re.compile(
+    r"PRIVATE KEY|sl-[A-Za-z2-7]{10}-[A-Za-z0-9_-]{43}|(?:hf|gh[pousr])_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}"
+)
+
+
+class ExportType(StrEnum):
+    """Every kind of thing that may leave; there is no other way out."""
+
+    INVENTORY = "inventory"
+
+
+class Draft(Protocol):
+    """An export before it is recorded."""
+
+    def to_payload(self, *, ledger: Mapping[str, Any] | None) -> bytes:
+        """Return the canonical bytes, with the ledger's proof or without."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """One thing that is to leave.
+
+    Args:
+        kind: From the closed list.
+        payload_type: Of its envelope.
+        site: Whose.
+        most_bytes: What a payload of this type may have.
+        name: Of the file, without the digest.
+        draft: Its content.
+    """
+
+    kind: ExportType
+    payload_type: str
+    site: str
+    most_bytes: int
+    name: str
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """An export that was recorded and written."""
+
+    file: Path
+    sha256: str
+    bytes: int
+    sequence: int
+
+
+def write(
+    export: Export, folder: Path, *, ledger: Ledger, keys: FileKeys, agrees: Callable[[str], bool]
+) -> Written | None:
+    """Record an export and write it; None when the person who was shown it did not agree.
+
+    Args:
+        export: What is to leave.
+        folder: Where to write the file.
+        ledger: Records it; nothing leaves unrecorded.
+        keys: May hold the key that signs; else the ledger's proof vouches alone.
+        agrees: Shows the whole text and returns the answer.
+
+    Raises:
+        ExportRefusedError: It is too large, or holds what looks like an identifier or a secret.
+        LedgerUnavailableError: It could not be recorded; nothing was written.
+        StoreWriteError: It could not be written; that it was to leave is recorded.
+    """
+    content = export.draft.to_payload(ledger=None)
+    require_harmless(content, most_bytes=export.most_bytes)
+    if not agrees(preview(content)):
+        return None
+    digest = sha256_hex(content)
+    body = {"type": str(export.kind), "site": export.site, "sha256": digest, "bytes": len(content)}
+    appended = ledger.append(RECORDED, body)
+    payload = export.draft.to_payload(ledger=proof(ledger, appended))
+    envelope = canonical.dumps(
+        {
+            "payload": b64encode(payload).decode(),
+            "payloadType": export.payload_type,
+            "signatures": _signatures(keys, export.payload_type, payload),
+        }
+    )
+    file = folder / f"{export.name}-{digest[:12]}.dsse.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.replace(file, envelope, mode=0o644)
+    except OSError as error:
+        raise StoreWriteError(
+            what=f"the {export.kind} could not be written",
+            why=error.strerror or "",
+            fix="name another folder with --to",
+        ) from error
+    return Written(file=file, sha256=sha256_hex(envelope), bytes=len(envelope), sequence=appended.sequence)
+
+
+def preview(content: bytes) -> str:
+    """Return all of an export as text for a person: every field, nothing left out."""
+    return json.dumps(canonical.loads(content, max_bytes=len(content)), indent=1, sort_keys=True)
+
+
+def require_harmless(content: bytes, *, most_bytes: int) -> None:
+    """Pass only for an export within its cap that holds no identifier of a person and no secret.
+
+    Raises:
+        ExportRefusedError: It is too large, or a text looks like one; the error names the field, never the text.
+    """
+    if len(content) > most_bytes:
+        raise ExportRefusedError(
+            what="the export is too large",
+            why=f"{len(content)} bytes, at most {most_bytes} may leave",
+            fix="report it; nothing was written",
+        )
+    detector = PatternDetector()
+    for field, text in _texts(canonical.loads(content, max_bytes=most_bytes), "export"):
+        if _COMPUTED.fullmatch(text):
+            continue
+        found = [str(finding.phi_class) for finding in detector.find(text)]
+        if found or _SECRET.search(text):
+            raise ExportRefusedError(
+                what=f"{field} holds what may not leave",
+                why=f"it looks like: {found[0] if found else 'a secret'}",
+                fix="correct what the field is taken from; nothing was written",
+            )
+
+
+def proof(ledger: Ledger, appended: Appended) -> dict[str, Any] | None:
+    """Return the record and the signed checkpoint that holds it; None where the ledger cannot prove it now."""
+    try:
+        leaf = ledger.leaf(appended.sequence)
+        found = ledger.inclusion(appended.sequence)
+    except (LedgerUnavailableError, UsageError):
+        return None
+    return {
+        "sequence": appended.sequence,
+        "leaf": b64encode(leaf.raw).decode(),
+        "size": found.size,
+        "root": found.root,
+        "hashes": list(found.hashes),
+        "checkpoint": found.note,
+    }
+
+
+def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each, field)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from _texts(each, f"{field}.{name}")
+
+
+def _signatures(keys: FileKeys, payload_type: str, payload: bytes) -> list[dict[str, str]]:
+    try:
+        public = keys.public(_KEY)
+        signature = keys.sign(_KEY, dsse.Envelope(payload, payload_type, {}).pae())
+    except KeyMissingError:
+        return []
+    return [{"keyid": sha256_hex(public), "sig": b64encode(signature).decode()}]
