@@ -14,9 +14,10 @@ on the trust sheet, which reached you apart from the medium. The ending is 0 onl
    signed list names (metadata/N.targets.json), and attest/ holds what that list says.
 
 It cannot see whether a newer release replaces this one, or whether a signer was revoked since: only the appliance
-knows. Files beside release/ are not looked at. Endings: 0 holds, 2 usage, 10 malformed, 11 file misses, 12 extra file,
-13 unsafe name or file type, 14 wrong volume, 15 digest differs, 17 volume misses, 18 unreadable, 19 newer format,
-20 bad signature, 21 signature misses.
+knows. Of a delta set it sees what is carried; what the set leaves to the site's own store it only counts. Files beside
+release/ are not looked at. Endings: 0 holds, 2 usage, 10 malformed, 11 file misses, 12 extra file, 13 unsafe name or
+file type, 14 wrong volume, 15 digest differs, 17 volume misses, 18 unreadable, 19 newer format, 20 bad signature,
+21 signature misses.
 """
 
 import argparse
@@ -90,7 +91,9 @@ def check(volumes: list[Path], *, code: str, signers: list[str]) -> tuple[str, s
         raise RefusedError(15, f"the release code is {first}, not the one on the trust sheet")
     if len(signed) < max(2, len(set(signers))):
         raise RefusedError(21, "fewer than two signatures hold on every volume")
-    check_payload(index, ordered, tags[ordered[1]])
+    if unseen := check_payload(index, ordered, tags[ordered[1]]):
+        serials = ", ".join(str(serial) for serial in index["base"]["serials"])
+        print(f"delta set     {unseen} bytes must lie in the site's store (serial {serials}); they were not seen here")
     return first, signed
 
 
@@ -233,8 +236,8 @@ def check_set(volumes: list[Path], tags: dict[Path, dict[str, str]]) -> tuple[di
     return index, ordered
 
 
-def check_payload(index: dict[str, Any], ordered: dict[int, Path], tags: dict[str, str]) -> None:
-    """Hash every byte below data/ once; check parts, blocks and whole files against both lists."""
+def check_payload(index: dict[str, Any], ordered: dict[int, Path], tags: dict[str, str]) -> int:
+    """Hash every byte below data/ once against both lists; return how many bytes a delta set leaves to the site."""
     release = {number: path / "release" for number, path in ordered.items()}
     latest = max(int(name.split("/")[1].split(".")[0]) for name in tags if name.endswith(".targets.json"))
     signed = load(read(release[1] / "metadata" / f"{latest}.targets.json"))["signed"]
@@ -247,24 +250,33 @@ def check_payload(index: dict[str, Any], ordered: dict[int, Path], tags: dict[st
         for part in here.values():
             parts.setdefault(part["target"], []).append((part["first"], volume["number"], part))
     targets = {path: target for path, target in signed["targets"].items() if path.startswith("data/")}
-    if set(parts) != set(targets):
+    for run in index["base"]["runs"] if "base" in index else ():
+        parts.setdefault(run["target"], []).append((run["first"], 0, run))
+    if set(parts) - set(targets) or ("base" not in index and set(parts) != set(targets)):
         raise RefusedError(10, "the volumes and the signed list do not name the same files")
-    for name, target in sorted(targets.items()):
-        join(name, target, sorted(parts[name], key=lambda part: part[0]), release)
+    unseen: int = sum(target["length"] for name, target in targets.items() if name not in parts)
+    for name in sorted(parts):
+        unseen += join(name, targets[name], sorted(parts[name], key=lambda part: part[0]), release)
     attested = {name for name in tags if name.startswith("attest/")}
     if attested != {path for path in signed["targets"] if path.startswith("attest/")}:
         raise RefusedError(10, "attest/ and the signed list do not name the same files")
     for name in attested:
         if signed["targets"][name]["hashes"]["sha256"] != tags[name]:
             raise RefusedError(15, f"{name} is not what the signed list names")
+    return unseen
 
 
-def join(name: str, target: dict[str, Any], parts: list[tuple[int, int, Any]], release: dict[int, Path]) -> None:
-    """Read the parts of one file in block order and compare parts, blocks and the whole."""
-    whole, blocks, length, following = hashlib.sha256(), [], 0, 0
+def join(name: str, target: dict[str, Any], parts: list[tuple[int, int, Any]], release: dict[int, Path]) -> int:
+    """Compare the parts of one file, its blocks and the whole; return how many bytes are not on the medium."""
+    whole, blocks, length, following, unseen = hashlib.sha256(), [], 0, 0, 0
     for first, number, part in parts:
-        if first != following or part["last"] - first >= PART_BLOCKS:
+        if first != following or (number and part["last"] - first >= PART_BLOCKS):
             raise RefusedError(10, f"the parts of {name} do not follow each other")
+        following = part["last"] + 1
+        if not number:  # the site's store has these blocks
+            blocks += target["custom"]["blocks"][first:following]
+            unseen += min(following * BLOCK, target["length"]) - first * BLOCK
+            continue
         own, size = hashlib.sha256(), 0
         for block in read_blocks(release[number] / part["path"]):
             own.update(block)
@@ -274,11 +286,11 @@ def join(name: str, target: dict[str, Any], parts: list[tuple[int, int, Any]], r
         if own.hexdigest() != part["sha256"] or size != part["length"]:
             raise RefusedError(15, f"{part['path']} on volume {number} is not what was sealed")
         length += size
-        following = part["last"] + 1
-    if whole.hexdigest() != target["hashes"]["sha256"] or length != target["length"]:
+    if length + unseen != target["length"] or (not unseen and whole.hexdigest() != target["hashes"]["sha256"]):
         raise RefusedError(15, f"{name}, put together, is not what the signed list names")
     if blocks != target["custom"]["blocks"] or target["custom"]["block_size"] != BLOCK:
         raise RefusedError(15, f"the blocks of {name} are not what the signed list names")
+    return unseen
 
 
 def parse(data: bytes, name: str) -> dict[str, str]:
