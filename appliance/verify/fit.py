@@ -100,18 +100,21 @@ def require_fit(terms: ReleaseTerms, machine: Machine) -> TargetMachine:
     )
 
 
-def require_rehearsed(level: str | None, *, demanded: str | None) -> None:
+def require_rehearsed(level: str | None, *, demanded: str | None, has_models: bool = True) -> None:
     """Refuse a release that was rehearsed less than this site demands.
 
     Args:
         level: What the signed rehearsal says; None when there is none.
         demanded: The site's policy; None where a candidate is being rehearsed just now.
+        has_models: Whether the release brings weights; one that brings none has nothing to answer with, and a site that
+            demands any answer demands of it that it was installed.
 
     Raises:
         TargetMismatchError: It was.
     """
     if demanded is None:
         return
+    demanded = demanded if has_models else LEVELS[0]
     reached = LEVELS.index(level) if level in LEVELS else -1
     if reached < LEVELS.index(demanded):
         raise TargetMismatchError(

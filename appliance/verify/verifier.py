@@ -29,7 +29,7 @@ from media import layout
 from media.digest import same
 from media.errors import DigestMismatchError, MalformedError, MissingFileError, MissingVolumeError, WrongVolumeError
 from media.people import Person
-from media.release import ReleaseTerms, StaleAfter, Target, targets_from
+from media.release import Kind, ReleaseTerms, StaleAfter, Target, targets_from
 from media.volume import VolumeIndex
 
 _SHARED: Final = (f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/")
@@ -96,7 +96,8 @@ def verify_medium(
     machine = require_fit(release, terms.machine)
     rehearsal = first.bag.file(name) if (name := layout.attestation_name("rehearsal")) in first.tags else None
     level = rehearsal_level(rehearsal, chain.people, release.payload_digest)
-    require_rehearsed(level, demanded=terms.level)
+    has_models = any(each.kind == Kind.WEIGHTS for each in targets.values())
+    require_rehearsed(level, demanded=terms.level, has_models=has_models)
     ordered = _in_order(signed, index)
     code = ordered[0].code if ordered[0].info.number == 1 else ""
     held = require_not_superseded(release, stale_after, terms.trust, jump=terms.serial_jump)
