@@ -135,6 +135,7 @@ def trust_facts(ceremony: Ceremony) -> dict[str, Any]:
         "root_sha256": ceremony.first_root_sha256,
         "root_version": len(ceremony.chain),
         "latest_root_sha256": sha256_hex(ceremony.chain[-1]),
+        "policy": str(ceremony.people.policy),
         "thresholds": {use: ceremony.threshold(use) for use in USES},
         "people": [
             {
@@ -143,6 +144,7 @@ def trust_facts(ceremony: Ceremony) -> dict[str, Any]:
                 "roles": list(person.roles),
                 "fingerprint": person.fingerprint,
                 "root_keys": list(person.keys.get("root", ())),
+                "release_keys": list(person.keys.get("release", ())),
             }
             for person in ceremony.people.people
         ],

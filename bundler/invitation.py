@@ -78,20 +78,37 @@ def require_sound(people: Sequence[Invitation], *, environment: str, taken: Iter
     """
     if environment not in set(Environment):
         raise refused(f"the environment {environment!r}", f"it is one of {', '.join(Environment)}")
-    named = [*taken, *((person.id, person.name) for person in people)]
-    for what, values in (("id", [each[0] for each in named]), ("name", [each[1] for each in named])):
-        folded = [" ".join(value.split()).casefold() for value in values]
-        if doubled := next((value for value in folded if folded.count(value) > 1), None):
-            raise refused(f"two people with the {what} {doubled!r}", "a person takes part once")
+    require_different([*taken, *((person.id, person.name) for person in people)])
     for person in people:
-        if not _ID.fullmatch(person.id) or not _NAME.fullmatch(person.name) or not person.name.strip():
-            raise refused(f"the person {person.id!r}", "ids are lower case letters, digits and dashes; names are text")
-        if not person.roles or set(person.roles) - set(ROLES) or len(set(person.roles)) != len(person.roles):
-            raise refused(f"the roles of {person.id}", f"they are some of {', '.join(ROLES)}, each once")
+        require_person(person.id, person.name, person.roles)
         if environment == Environment.PRODUCTION and not all(person.key(use) for use in person.uses):
             raise refused(f"{person.id} brings no keys", "production keys exist before the ceremony")
         if environment != Environment.PRODUCTION and (person.root_key or person.release_key):
             raise refused(f"{person.id} brings keys", "demo and rehearsal keys are made here and thrown away")
+
+
+def require_different(named: Sequence[tuple[str, str]]) -> None:
+    """Pass only ids and names that each occur once, by case and blanks folded.
+
+    Raises:
+        CeremonyError: One occurs twice.
+    """
+    for what, values in (("id", [each[0] for each in named]), ("name", [each[1] for each in named])):
+        folded = [" ".join(value.split()).casefold() for value in values]
+        if doubled := next((value for value in folded if folded.count(value) > 1), None):
+            raise refused(f"two people with the {what} {doubled!r}", "a person takes part once")
+
+
+def require_person(person_id: str, name: str, roles: Sequence[str]) -> None:
+    """Pass only a person whom a root can name.
+
+    Raises:
+        CeremonyError: The id, the name or a role is wrong.
+    """
+    if not _ID.fullmatch(person_id) or not _NAME.fullmatch(name) or not name.strip():
+        raise refused(f"the person {person_id!r}", "ids are lower case letters, digits and dashes; names are text")
+    if not roles or set(roles) - set(ROLES) or len(set(roles)) != len(roles):
+        raise refused(f"the roles of {person_id}", f"they are some of {', '.join(ROLES)}, each once")
 
 
 def enrol(

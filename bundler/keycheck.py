@@ -6,12 +6,16 @@ medium by the clock of a machine that has no trusted one.
 """
 
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.errors import CeremonyError
+from media.packets import Certificate
+from media.signers import stop_agents
 
 _RSA, _EDDSA = "1", "22"
+_BROKEN_HASHES = {1, 2, 3}  # MD5, SHA-1, RIPE-MD/160
 _LEAST_RSA_BITS = 3072
 _CURVE = "ed25519"
 
@@ -29,6 +33,7 @@ class KeyFacts:
     curve: str
     signing_subkeys: int
     has_secret: bool
+    is_bound_by_broken_hash: bool
 
 
 def key_facts(home: Path, fingerprint: str) -> KeyFacts:
@@ -60,16 +65,40 @@ def key_facts(home: Path, fingerprint: str) -> KeyFacts:
         signing_subkeys=sum(1 for fields in public if fields[0] == "sub" and "s" in fields[11]),
         # field 15 is "#" for a primary secret key that was taken away, a serial number for one on a token
         has_secret=any(fields[0] == "sec" and fields[14] != "#" for fields in secret),
+        is_bound_by_broken_hash=bool(_BROKEN_HASHES & set(_certificate(home, wanted).signature_hashes)),
     )
 
 
-def require_strong(facts: KeyFacts, *, owner: str) -> None:
+def certificate_facts(certificate: bytes) -> KeyFacts:
+    """Read the facts of a certificate whose secret half is elsewhere, in a GnuPG home of its own.
+
+    Raises:
+        CeremonyError: gpg does not read it.
+        MalformedError: It is not one certificate.
+    """
+    fingerprint = Certificate.from_bytes(certificate).fingerprint
+    with tempfile.TemporaryDirectory(prefix="sl-", dir="/tmp") as name:
+        home = Path(name)
+        command = ["gpg", "--homedir", name, "--batch", "--no-autostart", "--import"]
+        subprocess.run(command, input=certificate, capture_output=True, check=False, timeout=60)
+        try:
+            return key_facts(home, fingerprint)
+        finally:
+            stop_agents(home)
+
+
+def require_strong(facts: KeyFacts, *, owner: str, is_here: bool = True) -> None:
     """Pass only a key that may sign for years.
+
+    Args:
+        facts: Of the key.
+        owner: Named in the error.
+        is_here: The secret half must be in the home that was looked at.
 
     Raises:
         CeremonyError: It is weak, ended, ends by a date, or cannot sign by itself.
     """
-    if reason := _weakness(facts):
+    if reason := _weakness(facts, is_here=is_here):
         raise CeremonyError(
             what=f"{owner}'s key {facts.fingerprint[:16]} may not be used",
             why=reason,
@@ -77,7 +106,7 @@ def require_strong(facts: KeyFacts, *, owner: str) -> None:
         )
 
 
-def _weakness(facts: KeyFacts) -> str:
+def _weakness(facts: KeyFacts, *, is_here: bool) -> str:
     weak = {
         "it is revoked, disabled or invalid": facts.validity in {"r", "d", "i"},
         "it has expired": facts.validity == "e",
@@ -88,9 +117,16 @@ def _weakness(facts: KeyFacts) -> str:
         or (facts.algorithm == _EDDSA and facts.curve != _CURVE),
         "the primary key cannot sign": "s" not in facts.capabilities,
         "it has a signing subkey, and gpg would sign with that one": facts.signing_subkeys > 0,
-        "its secret half is not in that GnuPG home": not facts.has_secret,
+        "its user id is bound by SHA-1 or MD5, which can be forged": facts.is_bound_by_broken_hash,
+        "its secret half is not in that GnuPG home": is_here and not facts.has_secret,
     }
     return next((reason for reason, holds in weak.items() if holds), "")
+
+
+def _certificate(home: Path, fingerprint: str) -> Certificate:
+    command = ["gpg", "--homedir", str(home), "--batch", "--export-options", "export-minimal", "--export", fingerprint]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+    return Certificate.from_bytes(done.stdout)
 
 
 def _records(home: Path, fingerprint: str, listing: str) -> list[list[str]]:

@@ -23,7 +23,7 @@ from media.canonical import loads, mapping
 from media.digest import sha256_hex
 from media.errors import MalformedError, SealiftError
 from media.people import Environment, People, Person
-from media.signers import detached_sign, tuf_signer
+from media.signers import detached_sign, secret_fingerprints, tuf_signer
 
 _FINGERPRINT_DIGITS = 40
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
@@ -111,6 +111,10 @@ class Signatory:
             SigningError: The key is not there, or would not sign.
         """
         return detached_sign(self._gnupg(), self.person.fingerprint, data)
+
+    def openpgp_keyids(self) -> tuple[str, ...]:
+        """Return the key ids of the OpenPGP keys whose secret half the GnuPG home holds; none without a home."""
+        return () if self.home is None else tuple(each.lower() for each in secret_fingerprints(self.home))
 
     def _gnupg(self) -> Path:
         if self.home is None:

@@ -82,10 +82,12 @@ class Certificate:
     Args:
         keys: The primary key, then the subkeys.
         raw: The bytes it was read from.
+        signature_hashes: OpenPGP's numbers of the hashes under its signatures, 1 for MD5 and 2 for SHA-1.
     """
 
     keys: tuple[PublicKey, ...]
     raw: bytes
+    signature_hashes: tuple[int, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -111,7 +113,8 @@ class Certificate:
                 keys.append(_public_key(body))
         if not {_PRIMARY_TAG, _USER_ID_TAG, SIGNATURE_TAG} <= {tag for tag, _ in packets}:
             raise _malformed("A certificate", "it holds no user id that its owner signed")
-        return cls(keys=tuple(keys), raw=untrusted)
+        hashes = tuple(body[3] for tag, body in packets if tag == SIGNATURE_TAG and len(body) > 3)
+        return cls(keys=tuple(keys), raw=untrusted, signature_hashes=hashes)
 
 
 def require_signature_packet(untrusted: bytes) -> SignaturePacket:

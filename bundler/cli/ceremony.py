@@ -6,9 +6,16 @@ from typing import Annotated
 import typer
 
 from bundler.ceremony import ROLES, Invitation, KeyPlace, hold, rotate, trust_facts
+from bundler.ceremonyscript import ceremony_script
+from bundler.chunks import read_small_file, write_codes
 from bundler.cli import context as shared
+from bundler.cli.bars import Home, OfflineRequired, SecretFd, own_keys
+from bundler.joining import Brought, Joining, join
+from bundler.offline import require_offline
+from bundler.proposal import Proposal
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony
+from media import durable
 from media.errors import UsageError
 
 
@@ -35,9 +42,12 @@ def register(app: typer.Typer) -> None:
         release_threshold: Annotated[
             int, typer.Option("--release-threshold", help="People who must sign a release.")
         ] = 2,
+        offline_required: OfflineRequired = False,
     ) -> None:
-        """Make the first root, signed by everyone with the role root."""
+        """Make the first root on one machine, signed by all who have the role root; `root propose` needs none such."""
         ours = shared.of(context)
+        if offline_required:
+            require_offline()
         roots, releases = _keys(root_keys), _keys(release_keys)
         held = hold(
             folder,
@@ -73,6 +83,86 @@ def register(app: typer.Typer) -> None:
         )
         shared.of(context).result(trust_facts(held), _text(held))
 
+    @group.command("join")
+    def join_command(
+        context: typer.Context,
+        out: Annotated[Path, typer.Argument(help="A new file for the lead of the ceremony.")],
+        person: Annotated[
+            str, typer.Option("--person", help="ID:NAME, or ID:NAME:ROLE,ROLE; roles are all if left out.")
+        ],
+        root_keys: Annotated[
+            list[str] | None,
+            typer.Option("--root-key", help="For roots: gpg:FINGERPRINT, file:PATH or pkcs11:…; several for hybrid."),
+        ] = None,
+        release_keys: Annotated[
+            list[str] | None, typer.Option("--release-key", help="For releases and statements, likewise.")
+        ] = None,
+        seal_key: Annotated[
+            str,
+            typer.Option("--seal-key", help="OpenPGP fingerprint for tag manifests; else that of --release-key gpg:"),
+        ] = "",
+        home: Home = None,
+        secret_fd: SecretFd = None,
+        codes: Annotated[
+            Path | None, typer.Option("--codes", help="Also write it as QR codes and lines into this folder.")
+        ] = None,
+        offline_required: OfflineRequired = False,
+    ) -> None:
+        """On your own machine: write what you bring to a ceremony, signed by each of your keys."""
+        if offline_required:
+            require_offline()
+        person_id, name, roles = _person(person)
+        brought = Brought(
+            home=home,
+            root=tuple(root_keys or ()),
+            release=tuple(release_keys or ()),
+            seal=seal_key,
+            keys=own_keys(home, None, secret_fd),
+        )
+        made = join(person_id, name, roles, brought)
+        durable.write_new(out, made, mode=0o644)
+        if codes is not None:
+            write_codes(codes, out.stem, made)
+        digest = Joining.from_bytes(made).sha256
+        text = "\n".join(
+            [f"{out.name}: read this aloud at the ceremony", *(f"  {each}" for each in spaced(digest, 8, 4))]
+        )
+        shared.of(context).result({"file": out.name, "sha256": digest, "person": person_id}, text)
+
+    @group.command("script")
+    def script_command(
+        context: typer.Context,
+        out: Annotated[Path, typer.Argument(help="A new file, NAME.pdf or NAME.txt.")],
+        proposal: Annotated[Path, typer.Option("--proposal", help="What is signed.")],
+        witnesses: Annotated[list[str], typer.Option("--witness", help="Who looks on, without a key in the root.")],
+        joins: Annotated[list[Path] | None, typer.Option("--join", help="The joining files.")] = None,
+        folder: Annotated[
+            Path | None, typer.Option("--ceremony", help="The ceremony folder, for a root after the first.")
+        ] = None,
+        place: Annotated[str, typer.Option("--place", help="Where it is held.")] = "",
+        offline_required: OfflineRequired = False,
+    ) -> None:
+        """Print the script of a ceremony: steps, what is said, boxes to tick, lines for witnesses."""
+        ours = shared.of(context)
+        held = Ceremony.load(folder) if folder else None
+        (data,) = read_small_file(proposal)
+        found = Proposal.from_bytes(data)
+        found.require_follows(held)
+        script = ceremony_script(
+            found,
+            [Joining.from_bytes(each) for path in joins or () for each in read_small_file(path)],
+            before=held.people if held else None,
+            witnesses=witnesses,
+            place=place,
+            at=ours.clock.now(),
+            is_offline=offline_required,
+        )
+        page = script.to_pdf() if out.suffix.lower() == ".pdf" else script.to_text().encode("utf-8")
+        durable.write_new(out, page, mode=0o644)
+        ours.result(
+            {"file": out.name, "steps": len(script.steps)}, f"{out.name}: {len(script.steps)} steps; print it twice"
+        )
+
     @group.command("show")
     def show_command(
         context: typer.Context, folder: Annotated[Path, typer.Argument(help="The ceremony folder.")]
@@ -82,17 +172,22 @@ def register(app: typer.Typer) -> None:
         shared.of(context).result(trust_facts(held), _text(held))
 
 
-def _invitation(text: str, roots: dict[str, KeyPlace], releases: dict[str, KeyPlace]) -> Invitation:
+def _person(text: str) -> tuple[str, str, tuple[str, ...]]:
     person_id, _, rest = text.partition(":")
     name, _, roles = rest.partition(":")
     if not name:
         raise UsageError(
             what=f"{text!r} is no person", why="an id and a name are expected", fix="write alice:'Alice A.'"
         )
+    return person_id, name, tuple(roles.split(",")) if roles else ROLES
+
+
+def _invitation(text: str, roots: dict[str, KeyPlace], releases: dict[str, KeyPlace]) -> Invitation:
+    person_id, name, roles = _person(text)
     return Invitation(
         id=person_id,
         name=name,
-        roles=tuple(roles.split(",")) if roles else ROLES,
+        roles=roles,
         root_key=roots.get(person_id),
         release_key=releases.get(person_id),
     )
@@ -119,9 +214,12 @@ def _home(text: str) -> tuple[str, Path]:
 def _text(held: Ceremony) -> str:
     lines = [f"{held.environment} root, version {len(held.chain)}", "  SHA-256 of 1.root.json"]
     lines += [f"    {line}" for line in spaced(held.first_root_sha256, 8, 4)]
+    lines.append(f"  signature policy {held.people.policy}")
     lines.append(f"  {held.threshold('root')} people sign a root, {held.threshold('release')} a release")
     for person in held.people.people:
         lines.append(f"  {person.id}: {person.name} ({', '.join(person.roles)})")
-        lines += [f"    release key {line}" for line in spaced(person.fingerprint, 4, 10)]
-        lines += [f"    root key    {line}" for each in person.keys["root"] for line in spaced(each.upper(), 4, 10)]
+        lines += [f"    seals with  {line}" for line in spaced(person.fingerprint, 4, 10)]
+        for use, own in person.keys.items():
+            schemes = {keyid: held.people.key_objects[keyid].scheme for keyid in own}
+            lines += [f"    {use:<7} key {scheme:<24} {keyid.upper()}" for keyid, scheme in schemes.items()]
     return "\n".join(lines)

@@ -13,7 +13,9 @@ from bundler.cli import context as shared
 
 # In the order a release is made.
 _COMMANDS = (
+    "key",
     "ceremony",
+    "root",
     "build",
     "rehearse",
     "attest",
