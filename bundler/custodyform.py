@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.pdf import Sheet
 from bundler.printable import blank, code, element, label_code, page, rows
 from media import layout
 from media.bagit import BagInfo, parse_bag_info
@@ -26,6 +27,12 @@ class _Known:
 
     info: BagInfo
     sealed: HandOver
+
+    @property
+    def scanned(self) -> str:
+        """What the QR code holds: the label's."""
+        info = self.info
+        return label_code(info.release, info.serial, number=info.number, count=info.count, volume_id=info.volume_id)
 
     def facts(self) -> list[tuple[str, str]]:
         info, sealed = self.info, self.sealed
@@ -68,10 +75,9 @@ def printable_form(volume: Path) -> str:
     """
     known = _known(volume)
     info = known.info
-    scanned = label_code(info.release, info.serial, number=info.number, count=info.count, volume_id=info.volume_id)
     body = [
         "<section>",
-        code(scanned),
+        code(known.scanned),
         element("h1", _TITLE),
         rows(known.facts()),
         "</section>",
@@ -92,6 +98,28 @@ def printable_form(volume: Path) -> str:
             "</div>",
         ]
     return page(f"Custody of volume {info.number} of {info.release}", [*body, element("p", _ENTERED)])
+
+
+def form_sheet(volume: Path) -> bytes:
+    """Return the form of one volume as PDF, with the volume's QR code.
+
+    Raises:
+        MissingFileError: There is no sealed release here.
+        MediaError: Its lists cannot be read.
+    """
+    known = _known(volume)
+    sheet = Sheet(_TITLE, at=known.sealed.at)
+    sheet.code(known.scanned, size=36)
+    sheet.facts(known.facts())
+    sheet.gap()
+    sheet.text(" ".join(_ADVICE))
+    for row in range(1, _ROWS + 1):
+        sheet.heading(f"{row}. hand-over")
+        sheet.lines(("date and time, with zone", "place", "seal numbers", "condition"))
+        sheet.lines(("from (print)", "signature", "to (print)", "signature"))
+    sheet.gap()
+    sheet.text(_ENTERED)
+    return sheet.to_bytes()
 
 
 def _known(volume: Path) -> _Known:

@@ -72,16 +72,16 @@ def label_code(release: str, serial: int, *, number: int, count: int, volume_id:
     return f"SEALIFT:1:{release}:{serial}:{number}/{count}:{volume_id}"
 
 
-def save(file: Path, text: str) -> None:
-    """Write a page to a file that does not exist yet.
+def save(file: Path, made: str | bytes) -> None:
+    """Write a page or a PDF sheet to a file that does not exist yet.
 
     Raises:
         NotEmptyError: The file exists.
         UnreadableError: It cannot be written.
     """
     try:
-        with file.open("x", encoding="utf-8") as target:
-            target.write(text)
+        with file.open("xb") as target:
+            target.write(made.encode() if isinstance(made, str) else made)
     except FileExistsError:
         raise NotEmptyError(
             what=f"{file.name} exists", why="a page is written once", fix="remove it or choose another"

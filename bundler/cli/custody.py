@@ -9,7 +9,7 @@ import typer
 from bundler.cli import context as shared
 from bundler.cli.bars import CeremonyFolder, Home, Person
 from bundler.custody import HandedOver, chain, hand_over
-from bundler.custodyform import paper_form, printable_form
+from bundler.custodyform import form_sheet, paper_form, printable_form
 from bundler.printable import save
 from bundler.signatory import Ceremony
 from media import clock
@@ -78,12 +78,14 @@ def register(app: typer.Typer) -> None:
     def form_command(
         context: typer.Context,
         volume: _Volume,
-        out: Annotated[Path | None, typer.Option("--out", help="Write it as an HTML page to print, instead.")] = None,
+        out: Annotated[
+            Path | None, typer.Option("--out", help="Write it to print, instead: .pdf, or .html for any browser.")
+        ] = None,
     ) -> None:
         """Print the paper form of a volume."""
         ours = shared.of(context)
         if out is not None:
-            save(out, printable_form(volume))
+            save(out, form_sheet(volume) if out.suffix.lower() == ".pdf" else printable_form(volume))
             ours.result({"file": out.name}, f"the form is in {out.name}")
             return
         text = paper_form(volume)

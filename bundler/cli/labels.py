@@ -7,7 +7,7 @@ import typer
 
 from bundler.cli import context as shared
 from bundler.cli.bars import Work
-from bundler.labels import label_page, labels
+from bundler.labels import label_page, label_sheet, labels
 from bundler.printable import save
 from bundler.workfolder import WorkFolder
 
@@ -19,11 +19,11 @@ def register(app: typer.Typer) -> None:
     def command(
         context: typer.Context,
         work: Work,
-        out: Annotated[Path, typer.Option("--out", help="The HTML file to write; it is printed from any browser.")],
+        out: Annotated[Path, typer.Option("--out", help="The file to write: .pdf, or .html for any browser.")],
     ) -> None:
-        """Write a page with one label for each volume: ids, seals and a QR code; nothing of the trust sheet."""
+        """Write one label for each volume: ids, seals, hand-overs, a QR code; nothing of the trust sheet."""
         found = labels(WorkFolder(root=work))
-        save(out, label_page(found))
+        save(out, label_sheet(found) if out.suffix.lower() == ".pdf" else label_page(found))
         facts = [
             {"number": each.number, "id": each.id, "seals": list(each.seals), "qr": each.scanned} for each in found
         ]

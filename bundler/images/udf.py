@@ -26,7 +26,8 @@ def size(tree: Tree) -> int:
 def make(tree: Tree, image: Path, *, facts: ImageFacts, size: int) -> None:
     """Make a new image."""
     del size  # it takes what it needs
-    arguments = ["-quiet", "-udf", "-r", "-J", "-joliet-long", "-V", facts.label(LABEL_CHARS)]
+    # With Joliet beside it, genisoimage cuts the names in the UDF tree at Joliet's 103 characters too.
+    arguments = ["-quiet", "-udf", "-r", "-V", facts.label(LABEL_CHARS)]
     run(
         "genisoimage",
         [*arguments, "-o", str(image), str(tree.folder)],

@@ -1,15 +1,21 @@
+import io
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import segno
+import zxingcpp
+from PIL import Image
+from pypdf import PdfReader
 
 from bundler.cli.main import main
-from bundler.custodyform import paper_form, printable_form
+from bundler.custodyform import form_sheet, paper_form, printable_form
 from bundler.errors import NotEmptyError, SigningError
-from bundler.labels import label_page, labels
+from bundler.labels import label_page, label_sheet, labels
 from bundler.printable import code, save
 from media.digest import file_sha256
 from media.errors import UnreadableError
@@ -147,3 +153,45 @@ def test_the_commands_write_pages(medium: SimulatedMedium, tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out.partition("\n}\n")[0] + "}")["labels"][1]["number"] == 2
     for name in ("labels", "custody"):
         require_self_contained((tmp_path / f"{name}.html").read_text("utf-8"))
+
+
+def scan(pdf: bytes, folder: Path) -> list[list[str]]:
+    """Render each page as a printer would and return what a scanner reads on it."""
+    if shutil.which("pdftoppm") is None:
+        pytest.skip("poppler-utils is not installed")
+    (folder / "sheet.pdf").write_bytes(pdf)
+    subprocess.run(["pdftoppm", "-r", "150", "-gray", "-png", "sheet.pdf", "page"], cwd=folder, check=True)
+    pages = sorted(folder.glob("page-*.png"))
+    return [[each.text for each in zxingcpp.read_barcodes(Image.open(page))] for page in pages]
+
+
+def test_a_scanner_reads_each_label_of_the_printed_sheet(medium: SimulatedMedium, tmp_path: Path) -> None:
+    found = labels(medium.work)
+
+    assert scan(label_sheet(found), tmp_path) == [[each.scanned] for each in found]
+
+
+def test_the_label_sheet_says_what_the_page_says_and_nothing_of_the_trust_sheet(medium: SimulatedMedium) -> None:
+    data = label_sheet(labels(medium.work))
+    shown = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(data)).pages)
+
+    assert data == label_sheet(labels(medium.work))
+    for each in labels(medium.work):
+        assert f"Volume {each.number} of 2" in shown
+        assert each.id in shown.replace(" ", "")
+    for blank in ("Seals put on", "Return to", "seal numbers", "DEMO, not for production"):
+        assert blank in shown
+    assert medium.code[:8] not in shown
+    assert medium.fingerprint("alice")[:8] not in shown
+
+
+def test_the_custody_form_fits_one_sheet_and_scans_as_the_label(medium: SimulatedMedium, tmp_path: Path) -> None:
+    assert scan(form_sheet(medium.volumes[1]), tmp_path) == [[labels(medium.work)[1].scanned]]
+
+
+def test_the_commands_write_pdf_by_the_files_name(medium: SimulatedMedium, tmp_path: Path) -> None:
+    for arguments in (["labels", medium.work.root], ["custody", "form", medium.volumes[1]]):
+        with pytest.raises(SystemExit) as ended:
+            main(["--json", *map(str, arguments), "--out", str(tmp_path / f"{arguments[0]}.pdf")])
+        assert ended.value.code == 0
+        assert (tmp_path / f"{arguments[0]}.pdf").read_bytes().startswith(b"%PDF-")
