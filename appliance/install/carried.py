@@ -72,7 +72,7 @@ def complete(stored: StoredRelease, releases: InstalledReleases) -> Whole:
     else:
         requirements = _replaced(stored, base.requirements, own)
     files, groups = _files(stored, base)
-    kept = sorted(name for name in requirements if requirements[name] == base.requirements.get(name))
+    kept = sorted(requirements.keys() - own.keys())
     return Whole(
         stored=replace(stored, files=files),
         kind=kind,

@@ -96,7 +96,7 @@ def test_a_release_that_was_signed_says_so() -> None:
 def test_two_builds_from_the_cache_are_equal_bytes_and_quick(tmp_path: Path) -> None:
     recipe = Recipe.load(ROOT / "examples" / "demo.toml")
     made = [
-        build(recipe, WorkFolder(root=tmp_path / name), cache=Cache(root=default_root()), clock=SystemClock())
+        build(recipe, WorkFolder(root=tmp_path / name), cache=Cache(root=default_root()), clock=SystemClock())[0]
         for name in ("one", "two")
     ]
 
