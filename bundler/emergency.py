@@ -125,17 +125,20 @@ def sign(untrusted: bytes, ceremony: Ceremony, signatory: Signatory) -> bytes:
     person = signatory.person
     if person.id in signed_before:
         raise UsageError(what=f"{person.name} signed this note already", why="", fix="ask another root person")
-    classic = [
-        each
-        for each in signatory.signers("root")
-        if not ceremony.people.is_post_quantum(each.public_key.keyid) and each.public_key.keyid not in note.keys
-    ]
-    if not classic:
-        raise SigningError(
-            what=f"{person.name} cannot sign this note", why="it takes their root key away", fix="ask another person"
-        )
-    signer = classic[0]
-    signed = dsse.countersign(untrusted, signer) if signed_before else dsse.sign(PAYLOAD_TYPE, payload, signer)
+    with signatory.at_hand() as ready:
+        classic = [
+            each
+            for each in ready.signers("root")
+            if not ceremony.people.is_post_quantum(each.public_key.keyid) and each.public_key.keyid not in note.keys
+        ]
+        if not classic:
+            raise SigningError(
+                what=f"{person.name} cannot sign this note",
+                why="it takes their root key away",
+                fix="ask another person",
+            )
+        signer = classic[0]
+        signed = dsse.countersign(untrusted, signer) if signed_before else dsse.sign(PAYLOAD_TYPE, payload, signer)
     if len(signed) > MOST_BYTES:
         raise UsageError(
             what="the note would not fit one QR code",

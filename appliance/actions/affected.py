@@ -16,6 +16,7 @@ from appliance.registry import catalog, origin
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
 from appliance.verify.metadata import TrustChain
+from appliance.verify.trust import TrustRecord
 from media.clock import from_text
 from media.emergency import keys_of
 from media.errors import MediaError, SamePersonError, ThresholdError, TrustError, UsageError
@@ -84,7 +85,7 @@ def by_person(config: Config, person_id: str, since: datetime | None) -> Doubt:
         UsageError: No root names the person.
         NoTrustError: The trust record does not read.
     """
-    record = trust.load(config.at.trust, config.at.pinned_trust, may_begin=False)
+    record = _record(config)
     found: set[str] = set()
     for length in range(1, len(record.root_chain) + 1):
         people = TrustChain(record.root_chain[:length], config.environment).people
@@ -201,6 +202,10 @@ def _answers(ledger: Ledger, digests: Collection[str]) -> dict[str, dict[str, An
     return found
 
 
+def _record(config: Config) -> TrustRecord:
+    return trust.load(config.at.trust, config.at.pinned_trust, may_begin=not ContentStore(config.at.store).serials())
+
+
 def _chain(config: Config) -> TrustChain:
-    record = trust.load(config.at.trust, config.at.pinned_trust, may_begin=not ContentStore(config.at.store).serials())
+    record = _record(config)
     return TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes)

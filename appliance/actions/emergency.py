@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from appliance.actions.believing import finish_what_was_begun
-from appliance.actions.recorded import is_recorded
+from appliance.actions.recorded import NOTED, is_recorded
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -23,7 +23,6 @@ from media.digest import sha256_hex
 from media.emergency import SignedNote, whose
 
 DOOR: Final = "ledger-actions"
-NOTED: Final = "trust.note-accepted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

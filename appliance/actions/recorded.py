@@ -20,6 +20,7 @@ from media.errors import MediaError
 
 RECEIVED: Final = "release.received"
 ROTATED: Final = "trust.root-rotated"
+NOTED: Final = "trust.note-accepted"
 _MOST: Final = 1000
 _FACT_BYTES: Final = 2 * 2**20
 

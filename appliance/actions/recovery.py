@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from appliance.actions.recorded import RECEIVED, ROTATED, bodies, ledger_may_exist
+from appliance.actions.recorded import NOTED, RECEIVED, ROTATED, bodies, ledger_may_exist
 from appliance.audit.facts import Ledger
 from appliance.audit.note import VerifierKey, verify_checkpoint
 from appliance.config import Places
@@ -122,6 +122,9 @@ def rebuild(
             why="without it, people whom it left out would count again",
             fix=f"give {layout.root_name(chain.version + 1)} of the medium that brought it, with --root",
         )
+    for untrusted_note in _notes(places, ledger):
+        with suppress(MediaError, TrustError):
+            chain.heed_again(untrusted_note)
     return TrustRecord(
         root_chain=chain.texts,
         serial=newest.serial,
@@ -131,6 +134,7 @@ def rebuild(
         payload_digest=newest.payload_digest,
         floor=canonical.moment(newest.created, _WHAT),
         checkpoint=checkpoint,
+        notes=tuple(signed.raw.decode() for signed in chain.notes),
     )
 
 
@@ -179,6 +183,13 @@ def _kept(places: Places, version: int) -> Iterable[bytes]:
         path = store.release_folder(serial) / layout.root_name(version)
         if found := _read(path):
             yield found
+
+
+def _notes(places: Places, ledger: Ledger) -> list[bytes]:
+    """Return what may be emergency notes, each once: as they were kept, and from their records, the oldest first."""
+    recorded_ones = [body.get("envelope") for body in reversed(bodies(places, ledger, NOTED))]
+    texts = [text.encode() for text in recorded_ones if isinstance(text, str)]
+    return list(dict.fromkeys([*texts, *trust.kept_notes(places.trust)]))
 
 
 def _extend(chain: TrustChain, candidates: Iterable[bytes]) -> bool:

@@ -113,7 +113,7 @@ class TrustChain:
         for raw in rest:
             self.extend(raw)
         for note in untrusted_notes:
-            self._heed_again(note.encode())
+            self.heed_again(note.encode())
 
     @property
     def version(self) -> int:
@@ -159,7 +159,7 @@ class TrustChain:
         """Judge from here on as if a note had taken these keys away; for questions, nothing is kept."""
         self.people = self.people.without(keys_in_doubt)
 
-    def _heed_again(self, untrusted_note: bytes) -> None:
+    def heed_again(self, untrusted_note: bytes) -> None:
         """Accept a note of the trust record, by the root of its day: a rotation since then does not undo it."""
         for raw in reversed(self.roots):
             people = people_of(read_role(raw, "root"), self._environment).without(self.people.revoked)
