@@ -17,6 +17,8 @@ class Component:
     purl: str = ""
     license: str = ""
     origin: str = ""
+    parent_sha256: str = ""
+    parent_purl: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.sources import evals, llama_wheel, ospackages, server, wheels
-from bundler.sources.models import Kit, bring
+from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
 from bundler.toolchain import Toolchain
@@ -124,7 +124,7 @@ def _update(shop: Workshop, recipe: Recipe) -> Gathered:
 def _debs(shop: Workshop, recipe: Recipe) -> Gathered:
     if recipe.debs is None:
         return Gathered(artifacts=())
-    return ospackages.gather(recipe, recipe.debs, cache=shop.cache, progress=shop.progress)
+    return ospackages.gather(recipe, recipe.debs, cache=shop.cache, clock=shop.clock, progress=shop.progress)
 
 
 def _environments(

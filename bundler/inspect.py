@@ -14,9 +14,10 @@ from bundler import gguf_header, safetensors_header
 from bundler.errors import ScanError
 from bundler.plan import ReleasePlan
 from bundler.workfolder import WorkFolder
-from media import layout
+from media import bill, layout
 from media.canonical import loads, mapping
 from media.digest import file_sha256, sha256_hex
+from media.errors import MediaError
 from media.limits import PAYLOAD_BYTES
 
 _SHOWN_KINDS: Final = ("weights", "model", "wheel", "deb", "server", "host", "eval", "release")
@@ -46,6 +47,7 @@ class WorkFacts:
     statements: Mapping[str, bool]
     findings: tuple[Mapping[str, Any], ...]
     rehearsal: str
+    bill: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields a program reads."""
@@ -73,6 +75,7 @@ class WorkFacts:
             "statements": dict(self.statements),
             "findings": [dict(found) for found in self.findings],
             "rehearsal": self.rehearsal,
+            "bill_of_materials": self.bill,
         }
 
     def to_text(self) -> str:
@@ -96,6 +99,7 @@ class WorkFacts:
             f"  scan: {found.get('rule')} in {found.get('path')}: {found.get('reason')}" for found in self.findings
         ]
         lines.append(f"  rehearsal: {self.rehearsal or 'none yet'}")
+        lines.append(f"  bill of materials: {self.bill or 'none yet'}")
         lines += [
             f"  statement {name}: {'signed' if is_signed else 'not signed yet'}"
             for name, is_signed in self.statements.items()
@@ -136,6 +140,7 @@ def inspect_work(work: WorkFolder) -> WorkFacts:
         },
         findings=tuple(mapping(found, "findings") for found in _predicate(work, "scan").get("findings", ())),
         rehearsal=f"{rehearsal.get('level')}, at {rehearsal.get('at')}" if rehearsal else "",
+        bill=_bill(work),
     )
 
 
@@ -184,10 +189,32 @@ def _model(work: WorkFolder, model: Mapping[str, Any]) -> ModelFacts:
     )
 
 
+def _bill(work: WorkFolder) -> str:
+    """Say whether the bill of materials names the candidate's files; digests are compared with the provenance's.
+
+    The bytes are hashed when somebody signs.
+    """
+    found = _predicate(work, "sbom")
+    if not found:
+        return ""
+    subjects = _whole(work, "provenance").get("subject", ())
+    digests = {str(each["name"]): str(each["digest"]["sha256"]) for each in subjects}
+    places = [path.relative_to(work.candidate).as_posix() for path in work.data.rglob("*") if path.is_file()]
+    files = {path: digests.get(path, "") for path in places}
+    try:
+        bill.require_same_files(dict(found), files)
+    except MediaError as error:
+        return f"WRONG: {error.what}: {error.why}"
+    return f"names these {len(files)} files and no other"
+
+
 def _predicate(work: WorkFolder, name: str) -> Mapping[str, Any]:
+    return mapping(_whole(work, name).get("predicate", {}), name)
+
+
+def _whole(work: WorkFolder, name: str) -> Mapping[str, Any]:
     try:
         content = (work.attest / f"{name}.json").read_bytes()
     except OSError:
         return {}
-    whole = mapping(loads(content, max_bytes=PAYLOAD_BYTES), name)
-    return mapping(whole.get("predicate", {}), name)
+    return mapping(loads(content, max_bytes=PAYLOAD_BYTES), name)

@@ -16,9 +16,10 @@ from bundler.plan import REHEARSAL_LEVELS, ReleasePlan
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, plan_volumes
 from bundler.workfolder import WorkFolder
-from media import dsse, layout
+from media import bill, dsse, layout
 from media.canonical import loads, mapping
 from media.custody import HandOver
+from media.limits import PAYLOAD_BYTES
 from media.people import Environment
 from media.release import ReleaseTerms, StaleAfter, targets_from
 from media.volume import VolumeIndex
@@ -44,7 +45,8 @@ def prepare(work: WorkFolder, *, ceremony: Ceremony, progress: Progress = no_pro
     Raises:
         SigningError: A statement misses, is not signed by someone who may, or is about another payload.
         CapacityError: The volumes are not chosen, or cannot hold the payload.
-        MediaError: The candidate is not what its plan says, or a receiver would refuse it.
+        MediaError: The candidate is not what its plan says, its bill of materials is of other files, or a receiver
+            would refuse it.
     """
     plan = ReleasePlan.load(work.plan)
     choice = VolumeChoice.load(work)
@@ -57,6 +59,7 @@ def prepare(work: WorkFolder, *, ceremony: Ceremony, progress: Progress = no_pro
     _require_evidence(attested, ceremony)
     _require_custody(attested, volumes)
     _require_rehearsed(attested, roles.payload_digest, plan.rehearsal)
+    _require_billed(attested, payload)
     _require_readable(roles)
     return Prepared(plan=plan, payload=payload, attestations=attestations, roles=roles, volumes=volumes)
 
@@ -113,6 +116,14 @@ def _require_rehearsed(attested: Mapping[str, dsse.Statement], payload_digest: s
 
 def _rank(level: str) -> int:
     return REHEARSAL_LEVELS.index(level) if level in REHEARSAL_LEVELS else -1
+
+
+def _require_billed(attested: Mapping[str, dsse.Statement], payload: Mapping[str, Measured]) -> None:
+    statement = attested.get(layout.attestation_name("sbom"))
+    if statement is None:
+        return
+    value = mapping(loads(statement.payload, max_bytes=PAYLOAD_BYTES, allow_floats=True), "The bill of materials")
+    bill.require_same_files(value.get("predicate"), {path: measured.sha256 for path, measured in payload.items()})
 
 
 def _require_readable(roles: UnsignedRoles) -> None:

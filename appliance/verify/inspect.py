@@ -8,10 +8,11 @@ from typing import Any
 from appliance.verify.bag import UntrustedBag
 from appliance.verify.medium import Medium
 from appliance.verify.metadata import read_role
-from media import bagit, layout
+from media import bagit, bill, canonical, layout, limits
 from media.clock import to_text
+from media.dsse import Envelope
 from media.errors import SealiftError
-from media.release import ReleaseTerms, StaleAfter
+from media.release import ReleaseTerms, StaleAfter, targets_from
 from media.volume import VolumeIndex
 
 
@@ -31,12 +32,12 @@ def inspect(medium: Medium) -> dict[str, Any]:
         "untrusted_bytes": sum(bag.sizes.values()),
         "untrusted_has_custody": bag.top.has_custody,
     }
-    for part in (_bag_info, _index, _release):
+    for part in (_bag_info, _index, _release, _bill):
         try:
             facts |= part(bag)
         except SealiftError as error:
             problems.append(f"{error.what}: {error.why}")
-    return {**facts, "problems": problems}
+    return {**facts, "problems": list(dict.fromkeys(problems))}
 
 
 def _bag_info(bag: UntrustedBag) -> dict[str, Any]:
@@ -64,3 +65,17 @@ def _release(bag: UntrustedBag) -> dict[str, Any]:
         "untrusted_stale_after": to_text(StaleAfter.from_timestamp(timestamp.signed).at),
         "untrusted_machines": [machine.profile for machine in terms.machines],
     }
+
+
+def _bill(bag: UntrustedBag) -> dict[str, Any]:
+    """Say whether the bill of materials names the very files that the release names."""
+    name = layout.attestation_name("sbom")
+    if name not in bag.sizes:
+        return {}
+    serial = int(read_role(bag.file(layout.TIMESTAMP), "timestamp").signed["meta"]["snapshot.json"]["version"])
+    targets = targets_from(read_role(bag.file(layout.targets_name(serial)), "targets").signed)
+    payload = Envelope.from_bytes(bag.file(name)).payload
+    statement = canonical.mapping(canonical.loads(payload, max_bytes=limits.PAYLOAD_BYTES, allow_floats=True), "sbom")
+    files = {path: target.sha256 for path, target in targets.items() if path.startswith(f"{layout.DATA}/")}
+    bill.require_same_files(statement.get("predicate"), files)
+    return {"untrusted_bill_of_materials": f"names these {len(files)} files and no other"}

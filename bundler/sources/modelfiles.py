@@ -6,6 +6,8 @@ that hides in a model file. The SHA-256 of the descriptor is the model digest, s
 
 from typing import Any
 
+from packageurl import PackageURL
+
 from bundler.artifact import Artifact, Component, Gathered
 from bundler.errors import RecipeError
 from bundler.gguf_header import GgufHeader
@@ -31,13 +33,16 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
         RecipeError: The recipe contradicts what the weights say of themselves.
     """
     folder = f"data/models/{model.name}"
+    source = pinned.material.uri
     component = Component(
         name=model.name,
         version=model.version,
         license=model.license,
         origin=model.origin,
         # Weights that were quantized here are not what the package holds.
-        purl=pinned.material.uri if pinned.material.uri.startswith("pkg:") and pinned.derivation is None else "",
+        purl=_purl(model) if pinned.derivation is not None or not source.startswith("pkg:") else source,
+        parent_sha256="" if pinned.derivation is None else pinned.derivation.parent_sha256,
+        parent_purl=source if pinned.derivation is not None and source.startswith("pkg:") else "",
     )
     files = {
         file: Artifact.of_file(
@@ -72,6 +77,11 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
 def descriptor_target(model: ModelSection) -> str:
     """Return where the descriptor of a model lies."""
     return f"data/models/{model.name}/descriptor.json"
+
+
+def _purl(model: ModelSection) -> str:
+    """Return a package URL for weights of no registry: by name and version, as people here call them."""
+    return PackageURL(type="generic", name=model.name, version=model.version).to_string()
 
 
 def _wrapped(model: ModelSection, target: str, content: bytes) -> Artifact:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bundler.plan import ReleasePlan
 from bundler.workfolder import WorkFolder
+from media.bill import PATH_PROPERTY
 from media.canonical import dumps
 from media.digest import payload_digest, sha256_hex
 
@@ -34,6 +35,15 @@ def candidate_plan(payload: Mapping[str, bytes], *, serial: int = 1, **facts: An
     return ReleasePlan(**{**usual, **facts})
 
 
+def bill_entry(path: str, sha256: str) -> dict[str, Any]:
+    """Return one component of a bill of materials, no larger than it must be."""
+    return {
+        "name": path,
+        "hashes": [{"alg": "SHA-256", "content": sha256}],
+        "properties": [{"name": PATH_PROPERTY, "value": path}],
+    }
+
+
 def write_candidate(
     work: WorkFolder, plan: ReleasePlan, payload: Mapping[str, bytes], *, level: str = "answered-on-cpu"
 ) -> None:
@@ -47,7 +57,11 @@ def write_candidate(
     digest = payload_digest((name, len(data), sha256_hex(data)) for name, data in payload.items())
     predicates: dict[str, dict[str, Any]] = {
         "provenance": {"buildDefinition": {"buildType": "sealift/build/v1"}},
-        "sbom": {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []},
+        "sbom": {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "components": [bill_entry(name, sha256_hex(data)) for name, data in payload.items()],
+        },
         "scan": {"findings": []},
         "rehearsal": {"payload_digest": digest, "level": level, "at": "2026-11-20T07:30:00Z"},
     }

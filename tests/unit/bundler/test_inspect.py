@@ -64,3 +64,14 @@ def test_the_command_prints_both_ways(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="0"):
         main(["inspect", str(tmp_path / "m.gguf")])
     assert "tensor types" in capsys.readouterr().out
+
+
+def test_a_bill_of_materials_of_other_files_is_told_both_ways(tmp_path: Path) -> None:
+    work = candidate(tmp_path)
+    assert inspect_work(work).bill.endswith("files and no other")
+
+    (work.data / "more").write_text("x")
+    assert inspect_work(work).bill.startswith("WRONG: the bill of materials does not name data/more")
+    (work.data / "more").unlink()
+    (work.data / "evals/tasks.jsonl").unlink()
+    assert inspect_work(work).bill.startswith("WRONG: the bill of materials names data/evals/tasks.jsonl")

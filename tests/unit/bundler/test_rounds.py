@@ -18,7 +18,7 @@ from bundler.workfolder import WorkFolder
 from media.canonical import dumps, loads
 from media.clock import FixedClock
 from media.digest import sha256_hex
-from media.errors import DigestMismatchError, MalformedError
+from media.errors import DigestMismatchError, ExtraFileError, MalformedError
 from tests.support.candidate import new_candidate
 from tests.support.gpg import GnuPG
 from tests.support.medium import MADE_AT, throwaway_ceremony, tiny_payload
@@ -160,6 +160,19 @@ def test_a_rehearsal_of_another_payload_is_refused(tmp_path: Path) -> None:
     attest(work, "alice", ceremony=ceremony)
 
     with pytest.raises(SigningError, match="another payload was rehearsed"):
+        sign(work, "alice", ceremony=ceremony)
+
+
+def test_a_bill_of_materials_that_lacks_a_file_is_not_signed_with(tmp_path: Path) -> None:
+    work = new_candidate(tmp_path / "w")
+    statement = loads((work.attest / "sbom.json").read_bytes())
+    left = statement["predicate"]["components"].pop()
+    (work.attest / "sbom.json").write_bytes(dumps(statement))
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "alice", ceremony=ceremony)
+
+    with pytest.raises(ExtraFileError, match=left["name"]):
         sign(work, "alice", ceremony=ceremony)
 
 

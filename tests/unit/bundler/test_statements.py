@@ -3,6 +3,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bundler import provenance, sbom, statement
 from bundler.artifact import Artifact, Component, Material
 from tests.support.payload import recipe
@@ -113,3 +115,69 @@ def test_provenance_names_every_material_once_and_no_machine(tmp_path: Path) -> 
         "finishedOn": "2026-11-20T10:00:00Z",
     }
     assert str(tmp_path) not in json.dumps(value)
+
+
+def test_what_is_not_known_of_a_file_is_said() -> None:
+    unknown = {
+        component["name"]: [each["value"] for each in component["properties"] if each["name"] == sbom.UNKNOWN_PROPERTY]
+        for component in bill()["components"]
+    }
+
+    assert unknown["m"] == ["package-url", "training-data"]
+    assert unknown["a"] == ["license"]
+    assert unknown["b"] == []
+    assert bill()["compositions"] == [
+        {"aggregate": "complete", "assemblies": ["release:small:3"]},
+        {"aggregate": "unknown", "assemblies": ["data/models/m/m.gguf"]},
+    ]
+
+
+def test_quantized_weights_name_the_ones_they_were_made_from() -> None:
+    quantized = made(
+        "data/models/m/m.gguf", "weights", name="m", version="1", parent_sha256="e" * 64, parent_purl="pkg:pypi/m@1"
+    )
+
+    found = sbom.predicate(
+        [quantized], release="small", serial=3, created=datetime(2026, 11, 20, tzinfo=UTC), payload_digest=PAYLOAD
+    )
+
+    ancestor = found["components"][0]["pedigree"]["ancestors"][0]
+    assert ancestor["hashes"] == [{"alg": "SHA-256", "content": "e" * 64}]
+    assert ancestor["purl"] == "pkg:pypi/m@1"
+
+
+def test_the_bill_says_what_made_it_and_when_in_its_life() -> None:
+    metadata = bill()["metadata"]
+
+    assert metadata["lifecycles"] == [{"phase": "build"}]
+    assert [tool["name"] for tool in metadata["tools"]["components"]] == ["sealift-bundler"]
+
+
+def test_where_the_date_of_the_sources_is_set_the_whole_statement_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, materials = recipe(tmp_path), [Material(uri="pkg:pypi/b@2.0", sha256="b" * 64)]
+    days = [datetime(2026, 11, day, tzinfo=UTC) for day in (20, 21)]
+
+    plain = [provenance.predicate(wanted, materials, started=day, finished=day) for day in days]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(wanted.source_date_epoch))
+    fixed = [
+        statement.about_files((), "p", provenance.predicate(wanted, materials, started=d, finished=d)) for d in days
+    ]
+
+    assert plain[0]["buildDefinition"] == plain[1]["buildDefinition"]
+    assert plain[0] != plain[1]
+    assert fixed[0] == fixed[1]
+
+
+def test_what_another_machine_would_make_with_other_bytes_is_named(tmp_path: Path) -> None:
+    day = datetime(2026, 11, 20, tzinfo=UTC)
+    compiled = Material(uri="pkg:pypi/c@1?kind=sdist", sha256="c" * 64, note=f"{provenance.BUILT_HERE}: compiler")
+
+    facts = [
+        provenance.predicate(recipe(tmp_path / str(n)), materials, started=day, finished=day)["buildDefinition"]
+        for n, materials in enumerate([[], [compiled]])
+    ]
+
+    assert [each["internalParameters"]["reproducible"] for each in facts] == [True, False]
+    assert facts[1]["internalParameters"]["not_reproducible"] == [compiled.uri]

@@ -1,10 +1,17 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.verify.inspect import inspect
 from appliance.verify.medium import Medium
+from media import layout
+from media.canonical import dumps, loads
+from media.dsse import Envelope
 from media.errors import MissingFileError
+from tests.support.candidate import bill_entry
 from tests.support.medium import make_medium
 
 
@@ -19,6 +26,7 @@ def test_what_a_volume_claims_is_marked_untrusted(tmp_path: Path) -> None:
     assert facts["untrusted_sites"] == ["demo-clinic"]
     assert "Thumbs.db" in facts["litter"]
     assert facts["problems"] == []
+    assert facts["untrusted_bill_of_materials"].endswith("files and no other")
     assert set(facts) - {"volume", "litter", "problems"} == {name for name in facts if name.startswith("untrusted_")}
 
 
@@ -36,3 +44,27 @@ def test_what_does_not_read_is_a_problem_and_the_rest_is_shown(tmp_path: Path) -
 def test_a_folder_that_is_no_volume_is_said_to_be_none(tmp_path: Path) -> None:
     with Medium.open(tmp_path, label="volume folder 1") as medium, pytest.raises(MissingFileError):
         inspect(medium)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda components: components.pop(0), "does not name"),
+        (lambda components: components.append(bill_entry("data/more", "0" * 64)), "names data/more"),
+    ],
+)
+def test_a_bill_of_materials_of_other_files_is_a_problem_both_ways(
+    tmp_path: Path, change: Callable[[list[Any]], object], said: str
+) -> None:
+    made = make_medium(tmp_path / "m")
+    name = layout.attestation_name("sbom")
+    envelope = Envelope.from_bytes((made.volumes[0] / layout.RELEASE / name).read_bytes())
+    statement = loads(envelope.payload)
+    change(statement["predicate"]["components"])
+    made.replace(name, replace(envelope, payload=dumps(statement)).to_bytes(), volume=1)
+
+    with Medium.open(made.volumes[0], label="volume folder 1") as medium:
+        facts = inspect(medium)
+
+    assert "untrusted_bill_of_materials" not in facts
+    assert [said in problem for problem in facts["problems"]] == [True]
