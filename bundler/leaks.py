@@ -51,6 +51,19 @@ _PATIENT: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
     ("telephone number", re.compile(
         rb"(?<![0-9-])(?:\+1[ .-])?\(?[2-9][0-9]{2}\)?[ .-][2-9][0-9]{2}[ .-][0-9]{4}(?![0-9-])")),
 )  # fmt: skip
+# Whole records, in the shapes that clinical systems exchange; no text about such systems has them.
+_CLINICAL: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
+    ("HL7 version 2 message", re.compile(rb"(?:^|[\r\n\x0b\"])MSH\|\^~\\{1,2}&\|")),
+    ("HL7 patient segment", re.compile(rb"(?:^|[\r\n\"])PID\|[0-9]{0,4}\|[^\r\n|]*\|[^\r\n|]{2,}\|")),
+    ("FHIR patient resource", re.compile(rb'\\?"resourceType\\?"\s*:\s*\\?"(?:Patient|RelatedPerson|Encounter)\\?"')),
+    ("clinical document (CDA)", re.compile(rb"<(?:[A-Za-z0-9]+:)?ClinicalDocument[\s>]")),
+    ("X12 health care claim", re.compile(rb"(?:^|[\r\n])ISA\*00\*.{80,120}?[\r\n~]?GS\*H[CPBR]\*", re.DOTALL)),
+    ("DICOM image", re.compile(rb"\A.{128}DICM", re.DOTALL)),
+    ("social security number by name", re.compile(
+        rb"(?i)\b(?:SSN|social security(?: number| no\.?)?)\s*[:#=]?\s*"
+        rb"(?!000|666|9)[0-9]{3}-?(?!00)[0-9]{2}-?(?!0000)[0-9]{4}\b")),
+    ("medical record number", _PATIENT[1][1]),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +103,13 @@ def build_paths(data: bytes) -> Iterator[Leak]:
 def patient_data(data: bytes) -> Iterator[Leak]:
     """Yield what looks like a person's identifier. For prompts, rules and task sets."""
     for what, pattern in _PATIENT:
+        for match in pattern.finditer(data):
+            yield Leak(rule="patient-data", what=what, line=_line(data, match.start()))
+
+
+def clinical(data: bytes) -> Iterator[Leak]:
+    """Yield what looks like a record of a clinical system. For every text beside weights, task sets among them."""
+    for what, pattern in _CLINICAL:
         for match in pattern.finditer(data):
             yield Leak(rule="patient-data", what=what, line=_line(data, match.start()))
 

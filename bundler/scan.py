@@ -1,65 +1,82 @@
 """The scan before anything is assembled: what may not travel is found here, or two people said by name why it may.
 
-Rules, by the kind of file:
+Rules, by the kind of file (docs/operator/scan.md says more of each):
 
-    wheels      pth-file, shadows-stdlib, overlaps, foreign-shebang, pickle, secret, license-unknown
+    wheels      pth-file, shadows-stdlib, overlaps, foreign-shebang, pickle, secret, license-unknown;
+                license-terms, license-text, programs and native-code are listed, not refused
                 (a wheel that breaks its own format is refused outright, `wheelfile.py`)
-    weights     malformed headers are refused outright; pickle (by name and by first bytes)
-    models      pickle, remote-code, secret, patient-data, license-unknown, unexpected-file;
-                quantization (a level that is not recommended, or quantized twice) is listed, not refused
+    weights     malformed headers are refused outright; pickle, unexpected-file, rare-tokenizer;
+                each model is loaded once by the engine that travels; not-loaded is listed where it cannot be
+    models      pickle, remote-code, template, secret, patient-data, license-unknown, license-terms, license-text,
+                unexpected-file, unpinned; quantization is listed
     evals       patient-data, secret
     ours        secret, build-path (playbooks, units, and the text of our own wheel)
     debs        nothing blocks; maintainer scripts and set-user-id files are listed for the people who sign
+    all         malware and antivirus-stale, where a recipe asks for ClamAV
 
 A recipe may allow a finding by path, rule and reason (`[[scan.allowed]]`); an allowance that matches nothing is
 refused, so the list cannot rot. Every finding, allowed or listed, is in the signed scan statement.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import chain
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
-from bundler import leaks, wheelfile
+from bundler import leaks
 from bundler.artifact import Artifact
+from bundler.cache import Cache
 from bundler.debfile import listed
 from bundler.errors import ScanError
-from bundler.gguf_header import read as read_gguf
 from bundler.process import Progress, quiet
-from bundler.quantlevels import advice
-from bundler.recipe import AllowedFinding
-from bundler.safetensors_header import read as read_safetensors
-from media.canonical import loads, mapping
+from bundler.recipe import AcceptedLicence, AllowedFinding
+from bundler.scanning import antivirus, models, prompts, wheels
+from bundler.scanning.engineload import Load, load_models
+from bundler.scanning.findings import CHECKS, LISTED, Finding, Tally, finding, leaked
+from media.clock import Clock
+from media.errors import MediaError
+
+__all__ = ["RULES", "Antivirus", "Examination", "Finding", "Loading", "ScanReport", "examine", "scan"]
 
 RULES: Final = (
-    "build-path", "foreign-shebang", "license-unknown", "overlaps", "patient-data", "pickle", "pth-file",
-    "quantization", "remote-code", "secret", "shadows-stdlib", "unexpected-file",
+    "antivirus-stale", "build-path", "foreign-shebang", "license-terms", "license-text", "license-unknown", "malware",
+    "native-code", "not-loaded", "overlaps", "patient-data", "pickle", "programs", "pth-file", "quantization",
+    "rare-tokenizer", "remote-code", "secret", "shadows-stdlib", "template", "unexpected-file", "unpinned",
 )  # fmt: skip
-_TEXT_BYTES: Final = 2 * 2**20
-_PICKLE_NAMES: Final = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".h5"})
-# In wheels, a package's own test data has .bin and .npy of every kind; only names that mean pickled objects are judged.
-_PICKLE_NAMES_IN_WHEELS: Final = frozenset({".pkl", ".pickle", ".joblib", ".ckpt"})
-_PICKLE_STARTS: Final = (
-    *(bytes([0x80, protocol]) for protocol in range(2, 6)), b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"\x93NUMPY",
-    b"\x89HDF", b"\x1f\x8b", b"(lp", b"(dp", b"ccopy_reg",
-)  # fmt: skip
-_MODEL_NAMES: Final = frozenset({".gguf", ".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
-_START_FILES: Final = frozenset({"sitecustomize", "usercustomize"})
-_OURS: Final = "sealift"
-_LISTED: Final = "listed for the people who sign"
+MALFORMED: Final = "malformed"
+"""What breaks its own format; no recipe can allow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that people must know of; `reason` says who allowed it and why, or that it is only listed."""
+class Antivirus:
+    """ClamAV is wanted, with signatures of at most this age in days; `database` if not the machine's own."""
 
-    path: str
-    rule: str
-    detail: str
-    reason: str = ""
+    max_age_days: int
+    clock: Clock
+    database: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Models are loaded by engines for this version of Python; `cache` holds the engines and what was loaded."""
+
+    python: str
+    cache: Cache
+    clock: Clock
+
+
+@dataclass(slots=True, kw_only=True)
+class Examination:
+    """All that was found and done, before anyone judges it."""
+
+    files: int
+    tally: Tally = field(default_factory=Tally)
+    findings: list[Finding] = field(default_factory=list)
+    templates: list[dict[str, Any]] = field(default_factory=list)
+    clamav: antivirus.Scanned | None = None
+    loads: tuple[Load, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,35 +85,134 @@ class ScanReport:
 
     files: int
     findings: tuple[Finding, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    templates: tuple[Mapping[str, Any], ...] = ()
+    clamav: antivirus.Scanned | None = None
+    loads: tuple[Load, ...] = ()
 
     def predicate(self) -> dict[str, Any]:
-        """Return what the scan statement says."""
+        """Return what the scan statement says (FMT-80 to FMT-84)."""
         return {
-            "format": 1,
+            "format": 2,
             "rules": list(RULES),
             "files": self.files,
             "result": "passed",
+            "checks": [
+                {"check": check, "version": CHECKS[check], "files": self.counts.get(check, 0)}
+                for check in sorted(CHECKS)
+            ],
             "findings": [
                 {"path": found.path, "rule": found.rule, "detail": found.detail, "reason": found.reason}
                 for found in self.findings
             ],
+            "templates": [dict(template) for template in self.templates],
+            "loads": [load.to_json() for load in self.loads],
+            "antivirus": None if self.clamav is None else self.clamav.to_json(),
         }
 
 
 def scan(
-    artifacts: Sequence[Artifact], *, allowed: Sequence[AllowedFinding] = (), progress: Progress = quiet
+    artifacts: Sequence[Artifact],
+    *,
+    allowed: Sequence[AllowedFinding] = (),
+    accepted: Sequence[AcceptedLicence] = (),
+    clamav: Antivirus | None = None,
+    loading: Loading | None = None,
+    progress: Progress = quiet,
 ) -> ScanReport:
-    """Check every file of the payload.
+    """Check every file of the payload, and load each model once when nothing in it was refused.
+
+    Args:
+        artifacts: The payload.
+        allowed: Findings that a recipe allows.
+        accepted: Licences that a recipe accepts.
+        clamav: ClamAV is asked too.
+        loading: Models are loaded; without it they are not, and the statement has no word of it.
+        progress: Told each step.
 
     Raises:
-        ScanError: Something may not travel, or an allowance matches nothing.
+        ScanError: Something may not travel, or an allowance or acceptance matches nothing.
+        MediaError: A record of a model does not read.
+    """
+    found = examine(artifacts, accepted=accepted, clamav=clamav, progress=progress)
+    judged = _judged(found.findings, allowed)
+    _require_used(artifacts, accepted)
+    if loading is not None:
+        found.loads = load_models(
+            artifacts, python=loading.python, cache=loading.cache, clock=loading.clock, progress=progress
+        )
+        found.tally.add("load", sum(load.loaded for load in found.loads))
+        judged += _not_loaded(found.loads)
+    return ScanReport(
+        files=found.files,
+        findings=tuple(judged),
+        counts=dict(found.tally.files),
+        templates=tuple(found.templates),
+        clamav=found.clamav,
+        loads=found.loads,
+    )
+
+
+def examine(
+    artifacts: Sequence[Artifact],
+    *,
+    accepted: Sequence[AcceptedLicence] = (),
+    clamav: Antivirus | None = None,
+    goes_on: bool = False,
+    progress: Progress = quiet,
+) -> Examination:
+    """Look at every file and judge nothing.
+
+    Args:
+        artifacts: The payload.
+        accepted: Licences that a recipe accepts.
+        clamav: ClamAV is asked too.
+        goes_on: Report a file that breaks its own format as a finding of the rule `malformed`, and look at the others.
+        progress: Told each step.
+
+    Raises:
+        ScanError: A file breaks its own format, or a check could not be made.
+        MediaError: A record of a model does not read.
     """
     progress(f"scanning {len(artifacts)} files")
+    made = Examination(files=len(artifacts))
+    licences = {entry.license: entry.reason for entry in accepted}
+    for artifact in artifacts:
+        _gather(made, partial(_one, artifact, made.tally, licences), artifact.target, goes_on=goes_on)
+    malformed = {found.path for found in made.findings if found.rule == MALFORMED}
+    sound = [artifact for artifact in artifacts if artifact.target not in malformed]
+    _gather(made, lambda: wheels.overlaps(sound), "wheels", goes_on=goes_on)
+    _gather(made, lambda: models.folders(sound), "models", goes_on=goes_on)
+    _gather(made, lambda: prompts.check(sound, made.tally, made.templates), "templates", goes_on=goes_on)
+    if clamav is not None:
+        made.clamav = antivirus.run(
+            artifacts,
+            max_age_days=clamav.max_age_days,
+            clock=clamav.clock,
+            database=clamav.database,
+            progress=progress,
+        )
+        made.tally.add("antivirus", made.clamav.files)
+        made.findings += made.clamav.findings
+    made.findings = list(dict.fromkeys(made.findings))
+    return made
+
+
+def _gather(made: Examination, check: Callable[[], Iterable[Finding]], path: str, *, goes_on: bool) -> None:
+    try:
+        for found in check():
+            made.findings.append(found)
+    except (ScanError, MediaError) as error:
+        if not goes_on:
+            raise
+        made.findings.append(Finding(path=path, rule=MALFORMED, detail=f"{error.what}: {error.why}"))
+
+
+def _judged(findings: Sequence[Finding], allowed: Sequence[AllowedFinding]) -> list[Finding]:
     judged: list[Finding] = []
     blocking: list[Finding] = []
     used: set[int] = set()
-    checked = chain.from_iterable(_CHECKS[artifact.kind](artifact) for artifact in artifacts)
-    for found in chain(checked, _overlaps(artifacts)):
+    for found in findings:
         number = next((n for n, entry in enumerate(allowed) if _matches(entry, found)), None)
         if found.reason:
             judged.append(found)
@@ -114,7 +230,7 @@ def scan(
                 why=f"{entry.rule} in {entry.path}",
                 fix="remove it from the recipe",
             )
-    return ScanReport(files=len(artifacts), findings=tuple(judged))
+    return judged
 
 
 def _refused(blocking: list[Finding]) -> ScanError:
@@ -131,133 +247,53 @@ def _matches(entry: AllowedFinding, found: Finding) -> bool:
     return entry.rule == found.rule and fnmatchcase(found.path, entry.path)
 
 
-def _wheel(artifact: Artifact) -> Iterator[Finding]:
-    if artifact.file is None:
-        raise ScanError(what=f"{artifact.target} is not a file", why="a wheel has a host file", fix="report it")
-    facts = wheelfile.read(artifact.file)
-    if not facts.license:
-        yield _finding(artifact, "license-unknown", "its METADATA states no licence")
-    for member in facts.members:
-        yield from _member(artifact, facts, member)
-    for member, data in wheelfile.members(artifact.file, limit=_TEXT_BYTES):
-        if facts.is_script(member) and data[:2] == b"#!" and not data.startswith(b"#!python"):
-            yield _finding(artifact, "foreign-shebang", "a program that starts another interpreter", member)
-        if b"\0" not in data[:8192]:
-            yield from _leaks(artifact, data, _text_rules(facts.name == _OURS), member)
+def _require_used(artifacts: Sequence[Artifact], accepted: Sequence[AcceptedLicence]) -> None:
+    stated = {" ".join(artifact.component.license.split()).casefold() for artifact in artifacts}
+    for number, entry in enumerate(accepted):
+        if " ".join(entry.license.split()).casefold() not in stated:
+            raise ScanError(
+                what=f"accept_licences.{number}: nothing here has this licence",
+                why=entry.license,
+                fix="remove it from the recipe, or spell it as the model or wheel states it",
+            )
 
 
-def _member(artifact: Artifact, facts: wheelfile.WheelFacts, member: str) -> Iterator[Finding]:
-    suffix = PurePosixPath(member).suffix.lower()
-    if suffix == ".pth":
-        yield _finding(artifact, "pth-file", "it runs code whenever Python starts", member)
-    if suffix in _PICKLE_NAMES_IN_WHEELS:
-        yield _finding(artifact, "pickle", "pickled objects run code when they are read", member)
-    installed = facts.installed(member)
-    if installed is None:
-        return
-    top = installed.parts[0].partition(".")[0]
-    is_module = len(installed.parts) > 1 or installed.suffix in {".py", ".so", ".pyc"}
-    if is_module and (top in sys.stdlib_module_names or top in _START_FILES):
-        yield _finding(artifact, "shadows-stdlib", f"{top} is a module of Python's own", member)
+def _not_loaded(loads: Sequence[Load]) -> list[Finding]:
+    return [
+        Finding(path=f"data/models/{load.model}", rule="not-loaded", detail=load.reason, reason=LISTED)
+        for load in loads
+        if not load.loaded
+    ]
 
 
-def _overlaps(artifacts: Sequence[Artifact]) -> Iterator[Finding]:
-    """Find wheels that would install a file over another's: which one stays would hang on the order."""
-    owners: dict[str, str] = {}
-    for artifact in artifacts:
-        if artifact.kind != "wheel" or artifact.file is None:
-            continue
-        for place in sorted(wheelfile.installed_paths(artifact.file)):
-            other = owners.setdefault(place, artifact.component.name)
-            if other != artifact.component.name:
-                yield _finding(artifact, "overlaps", f"{other} installs the same file", place)
+def _one(artifact: Artifact, tally: Tally, accepted: Mapping[str, str]) -> Iterator[Finding]:
+    if artifact.kind == "wheel":
+        return wheels.check(artifact, tally, accepted)
+    if artifact.kind == "model":
+        return models.beside(artifact, tally, accepted)
+    return _CHECKS[artifact.kind](artifact, tally)
 
 
-def _weights(artifact: Artifact) -> Iterator[Finding]:
-    suffix = PurePosixPath(artifact.target).suffix
-    if artifact.file is None or suffix not in {".gguf", ".safetensors"}:
-        yield _finding(artifact, "unexpected-file", "weights are GGUF or safetensors")
-        return
-    with artifact.file.open("rb") as file:
-        yield from _pickled(artifact, file.read(16))
-    if suffix == ".gguf":
-        read_gguf(artifact.file)
-    else:
-        read_safetensors(artifact.file)
+def _eval(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
+    tally.add("secret")
+    tally.add("clinical-data")
+    yield from leaked(artifact, artifact.read(), (leaks.secrets, leaks.patient_data, leaks.clinical))
 
 
-def _model(artifact: Artifact) -> Iterator[Finding]:
-    path = PurePosixPath(artifact.target)
-    data = artifact.read()
-    if not artifact.component.license:
-        yield _finding(artifact, "license-unknown", "the recipe states no licence")
-    if path.suffix.lower() not in _MODEL_NAMES and path.name != "LICENSE":
-        yield _finding(artifact, "unexpected-file", "no program of ours reads such a file")
-    if path.suffix.lower() in _PICKLE_NAMES:
-        yield _finding(artifact, "pickle", "its name is that of pickled objects")
-    yield from _pickled(artifact, data[:16])
-    if path.suffix == ".json" and b"auto_map" in data:
-        yield _finding(artifact, "remote-code", "auto_map names code that a library would fetch and run")
-    if path.name != "LICENSE":
-        yield from _leaks(artifact, data, (leaks.secrets, leaks.assigned_secrets))
-    if path.name in {"descriptor.json", "chat_template.jinja"}:
-        yield from _leaks(artifact, data, (leaks.patient_data,))
-    if path.name == "provenance.json":
-        yield from _quantization(artifact, data)
+def _ours(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
+    tally.add("secret")
+    yield from leaked(artifact, artifact.read(), wheels.text_rules(is_ours=True))
 
 
-def _quantization(artifact: Artifact, data: bytes) -> Iterator[Finding]:
-    """List what two people should know of a level before they sign; whether it may serve is the site's to decide."""
-    record = mapping(loads(data), artifact.target)
-    derived = mapping(record.get("derived_from", {}), artifact.target)
-    details = [advice(str(record.get("quantization", "")))]
-    if derived.get("requantized"):
-        details.append("quantized from weights that were quantized already; quality is lost twice")
-    for detail in filter(None, details):
-        yield Finding(path=artifact.target, rule="quantization", detail=detail, reason=_LISTED)
-
-
-def _pickled(artifact: Artifact, start: bytes) -> Iterator[Finding]:
-    if start.startswith(_PICKLE_STARTS):
-        yield _finding(artifact, "pickle", "it starts like pickled objects or an archive of them")
-
-
-def _eval(artifact: Artifact) -> Iterator[Finding]:
-    yield from _leaks(artifact, artifact.read(), (leaks.secrets, leaks.patient_data))
-
-
-def _ours(artifact: Artifact) -> Iterator[Finding]:
-    yield from _leaks(artifact, artifact.read(), _text_rules(True))
-
-
-def _deb(artifact: Artifact) -> Iterator[Finding]:
+def _deb(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
     if artifact.target.endswith(".deb") and artifact.file is not None:
+        tally.add("deb")
         for rule, detail in listed(artifact.file):
-            yield Finding(path=artifact.target, rule=rule, detail=detail, reason=_LISTED)
+            yield finding(artifact, rule, detail, reason=LISTED)
 
 
-_LeakRule = Callable[[bytes], Iterator[leaks.Leak]]
-
-
-def _text_rules(is_ours: bool) -> tuple[_LeakRule, ...]:  # noqa: FBT001 - reads as a predicate
-    return (leaks.secrets, leaks.assigned_secrets, leaks.build_paths) if is_ours else (leaks.secrets,)
-
-
-def _leaks(artifact: Artifact, data: bytes, rules: Sequence[_LeakRule], member: str = "") -> Iterator[Finding]:
-    for rule in rules:
-        for leak in rule(data):
-            yield _finding(artifact, leak.rule, f"{leak.what}, line {leak.line}", member)
-
-
-def _finding(artifact: Artifact, rule: str, detail: str, member: str = "") -> Finding:
-    path = f"{artifact.target}!{member}" if member else artifact.target
-    return Finding(path=path, rule=rule, detail=detail)
-
-
-_CHECKS: Final[dict[str, Callable[[Artifact], Iterator[Finding]]]] = {
-    "wheel": _wheel,
-    "weights": _weights,
-    "model": _model,
+_CHECKS: Final[dict[str, Callable[[Artifact, Tally], Iterator[Finding]]]] = {
+    "weights": models.weights,
     "eval": _eval,
     "host": _ours,
     "server": _ours,

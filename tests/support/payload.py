@@ -29,6 +29,7 @@ def wheel(
     """Write a wheel that pip would install, unless the arguments say otherwise, and return its path."""
     stem = f"{name.replace('-', '_')}-{version}"
     content = dict(files or {f"{name.replace('-', '_')}/__init__.py": b"VALUE = 1\n"})
+    content[f"{stem}.dist-info/licenses/LICENSE"] = b"Do what you like.\n"
     content[f"{stem}.dist-info/METADATA"] = (
         f"Metadata-Version: 2.4\nName: {metadata_name or name}\nVersion: {version}\n{license_line}\n"
     ).encode()
@@ -200,6 +201,7 @@ def checkout(folder: Path) -> Path:
         "[tool.hatch.build.targets.wheel.force-include]\n"
         '"ansible" = "appliance/_host/ansible"\n"systemd" = "appliance/_host/systemd"\n'
     )
+    (folder / "LICENSE").write_text("Do what you like.\n")
     (folder / "appliance" / "__init__.py").write_text('"""Small."""\n')
     (folder / "ansible" / "site.yml").write_text("---\n- hosts: all\n")
     (folder / "systemd" / "sealift.target").write_text("[Unit]\nDescription=Sealift\n")
