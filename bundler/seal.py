@@ -81,6 +81,35 @@ def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Own
         for volume in waiting:
             folder = work.seal_of(volume.number)
             (folder / name).write_bytes(at_hand.seal((folder / layout.TAG_MANIFEST).read_bytes()))
+    found = finish_seals(work, ceremony=ceremony)
+    return Sealed(
+        person=person_id,
+        volumes=tuple(volume.number for volume in waiting),
+        sealed_by=found.people,
+        threshold=found.threshold,
+        code=found.code,
+        sheet=found.sheet,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedBy:
+    """Who has sealed every volume, and the trust sheet once they are enough."""
+
+    people: tuple[str, ...]
+    threshold: int
+    code: str
+    sheet: Path | None
+
+
+def finish_seals(work: WorkFolder, *, ceremony: Ceremony) -> SealedBy:
+    """Return who has sealed every volume; write the trust sheet when they are enough, each seal verified.
+
+    Raises:
+        SigningError: The metadata is not frozen.
+        TrustError: A seal does not hold.
+    """
+    volumes = volume_index(work).volumes
     named = set.intersection(*({path.name for path in signature_files(work, volume.number)} for volume in volumes))
     signers = [
         person.id
@@ -88,16 +117,12 @@ def put_seals(work: WorkFolder, person_id: str, *, ceremony: Ceremony, home: Own
         if layout.signature_name(person.fingerprint) in named
     ]
     threshold = ceremony.threshold("release")
-    if len(signers) >= threshold:
+    is_enough = len(signers) >= threshold
+    if is_enough:
         page = trust_sheet(work, ceremony=ceremony).to_text()
         work.sheet.write_text(page, encoding="utf-8")
-    return Sealed(
-        person=person_id,
-        volumes=tuple(volume.number for volume in waiting),
-        sealed_by=tuple(signers),
-        threshold=threshold,
-        code=code_of(work),
-        sheet=work.sheet if len(signers) >= threshold else None,
+    return SealedBy(
+        people=tuple(signers), threshold=threshold, code=code_of(work), sheet=work.sheet if is_enough else None
     )
 
 

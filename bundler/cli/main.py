@@ -21,6 +21,7 @@ _COMMANDS = (
     "attest",
     "sign",
     "seal",
+    "handin",
     "labels",
     "write",
     "delta",

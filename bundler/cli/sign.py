@@ -8,9 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, Person, Work, byte_bar
+from bundler.cli.bars import (
+    CeremonyFolder,
+    Home,
+    KeyPlaces,
+    OfflineRequired,
+    Person,
+    SecretFd,
+    Work,
+    byte_bar,
+    own_keys,
+)
 from bundler.contents import Contents
 from bundler.difference import compare
+from bundler.offline import require_offline
 from bundler.prepare import prepare
 from bundler.sign import sign, summary
 from bundler.signatory import Ceremony
@@ -30,14 +41,19 @@ def register(app: typer.Typer) -> None:
         ceremony: CeremonyFolder,
         person: Person,
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
         previous: Annotated[
             Path | None, typer.Option("--previous", help="The release before: its medium or work folder.")
         ] = None,
+        offline_required: OfflineRequired = False,
         yes: Annotated[bool, typer.Option("--yes", help="Do not ask after showing what is signed.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be signed.")] = False,
     ) -> None:
         """Read every byte again, show what changed, and sign. The last signer also seals."""
         ours = shared.of(context)
+        if offline_required:
+            require_offline()
         folder, held = WorkFolder(root=work), Ceremony.load(ceremony)
         facts: dict[str, Any] = {}
         prepared = None
@@ -55,7 +71,7 @@ def register(app: typer.Typer) -> None:
             return
         if sys.stdin.isatty() and not yes and not ours.as_json:
             typer.confirm("Sign this release?", abort=True, err=True)
-        done = sign(folder, person, ceremony=held, home=home, prepared=prepared)
+        done = sign(folder, person, ceremony=held, home=own_keys(home, key, secret_fd), prepared=prepared)
         lines = [f"signed by {', '.join(done.signed)}; {done.threshold} people are needed"]
         if done.frozen:
             lines.append(f"the metadata is frozen; you sealed volumes {', '.join(map(str, done.sealed_volumes))}")

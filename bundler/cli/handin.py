@@ -1,0 +1,76 @@
+"""`sealift-bundler hand-in` and `take`: carry signatures between machines that share nothing."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundler.chunks import read_small_files, to_lines, write_codes
+from bundler.cli import context as shared
+from bundler.cli.bars import CeremonyFolder, Person, Work, byte_bar
+from bundler.handin import HandIn, hand_in, take
+from bundler.signatory import Ceremony
+from bundler.workfolder import WorkFolder
+from media import durable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command("hand-in")
+    def hand_in_command(
+        context: typer.Context,
+        work: Work,
+        ceremony: CeremonyFolder,
+        person: Person,
+        out: Annotated[Path | None, typer.Option("--out", help="The file; PERSON.hand-in.json here.")] = None,
+        codes: Annotated[
+            Path | None, typer.Option("--codes", help="Also write it as QR codes and lines into this folder.")
+        ] = None,
+    ) -> None:
+        """Write what you signed of a release, statements, metadata and seals, as one small file."""
+        found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony))
+        data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
+        durable.replace(target, data, mode=0o644)
+        if codes is not None:
+            write_codes(codes, target.stem, data)
+        facts = {
+            "file": target.name,
+            "bytes": len(data),
+            "codes": len(to_lines(data)),
+            "statements": sorted(found.statements),
+            "signed": found.signatures is not None,
+            "sealed_volumes": sorted(found.seals),
+        }
+        done = [
+            f"{len(found.statements)} statements",
+            "metadata" if found.signatures else "",
+            "seals" if found.seals else "",
+        ]
+        text = f"{target.name}: {', '.join(filter(None, done))}; {len(data):,} bytes, {facts['codes']} codes"
+        shared.of(context).result(facts, text)
+
+    @app.command("take")
+    def take_command(
+        context: typer.Context,
+        work: Work,
+        handed_in: Annotated[
+            list[Path], typer.Argument(metavar="FILE...", help="What others handed in: files, or lines of codes.")
+        ],
+        ceremony: CeremonyFolder,
+    ) -> None:
+        """Verify what others handed in over the bytes here, and put it into this work folder."""
+        ours = shared.of(context)
+        files = [HandIn.from_bytes(data) for data in read_small_files(handed_in)]
+        with byte_bar(ours) as progress:
+            done = take(WorkFolder(root=work), files, ceremony=Ceremony.load(ceremony), progress=progress)
+        lines = [
+            f"taken from {', '.join(done.people)}",
+            f"signed by {', '.join(done.signed)}; {done.threshold} are needed",
+        ]
+        if done.frozen:
+            lines.append(f"the metadata is frozen; sealed by {', '.join(done.sealed_by) or 'nobody yet'}")
+        if done.sheet:
+            lines += [f"release code {done.code}", f"next: sealift-bundler write {work} FOLDER..."]
+        ours.result(asdict(done), "\n".join(lines))
