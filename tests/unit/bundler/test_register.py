@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from bundler.cli.main import main
 from bundler.dispatch import (
     media_of,
     missing,
+    record_erased,
     record_receipt,
     record_returned,
     record_sent,
@@ -23,6 +26,7 @@ from bundler.dispatch import (
 from bundler.ledgernote import LedgerKey
 from bundler.readback import ReadBack
 from bundler.register import Register
+from bundler.registertable import history, history_csv, history_text, media_csv
 from bundler.volumefiles import volume_index
 from bundler.write import WrittenVolume
 from media import layout
@@ -345,3 +349,82 @@ def changed(untrusted: bytes, spoil: Any) -> bytes:
     spoil(payload)
     envelope["payload"] = b64encode(dumps(payload)).decode()
     return dumps(envelope)
+
+
+def test_media_are_overdue_from_the_day_after_they_were_due(
+    register: Register, medium: SimulatedMedium, clock: FixedClock
+) -> None:
+    name = written(register, medium, clock)
+    record_sent(register, name, to="Carl", by="Alice", clock=clock, due=datetime(2026, 11, 25, 23, 59, 59, tzinfo=UTC))
+    never_due = written(register, medium, clock, number=2, to="Dora")
+
+    assert missing(register.entries(), clock=clock, overdue=True) == ()
+    clock.advance(5 * 24 * 3600)
+    assert missing(register.entries(), clock=clock, overdue=True) == ()
+    clock.advance(24 * 3600)
+    (late,) = missing(register.entries(), clock=clock, overdue=True)
+    assert (late.medium, late.due) == (name, "2026-11-25T23:59:59Z")
+    assert "due back 2026-11-25" in late.to_text()
+    assert len(missing(register.entries(), clock=clock)) == 2
+
+    record_returned(register, name, by="Carl", condition="", destroyed=False, clock=clock)
+    assert missing(register.entries(), clock=clock, overdue=True) == ()
+    assert {each.medium: each.due for each in media_of(register.entries())} == {name: "", never_due: ""}
+
+
+def test_the_history_tells_who_and_when(register: Register, medium: SimulatedMedium, clock: FixedClock) -> None:
+    record_erased(register, "sdb, serial 42", held="vfat, label HOLIDAYS", by="alice", clock=clock)
+    name = written(register, medium, clock, by="alice", to="Carl")
+    other = written(register, medium, clock, number=2)
+    clock.advance(60)
+    record_returned(register, name, by="Carl", condition="burnt", destroyed=True, clock=clock)
+
+    rows = history(register.entries(), name)
+
+    assert [(row["kind"], row["by"], row["at"]) for row in rows] == [
+        ("written", "alice", "2026-11-20T12:00:00Z"),
+        ("sent", "alice", "2026-11-20T12:00:00Z"),
+        ("returned", "Carl", "2026-11-20T12:01:00Z"),
+    ]
+    assert "destroyed: burnt, by Carl" in history_text(rows)
+    everything = history_text(history(register.entries()))
+    assert "it held vfat, label HOLIDAYS, by alice" in everything
+    assert other in everything
+
+
+def test_a_spreadsheet_runs_nothing_that_somebody_typed(
+    register: Register, medium: SimulatedMedium, clock: FixedClock
+) -> None:
+    evil = '=HYPERLINK("http://x","y")'
+    written(register, medium, clock, to=evil, by="@SUM(1)")
+
+    for table in (media_csv(media_of(register.entries())), history_csv(history(register.entries()))):
+        rows = list(csv.DictReader(io.StringIO(table)))
+        assert rows
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for row in rows for cell in row.values())
+        assert "HYPERLINK" in table
+    assert media_of(register.entries())[0].held_by == evil
+
+
+def test_register_commands_show_and_try_without_entering(
+    register: Register, medium: SimulatedMedium, clock: FixedClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = written(register, medium, clock)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["register", *arguments, "--register", str(register.folder)])
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    assert run("sent", name, "--to", "Carl", "--due", "2099-12-24", "--dry-run")[0] == 0
+    assert run("sent", name, "--to", "Carl", "--due", "soon")[0] == 2
+    assert [entry.kind for entry in register.entries()] == ["written"]
+    assert run("sent", name, "--to", "Carl", "--due", "2099-12-24")[0] == 0
+    assert run("sent", name, "--to", "Dora", "--dry-run")[0] == 2
+    assert run("returned", name, "--dry-run")[0] == 0
+    assert "due back 2099-12-24T23:59:59Z" in run("missing")[1]
+    assert run("missing", "--overdue")[1] == "no medium is overdue\n"
+    assert run("list", "--csv")[1].startswith("medium,release,")
+    assert run("history", name)[1].count("\n") == 2
+    assert run("history", "nothing/1/1")[0] == 2
+    assert len(register.entries()) == 2
