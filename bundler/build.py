@@ -22,7 +22,7 @@ from bundler.gather import Workshop, gather
 from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
-from bundler.scan import ScanReport, scan
+from bundler.scan import Antivirus, Loading, ScanReport, scan
 from bundler.sources import wheels
 from bundler.sources.server import Checkout
 from bundler.toolchain import ready
@@ -144,7 +144,15 @@ def _gathered(shop: Workshop, recipe: Recipe, work: WorkFolder) -> _Part:
         shop.progress(f"for {recipe.release.sites[0]}:")
     found = gather(shop, recipe)
     artifacts = assemble.merged(found.artifacts)
-    report = scan(artifacts, allowed=recipe.scan.allowed, progress=shop.progress)
+    wanted = recipe.scan.antivirus
+    report = scan(
+        artifacts,
+        allowed=recipe.scan.allowed,
+        accepted=recipe.accept_licences,
+        clamav=None if wanted is None else Antivirus(max_age_days=wanted.max_age_days, clock=shop.clock),
+        loading=Loading(python=recipe.target.python, cache=shop.cache, clock=shop.clock),
+        progress=shop.progress,
+    )
     return _Part(
         recipe=recipe,
         work=work,

@@ -130,8 +130,10 @@ class ModelSection(Section):
 class DebsSection(Section):
     """Debian packages for the target, resolved against what the target has installed already."""
 
-    packages: Annotated[tuple[Package, ...], Many] = Field(min_length=1, max_length=200)
+    packages: Annotated[tuple[Package, ...], Many] = Field(default=(), max_length=200)
     installed_status: RelativePath | None = None
+    keyring: RelativePath | None = None
+    sources: RelativePath | None = None
 
 
 class UpdateSection(Section):
@@ -168,7 +170,14 @@ class AllowedFinding(Section):
     reason: Line
 
 
+class AntivirusSection(Section):
+    """ClamAV looks at the payload too, with signatures of at most this age."""
+
+    max_age_days: int = Field(default=7, ge=0, le=3650)
+
+
 class ScanSection(Section):
     """Findings accepted by name. There is no switch that turns a rule off."""
 
     allowed: Annotated[tuple[AllowedFinding, ...], Many] = ()
+    antivirus: AntivirusSection | None = None
