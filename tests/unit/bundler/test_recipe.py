@@ -28,10 +28,8 @@ def test_the_recipes_to_copy_are_in_order(name: str) -> None:
     assert recipe.engines == ("engine-llama-cpp",)
 
 
-def test_the_fragment_for_vllm_fits_into_a_recipe() -> None:
-    head = recipe_text().partition("[[models]]")[0]
-
-    recipe = parsed(head + (ROOT / "examples" / "vllm-fragment.toml").read_text())
+def test_the_recipe_for_vllm_names_a_lock_of_its_own() -> None:
+    recipe = Recipe.load(ROOT / "examples" / "vllm.toml")
 
     assert recipe.engines == ("engine-vllm",)
     assert recipe.lock("engine-vllm") is not None
