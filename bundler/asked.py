@@ -49,6 +49,8 @@ class Typed:
 class FromDescriptor:
     """Lines of a descriptor that the caller opened, one for each secret, in the order in which they are asked.
 
+    A token is asked for once, however many of its keys are used.
+
     Args:
         number: Such as 3, after `3< <(pass show token)` or systemd's own.
     """

@@ -111,7 +111,8 @@ class TokenSigner(Signer):
 def open_token(place: TokenPlace, secrets: Secrets) -> Iterator[TokenSigner]:
     """Lend a signer for a key on a token; the session and the login end with the block.
 
-    The PIN is tried once: most tokens lock after three.
+    The PIN is asked once for each token, also where several of its keys are lent.
+    It is tried once: most tokens lock after three.
 
     Raises:
         SigningError: No such module, token or key; the PIN is wrong; or the token would give the key away.
@@ -120,10 +121,12 @@ def open_token(place: TokenPlace, secrets: Secrets) -> Iterator[TokenSigner]:
     import PyKCS11
 
     session: Any = None
+    is_login_ours = False
     try:
-        slot = _slot(library, place)
-        session = library.openSession(slot, PyKCS11.CKF_SERIAL_SESSION)
-        session.login(secrets.ask(f"PIN of the token {place.token}"))
+        session = library.openSession(_slot(library, place), PyKCS11.CKF_SERIAL_SESSION)
+        if session.getSessionInfo().state not in {PyKCS11.CKS_RO_USER_FUNCTIONS, PyKCS11.CKS_RW_USER_FUNCTIONS}:
+            session.login(secrets.ask(f"PIN of the token {place.token}"))
+            is_login_ours = True
         private = _one(session, place, PyKCS11.CKO_PRIVATE_KEY)
         _require_kept(session, private, place)
         public_key = _public_key(session, _one(session, place, PyKCS11.CKO_PUBLIC_KEY), place)
@@ -132,7 +135,7 @@ def open_token(place: TokenPlace, secrets: Secrets) -> Iterator[TokenSigner]:
         raise _refused(place.token, error) from error
     finally:
         if session is not None:
-            for end in (session.logout, session.closeSession):
+            for end in ([session.logout] if is_login_ours else []) + [session.closeSession]:
                 with suppress(PyKCS11.PyKCS11Error):
                     end()
         library.unload()

@@ -125,9 +125,9 @@ def propose(
         raise refused(f"the root names no person {unknown[0]!r}", f"it names {', '.join(before) or 'nobody'}")
     staying = [person for person in before.values() if person.id not in remove]
     require_different([*((each.id, each.name) for each in staying), *((each.id, each.name) for each in add)])
-    root = copy.deepcopy(held.root) if held else Root(version=0, expires=NEVER)
+    root = copy.deepcopy(held.root) if held else Root(version=1, expires=NEVER)
+    root.version = len(held.chain) + 1 if held else 1
     extra = root.unrecognized_fields
-    root.version += 1
     extra.setdefault(_ENVIRONMENT, environment)
     described = [each for each in extra.get(_PEOPLE, []) if each["id"] not in remove]
     extra[_PEOPLE] = described + [each.described() for each in add]
