@@ -91,10 +91,13 @@ def connected_side(demo: Demo) -> None:
         for target in targets:
             target.mkdir(parents=True)
         (demo.out / "images").mkdir()
-        image = f"1={demo.out / 'images/volume-1.ext4'}"
         stage.run(
-            "sealift-bundler", "write", demo.work, *targets, "--ceremony", demo.ceremony, "--image", image,
+            "sealift-bundler", "write", demo.work, *targets, "--ceremony", demo.ceremony,
             "--person", "ada", "--to", "Chris Courier", "--place", "Bundling room",
+        )  # fmt: skip
+        stage.run(
+            "sealift-bundler", "remake", demo.work, demo.out / "images/volume-1.img", "--volume", "1",
+            "--format", "ext4", "--ceremony", demo.ceremony, "--person", "ada",
         )  # fmt: skip
     with stage.chapter("Hand the volumes over, once on paper"):
         for volume, seal in zip(demo.volumes, ("DS-0001", "DS-0002"), strict=True):

@@ -54,9 +54,8 @@ def test_a_release_goes_from_ceremony_to_checked_media(typist: Typist, tmp_path:
     first = typist.facts("sign", work, *as_bob)
     second = typist.facts("sign", work, *as_alice)
     sealed = typist.facts("seal", work, *as_bob)
-    written = typist.facts(
-        "write", work, tmp_path / "stick", *as_alice, "--to", "Carl Courier", "--image", f"1={tmp_path / 'v.img'}"
-    )
+    written = typist.facts("write", work, tmp_path / "stick", *as_alice, "--to", "Carl Courier")
+    copied = typist.facts("write", work, f"1={tmp_path / 'v.img'}", *as_alice, "--format", "ext4")
     paper = typist.facts(
         *("custody", "hand-over", tmp_path / "stick", *as_bob, "--paper"),
         *("--from", "Carl Courier", "--to", "Sue Site", "--place", "Gate", "--seal", "A-100"),
@@ -71,6 +70,7 @@ def test_a_release_goes_from_ceremony_to_checked_media(typist: Typist, tmp_path:
     assert written["sheet"]["code"] == sealed["code"]
     assert written["sheet"]["root_sha256"] == held["root_sha256"]
     assert written["volumes"][0]["read_back"].startswith("read back from")
+    assert copied["volumes"][0]["medium"].endswith("/1/2")
     assert (tmp_path / "v.img").stat().st_size > 16 * 2**20
     assert paper["findings"] == []
     assert checked["custody"]["1"] == {"complete": True, "entries": 2, "findings": []}
