@@ -75,6 +75,8 @@ def _kind(recipe: "Recipe") -> Iterator[FaultError]:
     if kind == "server" and recipe.models:
         yield FaultError(("models",), "a release of the server carries none", why="sites keep the models they have")
     if kind != "security-update":
+        if recipe.debs is not None and not recipe.debs.packages:
+            yield FaultError(("debs", "packages"), "it names no package", why="only a security update takes all")
         return
     if release.base is None:
         yield FaultError(("release", "base"), "it is missing", why="an update changes a release that the site has")

@@ -1,7 +1,7 @@
-"""Debian packages for the target: the closure that is missing there, fetched and checked by this machine's own apt.
+"""Debian packages for the target: the closure that is missing there, fetched by apt and verified here.
 
-apt works in private folders against the target's list of installed packages, so nothing of this machine's state is read
-or changed. Upstream signatures are apt's to check: unsigned lists and packages are refused. The medium carries the
+apt resolves in private folders against the target's list of installed packages. What it brings is checked from the
+archive's signature down (`bundler/debian/`), whatever this machine's apt is told to trust. The medium carries the
 packages with a flat index; on the target every byte was verified before apt sees it.
 """
 
@@ -16,14 +16,17 @@ from typing import Any, Final
 
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
+from bundler.debian import installed
+from bundler.debian.archives import Archive, Archives
+from bundler.debian.clearsigned import ARCHIVE_KEYRING
+from bundler.debian.fetching import Upstream, fetch
 from bundler.digests import file_sha256
 from bundler.errors import BuildError, SourceError
-from bundler.process import Progress, capture, quiet, run
+from bundler.process import Progress, capture, quiet
 from bundler.recipe import DebsSection, Recipe
 from media.canonical import dumps
-from media.clock import to_text
+from media.clock import Clock, SystemClock, to_text
 
-_ARCHITECTURE: Final = "amd64"
 _EPOCH: Final = re.compile(r"^[0-9]+:")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.+~-]+")
 
@@ -49,15 +52,36 @@ class Deb:
         return f"pkg:deb/debian/{self.name}@{self.version}?arch={self.architecture}"
 
 
-def gather(recipe: Recipe, debs: DebsSection, *, cache: Cache, progress: Progress = quiet) -> Gathered:
+def gather(
+    recipe: Recipe,
+    debs: DebsSection,
+    *,
+    cache: Cache,
+    clock: Clock | None = None,
+    progress: Progress = quiet,
+) -> Gathered:
     """Return the packages, their index and its release file below `data/debs/`.
 
+    A security update takes what the security archive has newer than the target, of all packages or of those named;
+    other releases take the named packages with what they need and the target lacks.
+
+    Args:
+        recipe: The release.
+        debs: Its packages.
+        cache: Where they are kept.
+        clock: Lists of packages are judged by its time.
+        progress: Told what is fetched.
+
     Raises:
-        SourceError: The status file cannot be read, or apt could not resolve or fetch.
+        SourceError: The target's list cannot be read, apt could not resolve, or a list or package is not what its
+            archive signed.
         BuildError: apt's tools are absent.
     """
-    packages = _obtain(recipe, debs, cache=cache, progress=progress)
-    index, release = _index(packages, epoch=recipe.source_date_epoch, cache=cache)
+    brought = _obtain(recipe, debs, cache=cache, clock=clock or SystemClock(), progress=progress)
+    packages = brought.debs
+    index, release = _index(
+        packages, architecture=recipe.target.debian_architecture, epoch=recipe.source_date_epoch, cache=cache
+    )
     files = [
         Artifact.of_file(
             deb.file,
@@ -73,32 +97,81 @@ def gather(recipe: Recipe, debs: DebsSection, *, cache: Cache, progress: Progres
     ]
     return Gathered(
         artifacts=(*files, *indexes),
-        materials=tuple(Material(uri=deb.purl, sha256=deb.sha256) for deb in packages),
+        materials=(
+            *(Material(uri=deb.purl, sha256=deb.sha256) for deb in packages),
+            *(Material(uri=uri, sha256=sha256, note=note) for uri, sha256, note in brought.lists),
+        ),
     )
 
 
-def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, progress: Progress) -> tuple[Deb, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Brought:
+    """Packages in the cache, and the signed lists that named them as (uri, sha256, note)."""
+
+    debs: tuple[Deb, ...]
+    lists: tuple[tuple[str, str, str], ...]
+
+
+def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, clock: Clock, progress: Progress) -> _Brought:
     status = _status(recipe, debs)
-    key = _key(recipe, debs, status)
+    key = memo_key(recipe, debs, status)
     if known := _remembered(cache, key):
         return known
-    progress(f"resolving and fetching {', '.join(debs.packages)} for the target")
+    only_security = recipe.kind == "security-update"
+    present = installed.from_status(status) if status else installed.from_probe(recipe.target.packages or ())
+    if only_security and not present:
+        raise SourceError(
+            what="debs.installed_status: a security update needs to know what the target has",
+            why="neither a package list nor a probe with one is named",
+            fix="copy /var/lib/dpkg/status from the target, or run the probe there",
+        )
+
+    def wanted(archives: Archives) -> tuple[bytes, tuple[str, ...]]:
+        known_status = status or installed.as_status(present, archives)
+        if not only_security:
+            return known_status, debs.packages
+        newer = installed.security_updates(present, archives, only=debs.packages)
+        progress(f"  {len(newer)} of {len(present)} packages have a security update")
+        return known_status, tuple(f"{name}={version}" for name, version in newer)
+
+    progress(f"resolving and fetching {', '.join(debs.packages) or 'security updates'} for the target")
     with cache.scratch() as scratch:
-        fetched = _fetch(debs.packages, status, scratch)
-        packages = tuple(sorted((_taken_in(file, cache) for file in fetched), key=lambda deb: deb.file_name))
-    cache.remember("debs", key, [[deb.name, deb.version, deb.architecture, deb.sha256] for deb in packages])
-    progress(f"  {len(packages)} packages")
-    return packages
+        fetched = fetch(
+            wanted,
+            scratch,
+            upstream=_upstream(recipe, debs),
+            architecture=recipe.target.debian_architecture,
+            now=clock.now(),
+            progress=progress,
+        )
+        taken = [taken_in(file, cache, fetched.archives) for file in fetched.files]
+    packages = tuple(sorted(taken, key=lambda deb: deb.file_name))
+    lists = tuple(_list_material(archive) for archive in fetched.archives.archives)
+    facts = [[deb.name, deb.version, deb.architecture, deb.sha256] for deb in packages]
+    cache.remember("debs", key, {"debs": facts, "lists": [list(each) for each in lists]})
+    progress(
+        f"  {len(packages)} packages, signed by {', '.join(archive.name for archive in fetched.archives.archives)}"
+    )
+    return _Brought(debs=packages, lists=lists)
 
 
-def _key(recipe: Recipe, debs: DebsSection, status: bytes) -> str:
-    """A new release asks apt again; the same recipe gives the same bytes for as long as the cache holds them."""
-    facts = [sorted(debs.packages), hashlib.sha256(status).hexdigest(), to_text(recipe.release.created)]
+def _list_material(archive: Archive) -> tuple[str, str, str]:
+    keys = ", ".join(archive.fingerprints)
+    uri = f"deb-archive:{archive.codename}"
+    return uri, archive.inrelease_sha256, f"{archive.name} of {to_text(archive.date)}, InRelease signed by {keys}"
+
+
+def memo_key(recipe: Recipe, debs: DebsSection, status: bytes) -> str:
+    """Return what packages are remembered under: a new release asks apt again, the same recipe gives the same bytes."""
+    facts = [
+        sorted(debs.packages), hashlib.sha256(status).hexdigest(), to_text(recipe.release.created), recipe.kind,
+        recipe.target.debian_architecture, list(recipe.target.packages or ()), debs.keyring or "", debs.sources or "",
+    ]  # fmt: skip
     return hashlib.sha256(dumps(facts)).hexdigest()
 
 
 def _status(recipe: Recipe, debs: DebsSection) -> bytes:
-    """Return the target's dpkg status; an empty one means that the whole closure travels."""
+    """Return the target's dpkg status; an empty one means that its probe decides, or that the whole closure travels."""
     if debs.installed_status is None:
         return b""
     try:
@@ -111,44 +184,21 @@ def _status(recipe: Recipe, debs: DebsSection) -> bytes:
         ) from error
 
 
-def _fetch(packages: tuple[str, ...], status: bytes, scratch: Path) -> list[Path]:
-    for folder in ("state/lists/partial", "cache/archives/partial", "log"):
-        (scratch / folder).mkdir(parents=True)
-    (scratch / "status").write_bytes(status)
-    options = {
-        "Dir::State": scratch / "state",
-        "Dir::State::status": scratch / "status",
-        "Dir::Cache": scratch / "cache",
-        "Dir::Log": scratch / "log",
-        "APT::Architecture": _ARCHITECTURE,
-        "APT::Architectures": _ARCHITECTURE,
-        "APT::Install-Recommends": "false",
-        "APT::Get::AllowUnauthenticated": "false",
-        "APT::Sandbox::User": "",
-        "Acquire::AllowInsecureRepositories": "false",
-        "Acquire::Languages": "none",
-        "Debug::NoLocking": "true",
-        "DPkg::Post-Invoke": "",
-        "Binary::apt-get::Acquire::Retries": "3",
-    }
-    given = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    what = "the Debian packages could not be fetched"
-    fix = "check this machine's apt sources, and the names below debs.packages"
-    for command in (("update",), ("install", "--download-only", "--yes", *packages)):
-        run(
-            ["apt-get", "--quiet", *given, *command],
-            what=what,
-            fix=fix,
-            error=SourceError,
-            environment={"DEBIAN_FRONTEND": "noninteractive"},
+def _upstream(recipe: Recipe, debs: DebsSection) -> Upstream:
+    sources = None if debs.sources is None else recipe.beside(debs.sources)
+    if sources is not None and not sources.is_file():
+        raise SourceError(
+            what="debs.sources: there is no such file", why=debs.sources or "", fix="name a .list or .sources file"
         )
-    found = sorted((scratch / "cache" / "archives").glob("*.deb"))
-    if not found:
-        raise SourceError(what=what, why="the target has all of them already", fix="remove the debs section")
-    return found
+    return Upstream(keyring=recipe.beside(debs.keyring) if debs.keyring else ARCHIVE_KEYRING, sources=sources)
 
 
-def _taken_in(file: Path, cache: Cache) -> Deb:
+def taken_in(file: Path, cache: Cache, archives: Archives) -> Deb:
+    """Put a fetched package into the cache.
+
+    Raises:
+        SourceError: It is none, or not one that a verified list names.
+    """
     # dpkg-deb prints the fields that it was asked for, in its own order, as `Name: value`.
     told = capture(
         ["dpkg-deb", "--field", file, "Package", "Version", "Architecture"],
@@ -163,25 +213,29 @@ def _taken_in(file: Path, cache: Cache) -> Deb:
             what=f"{file.name} has a strange name", why=ascii(values), fix="remove it from the packages to carry"
         )
     sha256 = file_sha256(file)
+    archives.require(
+        sha256=sha256, length=file.stat().st_size, name=values[0], version=values[1], architecture=values[2]
+    )
     deb = Deb(name=values[0], version=values[1], architecture=values[2], file=file, sha256=sha256)
     kept = cache.add(file, sha256=sha256, name=deb.file_name)
     return Deb(name=deb.name, version=deb.version, architecture=deb.architecture, file=kept, sha256=sha256)
 
 
-def _remembered(cache: Cache, key: str) -> tuple[Deb, ...]:
+def _remembered(cache: Cache, key: str) -> _Brought | None:
     memo: Any = cache.recall("debs", key)
-    if not isinstance(memo, list):
-        return ()
+    if not isinstance(memo, dict) or not memo.get("debs"):
+        return None
     found: list[Deb] = []
-    for name, version, architecture, sha256 in memo:
+    for name, version, architecture, sha256 in memo["debs"]:
         file = cache.find(sha256)
         if file is None:
-            return ()
+            return None
         found.append(Deb(name=name, version=version, architecture=architecture, file=file, sha256=sha256))
-    return tuple(found)
+    lists = tuple((str(uri), str(sha256), str(note)) for uri, sha256, note in memo.get("lists", ()))
+    return _Brought(debs=tuple(found), lists=lists)
 
 
-def _index(packages: tuple[Deb, ...], *, epoch: int, cache: Cache) -> tuple[bytes, bytes]:
+def _index(packages: tuple[Deb, ...], *, architecture: str, epoch: int, cache: Cache) -> tuple[bytes, bytes]:
     """Return Packages and Release of the flat repository, dated by the recipe."""
     with cache.scratch() as scratch:
         for deb in packages:
@@ -196,15 +250,15 @@ def _index(packages: tuple[Deb, ...], *, epoch: int, cache: Cache) -> tuple[byte
             error=BuildError,
             folder=scratch,
         )
-    return index, _release(index, epoch)
+    return index, _release(index, architecture, epoch)
 
 
-def _release(index: bytes, epoch: int) -> bytes:
+def _release(index: bytes, architecture: str, epoch: int) -> bytes:
     """Return the release file of the flat repository; apt-ftparchive would date it by this machine's clock."""
     lines = (
         "Origin: Sealift",
         "Label: Sealift",
-        f"Architectures: {_ARCHITECTURE}",
+        f"Architectures: {architecture}",
         f"Date: {format_datetime(datetime.fromtimestamp(epoch, tz=UTC))}",
         "SHA256:",
         f" {hashlib.sha256(index).hexdigest()} {len(index):>16} Packages",

@@ -4,9 +4,11 @@ import subprocess
 from pathlib import Path
 
 from bundler.cache import Cache
+from bundler.debian.archives import Archives, Entry
+from bundler.debian.stanzas import fields
 from bundler.recipe import DebsSection, Recipe
 from bundler.sources import ospackages
-from tests.support.payload import recipe_text
+from tests.support.payload import recipe_text, sha256
 
 
 def deb(folder: Path, name: str, version: str = "1.0-1", *, script: str = "", is_setuid: bool = False) -> Path:
@@ -33,7 +35,28 @@ def remembering(folder: Path, *files: Path) -> tuple[Recipe, DebsSection, Cache]
     recipe = Recipe.parse(recipe_text(more='[debs]\npackages = ["beta", "alpha"]\n').encode(), folder=folder)
     assert recipe.debs is not None
     cache = Cache(root=folder / "cache")
-    taken = [ospackages._taken_in(file, cache) for file in files]
+    archives = archives_with(*files)  # before the cache takes the files
+    taken = [ospackages.taken_in(file, cache, archives) for file in files]
     facts = [[item.name, item.version, item.architecture, item.sha256] for item in taken]
-    cache.remember("debs", ospackages._key(recipe, recipe.debs, b""), facts)
+    lists = [["deb-archive:bookworm", "0" * 64, "Debian bookworm"]]
+    cache.remember("debs", ospackages.memo_key(recipe, recipe.debs, b""), {"debs": facts, "lists": lists})
     return recipe, recipe.debs, cache
+
+
+def archives_with(*files: Path) -> Archives:
+    """Return verified archives that name these packages."""
+    entries = {}
+    for file in files:
+        told = subprocess.run(["dpkg-deb", "--field", str(file)], check=True, capture_output=True).stdout.decode()
+        values = fields(told, label=file.name)
+        digest = sha256(file)
+        entries[digest] = Entry(
+            name=values["Package"],
+            version=values["Version"],
+            architecture=values["Architecture"],
+            sha256=digest,
+            length=file.stat().st_size,
+            is_security=False,
+            stanza=told,
+        )
+    return Archives(archives=(), entries=entries)

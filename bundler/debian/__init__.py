@@ -1,0 +1,1 @@
+"""Debian's archives as a source: signatures, indexes, versions."""

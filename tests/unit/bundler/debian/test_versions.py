@@ -1,0 +1,37 @@
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bundler.debian.versions import DebianVersion
+
+IN_ORDER = [
+    "0", "0.9~~", "0.9~~a", "0.9~", "0.9", "1.0~rc1", "1.0~rc1-1", "1.0", "1.0-0.1", "1.0-1", "1.0-1+b1",
+    "1.0-1+deb12u1", "1.0-1+deb12u2", "1.0-1+deb12u10", "1.0a", "1.0+dfsg-1", "1.0.1", "1.2", "1.10", "2", "1:0.1",
+]  # fmt: skip
+
+
+def test_versions_sort_as_dpkg_sorts_them() -> None:
+    assert [each.text for each in sorted(map(DebianVersion, reversed(IN_ORDER)))] == IN_ORDER
+
+
+def test_versions_that_mean_the_same_are_equal() -> None:
+    assert DebianVersion("1.0") == DebianVersion("0:1.0-0") == DebianVersion("1.00")
+    assert hash(DebianVersion("1.0")) == hash(DebianVersion("1.00"))
+
+
+_VERSION = st.from_regex(r"\A([0-3]:)?[0-9][0-9a-c.+~]{0,5}(-[0-9a-c.+~]{1,4})?\Z")
+
+
+@pytest.mark.skipif(shutil.which("dpkg") is None, reason="needs Debian's dpkg")
+@given(_VERSION, _VERSION)
+@settings(max_examples=60)
+def test_dpkg_has_the_same_opinion(left: str, right: str) -> None:
+    def dpkg(relation: str) -> bool:
+        command = ["dpkg", "--compare-versions", left, relation, right]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+    assert (DebianVersion(left) < DebianVersion(right)) == dpkg("lt")
+    assert (DebianVersion(left) == DebianVersion(right)) == dpkg("eq")
