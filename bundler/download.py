@@ -3,12 +3,14 @@
 A partial file is resumed only where the server named the file by a strong ETag and a length, both were written down
 beside it, and the answer to the range request names the same again; anything else starts over. Redirects are few and
 never leave https. URLs carry no credentials, and the query that a redirect may hold is shown and written nowhere.
+Secret headers stay with the origin that they are for. Proxies are those of the environment.
 """
 
 import fcntl
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from bundler.cache import Cache
 from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from bundler.measure import Progress, no_progress
+from bundler.proxies import pool_of, proxy_for
 from media.digest import sha256_hex
 
 _CHUNK: Final = 2**20
@@ -45,12 +48,16 @@ class _AgainError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One file: where it may lie, what its bytes are, and how many they may be."""
+    """One file: where it may lie, what its bytes are, and how many they may be.
+
+    `secrets` are headers for the origins of the URLs alone: a redirect to another host does not get them.
+    """
 
     name: str
     urls: tuple[str, ...]
     sha256: str
     max_bytes: int
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +68,34 @@ class Line:
     timeout: urllib3.Timeout = field(default_factory=lambda: urllib3.Timeout(connect=20, read=60))
     pause: Callable[[float], None] = time.sleep
     progress: Progress = no_progress
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    proxied: dict[str, urllib3.PoolManager] = field(default_factory=dict, repr=False)
+
+    def pool_for(self, url: str) -> urllib3.PoolManager:
+        """Return the connections that lead to a URL: direct ones, or through the proxy of the environment.
+
+        Raises:
+            SourceError: The environment names something that is no proxy.
+        """
+        proxy = proxy_for(url, self.environment)
+        if not proxy:
+            return self.pool
+        return self.proxied.get(proxy) or self.proxied.setdefault(proxy, pool_of(proxy))
 
     @contextmanager
-    def get(self, url: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
-        """Ask for a URL, following few redirects, and lend the answer.
+    def get(
+        self, url: str, headers: dict[str, str], *, secrets: Mapping[str, str] | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Ask for a URL, following few redirects, and lend the answer; secret headers go to its own origin only.
 
         Raises:
             SourceError: A redirect leads where none may.
         """
+        origin = _origin(url)
         for _ in range(_MOST_REDIRECTS + 1):
-            answer = self.pool.request(
-                "GET", url, headers=headers, timeout=self.timeout, retries=False, redirect=False,
+            own = dict(secrets or {}) if _origin(url) == origin else {}
+            answer = self.pool_for(url).request(
+                "GET", url, headers={**headers, **own}, timeout=self.timeout, retries=False, redirect=False,
                 preload_content=False, decode_content=False,
             )  # fmt: skip
             if answer.status not in _REDIRECTS:
@@ -206,7 +230,7 @@ def _attempt(url: str, wanted: Wanted, partial: _Partial, *, line: Line) -> bool
         headers |= {"Range": f"bytes={held}-", "If-Range": identity[0]}
     elif held:
         partial.forget()
-    with line.get(url, headers) as answer:
+    with line.get(url, headers, secrets=wanted.secrets) as answer:
         _require_plain(url, answer)
         if answer.status == 206 and identity is not None and _continues(answer, identity, held):
             _take(answer, wanted, partial, held=held, total=identity[1], line=line)
@@ -267,6 +291,11 @@ def _seconds(text: str) -> float:
 def _require_plain(url: str, answer: urllib3.BaseHTTPResponse) -> None:
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise _refused(url, "it sends the file in another encoding than it was asked for")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
 
 
 def _redirected(url: str, location: str) -> str:

@@ -1,7 +1,8 @@
 """Model files of a Hugging Face hub: one revision by its 40 hexadecimal digits, every file by its own digest.
 
-The library `huggingface_hub` speaks to the hub; it is the extra `bundler-hub` and imported only here. A token, which
-gated models need, comes from a credential file or the environment, goes to the library's request headers and nowhere
+The library `huggingface_hub` knows the hub's addresses and asks it for a file's facts; it is the extra `bundler-hub`,
+imported only here. The bytes come by our own download, because the library starts anew where it was cut off. A token,
+which gated models need, comes from a credential file or the environment, goes to the hub's own origin and nowhere
 else: no recipe, cache, record or message holds it. The recipe cannot choose the hub, or it could collect tokens.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bundler.cache import Cache
+from bundler.download import Line, Wanted, download
 from bundler.errors import SourceError
 from bundler.process import Progress
 from bundler.recipe_sources import HubFiles
@@ -27,7 +29,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _QUIET: Final = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_XET": "1"}
 
 
-def obtain(source: HubFiles, *, cache: Cache, progress: Progress) -> dict[str, Path]:
+def obtain(source: HubFiles, *, cache: Cache, progress: Progress, line: Line | None = None) -> dict[str, Path]:
     """Return the files of a source by their names on the medium, from the cache or the hub.
 
     Raises:
@@ -39,7 +41,7 @@ def obtain(source: HubFiles, *, cache: Cache, progress: Progress) -> dict[str, P
         found = cache.find(sha256)
         if found is None:
             progress(f"downloading {name} of {source.repo}")
-            found = _download(source, path, sha256, cache=cache, environment=os.environ)
+            found = _download(source, path, sha256, cache=cache, line=line or Line(), environment=os.environ)
         files[name] = found
     return files
 
@@ -81,24 +83,24 @@ def endpoint(environment: Mapping[str, str], *, with_token: bool) -> str | None:
     return given
 
 
-def _download(source: HubFiles, path: str, sha256: str, *, cache: Cache, environment: Mapping[str, str]) -> Path:
+def _download(
+    source: HubFiles, path: str, sha256: str, *, cache: Cache, line: Line, environment: Mapping[str, str]
+) -> Path:
     library = _library()
     secret = token(environment)
     hub = endpoint(environment, with_token=bool(secret))
-    with cache.scratch() as scratch:
-        try:
-            url = library.hf_hub_url(source.repo, path, revision=source.revision, endpoint=hub)
-            facts = library.get_hf_file_metadata(url, token=secret or False, endpoint=hub)
-            _require_fitting(source, path, commit=facts.commit_hash, size=facts.size)
-            got = library.hf_hub_download(
-                source.repo, path, revision=source.revision, local_dir=scratch, token=secret or False, endpoint=hub
-            )
-        except SourceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the library's errors and those of its HTTP client have no one root
-            # Nothing of their text is passed on, since it can hold URLs that are keys for a while.
-            raise _failed(source, path, error, had_token=bool(secret)) from None
-        return cache.add(Path(got), sha256=sha256, name=PurePosixPath(path).name)
+    try:
+        url: str = library.hf_hub_url(source.repo, path, revision=source.revision, endpoint=hub)
+        facts = library.get_hf_file_metadata(url, token=secret or False, endpoint=hub)
+        headers: dict[str, str] = library.utils.build_hf_headers(token=secret or False)
+    except Exception as error:  # noqa: BLE001 - the library's errors and those of its HTTP client have no one root
+        # Nothing of their text is passed on, since it can hold URLs that are keys for a while.
+        raise _failed(source, path, error, had_token=bool(secret)) from None
+    _require_fitting(source, path, commit=facts.commit_hash, size=facts.size)
+    secrets = {name: value for name, value in headers.items() if name.lower() == "authorization"}
+    name = PurePosixPath(path).name
+    wanted = Wanted(name=name, urls=(url,), sha256=sha256, max_bytes=source.max_bytes, secrets=secrets)
+    return download(wanted, cache=cache, line=line)
 
 
 def _library() -> Any:

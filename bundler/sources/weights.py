@@ -94,7 +94,7 @@ def obtain(
             uri, digest = source.urls[0], source.sha256
         case HubFiles():
             pins = {PurePosixPath(path).name: sha256 for path, sha256 in source.files.items()}
-            found = hub.obtain(source, cache=cache, progress=progress)
+            found = hub.obtain(source, cache=cache, progress=progress, line=line)
             files = {name: (path, pins[name]) for name, path in found.items()}
             uri, digest = f"pkg:huggingface/{source.repo}@{source.revision}", ""
     for name, (path, sha256) in files.items():

@@ -60,6 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy that lets nobody through."""
+        asked = {key.lower(): value for key, value in self.headers.items()}
+        self.server.script.asked.append(Asked(method=self.command, path=self.path, headers=asked))
+        self._plain(403)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Quiet."""
 

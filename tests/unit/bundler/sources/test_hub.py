@@ -8,6 +8,7 @@ import pytest
 
 from bundler import leaks
 from bundler.cache import Cache
+from bundler.download import Line, Wanted, download
 from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
 from bundler.recipe_sources import HubFiles
@@ -141,6 +142,47 @@ def test_a_cut_line_of_a_hub_is_taken_up(tmp_path: Path, server: FileServer) -> 
     server.cut_after = [100]
 
     assert hub.obtain(source(tmp_path), cache=Cache(root=tmp_path / "cache"), progress=lambda _: None)
+
+
+def test_a_file_that_a_build_could_not_finish_goes_on_in_the_next_where_it_is_the_same(
+    tmp_path: Path, server: FileServer
+) -> None:
+    cache, line = Cache(root=tmp_path / "cache"), Line(pause=lambda _: None)
+    server.files[PATH] = content = gguf() + bytes(5000)
+    made = recipe(tmp_path, content=content).models[0].source
+    assert isinstance(made, HubFiles)
+    server.cut_after = [3000] + [0] * 20
+    with pytest.raises(SourceError, match="could not be downloaded"):
+        hub.obtain(made, cache=cache, progress=lambda _: None, line=line)
+    server.cut_after.clear()
+    server.asked.clear()
+
+    found = hub.obtain(made, cache=cache, progress=lambda _: None, line=line)
+
+    assert found["tiny.gguf"].read_bytes() == content
+    assert server.ranges() == ["bytes=3000-"]
+
+
+def test_a_token_stays_with_the_hub_when_it_sends_us_elsewhere(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with file_server({"/store/blob": gguf()}) as elsewhere:
+        line = Line(pause=lambda _: None)
+        wanted = Wanted(
+            name="tiny.gguf",
+            urls=(f"{server.url}{PATH}",),
+            sha256=sha256(gguf()).hexdigest(),
+            max_bytes=10**6,
+            secrets={"authorization": f"Bearer {TOKEN}"},
+        )
+        server.redirects[PATH] = f"{elsewhere.url}/store/blob?signed=1"
+
+        download(wanted, cache=Cache(root=tmp_path / "cache"), line=line)
+
+    assert [request.headers.get("authorization") for request in server.asked] == [f"Bearer {TOKEN}"]
+    assert ["authorization" in request.headers for request in elsewhere.asked] == [False]
+    assert TOKEN not in repr(wanted)
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
