@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
             to=to,
             place=place,
             keys=own_keys(home, key, secret_fd),
-            seals=VolumeChoice.load(folder).seals,
+            seals=VolumeChoice.load(folder).seals if folder.is_frozen else {},
         )
         with byte_bar(ours) as progress:
             written = put(
