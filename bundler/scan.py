@@ -18,97 +18,24 @@ A recipe may allow a finding by path, rule and reason (`[[scan.allowed]]`); an a
 refused, so the list cannot rot. Every finding, allowed or listed, is in the signed scan statement.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bundler import leaks
 from bundler.artifact import Artifact
-from bundler.cache import Cache
 from bundler.debfile import listed
 from bundler.errors import ScanError
 from bundler.process import Progress, quiet
 from bundler.recipe import AcceptedLicence, AllowedFinding
 from bundler.scanning import antivirus, models, prompts, wheels
 from bundler.scanning.engineload import Load, load_models
-from bundler.scanning.findings import CHECKS, LISTED, Finding, Tally, finding, leaked
-from media.clock import Clock
+from bundler.scanning.findings import LISTED, Finding, Tally, finding, leaked
+from bundler.scanning.report import MALFORMED, RULES, Antivirus, Examination, Judged, Loading, ScanReport
 from media.errors import MediaError
 
-__all__ = ["RULES", "Antivirus", "Examination", "Finding", "Loading", "ScanReport", "examine", "scan"]
-
-RULES: Final = (
-    "antivirus-stale", "build-path", "foreign-shebang", "license-terms", "license-text", "license-unknown", "malware",
-    "native-code", "not-loaded", "overlaps", "patient-data", "pickle", "programs", "pth-file", "quantization",
-    "rare-tokenizer", "remote-code", "secret", "shadows-stdlib", "template", "unexpected-file", "unpinned",
-)  # fmt: skip
-MALFORMED: Final = "malformed"
-"""What breaks its own format; no recipe can allow it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Antivirus:
-    """ClamAV is wanted, with signatures of at most this age in days; `database` if not the machine's own."""
-
-    max_age_days: int
-    clock: Clock
-    database: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
-    """Models are loaded by engines for this version of Python; `cache` holds the engines and what was loaded."""
-
-    python: str
-    cache: Cache
-    clock: Clock
-
-
-@dataclass(slots=True, kw_only=True)
-class Examination:
-    """All that was found and done, before anyone judges it."""
-
-    files: int
-    tally: Tally = field(default_factory=Tally)
-    findings: list[Finding] = field(default_factory=list)
-    templates: list[dict[str, Any]] = field(default_factory=list)
-    clamav: antivirus.Scanned | None = None
-    loads: tuple[Load, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanReport:
-    """A scan that found nothing that blocks."""
-
-    files: int
-    findings: tuple[Finding, ...]
-    counts: Mapping[str, int] = field(default_factory=dict)
-    templates: tuple[Mapping[str, Any], ...] = ()
-    clamav: antivirus.Scanned | None = None
-    loads: tuple[Load, ...] = ()
-
-    def predicate(self) -> dict[str, Any]:
-        """Return what the scan statement says (FMT-80 to FMT-84)."""
-        return {
-            "format": 2,
-            "rules": list(RULES),
-            "files": self.files,
-            "result": "passed",
-            "checks": [
-                {"check": check, "version": CHECKS[check], "files": self.counts.get(check, 0)}
-                for check in sorted(CHECKS)
-            ],
-            "findings": [
-                {"path": found.path, "rule": found.rule, "detail": found.detail, "reason": found.reason}
-                for found in self.findings
-            ],
-            "templates": [dict(template) for template in self.templates],
-            "loads": [load.to_json() for load in self.loads],
-            "antivirus": None if self.clamav is None else self.clamav.to_json(),
-        }
+__all__ = ["RULES", "Antivirus", "Finding", "Judged", "Loading", "ScanReport", "examine", "judge", "scan"]
 
 
 def scan(
@@ -135,22 +62,58 @@ def scan(
         MediaError: A record of a model does not read.
     """
     found = examine(artifacts, accepted=accepted, clamav=clamav, progress=progress)
-    judged = _judged(found.findings, allowed)
+    judged, blocking, used = _sorted(found.findings, allowed)
+    if blocking:
+        raise _refused(blocking)
+    for number, entry in enumerate(allowed):
+        if number not in used:
+            raise ScanError(
+                what=f"scan.allowed.{number}: it matches no finding",
+                why=f"{entry.rule} in {entry.path}",
+                fix="remove it from the recipe",
+            )
     _require_used(artifacts, accepted)
     if loading is not None:
-        found.loads = load_models(
-            artifacts, python=loading.python, cache=loading.cache, clock=loading.clock, progress=progress
-        )
-        found.tally.add("load", sum(load.loaded for load in found.loads))
-        judged += _not_loaded(found.loads)
-    return ScanReport(
-        files=found.files,
-        findings=tuple(judged),
-        counts=dict(found.tally.files),
-        templates=tuple(found.templates),
-        clamav=found.clamav,
-        loads=found.loads,
-    )
+        judged += _load(found, artifacts, loading, progress)
+    return found.report(judged)
+
+
+def judge(
+    artifacts: Sequence[Artifact],
+    *,
+    allowed: Sequence[AllowedFinding] = (),
+    accepted: Sequence[AcceptedLicence] = (),
+    clamav: Antivirus | None = None,
+    loading: Loading | None = None,
+    without: Collection[str] = (),
+    progress: Progress = quiet,
+) -> Judged:
+    """Find everything there is to find, as `scan` does, but stop at nothing.
+
+    A file that breaks its own format, and a model that its engine does not survive, are findings of the rule
+    `malformed`, which nobody can allow. An allowance that matches nothing is passed over.
+
+    Args:
+        artifacts: As `scan` takes them, and all but the next.
+        allowed: Findings that a recipe allows.
+        accepted: Licences that a recipe accepts.
+        clamav: ClamAV is asked too.
+        loading: Models are loaded, where nothing else was refused.
+        without: Rules whose findings are left out.
+        progress: Told each step.
+
+    Raises:
+        ScanError: A check could not be made.
+    """
+    found = examine(artifacts, accepted=accepted, clamav=clamav, goes_on=True, progress=progress)
+    found.findings = [each for each in found.findings if each.rule not in without]
+    judged, refused, _ = _sorted(found.findings, allowed)
+    if loading is not None and not refused:
+        try:
+            judged += _load(found, artifacts, loading, progress)
+        except ScanError as error:
+            refused.append(Finding(path="models", rule=MALFORMED, detail=f"{error.what}: {error.why}"))
+    return Judged(report=found.report(judged), refused=tuple(refused))
 
 
 def examine(
@@ -208,7 +171,10 @@ def _gather(made: Examination, check: Callable[[], Iterable[Finding]], path: str
         made.findings.append(Finding(path=path, rule=MALFORMED, detail=f"{error.what}: {error.why}"))
 
 
-def _judged(findings: Sequence[Finding], allowed: Sequence[AllowedFinding]) -> list[Finding]:
+def _sorted(
+    findings: Sequence[Finding], allowed: Sequence[AllowedFinding]
+) -> tuple[list[Finding], list[Finding], set[int]]:
+    """Return what is listed or allowed, what blocks, and which allowances were needed."""
     judged: list[Finding] = []
     blocking: list[Finding] = []
     used: set[int] = set()
@@ -216,21 +182,20 @@ def _judged(findings: Sequence[Finding], allowed: Sequence[AllowedFinding]) -> l
         number = next((n for n, entry in enumerate(allowed) if _matches(entry, found)), None)
         if found.reason:
             judged.append(found)
-        elif number is None:
+        elif number is None or found.rule == MALFORMED:
             blocking.append(found)
         else:
             used.add(number)
             judged.append(Finding(path=found.path, rule=found.rule, detail=found.detail, reason=allowed[number].reason))
-    if blocking:
-        raise _refused(blocking)
-    for number, entry in enumerate(allowed):
-        if number not in used:
-            raise ScanError(
-                what=f"scan.allowed.{number}: it matches no finding",
-                why=f"{entry.rule} in {entry.path}",
-                fix="remove it from the recipe",
-            )
-    return judged
+    return judged, blocking, used
+
+
+def _load(found: Examination, artifacts: Sequence[Artifact], loading: Loading, progress: Progress) -> list[Finding]:
+    found.loads = load_models(
+        artifacts, python=loading.python, cache=loading.cache, clock=loading.clock, progress=progress
+    )
+    found.tally.add("load", sum(load.loaded for load in found.loads))
+    return _not_loaded(found.loads)
 
 
 def _refused(blocking: list[Finding]) -> ScanError:

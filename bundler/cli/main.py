@@ -17,6 +17,7 @@ _COMMANDS = (
     "ceremony",
     "root",
     "build",
+    "scan",
     "rehearse",
     "attest",
     "sign",
