@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.errors import NoSpaceError
-from appliance.store.cargo import Cargo, Piece, StoredPiece
+from appliance.errors import NoSpaceError, StoreDamagedError
+from appliance.store.cargo import Cargo, StoredPiece
 from appliance.store.carry import Carrier
 from appliance.store.content import FORMAT, ContentStore
 from appliance.store.damage import TensorsOf
 from appliance.store.incoming import Incoming
+from appliance.store.loading import Load, loads
 from appliance.store.tensors import TensorNames, no_tensors
 from appliance.store.writing import writing
 from appliance.verify.verified import VerifiedRelease
@@ -51,17 +52,21 @@ def ingest(
         progress: Called with bytes done, bytes in all, and the file in hand.
 
     Raises:
+        BaseMissingError: The store lacks what a delta set takes for granted; nothing was written.
         MediaError: Bytes are not what was signed, or cannot be read. Unless they could not be read, what was stored is
             in quarantine.
+        StoreDamagedError: The store's own files, which a delta set builds on, are not what they were; what was carried
+            is kept.
         NoSpaceError: There is not enough room; `why` has both numbers.
         StoreWriteError: The store cannot be written.
     """
-    cargo = _cargo(verified)
+    loaded = loads(verified, store)
+    cargo = [each.cargo for each in loaded]
     incoming = Incoming.begin(store, code=verified.code, payload_digest=verified.terms.payload_digest, full=full)
     try:
         _require_room(cargo, incoming)
         incoming.stage(_small_files(verified))
-        facts = _carry(cargo, incoming, store, progress=_counted(cargo, progress))
+        facts = _carry(loaded, incoming, store, progress=_counted(cargo, progress))
         incoming.place_objects({each.sha256 for each in cargo})
         incoming.complete(_record(verified, received_at=received_at))
     except UnreadableError:
@@ -80,7 +85,7 @@ def check(verified: VerifiedRelease, *, progress: Progress) -> IngestFacts:
     Raises:
         MediaError: Bytes are not what was signed, or cannot be read.
     """
-    cargo = _cargo(verified)
+    cargo = [each for load in loads(verified, None) for each in load.carried]
     carrier = Carrier(None, _counted(cargo, progress))
     for each in cargo:
         carrier.check(each)
@@ -90,15 +95,16 @@ def check(verified: VerifiedRelease, *, progress: Progress) -> IngestFacts:
 
 
 def _carry(
-    cargo: list[Cargo], incoming: Incoming, store: ContentStore, *, progress: Callable[[int, str], None]
+    loaded: list[Load], incoming: Incoming, store: ContentStore, *, progress: Callable[[int, str], None]
 ) -> IngestFacts:
     read = written = reused = resumed = 0
-    held = _held(cargo, incoming, store)
+    held = _held([load.cargo for load in loaded], incoming, store)
     begun: set[str] = set()
     carrier = Carrier(incoming, progress)
-    for each in cargo:
+    for load in loaded:
+        each = load.cargo
         if each.sha256 in begun:  # the same content under a second name: its own bytes are proven too
-            carrier.check(each)
+            _check(carrier, load, progress)
         elif incoming.has_proven(each.sha256, each.length):
             begun.add(each.sha256)
             resumed += 1
@@ -106,11 +112,11 @@ def _carry(
             continue
         elif each.sha256 in held:
             reused += 1
-            carrier.check(each)
+            _check(carrier, load, progress)
         else:
             written += each.length
             carrier.store(each)
-        read += each.length
+        read += load.carried_bytes
         begun.add(each.sha256)
     carrier.run()
     _require_sound(carrier, TensorNames(carrier, incoming))
@@ -134,31 +140,25 @@ def _held(cargo: list[Cargo], incoming: Incoming, store: ContentStore) -> set[st
     return {sha256 for sha256, each in asked.items() if len(prover.proven(each)) == len(each.origins)}
 
 
+def _check(carrier: Carrier, load: Load, progress: Callable[[int, str], None]) -> None:
+    """Plan to prove what the volumes have of a target whose object is there, proven a moment ago."""
+    for each in load.carried:
+        carrier.check(each)
+    if left_out := load.cargo.length - load.carried_bytes:
+        progress(left_out, load.cargo.path)
+
+
 def _require_sound(carrier: Carrier, tensors_of: TensorsOf) -> None:
-    if carrier.damage.count:
-        raise carrier.damage.error(tensors_of)
-
-
-def _cargo(verified: VerifiedRelease) -> list[Cargo]:
-    """Return what to carry, volume by volume, so that a reader seeks little."""
-    media = {bag.info.number: bag.bag.medium for bag in verified.bags}
-    found = []
-    for path, target in verified.payload.items():
-        parts = verified.index.parts_of(path)
-        pieces = [
-            Piece(
-                medium=media[volume.number],
-                path=f"{layout.RELEASE}/{part.path}",
-                length=part.length,
-                volume=volume.number,
-            )
-            for volume, part in parts
-        ]
-        cargo = Cargo.in_pieces(
-            path=path, sha256=target.sha256, length=target.length, blocks=target.blocks, pieces=pieces
+    if not carrier.damage.count:
+        return
+    error = carrier.damage.error(tensors_of)
+    if all(isinstance(each.cargo.origins[each.number].piece, StoredPiece) for each in carrier.damage.blocks):
+        raise StoreDamagedError(
+            what=f"the base of this delta set does not hold: {error.what}",
+            why=error.why,
+            fix="check the disk, then receive the full set of this release, or a delta set made from a new inventory",
         )
-        found.append((parts[0][0].number, cargo))
-    return [cargo for _, cargo in sorted(found, key=lambda pair: (pair[0], pair[1].path))]
+    raise error
 
 
 def _require_room(cargo: list[Cargo], incoming: Incoming) -> None:

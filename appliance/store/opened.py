@@ -62,19 +62,17 @@ class OpenPiece:
             MediaError: It cannot be read.
         """
         with self._lock:
+            content = self._content
+            if content is not None:  # while it is certain that no other thread closes it
+                os.posix_fadvise(content.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
             self._left -= 1
-            content, is_last = self._content, self._left == 0
-            if is_last:
-                self._content = None
-        if content is None:
-            return
+            if content is None or self._left:
+                return
+            self._content = None
         try:
-            os.posix_fadvise(content.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
-            if is_last:
-                self._require_end(content, scratch)
+            self._require_end(content, scratch)
         finally:
-            if is_last:
-                os.close(content.descriptor)
+            os.close(content.descriptor)
 
     def close(self) -> None:
         """Close it although blocks of it are left."""

@@ -1,0 +1,281 @@
+"""Delta sets through the product's own signing, writing and receiving, with blocks of a few kilobytes."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.store.content import ContentStore
+from bundler.delta import PROOF_FILE
+from bundler.holdings import EarlierRelease
+from bundler.mediumcheck import check
+from bundler.remake import remake
+from media import canonical, layout
+from media.digest import sha256_hex
+from media.errors import SealiftError, SupersededError, WrongSiteError
+from media.volume import VolumeIndex
+from tests.support.delta import BLOCK, DeltaMedium, delta_medium, holdings_of, small_blocks
+from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
+from tests.support.receiving import copy_here
+
+_GGUF = "data/models/tiny/tiny.gguf"
+_OLD = random.Random(7).randbytes(10 * BLOCK + 100)
+
+
+@pytest.fixture(autouse=True)
+def _small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(patch)
+        yield
+
+
+def changed(weights: bytes, *blocks: int) -> bytes:
+    spoilt = bytearray(weights)
+    for block in blocks:
+        spoilt[block * BLOCK + 1] ^= 0xFF
+    return bytes(spoilt)
+
+
+def release(folder: Path, serial: int, weights: bytes) -> SimulatedMedium:
+    return make_medium(folder, serial=serial, files=tiny_payload(serial=serial, weights=weights))
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> SimulatedMedium:
+    return release(tmp_path / "old", 1, _OLD)
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> SimulatedMedium:
+    return release(tmp_path / "new", 2, changed(_OLD, 3, 9))
+
+
+def received(medium: SimulatedMedium, store: Path, delta: DeltaMedium | None = None, **changes: Any) -> dict[str, Any]:
+    """Run the copier here and return its last line."""
+    mounted = medium if delta is None else replace(medium, volumes=delta.volumes)
+    return copy_here(mounted, store, **changes)[1][-1]
+
+
+def stored(store: Path, medium: SimulatedMedium) -> dict[str, bytes]:
+    """Return what the store has for each file of a release."""
+    places = {name: ContentStore(store).object_path(sha256_hex(data)) for name, data in medium.payload.items()}
+    return {name: place.read_bytes() for name, place in places.items() if place.exists()}
+
+
+def test_a_delta_set_gives_the_same_files_as_the_full_set(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old), earlier=[old])
+    received(old, tmp_path / "store")
+
+    done = received(new, tmp_path / "store", delta)
+
+    assert done["event"] == "done"
+    assert done["read_bytes"] == delta.index.volumes[0].payload_bytes
+    assert stored(tmp_path / "store", new) == new.payload
+    carried = {part.path for part in delta.index.volumes[0].parts}
+    assert {f"{_GGUF}.000003-000003", f"{_GGUF}.000009-000009", "data/release.json"} <= carried
+    assert "data/debs/tiny_1.0_all.deb" not in carried
+    proof = canonical.loads((delta.work.root / PROOF_FILE).read_bytes())["proof"]
+    assert proof["by_digest"] == 0
+    assert proof["payload_digest"] == delta.index.payload_digest
+
+
+def test_the_sender_s_own_check_and_a_remake_hold_for_a_delta_set(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+
+    report = check(delta.volumes, ceremony=new.ceremony, code=delta.code)
+    again = remake(delta.work, 1, tmp_path / "again", ceremony=new.ceremony)
+
+    assert report.code == delta.code == again.code
+    assert again.signers == report.signers
+    before, after = delta.volumes[0] / layout.RELEASE, tmp_path / "again" / layout.RELEASE
+    names = {path.relative_to(before) for path in before.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(after) for path in after.rglob("*") if path.is_file()}
+    assert all((before / name).read_bytes() == (after / name).read_bytes() for name in names)
+
+
+def test_a_delta_set_has_ids_seals_and_a_code_of_its_own(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    one = delta_medium(tmp_path / "one", new, holdings_of(old))
+    other = delta_medium(tmp_path / "other", new, replace(holdings_of(old), at=holdings_of(old).at.replace(year=2025)))
+    full = VolumeIndex.from_bytes((new.work.metadata / "volumes.json").read_bytes())
+
+    assert len({index.volumes[0].id for index in (one.index, other.index, full)}) == 3
+    assert len({one.code, other.code, new.code}) == 3
+    for name in (layout.targets_name(2), layout.snapshot_name(2), layout.TIMESTAMP):
+        assert (one.work.root / name).read_bytes() == (new.work.root / name).read_bytes()
+
+
+def test_without_its_base_nothing_is_copied_and_what_is_missing_is_named(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+    received(old, tmp_path / "store")
+    objects = ContentStore(tmp_path / "store")
+    (lost,) = [each for each in objects.objects.rglob("*") if each.is_file() and each.read_bytes() == _OLD]
+    lost.unlink()
+    before = sorted(path for path in (tmp_path / "store").rglob("*"))
+
+    refused = received(new, tmp_path / "store", delta)["error"]
+
+    assert refused["code"] == "base-missing"
+    assert f"{_GGUF} blocks 0 to 2 ({3 * BLOCK} bytes)" in refused["why"]
+    assert f"{_GGUF} blocks 10 to 10 (100 bytes)" in refused["why"]
+    assert "blocks 3 to 3" not in refused["why"]
+    assert sorted(path for path in (tmp_path / "store").rglob("*")) == before
+
+
+def test_an_empty_box_is_told_what_the_set_takes_for_granted(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+
+    refused = received(new, tmp_path / "store", delta)["error"]
+
+    assert refused["code"] == "base-missing"
+    assert "demo-clinic holding serial 1" in refused["why"]
+    assert "full set" in refused["fix"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_base_that_the_disk_lost_is_found_and_named(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path, *, whole: bool
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+    received(old, tmp_path / "store")
+    wanted = b"!<arch>\n" if whole else _OLD
+    (rotten,) = [
+        p for p in ContentStore(tmp_path / "store").objects.rglob("*") if p.is_file() and p.read_bytes() == wanted
+    ]
+    rotten.chmod(0o644)
+    rotten.write_bytes(changed(wanted, 4) if not whole else b"!<arch>\t")
+
+    refused = received(new, tmp_path / "store", delta)["error"]
+
+    assert refused["code"] == "store-damaged"
+    first, last = 4 * BLOCK, 5 * BLOCK - 1
+    named = "bytes 0 to 7 of data/debs/tiny_1.0_all.deb" if whole else f"bytes {first} to {last} of {_GGUF}"
+    assert named in refused["what"]
+    full = received(new, tmp_path / "store")
+    assert full["event"] == "done"
+    assert stored(tmp_path / "store", new) == new.payload
+
+
+def test_a_delta_of_a_delta_and_one_for_a_site_that_skipped_a_release(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    third = release(tmp_path / "third", 3, changed(changed(_OLD, 3, 9), 0, 3))
+    second = delta_medium(tmp_path / "d2", new, holdings_of(old))
+    after = delta_medium(tmp_path / "d3", third, holdings_of(old, new), earlier=[old, new])
+    skipping = delta_medium(tmp_path / "skip", third, holdings_of(old))
+    for name, sets in (
+        ("kept-up", ((old, None), (new, second), (third, after))),
+        ("skipped", ((old, None), (third, skipping))),
+    ):
+        for medium, delta in sets:
+            assert received(medium, tmp_path / name, delta)["event"] == "done"
+        assert stored(tmp_path / name, third) == third.payload
+    assert after.index.base is not None
+    assert after.index.base.serials == (1, 2)
+    paths = {part.path for part in after.index.volumes[0].parts}
+    assert f"{_GGUF}.000009-000009" not in paths
+    assert f"{_GGUF}.000009-000009" in {part.path for part in skipping.index.volumes[0].parts}
+
+
+def test_a_delta_set_is_proven_again_when_the_box_has_it_already(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+    received(old, tmp_path / "store")
+    received(new, tmp_path / "store", delta)
+    for path in ContentStore(tmp_path / "store").objects.rglob("*"):
+        if path.is_file() and path.read_bytes() == _OLD:
+            path.unlink()  # the base was retired
+
+    assert received(new, tmp_path / "store", delta)["event"] == "done"
+    part = delta.volumes[0] / layout.RELEASE / f"{_GGUF}.000003-000003"
+    part.write_bytes(bytes(BLOCK))
+    refused = received(new, tmp_path / "store", delta, full=True)["error"]
+    assert refused["code"] == "digest-mismatch"
+    assert f"{_GGUF}.000003-000003" in refused["what"]
+
+
+def test_a_dry_run_proves_what_is_carried(old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+    mounted = replace(new, volumes=delta.volumes)
+
+    code, lines = copy_here(mounted, None)
+
+    assert code == 0
+    assert lines[-1]["read_bytes"] == delta.index.volumes[0].payload_bytes
+
+
+def test_a_set_for_another_site_or_an_older_serial_is_not_made(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    with pytest.raises(WrongSiteError):
+        delta_medium(tmp_path / "a", new, holdings_of(old, site="elsewhere"))
+    with pytest.raises(SupersededError):
+        delta_medium(tmp_path / "b", old, holdings_of(new))
+    assert not (tmp_path / "a" / "delta-work").exists()
+
+
+@pytest.mark.parametrize("field", ["block", "object", "site", "set", "last"])
+def test_an_index_that_was_changed_after_sealing_is_refused(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path, field: str
+) -> None:
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+    received(old, tmp_path / "store")
+    file = delta.volumes[0] / layout.RELEASE / layout.VOLUMES
+    value = canonical.loads(file.read_bytes())
+    run = value["base"]["runs"][0]
+    if field in run:
+        run[field] = "ab" * 32 if field == "object" else run[field] + 1
+    else:
+        value["base"][field] = "elsewhere" if field == "site" else "cd" * 32
+    file.write_bytes(canonical.dumps(value))
+
+    assert received(new, tmp_path / "store", delta)["error"]["code"] == "digest-mismatch"
+
+
+def test_a_signed_index_that_points_to_other_bytes_gives_no_release(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    """Scenario: the people who seal are fooled or err; runs point into the right object at the wrong blocks.
+
+    The digests that round one signed decide, so the result is refused and nothing is published.
+    """
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+    received(old, tmp_path / "store")
+    base = delta.index.base
+    assert base is not None
+    wrong = replace(base, runs=tuple(replace(run, block=(run.block + 1) % 8) for run in base.runs))
+    index = replace(delta.index, base=wrong).with_ids()
+    spoilt = replace(new, volumes=delta.volumes, work=delta.work)
+    release_folder = delta.volumes[0] / layout.RELEASE
+    (release_folder / layout.VOLUMES).write_bytes(index.to_bytes())
+    info = (release_folder / layout.BAG_INFO).read_text()
+    (release_folder / layout.BAG_INFO).write_text(info.replace(delta.index.volumes[0].id, index.volumes[0].id))
+    spoilt.reseal()
+
+    refused = received(new, tmp_path / "store", delta)["error"]
+
+    assert refused["code"] in {"store-damaged", "custody"}
+
+
+def test_the_bundler_s_copy_of_the_base_is_compared_byte_for_byte(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+) -> None:
+    copy = old.work.candidate / _GGUF
+    copy.write_bytes(changed(_OLD, 5))
+
+    with pytest.raises(SealiftError, match=f"block 5 of {_GGUF}"):
+        delta_medium(tmp_path / "d", new, holdings_of(old), earlier=[old])
+    assert EarlierRelease.open(old.work.root).whole_files()
