@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.config import Places
 from appliance.errors import ConflictError
 from appliance.store.writing import writing
-from appliance.verify import trust
+from appliance.verify.kept import pinned_name
 from media import durable
 from media.errors import LimitExceededError, MissingFileError, NoTrustError, UnsafePathError
 
@@ -39,15 +39,15 @@ def plain_bytes(path: Path, what: str, *, limit: int) -> bytes:
     return untrusted
 
 
-def is_pinned(places: Places, root: bytes) -> bool:
-    """Tell whether this very root is pinned; refuse when another is.
+def is_pinned(places: Places, root: bytes, *, epoch: int = 1) -> bool:
+    """Tell whether this very root is pinned for an epoch; refuse when another is.
 
     Raises:
         ConflictError: Another is.
         NoTrustError: What is pinned cannot be read.
     """
     try:
-        found = (places.pinned_trust / trust.PINNED_ROOT).read_bytes()
+        found = (places.pinned_trust / pinned_name(epoch)).read_bytes()
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -63,14 +63,14 @@ def is_pinned(places: Places, root: bytes) -> bool:
     return True
 
 
-def write_once(places: Places, root: bytes) -> None:
-    """Pin the root, unless someone was faster with the very same one.
+def write_once(places: Places, root: bytes, *, epoch: int = 1) -> None:
+    """Pin the root for an epoch, unless someone was faster with the very same one.
 
     Raises:
         ConflictError: Someone was faster with another.
         StoreWriteError: It could not be written.
     """
-    place = places.pinned_trust / trust.PINNED_ROOT
+    place = places.pinned_trust / pinned_name(epoch)
     with writing("the pinned root"):
         places.pinned_trust.mkdir(parents=True, exist_ok=True, mode=0o755)
         beside = place.with_name(f".{place.name}.{os.getpid()}")
@@ -80,7 +80,7 @@ def write_once(places: Places, root: bytes) -> None:
         try:
             os.link(beside, place)
         except FileExistsError:
-            is_pinned(places, root)
+            is_pinned(places, root, epoch=epoch)
         finally:
             beside.unlink()
         durable.sync_folder(places.pinned_trust)

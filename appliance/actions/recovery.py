@@ -16,10 +16,11 @@ from appliance.audit.note import VerifierKey, verify_checkpoint
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownReleaseError
 from appliance.store.content import ContentStore, StoredRelease
-from appliance.verify import trust
+from appliance.verify import kept, trust
 from appliance.verify.metadata import TrustChain
 from appliance.verify.trust import Checkpoint, TrustRecord
 from media import canonical, layout, limits
+from media.digest import sha256_hex
 from media.errors import MediaError, NoTrustError, TrustError
 
 _WHAT: Final = "A record of a release"
@@ -114,7 +115,10 @@ def rebuild(
     chain = TrustChain((trust.pinned_root(places.pinned_trust),), environment)
     while _extend(chain, [*_kept(places, chain.version + 1), *given]):
         pass
-    versions = [body.get("to_version") for body in bodies(places, ledger, ROTATED)]
+    former = _former(places, environment)
+    ended = {sha256_hex(root.encode()) for each in former for root in each}
+    rotations = bodies(places, ledger, ROTATED)
+    versions = [body.get("to_version") for body in rotations if body.get("root_sha256") not in ended]
     last = max((version for version in versions if isinstance(version, int)), default=1)
     if last > chain.version:
         raise NoTrustError(
@@ -135,6 +139,7 @@ def rebuild(
         floor=canonical.moment(newest.created, _WHAT),
         checkpoint=checkpoint,
         notes=tuple(signed.raw.decode() for signed in chain.notes),
+        former=former,
     )
 
 
@@ -185,11 +190,33 @@ def _kept(places: Places, version: int) -> Iterable[bytes]:
             yield found
 
 
+def _former(places: Places, environment: str) -> tuple[tuple[str, ...], ...]:
+    """Return the chains that were replaced, each beginning with the root that was pinned in its epoch.
+
+    Raises:
+        NoTrustError: One that must be there is not; what was received under it could not be proven any more.
+    """
+    epochs = kept.epoch_of(places.pinned_trust)
+    found = kept.kept_former(places.trust)[: epochs - 1]
+    for epoch, chain in enumerate(found, start=1):
+        TrustChain(chain, environment)
+        if _read(places.pinned_trust / kept.pinned_name(epoch)).decode(errors="replace") != chain[0]:
+            found = found[: epoch - 1]
+            break
+    if len(found) < epochs - 1:
+        raise NoTrustError(
+            what=f"the roots of epoch {len(found) + 1} are lost",
+            why="two people replaced them later, and what was received under them needs them",
+            fix="restore trust/former/ from the backup",
+        )
+    return found
+
+
 def _notes(places: Places, ledger: Ledger) -> list[bytes]:
     """Return what may be emergency notes, each once: as they were kept, and from their records, the oldest first."""
     recorded_ones = [body.get("envelope") for body in reversed(bodies(places, ledger, NOTED))]
     texts = [text.encode() for text in recorded_ones if isinstance(text, str)]
-    return list(dict.fromkeys([*texts, *trust.kept_notes(places.trust)]))
+    return list(dict.fromkeys([*texts, *kept.kept_notes(places.trust)]))
 
 
 def _extend(chain: TrustChain, candidates: Iterable[bytes]) -> bool:

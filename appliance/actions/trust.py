@@ -93,9 +93,9 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
             why="its root is thrown away with it",
             fix="receive with --trust-root, in a fresh folder",
         )
-    untrusted = _read(root_file)
-    accepted = _codes_of(root_file, untrusted)
-    _require_codes(codes, accepted)
+    untrusted = read_root(root_file)
+    accepted = codes_of(root_file, untrusted)
+    require_codes(codes, accepted)
     record = TrustRecord(root_chain=(_text(untrusted),))
     chain = TrustChain(record.root_chain, config.environment)
     record.require_storable()
@@ -111,7 +111,7 @@ def pin(config: Config, root_file: Path, codes: Sequence[str], *, clock: Clock) 
         ledger.close()
     if not was_pinned:
         write_once(places, untrusted)
-    return _facts(chain, record)
+    return facts_of(chain, record)
 
 
 def show(config: Config) -> TrustFacts:
@@ -122,7 +122,7 @@ def show(config: Config) -> TrustFacts:
     """
     places = config.at
     record = trust.load(places.trust, places.pinned_trust, may_begin=not ContentStore(places.store).serials())
-    return _facts(TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes), record)
+    return facts_of(TrustChain(record.root_chain, config.environment, untrusted_notes=record.notes), record)
 
 
 def recover(
@@ -158,7 +158,7 @@ def recover(
     places = config.at
     if len({spelled(name) for name in names} - {""}) < _CODES:
         raise UsageError(what="two people recover trust", why=f"{len(names)} named", fix="give --by NAME twice")
-    given = [_read(path) for path in roots]
+    given = [read_root(path) for path in roots]
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
         with ContentStore(places.store).locked():
@@ -187,7 +187,7 @@ def _recover(
             what="there is nothing to recover from", why="no release was ever accepted here", fix="receive one"
         )
     if _is_sound(places):
-        _require_codes(codes, {each.code for each in accepted})
+        require_codes(codes, {each.code for each in accepted})
         if was_sound:
             raise ConflictError(what="the trust record is there and sound", why="nothing is to be recovered", fix="")
         record = trust.load(places.trust, places.pinned_trust, may_begin=False)
@@ -208,10 +208,15 @@ def _recover(
     with writing("the trust record"):
         set_pending_aside(places)
         trust.save(places.trust, record)
-    return replace(_facts(chain, record), damaged=damaged)
+    return replace(facts_of(chain, record), damaged=damaged)
 
 
-def _read(root_file: Path) -> bytes:
+def read_root(root_file: Path) -> bytes:
+    """Return a root's bytes, from wherever it lies.
+
+    Raises:
+        MediaError: It is missing, too large, or no plain file.
+    """
     return plain_bytes(root_file, f"the root {root_file.name}", limit=limits.JSON_BYTES)
 
 
@@ -222,7 +227,7 @@ def _text(untrusted: bytes) -> str:
         raise NoTrustError(what="the root is not text", why="not UTF-8", fix="give 1.root.json") from error
 
 
-def _codes_of(root_file: Path, untrusted: bytes) -> set[str]:
+def codes_of(root_file: Path, untrusted: bytes) -> set[str]:
     """Return the codes that name this root: its own digest, and that of the release it lies in, which covers it."""
     codes = {sha256_hex(untrusted)}
     beside = root_file.absolute().parent.parent / layout.TAG_MANIFEST
@@ -237,7 +242,13 @@ def _codes_of(root_file: Path, untrusted: bytes) -> set[str]:
     return codes
 
 
-def _require_codes(codes: Sequence[str], accepted: set[str]) -> None:
+def require_codes(codes: Sequence[str], accepted: set[str]) -> None:
+    """Pass when two people each typed an accepted code; what would have been right is never said.
+
+    Raises:
+        DigestMismatchError: A code is another.
+        UsageError: Not two codes.
+    """
     typed = ["".join(code.split()).lower() for code in codes]
     if len(typed) != _CODES:
         raise UsageError(what="two people each type the code", why=f"{len(typed)} given", fix="type it at both prompts")
@@ -260,9 +271,9 @@ def _is_sound(places: Places) -> bool:
 def _require_newest(codes: Sequence[str], newest: Accepted, stored: Sequence[Accepted]) -> None:
     """Refuse codes of any release but the one accepted last; say so where they are of an earlier one."""
     try:
-        _require_codes(codes, {newest.code})
+        require_codes(codes, {newest.code})
     except DigestMismatchError:
-        _require_codes(codes, {each.code for each in stored})
+        require_codes(codes, {each.code for each in stored})
         raise NoTrustError(
             what=f"release {newest.release} (serial {newest.serial}) was accepted after the one whose code was typed",
             why="a recovered record may not fall behind it",
@@ -270,7 +281,8 @@ def _require_newest(codes: Sequence[str], newest: Accepted, stored: Sequence[Acc
         ) from None
 
 
-def _facts(chain: TrustChain, record: TrustRecord) -> TrustFacts:
+def facts_of(chain: TrustChain, record: TrustRecord) -> TrustFacts:
+    """Return what a record and its verified chain say, for people."""
     people = tuple(
         {"person": person.id, "name": person.name, "roles": list(person.roles), "fingerprint": person.fingerprint}
         for person in chain.people.people

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.actions import affected, emergency
+from appliance.actions import affected, emergency, replacing
 from appliance.actions import trust as action
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.trust import TrustFacts
@@ -64,6 +64,22 @@ def register(app: typer.Typer) -> None:
         note = checkpoint.read_text(encoding="utf-8") if checkpoint is not None else ""
         facts = action.recover(own.config, code or _ask(), by, checkpoint=note, clock=own.clock, roots=root or ())
         _show(own, facts, "recovered")
+
+    @commands.command("replace")
+    def replace_command(
+        context: typer.Context,
+        root: Annotated[Path, typer.Option("--root", metavar="FILE", help="metadata/1.root.json of the new sender.")],
+        by: Annotated[list[str], typer.Option("--by", metavar="NAME", help="Who you are; give it twice.")],
+        reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why the old root is given up.")],
+        code: Annotated[
+            list[str] | None,
+            typer.Option("--code", metavar="CODE", help="The code from the new trust sheet, once for each."),
+        ] = None,
+    ) -> None:
+        """Give up a root whose people lost their threshold: two people pin a new first root by hand."""
+        own = shared.of(context)
+        facts = replacing.replace_root(own.config, root, code or _ask(), by, reason=reason, clock=own.clock)
+        _show(own, facts, "replaced")
 
     @commands.command("note")
     def note(

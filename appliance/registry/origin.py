@@ -18,7 +18,15 @@ from appliance.verify.metadata import RoleFile, TrustChain, read_role
 from media import bagit, canonical, custody, layout, limits
 from media.custody import CustodyEntry
 from media.digest import payload_digest, same, sha256_hex
-from media.errors import DigestMismatchError, ExtraFileError, MissingFileError, NoTrustError
+from media.errors import (
+    BadSignatureError,
+    DigestMismatchError,
+    ExtraFileError,
+    MissingFileError,
+    NoTrustError,
+    SamePersonError,
+    ThresholdError,
+)
 from media.openpgp import verify_detached
 from media.people import Person, Role
 from media.release import ReleaseTerms, Target, targets_from
@@ -66,15 +74,32 @@ def chain_for(config: Config, stored: StoredRelease) -> TrustChain:
     """
     record = trust.load(config.at.trust, config.at.pinned_trust, may_begin=False)
     wanted = canonical.integer(stored.facts.get("root_version"), "release.json.root_version", minimum=1)
-    for length in range(1, len(record.root_chain) + 1):
-        chain = TrustChain(record.root_chain[:length], config.environment)
-        if chain.version == wanted:
+    for untrusted_chain in (record.root_chain, *reversed(record.former)):
+        chain = _up_to(untrusted_chain, wanted, config.environment)
+        if chain is not None and (not record.former or _signed_under(untrusted_chain, wanted, config, stored)):
             return chain
     raise NoTrustError(
         what=f"this box does not believe root {wanted}",
         why=f"its chain has {len(record.root_chain)} roots",
         fix="two people recover the trust record",
     )
+
+
+def _up_to(untrusted_chain: tuple[str, ...], version: int, environment: str) -> TrustChain | None:
+    for length in range(1, len(untrusted_chain) + 1):
+        chain = TrustChain(untrusted_chain[:length], environment)
+        if chain.version == version:
+            return chain
+    return None
+
+
+def _signed_under(untrusted_chain: tuple[str, ...], version: int, config: Config, stored: StoredRelease) -> bool:
+    """Tell whether this chain's people signed the release; two epochs may both have a root of its version."""
+    chain = _up_to(untrusted_chain, version, config.environment)
+    try:
+        return chain is not None and bool(signed_terms(stored, chain).signers)
+    except (BadSignatureError, ThresholdError, SamePersonError):
+        return False
 
 
 def signed_terms(stored: StoredRelease, chain: TrustChain) -> SignedTerms:

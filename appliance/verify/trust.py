@@ -13,16 +13,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
+from appliance.verify.kept import NOTE_CHARS, PINNED_ROOT, ROOT_CHARS, ROOTS, keep, kept_root, pinned_root
 from media import canonical, durable
 from media.clock import to_text
-from media.digest import sha256_hex
 from media.errors import LimitExceededError, MalformedError, NoTrustError
 
+__all__ = [
+    "PINNED_ROOT",
+    "RECORD",
+    "ROOTS",
+    "Checkpoint",
+    "TrustRecord",
+    "kept_root",
+    "load",
+    "pinned_root",
+    "require_root",
+    "save",
+]
+
 FORMAT: Final = 1
-PINNED_ROOT: Final = "1.root.json"
 RECORD: Final = "state.json"
-ROOTS: Final = "roots"
-NOTES: Final = "notes"
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = (
     "checkpoint",
@@ -35,8 +45,6 @@ _FIELDS: Final = (
     "targets_version",
     "timestamp_version",
 )
-_ROOT_CHARS: Final = 4 * 2**20
-_NOTE_CHARS: Final = 2**16
 _MOST_NOTES: Final = 1000
 _RECORD_BYTES: Final = 64 * 2**20
 _RECOVER: Final = (
@@ -67,6 +75,7 @@ class TrustRecord:
         floor: No time before this is believed.
         checkpoint: Of the box's own ledger; None before there was one.
         notes: The emergency notes that were accepted, as they were signed, in the order of their acceptance.
+        former: Chains that began with a first root which two people replaced; for what was received under them.
     """
 
     root_chain: tuple[str, ...]
@@ -78,6 +87,7 @@ class TrustRecord:
     floor: datetime = _BEGINNING
     checkpoint: Checkpoint | None = None
     notes: tuple[str, ...] = ()
+    former: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def from_json(cls, untrusted: Any) -> Self:
@@ -87,11 +97,9 @@ class TrustRecord:
             MalformedError: A field is wrong.
         """
         what = "The trust record"
-        value = canonical.exact_keys(untrusted, _FIELDS, ("notes",), what)
+        value = canonical.exact_keys(untrusted, _FIELDS, ("former", "notes"), what)
         canonical.integer(value["format"], what, minimum=FORMAT, maximum=FORMAT)
-        chain = tuple(_root_text(each, what) for each in canonical.array(value["root_chain"], what, most=1024))
-        if not chain:
-            raise MalformedError(what=f"{what} is malformed", why="it holds no root", fix=_RECOVER)
+        chain = _chain(value["root_chain"], what)
         digest = canonical.text(value["payload_digest"], what, may_be_empty=True)
         return cls(
             root_chain=chain,
@@ -103,9 +111,10 @@ class TrustRecord:
             floor=canonical.moment(value["floor"], what),
             checkpoint=_checkpoint(value["checkpoint"], what),
             notes=tuple(
-                canonical.text(each, what, most=_NOTE_CHARS)
+                canonical.text(each, what, most=NOTE_CHARS)
                 for each in canonical.array(value.get("notes", []), what, most=_MOST_NOTES)
             ),
+            former=tuple(_chain(each, what) for each in canonical.array(value.get("former", []), what, most=1024)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +131,7 @@ class TrustRecord:
             "floor": to_text(self.floor),
             "checkpoint": None if point is None else {"origin": point.origin, "size": point.size, "root": point.root},
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({"former": [list(chain) for chain in self.former]} if self.former else {}),
         }
 
     @classmethod
@@ -183,30 +193,10 @@ def load(trust: Path, pinned: Path, *, may_begin: bool) -> TrustRecord:
     if record.root_chain[0] != first:
         raise NoTrustError(
             what="the trust record does not begin with the pinned root",
-            why="one of the two was changed",
-            fix=_RECOVER,
+            why="one of the two was changed, or a replacement was cut off",
+            fix=f"run `sealift trust replace` again if one was begun here; else {_RECOVER}",
         )
     return record
-
-
-def pinned_root(pinned: Path) -> str:
-    """Return the text of the pinned first root.
-
-    Raises:
-        NoTrustError: None is pinned, or it does not read.
-    """
-    try:
-        return (pinned / PINNED_ROOT).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NoTrustError(
-            what="no root is pinned on this machine",
-            why="first trust was not given",
-            fix="run the bootstrap from a checked copy, or `sealift trust pin` where two people type the code",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise NoTrustError(
-            what="the pinned root cannot be read", why=type(error).__name__, fix="check the file with root's rights"
-        ) from error
 
 
 def save(trust: Path, record: TrustRecord) -> None:
@@ -217,46 +207,8 @@ def save(trust: Path, record: TrustRecord) -> None:
         OSError: The file system refuses; the old record stands.
     """
     written = record.require_storable()
-    (trust / ROOTS).mkdir(parents=True, exist_ok=True, mode=0o755)
-    for version, root in enumerate(record.root_chain[1:], start=2):
-        if kept_root(trust, version) != root.encode():
-            durable.replace(_root_file(trust, version), root.encode(), mode=0o644)
-    for untrusted_note in record.notes:
-        kept = note_file(trust, untrusted_note.encode())
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-            durable.replace(kept, untrusted_note.encode(), mode=0o644)
+    keep(trust, record.root_chain, record.notes, record.former)
     durable.replace(trust / RECORD, written, mode=0o644)
-
-
-def kept_root(trust: Path, version: int) -> bytes | None:
-    """Return the root of this version that was once believed here, to be verified again; None when there is none."""
-    try:
-        with _root_file(trust, version).open("rb") as stream:
-            return stream.read(_ROOT_CHARS + 1)
-    except OSError:
-        return None
-
-
-def note_file(trust: Path, raw: bytes) -> Path:
-    """Return where an emergency note is kept; by its digest, since one number may have been signed twice."""
-    return trust / NOTES / f"{sha256_hex(raw)[:16]}.note.json"
-
-
-def kept_notes(trust: Path) -> tuple[bytes, ...]:
-    """Return the emergency notes that were once accepted here, to be verified again."""
-    found = []
-    for path in sorted((trust / NOTES).glob("*.note.json")):
-        try:
-            with path.open("rb") as stream:
-                found.append(stream.read(_NOTE_CHARS + 1))
-        except OSError:
-            continue
-    return tuple(found)
-
-
-def _root_file(trust: Path, version: int) -> Path:
-    return trust / ROOTS / f"{version}.root.json"
 
 
 def require_root(untrusted: bytes) -> str:
@@ -268,12 +220,19 @@ def require_root(untrusted: bytes) -> str:
         LimitExceededError: It is larger than a record's root may be.
         MalformedError: It is not in canonical form, or holds what a record may not hold.
     """
-    canonical.loads_canonical(untrusted, max_bytes=_ROOT_CHARS)
+    canonical.loads_canonical(untrusted, max_bytes=ROOT_CHARS)
     return _root_text(untrusted.decode(), "The root metadata")
 
 
+def _chain(untrusted: Any, what: str) -> tuple[str, ...]:
+    chain = tuple(_root_text(each, what) for each in canonical.array(untrusted, what, most=1024))
+    if not chain:
+        raise MalformedError(what=f"{what} is malformed", why="it holds no root", fix=_RECOVER)
+    return chain
+
+
 def _root_text(untrusted: Any, what: str) -> str:
-    return canonical.text(untrusted, what, most=_ROOT_CHARS, lines=True)
+    return canonical.text(untrusted, what, most=ROOT_CHARS, lines=True)
 
 
 def _checkpoint(untrusted: Any, what: str) -> Checkpoint | None:
