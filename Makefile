@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo box check test test-deep lock clean
+BENCHES := receive
+
+.PHONY: help install demo box check test test-deep bench $(addprefix bench-,$(BENCHES)) lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +40,11 @@ test: $(STAMP)  ## The fast tier: at most five minutes
 
 test-deep: $(STAMP)  ## The slow shards, or one: make test-deep SHARD=demo
 	@$(BIN)/python tests/shards.py $(SHARD)
+
+bench: $(addprefix bench-,$(BENCHES))  ## All benchmarks; each writes build/bench/NAME.json
+
+$(addprefix bench-,$(BENCHES)): bench-%: $(STAMP)  # SIZE=1GiB ROUNDS=3 for a short run; BENCH_DIR=a folder on the disk to measure
+	@$(BIN)/python -m bench.$*
 
 lock: $(STAMP)  ## Write the hash-locked requirement files anew
 	@sh requirements/lock.sh
