@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bundler import assemble
+from bundler import assemble, processor
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.cache import Cache
 from bundler.download import Line
@@ -99,6 +99,7 @@ def _update(shop: Workshop, recipe: Recipe) -> Gathered:
     artifacts: list[Artifact] = []
     materials: list[Material] = []
     environments: dict[str, str] = {}
+    needs = Needs()
     if recipe.update is not None:
         chosen = _locked_wheels(shop, recipe, recipe.beside(recipe.update.wheels), built={})
         if not chosen or any(wheel.name in _NOT_BY_UPDATE for wheel in chosen):
@@ -107,6 +108,9 @@ def _update(shop: Workshop, recipe: Recipe) -> Gathered:
                 why=f"{' and '.join(sorted(_NOT_BY_UPDATE))} come with a release of another kind",
                 fix="lock only the packages that the update replaces",
             )
+        # Whether they are complete shows where they are installed; what they ask of a processor shows here.
+        for machine in recipe.machines:
+            needs |= Needs(cpu_flags=tuple(sorted(processor.needed(chosen, machine))))
         for name in sorted(recipe.update.environments):
             listed = _requirements(name, chosen)
             environments[name] = listed.target
@@ -118,7 +122,7 @@ def _update(shop: Workshop, recipe: Recipe) -> Gathered:
     materials += packages.materials
     debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
     artifacts.append(assemble.release_facts(recipe, environments=environments, debs=debs))
-    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials))
+    return Gathered(artifacts=tuple(artifacts), materials=tuple(materials), needs=needs)
 
 
 def _debs(shop: Workshop, recipe: Recipe) -> Gathered:

@@ -51,15 +51,26 @@ policy = { rehearsal = "answered-on-cpu" }
 TARGET = '\n[[targets]]\nprofile = "ward"\n'
 
 
+def one_site(folder: Path, *, weights_bytes: int) -> Path:
+    """Write a recipe with the model `shared` for one site and return its path."""
+    return _with_models(
+        folder, HEAD.format(name="one").replace("[release]", '[release]\nsites = ["north"]') + TARGET, weights_bytes, ()
+    )
+
+
 def two_sites(folder: Path, *, weights_bytes: int = 32 * 2**20) -> Path:
     """Write a recipe whose sites share the model `shared`; south has `own` besides. Return its path."""
-    rows = weights_bytes // 32
-    _write(folder, "shared.gguf", gguf(tensors={"token_embd.weight": (8, rows)}))
-    _write(folder, "own.gguf", gguf())
+    return _with_models(folder, HEAD.format(name="both") + SITES, weights_bytes, ("own",))
+
+
+def _with_models(folder: Path, head: str, weights_bytes: int, more: tuple[str, ...]) -> Path:
+    _write(folder, "shared.gguf", gguf(tensors={"token_embd.weight": (8, weights_bytes // 32)}))
+    for name in more:
+        _write(folder, f"{name}.gguf", gguf())
     _write(folder, "LICENSE", b"Do what you like.\n")
     _write(folder, "tasks.jsonl", TASKS)
-    models = "".join(MODEL.format(name=name, sha256=sha256(folder / f"{name}.gguf")) for name in ("shared", "own"))
-    return _write(folder, "recipe.toml", (HEAD.format(name="both") + SITES + models).encode())
+    models = [MODEL.format(name=name, sha256=sha256(folder / f"{name}.gguf")) for name in ("shared", *more)]
+    return _write(folder, "recipe.toml", (head + "".join(models)).encode())
 
 
 def server_alone(folder: Path, *, more: str = "") -> Path:

@@ -81,7 +81,7 @@ def test_a_second_site_costs_no_second_reading_of_the_weights(tmp_path: Path) ->
     before = bytes_read()
     build_sites(shop, recipe, tmp_path / "second")
 
-    assert weights_bytes <= bytes_read() - before < 1.25 * weights_bytes
+    assert weights_bytes <= bytes_read() - before < 1.5 * weights_bytes
 
 
 def test_weights_of_another_file_system_are_copied_once_for_all_sites(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_weights_of_another_file_system_are_copied_once_for_all_sites(tmp_path: 
         read = bytes_read() - before
 
     files = [tmp_path / "second" / site / "candidate/data/models/shared/shared.gguf" for site in ("north", "south")]
-    assert read < 1.25 * weights_bytes
+    assert read < 1.5 * weights_bytes
     assert len({file.stat().st_ino for file in files}) == 1
     assert not list(tmp_path.glob(".sealift-*"))
 
