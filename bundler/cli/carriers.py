@@ -10,6 +10,7 @@ import typer
 from bundler.cli.context import Context
 from bundler.custody import HandedOver, hand_over
 from bundler.dispatch import record_erased
+from bundler.errors import SigningError
 from bundler.images.kinds import KINDS, kind_of
 from bundler.imagewrite import ImageJob, PlannedImage, plan_images, write_images
 from bundler.measure import Progress
@@ -22,12 +23,14 @@ from bundler.volumefiles import planned_files
 from bundler.workfolder import WorkFolder
 from bundler.write import WrittenVolume, choose, require_empty, write
 from media.errors import UsageError
+from media.people import Role
 
 Format = Annotated[
     str,
     typer.Option(
         "--format",
         help=f"Write images, into files or onto sticks (/dev/sdX): {', '.join(KINDS)}. Else folders of mounted media.",
+        autocompletion=lambda: list(KINDS),
     ),
 ]
 Erase = Annotated[
@@ -68,6 +71,20 @@ def image_job(name: str, *, erase: list[str] | None, disc: str, scratch: Path | 
     return ImageJob(kind=kind_of(name), erase=tuple(erase or ()), most=size_of(disc) if disc else None, scratch=scratch)
 
 
+def require_custodian(ceremony: Ceremony, person: str) -> None:
+    """Pass only when a person may enter the first hand-over, or nobody was named; asked before anything is written.
+
+    Raises:
+        SigningError: The root names no such person, or does not give them the role.
+    """
+    if person and Role.CUSTODY not in ceremony.person(person).roles:
+        raise SigningError(
+            what=f"{ceremony.person(person).name} may not enter custody",
+            why="the root does not give the role custody",
+            fix="name a person who may with --person, or write without and enter the hand-over later",
+        )
+
+
 def show_plan(
     work: WorkFolder, places: Mapping[int, Path], *, job: ImageJob | None, ceremony: Ceremony
 ) -> tuple[list[dict[str, Any]], str]:
@@ -79,6 +96,7 @@ def show_plan(
     if job is not None:
         planned = plan_images(work, places, job=job, ceremony=ceremony)
         return [each.to_json() for each in planned], "\n".join(each.to_text() for each in planned)
+    _require_no_device(list(places.values()))
     rows, lines = [], []
     for volume, folder in choose(work, places):
         require_empty(folder, volume)
@@ -120,7 +138,6 @@ def put(
         _record_erased(plan_images(work, places, job=job, ceremony=ceremony), holder, register, context)
         entered = first if holder.person else None
         return write_images(work, places, job=job, ceremony=ceremony, hand_over=entered, progress=progress)
-    _require_no_device(list(places.values()))
     written = write(work, places, ceremony=ceremony, progress=progress)
     if holder.person:
         for volume in written:

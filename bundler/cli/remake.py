@@ -17,7 +17,17 @@ from bundler.cli.bars import (
     own_keys,
     register_at,
 )
-from bundler.cli.carriers import DiscSize, Erase, FirstHolder, Format, Scratch, image_job, put, show_plan
+from bundler.cli.carriers import (
+    DiscSize,
+    Erase,
+    FirstHolder,
+    Format,
+    Scratch,
+    image_job,
+    put,
+    require_custodian,
+    show_plan,
+)
 from bundler.dispatch import record_written
 from bundler.remake import prove_remade
 from bundler.signatory import Ceremony
@@ -61,6 +71,7 @@ def register(app: typer.Typer) -> None:
         ours, held = shared.of(context), Ceremony.load(ceremony)
         folder, places = WorkFolder(root=work), {number: destination}
         job = image_job(image_format, erase=erase, disc=disc, scratch=scratch)
+        require_custodian(held, person)
         if dry_run:
             rows, text = show_plan(folder, places, job=job, ceremony=held)
             ours.result({"destinations": rows}, f"{text}\nnothing was written")
@@ -69,6 +80,7 @@ def register(app: typer.Typer) -> None:
         book.entries()  # one that cannot be read is found before anything is written
         keys = own_keys(home, key, secret_fd)
         holder = FirstHolder(person=person, to=to, place=place, keys=keys, seals={number: tuple(seals or ())})
+        show_plan(folder, places, job=job, ceremony=held)  # what cannot be done is said before a bar is drawn
         with byte_bar(ours) as progress:
             (written,) = put(
                 folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress

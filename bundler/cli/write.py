@@ -18,7 +18,17 @@ from bundler.cli.bars import (
     own_keys,
     register_at,
 )
-from bundler.cli.carriers import DiscSize, Erase, FirstHolder, Format, Scratch, image_job, put, show_plan
+from bundler.cli.carriers import (
+    DiscSize,
+    Erase,
+    FirstHolder,
+    Format,
+    Scratch,
+    image_job,
+    put,
+    require_custodian,
+    show_plan,
+)
 from bundler.cli.seal import volume_plan, volume_text
 from bundler.dispatch import record_written
 from bundler.seal import trust_sheet
@@ -64,8 +74,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write each volume whole or not at all, read it back from the device, and print the trust sheet."""
         ours, folder, held = shared.of(context), WorkFolder(root=work), Ceremony.load(ceremony)
-        places = _destinations(destinations)
+        places = _destinations(destinations, folder)
         job = image_job(image_format, erase=erase, disc=disc, scratch=scratch)
+        require_custodian(held, person)
         if dry_run:
             _show(ours, folder, held, places=places, job=job)
             return
@@ -78,6 +89,7 @@ def register(app: typer.Typer) -> None:
             keys=own_keys(home, key, secret_fd),
             seals=VolumeChoice.load(folder).seals if folder.is_frozen else {},
         )
+        show_plan(folder, places, job=job, ceremony=held)  # what cannot be done is said before a bar is drawn
         with byte_bar(ours) as progress:
             written = put(
                 folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress
@@ -106,12 +118,18 @@ def _show(ours: shared.Context, folder: WorkFolder, held: Ceremony, *, places: d
     ours.result({"volumes": volumes, "destinations": rows}, f"{volume_text(volumes)}\n{text}\nnothing was written")
 
 
-def _destinations(texts: list[str]) -> dict[int, Path]:
+def _destinations(texts: list[str], folder: WorkFolder) -> dict[int, Path]:
     if all("=" in text for text in texts):
         pairs = numbered(texts, option="destination")
         if len({number for number, _ in pairs}) != len(pairs):
             raise UsageError(what="a volume is given two destinations", fix="write copies one after the other")
-        return {number: Path(folder) for number, folder in pairs}
+        return {number: Path(place) for number, place in pairs}
+    if folder.is_frozen and len(texts) != (count := len(volume_index(folder).volumes)):
+        raise UsageError(
+            what=f"{len(texts)} destinations for {count} volumes",
+            why="each volume needs a medium of its own",
+            fix="give one for each volume in order, or N=PLACE for some",
+        )
     return {number: Path(text) for number, text in enumerate(texts, start=1)}
 
 

@@ -187,3 +187,35 @@ def test_what_is_no_size_is_refused_with_the_names_there_are(text: str) -> None:
         sizes_of(text)
 
     assert all(name in refused.value.fix for name in DISCS)
+
+
+def test_who_may_not_enter_custody_is_told_before_anything_is_written(
+    medium: SimulatedMedium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = ["write", medium.work.root, tmp_path / "1", tmp_path / "2", "--ceremony", medium.ceremony.folder]
+
+    assert command(*write, "--person", "zoe") == 111
+    assert "names no person" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_volume_needs_a_place_or_is_named(medium: SimulatedMedium, tmp_path: Path) -> None:
+    write = ["write", medium.work.root, "--ceremony", medium.ceremony.folder, "--dry-run"]
+
+    assert command(*write, tmp_path / "1") == 2
+    assert command(*write, f"2={tmp_path / '2'}", f"2={tmp_path / '3'}") == 2
+    assert command(*write, f"2={tmp_path / '2'}") == 0
+
+
+def test_a_shell_completes_commands_and_formats(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_SEALIFT_BUNDLER_COMPLETE", "complete_bash")
+    for words, expected in (("sealift-bundler rem", "remake"), ("sealift-bundler write --format ex", "exfat")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+
+        with pytest.raises(SystemExit):
+            main([])
+
+        assert expected in capsys.readouterr().out.split()
