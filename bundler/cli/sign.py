@@ -1,12 +1,15 @@
 """`sealift-bundler sign`: round one, the metadata."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bundler.build import Candidate, build
+from bundler.cache import Cache, default_root
 from bundler.cli import context as shared
 from bundler.cli.bars import (
     CeremonyFolder,
@@ -22,7 +25,9 @@ from bundler.cli.bars import (
 from bundler.contents import Contents
 from bundler.difference import compare
 from bundler.offline import require_offline
-from bundler.prepare import prepare
+from bundler.prepare import Prepared, prepare
+from bundler.rebuild import Rebuilt, rebuild
+from bundler.recipe import Recipe
 from bundler.sign import sign, summary
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -46,6 +51,19 @@ def register(app: typer.Typer) -> None:
         previous: Annotated[
             Path | None, typer.Option("--previous", help="The release before: its medium or work folder.")
         ] = None,
+        rebuild_from: Annotated[
+            Path | None,
+            typer.Option("--rebuild", metavar="RECIPE", help="Build it again from this recipe first, and compare."),
+        ] = None,
+        accepted: Annotated[
+            list[str] | None, typer.Option("--accept-difference", help="Sign in spite of this one difference, by name.")
+        ] = None,
+        cache: Annotated[
+            Path | None, typer.Option("--cache", help="Downloads and built wheels.", envvar="SEALIFT_CACHE")
+        ] = None,
+        checkout: Annotated[
+            Path | None, typer.Option("--checkout", help="Sealift's source tree, if this is not run from one.")
+        ] = None,
         offline_required: OfflineRequired = False,
         yes: Annotated[bool, typer.Option("--yes", help="Do not ask after showing what is signed.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be signed.")] = False,
@@ -66,6 +84,15 @@ def register(app: typer.Typer) -> None:
                 changed = compare(Contents.open(previous), Contents.of_work(folder, prepared.payload))
                 facts["difference"] = changed.to_json()
                 ours.say(changed.to_text(limit=_SHOWN))
+            if rebuild_from is not None:
+                again = _rebuilt(ours, folder, rebuild_from, prepared, Cache(root=cache or default_root()), checkout)
+                facts["rebuilt"] = again.to_json()
+                ours.say(again.to_text())
+                again.require_accepted(accepted or ())
+            elif any(folder.signatures.glob("*.json")):
+                ours.say(
+                    "you are not the first to sign: --rebuild RECIPE builds it again here and shows any difference"
+                )
         if dry_run:
             ours.result(facts, "nothing was signed")
             return
@@ -77,6 +104,15 @@ def register(app: typer.Typer) -> None:
             lines.append(f"the metadata is frozen; you sealed volumes {', '.join(map(str, done.sealed_volumes))}")
             lines.append(f"next: sealift-bundler seal {work} --person ID, for the others")
         ours.result({**facts, **asdict(done)}, "\n".join(lines))
+
+
+def _rebuilt(
+    ours: shared.Context, work: WorkFolder, recipe: Path, prepared: Prepared, cache: Cache, checkout: Path | None
+) -> Rebuilt:
+    def made(wanted: Recipe, place: WorkFolder) -> Sequence[Candidate]:
+        return build(wanted, place, cache=cache, clock=ours.clock, progress=ours.say, checkout=checkout)
+
+    return rebuild(work, Recipe.load(recipe), made, payload=prepared.payload, cache=cache, told=ours.say)
 
 
 def _text(facts: dict[str, Any]) -> str:
