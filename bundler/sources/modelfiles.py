@@ -4,7 +4,7 @@ The chat template is taken out of the weights here, once, and travels as a file 
 that hides in a model file. The SHA-256 of the descriptor is the model digest, so whatever changes answers is in it.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from packageurl import PackageURL
 
@@ -13,10 +13,13 @@ from bundler.errors import RecipeError
 from bundler.gguf_header import GgufHeader
 from bundler.gguf_header import read as read_gguf
 from bundler.recipe import ModelSection, Recipe
+from bundler.sources import modelfolder
 from bundler.sources.weights import PinnedModel, small_file
 from media.canonical import dumps
 from media.clock import to_text
 from media.digest import sha256_hex
+
+_SMALL_BYTES: Final = 64 * 2**20
 
 
 def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environment: str) -> Gathered:
@@ -34,6 +37,10 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
     """
     folder = f"data/models/{model.name}"
     source = pinned.material.uri
+    quantized: dict[str, Any] = {}
+    if model.engine == "vllm":
+        modelfolder.require_folder(model, frozenset(file.name for file in pinned.files))
+        quantized = modelfolder.quantization_of(model, _small_files(pinned).get(modelfolder.CONFIG, b""))
     component = Component(
         name=model.name,
         version=model.version,
@@ -52,6 +59,7 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
             component=component,
         )
         for file in pinned.files
+        if file.role != "template"  # it travels as the one template, wherever that came from
     }
     described = [
         {"path": made.target, "role": file.role, "sha256": made.sha256, "length": made.length}
@@ -63,7 +71,7 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
             *files.values(),
             template,
             _wrapped(model, f"{folder}/LICENSE", pinned.license_text),
-            _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned)),
+            _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned, quantized)),
             _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment)),
         ),
         materials=(
@@ -117,7 +125,13 @@ def _descriptor(model: ModelSection, files: list[dict[str, Any]], template: Arti
     )
 
 
-def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]], pinned: PinnedModel) -> bytes:
+def _provenance(
+    recipe: Recipe,
+    model: ModelSection,
+    files: list[dict[str, Any]],
+    pinned: PinnedModel,
+    quantized: dict[str, Any],
+) -> bytes:
     """Return the record that model governance asks for; who approved it, and when, is the appliance's to say."""
     material, derivation = pinned.material, pinned.derivation
     return dumps(
@@ -134,6 +148,7 @@ def _provenance(recipe: Recipe, model: ModelSection, files: list[dict[str, Any]]
             "license": model.license,
             "quantization": model.quantization,
             "created_by": model.created_by,
+            **({"quantization_config": quantized} if quantized else {}),
             **({} if derivation is None else {"derived_from": derivation.to_json()}),
             **({} if pinned.signed is None else {"model_signing": pinned.signed.to_json()}),
         }
@@ -147,24 +162,38 @@ def _weights_digest(files: list[dict[str, Any]]) -> str:
 
 
 def _template(recipe: Recipe, model: ModelSection, pinned: PinnedModel) -> bytes:
-    headers = [read_gguf(file.path) for file in pinned.files if file.name.endswith(".gguf")]
-    if model.engine == "llama.cpp" and (len(headers) != 1 or len(pinned.files) != 1):
-        raise RecipeError(
-            what=f"models.{model.name}.source: llama.cpp loads one GGUF file",
-            why=f"the source brings {len(pinned.files)} files, {len(headers)} of them GGUF",
-            fix="name one .gguf file",
-        )
-    for header in headers:
+    if model.engine == "vllm":
+        found = modelfolder.template_of(_small_files(pinned))
+    else:
+        header = _only_header(model, pinned)
         _require_agreement(model, header)
+        found = header.chat_template.encode() or None
     if model.chat_template is not None:
         return small_file(recipe.beside(model.chat_template), model.chat_template)
-    if not headers or not headers[0].chat_template:
+    if found is None:
         raise RecipeError(
             what=f"models.{model.name}.chat_template: the weights carry none",
             why="an engine without a template would guess how messages are joined",
             fix="give the publisher's template as a file beside the recipe",
         )
-    return headers[0].chat_template.encode()
+    return found
+
+
+def _only_header(model: ModelSection, pinned: PinnedModel) -> GgufHeader:
+    weights = [file for file in pinned.files if file.name.endswith(".gguf")]
+    if len(weights) != 1 or len(pinned.files) != 1:
+        raise RecipeError(
+            what=f"models.{model.name}.source: llama.cpp loads one GGUF file",
+            why=f"the source brings {len(pinned.files)} files, {len(weights)} of them GGUF",
+            fix="name one .gguf file",
+        )
+    return read_gguf(weights[0].path)
+
+
+def _small_files(pinned: PinnedModel) -> dict[str, bytes]:
+    """Return what a folder holds beside weights, where it is of modest size."""
+    small = (file for file in pinned.files if file.role != "weights" and file.path.stat().st_size <= _SMALL_BYTES)
+    return {file.name: file.path.read_bytes() for file in small}
 
 
 def _require_agreement(model: ModelSection, header: GgufHeader) -> None:

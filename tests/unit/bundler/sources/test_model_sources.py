@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.registry.descriptor import ModelDescriptor
 from bundler.cache import Cache
 from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
@@ -192,25 +193,122 @@ def test_a_context_longer_than_the_models_is_refused(tmp_path: Path) -> None:
         gathered(recipe, Cache(root=tmp_path / "cache"))
 
 
-def test_a_folder_brings_weights_and_configuration(tmp_path: Path) -> None:
-    path = recipe_folder(tmp_path)
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "model.safetensors").write_bytes(safetensors({"a": ("U8", (4,), (0, 4))}, data=4))
-    (tmp_path / "m" / "config.json").write_text("{}")
-    (tmp_path / "t.jinja").write_text("{{ x }}")
-    files = ", ".join(f'"{file.name}" = "{sha256(file)}"' for file in sorted((tmp_path / "m").iterdir()))
-    text = path.read_text()
-    start = text.index("source = ")
-    source = f'source = {{ kind = "folder", path = "m", license_path = "LICENSE", files = {{ {files} }} }}'
-    text = f"{text[:start]}{source}{text[text.index(chr(10), start) :]}"
-    vllm = text.replace('engine = "llama.cpp"', 'engine = "vllm"\nchat_template = "t.jinja"')
+TENSOR = safetensors({"a": ("U8", (4,), (0, 4))}, data=4)
+FOLDER: dict[str, bytes] = {
+    "config.json": b'{"max_position_embeddings": 512, "rope_theta": 10000.0}',
+    "model.safetensors": TENSOR,
+    "tokenizer.json": b"{}",
+    "tokenizer_config.json": b'{"chat_template": "{{ theirs }}"}',
+}
 
-    brought = gathered(Recipe.parse(vllm.encode(), folder=tmp_path), Cache(root=tmp_path / "cache"))
 
-    roles = {item["path"]: item["role"] for item in json.loads(brought["descriptor.json"])["files"]}
-    assert roles == {"data/models/tiny/config.json": "config", "data/models/tiny/model.safetensors": "weights"}
+def folder_recipe(folder: Path, files: dict[str, bytes], *, more: str = "", quantization: str = "BF16") -> Recipe:
+    """Return the small recipe with a folder of safetensors for vLLM."""
+    recipe_folder(folder)
+    (folder / "m").mkdir()
+    for name, content in files.items():
+        (folder / "m" / name).write_bytes(content)
+    pins = ", ".join(f'"{file.name}" = "{sha256(file)}"' for file in sorted((folder / "m").iterdir()))
+    made = sourced(folder, f'{{ kind = "folder", path = "m", license_path = "LICENSE", files = {{ {pins} }} }}')
+    changes = {"engine": "vllm", "quantization": quantization}
+    if more:
+        (folder / "t.jinja").write_text(more)
+        changes["chat_template"] = "t.jinja"
+    return made.model_copy(update={"models": (made.models[0].model_copy(update=changes),)})
+
+
+def test_a_folder_brings_each_file_with_its_part(tmp_path: Path) -> None:
+    shards = {f"model-0000{n}-of-00002.safetensors": TENSOR for n in (1, 2)}
+    files = {name: content for name, content in FOLDER.items() if name != "model.safetensors"} | shards
+    files |= {"model.safetensors.index.json": b"{}", "generation_config.json": b"{}", "chat_template.jinja": b"{{ x }}"}
+
+    brought = gathered(folder_recipe(tmp_path, files), Cache(root=tmp_path / "cache"))
+
+    descriptor = json.loads(brought["descriptor.json"])
+    assert {item["path"].rpartition("/")[2]: item["role"] for item in descriptor["files"]} == {
+        "config.json": "config",
+        "generation_config.json": "config",
+        "model-00001-of-00002.safetensors": "weights",
+        "model-00002-of-00002.safetensors": "weights",
+        "model.safetensors.index.json": "index",
+        "tokenizer.json": "tokenizer",
+        "tokenizer_config.json": "tokenizer",
+    }
+    assert brought["chat_template.jinja"] == b"{{ x }}"
+    parsed = ModelDescriptor.from_bytes(brought["descriptor.json"])
+    assert json.loads(brought["provenance.json"])["sha256"] == parsed.weights_digest
+
+
+def test_the_template_of_a_folder_is_the_recipes_or_the_tokenizers(tmp_path: Path) -> None:
+    theirs = gathered(folder_recipe(tmp_path / "1", FOLDER), Cache(root=tmp_path / "cache"))
+    ours = gathered(folder_recipe(tmp_path / "2", FOLDER, more="{{ ours }}"), Cache(root=tmp_path / "cache"))
+
+    assert (theirs["chat_template.jinja"], ours["chat_template.jinja"]) == (b"{{ theirs }}", b"{{ ours }}")
+    with pytest.raises(RecipeError, match="carry none"):
+        gathered(
+            folder_recipe(tmp_path / "3", {**FOLDER, "tokenizer_config.json": b"{}"}), Cache(root=tmp_path / "cache")
+        )
+
+
+@pytest.mark.parametrize(
+    ("left", "added", "why"),
+    [
+        ("config.json", {}, "no config.json"),
+        ("tokenizer.json", {}, "no tokenizer"),
+        ("model.safetensors", {}, "no .safetensors"),
+        ("", {"second.safetensors": TENSOR}, "no model.safetensors.index.json"),
+        ("", {"pytorch_model.bin": b"x"}, "pickled"),
+        ("", {"modeling_tiny.py": b"x"}, "nothing that travels reads"),
+        ("", {"descriptor.json": b"{}"}, "would lie where the build puts its own"),
+    ],
+)
+def test_a_folder_that_is_no_model_for_vllm_is_refused(
+    tmp_path: Path, left: str, added: dict[str, bytes], why: str
+) -> None:
+    files = {name: content for name, content in FOLDER.items() if name != left} | added
+
+    with pytest.raises(RecipeError, match="no model for vLLM") as caught:
+        gathered(folder_recipe(tmp_path, files), Cache(root=tmp_path / "cache"))
+
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("config", "quantization", "what"),
+    [
+        (b'{"max_position_embeddings": 100}', "BF16", "context_tokens"),
+        (b"{}", "AWQ 4-bit", "not quantized so"),
+        (b'{"quantization_config": {"quant_method": "awq"}}', "BF16", "does not say awq"),
+        (b'{"quantization_config": {"quant_method": "squeezellm"}}', "BF16", "are not served"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_recipe_is_refused(
+    tmp_path: Path, config: bytes, quantization: str, what: str
+) -> None:
+    recipe = folder_recipe(tmp_path, {**FOLDER, "config.json": config}, quantization=quantization)
+
+    with pytest.raises(RecipeError, match=what):
+        gathered(recipe, Cache(root=tmp_path / "cache"))
+
+
+def test_how_a_publisher_quantized_is_told_in_the_provenance_record(tmp_path: Path) -> None:
+    config = (
+        b'{"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": true, "x": 0.1}}'
+    )
+    recipe = folder_recipe(tmp_path, {**FOLDER, "config.json": config}, quantization="GPTQ 4-bit")
+
+    brought = gathered(recipe, Cache(root=tmp_path / "cache"))
+
+    told = json.loads(brought["provenance.json"])["quantization_config"]
+    assert told == {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}
+
+
+def test_llama_cpp_takes_no_folder(tmp_path: Path) -> None:
+    made = folder_recipe(tmp_path, FOLDER)
+    wrong = made.model_copy(update={"models": (made.models[0].model_copy(update={"engine": "llama.cpp"}),)})
+
     with pytest.raises(RecipeError, match="one GGUF file"):
-        gathered(Recipe.parse(text.encode(), folder=tmp_path), Cache(root=tmp_path / "cache"))
+        gathered(wrong, Cache(root=tmp_path / "cache"))
 
 
 def test_weights_at_a_url_are_downloaded_and_their_origin_is_recorded(tmp_path: Path) -> None:
