@@ -6,13 +6,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bundler import gguf_header, safetensors_header
 from bundler.errors import ScanError
 from bundler.plan import ReleasePlan
+from bundler.scanning.record import ScanRecord
 from bundler.workfolder import WorkFolder
 from media import bill, layout
 from media.canonical import loads, mapping
@@ -45,7 +46,7 @@ class WorkFacts:
     models: tuple[ModelFacts, ...]
     environments: Mapping[str, int]
     statements: Mapping[str, bool]
-    findings: tuple[Mapping[str, Any], ...]
+    scan: ScanRecord
     rehearsal: str
     bill: str
 
@@ -73,7 +74,10 @@ class WorkFacts:
             ],
             "environments": dict(self.environments),
             "statements": dict(self.statements),
-            "findings": [dict(found) for found in self.findings],
+            "findings": [asdict(found) for found in self.scan.findings],
+            "loads": [asdict(load) for load in self.scan.loads],
+            "templates": dict(self.scan.templates),
+            "antivirus": self.scan.antivirus,
             "rehearsal": self.rehearsal,
             "bill_of_materials": self.bill,
         }
@@ -95,9 +99,7 @@ class WorkFacts:
             lines.append(f"  model {model.name} {model.version}: {model.engine}, {model.quantization}, {model.license}")
             lines.append(f"    digest {model.model_digest}")
         lines += [f"  environment {name}: {count} wheels" for name, count in self.environments.items()]
-        lines += [
-            f"  scan: {found.get('rule')} in {found.get('path')}: {found.get('reason')}" for found in self.findings
-        ]
+        lines += [f"  scan: {line}" for line in self.scan.lines()]
         lines.append(f"  rehearsal: {self.rehearsal or 'none yet'}")
         lines.append(f"  bill of materials: {self.bill or 'none yet'}")
         lines += [
@@ -138,7 +140,7 @@ def inspect_work(work: WorkFolder) -> WorkFacts:
             for path in sorted(work.attest.glob("*.json"))
             if not path.name.endswith(layout.ENVELOPE_SUFFIX)
         },
-        findings=tuple(mapping(found, "findings") for found in _predicate(work, "scan").get("findings", ())),
+        scan=ScanRecord.from_predicate(_predicate(work, "scan")),
         rehearsal=f"{rehearsal.get('level')}, at {rehearsal.get('at')}" if rehearsal else "",
         bill=_bill(work),
     )
