@@ -3,16 +3,20 @@
 Nothing of this machine's package state is read or changed; of its configuration, sources and proxies are used.
 """
 
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from bundler.debian.archives import Archives, read_lists
 from bundler.debian.clearsigned import ARCHIVE_KEYRING
 from bundler.errors import SourceError
 from bundler.process import Progress, quiet, run
 
+_LOCAL = re.compile(r"^'file:(/[^'\n]+\.deb)' ", re.MULTILINE)
 _WHAT = "the Debian packages could not be fetched"
 _FIX = "check this machine's apt sources, and the names below debs.packages"
 
@@ -74,14 +78,29 @@ def fetch(
         raise SourceError(what=_WHAT, why="the target has all of them already", fix="remove the debs section")
     (scratch / "status").write_bytes(status)
     _apt(options, "install", "--download-only", "--yes", "--no-remove", *names)
-    files = tuple(sorted((scratch / "cache" / "archives").glob("*.deb")))
+    place = scratch / "cache" / "archives"
+    files = tuple(sorted(place.glob("*.deb"))) + _beside(options, names, place)
     if not files:
         raise SourceError(what=_WHAT, why="the target has all of them already", fix="remove the debs section")
     return Fetched(files=files, archives=archives)
 
 
-def _apt(options: Sequence[str], *command: str) -> None:
-    run(
+def _beside(options: Sequence[str], names: Sequence[str], place: Path) -> tuple[Path, ...]:
+    """Copy packages of a mirror on this machine's own disk: apt uses them where they lie and fetches nothing."""
+    told = _apt(options, "install", "--print-uris", "--yes", "--no-remove", *names)
+    copied: list[Path] = []
+    for match in _LOCAL.finditer(told):
+        source = Path(unquote(match[1]))
+        target = place / source.name
+        if not source.is_file() or target.exists():
+            raise SourceError(what=_WHAT, why=f"{source.name} is not in the mirror, or twice", fix=_FIX)
+        shutil.copyfile(source, target)
+        copied.append(target)
+    return tuple(sorted(copied))
+
+
+def _apt(options: Sequence[str], *command: str) -> str:
+    return run(
         ["apt-get", "--quiet", *options, *command],
         what=_WHAT,
         fix=_FIX,

@@ -1,10 +1,12 @@
 """What the target has installed: its dpkg status, or the list that its probe brought.
 
 apt resolves against a status file. A probe's list has names and versions only, so what a package provides and needs is
-taken from the verified lists where they still hold that very version; of the rest apt knows that it is there.
+taken from the verified lists: what it needs where they still hold that very version, what it provides also from another
+one. A need that nothing known meets is left out, for the target runs with it; else apt would call the target broken.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from bundler.debian.archives import Archives
@@ -12,9 +14,9 @@ from bundler.debian.stanzas import fields, split
 from bundler.debian.versions import DebianVersion
 from bundler.errors import SourceError
 
-_COPIED: Final = (
-    "Breaks", "Conflicts", "Depends", "Essential", "Multi-Arch", "Pre-Depends", "Provides", "Replaces",
-)  # fmt: skip
+_COPIED: Final = ("Breaks", "Conflicts", "Essential", "Multi-Arch", "Replaces")
+_NEEDS: Final = ("Depends", "Pre-Depends")
+_NAME: Final = re.compile(r"\s*([a-z0-9][a-z0-9.+-]+)")
 _MAX_STATUS: Final = 64 * 2**20
 Installed = tuple[str, str, str]
 """Name, version, architecture."""
@@ -47,21 +49,40 @@ def from_probe(packages: Iterable[str]) -> tuple[Installed, ...]:
 
 def as_status(installed: Iterable[Installed], archives: Archives) -> bytes:
     """Return a dpkg status that apt can resolve against, made from a probe's list."""
-    known: Mapping[Installed, str] = {
-        (entry.name, entry.version, entry.architecture): entry.stanza for entry in archives.entries.values()
-    }
+    present = tuple(installed)
+    known = {(entry.name, entry.version, entry.architecture): entry.stanza for entry in archives.entries.values()}
+    similar = {entry.name: entry.stanza for entry in archives.entries.values()}
+    provided: dict[str, str] = {}
+    for each in present:
+        stanza = known.get(each) or similar.get(each[0], "")
+        if "\nProvides:" in stanza:
+            provided[each[0]] = fields(stanza, label=each[0])["Provides"]
+    names = {name for name, _, _ in present} | {name for text in provided.values() for name in _names(text)}
     stanzas: list[str] = []
-    for name, version, architecture in installed:
+    for name, version, architecture in present:
         lines = [
             f"Package: {name}", "Status: install ok installed", f"Version: {version}",
             f"Architecture: {architecture}", "Maintainer: unknown", "Description: installed on the target",
         ]  # fmt: skip
-        stanza = known.get((name, version, architecture))
-        if stanza is not None:
+        if name in provided:
+            lines.append(f"Provides: {provided[name]}")
+        stanza = known.get((name, version, architecture), "")
+        if stanza:
             values = fields(stanza, label=name)
             lines += [f"{field}: {values[field]}" for field in _COPIED if field in values]
+            lines += [f"{field}: {met}" for field in _NEEDS if (met := _met(values.get(field, ""), names))]
         stanzas.append("\n".join(lines) + "\n")
     return "\n".join(stanzas).encode()
+
+
+def _names(relations: str) -> list[str]:
+    """Return the package names of a list of relations such as "a (= 1) | b, c:any"."""
+    return [match[1] for part in re.split(r"[,|]", relations) if (match := _NAME.match(part))]
+
+
+def _met(relations: str, names: frozenset[str] | set[str]) -> str:
+    clauses = [clause.strip() for clause in relations.split(",") if clause.strip()]
+    return ", ".join(clause for clause in clauses if names.intersection(_names(clause)))
 
 
 def security_updates(

@@ -11,12 +11,16 @@ from bundler.sources import ospackages
 from tests.support.payload import recipe_text, sha256
 
 
-def deb(folder: Path, name: str, version: str = "1.0-1", *, script: str = "", is_setuid: bool = False) -> Path:
+def deb(
+    folder: Path, name: str, version: str = "1.0-1", *, script: str = "", is_setuid: bool = False, depends: str = ""
+) -> Path:
     """Build a package with one program."""
     tree = folder / f"{name}-tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN" / "control").write_text(
-        f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@t.invalid>\nDescription: small\n"
+        f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@t.invalid>\n"
+        + (f"Depends: {depends}\n" if depends else "")
+        + "Description: small\n"
     )
     if script:
         (tree / "DEBIAN" / "postinst").write_text(script)

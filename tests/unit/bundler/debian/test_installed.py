@@ -40,12 +40,27 @@ def test_only_what_dpkg_calls_installed_counts() -> None:
 def test_a_probes_list_becomes_a_status_that_apt_can_resolve_against() -> None:
     known = archives(entry("alpha", "1.0", more="Provides: awk\nDepends: libc6 (>= 2.36)\nFilename: pool/x"))
 
-    status = as_status(from_probe(["alpha 1.0 amd64", "beta 2 all"]), known)
+    status = as_status(from_probe(["alpha 1.0 amd64", "beta 2 all", "libc6 2.36 amd64"]), known)
 
-    alpha, beta = (fields(each, label="x") for each in split(status.decode()))
+    alpha, beta, _ = (fields(each, label="x") for each in split(status.decode()))
     assert (alpha["Provides"], alpha["Depends"], "Filename" in alpha) == ("awk", "libc6 (>= 2.36)", False)
     assert beta["Status"] == "install ok installed"
-    assert from_status(status) == (("alpha", "1.0", "amd64"), ("beta", "2", "all"))
+    assert from_status(status) == (("alpha", "1.0", "amd64"), ("beta", "2", "all"), ("libc6", "2.36", "amd64"))
+
+
+def test_a_need_that_nothing_known_meets_does_not_make_the_target_look_broken() -> None:
+    known = archives(
+        entry("maven", "3", more="Depends: default-jre | java-runtime, awk, libc6 (>= 2)"),
+        entry("mawk", "1.4", more="Provides: awk\n"),
+    )
+    present = from_probe(["libc6 2.36 amd64", "maven 3 amd64", "mawk 1.3 amd64", "vendor-jdk 21 amd64"])
+
+    stanzas = {
+        each["Package"]: each for each in (fields(s, label="x") for s in split(as_status(present, known).decode()))
+    }
+
+    assert stanzas["maven"]["Depends"] == "awk, libc6 (>= 2)"
+    assert stanzas["mawk"]["Provides"] == "awk"
 
 
 def test_only_newer_versions_from_the_security_archive_are_chosen() -> None:
