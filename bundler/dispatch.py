@@ -228,19 +228,28 @@ def record_site(register: Register, site: str, key: LedgerKey, *, replaces: bool
     Raises:
         UsageError: The site has another key and nobody said that it is replaced.
     """
-    known = key_of(register.entries(), site)
+    require_key_free(register.entries(), site, key, replaces=replaces)
+    if key_of(register.entries(), site) != key:
+        register.append("site", {"site": site, "ledger_key": key.to_text()}, clock=clock)
+
+
+def require_key_free(entries: Sequence[Entry], site: str, key: LedgerKey, *, replaces: bool) -> None:
+    """Pass only when a key may be entered for a site.
+
+    Raises:
+        UsageError: The site has another key and nobody said that it is replaced.
+    """
+    known = key_of(entries, site)
     if known is not None and known != key and not replaces:
         raise UsageError(
             what=f"{site} has another ledger key",
             why=f"{known.name}+{known.key_id.hex()} is registered",
             fix="ask the site why its ledger has a new key, then add --replace",
         )
-    if known != key:
-        register.append("site", {"site": site, "ledger_key": key.to_text()}, clock=clock)
 
 
-def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tuple[Receipt, bool]:
-    """Verify a receipt that came back and enter it; return it, and whether it is new.
+def known_receipt(entries: Sequence[Entry], untrusted: bytes) -> tuple[Receipt, bool]:
+    """Verify a receipt that came back; return it, and whether the register does not have it yet.
 
     Raises:
         UsageError: The key of the site's ledger is not known.
@@ -248,7 +257,6 @@ def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tup
         BadSignatureError: The site's ledger does not vouch for it.
         WrongVolumeError: It is about media that this register does not know.
     """
-    entries = register.entries()
     site = site_of(untrusted)
     key = key_of(entries, site)
     if key is None:
@@ -272,7 +280,18 @@ def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tup
             why=f"release code {receipt.code[:12]}…",
             fix="use the register of the machine that wrote them",
         )
-    if any(entry.kind == "receipt" and entry.facts["sha256"] == receipt.sha256 for entry in entries):
+    return receipt, not any(entry.kind == "receipt" and entry.facts["sha256"] == receipt.sha256 for entry in entries)
+
+
+def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tuple[Receipt, bool]:
+    """Verify a receipt that came back and enter it; return it, and whether it is new.
+
+    Raises:
+        SealiftError: As `known_receipt`.
+        UnreadableError: The register cannot be written.
+    """
+    receipt, is_new = known_receipt(register.entries(), untrusted)
+    if not is_new:
         return receipt, False
     head = receipt.checkpoint
     facts = {

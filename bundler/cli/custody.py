@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, Person
+from bundler.cli.bars import CeremonyFolder, Home, KeyPlaces, Person, SecretFd, own_keys
+from bundler.cli.carriers import require_custodian
 from bundler.custody import HandedOver, chain, hand_over
 from bundler.custodyform import form_sheet, paper_form, printable_form
 from bundler.printable import save
@@ -37,6 +38,9 @@ def register(app: typer.Typer) -> None:
         paper: Annotated[bool, typer.Option("--paper", help="It was written on the paper form.")] = False,
         at: Annotated[str, typer.Option("--at", help="When, as 2026-11-20T08:00:00Z; now if left out.")] = "",
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which entry it would be.")] = False,
     ) -> None:
         """Append one hand-over to a volume's custody/ and sign it."""
         ours = shared.of(context)
@@ -50,7 +54,18 @@ def register(app: typer.Typer) -> None:
             at=_moment(at) if at else None,
         )
         held = Ceremony.load(ceremony)
-        written = hand_over(volume, person, facts, ceremony=held, clock=ours.clock, home=home)
+        if dry_run:
+            require_custodian(held, person)
+            so_far = chain(volume, ceremony=held)
+            lines = [f"would be entry {len(so_far.entries) + 1}: {sender} -> {receiver}, {place}; nothing was written"]
+            lines += [f"to be judged already: {finding}" for finding in so_far.findings]
+            ours.result(
+                {"entry": len(so_far.entries) + 1, "entered": False, "findings": list(so_far.findings)},
+                "\n".join(lines),
+            )
+            return
+        keys = own_keys(home, key, secret_fd)
+        written = hand_over(volume, person, facts, ceremony=held, clock=ours.clock, home=keys)
         findings = chain(volume, ceremony=held).findings
         lines = [f"entered {written.name}", *(f"to be judged: {finding}" for finding in findings)]
         ours.result({"file": written.name, "findings": list(findings)}, "\n".join(lines))

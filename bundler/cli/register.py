@@ -79,34 +79,45 @@ def register(app: typer.Typer) -> None:
         site: Annotated[str, typer.Argument(help="The site's name.")],
         key: Annotated[Path, typer.Option("--key", help="The site's ledger.pub, compared by telephone.")],
         replaces: Annotated[bool, typer.Option("--replace", help="The site's ledger has a new key.")] = False,
+        dry_run: _DryRun = False,
         folder: RegisterFolder = None,
         ceremony: _Ceremony = None,
     ) -> None:
         """Register the key that signs a site's receipts."""
         ours = shared.of(context)
         known = LedgerKey.from_text(_content(key).decode("utf-8", errors="replace"))
-        dispatch.record_site(register_at(folder, ceremony), site, known, replaces=replaces, clock=ours.clock)
+        book = register_at(folder, ceremony)
+        if dry_run:
+            dispatch.require_key_free(book.entries(), site, known, replaces=replaces)
+        else:
+            dispatch.record_site(book, site, known, replaces=replaces, clock=ours.clock)
         ours.result(
-            {"site": site, "ledger_key": known.to_text()}, f"receipts of {site} are signed by {known.to_text()}"
+            {"site": site, "ledger_key": known.to_text(), "entered": not dry_run},
+            f"{'could be entered: ' if dry_run else ''}receipts of {site} are signed by {known.to_text()}",
         )
 
     @group.command("receipt")
     def receipt_command(
         context: typer.Context,
         file: Annotated[Path, typer.Argument(help="The receipt that the site sent back.")],
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only verify it; enter nothing.")] = False,
         folder: RegisterFolder = None,
         ceremony: _Ceremony = None,
     ) -> None:
         """Verify a receipt and enter it."""
         ours = shared.of(context)
-        found, is_new = dispatch.record_receipt(register_at(folder, ceremony), _content(file), clock=ours.clock)
+        book, untrusted = register_at(folder, ceremony), _content(file)
+        if dry_run:
+            found, is_new = dispatch.known_receipt(book.entries(), untrusted)
+        else:
+            found, is_new = dispatch.record_receipt(book, untrusted, clock=ours.clock)
         numbers = [each.number for each in found.volumes]
         custody = "complete" if found.custody_complete else f"with {found.findings} findings"
         lines = [
             f"{found.site}: {found.outcome} {found.release}, serial {found.serial}, at {found.at}",
             f"  volumes {', '.join(map(str, numbers))} as they were sealed; custody {custody}",
             f"  vouched for by the site's ledger key ({' and '.join(found.vouched_by)})",
-            "  entered" if is_new else "  it was entered before",
+            ("  verified; nothing was entered" if dry_run else "  entered") if is_new else "  it was entered before",
         ]
         ours.result(
             {
