@@ -120,7 +120,7 @@ def run(
         age_days=age,
         files=len(small),
         too_large=len(artifacts) - len(small),
-        findings=tuple(found),
+        findings=tuple(sorted(found, key=lambda each: each.path)),
     )
 
 
