@@ -1,24 +1,18 @@
 """Model signatures, both ways against upstream's own tool, in an environment of its own that is kept in the cache."""
 
-import shutil
 import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
-from bundler.cache import default_root
 from bundler.cli.main import create_app
 from bundler.errors import SourceError
 from bundler.modelsigning import folder
-from media.digest import file_sha256
 from tests.support.model_signing import certified, key_pair, model_folder
+from tests.support.peers import peer_python
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).resolve().parents[2]
-LOCK = ROOT / "requirements/model-signing.txt"
 SIGN = """
 import sys, model_signing
 kind, size, key, chain, model, signature = sys.argv[1:]
@@ -45,17 +39,7 @@ config.verify(pathlib.Path(model), pathlib.Path(signature))
 
 @pytest.fixture(scope="module")
 def upstream() -> Path:
-    """Install model-signing by its hash-locked requirements, once for each lock."""
-    place = default_root() / "tools" / f"model-signing-{file_sha256(LOCK)[:16]}-cp3{sys.version_info.minor}"
-    if not (place / ".complete").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        venv.create(place, with_pip=True)
-        wanted = ["install", "--quiet", "--require-hashes", "--only-binary=:all:", "-r", str(LOCK)]
-        done = subprocess.run([place / "bin/python", "-m", "pip", *wanted], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip("the package index cannot be reached, and the environment is not cached")
-        (place / ".complete").touch()
-    return place / "bin/python"
+    return peer_python("model-signing")
 
 
 def ask(python: Path, script: str, *words: object) -> subprocess.CompletedProcess[str]:
