@@ -1,5 +1,6 @@
 """Lists of packages, judged from the signature down."""
 
+import base64
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,3 +170,29 @@ def test_a_missing_keyring_is_named(upstream: Upstream, tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"keyring none\.gpg is not there"):
         read_lists(tmp_path, keyring=tmp_path / "none.gpg", now=NOW)
+
+
+def packets(inrelease: bytes) -> bytes:
+    """Return the signature packets of a clear-signed file."""
+    lines = inrelease.partition(b"-----BEGIN PGP SIGNATURE-----\n")[2].partition(b"-----END")[0].split(b"\n")
+    return base64.b64decode(b"".join(line for line in lines if line and not line.startswith(b"=")))
+
+
+def test_a_bad_signature_beside_a_good_one_refuses_the_list(upstream: Upstream, tmp_path: Path) -> None:
+    good = upstream.inrelease(upstream.keys[0])
+    bad = upstream.inrelease(upstream.keys[1], codename="other")
+    armored = base64.encodebytes(packets(good) + packets(bad))
+    head = good.partition(b"-----BEGIN PGP SIGNATURE-----\n")[0]
+    both = head + b"-----BEGIN PGP SIGNATURE-----\n\n" + armored + b"-----END PGP SIGNATURE-----\n"
+
+    with pytest.raises(SourceError) as caught:
+        upstream.read(tmp_path, both)
+
+    assert "BADSIG" in caught.value.why
+
+
+def test_a_signature_over_sha1_does_not_count(upstream: Upstream, tmp_path: Path) -> None:
+    text = archive.release(upstream.index)
+
+    with pytest.raises(SourceError, match="no archive"):
+        upstream.read(tmp_path, archive.signed(text, upstream.gnupg, upstream.keys[0], digest="SHA1"))
