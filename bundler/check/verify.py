@@ -73,6 +73,8 @@ def main(arguments: list[str]) -> int:
     print(f"release code  {code}")
     for fingerprint in sorted(found):
         print(f"signed by     {fingerprint}")
+    print("checked       OpenPGP signatures over the tag manifests, with gpgv")
+    print("not checked   signatures under metadata/ and attest/, ML-DSA among them: the appliance does")
     if asked.code and asked.signer:
         print("HOLDS: every file is what these signers sealed.")
     else:
