@@ -1,0 +1,102 @@
+"""Small files as lines for QR codes: in any order, twice, from several piles; a misread line never passes."""
+
+import random
+import zlib
+from pathlib import Path
+
+import pytest
+import zxingcpp
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bundler import chunks
+from bundler.chunks import from_lines, read_small_files, to_lines, write_codes
+from media.errors import DigestMismatchError, LimitExceededError, MalformedError, MissingFileError, SealiftError
+
+DATA = random.Random(7).randbytes(3000)
+
+
+@given(st.binary(max_size=6000), st.randoms(use_true_random=False))
+def test_lines_in_any_order_and_twice_give_the_file(data: bytes, order: random.Random) -> None:
+    lines = [*to_lines(data), *to_lines(data)]
+    order.shuffle(lines)
+
+    assert from_lines(lines) == (data,)
+
+
+@given(st.text(max_size=300))
+def test_any_line_gives_a_file_or_our_error(line: str) -> None:
+    try:
+        from_lines([line, *to_lines(b"x")])
+    except SealiftError:
+        return
+
+
+def test_two_files_may_lie_in_one_pile() -> None:
+    assert set(from_lines([*to_lines(DATA), "", *to_lines(b"other")])) == {DATA, b"other"}
+
+
+def test_a_line_that_misses_is_named() -> None:
+    lines = to_lines(DATA)
+
+    assert len(lines) == 3
+    with pytest.raises(MissingFileError, match="line 2 of 3"):
+        from_lines([lines[0], lines[2]])
+
+
+def test_a_misread_letter_never_passes() -> None:
+    first, *rest = to_lines(DATA)
+    for place in range(first.rindex(":") + 1, len(first), 97):
+        letter = "B" if first[place] != "B" else "C"
+        with pytest.raises((DigestMismatchError, MalformedError)):
+            from_lines([first[:place] + letter + first[place + 1 :], *rest])
+
+
+@pytest.mark.parametrize("spoil", ["sealift:", "SEALIFT:S2:", "SEALIFT:S1:xyz", "hello"])
+def test_what_is_no_line_is_refused(spoil: str) -> None:
+    with pytest.raises(MalformedError):
+        from_lines([spoil])
+
+
+def test_lines_that_do_not_agree_are_refused() -> None:
+    first, second, third = to_lines(DATA)
+    for lines in (
+        [first, second.replace("2/3", "2/4")],
+        [first, third.replace("3/3", "1/3")],
+        [first.replace("1/3", "4/3")],
+    ):
+        with pytest.raises(MalformedError):
+            from_lines(lines)
+
+
+def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "LARGEST_FILE", 10**9)
+    lines = to_lines(bytes(50 * 2**20))
+    monkeypatch.undo()
+
+    with pytest.raises(LimitExceededError):
+        from_lines(lines)
+    assert len(zlib.compress(bytes(50 * 2**20), 9)) < 60_000
+    with pytest.raises(LimitExceededError):
+        to_lines(bytes(chunks.LARGEST_FILE + 1))
+
+
+def test_codes_are_read_back_from_their_images(tmp_path: Path) -> None:
+    text, *images = write_codes(tmp_path / "codes", "alice", DATA)
+
+    read = [zxingcpp.read_barcodes(Image.open(image).convert("L"))[0].text for image in images]
+
+    assert "\n".join(read) + "\n" == text.read_text()
+    assert from_lines(read) == (DATA,)
+
+
+def test_files_and_piles_of_lines_are_read_together(tmp_path: Path) -> None:
+    first, *rest = to_lines(DATA)
+    (tmp_path / "a.txt").write_text(first + "\n")
+    (tmp_path / "b.txt").write_text("\n".join(rest))
+    (tmp_path / "c.json").write_bytes(b'{"whole":1}')
+
+    assert read_small_files(sorted(tmp_path.iterdir())) == (b'{"whole":1}', DATA)
+    with pytest.raises(MissingFileError):
+        read_small_files([tmp_path / "absent"])
