@@ -15,11 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-_CHUNK: Final = 4 * 2**20
+_CHUNK: Final = 2**20
 _LARGE: Final = 16 * 2**20
+_PUSH: Final = 32 * 2**20
+_WAITING: Final = 8
 _COARSE_NS: Final = 50_000_000  # no file system's clock of a content's change ticks slower than this here
 
 Told = Callable[[int, int, str], None]
@@ -69,18 +72,16 @@ class Digests:
         """Return the copy on the candidate's file system that was made while hashing, if one was."""
         return self._copies.get(sha256)
 
-    def _read(self, source: BinaryIO, *, total: int, device: int, label: str) -> str:
+    def _read(self, source: FileIO, *, total: int, device: int, label: str) -> str:
         place = self._place_for(total, device)
         digest = hashlib.sha256()
         done = 0
         with _copying(place) as put:
-            for piece in _pieces(source, total):
-                written = put(piece)
+            for piece in _pieces(source, put):
                 digest.update(piece)
                 done += len(piece)
                 if total >= _LARGE:
                     self.told(done, total, label)
-                written.result()
         self.bytes_read += done
         found = digest.hexdigest()
         if place is not None:
@@ -133,22 +134,62 @@ def _state(descriptor: int) -> tuple[_Key, bool]:
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns), age >= _COARSE_NS
 
 
-def _pieces(source: BinaryIO, total: int) -> Iterator[bytes]:
-    while piece := source.read(min(_CHUNK, max(total, 64 * 1024))):
+def _pieces(source: FileIO, put: "_Put") -> Iterator[memoryview]:
+    """Yield what is read, from few buffers that are used again and again; each piece holds until the next but one."""
+    buffers = [memoryview(bytearray(_CHUNK)) for _ in range(_WAITING if put is not _nowhere else 1)]
+    written: list[Future[None] | None] = [None] * len(buffers)
+    number = 0
+    while True:
+        before = written[number]
+        if before is not None:
+            before.result()
+        count = source.readinto(buffers[number])
+        if not count:
+            return
+        piece = buffers[number][:count]
+        written[number] = put(piece)
         yield piece
+        number = (number + 1) % len(buffers)
+
+
+def _nowhere(piece: memoryview) -> None:
+    """Write nothing."""
+    del piece
+
+
+_Put = Callable[[memoryview], Future[None] | None]
 
 
 @contextmanager
-def _copying(place: Path | None) -> Iterator[Callable[[bytes], "Future[int]"]]:
-    """Lend a function that writes a piece beside the hashing, on a second core; it does nothing without a place."""
+def _copying(place: Path | None) -> Iterator[_Put]:
+    """Lend a function that writes a piece beside the hashing, on a second core; without a place it does nothing.
+
+    The disk is kept busy from the start, not only when everything was hashed: what was written is pushed out while the
+    hashing goes on.
+    """
     if place is None:
-        nothing: Future[int] = Future()
-        nothing.set_result(0)
-        yield lambda _: nothing
+        yield _nowhere
         return
     try:
         with place.open("xb", buffering=0) as file, ThreadPoolExecutor(max_workers=1) as beside:
-            yield lambda piece: beside.submit(file.write, piece)
+            unsynced = 0
+            waiting: list[Future[None]] = []
+
+            def write(piece: memoryview) -> None:
+                nonlocal unsynced
+                file.write(piece)
+                unsynced += len(piece)
+                if unsynced >= _PUSH:
+                    os.fdatasync(file.fileno())
+                    unsynced = 0
+
+            def put(piece: memoryview) -> Future[None]:
+                waiting.append(beside.submit(write, piece))
+                return waiting[-1]
+
+            yield put
+            for each in waiting:
+                each.result()
     except BaseException:
         place.unlink(missing_ok=True)
         raise
