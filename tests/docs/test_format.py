@@ -11,12 +11,14 @@ from media.digest import payload_digest, sha256_hex, volume_id
 _ROOT = Path(__file__).resolve().parents[2]
 _TEXT = (_ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 _DEFINED = re.findall(r"^\* \*\*([A-Z]+-[0-9]+)\*\* ", _TEXT, re.MULTILINE)
-_CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM|EXP|REF)-[0-9]+")
+_CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM|EXP|REF|PROBE)-[0-9]+")
 
 
 def test_each_rule_is_stated_once() -> None:
     assert len(_DEFINED) == len(set(_DEFINED))
-    assert {rule.partition("-")[0] for rule in _DEFINED} == {"FMT", "TRUST", "CUST", "REG", "PROM", "EXP", "REF"}
+    kinds = {"FMT", "TRUST", "CUST", "REG", "PROM", "EXP", "REF", "PROBE"}
+
+    assert {rule.partition("-")[0] for rule in _DEFINED} == kinds
 
 
 def test_the_page_refers_only_to_rules_that_it_states() -> None:

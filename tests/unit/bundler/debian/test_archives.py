@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundler.debian.archives import Archives, read_lists
+from bundler.digests import file_sha256
 from bundler.errors import SourceError
 from tests.support import archive
 from tests.support.archive import DAY, NOW
@@ -55,8 +56,6 @@ def upstream(gnupg: GnuPG, tmp_path_factory: pytest.TempPathFactory) -> Upstream
 
 
 def facts(file: Path) -> dict[str, object]:
-    from bundler.digests import file_sha256
-
     return {"sha256": file_sha256(file), "length": file.stat().st_size, "name": "alpha", "version": "2:1.0-1"}
 
 
