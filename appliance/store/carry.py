@@ -1,7 +1,7 @@
 """Carrying blocks into the store: each byte is read once, hashed once, and written, on all cores.
 
 One thread does one block from end to end, so one big file and many small ones use all cores alike. The signed digest of
-each block is the authority: it is proven before the object gets its name (docs/adr). A file of one block or none is
+each block is the authority: it is proven before the object gets its name (docs/adr/0016). A file of one block or none is
 proven as a whole. Memory is one buffer for each thread, whatever the size of the release.
 
 A bad block stops nothing but itself: all of them are found in one pass, and what is good is kept for the next.
