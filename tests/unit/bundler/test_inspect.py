@@ -6,7 +6,10 @@ import pytest
 from bundler.cli.main import main
 from bundler.errors import ScanError, SigningError
 from bundler.inspect import inspect_model, inspect_work
+from bundler.inspectmedium import inspect_medium
 from bundler.workfolder import WorkFolder
+from media.errors import MissingFileError
+from tests.support.medium import make_medium
 from tests.support.payload import gguf, safetensors
 from tests.support.workshop import candidate
 
@@ -45,13 +48,34 @@ def test_a_model_file_is_read_by_its_header_only(tmp_path: Path) -> None:
         inspect_model(tmp_path / "m.bin")
 
 
-def test_a_volume_is_checked_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "release").mkdir()
+def test_volumes_say_what_they_are_and_that_nothing_was_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    medium = make_medium(tmp_path / "m")
+    medium.add_litter(volume=2)
+    (medium.volumes[1] / "photo\x1b[2J.jpg").touch()
 
+    with pytest.raises(SystemExit, match="0"):
+        main(["--json", "inspect", str(medium.volumes[1])])
+    one = json.loads(capsys.readouterr().out)
+    both = inspect_medium(medium.folder)
+
+    assert (one["verified"], one["release"], one["missing_volumes"]) == (False, medium.release, [1])
+    assert [(each["number"], each["signatures"], each["hand_overs"]) for each in one["volumes"]] == [(2, 2, 1)]
+    assert one["volumes"][0]["not_ours"] == ["photo\x1b[2J.jpg"]
+    assert "also there: photo?[2J.jpg" in inspect_medium(medium.volumes[1]).to_text()
+    assert both.missing == ()
+    assert both.to_text().startswith("NOT VERIFIED")
+    assert "volume 1 of 2" in both.to_text()
+    assert sum(both.files.values()) == len(medium.payload)
+    assert sum(both.licenses.values()) > 0
+
+
+def test_what_is_not_there_cannot_be_looked_into(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["inspect", str(tmp_path)])
-
-    assert "sealift-bundler check" in capsys.readouterr().err
+        main(["inspect", str(tmp_path / "none")])
+    with pytest.raises(MissingFileError):
+        inspect_medium(tmp_path)
 
 
 def test_the_command_prints_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
