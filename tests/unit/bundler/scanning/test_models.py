@@ -74,7 +74,7 @@ def test_an_index_that_leaves_a_tensor_out_is_refused(tmp_path: Path) -> None:
 def test_an_index_that_does_not_read_is_refused(tmp_path: Path, content: bytes) -> None:
     made = beside("model.safetensors.index.json", content)
 
-    with pytest.raises(ScanError, match="is not about the files beside it|may not travel: unexpected-file"):
+    with pytest.raises(ScanError, match=r"is not about the files beside it|may not travel: unexpected-file"):
         scan([weights(tmp_path, shard("a"), "1.safetensors"), made])
 
 

@@ -5,19 +5,9 @@ from tests.support.payload import artifact, wheel
 
 
 def listed(folder: Path, files: dict[str, bytes], *, license_name: str = "MIT") -> dict[str, Finding]:
-    report = scan(
-        [
-            artifact(
-                wheel(
-                    folder,
-                    "a",
-                    files={"a/__init__.py": b"", **files},
-                    license_line=f"License-Expression: {license_name}",
-                )
-            )
-        ]
-    )
-    return {each.rule: each for each in report.findings}
+    stated = f"License-Expression: {license_name}"
+    made = wheel(folder, "a", files={"a/__init__.py": b"", **files}, license_line=stated)
+    return {each.rule: each for each in scan([artifact(made)]).findings}
 
 
 def test_the_programs_that_a_wheel_installs_are_listed(tmp_path: Path) -> None:
@@ -40,7 +30,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_licence_that_obliges_is_listed(tmp_path: Path) -> None:
-    assert (
-        "GPL-3.0-only" in listed(tmp_path, {}, license_line="License-Expression: GPL-3.0-only")["license-terms"].detail
-    )
+    found = listed(tmp_path, {}, license_name="GPL-3.0-only")
+
+    assert found["license-terms"].detail == "GPL-3.0-only: see what it obliges to"
     assert listed(tmp_path / "2", {}) == {}
