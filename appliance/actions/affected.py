@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from appliance.actions.recorded import ledger_may_exist
 from appliance.audit.facts import Ledger
+from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import StoreDamagedError
 from appliance.registry import catalog, origin
@@ -104,6 +106,8 @@ def affected(config: Config, ledger: Ledger, doubt: Doubt) -> tuple[AffectedRele
         LedgerUnavailableError: The ledger neither answers nor reads.
     """
     store = ContentStore(config.at.store)
+    if not ledger_may_exist(config.at):
+        ledger = MemoryLedger()  # releases may be here before a ledger is: then nothing is recorded of them
     judged = [_judge(config, ledger, stored, doubt) for stored in reversed(store.releases())]
     found = [each for each in judged if each is not None]
     answers = _answers(ledger, {str(version["model_digest"]) for each in found for version in each.versions})
