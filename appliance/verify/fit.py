@@ -15,6 +15,10 @@ from media.release import ReleaseTerms, TargetMachine
 LEVELS: Final = ("installed", "answered-on-cpu", "answered-on-target")
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _CPUINFO_BYTES: Final = 65536
+_NVIDIA: Final = Path("/proc/driver/nvidia")
+_NVIDIA_BYTES: Final = 4096
+_DRIVER: Final = re.compile(r"^NVRM.*?\s([0-9]{1,4}(?:\.[0-9]{1,6}){1,3})\s", re.ASCII | re.MULTILINE)
+_MODEL: Final = re.compile(r"^Model:\s*(\S[^\n]{0,63})$", re.ASCII | re.MULTILINE)
 _NUMBER: Final = re.compile(r"[0-9]+")
 
 
@@ -27,6 +31,8 @@ class Machine:
     platform: str
     glibc: str
     cpu_flags: frozenset[str]
+    gpus: frozenset[str] = frozenset()
+    driver: str = ""
 
     @classmethod
     def probe(cls, profile: str) -> Self:
@@ -37,6 +43,8 @@ class Machine:
             platform=f"linux_{platform.machine()}",
             glibc=platform.libc_ver()[1] or "0",
             cpu_flags=_cpu_flags(_CPUINFO),
+            gpus=_gpus(_NVIDIA),
+            driver=_driver(_NVIDIA),
         )
 
     @classmethod
@@ -47,13 +55,16 @@ class Machine:
             MalformedError: A field is wrong.
         """
         what = "The machine's facts"
-        value = canonical.exact_keys(untrusted, ("cpu_flags", "glibc", "platform", "profile", "python"), (), what)
+        required = ("cpu_flags", "driver", "glibc", "gpus", "platform", "profile", "python")
+        value = canonical.exact_keys(untrusted, required, (), what)
         return cls(
             profile=canonical.text(value["profile"], what),
             python=canonical.text(value["python"], what),
             platform=canonical.text(value["platform"], what),
             glibc=canonical.text(value["glibc"], what),
             cpu_flags=frozenset(canonical.text(each, what) for each in canonical.array(value["cpu_flags"], what)),
+            gpus=frozenset(canonical.text(each, what) for each in canonical.array(value["gpus"], what)),
+            driver=canonical.text(value["driver"], what, may_be_empty=True),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +75,8 @@ class Machine:
             "platform": self.platform,
             "glibc": self.glibc,
             "cpu_flags": sorted(self.cpu_flags),
+            "gpus": sorted(self.gpus),
+            "driver": self.driver,
         }
 
 
@@ -135,6 +148,10 @@ def _lacks(target: TargetMachine, machine: Machine) -> Iterable[str]:
         yield f"glibc {machine.glibc} older than {target.glibc}"
     if absent := sorted(set(target.cpu_flags) - machine.cpu_flags):
         yield f"the processor lacks {_listed(absent)}"
+    if target.gpu and target.gpu not in machine.gpus:
+        yield f"GPU {_listed(sorted(machine.gpus)) or 'none'} expected {target.gpu}"
+    if target.driver and _version(machine.driver) < _version(target.driver):
+        yield f"GPU driver {machine.driver or 'none'} older than {target.driver}"
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -156,3 +173,22 @@ def _cpu_flags(source: Path) -> frozenset[str]:
         if name.strip() in {"flags", "Features"}:
             return frozenset(value.split())
     return frozenset()
+
+
+def _driver(folder: Path) -> str:
+    found = _DRIVER.search(_start_of(folder / "version"))
+    return found[1] if found else ""
+
+
+def _gpus(folder: Path) -> frozenset[str]:
+    """Return what the driver calls this machine's GPUs; without a driver nothing runs on them."""
+    texts = [_start_of(file) for file in sorted(folder.glob("gpus/*/information"))[:64]]
+    return frozenset(found[1].strip() for text in texts if (found := _MODEL.search(text)))
+
+
+def _start_of(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_NVIDIA_BYTES).decode("ascii", errors="replace")
+    except OSError:
+        return ""

@@ -40,7 +40,7 @@ def test_a_good_machine_has_nothing_wrong_but_what_this_test_machine_lacks(tmp_p
 def test_machine_facts_are_what_a_sender_asks_for(tmp_path: Path) -> None:
     _, machine = doctor(config(tmp_path), clock=NOW)
 
-    assert set(machine.to_json()) == {"profile", "python", "platform", "glibc", "cpu_flags"}
+    assert set(machine.to_json()) == {"profile", "python", "platform", "glibc", "cpu_flags", "gpus", "driver"}
 
 
 def test_a_full_disk_a_wide_key_a_long_path_and_an_open_address_are_found(

@@ -71,7 +71,7 @@ def test_the_doctor_ends_with_its_own_code_and_one_document(config_path: Path) -
     facts = json.loads(result.stdout)
     assert result.exit_code == 52
     assert facts["good"] is False
-    assert {"profile", "python", "platform", "glibc", "cpu_flags"} == set(facts["machine"])
+    assert {"profile", "python", "platform", "glibc", "cpu_flags", "gpus", "driver"} == set(facts["machine"])
     assert "fix: run `sealift install`" in told.stdout
 
 

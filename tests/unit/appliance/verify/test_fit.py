@@ -1,8 +1,10 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from appliance.verify import fit
 from appliance.verify.fit import Machine, require_fit, require_rehearsed, require_site
 from media.errors import TargetMismatchError, WrongSiteError
 from media.release import ReleaseTerms, TargetMachine
@@ -43,6 +45,53 @@ def test_a_machine_that_has_all_it_needs_fits() -> None:
 def test_a_machine_that_lacks_one_thing_does_not_fit(wanted: TargetMachine) -> None:
     with pytest.raises(TargetMismatchError):
         require_fit(terms(wanted), BOX)
+
+
+def nvidia(folder: Path) -> Path:
+    (folder / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    (folder / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (x@y)\nGCC 12.2.0\n"
+    )
+    (folder / "gpus" / "0000:01:00.0" / "information").write_text(
+        "Model: \t\t NVIDIA L40S\nIRQ:   \t\t 12\nGPU UUID: \t GPU-0\n"
+    )
+    return folder
+
+
+def test_the_gpu_and_its_driver_are_what_the_driver_says(tmp_path: Path) -> None:
+    folder = nvidia(tmp_path)
+
+    assert (fit._driver(folder), fit._gpus(folder)) == ("570.86.15", frozenset({"NVIDIA L40S"}))
+    assert (fit._driver(tmp_path / "none"), fit._gpus(tmp_path / "none")) == ("", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpu", "said"),
+    [
+        ("570.86.15", "NVIDIA L40S", ""),
+        ("99.9", "", ""),
+        ("570.124", "", "GPU driver 570.86.15 older than 570.124"),
+        ("", "NVIDIA H200", "GPU NVIDIA L40S expected NVIDIA H200"),
+    ],
+)
+def test_a_release_for_a_gpu_needs_that_gpu_and_its_driver(driver: str, gpu: str, said: str) -> None:
+    box = replace(BOX, gpus=frozenset({"NVIDIA L40S"}), driver="570.86.15")
+    wanted = terms(replace(WANTED, driver=driver, gpu=gpu))
+
+    assert Machine.from_json(box.to_json()) == box
+    if not said:
+        assert require_fit(wanted, box).driver == driver
+        return
+    with pytest.raises(TargetMismatchError) as refusal:
+        require_fit(wanted, box)
+    assert said in refusal.value.why
+
+
+def test_a_machine_without_a_driver_does_not_fit_a_release_that_needs_one() -> None:
+    with pytest.raises(TargetMismatchError) as refusal:
+        require_fit(terms(replace(WANTED, driver="525.60.13")), BOX)
+
+    assert "GPU driver none older than 525.60.13" in refusal.value.why
 
 
 def test_versions_are_compared_by_number_not_by_text() -> None:
