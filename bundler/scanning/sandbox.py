@@ -32,6 +32,7 @@ _PROCESSES: Final = 128
 _NAMESPACES: Final = ("--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation=private")
 # $1 is the new root; pairs of source and place follow up to "--", then the program.
 _ENTER: Final = """
+umask 022
 root=$1; shift
 mount -t tmpfs -o size=1m,mode=0755,nosuid,nodev sealift "$root"
 while [ "$1" != -- ]; do
