@@ -1,6 +1,6 @@
 """The scan statement read back, for people who look before they sign. Nothing in it is believed by any program.
 
-Formats 1 and 2 are read (FMT-80). What is shown is shortened: listed findings of one rule share a line.
+Formats 1 and 2 are read (SCAN-1). What is shown is shortened: listed findings of one rule share a line.
 """
 
 from collections import defaultdict

@@ -73,7 +73,7 @@ class ScanReport:
     loads: tuple[Load, ...] = ()
 
     def predicate(self) -> dict[str, Any]:
-        """Return what the scan statement says (FMT-80 to FMT-84)."""
+        """Return what the scan statement says (SCAN-1 to SCAN-6)."""
         return {
             "format": 2,
             "rules": list(RULES),
