@@ -4,13 +4,11 @@ The envelope's own signature, or the checkpoint of the tree that holds the recor
 what is there must hold. The record in the ledger must be about the same release as the receipt.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from securesystemslib import dsse
-
-from bundler.ledgernote import Checkpoint, LedgerKey, checkpoint, from_base64, require_included
+from bundler.ledgernote import Checkpoint, LedgerKey
+from bundler.siteword import Said
 from media.canonical import (
     array,
     boolean,
@@ -23,7 +21,7 @@ from media.canonical import (
     text,
 )
 from media.digest import sha256_hex as digest_of
-from media.errors import BadSignatureError, MalformedError, UnsupportedFormatError
+from media.errors import MalformedError, UnsupportedFormatError
 
 PAYLOAD_TYPE: Final = "application/vnd.sealift.receipt+json"
 MAX_BYTES: Final = 2**20
@@ -69,7 +67,7 @@ def site_of(untrusted: bytes) -> str:
     Raises:
         MalformedError: It is no receipt.
     """
-    return text(_payload(untrusted)[1]["site"], "The receipt", most=64)
+    return text(_opened(untrusted)[1]["site"], "The receipt", most=64)
 
 
 def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
@@ -81,21 +79,10 @@ def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
         BadSignatureError: Nothing vouches for it, or what does is wrong.
     """
     what = "The receipt"
-    payload, value, signatures = _payload(untrusted)
-    vouched_by = []
-    if signatures:
-        _require_signed(payload, signatures, key)
-        vouched_by.append("signature")
-    head = None
-    if value["ledger"] is not None:
-        head = _require_recorded(value, key)
-        vouched_by.append("ledger")
-    if not vouched_by:
-        raise BadSignatureError(
-            what="nothing vouches for the receipt",
-            why="it has neither a signature nor a proof of the ledger",
-            fix="have the site write it again when its ledger runs: sealift custody receipt",
-        )
+    said, value = _opened(untrusted)
+    head, vouched_by = said.require_vouched(
+        value["ledger"], key, is_about_this=lambda body: all(body.get(name) == value[name] for name in _SHARED)
+    )
     custody = exact_keys(value["custody"], ("complete", "findings", "entries"), (), what)
     return Receipt(
         sha256=digest_of(untrusted),
@@ -109,19 +96,14 @@ def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
         custody_complete=boolean(custody["complete"], what),
         findings=integer(custody["findings"], what),
         checkpoint=head,
-        vouched_by=tuple(vouched_by),
+        vouched_by=vouched_by,
     )
 
 
-def _payload(untrusted: bytes) -> tuple[bytes, dict[str, Any], list[Any]]:
+def _opened(untrusted: bytes) -> tuple[Said, dict[str, Any]]:
     what = "The receipt"
-    envelope = exact_keys(
-        loads_canonical(untrusted, max_bytes=MAX_BYTES), ("payload", "payloadType", "signatures"), (), what
-    )
-    if envelope["payloadType"] != PAYLOAD_TYPE:
-        raise MalformedError(what="this is no receipt", why="its payload is of another type", fix="name a receipt file")
-    payload = from_base64(text(envelope["payload"], what, most=MAX_BYTES))
-    value = mapping(loads_canonical(payload, max_bytes=MAX_BYTES), what)
+    said = Said.opened(untrusted, payload_type=PAYLOAD_TYPE, what=what, max_bytes=MAX_BYTES)
+    value = mapping(loads_canonical(said.payload, max_bytes=MAX_BYTES), what)
     if integer(value.get("format"), what, minimum=1) != 1:
         raise UnsupportedFormatError(
             what="the receipt has a later format", why="this program reads format 1", fix="use a newer bundler"
@@ -129,40 +111,7 @@ def _payload(untrusted: bytes) -> tuple[bytes, dict[str, Any], list[Any]]:
     exact_keys(value, _REQUIRED, (), what)
     if value["type"] != "sealift/receipt":
         raise MalformedError(what="this is no receipt", why="it says that it is something else")
-    return payload, value, array(envelope["signatures"], what, most=8)
-
-
-def _require_signed(payload: bytes, signatures: list[Any], key: LedgerKey) -> None:
-    signed = dsse.Envelope(payload, PAYLOAD_TYPE, {}).pae()
-    for untrusted in signatures:
-        value = exact_keys(untrusted, ("keyid", "sig"), (), "The receipt's signature")
-        if value["keyid"] != digest_of(key.public):
-            raise BadSignatureError(
-                what="the receipt is signed by another key than the site's",
-                why=f"expected that of the ledger {key.name}",
-                fix="compare the site's ledger key by telephone, then: sealift-bundler register site",
-            )
-        key.verify(from_base64(text(value["sig"], "The receipt's signature", most=128)), signed, "the receipt")
-
-
-def _require_recorded(value: Mapping[str, Any], key: LedgerKey) -> Checkpoint:
-    what = "The receipt's proof"
-    proof = exact_keys(value["ledger"], ("sequence", "leaf", "size", "root", "hashes", "checkpoint"), (), what)
-    head = checkpoint(text(proof["checkpoint"], what, most=MAX_BYTES, lines=True), key)
-    leaf = from_base64(text(proof["leaf"], what, most=MAX_BYTES))
-    path = [bytes.fromhex(sha256_hex(each, what)) for each in array(proof["hashes"], what, most=64)]
-    sequence = integer(proof["sequence"], what)
-    require_included(leaf, sequence, path, head)
-    record = mapping(loads_canonical(leaf, max_bytes=MAX_BYTES, allow_floats=True), what)
-    body = mapping(record.get("body"), what)
-    is_same = all(body.get(name) == value[name] for name in _SHARED)
-    if not is_same or record.get("sequence") != sequence or record.get("origin") != head.origin:
-        raise BadSignatureError(
-            what="the receipt and the ledger's record of it differ",
-            why="the record is about something else",
-            fix="ask the site for a new receipt",
-        )
-    return head
+    return said, value
 
 
 def _volume(untrusted: Any) -> ReceivedVolume:
