@@ -25,6 +25,7 @@ from media.errors import (
     ExtraFileError,
     MissingFileError,
     MissingVolumeError,
+    UsageError,
     WrongVolumeError,
 )
 from media.openpgp import verify_detached
@@ -49,6 +50,8 @@ class CheckReport:
     bytes: int
     custody: Mapping[int, CustodyFacts]
     litter: tuple[str, ...]
+    not_given: tuple[int, ...] = ()
+    """Numbers of the volumes that were not looked at; always none for a complete set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +70,17 @@ def check(
     *,
     ceremony: Ceremony | None = None,
     code: str = "",
+    some: bool = False,
     progress: Progress = no_progress,
 ) -> CheckReport:
-    """Check a complete set of volumes.
+    """Check a complete set of volumes, or some of one.
 
     Args:
         volumes: Where they are mounted, in any order.
         ceremony: The root that is trusted; without it the medium's own is taken, which proves only agreement.
         code: The release code on the trust sheet, if it is at hand.
+        some: Volumes may be missing: each is judged alone, as after burning one disc. Without volume 1 the code is
+            not known, since it is the digest of that volume's tag manifest.
         progress: Called with bytes done, bytes in all, and the file's name.
 
     Raises:
@@ -83,9 +89,11 @@ def check(
     opened = sorted((_open(path) for path in volumes), key=lambda volume: volume.info.number)
     trusted = ceremony or Ceremony.from_chain(volumes[0], _chain(opened[0]))
     signers = _require_signed(opened, trusted)
-    index = _require_one_set(opened)
+    index, missing = _require_one_set(opened, some=some)
     _require_tags(opened)
-    found = release_code(opened[0].read(layout.TAG_MANIFEST))
+    found = "" if 1 in missing else release_code(opened[0].read(layout.TAG_MANIFEST))
+    if code and not found:
+        raise UsageError(what="the release code is that of volume 1", why="it was not given", fix="add volume 1")
     if code and not same(code, found):
         raise DigestMismatchError(
             what="the release code is another", why=f"the medium's is {found[:12]}…", fix="compare it with the sheet"
@@ -108,6 +116,7 @@ def check(
         litter=tuple(
             sorted({entry.name for path in volumes for entry in path.iterdir() if entry.name in layout.LITTER})
         ),
+        not_given=missing,
     )
 
 
@@ -162,7 +171,7 @@ def _require_signed(opened: Sequence[_OpenVolume], trusted: Ceremony) -> tuple[s
     return tuple(person.name for person in people[0] if all(person in each for each in people))
 
 
-def _require_one_set(opened: Sequence[_OpenVolume]) -> VolumeIndex:
+def _require_one_set(opened: Sequence[_OpenVolume], *, some: bool) -> tuple[VolumeIndex, tuple[int, ...]]:
     indices = {volume.read(layout.VOLUMES) for volume in opened}
     shared = [{name: digest for name, digest in volume.tags.items() if "/" in name} for volume in opened]
     if len(indices) != 1 or any(each != shared[0] for each in shared):
@@ -172,9 +181,14 @@ def _require_one_set(opened: Sequence[_OpenVolume]) -> VolumeIndex:
     expected = [volume.id for volume in index.volumes]
     if len(set(ids)) != len(ids) or not set(ids) <= set(expected):
         raise WrongVolumeError(what="a volume is of another release, or given twice")
-    if missing := [number for number, each in enumerate(expected, start=1) if each not in ids]:
-        raise MissingVolumeError(what=f"volume {missing[0]} is missing", why=f"there are {len(expected)}")
-    return index
+    missing = tuple(number for number, each in enumerate(expected, start=1) if each not in ids)
+    if missing and not some:
+        raise MissingVolumeError(
+            what=f"volume {missing[0]} is missing",
+            why=f"there are {len(expected)}",
+            fix="give all of them, or --some to judge only these",
+        )
+    return index, missing
 
 
 def _require_tags(opened: Sequence[_OpenVolume]) -> None:
@@ -200,10 +214,11 @@ def _require_bytes(
     opened: Sequence[_OpenVolume], index: VolumeIndex, targets: Mapping[str, Target], progress: Progress
 ) -> int:
     by_id = {volume.info.volume_id: volume for volume in opened}
-    total = sum(volume.payload_bytes for volume in index.volumes)
+    total = sum(volume.payload_bytes for volume in index.volumes if volume.id in by_id)
     done = 0
     for volume in index.volumes:
-        on = by_id[volume.id]
+        if (on := by_id.get(volume.id)) is None:
+            continue
         if on.payload != {part.path: part.sha256 for part in volume.parts}:
             raise DigestMismatchError(what=f"the manifest of volume {volume.number} and the signed index differ")
         for part in volume.parts:

@@ -22,12 +22,13 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--ceremony", help="The root to trust; else the medium's own is taken.")
         ] = None,
         code: Annotated[str, typer.Option("--code", help="The release code on the trust sheet.")] = "",
+        some: Annotated[bool, typer.Option("--some", help="Judge these volumes although others are missing.")] = False,
     ) -> None:
         """Check signatures, people, metadata, statements, lists, every byte, and custody."""
         ours = shared.of(context)
         known = None if ceremony is None else Ceremony.load(ceremony)
         with byte_bar(ours) as progress:
-            report = check(volumes, ceremony=known, code="".join(code.split()).lower(), progress=progress)
+            report = check(volumes, ceremony=known, code="".join(code.split()).lower(), some=some, progress=progress)
         ours.result(_facts(report), _text(report))
 
 
@@ -48,16 +49,19 @@ def _facts(report: CheckReport) -> dict[str, object]:
             for number, facts in report.custody.items()
         },
         "litter": list(report.litter),
+        "volumes_not_given": list(report.not_given),
     }
 
 
 def _text(report: CheckReport) -> str:
     lines = [
         f"{report.release}, serial {report.serial} ({report.environment}), for {', '.join(report.sites)}",
-        f"  code       {report.code}",
+        f"  code       {report.code or 'not known without volume 1'}",
         f"  sealed by  {', '.join(report.signers)}",
         f"  {report.files} files, {report.bytes:,} bytes: every byte is what was signed",
     ]
+    if report.not_given:
+        lines.append(f"  NOT LOOKED AT: volume {', '.join(map(str, report.not_given))}")
     for number, facts in report.custody.items():
         lines.append(f"  volume {number}: {len(facts.entries)} hand-overs{'' if facts.complete else ', to be judged:'}")
         lines += [f"    {finding}" for finding in facts.findings]

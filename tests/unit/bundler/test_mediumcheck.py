@@ -16,6 +16,7 @@ from media.errors import (
     SealiftError,
     ThresholdError,
     UnsafePathError,
+    UsageError,
     WrongVolumeError,
 )
 from tests.support.medium import SimulatedMedium, ceremony_with_two_keys_of, make_medium, throwaway_ceremony
@@ -131,3 +132,27 @@ def test_two_keys_of_one_person_are_one_person(tmp_path: Path) -> None:
 
     with pytest.raises(SamePersonError):
         check(medium.volumes, ceremony=medium.ceremony)
+
+
+def test_one_volume_is_judged_alone(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m")
+
+    first = check(medium.volumes[:1], ceremony=medium.ceremony, code=medium.code, some=True)
+    second = check(medium.volumes[1:], ceremony=medium.ceremony, some=True)
+
+    assert (first.code, first.not_given) == (medium.code, (2,))
+    assert (second.code, second.not_given) == ("", (1,))
+    assert first.bytes + second.bytes == sum(map(len, medium.payload.values()))
+    with pytest.raises(MissingVolumeError, match="volume 1 is missing"):
+        check(medium.volumes[1:], ceremony=medium.ceremony)
+    with pytest.raises(UsageError, match="that of volume 1"):
+        check(medium.volumes[1:], ceremony=medium.ceremony, code=medium.code, some=True)
+
+
+def test_a_spoilt_volume_is_found_alone(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m")
+    medium.flip_bit("data/models/tiny/tiny.gguf", volume=2)
+
+    check(medium.volumes[:1], ceremony=medium.ceremony, some=True)
+    with pytest.raises(DigestMismatchError, match="volume 2"):
+        check(medium.volumes[1:], ceremony=medium.ceremony, some=True)
