@@ -37,27 +37,21 @@ class Gap:
         return f"{self.wanted} for {self.by} ({state})"
 
 
-def require_complete(
-    wheels: Sequence[ChosenWheel],
-    target: WheelTarget,
-    *,
-    label: str,
-    extras: Mapping[str, Iterable[str]] | None = None,
-) -> None:
+def require_complete(wheels: Sequence[ChosenWheel], target: WheelTarget, *, label: str) -> None:
     """Pass when the wheels of an environment need nothing but each other.
 
     Args:
-        wheels: All of the environment.
+        wheels: All of the environment, with the extras that the lock asks of each.
         target: The machine that markers are judged for.
         label: Names the environment in errors.
-        extras: Extras that the lock asks for, by package; those that a wheel asks of another are found here.
 
     Raises:
         SourceError: A dependency is missing or has another version, a wheel refuses the target's Python, or one names
             a dependency by its address.
         ScanError: A wheel's METADATA cannot be read.
     """
-    gaps = find_gaps({wheel.name: read(wheel.file) for wheel in wheels}, target, extras=extras or {})
+    extras = {wheel.name: wheel.extras for wheel in wheels}
+    gaps = find_gaps({wheel.name: read(wheel.file) for wheel in wheels}, target, extras=extras)
     if gaps:
         more = f"; {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
         raise SourceError(

@@ -72,7 +72,7 @@ def facts_of_build(package: Locked, *, tool_versions: dict[str, str]) -> dict[st
         "source_sha256": min(package.hashes),
         "cmake_args": CMAKE_ARGS,
         "compiler": _compiler(),
-        "python_tag": "py3-none-linux_x86_64",
+        "python_tag": f"py3-none-linux_{platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
         **{tool: tool_versions[tool] for tool in _TOOLS},
     }
@@ -205,6 +205,12 @@ def _compiler() -> str:
 
 
 def _require_older_libc(target: WheelTarget) -> None:
+    if target.platform != f"linux_{platform.machine()}":
+        raise BuildError(
+            what=f"{PACKAGE} cannot be built here for {target.platform}",
+            why=f"this machine is linux_{platform.machine()}",
+            fix="build the release on a machine of the target's type",
+        )
     name, version = platform.libc_ver()
     if name != "glibc" or int(version.partition(".")[2] or 0) > int(target.glibc.partition(".")[2]):
         raise BuildError(

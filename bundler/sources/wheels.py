@@ -8,7 +8,7 @@ distributions are refused, but for the packages that are built here (`llama_whee
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -51,6 +51,7 @@ class ChosenWheel:
     version: str
     file: Path
     sha256: str
+    extras: frozenset[str] = frozenset()
 
     @property
     def requirement(self) -> str:
@@ -218,7 +219,7 @@ def _taken_in(missing: Sequence[Locked], folder: Path, target: WheelTarget, cach
         wheel = _checked(package, file, sha256, target, is_built=False)
         kept = cache.add(file, sha256=sha256, name=file.name)
         cache.remember("resolved", _memo_key(package, target), {"name": kept.name, "sha256": sha256})
-        taken[package.name] = ChosenWheel(name=wheel.name, version=wheel.version, file=kept, sha256=sha256)
+        taken[package.name] = replace(wheel, file=kept)
     return taken
 
 
@@ -238,7 +239,7 @@ def _checked(package: Locked, file: Path, sha256: str, target: WheelTarget, *, i
         raise _unfit(package, f"its sha256 {sha256[:12]} is not in the lock")
     if not named.tags & frozenset(target_tags(target)):
         raise _unfit(package, f"{file.name} {wheeloffers.unfit(file.name, target)}")
-    return ChosenWheel(name=package.name, version=package.version, file=file, sha256=sha256)
+    return ChosenWheel(name=package.name, version=package.version, file=file, sha256=sha256, extras=package.extras)
 
 
 def _pinned(package: Locked) -> str:

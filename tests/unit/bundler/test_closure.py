@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler import wheelmetadata
+from bundler.cache import Cache
 from bundler.closure import find_gaps, require_complete
 from bundler.errors import ScanError, SourceError
+from bundler.sources import wheels
 from bundler.sources.wheels import ChosenWheel
-from bundler.target import Target
+from bundler.target import Target, WheelTarget
 from bundler.wheelmetadata import Dependencies
-from tests.support.payload import sha256, wheel
+from tests.support.payload import locked, sha256, wheel
 
 TARGET = Target(profile="box")
 
@@ -84,6 +87,24 @@ def test_an_incomplete_environment_stops_the_build(tmp_path: Path) -> None:
 
     assert "server" in caught.value.what
     assert "beta>=2 for alpha 1.0" in caught.value.why
+
+
+def test_the_extras_of_a_lock_are_followed(tmp_path: Path) -> None:
+    file = wheel(tmp_path, "alpha", license_line="License-Expression: MIT\nRequires-Dist: fast; extra == 'speed'")
+    (package,) = wheels.parse_lock(locked(file).replace("alpha==", "alpha[speed]=="), label="x")
+    (chosen,) = wheels.obtain([package], TARGET, cache=Cache(root=tmp_path / "cache"), fetch=copying(file), built={})
+
+    with pytest.raises(SourceError) as caught:
+        require_complete([chosen], TARGET, label="server")
+
+    assert "fast for alpha 1.0" in caught.value.why
+
+
+def copying(file: Path) -> wheels.Fetch:
+    def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
+        shutil.copy(file, folder)
+
+    return fetch
 
 
 def test_a_wheel_without_metadata_is_refused(tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def test_a_target_with_an_older_c_library_is_refused(tmp_path: Path) -> None:
         obtained(Cache(root=tmp_path), target=Target(profile="old", glibc="2.1"))
 
 
+def test_a_target_of_another_machine_type_is_refused(tmp_path: Path) -> None:
+    other = "linux_aarch64" if platform.machine() == "x86_64" else "linux_x86_64"
+
+    with pytest.raises(BuildError, match=f"cannot be built here for {other}"):
+        obtained(Cache(root=tmp_path), target=Target(profile="far", platform=other, glibc=HERE.glibc))
+
+
 def test_a_lock_with_several_files_is_refused() -> None:
     locked = Locked(name=LOCKED.name, version="0.3.36", marker=None, hashes=frozenset({"a" * 64, "b" * 64}))
 
