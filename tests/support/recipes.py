@@ -95,9 +95,13 @@ def for_vllm(folder: Path, index: Path) -> Path:
     _write(folder, "tasks.jsonl", TASKS)
     _write(folder, "ward/model.safetensors", safetensors({"w": ("F32", (2,), (0, 8))}, data=8))
     _write(folder, "ward/config.json", b'{"architectures":["LlamaForCausalLM"],"model_type":"llama"}\n')
+    _write(folder, "ward/tokenizer.json", b"{}\n")
     _write(folder, "ward/template.jinja", b"{{ messages[0]['content'] }}")
     _write(folder, "engine-vllm.txt", locked(wheel(index, "vllm", "0.20")).encode())
-    files = "\n".join(f'"{name}" = "{sha256(folder / "ward" / name)}"' for name in ("model.safetensors", "config.json"))
+    files = "\n".join(
+        f'"{name}" = "{sha256(folder / "ward" / name)}"'
+        for name in ("model.safetensors", "config.json", "tokenizer.json")
+    )
     more = f"""
 [[models]]
 name = "ward"

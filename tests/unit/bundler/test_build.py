@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from bundler.errors import RecipeError, ScanError
 from bundler.recipe import Recipe
 from bundler.target import WheelTarget
 from bundler.workfolder import WorkFolder
-from tests.support.payload import recipe_folder
+from tests.support.payload import locked, recipe_folder, wheel
+from tests.support.recipes import for_vllm, security_update
 from tests.support.workshop import workshop
 
 
@@ -122,3 +124,55 @@ def test_a_release_without_models_carries_no_engine(tmp_path: Path) -> None:
     facts = json.loads(next(item.content for item in found.artifacts if item.target == "data/release.json"))
     assert sorted(facts["environments"]) == ["host", "server"]
     assert facts["models"] == []
+
+
+def test_one_release_carries_models_of_both_engines_each_with_its_environment(tmp_path: Path) -> None:
+    recipe = Recipe.load(for_vllm(tmp_path / "recipe", tmp_path / "index"))
+    work = WorkFolder(root=tmp_path / "work")
+
+    build_in(workshop(tmp_path), recipe, work)
+
+    for name, engine in (("tiny", "engine-llama-cpp"), ("ward", "engine-vllm")):
+        descriptor = json.loads((work.data / f"models/{name}/descriptor.json").read_bytes())
+        requirements = (work.data / f"server/requirements-{engine}.txt").read_bytes()
+        assert descriptor["environment"] == hashlib.sha256(requirements).hexdigest()
+    facts = json.loads((work.data / "release.json").read_bytes())
+    assert sorted(facts["environments"]) == ["engine-llama-cpp", "engine-vllm", "host", "server"]
+    weights = json.loads((work.data / "models/ward/descriptor.json").read_bytes())["files"]
+    assert [file["role"] for file in weights] == ["config", "weights", "tokenizer"]
+
+
+def test_a_lock_for_vllm_that_does_not_hold_vllm_is_refused(tmp_path: Path) -> None:
+    path = for_vllm(tmp_path / "recipe", tmp_path / "index")
+    (path.parent / "engine-vllm.txt").write_text((tmp_path / "recipe" / "engine-vllm.txt").read_text())
+    path.write_text(path.read_text().replace('"engine-vllm.txt"', '"other.txt"'))
+    shop = workshop(tmp_path)
+    (path.parent / "other.txt").write_text((shop.checkout.root / "requirements/server.txt").read_text())
+
+    with pytest.raises(RecipeError, match=r"locks\.engine-vllm: it does not lock vllm"):
+        build_in(shop, Recipe.load(path), WorkFolder(root=tmp_path / "work"))
+
+
+def test_an_update_carries_the_wheels_it_names_and_nothing_of_the_server(tmp_path: Path) -> None:
+    work = WorkFolder(root=tmp_path / "work")
+    recipe = Recipe.load(security_update(tmp_path / "recipe", tmp_path / "index"))
+
+    made = build_in(workshop(tmp_path), recipe, work)
+
+    assert sorted(tree(work.data)) == [
+        "release.json",
+        "server/requirements-host.txt",
+        "server/requirements-server.txt",
+        "wheels/alpha-2.0-py3-none-any.whl",
+    ]
+    facts = json.loads((work.data / "release.json").read_bytes())
+    assert (facts["kind"], facts["base"], facts["models"]) == ("security-update", 5, [])
+    assert (made.kind, made.unchanged) == ("security-update", recipe.unchanged)
+
+
+def test_an_update_never_brings_sealift_or_an_engine(tmp_path: Path) -> None:
+    path = security_update(tmp_path / "recipe", tmp_path / "index")
+    (path.parent / "urgent.txt").write_text(locked(wheel(tmp_path / "index", "llama-cpp-python")))
+
+    with pytest.raises(RecipeError, match=r"update\.wheels: "):
+        build_in(workshop(tmp_path), Recipe.load(path), WorkFolder(root=tmp_path / "work"))

@@ -1,0 +1,117 @@
+"""What a build would do is said before anything is fetched, and nothing is changed by saying it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bundler.build import build_sites, folders_of
+from bundler.buildplan import BuildPlan, plan_build
+from bundler.cache import Cache
+from bundler.cli.main import main
+from bundler.errors import SourceError
+from bundler.recipe import Recipe
+from tests.support.payload import recipe_text
+from tests.support.recipes import for_vllm, security_update, two_sites
+from tests.support.workshop import workshop
+
+
+def planned(recipe: Recipe, folder: Path) -> BuildPlan:
+    shop = workshop(folder / "shop")
+    return plan_build(recipe, folders_of(recipe, folder / "work"), cache=shop.cache, checkout=shop.checkout)
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_each_site_is_told_what_it_gets(tmp_path: Path) -> None:
+    plan = planned(Recipe.load(two_sites(tmp_path / "recipe", weights_bytes=1024)), tmp_path)
+
+    north, south = plan.releases
+    assert (north.sites, north.targets, north.work, north.rehearsal) == (("north",), ("ward",), "north", "")
+    assert (south.sites, south.targets, south.rehearsal) == (("south",), ("rack",), "answered-on-cpu")
+    assert north.models == ("shared 1, F32, llama.cpp",)
+    assert [item.what for item in south.items[:2]] == ["shared.gguf", "own.gguf"]
+    assert all(item.origin == "here" and item.length for item in south.items[:2])
+
+
+def test_what_two_sites_share_is_fetched_once(tmp_path: Path) -> None:
+    plan = planned(Recipe.load(two_sites(tmp_path / "recipe", weights_bytes=1024)), tmp_path)
+
+    assert sorted(item.what for item in plan.to_fetch) == ["alpha 1.0", "engine 1.0"]
+    assert [item.length for item in plan.to_fetch] == [None, None]
+
+
+def test_what_the_cache_holds_is_not_fetched_and_its_size_is_known(tmp_path: Path) -> None:
+    recipe = Recipe.load(two_sites(tmp_path / "recipe", weights_bytes=1024))
+    shop = workshop(tmp_path / "shop")
+    build_sites(shop, recipe, tmp_path / "built")
+
+    plan = plan_build(recipe, folders_of(recipe, tmp_path / "work"), cache=shop.cache, checkout=shop.checkout)
+
+    held = {item.what: item for item in plan.releases[0].items if item.origin == "cache"}
+    assert sorted(held) == ["alpha 1.0", "engine 1.0"]
+    assert all(item.length for item in held.values())
+    assert plan.to_fetch == ()
+
+
+def test_a_plan_changes_nothing(tmp_path: Path) -> None:
+    recipe = Recipe.load(two_sites(tmp_path / "recipe", weights_bytes=1024))
+    shop = workshop(tmp_path / "shop")
+    before = files(tmp_path)
+
+    plan_build(recipe, folders_of(recipe, tmp_path / "work"), cache=shop.cache, checkout=shop.checkout)
+
+    assert files(tmp_path) == before
+
+
+def test_an_update_says_what_it_brings_and_leaves_unchanged(tmp_path: Path) -> None:
+    path = security_update(tmp_path / "recipe", tmp_path / "index", more='[debs]\npackages = ["openssl"]\n')
+
+    text = str(planned(Recipe.load(path), tmp_path))
+
+    assert "security-update: 1 release" in text
+    assert "leaves unchanged: models, engines, the server's own code, playbooks and units" in text
+    assert "alpha 2.0" in text
+    assert "Debian package openssl and what it needs" in text
+    assert "sealift's own wheel" not in text
+
+
+def test_a_download_of_known_size_is_counted(tmp_path: Path) -> None:
+    text = recipe_text("a" * 64).replace(
+        'kind = "file", path = "tiny.gguf"', 'kind = "http", urls = ["https://example.invalid/tiny.gguf"]'
+    )
+
+    plan = planned(Recipe.parse(text.encode(), folder=tmp_path), tmp_path)
+
+    assert ("tiny.gguf", "fetch", "a" * 64) in {(item.what, item.origin, item.sha256) for item in plan.to_fetch}
+    assert "3 files, 0 of them of known size" in str(plan)
+
+
+def test_a_lock_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = for_vllm(tmp_path / "recipe", tmp_path / "index")
+    (path.parent / "engine-vllm.txt").unlink()
+
+    with pytest.raises(SourceError, match=r"engine-vllm\.txt cannot be read"):
+        planned(Recipe.load(path), tmp_path)
+
+
+@pytest.mark.parametrize("make", [two_sites, lambda folder: for_vllm(folder, folder / "index")])
+def test_the_command_prints_the_plan_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path]
+) -> None:
+    shop = workshop(tmp_path / "shop")
+    recipe = make(tmp_path / "recipe")
+    words = ["build", recipe, "--work", tmp_path / "work", "--cache", shop.cache.root, "--dry-run"]
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--json", *map(str, [*words, "--checkout", shop.checkout.root])])
+
+    told = json.loads(capsys.readouterr().out)
+    assert not ended.value.code
+    assert told["recipe_sha256"] == Recipe.load(recipe).sha256
+    assert told["to_fetch"]
+    assert not (tmp_path / "work").exists()
+    assert Cache(root=shop.cache.root).peek("0" * 64) is None
