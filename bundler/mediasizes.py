@@ -20,6 +20,8 @@ DISCS: Final[Mapping[str, int]] = {
     "bd-128": 62_500_864 * 2048,
 }
 """Bytes of user data: CD of 80 minutes, DVD of one and two layers (the smaller of + and -), Blu-ray of one to four."""
+_TABLES: Final = 32 * 2**20
+"""What a file system of some thousand files takes of a disc at most; left free when volumes are planned."""
 _STICK: Final = re.compile(r"usb-([1-9][0-9]{0,4})(gb|tb)?", re.ASCII)
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kMGT]i?)?B?", re.ASCII)
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20} | {
@@ -49,12 +51,21 @@ def size_of(text: str) -> int:
     )
 
 
-def sizes_of(text: str) -> list[int]:
-    """Return the sizes of several equal media, as ``5*dvd`` says, or of one.
+def room_of(text: str) -> int:
+    """Return what a volume may take of a medium: `size_of`, less what the file system of a disc needs.
+
+    Raises:
+        UsageError: It means no size.
+    """
+    return size_of(text) - (_TABLES if text.strip().lower() in DISCS else 0)
+
+
+def rooms_of(text: str) -> list[int]:
+    """Return the room on several equal media, as ``5*dvd`` says, or on one.
 
     Raises:
         UsageError: It means none.
     """
     if matched := _TIMES.fullmatch(text.strip()):
-        return [size_of(matched[2])] * int(matched[1])
-    return [size_of(text)]
+        return [room_of(matched[2])] * int(matched[1])
+    return [room_of(text)]

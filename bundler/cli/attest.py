@@ -21,7 +21,7 @@ from bundler.cli.bars import (
     seals_by_volume,
 )
 from bundler.measure import measure_tree
-from bundler.mediasizes import sizes_of
+from bundler.mediasizes import rooms_of
 from bundler.plan import ReleasePlan
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, rooms_for
@@ -72,7 +72,7 @@ def choose(folder: WorkFolder, capacity: list[str] | None, seal: list[str] | Non
     if capacity:
         evidence = sum(path.stat().st_size for path in folder.attest.glob("*.json"))
         rooms = rooms_for(
-            [size for each in capacity for size in sizes_of(each)],
+            [size for each in capacity for size in rooms_of(each)],
             release=ReleasePlan.load(folder.plan),
             payload=measure_tree(folder.data, prefix=layout.DATA),
             attest_bytes=evidence,

@@ -11,7 +11,7 @@ from rich.progress import TaskID
 from bundler.asked import FromDescriptor, Typed
 from bundler.cli.context import Context
 from bundler.measure import Progress
-from bundler.mediasizes import size_of
+from bundler.mediasizes import room_of
 from bundler.privatekeys import PrivateKeys, place_of
 from bundler.register import Register
 from media.errors import UsageError
@@ -93,12 +93,12 @@ def download_bar(context: Context) -> Iterator[Progress]:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a text such as ``64GB``, ``58.2GiB`` or ``bd-dl`` means.
+    """Return the room for a volume that a text such as ``64GB``, ``58.2GiB`` or ``bd-dl`` means, in bytes.
 
     Raises:
         UsageError: It means none.
     """
-    return size_of(text)
+    return room_of(text)
 
 
 def numbered(texts: list[str] | None, *, option: str) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ import pytest
 
 from bundler.images.kinds import KINDS
 from bundler.images.stage import Tree
-from bundler.mediasizes import size_of
+from bundler.mediasizes import DISCS, room_of
 from media import layout
 from media.release import Kind, Target
 from media.volumeplan import plan
@@ -37,7 +37,7 @@ def test_the_number_of_media_is_what_the_planner_gives() -> None:
 
     assert [row[0] for row in rows] == [f"{name} ({size} GB)" for name, size in MODELS.items()]
     for row, size in zip(rows, MODELS.values(), strict=True):
-        wanted = [str(volumes_for(size * 10**9, size_of(name.strip("`")))) for name in head[1:]]
+        wanted = [str(volumes_for(size * 10**9, room_of(name.strip("`")))) for name in head[1:]]
         assert row[1:] == wanted, (row[0], wanted)
 
 
@@ -53,3 +53,15 @@ def test_a_full_disc_or_stick_has_room_for_what_is_planned(name: str, tmp_path: 
     parts = {f"release/data/models/m/w.gguf.{n:06d}": layout.PART_BYTES for n in range(14)}
 
     assert KINDS[name].size(Tree(folder=tmp_path, sizes=parts, sha256={})) < sum(parts.values()) * 1.03
+
+
+@pytest.mark.parametrize("disc", sorted(DISCS))
+@pytest.mark.parametrize("name", ["iso9660", "udf"])
+def test_a_volume_that_was_planned_for_a_disc_fits_the_disc(name: str, disc: str, tmp_path: Path) -> None:
+    left, parts = room_of(disc), {f"release/data/wheels/w{n:05d}.whl": 100 for n in range(2000)}
+    left -= len(parts) * 4096
+    while left > 0:
+        parts[f"release/data/models/m/w.gguf.{len(parts):06d}"] = min(left, layout.PART_BYTES)
+        left -= layout.PART_BYTES
+
+    assert KINDS[name].size(Tree(folder=tmp_path, sizes=parts, sha256={})) <= DISCS[disc]

@@ -11,7 +11,7 @@ from bundler.errors import CapacityError, NotEmptyError
 from bundler.images.kinds import KINDS
 from bundler.images.udfread import UdfImage
 from bundler.imagewrite import ImageJob, plan_images, write_images
-from bundler.mediasizes import DISCS, size_of, sizes_of
+from bundler.mediasizes import DISCS, room_of, rooms_of, size_of
 from bundler.register import Register
 from bundler.room import require_room, room
 from bundler.volumefiles import PlannedFile, planned_files, volume_index
@@ -178,13 +178,14 @@ def test_a_mounted_medium_is_measured_by_its_own_clusters_and_inodes(tmp_path: P
 )
 def test_a_size_is_a_number_or_the_name_of_a_medium(text: str, size: int) -> None:
     assert size_of(text) == size
-    assert sizes_of(f"3*{text}") == [size] * 3
+    assert rooms_of(f"3*{text}") == [room_of(text)] * 3
+    assert room_of(text) == size - (2**25 if text.lower() in DISCS else 0)
 
 
 @pytest.mark.parametrize("text", ["", "big", "usb-0", "-5GB", "0*dvd", "999*dvd", "5GBB"])
 def test_what_is_no_size_is_refused_with_the_names_there_are(text: str) -> None:
     with pytest.raises(UsageError) as refused:
-        sizes_of(text)
+        rooms_of(text)
 
     assert all(name in refused.value.fix for name in DISCS)
 
