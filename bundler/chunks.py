@@ -13,11 +13,13 @@ import io
 import re
 import zlib
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import segno
 
+from bundler.pdf import Sheet
 from media.digest import sha256_hex
 from media.errors import DigestMismatchError, LimitExceededError, MalformedError, MissingFileError
 
@@ -25,6 +27,9 @@ LINE_CHARS: Final = 1900
 """Of base32 in one line; with its head it fits a QR code of version 30 that survives a smear over a seventh of it."""
 
 LARGEST_FILE: Final = 512 * 2**10
+_CODE_MILLIMETRES: Final = 112.0
+"""Of a printed code, so that its modules are wider than 0.7 mm and a telephone reads them."""
+
 _MOST_LINES: Final = 999
 _LINE: Final = re.compile(r"SEALIFT:S1:([0-9A-F]{16}):([1-9][0-9]{0,2})/([1-9][0-9]{0,2}):([A-Z2-7]+)")
 
@@ -104,17 +109,31 @@ def code_png(line: str) -> bytes:
     return image.getvalue()
 
 
-def write_codes(folder: Path, name: str, data: bytes) -> tuple[Path, ...]:
-    """Write a file's lines as `NAME.txt` and each as `NAME-NN.png`; return what was written."""
+def code_sheet(name: str, data: bytes, *, at: datetime) -> bytes:
+    """Return a PDF to print: two codes on a page, each with its number and the digest of the whole."""
+    lines = to_lines(data)
+    sheet = Sheet(f"{name}: {len(lines)} codes", at=at)
+    sheet.text("Scan every code, in any order, and save what the scanner shows as one text file, a line for each code.")
+    sheet.mono(f"SHA-256 {sha256_hex(data)}")
+    for number, line in enumerate(lines, start=1):
+        sheet.heading(f"{number} of {len(lines)}")
+        sheet.code(line, size=_CODE_MILLIMETRES)
+    return sheet.to_bytes()
+
+
+def write_codes(folder: Path, name: str, data: bytes, *, at: datetime) -> tuple[Path, ...]:
+    """Write a file's lines as `NAME.txt`, as `NAME.pdf` to print, and each as `NAME-NN.png`; return what was written."""
     lines = to_lines(data)
     folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{name}.pdf"
+    page.write_bytes(code_sheet(name, data, at=at))
     text = folder / f"{name}.txt"
     text.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
     images = []
     for number, line in enumerate(lines, start=1):
         images.append(folder / f"{name}-{number:02}.png")
         images[-1].write_bytes(code_png(line))
-    return (text, *images)
+    return (text, page, *images)
 
 
 def _joined(name: str, pieces: dict[int, str], count: int) -> bytes:

@@ -122,7 +122,7 @@ def register(app: typer.Typer) -> None:
         made = join(person_id, name, roles, brought)
         durable.write_new(out, made, mode=0o644)
         if codes is not None:
-            write_codes(codes, out.stem, made)
+            write_codes(codes, out.stem, made, at=shared.of(context).clock.now())
         digest = Joining.from_bytes(made).sha256
         text = "\n".join(
             [f"{out.name}: read this aloud at the ceremony", *(f"  {each}" for each in spaced(digest, 8, 4))]

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
         durable.replace(target, data, mode=0o644)
         if codes is not None:
-            write_codes(codes, target.stem, data)
+            write_codes(codes, target.stem, data, at=shared.of(context).clock.now())
         facts = {
             "file": target.name,
             "bytes": len(data),

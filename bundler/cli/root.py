@@ -87,7 +87,7 @@ def _register_proposal(group: typer.Typer) -> None:
         lines += [f"  joining file of {each.id}: {each.sha256}" for each in joinings]
         if not dry_run:
             durable.write_new(out, proposal.to_bytes(), mode=0o644)
-            _write_codes(codes, "root-proposal", proposal.to_bytes())
+            _write_codes(ours, codes, "root-proposal", proposal.to_bytes())
             lines.append(f"next, each on their own machine: sealift-bundler root sign {out.name} --person ID …")
         ours.result(facts, "\n".join(lines))
 
@@ -134,7 +134,7 @@ def _register_signatures(group: typer.Typer) -> None:
         made = sign_root(found, person, held=held, home=own_keys(home, key, secret_fd))
         target = out or Path(f"{person}.root-{made.version}.json")
         durable.write_new(target, made.to_bytes(), mode=0o644)
-        _write_codes(codes, target.stem, made.to_bytes())
+        _write_codes(ours, codes, target.stem, made.to_bytes())
         said = f"{person} signed root {made.version} with {len(made.signatures)} keys; hand in {target.name}"
         ours.result({**facts, "person": person, "signatures": len(made.signatures), "file": target.name}, said)
 
@@ -185,9 +185,9 @@ def _proposal(file: Path) -> Proposal:
     return Proposal.from_bytes(found[0])
 
 
-def _write_codes(folder: Path | None, name: str, data: bytes) -> None:
+def _write_codes(ours: shared.Context, folder: Path | None, name: str, data: bytes) -> None:
     if folder is not None:
-        write_codes(folder, name, data)
+        write_codes(folder, name, data, at=ours.clock.now())
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

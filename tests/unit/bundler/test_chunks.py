@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import zxingcpp
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pypdf import PdfReader
 
 from bundler import chunks
 from bundler.chunks import from_lines, read_small_files, to_lines, write_codes
@@ -83,8 +85,10 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_codes_are_read_back_from_their_images(tmp_path: Path) -> None:
-    text, *images = write_codes(tmp_path / "codes", "alice", DATA)
+    text, page, *images = write_codes(tmp_path / "codes", "alice", DATA, at=datetime(2026, 11, 20, 8, tzinfo=UTC))
 
+    printed = [image.image for each in PdfReader(page).pages for image in each.images]
+    assert [zxingcpp.read_barcodes(each.convert("L"))[0].text for each in printed if each] == list(to_lines(DATA))
     read = [zxingcpp.read_barcodes(Image.open(image).convert("L"))[0].text for image in images]
 
     assert "\n".join(read) + "\n" == text.read_text()
