@@ -140,10 +140,19 @@ def inspect_work(work: WorkFolder) -> WorkFacts:
             for path in sorted(work.attest.glob("*.json"))
             if not path.name.endswith(layout.ENVELOPE_SUFFIX)
         },
-        scan=ScanRecord.from_predicate(_predicate(work, "scan")),
+        scan=scan_of(work),
         rehearsal=f"{rehearsal.get('level')}, at {rehearsal.get('at')}" if rehearsal else "",
         bill=_bill(work),
     )
+
+
+def scan_of(work: WorkFolder) -> ScanRecord:
+    """Read what the scan statement of a work folder says; where there is none, it says nothing.
+
+    Raises:
+        MalformedError: It does not read.
+    """
+    return ScanRecord.from_predicate(_predicate(work, "scan"))
 
 
 def inspect_model(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from bundler.cli.bars import (
 )
 from bundler.contents import Contents
 from bundler.difference import compare
+from bundler.inspect import scan_of
 from bundler.offline import require_offline
 from bundler.prepare import Prepared, prepare
 from bundler.rebuild import Rebuilt, rebuild
@@ -80,6 +81,8 @@ def register(app: typer.Typer) -> None:
                 prepared = prepare(folder, ceremony=held, progress=progress)
             facts = summary(prepared)
             ours.say(_text(facts))
+            for line in scan_of(folder).lines():
+                ours.say(f"  scan: {line}")
             if previous is not None:
                 changed = compare(Contents.open(previous), Contents.of_work(folder, prepared.payload))
                 facts["difference"] = changed.to_json()
