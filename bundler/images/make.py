@@ -5,8 +5,11 @@ and shown to be; where that could not be done, the result says that it is not ve
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from bundler import pagecache
 from bundler.errors import NotEmptyError, ReadBackError
@@ -19,6 +22,7 @@ from media import durable
 from media.errors import UnreadableError, UsageError
 
 _UNFINISHED = ".unfinished"
+_GLANCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +82,8 @@ def make_image(tree: Tree, image: Path, *, kind: Kind, facts: ImageFacts, progre
     require_names_fit(tree, kind)
     making = unfinished(image)
     try:
-        progress(0, tree.bytes, f"volume {facts.number}: making the {kind.title} image")
-        kind.make(tree, making, facts=facts, size=kind.size(tree))
+        with _watched(making, tree.bytes, f"volume {facts.number}: making the {kind.title} image", progress):
+            kind.make(tree, making, facts=facts, size=kind.size(tree))
         past_cache = _forget(making)
         _compare(tree, making, kind=kind, number=facts.number, progress=progress)
         making.rename(image)
@@ -94,6 +98,26 @@ def make_image(tree: Tree, image: Path, *, kind: Kind, facts: ImageFacts, progre
         bytes=image.stat().st_size,
         read_back=ReadBack(files=len(tree.sizes), bytes=tree.bytes, past_cache=past_cache),
     )
+
+
+@contextmanager
+def _watched(image: Path, total: int, label: str, progress: Progress) -> Iterator[None]:
+    """Tell how far a program has come that does not tell itself: by what the disk holds of its image."""
+    done = Event()
+
+    def watch() -> None:
+        while not done.wait(_GLANCE_SECONDS):
+            with suppress(OSError):
+                progress(min(image.stat().st_blocks * 512, total), total, label)
+
+    progress(0, total, label)
+    watcher = Thread(target=watch, name="image-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _forget(image: Path) -> bool:

@@ -1,5 +1,6 @@
 """Images and sticks written by us, read by the tools of their file systems alone, then checked without our code."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from bundler.images.facts import ImageFacts
 from bundler.images.kinds import KINDS
 from bundler.images.make import make_image
 from bundler.images.programs import program
+from bundler.images.stage import Tree
 from bundler.measure import no_progress
 from bundler.volumefiles import volume_index
 from media import layout
@@ -210,3 +212,25 @@ def test_a_stick_gives_the_image_back_behind_one_partition(medium: SimulatedMedi
             assert 'LABEL="SEALIFT_1_1"' in part
         else:
             assert f'TYPE="{kind}"' in seen
+
+
+@pytest.mark.skipif(os.environ.get("SEALIFT_DEEP") != "1", reason="SEALIFT_DEEP=1 writes 4 GB for each file system")
+@pytest.mark.timeout(800)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_longest_part_comes_back_whole(tmp_path: Path, kind: str) -> None:
+    if why := missing_for(kind):
+        pytest.skip(why)
+    name = f"release/data/{'w' * 75}.gguf.000000-000059"
+    digest, block = hashlib.sha256(), os.urandom(layout.BLOCK_BYTES)
+    (tmp_path / "t" / name).parent.mkdir(parents=True)
+    with (tmp_path / "t" / name).open("xb") as target:
+        for number in range(layout.PART_BLOCKS):
+            chunk = number.to_bytes(8, "big") + block[8:]
+            digest.update(chunk)
+            target.write(chunk)
+    tree = Tree(folder=tmp_path / "t", sizes={name: layout.PART_BYTES}, sha256={name: digest.hexdigest()})
+    facts = ImageFacts(serial=1, number=1, volume_id="0123456789abcdef", at=1_790_000_000)
+
+    made = make_image(tree, tmp_path / "i", kind=KINDS[kind], facts=facts, progress=no_progress)
+
+    assert made.read_back.bytes == layout.PART_BYTES
