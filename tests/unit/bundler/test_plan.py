@@ -20,6 +20,7 @@ PLAN = ReleasePlan(
     checkpoints={"demo-clinic/ledger": {"size": 3, "root": "0" * 64}},
     issue=2,
     payload_digest="1" * 64,
+    rehearsal="answered-on-cpu",
 )
 
 
@@ -48,6 +49,7 @@ def test_a_plan_without_a_payload_digest_is_read_back_too() -> None:
         {"surprise": True},
         {"targets": {}},
         {"payload_digest": "ABC"},
+        {"rehearsal": "perfect"},
     ],
 )
 def test_a_plan_with_a_wrong_field_is_refused(change: dict[str, object]) -> None:

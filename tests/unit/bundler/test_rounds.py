@@ -1,6 +1,7 @@
 """Round one and round two, and everything that may go wrong between people."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +161,34 @@ def test_a_rehearsal_of_another_payload_is_refused(tmp_path: Path) -> None:
     attest(work, "alice", ceremony=ceremony)
 
     with pytest.raises(SigningError, match="another payload was rehearsed"):
+        sign(work, "alice", ceremony=ceremony)
+
+
+@pytest.mark.parametrize(
+    ("demanded", "reached", "passes"),
+    [
+        ("answered-on-target", "answered-on-cpu", False),
+        ("answered-on-cpu", "answered-on-cpu", True),
+        ("installed", "answered-on-cpu", True),
+        ("installed", "imagined", False),
+        ("installed", None, False),
+    ],
+)
+def test_nothing_is_signed_that_was_rehearsed_less_than_the_site_demands(
+    tmp_path: Path, *, demanded: str, reached: str | None, passes: bool
+) -> None:
+    work = new_candidate(tmp_path / "w")
+    work.plan.write_bytes(dumps({**loads(work.plan.read_bytes()), "rehearsal": demanded}))
+    statement = loads((work.attest / "rehearsal.json").read_bytes())
+    statement["predicate"]["level"] = reached
+    (work.attest / "rehearsal.json").write_bytes(dumps(statement))
+    if reached is None:
+        (work.attest / "rehearsal.json").unlink()
+    ceremony = throwaway_ceremony()
+    choose_volumes(work, "alice", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "alice", ceremony=ceremony)
+
+    with nullcontext() if passes else pytest.raises(SigningError, match=f"demands a rehearsal of level {demanded}"):
         sign(work, "alice", ceremony=ceremony)
 
 
