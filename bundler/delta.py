@@ -219,6 +219,7 @@ def _carry(
     """Copy the carried blocks to their places in files with holes, each compared with what was signed."""
     total, done = sum(volume.payload_bytes for volume in index.volumes), 0
     digests: dict[str, str] = {}
+    destination.candidate.mkdir(parents=True)
     for volume in index.volumes:
         for part in volume.parts:
             source, sink = work.candidate / part.target, destination.candidate / part.target
