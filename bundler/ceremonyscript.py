@@ -18,6 +18,7 @@ from media.clock import to_text
 from media.people import People, Role, SignaturePolicy
 
 _LEAST_WITNESSES: Final = 1
+_INDENT: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +90,9 @@ class Script:
         for number, step in enumerate(self.steps, start=1):
             sheet.box(f"{number}. {step.who}: {step.does}")
             if step.says:
-                sheet.text(f"says: \u201c{step.says}\u201d")
+                sheet.text(f"says: \u201c{step.says}\u201d", indent=_INDENT)
             for line in step.shown:
-                sheet.mono(line)
+                sheet.mono(line, indent=_INDENT)
             if step.witnessed:
                 sheet.lines(["witnesses' initials", "time"])
         sheet.heading("What happened otherwise than written here")

@@ -122,7 +122,7 @@ def code_sheet(name: str, data: bytes, *, at: datetime) -> bytes:
 
 
 def write_codes(folder: Path, name: str, data: bytes, *, at: datetime) -> tuple[Path, ...]:
-    """Write a file's lines as `NAME.txt`, as `NAME.pdf` to print, and each as `NAME-NN.png`; return what was written."""
+    """Write a file's lines as `NAME.txt`, as `NAME.pdf` to print and each as `NAME-NN.png`; return these files."""
     lines = to_lines(data)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.pdf"

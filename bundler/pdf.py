@@ -71,13 +71,15 @@ class Sheet:
         self._page.ln(2)
         self._write(text, size=11.5, style="B", height=6)
 
-    def text(self, text: str, *, bold: bool = False) -> None:
-        """Add a paragraph, wrapped at words."""
-        self._write(text, style="B" if bold else "")
+    def text(self, text: str, *, bold: bool = False, indent: float = 0) -> None:
+        """Add a paragraph, wrapped at words, some millimetres from the margin."""
+        self._page.set_x(_MARGIN + indent)
+        self._write(text, style="B" if bold else "", width=self._page.epw - indent)
 
-    def mono(self, text: str) -> None:
+    def mono(self, text: str, *, indent: float = 0) -> None:
         """Add lines in a typewriter font: digests, fingerprints, commands."""
-        self._write(text, family="mono", size=9)
+        self._page.set_x(_MARGIN + indent)
+        self._write(text, family="mono", size=9, width=self._page.epw - indent)
 
     def box(self, text: str) -> None:
         """Add a paragraph with a box to tick before it."""

@@ -16,6 +16,7 @@ from bundler.proposal import Proposal
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony
 from media import durable
+from media.digest import sha256_hex
 from media.errors import UsageError
 
 
@@ -214,6 +215,9 @@ def _home(text: str) -> tuple[str, Path]:
 def _text(held: Ceremony) -> str:
     lines = [f"{held.environment} root, version {len(held.chain)}", "  SHA-256 of 1.root.json"]
     lines += [f"    {line}" for line in spaced(held.first_root_sha256, 8, 4)]
+    if len(held.chain) > 1:
+        lines.append(f"  SHA-256 of {len(held.chain)}.root.json")
+        lines += [f"    {line}" for line in spaced(sha256_hex(held.chain[-1]), 8, 4)]
     lines.append(f"  signature policy {held.people.policy}")
     lines.append(f"  {held.threshold('root')} people sign a root, {held.threshold('release')} a release")
     for person in held.people.people:
