@@ -7,6 +7,7 @@ the date is for people to look at. The operating system's own list of authoritie
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -157,16 +158,14 @@ def _require_path(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Cert
     """Pass when each certificate was issued by the next, up to one that is trusted or that a trusted one issued."""
     when = chain[0].not_valid_before_utc
     for number, certificate in enumerate(chain):
-        _require_fit(certificate, is_signer=number == 0, below=max(0, number - 1))
-        if not certificate.not_valid_before_utc <= when <= certificate.not_valid_after_utc:
-            raise _unsigned("a certificate of the chain was not valid when the signer's one began")
+        _require_fit(certificate, when, is_signer=number == 0, below=max(0, number - 1))
         if certificate in trusted:
             return
         for issuer in (*trusted, *chain[number + 1 : number + 2]):
             if not _is_issued(certificate, issuer):
                 continue
             if issuer in trusted:
-                _require_fit(issuer, is_signer=False, below=number)
+                _require_fit(issuer, when, is_signer=False, below=number)
                 return
             break
         else:
@@ -182,7 +181,9 @@ def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _require_fit(certificate: x509.Certificate, *, is_signer: bool, below: int) -> None:
+def _require_fit(certificate: x509.Certificate, when: datetime, *, is_signer: bool, below: int) -> None:
+    if not certificate.not_valid_before_utc <= when <= certificate.not_valid_after_utc:
+        raise _unsigned("a certificate of the chain was not valid when the signer's one began")
     found = {type(each.value): each for each in certificate.extensions}
     if any(each.critical and kind not in _KNOWN_EXTENSIONS for kind, each in found.items()):
         raise _unsigned("a certificate has a critical extension that is not known here")

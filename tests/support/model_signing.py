@@ -28,16 +28,36 @@ def key_pair(folder: Path, *, curve: ec.EllipticCurve | None = None, name: str =
 
 
 def certified(
-    folder: Path, *, may_sign: bool = True, is_authority: bool = True, days: int = 30
+    folder: Path,
+    *,
+    may_sign: bool = True,
+    is_authority: bool = True,
+    days: int = 30,
+    between: bool = False,
+    path_length: int | None = None,
 ) -> tuple[Path, Path, Path]:
-    """Write a key, its certificate followed by its authority's, and the authority's alone."""
+    """Write a key, its certificate followed by those above it, and the authority's alone.
+
+    Args:
+        folder: Where.
+        may_sign: Whether the signer's certificate is for signing.
+        is_authority: Whether the topmost may issue others.
+        days: How long the topmost is valid.
+        between: Put a certificate between the two, which upstream's chains also have.
+        path_length: How many may stand between, if the topmost says.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    above, below = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP384R1())
-    root = _certificate("Authority", above, "Authority", above, is_authority=is_authority, may_sign=False, days=3650)
-    leaf = _certificate("Publisher", below, "Authority", above, is_authority=False, may_sign=may_sign, days=days)
+    keys = [ec.generate_private_key(curve) for curve in (ec.SECP384R1(), ec.SECP256R1(), ec.SECP256R1())]
+    below, middle, above = keys
+    root = _certificate(
+        "Authority", above, "Authority", above, is_authority=is_authority, days=days, path_length=path_length
+    )
+    issuer = _certificate("Office", middle, "Authority", above, is_authority=True) if between else None
+    by, name = (middle, "Office") if between else (above, "Authority")
+    leaf = _certificate("Publisher", below, name, by, is_authority=False, may_sign=may_sign)
     chain, authority = folder / "chain.pem", folder / "authority.pem"
     authority.write_bytes(root.public_bytes(Encoding.PEM))
-    chain.write_bytes(leaf.public_bytes(Encoding.PEM) + root.public_bytes(Encoding.PEM))
+    chain.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in (leaf, issuer, root) if each))
     return _private(folder / "leaf.pem", below), chain, authority
 
 
@@ -48,8 +68,9 @@ def _certificate(
     by: ec.EllipticCurvePrivateKey,
     *,
     is_authority: bool,
-    may_sign: bool,
-    days: int,
+    may_sign: bool = False,
+    days: int = 30,
+    path_length: int | None = None,
 ) -> x509.Certificate:
     usage = x509.KeyUsage(
         digital_signature=may_sign,
@@ -68,9 +89,11 @@ def _certificate(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(DAY)
-        .not_valid_after(DAY + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .not_valid_before(DAY - timedelta(days=0 if subject == "Publisher" else 1))
+        .not_valid_after(DAY + timedelta(days=days, hours=-1))
+        .add_extension(
+            x509.BasicConstraints(ca=is_authority, path_length=path_length if is_authority else None), critical=True
+        )
         .add_extension(usage, critical=True)
         .sign(by, hashes.SHA256())
     )

@@ -1,12 +1,13 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.artifact import Artifact
@@ -170,6 +171,28 @@ def test_any_bytes_give_our_error_or_a_bundle(untrusted: bytes) -> None:
             read(untrusted)
 
 
+@settings(max_examples=60 if settings.get_current_profile_name() == "dev" else 600, deadline=None)
+@given(data=st.data())
+def test_no_change_of_one_bit_changes_what_was_verified(data: st.DataObject, tmp_path_factory: Any) -> None:
+    """A flip is refused, or lies in a field that says nothing (an empty key id, a name that no rule reads)."""
+    base = tmp_path_factory.getbasetemp() / "flips"
+    if not base.exists():
+        private, _ = key_pair(base)
+        signed(model_folder(base / "m"), private)
+    files, public = folder.files_of(base / "m"), base / "key.pub"
+    raw = bytearray((base / "m.sig").read_bytes())
+    right = folder.verify(base / "m.sig", files, key=public)
+
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    (base / "flipped.sig").write_bytes(raw)
+
+    try:
+        found = folder.verify(base / "flipped.sig", files, key=public)
+    except SourceError:
+        return
+    assert replace(found, signature_sha256=right.signature_sha256) == right
+
+
 def test_a_certificate_is_taken_that_leads_to_a_named_one_or_is_named(tmp_path: Path) -> None:
     model, (private, chain, authority) = model_folder(tmp_path / "m"), certified(tmp_path / "c")
     signature = signed(model, private, chain=chain)
@@ -180,16 +203,37 @@ def test_a_certificate_is_taken_that_leads_to_a_named_one_or_is_named(tmp_path: 
         assert len(found.signatory.certificate_sha256) == 64
 
 
-@pytest.mark.parametrize("trouble", ["may_sign", "is_authority", "stranger", "key"])
-def test_a_certificate_that_may_not_or_leads_nowhere_is_refused(tmp_path: Path, trouble: str) -> None:
+@pytest.mark.parametrize("path_length", [None, 1])
+def test_a_certificate_may_lead_to_a_named_one_over_another(tmp_path: Path, path_length: int | None) -> None:
     model = model_folder(tmp_path / "m")
+    private, chain, authority = certified(tmp_path / "c", between=True, path_length=path_length)
+
+    found = folder.verify(signed(model, private, chain=chain), folder.files_of(model), certificate=authority)
+
+    assert found.signatory.subject == "CN=Publisher"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"may_sign": False},
+        {"is_authority": False},
+        {"days": 0},
+        {"between": True, "path_length": 0},
+        {"stranger": True},
+        {"key": True},
+    ],
+    ids=str,
+)
+def test_a_certificate_that_may_not_or_leads_nowhere_is_refused(tmp_path: Path, trouble: dict[str, Any]) -> None:
+    model, odd = model_folder(tmp_path / "m"), {"key", "stranger"}
     private, chain, authority = certified(
-        tmp_path / "c", may_sign=trouble != "may_sign", is_authority=trouble != "is_authority"
+        tmp_path / "c", **{name: value for name, value in trouble.items() if name not in odd}
     )
     signature = signed(model, private, chain=chain)
-    if trouble == "stranger":
+    if "stranger" in trouble:
         authority = certified(tmp_path / "d")[2]
-    named = {"key": key_pair(tmp_path)[1]} if trouble == "key" else {"certificate": authority}
+    named = {"key": key_pair(tmp_path)[1]} if "key" in trouble else {"certificate": authority}
 
     with pytest.raises(SourceError, match="does not hold"):
         folder.verify(signature, folder.files_of(model), **named)
