@@ -85,10 +85,10 @@ def level() -> str:
 
 @cache
 def _level(user: int) -> str:
-    probes = {
-        ISOLATED: [*_unshare(user, isolated=True), "mount", "-t", "tmpfs", "probe", "/mnt"],
-        NETWORK_ONLY: [*_unshare(user, isolated=False), "true"],
-    }
+    probes = {ISOLATED: [*_unshare(user, isolated=True), "mount", "-t", "tmpfs", "probe", "/mnt"]}
+    if user != 0:
+        # Root without a root of its own could still do everything to files that are root's.
+        probes[NETWORK_ONLY] = [*_unshare(user, isolated=False), "true"]
     for name, words in probes.items():
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
@@ -98,7 +98,7 @@ def _level(user: int) -> str:
             return name
     raise ScanError(
         what="no sandbox can be made here to load a model in",
-        why="unshare(1) could not make an empty network namespace",
+        why="unshare(1) could not make empty namespaces",
         fix="install util-linux and run as root, or on a machine that lets users make namespaces",
     )
 

@@ -23,7 +23,7 @@ def llama_context_default_params(): return _Params()
 _log = []
 def llama_model_load_from_file(path, params):
     assert params.check_tensors and params.n_gpu_layers == 0
-    order = open(path, "rb").read().rpartition(b"DO:")[2].decode(errors="replace")
+    order = open(path, "rb").read().partition(b"DO:")[2].partition(b";")[0].decode(errors="replace")
     _log[0](4, ("told to " + order).encode(), None)
     if order.startswith("refuse"): return None
     if order == "crash": ctypes.string_at(0)

@@ -7,12 +7,15 @@ import pytest
 from bundler.artifact import Artifact, Component
 from bundler.cache import Cache
 from bundler.errors import ScanError
+from bundler.process import quiet
+from bundler.scan import Loading, judge, scan
 from bundler.scanning import engineload, sandbox
 from bundler.scanning.engineload import Load, load_models
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import WheelTarget
 from media.canonical import dumps
 from media.clock import FixedClock
+from media.digest import sha256_hex
 from tests.support.hostile_engine import HostileEngine
 from tests.support.payload import artifact, gguf, wheel
 from tests.support.workshop import NOON
@@ -30,7 +33,7 @@ PACKAGE = "llama-cpp-python"
 
 def payload(folder: Path, order: str = "load", *, engine: str = "llama.cpp", package: str = PACKAGE) -> list[Artifact]:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "m.gguf").write_bytes(gguf() + f"DO:{order}".encode())
+    (folder / "m.gguf").write_bytes(gguf(metadata={"general.order": f"DO:{order};"}, template=""))
     weights = artifact(folder / "m.gguf", target="data/models/m/m.gguf", kind="weights")
     shipped = artifact(wheel(folder, package))
     line = f"{package}==1.0 --hash=sha256:{shipped.sha256}\n".encode()
@@ -39,12 +42,23 @@ def payload(folder: Path, order: str = "load", *, engine: str = "llama.cpp", pac
         "name": "m",
         "engine": engine,
         "environment": listed.sha256,
-        "files": [{"role": "weights", "sha256": weights.sha256}],
+        "files": [{"path": weights.target, "role": "weights", "sha256": weights.sha256}],
     }
-    about = Artifact.of_bytes(
-        dumps(descriptor), target="data/models/m/descriptor.json", kind="model", component=Component(name="m")
-    )
-    return [weights, shipped, listed, about]
+    beside = {"descriptor.json": dumps(descriptor), "LICENSE": b"Terms."}
+    return [
+        weights,
+        shipped,
+        listed,
+        *(
+            Artifact.of_bytes(
+                content,
+                target=f"data/models/m/{name}",
+                kind="model",
+                component=Component(name="m", license="MIT"),
+            )
+            for name, content in beside.items()
+        ),
+    ]
 
 
 def loaded(folder: Path, engine: HostileEngine, order: str = "load") -> Load:
@@ -100,6 +114,46 @@ def test_a_model_that_hurts_its_engine_may_not_travel(
     assert error.what.startswith("m.gguf may not travel: the engine that would serve it ")
     assert what in error.what
     assert str(tmp_path) not in error.why
+
+
+def cached_engine(folder: Path, artifacts: list[Artifact]) -> Cache:
+    """Return a cache that holds the stand-in where the environment of these artifacts' wheels belongs."""
+    cache = Cache(root=folder / "cache")
+    shipped = next(item for item in artifacts if item.kind == "wheel")
+    listed = f"{PACKAGE}==1.0 --hash=sha256:{shipped.sha256}\n".encode()
+    place = cache.folder("tools", f"engine-{sha256_hex(listed)[:16]}-cp{HERE.replace('.', '')}")
+    HostileEngine(folder=place).python(progress=quiet)
+    (place / ".complete").touch()
+    return cache
+
+
+def test_the_scan_loads_models_with_the_wheels_of_the_payload(tmp_path: Path) -> None:
+    artifacts = payload(tmp_path)
+    loading = Loading(python=HERE, cache=cached_engine(tmp_path, artifacts), clock=FixedClock(NOON))
+
+    said = scan(artifacts, loading=loading).predicate()
+
+    assert [(load["loaded"], load["engine_wheel_sha256"]) for load in said["loads"]] == [(True, artifacts[1].sha256)]
+    assert {"check": "load", "version": 1, "files": 1} in said["checks"]
+
+
+def test_the_scan_refuses_a_model_that_its_engine_does_not_survive(tmp_path: Path) -> None:
+    artifacts = payload(tmp_path, "crash")
+    loading = Loading(python=HERE, cache=cached_engine(tmp_path, artifacts), clock=FixedClock(NOON))
+
+    with pytest.raises(ScanError, match="crashed on it with SIGSEGV"):
+        scan(artifacts, loading=loading)
+    refused_too = judge(artifacts, loading=loading).refused
+    assert [found.rule for found in refused_too] == ["malformed"]
+
+
+def test_the_level_without_mounts_is_said_and_still_has_no_network(
+    tmp_path: Path, engine: HostileEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "level", lambda: sandbox.NETWORK_ONLY)
+
+    assert loaded(tmp_path, engine).sandbox == sandbox.NETWORK_ONLY
+    assert "SIGSEGV" in refused(tmp_path / "2", engine, "crash").what
 
 
 def test_a_model_that_keeps_its_engine_busy_may_not_travel(
