@@ -137,7 +137,7 @@ class Installer:
             releases.switch(stored.serial)
         host_text, host_changed = _WITHOUT_ROOT, False
         if self.host is not None:
-            host_changed = self._change_host(self.host, built.installed, previous, ansible)
+            host_changed = self._change_host(self.host, built.installed, previous, ansible, updates=whole.packages)
             host_text = "changed" if host_changed else "unchanged"
         changed = built.changed or is_new or host_changed or bool(keys_made)
         if changed:
@@ -172,7 +172,7 @@ class Installer:
             with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
                 folder = Path(scratch)
                 environments.lay_host_files(stored, folder)
-                play = self._play(stored.serial, (), source=folder)
+                play = self._play(stored.serial, (), source=folder, updates=whole.packages)
                 result = self.host.preview(play, playbook.ansible_of(self.config))
             host_text = "would change" if result.changed else "unchanged"
             difference = result.text
@@ -201,11 +201,17 @@ class Installer:
         return held[-1]
 
     def _change_host(
-        self, host: Host, installed: InstalledRelease, previous: InstalledRelease | None, ansible: Path
+        self,
+        host: Host,
+        installed: InstalledRelease,
+        previous: InstalledRelease | None,
+        ansible: Path,
+        *,
+        updates: tuple[str, ...],
     ) -> bool:
         try:
             self.progress("changing the host as the release's playbook says")
-            result = host.apply(self._play(installed.serial, tuple(installed.environments)), ansible)
+            result = host.apply(self._play(installed.serial, tuple(installed.environments), updates=updates), ansible)
             host.require_healthy()
         except SealiftError:
             if previous is None or previous.serial != installed.serial:
@@ -227,7 +233,9 @@ class Installer:
                 ours if ours.exists() else ansible,
             )
 
-    def _play(self, serial: int, names: tuple[str, ...], *, source: Path | None = None) -> Play:
+    def _play(
+        self, serial: int, names: tuple[str, ...], *, source: Path | None = None, updates: tuple[str, ...] = ()
+    ) -> Play:
         folder = InstalledReleases(self.config.at).folder(serial)
         return Play(
             config=self.config,
@@ -236,6 +244,7 @@ class Installer:
             folder=folder,
             serial=serial,
             environments=names,
+            updates=updates,
         )
 
     def _place_site_file(self) -> None:

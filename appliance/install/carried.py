@@ -23,6 +23,8 @@ _KINDS: Final = (FULL, SERVER, SECURITY_UPDATE)
 _ENGINE: Final = "engine-"
 _WHEELS: Final = "data/wheels/"
 _GROUPS: Final = {"data/host/ansible/": "playbooks", "data/host/systemd/": "units", "data/debs/": "Debian packages"}
+_INDEX: Final = "data/debs/Packages"
+_PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{1,99}", re.ASCII)
 _SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
@@ -36,6 +38,7 @@ class Whole:
         requirements: The requirements file of each environment.
         base: Serial of the release below it; None where it stands alone.
         kept: What comes from there, for people.
+        packages: Names of the Debian packages that a security update brings: what it exists for is installed by name.
     """
 
     stored: StoredRelease
@@ -43,6 +46,7 @@ class Whole:
     requirements: Mapping[str, bytes]
     base: int | None = None
     kept: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def complete(stored: StoredRelease, releases: InstalledReleases) -> Whole:
@@ -79,6 +83,7 @@ def complete(stored: StoredRelease, releases: InstalledReleases) -> Whole:
         requirements=requirements,
         base=serial,
         kept=("models", *kept, *groups),
+        packages=_packages(stored) if kind == SECURITY_UPDATE else (),
     )
 
 
@@ -139,6 +144,19 @@ def _files(stored: StoredRelease, base: Whole) -> tuple[dict[str, StoredFile], t
         files |= group
         kept += [name] if group else []
     return files | dict(stored.files), tuple(kept)
+
+
+def _packages(stored: StoredRelease) -> tuple[str, ...]:
+    if _INDEX not in stored.files:
+        return ()
+    names = {
+        line.removeprefix("Package: ")
+        for line in stored.read(_INDEX).decode(errors="replace").splitlines()
+        if line.startswith("Package: ")
+    }
+    if strange := sorted(name for name in names if not _PACKAGE.fullmatch(name)):
+        raise _refused(stored, f"it brings a package called {ascii(strange[0])[:40]}", "ask the sender")
+    return tuple(sorted(names))
 
 
 def _refused(stored: StoredRelease, why: str, fix: str) -> InstallError:

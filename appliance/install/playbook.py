@@ -64,6 +64,7 @@ class Play:
         folder: The release's folder, with its environments.
         serial: The release's serial.
         environments: Names of its environments.
+        updates: Names of Debian packages that it brings for their own sake.
     """
 
     config: Config
@@ -72,6 +73,7 @@ class Play:
     folder: Path
     serial: int
     environments: tuple[str, ...]
+    updates: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, Any]:
         """Return every variable that the roles declare, and no other."""
@@ -83,7 +85,7 @@ class Play:
             str(self.config.at.current),
             [{"name": name, "proof": proof_of(name)} for name in sorted(self.environments)],
             sorted(path.name for path in (self.source / "systemd").iterdir() if path.suffix in _UNIT_SUFFIXES),
-            list(PACKAGES),
+            list(dict.fromkeys((*PACKAGES, *self.updates))),
             str(self.folder / "server/bin/python"),
             str(self.config_file),
             self.config.service.hostname,

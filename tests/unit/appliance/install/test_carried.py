@@ -119,6 +119,7 @@ def test_debian_packages_of_an_update_take_the_place_of_those_below(places: Plac
     whole = completed(places, {"data/debs/Packages": b"Package: new\n", **facts({}, kind="security-update", base=5)})
 
     assert whole.stored.read("data/debs/Packages") == b"Package: new\n"
+    assert whole.packages == ("new",)
     assert whole.kept == ("models", "engine-llama-cpp", "host", "server", "playbooks", "units")
 
 
@@ -129,6 +130,10 @@ def test_debian_packages_of_an_update_take_the_place_of_those_below(places: Plac
         (update(base=7), "it names release 7 as the one below it"),
         (update("gamma"), "nothing here has gamma, which it replaces"),
         (update("engine", environment="engine-llama-cpp"), "it would change engine-llama-cpp"),
+        (
+            {"data/debs/Packages": b"Package: --evil\n", **facts({}, kind="security-update", base=5)},
+            "it brings a package called '--evil'",
+        ),
         (facts({}, kind="surprise"), "its kind 'surprise' is unknown here"),
     ],
 )
