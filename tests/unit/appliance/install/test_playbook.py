@@ -1,6 +1,7 @@
 """Running the release's playbook: what Ansible is given, and how its endings are told apart, with a stand-in for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def stand_in(folder: Path, body: str) -> Path:
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
     return path
+
+
+def test_packages_of_an_update_are_asked_for_by_name_beside_those_that_the_box_needs(play: Play) -> None:
+    usual = play.variables()["sealift_packages"]
+
+    updated = replace(play, updates=("libssl3", usual[0])).variables()["sealift_packages"]
+
+    assert updated == [*usual, "libssl3"]
 
 
 def test_ansible_gets_the_release_the_variables_and_nothing_of_the_callers(
