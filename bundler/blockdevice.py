@@ -84,9 +84,9 @@ class BlockDevice:
             number=facts.st_rdev,
             size=size,
             sector=sector,
-            serial=_serial(place),
+            serial=serial_of(place),
             model=" ".join(filter(None, (_text(place / "device/vendor"), _text(place / "device/model")))),
-            is_inside=_is_inside(place),
+            is_inside=is_inside(place),
         )
 
     @property
@@ -185,15 +185,17 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _serial(place: Path) -> str:
-    """Return the serial number: a stick's own is with the USB device some levels above the disk."""
-    for above in (place / "device", *place.resolve().parents):
-        if (found := _text(above / "serial")) and (above == place / "device" or (above / "idVendor").exists()):
-            return found
-    return ""
+def serial_of(place: Path) -> str:
+    """Return a disk's serial number from its folder in sysfs: a stick's own is with the USB device levels above it."""
+    if found := _text(place / "device/serial"):
+        return found
+    # The first USB device above is the stick; a hub or controller above that has a serial of its own.
+    usb = next((above for above in place.resolve().parents if (above / "idVendor").exists()), None)
+    return _text(usb / "serial") if usb is not None else ""
 
 
-def _is_inside(place: Path) -> bool:
+def is_inside(place: Path) -> bool:
+    """Tell from its folder in sysfs whether a disk is part of this machine and not plugged in."""
     if not (place / "device").exists():  # a loop device or the like; nothing that is soldered or screwed in
         return False
     plugged = any(bus in str(place.resolve()) for bus in _REMOVABLE_BUSES)

@@ -15,7 +15,7 @@ from bundler.errors import CapacityError, NotEmptyError, ReadBackError
 from bundler.images.programs import program
 from bundler.measure import no_progress
 from bundler.register import Register
-from media.errors import UnreadableError, UsageError
+from media.errors import UnreadableError
 from tests.support.images import PARTITION, loop_device, missing_for
 from tests.support.medium import SimulatedMedium, make_medium
 
@@ -130,15 +130,6 @@ def test_the_disk_of_this_machine_is_refused() -> None:
         device.require_empty(())
 
 
-def test_what_is_no_block_device_is_no_stick(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(UsageError, match="no block device"):
-        BlockDevice.open(tmp_path / "file")
-    with pytest.raises(UnreadableError):
-        BlockDevice.open(tmp_path / "none")
-
-
 def test_a_stick_that_is_too_small_is_refused_with_both_numbers(stick: Path) -> None:
     with pytest.raises(CapacityError) as refused:
         require_fits(SIZE + 1, BlockDevice.open(stick), is_partitioned=True, number=2)
@@ -215,3 +206,24 @@ def test_the_command_writes_a_stick_and_records_what_it_lost(
         ["mdir", "-b", "-i", f"{stick}@@{PARTITION}", "::/custody"], capture_output=True, text=True, check=True
     ).stdout
     assert "001-" in listed
+
+
+@pytest.mark.parametrize(("kind", "claim"), [("ext4", True), ("exfat", False)])
+def test_a_mounted_stick_is_called_verified_only_without_a_program_in_between(
+    *, medium: SimulatedMedium, stick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, claim: bool
+) -> None:
+    if why := missing_for(kind):
+        pytest.skip(why)
+    (tmp_path / "mnt").mkdir()
+    subprocess.run([program(f"mkfs.{kind}"), str(stick)], check=True, capture_output=True)
+    mount = ["mount"] if kind == "ext4" else [program("mount.exfat-fuse")]
+    subprocess.run([*mount, str(stick), str(tmp_path / "mnt")], check=True, capture_output=True)
+    try:
+        write = ["write", medium.work.root, f"1={tmp_path / 'mnt'}", "--ceremony", medium.ceremony.folder]
+        assert command(*write, "--register", tmp_path / "register") == 0
+    finally:
+        subprocess.run(["umount", str(tmp_path / "mnt")], check=True)
+
+    (told,) = json.loads(capsys.readouterr().out)["volumes"]
+    assert told["verified"] is claim
+    assert told["read_back"].startswith("read back" if claim else "not verified")
