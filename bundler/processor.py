@@ -73,9 +73,9 @@ def needed(wheels: Iterable[ChosenWheel], target: Target) -> frozenset[str]:
     return frozenset(asked)
 
 
-def best_variant(target: Target) -> str:
-    """Return the most able of llama.cpp's libraries that the target's processor runs."""
-    fitting = [name for name, flags in VARIANTS.items() if flags <= set(target.cpu_flags)]
+def best_variant(cpu_flags: Iterable[str]) -> str:
+    """Return the most able of llama.cpp's x86-64 libraries that a processor with these flags runs."""
+    fitting = [name for name, flags in VARIANTS.items() if flags <= set(cpu_flags)]
     return max(fitting, key=lambda name: (len(VARIANTS[name]), name))
 
 

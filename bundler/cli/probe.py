@@ -11,7 +11,7 @@ from bundler.errors import NotEmptyError, ProbeError
 from bundler.probe import form
 from bundler.probe.facts import MOST_BYTES, Probe
 from bundler.probe.questions import FLAGS, QUESTIONS, parse_form, probe_of
-from bundler.probe.summary import summary
+from bundler.probesummary import summary
 from media.digest import sha256_hex
 from media.errors import UsageError
 

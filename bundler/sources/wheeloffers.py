@@ -57,7 +57,8 @@ def explained(lines: Iterable[str], target: WheelTarget) -> SourceError | None:
     if missing is None:
         return None
     name, version = canonicalize_name(missing[1]), missing[2]
-    offered = sorted({file for line in told if (file := _file_of(line)) and _is_of(file, name, version)})
+    found = {file for line in told if (file := _file_of(line)) and _is_of(file, name, version)}
+    offered = sorted(found, key=lambda file: (_distance(file, target), file))
     what = f"{name} {version} has no wheel for Python {target.python} on {target.platform} with glibc {target.glibc}"
     if not offered:
         return SourceError(
@@ -88,6 +89,14 @@ def unfit(file_name: str, target: WheelTarget) -> str:
     if same_platform:
         return f"is for the ABI {', '.join(sorted({tag.abi for tag in same_platform}))}"
     return _platform(sorted({tag.platform for tag in best}), target)
+
+
+def _distance(file_name: str, target: WheelTarget) -> int:
+    """Return how far a file is from fitting, so that people read the nearest first."""
+    reason = unfit(file_name, target)
+    if reason.startswith(("fits", "needs")):
+        return 0
+    return 1 if target.platform.removeprefix("linux_") in file_name or "source" in reason else 2
 
 
 def _platform(platforms: list[str], target: WheelTarget) -> str:

@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bundler.errors import RecipeError
-from bundler.target import Target
+from bundler.target import KEYS, Target
 from media.release import _machine
 from tests.support.probes import gpu_probe, probe
 
@@ -78,3 +80,19 @@ def test_a_machine_that_no_release_can_serve_is_refused(change: dict[str, str]) 
 
 def test_a_machine_without_python_takes_the_recipes() -> None:
     assert Target.from_table({"profile": "x", "python": "3.12"}, key=KEY, probe=probe(python="")).python == "3.12"
+
+
+_VALUE = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.lists(st.text(max_size=8), max_size=3)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=12), _VALUE, max_size=6), st.booleans())
+def test_any_table_is_a_machine_or_an_error_that_names_the_key(table: dict[str, object], is_probed: bool) -> None:  # noqa: FBT001
+    named = ""
+    try:
+        found = Target.from_table({"profile": "x", **table}, key=KEY, probe=gpu_probe() if is_probed else None)
+    except RecipeError as error:
+        named = error.what
+    if named:
+        assert named.startswith("targets.0.")
+        return
+    assert _machine(found.signed()).profile == found.profile

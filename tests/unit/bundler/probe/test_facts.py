@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bundler.errors import ProbeError
 from bundler.probe.facts import MOST_BYTES, Gpu, Probe
-from bundler.probe.summary import summary
+from bundler.probesummary import summary
 from media.canonical import dumps
 from media.errors import MalformedError
 from tests.support.probes import gpu_probe, probe
@@ -89,6 +89,8 @@ def test_the_summary_says_what_follows() -> None:
     told = summary(gpu_probe(driver="", cuda="", python=""))
 
     assert "2 x NVIDIA L40S, 46068 MiB each" in told
+    assert "llama.cpp uses haswell" in told
+    assert "newest CUDA    12.8" in summary(gpu_probe(cuda=""))
     assert "CUDA wheels will be refused" in told
     assert "python3 has to travel" in told
     assert "whole closure travels" in told

@@ -1,7 +1,9 @@
 """A probe in words: each fact, and what follows from it for the release."""
 
+from bundler import cuda
 from bundler.probe.facts import Probe
 from bundler.probe.questions import FLAGS
+from bundler.processor import best_variant
 
 
 def summary(probe: Probe) -> str:
@@ -13,6 +15,7 @@ def summary(probe: Probe) -> str:
     rows = [
         ("machine", f"{probe.architecture}, {probe.cores} processors, {probe.memory_mib} MiB"),
         ("processor has", " ".join(relevant) or "none of the flags that matter"),
+        ("llama.cpp uses", best_variant(probe.cpu_flags) if probe.architecture == "x86_64" else "its build for it"),
         ("system", system),
         ("kernel", probe.kernel or "not told"),
         ("C library", library),
@@ -24,5 +27,6 @@ def summary(probe: Probe) -> str:
         rows.append(("GPU", f"{gpu.count} x {gpu.name or f'device {gpu.pci}'}{memory}"))
     if probe.gpus:
         rows.append(("GPU driver", probe.driver or "none installed: CUDA wheels will be refused"))
-        rows.append(("newest CUDA", probe.cuda or "not told"))
+        newest = cuda.newest_of_driver(probe.driver) if probe.driver else None
+        rows.append(("newest CUDA", probe.cuda or (cuda.spelled(newest) if newest else "not told")))
     return "\n".join(f"{name:<15}{text}" for name, text in rows)
