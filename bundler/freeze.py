@@ -15,7 +15,7 @@ from tuf.api.metadata import UnsignedMetadataError  # type: ignore[attr-defined]
 from bundler.errors import SigningError
 from bundler.measure import run_digest
 from bundler.prepare import Prepared
-from bundler.signatory import Ceremony
+from bundler.signatory import Ceremony, require_all_hold
 from bundler.volumefiles import shared_tag_files
 from bundler.workfolder import WorkFolder
 from media import layout
@@ -73,7 +73,8 @@ def _require_threshold(prepared: Prepared, signatures: Mapping[str, list[Signatu
             ceremony.root.verify_delegate(role, data, own)
         except UnsignedMetadataError as error:
             raise SigningError(what=f"{role} is not signed by enough keys", why=str(error)) from error
-        ceremony.people.require_key_signers(own, Role.RELEASE, ceremony.threshold("release"))
+        held = require_all_hold(ceremony.root, role, data, own)
+        ceremony.people.require_key_signers(held, Role.RELEASE, ceremony.threshold("release"))
 
 
 def _write_check(work: WorkFolder, ceremony: Ceremony) -> None:

@@ -44,6 +44,7 @@ class CheckReport:
     stale_after: str
     code: str
     environment: str
+    policy: str
     root_is_known: bool
     signers: tuple[str, ...]
     files: int
@@ -108,6 +109,7 @@ def check(
         stale_after=stale.at.isoformat(),
         code=found,
         environment=trusted.environment,
+        policy=str(trusted.people.policy),
         root_is_known=ceremony is not None,
         signers=signers,
         files=len(targets),

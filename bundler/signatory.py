@@ -21,7 +21,7 @@ from bundler.gpghome import short_home
 from bundler.privatekeys import OwnKeys, PrivateKeys
 from media.canonical import loads, mapping
 from media.digest import sha256_hex
-from media.errors import MalformedError, SealiftError
+from media.errors import BadSignatureError, MalformedError, SealiftError
 from media.people import Environment, People, Person
 from media.signers import detached_sign, secret_fingerprints, tuf_signer
 
@@ -176,8 +176,15 @@ class Ceremony:
                 before.signed.verify_delegate("root", after.signed_bytes, after.signatures)
                 after.signed.verify_delegate("root", after.signed_bytes, after.signatures)
             people = [People.from_root(signed_part(data)) for data in chain]
-            for before_people, after_people, root in zip([people[0], *people], people, roots, strict=False):
-                _require_people(root.signatures, (before_people, after_people))
+            for before, after, *both in zip([roots[0], *roots], roots, [people[0], *people], people, strict=False):
+                held = {
+                    keyid
+                    for root in (before.signed, after.signed)
+                    for keyid in verified_keyids(root, "root", after.signed_bytes, after.signatures)
+                }
+                if strange := sorted(set(after.signatures) - held):
+                    raise _does_not_hold("a root", strange[0])
+                _require_people(held, both)
         except SealiftError as error:
             raise CeremonyError(what=f"the root chain is not ours: {error.what}", why=error.why) from error
         except Exception as error:
@@ -248,7 +255,35 @@ def is_openpgp(keyid: str) -> bool:
     return len(keyid) == _FINGERPRINT_DIGITS
 
 
-def _require_people(signed: Iterable[str], both: tuple[People, People]) -> None:
+def verified_keyids(root: Root, role: str, data: bytes, signatures: Mapping[str, Signature]) -> frozenset[str]:
+    """Return the key ids of a role whose signatures hold: what is listed in a file proves nothing.
+
+    python-tuf asks for a threshold of keys and passes over the rest, which people who are counted may be among.
+    """
+    return frozenset(root.get_verification_result(role, data, dict(signatures)).signed)
+
+
+def require_all_hold(root: Root, role: str, data: bytes, signatures: Mapping[str, Signature]) -> frozenset[str]:
+    """Return the key ids of a file whose every signature holds and is by a key of the role (TRUST-25).
+
+    Raises:
+        BadSignatureError: One does not, or is a stranger's.
+    """
+    held = verified_keyids(root, role, data, signatures)
+    if strange := sorted(set(signatures) - held):
+        raise _does_not_hold(f"the {role} metadata", strange[0])
+    return held
+
+
+def _does_not_hold(what: str, keyid: str) -> BadSignatureError:
+    return BadSignatureError(
+        what=f"a signature of {what} does not hold, or is by a key that the root does not name for it",
+        why=f"key {keyid[:12]}",
+        fix="ask who signed it",
+    )
+
+
+def _require_people(signed: Iterable[str], both: Iterable[People]) -> None:
     """Count people, not keys, under the root before and under the new one."""
     for people in both:
         own = {keyid for person in people.with_role("root") for keyid in person.keys["root"]}

@@ -5,7 +5,7 @@ from typing import Any
 
 from tuf.api.metadata import Metadata
 
-from bundler.signatory import Ceremony, signed_part
+from bundler.signatory import Ceremony, require_all_hold, signed_part
 from media import layout
 from media.errors import BadSignatureError, WrongVolumeError
 from media.people import Role
@@ -39,7 +39,8 @@ def signed_release(
             trusted.root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except ValueError as error:
             raise BadSignatureError(what=f"{name} is not signed by enough keys", why=str(error)) from error
-        trusted.people.require_key_signers(metadata.signatures, Role.RELEASE, trusted.threshold("release"))
+        held = require_all_hold(trusted.root, role, metadata.signed_bytes, metadata.signatures)
+        trusted.people.require_key_signers(held, Role.RELEASE, trusted.threshold("release"))
     signed = signed_part(read(names["targets"]))
     terms, targets = ReleaseTerms.from_targets(signed), targets_from(signed)
     index.require_covers(targets)

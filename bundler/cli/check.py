@@ -40,6 +40,7 @@ def _facts(report: CheckReport) -> dict[str, object]:
         "stale_after": report.stale_after,
         "code": report.code,
         "environment": report.environment,
+        "signature_policy": report.policy,
         "root_is_known": report.root_is_known,
         "signers": list(report.signers),
         "files": report.files,
@@ -58,6 +59,7 @@ def _text(report: CheckReport) -> str:
         f"{report.release}, serial {report.serial} ({report.environment}), for {', '.join(report.sites)}",
         f"  code       {report.code or 'not known without volume 1'}",
         f"  sealed by  {', '.join(report.signers)}",
+        f"  metadata   by enough people of the root, signature policy {report.policy}",
         f"  {report.files} files, {report.bytes:,} bytes: every byte is what was signed",
     ]
     if report.not_given:
