@@ -1,7 +1,7 @@
 """The bill of materials against the files it is about: the same set, both ways, each by its digest.
 
 A bill is evidence and decides nothing. But one that names a file the release lacks, or lacks one it has, is wrong, and
-whoever reads it should hear so. The form is CycloneDX's JSON; each component has the file's path as a property.
+whoever reads it should hear so (BILL-1). The form is CycloneDX's JSON; a property of each component is its file's path.
 """
 
 from collections.abc import Mapping
