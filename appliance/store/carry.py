@@ -1,8 +1,8 @@
 """Carrying blocks into the store: each byte is read once, hashed once, and written, on all cores.
 
 One thread does one block from end to end, so one big file and many small ones use all cores alike. The signed digest of
-each block is the authority: it is proven before the object gets its name (docs/adr/0016). A file of one block or none is
-proven as a whole. Memory is one buffer for each thread, whatever the size of the release.
+each block is the authority: it is proven before the object gets its name (docs/adr/0016). A file of one block or none
+is proven as a whole. Memory is one buffer for each thread, whatever the size of the release.
 
 A bad block stops nothing but itself: all of them are found in one pass, and what is good is kept for the next.
 """
@@ -186,7 +186,8 @@ class Carrier:
     def _bring(self, job: _Job, number: int, buffer: memoryview, read: Callable[[], None]) -> bool:
         cargo, origin = job.cargo, job.cargo.origins[number]
         if isinstance(origin.piece, AbsentPiece):
-            self.damage.miss(origin.piece.volume)
+            if job.stored:  # what is only checked was proven when its volume was here
+                self.damage.miss(origin.piece.volume)
             return False
         opened = self._open[origin.piece]
         sink = self._sink(job) if job.stored else None

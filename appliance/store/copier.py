@@ -8,7 +8,7 @@ Lines: ``root`` (a verified rotation, to be committed at once), ``verified`` (th
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final, Self, TextIO
 
 from appliance.store.content import ContentStore
 from appliance.store.ingest import IngestFacts, check, ingest
+from appliance.store.kept import kept_volumes
 from appliance.verify.fit import Machine
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
 from appliance.verify.medium import Medium
@@ -27,6 +28,7 @@ from media import canonical
 from media.clock import to_text
 from media.errors import SealiftError
 from media.release import ReleaseTerms
+from media.volume import Volume
 
 FORMAT: Final = 1
 _JOB_BYTES: Final = 80 * 2**20
@@ -145,9 +147,12 @@ def run(job: Job, lines: Lines) -> int:
                 job.terms,
                 on_root=lambda chain: lines.send("root", chain=list(chain)),
                 on_named=lambda terms: facts.update(_named(terms)),
+                may_miss=True,
+                kept=lambda wanted: _kept(store, wanted, stack) if store is not None and not job.full else [],
             )
-            facts = verified.to_json()
-            lines.send("verified", facts=facts, held=verified.held, root_chain=list(verified.root_chain))
+            if not verified.missing:
+                facts = verified.to_json()
+                lines.send("verified", facts=facts, held=verified.held, root_chain=list(verified.root_chain))
             moved = _move(verified, store, job, lines)
     except SealiftError as error:
         lines.send("refused", error=error.to_json(), facts=facts)
@@ -172,6 +177,14 @@ def _move(verified: VerifiedRelease, store: ContentStore | None, job: Job, lines
     if store is None:
         return check(verified, progress=lines.progress)
     return ingest(verified, store, received_at=to_text(job.terms.now), full=job.full, progress=lines.progress)
+
+
+def _kept(store: ContentStore, wanted: Sequence[Volume], stack: ExitStack) -> list[Medium]:
+    """Open what an earlier receive kept of these volumes; it is verified like a medium."""
+    return [
+        stack.enter_context(Medium.open(folder, label=f"volume {number} as it was kept"))
+        for number, folder in kept_volumes(store, wanted)
+    ]
 
 
 def _named(terms: ReleaseTerms) -> dict[str, Any]:

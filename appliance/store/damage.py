@@ -101,15 +101,16 @@ class Damage:
             for each in self.blocks
         ]
 
-    def absence(self, known: Iterable[int]) -> MissingVolumeError:
-        """Return the error that asks for the volumes that blocks are still missing from."""
-        numbers = ", ".join(map(str, sorted(self.absent)))
-        here = ", ".join(map(str, sorted(known))) or "none"
-        return MissingVolumeError(
-            what=f"volume {numbers} is still missing",
-            why=f"what is on volume {here} was proven and is kept",
-            fix="mount the missing volume and receive again; what was proven is not read again",
-        )
+
+def missing_volumes(missing: Iterable[int], known: Iterable[int], *, count: int) -> MissingVolumeError:
+    """Return the error that asks for the volumes that are still missing, and says what became of the others."""
+    numbers = ", ".join(map(str, sorted(missing)))
+    here = ", ".join(map(str, sorted(known)))
+    return MissingVolumeError(
+        what=f"volume {numbers} of {count} is still missing",
+        why=f"volume {here} was proven to the last byte and is not needed again",
+        fix="mount the missing volume and receive again, alone or with the others; `--full` needs all of them",
+    )
 
 
 def _where(block: BadBlock) -> str:

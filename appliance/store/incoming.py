@@ -36,20 +36,27 @@ class Incoming:
 
     @classmethod
     def begin(cls, store: ContentStore, *, code: str, payload_digest: str, full: bool) -> Self:
-        """Continue what an interrupted or refused receive of the same release left, or start afresh.
+        """Continue what an interrupted, refused or incomplete receive of the same release left, or start afresh.
+
+        Args:
+            store: The store, locked by the caller.
+            code: The release code; empty while volumes are missing, since it may lie on one of them.
+            payload_digest: The payload, which all volumes name.
+            full: Forget what was proven before.
 
         Raises:
             StoreWriteError, NoSpaceError: The store cannot be written.
         """
-        short = code[:_CODE_CHARS]
-        folder, refused = store.incoming / short, store.quarantine / short
+        names = [each[:_CODE_CHARS] for each in (code, payload_digest) if each]
+        folder = store.incoming / names[0]
         with writing("a new release"):
             store.prepare()
-            if refused.exists() and not folder.exists():
-                refused.rename(folder)
+            for left in (place / name for name in names for place in (store.incoming, store.quarantine)):
+                if left.exists() and not folder.exists():
+                    left.rename(folder)
             (folder / "objects").mkdir(parents=True, exist_ok=True, mode=0o750)
             objects = os.open(folder / "objects", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        journal = Journal.open(folder / "journal", code=code, payload_digest=payload_digest, full=full)
+        journal = Journal.open(folder / "journal", payload_digest=payload_digest, full=full)
         return cls(store=store, folder=folder, objects=objects, journal=journal)
 
     def close(self) -> None:

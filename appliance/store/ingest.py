@@ -15,14 +15,15 @@ from appliance.errors import NoSpaceError, StoreDamagedError
 from appliance.store.cargo import Cargo, StoredPiece
 from appliance.store.carry import Carrier
 from appliance.store.content import FORMAT, ContentStore
-from appliance.store.damage import TensorsOf
+from appliance.store.damage import TensorsOf, missing_volumes
 from appliance.store.incoming import Incoming
+from appliance.store.kept import forget_volumes, keep_volumes
 from appliance.store.loading import Load, loads
 from appliance.store.tensors import TensorNames, no_tensors
 from appliance.store.writing import writing
 from appliance.verify.verified import VerifiedRelease
 from media import layout
-from media.errors import MediaError, UnreadableError
+from media.errors import MediaError, MissingVolumeError, UnreadableError
 
 _SPARE_BYTES: Final = 64 * 2**20
 
@@ -58,18 +59,25 @@ def ingest(
         StoreDamagedError: The store's own files, which a delta set builds on, are not what they were; what was carried
             is kept.
         NoSpaceError: There is not enough room; `why` has both numbers.
+        MissingVolumeError: Volumes are not there yet; those that are were proven and are kept.
         StoreWriteError: The store cannot be written.
     """
     loaded = loads(verified, store)
     cargo = [each.cargo for each in loaded]
-    incoming = Incoming.begin(store, code=verified.code, payload_digest=verified.terms.payload_digest, full=full)
+    code = "" if verified.missing else verified.code
+    incoming = Incoming.begin(store, code=code, payload_digest=verified.terms.payload_digest, full=full)
     try:
+        if full:
+            forget_volumes(incoming)
         _require_room(cargo, incoming)
+        facts, absent = _carry(loaded, incoming, store, progress=_counted(cargo, progress))
+        if missing := absent | set(verified.missing):  # some were kept before, and the disk does not give it back
+            keep_volumes(verified, incoming)
+            raise _still_missing(verified, missing)
         incoming.stage(_small_files(verified))
-        facts = _carry(loaded, incoming, store, progress=_counted(cargo, progress))
         incoming.place_objects({each.sha256 for each in cargo})
         incoming.complete(_record(verified, received_at=received_at))
-    except UnreadableError:
+    except (UnreadableError, MissingVolumeError):
         raise
     except MediaError:
         incoming.refuse()
@@ -91,12 +99,15 @@ def check(verified: VerifiedRelease, *, progress: Progress) -> IngestFacts:
         carrier.check(each)
     carrier.run()
     _require_sound(carrier, no_tensors)
+    if verified.missing:
+        raise _still_missing(verified, set(verified.missing))
     return IngestFacts(read_bytes=sum(each.length for each in cargo), written_bytes=0, reused_files=0, resumed_files=0)
 
 
 def _carry(
     loaded: list[Load], incoming: Incoming, store: ContentStore, *, progress: Callable[[int, str], None]
-) -> IngestFacts:
+) -> tuple[IngestFacts, set[int]]:
+    """Carry all that is to be read; return the facts, and the volumes that blocks were missing from."""
     read = written = reused = resumed = 0
     held = _held([load.cargo for load in loaded], incoming, store)
     begun: set[str] = set()
@@ -120,7 +131,13 @@ def _carry(
         begun.add(each.sha256)
     carrier.run()
     _require_sound(carrier, TensorNames(carrier, incoming))
-    return IngestFacts(read_bytes=read, written_bytes=written, reused_files=reused, resumed_files=resumed)
+    facts = IngestFacts(read_bytes=read, written_bytes=written, reused_files=reused, resumed_files=resumed)
+    return facts, carrier.damage.absent
+
+
+def _still_missing(verified: VerifiedRelease, missing: set[int]) -> MissingVolumeError:
+    there = {bag.info.number for bag in verified.bags}
+    return missing_volumes(missing, there - missing, count=len(verified.index.volumes))
 
 
 def _held(cargo: list[Cargo], incoming: Incoming, store: ContentStore) -> set[str]:

@@ -1,8 +1,8 @@
 """What survives a power cut: a line for each object that is complete, and the proven blocks of others.
 
-A line is written only after the bytes it speaks of are durable. The journal belongs to one release code and payload;
-with any other, or when its first line is damaged, it counts for nothing. A torn last line is dropped. Blocks of an
-unfinished object are hashed again on resume, whatever the journal says; complete objects are taken from it, unless
+A line is written only after the bytes it speaks of are durable. The journal belongs to one payload, however it was
+signed; with any other, or when its first line is damaged, it counts for nothing. A torn last line is dropped. Blocks of
+an unfinished object are hashed again on resume, whatever the journal says; complete objects are taken from it, unless
 `--full`.
 """
 
@@ -29,19 +29,18 @@ class Journal:
     blocks: dict[str, set[int]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, *, code: str, payload_digest: str, full: bool) -> Self:
-        """Continue the journal of this very release, or begin one.
+    def open(cls, path: Path, *, payload_digest: str, full: bool) -> Self:
+        """Continue the journal of this very payload, or begin one.
 
         Args:
             path: The journal's file.
-            code: The release code.
             payload_digest: The payload it belongs to.
             full: Forget what it says and check everything again.
 
         Raises:
             StoreWriteError: It cannot be written.
         """
-        head = {"format": FORMAT, "code": code, "payload_digest": payload_digest}
+        head = {"format": FORMAT, "payload_digest": payload_digest}
         complete: dict[str, int] = {}
         blocks: dict[str, set[int]] = {}
         good_bytes = 0 if full else _replay(path, head, complete=complete, blocks=blocks)

@@ -7,7 +7,7 @@ before a byte is copied, and hashed like all others when they are read: an objec
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.store.cargo import Cargo, Origin, Piece, StoredPiece
+from appliance.store.cargo import AbsentPiece, Cargo, Origin, Piece, StoredPiece
 from appliance.store.content import ContentStore
 from appliance.verify.verified import VerifiedRelease
 from media import layout
@@ -54,9 +54,11 @@ def loads(verified: VerifiedRelease, store: ContentStore | None) -> list[Load]:
     volumes = {part.path: volume.number for volume in index.volumes for part in volume.parts}
     pieces = index.pieces()
 
-    def on_volume(part: Part) -> Piece:
+    def on_volume(part: Part) -> Piece | AbsentPiece:
         number = volumes[part.path]
         path = f"{layout.RELEASE}/{part.path}"
+        if number not in media or number in verified.kept:
+            return AbsentPiece(volume=number, path=path, length=part.length)
         return Piece(medium=media[number], path=path, length=part.length, volume=number)
 
     if store is not None and index.base is not None:
@@ -82,7 +84,7 @@ def _last(target: Target) -> int:
     return max(len(target.blocks) - 1, 0)
 
 
-def _from_volume(piece: Piece) -> Iterator[Origin]:
+def _from_volume(piece: Piece | AbsentPiece) -> Iterator[Origin]:
     for number in range(max(-(-piece.length // layout.BLOCK_BYTES), 1)):
         yield Origin(piece=piece, offset=number * layout.BLOCK_BYTES)
 
@@ -106,7 +108,7 @@ def _size(store: ContentStore, sha256: str) -> int:
         return 0
 
 
-def _alone(part: Part, target: Target, piece: Piece) -> Cargo:
+def _alone(part: Part, target: Target, piece: Piece | AbsentPiece) -> Cargo:
     """Return a part as a target of its own, to be proven when the rest of its file is not read."""
     blocks = target.blocks[part.first : part.last + 1]
     return Cargo.in_pieces(path=part.path, sha256=part.sha256, length=part.length, blocks=blocks, pieces=[piece])

@@ -44,6 +44,8 @@ class VerifiedRelease:
         custody: By volume.
         decisions: What people of the site decided.
         held: This box has accepted this very serial and payload before.
+        missing: Numbers of the volumes that are not there; while there are any, bytes may be copied and nothing more.
+        kept: Numbers of the volumes that were there before and are not now.
         token: Proof that the verifier made it.
     """
 
@@ -68,6 +70,8 @@ class VerifiedRelease:
     decisions: Decisions
     held: bool
     token: object = field(repr=False)
+    missing: tuple[int, ...] = ()
+    kept: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.token is not _MADE_HERE:

@@ -13,6 +13,7 @@ What comes after, room and bytes, is the store's; a `VerifiedRelease` is its per
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -27,10 +28,18 @@ from appliance.verify.trust import TrustRecord
 from appliance.verify.verified import VerifiedRelease, made_by_the_verifier
 from media import layout
 from media.digest import same
-from media.errors import DigestMismatchError, MalformedError, MissingFileError, MissingVolumeError, WrongVolumeError
+from media.errors import (
+    CustodyError,
+    DigestMismatchError,
+    MalformedError,
+    MissingFileError,
+    MissingVolumeError,
+    SealiftError,
+    WrongVolumeError,
+)
 from media.people import Person
 from media.release import Kind, ReleaseTerms, StaleAfter, Target, targets_from
-from media.volume import VolumeIndex
+from media.volume import Volume, VolumeIndex
 
 _SHARED: Final = (f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/")
 _MAX_ROTATIONS: Final = 256
@@ -65,10 +74,17 @@ class Terms:
 
 OnRoot = Callable[[tuple[str, ...]], None]
 OnNamed = Callable[[ReleaseTerms], None]
+Kept = Callable[[Sequence[Volume]], Sequence[Medium]]
 
 
 def verify_medium(
-    volumes: Sequence[Medium], terms: Terms, *, on_root: OnRoot, on_named: OnNamed = lambda _: None
+    volumes: Sequence[Medium],
+    terms: Terms,
+    *,
+    on_root: OnRoot,
+    on_named: OnNamed = lambda _: None,
+    may_miss: bool = False,
+    kept: Kept = lambda _: (),
 ) -> VerifiedRelease:
     """Return the release on these volumes, if this box may copy it.
 
@@ -77,6 +93,8 @@ def verify_medium(
         terms: What to hold the release against.
         on_root: Called once with the new chain when the medium brought a verified rotation of the root.
         on_named: Called once it is certain which release this is, so that a refusal after that can name it.
+        may_miss: Let volumes be missing; the release then says which, and cannot be completed.
+        kept: Returns what the store has of the missing volumes that it is given; verified like all others.
 
     Raises:
         MediaError: The volumes are not a release, or not a whole one.
@@ -99,6 +117,10 @@ def verify_medium(
     has_models = any(each.kind == Kind.WEIGHTS for each in targets.values())
     require_rehearsed(level, demanded=terms.level, has_models=has_models)
     ordered = _in_order(signed, index)
+    mounted = {bag.info.number for bag in ordered}
+    if lacking := [volume for volume in index.volumes if volume.number not in mounted]:
+        ordered = _in_order([*signed, *_signed_before(kept(lacking), first, chain)], index)
+    missing = _missing(ordered, index)
     code = ordered[0].code if ordered[0].info.number == 1 else ""
     held = require_not_superseded(release, stale_after, terms.trust, jump=terms.serial_jump)
     is_news = not held or stale_after.version > terms.trust.timestamp_version
@@ -109,9 +131,12 @@ def verify_medium(
         code=code,
         acceptance=terms.decisions.stale,
     )
-    _require_all(ordered, index)
+    if missing and not may_miss:
+        raise _required(missing, index)
     custody = _custody(ordered, index, chain)
-    if is_news:
+    if missing:
+        _require_custody_alone(custody)
+    elif is_news:
         require_custody(custody, terms.decisions.custody)
     return VerifiedRelease(
         terms=release,
@@ -134,6 +159,8 @@ def verify_medium(
         custody=custody,
         decisions=terms.decisions,
         held=held,
+        missing=missing,
+        kept=frozenset(bag.info.number for bag in ordered) - mounted,
         token=made_by_the_verifier(),
     )
 
@@ -247,20 +274,44 @@ def _in_order(signed: Sequence[SignedBag], index: VolumeIndex) -> list[SignedBag
     return [found[number] for number in sorted(found)]
 
 
-def _require_all(ordered: Sequence[SignedBag], index: VolumeIndex) -> None:
+def _missing(ordered: Sequence[SignedBag], index: VolumeIndex) -> tuple[int, ...]:
     there = {bag.info.number for bag in ordered}
-    if missing := [volume.number for volume in index.volumes if volume.number not in there]:
-        raise MissingVolumeError(
-            what=f"volume {', '.join(map(str, missing))} of {len(index.volumes)} is missing",
-            why=f"release {index.release} lies on {len(index.volumes)} volumes",
-            fix="mount all volumes and give each one's folder",
-        )
+    return tuple(volume.number for volume in index.volumes if volume.number not in there)
+
+
+def _required(missing: Sequence[int], index: VolumeIndex) -> MissingVolumeError:
+    return MissingVolumeError(
+        what=f"volume {', '.join(map(str, missing))} of {len(index.volumes)} is missing",
+        why=f"release {index.release} lies on {len(index.volumes)} volumes",
+        fix="mount all volumes and give each one's folder",
+    )
+
+
+def _signed_before(kept: Sequence[Medium], first: SignedBag, chain: TrustChain) -> list[SignedBag]:
+    """Return the kept volumes that are signed as this very release is; any other has to be mounted again."""
+    found = []
+    for medium in kept:
+        with suppress(SealiftError):
+            bag = require_signed(UntrustedBag(medium), chain.people)
+            _require_one_release([first, bag])
+            found.append(bag)
+    return found
+
+
+def _require_custody_alone(custody: Sequence[VolumeCustody]) -> None:
+    """Stop at any finding: what a person has to decide is decided once, with all volumes there."""
+    for each in custody:
+        for finding in each.findings:
+            raise CustodyError(
+                what=f"custody needs a person's decision: volume {each.volume}: {finding}",
+                why="not all volumes are there, and one decision covers all of them",
+                fix="mount all volumes, receive them in one call, and decide then",
+            )
 
 
 def _custody(ordered: Sequence[SignedBag], index: VolumeIndex, chain: TrustChain) -> tuple[VolumeCustody, ...]:
-    return tuple(
-        read_custody(bag, volume, chain.people, index) for bag, volume in zip(ordered, index.volumes, strict=True)
-    )
+    volumes = {volume.number: volume for volume in index.volumes}
+    return tuple(read_custody(bag, volumes[bag.info.number], chain.people, index) for bag in ordered)
 
 
 def _foreign(bag: SignedBag, why: str) -> WrongVolumeError:

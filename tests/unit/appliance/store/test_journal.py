@@ -4,17 +4,17 @@ import pytest
 
 from appliance.store.journal import Journal
 
-CODE, PAYLOAD, A, B = "ab" * 32, "cd" * 32, "0a" * 32, "0b" * 32
+PAYLOAD, A, B = "cd" * 32, "0a" * 32, "0b" * 32
 
 
-def reopened(path: Path, *, code: str = CODE, payload: str = PAYLOAD, full: bool = False) -> Journal:
-    journal = Journal.open(path, code=code, payload_digest=payload, full=full)
+def reopened(path: Path, *, payload: str = PAYLOAD, full: bool = False) -> Journal:
+    journal = Journal.open(path, payload_digest=payload, full=full)
     journal.close()
     return journal
 
 
 def written(path: Path) -> Path:
-    journal = Journal.open(path, code=CODE, payload_digest=PAYLOAD, full=False)
+    journal = Journal.open(path, payload_digest=PAYLOAD, full=False)
     journal.record_complete({A: 5})
     journal.record_blocks({B: [1]})
     journal.record_blocks({B: [0, 3]})
@@ -29,16 +29,15 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_complete_object_has_no_open_blocks(tmp_path: Path) -> None:
-    journal = Journal.open(written(tmp_path / "journal"), code=CODE, payload_digest=PAYLOAD, full=False)
+    journal = Journal.open(written(tmp_path / "journal"), payload_digest=PAYLOAD, full=False)
     journal.record_complete({B: 9})
     journal.close()
 
     assert reopened(tmp_path / "journal").blocks == {}
 
 
-@pytest.mark.parametrize(("code", "payload"), [("00" * 32, PAYLOAD), (CODE, "00" * 32)])
-def test_another_release_finds_nothing(tmp_path: Path, code: str, payload: str) -> None:
-    journal = reopened(written(tmp_path / "journal"), code=code, payload=payload)
+def test_another_payload_finds_nothing(tmp_path: Path) -> None:
+    journal = reopened(written(tmp_path / "journal"), payload="00" * 32)
 
     assert (journal.complete, journal.blocks) == ({}, {})
 
@@ -67,7 +66,7 @@ def test_junk_at_the_end_is_dropped_and_written_over(tmp_path: Path, junk: bytes
     path = written(tmp_path / "journal")
     path.write_bytes(path.read_bytes() + junk)
 
-    journal = Journal.open(path, code=CODE, payload_digest=PAYLOAD, full=False)
+    journal = Journal.open(path, payload_digest=PAYLOAD, full=False)
     journal.record_complete({B: 7})
     journal.close()
 
