@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from typing import Any, Final
 from bundler import statement
 from bundler.cache import Cache
 from bundler.ceremony import Invitation, hold
+from bundler.completion import completed, needs_base
 from bundler.errors import RehearsalError
 from bundler.measure import measure_tree
 from bundler.onego import release_in_one_go
@@ -62,6 +63,7 @@ class Rehearsal:
     at: str
     seconds: int
     models: tuple[ModelAnswer, ...]
+    base: str = ""
     was_remembered: bool = False
 
     def predicate(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class Rehearsal:
             "seconds": self.seconds,
             "network": "none: an empty network namespace",
             "models": [asdict(model) for model in self.models],
+            **({"base_payload_digest": self.base} if self.base else {}),
         }
 
     @classmethod
@@ -93,6 +96,7 @@ class Rehearsal:
             at=text(value.get("at"), "at"),
             seconds=int(value.get("seconds", 0)),
             models=tuple(ModelAnswer(**mapping(model, "models")) for model in models),
+            base=text(value.get("base_payload_digest", ""), "base_payload_digest", may_be_empty=True),
             was_remembered=True,
         )
 
@@ -167,11 +171,12 @@ def empty_namespace(home: Path) -> Quarantine:
     return namespace
 
 
-def rehearse(
+def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in the last two
     work: WorkFolder,
     *,
     cache: Cache,
     clock: Clock,
+    base: WorkFolder | None = None,
     progress: Progress = quiet,
     is_fresh: bool = False,
     keep: bool = False,
@@ -184,6 +189,7 @@ def rehearse(
         work: Holds an unsigned candidate.
         cache: Remembers rehearsals by payload.
         clock: The time that the statement names.
+        base: The candidate below, for one that does not bring everything; both together are rehearsed.
         progress: Told each step.
         is_fresh: Rehearse again, whatever is remembered.
         keep: Leave the throwaway folder behind, and say where it is.
@@ -196,7 +202,14 @@ def rehearse(
     """
     plan = ReleasePlan.load(work.plan)
     digest = _digest_of(work, plan)
-    remembered = None if is_fresh else _remembered(cache, digest, clock)
+    below = "" if base is None else ReleasePlan.load(base.plan).payload_digest
+    if base is None and needs_base(work):
+        raise RehearsalError(
+            what="rehearsal: this release does not bring everything",
+            why="it changes a release that the sites have, and is installed on that one",
+            fix="give --base with the work folder of that release",
+        )
+    remembered = None if is_fresh else _remembered(cache, digest, clock, base=below)
     if remembered is not None:
         progress(f"this payload was rehearsed at {remembered.at}: {remembered.level}")
     if remembered is None:
@@ -204,9 +217,14 @@ def rehearse(
             (folder / "home").mkdir()
             place = quarantine(folder / "home")
             stage = Stage(root=folder, quarantine=place, progress=progress, python=_interpreter(plan))
+            whole = work
+            if base is not None:
+                progress(f"  on release {ReleasePlan.load(base.plan).release}")
+                whole = completed(work, base, folder / "whole")
             progress("  signing with throwaway keys, writing one volume")
-            root = medium(work, stage.volume, folder, clock)
-            remembered = _run(stage, work, plan, root=root, clock=clock)
+            root = medium(whole, stage.volume, folder, clock)
+            seen = _run(stage, whole, plan, root=root, clock=clock)
+            remembered = replace(seen, base=below)
     found = remembered
     cache.remember(_MEMO, digest, found.predicate())
     work.attest.mkdir(exist_ok=True)
@@ -290,11 +308,11 @@ def _digest_of(work: WorkFolder, plan: ReleasePlan) -> str:
     return digest
 
 
-def _remembered(cache: Cache, digest: str, clock: Clock) -> Rehearsal | None:
+def _remembered(cache: Cache, digest: str, clock: Clock, *, base: str) -> Rehearsal | None:
     with suppress(MalformedError, TypeError, ValueError):
         found = Rehearsal.from_predicate(cache.recall(_MEMO, digest))
         age = clock.now() - from_text(found.at)
-        if found.payload_digest == digest and timedelta(0) <= age < _VALID:
+        if (found.payload_digest, found.base) == (digest, base) and timedelta(0) <= age < _VALID:
             return found
     return None
 

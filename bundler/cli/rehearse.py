@@ -21,6 +21,10 @@ def register(app: typer.Typer) -> None:
         cache: Annotated[
             Path | None, typer.Option("--cache", help="Where rehearsals are remembered.", envvar="SEALIFT_CACHE")
         ] = None,
+        base: Annotated[
+            Path | None,
+            typer.Option("--base", help="Work folder of the release below, for one that does not bring everything."),
+        ] = None,
         fresh: Annotated[bool, typer.Option("--fresh", help="Rehearse again, whatever is remembered.")] = False,
         keep: Annotated[bool, typer.Option("--keep", help="Leave the throwaway folder behind.")] = False,
     ) -> None:
@@ -30,6 +34,7 @@ def register(app: typer.Typer) -> None:
             WorkFolder(root=work),
             cache=Cache(root=cache or default_root()),
             clock=ours.clock,
+            base=None if base is None else WorkFolder(root=base),
             progress=ours.say,
             is_fresh=fresh,
             keep=keep,

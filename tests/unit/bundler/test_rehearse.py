@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
+from bundler.build import Workshop, build_in
 from bundler.cache import Cache
+from bundler.completion import completed
 from bundler.errors import RehearsalError
+from bundler.plan import ReleasePlan
 from bundler.quarantine import NetworkNamespace, Quarantine
+from bundler.recipe import Recipe
 from bundler.rehearse import Rehearsal, rehearse, throwaway_medium
 from bundler.workfolder import WorkFolder
 from media.clock import Clock, FixedClock
-from tests.support.workshop import NOON, candidate
+from tests.support.payload import recipe_folder
+from tests.support.recipes import security_update, server_alone
+from tests.support.workshop import NOON, candidate, workshop
 
 SMOKE = {
     "name": "tiny",
@@ -269,3 +275,54 @@ def test_a_program_that_fails_in_the_namespace_names_the_step(tmp_path: Path) ->
         NetworkNamespace(home=tmp_path).run(["sh", "-c", "echo no wheel >&2; exit 4"], step="installing")
 
     assert caught.value.what == "rehearsal: installing failed"
+
+
+def test_an_update_is_rehearsed_together_with_the_release_it_changes(tmp_path: Path) -> None:
+    place, shop, below, work = Scripted(), *update_and_base(tmp_path)
+
+    found = rehearsed(work, place, tmp_path, base=below)
+
+    wheels = [Path(name).name for name in place.volume_files if "/wheels/" in name]
+    assert "alpha-2.0-py3-none-any.whl" in wheels
+    assert "release/data/models/tiny/tiny.gguf" in place.volume_files
+    assert found.payload_digest == ReleasePlan.load(work.plan).payload_digest
+    assert found.base == ReleasePlan.load(below.plan).payload_digest
+    assert found.predicate()["base_payload_digest"] == found.base
+    assert [model.name for model in found.models] == ["tiny"]
+    assert rehearsed(work, Scripted(), tmp_path, base=below).was_remembered
+    assert shop.cache.root.is_dir()
+
+
+def test_what_is_put_together_for_an_update_has_each_package_once(tmp_path: Path) -> None:
+    _, below, work = update_and_base(tmp_path)
+
+    whole = completed(work, below, tmp_path / "whole")
+
+    listed = (whole.data / "server/requirements-server.txt").read_text().splitlines()
+    assert [line.partition(" ")[0] for line in listed] == ["alpha==2.0", "sealift==0.0.1"]
+    engine = "server/requirements-engine-llama-cpp.txt"
+    assert (whole.data / engine).read_bytes() == (below.data / engine).read_bytes()
+    assert (below.data / "server/requirements-server.txt").read_text().startswith("alpha==1.0")
+    facts = json.loads((whole.data / "release.json").read_bytes())
+    assert ("kind" in facts, facts["serial"], len(facts["models"])) == (False, 7, 1)
+
+
+def test_an_update_is_not_rehearsed_alone_or_on_another_release(tmp_path: Path) -> None:
+    shop, below, work = update_and_base(tmp_path)
+
+    with pytest.raises(RehearsalError, match="does not bring everything"):
+        rehearsed(work, Scripted(), tmp_path)
+    build_in(shop, Recipe.load(server_alone(tmp_path / "server")), other := WorkFolder(root=tmp_path / "other"))
+    with pytest.raises(RehearsalError, match="is not the release that this one changes"):
+        rehearsed(work, Scripted(), tmp_path, base=other)
+    assert below.plan.is_file()
+
+
+def update_and_base(folder: Path) -> tuple[Workshop, WorkFolder, WorkFolder]:
+    """Build the full release 3 and an update of it; return the shop, the base and the update."""
+    shop = workshop(folder / "shop")
+    below, work = WorkFolder(root=folder / "below"), WorkFolder(root=folder / "update")
+    build_in(shop, Recipe.load(recipe_folder(folder / "recipe")), below)
+    path = security_update(folder / "urgent", folder / "shop" / "index", release="base = 3")
+    build_in(shop, Recipe.load(path), work)
+    return shop, below, work
