@@ -1,7 +1,7 @@
 import pytest
 
 from bundler.errors import CeremonyError
-from bundler.keycheck import key_facts, require_strong
+from bundler.keycheck import certificate_facts, key_facts, require_strong
 from tests.support.gpg import GnuPG, gnupg_home
 
 
@@ -66,3 +66,30 @@ def test_a_key_whose_secret_half_is_elsewhere_is_refused(gnupg: GnuPG) -> None:
             require_strong(key_facts(other.home, made), owner="Alice")
 
     assert "secret half" in refused.value.why
+
+
+def test_a_user_id_that_is_bound_by_sha1_is_refused(gnupg: GnuPG) -> None:
+    made = gnupg.key("broken hash <b@sender.example>")
+    gnupg.run(
+        "--cert-digest-algo", "SHA1", "--allow-weak-key-signatures", "--quick-add-uid", made, "other <b2@x.example>"
+    )
+
+    with pytest.raises(CeremonyError) as refused:
+        require_strong(key_facts(gnupg.home, made), owner="Alice")
+    with pytest.raises(CeremonyError) as elsewhere:
+        require_strong(certificate_facts(gnupg.certificate(made)), owner="Alice", is_here=False)
+
+    assert "SHA-1" in refused.value.why
+    assert "SHA-1" in elsewhere.value.why
+
+
+def test_a_certificate_is_judged_without_its_secret_half(gnupg: GnuPG) -> None:
+    good = gnupg.certificate(gnupg.key("elsewhere good <g@sender.example>"))
+    ending = gnupg.certificate(gnupg.key("elsewhere ends <g@sender.example>", expires="10y"))
+
+    require_strong(certificate_facts(good), owner="Alice", is_here=False)
+    with pytest.raises(CeremonyError, match="may not be used"):
+        require_strong(certificate_facts(good), owner="Alice")
+    with pytest.raises(CeremonyError) as refused:
+        require_strong(certificate_facts(ending), owner="Alice", is_here=False)
+    assert "ends by a date" in refused.value.why
