@@ -85,6 +85,8 @@ def _compositions(artifacts: Sequence[Artifact], *, root: str) -> list[dict[str,
 
 def _unknown(artifact: Artifact) -> list[Property]:
     about = artifact.component
+    if not about.version:
+        return []  # an index beside packages is nobody's work but ours
     missing = {
         "license": not about.license and artifact.kind in {"wheel", "deb", "weights"},
         "package-url": not about.purl and artifact.kind in {"wheel", "weights"},
