@@ -1,6 +1,7 @@
 """Delta sets through the product's own signing, writing and receiving, with blocks of a few kilobytes."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ _GGUF = "data/models/tiny/tiny.gguf"
 _OLD = random.Random(7).randbytes(10 * BLOCK + 100)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         small_blocks(patch)
@@ -43,14 +44,32 @@ def release(folder: Path, serial: int, weights: bytes) -> SimulatedMedium:
     return make_medium(folder, serial=serial, files=tiny_payload(serial=serial, weights=weights))
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> SimulatedMedium:
-    return release(tmp_path / "old", 1, _OLD)
+@pytest.fixture(scope="module")
+def made(
+    _small: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SimulatedMedium, SimulatedMedium, DeltaMedium]:
+    """An old release, a new one, and the delta set between them; nobody spoils these."""
+    folder = tmp_path_factory.mktemp("made")
+    old, new = release(folder / "old", 1, _OLD), release(folder / "new", 2, changed(_OLD, 3, 9))
+    return old, new, delta_medium(folder / "d", new, holdings_of(old), earlier=[old])
 
 
 @pytest.fixture
-def new(tmp_path: Path) -> SimulatedMedium:
-    return release(tmp_path / "new", 2, changed(_OLD, 3, 9))
+def old(made: tuple[SimulatedMedium, SimulatedMedium, DeltaMedium]) -> SimulatedMedium:
+    return made[0]
+
+
+@pytest.fixture
+def new(made: tuple[SimulatedMedium, SimulatedMedium, DeltaMedium]) -> SimulatedMedium:
+    return made[1]
+
+
+@pytest.fixture
+def delta(made: tuple[SimulatedMedium, SimulatedMedium, DeltaMedium], tmp_path: Path) -> DeltaMedium:
+    """The delta set, free to be spoilt."""
+    volume = tmp_path / "delta-1"
+    shutil.copytree(made[2].volumes[0], volume)
+    return replace(made[2], volumes=[volume])
 
 
 def received(medium: SimulatedMedium, store: Path, delta: DeltaMedium | None = None, **changes: Any) -> dict[str, Any]:
@@ -66,9 +85,8 @@ def stored(store: Path, medium: SimulatedMedium) -> dict[str, bytes]:
 
 
 def test_a_delta_set_gives_the_same_files_as_the_full_set(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old), earlier=[old])
     received(old, tmp_path / "store")
 
     done = received(new, tmp_path / "store", delta)
@@ -85,9 +103,8 @@ def test_a_delta_set_gives_the_same_files_as_the_full_set(
 
 
 def test_the_sender_s_own_check_and_a_remake_hold_for_a_delta_set(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
 
     report = check(delta.volumes, ceremony=new.ceremony, code=delta.code)
     again = remake(delta.work, 1, tmp_path / "again", ceremony=new.ceremony)
@@ -101,22 +118,20 @@ def test_the_sender_s_own_check_and_a_remake_hold_for_a_delta_set(
 
 
 def test_a_delta_set_has_ids_seals_and_a_code_of_its_own(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
-    one = delta_medium(tmp_path / "one", new, holdings_of(old))
     other = delta_medium(tmp_path / "other", new, replace(holdings_of(old), at=holdings_of(old).at.replace(year=2025)))
     full = VolumeIndex.from_bytes((new.work.metadata / "volumes.json").read_bytes())
 
-    assert len({index.volumes[0].id for index in (one.index, other.index, full)}) == 3
-    assert len({one.code, other.code, new.code}) == 3
+    assert len({index.volumes[0].id for index in (delta.index, other.index, full)}) == 3
+    assert len({delta.code, other.code, new.code}) == 3
     for name in (layout.targets_name(2), layout.snapshot_name(2), layout.TIMESTAMP):
-        assert (one.work.root / name).read_bytes() == (new.work.root / name).read_bytes()
+        assert (delta.work.root / name).read_bytes() == (new.work.root / name).read_bytes()
 
 
 def test_without_its_base_nothing_is_copied_and_what_is_missing_is_named(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
     received(old, tmp_path / "store")
     objects = ContentStore(tmp_path / "store")
     (lost,) = [each for each in objects.objects.rglob("*") if each.is_file() and each.read_bytes() == _OLD]
@@ -133,9 +148,8 @@ def test_without_its_base_nothing_is_copied_and_what_is_missing_is_named(
 
 
 def test_an_empty_box_is_told_what_the_set_takes_for_granted(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
 
     refused = received(new, tmp_path / "store", delta)["error"]
 
@@ -146,9 +160,8 @@ def test_an_empty_box_is_told_what_the_set_takes_for_granted(
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_base_that_the_disk_lost_is_found_and_named(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path, *, whole: bool
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path, *, whole: bool
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
     received(old, tmp_path / "store")
     wanted = b"!<arch>\n" if whole else _OLD
     (rotten,) = [
@@ -190,9 +203,8 @@ def test_a_delta_of_a_delta_and_one_for_a_site_that_skipped_a_release(
 
 
 def test_a_delta_set_is_proven_again_when_the_box_has_it_already(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
     received(old, tmp_path / "store")
     received(new, tmp_path / "store", delta)
     for path in ContentStore(tmp_path / "store").objects.rglob("*"):
@@ -207,8 +219,7 @@ def test_a_delta_set_is_proven_again_when_the_box_has_it_already(
     assert f"{_GGUF}.000003-000003" in refused["what"]
 
 
-def test_a_dry_run_proves_what_is_carried(old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
+def test_a_dry_run_proves_what_is_carried(new: SimulatedMedium, delta: DeltaMedium) -> None:
     mounted = replace(new, volumes=delta.volumes)
 
     code, lines = copy_here(mounted, None)
@@ -229,9 +240,8 @@ def test_a_set_for_another_site_or_an_older_serial_is_not_made(
 
 @pytest.mark.parametrize("field", ["block", "object", "site", "set", "last"])
 def test_an_index_that_was_changed_after_sealing_is_refused(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path, field: str
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path, field: str
 ) -> None:
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
     received(old, tmp_path / "store")
     file = delta.volumes[0] / layout.RELEASE / layout.VOLUMES
     value = canonical.loads(file.read_bytes())
@@ -246,13 +256,12 @@ def test_an_index_that_was_changed_after_sealing_is_refused(
 
 
 def test_a_signed_index_that_points_to_other_bytes_gives_no_release(
-    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium, tmp_path: Path
 ) -> None:
     """Scenario: the people who seal are fooled or err; runs point into the right object at the wrong blocks.
 
     The digests that round one signed decide, so the result is refused and nothing is published.
     """
-    delta = delta_medium(tmp_path / "d", new, holdings_of(old))
     received(old, tmp_path / "store")
     base = delta.index.base
     assert base is not None
@@ -273,9 +282,9 @@ def test_a_signed_index_that_points_to_other_bytes_gives_no_release(
 def test_the_bundler_s_copy_of_the_base_is_compared_byte_for_byte(
     old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path
 ) -> None:
-    copy = old.work.candidate / _GGUF
-    copy.write_bytes(changed(_OLD, 5))
+    spoilt = old.copy_to(tmp_path / "spoilt")
+    (spoilt.work.candidate / _GGUF).write_bytes(changed(_OLD, 5))
 
     with pytest.raises(SealiftError, match=f"block 5 of {_GGUF}"):
-        delta_medium(tmp_path / "d", new, holdings_of(old), earlier=[old])
-    assert EarlierRelease.open(old.work.root).whole_files()
+        delta_medium(tmp_path / "d", new, holdings_of(old), earlier=[spoilt])
+    assert EarlierRelease.open(spoilt.work.root).whole_files()

@@ -91,6 +91,7 @@ def test_inventory_out_delta_in_receipt_back(box: LedgerSite, command: Command, 
     assert (code, entered["code"], entered["is_new"]) == (0, facts.code, True)
 
 
+@pytest.mark.fault
 def test_a_release_that_is_only_signed_again_travels_without_its_files(
     box: LedgerSite, command: Command, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_release_that_is_only_signed_again_travels_without_its_files(
     assert site.record.timestamp_version == 1001
 
 
+@pytest.mark.fault
 def test_an_inventory_of_somebody_else_is_not_believed(box: LedgerSite, command: Command, tmp_path: Path) -> None:
     old, new = make_medium(tmp_path / "old", serial=1), make_medium(tmp_path / "new", serial=2)
     site = site_of(box, old.root_json)
@@ -174,6 +176,7 @@ def test_one_way_builds_only_on_what_was_sent(
     assert kept["assumed"] == made["assumed"]
 
 
+@pytest.mark.fault
 def test_one_way_says_that_a_receipt_came_back(box: LedgerSite, command: Command, tmp_path: Path) -> None:
     old, new = make_medium(tmp_path / "old", serial=1), make_medium(tmp_path / "new", serial=2)
     site = site_of(box, old.root_json)
@@ -191,6 +194,7 @@ def test_one_way_says_that_a_receipt_came_back(box: LedgerSite, command: Command
     assert "sent a receipt" in made["assumed"][0]
 
 
+@pytest.mark.fault
 def test_a_delta_set_that_applies_no_more_names_what_is_missing(
     box: LedgerSite, command: Command, tmp_path: Path
 ) -> None:

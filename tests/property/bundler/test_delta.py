@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.deltaplan import gaps, plan_delta
@@ -143,6 +143,7 @@ def test_what_a_site_lost_is_named_exactly(old: dict[str, bytes], new: dict[str,
     )
 
 
+@settings(max_examples=max(settings().max_examples // 4, 1))
 @given(old=_RELEASE, new=_RELEASE, spoilt=st.sampled_from(_NAMES), at=st.integers(0, 40))
 def test_the_proof_reads_every_byte_that_it_says_it_read(
     old: dict[str, bytes], new: dict[str, bytes], spoilt: str, at: int
