@@ -198,9 +198,9 @@ def _picked(stanza: str, name: str) -> str:
 def _date(text: str, label: str) -> datetime:
     try:
         found = parsedate_to_datetime(text.replace("UTC", "+0000"))
-    except (ValueError, TypeError, OverflowError) as error:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError, IndexError) as error:
         raise _refused(label, "its date cannot be read", "fetch it again from another mirror") from error
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _prefix(file: Path) -> str:

@@ -22,8 +22,9 @@ class DebianVersion:
         """
         self.text = text
         epoch, colon, rest = text.partition(":")
-        self.epoch = int(epoch) if colon and epoch.isascii() and epoch.isdigit() else 0
-        whole = rest if colon else text
+        has_epoch = bool(colon) and epoch.isascii() and epoch.isdigit() and len(epoch) < 10
+        self.epoch = int(epoch) if has_epoch else 0
+        whole = rest if has_epoch else text
         upstream, dash, revision = whole.rpartition("-")
         self.upstream = upstream if dash else whole
         self.revision = revision if dash else ""
@@ -60,9 +61,17 @@ def _compared(left: str, right: str) -> int:
                 return difference
         first, left = _taken(_DIGITS, left)
         second, right = _taken(_DIGITS, right)
-        if difference := int(first or "0") - int(second or "0"):
+        if difference := _number(first, second):
             return difference
     return 0
+
+
+def _number(left: str, right: str) -> int:
+    """Compare two numbers of any length."""
+    first, second = left.lstrip("0"), right.lstrip("0")
+    if len(first) != len(second):
+        return len(first) - len(second)
+    return (first > second) - (first < second)
 
 
 def _taken(pattern: re.Pattern[str], text: str) -> tuple[str, str]:

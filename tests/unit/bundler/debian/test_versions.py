@@ -23,6 +23,17 @@ def test_versions_that_mean_the_same_are_equal() -> None:
     assert hash(DebianVersion("1.0")) == hash(DebianVersion("1.00"))
 
 
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_two_texts_have_one_order(left: str, right: str) -> None:
+    one, other = DebianVersion(left), DebianVersion(right)
+
+    assert (one < other) + (other < one) + (one == other) == 1
+
+
+def test_numbers_of_any_length_are_compared() -> None:
+    assert DebianVersion("1." + "9" * 5000) < DebianVersion("1." + "1" + "0" * 5000)
+
+
 _VERSION = st.from_regex(r"\A([0-3]:)?[0-9][0-9a-c.+~]{0,5}(-[0-9a-c.+~]{1,4})?\Z")
 
 

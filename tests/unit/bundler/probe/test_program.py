@@ -93,3 +93,19 @@ def test_nothing_that_names_a_machine_or_a_person_is_asked() -> None:
 
     for word in ("hostname", "machine-id", "product_uuid", "product_serial", "gpu_uuid", "/etc/passwd", "ip addr"):
         assert word not in text
+
+
+def test_what_a_hostile_machine_says_stays_out_of_the_file(tmp_path: Path) -> None:
+    root = machine(tmp_path)
+    (root / "etc/os-release").write_text('ID=de"bian\nVERSION_ID="12 $(id)"\nVERSION_CODENAME=Ward-7\n')
+    (root / "proc/cpuinfo").write_text('flags\t: avx2 "a","b":"c" \\u0000 ' + "x" * 40 + "\n")
+    program(root / "bin", "uname", '#!/bin/sh\ncase $1 in -m) echo x86_64;; -r) echo \'6.1","a":"\';; esac\n')
+    told = "query*) printf 'N\"V %090d, 1, 0x26B910DE\\nbad\\n' 0;; *) echo 'CUDA Version: x';;"
+    program(root / "bin", "nvidia-smi", f'#!/bin/sh\ncase "$*" in *{told} esac\n')
+
+    done = ask(root)
+
+    found = Probe.from_bytes(done.stdout.encode())
+    assert found.cpu_flags == ("avx2",)
+    assert (found.distribution, found.release, found.codename, found.kernel) == ("debian", "", "", "6.1")
+    assert (len(found.gpus[0].name), found.cuda) == (64, "")

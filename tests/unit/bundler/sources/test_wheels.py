@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bundler.cache import Cache
 from bundler.errors import ScanError, SourceError
-from bundler.sources import wheels
+from bundler.sources import wheeloffers, wheels
 from bundler.sources.wheels import Locked, parse_lock
 from bundler.target import Target, WheelTarget
 from bundler.targettags import target_platforms
@@ -283,3 +285,14 @@ def test_two_files_of_one_package_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="two files of alpha"):
         obtained(parse_lock(locked(file), label="x"), Cache(root=tmp_path / "cache"), fetch_from(file, other))
+
+
+@given(st.lists(st.text(max_size=80), max_size=4))
+def test_any_lines_of_pip_are_explained_or_passed_over(lines: list[str]) -> None:
+    wanted = "ERROR: No matching distribution found for alpha==1.0"
+    links = [f"Skipping link: x: https://host.invalid/{line}/alpha-1.0-{line}-none-any.whl#sha256=0" for line in lines]
+
+    error = wheeloffers.explained([*lines, *links, wanted], TARGET)
+
+    assert error is not None
+    assert "host.invalid" not in error.why
