@@ -203,6 +203,7 @@ def _rooms(work: WorkFolder, targets: Mapping[str, Target], delta: Delta, capaci
     payload = {
         path: Measured(length=target.length, sha256=target.sha256, blocks=target.blocks)
         for path, target in targets.items()
+        if path.startswith(f"{layout.DATA}/")
     }
     attest = sum(path.stat().st_size for path in work.attest.glob(f"*{layout.ENVELOPE_SUFFIX}"))
     return rooms_for(capacities, release=ReleasePlan.load(work.plan), payload=payload, attest_bytes=attest)

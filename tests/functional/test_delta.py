@@ -12,8 +12,11 @@ import pytest
 from appliance.store.content import ContentStore
 from bundler.delta import PROOF_FILE
 from bundler.holdings import EarlierRelease
+from bundler.measure import Measured, measure_tree
 from bundler.mediumcheck import check
+from bundler.plan import ReleasePlan
 from bundler.remake import remake
+from bundler.volumechoice import rooms_for
 from media import canonical, layout
 from media.digest import sha256_hex
 from media.errors import SealiftError, SupersededError, WrongSiteError
@@ -288,3 +291,37 @@ def test_the_bundler_s_copy_of_the_base_is_compared_byte_for_byte(
     with pytest.raises(SealiftError, match=f"block 5 of {_GGUF}"):
         delta_medium(tmp_path / "d", new, holdings_of(old), earlier=[spoilt])
     assert EarlierRelease.open(spoilt.work.root).whole_files()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_delta_set_on_two_media_comes_in_together_or_one_after_the_other(
+    old: SimulatedMedium, new: SimulatedMedium, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    plan = ReleasePlan.load(new.work.plan)
+    (room,) = rooms_for([10**9], release=plan, payload=measured(new), attest_bytes=attested(new))
+    lists = 10**9 - room
+    delta = delta_medium(tmp_path / "d", new, holdings_of(old), capacities=(lists + 3 * BLOCK, lists + BLOCK))
+    names = [[part.path for part in volume.parts] for volume in delta.index.volumes]
+    assert names == [
+        ["data/models/tiny/descriptor.json", f"{_GGUF}.000003-000003", "data/release.json"],
+        [f"{_GGUF}.000009-000009"],
+    ]
+    for store in ("together", "apart"):
+        received(old, tmp_path / store)
+    first, second = (replace(delta, volumes=[delta.volumes[number]]) for number in order)
+
+    together = received(new, tmp_path / "together", delta)
+    waiting = received(new, tmp_path / "apart", first)
+    apart = received(new, tmp_path / "apart", second)
+
+    assert together["event"] == apart["event"] == "done"
+    assert waiting["error"]["code"] == "missing-volume"
+    assert stored(tmp_path / "together", new) == stored(tmp_path / "apart", new) == new.payload
+
+
+def measured(medium: SimulatedMedium) -> dict[str, Measured]:
+    return measure_tree(medium.work.data, prefix=layout.DATA)
+
+
+def attested(medium: SimulatedMedium) -> int:
+    return sum(path.stat().st_size for path in medium.work.attest.glob(f"*{layout.ENVELOPE_SUFFIX}"))
