@@ -1,18 +1,51 @@
 """What tables of a recipe may not say together: the checks that need more than one of them."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from bundler.errors import RecipeError
 from bundler.recipe_faults import FaultError, means_patients, patient_file
 from bundler.recipe_lines import Key
+from bundler.recipe_sections import (
+    DebsSection,
+    Kind,
+    ModelSection,
+    ReleaseSection,
+    SiteSection,
+    TargetSection,
+    UpdateSection,
+)
 from bundler.recipe_sources import LocalFile, LocalFolder
-
-if TYPE_CHECKING:
-    from bundler.recipe import Recipe
+from bundler.target import Target
 
 
-def faults(recipe: "Recipe") -> Iterator[FaultError]:
+class Tables(Protocol):
+    """What the checks read of a recipe."""
+
+    @property
+    def release(self) -> ReleaseSection:
+        """The table of that name, as all below."""
+
+    @property
+    def targets(self) -> tuple[TargetSection, ...]: ...  # noqa: D102
+    @property
+    def site(self) -> tuple[SiteSection, ...]: ...  # noqa: D102
+    @property
+    def models(self) -> tuple[ModelSection, ...]: ...  # noqa: D102
+    @property
+    def debs(self) -> DebsSection | None: ...  # noqa: D102
+    @property
+    def update(self) -> UpdateSection | None: ...  # noqa: D102
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def machines(self) -> tuple[Target, ...]: ...  # noqa: D102
+    @property
+    def model_fields_set(self) -> set[str]: ...  # noqa: D102
+    def releases(self) -> "Sequence[Tables]": ...  # noqa: D102
+
+
+def faults(recipe: Tables) -> Iterator[FaultError]:
     """Yield what is wrong between the tables; the first one counts."""
     yield from _twice(recipe)
     yield from _sites(recipe)
@@ -20,7 +53,7 @@ def faults(recipe: "Recipe") -> Iterator[FaultError]:
     yield from _patients(recipe)
 
 
-def _twice(recipe: "Recipe") -> Iterator[FaultError]:
+def _twice(recipe: Tables) -> Iterator[FaultError]:
     for key, field, names in (
         ("models", "name", [model.name for model in recipe.models]),
         ("targets", "profile", [target.profile for target in recipe.targets]),
@@ -31,7 +64,7 @@ def _twice(recipe: "Recipe") -> Iterator[FaultError]:
                 yield FaultError((key, number, field), f"{name} is there twice", why=f"every {field} differs")
 
 
-def _sites(recipe: "Recipe") -> Iterator[FaultError]:
+def _sites(recipe: Tables) -> Iterator[FaultError]:
     if recipe.site and recipe.release.sites:
         yield FaultError(("release", "sites"), "the recipe has [[site]] too", why="both say for whom it is")
     if not recipe.site and not recipe.release.sites:
@@ -62,7 +95,7 @@ def _sites(recipe: "Recipe") -> Iterator[FaultError]:
                 yield FaultError(above, message, why=error.why, fix=error.fix)
 
 
-def _kind(recipe: "Recipe") -> Iterator[FaultError]:
+def _kind(recipe: Tables) -> Iterator[FaultError]:
     kind, release = recipe.kind, recipe.release
     if kind == "full" and not recipe.models:
         yield FaultError(("release", "kind"), "a full release carries models", why="this recipe names none")
@@ -92,7 +125,7 @@ def _kind(recipe: "Recipe") -> Iterator[FaultError]:
         yield FaultError(("update",), "a security update brings debs, wheels or both", why="this recipe names neither")
 
 
-def _patients(recipe: "Recipe") -> Iterator[FaultError]:
+def _patients(recipe: Tables) -> Iterator[FaultError]:
     for number, model in enumerate(recipe.models):
         for at, path in enumerate(model.evals):
             if means_patients(path.rpartition("/")[2]):
