@@ -127,6 +127,7 @@ def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, clock: Clock, pr
         )
 
     def wanted(archives: Archives) -> tuple[bytes, tuple[str, ...]]:
+        _require_suite(archives, recipe.target.codename)
         known_status = status or installed.as_status(present, archives)
         if not only_security:
             return known_status, debs.packages
@@ -153,6 +154,17 @@ def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, clock: Clock, pr
         f"  {len(packages)} packages, signed by {', '.join(archive.name for archive in fetched.archives.archives)}"
     )
     return _Brought(debs=packages, lists=lists)
+
+
+def _require_suite(archives: Archives, codename: str) -> None:
+    """Pass when every archive is of the target's release of Debian, where that is known."""
+    other = [each.codename for each in archives.archives if each.codename.partition("-")[0] != codename]
+    if codename and other:
+        raise SourceError(
+            what=f"the packages would be those of {other[0]}, the target has {codename}",
+            why="this machine's apt sources decide unless the recipe names others",
+            fix="name a file with the target's suites in debs.sources",
+        )
 
 
 def _list_material(archive: Archive) -> tuple[str, str, str]:

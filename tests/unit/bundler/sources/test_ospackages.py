@@ -185,6 +185,21 @@ def test_a_security_update_takes_what_is_newer_than_the_target(
     assert b"Package: beta\nStatus: install ok installed" in (tmp_path / "status").read_bytes()
 
 
+def test_packages_of_another_release_of_debian_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: Callable[..., Path]
+) -> None:
+    file = deb(tmp_path, "alpha")
+    program = stand_in(tmp_path, upstream(file, codename="trixie-updates"), file)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    (tmp_path / "probe.json").write_bytes(probe(codename="bookworm").to_bytes())
+    text = recipe_text(more=KEYS).replace('cpu_flags = ["ssse3", "popcnt"]', 'probe = "probe.json"')
+    recipe = Recipe.parse(text.encode(), folder=tmp_path)
+    assert recipe.debs is not None
+
+    with pytest.raises(SourceError, match="those of trixie-updates, the target has bookworm"):
+        ospackages.gather(recipe, recipe.debs, cache=Cache(root=tmp_path / "cache"), clock=CLOCK)
+
+
 def test_a_security_update_for_an_unknown_target_is_refused(tmp_path: Path) -> None:
     recipe = Recipe.parse(recipe_text(more=KEYS).encode(), folder=tmp_path)
     assert recipe.debs is not None
