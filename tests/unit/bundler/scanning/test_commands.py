@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bundler.inspect import inspect_work
 from bundler.scan import scan
 from bundler.scanning.candidate import of_candidate, of_folder
 from bundler.scanning.record import ScanRecord
+from bundler.workfolder import WorkFolder
 from media.errors import MediaError, UnsupportedFormatError
 from tests.support.payload import artifact, gguf, wheel
 from tests.support.workshop import candidate
@@ -20,33 +22,40 @@ from tests.support.workshop import candidate
 CALL = b"cposix\nsystem\n(Vid\ntR."
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a recipe and the work folder made of it; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("built")
+    candidate(folder)
+    return folder
+
+
 def test_a_candidate_is_scanned_as_it_was_built(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, built: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEALIFT_CACHE", str(tmp_path / "cache"))
-    work = candidate(tmp_path)
 
     with pytest.raises(SystemExit, match="0"):
-        main(["scan", str(work.root), "--json"])
+        main(["scan", str(built / "work"), "--json"])
 
     said = json.loads(capsys.readouterr().out)
-    built = json.loads((work.attest / "scan.json").read_bytes())["predicate"]
+    before = json.loads((built / "work/attest/scan.json").read_bytes())["predicate"]
     assert (said["result"], said["refused"]) == ("passed", [])
-    assert said["findings"] == built["findings"]
-    assert said["loads"] == built["loads"]
-    assert said["templates"] == built["templates"]
+    assert said["findings"] == before["findings"]
+    assert said["loads"] == before["loads"]
+    assert said["templates"] == before["templates"]
 
 
-def test_inspect_shows_what_was_scanned(tmp_path: Path) -> None:
-    shown = inspect_work(candidate(tmp_path)).to_text()
+def test_inspect_shows_what_was_scanned(built: Path) -> None:
+    shown = inspect_work(WorkFolder(root=built / "work")).to_text()
 
     assert "scan: model tiny NOT loaded: its engine's environment has no llama-cpp-python" in shown
     assert "scan: template data/models/tiny/chat_template.jinja: rendered, sha256 " in shown
 
 
 @pytest.mark.parametrize("change", ["extra", "missing", "link"])
-def test_a_candidate_that_is_not_its_plan_is_not_scanned_in_part(tmp_path: Path, change: str) -> None:
-    work = candidate(tmp_path)
+def test_a_candidate_that_is_not_its_plan_is_not_scanned_in_part(tmp_path: Path, built: Path, change: str) -> None:
+    work = WorkFolder(root=Path(shutil.copytree(built / "work", tmp_path / "work")))
     template = work.data / "models/tiny/chat_template.jinja"
     if change == "extra":
         (work.data / "models/tiny/more.txt").write_bytes(b"x")
@@ -99,14 +108,16 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -
 
 
 def test_the_command_judges_by_a_recipe_where_it_is_given_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, built: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work = candidate(tmp_path)
-    recipe = tmp_path / "recipe/recipe.toml"
-    recipe.write_text(recipe.read_text() + '\n[[scan.allowed]]\npath = "*"\nrule = "pickle"\nreason = "looked at"\n')
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        (built / "recipe/recipe.toml").read_text()
+        + '\n[[scan.allowed]]\npath = "*"\nrule = "pickle"\nreason = "looked at"\n'
+    )
 
     with pytest.raises(SystemExit, match="0"):
-        main(["scan", str(work.root), "--recipe", str(recipe), "--no-load", "--json"])
+        main(["scan", str(built / "work"), "--recipe", str(recipe), "--no-load", "--json"])
 
     assert json.loads(capsys.readouterr().out)["loads"] == []
 
