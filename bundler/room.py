@@ -30,6 +30,25 @@ class Room:
         """Return both numbers of each."""
         return {"needs_bytes": self.needed, "free_bytes": self.free, "files": self.files, "free_inodes": self.inodes}
 
+    def require_enough(self, number: int) -> None:
+        """Pass only when there is room for the volume of this number.
+
+        Raises:
+            CapacityError: There is not; `why` gives both numbers.
+        """
+        if self.needed > self.free:
+            raise CapacityError(
+                what=f"volume {number} does not fit its destination",
+                why=f"it needs {self.needed:,} bytes, there are {self.free:,}",
+                fix="use a larger medium, or plan again with --capacity",
+            )
+        if self.inodes is not None and self.files > self.inodes:
+            raise CapacityError(
+                what=f"volume {number} does not fit its destination",
+                why=f"it has {self.files:,} files and folders, there is room for {self.inodes:,}",
+                fix="format the medium with more inodes, or use exFAT",
+            )
+
 
 def room(folder: Path, files: Sequence[PlannedFile]) -> Room:
     """Return what a volume would need where a folder is or will be."""
@@ -54,16 +73,5 @@ def require_room(folder: Path, files: Sequence[PlannedFile], *, number: int) -> 
         CapacityError: It is not; `why` gives both numbers.
     """
     found = room(folder, files)
-    if found.needed > found.free:
-        raise CapacityError(
-            what=f"volume {number} does not fit its destination",
-            why=f"it needs {found.needed:,} bytes, there are {found.free:,}",
-            fix="use a larger medium, or plan again with --capacity",
-        )
-    if found.inodes is not None and found.files > found.inodes:
-        raise CapacityError(
-            what=f"volume {number} does not fit its destination",
-            why=f"it has {found.files:,} files and folders, there is room for {found.inodes:,}",
-            fix="format the medium with more inodes, or use exFAT",
-        )
+    found.require_enough(number)
     return found

@@ -164,6 +164,7 @@ def test_a_stick_that_gives_other_bytes_back_is_found(stick: Path, tmp_path: Pat
 
 
 def test_a_stick_that_is_pulled_out_half_way_looks_empty_at_its_head(stick: Path, tmp_path: Path) -> None:
+    put(stick, os.urandom(EDGE), 0)
     image = tmp_path / "image"
     image.write_bytes(os.urandom(12 * 2**20))
 

@@ -13,7 +13,7 @@ from bundler.images.udfread import UdfImage
 from bundler.imagewrite import ImageJob, plan_images, write_images
 from bundler.mediasizes import DISCS, room_of, rooms_of, size_of
 from bundler.register import Register
-from bundler.room import require_room, room
+from bundler.room import Room, require_room, room
 from bundler.volumefiles import PlannedFile, planned_files, volume_index
 from media import layout
 from media.errors import UsageError
@@ -164,6 +164,14 @@ def test_a_mounted_medium_is_measured_by_its_own_clusters_and_inodes(tmp_path: P
     with pytest.raises(CapacityError, match="volume 3") as refused:
         require_room(tmp_path, [huge], number=3)
     assert f"{2**60:,}"[:6] in refused.value.why
+
+
+def test_a_medium_without_inodes_left_is_refused_and_one_without_inodes_is_not() -> None:
+    Room(needed=1, free=1, files=9, inodes=None).require_enough(1)
+    with pytest.raises(CapacityError) as refused:
+        Room(needed=1, free=1, files=1001, inodes=1000).require_enough(1)
+
+    assert "1,001 files and folders, there is room for 1,000" in refused.value.why
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_no_changed_byte_of_a_udf_descriptor_goes_unseen(udf_image: Path, tmp_pa
     assert len(used) > 8
 
     for offset in used:
-        for place in (0, 4, 20, 60):
+        for place in (0, 4, 20, 60, 172, 176, 180, 184):
             changed = bytearray(data)
             changed[offset + place] ^= 0x40
             (tmp_path / "i").write_bytes(changed)
