@@ -167,7 +167,8 @@ def _entries(file: Path, archive: Archive, listed: Mapping[str, tuple[str, int]]
 
 
 def _stanzas(index: Path, archive: Archive, label: str) -> Iterator[Entry]:
-    for stanza in split(index.read_text(encoding="utf-8", errors="replace")):
+    # Every field that is used is ASCII; one byte a character keeps a list of 50 MB small.
+    for stanza in split(index.read_text(encoding="latin-1")):
         # A list has tens of thousands of stanzas: the few fields are picked out, not all parsed.
         picked = {name: _picked(stanza, name) for name in ("Package", "Version", "Architecture", "SHA256", "Size")}
         if not all(picked.values()) or not _SHA256.fullmatch(picked["SHA256"]) or not picked["Size"].isdecimal():

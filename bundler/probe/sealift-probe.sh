@@ -134,7 +134,8 @@ if [ -z "$out" ]; then
 fi
 
 text=$(render)
-printf '%s\n' "$text" | sed 's/"packages":\[[^]]*\]/"packages":[...]/' | sed 's/,"/\n  "/g' >&2
+# In full, a value a line: whoever carries it out answers for all of it.
+printf '%s\n' "$text" | sed 's/,"/,\n  "/g' >&2
 printf 'packages: %s\nbytes: %s\n' "$package_count" "$(printf '%s\n' "$text" | wc -c | tr -d ' ')" >&2
 if [ "$ask" = yes ]; then
   printf 'Nothing else is written. Write this to the file? [y/N] ' >&2

@@ -56,7 +56,9 @@ def test_the_file_is_shown_and_written_only_after_a_yes(tmp_path: Path) -> None:
 
     refused = ask(root, "-o", str(out), answer="\n")
     assert (refused.returncode, out.exists()) == (1, False)
-    assert '"cpu_flags"' in refused.stderr
+    shown, _, asked = refused.stderr.partition("packages: 2\n")
+    assert Probe.from_bytes(shown.replace("\n  ", "").encode()) == Probe.from_bytes(ask(root).stdout.encode())
+    assert "[y/N]" in asked
 
     written = ask(root, "-o", str(out), answer="y\n")
     assert (written.returncode, written.stdout) == (0, "")
