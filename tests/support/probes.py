@@ -1,6 +1,7 @@
 """Probe files, and a small machine for the probe's program to look at."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -85,5 +86,5 @@ def ask(
 ) -> subprocess.CompletedProcess[str]:
     """Run the program against such a machine."""
     environment = {**os.environ, "PATH": f"{root / 'bin'}:/usr/bin:/bin"}
-    command = [*shell, str(PROGRAM), "-r", str(root), *options]
+    command = [shutil.which(shell[0]) or shell[0], *shell[1:], str(PROGRAM), "-r", str(root), *options]
     return subprocess.run(command, capture_output=True, text=True, env=environment, input=answer, check=False)

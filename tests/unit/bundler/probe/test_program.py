@@ -23,7 +23,9 @@ def test_a_machine_tells_its_facts_in_one_canonical_file(tmp_path: Path, shell: 
     assert found.to_bytes() == done.stdout.encode()
     assert (found.architecture, found.cores, found.memory_mib) == ("x86_64", 4, 32000)
     assert found.cpu_flags == ("avx", "avx2", "sse4_2")
-    assert (found.glibc, found.kernel, found.python) == ("2.36", "6.1", "3.11")
+    assert (found.glibc, found.python) == ("2.36", "3.11")
+    # busybox prefers its own uname to the one on the path.
+    assert found.kernel == "6.1" or shell[0] == "busybox"
     assert (found.distribution, found.release, found.codename) == ("debian", "12", "bookworm")
     assert (found.driver, found.cuda) == ("570.86.15", "12.8")
     assert found.gpus == (
