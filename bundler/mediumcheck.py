@@ -49,6 +49,7 @@ class CheckReport:
     signers: tuple[str, ...]
     files: int
     bytes: int
+    base: tuple[int, ...]
     custody: Mapping[int, CustodyFacts]
     litter: tuple[str, ...]
     not_given: tuple[int, ...] = ()
@@ -114,6 +115,7 @@ def check(
         signers=signers,
         files=len(targets),
         bytes=total,
+        base=index.base.serials if index.base else (),
         custody={volume.info.number: chain(volume.path, ceremony=trusted) for volume in opened},
         litter=tuple(
             sorted({entry.name for path in volumes for entry in path.iterdir() if entry.name in layout.LITTER})

@@ -185,6 +185,7 @@ def trust_sheet(work: WorkFolder, *, ceremony: Ceremony) -> TrustSheet:
             SheetVolume(number=volume.number, id=volume.id, seals=choice.seals.get(volume.number, ()))
             for volume in index.volumes
         ),
+        base=index.base.serials if index.base else (),
     )
 
 

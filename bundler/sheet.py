@@ -46,6 +46,8 @@ class TrustSheet:
     stale_after: str
     signers: tuple[SheetSigner, ...]
     volumes: tuple[SheetVolume, ...]
+    base: tuple[int, ...] = ()
+    """Serials that a delta set builds on; none for a full set."""
 
     def copy_commands(self) -> tuple[str, ...]:
         """Return what copies the small part of volume 1, as files and not as links."""
@@ -93,6 +95,7 @@ class TrustSheet:
             "root_version": self.root_version,
             "threshold": self.threshold,
             "stale_after": self.stale_after,
+            "base": list(self.base),
             "signers": [{"name": signer.name, "fingerprint": signer.fingerprint} for signer in self.signers],
             "volumes": [
                 {"number": volume.number, "id": volume.id, "seals": list(volume.seals)} for volume in self.volumes
@@ -101,7 +104,17 @@ class TrustSheet:
 
     def to_text(self) -> str:
         """Return the page."""
-        return "\n".join([*self._facts(), "", *self._volumes(), "", *self._first_installation()]) + "\n"
+        installing = self._only_on_top() if self.base else self._first_installation()
+        return "\n".join([*self._facts(), "", *self._volumes(), "", *installing]) + "\n"
+
+    def _only_on_top(self) -> list[str]:
+        serials = ", ".join(map(str, self.base))
+        return [
+            "Delta set",
+            "---------",
+            f"It carries only what a site with serial {serials} has not, and completes nothing without that: it is no",
+            "first medium. Receive it with `sealift receive`; what the site lacks is named before a byte is copied.",
+        ]
 
     def _facts(self) -> list[str]:
         warning = f"*** {self.environment.upper()}: keys of no value; a production box refuses this ***"

@@ -52,7 +52,10 @@ def _bag_info(bag: UntrustedBag) -> dict[str, Any]:
 
 def _index(bag: UntrustedBag) -> dict[str, Any]:
     index = VolumeIndex.from_bytes(bag.file(layout.VOLUMES))
-    return {"untrusted_payload_digest": index.payload_digest, "untrusted_volumes": len(index.volumes)}
+    facts = {"untrusted_payload_digest": index.payload_digest, "untrusted_volumes": len(index.volumes)}
+    if index.base is None:
+        return facts
+    return {**facts, "untrusted_delta_for": index.base.site, "untrusted_delta_base": list(index.base.serials)}
 
 
 def _release(bag: UntrustedBag) -> dict[str, Any]:

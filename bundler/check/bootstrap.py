@@ -266,7 +266,7 @@ def copy_out(name: str, target: Mapping[str, Any], media: list[Path], place: Pat
         if not NAME.fullmatch(part):
             raise RefusedError(13, "a file has a name that may not travel")
     if not (source := next((file for medium in media if (file := medium / "release" / name).exists()), None)):
-        raise RefusedError(17, f"{name} is on another volume; give that one too, with --medium")
+        raise RefusedError(17, f"{name} is on no volume given; give every volume of a full set, with --medium")
     make_folder(place.parent)
     digest, length = hashlib.sha256(), 0
     with opened(source) as stream, place.open("xb") as copy:

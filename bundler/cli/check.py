@@ -45,6 +45,7 @@ def _facts(report: CheckReport) -> dict[str, object]:
         "signers": list(report.signers),
         "files": report.files,
         "bytes": report.bytes,
+        "base": list(report.base),
         "custody": {
             str(number): {"complete": facts.complete, "entries": len(facts.entries), "findings": list(facts.findings)}
             for number, facts in report.custody.items()
@@ -62,6 +63,9 @@ def _text(report: CheckReport) -> str:
         f"  metadata   by enough people of the root, signature policy {report.policy}",
         f"  {report.files} files, {report.bytes:,} bytes: every byte is what was signed",
     ]
+    if report.base:
+        serials = ", ".join(map(str, report.base))
+        lines.append(f"  a delta set: the site must hold serial {serials}; what lies there was not looked at")
     if report.not_given:
         lines.append(f"  NOT LOOKED AT: volume {', '.join(map(str, report.not_given))}")
     for number, facts in report.custody.items():

@@ -113,6 +113,11 @@ def test_the_sender_s_own_check_and_a_remake_hold_for_a_delta_set(
     again = remake(delta.work, 1, tmp_path / "again", ceremony=new.ceremony)
 
     assert report.code == delta.code == again.code
+    assert report.base == (1,)
+    sheet = delta.work.sheet.read_text()
+    assert "serial 1 has not" in sheet
+    assert "First installation" not in sheet
+    assert "First installation" in new.sheet
     assert again.signers == report.signers
     before, after = delta.volumes[0] / layout.RELEASE, tmp_path / "again" / layout.RELEASE
     names = {path.relative_to(before) for path in before.rglob("*") if path.is_file()}
