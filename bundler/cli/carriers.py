@@ -9,7 +9,7 @@ import typer
 
 from bundler.cli.context import Context
 from bundler.custody import HandedOver, hand_over
-from bundler.dispatch import record_erased
+from bundler.dispatch import record_erased, record_written
 from bundler.errors import SigningError
 from bundler.images.kinds import KINDS, kind_of
 from bundler.imagewrite import ImageJob, PlannedImage, plan_images, write_images
@@ -54,6 +54,7 @@ class FirstHolder:
     place: str
     keys: PrivateKeys
     seals: Mapping[int, tuple[str, ...]]
+    again: bool = False
 
 
 def image_job(name: str, *, erase: list[str] | None, disc: str, scratch: Path | None) -> ImageJob | None:
@@ -116,8 +117,13 @@ def put(
     register: Register,
     context: Context,
     progress: Progress,
-) -> tuple[WrittenVolume, ...]:
-    """Write volumes onto what was named, enter the first hand-overs, and record before a stick loses what it holds.
+) -> tuple[tuple[WrittenVolume, str], ...]:
+    """Write volumes onto what was named, enter the first hand-overs, and record each medium as soon as it exists.
+
+    What a stick loses is recorded before it does. Whoever calls has checked all places with `show_plan`.
+
+    Returns:
+        Each volume with the name of its medium in the register.
 
     Raises:
         SealiftError: What writing, custody and register raise.
@@ -134,15 +140,23 @@ def put(
         )
         hand_over(folder, holder.person, facts, ceremony=ceremony, clock=context.clock, home=holder.keys)
 
-    if job is not None:
-        _record_erased(plan_images(work, places, job=job, ceremony=ceremony), holder, register, context)
-        entered = first if holder.person else None
-        return write_images(work, places, job=job, ceremony=ceremony, hand_over=entered, progress=progress)
-    written = write(work, places, ceremony=ceremony, progress=progress)
-    if holder.person:
-        for volume in written:
-            first(volume.number, places[volume.number], f"{volume.read_back.says}, seals put on")
-    return written
+    done = []
+    for number, place in sorted(places.items()):
+        if job is not None:
+            _record_erased(plan_images(work, {number: place}, job=job, ceremony=ceremony), holder, register, context)
+            entered = first if holder.person else None
+            (volume,) = write_images(
+                work, {number: place}, job=job, ceremony=ceremony, hand_over=entered, progress=progress
+            )
+        else:
+            (volume,) = write(work, {number: place}, ceremony=ceremony, progress=progress)
+            if holder.person:
+                first(number, place, f"{volume.read_back.says}, seals put on")
+        medium = record_written(
+            register, work, volume, clock=context.clock, to=holder.to, by=holder.person, again=holder.again
+        )
+        done.append((volume, medium))
+    return tuple(done)
 
 
 def _record_erased(planned: Sequence[PlannedImage], holder: FirstHolder, register: Register, context: Context) -> None:

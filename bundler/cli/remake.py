@@ -28,7 +28,6 @@ from bundler.cli.carriers import (
     require_custodian,
     show_plan,
 )
-from bundler.dispatch import record_written
 from bundler.remake import prove_remade
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -79,15 +78,16 @@ def register(app: typer.Typer) -> None:
         book = register_at(register_folder, ceremony)
         book.entries()  # one that cannot be read is found before anything is written
         keys = own_keys(home, key, secret_fd)
-        holder = FirstHolder(person=person, to=to, place=place, keys=keys, seals={number: tuple(seals or ())})
+        holder = FirstHolder(
+            person=person, to=to, place=place, keys=keys, seals={number: tuple(seals or ())}, again=True
+        )
         show_plan(folder, places, job=job, ceremony=held)  # what cannot be done is said before a bar is drawn
         with byte_bar(ours) as progress:
-            (written,) = put(
+            ((written, medium),) = put(
                 folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress
             )
         release = folder.seal_of(number) if job is not None else destination / layout.RELEASE
         made = prove_remade(folder, written, release, ceremony=held)
-        medium = record_written(book, folder, made.volume, clock=ours.clock, to=to, by=person, again=True)
         ours.result(
             {
                 "medium": medium,

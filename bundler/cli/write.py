@@ -30,7 +30,6 @@ from bundler.cli.carriers import (
     show_plan,
 )
 from bundler.cli.seal import volume_plan, volume_text
-from bundler.dispatch import record_written
 from bundler.seal import trust_sheet
 from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, describe
@@ -91,19 +90,16 @@ def register(app: typer.Typer) -> None:
         )
         show_plan(folder, places, job=job, ceremony=held)  # what cannot be done is said before a bar is drawn
         with byte_bar(ours) as progress:
-            written = put(
+            done = put(
                 folder, places, job=job, ceremony=held, holder=holder, register=book, context=ours, progress=progress
             )
         sheet = trust_sheet(folder, ceremony=held)
-        media = {
-            each.number: record_written(book, folder, each, clock=ours.clock, to=to, by=person) for each in written
-        }
-        for volume in written:
+        for volume, medium in done:
             ours.say(f"volume {volume.number}: {volume.files} files, {volume.bytes:,} bytes, {volume.read_back.says}")
             if volume.carrier:
                 ours.say(f"  {volume.carrier}")
-            ours.say(f"  in the register as {media[volume.number]}")
-        volumes = [{**_facts(volume), "medium": media[volume.number]} for volume in written]
+            ours.say(f"  in the register as {medium}")
+        volumes = [{**_facts(volume), "medium": medium} for volume, medium in done]
         ours.result({"sheet": sheet.to_json(), "volumes": volumes}, sheet.to_text())
 
 

@@ -228,3 +228,18 @@ def test_a_shell_completes_commands_and_formats(
             main([])
 
         assert expected in capsys.readouterr().out.split()
+
+
+def test_a_medium_that_was_written_is_in_the_register_when_a_later_one_fails(
+    medium: SimulatedMedium, tmp_path: Path
+) -> None:
+    spoilt = medium.copy_to(tmp_path / "m")
+    weights = spoilt.work.candidate / "data/models/tiny/tiny.gguf"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    write = ["write", spoilt.work.root, tmp_path / "1", tmp_path / "2", "--ceremony", spoilt.ceremony.folder]
+
+    assert command(*write, "--register", tmp_path / "r") == 112
+
+    (kept,) = Register(folder=tmp_path / "r").entries()
+    assert (kept.kind, kept.facts["volume"]) == ("written", 1)
+    assert not (tmp_path / "2" / layout.RELEASE).exists()
