@@ -55,6 +55,14 @@ def test_a_misread_letter_never_passes() -> None:
             from_lines([first[:place] + letter + first[place + 1 :], *rest])
 
 
+def test_lines_under_another_digest_never_pass() -> None:
+    other = to_lines(DATA + b"!")[0].split(":")[2]
+    own = to_lines(DATA)[0].split(":")[2]
+
+    with pytest.raises(DigestMismatchError):
+        from_lines(line.replace(own, other) for line in to_lines(DATA))
+
+
 @pytest.mark.parametrize("spoil", ["sealift:", "SEALIFT:S2:", "SEALIFT:S1:xyz", "hello"])
 def test_what_is_no_line_is_refused(spoil: str) -> None:
     with pytest.raises(MalformedError):
