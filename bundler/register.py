@@ -39,6 +39,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         *("sha256", "site", "outcome", "received_at", "release", "serial", "code", "volumes", "custody_complete"),
         *("findings", "vouched_by", "checkpoint"),
     ),
+    "inventory": ("sha256", "site", "serial", "taken_at", "vouched_by", "checkpoint"),
 }
 _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"written": ("by", "carrier"), "sent": ("due",)}
 
@@ -179,7 +180,7 @@ def _require_field(name: str, value: Any, what: str) -> None:
     elif name == "checkpoint":
         if value is not None:
             exact_keys(value, ("origin", "size", "root"), (), what)
-    elif name == "due":
+    elif name in {"due", "taken_at"}:
         moment(value, what)
     elif name == "ledger_key":
         LedgerKey.from_text(text(value, what, most=400))

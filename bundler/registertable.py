@@ -80,8 +80,9 @@ def _what(kind: str, facts: Mapping[str, Any]) -> str:
         case "returned":
             ended = "destroyed" if facts["destroyed"] else "came back"
             return f"{ended}: {facts['condition']}" if facts["condition"] else ended
-        case "site":
-            return f"ledger key of {facts['site']} entered"
+        case "site" | "inventory":
+            listed = f"listed what it holds, serial {facts.get('serial')}, at {facts.get('taken_at')}"
+            return f"ledger key of {facts['site']} entered" if kind == "site" else f"{facts['site']} {listed}"
         case _:
             volumes = ", ".join(map(str, facts["volumes"]))
             return (

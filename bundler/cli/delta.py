@@ -27,6 +27,7 @@ from bundler.deltaproof import prove
 from bundler.dispatch import key_of
 from bundler.holdings import EarlierRelease, Holdings, holdings_of_register
 from bundler.inventory import read_inventory, site_of
+from bundler.knownledgers import record_inventory
 from bundler.register import Register
 from bundler.signatory import Ceremony
 from bundler.signedmetadata import signed_release
@@ -77,7 +78,9 @@ def register(app: typer.Typer) -> None:
         ours, held = shared.of(context), Ceremony.load(ceremony)
         earlier = [EarlierRelease.open(each) for each in base or []]
         known = register_at(folder, ceremony)
-        holdings = _holdings(ours, known, inventory, site=site, from_register=from_register, earlier=earlier)
+        holdings = _holdings(
+            ours, known, inventory, site=site, from_register=from_register, earlier=earlier, enters=not dry_run
+        )
         _say(ours, holdings)
         capacities = tuple(parse_size(each) for each in capacity or [])
         if dry_run:
@@ -130,7 +133,9 @@ def register(app: typer.Typer) -> None:
         ours, held, set_folder = shared.of(context), Ceremony.load(ceremony), WorkFolder(root=work)
         earlier = [EarlierRelease.open(each) for each in base or []]
         known = register_at(folder, ceremony)
-        holdings = _holdings(ours, known, inventory, site=site, from_register=from_register, earlier=earlier)
+        holdings = _holdings(
+            ours, known, inventory, site=site, from_register=from_register, earlier=earlier, enters=True
+        )
         index = volume_index(set_folder)
         targets, _, _ = signed_release(lambda name: (work / name).read_bytes(), index, held)
         copies = {sha256: path for each in earlier for sha256, path in each.whole_files().items()}
@@ -148,6 +153,7 @@ def _holdings(
     site: str,
     from_register: bool,
     earlier: list[EarlierRelease],
+    enters: bool,
 ) -> Holdings:
     if from_register == (inventory is not None):
         raise UsageError(
@@ -171,7 +177,10 @@ def _holdings(
             why="an inventory proves nothing without it",
             fix=f"compare ledger.pub by telephone, then: sealift-bundler register site {named} --key FILE",
         )
-    return Holdings.of_inventory(read_inventory(untrusted, key).inventory)
+    believed = read_inventory(untrusted, key)
+    if enters:
+        record_inventory(known, believed, clock=ours.clock)
+    return Holdings.of_inventory(believed.inventory)
 
 
 def _say(ours: Context, holdings: Holdings) -> None:

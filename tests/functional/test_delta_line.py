@@ -1,6 +1,8 @@
 """The whole way of a delta medium by its commands: inventory out, set made and proven, received, receipt back."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ import pytest
 from appliance.actions import export_inventory
 from appliance.verify import trust
 from bundler.cli.main import main
+from bundler.knownledgers import checkpoints
+from bundler.register import Register
 from bundler.seal import code_of, seal
 from bundler.workfolder import WorkFolder
 from media.digest import sha256_hex
-from tests.support.ledger import LedgerSite, ledger_site
+from tests.support.ledger import ROOT, LedgerSite, ledger_site
 from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Site
 
@@ -87,8 +91,24 @@ def test_inventory_out_delta_in_receipt_back(box: LedgerSite, command: Command, 
     assert facts.facts["delta"]["carried_bytes"] == made["proof"]["carried_bytes"] < made["proof"]["bytes"]
     stored = site.store.releases()[-1]
     assert {name: stored.verify(name).read_bytes() for name in stored.files} == new.payload
+    known = Register(folder=tmp_path / "register").entries()
+    assert [entry.kind for entry in known].count("inventory") == 1
+    (first,) = checkpoints(known, ["demo-clinic"]).values()
+    assert checkpoints(known, ["elsewhere"]) == {}
     code, entered, _ = command("register", "receipt", receipt)
     assert (code, entered["code"], entered["is_new"]) == (0, facts.code, True)
+    (later,) = checkpoints(Register(folder=tmp_path / "register").entries(), ["demo-clinic"]).values()
+    assert later["size"] > first["size"]
+    done = subprocess.run(
+        [sys.executable, "-I", "bundler/check/verify.py", str(carried), "--code", facts.code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    left_out = made["proof"]["bytes"] - made["proof"]["carried_bytes"]
+    assert f"{left_out} bytes must lie in the site's store (serial 1)" in done.stdout
 
 
 @pytest.mark.fault

@@ -1,0 +1,46 @@
+"""What the register knows of sites' ledgers: for `x-sealift-checkpoints`, so that a box cannot lose its history unseen.
+
+Every receipt and every inventory that came back brings the head of the site's ledger at that time, signed by its key.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from bundler.inventory import BelievedInventory
+from bundler.register import Entry, Register
+from media.clock import Clock, to_text
+
+_KINDS = ("receipt", "inventory")
+
+
+def record_inventory(register: Register, believed: BelievedInventory, *, clock: Clock) -> bool:
+    """Enter an inventory that came back and was believed; return whether it is new.
+
+    Raises:
+        MalformedError: The register is broken.
+        UnreadableError: The register cannot be written.
+    """
+    known = (entry for entry in register.entries() if entry.kind == "inventory")
+    if any(entry.facts["sha256"] == believed.sha256 for entry in known):
+        return False
+    head = believed.checkpoint
+    facts = {
+        "sha256": believed.sha256,
+        "site": believed.inventory.site,
+        "serial": believed.inventory.serial,
+        "taken_at": to_text(believed.inventory.at),
+        "vouched_by": list(believed.vouched_by),
+        "checkpoint": None if head is None else {"origin": head.origin, "size": head.size, "root": head.root.hex()},
+    }
+    register.append("inventory", facts, clock=clock)
+    return True
+
+
+def checkpoints(entries: Sequence[Entry], sites: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the longest ledger that is known of each of these sites, by origin, as targets metadata carries it."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        head = entry.facts["checkpoint"] if entry.kind in _KINDS and entry.facts["site"] in sites else None
+        if head is not None and head["size"] > found.get(head["origin"], {"size": -1})["size"]:
+            found[head["origin"]] = {"size": head["size"], "root": head["root"]}
+    return found
