@@ -27,6 +27,7 @@ def llama_model_load_from_file(path, params):
     _log[0](4, ("told to " + order).encode(), None)
     if order.startswith("refuse"): return None
     if order == "crash": ctypes.string_at(0)
+    if order == "vanish": os._exit(0)
     if order == "hang": time.sleep(300)
     if order == "eat": return bytearray(2**45)
     if order == "flood": os.write(1, b'{"vocabulary": 1}' + b"x" * 2**20); return None

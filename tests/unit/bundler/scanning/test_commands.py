@@ -11,7 +11,8 @@ from bundler.artifact import Artifact
 from bundler.cli.main import main
 from bundler.errors import ScanError
 from bundler.inspect import inspect_work
-from bundler.scan import scan
+from bundler.recipe import AllowedFinding
+from bundler.scan import judge, scan
 from bundler.scanning.candidate import of_candidate, of_folder
 from bundler.scanning.record import ScanRecord
 from bundler.workfolder import WorkFolder
@@ -86,6 +87,13 @@ def test_any_folder_is_scanned_to_the_end_and_every_finding_is_named(
     assert rules == ["malformed", "pickle", "pth-file", "remote-code"]
     assert "4 findings may not travel" in shown.err
     assert str(tmp_path) not in shown.out
+
+
+def test_what_breaks_its_own_format_cannot_be_allowed(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf()[:-1])
+    allowed = AllowedFinding(path="*", rule="malformed", reason="never mind")
+
+    assert [found.rule for found in judge(of_folder(tmp_path), allowed=[allowed]).refused] == ["malformed"]
 
 
 def test_one_file_is_scanned_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,7 @@ def test_a_model_is_loaded_by_the_engine_that_travels_and_the_statement_says_whe
         ("crash", "crashed on it with SIGSEGV"),
         ("eat", "ended with code 1"),
         ("flood", "refused to load it"),
+        ("vanish", "ended with code 0"),
     ],
 )
 def test_a_model_that_hurts_its_engine_may_not_travel(
@@ -180,15 +181,22 @@ def test_a_model_is_loaded_once_for_each_engine(tmp_path: Path, engine: HostileE
         loaded(tmp_path, HostileEngine(folder=Path("/proc/nonexistent"), wheel_sha256="f" * 64))
 
 
-def test_a_failure_is_not_remembered_and_neither_is_a_damaged_memo_believed(
-    tmp_path: Path, engine: HostileEngine
+def test_a_failure_is_not_remembered(tmp_path: Path, engine: HostileEngine) -> None:
+    refused(tmp_path, engine, "refuse")
+    refused(tmp_path, engine, "refuse")
+
+    assert not (tmp_path / "cache/loaded").exists()
+
+
+@pytest.mark.parametrize(
+    "memo", [b'{"loaded":true,"model":"m","x":1}', b'{"loaded":false,"model":"m"}', b"[", b"[]"]
+)
+def test_a_memo_that_does_not_say_that_a_model_was_loaded_is_passed_over(
+    tmp_path: Path, engine: HostileEngine, memo: bytes
 ) -> None:
-    refused(tmp_path, engine, "refuse")
-    refused(tmp_path, engine, "refuse")
     loaded(tmp_path, engine)
-    for memo in (tmp_path / "cache/loaded").iterdir():
-        memo.chmod(0o644)
-        memo.write_bytes(b'{"loaded":true,"model":"m","more":1}')
+    for path in (tmp_path / "cache/loaded").iterdir():
+        path.write_bytes(memo)
 
     assert loaded(tmp_path, engine).vocabulary == 3
 

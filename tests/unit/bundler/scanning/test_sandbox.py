@@ -54,15 +54,17 @@ def test_nothing_of_the_machine_is_to_be_seen(tmp_path: Path) -> None:
     assert ran(tmp_path, code).output == "[]\nFalse / False\n"
 
 
-def test_files_that_are_handed_over_are_read_only_and_nothing_else_can_be_written(tmp_path: Path) -> None:
+def test_files_that_are_handed_over_are_read_only_whatever_their_mode_and_nothing_can_be_made(tmp_path: Path) -> None:
     data = tmp_path / "m.gguf"
     data.write_bytes(b"weights")
+    data.chmod(0o666)
     code = (
-        "import sys\n"
+        "import os, sys\n"
         "print(open(sys.argv[1]).read())\n"
         "for name in (sys.argv[1], '/usr/x', '/x', '/dev/x', sys.prefix + '/x'):\n"
-        "    try:\n        open(name, 'a').write('x')\n        print('written', name)\n"
-        "    except OSError as error:\n        pass\n"
+        "    try:\n        os.open(name, os.O_WRONLY | os.O_CREAT)\n        print('opened', name)\n"
+        "    except OSError:\n        pass\n"
+        "try:\n    os.unlink(sys.argv[1])\n    print('gone')\nexcept OSError:\n    pass\n"
     )
 
     ended = ran(tmp_path, code, files={data: "/model.gguf"})
@@ -136,7 +138,11 @@ def test_a_user_without_root_gets_the_same_sandbox(tmp_path: Path) -> None:
         "print(sandbox.level(), ended.output, ended.errors)\n"
     )
     inner = tmp_path / "inner.py"
-    inner.write_text("import os, socket\nprint(os.path.exists('/etc'), len(socket.if_nameindex()))\n")
+    inner.write_text(
+        "import os, socket\n"
+        "print(os.path.exists('/etc'), len(socket.if_nameindex()))\n"
+        "try:\n    os.open('/x', os.O_WRONLY | os.O_CREAT)\n    print('made a file')\nexcept OSError:\n    pass\n"
+    )
     inner.chmod(0o644)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
