@@ -17,7 +17,7 @@ from tuf.api.metadata import Role, Root  # type: ignore[attr-defined]  # no __al
 from bundler.errors import NotEmptyError
 from bundler.invitation import ROLES, USES, Enrolled, Invitation, KeyPlace, enrol, refused, require_sound
 from bundler.metadata import NEVER, canonical, signed_file
-from bundler.signatory import Ceremony
+from bundler.signatory import Ceremony, is_openpgp
 from media import durable
 from media.canonical import dumps
 from media.digest import sha256_hex
@@ -87,6 +87,10 @@ def rotate(
     if not remove and not add:
         raise refused("a root that changes nothing", "people are removed or added")
     staying = [person for person in named.values() if person.id not in remove]
+    if not all(is_openpgp(keyid) for person in staying for keyid in person.keys.get("root", ())):
+        raise refused(
+            "a rotation at one machine", "a root key is a file or on a token: use `root propose`, `sign` and `merge`"
+        )
     taken = [(person.id, person.name) for person in named.values()]
     require_sound(add, environment=held.environment, taken=taken)
     roles = [*(person.roles for person in staying), *(person.roles for person in add)]

@@ -213,7 +213,9 @@ def _seed(work: WorkFolder, payload: Mapping[str, Measured], cache: Cache) -> No
 
 def _plans(first: ReleasePlan, second: ReleasePlan) -> list[Differing]:
     found = []
-    for name in _PLAN:
+    # A release that is signed again has another date than its recipe, and nothing else that differs.
+    compared = [name for name in _PLAN if name != "stale_after" or not first.issue]
+    for name in compared:
         was, now = getattr(first, name), getattr(second, name)
         if was != now:
             lines: tuple[str, ...] = (f"- {str(was)[:400]}", f"+ {str(now)[:400]}")

@@ -7,7 +7,7 @@ import typer
 
 from bundler import emergency as action
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, Person
+from bundler.cli.bars import CeremonyFolder, Home, KeyPlaces, Person, SecretFd, own_keys
 from bundler.emergency import NoteState
 from bundler.signatory import Ceremony
 from media import canonical
@@ -60,10 +60,12 @@ def register(app: typer.Typer) -> None:
         ceremony: CeremonyFolder,
         person: Person,
         home: Home = None,
+        key: KeyPlaces = None,
+        secret_fd: SecretFd = None,
     ) -> None:
         """Add one root person's signature, on any machine; then hand the small file to the next."""
         ours, held = shared.of(context), Ceremony.load(ceremony)
-        signed = action.sign(_read(note), held, held.signatory(person, home))
+        signed = action.sign(_read(note), held, held.signatory(person, own_keys(home, key, secret_fd)))
         action.write(destination, signed)
         found = action.state(signed, held)
         ours.result(found.to_json(), _text(found))

@@ -122,6 +122,13 @@ def test_a_plan_for_another_date_is_named_by_its_field(desks: Desks, work: WorkF
     assert differing.shown[0] == "- 2031-01-01T00:00:00Z"
 
 
+def test_a_release_that_is_signed_again_has_another_date_and_no_difference(desks: Desks, work: WorkFolder) -> None:
+    plan = ReleasePlan.load(work.plan)
+    work.plan.write_bytes(replace(plan, stale_after="2031-01-01T00:00:00Z", issue=1).to_bytes())
+
+    assert compared(work, desks).differing == ()
+
+
 def test_a_bill_of_materials_that_says_something_else_is_named(desks: Desks, work: WorkFolder) -> None:
     change(work.attest / "sbom.json", lambda value: value["predicate"]["components"][0].update(name="innocent"))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.verify.metadata import TrustChain
+from bundler.ceremony import rotate
 from bundler.errors import CeremonyError, NotEmptyError, SigningError
 from bundler.joining import Brought, Joining, join
 from bundler.keyfile import KeyKind, make_key_file
@@ -290,6 +291,11 @@ def test_a_joining_file_that_was_changed_is_refused(members: Members) -> None:
         with pytest.raises((CeremonyError, MalformedError)):
             Joining.from_bytes(data)
     assert Joining.from_bytes(members["bob"].joined).name == "Bob Example"
+
+
+def test_a_rotation_at_one_machine_is_for_openpgp_keys(held: Ceremony) -> None:
+    with pytest.raises(CeremonyError, match="a rotation at one machine"):
+        rotate(held.folder, remove=["bob"])
 
 
 @pytest.mark.parametrize("size", [0, 1, 600_000])
