@@ -1,15 +1,20 @@
 """What a box says that it holds goes back to the sender, who believes it without the box."""
 
 import json
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from appliance.actions import export_inventory
 from appliance.actions.export_inventory import Listed
 from appliance.actions.exporting import RECORDED, require_harmless
+from appliance.cli import context as shared
+from appliance.cli import export as export_command
+from appliance.cli import main
 from appliance.errors import ExportRefusedError, LedgerUnavailableError
 from appliance.verify import trust
 from bundler.inventory import BelievedInventory, read_inventory, site_of
@@ -150,3 +155,46 @@ def test_an_inventory_reads_back_as_it_was_written(box: LedgerSite, genuine: She
 
     assert isinstance(read_inventory(came_back, key), BelievedInventory)
     assert read_inventory(came_back, key).inventory == listed.inventory
+
+
+def test_the_command_shows_everything_before_it_writes(
+    box: LedgerSite,
+    genuine: Shelf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    medium = genuine()
+    site = site_of_box(box, medium.root_json)
+
+    def sealift(*words: str) -> tuple[int, str, str]:
+        app = typer.Typer()
+        app.callback()(main._root)
+        export_command.register(app)
+        given = [
+            "sealift",
+            "--config",
+            str(box.config_file),
+            "export",
+            "inventory",
+            "--to",
+            str(tmp_path / "out"),
+            *words,
+        ]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit) as ended:
+            shared.run(app)
+        said = capsys.readouterr()
+        return int(str(ended.value.code or 0)), said.out, said.err
+
+    with box.running(site.clock):
+        site.receive(medium)
+        unseen = sealift()
+        tried = sealift("--dry-run")
+        done = sealift("--yes", "--json")
+
+    assert unseen[0] == 2
+    assert (tried[0], tried[1]) == (0, "nothing was written\n")
+    assert f'"payload_digest": "{site.store.releases()[0].payload_digest}"' in tried[2]
+    assert done[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [json.loads(done[1])["file"]]
