@@ -23,7 +23,7 @@ class Sink:
         with writing(name):
             self.descriptor = self._open(folder, name)
             self._direct = self._open_direct(folder, name) if length >= _DIRECT_FROM_BYTES else None
-            if length:
+            if length >= _DIRECT_FROM_BYTES:  # a small file is allocated once, when it is written out
                 self._reserve(length)
 
     @staticmethod
