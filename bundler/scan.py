@@ -29,7 +29,7 @@ from bundler.debfile import listed
 from bundler.errors import ScanError
 from bundler.process import Progress, quiet
 from bundler.recipe import AcceptedLicence, AllowedFinding
-from bundler.scanning import antivirus, models, prompts, wheels
+from bundler.scanning import antivirus, modelfolder, prompts, wheels
 from bundler.scanning.engineload import Load, load_models
 from bundler.scanning.findings import LISTED, Finding, Tally, finding, leaked
 from bundler.scanning.report import MALFORMED, RULES, Antivirus, Examination, Judged, Loading, ScanReport
@@ -145,7 +145,7 @@ def examine(
     malformed = {found.path for found in made.findings if found.rule == MALFORMED}
     sound = [artifact for artifact in artifacts if artifact.target not in malformed]
     _gather(made, lambda: wheels.overlaps(sound), "wheels", goes_on=goes_on)
-    _gather(made, lambda: models.folders(sound), "models", goes_on=goes_on)
+    _gather(made, lambda: modelfolder.folders(sound), "models", goes_on=goes_on)
     _gather(made, lambda: prompts.check(sound, made.tally, made.templates), "templates", goes_on=goes_on)
     if clamav is not None:
         made.clamav = antivirus.run(
@@ -235,7 +235,7 @@ def _one(artifact: Artifact, tally: Tally, accepted: Mapping[str, str]) -> Itera
     if artifact.kind == "wheel":
         return wheels.check(artifact, tally, accepted)
     if artifact.kind == "model":
-        return models.beside(artifact, tally, accepted)
+        return modelfolder.beside(artifact, tally, accepted)
     return _CHECKS[artifact.kind](artifact, tally)
 
 
