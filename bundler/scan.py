@@ -258,7 +258,7 @@ def _deb(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
 
 
 _CHECKS: Final[dict[str, Callable[[Artifact, Tally], Iterator[Finding]]]] = {
-    "weights": models.weights,
+    "weights": modelfolder.weights,
     "eval": _eval,
     "host": _ours,
     "server": _ours,
