@@ -12,6 +12,7 @@ from typing import Final
 
 from bundler.errors import CeremonyError
 
+_ROUTES: Final = Path("/proc/self/net")
 _SIOCGIFFLAGS: Final = 0x8913
 _UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
 _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200
@@ -27,12 +28,13 @@ class Links:
     default_routes: tuple[str, ...]
 
 
-def links(net: Path = Path("/proc/self/net")) -> Links:
+def links(net: Path | None = None) -> Links:
     """Return the network links of this process's network namespace.
 
     Args:
-        net: Where the kernel shows routes.
+        net: Where the kernel shows routes, if not in its usual place.
     """
+    net = net or _ROUTES
     return Links(live=_live(), default_routes=(*_ipv4(_lines(net / "route")), *_ipv6(_lines(net / "ipv6_route"))))
 
 

@@ -91,7 +91,8 @@ def register(app: typer.Typer) -> None:
                 again = _rebuilt(ours, folder, rebuild_from, prepared, Cache(root=cache or default_root()), checkout)
                 facts["rebuilt"] = again.to_json()
                 ours.say(again.to_text())
-                again.require_accepted(accepted or ())
+                if not dry_run:
+                    again.require_accepted(accepted or ())
             elif any(folder.signatures.glob("*.json")):
                 ours.say(
                     "you are not the first to sign: --rebuild RECIPE builds it again here and shows any difference"
