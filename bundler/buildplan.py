@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bundler.cache import Cache
+from bundler.gather import lock_of, update_lock
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
 from bundler.sources import llama_wheel, wheels
@@ -151,9 +152,9 @@ def _model(recipe: Recipe, model: ModelSection, cache: Cache) -> list[Item]:
 
 def _wheels(recipe: Recipe, cache: Cache, checkout: Checkout) -> list[Item]:
     if recipe.kind == "security-update":
-        locks = [] if recipe.update is None else [recipe.beside(recipe.update.wheels)]
+        locks = [] if recipe.update is None else [update_lock(recipe, recipe.update)]
     else:
-        locks = [recipe.lock(name) or checkout.lock(name) for name in ("server", "host", *recipe.engines)]
+        locks = [lock_of(recipe, name, checkout) for name in ("server", "host", *recipe.engines)]
     found: list[Item] = []
     for lock in locks:
         target = recipe.target

@@ -18,6 +18,7 @@ from bundler.errors import RecipeError
 from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
+from bundler.recipe_sections import UpdateSection
 from bundler.sources import evals, llama_wheel, ospackages, server, wheels
 from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
@@ -94,6 +95,38 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     return Gathered(artifacts=tuple(artifacts), materials=tuple(materials), needs=needs)
 
 
+def lock_of(recipe: Recipe, name: str, checkout: Checkout) -> Path:
+    """Return the lock of an environment: the recipe's, else the checkout's.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    lock = recipe.lock(name) or checkout.lock(name)
+    if not lock.is_file():
+        raise RecipeError(
+            what=f"locks.{name}: there is no such lock",
+            why=f"the release needs the environment {name}",
+            fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it in the recipe",
+        )
+    return lock
+
+
+def update_lock(recipe: Recipe, update: UpdateSection) -> Path:
+    """Return the lock of a security update.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    lock = recipe.beside(update.wheels)
+    if not lock.is_file():
+        raise RecipeError(
+            what="update.wheels: there is no such lock",
+            why="the wheels of an update are pinned like any others",
+            fix="make it with uv pip compile --no-deps --generate-hashes --no-emit-index-url",
+        )
+    return lock
+
+
 def _update(shop: Workshop, recipe: Recipe) -> Gathered:
     """Return what a security update brings: packages, the wheels that change, and in which environments they do."""
     artifacts: list[Artifact] = []
@@ -101,7 +134,7 @@ def _update(shop: Workshop, recipe: Recipe) -> Gathered:
     environments: dict[str, str] = {}
     needs = Needs()
     if recipe.update is not None:
-        chosen = _locked_wheels(shop, recipe, recipe.beside(recipe.update.wheels), built={})
+        chosen = _locked_wheels(shop, recipe, update_lock(recipe, recipe.update), built={})
         if not chosen or any(wheel.name in _NOT_BY_UPDATE for wheel in chosen):
             raise RecipeError(
                 what="update.wheels: it locks no wheel, or one that a security update does not change",
@@ -139,13 +172,7 @@ def _environments(
     built = {llama_wheel.PACKAGE: _llama(shop, recipe, built_of)}
     found: list[tuple[str, tuple[ChosenWheel, ...], list[Material]]] = []
     for name in (*_ALWAYS, *recipe.engines):
-        lock = recipe.lock(name) or shop.checkout.lock(name)
-        if not lock.is_file():
-            raise RecipeError(
-                what=f"locks.{name}: there is no such lock",
-                why=f"a model needs the environment {name}",
-                fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it in the recipe",
-            )
+        lock = lock_of(recipe, name, shop.checkout)
         chosen = _locked_wheels(shop, recipe, lock, built=built)
         _require_engine(name, chosen)
         downloaded = [_downloaded(wheel) for wheel in chosen if wheel.name not in built]

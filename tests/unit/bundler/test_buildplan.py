@@ -10,7 +10,7 @@ from bundler.build import build_sites, folders_of
 from bundler.buildplan import BuildPlan, plan_build
 from bundler.cache import Cache
 from bundler.cli.main import main
-from bundler.errors import SourceError
+from bundler.errors import RecipeError
 from bundler.recipe import Recipe
 from tests.support.payload import recipe_text
 from tests.support.recipes import for_vllm, security_update, two_sites
@@ -90,12 +90,14 @@ def test_a_download_of_known_size_is_counted(tmp_path: Path) -> None:
     assert "3 files, 0 of them of known size" in str(plan)
 
 
-def test_a_lock_that_is_not_there_is_named(tmp_path: Path) -> None:
-    path = for_vllm(tmp_path / "recipe", tmp_path / "index")
-    (path.parent / "engine-vllm.txt").unlink()
+def test_a_lock_that_is_not_there_is_named_by_its_key(tmp_path: Path) -> None:
+    vllm, update = for_vllm(tmp_path / "a", tmp_path / "index"), security_update(tmp_path / "b", tmp_path / "index")
+    (vllm.parent / "engine-vllm.txt").unlink()
+    (update.parent / "urgent.txt").unlink()
 
-    with pytest.raises(SourceError, match=r"engine-vllm\.txt cannot be read"):
-        planned(Recipe.load(path), tmp_path)
+    for path, key in ((vllm, "locks.engine-vllm"), (update, "update.wheels")):
+        with pytest.raises(RecipeError, match=f"^{key}: there is no such lock"):
+            planned(Recipe.load(path), tmp_path / path.parent.name)
 
 
 @pytest.mark.parametrize("make", [two_sites, lambda folder: for_vllm(folder, folder / "index")])
