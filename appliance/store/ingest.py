@@ -109,7 +109,7 @@ def _carry(
 ) -> tuple[IngestFacts, set[int]]:
     """Carry all that is to be read; return the facts, and the volumes that blocks were missing from."""
     read = written = reused = resumed = 0
-    held = _held([load.cargo for load in loaded], incoming, store)
+    held = _held(loaded, incoming, store, progress)
     begun: set[str] = set()
     carrier = Carrier(incoming, progress)
     for load in loaded:
@@ -123,7 +123,7 @@ def _carry(
             continue
         elif each.sha256 in held:
             reused += 1
-            _check(carrier, load, progress)
+            _check(carrier, load, progress, told=not load.carried)
         else:
             written += each.length
             carrier.store(each)
@@ -140,11 +140,17 @@ def _still_missing(verified: VerifiedRelease, missing: set[int]) -> MissingVolum
     return missing_volumes(missing, there - missing, count=len(verified.index.volumes))
 
 
-def _held(cargo: list[Cargo], incoming: Incoming, store: ContentStore) -> set[str]:
-    """Return the names of objects of earlier releases that the disk gives back as what this release says they are."""
-    prover = Carrier(None, lambda *_: None)
+def _held(
+    loaded: list[Load], incoming: Incoming, store: ContentStore, progress: Callable[[int, str], None]
+) -> set[str]:
+    """Return the names of objects of earlier releases that the disk gives back as what this release says they are.
+
+    Of files that no volume carries this is all the reading there is, so it is told as progress.
+    """
+    left_out = {load.cargo.path for load in loaded if not load.carried}
+    prover = Carrier(None, lambda length, path: progress(length, path) if path in left_out else None)
     asked: dict[str, Cargo] = {}
-    for each in cargo:
+    for each in (load.cargo for load in loaded):
         if each.sha256 in asked or incoming.has_proven(each.sha256, each.length):
             continue
         if store.holds(each.sha256, each.length):
@@ -157,11 +163,15 @@ def _held(cargo: list[Cargo], incoming: Incoming, store: ContentStore) -> set[st
     return {sha256 for sha256, each in asked.items() if len(prover.proven(each)) == len(each.origins)}
 
 
-def _check(carrier: Carrier, load: Load, progress: Callable[[int, str], None]) -> None:
-    """Plan to prove what the volumes have of a target whose object is there, proven a moment ago."""
+def _check(carrier: Carrier, load: Load, progress: Callable[[int, str], None], *, told: bool = False) -> None:
+    """Plan to prove what the volumes have of a target whose object is there, proven a moment ago.
+
+    The rest of it is progress, unless that was told while the object was proven.
+    """
     for each in load.carried:
         carrier.check(each)
-    if left_out := load.cargo.length - load.carried_bytes:
+    left_out = load.cargo.length - load.carried_bytes
+    if left_out and not told:
         progress(left_out, load.cargo.path)
 
 

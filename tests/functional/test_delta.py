@@ -92,10 +92,14 @@ def test_a_delta_set_gives_the_same_files_as_the_full_set(
 ) -> None:
     received(old, tmp_path / "store")
 
-    done = received(new, tmp_path / "store", delta)
+    lines = copy_here(replace(new, volumes=delta.volumes), tmp_path / "store")[1]
+    done = lines[-1]
 
     assert done["event"] == "done"
     assert done["read_bytes"] == delta.index.volumes[0].payload_bytes
+    assert done["reused_files"] == len(set(new.payload.values())) - 3
+    told = [line for line in lines if line["event"] == "progress"][-1]
+    assert told["done"] == told["total"] == sum(map(len, new.payload.values()))
     assert stored(tmp_path / "store", new) == new.payload
     carried = {part.path for part in delta.index.volumes[0].parts}
     assert {f"{_GGUF}.000003-000003", f"{_GGUF}.000009-000009", "data/release.json"} <= carried
