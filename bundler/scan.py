@@ -18,20 +18,17 @@ A recipe may allow a finding by path, rule and reason (`[[scan.allowed]]`); an a
 refused, so the list cannot rot. Every finding, allowed or listed, is in the signed scan statement.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Final
 
-from bundler import leaks
 from bundler.artifact import Artifact
-from bundler.debfile import listed
 from bundler.errors import ScanError
 from bundler.process import Progress, quiet
 from bundler.recipe import AcceptedLicence, AllowedFinding
-from bundler.scanning import antivirus, modelfolder, prompts, wheels
+from bundler.scanning import antivirus, kinds, modelfolder, prompts, wheels
 from bundler.scanning.engineload import Load, load_models
-from bundler.scanning.findings import LISTED, Finding, Tally, finding, leaked
+from bundler.scanning.findings import LISTED, Finding
 from bundler.scanning.report import MALFORMED, RULES, Antivirus, Examination, Judged, Loading, ScanReport
 from media.errors import MediaError
 
@@ -141,7 +138,7 @@ def examine(
     made = Examination(files=len(artifacts))
     licences = {entry.license: entry.reason for entry in accepted}
     for artifact in artifacts:
-        _gather(made, partial(_one, artifact, made.tally, licences), artifact.target, goes_on=goes_on)
+        _gather(made, partial(kinds.check, artifact, made.tally, licences), artifact.target, goes_on=goes_on)
     malformed = {found.path for found in made.findings if found.rule == MALFORMED}
     sound = [artifact for artifact in artifacts if artifact.target not in malformed]
     _gather(made, lambda: wheels.overlaps(sound), "wheels", goes_on=goes_on)
@@ -229,39 +226,3 @@ def _not_loaded(loads: Sequence[Load]) -> list[Finding]:
         for load in loads
         if not load.loaded
     ]
-
-
-def _one(artifact: Artifact, tally: Tally, accepted: Mapping[str, str]) -> Iterator[Finding]:
-    if artifact.kind == "wheel":
-        return wheels.check(artifact, tally, accepted)
-    if artifact.kind == "model":
-        return modelfolder.beside(artifact, tally, accepted)
-    return _CHECKS[artifact.kind](artifact, tally)
-
-
-def _eval(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
-    tally.add("secret")
-    tally.add("clinical-data")
-    yield from leaked(artifact, artifact.read(), (leaks.secrets, leaks.patient_data, leaks.clinical))
-
-
-def _ours(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
-    tally.add("secret")
-    yield from leaked(artifact, artifact.read(), wheels.text_rules(is_ours=True))
-
-
-def _deb(artifact: Artifact, tally: Tally) -> Iterator[Finding]:
-    if artifact.target.endswith(".deb") and artifact.file is not None:
-        tally.add("deb")
-        for rule, detail in listed(artifact.file):
-            yield finding(artifact, rule, detail, reason=LISTED)
-
-
-_CHECKS: Final[dict[str, Callable[[Artifact, Tally], Iterator[Finding]]]] = {
-    "weights": modelfolder.weights,
-    "eval": _eval,
-    "host": _ours,
-    "server": _ours,
-    "release": _ours,
-    "deb": _deb,
-}
