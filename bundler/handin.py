@@ -6,8 +6,9 @@ is verified over the bytes at hand before it is put where the person's own machi
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Self
 
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # no __all__
@@ -137,6 +138,14 @@ class HandIn:
         )
 
 
+class Part(StrEnum):
+    """What a hand-in may be cut down to, for fewer codes once the rest was taken."""
+
+    STATEMENTS = "statements"
+    SIGNATURES = "signatures"
+    SEALS = "seals"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """Where a release stands after hand-ins were taken."""
@@ -150,17 +159,23 @@ class Taken:
     sheet: bool
 
 
-def hand_in(work: WorkFolder, person_id: str, *, ceremony: Ceremony) -> HandIn:
+def hand_in(work: WorkFolder, person_id: str, *, ceremony: Ceremony, only: Collection[Part] = tuple(Part)) -> HandIn:
     """Return what a person has signed in this work folder.
 
+    Args:
+        work: Where they signed.
+        person_id: Who.
+        ceremony: The root that names them.
+        only: Leave out the rest.
+
     Raises:
-        SigningError: The person has signed nothing here.
+        SigningError: The person has signed nothing of this here.
         MediaError: A file of theirs cannot be read.
     """
     person, plan = ceremony.person(person_id), ReleasePlan.load(work.plan)
     own = work.signatures / f"{person_id}.json"
     stated = {}
-    for path in statements(work):
+    for path in statements(work) if Part.STATEMENTS in only else ():
         if not (file := envelope_of(path)).is_file():
             continue
         envelope = dsse.Envelope.from_bytes(file.read_bytes())
@@ -171,14 +186,15 @@ def hand_in(work: WorkFolder, person_id: str, *, ceremony: Ceremony) -> HandIn:
                 signatures=envelope.signatures,
             )
     seals = {}
-    if work.is_frozen:
+    if work.is_frozen and Part.SEALS in only:
         for volume in volume_index(work).volumes:
             folder = work.seal_of(volume.number)
             signature = folder / layout.signature_name(person.fingerprint)
             if signature.is_file():
                 manifest = (folder / layout.TAG_MANIFEST).read_bytes()
                 seals[volume.number] = Seal(tag_manifest=digest_of(manifest), signature=signature.read_bytes())
-    signatures = PartialSignature.from_bytes(own.read_bytes()) if own.is_file() else None
+    has_signed = own.is_file() and Part.SIGNATURES in only
+    signatures = PartialSignature.from_bytes(own.read_bytes()) if has_signed else None
     if not stated and signatures is None and not seals:
         raise SigningError(
             what=f"{person.name} has signed nothing in this work folder",

@@ -9,7 +9,7 @@ import typer
 from bundler.chunks import read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
 from bundler.cli.bars import CeremonyFolder, Person, Work, byte_bar
-from bundler.handin import HandIn, hand_in, take
+from bundler.handin import HandIn, Part, hand_in, take
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
 from media import durable
@@ -28,9 +28,12 @@ def register(app: typer.Typer) -> None:
         codes: Annotated[
             Path | None, typer.Option("--codes", help="Also write it as QR codes and lines into this folder.")
         ] = None,
+        only: Annotated[
+            list[Part] | None, typer.Option("--only", help="Hand in only this, once the others have the rest.")
+        ] = None,
     ) -> None:
         """Write what you signed of a release, statements, metadata and seals, as one small file."""
-        found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony))
+        found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony), only=only or tuple(Part))
         data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
         durable.replace(target, data, mode=0o644)
         if codes is not None:

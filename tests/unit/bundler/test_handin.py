@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundler.attest import attest, choose_volumes
+from bundler.chunks import to_lines
 from bundler.errors import SigningError
-from bundler.handin import HandIn, hand_in, take
+from bundler.handin import HandIn, Part, hand_in, take
 from bundler.seal import seal
 from bundler.sign import sign
 from bundler.signatory import Ceremony
@@ -121,6 +122,22 @@ def test_statements_travel_without_their_payload(
     assert len(found.to_bytes()) < 8000
     for envelope in attested.attest.glob("*.dsse.json"):
         assert (bob.attest / envelope.name).read_bytes() == envelope.read_bytes()
+
+
+def test_seals_alone_fit_one_code(desk: Callable[[str], WorkFolder], held: Ceremony, pair: Pair) -> None:
+    alice = desk("alice")
+    take(alice, [pair.from_bob, pair.from_alice], ceremony=held)
+    seal(alice, "alice", ceremony=held)
+
+    only = hand_in(alice, "alice", ceremony=held, only=[Part.SEALS])
+
+    assert (only.statements, only.signatures, list(only.seals)) == ({}, None, [1])
+    assert len(to_lines(only.to_bytes())) == 1
+    lead = desk("lead")
+    take(lead, [pair.from_bob, pair.from_alice], ceremony=held)
+    assert take(lead, [only], ceremony=held).sheet is True
+    with pytest.raises(SigningError, match="has signed nothing"):
+        hand_in(alice, "carol", ceremony=held, only=[Part.STATEMENTS])
 
 
 def test_taking_twice_and_in_any_order_changes_nothing(desk: Callable[[str], WorkFolder], held: Ceremony) -> None:
