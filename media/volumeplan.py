@@ -63,7 +63,7 @@ class _Rooms:
         self.placed[index].append(part)
 
 
-def plan(  # noqa: PLR0913 - the facts of one plan
+def plan(
     targets: Iterable[Target],
     capacities: Sequence[int],
     *,

@@ -5,10 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from media import bagit, canonical, custody, dsse, layout, volume
+from media import bagit, canonical, custody, dsse, layout, volumeplan
 from media.custody import HandOver, HandOverKind, Method
+from media.deltabase import Base, Knowledge, Run
 from media.digest import sha256_hex
 from media.layout import BLOCK_BYTES
+from media.volumeplan import Delta
 from tests.support.gpg import gnupg_home
 from tests.support.sender import Sender, make_sender
 from tests.support.terms import large_target, small_target, targets_signed
@@ -24,7 +26,7 @@ def write(folder: Path) -> None:
         small_target("data/empty", b""),
         large_target("data/models/m/w.gguf", 3 * BLOCK_BYTES + 5),
     ]
-    index = volume.plan(targets, [2 * BLOCK_BYTES, 4 * BLOCK_BYTES], release="2026.11", serial=7)
+    index = volumeplan.plan(targets, [2 * BLOCK_BYTES, 4 * BLOCK_BYTES], release="2026.11", serial=7)
     parts = [part for each in index.volumes for part in each.parts]
     index = index.with_part_digests({part.path: sha256_hex(part.path.encode()) for part in parts})
     first = index.volumes[0]
@@ -51,8 +53,30 @@ def write(folder: Path) -> None:
         for person in ("alice", "bob"):
             name = layout.signature_name(sender.fingerprints[person, "release"])
             files[name] = sender.detached(person, files[layout.TAG_MANIFEST])
+    files["volumes-delta.json"] = delta_index()
     for name, data in files.items():
         (folder / name).write_bytes(data)
+
+
+def delta_index() -> bytes:
+    """Return the index of a delta set of that release: the first blocks of the weights lie in a file of serial 5."""
+    targets = [
+        small_target("data/release.json", b"{}", "release"),
+        small_target("data/empty", b""),
+        large_target("data/models/m/w.gguf", 3 * BLOCK_BYTES + 5),
+    ]
+    run = Run(target="data/models/m/w.gguf", first=0, last=1, object="ab" * 32, block=4)
+    base = Base(
+        site="clinic-a",
+        source=Knowledge.INVENTORY,
+        at=datetime(2026, 11, 20, 8, tzinfo=UTC),
+        serials=(5,),
+        runs=(run,),
+    )
+    delta = Delta(base=base, carried={"data/models/m/w.gguf": [(2, 3)], "data/release.json": [(0, 0)]})
+    index = volumeplan.plan(targets, [4 * BLOCK_BYTES], release="2026.11", serial=7, delta=delta)
+    parts = [part for each in index.volumes for part in each.parts]
+    return index.with_part_digests({part.path: sha256_hex(part.path.encode()) for part in parts}).to_bytes()
 
 
 def _custody(sender: Sender, volume_id: str) -> dict[str, bytes]:

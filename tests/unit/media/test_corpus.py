@@ -57,6 +57,21 @@ def test_the_facts_of_version_1_are_still_the_same() -> None:
     assert manifest == {part.path: part.sha256 for part in index.volumes[0].parts}
 
 
+def test_the_delta_set_of_version_1_is_still_the_same() -> None:
+    untrusted = (_V1 / "volumes-delta.json").read_bytes()
+    index = VolumeIndex.from_bytes(untrusted)
+    targets = targets_from(canonical.loads((_V1 / "targets.json").read_bytes()))
+
+    index.require_covers(targets)
+
+    assert untrusted == index.to_bytes()
+    assert index.base is not None
+    assert (index.base.site, index.base.serials, index.base.runs[0].block) == ("clinic-a", (5,), 4)
+    assert [part.path for part in index.volumes[0].parts] == ["data/models/m/w.gguf.000002-000003", "data/release.json"]
+    assert [target.path for target in index.held_whole(targets)] == ["data/empty"]
+    assert index.volumes[0].id == "d742b0fd37e64625"
+
+
 def test_the_custody_of_version_1_is_still_whole(people: People) -> None:
     sealed = (_V1 / "custody-sealed-1.dsse.json").read_bytes()
     entries = [path.read_bytes() for path in _V1.iterdir() if layout.custody_number(path.name)]
