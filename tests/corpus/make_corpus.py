@@ -53,7 +53,6 @@ def write(folder: Path) -> None:
         for person in ("alice", "bob"):
             name = layout.signature_name(sender.fingerprints[person, "release"])
             files[name] = sender.detached(person, files[layout.TAG_MANIFEST])
-    files["volumes-delta.json"] = delta_index()
     for name, data in files.items():
         (folder / name).write_bytes(data)
 
@@ -121,3 +120,5 @@ def _custody(sender: Sender, volume_id: str) -> dict[str, bytes]:
 
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    Path(f"{sys.argv[1]}-delta").mkdir()
+    (Path(f"{sys.argv[1]}-delta") / "volumes.json").write_bytes(delta_index())

@@ -58,7 +58,7 @@ def test_the_facts_of_version_1_are_still_the_same() -> None:
 
 
 def test_the_delta_set_of_version_1_is_still_the_same() -> None:
-    untrusted = (_V1 / "volumes-delta.json").read_bytes()
+    untrusted = (_V1.with_name("v1-delta") / "volumes.json").read_bytes()
     index = VolumeIndex.from_bytes(untrusted)
     targets = targets_from(canonical.loads((_V1 / "targets.json").read_bytes()))
 
