@@ -171,16 +171,21 @@ def _copying(place: Path | None) -> Iterator[_Put]:
         yield _nowhere
         return
     try:
-        with place.open("xb", buffering=0) as file, ThreadPoolExecutor(max_workers=1) as beside:
+        with (
+            place.open("xb", buffering=0) as file,
+            ThreadPoolExecutor(max_workers=1) as syncing,
+            ThreadPoolExecutor(max_workers=1) as beside,
+        ):
             unsynced = 0
             waiting: list[Future[None]] = []
+            synced: list[Future[None]] = []
 
             def write(piece: memoryview) -> None:
                 nonlocal unsynced
                 file.write(piece)
                 unsynced += len(piece)
-                if unsynced >= _PUSH:
-                    os.fdatasync(file.fileno())
+                if unsynced >= _PUSH and (not synced or synced[-1].done()):
+                    synced.append(syncing.submit(os.fdatasync, file.fileno()))
                     unsynced = 0
 
             def put(piece: memoryview) -> Future[None]:
@@ -189,6 +194,8 @@ def _copying(place: Path | None) -> Iterator[_Put]:
 
             yield put
             for each in waiting:
+                each.result()
+            for each in synced:  # only now is certain that no more are added
                 each.result()
     except BaseException:
         place.unlink(missing_ok=True)
