@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from media import bagit, canonical, custody, dsse, keys, layout, openpgp, packets
 from media.custody import HandOver
 from media.errors import BadSignatureError, MediaError, TrustError
+from media.inventory import HeldFile, HeldRelease, Inventory
 from media.people import People
 from media.release import ReleaseTerms, StaleAfter, targets_from
 from media.volume import VolumeIndex
+from tests.corpus.make_corpus import delta_index
 from tests.support.mutation import bent_bytes, bent_json, json_values
 from tests.support.sender import Sender
 from tests.support.terms import large_target, small_target, targets_signed
@@ -34,6 +37,14 @@ _INDEX = (
     b'"data/a"}]}]}'
 )
 _TARGETS = targets_signed([small_target("data/a", b"a"), large_target("data/w", 2**27 + 1)])
+_INVENTORY = Inventory(
+    site="clinic-a",
+    at=datetime(2026, 11, 20, 8, tzinfo=UTC),
+    serial=5,
+    hashed=True,
+    releases=(HeldRelease(serial=5, code="ab" * 32, payload_digest="cd" * 32),),
+    files=(HeldFile(sha256="ef" * 32, length=2**27, blocks=("12" * 32, "34" * 32)),),
+).to_payload(ledger=None)
 _TIMESTAMP = {"_type": "timestamp", "version": 1, "x-sealift-stale-after": "2027-01-01T00:00:00Z"}
 
 _PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
@@ -42,6 +53,8 @@ _PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "manifest": (bagit.parse_manifest, _MANIFEST),
     "bag info": (bagit.parse_bag_info, _BAG_INFO),
     "volume index": (VolumeIndex.from_bytes, _INDEX),
+    "delta index": (VolumeIndex.from_bytes, delta_index()),
+    "inventory": (Inventory.from_payload, _INVENTORY),
     "hand-over": (HandOver.from_payload, _HAND_OVER),
     "envelope": (
         dsse.Envelope.from_bytes,
