@@ -22,6 +22,7 @@ from media.dsse import Envelope
 from media.errors import MalformedError, MissingFileError, WrongVolumeError
 from media.limits import PAYLOAD_BYTES
 from media.release import ReleaseTerms, targets_from
+from media.volume import VolumeIndex
 
 _PART = re.compile(r"\.([0-9]{6})-[0-9]{6}")
 
@@ -53,12 +54,14 @@ class Contents:
         files: Payload files by path below `data/`.
         folders: Where `data/...` is looked up, one for each volume; none when only lists are at hand.
         attest: Where statements are looked up; None likewise.
+        partial: Files of which a delta set carries some blocks; its work folder has holes where the others belong.
     """
 
     facts: Mapping[str, Any]
     files: Mapping[str, Entry]
     folders: tuple[Path, ...] = ()
     attest: Path | None = None
+    partial: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, folder: Path, *, progress: Progress = no_progress) -> Self:
@@ -148,6 +151,7 @@ class Contents:
             },
             folders=folders,
             attest=attest,
+            partial=_partial(targets.with_name(Path(layout.VOLUMES).name)),
         )
 
     def head(self, path: str, limit: int) -> bytes | None:
@@ -167,7 +171,8 @@ class Contents:
 
     def whole(self, path: str) -> Path | None:
         """Return where a whole file lies; None when it does not lie here in one piece."""
-        places = [folder / path for folder in self.folders] if path in self.files else []
+        is_here = path in self.files and path not in self.partial
+        places = [folder / path for folder in self.folders] if is_here else []
         return next((place for place in places if place.is_file() and not place.is_symlink()), None)
 
     def stated(self) -> Mapping[str, Stated]:
@@ -227,6 +232,11 @@ class Contents:
         if place is None or self.files[path].length > PAYLOAD_BYTES:
             return None
         return place.read_text("utf-8", errors="replace")
+
+
+def _partial(index: Path) -> frozenset[str]:
+    base = VolumeIndex.from_bytes(index.read_bytes()).base if index.is_file() else None
+    return frozenset(run.target for run in base.runs) if base else frozenset()
 
 
 def _license(untrusted: Any) -> str:

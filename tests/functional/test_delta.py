@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from appliance.store.content import ContentStore
+from bundler.contents import Contents
 from bundler.delta import PROOF_FILE
+from bundler.difference import compare
 from bundler.holdings import EarlierRelease
 from bundler.measure import Measured, measure_tree
 from bundler.mediumcheck import check
@@ -238,6 +240,18 @@ def test_a_dry_run_proves_what_is_carried(new: SimulatedMedium, delta: DeltaMedi
 
     assert code == 0
     assert lines[-1]["read_bytes"] == delta.index.volumes[0].payload_bytes
+
+
+def test_a_delta_set_is_looked_at_and_compared_like_a_full_one(
+    old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium
+) -> None:
+    for place in (delta.work.root, delta.volumes[0]):
+        here = Contents.open(place)
+
+        assert here.files == Contents.open(new.work.root).files
+        assert here.whole(_GGUF) is None
+        assert here.whole("data/release.json") is not None
+        assert _GGUF in str(compare(Contents.open(old.work.root), here).to_json())
 
 
 def test_a_set_for_another_site_or_an_older_serial_is_not_made(
