@@ -188,9 +188,7 @@ def test_a_failure_is_not_remembered(tmp_path: Path, engine: HostileEngine) -> N
     assert not (tmp_path / "cache/loaded").exists()
 
 
-@pytest.mark.parametrize(
-    "memo", [b'{"loaded":true,"model":"m","x":1}', b'{"loaded":false,"model":"m"}', b"[", b"[]"]
-)
+@pytest.mark.parametrize("memo", [b'{"loaded":true,"model":"m","x":1}', b'{"loaded":false,"model":"m"}', b"[", b"[]"])
 def test_a_memo_that_does_not_say_that_a_model_was_loaded_is_passed_over(
     tmp_path: Path, engine: HostileEngine, memo: bytes
 ) -> None:

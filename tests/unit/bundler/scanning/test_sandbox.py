@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,7 +125,15 @@ def test_a_flood_of_output_costs_no_memory_and_keeps_both_ends(tmp_path: Path) -
     assert ended.output.endswith("last\n")
 
 
-def test_a_user_without_root_gets_the_same_sandbox(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Lend a folder that every user can enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_user_without_root_gets_the_same_sandbox(open_folder: Path) -> None:
     python = shutil.which("python3", path="/usr/bin")
     if python is None or shutil.which("setpriv") is None:
         pytest.skip("this test runs the system's own Python as nobody")
@@ -137,15 +147,13 @@ def test_a_user_without_root_gets_the_same_sandbox(tmp_path: Path) -> None:
         "ended = sandbox.run(Path('/usr/bin/python3'), Path(sys.argv[1]), [], limits=limits)\n"
         "print(sandbox.level(), ended.output, ended.errors)\n"
     )
-    inner = tmp_path / "inner.py"
+    inner = open_folder / "inner.py"
     inner.write_text(
         "import os, socket\n"
         "print(os.path.exists('/etc'), len(socket.if_nameindex()))\n"
         "try:\n    os.open('/x', os.O_WRONLY | os.O_CREAT)\n    print('made a file')\nexcept OSError:\n    pass\n"
     )
     inner.chmod(0o644)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
 
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
     done = subprocess.run([*nobody, python, "-B", "-c", code, inner], capture_output=True, text=True, check=False)
