@@ -23,6 +23,7 @@ _CHUNK: Final = 2**20
 _LARGE: Final = 16 * 2**20
 _PUSH: Final = 32 * 2**20
 _WAITING: Final = 8
+_AHEAD: Final = 16 * 2**20
 _COARSE_NS: Final = 50_000_000  # no file system's clock of a content's change ticks slower than this here
 
 Told = Callable[[int, int, str], None]
@@ -138,14 +139,17 @@ def _pieces(source: FileIO, put: "_Put") -> Iterator[memoryview]:
     """Yield what is read, from few buffers that are used again and again; each piece holds until the next but one."""
     buffers = [memoryview(bytearray(_CHUNK)) for _ in range(_WAITING if put is not _nowhere else 1)]
     written: list[Future[None] | None] = [None] * len(buffers)
-    number = 0
+    number, done = 0, 0
     while True:
+        if done % _AHEAD == 0:  # the disk reads on while this is hashed
+            os.posix_fadvise(source.fileno(), done, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
         before = written[number]
         if before is not None:
             before.result()
         count = source.readinto(buffers[number])
         if not count:
             return
+        done += count
         piece = buffers[number][:count]
         written[number] = put(piece)
         yield piece
