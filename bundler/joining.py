@@ -1,8 +1,8 @@
 """A joining file: what one person brings to a ceremony, made on their own machine with keys that never leave it.
 
-It is a DSSE envelope, of 25 kB with ML-DSA keys, that names the person, their roles and their public keys, signed by every
-one of these keys, so nobody can bring a key that is another's. It proves possession and nothing about the name: at the
-ceremony each person reads the digest of their own file aloud.
+It is a DSSE envelope, of 25 kB with ML-DSA keys, that names the person, their roles and their public keys, signed by
+every one of these keys, so nobody can bring a key that is another's. It proves possession and nothing about the name:
+at the ceremony each person reads the digest of their own file aloud.
 """
 
 import base64
