@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from bundler import gguf_header, safetensors_header
-from bundler.errors import ScanError
+from bundler.errors import ScanError, SigningError
 from bundler.plan import ReleasePlan
 from bundler.scanning.record import ScanRecord
+from bundler.volumefiles import volume_index
 from bundler.workfolder import WorkFolder
 from media import bill, layout
 from media.canonical import loads, mapping
@@ -113,9 +114,15 @@ def inspect_work(work: WorkFolder) -> WorkFacts:
     """Read what a work folder holds.
 
     Raises:
-        SigningError: There is no candidate.
+        SigningError: There is no candidate, or only what a delta set carries of one.
         MalformedError: A file of it does not read.
     """
+    if work.is_frozen and volume_index(work).base is not None:
+        raise SigningError(
+            what="this is a delta set's work folder",
+            why="it holds only what the set carries",
+            fix="inspect the work folder in which the release was signed, or a written volume of the set",
+        )
     plan = ReleasePlan.load(work.plan)
     files: Counter[str] = Counter()
     sizes: Counter[str] = Counter()

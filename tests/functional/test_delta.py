@@ -13,7 +13,9 @@ from appliance.store.content import ContentStore
 from bundler.contents import Contents
 from bundler.delta import PROOF_FILE
 from bundler.difference import compare
+from bundler.errors import SigningError
 from bundler.holdings import EarlierRelease
+from bundler.inspect import inspect_work
 from bundler.measure import Measured, measure_tree
 from bundler.mediumcheck import check
 from bundler.plan import ReleasePlan
@@ -245,6 +247,8 @@ def test_a_dry_run_proves_what_is_carried(new: SimulatedMedium, delta: DeltaMedi
 def test_a_delta_set_is_looked_at_and_compared_like_a_full_one(
     old: SimulatedMedium, new: SimulatedMedium, delta: DeltaMedium
 ) -> None:
+    with pytest.raises(SigningError, match="delta set's work folder"):
+        inspect_work(delta.work)
     for place in (delta.work.root, delta.volumes[0]):
         here = Contents.open(place)
 
