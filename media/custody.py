@@ -1,13 +1,15 @@
-"""Chain of custody: who held a volume, when, where, with which seals (CUST-1 to CUST-19).
+"""Chain of custody: who held a volume, when, where, with which seals (CUST-1 to CUST-20).
 
 Hand-overs are evidence about carriers, for people to judge; they never decide whether bytes are trusted. So a chain is
 read to the end and what is odd about it is returned as findings; only what cannot be read or is not signed stops.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Final, Self
 
 from securesystemslib.signer import Signer  # type: ignore[attr-defined]  # re-exported without __all__
@@ -83,6 +85,11 @@ class HandOver:
     condition: str
     method: Method
     entered_by: str
+
+    @property
+    def label(self) -> str:
+        """What findings call it."""
+        return f"entry {self.entry}"
 
     @classmethod
     def from_payload(cls, untrusted: bytes) -> Self:
@@ -182,6 +189,34 @@ class CustodyFacts:
     findings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperEntry:
+    """A hand-over that was written on paper and entered at the receiving site, never on the medium (CUST-20).
+
+    Args:
+        volume: The volume's id.
+        from_: Who gave.
+        to: Who took.
+        at: When, as on the form.
+        seals: Numbers of the seals that the form names.
+        entered_by: Who entered it at the site.
+        sequence: Of its record in the site's ledger; -1 while it waits for the ledger.
+    """
+
+    volume: str
+    from_: str
+    to: str
+    at: datetime
+    seals: tuple[str, ...]
+    entered_by: str
+    sequence: int
+
+    @property
+    def label(self) -> str:
+        """What findings call it."""
+        return f"the paper of {clock.to_text(self.at)}"
+
+
 def sign(hand_over: HandOver, *signers: Signer) -> bytes:
     """Return the file of an entry, signed with each key of the person who enters it.
 
@@ -220,6 +255,7 @@ def read_chain(
     volume_id: str,
     *,
     sealed: HandOver | None = None,
+    paper: Sequence[PaperEntry] = (),
 ) -> CustodyFacts:
     """Return what the hand-overs of one volume say and everything that is odd about them (CUST-10 to CUST-19).
 
@@ -229,6 +265,7 @@ def read_chain(
         sealed_sha256: SHA-256 of this volume's sealed entry in attest/, which the first hand-over names.
         volume_id: The volume's id from the signed index.
         sealed: What the sealed entry says, to compare the first hand-over with.
+        paper: What the receiver entered from paper; it takes its place in the chain by its time.
 
     Raises:
         BadSignatureError: An entry is not signed by a person with the role custody.
@@ -242,21 +279,45 @@ def read_chain(
     found = sorted(
         (read_entry(raw, people) for raw in entries), key=lambda entry: (entry.hand_over.entry, entry.sha256)
     )
-    findings = _findings(found, sealed_sha256, volume_id)
-    if found and sealed is not None:
-        findings += _compared_with_sealed(found[0].hand_over, sealed)
+    carried = _in_time([entry.hand_over for entry in found], [each for each in paper if each.volume == volume_id])
+    findings = _linked(found, sealed_sha256, volume_id) if carried else ["no hand-over is recorded after sealing"]
+    for before, this in pairwise(carried):
+        findings += _compared(this, before)
+    if carried and sealed is not None:
+        findings += _compared_with_sealed(carried[0], sealed)
     return CustodyFacts(entries=tuple(found), complete=not findings, findings=tuple(findings))
 
 
-def _findings(found: Sequence[CustodyEntry], sealed_sha256: str, volume_id: str) -> list[str]:
-    if not found:
-        return ["no hand-over is recorded after sealing"]
+def same_person(one: str, other: str) -> bool:
+    """Tell whether two names are spelled alike; case, width and runs of blanks do not count (CUST-12)."""
+    first, second = (" ".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in (one, other))
+    return first == second
+
+
+def _in_time(signed: Sequence[HandOver], paper: Sequence[PaperEntry]) -> list[HandOver | PaperEntry]:
+    """Return the medium's entries in order of their numbers, and what paper alone tells before the first later one."""
+    carried: list[HandOver | PaperEntry] = list(signed)
+    for each in sorted(paper, key=lambda entry: (entry.at, entry.sequence)):
+        if not any(_is_the_same(each, other) for other in carried):
+            later = (place for place, other in enumerate(carried) if other.at > each.at)
+            carried.insert(next(later, len(carried)), each)
+    return carried
+
+
+def _is_the_same(paper: PaperEntry, other: HandOver | PaperEntry) -> bool:
+    return (
+        same_person(paper.from_, other.from_)
+        and same_person(paper.to, other.to)
+        and paper.at == other.at
+        and set(paper.seals) == set(other.seals)
+    )
+
+
+def _linked(found: Sequence[CustodyEntry], sealed_sha256: str, volume_id: str) -> list[str]:
     findings = []
-    releases = {entry.hand_over.release for entry in found}
-    if len(releases) > 1:
+    if len(releases := {entry.hand_over.release for entry in found}) > 1:
         findings.append(f"the entries name {len(releases)} releases")
-    expected, before = 1, None
-    previous_sha256 = sealed_sha256
+    expected, previous_sha256 = 1, sealed_sha256
     for entry in found:
         this = entry.hand_over
         if this.entry < expected:
@@ -267,35 +328,39 @@ def _findings(found: Sequence[CustodyEntry], sealed_sha256: str, volume_id: str)
             findings.append(f"tear: entry {this.entry} does not follow the one before it")
         if this.volume != volume_id:
             findings.append(f"entry {this.entry} is about another volume")
-        findings += _compared(this, before)
-        expected, before, previous_sha256 = this.entry + 1, this, entry.sha256
+        if this.kind == HandOverKind.SEALED:
+            findings.append(f"entry {this.entry} is a sealed entry, which belongs inside the bag")
+        if this.kind == HandOverKind.REJECTED:
+            findings.append(f"entry {this.entry} rejects the volume")
+        expected, previous_sha256 = this.entry + 1, entry.sha256
     return findings
 
 
-def _compared(this: HandOver, before: HandOver | None) -> list[str]:
+def _compared(this: HandOver | PaperEntry, before: HandOver | PaperEntry) -> list[str]:
+    if isinstance(this, HandOver) and isinstance(before, HandOver):
+        both = f"entries {before.entry} and {this.entry}"
+    else:
+        both = f"{before.label} and {this.label}"
     findings = []
-    if this.kind == HandOverKind.SEALED:
-        findings.append(f"entry {this.entry} is a sealed entry, which belongs inside the bag")
-    if this.kind == HandOverKind.REJECTED:
-        findings.append(f"entry {this.entry} rejects the volume")
-    if before is not None:
-        if this.at < before.at:
-            findings.append(f"time runs backwards between entries {before.entry} and {this.entry}")
-        if this.from_ != before.to:
-            findings.append(f"gap: entry {before.entry} went to another person than entry {this.entry} came from")
-        if set(this.seals) != set(before.seals):
-            findings.append(f"the seals differ between entries {before.entry} and {this.entry}")
+    if this.at < before.at:
+        findings.append(f"time runs backwards between {both}")
+    if not same_person(this.from_, before.to):
+        findings.append(f"gap: {before.label} went to another person than {this.label} came from")
+    if set(this.seals) != set(before.seals):
+        findings.append(f"the seals differ between {both}")
     return findings
 
 
-def _compared_with_sealed(first: HandOver, sealed: HandOver) -> list[str]:
+def _compared_with_sealed(first: HandOver | PaperEntry, sealed: HandOver) -> list[str]:
     findings = []
     if first.at < sealed.at:
-        findings.append(f"time runs backwards between sealing and entry {first.entry}")
-    if first.release != sealed.release:
-        findings.append(f"entry {first.entry} is about another release")
+        findings.append(f"time runs backwards between sealing and {first.label}")
+    if isinstance(first, HandOver) and first.release != sealed.release:
+        findings.append(f"{first.label} is about another release")
+    if isinstance(first, PaperEntry) and not same_person(first.from_, sealed.to):
+        findings.append(f"gap: the sealed volume was with another person than {first.label} came from")
     if sealed.seals and not set(first.seals) <= set(sealed.seals):
-        findings.append(f"entry {first.entry} has a seal that was not reserved")
+        findings.append(f"{first.label} has a seal that was not reserved")
     return findings
 
 

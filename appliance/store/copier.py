@@ -3,8 +3,9 @@
 One JSON job on stdin, one JSON object per line on stdout; runs as ``python -I -m appliance.store.copier``. It knows no
 site file, no ledger and no key, and loads only what the verifier and the store need. Its parent records and decides.
 
-Lines: ``root`` (a verified rotation, to be committed at once), ``verified`` (the release's facts), ``progress``,
-``done`` (with what was read and written), or ``refused`` (the error's fields, and the facts known by then).
+Lines: ``step`` (a check begins), ``root`` (a verified rotation, to be committed at once), ``verified`` (the release's
+facts), ``progress``, ``done`` (with what was read and written), or ``refused`` (the error's fields, and the facts known
+by then).
 """
 
 import sys
@@ -21,6 +22,8 @@ from appliance.store.kept import kept_volumes
 from appliance.verify.fit import Machine
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
 from appliance.verify.medium import Medium
+from appliance.verify.sitecustody import SiteCustody
+from appliance.verify.steps import Check
 from appliance.verify.trust import TrustRecord
 from appliance.verify.verified import VerifiedRelease
 from appliance.verify.verifier import Terms, verify_medium
@@ -76,6 +79,7 @@ class Job:
                 now=canonical.moment(value["now"], what),
                 floor=canonical.moment(value["floor"], what),
                 decisions=_decisions(canonical.mapping(value["decisions"], what)),
+                custody=SiteCustody.from_json(value["custody"]),
             ),
             full=canonical.boolean(value["full"], what),
             lock=None if lock is None else canonical.integer(lock, what),
@@ -104,6 +108,7 @@ class Job:
                     else {"code": stale.code, "reason": stale.reason, "names": list(stale.names)},
                     "custody": None if custody is None else {"name": custody.name, "reason": custody.reason},
                 },
+                "custody": terms.custody.to_json(),
                 "full": self.full,
                 "lock": self.lock,
             }
@@ -121,6 +126,10 @@ class Lines:
         """Write one line."""
         self._stream.write(canonical.dumps({"event": event, **fields}).decode() + "\n")
         self._stream.flush()
+
+    def step(self, check: Check) -> None:
+        """Say that a check begins, and so that the one before it held."""
+        self.send("step", check=str(check))
 
     def progress(self, done: int, total: int, path: str) -> None:
         """Write progress, at most ten times a second."""
@@ -147,6 +156,7 @@ def run(job: Job, lines: Lines) -> int:
                 job.terms,
                 on_root=lambda chain: lines.send("root", chain=list(chain)),
                 on_named=lambda terms: facts.update(_named(terms)),
+                on_step=lines.step,
                 may_miss=True,
                 kept=lambda wanted: _kept(store, wanted, stack) if store is not None and not job.full else [],
             )
@@ -175,8 +185,12 @@ def main() -> int:
 
 def _move(verified: VerifiedRelease, store: ContentStore | None, job: Job, lines: Lines) -> IngestFacts:
     if store is None:
+        lines.step(Check.BYTES)
         return check(verified, progress=lines.progress)
-    return ingest(verified, store, received_at=to_text(job.terms.now), full=job.full, progress=lines.progress)
+    lines.step(Check.ROOM)
+    return ingest(
+        verified, store, received_at=to_text(job.terms.now), full=job.full, progress=lines.progress, on_step=lines.step
+    )
 
 
 def _kept(store: ContentStore, wanted: Sequence[Volume], stack: ExitStack) -> list[Medium]:

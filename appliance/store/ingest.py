@@ -21,6 +21,7 @@ from appliance.store.kept import forget_volumes, keep_volumes
 from appliance.store.loading import Load, loads
 from appliance.store.tensors import TensorNames, no_tensors
 from appliance.store.writing import writing
+from appliance.verify.steps import Check, OnStep, unheard
 from appliance.verify.verified import VerifiedRelease
 from media import layout
 from media.errors import MediaError, MissingVolumeError, UnreadableError
@@ -41,7 +42,13 @@ class IngestFacts:
 
 
 def ingest(
-    verified: VerifiedRelease, store: ContentStore, *, received_at: str, full: bool, progress: Progress
+    verified: VerifiedRelease,
+    store: ContentStore,
+    *,
+    received_at: str,
+    full: bool,
+    progress: Progress,
+    on_step: OnStep = unheard,
 ) -> IngestFacts:
     """Bring a release into the store, up to the point where `publish` makes it visible.
 
@@ -51,6 +58,7 @@ def ingest(
         received_at: Time of this receive, for the store's record.
         full: Ignore the journal of an interrupted receive and prove everything again.
         progress: Called with bytes done, bytes in all, and the file in hand.
+        on_step: Called when the bytes begin, after there was room.
 
     Raises:
         BaseMissingError: The store lacks what a delta set takes for granted; nothing was written.
@@ -70,6 +78,7 @@ def ingest(
         if full:
             forget_volumes(incoming)
         _require_room(cargo, incoming)
+        on_step(Check.BYTES)
         facts, absent = _carry(loaded, incoming, store, progress=_counted(cargo, progress))
         if missing := absent | set(verified.missing):  # some were kept before, and the disk does not give it back
             keep_volumes(verified, incoming)

@@ -113,14 +113,31 @@ def require_signed(bag: UntrustedBag, people: People) -> SignedBag:
     """Return the volume as signed by enough release people.
 
     Raises:
+        MediaError, TrustError: As `count_signatures` and `require_listed`.
+    """
+    return require_listed(bag, count_signatures(bag, people))
+
+
+def count_signatures(bag: UntrustedBag, people: People) -> tuple[Person, ...]:
+    """Return who signed the volume's tag manifest, once enough release people did.
+
+    Raises:
         BadSignatureError: A signature does not hold, or is not by a release person of the trusted root.
+        LimitExceededError, MissingFileError: There are too many signatures, or no tag manifest.
+        ThresholdError, SamePersonError: Too few people signed.
+    """
+    return _require_signatures(bag, bag.file(layout.TAG_MANIFEST), people)
+
+
+def require_listed(bag: UntrustedBag, signers: tuple[Person, ...]) -> SignedBag:
+    """Return the volume whose tag manifest these people signed, once its small files are what that says.
+
+    Raises:
         DigestMismatchError: A small file is not what was signed.
         ExtraFileError, MissingFileError: The files are not those that were signed.
         MalformedError, LimitExceededError, UnsafePathError: A list does not read.
-        ThresholdError, SamePersonError: Too few people signed.
     """
     tag_manifest = bag.file(layout.TAG_MANIFEST)
-    signers = _require_signatures(bag, tag_manifest, people)
     tags = bagit.parse_manifest(tag_manifest)
     _require_names(bag.medium, bag.tag_names - bag.signatures.keys() - {layout.TAG_MANIFEST}, tags)
     _require_known(bag.medium, tags)

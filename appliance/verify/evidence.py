@@ -11,9 +11,17 @@ from typing import Any, Final
 
 from appliance.verify.bag import SignedBag
 from appliance.verify.freshness import CustodyAcceptance
+from appliance.verify.sitecustody import (
+    NOTHING_KNOWN,
+    SiteCustody,
+    chain_head,
+    head_finding,
+    recorded_seals,
+    seals_finding,
+)
 from media import canonical, custody, dsse, layout, limits
 from media.clock import to_text
-from media.custody import CustodyEntry, HandOver, HandOverKind
+from media.custody import CustodyEntry, HandOver, HandOverKind, PaperEntry
 from media.digest import sha256_hex
 from media.errors import CustodyError, MalformedError, SealiftError
 from media.people import People, Role
@@ -35,12 +43,22 @@ class VolumeCustody:
         entries: The hand-overs that could be read, in order.
         findings: What a person must judge.
         files: The hand-overs' files as they were, to be kept with the release.
+        head: What the last holder reads out of the chain.
+        paper: Hand-overs that the site entered from paper.
+        seals_recorded: The seals that the volume must bear.
+        seals_found: The seals that a person saw on it; None when nobody looked.
+        head_given: The head as its last holder named it; None when nobody did.
     """
 
     volume: int
     entries: tuple[CustodyEntry, ...]
     findings: tuple[str, ...]
     files: dict[str, bytes]
+    head: str = ""
+    paper: tuple[PaperEntry, ...] = ()
+    seals_recorded: tuple[str, ...] = ()
+    seals_found: tuple[str, ...] | None = None
+    head_given: str | None = None
 
 
 def rehearsal_level(untrusted: bytes | None, people: People, payload_digest: str) -> str | None:
@@ -65,8 +83,19 @@ def rehearsal_level(untrusted: bytes | None, people: People, payload_digest: str
     return canonical.text(predicate.get("level"), what, most=64)
 
 
-def read_custody(bag: SignedBag, volume: Volume, people: People, index: VolumeIndex) -> VolumeCustody:
-    """Return what a volume's sealed entry and hand-overs say; what is wrong is a finding, never an exception."""
+def read_custody(
+    bag: SignedBag, volume: Volume, people: People, index: VolumeIndex, *, site: SiteCustody = NOTHING_KNOWN
+) -> VolumeCustody:
+    """Return what a volume's sealed entry and hand-overs say; what is wrong is a finding, never an exception.
+
+    Args:
+        bag: The volume.
+        volume: The same, from the signed index.
+        people: Of the trusted root.
+        index: The signed index.
+        site: What people of the site know of it apart from it.
+    """
+    paper = tuple(each for each in site.paper if each.volume == volume.id)
     release = index.release
     findings: list[str] = []
     files: dict[str, bytes] = {}
@@ -81,7 +110,7 @@ def read_custody(bag: SignedBag, volume: Volume, people: People, index: VolumeIn
         files = _files(bag, findings)
     entries: tuple[CustodyEntry, ...] = ()
     try:
-        facts = custody.read_chain(list(files.values()), people, sealed_sha256, volume.id, sealed=sealed)
+        facts = custody.read_chain(list(files.values()), people, sealed_sha256, volume.id, sealed=sealed, paper=paper)
         entries = facts.entries
         findings += facts.findings
     except SealiftError as error:
@@ -94,7 +123,23 @@ def read_custody(bag: SignedBag, volume: Volume, people: People, index: VolumeIn
     ]
     if any(entry.hand_over.release != release for entry in entries):
         findings.append("an entry is about another release")
-    return VolumeCustody(volume=volume.number, entries=entries, findings=tuple(findings), files=files)
+    recorded = recorded_seals(entries, sealed, paper)
+    found, given = site.seals.get(volume.number), site.heads.get(volume.number)
+    for finding in (seals_finding(found, recorded), head_finding(given, entries, sealed_sha256)):
+        findings += [finding] if finding is not None else []
+    if volume.id in site.rejected:
+        findings.append("this site has rejected this volume")
+    return VolumeCustody(
+        volume=volume.number,
+        entries=entries,
+        findings=tuple(findings),
+        files=files,
+        head=chain_head(entries, sealed_sha256),
+        paper=paper,
+        seals_recorded=recorded,
+        seals_found=found,
+        head_given=given,
+    )
 
 
 def require_custody(volumes: Sequence[VolumeCustody], acceptance: CustodyAcceptance | None) -> None:
@@ -130,6 +175,8 @@ def custody_json(volumes: Sequence[VolumeCustody], acceptance: CustodyAcceptance
         "findings": [_short(finding, _FINDING_CHARS) for finding in findings[:_MOST_LISTED]],
         "findings_in_all": len(findings),
         "files_sha256": sha256_hex(canonical.dumps(files)),
+        "paper": [_paper(each.volume, entry) for each in volumes for entry in each.paper][:_MOST_LISTED],
+        "looked_at": [_looked_at(each) for each in volumes],
         "accepted_by": None if accepted is None else {"name": accepted.name, "reason": accepted.reason},
     }
 
@@ -184,6 +231,30 @@ def _entry(volume: int, entry: CustodyEntry) -> dict[str, Any]:
         "seals": [_short(seal) for seal in said.seals[:_MOST_SEALS]],
         "method": str(said.method),
         "sha256": entry.sha256,
+    }
+
+
+def _paper(volume: int, entry: PaperEntry) -> dict[str, Any]:
+    return {
+        "volume": volume,
+        "from": _short(entry.from_),
+        "to": _short(entry.to),
+        "at": to_text(entry.at),
+        "seals": [_short(seal) for seal in entry.seals[:_MOST_SEALS]],
+        "entered_by": _short(entry.entered_by),
+        "sequence": entry.sequence,
+    }
+
+
+def _looked_at(each: VolumeCustody) -> dict[str, Any]:
+    """Return what people compared on one volume, and what they could have."""
+    found = each.seals_found
+    return {
+        "volume": each.volume,
+        "head": each.head,
+        "head_given": each.head_given,
+        "seals_recorded": [_short(seal) for seal in each.seals_recorded[:_MOST_SEALS]],
+        "seals_found": None if found is None else [_short(seal) for seal in found[:_MOST_SEALS]],
     }
 
 

@@ -14,16 +14,18 @@ What comes after, room and bytes, is the store's; a `VerifiedRelease` is its per
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from appliance.verify.bag import SignedBag, UntrustedBag, require_signed
+from appliance.verify.bag import SignedBag, UntrustedBag, count_signatures, require_listed, require_signed
 from appliance.verify.evidence import VolumeCustody, read_custody, rehearsal_level, require_custody
 from appliance.verify.fit import Machine, require_fit, require_rehearsed, require_site
 from appliance.verify.freshness import Decisions, require_fresh, require_not_superseded, require_own_timestamp
 from appliance.verify.medium import Medium
 from appliance.verify.metadata import RoleFile, TrustChain, read_role
+from appliance.verify.sitecustody import SiteCustody
+from appliance.verify.steps import Check, OnStep, unheard
 from appliance.verify.trust import TrustRecord
 from appliance.verify.verified import VerifiedRelease, made_by_the_verifier
 from media import layout
@@ -59,6 +61,7 @@ class Terms:
         now: The clock, read once for the whole receive.
         floor: The latest time known to have been; at least the record's.
         decisions: What people of the site decided about this receive.
+        custody: What people of the site know of the volumes apart from them.
     """
 
     trust: TrustRecord
@@ -70,6 +73,7 @@ class Terms:
     now: datetime
     floor: datetime
     decisions: Decisions
+    custody: SiteCustody = field(default_factory=SiteCustody)
 
 
 OnRoot = Callable[[tuple[str, ...]], None]
@@ -83,6 +87,7 @@ def verify_medium(
     *,
     on_root: OnRoot,
     on_named: OnNamed = lambda _: None,
+    on_step: OnStep = unheard,
     may_miss: bool = False,
     kept: Kept = lambda _: (),
 ) -> VerifiedRelease:
@@ -93,6 +98,7 @@ def verify_medium(
         terms: What to hold the release against.
         on_root: Called once with the new chain when the medium brought a verified rotation of the root.
         on_named: Called once it is certain which release this is, so that a refusal after that can name it.
+        on_step: Called when a check begins; the one before it held then.
         may_miss: Let volumes be missing; the release then says which, and cannot be completed.
         kept: Returns what the store has of the missing volumes that it is given; verified like all others.
 
@@ -102,28 +108,42 @@ def verify_medium(
     """
     if not volumes:
         raise MissingVolumeError(what="no volume was given", why="", fix="give the folder of each mounted volume")
+    on_step(Check.OPENED)
     bags = [UntrustedBag(medium) for medium in volumes]
+    on_step(Check.ROOT)
     chain = _root_chain(bags[0], terms, on_root)
-    signed = [require_signed(bag, chain.people) for bag in bags]
+    on_step(Check.SIGNATURES)
+    signers = [count_signatures(bag, chain.people) for bag in bags]
+    on_step(Check.FILES)
+    signed = [require_listed(bag, people) for bag, people in zip(bags, signers, strict=True)]
     _require_one_release(signed)
     first = signed[0]
+    on_step(Check.METADATA)
     release, stale_after, targets, metadata_signers = _release(first, chain)
     on_named(release)
+    on_step(Check.INDEX)
     index = _index(first, release, targets)
+    on_step(Check.SITE)
     require_site(release, terms.site)
+    on_step(Check.MACHINE)
     machine = require_fit(release, terms.machine)
+    on_step(Check.REHEARSAL)
     rehearsal = first.bag.file(name) if (name := layout.attestation_name("rehearsal")) in first.tags else None
     level = rehearsal_level(rehearsal, chain.people, release.payload_digest)
     has_models = any(each.kind == Kind.WEIGHTS for each in targets.values())
     require_rehearsed(level, demanded=terms.level, has_models=has_models)
+    on_step(Check.VOLUMES)
+    terms.custody.require_volumes(len(index.volumes))
     ordered = _in_order(signed, index)
     mounted = {bag.info.number for bag in ordered}
     if lacking := [volume for volume in index.volumes if volume.number not in mounted]:
         ordered = _in_order([*signed, *_signed_before(kept(lacking), first, chain)], index)
     missing = _missing(ordered, index)
+    on_step(Check.SERIAL)
     code = ordered[0].code if ordered[0].info.number == 1 else ""
     held = require_not_superseded(release, stale_after, terms.trust, jump=terms.serial_jump)
     is_news = not held or stale_after.version > terms.trust.timestamp_version
+    on_step(Check.DATE)
     accepted_stale = is_news and require_fresh(
         stale_after,
         now=terms.now,
@@ -133,7 +153,8 @@ def verify_medium(
     )
     if missing and not may_miss:
         raise _required(missing, index)
-    custody = _custody(ordered, index, chain)
+    on_step(Check.CUSTODY)
+    custody = _custody(ordered, index, chain, terms.custody)
     if missing:
         _require_custody_alone(custody)
     elif is_news:
@@ -309,9 +330,11 @@ def _require_custody_alone(custody: Sequence[VolumeCustody]) -> None:
             )
 
 
-def _custody(ordered: Sequence[SignedBag], index: VolumeIndex, chain: TrustChain) -> tuple[VolumeCustody, ...]:
+def _custody(
+    ordered: Sequence[SignedBag], index: VolumeIndex, chain: TrustChain, site: SiteCustody
+) -> tuple[VolumeCustody, ...]:
     volumes = {volume.number: volume for volume in index.volumes}
-    return tuple(read_custody(bag, volumes[bag.info.number], chain.people, index) for bag in ordered)
+    return tuple(read_custody(bag, volumes[bag.info.number], chain.people, index, site=site) for bag in ordered)
 
 
 def _foreign(bag: SignedBag, why: str) -> WrongVolumeError:
