@@ -4,10 +4,14 @@ Every receipt and every inventory that came back brings the head of the site's l
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bundler.inventory import BelievedInventory
+from bundler.plan import ReleasePlan
 from bundler.register import Entry, Register
+from bundler.workfolder import WorkFolder
+from media import durable
 from media.clock import Clock, to_text
 
 _KINDS = ("receipt", "inventory")
@@ -44,3 +48,19 @@ def checkpoints(entries: Sequence[Entry], sites: Collection[str]) -> dict[str, d
         if head is not None and head["size"] > found.get(head["origin"], {"size": -1})["size"]:
             found[head["origin"]] = {"size": head["size"], "root": head["root"]}
     return found
+
+
+def remember_ledgers(work: WorkFolder, register: Register) -> dict[str, dict[str, Any]]:
+    """Write into a release's plan how long the ledgers of its sites were when they last reported; return them.
+
+    Before anyone signs: afterwards a box whose ledger is shorter stops at this release (FMT-64).
+
+    Raises:
+        MalformedError: The register or the plan is broken.
+        SigningError: There is no plan.
+    """
+    plan = ReleasePlan.load(work.plan)
+    known = checkpoints(register.entries(), plan.sites)
+    if known:
+        durable.replace(work.plan, replace(plan, checkpoints=known).to_bytes(), mode=0o644)
+    return known

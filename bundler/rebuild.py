@@ -36,7 +36,7 @@ Build = Callable[[Recipe, WorkFolder], Sequence[Candidate]]
 _TEXT_BYTES: Final = 256 * 2**10
 _SHOWN_LINES: Final = 40
 _COMPARED: Final = ("provenance", "sbom", "scan")
-_PLAN: Final = ("release", "serial", "created", "stale_after", "sites", "targets", "kinds", "checkpoints", "rehearsal")
+_PLAN: Final = ("release", "serial", "created", "stale_after", "sites", "targets", "kinds", "rehearsal")
 _OF_THE_MACHINE: Final = (("runDetails",), ("buildDefinition", "internalParameters"))
 """Of the provenance: when and where it was built, which differs by nature."""
 

@@ -220,5 +220,6 @@ def summary(prepared: Prepared) -> dict[str, Any]:
         "bytes": sum(found.length for found in prepared.payload.values()),
         "attestations": sorted(prepared.attestations),
         "stale_after": prepared.plan.stale_after,
+        "checkpoints": {origin: point["size"] for origin, point in prepared.plan.checkpoints.items()},
         "signs": mapping(digests(prepared.roles), "signs"),
     }

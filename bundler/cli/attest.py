@@ -13,13 +13,16 @@ from bundler.cli.bars import (
     Home,
     KeyPlaces,
     Person,
+    RegisterFolder,
     Seals,
     SecretFd,
     Work,
     byte_bar,
     own_keys,
+    register_at,
     seals_by_volume,
 )
+from bundler.knownledgers import remember_ledgers
 from bundler.measure import measure_tree
 from bundler.mediasizes import rooms_of
 from bundler.plan import ReleasePlan
@@ -48,6 +51,7 @@ def register(app: typer.Typer) -> None:
         only: Annotated[
             list[str] | None, typer.Option("--only", help="Sign only this statement, such as provenance.")
         ] = None,
+        register_folder: RegisterFolder = None,
     ) -> None:
         """Sign the statements that you made. The first time, this also fixes the volumes and their seal numbers."""
         ours = shared.of(context)
@@ -56,6 +60,8 @@ def register(app: typer.Typer) -> None:
             raise UsageError(what="the volumes of this release are fixed", fix="leave out --capacity and --seal")
         if not folder.volumes.exists():
             choice = choose(folder, capacity, seal)
+            known = remember_ledgers(folder, register_at(register_folder, ceremony))
+            ours.say(f"ledgers of its sites that receipts tell of: {', '.join(known) or 'none'}")
             with byte_bar(ours) as progress:
                 choose_volumes(folder, person, choice, ceremony=held, clock=ours.clock, place=place, progress=progress)
         done = attest(folder, person, ceremony=held, home=own_keys(home, key, secret_fd), only=only or ())

@@ -8,11 +8,14 @@ import pytest
 
 from appliance.verify import trust
 from bundler.dispatch import media_of, record_receipt, record_site, record_written
+from bundler.knownledgers import remember_ledgers
 from bundler.ledgernote import LedgerKey
+from bundler.plan import ReleasePlan
 from bundler.register import Register
 from bundler.write import write
 from media.clock import FixedClock
 from media.errors import BadSignatureError
+from tests.support.candidate import new_candidate
 from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.medium import make_medium
 from tests.support.receiving import Site
@@ -44,5 +47,9 @@ def test_a_receipt_goes_home_into_the_register(box: LedgerSite, tmp_path: Path) 
     assert is_new
     assert found.vouched_by == ("signature", "ledger")
     assert all(each.received for each in media_of(register.entries()))
+    following = new_candidate(tmp_path / "w")
+    known = remember_ledgers(following, register)
+    assert [point["size"] for point in known.values()] == [facts.sequence + 1]
+    assert ReleasePlan.load(following.plan).checkpoints == known
     with pytest.raises(BadSignatureError):
         record_receipt(register, came_back.replace(b'"sig":"', b'"sig":"AAAA')[: len(came_back) + 4], clock=clock)
