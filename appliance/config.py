@@ -5,12 +5,13 @@ Secrets are never here: they come as systemd credentials. Limits of formats are 
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from appliance.errors import ConfigError
 
@@ -19,6 +20,7 @@ DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
 _PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 _DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
+_MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -98,6 +100,26 @@ def _destination(text: str) -> str:
     return f"{found[1]} {_address(found[2])} {int(found[3])}"
 
 
+def _folder(text: str) -> str:
+    if text and (not text.startswith("/") or ".." in Path(text).parts or not text.isprintable()):
+        message = "expected an absolute path, e.g. /media/sealift-backup, or nothing"
+        raise ValueError(message)
+    return text
+
+
+def _mail(text: str) -> str:
+    if not _MAIL.fullmatch(text):
+        message = "expected a mail address, e.g. it-duty@hospital.internal"
+        raise ValueError(message)
+    return text
+
+
+def _optional(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda text: check(text) if text else text)
+
+
+Folder = Annotated[str, AfterValidator(_folder)]
+MailAddress = Annotated[str, AfterValidator(_mail)]
 Network = Annotated[str, AfterValidator(_network)]
 Address = Annotated[str, AfterValidator(_address)]
 Destination = Annotated[str, AfterValidator(_destination)]
@@ -110,6 +132,41 @@ class NetworkSection(_Section):
     clients: list[Network] = [*_PRIVATE_NETWORKS]
     management: list[Network] = [*_PRIVATE_NETWORKS]
     egress: list[Destination] = []
+
+
+class TlsSection(_Section):
+    """Who vouches for this box: an authority of its own, or the facility's, which signs a request made here."""
+
+    authority: Literal["own", "facility"] = "own"
+
+
+class TimeSection(_Section):
+    """The facility's time servers (NTP, udp 123); with none, the machine's clock is all there is."""
+
+    servers: list[Address] = []
+
+
+class BackupSection(_Section):
+    """Where backups are written: a folder on another disk than the state. Empty means that nobody has chosen yet."""
+
+    folder: Folder = ""
+
+
+class AlertsSection(_Section):
+    """Where alerts go besides the banner of the admin page and the console, which are always on."""
+
+    mail_relay: Annotated[str, _optional(_address)] = ""
+    mail_port: Annotated[int, Field(ge=1, le=65535)] = 25
+    mail_from: Annotated[str, _optional(_mail)] = ""
+    mail_to: list[MailAddress] = []
+    syslog: Annotated[str, _optional(_destination)] = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AlertsSection":
+        if bool(self.mail_relay) != bool(self.mail_to):
+            message = "mail_relay and mail_to are given together or not at all"
+            raise ValueError(message)
+        return self
 
 
 class Config(_Section):
@@ -125,6 +182,20 @@ class Config(_Section):
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
     network: NetworkSection = NetworkSection()
+    tls: TlsSection = TlsSection()
+    time: TimeSection = TimeSection()
+    backup: BackupSection = BackupSection()
+    alerts: AlertsSection = AlertsSection()
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Every ``PROTOCOL ADDRESS PORT`` that this box may call: `network.egress`, time servers, relay, syslog."""
+        named = [*self.network.egress, *(f"udp {server} 123" for server in self.time.servers)]
+        if self.alerts.mail_relay:
+            named.append(f"tcp {self.alerts.mail_relay} {self.alerts.mail_port}")
+        if self.alerts.syslog:
+            named.append(self.alerts.syslog)
+        return tuple(dict.fromkeys(named))
 
     @property
     def at(self) -> "Places":

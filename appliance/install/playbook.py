@@ -91,7 +91,7 @@ class Play:
             self.config.service.hostname,
             list(network.clients),
             list(network.management),
-            list(network.egress),
+            list(self.config.destinations),
         )
         return dict(zip(VARIABLES, values, strict=True))
 
