@@ -168,6 +168,20 @@ class CiphertextError(ApplianceError):
     code = "ciphertext"
 
 
+class JobRefusedError(ApplianceError):
+    """A typed job names what this machine does not hold, or what nobody decided."""
+
+    exit_code = 58
+    code = "job-refused"
+
+
+class HostChangeError(ApplianceError):
+    """A change of the host is not approved by two people as it would be made now."""
+
+    exit_code = 59
+    code = "host-change"
+
+
 class EngineUnavailableError(ApplianceError):
     """No engine answers on its socket."""
 
