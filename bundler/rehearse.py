@@ -3,6 +3,8 @@
 The candidate gets a throwaway root (`environment: rehearsal`) and one volume; from that volume an environment is made
 with its own wheels, and that environment's own `sealift` receives, installs, loads the model in test and asks it. What
 was done, and only that, is in the statement: the level says `installed` or `answered-on-cpu`, `at` when it really ran.
+Given a system that boots, the candidate is installed on a copy of it instead, as a site does it: by the trust sheet's
+commands, the medium's bootstrap and its own units; the statement then names that system.
 A payload that was rehearsed within a day is not rehearsed again.
 """
 
@@ -11,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +29,11 @@ from bundler.onego import release_in_one_go
 from bundler.plan import ReleasePlan
 from bundler.process import Progress, quiet
 from bundler.quarantine import NetworkNamespace, Quarantine
+from bundler.rehearsing.answers import ModelAnswer, answer_of, models_of
+from bundler.rehearsing.nspawn import CleanSystem, booted
+from bundler.rehearsing.onsystem import answers_on
+from bundler.seal import trust_sheet
+from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
 from media import layout
 from media.canonical import loads, mapping, text
@@ -41,17 +48,6 @@ _MEMO: Final = "rehearsals"
 _MEMO_FORMAT: Final = 1
 _PEOPLE: Final = (Invitation(id="one", name="Rehearsal One"), Invitation(id="two", name="Rehearsal Two"))
 _UNITS: Final = ("sealift-ledger.service", "sealift-promoter.service")
-_SERVED_HERE: Final = "llama.cpp"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelAnswer:
-    """What one model showed: digests and milliseconds, never text."""
-
-    name: str
-    model_digest: str
-    evidence_sha256: str
-    figures: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +60,7 @@ class Rehearsal:
     seconds: int
     models: tuple[ModelAnswer, ...]
     base: str = ""
+    system: str = ""
     was_remembered: bool = False
 
     def predicate(self) -> dict[str, Any]:
@@ -74,9 +71,10 @@ class Rehearsal:
             "level": self.level,
             "at": self.at,
             "seconds": self.seconds,
-            "network": "none: an empty network namespace",
+            "network": "none: a system that has only a loopback" if self.system else "none: an empty network namespace",
             "models": [asdict(model) for model in self.models],
             **({"base_payload_digest": self.base} if self.base else {}),
+            **({"system": self.system} if self.system else {}),
         }
 
     @classmethod
@@ -97,6 +95,7 @@ class Rehearsal:
             seconds=int(value.get("seconds", 0)),
             models=tuple(ModelAnswer(**mapping(model, "models")) for model in models),
             base=text(value.get("base_payload_digest", ""), "base_payload_digest", may_be_empty=True),
+            system=text(value.get("system", ""), "system", may_be_empty=True),
             was_remembered=True,
         )
 
@@ -171,17 +170,19 @@ def empty_namespace(home: Path) -> Quarantine:
     return namespace
 
 
-def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in the last two
+def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in the last three
     work: WorkFolder,
     *,
     cache: Cache,
     clock: Clock,
     base: WorkFolder | None = None,
+    system: Path | None = None,
     progress: Progress = quiet,
     is_fresh: bool = False,
     keep: bool = False,
     quarantine: Callable[[Path], Quarantine] = empty_namespace,
     medium: Callable[[WorkFolder, Path, Path, Clock], Path] = throwaway_medium,
+    boot: Callable[[Path, Path, Path], AbstractContextManager[CleanSystem]] = booted,
 ) -> Rehearsal:
     """Rehearse the candidate of a work folder and leave its statement in `attest/rehearsal.json`.
 
@@ -190,11 +191,13 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
         cache: Remembers rehearsals by payload.
         clock: The time that the statement names.
         base: The candidate below, for one that does not bring everything; both together are rehearsed.
+        system: A root file system that boots, as debootstrap makes it; a copy of it is installed. Needs root.
         progress: Told each step.
         is_fresh: Rehearse again, whatever is remembered.
         keep: Leave the throwaway folder behind, and say where it is.
         quarantine: Makes the place where programs run, from an empty home folder.
         medium: Writes the volume and returns its root.
+        boot: Boots a copy of a system below a folder, with the volume.
 
     Raises:
         RehearsalError: A step failed; nothing was stated.
@@ -209,21 +212,26 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
             why="it changes a release that the sites have, and is installed on that one",
             fix="give --base with the work folder of that release",
         )
-    remembered = None if is_fresh else _remembered(cache, digest, clock, base=below)
+    remembered = None if is_fresh else _remembered(cache, digest, clock, base=below, on_system=system is not None)
     if remembered is not None:
         progress(f"this payload was rehearsed at {remembered.at}: {remembered.level}")
     if remembered is None:
         with _throwaway(keep=keep, progress=progress) as folder:
-            (folder / "home").mkdir()
-            place = quarantine(folder / "home")
-            stage = Stage(root=folder, quarantine=place, progress=progress, python=_interpreter(plan))
             whole = work
             if base is not None:
                 progress(f"  on release {ReleasePlan.load(base.plan).release}")
                 whole = completed(work, base, folder / "whole")
             progress("  signing with throwaway keys, writing one volume")
-            root = medium(whole, stage.volume, folder, clock)
-            seen = _run(stage, whole, plan, root=root, clock=clock)
+            root = medium(whole, folder / "volume", folder, clock)
+            if system is not None:
+                progress(f"  booting a copy of {system.name}")
+                with boot(system, folder, folder / "volume") as machine:
+                    seen = _on_system(machine, whole, plan, folder, clock=clock, progress=progress)
+            else:
+                (folder / "home").mkdir()
+                place = quarantine(folder / "home")
+                stage = Stage(root=folder, quarantine=place, progress=progress, python=_interpreter(plan))
+                seen = _run(stage, whole, plan, root=root, clock=clock)
             remembered = replace(seen, base=below)
     found = remembered
     cache.remember(_MEMO, digest, found.predicate())
@@ -249,9 +257,25 @@ def _run(stage: Stage, work: WorkFolder, plan: ReleasePlan, *, root: Path, clock
     )
 
 
+def _on_system(
+    machine: CleanSystem, work: WorkFolder, plan: ReleasePlan, folder: Path, *, clock: Clock, progress: Progress
+) -> Rehearsal:
+    at, ticks = clock.now(), clock.monotonic()
+    sheet = trust_sheet(WorkFolder(root=folder / "work"), ceremony=Ceremony.load(folder / "ceremony"))
+    models = answers_on(machine, sheet, models_of(work), progress=progress)
+    return Rehearsal(
+        payload_digest=plan.payload_digest,
+        level=ANSWERED if models else INSTALLED,
+        at=to_text(at),
+        seconds=int(clock.monotonic() - ticks),
+        models=models,
+        system=machine.name,
+    )
+
+
 def _asked(stage: Stage, work: WorkFolder) -> tuple[ModelAnswer, ...]:
     """Load each model that this machine can serve and let it answer, in the test stage."""
-    names = _models(work)
+    names = models_of(work)
     if not names:
         return ()
     installed = stage.box / "opt" / "sealift" / "current" / "server"
@@ -260,40 +284,11 @@ def _asked(stage: Stage, work: WorkFolder) -> tuple[ModelAnswer, ...]:
         stage.sealift(installed, "run-units", *_UNITS, "--background", step="starting ledger and promoter")
         for name in names:
             report = stage.sealift(installed, "validate", name, "--only", "smoke", step=f"asking {name}")
-            answers.append(_answer(report))
+            answers.append(answer_of(report))
     finally:
         with suppress(RehearsalError):
             stage.sealift(installed, "run-units", "--stop", step="stopping")
     return tuple(answers)
-
-
-def _answer(untrusted: Any) -> ModelAnswer:
-    report = mapping(untrusted, "the validation report")
-    gates = [mapping(gate, "gates") for gate in report.get("gates", ())]
-    if report.get("passed") is not True or [gate.get("gate") for gate in gates] != ["smoke"]:
-        raise RehearsalError(
-            what="rehearsal: the model did not answer", why=str(report.get("name"))[:80], fix="add --keep and look"
-        )
-    # Statements hold no floats; figures are counted in milliseconds.
-    figures = mapping(gates[0].get("figures", {}), "figures")
-    return ModelAnswer(
-        name=text(report.get("name"), "name"),
-        model_digest=text(report.get("model_digest"), "model_digest"),
-        evidence_sha256=text(report.get("evidence_digest"), "evidence_digest"),
-        figures={key: value for key, value in figures.items() if not isinstance(value, float | list | dict)},
-    )
-
-
-def _models(work: WorkFolder) -> tuple[str, ...]:
-    """Return the names of the models that a CPU here can serve."""
-    facts = mapping(loads((work.candidate / layout.RELEASE_FACTS).read_bytes()), "release.json")
-    found: list[str] = []
-    for untrusted in facts.get("models", ()):
-        model = mapping(untrusted, "models")
-        descriptor = mapping(loads((work.candidate / str(model.get("descriptor"))).read_bytes()), "descriptor.json")
-        if descriptor.get("engine") == _SERVED_HERE:
-            found.append(text(model.get("name"), "name"))
-    return tuple(found)
 
 
 def _digest_of(work: WorkFolder, plan: ReleasePlan) -> str:
@@ -308,11 +303,12 @@ def _digest_of(work: WorkFolder, plan: ReleasePlan) -> str:
     return digest
 
 
-def _remembered(cache: Cache, digest: str, clock: Clock, *, base: str) -> Rehearsal | None:
+def _remembered(cache: Cache, digest: str, clock: Clock, *, base: str, on_system: bool) -> Rehearsal | None:
     with suppress(MalformedError, TypeError, ValueError):
         found = Rehearsal.from_predicate(cache.recall(_MEMO, digest))
         age = clock.now() - from_text(found.at)
-        if (found.payload_digest, found.base) == (digest, base) and timedelta(0) <= age < _VALID:
+        is_enough = bool(found.system) or not on_system
+        if (found.payload_digest, found.base) == (digest, base) and is_enough and timedelta(0) <= age < _VALID:
             return found
     return None
 

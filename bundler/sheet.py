@@ -11,7 +11,7 @@ from typing import Any
 
 from media import layout
 
-_COPY_FOLDER = "/root/sealift-first"
+COPY_FOLDER = "/root/sealift-first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class TrustSheet:
         parts = ("*.txt", "*.sig", layout.METADATA, layout.ATTEST, layout.CHECK)
         sources = " ".join(f'"$MEDIUM"/{layout.RELEASE}/{part}' for part in parts)
         return (
-            f"mkdir -m 700 {_COPY_FOLDER} && cd {_COPY_FOLDER} && \\",
+            f"mkdir -m 700 {COPY_FOLDER} && cd {COPY_FOLDER} && \\",
             f"cp -rL {sources} .",
         )
 

@@ -25,16 +25,23 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option("--base", help="Work folder of the release below, for one that does not bring everything."),
         ] = None,
+        system: Annotated[
+            Path | None,
+            typer.Option(
+                "--system", metavar="FOLDER", help="Boot a copy of this root file system instead; needs root."
+            ),
+        ] = None,
         fresh: Annotated[bool, typer.Option("--fresh", help="Rehearse again, whatever is remembered.")] = False,
         keep: Annotated[bool, typer.Option("--keep", help="Leave the throwaway folder behind.")] = False,
     ) -> None:
-        """Receive and install the candidate in an empty network namespace, ask its models, and state what was seen."""
+        """Receive and install the candidate without a network, ask its models, and state what was seen."""
         ours = shared.of(context)
         found = rehearse(
             WorkFolder(root=work),
             cache=Cache(root=cache or default_root()),
             clock=ours.clock,
             base=None if base is None else WorkFolder(root=base),
+            system=system,
             progress=ours.say,
             is_fresh=fresh,
             keep=keep,
@@ -45,5 +52,6 @@ def register(app: typer.Typer) -> None:
 def _text(found: Rehearsal) -> str:
     lines = [f"rehearsed: {found.level}, at {found.at}" + (" (remembered)" if found.was_remembered else "")]
     lines += [f"  {model.name} {model.model_digest[:12]} answered" for model in found.models]
-    lines += ["  with no network; the statement is attest/rehearsal.json"]
+    where = f"on {found.system}, booted, by the trust sheet's commands; " if found.system else ""
+    lines += [f"  {where}with no network; the statement is attest/rehearsal.json"]
     return "\n".join(lines)

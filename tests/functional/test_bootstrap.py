@@ -107,6 +107,20 @@ def test_two_people_pin_the_root_and_receiving_takes_over(medium: SimulatedMediu
     assert facts[0]["body"]["code"] == medium.code
 
 
+def test_a_rehearsals_root_is_believed_once_and_never_pinned(tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m", files=payload(), environment="rehearsal")
+    root, copy = tmp_path / "box", copy_of(medium, tmp_path / "copy")
+
+    done = bootstrap(copy, medium, root)
+
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert told["receive"][-2:] == ["--trust-root", str(copy / "metadata/1.root.json")]
+    assert 'environment = "rehearsal"' in (root / "etc/sealift/sealift.toml").read_text()
+    assert not (root / "etc/sealift/trust").exists()
+    assert not (root / "var/lib/sealift/spool").exists()
+
+
 def test_the_expected_code_is_never_shown(medium: SimulatedMedium, tmp_path: Path) -> None:
     done = bootstrap(copy_of(medium, tmp_path / "copy"), medium, tmp_path / "box", typed=f"Ada\n{'0' * 64}\n")
 

@@ -1,0 +1,56 @@
+"""What a rehearsal notes of each model: digests and whole numbers, never text."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bundler.errors import RehearsalError
+from bundler.workfolder import WorkFolder
+from media import layout
+from media.canonical import loads, mapping, text
+
+_SERVED_HERE: Final = "llama.cpp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAnswer:
+    """What one model showed: digests and milliseconds, never text."""
+
+    name: str
+    model_digest: str
+    evidence_sha256: str
+    figures: dict[str, Any]
+
+
+def answer_of(untrusted: Any) -> ModelAnswer:
+    """Return what a report of `sealift validate --only smoke` shows.
+
+    Raises:
+        RehearsalError: The model did not answer.
+        MalformedError: It is no report.
+    """
+    report = mapping(untrusted, "the validation report")
+    gates = [mapping(gate, "gates") for gate in report.get("gates", ())]
+    if report.get("passed") is not True or [gate.get("gate") for gate in gates] != ["smoke"]:
+        raise RehearsalError(
+            what="rehearsal: the model did not answer", why=str(report.get("name"))[:80], fix="add --keep and look"
+        )
+    # Statements hold no floats; figures are counted in milliseconds.
+    figures = mapping(gates[0].get("figures", {}), "figures")
+    return ModelAnswer(
+        name=text(report.get("name"), "name"),
+        model_digest=text(report.get("model_digest"), "model_digest"),
+        evidence_sha256=text(report.get("evidence_digest"), "evidence_digest"),
+        figures={key: value for key, value in figures.items() if not isinstance(value, float | list | dict)},
+    )
+
+
+def models_of(work: WorkFolder) -> tuple[str, ...]:
+    """Return the names of the models that a CPU here can serve."""
+    facts = mapping(loads((work.candidate / layout.RELEASE_FACTS).read_bytes()), "release.json")
+    found: list[str] = []
+    for untrusted in facts.get("models", ()):
+        model = mapping(untrusted, "models")
+        descriptor = mapping(loads((work.candidate / str(model.get("descriptor"))).read_bytes()), "descriptor.json")
+        if descriptor.get("engine") == _SERVED_HERE:
+            found.append(text(model.get("name"), "name"))
+    return tuple(found)
