@@ -8,6 +8,7 @@ record was kept from a proof (how records are found is not signed) is shown agai
 from collections.abc import Iterator
 
 from appliance.audit import note, pin
+from appliance.audit.epochs import epochs
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Places
@@ -31,6 +32,7 @@ class ProvenLedger:
         self._ledger = ledger
         self._places = places
         self._anchor: note.Checkpoint | None = None
+        self._names: frozenset[str] | None = None
         self.proven: set[int] = set()
 
     def anchor(self) -> note.Checkpoint:
@@ -73,7 +75,7 @@ class ProvenLedger:
             )
         proof.require(leaf.raw)
         again = Leaf.from_bytes(leaf.raw)
-        if again.sequence != leaf.sequence or again.origin != anchor.origin:
+        if again.sequence != leaf.sequence or again.origin not in self._origins():
             raise ProofError(
                 what=f"record {leaf.sequence} says it is another",
                 why=f"{again.sequence}",
@@ -81,6 +83,12 @@ class ProvenLedger:
             )
         self.proven.add(leaf.sequence)
         return again
+
+    def _origins(self) -> frozenset[str]:
+        """Return every name this ledger has had: a restore from a backup goes on under a new one."""
+        if self._names is None:
+            self._names = frozenset(epoch.origin for epoch in epochs(self._ledger)) | {self.anchor().origin}
+        return self._names
 
     def one(self, kind: str, field: str, value: str | int) -> Leaf | None:
         """Return the newest record of a kind whose field has this value, proven; None when there is none."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.audit import note, search, tree
+from appliance.audit import epochs, note, search, tree
 from appliance.audit.backend import Backend, Row
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
 from appliance.audit.leaf import Leaf, Via, encode, encode_body, require_kind
@@ -21,7 +21,7 @@ from appliance.state.shapes import require_shape
 from media.clock import Clock, to_text
 from media.errors import UsageError
 
-OPENED: Final = "ledger.opened"
+OPENED: Final = epochs.OPENED
 FIRST_CHAIN: Final = bytes(32)
 REMEMBERED_RETRIES: Final = 65536
 _TERM_FIELD: Final = "request_id"
@@ -96,7 +96,7 @@ class Log:
             KeyMissingError: The checkpoint key is not the one the log was opened with.
         """
         if not backend.size():
-            origin = f"sealift/{site}/{secrets.token_hex(4)}"
+            origin = _new_origin(site)
             vkey = note.VerifierKey(name=origin, public=signer.public)
             log = cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
             via = Via(door="ledger", uid=os.getuid())
@@ -106,10 +106,53 @@ class Log:
         if vkey.public != signer.public:
             raise KeyMissingError(
                 what="the checkpoint key is not the one this ledger was opened with",
-                why=f"leaf 0 names the key {vkey.key_id.hex()}",
-                fix="restore the key file ledger-checkpoint.v1 from the backup",
+                why=f"it names the key {vkey.key_id.hex()}",
+                fix="put the key file ledger-checkpoint.v1 back, or restore a backup, which begins a new epoch",
             )
         return cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
+
+    @classmethod
+    def begin_epoch(
+        cls, backend: Backend, *, clock: Clock, site: str, signer: Signer, facts: Mapping[str, Any]
+    ) -> "Log":
+        """Go on after a restore, under a new origin and this key; the first record says so, and is signed.
+
+        Args:
+            backend: Holds the restored records; nobody else has it open.
+            clock: For the record's time.
+            site: The site in the origin.
+            signer: A key that signed no epoch before.
+            facts: What is known of the restore.
+
+        Raises:
+            LedgerDamagedError: The records do not begin with an opening.
+            KeyMissingError: The key is that of the epoch before.
+            LedgerRefusedError: The facts are no body of a record.
+        """
+        before = cls.read(backend, clock=clock)
+        if before.vkey.public == signer.public:
+            raise KeyMissingError(
+                what="an epoch cannot begin with the key of the one before",
+                why="who has the lost box could sign for this one",
+                fix="make a new key ledger-checkpoint",
+            )
+        head = before.head()
+        number = epochs.begun_by(search.to_leaf(cls._first_of_epoch(backend))).number + 1
+        origin = _new_origin(site)
+        vkey = note.VerifierKey(name=origin, public=signer.public)
+        log = cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
+        body = {
+            **facts,
+            "epoch": number,
+            "origin": origin,
+            "vkey": vkey.to_text(),
+            "continues": {"origin": head.origin, "size": head.size, "root": head.root},
+        }
+        (outcome,) = log.append([Entry.of(epochs.RESTORED, body, via=Via(door="ledger", uid=os.getuid()))])
+        if not isinstance(outcome, Appended):
+            raise outcome
+        log.checkpoint()
+        return log
 
     @classmethod
     def read(cls, backend: Backend, *, clock: Clock) -> "Log":
@@ -121,15 +164,19 @@ class Log:
         origin, vkey = cls._opening(backend)
         return cls(backend, clock=clock, origin=origin, vkey=vkey)
 
+    @classmethod
+    def _opening(cls, backend: Backend) -> tuple[str, note.VerifierKey]:
+        epoch = epochs.begun_by(Leaf.from_bytes(cls._first_of_epoch(backend).raw))
+        return epoch.origin, epoch.vkey
+
     @staticmethod
-    def _opening(backend: Backend) -> tuple[str, note.VerifierKey]:
-        rows = backend.rows(0, 1)
-        first = Leaf.from_bytes(rows[0].raw) if rows else None
-        if first is None or first.kind != OPENED or first.sequence != 0:
+    def _first_of_epoch(backend: Backend) -> Row:
+        rows = backend.rows(backend.size() - 1, 1, kinds=[epochs.RESTORED], newest_first=True) or backend.rows(0, 1)
+        if not rows or (rows[0].sequence == 0 and rows[0].kind != OPENED):
             raise LedgerDamagedError(
                 what="the ledger does not begin with its opening", fix="see docs/operator/ledger.md: recovery"
             )
-        return first.origin, note.VerifierKey.from_text(str(first.body.get("vkey", "")))
+        return rows[0]
 
     def append(self, entries: Sequence[Entry]) -> list[Appended | LedgerRefusedError]:
         """Make all entries durable, or none; one thread at a time.
@@ -301,3 +348,7 @@ class Log:
         self._retries.update({retry: row.sequence for retry, row in fresh.items()})
         while len(self._retries) > REMEMBERED_RETRIES:
             self._retries.popitem(last=False)
+
+
+def _new_origin(site: str) -> str:
+    return f"sealift/{site}/{secrets.token_hex(4)}"

@@ -25,7 +25,7 @@ from appliance.errors import LedgerUnavailableError
 from media.clock import Clock, to_text
 
 SPOOLED: Final = -1
-_SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.")
+_SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store.")
 
 
 class OfflineLedger:

@@ -31,8 +31,11 @@ _ACCOUNTS: Final = {
 # After these the tree is signed at once: what they change must not wait for the hour.
 _PRIVILEGED: Final = (
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
-    *("admin.", "export.", _OWN),
+    *("admin.", "export.", "backup.", "retire.", _OWN),
 )
+# Who may come in by the door of actions with one family only.
+BACKUP_ACCOUNT: Final = "sealift-backup"
+_BACKUP_FAMILY: Final = "backup."
 
 
 def require_may_append(door: str, kind: str) -> None:
@@ -55,6 +58,20 @@ def require_may_append(door: str, kind: str) -> None:
         )
 
 
+def require_account_may(peer: Peer, kind: str) -> None:
+    """Return when the user at the other end may append this kind through the door it stands at.
+
+    Raises:
+        LedgerRefusedError: The user that backs up records nothing else.
+    """
+    if peer.uid == _uid(BACKUP_ACCOUNT) != os.getuid() and not kind.startswith(_BACKUP_FAMILY):
+        raise LedgerRefusedError(
+            what=f"records of kind {kind} may not come from user {peer.uid}",
+            why="the user that backs up records backups only",
+            fix="report it: a fault of ours, or a misuse",
+        )
+
+
 def require_may_enter(peer: Peer) -> None:
     """Return when the user at the other end may use this door.
 
@@ -63,7 +80,7 @@ def require_may_enter(peer: Peer) -> None:
     """
     allowed = {os.getuid(), _uid(_ACCOUNTS.get(peer.door, ""))}
     if peer.door == ACTIONS:
-        allowed.add(0)
+        allowed |= {0, _uid(BACKUP_ACCOUNT)}
     if peer.uid not in allowed:
         raise LedgerRefusedError(
             what=f"user {peer.uid} may not use the door {peer.door}",

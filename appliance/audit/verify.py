@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.audit import note, tree
+from appliance.audit import epochs, note, tree
 from appliance.audit.backend import Backend
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
-from appliance.audit.log import FIRST_CHAIN, OPENED
+from appliance.audit.log import FIRST_CHAIN
 from appliance.errors import LedgerDamagedError
 from media.errors import SealiftError
 
@@ -67,8 +67,9 @@ def require_sound_tail(backend: Backend, count: int = TAIL) -> None:
 
 
 def _require_checkpoint(backend: Backend, size: int, text: str) -> None:
-    opening = Leaf.from_bytes(backend.rows(0, 1)[0].raw)
-    signed = note.verify_checkpoint(text, [note.VerifierKey.from_text(str(opening.body.get("vkey")))])
+    first = backend.rows(0, 1) + backend.rows(0, epochs.MOST, kinds=[epochs.RESTORED])
+    keys = [epochs.begun_by(Leaf.from_bytes(row.raw)).vkey for row in first]
+    signed = note.verify_checkpoint(text, keys)
     if signed.size > size:
         raise _damaged(f"it signed a tree of {signed.size} leaves and has {size}")
     if tree.root(signed.size, backend.node) != signed.root:
@@ -91,7 +92,7 @@ def verify(
         progress: Called with leaves done and leaves in all.
     """
     head = ledger.head()
-    walk = _Walk(origin=head.origin)
+    walk = _Walk(origin=ledger.leaf(0).origin)
     texts = [*notes, *_own_checkpoint(ledger, walk)]
     keys = _keys(ledger, pinned, walk)
     signed = [one for text in texts if (one := _read_note(text, keys, walk)) is not None]
@@ -111,6 +112,8 @@ def verify(
     for one in signed:
         _judge(one, head.size, walk)
     _require_found(ledger, walk)
+    if walk.origin != head.origin:
+        walk.findings.append(f"the records end as {walk.origin}, and the ledger calls itself {head.origin}")
     return Verification(
         origin=head.origin,
         size=walk.size,
@@ -127,6 +130,7 @@ class _Walk:
 
     def __init__(self, *, origin: str) -> None:
         self.origin = origin
+        self.ended: dict[str, tuple[int, int]] = {}
         self.size = 0
         self.frontier: list[bytes] = []
         self.chain = FIRST_CHAIN
@@ -140,12 +144,13 @@ class _Walk:
         """Check one leaf and add it."""
         hashed = tree.leaf_hash(untrusted.raw)
         self.chain = hashlib.sha256(self.chain + hashed).digest()
-        tree.push(self.frontier, self.size, hashed)
         try:
             leaf = Leaf.from_bytes(untrusted.raw)
         except LedgerDamagedError as error:
             self.findings.append(f"leaf {self.size} does not read: {error.why}")
         else:
+            if leaf.kind == epochs.RESTORED and self.size:
+                self._begin_epoch(leaf)
             if leaf.sequence != self.size or leaf.origin != self.origin:
                 self.findings.append(f"leaf {self.size} says that it is {leaf.sequence} of {leaf.origin}")
             if leaf.time < self._time:
@@ -157,7 +162,25 @@ class _Walk:
             self.findings.append(f"the hash stored beside leaf {self.size} is another")
         if untrusted.chain and untrusted.chain != self.chain.hex():
             self.findings.append(f"the chain breaks at leaf {self.size}")
+        tree.push(self.frontier, self.size, hashed)
         self.size += 1
+
+    def _begin_epoch(self, leaf: Leaf) -> None:
+        """Go on under the origin that a restore began, when it continues exactly what was read so far."""
+        found = (self.origin, self.size, tree.root_of(self.frontier).hex())
+        try:
+            epoch = epochs.begun_by(leaf)
+        except SealiftError as error:
+            self.findings.append(f"the epoch of leaf {self.size} does not read: {error.why}")
+            return
+        if epochs.continued(epoch.facts) != found or epoch.number != len(self.ended) + 2:
+            self.findings.append(f"the epoch of leaf {self.size} continues another tree than the one before it")
+        printed = epochs.printed_size(epoch.facts)
+        names = ", ".join(str(name) for name in epoch.facts.get("by", ()))
+        lost = f"; {printed - self.size} records after them were lost" if printed > self.size else ""
+        self.remarks.append(f"at leaf {self.size} a backup was restored by {names}{lost}")
+        self.ended[self.origin] = (self.size, max(printed, self.size))
+        self.origin = epoch.origin
 
 
 def _require_found(ledger: Ledger, walk: _Walk) -> None:
@@ -181,19 +204,18 @@ def _own_checkpoint(ledger: Ledger, walk: _Walk) -> list[str]:
 
 
 def _keys(ledger: Ledger, pinned: note.VerifierKey | None, walk: _Walk) -> list[note.VerifierKey]:
-    opening = ledger.leaf(0)
     try:
-        named = note.VerifierKey.from_text(str(opening.body.get("vkey", "")))
+        found = epochs.epochs(ledger)
     except SealiftError as error:
-        walk.findings.append(f"leaf 0 names no key: {error.why}")
+        walk.findings.append(f"leaf 0 is not the opening, or names no key: {error.why or error.what}")
         return [pinned] if pinned else []
-    if opening.kind != OPENED:
-        walk.findings.append("leaf 0 is not the opening")
+    named = found[-1].vkey
     if pinned is None:
         walk.remarks.append("no key is pinned outside the ledger: the one in leaf 0 was used")
     elif pinned != named:
         walk.findings.append(f"leaf 0 names the key {named.key_id.hex()}, pinned is {pinned.key_id.hex()}")
-    return [pinned or named]
+    # The keys of epochs that ended stand in records, and those are in the tree that the last key signed.
+    return [*(epoch.vkey for epoch in found[:-1]), pinned or named]
 
 
 def _read_note(text: str, keys: Sequence[note.VerifierKey], walk: _Walk) -> note.Checkpoint | None:
@@ -205,7 +227,14 @@ def _read_note(text: str, keys: Sequence[note.VerifierKey], walk: _Walk) -> note
 
 
 def _judge(signed: note.Checkpoint, size: int, walk: _Walk) -> None:
-    if signed.origin != walk.origin:
+    ended = walk.ended.get(signed.origin)
+    if ended is not None and signed.size > ended[0]:
+        if signed.size > ended[1]:
+            walk.findings.append(
+                f"{signed.origin} had {signed.size} records, more than the restore said: "
+                f"{ended[0]} were restored, {ended[1]} were known"
+            )
+    elif signed.origin != walk.origin and ended is None:
         walk.findings.append(f"a checkpoint is of another ledger: {signed.origin}")
     elif signed.size > size:
         walk.findings.append(f"a tree of {signed.size} leaves was signed, and there are {size}")
