@@ -1,0 +1,205 @@
+"""The answers to `sealift setup`: one versioned TOML, given by a person question by question or as a file, unattended.
+
+Promises: an unknown key, a wrong type or a missing answer is refused with its dotted key, before anything is changed;
+what was answered and the site file that follows from it say the same.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from appliance.config import (
+    Address,
+    AlertsSection,
+    BackupSection,
+    Config,
+    Network,
+    NetworkSection,
+    PlacesSection,
+    ServiceSection,
+    TimeSection,
+    TlsSection,
+)
+from appliance.errors import ConfigError
+
+FORMAT: Final = 1
+_MAX_BYTES: Final = 64 * 1024
+_SEE: Final = "see docs/operator/installing.md"
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{2,100}$")]
+"""A person's name as it is printed."""
+HostName = Annotated[
+    str,
+    StringConstraints(
+        max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+    ),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class SiteAnswers(_Section):
+    """The name; `name` and `environment` are the site file's when left empty."""
+
+    hostname: HostName
+    name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
+    environment: Literal["", "demo", "rehearsal", "production"] = ""
+
+
+class NetworkAnswers(_Section):
+    """The box's own addresses, who may use it, and who may administer it (`clients`, when left out)."""
+
+    addresses: Annotated[list[Address], Field(min_length=1)]
+    clients: list[Network] = NetworkSection().clients
+    management: list[Network] = []
+
+
+class TimeAnswers(_Section):
+    """Time servers, and who compared the machine's clock with another one."""
+
+    confirmed_by: Name
+    servers: list[Address] = []
+
+
+class PeopleAnswers(_Section):
+    """The first people of the site; each gets a code and enrols with it."""
+
+    names: Annotated[list[Name], Field(min_length=2, max_length=8)]
+
+
+class InstallAnswers(_Section):
+    """Which stored release; 0 is the newest."""
+
+    serial: int = Field(default=0, ge=0)
+
+
+class CapacityAnswers(_Section):
+    """How long the measurement at the end may take; 0 leaves it out."""
+
+    seconds: int = Field(default=180, ge=0, le=3600)
+
+
+class Answers(_Section):
+    """All answers."""
+
+    format: Literal[1]
+    profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "single-cpu"
+    site: SiteAnswers
+    network: NetworkAnswers
+    time: TimeAnswers
+    people: PeopleAnswers
+    tls: TlsSection = TlsSection()
+    backup: BackupSection = BackupSection()
+    alerts: AlertsSection = AlertsSection()
+    install: InstallAnswers = InstallAnswers()
+    capacity: CapacityAnswers = CapacityAnswers()
+
+    def config(self, base: Config | None) -> Config:
+        """Return the site file's values that follow from these answers; what they do not name stays as in `base`.
+
+        Raises:
+            ConfigError: The answers contradict the site file, or name no site where there is none.
+        """
+        if base is None and not self.site.name:
+            raise ConfigError(what="site.name: there is no site file to take it from", why="", fix="answer site.name")
+        for key, said, there in (
+            ("site.name", self.site.name, base.site if base else ""),
+            ("site.environment", self.site.environment, base.environment if base else ""),
+        ):
+            if said and there and said != there:
+                raise ConfigError(
+                    what=f"{key}: the answers say {said}, the site file says {there}",
+                    why="the root that is pinned here belongs to what the site file says",
+                    fix=f"leave {key} empty, or set up the machine that is meant",
+                )
+        is_box = base is None or base.places.root == "/"
+        service = base.service if base else ServiceSection()
+        named = self.network
+        return Config.model_validate(
+            {
+                **(base.model_dump() if base else {}),
+                "site": self.site.name or (base.site if base else ""),
+                "environment": self.site.environment or (base.environment if base else "production"),
+                "profile": self.profile,
+                "places": (base.places if base else PlacesSection()).model_dump(),
+                "service": {**service.model_dump(), "hostname": self.site.hostname, "tls": is_box or service.tls},
+                "network": {
+                    "egress": base.network.egress if base else [],
+                    "addresses": named.addresses,
+                    "clients": named.clients,
+                    "management": named.management or named.clients,
+                },
+                "tls": self.tls.model_dump(),
+                "time": TimeSection(servers=self.time.servers).model_dump(),
+                "backup": self.backup.model_dump(),
+                "alerts": self.alerts.model_dump(),
+            }
+        )
+
+
+def load(path: Path) -> Answers:
+    """Read a file of answers.
+
+    Raises:
+        ConfigError: As `parse`, or it cannot be read.
+    """
+    try:
+        untrusted = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            what=f"the answers {path.name} cannot be read", why=error.strerror or "", fix="give --answers FILE"
+        ) from error
+    return parse(untrusted)
+
+
+def parse(untrusted: bytes) -> Answers:
+    """Parse the bytes of a file of answers.
+
+    Raises:
+        ConfigError: Too large, not TOML, of another format, or a key is unknown, wrong or missing; `what` names it.
+    """
+    if len(untrusted) > _MAX_BYTES:
+        raise ConfigError(what="the answers are too large", why=f"the limit is {_MAX_BYTES} bytes", fix="shorten them")
+    try:
+        data = tomllib.loads(untrusted.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(what="the answers are not TOML", why=str(error)[:200], fix=_SEE) from error
+    return from_values(data)
+
+
+def from_values(data: Mapping[str, Any]) -> Answers:
+    """Check values that were read or asked; see `parse`."""
+    wrong = faults(data)
+    if wrong:
+        key, told = next(iter(wrong.items()))
+        more = f"; also {', '.join(list(wrong)[1:6])}" if len(wrong) > 1 else ""
+        raise ConfigError(what=f"{key}: {told}", why=f"answers are checked strictly{more}", fix=_SEE)
+    return Answers.model_validate(data)
+
+
+def faults(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong by dotted key, in the order of the keys; empty when the answers hold."""
+    found = data.get("format", FORMAT)
+    if found != FORMAT or isinstance(found, bool):
+        return {"format": f"this program reads format {FORMAT}"}
+    try:
+        Answers.model_validate(data)
+    except ValidationError as error:
+        told: dict[str, str] = {}
+        for one in error.errors(include_input=False, include_url=False):
+            told.setdefault(".".join(str(part) for part in one["loc"]), _words(one["type"], one["msg"]))
+        return told
+    return {}
+
+
+def _words(kind: str, message: str) -> str:
+    if kind == "missing":
+        return "this answer is missing"
+    if kind == "extra_forbidden":
+        return "there is no such key"
+    return message.removeprefix("Value error, ")

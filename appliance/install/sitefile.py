@@ -1,0 +1,85 @@
+"""Writes the site file: what differs from the defaults, so that a person can read it, and nothing else.
+
+Promises: what is written parses to the same configuration; the file is whole or not there; the one before is kept.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from appliance import config as configuration
+from appliance.config import Config
+from appliance.errors import ConfigError
+from media import durable
+
+BEFORE: Final = "sealift.toml.before"
+_HEADER: Final = "# The site file; docs/operator/site-file.md says what each key means. Secrets are never here.\n"
+_ALWAYS: Final = ("format", "site", "environment", "profile")
+
+
+def render(config: Config) -> str:
+    """Return the text of a site file that holds everything of `config` that is not a default."""
+    values = config.model_dump()
+    defaults = Config(site=config.site).model_dump()
+    chosen: dict[str, Any] = {key: values[key] for key in _ALWAYS}
+    for name, section in values.items():
+        if isinstance(section, dict):
+            chosen[name] = {key: value for key, value in section.items() if value != defaults[name][key]}
+    return _HEADER + toml(chosen)
+
+
+def toml(values: Mapping[str, Any]) -> str:
+    """Return two levels of texts, numbers, truths and lists as TOML; sections come last, empty ones not at all."""
+    lines = [f"{key} = {_value(value)}\n" for key, value in values.items() if not isinstance(value, Mapping)]
+    for name, section in values.items():
+        if isinstance(section, Mapping) and section:
+            lines.append(f"\n[{name}]\n")
+            lines += [f"{key} = {_value(value)}\n" for key, value in section.items()]
+    return "".join(lines)
+
+
+def difference(config: Config, path: Path) -> str:
+    """Return a unified diff from the site file at `path` to `config`; empty when nothing would change."""
+    present = _text(path)
+    if present is not None and _means(present) == config:
+        return ""
+    before = [] if present is None else present.splitlines(keepends=True)
+    after = render(config).splitlines(keepends=True)
+    return "".join(difflib.unified_diff(before, after, "the site file now", "the site file then", n=1))
+
+
+def write(config: Config, path: Path) -> bool:
+    """Write the site file unless the one there means the same; the old one is kept beside it. Returns whether."""
+    present = _text(path)
+    if present is not None and _means(present) == config:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if present is not None:
+        durable.replace(path.with_name(BEFORE), present.encode(), mode=0o644)
+    durable.replace(path, render(config).encode(), mode=0o644)
+    return True
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+
+
+def _means(text: str) -> Config | None:
+    try:
+        return configuration.parse(text.encode())
+    except ConfigError:
+        return None
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        # JSON's escapes are TOML's; DEL is the one character that JSON leaves and TOML forbids.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    return json.dumps(value)
