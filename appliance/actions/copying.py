@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 import appliance
 from appliance.errors import CopierError
 from appliance.store.copier import Job
+from appliance.verify.steps import Check, OnStep, unheard
 from appliance.wire import RemoteError
 from media import canonical
 from media.errors import SealiftError
@@ -56,8 +57,10 @@ class Refused(Exception):  # noqa: N818 - carries the error that the caller rais
         self.facts = facts
 
 
-def copy(job: Job, *, on_root: OnRoot, on_verified: OnVerified, progress: Progress) -> Copied:
-    """Run the copier on a job and return what it did.
+def copy(
+    job: Job, *, on_root: OnRoot, on_verified: OnVerified, progress: Progress, on_step: OnStep = unheard
+) -> Copied:
+    """Run the copier on a job and return what it did; `on_step` hears when each check begins.
 
     Raises:
         Refused: It refused; the error is inside.
@@ -72,6 +75,8 @@ def copy(job: Job, *, on_root: OnRoot, on_verified: OnVerified, progress: Progre
             event = line.get("event")
             if event == "progress":
                 progress(line["done"], line["total"], line["path"])
+            elif event == "step":
+                on_step(Check(line["check"]))
             elif event == "root":
                 on_root(tuple(line["chain"]))
             elif event == "verified":

@@ -13,10 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions import believing, receipt
+from appliance.actions import believing, evidence, receipt, site_custody
 from appliance.actions.believing import Pending
+from appliance.actions.checks import Checklist, verifier
 from appliance.actions.copying import Copied, Refused, copy
-from appliance.actions.recorded import RECEIVED, ROTATED, is_recorded
+from appliance.actions.recorded import RECEIVED, REFUSED, REVERIFIED, ROTATED, is_recorded
+from appliance.actions.site_custody import LookedAt
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended, Ledger
 from appliance.audit.offline import SPOOLED
@@ -29,6 +31,7 @@ from appliance.store.writing import writing
 from appliance.verify import trust
 from appliance.verify.fit import Machine
 from appliance.verify.freshness import Decisions
+from appliance.verify.steps import Check
 from appliance.verify.trust import Checkpoint, TrustRecord
 from appliance.verify.verifier import Terms
 from media.clock import Clock, from_text, to_text
@@ -36,8 +39,7 @@ from media.digest import sha256_hex
 from media.errors import CustodyError, SealiftError
 
 DOOR: Final = "ledger-actions"
-REFUSED: Final = "release.refused"
-REVERIFIED: Final = "release.reverified"
+_MOST_SAID: Final = 300
 
 Progress = Callable[[int, int, str], None]
 
@@ -51,12 +53,16 @@ class Options:
         trust_root: A throwaway root, for rehearsals.
         full: Ignore the journal of an interrupted receive and prove everything again.
         dry_run: Verify every byte, store and record nothing.
+        looked_at: Seals that people saw, and heads that holders named.
+        evidence: Write the form that people sign to this file, .pdf or .html, also when the release is refused.
     """
 
     decisions: Decisions = field(default_factory=Decisions)
     trust_root: Path | None = None
     full: bool = False
     dry_run: bool = False
+    looked_at: LookedAt = field(default_factory=LookedAt)
+    evidence: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,26 +120,30 @@ def receive(
     """Bring the release on these volumes into the store.
 
     Raises:
+        UsageError: The form cannot be written where it was asked for; nothing was read.
         MediaError, TrustError: The release is refused; nothing that was there before has changed.
         NoSpaceError, StoreWriteError, StoreBusyError, CopierError: It could not be stored; receiving again resumes.
         LedgerUnavailableError: It could not be recorded, so it is not believed; receiving again completes it.
     """
     own = options or Options()
+    if own.evidence is not None:
+        evidence.require_writable(own.evidence)
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
     try:
-        return _Receive(config, ledger, clock.now(), own).run(volumes, progress)
+        return _Receive(config, ledger, clock, own).run(volumes, progress)
     finally:
         ledger.close()
 
 
 class _Receive:
-    """One receive; the time is read once."""
+    """One receive; it is judged by one reading of the clock, and each check is noted by its own."""
 
-    def __init__(self, config: Config, ledger: Ledger, now: datetime, options: Options) -> None:
+    def __init__(self, config: Config, ledger: Ledger, clock: Clock, options: Options) -> None:
         self._config = config
         self._places = config.at
         self._ledger = ledger
-        self._now = now
+        self._now: datetime = clock.now()
+        self._checks = Checklist(clock)
         self._options = options
         self._store = ContentStore(config.at.store)
 
@@ -156,6 +166,8 @@ class _Receive:
 
     def _check(self, volumes: Sequence[Path], progress: Progress) -> ReceiveFacts:
         _, copied = self._copy(volumes, progress, lock=None)
+        self._checks.end()
+        self._write_evidence(evidence.CHECKED, self._body(copied), None)
         return ReceiveFacts(outcome="checked", facts=copied.facts, moved=copied.moved, sequence=None, receipt="")
 
     def _copy(self, volumes: Sequence[Path], progress: Progress, *, lock: int | None) -> tuple[TrustRecord, Copied]:
@@ -172,6 +184,7 @@ class _Receive:
             now=self._now.replace(microsecond=0),
             floor=believing.floor(self._ledger, record),
             decisions=options.decisions,
+            custody=site_custody.known(self._places, self._ledger, options.looked_at),
         )
         job = Job(
             volumes=tuple(str(volume.absolute()) for volume in volumes),
@@ -181,7 +194,11 @@ class _Receive:
             lock=lock,
         )
         copied = copy(
-            job, on_root=lambda chain: self._rotate(record, chain), on_verified=self._compare, progress=progress
+            job,
+            on_root=lambda chain: self._rotate(record, chain),
+            on_verified=self._compare,
+            on_step=self._checks.begin,
+            progress=progress,
         )
         return replace(record, root_chain=copied.root_chain), copied
 
@@ -198,6 +215,7 @@ class _Receive:
 
     def _compare(self, facts: Mapping[str, Any]) -> None:
         """Stop when the sender's receipts know a longer ledger, or another, than this box has."""
+        self._checks.begin(Check.LEDGER)
         points = {
             origin: Checkpoint(origin=origin, size=point["size"], root=point["root"])
             for origin, point in facts["checkpoints"].items()
@@ -205,14 +223,16 @@ class _Receive:
         believing.require_history(self._ledger, points)
 
     def _conclude(self, record: TrustRecord, copied: Copied) -> ReceiveFacts:
+        self._checks.end()
         stored = self._stored(copied.facts["serial"])
         known = stored is not None and stored.code == copied.facts["code"]
         if copied.held and known:
             discard(self._store, code=copied.facts["code"])
             body = {name: copied.facts[name] for name in ("release", "serial", "code", "payload_digest", "custody")}
-            appended = self._ledger.append(REVERIFIED, {**body, "site": self._config.site, **copied.moved})
-            return self._facts("reverified", copied, appended)
-        _require_custody_judged(copied.facts["custody"])
+            body |= {"site": self._config.site, "checks": self._checks.to_json(refused=False), "verifier": verifier()}
+            appended = self._ledger.append(REVERIFIED, {**body, **copied.moved})
+            return self._facts("reverified", copied, appended, kind=REVERIFIED)
+        _require_custody_judged(copied.facts["custody"], self._checks)
         created = from_text(copied.facts["created"])
         believed = replace(
             record,
@@ -225,16 +245,22 @@ class _Receive:
         )
         pending = Pending(
             kind=RECEIVED,
-            body={**copied.facts, "site": self._config.site, "reissued": copied.held},
+            body=self._body(copied),
             key=f"receive-{copied.facts['code'][:12]}-{secrets.token_hex(8)}",
             code=copied.facts["code"],
             believed=believed,
         )
+        self._checks.begin(Check.RECORD)
         appended = believing.commit(self._places, self._ledger, pending)
-        return self._facts("reissued" if copied.held else "received", copied, appended)
+        return self._facts("reissued" if copied.held else "received", copied, appended, kind=RECEIVED)
 
-    def _facts(self, outcome: str, copied: Copied, appended: Appended) -> ReceiveFacts:
+    def _body(self, copied: Copied) -> dict[str, Any]:
+        own = {"site": self._config.site, "reissued": copied.held, "moved": dict(copied.moved)}
+        return {**copied.facts, **own, "checks": self._checks.to_json(refused=False), "verifier": verifier()}
+
+    def _facts(self, outcome: str, copied: Copied, appended: Appended, *, kind: str) -> ReceiveFacts:
         file = receipt.write(self._config, copied.facts, appended, self._ledger, outcome=outcome, at=to_text(self._now))
+        self._write_evidence(kind, self._body(copied), appended, receipt=file.name)
         return ReceiveFacts(
             outcome=outcome,
             facts=copied.facts,
@@ -250,10 +276,18 @@ class _Receive:
         except (UnknownReleaseError, StoreDamagedError):
             return None
 
-    def _record_refusal(self, error: SealiftError, facts: Mapping[str, Any]) -> None:
-        """Record that a medium was refused; the code and the facts known by then, never the text."""
-        if self._options.dry_run:
+    def _write_evidence(
+        self, kind: str, body: Mapping[str, Any], appended: Appended | None, *, receipt: str = ""
+    ) -> None:
+        if self._options.evidence is None:
             return
+        sequence = None if appended is None else max(appended.sequence, SPOOLED)
+        record = evidence.Record(kind=kind, body=body, at=to_text(self._now), sequence=sequence, receipt=receipt)
+        evidence.write(self._options.evidence, record)
+
+    def _record_refusal(self, error: SealiftError, facts: Mapping[str, Any]) -> None:
+        """Record that a medium was refused: the code, what it says, the checks, and the facts known by then."""
+        self._checks.end()
         known = {name: facts[name] for name in ("release", "serial", "payload_digest") if name in facts}
         body = {
             "site": self._config.site,
@@ -261,20 +295,31 @@ class _Receive:
             "exit_code": error.exit_code,
             "release_code": facts.get("code", ""),
             "verified": "code" in facts,
+            "what": error.what[:_MOST_SAID],
+            "checks": self._checks.to_json(refused=True),
+            "verifier": verifier(),
+            "looked_at": self._options.looked_at.to_json(),
             **known,
         }
+        appended = None
+        if not self._options.dry_run:
+            try:
+                appended = self._ledger.append(REFUSED, body)
+            except SealiftError as unrecorded:
+                error.why = f"{error.why}; this refusal could not be recorded: {unrecorded.what}"
         try:
-            self._ledger.append(REFUSED, body)
-        except SealiftError as unrecorded:
-            error.why = f"{error.why}; this refusal could not be recorded: {unrecorded.what}"
+            self._write_evidence(REFUSED, body, appended)
+        except SealiftError as unwritten:
+            error.why = f"{error.why}; {unwritten.what}"
 
 
-def _require_custody_judged(custody: Mapping[str, Any]) -> None:
+def _require_custody_judged(custody: Mapping[str, Any], checks: Checklist) -> None:
     """Stop for a person when what is about to be recorded as received has findings that nobody accepted.
 
     The verifier asks for news only; a release whose place in the store was damaged is recorded again and is no news.
     """
     if custody["findings"] and custody["accepted_by"] is None:
+        checks.begin(Check.CUSTODY)
         raise CustodyError(
             what=f"custody needs a person's decision: {custody['findings'][0]}",
             why="the store's record of this release is damaged, and is put in place again",

@@ -19,6 +19,8 @@ from media import canonical
 from media.errors import MediaError
 
 RECEIVED: Final = "release.received"
+REFUSED: Final = "release.refused"
+REVERIFIED: Final = "release.reverified"
 ROTATED: Final = "trust.root-rotated"
 NOTED: Final = "trust.note-accepted"
 _MOST: Final = 1000

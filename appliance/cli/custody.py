@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.actions import custody as action
-from appliance.actions.custody import PaperHandOver
+from appliance.actions.custody import PaperHandOver, Rejection
 from appliance.audit.facts import Appended
 from appliance.cli import context as shared
 from appliance.cli.context import Context
@@ -22,10 +22,17 @@ def register(app: typer.Typer) -> None:
     def show(
         context: typer.Context,
         volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Folders of mounted volumes.")],
+        head: Annotated[
+            bool, typer.Option("--head", help="Only the 16 characters that go to the receiver apart from the medium.")
+        ] = False,
     ) -> None:
         """Say what the hand-overs on these volumes tell, and what is odd about them."""
         own = shared.of(context)
         found = action.show(own.config, volumes, clock=own.clock)
+        if head:
+            heads = {str(facts["volume"]): facts["head"] for facts in found}
+            own.result({"heads": heads}, "\n".join(f"{number}={each}" for number, each in heads.items()))
+            return
         own.result({"volumes": found}, "\n".join(map(_text, found)))
 
     @commands.command("enter")
@@ -34,7 +41,12 @@ def register(app: typer.Typer) -> None:
         volume: Annotated[str, typer.Option("--volume", metavar="ID", help="The volume's id.")],
         sender: Annotated[str, typer.Option("--from", metavar="NAME", help="Who gave it.")],
         receiver: Annotated[str, typer.Option("--to", metavar="NAME", help="Who took it.")],
-        at: Annotated[str, typer.Option("--at", metavar="TIME", help="When, as on the form.")],
+        at: Annotated[
+            str,
+            typer.Option(
+                "--at", metavar="TIME", help="When, as on the form: 2026-11-20 08:00+01:00; without a zone UTC."
+            ),
+        ],
         place: Annotated[str, typer.Option("--place", help="Where.")],
         by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who enters it now.")],
         seal: Annotated[list[str] | None, typer.Option("--seal", help="A seal's number; may be repeated.")] = None,
@@ -57,13 +69,25 @@ def register(app: typer.Typer) -> None:
     @commands.command("reject")
     def reject(
         context: typer.Context,
-        volume: Annotated[str, typer.Option("--volume", metavar="ID", help="The volume's id.")],
         by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who rejects it.")],
         reason: Annotated[str, typer.Option("--reason", help="Why.")],
+        volume: Annotated[str, typer.Option("--volume", metavar="ID", help="The volume's id, as on its label.")] = "",
+        code: Annotated[str, typer.Option("--code", metavar="TEXT", help="What the label's QR code holds.")] = "",
+        seal: Annotated[
+            list[str] | None, typer.Option("--seal", help="A seal that was found; may be repeated.")
+        ] = None,
+        label: Annotated[str, typer.Option("--label", help="What the label says, where that is odd.")] = "",
     ) -> None:
-        """Record that a medium was sent back."""
+        """Record that a medium was sent back without mounting it; receiving it later needs a decision by name."""
         own = shared.of(context)
-        _recorded(own, action.reject(own.config, volume, by=by, reason=reason, clock=own.clock))
+        rejection = Rejection(
+            volume=volume or (action.volume_of_label(code) if code else ""),
+            by=by,
+            reason=reason,
+            seals=tuple(seal or ()),
+            label=label,
+        )
+        _recorded(own, action.reject(own.config, rejection, clock=own.clock))
 
     @commands.command("receipt")
     def receipt(
@@ -85,5 +109,10 @@ def _text(facts: Mapping[str, Any]) -> str:
     for entry in facts["entries"]:
         seals = f", seals {', '.join(entry['seals'])}" if entry["seals"] else ""
         lines.append(f"  {entry['at']} {entry['kind']}: {entry['from']} -> {entry['to']}, {entry['place']}{seals}")
+    lines += [
+        f"  {entry['at']} paper: {entry['from']} -> {entry['to']}, entered by {entry['entered_by']}"
+        for entry in facts["paper"]
+    ]
+    lines.append(f"  head {facts['head']}")
     lines += [f"  odd: {finding}" for finding in facts["findings"]] or ["  complete"]
     return "\n".join(lines)

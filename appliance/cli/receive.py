@@ -7,6 +7,7 @@ import typer
 
 from appliance.actions import receive as action
 from appliance.actions.receive import Options, ReceiveFacts
+from appliance.actions.site_custody import LookedAt
 from appliance.cli import context as shared
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
 from media.errors import UsageError
@@ -36,6 +37,14 @@ def register(app: typer.Typer) -> None:
         accept_custody: Annotated[
             str, typer.Option("--accept-custody", metavar="NAME", help="Take it in spite of its custody, as NAME.")
         ] = "",
+        seal: Annotated[
+            list[str] | None,
+            typer.Option("--seal", metavar="N=SEAL", help="A seal found on volume N; `N=` where there is none."),
+        ] = None,
+        custody_head: Annotated[
+            list[str] | None,
+            typer.Option("--custody-head", metavar="N=HEAD", help="The 16 characters that N's last holder sent apart."),
+        ] = None,
         by: Annotated[
             list[str] | None, typer.Option("--by", metavar="NAME", help="Who accepts a stale release; give it twice.")
         ] = None,
@@ -47,6 +56,12 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--full", help="Prove everything again, also what an interrupted receive stored.")
         ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify every byte; store nothing.")] = False,
+        evidence: Annotated[
+            Path | None,
+            typer.Option(
+                "--evidence", metavar="FILE", help="Write the form to sign, .pdf or .html; also of a refusal."
+            ),
+        ] = None,
     ) -> None:
         """Verify the release on these volumes and bring it into the store.
 
@@ -58,6 +73,8 @@ def register(app: typer.Typer) -> None:
             trust_root=trust_root,
             full=full,
             dry_run=dry_run,
+            looked_at=LookedAt.parsed(seal or (), custody_head or ()),
+            evidence=evidence,
         )
         with own.progress(in_bytes=True) as bar:
             task = bar.add_task("verifying", total=None)

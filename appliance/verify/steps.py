@@ -27,6 +27,7 @@ class Check(StrEnum):
     LEDGER = "ledger"
     ROOM = "room"
     BYTES = "bytes"
+    RECORD = "record"
 
 
 OnStep = Callable[[Check], None]
