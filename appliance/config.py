@@ -277,6 +277,11 @@ class Places:
         return self.state / "promoter"
 
     @property
+    def scrub(self) -> Path:
+        """Where the scrub of the store stands, and what the last one found."""
+        return self.state / "scrub"
+
+    @property
     def receipts(self) -> Path:
         """Signed receipts, one for each release received."""
         return self.state / "receipts"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions import scrub
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
 from appliance.store.content import ContentStore, StoredRelease
@@ -50,6 +51,7 @@ def doctor(config: Config, *, clock: Clock) -> tuple[list[Finding], Machine]:
         lambda: _fit(config, machine),
         lambda: _names(config),
         lambda: _modes(config),
+        lambda: _scrubbed(config, clock),
         _tools,
     )
     return [finding for look in looks for finding in look()], machine
@@ -158,6 +160,17 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in folder.iterdir() if path.is_file())
     except PermissionError:
         return
+
+
+def _scrubbed(config: Config, clock: Clock) -> Iterator[Finding]:
+    found = scrub.standing(config, clock=clock)
+    if found.is_good is not None:
+        yield Finding(
+            name="store",
+            is_good=found.is_good,
+            text=found.text,
+            fix="run `sealift scrub`; what it finds bad is received again from a full set of media",
+        )
 
 
 def _tools() -> Iterator[Finding]:

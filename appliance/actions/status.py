@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.actions import units
+from appliance.actions import scrub, units
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import UnitError
@@ -22,6 +22,7 @@ from media.errors import SealiftError
 
 _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
 _NFT_SECONDS: Final = 10
+_BY_TIMER: Final = frozenset({"sealift-scrub.service"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "production": lambda: _production(config),
         "units": lambda: _units(supervisor or open_supervisor(config)),
         "addresses": lambda: _addresses(config),
+        "store": lambda: _store(config, clock),
         "ledger": lambda: _ledger(config, clock),
         "egress": lambda: _egress(config),
     }
@@ -79,6 +81,11 @@ def _release(config: Config) -> Part:
     )
 
 
+def _store(config: Config, clock: Clock) -> Part:
+    found = scrub.standing(config, clock=clock)
+    return Part(name="store", is_good=found.is_good, text=found.text, fields=found.fields)
+
+
 def _production(config: Config) -> Part:
     digest = current_digest(config.at)
     if digest is None:
@@ -94,6 +101,8 @@ def _production(config: Config) -> Part:
 
 def _units(supervisor: Supervisor) -> Part:
     found = supervisor.units()
+    resting = [one for one in found if one.state is UnitState.INACTIVE and one.name in _BY_TIMER]
+    found = tuple(one for one in found if one not in resting)  # a timer starts them
     down = [one.name for one in found if one.state is not UnitState.ACTIVE]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
     return Part(

@@ -18,6 +18,7 @@ from appliance.store.content import FORMAT, ContentStore
 from appliance.store.damage import TensorsOf, missing_volumes
 from appliance.store.incoming import Incoming
 from appliance.store.kept import forget_volumes, keep_volumes
+from appliance.store.kept_small import KEPT, digests
 from appliance.store.loading import Load, loads
 from appliance.store.tensors import TensorNames, no_tensors
 from appliance.store.writing import writing
@@ -83,9 +84,10 @@ def ingest(
         if missing := absent | set(verified.missing):  # some were kept before, and the disk does not give it back
             keep_volumes(verified, incoming)
             raise _still_missing(verified, missing)
-        incoming.stage(_small_files(verified))
+        small_files = _small_files(verified)
+        incoming.stage(small_files)
         incoming.place_objects({each.sha256 for each in cargo})
-        incoming.complete(_record(verified, received_at=received_at))
+        incoming.complete({**_record(verified, received_at=received_at), KEPT: digests(small_files)})
     except (UnreadableError, MissingVolumeError):
         raise
     except MediaError:

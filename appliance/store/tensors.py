@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from appliance.store.cargo import Cargo
@@ -44,27 +45,36 @@ class TensorNames:
 
     def _read(self, cargo: Cargo) -> Spans:
         """Return name, first byte and end of each tensor; nothing where the header does not lie in proven blocks."""
-        if not cargo.path.endswith((_GGUF, _SAFETENSORS)):
-            return []
         proven, count = self._carrier.proven(cargo), 0
         while count in proven:
             count += 1
         known = min(count * layout.BLOCK_BYTES, cargo.length)
-        with contextlib.suppress(OSError, MediaError, KeyError, ValueError), self._stream(cargo, known) as untrusted:
-            return _gguf(untrusted, cargo) if cargo.path.endswith(_GGUF) else _safetensors(untrusted)
-        return []
+        return spans_of(cargo.path, length=cargo.length, known=known, descriptor=lambda: self._opened(cargo))
 
-    def _stream(self, cargo: Cargo, known: int) -> "_Start":
-        descriptor = os.open(
-            f"{cargo.sha256}.part", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._incoming.objects
-        )
-        return _Start(descriptor, known)
+    def _opened(self, cargo: Cargo) -> int:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(f"{cargo.sha256}.part", flags, dir_fd=self._incoming.objects)
 
 
-def _gguf(untrusted: "_Start", cargo: Cargo) -> Spans:
-    header = gguf.parse_file(io.BufferedReader(untrusted), size=cargo.length)
+def spans_of(path: str, *, length: int, known: int, descriptor: Callable[[], int]) -> Spans:
+    """Return name, first byte and end of each tensor of a file; nothing where its header is not known.
+
+    Args:
+        path: The file's name, which says what it is.
+        length: Its bytes.
+        known: How many of its first bytes were proven; no other is read.
+        descriptor: Opens it at its first byte.
+    """
+    if path.endswith((_GGUF, _SAFETENSORS)):
+        with contextlib.suppress(OSError, MediaError, KeyError, ValueError), _Start(descriptor(), known) as untrusted:
+            return _gguf(untrusted, length) if path.endswith(_GGUF) else _safetensors(untrusted)
+    return []
+
+
+def _gguf(untrusted: "_Start", length: int) -> Spans:
+    header = gguf.parse_file(io.BufferedReader(untrusted), size=length)
     starts = [(tensor.name, header.data_offset + tensor.offset, tensor.length) for tensor in header.tensors]
-    return [(name, start, start + length) for name, start, length in starts]
+    return [(name, start, start + size) for name, start, size in starts]
 
 
 def _safetensors(untrusted: "_Start") -> Spans:

@@ -1,0 +1,79 @@
+"""A stored release's own files at rest: its record, metadata, attestations, manifests and custody, compared again.
+
+The record says the digest of every one of them; a release that was stored before it did is held against its tag
+manifests alone. The release code names volume 1's tag manifest, and signed metadata name what the record lists.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from appliance.errors import StoreDamagedError, UnknownReleaseError
+from appliance.store.content import RELEASE_FILE, ContentStore, StoredRelease
+from media import bagit, canonical, layout
+from media.digest import file_sha256, sha256_hex
+from media.errors import MediaError, SealiftError
+from media.release import ReleaseTerms, Target, targets_from
+
+KEPT: Final = "kept"
+"""Key of the record: SHA-256 of each own file by its path below the release's folder."""
+_OF_A_VOLUME: Final = (layout.BAGIT, layout.BAG_INFO, layout.MANIFEST)
+
+
+def signed_targets(release: StoredRelease) -> Mapping[str, Target]:
+    """Return the payload as the release's stored metadata name it.
+
+    Raises:
+        OSError, MediaError, KeyError, TypeError: The metadata are gone or do not read.
+    """
+    untrusted = (release.folder / f"{layout.METADATA}/{release.serial}.targets.json").read_bytes()
+    signed = canonical.mapping(canonical.loads(untrusted), "The targets")["signed"]
+    ReleaseTerms.from_targets(signed)
+    return {path: each for path, each in targets_from(signed).items() if path.startswith(f"{layout.DATA}/")}
+
+
+def broken_files(store: ContentStore, serial: int) -> Iterator[str]:
+    """Yield the paths, below the release's folder, of what is not as it was received; sorted, each once."""
+    try:
+        release = StoredRelease.load(store, serial)
+    except (StoreDamagedError, UnknownReleaseError):
+        yield RELEASE_FILE
+        return
+    found = {path for path, sha256 in _expected(release) if not _holds(release, path, sha256)}
+    try:
+        signed = {path: (each.length, each.sha256) for path, each in signed_targets(release).items()}
+    except (OSError, MediaError, KeyError, TypeError):
+        found.add(f"{layout.METADATA}/{serial}.targets.json")
+    else:
+        if signed != {path: (each.length, each.sha256) for path, each in release.files.items()}:
+            found.add(RELEASE_FILE)
+    yield from sorted(found)
+
+
+def _expected(release: StoredRelease) -> Iterator[tuple[str, str]]:
+    """Yield path and digest of every own file that something vouches for."""
+    kept = release.facts.get(KEPT)
+    if isinstance(kept, dict):
+        yield from ((str(path), str(sha256)) for path, sha256 in kept.items())
+    yield f"volumes/1/{layout.TAG_MANIFEST}", release.code
+    folder = release.folder / "volumes"
+    for number in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+        manifest = f"volumes/{number}/{layout.TAG_MANIFEST}"
+        try:
+            lines = bagit.parse_manifest((release.folder / manifest).read_bytes())
+        except (OSError, SealiftError):
+            yield manifest, ""
+            continue
+        for path, sha256 in lines.items():
+            yield (f"volumes/{number}/{path}" if path in _OF_A_VOLUME else path), sha256
+
+
+def _holds(release: StoredRelease, path: str, sha256: str) -> bool:
+    try:
+        return file_sha256(release.folder / path) == sha256
+    except OSError:
+        return False
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return what the record says of a release's own files."""
+    return {path: sha256_hex(content) for path, content in sorted(files.items())}
