@@ -34,9 +34,10 @@ from appliance.verify.freshness import Decisions
 from appliance.verify.steps import Check
 from appliance.verify.trust import Checkpoint, TrustRecord
 from appliance.verify.verifier import Terms
+from media import canonical
 from media.clock import Clock, from_text, to_text
 from media.digest import sha256_hex
-from media.errors import CustodyError, SealiftError
+from media.errors import CustodyError, MediaError, SealiftError, UsageError
 
 DOOR: Final = "ledger-actions"
 _MOST_SAID: Final = 300
@@ -120,12 +121,13 @@ def receive(
     """Bring the release on these volumes into the store.
 
     Raises:
-        UsageError: The form cannot be written where it was asked for; nothing was read.
+        UsageError: A name or a reason cannot be printed, or the form not be written; nothing was read.
         MediaError, TrustError: The release is refused; nothing that was there before has changed.
         NoSpaceError, StoreWriteError, StoreBusyError, CopierError: It could not be stored; receiving again resumes.
         LedgerUnavailableError: It could not be recorded, so it is not believed; receiving again completes it.
     """
     own = options or Options()
+    _require_printable(own.decisions)
     if own.evidence is not None:
         evidence.require_writable(own.evidence)
     ledger = open_ledger(config, DOOR, spool=True, clock=clock)
@@ -311,6 +313,18 @@ class _Receive:
             self._write_evidence(REFUSED, body, appended)
         except SealiftError as unwritten:
             error.why = f"{error.why}; {unwritten.what}"
+
+
+def _require_printable(decisions: Decisions) -> None:
+    stale, custody = decisions.stale, decisions.custody
+    said = [*((*stale.names, stale.reason) if stale else ()), *((custody.name, custody.reason) if custody else ())]
+    for text in said:
+        try:
+            canonical.text(text, "The decision", may_be_empty=True)
+        except MediaError as error:
+            raise UsageError(
+                what="a name or a reason cannot be recorded", why=error.why, fix="type it in plain characters"
+            ) from None
 
 
 def _require_custody_judged(custody: Mapping[str, Any], checks: Checklist) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from media import canonical, custody, dsse, limits
-from media.custody import CustodyFacts, HandOver, HandOverKind, Method
+from media.custody import CustodyFacts, HandOver, HandOverKind, Method, PaperEntry
 from media.digest import sha256_hex
 from media.errors import BadSignatureError, MalformedError, UnsupportedFormatError
 from tests.support.sender import Sender
@@ -259,3 +259,69 @@ def test_what_would_be_refused_is_not_signed() -> None:
     for change in ({"place": ""}, {"entry": 0}, {"seals": ("\n",)}, {"previous": ""}):
         with pytest.raises(MalformedError):
             replace(_FIRST, **change).to_payload()
+
+
+def _paper(**changes: Any) -> PaperEntry:
+    plain = PaperEntry(
+        volume=_VOLUME,
+        from_="Person 1",
+        to="Person 2",
+        at=_START + timedelta(hours=1, minutes=30),
+        seals=_FIRST.seals,
+        entered_by="Dana",
+        sequence=7,
+    )
+    return replace(plain, **changes)
+
+
+def _with_paper(sender: Sender, files: list[bytes], *paper: PaperEntry) -> tuple[str, ...]:
+    sealed = replace(_FIRST, entry=0, previous="", kind=HandOverKind.SEALED, to=_FIRST.from_)
+    return custody.read_chain(files, sender.people, _SEALED, _VOLUME, sealed=sealed, paper=paper).findings
+
+
+def test_a_gap_between_people_is_closed_by_paper_that_leads_from_one_to_the_other(sender: Sender) -> None:
+    files = _chain(sender, {}, {"from_": "Person 2"})
+    assert [each[:4] for each in _with_paper(sender, files)] == ["gap:"]
+
+    assert _with_paper(sender, files, _paper()) == ()
+    assert _with_paper(sender, files, _paper(from_="  PERSON  1 ")) == ()
+    both = _paper(to="Person 1b"), _paper(from_="Person 1b", at=_START + timedelta(hours=1, minutes=45), sequence=3)
+    assert _with_paper(sender, files, *reversed(both)) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({"to": "Somebody"}, 1),
+        ({"from_": "Somebody"}, 1),
+        ({"seals": ("A-1001",)}, 2),
+        ({"volume": "f" * 16}, 1),
+        ({"at": _START + timedelta(hours=3)}, 2),
+        ({"at": _START - timedelta(hours=3)}, 4),
+    ],
+)
+def test_paper_that_does_not_fit_closes_nothing(sender: Sender, changes: dict[str, Any], count: int) -> None:
+    files = _chain(sender, {}, {"from_": "Person 2"})
+
+    assert len(_with_paper(sender, files, _paper(**changes))) == count
+
+
+def test_paper_never_stands_for_a_file_that_is_gone(sender: Sender) -> None:
+    files = _chain(sender, {}, {}, {})
+
+    findings = _with_paper(sender, [files[0], files[2]], _paper())
+
+    assert [each.split(":")[0] for each in findings] == ["gap", "tear"]
+    assert "entry 2 is missing" in findings[0]
+
+
+def test_paper_that_says_what_an_entry_says_is_that_entry(sender: Sender) -> None:
+    files = _chain(sender, {}, {})
+
+    assert _with_paper(sender, files, _paper(from_="Person 1", to="Person 2", at=_START + timedelta(hours=2))) == ()
+
+
+def test_without_entries_paper_begins_with_whom_the_sealed_entry_names(sender: Sender) -> None:
+    assert _with_paper(sender, []) == ("no hand-over is recorded after sealing",)
+    assert _with_paper(sender, [], _paper(from_=_FIRST.from_)) == ()
+    assert [each[:4] for each in _with_paper(sender, [], _paper())] == ["gap:"]
