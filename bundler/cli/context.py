@@ -41,7 +41,7 @@ class Context:
 
     def say(self, text: str) -> None:
         """Print talk to stderr, unless results are JSON. Fits every `progress` parameter of the Python functions."""
-        if not self.as_json:
+        if text and not self.as_json:
             self.talk.print(text, markup=False, soft_wrap=True)
 
     @contextmanager

@@ -29,6 +29,7 @@ from bundler.offline import require_offline
 from bundler.prepare import Prepared, prepare
 from bundler.rebuild import Rebuilt, rebuild
 from bundler.recipe import Recipe
+from bundler.secondlook import require_second_look
 from bundler.sign import sign, summary
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -56,6 +57,10 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option("--rebuild", metavar="RECIPE", help="Build it again from this recipe first, and compare."),
         ] = None,
+        not_rebuilt: Annotated[
+            str,
+            typer.Option("--not-rebuilt", metavar="REASON", help="Production: why you sign what you did not build."),
+        ] = "",
         accepted: Annotated[
             list[str] | None, typer.Option("--accept-difference", help="Sign in spite of this one difference, by name.")
         ] = None,
@@ -93,21 +98,24 @@ def register(app: typer.Typer) -> None:
                 ours.say(again.to_text())
                 if not dry_run:
                     again.require_accepted(accepted or ())
-            elif any(folder.signatures.glob("*.json")):
-                ours.say(
-                    "you are not the first to sign: --rebuild RECIPE builds it again here and shows any difference"
-                )
         if dry_run:
             ours.result(facts, "nothing was signed")
             return
-        if sys.stdin.isatty() and not yes and not ours.as_json:
-            typer.confirm("Sign this release?", abort=True, err=True)
+        if prepared is not None:
+            looked = rebuild_from is not None
+            ours.say(require_second_look(folder, person, ceremony=held, is_rebuilt=looked, reason=not_rebuilt))
+        _confirm(ours, yes=yes)
         done = sign(folder, person, ceremony=held, home=own_keys(home, key, secret_fd), prepared=prepared)
         lines = [f"signed by {', '.join(done.signed)}; {done.threshold} people are needed"]
         if done.frozen:
             lines.append(f"the metadata is frozen; you sealed volumes {', '.join(map(str, done.sealed_volumes))}")
             lines.append(f"next: sealift-bundler seal {work} --person ID, for the others")
-        ours.result({**facts, **asdict(done)}, "\n".join(lines))
+        ours.result({**facts, **asdict(done), "not_rebuilt": not_rebuilt}, "\n".join(lines))
+
+
+def _confirm(ours: shared.Context, *, yes: bool) -> None:
+    if sys.stdin.isatty() and not yes and not ours.as_json:
+        typer.confirm("Sign this release?", abort=True, err=True)
 
 
 def _rebuilt(

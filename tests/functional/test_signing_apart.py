@@ -183,8 +183,12 @@ def test_three_people_who_share_no_machine_sign_a_hybrid_release_that_a_site_rec
     statements = hand_in("alice", "statements")
     for person in ("bob", "carol"):
         take(person, statements)
-    for person in ("alice", "bob", "carol"):
-        assert at(person, "sign")["frozen"] is False
+    # Alice signed the provenance: she built it. The others build it again, or say why not.
+    assert at("alice", "sign")["frozen"] is False
+    for person in ("bob", "carol"):
+        refused, _ = typist.run("sign", desks[person].folder / "w", *signing(person)[0])
+        assert (refused, "Alice Archer built this release" in typist.talk) == (111, True)
+        assert at(person, "sign", "--not-rebuilt", "a candidate of a test has no recipe")["frozen"] is False
     signed = {person: hand_in(person, "signed") for person in desks}
     signed["carol"] = photograph(desks["carol"].folder / "signed", tmp_path / "carol-signed.txt")
     for person in desks:
