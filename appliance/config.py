@@ -150,6 +150,10 @@ class BackupSection(_Section):
     """Where backups are written: a folder on another disk than the state. Empty means that nobody has chosen yet."""
 
     folder: Folder = ""
+    on_system_disk: bool = False
+    keep: int = Field(default=14, ge=2)
+    age_hours: int = Field(default=26, ge=1)
+    drill_days: int = Field(default=35, ge=1)
 
 
 class AlertsSection(_Section):
@@ -230,6 +234,11 @@ class Places:
     def key_files(self) -> Path:
         """Key files that units receive as credentials; 0700."""
         return self.etc / "keys"
+
+    @property
+    def backup_recipient(self) -> Path:
+        """The certificate that backups are encrypted to; its private key is never here."""
+        return self.etc / "backup-recipient.gpg"
 
     @property
     def releases(self) -> Path:
