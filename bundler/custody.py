@@ -111,6 +111,19 @@ def chain(volume: Path, *, ceremony: Ceremony) -> CustodyFacts:
     return custody.read_chain(entries, ceremony.people, _sealed_sha256(volume, info), info.volume_id)
 
 
+def head(volume: Path) -> str:
+    """Return what the last holder tells the receiver apart from the medium (CUST-22): it pins the chain's end.
+
+    Raises:
+        MissingFileError: There is no sealed release here.
+    """
+    info = _info(volume)
+    folder = volume / layout.CUSTODY
+    entries = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    last = file_sha256(entries[-1]) if entries else _sealed_sha256(volume, info)
+    return last[: custody.HEAD_CHARS]
+
+
 def _info(volume: Path) -> BagInfo:
     try:
         return parse_bag_info((volume / layout.RELEASE / layout.BAG_INFO).read_bytes())

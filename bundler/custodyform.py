@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.custody import head
 from bundler.pdf import Sheet
 from bundler.printable import blank, code, element, label_code, page, rows
 from media import layout
@@ -18,6 +19,10 @@ _ADVICE = (
     "Each row is one hand-over. Compare the seal numbers before you sign. A seal that is broken or has another",
     "number is written down, not hidden: the receiving site decides.",
 )
+_HEAD = (
+    "The head is the end of the signed chain as this form was printed. The last holder sends the head that",
+    "`custody show --head` gives then to the receiver by another way: a chain that was cut off is seen by it.",
+)
 _ENTERED = "The receiver enters this form with: sealift-bundler custody hand-over VOLUME --paper, or on the box."
 
 
@@ -27,6 +32,7 @@ class _Known:
 
     info: BagInfo
     sealed: HandOver
+    head: str
 
     @property
     def scanned(self) -> str:
@@ -41,6 +47,7 @@ class _Known:
             ("Volume", f"{info.number} of {info.count}, id {info.volume_id}"),
             ("Packed by", f"{sealed.from_}, {sealed.at:%Y-%m-%d %H:%M} UTC, {sealed.place}"),
             ("Seals", ", ".join(sealed.seals)),
+            ("Head", self.head),
         ]
 
 
@@ -63,7 +70,7 @@ def paper_form(volume: Path) -> str:
             "   To (print)    ____________________________   Signature  ______________________________",
             "   Seal numbers  ____________________________   Condition  ______________________________",
         ]
-    return "\n".join([*lines, "", _ENTERED]) + "\n"
+    return "\n".join([*lines, "", *_HEAD, _ENTERED]) + "\n"
 
 
 def printable_form(volume: Path) -> str:
@@ -97,7 +104,10 @@ def printable_form(volume: Path) -> str:
             ),
             "</div>",
         ]
-    return page(f"Custody of volume {info.number} of {info.release}", [*body, element("p", _ENTERED)])
+    return page(
+        f"Custody of volume {info.number} of {info.release}",
+        [*body, element("p", " ".join(_HEAD)), element("p", _ENTERED)],
+    )
 
 
 def form_sheet(volume: Path) -> bytes:
@@ -118,6 +128,7 @@ def form_sheet(volume: Path) -> bytes:
         sheet.lines(("date and time, with zone", "place", "seal numbers", "condition"))
         sheet.lines(("from (print)", "signature", "to (print)", "signature"))
     sheet.gap()
+    sheet.text(" ".join(_HEAD))
     sheet.text(_ENTERED)
     return sheet.to_bytes()
 
@@ -126,7 +137,7 @@ def _known(volume: Path) -> _Known:
     release = volume / layout.RELEASE
     try:
         info = parse_bag_info((release / layout.BAG_INFO).read_bytes())
-        return _Known(info=info, sealed=_sealed(release, info))
+        return _Known(info=info, sealed=_sealed(release, info), head=head(volume))
     except OSError:
         raise MissingFileError(
             what="there is no sealed release here", fix="name the folder where the volume is mounted"

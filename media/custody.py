@@ -18,6 +18,9 @@ from media import canonical, clock, digest, dsse, layout, limits
 from media.errors import BadSignatureError, LimitExceededError, MalformedError, UnsupportedFormatError
 from media.people import People, Role
 
+HEAD_CHARS: Final = 16
+"""Hexadecimal digits of the last entry's digest that a holder reads out (CUST-22)."""
+
 _FIELDS: Final = (
     "at",
     "condition",

@@ -13,9 +13,9 @@ from appliance.actions.recorded import ledger_may_exist, waiting
 from appliance.audit.facts import Ledger
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
-from appliance.verify.sitecustody import HEAD_CHARS, MOST_PAPER, SiteCustody, paper_from
+from appliance.verify.sitecustody import MOST_PAPER, SiteCustody, paper_from
 from media import canonical, limits
-from media.custody import PaperEntry
+from media.custody import HEAD_CHARS, PaperEntry
 from media.errors import MediaError, UsageError
 
 ENTERED: Final = "custody.entered"

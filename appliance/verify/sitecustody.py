@@ -10,11 +10,8 @@ from typing import Any, Final, Self
 
 from media import canonical, limits
 from media.clock import to_text
-from media.custody import CustodyEntry, HandOver, PaperEntry
+from media.custody import HEAD_CHARS, CustodyEntry, HandOver, PaperEntry
 from media.errors import MalformedError, UsageError
-
-HEAD_CHARS: Final = 16
-"""Hexadecimal digits of the last entry's digest that a holder reads out: 64 bits, as on paper."""
 
 MOST_PAPER: Final = 4096
 _WHAT: Final = "What the site knows of custody"

@@ -10,6 +10,7 @@ from bundler.cli import context as shared
 from bundler.cli.bars import CeremonyFolder, Home, KeyPlaces, Person, SecretFd, own_keys
 from bundler.cli.carriers import require_custodian
 from bundler.custody import HandedOver, chain, hand_over
+from bundler.custody import head as chain_head
 from bundler.custodyform import form_sheet, paper_form, printable_form
 from bundler.printable import save
 from bundler.signatory import Ceremony
@@ -67,12 +68,25 @@ def register(app: typer.Typer) -> None:
         keys = own_keys(home, key, secret_fd)
         written = hand_over(volume, person, facts, ceremony=held, clock=ours.clock, home=keys)
         findings = chain(volume, ceremony=held).findings
+        head = chain_head(volume)
         lines = [f"entered {written.name}", *(f"to be judged: {finding}" for finding in findings)]
-        ours.result({"file": written.name, "findings": list(findings)}, "\n".join(lines))
+        lines.append(f"head {head}: the holder now tells it to the receiver, apart from the medium")
+        ours.result({"file": written.name, "findings": list(findings), "head": head}, "\n".join(lines))
 
     @group.command("show")
-    def show_command(context: typer.Context, volume: _Volume, ceremony: CeremonyFolder) -> None:
+    def show_command(
+        context: typer.Context,
+        volume: _Volume,
+        ceremony: CeremonyFolder,
+        head: Annotated[
+            bool, typer.Option("--head", help="Only the 16 characters that go to the receiver apart from the medium.")
+        ] = False,
+    ) -> None:
         """Show a volume's hand-overs and what is odd about them."""
+        if head:
+            told = chain_head(volume)
+            shared.of(context).result({"head": told}, told)
+            return
         facts = chain(volume, ceremony=Ceremony.load(ceremony))
         entries = [entry.hand_over for entry in facts.entries]
         lines = [
@@ -81,12 +95,19 @@ def register(app: typer.Typer) -> None:
             for each in entries
         ]
         lines += [f"to be judged: {finding}" for finding in facts.findings]
+        lines.append(f"head {chain_head(volume)}")
         shown = [
             {"entry": each.entry, "at": clock.to_text(each.at), "from": each.from_, "to": each.to, "place": each.place}
             for each in entries
         ]
         shared.of(context).result(
-            {"complete": facts.complete, "entries": shown, "findings": list(facts.findings)}, "\n".join(lines)
+            {
+                "complete": facts.complete,
+                "entries": shown,
+                "findings": list(facts.findings),
+                "head": chain_head(volume),
+            },
+            "\n".join(lines),
         )
 
     @group.command("form")

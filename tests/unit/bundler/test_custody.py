@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from bundler.custody import HandedOver, chain, hand_over
+from bundler.custody import HandedOver, chain, hand_over, head
 from bundler.custodyform import paper_form
 from bundler.errors import SigningError
 from media.clock import FixedClock
 from media.custody import Method
+from media.digest import sha256_hex
 from media.errors import BadSignatureError, MalformedError, MissingFileError
 from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 
@@ -120,3 +121,15 @@ def test_the_paper_form_names_release_volume_and_seals(medium: SimulatedMedium) 
 def test_there_is_no_form_without_a_release(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         paper_form(tmp_path)
+
+
+def test_the_head_is_that_of_the_last_entry_and_stands_on_the_form(medium: SimulatedMedium) -> None:
+    volume = medium.volumes[0]
+    written = hand_over(volume, "carol", TO_SITE, ceremony=medium.ceremony, clock=LATER)
+
+    assert head(volume) == sha256_hex(written.read_bytes())[:16]
+    assert f"Head       {head(volume)}" in paper_form(volume)
+    for entry in (volume / "custody").iterdir():
+        entry.unlink()
+    sealed = volume / "release" / "attest" / "custody-sealed-1.dsse.json"
+    assert head(volume) == sha256_hex(sealed.read_bytes())[:16]
