@@ -56,14 +56,17 @@ class WriteLog:
     file: Path
     writes: tuple[Write, ...]
 
-    def cuts(self, count: int) -> Sequence[tuple[int, random.Random | None]]:
-        """Return points at which the power goes, spread evenly over all flushes, every other one torn."""
-        flushes = [0, *(number for number, write in enumerate(self.writes, start=1) if write.is_flush)]
+    def cuts(self, count: int, *, begin: int = 0) -> Sequence[tuple[int, random.Random | None]]:
+        """Return points at which the power goes, spread evenly over the flushes from `begin` on; every other torn."""
+        flushes = [number for number, write in enumerate(self.writes, start=1) if write.is_flush and number > begin]
+        flushes.insert(0, begin)
         chosen = [flushes[number * (len(flushes) - 1) // max(count - 1, 1)] for number in range(count)]
         return [(cut, random.Random(number) if number % 2 else None) for number, cut in enumerate(chosen)]
 
     def replay(self, cut: int, image: Path, *, torn: random.Random | None) -> None:
         """Make the disk as it was after `cut` writes; with dice, half of what came before the next flush as well."""
+        # A file of its own each time: another namespace may still have the last one mounted, and write to it later.
+        image.unlink(missing_ok=True)
         copy_sparsely(self.base, image)
         kept = list(self.writes[:cut])
         if torn is not None:
