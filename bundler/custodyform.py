@@ -20,8 +20,8 @@ _ADVICE = (
     "number is written down, not hidden: the receiving site decides.",
 )
 _HEAD = (
-    "The head is the end of the signed chain as this form was printed. The last holder sends the head that",
-    "`custody show --head` gives then to the receiver by another way: a chain that was cut off is seen by it.",
+    "The head ends the signed chain as printed. The last holder sends the receiver the head of the last entry",
+    "by another way.",
 )
 _ENTERED = "The receiver enters this form with: sealift-bundler custody hand-over VOLUME --paper, or on the box."
 
@@ -127,9 +127,7 @@ def form_sheet(volume: Path) -> bytes:
         sheet.heading(f"{row}. hand-over")
         sheet.lines(("date and time, with zone", "place", "seal numbers", "condition"))
         sheet.lines(("from (print)", "signature", "to (print)", "signature"))
-    sheet.gap()
-    sheet.text(" ".join(_HEAD))
-    sheet.text(_ENTERED)
+    sheet.text(" ".join((*_HEAD, _ENTERED)))
     return sheet.to_bytes()
 
 
