@@ -118,6 +118,9 @@ def _optional(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(lambda text: check(text) if text else text)
 
 
+MaybeAddress = Annotated[str, _optional(_address)]
+MaybeMail = Annotated[str, _optional(_mail)]
+MaybeDestination = Annotated[str, _optional(_destination)]
 Folder = Annotated[str, AfterValidator(_folder)]
 MailAddress = Annotated[str, AfterValidator(_mail)]
 Network = Annotated[str, AfterValidator(_network)]
@@ -159,11 +162,11 @@ class BackupSection(_Section):
 class AlertsSection(_Section):
     """Where alerts go besides the banner of the admin page and the console, which are always on."""
 
-    mail_relay: Annotated[str, _optional(_address)] = ""
+    mail_relay: MaybeAddress = ""
     mail_port: Annotated[int, Field(ge=1, le=65535)] = 25
-    mail_from: Annotated[str, _optional(_mail)] = ""
+    mail_from: MaybeMail = ""
     mail_to: list[MailAddress] = []
-    syslog: Annotated[str, _optional(_destination)] = ""
+    syslog: MaybeDestination = ""
 
     @model_validator(mode="after")
     def _whole(self) -> "AlertsSection":

@@ -52,7 +52,7 @@ def _capacity(
 def measured(own: shared.Context, which: str, seconds: int) -> CapacityFacts:
     """Measure with a progress bar on stderr."""
     with bench_of(own) as here, own.progress() as bar:
-        task = bar.add_task("measuring", total=None)
+        task = bar.add_task("measuring", total=1)
 
         def show(words: str, done: int, of: int) -> None:
             bar.update(task, description=words, completed=done, total=of)

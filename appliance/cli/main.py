@@ -20,6 +20,8 @@ _COMMANDS = (
     "export",
     "scrub",
     "install",
+    "host",
+    "setup",
     "run_units",
     "status",
     "doctor",

@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from appliance.config import (
     Address,
-    AlertsSection,
-    BackupSection,
     Config,
+    Folder,
+    MailAddress,
+    MaybeAddress,
+    MaybeDestination,
+    MaybeMail,
     Network,
     NetworkSection,
-    PlacesSection,
-    ServiceSection,
-    TimeSection,
-    TlsSection,
 )
 from appliance.errors import ConfigError
 
@@ -72,6 +71,35 @@ class PeopleAnswers(_Section):
     names: Annotated[list[Name], Field(min_length=2, max_length=8)]
 
 
+class TlsAnswers(_Section):
+    """Who vouches for the box."""
+
+    authority: Literal["own", "facility"] = "own"
+
+
+class BackupAnswers(_Section):
+    """Where backups go."""
+
+    folder: Folder = ""
+
+
+class AlertsAnswers(_Section):
+    """Where alerts go besides banner and console; relay and receivers come together."""
+
+    mail_relay: MaybeAddress = ""
+    mail_port: int = Field(default=25, ge=1, le=65535)
+    mail_from: MaybeMail = ""
+    mail_to: list[MailAddress] = []
+    syslog: MaybeDestination = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AlertsAnswers":
+        if bool(self.mail_relay) != bool(self.mail_to):
+            message = "mail_relay and mail_to are given together or not at all"
+            raise ValueError(message)
+        return self
+
+
 class InstallAnswers(_Section):
     """Which stored release; 0 is the newest."""
 
@@ -93,9 +121,9 @@ class Answers(_Section):
     network: NetworkAnswers
     time: TimeAnswers
     people: PeopleAnswers
-    tls: TlsSection = TlsSection()
-    backup: BackupSection = BackupSection()
-    alerts: AlertsSection = AlertsSection()
+    tls: TlsAnswers = TlsAnswers()
+    backup: BackupAnswers = BackupAnswers()
+    alerts: AlertsAnswers = AlertsAnswers()
     install: InstallAnswers = InstallAnswers()
     capacity: CapacityAnswers = CapacityAnswers()
 
@@ -107,39 +135,31 @@ class Answers(_Section):
         """
         if base is None and not self.site.name:
             raise ConfigError(what="site.name: there is no site file to take it from", why="", fix="answer site.name")
-        for key, said, there in (
+        for key, answered, known in (
             ("site.name", self.site.name, base.site if base else ""),
             ("site.environment", self.site.environment, base.environment if base else ""),
         ):
-            if said and there and said != there:
+            if answered and known and answered != known:
                 raise ConfigError(
-                    what=f"{key}: the answers say {said}, the site file says {there}",
+                    what=f"{key}: the answers say {answered}, the site file says {known}",
                     why="the root that is pinned here belongs to what the site file says",
                     fix=f"leave {key} empty, or set up the machine that is meant",
                 )
         is_box = base is None or base.places.root == "/"
-        service = base.service if base else ServiceSection()
+        there = base or Config(site=self.site.name)
         named = self.network
-        return Config.model_validate(
-            {
-                **(base.model_dump() if base else {}),
-                "site": self.site.name or (base.site if base else ""),
-                "environment": self.site.environment or (base.environment if base else "production"),
-                "profile": self.profile,
-                "places": (base.places if base else PlacesSection()).model_dump(),
-                "service": {**service.model_dump(), "hostname": self.site.hostname, "tls": is_box or service.tls},
-                "network": {
-                    "egress": base.network.egress if base else [],
-                    "addresses": named.addresses,
-                    "clients": named.clients,
-                    "management": named.management or named.clients,
-                },
-                "tls": self.tls.model_dump(),
-                "time": TimeSection(servers=self.time.servers).model_dump(),
-                "backup": self.backup.model_dump(),
-                "alerts": self.alerts.model_dump(),
-            }
-        )
+        said: dict[str, dict[str, Any]] = {
+            "service": {"hostname": self.site.hostname, "tls": is_box or there.service.tls},
+            "network": {**named.model_dump(), "management": named.management or named.clients},
+            "tls": self.tls.model_dump(),
+            "time": {"servers": self.time.servers},
+            "backup": self.backup.model_dump(),
+            "alerts": self.alerts.model_dump(),
+        }
+        values = there.model_dump()
+        values |= {name: values[name] | section for name, section in said.items()}
+        values |= {"environment": self.site.environment or there.environment, "profile": self.profile}
+        return Config.model_validate(values)
 
 
 def load(path: Path) -> Answers:

@@ -1,0 +1,276 @@
+"""Sets up a machine from answers: site file, install, codes for the first people, capacity, and a summary to keep.
+
+Promises: nothing is changed before the plan was shown and agreed to; every step may be repeated, so a run that was cut
+off is finished by running it again; codes are returned once and written nowhere; a machine whose people are enrolled
+is not set up differently from here, because that is a host change, which two of them approve.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from appliance.actions import capacity, units
+from appliance.actions.capacity import CapacityFacts
+from appliance.actions.install import InstallFacts
+from appliance.audit.client import open_ledger
+from appliance.audit.rights import ACTIONS
+from appliance.config import Config
+from appliance.errors import ConflictError, UnitError
+from appliance.install import sitefile
+from appliance.install.answers import Answers
+from appliance.install.supervisor import open_supervisor
+from appliance.install.tlsfacts import fingerprint_of
+from appliance.promote.client import PromoterClient
+from media import durable
+from media.clock import Clock, to_text
+from media.errors import SealiftError
+
+FORMAT: Final = 1
+DONE: Final = "setup.done"
+FOLDER: Final = "setup"
+SUMMARY: Final = "summary.json"
+STEPS: Final = ("site file", "install", "services", "codes", "capacity", "summary")
+
+Progress = Callable[[int, str], None]
+Measure = Callable[[str, int], CapacityFacts]
+
+
+class Installs(Protocol):
+    """What setup asks of an installer; see `appliance.actions.install.Installer`."""
+
+    def install(self, serial: int | None = None) -> InstallFacts:
+        """Install a stored release."""
+        ...
+
+    def preview(self, serial: int | None = None) -> InstallFacts:
+        """Say what `install` would change."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a setup will do: the site file's difference, what the playbook would change, the steps."""
+
+    config: Config
+    site_file: str
+    install: InstallFacts
+    steps: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {"site_file": self.site_file, "install": self.install.to_json(), "steps": list(self.steps)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupFacts:
+    """How it ended. `codes` are shown once; nothing that is kept holds them."""
+
+    site: str
+    urls: dict[str, str]
+    ca_fingerprint: str
+    release: str
+    serial: int
+    capacity: CapacityFacts | None
+    enrolled: int
+    changed: bool
+    codes: dict[str, str] = field(repr=False)
+    capacity_missing: str = ""
+
+    def kept(self) -> dict[str, Any]:
+        """Return what is written down: all but the codes."""
+        return {
+            "format": FORMAT,
+            "site": self.site,
+            "urls": self.urls,
+            "ca_fingerprint": self.ca_fingerprint,
+            "release": self.release,
+            "serial": self.serial,
+            "capacity": None if self.capacity is None else self.capacity.to_json(),
+            "capacity_missing": self.capacity_missing,
+            "enrolled": self.enrolled,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers, codes included."""
+        return {**self.kept(), "changed": self.changed, "codes": self.codes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One machine and what was answered for it.
+
+    Args:
+        answers: What was answered.
+        config: The site file's values that follow from it; `Answers.config`.
+        clock: The clock.
+        installer: Puts the release into place.
+        measure: Measures a version, given its digest (empty: what is there) and seconds.
+        progress: Told each step's number and name as it begins.
+        tell: Told in words what happens.
+    """
+
+    answers: Answers
+    config: Config
+    clock: Clock
+    installer: Installs
+    measure: Measure
+    progress: Progress = lambda *_: None
+    tell: Callable[[str], None] = lambda _: None
+
+    def plan(self) -> Plan:
+        """Say what `run` would do, and change nothing.
+
+        Raises:
+            ConflictError: People are enrolled, and the answers would change the site file.
+            UnknownReleaseError: The store holds no such release.
+        """
+        difference = sitefile.difference(self.config, self.config.at.config_file)
+        self._require_free(difference)
+        left_out = {"capacity"} if self.answers.capacity.seconds == 0 else set()
+        return Plan(
+            config=self.config,
+            site_file=difference,
+            install=self.installer.preview(self._serial),
+            steps=tuple(step for step in STEPS if step not in left_out),
+        )
+
+    def run(self) -> SetupFacts:
+        """Do it all; see the module.
+
+        Raises:
+            SealiftError: A step failed; what was done stays and is found done by the next run.
+        """
+        places = self.config.at
+        self.progress(0, STEPS[0])
+        self._require_free(sitefile.difference(self.config, places.config_file))
+        changed = sitefile.write(self.config, places.config_file)
+        self.progress(1, STEPS[1])
+        installed = self.installer.install(self._serial)
+        self.progress(2, STEPS[2])
+        self._require_services()
+        self.progress(3, STEPS[3])
+        enrolled, codes = self._codes()
+        self.progress(4, STEPS[4])
+        measured, missing = self._capacity()
+        self.progress(5, STEPS[5])
+        facts = SetupFacts(
+            site=self.config.site,
+            urls=self._urls(),
+            ca_fingerprint=fingerprint_of(places.etc / "tls/ca.crt"),
+            release=installed.release,
+            serial=installed.serial,
+            capacity=measured,
+            capacity_missing=missing,
+            enrolled=enrolled,
+            changed=changed or installed.changed or bool(codes),
+            codes=codes,
+        )
+        self._keep(facts)
+        if facts.changed:
+            self._record(facts)
+        self.progress(6, "done")
+        return facts
+
+    @property
+    def _serial(self) -> int | None:
+        return self.answers.install.serial or None
+
+    def _require_free(self, difference: str) -> None:
+        if difference and (enrolled := _enrolled(self.config)):
+            raise ConflictError(
+                what="this machine is set up already",
+                why=f"{enrolled} people are enrolled, and the answers would change the site file",
+                fix="change the site file itself and run `sealift install`: a host change, which two people approve",
+            )
+
+    def _require_services(self) -> None:
+        """Below a folder there is no systemd: start the units, unless a supervisor answers already."""
+        if self.config.places.root == "/":
+            return
+        try:
+            open_supervisor(self.config).units()
+        except UnitError:
+            self.tell("starting the units")
+            source = units.Source(config=self.config, config_file=self.config.at.config_file)
+            units.run_in_background(source, ())
+
+    def _codes(self) -> tuple[int, dict[str, str]]:
+        """Issue codes while nobody is enrolled; earlier ones that were not used end with it."""
+        names = self.answers.people.names
+        promoter = PromoterClient.open(self.config)
+        try:
+            if enrolled := len(promoter.people()):
+                return enrolled, {}
+            return 0, dict(zip(names, promoter.codes(len(names)), strict=True))
+        finally:
+            promoter.close()
+
+    def _capacity(self) -> tuple[CapacityFacts | None, str]:
+        """Measure once; a machine that cannot be measured is set up all the same, and says why it was not."""
+        if self.answers.capacity.seconds == 0:
+            return None, "left out, as answered"
+        ledger = open_ledger(self.config, ACTIONS, clock=self.clock)
+        try:
+            known = capacity.latest(ledger)
+        finally:
+            ledger.close()
+        if known is not None:
+            return known, ""
+        try:
+            return self.measure("", self.answers.capacity.seconds), ""
+        except SealiftError as error:
+            self.tell(f"capacity was not measured: {error.what}")
+            return None, error.what
+
+    def _urls(self) -> dict[str, str]:
+        if self.config.places.root == "/":
+            name = self.config.service.hostname
+            return {"gateway": f"https://{name}", "admin": f"https://{name}:8443"}
+        try:
+            return units.addresses(self.config)
+        except UnitError:
+            return {}
+
+    def _keep(self, facts: SetupFacts) -> None:
+        folder = folder_of(self.config)
+        text = json.dumps(facts.kept(), indent=2, sort_keys=True) + "\n"
+        durable.replace(folder / SUMMARY, text.encode(), mode=0o600)
+
+    def _record(self, facts: SetupFacts) -> None:
+        ledger = open_ledger(self.config, ACTIONS, spool=True, clock=self.clock)
+        try:
+            ledger.append(
+                DONE,
+                {
+                    "format": FORMAT,
+                    "serial": facts.serial,
+                    "release": facts.release,
+                    "site_file_sha256": hashlib.sha256(self.config.at.config_file.read_bytes()).hexdigest(),
+                    "clock": {"shown": to_text(self.clock.now()), "confirmed_by": self.answers.time.confirmed_by},
+                    "codes": len(facts.codes),
+                },
+            )
+        finally:
+            ledger.close()
+
+
+def folder_of(config: Config) -> Path:
+    """Return the folder of answers and summary, for this user alone; it is made."""
+    folder = config.at.state / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def _enrolled(config: Config) -> int:
+    """Return how many people the promoter knows; 0 while it does not answer, which is before the first install."""
+    promoter = PromoterClient.open(config)
+    try:
+        return len(promoter.people())
+    except SealiftError:
+        return 0
+    finally:
+        promoter.close()

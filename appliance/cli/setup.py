@@ -1,0 +1,191 @@
+"""`sealift setup`: from a received release to a machine that people can enrol at, by eight questions or one file."""
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from appliance import config as configuration
+from appliance.actions import setup as actions
+from appliance.actions.capacity import CapacityFacts
+from appliance.actions.install import Installer, open_host
+from appliance.actions.setup import Plan, Setup, SetupFacts
+from appliance.cli import capacity
+from appliance.cli import context as shared
+from appliance.config import Config
+from appliance.install import answers, questions, sitefile
+from appliance.install.answers import Answers
+from appliance.install.questions import Prompt, Values
+from media import durable
+from media.clock import to_text
+from media.errors import UsageError
+
+_KEPT = "answers.toml"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("setup")(_setup)
+
+
+def _setup(
+    context: typer.Context,
+    answers_file: Annotated[
+        Path | None,
+        typer.Option("--answers", metavar="FILE.toml", help="Take all answers from this file; ask nothing."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to go on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
+) -> None:
+    """Ask about eight questions, show what will be done, do it, and print what people need to begin.
+
+    A run that failed is repeated: it keeps the answers, and finds done what was done.
+    """
+    own = shared.of(context)
+    base = _site_file(own)
+    if answers_file is not None:
+        given = answers.load(answers_file)
+    elif own.as_json:
+        raise UsageError(what="--json asks no questions", why="stdout holds one document", fix="give --answers FILE")
+    else:
+        given = _ask_all(own, base, keep=not dry_run)
+    config = given.config(base)
+    with _progress(own) as step:
+        setup = _setup_of(own, given, config, step)
+        plan = setup.plan()
+    if dry_run:
+        own.result({"plan": plan.to_json()}, _plan_text(plan))
+        return
+    own.say(_plan_text(plan))
+    if answers_file is None and not yes and not typer.confirm("Do all this now?", err=True, default=True):
+        own.result({"done": False}, "nothing was changed; your answers are kept for the next time")
+        return
+    with _progress(own) as step:
+        facts = _setup_of(own, given, config, step).run()
+    own.result(facts.to_json(), _summary(facts, given))
+
+
+def _setup_of(own: shared.Context, given: Answers, config: Config, step: actions.Progress) -> Setup:
+    # What runs from here on has the answers' values, as the site file will have them.
+    inner = shared.Context(
+        config_path=config.at.config_file, as_json=own.as_json, clock=own.clock, talk=own.talk, _config=config
+    )
+
+    def measure(which: str, seconds: int) -> CapacityFacts:
+        return capacity.measured(inner, which, seconds)
+
+    installer = Installer(
+        config=config,
+        config_file=config.at.config_file,
+        clock=own.clock,
+        progress=own.say,
+        host=open_host(config, clock=own.clock),
+    )
+    return Setup(
+        answers=given,
+        config=config,
+        clock=own.clock,
+        installer=installer,
+        measure=measure,
+        progress=step,
+        tell=own.say,
+    )
+
+
+@contextmanager
+def _progress(own: shared.Context) -> Iterator[actions.Progress]:
+    """Say each step as it begins; a bar would hide what the steps themselves say."""
+
+    def show(number: int, name: str) -> None:
+        if number < len(actions.STEPS):
+            own.say(f"[{number + 1}/{len(actions.STEPS)}] {name}")
+
+    yield show
+
+
+def _site_file(own: shared.Context) -> Config | None:
+    return configuration.load(own.config_path) if own.config_path.exists() else None
+
+
+def _ask_all(own: shared.Context, base: Config | None, *, keep: bool) -> Answers:
+    values = questions.starting_values(base, _earlier(base))
+    place = actions.folder_of(base) / _KEPT if base is not None and keep else None
+    if base is None and not questions.get(values, "site.name"):
+        values["site"]["name"] = typer.prompt("Name of this site, as releases are made for it", err=True)
+    total = len(questions.QUESTIONS)
+    for number, question in enumerate(questions.QUESTIONS, 1):
+        own.say(f"\n{number}/{total} {question.title}")
+        for prompt in question.prompts:
+            if prompt.key == "time.confirmed_by":
+                own.say(f"  this machine says {to_text(own.clock.now())} (UTC)")
+            if prompt.applies(values):
+                _ask(own, prompt, values)
+            elif prompt.many:
+                questions.put(values, prompt.key, [])
+            if place is not None:
+                durable.replace(place, sitefile.toml(values).encode(), mode=0o600)
+    return answers.from_values(values)
+
+
+def _ask(own: shared.Context, prompt: Prompt, values: Values) -> None:
+    own.say(f"  {prompt.help}")
+    while True:
+        typed = typer.prompt(f"  {prompt.text}", default=prompt.shown(values) or None, err=True)
+        before = questions.get(values, prompt.key)
+        questions.put(values, prompt.key, prompt.read(typed))
+        wrong = questions.fault_of(values, prompt)
+        if not wrong:
+            return
+        own.say(f"  that does not hold: {wrong}")
+        if before is not None:
+            questions.put(values, prompt.key, before)
+
+
+def _earlier(base: Config | None) -> dict[str, Any] | None:
+    if base is None:
+        return None
+    try:
+        return tomllib.loads((base.at.state / actions.FOLDER / _KEPT).read_text())
+    except (OSError, ValueError):
+        return None  # nothing was answered, or not by this program: the defaults are asked
+
+
+def _plan_text(plan: Plan) -> str:
+    lines = ["What will be done:"]
+    lines += (
+        ["  the site file changes:", *(f"    {line}" for line in plan.site_file.splitlines())]
+        if plan.site_file
+        else ["  the site file stays as it is"]
+    )
+    install = plan.install
+    lines.append(
+        f"  release {install.release} (serial {install.serial}): "
+        + ("is put into place" if install.changed else "is in place")
+        + f"; host: {install.host}"
+    )
+    lines += [f"    {line}" for line in install.difference.splitlines() if line.startswith(("TASK", "changed:"))]
+    return "\n".join([*lines, f"  steps: {', '.join(plan.steps)}"])
+
+
+def _summary(facts: SetupFacts, given: Answers) -> str:
+    lines = [f"{facts.site} is set up: release {facts.release} (serial {facts.serial})", ""]
+    lines += [f"  {name:<8} {address}" for name, address in facts.urls.items()]
+    lines.append(f"  CA SHA-256 {facts.ca_fingerprint or 'there is no certificate yet'}")
+    lines.append("")
+    if facts.codes:
+        lines.append("  One-time codes. Hand each to that person alone; they are kept nowhere and not shown again:")
+        lines += [f"    {name:<32} {code}" for name, code in facts.codes.items()]
+    else:
+        lines.append(f"  {facts.enrolled} people are enrolled; no new codes were made")
+    lines.append("")
+    if facts.capacity is not None:
+        lines += [f"  {line}" for line in capacity.lines_of(facts.capacity)]
+    else:
+        lines.append(f"  capacity: not measured ({facts.capacity_missing}); `sealift capacity` measures it")
+    lines += ["", "Next: each person runs `sealift people enrol` with the code, then `sealift validate` a model."]
+    if not given.backup.folder:
+        lines.append("Backups have no place yet: `sealift doctor` reminds you.")
+    return "\n".join(lines)

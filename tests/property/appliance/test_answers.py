@@ -1,0 +1,78 @@
+"""Answers and site files: whatever is in a file, only our error comes out; what is written means the same."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance import config as configuration
+from appliance.config import Config
+from appliance.errors import ConfigError
+from appliance.install import answers, questions, sitefile
+
+GOOD: dict[str, Any] = {
+    "format": 1,
+    "site": {"name": "s", "hostname": "llm.internal"},
+    "network": {"addresses": ["10.0.0.5"]},
+    "time": {"confirmed_by": "Gina Goods"},
+    "people": {"names": ["Iris Mora", "Omar Haddad"]},
+}
+ATOMS = (
+    st.none() | st.booleans() | st.integers(-3, 9) | st.text(max_size=12) | st.lists(st.text(max_size=9), max_size=3)
+)
+NAMES = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=2, max_size=40)
+PLACES = [
+    *("format", "profile", "site.hostname", "site.name", "site.environment", "site.colour"),
+    *("network.addresses", "network.clients", "network.management", "tls.authority", "time.servers"),
+    *("time.confirmed_by", "people.names", "backup.folder", "alerts.mail_relay", "alerts.mail_to", "alerts.mail_port"),
+    *("install.serial", "capacity.seconds"),
+]
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_any_bytes_are_answers_or_our_error(untrusted: bytes) -> None:
+    with pytest.raises(ConfigError):
+        answers.parse(untrusted)
+
+
+@given(st.sampled_from(PLACES), ATOMS)
+def test_any_value_in_any_place_holds_or_is_refused_by_its_dotted_key(key: str, value: Any) -> None:
+    values = {name: dict(part) if isinstance(part, dict) else part for name, part in GOOD.items()}
+    questions.put(values, key, value)
+
+    try:
+        config = answers.from_values(values).config(None)
+    except ConfigError as error:
+        named = error.what.partition(":")[0]
+        assert key.startswith(named) or named.startswith(key)
+    else:
+        assert configuration.parse(sitefile.render(config).encode()) == config
+
+
+@given(NAMES, NAMES)
+def test_kept_answers_are_read_back_as_they_were_typed(first: str, second: str) -> None:
+    values = GOOD | {"people": {"names": [first, second]}}
+
+    assert tomllib.loads(sitefile.toml(values)) == values
+
+
+@given(st.text(max_size=30), st.integers(0, 65535))
+def test_a_site_file_means_what_was_written(profile: str, port: int) -> None:
+    config = Config.model_validate({"site": "s", "profile": profile, "service": {"gateway_port": port}})
+
+    assert configuration.parse(sitefile.render(config).encode()) == config
+
+
+def test_the_first_missing_key_is_named_and_the_others_after_it() -> None:
+    with pytest.raises(ConfigError) as refused:
+        answers.parse(b'format = 1\n[site]\nhostname = "a"\n')
+
+    assert refused.value.what == "network: this answer is missing"
+    assert "time, people" in refused.value.why
+
+
+def test_another_format_is_named_before_anything_else() -> None:
+    with pytest.raises(ConfigError, match="format: this program reads format 1"):
+        answers.parse(b'format = 2\nsurprise = "x"\n')
