@@ -21,6 +21,7 @@ from appliance.errors import ConfigError, ConflictError
 from appliance.install import answers, sitefile
 from appliance.registry.descriptor import ModelDescriptor
 from media import canonical
+from media.digest import sha256_hex
 from tests.support.engine import tokens
 from tests.support.installable import RELEASE_FACTS, small_release, store_release
 from tests.support.medium import SimulatedMedium, make_medium
@@ -61,7 +62,11 @@ def release_files() -> dict[str, bytes]:
     """Return a release that can be installed and brings one version."""
     files, version = small_release(), version_files()
     facts = json.loads(files[RELEASE_FACTS]) | {"models": json.loads(version[RELEASE_FACTS])["models"]}
-    return {**files, **version, RELEASE_FACTS: canonical.dumps(facts)}
+    name = next(name for name in version if name.endswith("descriptor.json"))
+    # The engine runs in the environment that its version names, so the release has to bring that one.
+    needs = sha256_hex(files["data/server/requirements-engine-llama-cpp.txt"])
+    descriptor = canonical.dumps(json.loads(version[name]) | {"environment": needs})
+    return {**files, **version, name: descriptor, RELEASE_FACTS: canonical.dumps(facts)}
 
 
 @pytest.fixture
@@ -120,6 +125,7 @@ def test_answers_from_a_file_set_a_machine_up_and_the_second_time_change_nothing
     again = done(typed(site, "setup", "--answers", name, as_json=True))
 
     assert list(first["codes"]) == ["Iris Mora", "Omar Haddad"]
+    assert first["capacity_missing"] == ""
     assert first["capacity"]["figures"]["notes_per_hour"] > 0
     assert first["capacity"]["stage"] == "test"
     assert {"B23", "B24"} == set(first["capacity"]["requirements"])
