@@ -16,7 +16,7 @@ from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonErro
 from appliance.promote.promoter import Request
 from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
-from appliance.registry.descriptor import FIELDS
+from appliance.registry.descriptor import FIELDS, ModelDescriptor
 from appliance.store.content import ContentStore
 from media import canonical, signers
 from media.clock import to_text
@@ -128,14 +128,14 @@ def _fingerprint_of(here: Surroundings, person: str) -> str:
 
 def _require_true(here: Surroundings, request: Request, version: Version) -> tuple[tuple[str, bool, str], ...]:
     statement = request.statement
-    _, descriptor, _ = carriers.carrier(ContentStore(here.config.at.store), statement.model_digest)
+    descriptor = _descriptor(here, statement.model_digest)
     if descriptor.weights_digest != statement.weights_digest:
         raise ProofError(
             what=f"the statement about {version.name} {version.version} is not about what lies here",
             why="the store's descriptor has other digests",
             fix="do not approve; ask who requested it",
         )
-    document = evidence.read(here.config.at, statement.evidence_digest)
+    document = _evidence(here, statement.evidence_digest)
     about = (document.get("model_digest"), canonical.mapping(document.get("policy"), "evidence.policy").get("digest"))
     if about != (statement.model_digest, statement.policy_digest):
         raise ProofError(
@@ -147,6 +147,18 @@ def _require_true(here: Surroundings, request: Request, version: Version) -> tup
         (str(gate["gate"]), gate["passed"] is True, _headline(canonical.mapping(gate["figures"], "evidence.figures")))
         for gate in canonical.array(document.get("gates"), "evidence.gates")
     )
+
+
+def _descriptor(here: Surroundings, model_digest: str) -> ModelDescriptor:
+    if here.proofs is not None:
+        return ModelDescriptor.from_bytes(here.proofs.text("descriptor", model_digest))
+    return carriers.carrier(ContentStore(here.config.at.store), model_digest)[1]
+
+
+def _evidence(here: Surroundings, digest: str) -> dict[str, Any]:
+    if here.proofs is not None:
+        return canonical.mapping(canonical.loads_canonical(here.proofs.text("evidence", digest)), "evidence")
+    return evidence.read(here.config.at, digest)
 
 
 def _headline(figures: dict[str, Any]) -> str:

@@ -9,15 +9,18 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from appliance.actions import hostplan
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
-from appliance.errors import InstallError, PrivilegeError, UnknownReleaseError
-from appliance.install import carried, environments, health, playbook
+from appliance.errors import InstallError, PreflightError, PrivilegeError, UnknownReleaseError
+from appliance.install import carried, environments, health, maintainer, plans, playbook
+from appliance.install.carried import Whole
+from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.supervisor import open_supervisor
@@ -89,8 +92,10 @@ class Box:
         return result
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
-        """Run the playbook in check mode."""
-        return play.run(ansible, check_only=True)
+        """Run the playbook in check mode, and look at the packages, which that mode passes over."""
+        result = play.run(ansible, check_only=True)
+        packages = maintainer.changes(play.source / "debs", play.variables()["sealift_packages"])
+        return replace(result, packages=packages)
 
     def require_healthy(self) -> None:
         """Ask the services until they answer; see `health.require`."""
@@ -121,10 +126,12 @@ class Installer:
         Raises:
             UnknownReleaseError: The store does not hold it.
             InstallError: It could not be built or the host could not be changed; what ran before runs on.
+            HostChangeError: It would change the host as two people did not approve; nothing was changed.
             PreflightError: There is no Ansible on a box.
         """
         stored, places = self._stored(serial), self.config.at
         whole = carried.complete(stored, InstalledReleases(places))
+        approval = self._require_approved(whole)
         ansible = playbook.ansible_of(self.config)
         keys_made = create_missing(places.key_files)
         self._place_site_file()
@@ -141,7 +148,7 @@ class Installer:
             host_text = "changed" if host_changed else "unchanged"
         changed = built.changed or is_new or host_changed or bool(keys_made)
         if changed:
-            self._record(built.installed, stored, host=host_text)
+            self._record(built.installed, stored, host=host_text, approval=approval)
         return InstallFacts(
             serial=stored.serial,
             release=stored.release,
@@ -168,14 +175,9 @@ class Installer:
         current = InstalledReleases(self.config.at).current()
         is_new = current is None or current.serial != stored.serial
         host_text, difference = _WITHOUT_ROOT, ""
-        if self.host is not None:
-            with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
-                folder = Path(scratch)
-                environments.lay_host_files(stored, folder)
-                play = self._play(stored.serial, (), source=folder, updates=whole.packages)
-                result = self.host.preview(play, playbook.ansible_of(self.config))
-            host_text = "would change" if result.changed else "unchanged"
-            difference = result.text
+        if (plan := self._plan(whole)) is not None:
+            host_text = "would change" if plan.changes_host else "unchanged"
+            difference = plan.to_text() if plan.packages else plan.difference
         return InstallFacts(
             serial=stored.serial,
             release=stored.release,
@@ -188,6 +190,57 @@ class Installer:
             base=whole.base,
             kept=list(whole.kept),
         )
+
+    def plan(self, serial: int | None = None) -> Plan:
+        """Make the plan of an install, keep it, and change nothing else.
+
+        Raises:
+            UnknownReleaseError: The store does not hold it.
+            InstallError: The playbook cannot be checked.
+            PreflightError: There is no host to change, or no Ansible on it.
+        """
+        whole = carried.complete(self._stored(serial), InstalledReleases(self.config.at))
+        plan = self._plan(whole)
+        if plan is None:
+            raise PreflightError(
+                what="there is no host to plan for", why=_WITHOUT_ROOT, fix="`sealift install` needs no approval here"
+            )
+        plans.keep(self.config.at, plan)
+        return plan
+
+    def _plan(self, whole: Whole) -> Plan | None:
+        if self.host is None:
+            return None
+        releases, stored = InstalledReleases(self.config.at), whole.stored
+        current = releases.current()
+        with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
+            folder = Path(scratch)
+            environments.lay_host_files(stored, folder)
+            play = self._play(stored.serial, (), source=folder, updates=whole.packages)
+            result = self.host.preview(play, playbook.ansible_of(self.config))
+        return Plan(
+            site=self.config.site,
+            serial=stored.serial,
+            release=stored.release,
+            previous=current.serial if current is not None else 0,
+            host_files=environments.host_files_digest(stored),
+            settings=hostplan.settings_digest(self.config.at, self.config_file),
+            changed=result.changed,
+            packages=result.packages,
+            difference=plans.plain(result.text, folder, releases.folder(stored.serial)),
+        )
+
+    def _require_approved(self, whole: Whole) -> str:
+        """Return by what the host may be changed: a statement's digest, or in a word why none is needed."""
+        if self.host is None:
+            return hostplan.NO_HOST
+        if InstalledReleases(self.config.at).current() is None or not hostplan.has_people(self.config.at):
+            return hostplan.FIRST_TRUST
+        self.progress("looking what would change on the host")
+        plan = self._plan(whole)
+        if plan is None or not plan.changes_host:
+            return hostplan.NO_CHANGE
+        return hostplan.require_approved(self.config, plan, clock=self.clock)
 
     def _stored(self, serial: int | None) -> StoredRelease:
         store = ContentStore(self.config.at.store)
@@ -254,10 +307,10 @@ class Installer:
             shutil.copyfile(self.config_file, place)
             place.chmod(0o644)
 
-    def _record(self, installed: InstalledRelease, stored: StoredRelease, *, host: str) -> None:
+    def _record(self, installed: InstalledRelease, stored: StoredRelease, *, host: str, approval: str) -> None:
         ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
         try:
-            ledger.append("install.done", _body(installed, host=host))
+            ledger.append("install.done", _body(installed, host=host, approval=approval))
             if isinstance(ledger, SocketLedger):
                 pin.pin(self.config.at, ledger.vkey())
                 (self.config.at.etc / pin.FILE_NAME).chmod(0o644)
@@ -281,13 +334,14 @@ def open_host(config: Config, *, clock: Clock) -> Host | None:
     return Box(config, clock)
 
 
-def _body(installed: InstalledRelease, *, host: str) -> dict[str, Any]:
+def _body(installed: InstalledRelease, *, host: str, approval: str) -> dict[str, Any]:
     return {
         "serial": installed.serial,
         "release": installed.release,
         "environments": dict(installed.environments),
         "host_files": installed.host_files,
         "host": host,
+        "host_approval": approval,
         **({} if installed.base is None else {"base": installed.base}),
     }
 

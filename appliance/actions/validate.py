@@ -5,7 +5,7 @@ whatever happened; a supervisor that does not answer is not a verdict on the ver
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from appliance.actions import gates
 from appliance.actions.gates import Bench, Progress, Verdict
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import GateFailedError
+from appliance.errors import GateFailedError, ProofError
 from appliance.install.supervisor import Supervisor
 from appliance.promote.policy import GATES, GatePolicy, packaged
 from appliance.registry import carriers, catalog, evidence
@@ -138,6 +138,32 @@ def validate(
         evidence_digest=digest,
         policy=policy,
         stopped_early=len(verdicts) < len(wanted),
+    )
+
+
+def report_of(version: Version, evidence_digest: str, document: Mapping[str, Any]) -> ValidationReport:
+    """Return the report of a run whose evidence this is.
+
+    Raises:
+        ProofError: The evidence is about another version.
+    """
+    if document.get("model_digest") != version.model_digest:
+        raise ProofError(
+            what=f"the evidence {evidence_digest[:12]} is about another version", why="", fix="validate it again"
+        )
+    verdicts = tuple(
+        Verdict(
+            gate=str(gate["gate"]), passed=gate["passed"] is True, figures=dict(gate["figures"]), why=str(gate["why"])
+        )
+        for gate in document["gates"]
+    )
+    policy = packaged()
+    return ValidationReport(
+        version=version,
+        verdicts=verdicts,
+        evidence_digest=evidence_digest,
+        policy=policy,
+        stopped_early=len(verdicts) < len(policy.gates),
     )
 
 

@@ -4,6 +4,7 @@ Rights follow the socket that was connected to; the kernel's word on who connect
 Where the box's accounts do not exist (demo, rehearsal), only the ledger's own user may come in.
 """
 
+import grp
 import os
 import pwd
 from functools import cache
@@ -16,10 +17,15 @@ GATEWAY: Final = "ledger-gateway"
 ADMIN: Final = "ledger-admin"
 PROMOTER: Final = "ledger-promoter"
 ACTIONS: Final = "ledger-actions"
-DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER)
+BENCH: Final = "ledger-bench"
+SWITCH: Final = "ledger-switch"
+OPERATOR: Final = "ledger-operator"
+DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER, BENCH, SWITCH, OPERATOR)
+_OPERATORS: Final = "sealift-operators"
 
 _OWN: Final = "ledger."
 _GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused"})
+_BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
 _FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.")}
 _TAKEN: Final = (_OWN, "request.", *(family for families in _FAMILIES.values() for family in families))
 _ACCOUNTS: Final = {
@@ -27,6 +33,8 @@ _ACCOUNTS: Final = {
     ADMIN: "sealift-admin",
     PROMOTER: "sealift-promoter",
     ACTIONS: "sealift-receive",
+    BENCH: "sealift-bench",
+    SWITCH: "sealift-switch",
 }
 # After these the tree is signed at once: what they change must not wait for the hour.
 _PRIVILEGED: Final = (
@@ -46,6 +54,8 @@ def require_may_append(door: str, kind: str) -> None:
     """
     if door == GATEWAY:
         allowed = kind in _GATEWAY_KINDS
+    elif door == BENCH:
+        allowed = kind in _BENCH_KINDS
     elif door == ACTIONS:
         allowed = not kind.startswith(_TAKEN)
     else:
@@ -92,6 +102,14 @@ def require_may_enter(peer: Peer) -> None:
 def is_privileged(kind: str) -> bool:
     """Tell whether a record of this kind is followed by a signed checkpoint at once."""
     return kind.startswith(_PRIVILEGED)
+
+
+def _is_operator(uid: int) -> bool:
+    try:
+        account, group = pwd.getpwuid(uid), grp.getgrnam(_OPERATORS).gr_gid
+    except KeyError:
+        return False
+    return group in os.getgrouplist(account.pw_name, account.pw_gid)
 
 
 @cache

@@ -1,33 +1,151 @@
 """`sealift install`: environments of a stored release, and on a box the host."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from appliance.actions.install import Installer, InstallFacts, open_host
 from appliance.cli import context as shared
+from appliance.cli.context import Context
+from appliance.cli.opened import jobs_of, promoter_of
+from appliance.errors import WireError
+from appliance.install.jobclient import JobsClient
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Kind
+from appliance.install.plans import Plan
+from appliance.install.releases import InstalledReleases
+from appliance.store.content import ContentStore, StoredRelease
+from appliance.wire import RemoteError
+from media import canonical
+from media.errors import SealiftError, UsageError
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command("install")(_install)
 
-    @app.command("install")
-    def install(
-        context: typer.Context,
-        serial: Annotated[int | None, typer.Argument(help="Default: the newest stored release.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
-    ) -> None:
-        """Install a stored release. Repeating it changes nothing; a failure leaves what runs running."""
-        own = shared.of(context)
-        installer = Installer(
-            config=own.config,
-            config_file=own.config_path,
-            clock=own.clock,
-            progress=own.say,
-            host=open_host(own.config, clock=own.clock),
+
+def _install(
+    context: typer.Context,
+    serial: Annotated[int | None, typer.Argument(help="Default: the newest stored release.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Keep what would change on the host, for two people to approve.")
+    ] = False,
+    person: Annotated[str, typer.Option("--as", help="With --plan: who asks for the approvals, by id.")] = "",
+    meaning: Annotated[str, typer.Option("--meaning", help="With --plan: why, in the words people sign.")] = "",
+    here: Annotated[bool, typer.Option("--here", hidden=True, help="In this process, not by a job.")] = False,
+) -> None:
+    """Install a stored release. Repeating it changes nothing; a failure leaves what runs running."""
+    own = shared.of(context)
+    if here:
+        _in_this_process(own, serial, plan=plan)
+        return
+    if dry_run:
+        facts = _installer(own).preview(serial)
+        own.result(facts.to_json(), _text(facts, is_preview=True))
+        return
+    with jobs_of(own) as jobs:
+        # Before anything is installed there is nothing that could run a job.
+        by_job = jobs if InstalledReleases(own.config.at).current() is not None else None
+        if plan:
+            _plan(own, by_job, serial, person=person, meaning=meaning)
+        elif by_job is not None:
+            _by_job(own, by_job, serial)
+        else:
+            facts = _installer(own).install(serial)
+            own.result(facts.to_json(), _text(facts, is_preview=False))
+
+
+def _installer(own: Context) -> Installer:
+    return Installer(
+        config=own.config,
+        config_file=own.config_path,
+        clock=own.clock,
+        progress=own.say,
+        host=open_host(own.config, clock=own.clock),
+    )
+
+
+def _in_this_process(own: Context, serial: int | None, *, plan: bool) -> None:
+    """Carry a job out: what a unit does; its outcome goes to the job service, which waits for it."""
+    try:
+        if plan:
+            made = _installer(own).plan(serial)
+            outcome = Outcome(ok=True, digest=made.digest, changed=made.changes_host)
+            own.result({"plan": made.digest}, f"plan {made.digest}")
+        else:
+            facts = _installer(own).install(serial)
+            outcome = Outcome(ok=True, changed=facts.changed)
+            own.result(facts.to_json(), _text(facts, is_preview=False))
+    except SealiftError as error:
+        _tell(own, Outcome.of_error(error))
+        raise
+    _tell(own, outcome)
+
+
+def _tell(own: Context, outcome: Outcome) -> None:
+    with jobs_of(own) as jobs:
+        if jobs is not None:
+            with suppress(WireError, RemoteError):  # started by hand, nobody waits for it
+                jobs.tell_outcome(outcome)
+
+
+def _plan(own: Context, jobs: JobsClient | None, serial: int | None, *, person: str, meaning: str) -> None:
+    if jobs is None:
+        plan = _installer(own).plan(serial)
+    else:
+        number = jobs.ask(Kind.PLAN, serial=_serial(own, serial), person=person)
+        own.say(f"job {number} makes the plan")
+        outcome = jobs.wait(number).require_ok()
+        plan = Plan.from_bytes(jobs.text("plan", outcome.digest))
+    said = [plan.to_text()]
+    facts = {"plan": plan.digest, "serial": plan.serial, "changes_host": plan.changes_host}
+    if person and plan.changes_host:
+        text = meaning or f"Install release {plan.release} at {plan.site}"
+        with promoter_of(own) as promoter:
+            request = promoter.request_host(
+                plan_digest=plan.digest, serial=plan.serial, meaning=text, requested_by=person
+            )
+        facts["statement_sha256"] = request.statement.sha256
+        said.append(
+            f"requested; different people approve it with\n  sealift host approve {plan.digest[:12]} --as PERSON\n"
+            f"then run\n  sealift install {plan.serial}"
         )
-        facts = installer.preview(serial) if dry_run else installer.install(serial)
-        own.result(facts.to_json(), _text(facts, is_preview=dry_run))
+    own.result(facts, "\n".join(said))
+
+
+def _by_job(own: Context, jobs: JobsClient, serial: int | None) -> None:
+    wanted, before = _serial(own, serial), InstalledReleases(own.config.at).current()
+    number = jobs.ask(Kind.INSTALL, serial=wanted)
+    own.say(f"job {number} installs serial {wanted}")
+    outcome = jobs.wait(number).require_ok()
+    installed = InstalledReleases(own.config.at).require_current()
+    facts = {
+        "serial": installed.serial,
+        "release": installed.release,
+        "previous": before.serial if before is not None and before.serial != installed.serial else None,
+        "environments": dict(installed.environments),
+        "changed": outcome.changed,
+        "job": number,
+    }
+    said = f"installed release {installed.release} (serial {installed.serial}) by job {number}"
+    if not outcome.changed:
+        said = f"release {installed.release} (serial {installed.serial}) is installed already: nothing was changed"
+    own.result(facts, said)
+
+
+def _serial(own: Context, serial: int | None) -> int:
+    if serial is not None:
+        return serial
+    try:
+        held: tuple[StoredRelease, ...] = tuple(ContentStore(own.config.at.store).releases())
+    except OSError:
+        held = ()
+    if not held:
+        raise UsageError(what="which release is meant?", why="the store cannot be read by you", fix="give its serial")
+    return canonical.integer(held[-1].serial, "serial")
 
 
 def _text(facts: InstallFacts, *, is_preview: bool) -> str:

@@ -1,25 +1,65 @@
-"""What commands open for the actions they call, and close again: ledger, state, promoter, supervisor."""
+"""What commands open for the actions they call, and close again: ledger, state, promoter, supervisor, jobs.
 
+Where the job service runs, engines are started and stopped by typed jobs, for root as for anybody; where it does not
+(rehearsal, recovery), by this process itself. Who may not read the box's folders (an operator) gets a state of their
+own, made in memory from the ledger, and reads evidence through the job service by digest.
+"""
+
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import StaticPool
 
 from appliance.actions import production, validate
+from appliance.actions.production import Served
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.audit.rights import ACTIONS
+from appliance.audit.rights import OPERATOR as LEDGER_OPERATOR
 from appliance.cli.context import Context
-from appliance.install.supervisor import open_supervisor
+from appliance.config import Config
+from appliance.install import jobrights
+from appliance.install.engines import open_linked
+from appliance.install.jobclient import JobsClient
+from appliance.install.jobs import Kind
 from appliance.promote.client import PromoterClient
+from appliance.promote.desk import ACTIONS_DOOR, OPERATOR_DOOR
 from appliance.state import projection
 from appliance.state.database import open_state
+from appliance.state.tables import Base
+
+
+def may_use(config: Config, door: str) -> bool:
+    """Tell whether this user may connect to one of our sockets, and it is there."""
+    return os.access(config.at.socket(door), os.W_OK)
+
+
+def is_operator(config: Config) -> bool:
+    """Tell whether this user works through the doors of operators: it may use these and not root's."""
+    return may_use(config, LEDGER_OPERATOR) and not may_use(config, ACTIONS)
+
+
+@contextmanager
+def jobs_of(own: Context) -> Iterator[JobsClient | None]:
+    """Yield the job service, or nothing where it does not run or this user may not ask."""
+    if not may_use(own.config, jobrights.OPERATOR):
+        yield None
+        return
+    jobs = JobsClient.open(own.config, jobrights.OPERATOR)
+    try:
+        yield jobs
+    finally:
+        jobs.close()
 
 
 @contextmanager
 def ledger_of(own: Context) -> Iterator[Ledger]:
-    """Yield the ledger through the door of actions, or read-only from its file when nothing runs."""
-    ledger = open_ledger(own.config, ACTIONS, clock=own.clock)
+    """Yield the ledger through this user's door, or read-only from its file when nothing runs."""
+    door = LEDGER_OPERATOR if is_operator(own.config) else ACTIONS
+    ledger = open_ledger(own.config, door, clock=own.clock)
     try:
         yield ledger
     finally:
@@ -30,7 +70,7 @@ def ledger_of(own: Context) -> Iterator[Ledger]:
 def records_of(own: Context) -> Iterator[tuple[Ledger, Engine]]:
     """Yield ledger and state, the state brought up to the ledger."""
     with ledger_of(own) as ledger:
-        state = open_state(own.config.at)
+        state = _open_state(own, ledger)
         try:
             projection.catch_up(state, ledger)
             yield ledger, state
@@ -40,8 +80,8 @@ def records_of(own: Context) -> Iterator[tuple[Ledger, Engine]]:
 
 @contextmanager
 def promoter_of(own: Context) -> Iterator[PromoterClient]:
-    """Yield the promoter through the door of local commands."""
-    promoter = PromoterClient.open(own.config)
+    """Yield the promoter through this user's door."""
+    promoter = PromoterClient.open(own.config, OPERATOR_DOOR if is_operator(own.config) else ACTIONS_DOOR)
     try:
         yield promoter
     finally:
@@ -51,18 +91,20 @@ def promoter_of(own: Context) -> Iterator[PromoterClient]:
 @contextmanager
 def production_of(own: Context) -> Iterator[production.Surroundings]:
     """Yield what actions on production work with."""
-    with ledger_of(own) as ledger, promoter_of(own) as promoter:
+    with ledger_of(own) as ledger, promoter_of(own) as promoter, jobs_of(own) as jobs:
         # Not caught up: the route changes when the new engine is up, and that is the action's to say.
-        state = open_state(own.config.at)
+        state = _open_state(own, ledger)
         try:
             yield production.Surroundings(
                 config=own.config,
                 ledger=ledger,
                 state=state,
                 promoter=promoter,
-                supervisor=open_supervisor(own.config),
+                supervisor=open_linked(own.config),
                 clock=own.clock,
                 tell=own.say,
+                follow=None if jobs is None else _Follower(own, promoter, jobs),
+                proofs=jobs if is_operator(own.config) else None,
             )
         finally:
             state.dispose()
@@ -70,8 +112,42 @@ def production_of(own: Context) -> Iterator[production.Surroundings]:
 
 @contextmanager
 def bench_of(own: Context) -> Iterator[validate.Surroundings]:
-    """Yield what validation works with."""
+    """Yield what validation by this process itself works with."""
     with records_of(own) as (ledger, state):
         yield validate.Surroundings(
-            config=own.config, ledger=ledger, state=state, supervisor=open_supervisor(own.config), clock=own.clock
+            config=own.config, ledger=ledger, state=state, supervisor=open_linked(own.config), clock=own.clock
         )
+
+
+class _Follower:
+    """Switches production by a typed job: to what the promoter says, or to nothing when it was stopped."""
+
+    def __init__(self, own: Context, promoter: PromoterClient, jobs: JobsClient) -> None:
+        self._own = own
+        self._promoter = promoter
+        self._jobs = jobs
+
+    def __call__(self, keep: tuple[str, ...]) -> Served:
+        began, current = time.monotonic(), self._promoter.current()
+        digest, last = current["model_digest"], current["last"] or {}
+        if digest is None:
+            number = self._jobs.ask(Kind.HALT, digest=str(last.get("previous") or ""))
+        else:
+            number = self._jobs.ask(Kind.SWITCH_WARM if keep else Kind.SWITCH, digest=str(digest))
+        self._own.say(f"job {number} switches production")
+        outcome = self._jobs.wait(number).require_ok()
+        return Served(
+            standing=None,
+            started=outcome.started,
+            stopped=outcome.stopped,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _open_state(own: Context, ledger: Ledger) -> Engine:
+    if not is_operator(own.config):
+        return open_state(own.config.at)
+    engine = create_engine("sqlite+pysqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    projection.rebuild(engine, ledger)
+    return engine

@@ -1,12 +1,14 @@
 """`sealift rollback`: one person, one reason, back to the version before."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from appliance.actions import rollback as action
 from appliance.cli import context as shared
-from appliance.cli.opened import production_of
+from appliance.cli import passwords
+from appliance.cli.opened import is_operator, production_of
 
 
 def register(app: typer.Typer) -> None:
@@ -18,12 +20,18 @@ def _rollback(
     context: typer.Context,
     person: Annotated[str, typer.Option("--as", help="Who decides, by id.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="The person's password; asked of operators. - is stdin.")
+    ] = None,
     to: Annotated[str, typer.Option("--to", help="The version; the one before when absent.")] = "",
 ) -> None:
     """Go back to a version that was in production before."""
     own = shared.of(context)
+    secret = None
+    if password_file is not None or is_operator(own.config):
+        secret = passwords.read(password_file, prompt=f"Password of {person}")
     with production_of(own) as here:
-        facts = action.rollback(here, person=person, reason=reason, to=to)
+        facts = action.rollback(here, person=person, reason=reason, to=to, password=secret)
     digest = (facts.promotion.model_digest or "")[:12]
     warm = "it was warm" if not facts.served.started else "its engine was started"
     own.result(

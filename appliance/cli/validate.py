@@ -3,12 +3,17 @@
 from typing import Annotated, Any
 
 import typer
+from rich.progress import TaskID
 
 from appliance.actions import validate as action
 from appliance.actions.validate import ValidationReport
 from appliance.cli import context as shared
-from appliance.cli.opened import bench_of
+from appliance.cli.context import Context
+from appliance.cli.opened import bench_of, jobs_of, records_of
 from appliance.errors import GateFailedError
+from appliance.install.jobclient import JobsClient, Seen
+from appliance.install.jobs import Kind
+from appliance.registry import catalog
 
 
 def register(app: typer.Typer) -> None:
@@ -23,19 +28,32 @@ def _validate(
 ) -> None:
     """Start the version in test, run its gates, keep the evidence, and stop it again. Production is untouched."""
     own = shared.of(context)
-    with bench_of(own) as here, own.progress() as bar:
-        tasks = {}
+    with jobs_of(own) as jobs, own.progress() as bar:
+        tasks: dict[str, TaskID] = {}
 
         def show(gate: str, done: int, total: int) -> None:
             if gate not in tasks:
                 tasks[gate] = bar.add_task(gate, total=total)
             bar.update(tasks[gate], completed=done, total=total)
 
-        report = action.validate(here, which, only=only, progress=show)
+        if jobs is not None and not only:
+            report = _by_job(own, jobs, which, show)
+        else:
+            with bench_of(own) as here:
+                report = action.validate(here, which, only=only, progress=show)
     own.result(report.to_json(), _text(report))
     if not report.passed and own.as_json:
         raise typer.Exit(GateFailedError.exit_code)  # the report is the one document on stdout
     report.require_passed()
+
+
+def _by_job(own: Context, jobs: JobsClient, which: str, show: Seen) -> ValidationReport:
+    with records_of(own) as (_, state), state.connect() as session:
+        version = catalog.version(session, which)
+    outcome = jobs.wait(jobs.ask(Kind.VALIDATE, digest=version.model_digest), seen=show)
+    if not outcome.digest:
+        outcome.require_ok()
+    return action.report_of(version, outcome.digest, jobs.evidence(outcome.digest))
 
 
 def _text(report: ValidationReport) -> str:

@@ -75,7 +75,7 @@ def build(stored: StoredRelease, places: Places, *, with_host: bool, progress: P
         serial=stored.serial,
         release=stored.release,
         environments={name: sha256_hex(content) for name, content in requirements.items()},
-        host_files=_host_files_digest(stored),
+        host_files=host_files_digest(stored),
         base=whole.base,
     )
     folder = releases.folder(stored.serial)
@@ -134,7 +134,8 @@ def _requirements(whole: Whole, *, with_host: bool) -> dict[str, bytes]:
     return {name: listed[name] for name in names}
 
 
-def _host_files_digest(stored: StoredRelease) -> str:
+def host_files_digest(stored: StoredRelease) -> str:
+    """Return the digest of everything a release brings for the host: playbooks, units, packages."""
     listed = [[path, stored.files[path].sha256] for path in sorted(stored.files) if path.startswith(tuple(_HOST_FILES))]
     return sha256_hex(canonical.dumps(listed))
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from appliance.config import Config
 from appliance.errors import InstallError, PreflightError
 from appliance.install.environments import proof_of
+from appliance.install.maintainer import Package
 
 PACKAGES: Final = ("gpg", "gpg-agent", "libgomp1", "nftables", "nginx-light", "python3-venv")
 VARIABLES: Final = (
@@ -47,10 +48,11 @@ _UNIT_SUFFIXES: Final = (".service", ".socket", ".target", ".timer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayResult:
-    """How many tasks changed something, and Ansible's own account of it."""
+    """How many tasks changed something, Ansible's own account of it, and in a preview the packages it would put in."""
 
     changed: int
     text: str
+    packages: tuple[Package, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +105,8 @@ class Play:
             PreflightError: There is no Ansible.
         """
         with tempfile.TemporaryDirectory(prefix="sealift-play-") as scratch:
-            values = Path(scratch) / "variables.json"
-            values.write_text(json.dumps(self.variables()))
+            values = Path(scratch) / "variables.yml"
+            values.write_text(as_data(self.variables()))
             options = ["--check", "--diff"] if check_only else []
             try:
                 done = subprocess.run(
@@ -138,6 +140,21 @@ class Play:
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         }
+
+
+def as_data(value: Any) -> str:
+    """Return YAML in which no text is a template: whatever stands in a site file stays what it is, ``{{`` included.
+
+    Ansible takes variables for templates, and a lookup in one would run a program as root; `!unsafe` says that a text
+    is text. JSON's own forms are YAML's, so nothing else has to be written.
+    """
+    if isinstance(value, str):
+        return f"!unsafe {json.dumps(value)}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(name))}: {as_data(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(as_data(one) for one in value) + "]"
+    return json.dumps(value)
 
 
 def ansible_of(config: Config) -> Path:

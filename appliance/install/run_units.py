@@ -24,7 +24,7 @@ from media.errors import UsageError
 
 PORTS_FILE: Final = "ports.json"
 _WANTED: Final = "wanted-engines.json"
-_PRODUCTION: Final = "sealift-engine@production-"
+_PRODUCTION: Final = "sealift-engine-production@"
 _WEB: Final = {"gateway": "sealift-gateway.service", "admin": "sealift-admin.service"}
 
 

@@ -19,10 +19,11 @@ CONTROL: Final = "units"
 """Name of the control socket of `sealift run-units`."""
 
 _NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socket|target)")
+_ENGINE = re.compile(r"sealift-engine-(test|production)@([0-9a-f]{12})\.service")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STAGE = re.compile(r"[a-z]{1,16}")
 _BOOTED = Path("/run/systemd/system")
-_PRODUCTION = "sealift-engine@production-"
+_PRODUCTION = "sealift-engine-production@"
 _STOP_SECONDS = 60
 
 
@@ -81,7 +82,7 @@ class Supervisor(Protocol):
 
 
 def engine_unit(stage: str, model_digest: str) -> str:
-    """Return the engine unit that serves `model_digest` in `stage`, e.g. ``sealift-engine@production-0a1b….service``.
+    """Return the engine unit that serves `model_digest` in `stage`, e.g. ``sealift-engine-production@0a1b….service``.
 
     Raises:
         UnitError: The stage or the digest is not in its form.
@@ -92,7 +93,13 @@ def engine_unit(stage: str, model_digest: str) -> str:
             why="a stage is one lower-case word, a digest 64 hex digits",
             fix="give the version's full model digest",
         )
-    return f"sealift-engine@{stage}-{model_digest[:12]}.service"
+    return f"sealift-engine-{stage}@{model_digest[:12]}.service"
+
+
+def engine_of(unit: str) -> tuple[str, str] | None:
+    """Return stage and DIGEST12 of an engine's unit, or nothing for any other unit."""
+    found = _ENGINE.fullmatch(unit)
+    return None if found is None else (found[1], found[2])
 
 
 def require_unit_name(untrusted: str) -> str:
@@ -104,7 +111,7 @@ def require_unit_name(untrusted: str) -> str:
     if len(untrusted) > 100 or not _NAME.fullmatch(untrusted):
         raise UnitError(
             what="that is not the name of a Sealift unit",
-            why="names are sealift-WORD.service or sealift-engine@STAGE-DIGEST12.service",
+            why="names are sealift-WORD.service or sealift-engine-STAGE@DIGEST12.service",
             fix="see `sealift status`",
         )
     return untrusted
@@ -205,11 +212,17 @@ class RunUnitsSupervisor:
             line.close()
 
 
-def open_supervisor(config: Config) -> Supervisor:
-    """Return systemd's supervisor on a booted box, else that of `sealift run-units`."""
+def open_supervisor(config: Config, *, start_seconds: int = 0) -> Supervisor:
+    """Return systemd's supervisor on a booted box, else that of `sealift run-units`.
+
+    Args:
+        config: The site file.
+        start_seconds: How long a start may take; 0 means what the site file gives an engine.
+    """
+    seconds = start_seconds or config.engine.start_seconds
     if config.places.root == "/" and _BOOTED.is_dir():
-        return SystemdSupervisor(start_seconds=config.engine.start_seconds)
-    return RunUnitsSupervisor(config.at.socket(CONTROL), start_seconds=config.engine.start_seconds)
+        return SystemdSupervisor(start_seconds=seconds)
+    return RunUnitsSupervisor(config.at.socket(CONTROL), start_seconds=seconds)
 
 
 def _state_of(text: str) -> UnitState:

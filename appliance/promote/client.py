@@ -7,6 +7,7 @@ from typing import Any
 
 from appliance.config import Config
 from appliance.promote.desk import ACTIONS_DOOR
+from appliance.promote.hostchange import HostRequest
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
 from appliance.promote.validated import Validated
@@ -103,6 +104,23 @@ class PromoterClient:
     def stop(self, *, person: str, reason: str, password: str | None = None) -> Promotion:
         """Take production out of service; through the admin door with the person's password."""
         return Promotion.from_json(self._call("stop", person=person, reason=reason, password=password)["promotion"])
+
+    def request_host(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
+        """Ask for approvals of a host change."""
+        answer = self._call(
+            "host-request", plan_digest=plan_digest, serial=serial, meaning=meaning, requested_by=requested_by
+        )
+        return HostRequest.from_json(answer["request"])
+
+    def pending_hosts(self) -> tuple[HostRequest, ...]:
+        """Return the host changes that wait for approvals or for their install."""
+        return tuple(HostRequest.from_json(one) for one in self._call("host-pending")["requests"])
+
+    def approve_host(self, statement_sha256: str, signature: bytes) -> HostRequest:
+        """Hand in one approval of a host change."""
+        encoded = base64.b64encode(signature).decode()
+        answer = self._call("host-approve", statement_sha256=statement_sha256, signature=encoded)
+        return HostRequest.from_json(answer["request"])
 
     def current(self) -> dict[str, Any]:
         """Return where production stands; see `appliance.promote.desk`."""

@@ -1,8 +1,9 @@
 """The promoter's counter: which door may ask what, and how a message becomes a call.
 
-Two doors, each a socket with its own group. `promoter-actions` is for local commands; `promoter-admin` is for the web
-page, which relays and cannot act in anyone's name: there going back and stopping take the person's password, and codes
-are not issued. An approval needs no door's word, since it is a signature, nor does an enrolment, since it takes a code.
+Three doors, each a socket with its own group. `promoter-actions` is for root's commands; `promoter-admin` is for the
+web page, `promoter-operator` for operators' commands: these cannot act in anyone's name, so there going back and
+stopping take the person's password, and codes are not issued. An approval needs no door's word, since it is a
+signature, nor does an enrolment, since it takes a code.
 
     codes{count} -> {codes}                                   actions, while nobody is enrolled
     invite{vouchers:[{person,password}]} -> {code}            actions
@@ -16,6 +17,9 @@ are not issued. An approval needs no door's word, since it is a signature, nor d
     promote{statement_sha256} -> {promotion}
     rollback{person,reason,model_digest?,password?} -> {promotion}
     stop{person,reason,password?} -> {promotion}
+    host-request{plan_digest,serial,meaning,requested_by} -> {request}
+    host-pending -> {requests:[{statement,statement_sha256,approvals}]}
+    host-approve{statement_sha256,signature} -> {request}
     current -> {model_digest,number,is_stopped,returnable,last}
 """
 
@@ -31,6 +35,7 @@ from appliance.errors import LedgerRefusedError, WireError
 from appliance.promote.books import Books
 from appliance.promote.enrolment import Enrolment, Voucher
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.hostchange import HostChanges
 from appliance.promote.people import SitePerson, from_base64
 from appliance.promote.policy import packaged
 from appliance.promote.promoter import Promoter
@@ -40,7 +45,8 @@ from media.clock import Clock
 
 ADMIN_DOOR: Final = "promoter-admin"
 ACTIONS_DOOR: Final = "promoter-actions"
-DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR)
+OPERATOR_DOOR: Final = "promoter-operator"
+DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR)
 BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
 BY_OPERATOR: Final = "operator"
 _ONLY_ACTIONS: Final = frozenset({"codes", "invite", "revoke"})
@@ -54,16 +60,18 @@ def build_desk(config: Config, ledger: Ledger, *, clock: Clock, hasher: Password
     books = Books(folder, ledger)
     enrolment = Enrolment(books, clock, hasher or PasswordHasher())
     promoter = Promoter(books, config=config, policy=packaged(), clock=clock)
-    return Desk(folder=folder, enrolment=enrolment, promoter=promoter)
+    hosts = HostChanges(books, config=config, clock=clock)
+    return Desk(folder=folder, enrolment=enrolment, promoter=promoter, hosts=hosts)
 
 
 class Desk:
     """Answers one message at a time, whatever the door."""
 
-    def __init__(self, *, folder: PromoterFolder, enrolment: Enrolment, promoter: Promoter) -> None:
+    def __init__(self, *, folder: PromoterFolder, enrolment: Enrolment, promoter: Promoter, hosts: HostChanges) -> None:
         self._folder = folder
         self._enrolment = enrolment
         self._promoter = promoter
+        self._hosts = hosts
         self._lock = threading.Lock()
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             "codes": self._codes,
@@ -78,6 +86,9 @@ class Desk:
             "promote": self._promote,
             "rollback": self._rollback,
             "stop": self._stop,
+            "host-request": self._host_request,
+            "host-pending": self._host_pending,
+            "host-approve": self._host_approve,
             "current": self._current,
         }
 
@@ -173,6 +184,22 @@ class Desk:
             reason=_text(untrusted, "reason"),
         )
         return {"promotion": promotion.to_json()}
+
+    def _host_request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        request = self._hosts.request(
+            plan_digest=_digest(untrusted, "plan_digest"),
+            serial=canonical.integer(untrusted.get("serial"), "serial", minimum=1),
+            meaning=_text(untrusted, "meaning"),
+            requested_by=_text(untrusted, "requested_by"),
+        )
+        return {"request": request.to_json()}
+
+    def _host_pending(self, _: Peer, __: Fields) -> dict[str, Any]:
+        return {"requests": [request.to_json() for request in self._hosts.pending()]}
+
+    def _host_approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        signature = from_base64(untrusted.get("signature"), "signature")
+        return {"request": self._hosts.approve(_digest(untrusted, "statement_sha256"), signature).to_json()}
 
     def _current(self, _: Peer, __: Fields) -> dict[str, Any]:
         production = self._folder.production()

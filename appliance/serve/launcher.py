@@ -163,7 +163,7 @@ class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries n
 
 
 def main() -> None:
-    """Entry point of sealift-engine@.service."""
+    """Entry point of sealift-engine-STAGE@.service."""
     parser = argparse.ArgumentParser(prog="appliance.serve.launcher")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--instance", required=True)

@@ -113,7 +113,7 @@ def test_from_a_medium_to_production_and_back(site: RunningSite, sealift: Run, h
 
     served = serve(sealift, first, homes)
     assert (served["step"], served["promotion"]) == ("serving", 1)
-    assert serve(sealift, second, homes)["stopped"] == [f"sealift-engine@production-{first[:12]}.service"]
+    assert serve(sealift, second, homes)["stopped"] == [f"sealift-engine-production@{first[:12]}.service"]
 
     stages = {one["model_digest"]: one["stage"] for one in as_json(sealift, "models", "list")["versions"]}
     assert stages == {first: "validated", second: "production"}

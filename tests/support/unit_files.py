@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
+INSTANCE = "a" * 12
 HOST_UNITS = Path("/usr/lib/systemd/system")
 
 
@@ -38,7 +39,7 @@ def scratch_root(folder: Path) -> Path:
         if path.is_file():
             shutil.copy(path, units)
             for line in values(path, "ExecStart") + values(path, "ExecStartPre") + values(path, "ExecReload"):
-                program = folder / line.split()[0].lstrip("+/")
+                program = folder / line.split()[0].lstrip("+/").replace("%i", INSTANCE)
                 program.parent.mkdir(parents=True, exist_ok=True)
                 program.write_text("#!/bin/sh\n")
                 program.chmod(0o755)

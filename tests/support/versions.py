@@ -153,7 +153,7 @@ class EngineSupervisor(FakeSupervisor):
     ) -> None:
         """Be able to start both stages of a version."""
         for stage in ("test", "production"):
-            unit = f"sealift-engine@{stage}-{descriptor.model_digest[:12]}.service"
+            unit = f"sealift-engine-{stage}@{descriptor.model_digest[:12]}.service"
             self.versions[unit] = {**engine_replies(descriptor, stage=stage, wrong=wrong), **(replies or {})}
 
     def start(self, unit: str) -> None:
@@ -162,7 +162,7 @@ class EngineSupervisor(FakeSupervisor):
             return
         if unit not in self.versions:
             raise UnitError(what=f"{unit} did not start", why="the test knows no such version", fix="")
-        instance = unit.removeprefix("sealift-engine@").removesuffix(".service")
+        instance = unit.removeprefix("sealift-engine-").removesuffix(".service").replace("@", "-")
         path = self._config.at.socket(f"engine-{instance}")
         path.parent.mkdir(parents=True, exist_ok=True)
         context = scripted_server(path, self.versions[unit])
@@ -174,7 +174,7 @@ class EngineSupervisor(FakeSupervisor):
         context = self._running.pop(unit, None)
         if context is not None:
             context.__exit__(None, None, None)
-            instance = unit.removeprefix("sealift-engine@").removesuffix(".service")
+            instance = unit.removeprefix("sealift-engine-").removesuffix(".service").replace("@", "-")
             self._config.at.socket(f"engine-{instance}").unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ _FINGERPRINT = "0123456789ABCDEF0123456789ABCDEF01234567"
     [
         "data/release.json",
         "data/wheels/torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl",
-        "data/host/systemd/sealift-engine@.service",
+        "data/host/systemd/sealift-engine-test@.service",
         "data/debs/nginx-light_1.22.1-9+deb12u3_amd64.deb",
         "data/debs/libgcc-s1_12.2.0-14~bpo_amd64.deb",
         "data/models/smol/SmolLM2-135M-Instruct.Q4_1.gguf",

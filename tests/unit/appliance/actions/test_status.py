@@ -11,7 +11,7 @@ from tests.support.installable import places_below, small_release, store_release
 from tests.support.supervisor import FakeSupervisor
 
 CLOCK = FixedClock(at=datetime(2026, 11, 20, tzinfo=UTC))
-ENGINE = f"sealift-engine@production-{'a' * 12}.service"
+ENGINE = f"sealift-engine-production@{'a' * 12}.service"
 
 
 def config(root: Path, *, tls: bool = False) -> Config:

@@ -46,7 +46,7 @@ def test_the_test_engine_is_started_and_stopped(floor: Floor) -> None:
 
     floor.validate(descriptor)
 
-    unit = f"sealift-engine@test-{descriptor.model_digest[:12]}.service"
+    unit = f"sealift-engine-test@{descriptor.model_digest[:12]}.service"
     assert floor.supervisor.asked == [("start", unit), ("stop", unit)]
 
 
@@ -107,7 +107,7 @@ def test_an_engine_that_misbehaves_fails_its_gate(floor: Floor, route: str, answ
 @pytest.mark.parametrize("field", ["weights_digest", "model_digest", "stage"])
 def test_an_engine_that_loaded_something_else_fails_load(floor: Floor, field: str) -> None:
     descriptor = floor.bring()
-    unit = f"sealift-engine@test-{descriptor.model_digest[:12]}.service"
+    unit = f"sealift-engine-test@{descriptor.model_digest[:12]}.service"
     answer = floor.supervisor.versions[unit][STATUS]
     assert isinstance(answer, Reply)
     answer.body[field] = "f" * 64

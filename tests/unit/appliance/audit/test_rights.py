@@ -5,9 +5,12 @@ import pytest
 from appliance.audit.rights import (
     ACTIONS,
     ADMIN,
+    BENCH,
     DOORS,
     GATEWAY,
+    OPERATOR,
     PROMOTER,
+    SWITCH,
     is_privileged,
     require_may_append,
     require_may_enter,
@@ -27,6 +30,9 @@ ALLOWED = {
         "gate.result",
         "key.created",
     },
+    BENCH: {"gate.result", "model.registered"},
+    SWITCH: set(),
+    OPERATOR: set(),
 }
 NOBODYS = {"ledger.opened", "ledger.started", "request.other"}
 KINDS = sorted({kind for kinds in ALLOWED.values() for kind in kinds} | NOBODYS)

@@ -28,7 +28,7 @@ from media.errors import UsageError
 from tests.support.small_units import configuration, write_unit, write_units
 
 PEER = wire.Peer(door="units", pid=0, uid=0, gid=0)
-ENGINE = f"sealift-engine@production-{'a' * 12}.service"
+ENGINE = f"sealift-engine-production@{'a' * 12}.service"
 
 
 @pytest.fixture
@@ -161,7 +161,9 @@ def test_a_missing_credential_is_named(tmp_path: Path, config: Config) -> None:
 
 
 def test_production_engines_come_back_and_test_engines_do_not(tmp_path: Path, config: Config) -> None:
-    folder = write_units(tmp_path, engine_at="serves")
+    folder = write_units(tmp_path)
+    write_unit(folder, "engine-production_at", "serves")
+    write_unit(folder, "engine-test_at", "serves")
     first, second = running(config, folder), running(config, folder)
 
     first.start(ENGINE)
@@ -176,7 +178,7 @@ def test_production_engines_come_back_and_test_engines_do_not(tmp_path: Path, co
     second.stop_all()
 
     assert failed == []
-    assert facts["names"] == ["engine_at"]
+    assert facts["names"] == ["engine-production_at"]
     assert listed == [ENGINE]
     assert third.control(PEER, {"do": "list"})["units"] == []
 

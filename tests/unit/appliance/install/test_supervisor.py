@@ -16,7 +16,7 @@ from appliance.install.supervisor import (
 )
 from tests.support.supervisor import FakeSupervisor
 
-ENGINE = f"sealift-engine@production-{'a' * 12}.service"
+ENGINE = f"sealift-engine-production@{'a' * 12}.service"
 
 
 def stand_in(folder: Path, body: str) -> str:
@@ -37,7 +37,7 @@ def test_our_unit_names_are_accepted(name: str) -> None:
     "untrusted",
     [
         "ssh.service",
-        "sealift-engine@../x.service",
+        "sealift-engine-test@../x.service",
         "--now",
         "sealift-ledger",
         "sealift-ledger.service\n",

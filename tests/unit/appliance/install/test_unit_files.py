@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.audit.rights import DOORS
 from appliance.config import Config, PlacesSection
 from appliance.errors import InstallError, UnitError
 from appliance.install import hostfiles
@@ -21,9 +22,9 @@ def files(config: Config) -> UnitFiles:
 
 
 def test_an_engine_of_the_real_units_is_read_with_its_instance_and_paths(config: Config, tmp_path: Path) -> None:
-    unit = files(config).service(f"sealift-engine@production-{'a' * 12}.service")
+    unit = files(config).service(f"sealift-engine-production@{'a' * 12}.service")
 
-    assert unit.command[0] == f"{tmp_path}/opt/sealift/current/engine-llama-cpp/bin/python"
+    assert unit.command[0] == f"{tmp_path}/opt/sealift/engines/{'a' * 12}/bin/python"
     assert unit.command[-1] == f"production-{'a' * 12}"
     assert unit.command[-3] == str(config.at.config_file)
     assert [(one.door, str(one.path)) for one in unit.sockets] == [
@@ -33,10 +34,10 @@ def test_an_engine_of_the_real_units_is_read_with_its_instance_and_paths(config:
     assert unit.start_timeout_seconds == 1800
 
 
-def test_the_ledger_of_the_real_units_has_its_four_doors_and_its_key(config: Config) -> None:
+def test_the_ledger_of_the_real_units_has_its_doors_and_its_key(config: Config) -> None:
     unit = files(config).service("sealift-ledger.service")
 
-    assert [one.door for one in unit.sockets] == ["ledger-gateway", "ledger-admin", "ledger-actions", "ledger-promoter"]
+    assert {one.door for one in unit.sockets} == set(DOORS)
     assert unit.credentials == {"ledger-checkpoint": config.at.key_files / "ledger-checkpoint.v1"}
     assert (unit.kind, unit.restarts, unit.umask, unit.state_mode) == ("notify", True, 0o077, 0o700)
 

@@ -1,0 +1,133 @@
+"""Carries out one typed job in a unit of its own, as an unprivileged user, and tells the job service how it goes.
+
+Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST`` or ``switch follow|warm``. It does
+what the commands do, through the same actions; engines it asks for by jobs again. It decides nothing: `validate` is
+told a version, `switch` follows the promoter's chain.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from appliance import config as configuration
+from appliance.actions import production
+from appliance.actions import validate as validation
+from appliance.audit.rights import BENCH, SWITCH
+from appliance.audit.socket_ledger import SocketLedger
+from appliance.config import Config
+from appliance.errors import WireError
+from appliance.install import jobrights
+from appliance.install.jobclient import JobsClient, JobsSupervisor
+from appliance.install.joboutcome import Outcome
+from appliance.promote.client import PromoterClient
+from appliance.promote.folder import PromoterFolder
+from appliance.state.database import open_state
+from media import canonical
+from media.clock import SystemClock
+from media.errors import SealiftError
+
+WARM: Final = "warm"
+FOLLOW: Final = "follow"
+_TELL_SECONDS: Final = 0.25
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry the job out; returns the exit code of its error, 0 when it went well."""
+    parser = argparse.ArgumentParser(prog="sealift-worker")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    parser.add_argument("what", choices=("validate", "switch"))
+    parser.add_argument("instance")
+    options = parser.parse_args(arguments)
+    try:
+        config = configuration.load(options.config)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    door = jobrights.BENCH if options.what == "validate" else jobrights.SWITCH
+    jobs = JobsClient.open(config, door)
+    try:
+        carry_out = validate if options.what == "validate" else switch
+        outcome = carry_out(config, options.instance, jobs)
+    except SealiftError as error:
+        outcome = Outcome.of_error(error)
+    sys.stderr.write("" if outcome.ok else f"{outcome.what}: {outcome.why}\n")
+    try:
+        jobs.tell_outcome(outcome)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+    jobs.close()
+    return 0 if outcome.ok else outcome.exit_code or 1
+
+
+def validate(config: Config, untrusted_digest: str, jobs: JobsClient) -> Outcome:
+    """Run the gates of one version; the outcome names the evidence, also when a gate did not pass."""
+    digest = canonical.sha256_hex(untrusted_digest, "instance")
+    began, ledger, state = time.monotonic(), SocketLedger(config.at.socket(BENCH)), open_state(config.at)
+    try:
+        here = validation.Surroundings(
+            config=config, ledger=ledger, state=state, supervisor=JobsSupervisor(jobs), clock=SystemClock()
+        )
+        report = validation.validate(here, digest, progress=_teller(jobs))
+    finally:
+        ledger.close()
+        state.dispose()
+    millis = int((time.monotonic() - began) * 1000)
+    try:
+        report.require_passed()
+    except SealiftError as error:
+        return Outcome.of_error(error, digest=report.evidence_digest, millis=millis)
+    return Outcome(ok=True, digest=report.evidence_digest, millis=millis, changed=True)
+
+
+def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome:
+    """Bring production to what the promoter's chain says; `warm` leaves the version before loaded."""
+    ledger, state = SocketLedger(config.at.socket(SWITCH)), open_state(config.at)
+    steps = _teller(jobs)
+    here = production.Surroundings(
+        config=config,
+        ledger=ledger,
+        state=state,
+        promoter=PromoterClient.open(config),
+        supervisor=JobsSupervisor(jobs),
+        clock=SystemClock(),
+        tell=lambda text: steps(text.split()[0], 0, 1),
+    )
+    last = PromoterFolder(config.at.promoter).production().last
+    keep = (last.previous,) if untrusted_instance == WARM and last is not None and last.previous else ()
+    try:
+        served = production.settle(here, keep=keep)
+    finally:
+        ledger.close()
+        state.dispose()
+    return Outcome(
+        ok=True,
+        started=served.started,
+        stopped=served.stopped,
+        millis=int(served.seconds * 1000),
+        changed=bool(served.started or served.stopped),
+    )
+
+
+def _teller(jobs: JobsClient) -> Callable[[str, int, int], None]:
+    """Return what tells progress, a few times a second at most; a job goes on when nobody listens."""
+    last_step, last_at = "", 0.0
+
+    def tell(step: str, done: int, total: int) -> None:
+        nonlocal last_step, last_at
+        now = time.monotonic()
+        if step == last_step and done < total and now - last_at < _TELL_SECONDS:
+            return
+        last_step, last_at = step, now
+        try:
+            jobs.tell_progress(step, done, total)
+        except WireError:
+            return
+
+    return tell
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

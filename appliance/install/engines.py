@@ -1,0 +1,112 @@
+"""Where an engine runs from: the environment that its version was validated in, whichever release is current.
+
+A version's descriptor names its engine environment by digest. Before an engine starts, its link below
+``/opt/sealift/engines`` is pointed at the installed release that holds exactly this environment; the static unit runs
+what lies there.
+
+Promises: a link names an environment whose digest the version was approved with, or it is not made; it changes by one
+rename; only engine units need one.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from appliance.config import Config, Places
+from appliance.errors import InstallError, NotInstalledError
+from appliance.install.releases import InstalledReleases
+from appliance.install.supervisor import Supervisor, UnitFacts, UnitState, engine_of, open_supervisor
+from appliance.registry import carriers
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.store.content import ContentStore
+from media import durable
+
+_DIGITS: Final = re.compile(r"[1-9][0-9]{0,9}")
+_ENVIRONMENTS: Final = {"llama.cpp": "engine-llama-cpp", "vllm": "engine-vllm"}
+
+
+class Linked:
+    """A supervisor that gives each engine its environment before it starts it; otherwise the one it wraps."""
+
+    def __init__(self, inner: Supervisor, places: Places) -> None:
+        self.inner = inner
+        self._places = places
+
+    def start(self, unit: str) -> None:
+        """Link, then start; see `Supervisor.start`.
+
+        Raises:
+            NotInstalledError: No installed release holds the environment that the version was validated in.
+            UnknownVersionError: The store holds no such version.
+        """
+        engine = engine_of(unit)
+        if engine is not None and self._places.current.exists():
+            link(self._places, engine[1])
+        self.inner.start(unit)
+
+    def stop(self, unit: str) -> None:
+        """Stop; see `Supervisor.stop`."""
+        self.inner.stop(unit)
+
+    def state(self, unit: str) -> UnitState:
+        """Ask; see `Supervisor.state`."""
+        return self.inner.state(unit)
+
+    def units(self) -> tuple[UnitFacts, ...]:
+        """Ask; see `Supervisor.units`."""
+        return self.inner.units()
+
+
+def open_linked(config: Config) -> Linked:
+    """Return this machine's supervisor, which gives each engine its environment."""
+    return Linked(open_supervisor(config), config.at)
+
+
+def link(places: Places, digest12: str) -> Path:
+    """Make the link of one version's engine and return where it points.
+
+    Raises:
+        NotInstalledError: No installed release holds its environment.
+        UnknownVersionError: The store holds no such version.
+        InstallError: The link cannot be written.
+    """
+    _, descriptor, _ = carriers.carrier(ContentStore(places.store), digest12)
+    target = environment_of(places, descriptor)
+    place = places.current.parent / "engines" / digest12
+    wanted = Path("..") / target.relative_to(places.current.parent)
+    try:
+        if place.is_symlink() and place.readlink() == wanted:
+            return target
+        place.parent.mkdir(exist_ok=True, mode=0o755)
+        place.parent.chmod(0o755)
+        partial = place.with_name(f".{digest12}")
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(wanted)
+        partial.replace(place)
+        durable.sync_folder(place.parent)
+    except OSError as error:
+        raise InstallError(
+            what=f"the environment of version {digest12} cannot be linked",
+            why=error.strerror or type(error).__name__,
+            fix="check the disk of /opt",
+        ) from error
+    return target
+
+
+def environment_of(places: Places, descriptor: ModelDescriptor) -> Path:
+    """Return the installed environment that a version was validated in: the newest release's, where several hold it.
+
+    Raises:
+        NotInstalledError: None does.
+    """
+    releases, name = InstalledReleases(places), _ENVIRONMENTS[descriptor.engine]
+    serials = [int(path.name) for path in places.releases.glob("*") if _DIGITS.fullmatch(path.name)]
+    for serial in sorted(serials, reverse=True):
+        installed = releases.load(serial)
+        if installed is not None and installed.environments.get(name) == descriptor.environment:
+            return releases.folder(serial) / name
+    raise NotInstalledError(
+        what=f"the engine environment of version {descriptor.model_digest[:12]} is not installed",
+        why=f"no installed release holds {name} {descriptor.environment[:12]}",
+        fix="install the release that brought this version: `sealift install SERIAL`",
+    )

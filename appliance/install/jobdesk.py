@@ -1,0 +1,268 @@
+"""Answers typed jobs: checks each again, records it, lets its unit carry it out, and says how it goes.
+
+Messages, by `appliance.wire`; doors and rights in `jobrights`, kinds in `jobs`:
+
+    ask{kind, digest|digest12|serial, person?} -> {job, state}     engines at once, all others in a unit of their own
+    show{job} -> {job, kind, ..., state, step, done, total, outcome}
+    jobs -> {jobs:[...]}                                           newest first
+    units -> {units:[{unit, state}]}
+    evidence{digest} | descriptor{digest} | plan{digest} -> {text} by digest, for people who read before they sign
+    progress{step, done, total} | outcome{...} -> {}               from the unit that carries the lane's job out
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import ConflictError, JobRefusedError, WireError
+from appliance.install import jobrights, plans
+from appliance.install.joboutcome import Outcome, step_of
+from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
+from appliance.install.supervisor import Supervisor
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.record import Kind as Happened
+from appliance.promote.standing import current_digest, require_promoted
+from appliance.registry import carriers, evidence
+from appliance.store.content import ContentStore, StoredRelease
+from appliance.wire import Peer
+from media import canonical
+from media.errors import SealiftError
+
+ASKED: Final = "job.asked"
+DONE: Final = "job.done"
+_MOST_KEPT: Final = 200
+_MOST_SHOWN: Final = 50
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Course:
+    """One job on its way; `number` is the ledger's sequence of its record."""
+
+    job: Job
+    number: int
+    account: str
+    at: str
+    state: str = "running"
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    outcome: Outcome | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `show` and `jobs` answer."""
+        return {
+            "job": self.number,
+            **self.job.to_json(),
+            "account": self.account,
+            "at": self.at,
+            "state": self.state,
+            "step": self.step,
+            "done": self.done,
+            "total": self.total,
+            "outcome": None if self.outcome is None else self.outcome.to_json(),
+        }
+
+
+class JobDesk:
+    """Answers one message at a time per connection; jobs of one lane run one after another.
+
+    Args:
+        config: The site file.
+        ledger: Where jobs are recorded; none is carried out that is not.
+        supervisor: Starts engines, and gives each its environment.
+        runner: Starts the units of long jobs and returns when they have ended.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, *, supervisor: Supervisor, runner: Supervisor) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._supervisor = supervisor
+        self._runner = runner
+        self._lock = threading.Lock()
+        self._engines = threading.Lock()
+        self._courses: OrderedDict[int, Course] = OrderedDict()
+        self._running: dict[Lane, Course] = {}
+        self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
+            "ask": self._ask,
+            "show": self._show,
+            "jobs": self._jobs,
+            "units": self._units,
+            "evidence": self._evidence,
+            "descriptor": self._descriptor,
+            "plan": self._plan,
+            "progress": self._progress,
+            "outcome": self._outcome,
+        }
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being carried out."""
+        with self._lock:
+            return not self._running
+
+    def __call__(self, peer: Peer, untrusted: Fields) -> Mapping[str, Any]:
+        """Answer one message; a `Handler` of `appliance.wire`.
+
+        Raises:
+            WireError: Nobody knows this message.
+            PrivilegeError: Not through this door, or not by this user.
+        """
+        jobrights.require_may_enter(peer)
+        answer = self._answers.get(str(untrusted.get("do")))
+        if answer is None:
+            raise WireError(
+                what="no such message to the job service", why=str(untrusted.get("do"))[:40], fix="use the same release"
+            )
+        return answer(peer, untrusted)
+
+    def _ask(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        job = Job.from_message(untrusted)
+        jobrights.require_may_ask(peer, job.kind)
+        self._require_decided(job)
+        if job.lane is None:
+            return self._at_once(peer, job)
+        with self._lock:
+            other = self._running.get(job.lane)
+            if other is not None and (other.job.kind, other.job.named) == (job.kind, job.named):
+                return {"job": other.number, "state": other.state}
+            if other is not None:
+                raise ConflictError(
+                    what=f"{job.kind} has to wait", why=f"job {other.number} ({other.job.kind}) runs", fix="ask again"
+                )
+            course = self._begin(peer, job)
+            self._running[job.lane] = course
+        threading.Thread(target=self._carry_out, args=(course, job.lane), daemon=True).start()
+        return {"job": course.number, "state": course.state}
+
+    def _begin(self, peer: Peer, job: Job) -> Course:
+        account = jobrights.account_of(peer)
+        done = self._ledger.append(ASKED, {**job.to_json(), "account": account, "door": peer.door})
+        course = Course(job=job, number=done.sequence, account=account, at=done.time)
+        self._courses[course.number] = course
+        while len(self._courses) > _MOST_KEPT:
+            self._courses.popitem(last=False)
+        return course
+
+    def _at_once(self, peer: Peer, job: Job) -> dict[str, Any]:
+        with self._lock:
+            course = self._begin(peer, job)
+        change = self._supervisor.start if ENGINE_KINDS[job.kind][0] == "start" else self._supervisor.stop
+        try:
+            with self._engines:
+                change(job.unit)
+        except SealiftError as error:
+            self._end(course, Outcome.of_error(error))
+            raise
+        self._end(course, Outcome(ok=True))
+        return {"job": course.number, "state": course.state}
+
+    def _carry_out(self, course: Course, lane: Lane) -> None:
+        try:
+            self._runner.start(course.job.unit)
+            outcome = course.outcome or Outcome.unsaid(course.job.unit)
+        except SealiftError as error:
+            # What the unit itself said of its failure tells more than that it failed.
+            outcome = course.outcome if course.outcome and not course.outcome.ok else Outcome.of_error(error)
+        finally:
+            with self._lock:
+                self._running.pop(lane, None)
+        self._end(course, outcome)
+
+    def _end(self, course: Course, outcome: Outcome) -> None:
+        course.outcome, course.state = outcome, "done" if outcome.ok else "failed"
+        body = {"job": course.number, **course.job.named, "kind": str(course.job.kind), **outcome.headline()}
+        with suppress(SealiftError):  # that it was asked is recorded; what it did has records of its own
+            self._ledger.append(DONE, body)
+        course.ended.set()
+
+    def _require_decided(self, job: Job) -> None:
+        """Return when this machine holds what the job names, and people decided what it would do.
+
+        Raises:
+            UnknownVersionError, UnknownReleaseError: It does not.
+            NotPromotedError: Two people's approvals of that version in production do not verify.
+            JobRefusedError: Nobody decided it.
+        """
+        config, store = self._config, ContentStore(self._config.at.store)
+        if job.serial:
+            StoredRelease.load(store, job.serial)
+        elif job.kind is Kind.STOP_PRODUCTION:
+            if (current_digest(config.at) or "").startswith(job.digest12):
+                raise _undecided("that version is in production", "stop or roll back: `sealift stop`")
+        elif job.kind is Kind.HALT:
+            last = PromoterFolder(config.at.promoter).production().last
+            if last is None or last.kind is not Happened.STOPPED or last.previous != job.digest:
+                raise _undecided("nobody stopped that version", "let a person run `sealift stop`")
+        elif job.kind is not Kind.STOP_TEST:
+            _, descriptor, _ = carriers.carrier(store, job.digest or job.digest12)
+            if job.kind in {Kind.START_PRODUCTION, Kind.SWITCH, Kind.SWITCH_WARM}:
+                require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
+
+    def _show(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        jobrights.require_may_read(peer)
+        number = canonical.integer(untrusted.get("job"), "job")
+        course = self._courses.get(number)
+        if course is None:
+            raise JobRefusedError(
+                what=f"job {number} is not known",
+                why="the job service started since",
+                fix="see its record in the ledger",
+            )
+        return course.to_json()
+
+    def _jobs(self, peer: Peer, _: Fields) -> dict[str, Any]:
+        jobrights.require_may_read(peer)
+        with self._lock:
+            found = list(self._courses.values())
+        return {"jobs": [course.to_json() for course in reversed(found[-_MOST_SHOWN:])]}
+
+    def _units(self, _: Peer, __: Fields) -> dict[str, Any]:
+        return {"units": [{"unit": one.name, "state": str(one.state)} for one in self._supervisor.units()]}
+
+    def _evidence(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        jobrights.require_may_read(peer)
+        document = evidence.read(self._config.at, canonical.sha256_hex(untrusted.get("digest"), "digest"))
+        return {"text": canonical.dumps(document).decode()}
+
+    def _descriptor(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        jobrights.require_may_read(peer)
+        digest = canonical.sha256_hex(untrusted.get("digest"), "digest")
+        _, descriptor, _ = carriers.carrier(ContentStore(self._config.at.store), digest)
+        return {"text": descriptor.raw.decode()}
+
+    def _plan(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        jobrights.require_may_read(peer)
+        plan = plans.read(self._config.at, canonical.sha256_hex(untrusted.get("digest"), "digest"))
+        return {"text": plan.to_bytes().decode()}
+
+    def _progress(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        course = self._of_teller(peer)
+        fields = canonical.exact_keys(dict(untrusted), ("do", "step", "done", "total"), what="progress")
+        course.step = step_of(fields["step"])
+        course.done = canonical.integer(fields["done"], "progress.done")
+        course.total = canonical.integer(fields["total"], "progress.total")
+        return {}
+
+    def _outcome(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        course = self._of_teller(peer)
+        course.outcome = Outcome.from_json({name: value for name, value in untrusted.items() if name != "do"})
+        return {}
+
+    def _of_teller(self, peer: Peer) -> Course:
+        lane = jobrights.lane_of(peer)
+        course = self._running.get(lane)
+        if course is None:
+            raise JobRefusedError(what=f"no {lane} job runs", why="nothing is told of it", fix="ask for the job first")
+        return course
+
+
+def _undecided(why: str, fix: str) -> JobRefusedError:
+    return JobRefusedError(what="the job is refused", why=why, fix=fix)

@@ -1,0 +1,155 @@
+"""Typed jobs: the closed list of what an unprivileged process may ask root for.
+
+A job names a kind and one thing that this machine holds already: a version's digest, the first twelve digits of one,
+or a release's serial. Nothing else is taken: no path, no unit, no option, no text that would reach a command.
+
+Promises: parsing refuses any further field; the unit that carries a job out is made from the kind and from digits that
+were checked, never from the message.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from appliance.install.supervisor import engine_of
+from appliance.promote.people import require_id
+from media import canonical
+from media.errors import MalformedError
+
+DIGEST12: Final = "digest12"
+DIGEST: Final = "digest"
+SERIAL: Final = "serial"
+_DIGITS = re.compile(r"[0-9a-f]{12}")
+_LARGEST_SERIAL: Final = 2**31 - 1
+
+
+class Kind(StrEnum):
+    """Everything that can be asked."""
+
+    START_TEST = "start-test-engine"
+    STOP_TEST = "stop-test-engine"
+    START_PRODUCTION = "start-production-engine"
+    STOP_PRODUCTION = "stop-production-engine"
+    VALIDATE = "validate"
+    SWITCH = "switch-production"
+    SWITCH_WARM = "switch-production-warm"
+    HALT = "halt-production"
+    PLAN = "plan"
+    INSTALL = "install"
+
+
+class Lane(StrEnum):
+    """What runs one at a time."""
+
+    BENCH = "bench"
+    PRODUCTION = "production"
+    HOST = "host"
+
+
+ENGINE_KINDS: Final = {
+    Kind.START_TEST: ("start", "test"),
+    Kind.STOP_TEST: ("stop", "test"),
+    Kind.START_PRODUCTION: ("start", "production"),
+    Kind.STOP_PRODUCTION: ("stop", "production"),
+}
+"""Done at once, in the asker's own time; all others run in a unit of their own."""
+
+LANES: Final = {
+    Kind.VALIDATE: Lane.BENCH,
+    Kind.SWITCH: Lane.PRODUCTION,
+    Kind.SWITCH_WARM: Lane.PRODUCTION,
+    Kind.HALT: Lane.PRODUCTION,
+    Kind.PLAN: Lane.HOST,
+    Kind.INSTALL: Lane.HOST,
+}
+_UNITS: Final = {
+    Kind.VALIDATE: "sealift-validate@{digest}.service",
+    Kind.SWITCH: "sealift-switch@follow.service",
+    Kind.SWITCH_WARM: "sealift-switch@warm.service",
+    Kind.HALT: "sealift-switch@follow.service",
+    Kind.PLAN: "sealift-plan@{serial}.service",
+    Kind.INSTALL: "sealift-install@{serial}.service",
+}
+_NAMES: Final = {
+    **dict.fromkeys(ENGINE_KINDS, DIGEST12),
+    **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT), DIGEST),
+    **dict.fromkeys((Kind.PLAN, Kind.INSTALL), SERIAL),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One thing that was asked; exactly one of `digest`, `digest12` and `serial` is set, by its kind.
+
+    `person` is who asked as the page or the command says it: for people to read, it gives no right.
+    """
+
+    kind: Kind
+    digest: str = ""
+    digest12: str = ""
+    serial: int = 0
+    person: str = ""
+
+    @classmethod
+    def from_message(cls, untrusted: Mapping[str, Any]) -> Self:
+        """Parse what was asked.
+
+        Raises:
+            MalformedError: The kind is unknown, or a field is missing, of another shape, or one too many.
+        """
+        if "kind" not in untrusted:
+            raise MalformedError(what="a job has no kind", why="kind is absent", fix="ask for one of the kinds")
+        kind = canonical.one_of(untrusted["kind"], Kind, "job.kind")
+        name = _NAMES[kind]
+        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", name), ("person",), what="job")
+        person = canonical.text(fields.get("person", ""), "job.person", may_be_empty=True)
+        named: dict[str, Any] = {}
+        if name == SERIAL:
+            named[name] = canonical.integer(fields[name], "job.serial", minimum=1, maximum=_LARGEST_SERIAL)
+        elif name == DIGEST:
+            named[name] = canonical.sha256_hex(fields[name], "job.digest")
+        else:
+            named[name] = _digest12(fields[name])
+        return cls(kind=kind, person=require_id(person) if person else "", **named)
+
+    @property
+    def named(self) -> dict[str, str | int]:
+        """The one field that says what the job is about."""
+        name = _NAMES[self.kind]
+        return {name: getattr(self, name)}
+
+    @property
+    def lane(self) -> Lane | None:
+        """What it must not run beside; nothing for engines, which are started and stopped at once."""
+        return LANES.get(self.kind)
+
+    @property
+    def unit(self) -> str:
+        """The unit that carries it out."""
+        if self.kind in ENGINE_KINDS:
+            return f"sealift-engine-{ENGINE_KINDS[self.kind][1]}@{self.digest12}.service"
+        return _UNITS[self.kind].format(digest=self.digest, serial=self.serial)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, for the ledger and for answers."""
+        return {"kind": str(self.kind), **self.named, "person": self.person}
+
+
+def engine_kind(verb: str, unit: str) -> tuple[Kind, str] | None:
+    """Return the kind and DIGEST12 of starting or stopping (`verb`) an engine's unit; nothing for other units."""
+    engine = engine_of(unit)
+    if engine is None:
+        return None
+    for kind, asked in ENGINE_KINDS.items():
+        if asked == (verb, engine[0]):
+            return kind, engine[1]
+    return None
+
+
+def _digest12(untrusted: Any) -> str:
+    text = canonical.text(untrusted, "job.digest12")
+    if not _DIGITS.fullmatch(text):
+        raise MalformedError(what="job.digest12 is refused", why="expected 12 hex digits", fix="name a known version")
+    return text

@@ -1,0 +1,76 @@
+"""The job service's process: the only one of root that listens, to typed jobs alone.
+
+Entry point: ``python -I -m appliance.install.jobservice --config FILE``. Sockets come from the supervisor by name. It
+opens no file that an asker names and runs no command of theirs: it checks digits against what this machine holds, and
+starts or stops the unit that belongs to them. After an install, and idle, it ends, so that its next start is the new
+release's.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from appliance import config as configuration
+from appliance import unit, wire
+from appliance.audit.socket_ledger import SocketLedger
+from appliance.config import Config
+from appliance.errors import UnitError
+from appliance.install.engines import open_linked
+from appliance.install.jobdesk import JobDesk
+from appliance.install.jobrights import DOORS
+from appliance.install.supervisor import open_supervisor
+from media.errors import SealiftError
+
+_LONGEST_SECONDS: Final = 6 * 3600
+_LOOK_SECONDS: Final = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM, or until another release is in use; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="sealift-jobs")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    options = parser.parse_args(arguments)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    try:
+        config = configuration.load(options.config)
+        desk = JobDesk(
+            config,
+            SocketLedger(config.at.socket("ledger-actions")),
+            supervisor=open_linked(config),
+            runner=open_supervisor(config, start_seconds=_LONGEST_SECONDS),
+        )
+        doors = unit.listening_sockets()
+        if set(doors) != set(DOORS):
+            raise UnitError(
+                what="the job service lacks a door",
+                why=", ".join(sorted(set(DOORS) - set(doors))),
+                fix="check its unit",
+            )
+        wire.serve(doors, desk)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    unit.notify("READY=1")
+    began = _in_use(config)
+    while not done.wait(_LOOK_SECONDS):
+        if config.places.root == "/" and _in_use(config) != began and desk.is_idle:
+            break
+    unit.notify("STOPPING=1")
+    return 0
+
+
+def _in_use(config: Config) -> str:
+    try:
+        return str(config.at.current.readlink())
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

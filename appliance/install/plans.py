@@ -1,0 +1,165 @@
+"""A plan: what an install would change on the host, as one document under its digest, for two people to approve.
+
+It holds the account of the check-mode run with its differences, and every Debian package that would be put in with the
+text of its maintainer scripts, because these run as root. Promises: equal changes give equal bytes (times, temporary
+names and durations are taken out), so a plan that was approved is void as soon as the host or the release differs; a
+stored plan is hashed again whenever it is read; characters that hide or turn text are shown as what they are.
+"""
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.config import Places
+from appliance.errors import HostChangeError
+from appliance.install.maintainer import Package, readable
+from media import canonical, durable
+
+FORMAT: Final = 1
+TYPE: Final = "sealift/host-plan"
+MAX_BYTES: Final = 12 * 2**20
+MAX_TEXT: Final = 8 * 2**20
+_FIELDS: Final = (
+    "site",
+    "serial",
+    "release",
+    "previous",
+    "host_files",
+    "settings",
+    "changed",
+    "packages",
+    "difference",
+)
+_TEMPORARY = re.compile(
+    r"/[t]mp/(?:sealift-[a-z]*-?[A-Za-z0-9_]+|tmp[A-Za-z0-9_]+)(?:/local)?(?:/ansible-[A-Za-z0-9_.-]+)*"
+)
+_SCRATCH = re.compile(r"(?:ansible-(?:local-|tmp-)?[A-Za-z0-9_.-]+|tmp[a-z0-9_]{6,12})/")
+_STAMP = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]{8,15}\b|\b[0-9]:[0-9]{2}:[0-9]{2}\.[0-9]+\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What would change.
+
+    Attributes:
+        previous: The release that runs now, 0 when none does; its Ansible made the plan.
+        host_files: Digest of the release's playbooks, units and packages.
+        settings: Digest of the site file that fills the playbooks' variables.
+        changed: How many tasks would change something.
+        packages: Debian packages that would be put in.
+        difference: The account of the check-mode run.
+    """
+
+    site: str
+    serial: int
+    release: str
+    previous: int
+    host_files: str
+    settings: str
+    changed: int
+    packages: tuple[Package, ...]
+    difference: str
+
+    @property
+    def digest(self) -> str:
+        """The plan's SHA-256, which people approve."""
+        return sha256(self.to_bytes()).hexdigest()
+
+    @property
+    def changes_host(self) -> bool:
+        """Whether there is anything to approve."""
+        return self.changed > 0 or bool(self.packages)
+
+    def to_bytes(self) -> bytes:
+        """Return the document."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
+        return canonical.dumps(
+            {"format": FORMAT, "type": TYPE, **fields, "packages": [one.to_json() for one in self.packages]}
+        )
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Parse a document.
+
+        Raises:
+            MalformedError: It is not in its one form.
+        """
+        value = canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES)
+        fields = canonical.exact_keys(value, ("format", "type", *_FIELDS), what="plan")
+        canonical.integer(fields["format"], "plan.format", minimum=FORMAT, maximum=FORMAT)
+        canonical.one_of(fields["type"], (TYPE,), "plan.type")
+        return cls(
+            site=canonical.text(fields["site"], "plan.site"),
+            serial=canonical.integer(fields["serial"], "plan.serial", minimum=1),
+            release=canonical.text(fields["release"], "plan.release"),
+            previous=canonical.integer(fields["previous"], "plan.previous"),
+            host_files=canonical.sha256_hex(fields["host_files"], "plan.host_files"),
+            settings=canonical.sha256_hex(fields["settings"], "plan.settings"),
+            changed=canonical.integer(fields["changed"], "plan.changed"),
+            packages=tuple(
+                Package.from_json(one) for one in canonical.array(fields["packages"], "plan.packages", most=2000)
+            ),
+            difference=canonical.text(
+                fields["difference"], "plan.difference", most=MAX_TEXT, may_be_empty=True, lines=True
+            ),
+        )
+
+    def to_text(self) -> str:
+        """Return what people read before they approve."""
+        lines = [
+            f"Site         {self.site}",
+            f"Release      {self.release} (serial {self.serial}), after serial {self.previous or 'none'}",
+            f"Playbooks    {self.host_files}",
+            f"Site file    {self.settings}",
+            f"Changes      {self.changed} tasks, {len(self.packages)} packages",
+        ]
+        for package in self.packages:
+            lines.append(f"Package      {package.name} {package.before or '(absent)'} -> {package.after}")
+            for name, text in package.scripts:
+                lines += [f"  {name} runs as root:", *(f"    {line}" for line in text.splitlines())]
+        return "\n".join([*lines, "", self.difference, f"plan {self.digest}"]) + "\n"
+
+
+def plain(text: str, *folders: Path) -> str:
+    """Return an account without what differs from run to run, its hidden characters written as what they are."""
+    for folder in folders:
+        text = text.replace(str(folder), "RELEASE")
+    text = _STAMP.sub("TIME", _SCRATCH.sub("", _TEMPORARY.sub("TEMPORARY", text)))
+    return readable(text)[:MAX_TEXT]
+
+
+def keep(places: Places, plan: Plan) -> str:
+    """Store a plan and return its digest."""
+    folder = _folder(places)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    durable.replace(folder / f"{plan.digest}.json", plan.to_bytes(), mode=0o644)
+    return plan.digest
+
+
+def read(places: Places, digest: str) -> Plan:
+    """Return a stored plan.
+
+    Raises:
+        HostChangeError: There is none of that digest, or its bytes are not what their name says.
+    """
+    name = canonical.sha256_hex(digest, "plan digest")
+    try:
+        with (_folder(places) / f"{name}.json").open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _lost(digest, error.strerror or "it cannot be read") from error
+    if sha256(content).hexdigest() != digest:
+        raise _lost(digest, "its bytes have another digest")
+    return Plan.from_bytes(content)
+
+
+def _folder(places: Places) -> Path:
+    return places.state / "plans"
+
+
+def _lost(digest: str, why: str) -> HostChangeError:
+    return HostChangeError(
+        what=f"the plan {digest[:12]} cannot be read", why=why, fix="make it again: `sealift install SERIAL --plan`"
+    )

@@ -1,0 +1,291 @@
+"""Two people's approval of a change of the host: the plan of one install, by its digest.
+
+A plan is what a release's playbook would change on this machine, made in check mode (`appliance.install.plans`). The
+statement about it means "change this host", is of a type of its own, so that no signature given for a model counts
+here, and is signed by OpenPGP like any other. It expires; it is void as soon as the plan is another; it counts once.
+
+    host-changes/SHA256.json    statement and approvals (format 1), below the promoter's folder
+
+Promises: the installer verifies every signature again from these files, trusting nobody's word; a person, a key or a
+fingerprint counts once; the ledger knows of each request and each approval before a file says it.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.config import Config, Places
+from appliance.errors import ApprovalRefusedError, ConflictError, HostChangeError
+from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
+from appliance.promote.books import Books
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.people import SitePeople
+from appliance.promote.statement import require_meaning
+from media import canonical, clock, durable, limits
+from media.clock import Clock
+from media.errors import SealiftError
+
+FORMAT: Final = 1
+TYPE: Final = "sealift/host-change"
+REQUESTED: Final = "approval.host-requested"
+GIVEN: Final = "approval.host-given"
+MOST_PENDING: Final = 16
+_MAX_BYTES: Final = 256 * 1024
+_MAX_PLAN_BYTES: Final = 12 * 2**20
+_NONCE = re.compile(r"[0-9a-f]{32}")
+_FIELDS: Final = (
+    *("format", "type", "site", "plan_digest", "serial", "meaning", "nonce"),
+    *("requested_by", "requested_at", "expires"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatement:
+    """What an approver of a host change says yes to; both times are whole seconds in UTC."""
+
+    site: str
+    plan_digest: str
+    serial: int
+    meaning: str
+    nonce: str
+    requested_by: str
+    requested_at: datetime
+    expires: datetime
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that are signed."""
+        return canonical.dumps(
+            {
+                "format": FORMAT,
+                "type": TYPE,
+                "site": self.site,
+                "plan_digest": self.plan_digest,
+                "serial": self.serial,
+                "meaning": self.meaning,
+                "nonce": self.nonce,
+                "requested_by": self.requested_by,
+                "requested_at": clock.to_text(self.requested_at),
+                "expires": clock.to_text(self.expires),
+            }
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The statement's own digest."""
+        return sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Parse the signed bytes.
+
+        Raises:
+            MalformedError: It is not canonical JSON of exactly these fields.
+            ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
+        """
+        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
+        fields = canonical.exact_keys(value, _FIELDS, what="statement")
+        nonce = canonical.text(fields["nonce"], "statement.nonce")
+        if fields["format"] != FORMAT or fields["type"] != TYPE or not _NONCE.fullmatch(nonce):
+            raise _refused("it is not a statement about a host change of this format")
+        return cls(
+            site=canonical.text(fields["site"], "statement.site"),
+            plan_digest=canonical.sha256_hex(fields["plan_digest"], "statement.plan_digest"),
+            serial=canonical.integer(fields["serial"], "statement.serial", minimum=1),
+            meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
+            nonce=nonce,
+            requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
+            requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
+            expires=canonical.moment(fields["expires"], "statement.expires"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRequest:
+    """A statement about a host change with the approvals it has."""
+
+    statement: HostStatement
+    approvals: tuple[Approval, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers and the request's file."""
+        return {
+            "statement": self.statement.to_bytes().decode(),
+            "statement_sha256": self.statement.sha256,
+            "approvals": [approval.to_json() for approval in self.approvals],
+        }
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self:
+        """Parse what `to_json` gave; no approval is verified by that.
+
+        Raises:
+            MalformedError: A field is missing or of another shape.
+        """
+        required = ("statement", "statement_sha256", "approvals")
+        fields = canonical.exact_keys(untrusted, required, ("format",), what="host request")
+        text = canonical.text(fields["statement"], "request.statement", most=16 * 1024)
+        approvals = canonical.array(fields["approvals"], "request.approvals", most=16)
+        return cls(
+            statement=HostStatement.from_bytes(text.encode()),
+            approvals=tuple(Approval.from_json(one) for one in approvals),
+        )
+
+
+class HostChanges:
+    """The promoter's part: requests and approvals; the caller makes sure that one call runs at a time."""
+
+    def __init__(self, books: Books, *, config: Config, clock: Clock) -> None:
+        self._books = books
+        self._config = config
+        self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
+        self._clock = clock
+
+    def request(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
+        """Return the statement to sign for a plan; the same one again while it waits.
+
+        Raises:
+            HostChangeError: No such plan of that serial lies on this machine.
+            UnknownPersonError: Who requests is not enrolled.
+            ConflictError: Too many wait.
+        """
+        people, _ = self._books.catch_up()
+        person = people.require_active(requested_by)
+        _require_plan(self._config.at, plan_digest, serial)
+        waiting = self.pending()
+        for one in waiting:
+            if (one.statement.plan_digest, one.statement.meaning) == (plan_digest, meaning):
+                return one
+        if len(waiting) >= MOST_PENDING:
+            raise ConflictError(what="too many host changes wait", why=f"{MOST_PENDING}", fix="let them expire")
+        now = self._clock.now().replace(microsecond=0)
+        statement = HostStatement(
+            site=self._config.site,
+            plan_digest=plan_digest,
+            serial=serial,
+            meaning=require_meaning(meaning),
+            nonce=secrets.token_hex(16),
+            requested_by=person.id,
+            requested_at=now,
+            expires=now + timedelta(hours=self._config.policy.approval_hours),
+        )
+        request = HostRequest(statement=statement)
+        body = {"plan_digest": plan_digest, "serial": serial, "statement": statement.to_bytes().decode()}
+        self._books.ledger.append(REQUESTED, {**body, "statement_sha256": statement.sha256, "requested_by": person.id})
+        self._save(request)
+        return request
+
+    def pending(self) -> tuple[HostRequest, ...]:
+        """Return the requests that have not expired, the oldest first."""
+        now = self._clock.now()
+        found = [one for one in _requests(self._books.folder.path) if now <= one.statement.expires]
+        return tuple(sorted(found, key=lambda one: one.statement.requested_at))
+
+    def approve(self, statement_sha256: str, untrusted_signature: bytes) -> HostRequest:
+        """Add one person's approval.
+
+        Raises:
+            ApprovalRefusedError: The statement is unknown or expired, or the signature is refused.
+        """
+        people, _ = self._books.catch_up()
+        request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
+        if request is None:
+            raise _refused("no request of this digest waits here; it has expired or was never made")
+        approval = verify_signature(request.statement.to_bytes(), untrusted_signature, people.active)
+        active = {person.id for person in people.active}
+        kept = tuple(one for one in request.approvals if one.person in active)
+        require_different((*kept, approval), people)
+        body = {"plan_digest": request.statement.plan_digest, "statement_sha256": statement_sha256}
+        self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
+        updated = replace(request, approvals=(*kept, approval))
+        self._save(updated)
+        return updated
+
+    def knows(self, statement_sha256: str) -> bool:
+        """Tell whether a statement digest is that of a host change."""
+        return any(one.statement.sha256 == statement_sha256 for one in _requests(self._books.folder.path))
+
+    def _save(self, request: HostRequest) -> None:
+        place = _folder(self._books.folder.path) / f"{request.statement.sha256}.json"
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        durable.replace(place, canonical.dumps({"format": FORMAT, **request.to_json()}), mode=0o644)
+
+
+def people_of(places: Places) -> SitePeople:
+    """Return everyone ever enrolled at this site."""
+    return PromoterFolder(places.promoter).people()
+
+
+def require_host_approved(config: Config, plan_digest: str, serial: int, *, now: datetime) -> HostRequest:
+    """Return the request by which this plan may be carried out now: a pure read, each signature verified again.
+
+    Raises:
+        HostChangeError: Nobody approved exactly this plan at this site, too few did, or the approval has expired.
+    """
+    threshold = max(config.policy.approvals, LEAST_PEOPLE)
+    people, why = people_of(config.at), "nobody asked for approval of this plan"
+    for request in _requests(config.at.promoter):
+        statement = request.statement
+        if (statement.site, statement.plan_digest, statement.serial) != (config.site, plan_digest, serial):
+            continue
+        if now > statement.expires:
+            why = f"the approval expired at {clock.to_text(statement.expires)}"
+            continue
+        try:
+            require_approved(
+                statement.to_bytes(), request.approvals, people, sequence=limits.INTEGER_MAX, threshold=threshold
+            )
+        except SealiftError as error:
+            why = f"{error.what}: {error.why}"
+            continue
+        return request
+    raise HostChangeError(
+        what=f"two people have not approved what installing serial {serial} would change",
+        why=f"plan {plan_digest[:12]}: {why}",
+        fix=f"`sealift install {serial} --plan --as PERSON`, then two run `sealift host approve {plan_digest[:12]}`",
+    )
+
+
+def _requests(promoter: Path) -> Iterator[HostRequest]:
+    for path in sorted(_folder(promoter).glob("*.json")):
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            request = HostRequest.from_json(canonical.loads_canonical(content, max_bytes=_MAX_BYTES))
+        except (OSError, SealiftError):
+            continue  # what does not read approves nothing
+        if request.statement.sha256 == path.stem:
+            yield request
+
+
+def _folder(promoter: Path) -> Path:
+    return promoter / "host-changes"
+
+
+def _require_plan(places: Places, plan_digest: str, serial: int) -> None:
+    try:
+        with (places.state / "plans" / f"{plan_digest}.json").open("rb") as file:
+            content = file.read(_MAX_PLAN_BYTES + 1)
+    except OSError as error:
+        raise _no_plan(plan_digest, error.strerror or "it cannot be read") from error
+    if sha256(content).hexdigest() != plan_digest:
+        raise _no_plan(plan_digest, "its bytes have another digest")
+    fields = canonical.mapping(canonical.loads_canonical(content, max_bytes=_MAX_PLAN_BYTES), "plan")
+    if fields.get("serial") != serial:
+        raise _no_plan(plan_digest, "it is about another serial")
+
+
+def _no_plan(plan_digest: str, why: str) -> HostChangeError:
+    return HostChangeError(
+        what=f"there is no plan {plan_digest[:12]} for that serial", why=why, fix="run `sealift install SERIAL --plan`"
+    )
+
+
+def _refused(why: str) -> ApprovalRefusedError:
+    return ApprovalRefusedError(
+        what="the host change cannot be approved", why=why, fix="make the plan again: `sealift install SERIAL --plan`"
+    )
