@@ -15,14 +15,14 @@ from bundler.measure import Progress, measure_tree, no_progress
 from bundler.metadata import require_planned
 from bundler.plan import ReleasePlan
 from bundler.privatekeys import OwnKeys
-from bundler.signatory import Ceremony, Signatory
+from bundler.signatory import Ceremony
 from bundler.volumechoice import VolumeChoice, plan_volumes
 from bundler.workfolder import WorkFolder
 from media import dsse, layout
 from media.clock import Clock
 from media.custody import HandOver, HandOverKind, Method
 from media.errors import SealiftError
-from media.people import Role
+from media.people import Person, Role
 from media.volume import VolumeIndex
 
 SEALED = "custody-sealed-"
@@ -109,7 +109,7 @@ def attest(
         SigningError: The volumes are not chosen, the metadata is frozen, or the key did not sign.
     """
     if work.is_frozen:
-        raise SigningError(what="the metadata of this release is frozen", why="statements rest before round one")
+        raise _frozen()
     VolumeChoice.load(work)
     signatory = ceremony.signatory(person_id, home)
     signed, waiting = [], []
@@ -118,7 +118,7 @@ def attest(
             envelope = envelope_of(path)
             if envelope.exists():
                 continue
-            mine = (not only or path.stem in only) and _may_sign(path, at_hand)
+            mine = (not only or path.stem in only) and _may_sign(path, signatory.person)
             if not mine:
                 waiting.append(path.stem)
                 continue
@@ -129,6 +129,23 @@ def attest(
                 raise at_hand.could_not_sign() from error
             signed.append(path.stem)
     return Attested(signed=tuple(signed), waiting=tuple(waiting))
+
+
+def would_attest(work: WorkFolder, person_id: str, *, ceremony: Ceremony, only: Collection[str] = ()) -> Attested:
+    """Return what `attest` would let this person sign, and what waits for another; use no key, change nothing.
+
+    Raises:
+        SigningError: The root does not name the person, or the metadata is frozen.
+    """
+    if work.is_frozen:
+        raise _frozen()
+    person = ceremony.person(person_id)
+    open_ = [path for path in statements(work) if not envelope_of(path).exists()]
+    mine = {path.stem for path in open_ if (not only or path.stem in only) and _may_sign(path, person)}
+    stems = [path.stem for path in open_]
+    return Attested(
+        signed=tuple(stem for stem in stems if stem in mine), waiting=tuple(stem for stem in stems if stem not in mine)
+    )
 
 
 def require_attested(work: WorkFolder, *, ceremony: Ceremony) -> dict[str, dsse.Statement]:
@@ -181,7 +198,11 @@ def role_of(name: str) -> str:
     return _ROLE_OF.get(name, Role.RELEASE)
 
 
-def _may_sign(path: Path, signatory: Signatory) -> bool:
+def _frozen() -> SigningError:
+    return SigningError(what="the metadata of this release is frozen", why="statements rest before round one")
+
+
+def _may_sign(path: Path, person: Person) -> bool:
     if path.stem.startswith(SEALED):
-        return HandOver.from_payload(path.read_bytes()).entered_by == signatory.person.id
-    return role_of(path.stem) in signatory.person.roles
+        return HandOver.from_payload(path.read_bytes()).entered_by == person.id
+    return role_of(path.stem) in person.roles

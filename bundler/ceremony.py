@@ -44,13 +44,7 @@ def hold(
         CeremonyError: A rule of the ceremony is broken; nothing that could be trusted was written.
         NotEmptyError: The folder holds a ceremony already.
     """
-    require_sound(people, environment=environment)
-    limits = {use: (thresholds or {}).get(use, _LEAST_THRESHOLD) for use in USES}
-    _require_reachable({use: sum(1 for each in people if use in each.roles) for use in USES}, limits)
-    if (folder / "root").exists() or (folder / "people").exists():
-        raise NotEmptyError(
-            what="this folder holds a ceremony already", why="a root is written once", fix="choose another folder"
-        )
+    limits = require_holdable(folder, people, environment=environment, thresholds=thresholds)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         enrolled = enrol(folder, people, stack)
@@ -59,6 +53,24 @@ def hold(
         payload = canonical(root)
         signatures = [each.signers["root"].sign(payload) for each in enrolled if "root" in each.person.roles]
     return publish(folder, root, signatures, before=())
+
+
+def require_holdable(
+    folder: Path, people: Sequence[Invitation], *, environment: str, thresholds: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Return the thresholds of a ceremony once everything that can be known before keys are used holds.
+
+    Raises:
+        CeremonyError, NotEmptyError: As `hold`.
+    """
+    require_sound(people, environment=environment)
+    limits = {use: (thresholds or {}).get(use, _LEAST_THRESHOLD) for use in USES}
+    _require_reachable({use: sum(1 for each in people if use in each.roles) for use in USES}, limits)
+    if (folder / "root").exists() or (folder / "people").exists():
+        raise NotEmptyError(
+            what="this folder holds a ceremony already", why="a root is written once", fix="choose another folder"
+        )
+    return limits
 
 
 def rotate(
@@ -80,21 +92,9 @@ def rotate(
         CeremonyError: Nothing would change, a rule of the ceremony is broken, or too few people signed.
         SigningError: A person of the present root has no keys on this machine.
     """
-    held = Ceremony.load(folder)
+    held = require_rotatable(folder, remove=remove, add=add)
     named = {person.id: person for person in held.people.people}
-    if unknown := sorted(set(remove) - set(named)):
-        raise refused(f"the root names no person {unknown[0]!r}", f"it names {', '.join(named)}")
-    if not remove and not add:
-        raise refused("a root that changes nothing", "people are removed or added")
     staying = [person for person in named.values() if person.id not in remove]
-    if not all(is_openpgp(keyid) for person in staying for keyid in person.keys.get("root", ())):
-        raise refused(
-            "a rotation at one machine", "a root key is a file or on a token: use `root propose`, `sign` and `merge`"
-        )
-    taken = [(person.id, person.name) for person in named.values()]
-    require_sound(add, environment=held.environment, taken=taken)
-    roles = [*(person.roles for person in staying), *(person.roles for person in add)]
-    _require_reachable({use: sum(1 for own in roles if use in own) for use in USES}, held.people.thresholds)
     owners = {keyid.upper(): each.id for each in named.values() for own in each.keys.values() for keyid in own}
     root = copy.deepcopy(held.root)
     root.version += 1
@@ -115,6 +115,30 @@ def rotate(
                 signatory = held.signatory(person.id, (homes or {}).get(person.id))
                 signatures += stack.enter_context(signatory.at_hand()).sign("root", payload)
     return publish(folder, root, signatures, before=held.chain)
+
+
+def require_rotatable(folder: Path, *, remove: Collection[str] = (), add: Sequence[Invitation] = ()) -> Ceremony:
+    """Return the ceremony once everything about its next root that can be known before keys are used holds.
+
+    Raises:
+        CeremonyError: As `rotate`.
+    """
+    held = Ceremony.load(folder)
+    named = {person.id: person for person in held.people.people}
+    if unknown := sorted(set(remove) - set(named)):
+        raise refused(f"the root names no person {unknown[0]!r}", f"it names {', '.join(named)}")
+    if not remove and not add:
+        raise refused("a root that changes nothing", "people are removed or added")
+    staying = [person for person in named.values() if person.id not in remove]
+    if not all(is_openpgp(keyid) for person in staying for keyid in person.keys.get("root", ())):
+        raise refused(
+            "a rotation at one machine", "a root key is a file or on a token: use `root propose`, `sign` and `merge`"
+        )
+    taken = [(person.id, person.name) for person in named.values()]
+    require_sound(add, environment=held.environment, taken=taken)
+    roles = [*(person.roles for person in staying), *(person.roles for person in add)]
+    _require_reachable({use: sum(1 for own in roles if use in own) for use in USES}, held.people.thresholds)
+    return held
 
 
 def publish(folder: Path, root: Root, signatures: Sequence[Signature], *, before: tuple[bytes, ...]) -> Ceremony:

@@ -204,15 +204,10 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
         SigningError: There is no candidate.
     """
     plan = ReleasePlan.load(work.plan)
-    digest = _digest_of(work, plan)
     below = "" if base is None else ReleasePlan.load(base.plan).payload_digest
-    if base is None and needs_base(work):
-        raise RehearsalError(
-            what="rehearsal: this release does not bring everything",
-            why="it changes a release that the sites have, and is installed on that one",
-            fix="give --base with the work folder of that release",
-        )
-    remembered = None if is_fresh else _remembered(cache, digest, clock, base=below, on_system=system is not None)
+    digest, remembered = before_rehearsing(
+        work, cache=cache, clock=clock, base=base, on_system=system is not None, is_fresh=is_fresh
+    )
     if remembered is not None:
         progress(f"this payload was rehearsed at {remembered.at}: {remembered.level}")
     if remembered is None:
@@ -239,6 +234,26 @@ def rehearse(  # noqa: PLR0913 - each is a choice of its own, and tests hand in 
     content = statement.about_payload(digest, statement.REHEARSAL, found.predicate())
     (work.attest / "rehearsal.json").write_bytes(content)
     return found
+
+
+def before_rehearsing(
+    work: WorkFolder, *, cache: Cache, clock: Clock, base: WorkFolder | None, on_system: bool, is_fresh: bool
+) -> tuple[str, Rehearsal | None]:
+    """Return the payload's digest, and the rehearsal that would be stated without running one; change nothing.
+
+    Raises:
+        RehearsalError: The candidate was changed, or needs the release below it.
+        SigningError: There is no candidate.
+    """
+    digest = _digest_of(work, ReleasePlan.load(work.plan))
+    if base is None and needs_base(work):
+        raise RehearsalError(
+            what="rehearsal: this release does not bring everything",
+            why="it changes a release that the sites have, and is installed on that one",
+            fix="give --base with the work folder of that release",
+        )
+    below = "" if base is None else ReleasePlan.load(base.plan).payload_digest
+    return digest, None if is_fresh else _remembered(cache, digest, clock, base=below, on_system=on_system)
 
 
 def _run(stage: Stage, work: WorkFolder, plan: ReleasePlan, *, root: Path, clock: Clock) -> Rehearsal:

@@ -29,6 +29,20 @@ def reissue(work: WorkFolder, destination: WorkFolder, *, stale_after: str) -> R
         NotEmptyError: The destination exists.
         MalformedError: The date is none.
     """
+    again = reissued(work, destination, stale_after=stale_after)
+    shutil.copytree(work.data, destination.data, copy_function=_link_or_copy)
+    shutil.copytree(work.attest, destination.attest)
+    shutil.copy2(work.volumes, destination.volumes)
+    destination.plan.write_bytes(again.to_bytes())
+    return again
+
+
+def reissued(work: WorkFolder, destination: WorkFolder, *, stale_after: str) -> ReleasePlan:
+    """Return the plan that `reissue` would lay down, once everything that it needs holds; change nothing.
+
+    Raises:
+        SigningError, NotEmptyError, MalformedError: As there.
+    """
     if volume_index(work).base is not None:
         raise SigningError(
             what="this work folder is a delta set's own",
@@ -43,10 +57,6 @@ def reissue(work: WorkFolder, destination: WorkFolder, *, stale_after: str) -> R
         )
     if destination.root.exists():
         raise NotEmptyError(what="the new work folder exists", why="nothing is written over", fix="name another one")
-    shutil.copytree(work.data, destination.data, copy_function=_link_or_copy)
-    shutil.copytree(work.attest, destination.attest)
-    shutil.copy2(work.volumes, destination.volumes)
-    destination.plan.write_bytes(again.to_bytes())
     return again
 
 

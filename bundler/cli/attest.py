@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from bundler.attest import attest, choose_volumes
+from bundler.attest import Attested, attest, choose_volumes, would_attest
 from bundler.cli import context as shared
 from bundler.cli.bars import (
     Capacities,
     CeremonyFolder,
+    DryRun,
     Home,
     KeyPlaces,
     Person,
@@ -27,7 +28,7 @@ from bundler.measure import measure_tree
 from bundler.mediasizes import rooms_of
 from bundler.plan import ReleasePlan
 from bundler.signatory import Ceremony
-from bundler.volumechoice import VolumeChoice, rooms_for
+from bundler.volumechoice import VolumeChoice, plan_volumes, rooms_for
 from bundler.workfolder import WorkFolder
 from media import layout
 from media.errors import UsageError
@@ -52,12 +53,17 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Option("--only", help="Sign only this statement, such as provenance.")
         ] = None,
         register_folder: RegisterFolder = None,
+        dry_run: DryRun = False,
     ) -> None:
         """Sign the statements that you made. The first time, this also fixes the volumes and their seal numbers."""
         ours = shared.of(context)
         folder, held = WorkFolder(root=work), Ceremony.load(ceremony)
         if folder.volumes.exists() and (capacity or seal):
             raise UsageError(what="the volumes of this release are fixed", fix="leave out --capacity and --seal")
+        if dry_run:
+            planned = None if folder.volumes.exists() else choose(folder, capacity, seal)
+            _preview(ours, folder, planned, would_attest(folder, person, ceremony=held, only=only or ()))
+            return
         if not folder.volumes.exists():
             choice = choose(folder, capacity, seal)
             known = remember_ledgers(folder, register_at(register_folder, ceremony))
@@ -70,6 +76,19 @@ def register(app: typer.Typer) -> None:
         if not done.waiting:
             lines.append(f"next: sealift-bundler sign {work} --person ID, for each person")
         ours.result(asdict(done), "\n".join(lines))
+
+
+def _preview(ours: shared.Context, folder: WorkFolder, choice: VolumeChoice | None, would: Attested) -> None:
+    lines = [f"you would sign {name}" for name in would.signed] or ["nothing is left for you to sign"]
+    lines += [f"waits for another person: {name}" for name in would.waiting]
+    facts: dict[str, object] = {"would_sign": list(would.signed), "waiting": list(would.waiting), "dry_run": True}
+    if choice is not None:
+        with byte_bar(ours) as progress:
+            payload = measure_tree(folder.data, prefix=layout.DATA, progress=progress)
+        index = plan_volumes(ReleasePlan.load(folder.plan), payload, choice)
+        facts["volumes"] = len(index.volumes)
+        lines.append(f"volumes: {len(index.volumes)}, not yet fixed, each with a custody entry that the packer signs")
+    ours.result(facts, "\n".join([*lines, "nothing was signed"]))
 
 
 def choose(folder: WorkFolder, capacity: list[str] | None, seal: list[str] | None) -> VolumeChoice:

@@ -42,6 +42,7 @@ Capacities = Annotated[
     typer.Option("--capacity", help="Room on each medium in order: 58GiB, 64GB, dvd, bd-dl, usb-64, 5*dvd."),
 ]
 Seals = Annotated[list[str] | None, typer.Option("--seal", help="A seal number reserved for a volume, as N=NUMBER.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check and say what would be done; change nothing.")]
 RegisterFolder = Annotated[
     Path | None,
     typer.Option("--register", help="The register's folder; else register/ in --ceremony.", envvar="SEALIFT_REGISTER"),

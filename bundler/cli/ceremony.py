@@ -1,15 +1,25 @@
 """`sealift-bundler ceremony`: hold a key ceremony and show what people compare."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bundler.ceremony import ROLES, Invitation, KeyPlace, hold, rotate, trust_facts
+from bundler.ceremony import (
+    ROLES,
+    Invitation,
+    KeyPlace,
+    hold,
+    require_holdable,
+    require_rotatable,
+    rotate,
+    trust_facts,
+)
 from bundler.ceremonyscript import ceremony_script
 from bundler.chunks import read_small_file, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import Home, OfflineRequired, SecretFd, own_keys
+from bundler.cli.bars import DryRun, Home, OfflineRequired, SecretFd, own_keys
 from bundler.joining import Brought, Joining, join
 from bundler.offline import require_offline
 from bundler.proposal import Proposal
@@ -25,64 +35,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Decide who may sign: hold a key ceremony, show its facts.", no_args_is_help=True)
     app.add_typer(group, name="ceremony")
 
-    @group.command("hold")
-    def hold_command(
-        context: typer.Context,
-        folder: Annotated[Path, typer.Argument(help="A new folder for the root, and for throwaway keys.")],
-        environment: Annotated[str, typer.Option("--environment", help="demo, rehearsal or production.")],
-        people: Annotated[
-            list[str], typer.Option("--person", help="ID:NAME, or ID:NAME:ROLE,ROLE; roles are all if left out.")
-        ],
-        root_keys: Annotated[
-            list[str] | None, typer.Option("--root-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
-        ] = None,
-        release_keys: Annotated[
-            list[str] | None, typer.Option("--release-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
-        ] = None,
-        root_threshold: Annotated[int, typer.Option("--root-threshold", help="People who must sign a root.")] = 2,
-        release_threshold: Annotated[
-            int, typer.Option("--release-threshold", help="People who must sign a release.")
-        ] = 2,
-        offline_required: OfflineRequired = False,
-    ) -> None:
-        """Make the first root on one machine, signed by all who have the role root; `root propose` needs none such."""
-        ours = shared.of(context)
-        if offline_required:
-            require_offline()
-        roots, releases = _keys(root_keys), _keys(release_keys)
-        held = hold(
-            folder,
-            [_invitation(text, roots, releases) for text in people],
-            environment=environment,
-            thresholds={"root": root_threshold, "release": release_threshold},
-        )
-        ours.result(trust_facts(held), _text(held))
-
-    @group.command("rotate")
-    def rotate_command(
-        context: typer.Context,
-        folder: Annotated[Path, typer.Argument(help="The ceremony folder.")],
-        remove: Annotated[list[str] | None, typer.Option("--remove", help="Id of who may no longer sign.")] = None,
-        add: Annotated[list[str] | None, typer.Option("--person", help="Who may from now on, as with hold.")] = None,
-        root_keys: Annotated[
-            list[str] | None, typer.Option("--root-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
-        ] = None,
-        release_keys: Annotated[
-            list[str] | None, typer.Option("--release-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
-        ] = None,
-        homes: Annotated[
-            list[str] | None, typer.Option("--home", help="Production: ID=GNUPG_HOME of who signs already.")
-        ] = None,
-    ) -> None:
-        """Write the next root: the only way to revoke a person's keys. It travels with the next release."""
-        roots, releases = _keys(root_keys), _keys(release_keys)
-        held = rotate(
-            folder,
-            remove=remove or (),
-            add=[_invitation(text, roots, releases) for text in add or ()],
-            homes=dict(_home(text) for text in homes or ()),
-        )
-        shared.of(context).result(trust_facts(held), _text(held))
+    _at_one_machine(group)
 
     @group.command("join")
     def join_command(
@@ -171,6 +124,84 @@ def register(app: typer.Typer) -> None:
         """Verify the root chain and show its people, thresholds and digests."""
         held = Ceremony.load(folder)
         shared.of(context).result(trust_facts(held), _text(held))
+
+
+def _at_one_machine(group: typer.Typer) -> None:
+    @group.command("hold")
+    def hold_command(
+        context: typer.Context,
+        folder: Annotated[Path, typer.Argument(help="A new folder for the root, and for throwaway keys.")],
+        environment: Annotated[str, typer.Option("--environment", help="demo, rehearsal or production.")],
+        people: Annotated[
+            list[str], typer.Option("--person", help="ID:NAME, or ID:NAME:ROLE,ROLE; roles are all if left out.")
+        ],
+        root_keys: Annotated[
+            list[str] | None, typer.Option("--root-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
+        ] = None,
+        release_keys: Annotated[
+            list[str] | None, typer.Option("--release-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
+        ] = None,
+        root_threshold: Annotated[int, typer.Option("--root-threshold", help="People who must sign a root.")] = 2,
+        release_threshold: Annotated[
+            int, typer.Option("--release-threshold", help="People who must sign a release.")
+        ] = 2,
+        offline_required: OfflineRequired = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Make the first root on one machine, signed by all who have the role root; `root propose` needs none such."""
+        ours = shared.of(context)
+        if offline_required:
+            require_offline()
+        roots, releases = _keys(root_keys), _keys(release_keys)
+        invited = [_invitation(text, roots, releases) for text in people]
+        limits = {"root": root_threshold, "release": release_threshold}
+        if dry_run:
+            require_holdable(folder, invited, environment=environment, thresholds=limits)
+            ours.result(*_preview(invited, (), environment=environment, limits=limits))
+            return
+        held = hold(folder, invited, environment=environment, thresholds=limits)
+        ours.result(trust_facts(held), _text(held))
+
+    @group.command("rotate")
+    def rotate_command(
+        context: typer.Context,
+        folder: Annotated[Path, typer.Argument(help="The ceremony folder.")],
+        remove: Annotated[list[str] | None, typer.Option("--remove", help="Id of who may no longer sign.")] = None,
+        add: Annotated[list[str] | None, typer.Option("--person", help="Who may from now on, as with hold.")] = None,
+        root_keys: Annotated[
+            list[str] | None, typer.Option("--root-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
+        ] = None,
+        release_keys: Annotated[
+            list[str] | None, typer.Option("--release-key", help="Production: ID=FINGERPRINT@GNUPG_HOME.")
+        ] = None,
+        homes: Annotated[
+            list[str] | None, typer.Option("--home", help="Production: ID=GNUPG_HOME of who signs already.")
+        ] = None,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Write the next root: the only way to revoke a person's keys. It travels with the next release."""
+        roots, releases = _keys(root_keys), _keys(release_keys)
+        invited = [_invitation(text, roots, releases) for text in add or ()]
+        if dry_run:
+            before = require_rotatable(folder, remove=remove or (), add=invited)
+            limits = {use: before.threshold(use) for use in ("root", "release")}
+            facts = _preview(invited, remove or (), environment=before.environment, limits=limits)
+            shared.of(context).result(*facts)
+            return
+        homes_by_id = dict(_home(text) for text in homes or ())
+        held = rotate(folder, remove=remove or (), add=invited, homes=homes_by_id)
+        shared.of(context).result(trust_facts(held), _text(held))
+
+
+def _preview(
+    invited: list[Invitation], remove: Sequence[str], *, environment: str, limits: Mapping[str, int]
+) -> tuple[dict[str, object], str]:
+    people = {each.id: {"name": each.name, "roles": list(each.roles)} for each in invited}
+    lines = [f"a root for {environment}: {limits['root']} people sign a root, {limits['release']} a release"]
+    lines += [f"  {each.id}: {each.name} ({', '.join(each.roles)})" for each in invited]
+    lines += [f"  {each} is taken away" for each in remove]
+    facts = {"environment": environment, "thresholds": dict(limits), "people": people, "removed": list(remove)}
+    return {**facts, "dry_run": True}, "\n".join([*lines, "no key was used, nothing was written"])
 
 
 def _person(text: str) -> tuple[str, str, tuple[str, ...]]:

@@ -7,7 +7,9 @@ import typer
 
 from bundler.cache import Cache, default_root
 from bundler.cli import context as shared
-from bundler.rehearse import Rehearsal, rehearse
+from bundler.cli.bars import DryRun
+from bundler.rehearse import Rehearsal, before_rehearsing, rehearse
+from bundler.rehearsing.answers import models_of
 from bundler.workfolder import WorkFolder
 
 
@@ -33,20 +35,38 @@ def register(app: typer.Typer) -> None:
         ] = None,
         fresh: Annotated[bool, typer.Option("--fresh", help="Rehearse again, whatever is remembered.")] = False,
         keep: Annotated[bool, typer.Option("--keep", help="Leave the throwaway folder behind.")] = False,
+        dry_run: DryRun = False,
     ) -> None:
         """Receive and install the candidate without a network, ask its models, and state what was seen."""
         ours = shared.of(context)
+        candidate, memory = WorkFolder(root=work), Cache(root=cache or default_root())
+        below = None if base is None else WorkFolder(root=base)
+        if dry_run:
+            digest, remembered = before_rehearsing(
+                candidate, cache=memory, clock=ours.clock, base=below, on_system=system is not None, is_fresh=fresh
+            )
+            facts = {"payload_digest": digest, "models": models_of(candidate), "remembered": remembered is not None}
+            ours.result({**facts, "dry_run": True}, _preview(digest, models_of(candidate), remembered, system))
+            return
         found = rehearse(
-            WorkFolder(root=work),
-            cache=Cache(root=cache or default_root()),
+            candidate,
+            cache=memory,
             clock=ours.clock,
-            base=None if base is None else WorkFolder(root=base),
+            base=below,
             system=system,
             progress=ours.say,
             is_fresh=fresh,
             keep=keep,
         )
         ours.result(found.predicate(), _text(found))
+
+
+def _preview(digest: str, models: tuple[str, ...], remembered: Rehearsal | None, system: Path | None) -> str:
+    if remembered is not None:
+        return f"rehearsed at {remembered.at}: {remembered.level}; that would be stated again\nnothing was rehearsed"
+    where = "an empty network namespace" if system is None else f"a booted copy of {system.name}"
+    asked = f"{', '.join(models)} would be asked" if models else "no model here can answer on a CPU"
+    return f"payload {digest[:16]} would be received and installed in {where}; {asked}\nnothing was rehearsed"
 
 
 def _text(found: Rehearsal) -> str:

@@ -43,6 +43,37 @@ def typist(capsys: pytest.CaptureFixture[str]) -> Typist:
 PEOPLE = ("--person", "alice:Alice Archer", "--person", "bob:Bob Baker")
 
 
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_of_each_command_that_changes_something_changes_nothing(typist: Typist, tmp_path: Path) -> None:
+    medium = make_medium(tmp_path / "m")
+    fresh, root = new_candidate(tmp_path / "w").root, medium.ceremony.folder
+    before = contents_of(tmp_path)
+    as_alice = ("--ceremony", root, "--person", "alice")
+
+    held = typist.facts("ceremony", "hold", tmp_path / "c", "--environment", "demo", *PEOPLE, "--dry-run")
+    refused, _ = typist.run(
+        "ceremony", "hold", tmp_path / "c", "--environment", "demo", "--person", "alice:A B", "--dry-run"
+    )
+    rotated = typist.facts("ceremony", "rotate", root, "--person", "dan:Dan Drew", "--dry-run")
+    attested = typist.facts("attest", fresh, *as_alice, "--only", "sbom", "--capacity", "20MB", "--dry-run")
+    again = typist.facts(
+        "reissue", medium.work.root, tmp_path / "again", "--stale-after", "2031-01-01T00:00:00Z", "--dry-run"
+    )
+    earlier, _ = typist.run(
+        "reissue", medium.work.root, tmp_path / "again", "--stale-after", "2001-01-01T00:00:00Z", "--dry-run"
+    )
+
+    assert contents_of(tmp_path) == before
+    assert list(held["people"]) == ["alice", "bob"]
+    assert (refused, earlier) == (114, 111)
+    assert rotated["people"]["dan"]["name"] == "Dan Drew"
+    assert (attested["would_sign"], attested["volumes"]) == (["sbom"], 1)
+    assert (again["issue"], again["dry_run"]) == (1, True)
+
+
 def test_a_release_goes_from_ceremony_to_checked_media(typist: Typist, tmp_path: Path) -> None:
     work, root = new_candidate(tmp_path / "w").root, tmp_path / "c"
     held = typist.facts("ceremony", "hold", root, "--environment", "demo", *PEOPLE)

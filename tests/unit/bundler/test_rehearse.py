@@ -10,6 +10,7 @@ import pytest
 
 from bundler.build import Workshop, build_in
 from bundler.cache import Cache
+from bundler.cli.main import main
 from bundler.completion import completed
 from bundler.errors import RehearsalError
 from bundler.plan import ReleasePlan
@@ -326,3 +327,13 @@ def update_and_base(folder: Path) -> tuple[Workshop, WorkFolder, WorkFolder]:
     path = security_update(folder / "urgent", folder / "shop" / "index", release="base = 3")
     build_in(shop, Recipe.load(path), work)
     return shop, below, work
+
+
+def test_a_dry_run_says_what_would_be_rehearsed_and_states_nothing(
+    work: WorkFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["rehearse", str(work.root), "--cache", str(tmp_path / "cache"), "--dry-run"])
+
+    assert (ended.value.code, "tiny would be asked" in capsys.readouterr().out) == (0, True)
+    assert not (work.attest / "rehearsal.json").exists()
