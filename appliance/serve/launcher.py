@@ -4,22 +4,26 @@ Rules:
     SERVE-1 In production only a digest whose approvals verify again now is loaded, by a process that replaces one too.
     SERVE-2 Every file is hashed through the descriptor that is then mapped.
     SERVE-3 The template comes from the promoted profile, never from the weights.
+    SERVE-4 What is refused ends the unit with the error's own exit code, also from the worker, so that systemd does not
+            try again what cannot become right; a worker that is killed again and again ends it too.
 """
 
 import argparse
+import mmap
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
 from appliance import config as configuration
 from appliance import unit
 from appliance.config import Config
-from appliance.errors import EngineLoadError
+from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.promote.standing import require_promoted
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor
@@ -29,10 +33,12 @@ from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore
 from media.clock import SystemClock
+from media.errors import SealiftError
 
 _INSTANCE: Final = re.compile(r"(test|production)-([0-9a-f]{12})")
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
 THREADS: Final = 64
+MOST_WORKERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +142,20 @@ class Proven:
         self._workers = 0
 
     def before_fork(self, _server: object, _worker: object) -> None:
-        """Count a worker; gunicorn calls this in its master."""
+        """Count a worker; gunicorn calls this in its master.
+
+        Raises:
+            SystemExit: So many were killed that another would be, too; memory is the usual reason.
+        """
         self._workers += 1
+        if self._workers > MOST_WORKERS:
+            error = EngineUnavailableError(
+                what="the engine's process was killed again and again",
+                why=f"{MOST_WORKERS} times since the unit started",
+                fix="see `sealift doctor`: it names what is short",
+            )
+            tell(error)
+            raise SystemExit(error.exit_code)  # gunicorn would make another number of any other exception
 
     def take(self) -> Loadable:
         """Return what this worker loads.
@@ -146,6 +164,40 @@ class Proven:
             EngineLoadError, NotPromotedError: As `prove`.
         """
         return self._first if self._workers <= 1 else self._again()
+
+
+class Refusal:
+    """Carries a worker's refusal to the process that systemd watches: one byte of memory that both have."""
+
+    def __init__(self) -> None:
+        self._code = mmap.mmap(-1, 1)
+
+    def guarded(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns, and note the exit code of its error.
+
+        Raises:
+            SealiftError: As `make`.
+        """
+        try:
+            return make()
+        except SealiftError as error:
+            self._code[0] = error.exit_code
+            tell(error)
+            raise
+        except MemoryError:
+            self._code[0] = EngineLoadError.exit_code
+            raise
+
+    @property
+    def code(self) -> int:
+        """The exit code; 0 when nothing was refused."""
+        return self._code[0]
+
+
+def tell(error: SealiftError) -> None:
+    """Say an error where the journal has it, and `systemctl status`."""
+    sys.stderr.write(f"{error.what} ({error.why}) {error.fix}\n")
+    unit.notify(f"STATUS={error.code}: {error.what}")
 
 
 class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries no types
@@ -162,19 +214,30 @@ class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries n
         return self._make()
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of sealift-engine-STAGE@.service."""
     parser = argparse.ArgumentParser(prog="appliance.serve.launcher")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--instance", required=True)
     arguments = parser.parse_args()
-    config = configuration.load(arguments.config)
-    instance = Instance.parse(arguments.instance)
+    refusal = Refusal()
+    try:
+        _serve(arguments.config, arguments.instance, refusal)
+    except SealiftError as error:
+        tell(error)
+        raise SystemExit(error.exit_code) from error
+    except SystemExit as ended:
+        # gunicorn ends with a number of its own when its worker could not load.
+        raise SystemExit(refusal.code or ended.code) from ended
+    raise SystemExit(0)
+
+
+def _serve(config_file: Path, name: str, refusal: Refusal) -> None:
+    config = configuration.load(config_file)
+    instance = Instance.parse(name)
     store = ContentStore(config.at.store)
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config))
     address = os.environ.get("NOTIFY_SOCKET", "")
-    # gunicorn would report READY from its master before the weights are loaded in the worker.
-    os.environ.pop("NOTIFY_SOCKET", None)
 
     def make() -> Any:
         app = load(proven.take(), stage=instance.stage, threads=threads_for(config))
@@ -183,9 +246,10 @@ def main() -> None:
             unit.notify("READY=1\nSTATUS=loaded")
         return app
 
-    socket = config.at.socket(f"engine-{arguments.instance}")
+    # gunicorn would report READY from its master before the weights are loaded in the worker.
+    os.environ.pop("NOTIFY_SOCKET", None)
     options = {
-        "bind": f"unix:{socket}",
+        "bind": f"unix:{config.at.socket(f'engine-{name}')}",
         "umask": 0o007,
         "workers": 1,
         "pre_fork": proven.before_fork,
@@ -199,7 +263,7 @@ def main() -> None:
         "control_socket_disable": True,
         "proc_name": f"sealift-engine {instance.stage}",
     }
-    _EngineServer(make, options).run()
+    _EngineServer(lambda: refusal.guarded(make), options).run()
 
 
 if __name__ == "__main__":
