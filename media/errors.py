@@ -8,7 +8,7 @@ Texts name artifacts, volumes and the first twelve hex digits of digests. They n
 or absolute host paths, because they are shown on pages and printed on evidence.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SealiftError(Exception):
@@ -18,6 +18,8 @@ class SealiftError(Exception):
         what: What failed, naming the artifact, volume or person.
         why: Expected against found.
         fix: The command to run or the person to ask.
+
+    `details` is for programs and records: bounded, JSON, None where the three parts say all.
     """
 
     exit_code: ClassVar[int] = 1
@@ -28,16 +30,18 @@ class SealiftError(Exception):
         self.what = what
         self.why = why
         self.fix = fix
+        self.details: dict[str, Any] | None = None
 
-    def to_json(self) -> dict[str, str | int]:
-        """Return the fields a program reads: code, exit_code, what, why, fix."""
-        return {
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields a program reads: code, exit_code, what, why, fix, and details where there are any."""
+        fields = {
             "code": self.code,
             "exit_code": self.exit_code,
             "what": self.what,
             "why": self.why,
             "fix": self.fix,
         }
+        return fields if self.details is None else {**fields, "details": self.details}
 
 
 class UsageError(SealiftError):

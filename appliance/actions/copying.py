@@ -97,7 +97,9 @@ def error_of(fields: Mapping[str, Any]) -> SealiftError:
     while waiting:
         kind = waiting.pop()
         if vars(kind).get("code") == fields.get("code"):
-            return kind(**texts)
+            error = kind(**texts)
+            error.details = fields.get("details")
+            return error
         waiting.extend(kind.__subclasses__())
     return RemoteError(**texts, code=str(fields.get("code")), exit_code=int(fields.get("exit_code", 1)))
 

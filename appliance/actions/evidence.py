@@ -4,13 +4,13 @@ It is made from a record's body and nothing else, so that it can be printed agai
 was refused. It stays in the facility: it names people of the site. What may leave is the EXPORT type evidence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import evidence_form
-from appliance.actions.recorded import RECEIVED, REFUSED, REVERIFIED, waiting
+from appliance.actions.recorded import PARTLY_RECEIVED, RECEIVED, REFUSED, REVERIFIED, waiting
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -22,7 +22,7 @@ from media.errors import UsageError
 
 DOOR: Final = "ledger-actions"
 CHECKED: Final = "release.checked"
-KINDS: Final = (RECEIVED, REVERIFIED, REFUSED)
+KINDS: Final = (RECEIVED, PARTLY_RECEIVED, REVERIFIED, REFUSED)
 _MOST_OTHERS: Final = 40
 
 
@@ -31,7 +31,8 @@ class Record:
     """A receive as it was recorded.
 
     Args:
-        kind: release.received, release.reverified, release.refused, or release.checked (a dry run, never recorded).
+        kind: release.received, release.partly-received, release.reverified, release.refused, or release.checked (a dry
+            run, never recorded).
         body: Of the record.
         at: When it was made; RFC 3339.
         sequence: In the ledger; -1 while it waits for the ledger, None for a dry run.
@@ -101,22 +102,36 @@ def write_again(config: Config, file: Path, *, serial: int | None, sequence: int
         LedgerUnavailableError: The ledger does not answer.
         StoreWriteError: It could not be written.
     """
-    if (serial is None) == (sequence is None):
-        raise UsageError(what="give a serial or --record", why="one of them names a receive", fix="see --help")
     require_writable(file)
     ledger = open_ledger(config, DOOR, clock=clock)
     try:
-        record = _by_sequence(ledger, sequence) if sequence is not None else _by_serial(config, ledger, serial or 0)
-        record = _with_others(record, ledger)
+        record = _with_others(record_of(config, ledger, serial=serial, sequence=sequence), ledger)
     finally:
         ledger.close()
     write(file, record)
     return record
 
 
-def _by_sequence(ledger: Ledger, sequence: int) -> Record:
+def record_of(
+    config: Config, ledger: Ledger, *, serial: int | None, sequence: int | None, kinds: Sequence[str] = KINDS
+) -> Record:
+    """Return the newest receive of a serial, or the record with that sequence.
+
+    Raises:
+        UsageError: Neither or both were given, or the record is of none of these kinds.
+        UnknownReleaseError: No release of that serial was received here.
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    if sequence is not None and serial is None:
+        return _by_sequence(ledger, sequence, kinds)
+    if serial is not None and sequence is None:
+        return _by_serial(config, ledger, serial)
+    raise UsageError(what="give a serial or --record", why="one of them names a receive", fix="see --help")
+
+
+def _by_sequence(ledger: Ledger, sequence: int, kinds: Sequence[str]) -> Record:
     leaf = ledger.leaf(sequence)
-    if leaf.kind not in KINDS:
+    if leaf.kind not in kinds:
         raise UsageError(
             what=f"record {sequence} is not about a receive", why=f"its kind is {leaf.kind}", fix="sealift audit search"
         )

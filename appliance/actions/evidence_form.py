@@ -10,6 +10,7 @@ from appliance.verify.steps import Check
 
 _OUTCOMES: Final = {
     "release.received": "RECEIVED: every check held; the release is in the store and in force.",
+    "release.partly-received": "IN PART: the volumes that were read held and are kept; others are still missing.",
     "release.reverified": "PROVEN AGAIN: every check held; the release was in the store already.",
     "release.checked": "CHECKED ONLY: every check held; nothing was stored and nothing recorded.",
 }

@@ -17,7 +17,7 @@ from appliance.actions import believing, evidence, receipt, site_custody
 from appliance.actions.believing import Pending
 from appliance.actions.checks import Checklist, verifier
 from appliance.actions.copying import Copied, Refused, copy
-from appliance.actions.recorded import RECEIVED, REFUSED, REVERIFIED, ROTATED, is_recorded
+from appliance.actions.recorded import PARTLY_RECEIVED, RECEIVED, REFUSED, REVERIFIED, ROTATED, is_recorded
 from appliance.actions.site_custody import LookedAt
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended, Ledger
@@ -37,7 +37,7 @@ from appliance.verify.verifier import Terms
 from media import canonical
 from media.clock import Clock, from_text, to_text
 from media.digest import sha256_hex
-from media.errors import CustodyError, MediaError, SealiftError, UsageError
+from media.errors import CustodyError, MediaError, MissingVolumeError, SealiftError, UsageError
 
 DOOR: Final = "ledger-actions"
 _MOST_SAID: Final = 300
@@ -261,7 +261,7 @@ class _Receive:
         return {**copied.facts, **own, "checks": self._checks.to_json(refused=False), "verifier": verifier()}
 
     def _facts(self, outcome: str, copied: Copied, appended: Appended, *, kind: str) -> ReceiveFacts:
-        file = receipt.write(self._config, copied.facts, appended, self._ledger, outcome=outcome, at=to_text(self._now))
+        file = receipt.write(self._config, copied.facts, self._ledger, outcome=outcome, at=to_text(self._now))
         self._write_evidence(kind, self._body(copied), appended, receipt=file.name)
         return ReceiveFacts(
             outcome=outcome,
@@ -288,8 +288,12 @@ class _Receive:
         evidence.write(self._options.evidence, record)
 
     def _record_refusal(self, error: SealiftError, facts: Mapping[str, Any]) -> None:
-        """Record that a medium was refused: the code, what it says, the checks, and the facts known by then."""
+        """Record that a medium was refused: the code, what it says, the checks, and the facts known by then.
+
+        Volumes that were proven while others are missing are no refusal: that they are kept is a fact of its own.
+        """
         self._checks.end()
+        kind = PARTLY_RECEIVED if isinstance(error, MissingVolumeError) and error.details else REFUSED
         known = {name: facts[name] for name in ("release", "serial", "payload_digest") if name in facts}
         body = {
             "site": self._config.site,
@@ -303,14 +307,16 @@ class _Receive:
             "looked_at": self._options.looked_at.to_json(),
             **known,
         }
+        if error.details is not None:
+            body["details"] = error.details
         appended = None
         if not self._options.dry_run:
             try:
-                appended = self._ledger.append(REFUSED, body)
+                appended = self._ledger.append(kind, body)
             except SealiftError as unrecorded:
                 error.why = f"{error.why}; this refusal could not be recorded: {unrecorded.what}"
         try:
-            self._write_evidence(REFUSED, body, appended)
+            self._write_evidence(kind, body, appended)
         except SealiftError as unwritten:
             error.why = f"{error.why}; {unwritten.what}"
 

@@ -20,6 +20,7 @@ from media.errors import MediaError
 
 RECEIVED: Final = "release.received"
 REFUSED: Final = "release.refused"
+PARTLY_RECEIVED: Final = "release.partly-received"
 REVERIFIED: Final = "release.reverified"
 ROTATED: Final = "trust.root-rotated"
 NOTED: Final = "trust.note-accepted"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from appliance.store.cargo import AbsentPiece, AnyPiece, Cargo
+from appliance.store.cargo import AbsentPiece, AnyPiece, Cargo, Piece
 from appliance.store.damage import BadBlock, Damage
 from appliance.store.incoming import Incoming
 from appliance.store.opened import OpenPiece
@@ -73,6 +73,8 @@ class _Job:
 class Carrier:
     """Carries what it was given when `run` is called.
 
+    `read_bytes` and `written_bytes` count what was read from media, and written; blocks that broke off are not in them.
+
     Args:
         incoming: Where objects are made; None to prove only.
         progress: Called from any thread with bytes that were dealt with, and their target.
@@ -86,16 +88,26 @@ class Carrier:
         self._streams = Streams(threads=self._threads)
         self._pieces: Counter[AnyPiece] = Counter()
         self._open: dict[AnyPiece, OpenPiece] = {}
+        self._lingering: set[AnyPiece] = set()
         self._jobs: dict[int, _Job] = {}
         self._settler: Settler | None = None
         self._failure: BaseException | None = None
         self._small = threading.BoundedSemaphore(_OPEN_SMALL_FILES)
         self._lock = threading.Lock()
         self.damage = Damage()
+        self.read_bytes = 0
+        self.written_bytes = 0
 
-    def check(self, cargo: Cargo) -> None:
-        """Plan to read a target and prove every block; nothing is written."""
+    def check(self, cargo: Cargo, *, lingers: bool = False) -> None:
+        """Plan to read a target and prove every block; nothing is written.
+
+        Args:
+            cargo: The target.
+            lingers: Its first file stays open after `run`, for `first_file`, until `let_go`: no file is opened twice.
+        """
         self._plan(cargo, stored=False)
+        if lingers:
+            self._lingering.add(cargo.origins[0].piece)
 
     def store(self, cargo: Cargo) -> None:
         """Plan to make a target an object of the incoming release.
@@ -112,7 +124,9 @@ class Carrier:
             MediaError: The medium lacks a file, or holds something that is none.
             NoSpaceError, StoreWriteError: The store cannot take it.
         """
-        self._open = {piece: OpenPiece(piece, blocks) for piece, blocks in self._pieces.items()}
+        self._open = {
+            piece: OpenPiece(piece, blocks, lingers=piece in self._lingering) for piece, blocks in self._pieces.items()
+        }
         if self._incoming is not None:
             self._settler = Settler(self._incoming, failed=self._fail)
         threads = [threading.Thread(target=self._work, name=f"carry-{n}", daemon=True) for n in range(self._threads)]
@@ -122,12 +136,26 @@ class Carrier:
             thread.join()
         if self._settler is not None:
             self._settler.close()
-        for opened in self._open.values():
-            opened.close()
+        for piece, opened in self._open.items():
+            if piece not in self._lingering:
+                opened.close()
         for job in self._jobs.values():
             job.close()
         if self._failure is not None:
             raise self._failure
+
+    def first_file(self, cargo: Cargo) -> int:
+        """Return a descriptor of the file with the first block of a target that lingers; the caller closes it.
+
+        Raises:
+            OSError: It is not open.
+        """
+        return self._open[cargo.origins[0].piece].duplicate()
+
+    def let_go(self) -> None:
+        """Close what lingers."""
+        for opened in self._open.values():
+            opened.close()
 
     def proven(self, cargo: Cargo) -> frozenset[int]:
         """Return the numbers of the blocks that were carried and hold; 0 stands for an empty file."""
@@ -203,6 +231,9 @@ class Carrier:
             if sink is not None:
                 sink.write(view, cargo.start(number) + offset)
             self._progress(length, cargo.path)
+        with self._lock:
+            self.read_bytes += end if isinstance(origin.piece, Piece) else 0
+            self.written_bytes += end if sink is not None else 0
         found = digest.hexdigest()
         if found == cargo.digests[number]:
             return True

@@ -11,6 +11,8 @@ from media.errors import DigestMismatchError, MediaError, MissingVolumeError, Un
 MOST: Final = 1024
 """So many bad blocks are kept, in order of their finding; the rest is counted."""
 _MOST_UNREADABLE: Final = 16
+_MOST_IN_DETAILS: Final = 64
+_MOST_TENSORS_IN_DETAILS: Final = 16
 _SHOWN: Final = 4
 _SHOWN_TENSORS: Final = 3
 
@@ -75,7 +77,7 @@ class Damage:
 
     def error(self, tensors_of: TensorsOf) -> MediaError:
         """Return the one error that names the bad blocks: bytes that differ before bytes that could not be read."""
-        found = sorted(self.blocks, key=lambda each: (each.volume, each.cargo.path, each.number))
+        found = self._sorted()
         differ = [each for each in found if not isinstance(each.error, UnreadableError)]
         first = (differ or found)[0]
         others = [each for each in found if each is not first]
@@ -85,10 +87,17 @@ class Damage:
         what = f"{_where(first)} is damaged: {_bytes(first, tensors_of)}" if first.found else first.error.what
         kind = DigestMismatchError if differ else UnreadableError
         why = f"expected sha256 {_expected(first)}, found {first.found[:12]}" if first.found else first.error.why
-        return kind(what=what, why=f"{why}{also}", fix=_fix(found, differ=bool(differ)))
+        error = kind(what=what, why=f"{why}{also}", fix=_fix(found, differ=bool(differ)))
+        error.details = {
+            "bad_blocks": self.count,
+            "blocks": self.to_json(tensors_of, most=_MOST_IN_DETAILS, most_tensors=_MOST_TENSORS_IN_DETAILS),
+        }
+        return error
 
-    def to_json(self, tensors_of: TensorsOf) -> list[dict[str, Any]]:
-        """Return the bad blocks for a program: volume, file, byte range, tensors."""
+    def to_json(
+        self, tensors_of: TensorsOf, *, most: int = MOST, most_tensors: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the bad blocks for a program: volume, file, byte range, tensors; at most so many, sorted."""
         return [
             {
                 "volume": each.volume,
@@ -96,21 +105,26 @@ class Damage:
                 "first_byte": each.first,
                 "last_byte": each.last,
                 "readable": not isinstance(each.error, UnreadableError),
-                "tensors": list(tensors_of(each)),
+                "tensors": list(tensors_of(each)[:most_tensors]),
             }
-            for each in self.blocks
+            for each in self._sorted()[:most]
         ]
+
+    def _sorted(self) -> list[BadBlock]:
+        return sorted(self.blocks, key=lambda each: (each.volume, each.cargo.path, each.number))
 
 
 def missing_volumes(missing: Iterable[int], known: Iterable[int], *, count: int) -> MissingVolumeError:
     """Return the error that asks for the volumes that are still missing, and says what became of the others."""
-    numbers = ", ".join(map(str, sorted(missing)))
-    here = ", ".join(map(str, sorted(known)))
-    return MissingVolumeError(
+    lacking, proven = sorted(missing), sorted(known)
+    numbers, here = ", ".join(map(str, lacking)), ", ".join(map(str, proven))
+    error = MissingVolumeError(
         what=f"volume {numbers} of {count} is still missing",
         why=f"volume {here} was proven to the last byte and is not needed again",
         fix="mount the missing volume and receive again, alone or with the others; `--full` needs all of them",
     )
+    error.details = {"volumes": count, "kept": proven, "missing": lacking}
+    return error
 
 
 def _where(block: BadBlock) -> str:

@@ -20,7 +20,7 @@ from appliance.store.incoming import Incoming
 from appliance.store.kept import forget_volumes, keep_volumes
 from appliance.store.kept_small import KEPT, digests
 from appliance.store.loading import Load, loads
-from appliance.store.tensors import TensorNames, no_tensors
+from appliance.store.tensors import TensorNames, TensorsOnMedium, has_tensors
 from appliance.store.writing import writing
 from appliance.verify.steps import Check, OnStep, unheard
 from appliance.verify.verified import VerifiedRelease
@@ -83,7 +83,7 @@ def ingest(
         facts, absent = _carry(loaded, incoming, store, progress=_counted(cargo, progress))
         if missing := absent | set(verified.missing):  # some were kept before, and the disk does not give it back
             keep_volumes(verified, incoming)
-            raise _still_missing(verified, missing)
+            raise _still_missing(verified, missing, facts)
         small_files = _small_files(verified)
         incoming.stage(small_files)
         incoming.place_objects({each.sha256 for each in cargo})
@@ -107,19 +107,23 @@ def check(verified: VerifiedRelease, *, progress: Progress) -> IngestFacts:
     cargo = [each for load in loads(verified, None) for each in load.carried]
     carrier = Carrier(None, _counted(cargo, progress))
     for each in cargo:
-        carrier.check(each)
-    carrier.run()
-    _require_sound(carrier, no_tensors)
+        carrier.check(each, lingers=has_tensors(each.path))
+    try:
+        carrier.run()
+        _require_sound(carrier, TensorsOnMedium(carrier))
+    finally:
+        carrier.let_go()
+    facts = IngestFacts(read_bytes=carrier.read_bytes, written_bytes=0, reused_files=0, resumed_files=0)
     if verified.missing:
-        raise _still_missing(verified, set(verified.missing))
-    return IngestFacts(read_bytes=sum(each.length for each in cargo), written_bytes=0, reused_files=0, resumed_files=0)
+        raise _still_missing(verified, set(verified.missing), facts)
+    return facts
 
 
 def _carry(
     loaded: list[Load], incoming: Incoming, store: ContentStore, *, progress: Callable[[int, str], None]
 ) -> tuple[IngestFacts, set[int]]:
     """Carry all that is to be read; return the facts, and the volumes that blocks were missing from."""
-    read = written = reused = resumed = 0
+    reused = resumed = 0
     held = _held(loaded, incoming, store, progress)
     begun: set[str] = set()
     carrier = Carrier(incoming, progress)
@@ -136,19 +140,28 @@ def _carry(
             reused += 1
             _check(carrier, load, progress, told=not load.carried)
         else:
-            written += each.length
             carrier.store(each)
-        read += load.carried_bytes
         begun.add(each.sha256)
     carrier.run()
     _require_sound(carrier, TensorNames(carrier, incoming))
-    facts = IngestFacts(read_bytes=read, written_bytes=written, reused_files=reused, resumed_files=resumed)
+    facts = IngestFacts(
+        read_bytes=carrier.read_bytes,
+        written_bytes=carrier.written_bytes,
+        reused_files=reused,
+        resumed_files=resumed,
+    )
     return facts, carrier.damage.absent
 
 
-def _still_missing(verified: VerifiedRelease, missing: set[int]) -> MissingVolumeError:
+def _still_missing(verified: VerifiedRelease, missing: set[int], facts: IngestFacts) -> MissingVolumeError:
     there = {bag.info.number for bag in verified.bags}
-    return missing_volumes(missing, there - missing, count=len(verified.index.volumes))
+    error = missing_volumes(missing, there - missing, count=len(verified.index.volumes))
+    error.details = {
+        **(error.details or {}),
+        "read_bytes": facts.read_bytes,
+        "written_bytes": facts.written_bytes,
+    }
+    return error
 
 
 def _held(
@@ -191,11 +204,13 @@ def _require_sound(carrier: Carrier, tensors_of: TensorsOf) -> None:
         return
     error = carrier.damage.error(tensors_of)
     if all(isinstance(each.cargo.origins[each.number].piece, StoredPiece) for each in carrier.damage.blocks):
-        raise StoreDamagedError(
+        damaged = StoreDamagedError(
             what=f"the base of this delta set does not hold: {error.what}",
             why=error.why,
             fix="check the disk, then receive the full set of this release, or a delta set made from a new inventory",
         )
+        damaged.details = error.details
+        raise damaged
     raise error
 
 

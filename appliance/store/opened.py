@@ -1,5 +1,6 @@
 """Files that blocks are read from: each opened once however many threads read it, and closed after its last block."""
 
+import errno
 import os
 import threading
 from typing import Final
@@ -20,11 +21,13 @@ class OpenPiece:
     Args:
         piece: Which.
         blocks: How many blocks will be read from it.
+        lingers: It stays open behind its last block, until `close`.
     """
 
-    def __init__(self, piece: AnyPiece, blocks: int) -> None:
+    def __init__(self, piece: AnyPiece, blocks: int, *, lingers: bool = False) -> None:
         self._piece = piece
         self._left = blocks
+        self._lingers = lingers
         self._lock = threading.Lock()
         self._content: Content | None = None
         self._error: MediaError | None = None
@@ -68,11 +71,24 @@ class OpenPiece:
             self._left -= 1
             if content is None or self._left:
                 return
-            self._content = None
+            if not self._lingers:
+                self._content = None
         try:
             self._require_end(content, scratch)
         finally:
-            os.close(content.descriptor)
+            if not self._lingers:
+                os.close(content.descriptor)
+
+    def duplicate(self) -> int:
+        """Return a descriptor of its own for what lingers.
+
+        Raises:
+            OSError: It is not open.
+        """
+        with self._lock:
+            if self._content is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            return os.dup(self._content.descriptor)
 
     def close(self) -> None:
         """Close it although blocks of it are left."""

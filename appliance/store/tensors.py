@@ -22,7 +22,7 @@ Spans = list[tuple[str, int, int]]
 
 
 def no_tensors(block: BadBlock) -> tuple[str, ...]:
-    """Return nothing: what was only checked was not kept, and a medium is not read twice."""
+    """Return nothing: for blocks of files that have no tensors to name."""
     del block
     return ()
 
@@ -30,7 +30,7 @@ def no_tensors(block: BadBlock) -> tuple[str, ...]:
 class TensorNames:
     """Names the tensors in blocks of files that were being stored; call it after the carrier ran."""
 
-    def __init__(self, carrier: Carrier, incoming: Incoming) -> None:
+    def __init__(self, carrier: Carrier, incoming: Incoming | None) -> None:
         self._carrier = carrier
         self._incoming = incoming
         self._known: dict[str, Spans] = {}
@@ -46,14 +46,43 @@ class TensorNames:
     def _read(self, cargo: Cargo) -> Spans:
         """Return name, first byte and end of each tensor; nothing where the header does not lie in proven blocks."""
         proven, count = self._carrier.proven(cargo), 0
-        while count in proven:
+        while count in proven and count < self._lying_together(cargo):
             count += 1
         known = min(count * layout.BLOCK_BYTES, cargo.length)
         return spans_of(cargo.path, length=cargo.length, known=known, descriptor=lambda: self._opened(cargo))
 
+    def _lying_together(self, cargo: Cargo) -> int:
+        """Return how many of the first blocks lie in the file that `_opened` opens."""
+        return len(cargo.origins)
+
     def _opened(self, cargo: Cargo) -> int:
+        if self._incoming is None:
+            message = "nothing is stored"
+            raise RuntimeError(message)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(f"{cargo.sha256}.part", flags, dir_fd=self._incoming.objects)
+
+
+class TensorsOnMedium(TensorNames):
+    """The same for files that were only checked: their headers are read again from the files that lingered.
+
+    A medium that gives other bytes this time deceives nobody but its reader, about a name in an error.
+    """
+
+    def __init__(self, carrier: Carrier) -> None:
+        super().__init__(carrier, None)
+
+    def _lying_together(self, cargo: Cargo) -> int:
+        first = cargo.origins[0].piece
+        return sum(1 for origin in cargo.origins if origin.piece == first)
+
+    def _opened(self, cargo: Cargo) -> int:
+        return self._carrier.first_file(cargo)
+
+
+def has_tensors(path: str) -> bool:
+    """Tell whether a file of this name can have tensors to name."""
+    return path.endswith((_GGUF, _SAFETENSORS))
 
 
 def spans_of(path: str, *, length: int, known: int, descriptor: Callable[[], int]) -> Spans:
@@ -65,7 +94,7 @@ def spans_of(path: str, *, length: int, known: int, descriptor: Callable[[], int
         known: How many of its first bytes were proven; no other is read.
         descriptor: Opens it at its first byte.
     """
-    if path.endswith((_GGUF, _SAFETENSORS)):
+    if has_tensors(path):
         with contextlib.suppress(OSError, MediaError, KeyError, ValueError), _Start(descriptor(), known) as untrusted:
             return _gguf(untrusted, length) if path.endswith(_GGUF) else _safetensors(untrusted)
     return []
@@ -98,15 +127,27 @@ class _Start(io.RawIOBase):
     def __init__(self, descriptor: int, length: int) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._left = length
+        self._length = length
+        self._at = 0
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True  # arrays of numbers are skipped, not read
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(offset if whence == os.SEEK_SET else self._at + offset, 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
     def readinto(self, buffer: Any) -> int:
-        with memoryview(buffer) as whole, whole.cast("B")[: self._left] as view:
-            got = os.readv(self._descriptor, [view]) if view else 0
-        self._left -= got
+        left = max(self._length - self._at, 0)
+        with memoryview(buffer) as whole, whole.cast("B")[:left] as view:
+            got = os.preadv(self._descriptor, [view], self._at) if view else 0
+        self._at += got
         return got
 
     def close(self) -> None:

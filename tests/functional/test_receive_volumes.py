@@ -42,6 +42,12 @@ def test_volumes_come_one_at_a_time_in_any_order(tmp_path: Path, cut: SimulatedM
         site.receive([first])
 
     assert f"volume {order[0] + 1} was proven" in refusal.value.why
+    (fact,) = site.facts("release.")
+    assert fact["kind"] == "release.partly-received"
+    details = fact["body"]["details"]
+    on_first = [path.stat().st_size for path in (first / "release/data").rglob("*") if path.is_file()]
+    assert (details["volumes"], details["kept"], details["missing"]) == (2, [order[0] + 1], [order[1] + 1])
+    assert details["read_bytes"] == sum(on_first)
     assert site.store.releases() == ()
     assert site.record.serial == 0
 
@@ -68,6 +74,19 @@ def test_volumes_given_in_the_other_order_are_the_same_release(tmp_path: Path, c
     require_received(site, cut)
 
 
+def test_what_a_receive_read_is_what_lay_on_the_volumes_that_were_there(tmp_path: Path, cut: SimulatedMedium) -> None:
+    site = site_for(tmp_path, cut)
+    read = []
+    for volume in cut.volumes[:1]:
+        with pytest.raises(MissingVolumeError) as refusal:
+            site.receive([volume])
+        assert refusal.value.details is not None
+        read.append(refusal.value.details["read_bytes"])
+    read.append(site.receive([cut.volumes[1]]).moved["read_bytes"])
+
+    assert sum(read) == sum(map(len, cut.payload.values()))
+
+
 def test_full_wants_all_volumes_again(tmp_path: Path, cut: SimulatedMedium) -> None:
     site = site_for(tmp_path, cut)
     with pytest.raises(MissingVolumeError):
@@ -89,6 +108,10 @@ def test_a_bad_volume_spoils_only_itself(tmp_path: Path) -> None:
         site.receive([medium.volumes[0]])
     with pytest.raises(DigestMismatchError):
         site.receive([medium.volumes[1]])
+    fact = site.facts("release.")[-1]
+    assert fact["kind"] == "release.refused"
+    assert fact["body"]["details"]["bad_blocks"] == 1
+    assert fact["body"]["details"]["blocks"][0]["file"] == "data/models/tiny/tiny.gguf"
 
     assert site.receive([good.volumes[1]]).outcome == "received"
     require_received(site, good)
@@ -101,6 +124,20 @@ def test_a_kept_volume_that_was_tampered_with_is_wanted_again(tmp_path: Path, cu
     (manifest,) = site.store.incoming.glob(f"*/kept/*/release/{layout.TAG_MANIFEST}")
     manifest.chmod(0o644)
     manifest.write_bytes(manifest.read_bytes() + b"\n")
+
+    with pytest.raises(MissingVolumeError, match="volume 1 of 2 is still missing"):
+        site.receive([cut.volumes[1]])
+
+    assert site.receive([cut.volumes[0]]).outcome == "received"
+    require_received(site, cut)
+
+
+def test_a_journal_that_an_older_program_left_counts_for_nothing(tmp_path: Path, cut: SimulatedMedium) -> None:
+    site = site_for(tmp_path, cut)
+    with pytest.raises(MissingVolumeError):
+        site.receive([cut.volumes[0]])
+    (journal,) = site.store.incoming.glob("*/journal")
+    journal.write_bytes(journal.read_bytes().replace(b'{"format":2,', b'{"format":1,', 1))
 
     with pytest.raises(MissingVolumeError, match="volume 1 of 2 is still missing"):
         site.receive([cut.volumes[1]])

@@ -14,7 +14,7 @@ from appliance.store.carry import Carrier
 from appliance.store.content import ContentStore
 from appliance.store.damage import Damage
 from appliance.store.incoming import Incoming
-from appliance.store.tensors import TensorNames, no_tensors
+from appliance.store.tensors import TensorNames, TensorsOnMedium, no_tensors
 from media.errors import DigestMismatchError, UnreadableError
 from media.layout import BLOCK_BYTES
 from tests.support.cargo import Load, load
@@ -60,8 +60,10 @@ def with_content(given: Load, content: bytes, *, name: str) -> Cargo:
 
 
 def gguf(tensors: dict[str, int]) -> bytes:
-    """A GGUF file of F32 tensors, one dimension each."""
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 0)
+    """A GGUF file of F32 tensors, one dimension each, behind an array of numbers such as every vocabulary has."""
+    key = b"own.numbers"
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 1)
+    head += struct.pack("<Q", len(key)) + key + struct.pack("<IIQ", 9, 5, 30_000) + bytes(4 * 30_000)
     offset = 0
     for name, count in tensors.items():
         head += struct.pack("<Q", len(name)) + name.encode() + struct.pack("<IQIQ", 1, count, 0, offset)
@@ -116,6 +118,29 @@ def test_the_tensor_in_a_bad_range_is_named_from_the_proven_header(tmp_path: Pat
     assert f"bytes {BLOCK_BYTES} to {len(content) - 1} of" in error.what
     assert "(tensor blk.0.attn_k.weight, output.weight)" in error.what
     assert "--volume 3`" in error.fix
+
+
+@pytest.mark.parametrize(("make", "suffix"), [(gguf, "gguf"), (safetensors, "safetensors")])
+def test_a_check_that_stores_nothing_names_tensors_too(tmp_path: Path, make: object, suffix: str) -> None:
+    given = load(tmp_path / "v", 1)
+    sizes = {name: count * (1 if suffix == "gguf" else 4) for name, count in TENSORS.items()}
+    cargo = with_content(given, make(sizes), name=f"data/models/tiny/tiny.{suffix}")  # type: ignore[operator]
+    spoil(given, at=BLOCK_BYTES + 10)
+    carrier = Carrier(None, lambda length, path: None)
+    carrier.check(cargo, lingers=True)
+    carrier.run()
+
+    error = carrier.damage.error(TensorsOnMedium(carrier))
+    carrier.let_go()
+
+    assert "(tensor blk.0.attn_k.weight, output.weight)" in error.what
+    assert error.details is not None
+    (block,) = error.details["blocks"]
+    assert (block["volume"], block["first_byte"], block["tensors"]) == (
+        3,
+        BLOCK_BYTES,
+        ["blk.0.attn_k.weight", "output.weight"],
+    )
 
 
 def test_no_tensor_is_named_when_the_header_itself_is_bad(tmp_path: Path) -> None:

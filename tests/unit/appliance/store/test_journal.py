@@ -71,3 +71,16 @@ def test_junk_at_the_end_is_dropped_and_written_over(tmp_path: Path, junk: bytes
     journal.close()
 
     assert reopened(path).complete == {A: 5, B: 7}
+
+
+def test_a_journal_of_the_first_format_counts_for_nothing_and_gives_way_to_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(
+        b'{"format":1,"payload_digest":"%b"}\n{"length":5,"object":"%b"}\n{"blocks":2,"object":"%b"}\n'
+        % (PAYLOAD.encode(), A.encode(), B.encode())
+    )
+
+    journal = reopened(path)
+
+    assert (journal.complete, journal.blocks) == ({}, {})
+    assert path.read_bytes() == b'{"format":2,"payload_digest":"%b"}\n' % PAYLOAD.encode()
