@@ -56,6 +56,13 @@ class ExportRefusedError(ApplianceError):
     code = "export-refused"
 
 
+class BackupDamagedError(ApplianceError):
+    """A backup is cut, altered, of another site or not what the ledger recorded; nothing was restored from it."""
+
+    exit_code = 38
+    code = "backup-damaged"
+
+
 class UnknownVersionError(ApplianceError):
     """The registry knows no such model version."""
 

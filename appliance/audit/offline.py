@@ -36,6 +36,13 @@ class OfflineLedger:
         self._clock = clock
         self._spool = Spool(places.spool, clock=clock) if spool else None
 
+    @classmethod
+    def of_folder(cls, folder: Path, *, clock: Clock) -> "OfflineLedger":
+        """Return the ledger that lies in a folder, to read it."""
+        ledger = cls(Places(root=folder, run=folder), clock=clock)
+        ledger._folder = folder
+        return ledger
+
     def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
         """Spool a fact of receiving; its sequence is `SPOOLED`, because the ledger gives it one later.
 

@@ -37,6 +37,7 @@ _COMMANDS = (
     "keys",
     "audit",
     "state",
+    "backup",
     "prove",
 )
 

@@ -1,0 +1,1 @@
+"""Backups: what a lost box comes back from, together with its media."""

@@ -1,0 +1,172 @@
+"""The drill: the newest backup is brought back into a throwaway folder, timed, and the evidence recorded.
+
+Two levels, told apart everywhere. *full*: two people brought the recipient's private key, and the encrypted file itself
+was opened. *stream*: nobody did (the monthly timer); then the encrypted file is compared with its record, and the same
+content, streamed anew, is rebuilt. Only a full drill shows that the key still opens the file.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions import exporting
+from appliance.actions.backups import archive, floors, making, rebuilt, restoring, shelf
+from appliance.actions.backups.archive import Contents
+from appliance.actions.backups.making import Surroundings
+from appliance.actions.backups.shelf import Kept
+from appliance.audit import pin
+from appliance.audit.client import Ledger, OfflineLedger, SocketLedger, open_ledger
+from appliance.audit.verify import verify
+from appliance.config import Config, PlacesSection
+from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
+from appliance.store.content import ContentStore
+from appliance.verify.freshness import spelled
+from media import canonical, durable
+from media.clock import Clock, to_text
+from media.digest import file_sha256
+
+DRILLED: Final = "backup.drilled"
+FULL: Final = "full"
+STREAM: Final = "stream"
+FORMAT: Final = 1
+_LEAST_PEOPLE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drilled:
+    """What a drill found.
+
+    Args:
+        facts: As they were recorded.
+        sequence: Of the record.
+        report: The evidence, beside the backups.
+    """
+
+    facts: Mapping[str, Any]
+    sequence: int
+    report: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return {**self.facts, "sequence": self.sequence, "report": self.report.name}
+
+
+def drill(
+    config: Config,
+    *,
+    clock: Clock,
+    by: tuple[str, ...] = (),
+    home: Path | None = None,
+    surroundings: Surroundings | None = None,
+) -> Drilled:
+    """Bring the newest backup back into a throwaway folder.
+
+    Args:
+        config: The site's.
+        clock: To measure with.
+        by: The two people of a full drill; nobody for a drill of the stream.
+        home: The GnuPG folder with the recipient's private key, for a full drill.
+        surroundings: Where secrets come from.
+
+    Raises:
+        ApprovalRefusedError: One person alone.
+        BackupDamagedError: The backup does not hold, or is not the one that was recorded.
+        KeyMissingError: The private key is not there.
+        LedgerUnavailableError: The ledger does not run: nothing could be recorded.
+        PreflightError: There is no backup.
+    """
+    if by and len({spelled(name) for name in by} - {""}) < _LEAST_PEOPLE:
+        raise ApprovalRefusedError(
+            what="a full drill takes two people", why=f"{len(by)} were named", fix="--by NAME --by NAME"
+        )
+    folder = shelf.require_folder(config)
+    found = shelf.kept(folder, config.site)
+    if not found:
+        raise PreflightError(what="there is no backup to drill with", why="", fix="sealift backup make")
+    ledger = open_ledger(config, making.DOOR, clock=clock)
+    try:
+        if not isinstance(ledger, SocketLedger):
+            raise LedgerUnavailableError(
+                what="a drill cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
+            )
+        facts = _drill(config, ledger, folder, found[-1], by=by, home=home, surroundings=surroundings, clock=clock)
+        done = ledger.append(DRILLED, facts)
+        report = folder / f"drill-{to_text(clock.now()).replace(':', '').replace('-', '')}.json"
+        proof = exporting.proof(ledger, done)
+        durable.replace(report, canonical.dumps({"format": FORMAT, "drill": facts, "ledger": proof}), mode=0o640)
+    finally:
+        ledger.close()
+    return Drilled(facts=facts, sequence=done.sequence, report=report)
+
+
+def _drill(
+    config: Config,
+    ledger: Ledger,
+    folder: Path,
+    newest: Kept,
+    *,
+    by: tuple[str, ...],
+    home: Path | None,
+    surroundings: Surroundings | None,
+    clock: Clock,
+) -> dict[str, Any]:
+    file = folder / newest.name
+    _require_recorded(ledger, file, newest)
+    began, now = clock.monotonic(), clock.now()
+    with tempfile.TemporaryDirectory(prefix="sealift-drill-") as throwaway:
+        target = config.model_copy(update={"places": PlacesSection(root=throwaway, run=f"{throwaway}/run")})
+        if by:
+            _, contents = restoring.opened(file, home, target.at.ledger)
+        else:
+            contents = _streamed(config, ledger, target, newest, surroundings=surroundings, clock=clock)
+        again = rebuilt.rebuild(
+            target,
+            contents,
+            known=floors.Known(shown=(), here=None, printed=None),
+            serial=0,
+            erased=frozenset(),
+            facts={"backup": {"sha256": newest.sha256}, "by": list(by) or ["drill"], "reason": "drill"},
+            clock=clock,
+        )
+        found = verify(
+            OfflineLedger(target.at, clock=clock), pinned=pin.read_pin(target.at), notes=[contents.checkpoint]
+        )
+        if not found.ok:
+            raise archive.damaged(found.findings[0])
+    held = {each.serial for each in ContentStore(config.at.store).releases()}
+    return {
+        "level": FULL if by else STREAM,
+        "by": list(by),
+        "backup": {"name": newest.name, "sha256": newest.sha256, "made_at": to_text(newest.made_at)},
+        "records": again.records,
+        "people": len(again.people),
+        "production": again.production,
+        "serial": again.serial,
+        "media": [each.serial for each in contents.manifest.media],
+        "media_missing": sorted({each.serial for each in contents.manifest.media} - held),
+        "rpo_seconds": max(int((now - newest.made_at).total_seconds()), 0),
+        # Media are received besides: their time depends on their size.
+        "rto_seconds": round(clock.monotonic() - began, 2),
+    }
+
+
+def _require_recorded(ledger: Ledger, file: Path, newest: Kept) -> None:
+    digest = file_sha256(file)
+    if digest != newest.sha256 or not ledger.find(kind=making.MADE, field="sha256", value=digest, limit=1):
+        raise archive.damaged("the file on the disk is not the one that was recorded when it was made")
+
+
+def _streamed(
+    config: Config,
+    ledger: Ledger,
+    target: Config,
+    newest: Kept,
+    *,
+    surroundings: Surroundings | None,
+    clock: Clock,
+) -> Contents:
+    """Return what a backup made now holds, read as a restore reads it."""
+    prepared = making.draft(config, ledger, clock=clock, surroundings=surroundings, fingerprint=newest.recipient)
+    return making.piped(ledger, prepared, target.at.ledger)

@@ -1,0 +1,307 @@
+"""Making a backup: record, stream, prove, encrypt, in one pass; the newest is in place or the one before still is.
+
+    gather -> record backup.begun -> signed checkpoint -> tar -+-> gpg -> file beside -> read back -> rename
+                                                               +-> read, ledger made again, everything compared
+
+The very bytes that are encrypted are also read as a restore reads them, in a throwaway folder. No plaintext is laid
+down but the records, which hold no prompt, no answer and no secret.
+"""
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any, Final
+
+from appliance.actions.backups import archive, contents, erasures, recipient, shelf
+from appliance.actions.backups import manifest as form
+from appliance.actions.backups.archive import Contents, Draft
+from appliance.actions.backups.manifest import Manifest
+from appliance.actions.backups.shelf import Kept
+from appliance.audit import epochs, note
+from appliance.audit.client import SocketLedger, open_ledger
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import LedgerUnavailableError, NoSpaceError, StoreWriteError
+from media import durable
+from media.clock import Clock
+from media.errors import SealiftError
+
+DOOR: Final = "ledger-actions"
+MADE: Final = "backup.made"
+FAILED: Final = "backup.failed"
+_ENOSPC: Final = 28
+_CHUNK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where secrets come from: key files and password hashes, or the unit's credentials."""
+
+    keys: Path
+    passwords: Path
+
+    @classmethod
+    def of(cls, config: Config) -> "Surroundings":
+        """Return the credentials that a unit was given, else the files themselves."""
+        given = os.environ.get("CREDENTIALS_DIRECTORY")
+        if given:
+            return cls(keys=Path(given), passwords=Path(given) / "passwords")
+        return cls(keys=config.at.key_files, passwords=config.at.promoter / "passwords.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A backup that is in place."""
+
+    kept: Kept
+    file: Path
+    sequence: int
+    removed: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts."""
+        return {**self.kept.to_json(), "file": self.file.name, "sequence": self.sequence, "removed": list(self.removed)}
+
+
+def make(config: Config, *, clock: Clock, surroundings: Surroundings | None = None) -> Made:
+    """Make one backup and remove the oldest beyond the number kept.
+
+    Raises:
+        PreflightError: Folder, recipient or files are not as they must be; nothing was written.
+        LedgerUnavailableError: The ledger does not run, so that nothing can be recorded.
+        BackupDamagedError: What was to be encrypted would not have been restored.
+        NoSpaceError, StoreWriteError: It could not be written; those before it are untouched.
+    """
+    folder = shelf.require_folder(config)
+    whose = recipient.certificate(config.at)
+    ledger = open_ledger(config, DOOR, clock=clock)
+    try:
+        if not isinstance(ledger, SocketLedger):
+            raise LedgerUnavailableError(
+                what="a backup cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
+            )
+        with shelf.alone(folder):
+            return _make(config, ledger, folder, clock=clock, surroundings=surroundings, fingerprint=whose.fingerprint)
+    finally:
+        ledger.close()
+
+
+def draft(
+    config: Config, ledger: Ledger, *, clock: Clock, surroundings: Surroundings | None, fingerprint: str
+) -> Draft:
+    """Record what is about to be backed up, and return it with the signed head that covers the record."""
+    own = surroundings or Surroundings.of(config)
+    files = contents.gather(config, keys=own.keys, passwords=own.passwords)
+    body = {
+        "files": len(files),
+        "files_sha256": form.files_sha256(archive.describe(files)),
+        "recipient": fingerprint,
+    }
+    begun = ledger.append(archive.BEGUN, body)
+    text = ledger.checkpoint()
+    signed = note.verify_checkpoint(text, [epoch.vkey for epoch in epochs.epochs(ledger)])
+    if signed.size <= begun.sequence:
+        raise LedgerUnavailableError(
+            what="the ledger did not sign what was just recorded", why=f"{signed.size} records", fix="try again"
+        )
+    return Draft(
+        site=config.site,
+        environment=config.environment,
+        made_at=clock.now().replace(microsecond=0),
+        files=files,
+        checkpoint=text,
+        signed=signed,
+        serial=contents.serial_of(config),
+        media=contents.media_of(config),
+    )
+
+
+def _make(
+    config: Config,
+    ledger: Ledger,
+    folder: Path,
+    *,
+    clock: Clock,
+    surroundings: Surroundings | None,
+    fingerprint: str,
+) -> Made:
+    started = clock.monotonic()
+    prepared = draft(config, ledger, clock=clock, surroundings=surroundings, fingerprint=fingerprint)
+    name = shelf.name_of(config.site, prepared.made_at, prepared.signed.size)
+    beside = folder / f".{name}.unfinished"
+    try:
+        manifest = _write(beside, config, ledger, prepared)
+        size, digest = _read_back(beside)
+        kept = Kept(
+            name=name,
+            site=config.site,
+            made_at=manifest.made_at,
+            length=size,
+            sha256=digest,
+            origin=manifest.origin,
+            size=manifest.size,
+            root=manifest.root,
+            recipient=fingerprint,
+            media=manifest.media,
+        )
+        erasures.note(folder, ledger)
+        durable.replace(folder / f"{name}.json", kept.to_bytes(), mode=0o640)
+        beside.rename(folder / name)
+        durable.sync_folder(folder)
+    except OSError as error:
+        raise _unwritable(error) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+    body = {**kept.to_json(), "seconds": round(clock.monotonic() - started, 1), "verified": "plaintext restored"}
+    done = ledger.append(MADE, body)
+    return Made(
+        kept=kept, file=folder / name, sequence=done.sequence, removed=shelf.tidy(folder, keep=config.backup.keep)
+    )
+
+
+def _write(beside: Path, config: Config, ledger: Ledger, prepared: Draft) -> Manifest:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, flags, 0o640), "wb", buffering=0) as out:
+        with recipient.encrypting(config.at.backup_recipient, out.fileno()) as process, proving() as prover:
+            if process.stdin is None:
+                raise BrokenPipeError
+            try:
+                with io.BufferedWriter(_Both(process.stdin, prover.stream), _CHUNK) as both:
+                    manifest = archive.write(both, ledger, prepared)
+            finally:
+                prover.stream.close()
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+            proven = prover.result()
+            if process.wait() != 0:
+                raise _gpg_failed(beside)
+        if proven.manifest != manifest or dict(proven.files) != dict(prepared.files):
+            raise archive.damaged("what was read back is not what was written")
+        os.fsync(out.fileno())
+    return manifest
+
+
+class _Both(io.RawIOBase):
+    """Writes the same bytes to two streams."""
+
+    def __init__(self, *streams: IO[bytes]) -> None:
+        self._streams = streams
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        for stream in self._streams:
+            stream.write(data)
+        return len(data)
+
+
+class _Prover:
+    """Reads a stream in a thread of its own, as a restore would."""
+
+    def __init__(self, folder: Path) -> None:
+        read_end, write_end = os.pipe()
+        self.stream = os.fdopen(write_end, "wb")
+        self._source = os.fdopen(read_end, "rb")
+        self._folder = folder
+        self._found: Contents | None = None
+        self._failure: Exception | None = None
+        self._thread = Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        # Closed at once when it fails, so that the writer sees a broken pipe and does not wait.
+        with self._source:
+            try:
+                self._found = archive.read(self._source, self._folder)
+            except (SealiftError, OSError) as error:
+                self._failure = error
+
+    def result(self) -> Contents:
+        """Return what was read, once the stream was closed.
+
+        Raises:
+            BackupDamagedError: It does not hold.
+        """
+        self._thread.join()
+        if self._failure is not None or self._found is None:
+            raise self._failure or archive.damaged("it was not read")
+        return self._found
+
+    def close(self) -> None:
+        """End the reading thread."""
+        with suppress(OSError):
+            self.stream.close()
+        self._thread.join()
+
+
+def piped(ledger: Ledger, prepared: Draft, ledger_folder: Path) -> Contents:
+    """Return what a restore would read of a draft, its ledger made again in a folder; nothing is encrypted or kept.
+
+    Raises:
+        BackupDamagedError: It would not be restored.
+    """
+    prover = _Prover(ledger_folder)
+    try:
+        with suppress(BrokenPipeError):
+            archive.write(prover.stream, ledger, prepared)
+    finally:
+        prover.close()
+    return prover.result()
+
+
+@contextmanager
+def proving() -> Iterator[_Prover]:
+    """Lend a reader over a throwaway folder, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="sealift-backup-") as folder:
+        prover = _Prover(Path(folder))
+        try:
+            yield prover
+        finally:
+            prover.close()
+
+
+def _read_back(file: Path) -> tuple[int, str]:
+    """Return length and digest of what the disk gives back, not of what memory remembers."""
+    seen, size = hashlib.sha256(), 0
+    with file.open("rb", buffering=0) as source:
+        os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while chunk := source.read(_CHUNK):
+            seen.update(chunk)
+            size += len(chunk)
+    return size, seen.hexdigest()
+
+
+def _gpg_failed(beside: Path) -> SealiftError:
+    free = os.statvfs(beside.parent)
+    if free.f_bavail * free.f_frsize < _CHUNK:
+        return NoSpaceError(
+            what="the backup disk is full",
+            why=f"{free.f_bavail * free.f_frsize} bytes are free",
+            fix="make room or lower backup.keep; the backups before are untouched",
+        )
+    return StoreWriteError(
+        what="the backup could not be encrypted or written",
+        why="gpg ended with an error",
+        fix="check the disk and the recipient's certificate; the backups before are untouched",
+    )
+
+
+def _unwritable(error: OSError) -> SealiftError:
+    if error.errno == _ENOSPC:
+        return NoSpaceError(
+            what="the backup disk is full", why="0 bytes are free", fix="make room; the backups before are untouched"
+        )
+    return StoreWriteError(
+        what="the backup could not be written",
+        why=error.strerror or type(error).__name__,
+        fix="check the disk; the backups before are untouched",
+    )

@@ -1,0 +1,160 @@
+"""Encryption to a key that is not here: OpenPGP by the system's gpg, so that stock tools open a backup in ten years.
+
+Only the recipient's certificate is on the box. Encrypting uses no keyring and starts no agent. Decrypting believes
+gpg's status lines, not its exit code, and nothing of the plaintext counts before they said that all of it is whole.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import IO, Final, TypeVar
+
+from appliance.actions.backups.archive import damaged
+from appliance.config import Places
+from appliance.errors import KeyMissingError, PreflightError, UnitError
+from media import limits
+from media.errors import MediaError, SealiftError
+from media.packets import Certificate
+
+_PREFIX: Final = b"[GNUPG:] "
+_STRICT: Final = ("--no-options", "--batch", "--no-tty", "--lock-never", "--no-random-seed-file", "--no-autostart")
+_ENCRYPT: Final = (
+    *("--no-keyring", "--trust-model", "always", "--cipher-algo", "AES256", "--compress-algo", "zlib"),
+    *("--encrypt", "--output", "-"),
+)
+_Result = TypeVar("_Result")
+
+
+def certificate(places: Places) -> Certificate:
+    """Return the recipient's certificate.
+
+    Raises:
+        PreflightError: Nobody has chosen one, or the file is none.
+    """
+    try:
+        with places.backup_recipient.open("rb") as stream:
+            untrusted = stream.read(limits.CERTIFICATE_BYTES + 1)
+        return Certificate.from_bytes(untrusted)
+    except OSError as error:
+        raise PreflightError(
+            what="backups have no recipient",
+            why=error.strerror or "",
+            fix="sealift backup recipient CERTIFICATE --by NAME --by NAME",
+        ) from error
+    except MediaError as error:
+        raise PreflightError(
+            what="the recipient of backups is not a certificate",
+            why=error.why or error.what,
+            fix="choose one again: sealift backup recipient CERTIFICATE --by NAME --by NAME",
+        ) from error
+
+
+@contextmanager
+def encrypting(recipient: Path, out: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run gpg from its stdin to the file `out`; the caller closes stdin, waits and judges the exit code.
+
+    Raises:
+        UnitError: gpg is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="sealift-gpg-") as home:
+        command = ["gpg", "--homedir", home, *_STRICT, "--quiet", "--recipient-file", str(recipient), *_ENCRYPT]
+        process = _start(command, stdin=subprocess.PIPE, stdout=out)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            if process.stdin is not None and not process.stdin.closed:
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+            process.wait()
+
+
+def require_usable(recipient: Path) -> None:
+    """Return when gpg encrypts to this certificate.
+
+    Raises:
+        PreflightError: It has no key to encrypt to, or that key has expired or was revoked.
+    """
+    with tempfile.TemporaryFile() as out, encrypting(recipient, out.fileno()) as process:
+        process.communicate(b"probe")
+        if process.returncode != 0:
+            raise PreflightError(
+                what="nothing can be encrypted to this certificate",
+                why="it has no valid key to encrypt to",
+                fix="give a certificate with an encryption key: gpg --quick-gen-key NAME rsa3072, then gpg --export",
+            )
+
+
+def decrypting(file: Path, home: Path | None, use: Callable[[IO[bytes]], _Result]) -> _Result:
+    """Return what `use` makes of the plaintext, once gpg said that it is whole.
+
+    Args:
+        file: The encrypted backup.
+        home: The GnuPG folder with the recipient's private key; None for the user's own.
+        use: Reads the plaintext to its end; its result is thrown away when gpg says that anything is wrong.
+
+    Raises:
+        BackupDamagedError: It was cut or altered.
+        KeyMissingError: The key is not in that folder.
+        UnitError: gpg is not installed.
+    """
+    read_end, write_end = os.pipe()
+    lines: list[bytes] = []
+    with os.fdopen(read_end, "rb") as status:
+        own = ["--homedir", str(home)] if home is not None else []
+        command = ["gpg", *own, "--no-options", "--batch", "--no-tty", "--quiet", "--status-fd", str(write_end)]
+        try:
+            process = _start([*command, "--decrypt", "--", str(file)], stdout=subprocess.PIPE, pass_fds=(write_end,))
+        finally:
+            os.close(write_end)
+        watcher = Thread(target=lambda: lines.extend(status.read().split(b"\n")), daemon=True)
+        watcher.start()
+        failure: Exception | None = None
+        result: _Result | None = None
+        with process:
+            if process.stdout is None:
+                raise UnitError(what="gpg has no output", why="", fix="report it: a fault of ours")
+            try:
+                result = use(process.stdout)
+            except (SealiftError, OSError) as error:
+                failure = error
+                process.stdout.close()
+        watcher.join()
+    _require_whole(lines, process.returncode, failure)
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[return-value]  # set, because nothing failed
+
+
+def _require_whole(lines: list[bytes], code: int, failure: Exception | None) -> None:
+    said = [line[len(_PREFIX) :].split(b" ")[0] for line in lines if line.startswith(_PREFIX)]
+    if b"NO_SECKEY" in said and b"DECRYPTION_OKAY" not in said:
+        raise KeyMissingError(
+            what="the backup does not open with the keys that are here",
+            why="the recipient's private key is in another folder",
+            fix="bring it, and give --home FOLDER",
+        )
+    if failure is not None and b"DECRYPTION_FAILED" not in said and b"BADMDC" not in said:
+        return  # what went wrong is not gpg's to say: it was cut off because reading ended
+    if code != 0 or said.count(b"DECRYPTION_OKAY") != 1 or b"GOODMDC" not in said or b"DECRYPTION_FAILED" in said:
+        raise damaged("gpg does not find it whole")
+
+
+def _start(
+    command: list[str], *, stdout: int, stdin: int = subprocess.DEVNULL, pass_fds: tuple[int, ...] = ()
+) -> "subprocess.Popen[bytes]":
+    environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    environment |= {name: os.environ[name] for name in ("HOME", "GNUPGHOME", "GPG_TTY") if name in os.environ}
+    try:
+        return subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL, pass_fds=pass_fds, env=environment
+        )
+    except OSError as error:
+        raise UnitError(
+            what="gpg cannot be run", why=error.strerror or "", fix="install Debian's package gpg"
+        ) from error

@@ -1,0 +1,302 @@
+"""Restoring: a backup, what people know besides, and a new epoch; the box then needs its media again.
+
+    open and compare -> site, people, printed head, receipts -> rebuilt beside -> old state aside -> new state in place
+
+The ledger goes into place last: while there is none, nothing serves, and the same command may be run again. The
+restored box never signs with the lost one's key, and keeps every serial that anybody can show was accepted.
+"""
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from appliance.actions.backups import archive, erasures, floors, rebuilt, recipient
+from appliance.actions.backups.archive import Contents
+from appliance.actions.backups.manifest import NeededMedium
+from appliance.actions.backups.rebuilt import Rebuilt
+from appliance.audit import exclusive, pin
+from appliance.audit.client import OfflineLedger
+from appliance.config import Config, PlacesSection
+from appliance.errors import (
+    ApprovalRefusedError,
+    BackupDamagedError,
+    ConflictError,
+    LedgerUnavailableError,
+    StoreWriteError,
+)
+from appliance.verify import trust
+from appliance.verify.freshness import spelled
+from media import durable
+from media.clock import Clock, to_text
+from media.digest import file_sha256
+from media.errors import NoTrustError, WrongEnvironmentError
+
+_STAGE: Final = ".restoring"
+_ASIDE: Final = "before-restore"
+_LEAST_PEOPLE: Final = 2
+_IN_USE: Final = ("person.enrolled", "request.intent", "promotion.made")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """What people say and show.
+
+    Args:
+        by: Who restores; two different names.
+        reason: Why.
+        printed: The last printed checkpoint of the lost box, empty where nobody has one.
+        receipts: Receipts of the lost box, as senders keep them.
+        serial: The highest serial that people know was accepted; 0 for none.
+        replace: What is on this box may be put aside.
+        erased: Digests of keys that must not come back, besides those the backups' folder lists.
+    """
+
+    by: tuple[str, ...]
+    reason: str
+    printed: str = ""
+    receipts: tuple[bytes, ...] = ()
+    serial: int = 0
+    replace: bool = False
+    erased: frozenset[str] = field(default=frozenset())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What came of it.
+
+    Args:
+        backup: SHA-256 of the encrypted file.
+        rebuilt: The site as it is now.
+        media: Which media have to be received again.
+        aside: The folder that holds what was here before; empty for none.
+        seconds: How long it took.
+        dry_run: Nothing was changed.
+    """
+
+    backup: str
+    rebuilt: Rebuilt
+    media: tuple[NeededMedium, ...]
+    aside: str
+    seconds: float
+    dry_run: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return {
+            "backup": self.backup,
+            **self.rebuilt.to_json(),
+            "media": [{"serial": each.serial, "release": each.release, "code": each.code} for each in self.media],
+            "aside": self.aside,
+            "seconds": self.seconds,
+            "dry_run": self.dry_run,
+        }
+
+
+def restore(
+    config: Config,
+    file: Path,
+    *,
+    home: Path | None,
+    decisions: Decisions,
+    clock: Clock,
+    dry_run: bool = False,
+) -> Restored:
+    """Bring a site back from one backup.
+
+    Args:
+        config: Of the box to restore onto.
+        file: The encrypted backup.
+        home: The GnuPG folder with the recipient's private key, which people brought.
+        decisions: Theirs.
+        clock: What time it is.
+        dry_run: Do everything beside, then throw it away.
+
+    Raises:
+        ApprovalRefusedError: Fewer than two people, or no reason.
+        BackupDamagedError: The backup does not hold, or is another site's.
+        ConflictError: This box is in use, and nobody said that it may be replaced.
+        KeyMissingError: The private key is not there.
+        LedgerUnavailableError: The ledger runs: stop the units first.
+        ProofError: The printed checkpoint or a receipt contradicts the backup.
+    """
+    _require_people(decisions)
+    places = config.at
+    started = clock.monotonic()
+    replaced = _replaced(config, decisions, clock)
+    stage = places.state / _STAGE
+    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        stage.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise _unwritable(error) from error
+    target = config.model_copy(update={"places": PlacesSection(root=str(stage), run=str(stage / "run"))})
+    try:
+        with _stopped(config):
+            backup, contents = opened(file, home, target.at.ledger)
+            _require_same_site(config, contents)
+            known = floors.gather(
+                config, contents, target.at.ledger, decisions.printed, decisions.receipts, clock=clock
+            )
+            erased = decisions.erased | erasures.noted(file.parent)
+            found = rebuilt.rebuild(
+                target,
+                contents,
+                known=known,
+                serial=decisions.serial,
+                erased=erased,
+                facts={
+                    "backup": {"sha256": backup, "made_at": to_text(contents.manifest.made_at)},
+                    "by": list(decisions.by),
+                    "reason": decisions.reason,
+                    "replaced": replaced,
+                },
+                clock=clock,
+            )
+            aside = "" if dry_run else _put_in_place(config, target, at=to_text(clock.now()))
+    except OSError as error:
+        raise _unwritable(error) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return Restored(
+        backup=backup,
+        rebuilt=found,
+        media=contents.manifest.media,
+        aside=aside,
+        seconds=round(clock.monotonic() - started, 1),
+        dry_run=dry_run,
+    )
+
+
+def opened(file: Path, home: Path | None, ledger_folder: Path) -> tuple[str, Contents]:
+    """Return the digest of an encrypted backup and what is in it, its ledger made again in a folder.
+
+    Raises:
+        BackupDamagedError, KeyMissingError, UnitError: As `recipient.decrypting` and `archive.read`.
+    """
+    try:
+        digest = file_sha256(file)
+    except OSError as error:
+        raise BackupDamagedError(
+            what=f"the backup {file.name} cannot be read", why=error.strerror or "", fix="see `sealift backup list`"
+        ) from error
+    return digest, recipient.decrypting(file, home, lambda stream: archive.read(stream, ledger_folder))
+
+
+def _require_people(decisions: Decisions) -> None:
+    if len({spelled(name) for name in decisions.by} - {""}) < _LEAST_PEOPLE or not decisions.reason.strip():
+        raise ApprovalRefusedError(
+            what="a restore takes two people and a reason",
+            why=f"{len(decisions.by)} names were given",
+            fix="--by NAME --by NAME --reason TEXT",
+        )
+
+
+def _replaced(config: Config, decisions: Decisions, clock: Clock) -> dict[str, Any] | None:
+    """Return the head of the ledger that is here and will be put aside; None for none.
+
+    A box that was only installed has one, with what was received on it; one with people or answers is in use.
+    """
+    if not (config.at.ledger / "ledger.db").exists():
+        return None
+    ledger = OfflineLedger(config.at, clock=clock)
+    used = [kind for kind in _IN_USE if ledger.find(kind=kind, limit=1)]
+    if used and not decisions.replace:
+        raise ConflictError(
+            what="this box is in use",
+            why="its ledger has people or answers of its own",
+            fix="restore onto a fresh box; or add --replace, which puts what is here aside",
+        )
+    head = ledger.head()
+    return {"origin": head.origin, "size": head.size, "root": head.root}
+
+
+def _stopped(config: Config) -> BinaryIO:
+    folder = config.at.ledger
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return exclusive.take(folder)
+    except LedgerUnavailableError as error:
+        raise LedgerUnavailableError(
+            what="the ledger runs", why=error.why, fix="stop everything first: systemctl stop 'sealift*'"
+        ) from error
+
+
+def _require_same_site(config: Config, contents: Contents) -> None:
+    manifest = contents.manifest
+    if manifest.site != config.site:
+        raise BackupDamagedError(
+            what="the backup is another site's",
+            why=f"it is of {manifest.site}, this box is {config.site}",
+            fix="set site in the site file to the lost box's, or bring the right backup",
+        )
+    if manifest.environment != config.environment:
+        raise WrongEnvironmentError(
+            what="the backup is of another environment",
+            why=f"{manifest.environment}, and this box is {config.environment}",
+            fix="a demo's backup is never restored into production",
+        )
+    pinned = contents.files.get(f"pinned/{trust.PINNED_ROOT}")
+    with suppress(NoTrustError):
+        if pinned is not None and trust.pinned_root(config.at.pinned_trust).encode() != pinned:
+            raise NoTrustError(
+                what="this box has pinned another root than the lost one",
+                why="its first root is not the backup's",
+                fix="install the box anew, with the sheet of the same sender",
+            ) from None
+
+
+def _put_in_place(config: Config, target: Config, *, at: str) -> str:
+    """Move what is here aside and what was rebuilt into its place, the ledger last; return the name of the folder."""
+    real, made = config.at, target.at
+    aside = real.state / f"{_ASIDE}-{at.replace(':', '').replace('-', '')}"
+    aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for here, new, name in (
+        (real.key_files, made.key_files, "keys"),
+        (real.trust, made.trust, "trust"),
+        (real.promoter, made.promoter, "promoter"),
+        (real.registry, made.registry, "registry"),
+    ):
+        _swap(here, new, aside / name)
+    # Not aside: what was received here before the restore is recorded when the ledger starts, and has its receipts.
+    _copy_missing(made.spool, real.spool, mode=0o660)
+    _copy_missing(made.receipts, real.receipts)
+    _copy_missing(made.pinned_trust, real.pinned_trust)
+    for name in (pin.FILE_NAME,):
+        old = real.etc / name
+        if old.exists():
+            shutil.copy2(old, aside / name)
+        durable.replace(old, (made.etc / name).read_bytes(), mode=0o644)
+    site_file = made.etc / "sealift.toml"
+    if site_file.exists():
+        durable.replace(real.etc / "sealift.toml.from-backup", site_file.read_bytes(), mode=0o644)
+    _swap(real.ledger, made.ledger, aside / "ledger")
+    return aside.name
+
+
+def _swap(here: Path, new: Path, aside: Path) -> None:
+    if here.exists():
+        shutil.move(here, aside)
+    if new.exists():
+        here.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new, here)
+        durable.sync_folder(here.parent)
+
+
+def _copy_missing(source: Path, folder: Path, *, mode: int = 0o644) -> None:
+    for path in sorted(source.rglob("*")) if source.is_dir() else ():
+        place = folder / path.relative_to(source)
+        if path.is_file() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            durable.write_new(place, path.read_bytes(), mode=mode)
+    if folder.is_dir():
+        durable.sync_folder(folder)
+
+
+def _unwritable(error: OSError) -> StoreWriteError:
+    return StoreWriteError(
+        what="the backup could not be restored",
+        why=error.strerror or type(error).__name__,
+        fix="make room, check that you are root, and run the same command again",
+    )

@@ -1,0 +1,79 @@
+"""How old the newest backup and the last drills are, and what is wrong with that; for status, alerts and a drill's own.
+
+Asked of the ledger alone, so that a disk that is in a safe, where it belongs, is no fault.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from appliance.actions.backups import drill, making
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.config import Config
+from media.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where backups stand.
+
+    Args:
+        made_at: Of the newest backup, as recorded; None for none.
+        age_seconds: Of it; None for none.
+        drilled_at: Of the last drill of any level; None for none.
+        opened_at: Of the last drill in which people opened the encrypted file; None for none.
+        faults: What a person has to do something about.
+    """
+
+    made_at: str | None
+    age_seconds: int | None
+    drilled_at: str | None
+    opened_at: str | None
+    faults: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return {
+            "made_at": self.made_at,
+            "age_seconds": self.age_seconds,
+            "drilled_at": self.drilled_at,
+            "opened_at": self.opened_at,
+            "faults": list(self.faults),
+        }
+
+
+def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
+    """Return where backups stand now.
+
+    Raises:
+        LedgerUnavailableError: There is no ledger to ask.
+    """
+    now = clock.now()
+    made = _last(ledger, making.MADE)
+    drilled = _last(ledger, drill.DRILLED)
+    opened = next(iter(ledger.find(kind=drill.DRILLED, field="level", value=drill.FULL, limit=1)), None)
+    faults = []
+    if not config.backup.folder:
+        faults.append("nobody has chosen where backups go")
+    if made is None:
+        faults.append("there is no backup")
+    elif _age(made, now) > timedelta(hours=config.backup.age_hours):
+        faults.append(f"the newest backup is {_age(made, now).days} days old, at most {config.backup.age_hours} hours")
+    if made is not None and (drilled is None or _age(drilled, now) > timedelta(days=config.backup.drill_days)):
+        faults.append(f"no drill in the last {config.backup.drill_days} days")
+    return Standing(
+        made_at=made.time if made else None,
+        age_seconds=int(_age(made, now).total_seconds()) if made else None,
+        drilled_at=drilled.time if drilled else None,
+        opened_at=opened.time if opened else None,
+        faults=tuple(faults),
+    )
+
+
+def _last(ledger: Ledger, kind: str) -> Leaf | None:
+    return next(iter(ledger.find(kind=kind, limit=1)), None)
+
+
+def _age(leaf: Leaf, now: datetime) -> timedelta:
+    return max(now - datetime.fromisoformat(leaf.time).astimezone(UTC), timedelta())

@@ -1,0 +1,103 @@
+"""A lost box comes back: real processes, a real medium, an encrypted backup, and an old answer proven afterwards."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.actions.receive import receive
+from appliance.cli import audit, backup, state, status
+from appliance.verify import trust
+from media import signers
+from media.clock import SystemClock
+from tests.functional.test_promotion import PEOPLE, answer, bring, enrol_all, medium_of, serve
+from tests.support import running_site as support
+from tests.support.backups import Recipient, recipient, with_backups
+from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
+from tests.support.versions import short_folder
+
+NAMES = ("--by", "Eva Rossi", "--by", "Finn Olsen")
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    with short_folder() as folder:
+        made = {person: folder / person[:1] for person in PEOPLE}
+        for person, home in made.items():
+            signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
+        yield made
+        for home in made.values():
+            signers.stop_agents(home)
+
+
+@pytest.fixture
+def offline() -> Iterator[Recipient]:
+    with recipient() as made:
+        yield made
+
+
+@pytest.fixture
+def site(offline: Recipient, tmp_path: Path) -> Iterator[RunningSite]:
+    with short_folder() as root, running_site(root, medium_of(1)) as running:
+        folder = tmp_path / "disk"
+        running.config = with_backups(running.config, folder, offline.certificate())
+        with running.config.at.config_file.open("a") as file:
+            file.write(f'[backup]\nfolder = "{folder}"\non_system_disk = true\n')
+        yield running
+
+
+@pytest.fixture
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(support, "COMMANDS", (*support.COMMANDS, audit, backup, state, status))
+    return runner(site, capsys, monkeypatch)
+
+
+def lose(site: RunningSite) -> None:
+    """End everything and leave what a freshly installed machine has: a site file and a pinned root."""
+    for name in list(site.processes):
+        site.end(name)
+    places = site.config.at
+    shutil.rmtree(places.state)
+    shutil.rmtree(places.key_files)
+    (places.etc / "ledger.pub").unlink()
+    (places.pinned_trust / trust.PINNED_ROOT).write_bytes(medium_of(1).root_json)
+
+
+def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
+    site: RunningSite, sealift: Run, homes: dict[str, Path], offline: Recipient, tmp_path: Path
+) -> None:
+    enrol_all(site, sealift, homes)
+    digest = bring(site, 1)
+    serve(sealift, digest, homes)
+    answer(site, digest, 1, "req-before")
+    made = as_json(sealift, "backup", "make")
+    answer(site, digest, 1, "req-lost")
+    printed = tmp_path / "printed.txt"
+    printed.write_text(as_json(sealift, "audit", "checkpoint")["note"])
+    file = str(Path(site.config.backup.folder) / made["name"])
+
+    lose(site)
+    restored = as_json(
+        sealift,
+        *("backup", "restore", file, "--home", str(offline.home), *NAMES, "--reason", "fire"),
+        *("--checkpoint", str(printed)),
+    )
+
+    assert (restored["epoch"], restored["people"], restored["production"]) == (2, sorted(PEOPLE), digest)
+    assert restored["lost"] > 0
+    assert [each["serial"] for each in restored["media"]] == [1]
+    site.start("ledger")
+    site.start("promoter")
+    receive(site.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
+    verified = sealift("--json", "audit", "verify", "--checkpoint", str(printed))
+    assert verified.code == 0, verified.out
+    assert any("a backup was restored by Eva Rossi, Finn Olsen" in remark for remark in verified.facts["remarks"])
+    proven = as_json(sealift, "prove", "req-before")
+    assert (proven["ok"], [step["name"] for step in proven["steps"] if not step["ok"]]) == (True, [])
+    assert sealift("prove", "req-lost").code != 0
+    with_password = ("people", "invite", "--by", "eva-rossi", "--by", "finn-olsen")
+    password = str(site.root / "password")
+    assert sealift(*with_password, "--password-file", password, "--password-file", password).code == 0
+    drilled = as_json(sealift, "backup", "make") and as_json(sealift, "drill", *NAMES, "--home", str(offline.home))
+    assert (drilled["level"], drilled["production"], drilled["media_missing"]) == ("full", digest, [])
