@@ -15,7 +15,9 @@ from typing import Final
 _SECRETS: Final[tuple[tuple[str, bytes, re.Pattern[bytes]], ...]] = (
     # (what it is, a literal that must occur for the expression to be tried, the expression)
     ("private key", b"PRIVATE KEY-----", re.compile(
-        rb"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----\s+(?:[A-Za-z-]+: [^\n]*\n)*\s*(?:[A-Za-z0-9+/=]{16,}\s+){2,}")),
+        # An Ed25519 key is one line; in JSON and in code the ends of lines are written \n.
+        rb"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?:\s|\\[nr])+(?:[A-Za-z-]+: [^\n]*\n)*\s*"
+        rb"(?:[A-Za-z0-9+/=]{40,}(?![A-Za-z0-9+/=])|(?:[A-Za-z0-9+/=]{16,}(?:\s|\\[nr])+){2,})")),
     ("OpenPGP private key", b"PGP PRIVATE KEY BLOCK", re.compile(
         rb"-----BEGIN PGP PRIVATE KEY BLOCK-----\s+(?:[A-Za-z]+: [^\n]*\n)*\s*(?:[A-Za-z0-9+/=]{16,}\s+){2,}")),
     ("AWS access key", b"AKIA", re.compile(rb"(?<![A-Z0-9])AKIA[0-9A-Z]{16}(?![A-Z0-9])")),

@@ -47,8 +47,16 @@ def of_folder(path: Path) -> tuple[Artifact, ...]:
     """
     base = path if path.is_dir() else path.parent
     files = _files(path) if path.is_dir() else [path]
-    if not files or not all(map(_is_regular, files)):
-        raise ScanError(what=f"{path.name} cannot be scanned", why="it holds no regular file", fix="give another path")
+    if not path.exists() and not path.is_symlink():
+        raise ScanError(what=f"{path.name} is not there", why="it names no file and no folder", fix="give another path")
+    if not files:
+        raise ScanError(what=f"{path.name or path} cannot be scanned", why="there is no file in it", fix="give another")
+    if strange := [file.relative_to(base).as_posix()[:200] for file in files if not _is_regular(file)]:
+        raise ScanError(
+            what=f"{strange[0]} is no regular file",
+            why=f"links, pipes and devices never travel; {len(strange)} here",
+            fix="take it away, or put the file that it stands for in its place",
+        )
     return tuple(
         Artifact.of_file(
             file,

@@ -29,6 +29,20 @@ def test_a_credential_is_found_and_not_repeated(what: str) -> None:
     assert [(leak.rule, leak.what, leak.line) for leak in found] == [("secret", what, 2)]
 
 
+ONE_LINE = ["MC4CAQAwBQYDK2VwBCIEIHNd4rVv5kqGv3nJcZ8pW2yT6uQx9oLm1aBsDfEgHiJk"]
+HEADERS = ["Proc-Type: 4,ENCRYPTED", "", *[BODY[:51]] * 2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "end_of_line"),
+    [*((ONE_LINE, end) for end in ("\n", "\r\n", "\\n", "\\r\\n")), (HEADERS, "\n"), (HEADERS, "\r\n")],
+)
+def test_a_private_key_is_found_however_its_lines_end(lines: list[str], end_of_line: str) -> None:
+    text = end_of_line.join(["x = -----BEGIN " + "PRIVATE KEY-----", *lines, "-----END " + "PRIVATE KEY-----"])
+
+    assert [(leak.what, leak.line) for leak in leaks.secrets(text.encode())] == [("private key", 1)]
+
+
 @pytest.mark.parametrize(
     "text",
     [

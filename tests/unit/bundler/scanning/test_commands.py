@@ -110,9 +110,12 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -
     folder.mkdir()
     os.mkfifo(folder / "m.gguf")
 
-    for path in (folder, tmp_path / "absent"):
-        with pytest.raises(ScanError, match="cannot be scanned"):
+    for path, why in ((folder, "m.gguf is no regular file"), (tmp_path / "absent", "absent is not there")):
+        with pytest.raises(ScanError, match=why):
             of_folder(path)
+    (folder / "m.gguf").unlink()
+    with pytest.raises(ScanError, match="download cannot be scanned"):
+        of_folder(folder)
 
 
 def test_the_command_judges_by_a_recipe_where_it_is_given_one(
