@@ -1,6 +1,8 @@
 """Files that format version 1 wrote are read for ever, to the same facts."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,10 @@ from media.digest import sha256_hex
 from media.people import People
 from media.release import ReleaseTerms, targets_from
 from media.volume import VolumeIndex
+from tests.corpus import judging
+from tests.support.readers import CORPUS, READERS
 
-_V1 = Path(__file__).resolve().parents[2] / "corpus" / "v1"
+_V1 = Path(__file__).resolve().parents[2] / "corpus" / "v1" / "valid" / "release-files"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def test_the_facts_of_version_1_are_still_the_same() -> None:
 
 
 def test_the_delta_set_of_version_1_is_still_the_same() -> None:
-    untrusted = (_V1.with_name("v1-delta") / "volumes.json").read_bytes()
+    untrusted = (_V1.with_name("delta-files") / "volumes.json").read_bytes()
     index = VolumeIndex.from_bytes(untrusted)
     targets = targets_from(canonical.loads((_V1 / "targets.json").read_bytes()))
 
@@ -91,3 +95,38 @@ def test_the_statement_of_version_1_has_two_signers(people: People) -> None:
     statement = dsse.verify((_V1 / "rehearsal.dsse.json").read_bytes(), people, "release", 2)
 
     assert [person.id for person in statement.signers] == ["alice", "bob"]
+
+
+def test_nobody_changed_the_corpus() -> None:
+    assert (CORPUS / judging.DIGESTS).read_text("utf-8") == judging.digests(CORPUS)
+
+
+def test_the_corpus_has_a_case_of_every_reader_and_kind() -> None:
+    found = {(name.partition("/")[0], Path(name).name.partition("--")[0]) for name in judging.cases(CORPUS)}
+
+    frozen = READERS.keys() - judging.NOT_FROZEN
+    assert {reader for kind, reader in found if kind == "valid"} == frozen
+    assert {reader for kind, reader in found if kind == "malformed"} == frozen
+    assert len({reader for kind, reader in found if kind == "tampered"}) > 10
+
+
+def test_every_case_of_version_1_ends_as_it_did_when_it_was_frozen() -> None:
+    expected = {name: code for name, code in _expected().items() if isinstance(code, str)}
+
+    assert {name: judging.judge(CORPUS, name) for name in judging.cases(CORPUS)} == expected
+    assert {code for name, code in expected.items() if name.startswith("valid/")} == {"done"}
+    assert "done" not in {code for name, code in expected.items() if not name.startswith("valid/")}
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", list(judging.media(CORPUS)))
+def test_a_medium_of_version_1_ends_as_it_did_also_for_the_verifier_that_lies_on_it(tmp_path: Path, name: str) -> None:
+    found = judging.judge_medium(CORPUS, name, tmp_path / "m")
+
+    assert found == _expected()[name]
+    # The second opinion does not judge custody; in all else it finds bad what the appliance finds bad.
+    assert (found["exit_code"] in {0, 26}) == (found["second_opinion"] == 0)
+
+
+def _expected() -> dict[str, Any]:
+    return dict(json.loads((CORPUS / judging.EXPECTED).read_bytes()))
