@@ -1,17 +1,19 @@
-"""Whether this machine can do what it is for: room, memory, processor, clock, names and modes, each with a remedy."""
+"""Whether this machine can do what it is for: disks, memory, processor, GPU, clock, network, names, modes, services.
 
-import os
+Each finding says what was found, why it matters and what helps; some can be mended by `appliance.actions.mend`.
+"""
+
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
 
-from appliance.actions import scrub
+from appliance.actions import doctor_machine, doctor_services
+from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
+from appliance.install.supervisor import Supervisor
+from appliance.promote.standing import current_digest
+from appliance.registry import carriers
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
 from appliance.verify.fit import Machine, require_fit
@@ -21,63 +23,41 @@ from media.clock import Clock, to_text
 from media.errors import SealiftError
 from media.release import ReleaseTerms
 
-_LEAST_FREE_BYTES: Final = 4 * 2**30
-_LEAST_MEMORY_BYTES: Final = 2 * 2**30
-_SOCKET_PATH_BYTES: Final = 100
-_LONGEST_SOCKET: Final = "engine-production-0123456789ab"
+__all__ = ["Finding", "doctor"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    is_good: bool
-    text: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the finding's fields."""
-        return asdict(self)
-
-
-def doctor(config: Config, *, clock: Clock) -> tuple[list[Finding], Machine]:
+def doctor(config: Config, *, clock: Clock, supervisor: Supervisor | None = None) -> tuple[list[Finding], Machine]:
     """Look at everything; returns the findings and the machine's facts, which a sender may ask for."""
     machine = Machine.probe(config.profile)
     looks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        lambda: _room(config),
-        _memory,
+        lambda: doctor_machine.room(config),
+        lambda: doctor_machine.disk_speed(config),
+        lambda: doctor_machine.file_systems(config),
+        lambda: _memory(config),
         lambda: _clock(config, clock),
         lambda: _fit(config, machine),
+        lambda: doctor_machine.gpu(config, machine),
         lambda: _names(config),
-        lambda: _modes(config),
-        lambda: _scrubbed(config, clock),
+        lambda: doctor_machine.addresses(config),
+        lambda: doctor_machine.cards(config),
+        lambda: doctor_services.folders(config),
+        lambda: doctor_services.keys(config),
+        lambda: doctor_services.sockets(config),
+        lambda: doctor_services.spool(config),
+        lambda: doctor_services.units(config, supervisor),
         _tools,
     )
     return [finding for look in looks for finding in look()], machine
 
 
-def _room(config: Config) -> Iterator[Finding]:
-    for name, path in (("state", config.at.state), ("releases", config.at.releases)):
-        place = next(folder for folder in (path, *path.parents) if folder.exists())
-        free = shutil.disk_usage(place).free
-        yield Finding(
-            name=f"room for {name}",
-            is_good=free >= _LEAST_FREE_BYTES,
-            text=f"{free / 2**30:.1f} GiB free",
-            fix=f"make {_LEAST_FREE_BYTES >> 30} GiB free",
-        )
-
-
-def _memory() -> Iterator[Finding]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0))
-    yield Finding(
-        name="memory",
-        is_good=total >= _LEAST_MEMORY_BYTES,
-        text=f"{total / 2**30:.1f} GiB, {cores} cores",
-        fix=f"{_LEAST_MEMORY_BYTES >> 30} GiB are the least, and the weights besides",
-    )
+def _memory(config: Config) -> Iterator[Finding]:
+    weights, context = None, ""
+    with suppress(SealiftError):
+        digest = current_digest(config.at)
+        if digest is not None:
+            _, descriptor, _ = carriers.carrier(ContentStore(config.at.store), digest)
+            weights, context = sum(one.length for one in descriptor.weights), f"{descriptor.name} {descriptor.version}"
+    yield from doctor_machine.memory(weights, context=context)
 
 
 def _clock(config: Config, clock: Clock) -> Iterator[Finding]:
@@ -87,8 +67,10 @@ def _clock(config: Config, clock: Clock) -> Iterator[Finding]:
     yield Finding(
         name="clock",
         is_good=now >= floor,
-        text=f"{to_text(now)}, nothing before {to_text(floor)} is believed",
-        fix="set the machine's clock; records and stale dates depend on it",
+        text=f"{to_text(now)}, nothing before {to_text(floor)} is believed"
+        + ("" if config.time.servers else "; no time server is named"),
+        why="the order of records, stale dates, certificates and one-time codes depend on it",
+        fix="set the machine's clock, or name time.servers",
     )
 
 
@@ -120,56 +102,21 @@ def _release_to_judge(config: Config) -> StoredRelease | None:
 
 
 def _names(config: Config) -> Iterator[Finding]:
-    longest = len(os.fsencode(str(config.at.socket(_LONGEST_SOCKET))))
-    yield Finding(
-        name="socket paths",
-        is_good=longest <= _SOCKET_PATH_BYTES,
-        text=f"{longest} of {_SOCKET_PATH_BYTES} bytes",
-        fix="give places.run a shorter path",
-    )
     is_loopback = config.service.host in {"127.0.0.1", "::1", "localhost"}
     yield Finding(
         name="bind address",
         is_good=is_loopback,
         text=config.service.host,
+        why="whoever reaches that address would speak to the gateway without TLS",
         fix="bind to loopback; the web server in front speaks to the network, with TLS",
     )
     if config.environment == "production":
         yield Finding(
-            name="tls", is_good=config.service.tls, text="on" if config.service.tls else "off", fix="set service.tls"
-        )
-
-
-def _modes(config: Config) -> Iterator[Finding]:
-    folder = config.at.key_files
-    if not folder.is_dir():
-        yield Finding(name="keys", is_good=False, text="there are none yet", fix="run `sealift install`")
-        return
-    wide = [path.name for path in (folder, *_files(folder)) if stat.S_IMODE(path.stat().st_mode) & 0o077]
-    yield Finding(
-        name="keys",
-        is_good=not wide,
-        text=f"{len(list(_files(folder)))} files, "
-        + (f"others may read {', '.join(wide)}" if wide else "for root alone"),
-        fix="take the rights of group and others away",
-    )
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(path for path in folder.iterdir() if path.is_file())
-    except PermissionError:
-        return
-
-
-def _scrubbed(config: Config, clock: Clock) -> Iterator[Finding]:
-    found = scrub.standing(config, clock=clock)
-    if found.is_good is not None:
-        yield Finding(
-            name="store",
-            is_good=found.is_good,
-            text=found.text,
-            fix="run `sealift scrub`; what it finds bad is received again from a full set of media",
+            name="tls",
+            is_good=config.service.tls,
+            text="on" if config.service.tls else "off",
+            why="prompts and keys would cross the network readable",
+            fix="set service.tls",
         )
 
 

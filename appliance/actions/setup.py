@@ -29,7 +29,7 @@ from media.clock import Clock, to_text
 from media.errors import SealiftError
 
 FORMAT: Final = 1
-DONE: Final = "setup.done"
+DONE: Final = "install.setup"
 FOLDER: Final = "setup"
 SUMMARY: Final = "summary.json"
 STEPS: Final = ("site file", "install", "services", "codes", "capacity", "summary")

@@ -1,0 +1,273 @@
+"""What doctor looks at below the software: disks, file systems, memory against weights, GPU, addresses, cards."""
+
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from appliance.actions.findings import Finding
+from appliance.config import Config
+from appliance.verify.fit import Machine
+
+NETWORK_TYPES: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "ncpfs"}
+    | {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs", "virtiofs"}
+)
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_TCP: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_CARDS: Final = Path("/sys/class/net")
+_LISTENING: Final = "0A"
+_ALLOWED_EVERYWHERE: Final = frozenset({22, 443, 8443})
+_PROBE_BYTES: Final = 16 * 2**20
+_COMMITS: Final = 8
+_SLOWEST_MIB: Final = 20
+_SLOWEST_COMMIT_MILLIS: Final = 50
+_LEAST_FREE_BYTES: Final = 4 * 2**30
+_RUNTIME: Final = re.compile(r"nvidia_cuda_runtime(?:_cu[0-9]+)?-([0-9]+)\.[0-9.]+\.dist-info")
+# The oldest driver that runs each major CUDA by minor-version compatibility (NVIDIA's release notes).
+OLDEST_DRIVER: Final[Mapping[int, tuple[int, ...]]] = {11: (450, 80, 2), 12: (525, 60, 13), 13: (580,)}
+
+
+def room(config: Config) -> Iterator[Finding]:
+    """Whether state and releases have room."""
+    for name, path in (("state", config.at.state), ("releases", config.at.releases)):
+        free = shutil.disk_usage(existing(path)).free
+        yield Finding(
+            name=f"room for {name}",
+            is_good=free >= _LEAST_FREE_BYTES,
+            text=f"{free / 2**30:.1f} GiB free",
+            why="a full disk stops records, and without a record there is no answer",
+            fix=f"make {_LEAST_FREE_BYTES >> 30} GiB free",
+        )
+
+
+def disk_speed(config: Config) -> Iterator[Finding]:
+    """How fast the state's disk takes bytes and commits; nothing is said where this user may not write."""
+    folder = config.at.state
+    if not os.access(folder, os.W_OK):
+        return
+    probe = folder / f".doctor-{os.getpid()}"
+    try:
+        rate, commit = _write(probe)
+    except OSError:
+        return
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    yield Finding(
+        name="disk speed",
+        is_good=rate >= _SLOWEST_MIB,
+        text=f"{rate:.0f} MiB/s written",
+        why="loading a model and receiving a release read and write gigabytes",
+        fix="put the state on an SSD, or look at the disk's health (smartctl)",
+    )
+    yield Finding(
+        name="disk commit",
+        is_good=None if commit > _SLOWEST_COMMIT_MILLIS else True,
+        text=f"{commit:.1f} ms until a small write is durable",
+        why="each answer waits for its record to be durable",
+        fix="a disk with power-loss protection commits in under 1 ms",
+    )
+
+
+def _write(probe: Path) -> tuple[float, float]:
+    block = os.urandom(2**20)
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        began = time.monotonic()
+        for _ in range(_PROBE_BYTES // len(block)):
+            os.write(descriptor, block)
+        os.fdatasync(descriptor)
+        rate = _PROBE_BYTES / 2**20 / max(1e-6, time.monotonic() - began)
+        times = []
+        for _ in range(_COMMITS):
+            began = time.monotonic()
+            os.write(descriptor, block[:512])
+            os.fdatasync(descriptor)
+            times.append(time.monotonic() - began)
+    finally:
+        os.close(descriptor)
+    return rate, sorted(times)[_COMMITS // 2] * 1000
+
+
+def file_systems(config: Config, mounts: Path = _MOUNTS) -> Iterator[Finding]:
+    """Whether everything that must be durable lies on a local file system, and backups on another."""
+    table = _mounts(mounts)
+    places = {"state": config.at.state, "releases": config.at.releases, "site file": config.at.etc}
+    remote = {name: kind for name, path in places.items() if (kind := _mount_of(path, table)[1]) in NETWORK_TYPES}
+    yield Finding(
+        name="file systems",
+        is_good=not remote,
+        text="; ".join(f"{name} lies on {kind}" for name, kind in remote.items()) or "all local",
+        why="databases and the ledger rely on locks and syncs that network file systems do not keep",
+        fix="put /var/lib/sealift, /opt/sealift and /etc/sealift on a local disk",
+    )
+    if not config.backup.folder:
+        yield Finding(
+            name="backup",
+            is_good=None,
+            text="has no place yet",
+            why="a lost disk would be a lost ledger",
+            fix="set backup.folder to a folder on another disk",
+        )
+        return
+    folder = Path(config.backup.folder)
+    is_there, is_apart = folder.is_dir(), _mount_of(folder, table)[0] != _mount_of(config.at.state, table)[0]
+    yield Finding(
+        name="backup",
+        is_good=is_there and is_apart,
+        text="on another file system"
+        if is_there and is_apart
+        else "on the state's own disk"
+        if is_there
+        else "not there",
+        why="a backup on the same disk goes with it",
+        fix="mount the second disk, and set backup.folder to a folder on it",
+    )
+
+
+def _mounts(source: Path) -> list[tuple[str, str]]:
+    """Return mount point and type of every mount."""
+    found = []
+    with suppress(OSError):
+        for line in source.read_text("utf-8", "replace").splitlines():
+            before, _, after = line.partition(" - ")
+            words, rest = before.split(), after.split()
+            if len(words) > 4 and rest:
+                found.append((re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[4]), rest[0]))
+    return found
+
+
+def _mount_of(path: Path, table: list[tuple[str, str]]) -> tuple[str, str]:
+    """Return the mount that a path lies on: the last of the longest."""
+    real = str(existing(path).resolve())
+    best = ("/", "")
+    for point, kind in table:
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best
+
+
+def memory(weights_bytes: int | None = None, *, context: str = "") -> Iterator[Finding]:
+    """Whether memory holds the weights of the version in production, twice the system's own 1 GiB besides."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 2 * 2**30 + (weights_bytes or 0)
+    text = f"{total / 2**30:.1f} GiB, {len(os.sched_getaffinity(0))} cores"
+    if weights_bytes:
+        text += f"; {context} holds {weights_bytes / 2**30:.1f} GiB of weights"
+    yield Finding(
+        name="memory",
+        is_good=total >= needed,
+        text=text,
+        why="an engine without room is ended by the kernel in the middle of an answer",
+        fix=f"{needed / 2**30:.1f} GiB are the least: more memory, or a version with smaller weights or n_ctx",
+    )
+
+
+def gpu(config: Config, machine: Machine) -> Iterator[Finding]:
+    """Whether the driver is new enough for the CUDA that the installed engine environments bring (A46)."""
+    for environment in sorted(config.at.current.glob("engine-*")):
+        majors = {
+            int(found[1])
+            for path in environment.glob("lib/python3*/site-packages/nvidia_cuda_runtime*")
+            if (found := _RUNTIME.fullmatch(path.name))
+        }
+        for major in sorted(majors):
+            oldest = OLDEST_DRIVER.get(major)
+            has = tuple(int(number) for number in re.findall(r"[0-9]+", machine.driver))
+            yield Finding(
+                name="GPU driver",
+                is_good=None if oldest is None else has >= oldest,
+                text=f"{machine.driver or 'none'}; {environment.name} brings CUDA {major}",
+                why="a driver older than CUDA is the commonest silent failure at start",
+                fix="install NVIDIA's driver "
+                + (".".join(str(part) for part in oldest) if oldest else "that its release notes name")
+                + " or newer, or a release whose engine is built for an older CUDA",
+            )
+
+
+def addresses(config: Config, tables: tuple[Path, ...] = _TCP) -> Iterator[Finding]:
+    """Whether the site file's addresses are this machine's, and nothing listens everywhere by accident (A51)."""
+    absent = [address for address in config.network.addresses if not _is_here(address)]
+    if config.network.addresses:
+        yield Finding(
+            name="addresses",
+            is_good=not absent,
+            text=f"not on this machine: {', '.join(absent)}" if absent else ", ".join(config.network.addresses),
+            why="the certificate names them, and callers use them",
+            fix="correct network.addresses, or plug the network in",
+        )
+    if config.places.root != "/":
+        return
+    open_everywhere = sorted({port for table in tables for port in listening_everywhere(table)} - _ALLOWED_EVERYWHERE)
+    yield Finding(
+        name="listeners",
+        is_good=not open_everywhere,
+        text=f"open on every address: {', '.join(map(str, open_everywhere))}"
+        if open_everywhere
+        else "as they should be",
+        why="a port that listens everywhere is reachable from networks that nobody thought of",
+        fix="bind that service to one address, or stop it: `ss -ltnp` names it",
+    )
+
+
+def listening_everywhere(table: Path) -> Iterator[int]:
+    """Yield the TCP ports that listen on every address, as the kernel's table names them."""
+    try:
+        lines = table.read_text("ascii", "replace").splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        words = line.split()
+        if len(words) > 3 and words[3] == _LISTENING:
+            address, _, port = words[1].partition(":")
+            if set(address) == {"0"}:
+                yield int(port, 16)
+
+
+def cards(config: Config, folder: Path = _CARDS) -> Iterator[Finding]:
+    """Which network cards there are; a radio has no place in an air gap."""
+    if config.places.root != "/":
+        return
+    names = sorted(path.name for path in folder.glob("*") if path.name != "lo")
+    radios = [name for name in names if (folder / name / "wireless").exists() or (folder / name / "phy80211").exists()]
+    live = [f"{name} {_speed(folder / name)}".strip() for name in names if _read(folder / name / "operstate") == "up"]
+    yield Finding(
+        name="network cards",
+        is_good=not radios,
+        text=f"radio: {', '.join(radios)}" if radios else ", ".join(live) or "none is up",
+        why="an isolated machine has no way out that does not need a cable",
+        fix="take the card out, or switch it off in the firmware",
+    )
+
+
+def existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _speed(card: Path) -> str:
+    text = _read(card / "speed")
+    return f"{text} Mbit/s" if text.isdigit() else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _is_here(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

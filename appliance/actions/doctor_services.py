@@ -1,0 +1,190 @@
+"""What doctor looks at of what runs: folders, keys, sockets, spool, units, and the engine of production."""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from appliance.actions.findings import Finding
+from appliance.audit.spool import Spool
+from appliance.config import Config
+from appliance.errors import UnitError
+from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit, open_supervisor
+from appliance.install.unit_result import Ending, UnitResult, result_of
+from appliance.promote.standing import current_digest
+from media.errors import SealiftError
+
+MAKE_FOLDER: Final = "make-folder"
+CLOSE: Final = "close-permissions"
+REMOVE_SOCKET: Final = "remove-socket"
+START_UNIT: Final = "start-unit"
+RESTART_LEDGER: Final = "restart-ledger"
+LEDGER_UNIT: Final = "sealift-ledger.service"
+
+FOLDERS: Final = ("store", "trust", "receipts", "spool", "registry")
+_SOCKET_PATH_BYTES: Final = 100
+_LONGEST_SOCKET: Final = "engine-production-0123456789ab"
+_CONNECT_SECONDS: Final = 1.0
+
+
+def folders(config: Config) -> Iterator[Finding]:
+    """Whether the folders are there that more than one user needs; before the first install nothing is missing."""
+    if not config.at.current.exists():
+        return
+    missing = [name for name in FOLDERS if not (config.at.state / name).is_dir()]
+    if not missing:
+        yield Finding(name="folders", is_good=True, text="all there")
+    for name in missing:
+        yield Finding(
+            name="folders",
+            is_good=False,
+            text=f"{name} is not there",
+            why="services write there and do not make it themselves",
+            fix="`sealift install` makes it with its owner, as does `sealift doctor --mend`",
+            repair=(MAKE_FOLDER, name),
+        )
+
+
+def keys(config: Config) -> Iterator[Finding]:
+    """Whether the key files are there and for root alone."""
+    folder = config.at.key_files
+    if not folder.is_dir():
+        yield Finding(name="keys", is_good=False, text="there are none yet", fix="run `sealift install`")
+        return
+    held = list(_files(folder))
+    wide = [path for path in (folder, *held) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if not wide:
+        yield Finding(name="keys", is_good=True, text=f"{len(held)} files, for root alone")
+    for path in wide:
+        yield Finding(
+            name="keys",
+            is_good=False,
+            text=f"{len(held)} files, others may read {path.name}",
+            why="whoever reads them can undo what they protect",
+            fix="take the rights of group and others away",
+            repair=(CLOSE, path.name if path != folder else ""),
+        )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(path for path in folder.iterdir() if path.is_file())
+    except PermissionError:
+        return
+
+
+def sockets(config: Config) -> Iterator[Finding]:
+    """Whether socket paths fit, and no socket lies about whose process is gone."""
+    longest = len(os.fsencode(str(config.at.socket(_LONGEST_SOCKET))))
+    yield Finding(
+        name="socket paths",
+        is_good=longest <= _SOCKET_PATH_BYTES,
+        text=f"{longest} of {_SOCKET_PATH_BYTES} bytes",
+        why="the kernel cuts longer ones",
+        fix="give places.run a shorter path",
+    )
+    for path in sorted(config.at.run.glob("*.sock")) if config.at.run.is_dir() else []:
+        if _is_stale(path):
+            yield Finding(
+                name="stale socket",
+                is_good=False,
+                text=f"nobody listens on {path.name}",
+                why="callers wait for a process that is gone",
+                fix="`sealift doctor --mend` removes it; its unit makes a new one",
+                repair=(REMOVE_SOCKET, path.name),
+            )
+
+
+def _is_stale(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_SECONDS)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            return error.errno == errno.ECONNREFUSED
+    return False
+
+
+def spool(config: Config) -> Iterator[Finding]:
+    """Whether facts wait for a ledger that runs, or were set aside."""
+    waiting = Spool(config.at.spool)
+    try:
+        pending, rejected = len(waiting.pending()), waiting.rejected()
+        is_up = open_supervisor(config).state(LEDGER_UNIT) is UnitState.ACTIVE
+    except SealiftError:
+        return
+    if pending and is_up:
+        yield Finding(
+            name="spool",
+            is_good=False,
+            text=f"{pending} facts wait for the ledger",
+            why="they were kept while it did not answer; it appends them when it starts",
+            fix="`sealift doctor --mend` starts the ledger again",
+            repair=(RESTART_LEDGER, LEDGER_UNIT),
+        )
+    if rejected:
+        yield Finding(
+            name="spool",
+            is_good=False,
+            text=f"{len(rejected)} facts were set aside because they do not read",
+            why="something that happened is not in the ledger",
+            fix="look at the spool's folder `rejected`, and record by hand what it was",
+        )
+
+
+def units(config: Config, supervisor: Supervisor | None = None) -> Iterator[Finding]:
+    """Whether a unit failed, with its reason; and whether what is promoted is served."""
+    asked = supervisor or open_supervisor(config)
+    try:
+        found = asked.units()
+    except UnitError:
+        return  # nothing runs here yet; `sealift status` says so
+    failed = [one.name for one in found if one.state is UnitState.FAILED]
+    ended = {name: result_of(config, name) for name in failed}
+    for name, result in ended.items():
+        is_ours_to_start = result.ending is not Ending.REFUSED and engine_of(name) is None
+        yield Finding(
+            name="unit",
+            is_good=False,
+            text=f"{name}: {result.why or 'it failed'}",
+            why="what depends on it waits or is refused",
+            fix=result.fix,
+            repair=(START_UNIT, name) if is_ours_to_start else (),
+        )
+    if found and not failed:
+        yield Finding(name="units", is_good=True, text=f"{len(found)}, none failed")
+    yield from _production(config, asked, {one.name for one in found if one.state is UnitState.ACTIVE}, ended)
+
+
+def _production(
+    config: Config, supervisor: Supervisor, active: set[str], ended: dict[str, UnitResult]
+) -> Iterator[Finding]:
+    try:
+        digest = current_digest(config.at)
+    except SealiftError as error:
+        yield Finding(name="production", is_good=False, text=error.what, why=error.why, fix=error.fix)
+        return
+    if digest is None:
+        return
+    unit = engine_unit("production", digest)
+    if unit in active:
+        yield Finding(name="production", is_good=True, text=f"{digest[:12]} is served")
+        return
+    result = ended.get(unit) or result_of(config, unit)
+    warm = sorted(
+        found[1] for name in active if name != unit and (found := engine_of(name)) and found[0] == "production"
+    )
+    text = f"{digest[:12]} is promoted, and its engine does not run: {result.why or supervisor.state(unit)}"
+    if warm:
+        text += f"; {', '.join(warm)} is still in memory"
+    yield Finding(
+        name="production",
+        is_good=False,
+        text=text,
+        why="callers get 503 until an engine runs",
+        fix="one person goes back: `sealift rollback --as PERSON --reason TEXT`" if warm else result.fix,
+        repair=() if result.ending in {Ending.REFUSED, Ending.MEMORY} else (START_UNIT, unit),
+    )

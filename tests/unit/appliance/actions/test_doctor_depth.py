@@ -1,0 +1,252 @@
+"""What the doctor sees of disks, drivers, ports, units and leftovers, and what it may mend."""
+
+import json
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.actions import doctor_machine, doctor_services, mend
+from appliance.actions.doctor import doctor
+from appliance.actions.findings import Finding
+from appliance.audit.spool import Spool
+from appliance.config import BackupSection, Config, NetworkSection, PlacesSection
+from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, UnitError
+from appliance.install.supervisor import UnitState
+from appliance.install.unit_result import Ending, from_run_units, from_systemd
+from appliance.keys.files import create_missing
+from appliance.verify.fit import Machine
+from media.clock import SystemClock
+from tests.support.supervisor import FakeSupervisor
+
+ENGINE = "sealift-engine-production@0123456789ab.service"
+LOCAL = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Config]:
+    run = Path(tempfile.mkdtemp(prefix="sl-"))
+    made = Config(site="s", environment="demo", places=PlacesSection(root=str(tmp_path), run=str(run)))
+    made.at.state.mkdir(parents=True)
+    create_missing(made.at.key_files)
+    yield made
+    shutil.rmtree(run)
+
+
+def one(findings: Iterator[Finding], name: str) -> Finding:
+    return next(found for found in findings if found.name == name)
+
+
+def test_every_bad_finding_says_what_why_and_what_helps(config: Config) -> None:
+    wide = config.at.key_files / "session.v1"
+    wide.chmod(0o644)
+
+    bad = [found for found in doctor(config, clock=SystemClock())[0] if found.is_good is False]
+
+    assert {found.name for found in bad} == {"keys"}
+    assert all(found.text and found.why and found.fix for found in bad)
+
+
+def test_the_disk_is_measured_and_nothing_is_left_of_it(config: Config) -> None:
+    found = list(doctor_machine.disk_speed(config))
+
+    assert [one.name for one in found] == ["disk speed", "disk commit"]
+    assert "MiB/s" in found[0].text
+    assert list(config.at.state.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "is_good"), [("ext4", True), ("xfs", True), ("nfs4", False), ("fuse.sshfs", False)])
+def test_network_file_systems_are_refused(config: Config, tmp_path: Path, kind: str, *, is_good: bool) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"{LOCAL}30 21 0:40 / {config.at.state} rw - {kind} server:/state rw\n")
+
+    found = one(doctor_machine.file_systems(config, table), "file systems")
+
+    assert found.is_good is is_good
+    assert is_good or kind in found.text
+
+
+def test_a_backup_on_the_disk_that_it_is_to_outlive_is_found(config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "second"
+    folder.mkdir()
+    table = tmp_path / "mountinfo"
+    chosen = config.model_copy(update={"backup": BackupSection(folder=str(folder))})
+
+    table.write_text(LOCAL)
+    same = one(doctor_machine.file_systems(chosen, table), "backup")
+    table.write_text(f"{LOCAL}31 21 8:17 / {folder} rw - ext4 /dev/sdb1 rw\n")
+    apart = one(doctor_machine.file_systems(chosen, table), "backup")
+
+    assert (same.is_good, apart.is_good) == (False, True)
+
+
+def test_weights_that_memory_cannot_hold_are_found() -> None:
+    assert one(doctor_machine.memory(0), "memory").is_good
+    found = one(doctor_machine.memory(1 << 50, context="large 1"), "memory")
+
+    assert found.is_good is False
+    assert "large 1" in found.text
+    assert "n_ctx" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("driver", "wheel", "verdict"),
+    [
+        ("535.54.3", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", True),
+        ("470.57.2", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", False),
+        ("", "nvidia_cuda_runtime_cu12-12.4.127.dist-info", False),
+        ("575.0", "nvidia_cuda_runtime-13.0.48.dist-info", False),
+        ("600.1", "nvidia_cuda_runtime-19.0.1.dist-info", None),
+    ],
+)
+def test_a_driver_older_than_the_engines_cuda_is_found(
+    config: Config, driver: str, wheel: str, *, verdict: bool | None
+) -> None:
+    (config.at.current / "engine-vllm/lib/python3.11/site-packages" / wheel).mkdir(parents=True)
+
+    found = one(doctor_machine.gpu(config, replace(Machine.probe("p"), driver=driver)), "GPU driver")
+
+    assert found.is_good is verdict
+
+
+def test_without_a_gpu_engine_nothing_is_asked_of_a_driver(config: Config) -> None:
+    assert list(doctor_machine.gpu(config, Machine.probe("p"))) == []
+
+
+def test_ports_open_on_every_address_are_read_from_the_kernels_table(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    rows = ["00000000:1F90 00000000:0000 0A", "0100007F:1F91 00000000:0000 0A", "00000000:1F92 0A0A0A0A:0050 01"]
+    table.write_text("  sl  local rem st\n" + "".join(f"   0: {row} 0 0\n" for row in rows))
+
+    assert list(doctor_machine.listening_everywhere(table)) == [8080]
+
+
+def test_an_address_of_another_machine_is_found(config: Config) -> None:
+    named = config.model_copy(update={"network": NetworkSection(addresses=["127.0.0.1", "203.0.113.9"])})
+
+    found = one(doctor_machine.addresses(named), "addresses")
+
+    assert found.is_good is False
+    assert found.text == "not on this machine: 203.0.113.9"
+
+
+def test_a_radio_is_found(config: Config, tmp_path: Path) -> None:
+    box = config.model_copy(update={"places": PlacesSection(root="/")})
+    for name, more in {"eno1": "", "wlan0": "wireless"}.items():
+        (tmp_path / "net" / name / more).mkdir(parents=True)
+        (tmp_path / "net" / name / "operstate").write_text("up\n")
+
+    assert one(doctor_machine.cards(box, tmp_path / "net"), "network cards").text == "radio: wlan0"
+
+
+@pytest.mark.parametrize(
+    ("said", "ending", "words"),
+    [
+        ("Result=oom-kill\nExecMainCode=2\nExecMainStatus=9\nNRestarts=3", Ending.MEMORY, "smaller n_ctx"),
+        (f"Result=exit-code\nExecMainCode=1\nExecMainStatus={EngineLoadError.exit_code}", Ending.REFUSED, "validate"),
+        (f"Result=exit-code\nExecMainCode=1\nExecMainStatus={NotPromotedError.exit_code}", Ending.REFUSED, "promote"),
+        (
+            f"Result=exit-code\nExecMainCode=1\nExecMainStatus={EngineUnavailableError.exit_code}",
+            Ending.MEMORY,
+            "more memory",
+        ),
+        ("Result=signal\nExecMainCode=2\nExecMainStatus=11", Ending.KILLED, "journalctl"),
+        ("Result=timeout\nExecMainCode=2\nExecMainStatus=15", Ending.SLOW, "journalctl"),
+        ("Result=exit-code\nExecMainCode=1\nExecMainStatus=1", Ending.FAILED, "journalctl"),
+    ],
+)
+def test_what_systemd_says_of_an_engine_becomes_a_reason_and_a_remedy(said: str, ending: Ending, words: str) -> None:
+    found = from_systemd(ENGINE, f"ActiveState=failed\n{said}\n")
+
+    assert found.ending is ending
+    assert words in found.fix
+    assert found.why
+
+
+def test_a_unit_that_runs_has_not_ended_and_rubbish_is_no_reason() -> None:
+    assert from_systemd(ENGINE, "ActiveState=active\nResult=success\nNRestarts=2\n").ending is Ending.NONE
+    assert from_systemd(ENGINE, "ActiveState=failed\nResult=\x00\nExecMainStatus=x\n").ending is Ending.FAILED
+    assert from_systemd(ENGINE, "").ending is Ending.NONE
+
+
+def test_without_systemd_a_killed_engine_is_taken_for_a_shortage_of_memory() -> None:
+    found = from_run_units(ENGINE, {"state": "failed", "why": "it ended with -9", "restarts": 2})
+
+    assert (found.ending, found.exit_code, found.restarts) == (Ending.MEMORY, -9, 2)
+    assert (
+        from_run_units("sealift-admin.service", {"state": "failed", "why": "it ended with -9"}).ending is Ending.KILLED
+    )
+    assert from_run_units(ENGINE, {"state": "active"}).ending is Ending.NONE
+
+
+def test_a_failed_service_is_named_and_started_once_more(config: Config) -> None:
+    supervisor = FakeSupervisor(broken=frozenset({"sealift-admin.service"}))
+    with pytest.raises(UnitError):
+        supervisor.start("sealift-admin.service")
+    supervisor.broken = frozenset()
+
+    findings = list(doctor_services.units(config, supervisor))
+    done = mend.mend(config, findings, clock=SystemClock(), supervisor=supervisor)
+
+    assert findings[0].text.startswith("sealift-admin.service")
+    assert [(each.repair, each.subject, each.is_done) for each in done] == [
+        (doctor_services.START_UNIT, "sealift-admin.service", True)
+    ]
+    assert supervisor.state("sealift-admin.service") is UnitState.ACTIVE
+    recorded = [json.loads(path.read_bytes())["kind"] for path in Spool(config.at.spool).pending()]
+    assert recorded == [mend.MENDED]
+
+
+def test_mending_closes_keys_makes_folders_and_removes_what_nobody_listens_on(config: Config) -> None:
+    config.at.current.mkdir(parents=True)
+    key = config.at.key_files / "session.v1"
+    key.chmod(0o664)
+    left, live = config.at.socket("left"), config.at.socket("live")
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(left))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(live))
+        listener.listen(1)
+
+        done = mend.mend(
+            config, doctor(config, clock=SystemClock())[0], clock=SystemClock(), supervisor=FakeSupervisor()
+        )
+        after = doctor(config, clock=SystemClock())[0]
+
+        assert all(each.is_done for each in done)
+        assert {each.repair for each in done} == {
+            doctor_services.CLOSE,
+            doctor_services.MAKE_FOLDER,
+            doctor_services.REMOVE_SOCKET,
+        }
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert not left.exists()
+        assert live.exists()
+    assert [found.name for found in after if found.is_good is False] == []
+
+
+def test_a_key_that_is_a_link_is_not_followed_when_it_is_closed(config: Config, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("not ours")
+    elsewhere.chmod(0o644)
+    (config.at.key_files / "link.v1").symlink_to(elsewhere)
+
+    done = mend.mend(config, doctor_services.keys(config), clock=SystemClock(), supervisor=FakeSupervisor())
+
+    assert [each.is_done for each in done] == [False]
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
+
+
+def test_an_unknown_repair_does_nothing(config: Config) -> None:
+    odd = Finding(name="x", is_good=False, text="x", repair=("format-disk", "/"))
+
+    done = mend.mend(config, [odd], clock=SystemClock(), supervisor=FakeSupervisor())
+
+    assert [(each.is_done, each.why) for each in done] == [(False, "there is no such repair")]
+    assert os.listdir(config.at.state) == []  # noqa: PTH208 - only whether it is empty
