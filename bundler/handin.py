@@ -6,6 +6,7 @@ is verified over the bytes at hand before it is put where the person's own machi
 """
 
 import base64
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,7 @@ from media.openpgp import verify_detached
 TYPE: Final = "sealift/hand-in"
 _MAX_BYTES: Final = 512 * 2**10
 _STATEMENTS, _VOLUMES = 128, 99
+_NUMBER: Final = re.compile(r"[1-9][0-9]?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ class HandIn:
         one_of(value["type"], (TYPE,), what)
         stated = mapping(value["statements"], what)
         sealed = mapping(value["seals"], what)
-        if len(stated) > _STATEMENTS or len(sealed) > _VOLUMES or not all(each.isdecimal() for each in sealed):
+        if len(stated) > _STATEMENTS or len(sealed) > _VOLUMES or not all(map(_NUMBER.fullmatch, sealed)):
             raise MalformedError(
                 what=f"{what} is malformed", why="it names too many things, or volumes without numbers"
             )

@@ -101,7 +101,7 @@ def _millis(untrusted: Any) -> int:
         share = Decimal(canonical.text(untrusted, "floor", most=8))
     except InvalidOperation as error:
         raise _malformed(1, "the floor is not a decimal") from error
-    if not Decimal(0) <= share <= Decimal(1):
+    if not share.is_finite() or not Decimal(0) <= share <= Decimal(1):
         raise _malformed(1, "the floor is not between 0 and 1")
     return int(share * 1000)
 
