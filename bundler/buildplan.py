@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bundler.cache import Cache
-from bundler.gather import lock_of, update_lock
+from bundler.gather import lock_of, require_engine, update_lock
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
 from bundler.sources import llama_wheel, wheels
@@ -152,14 +152,16 @@ def _model(recipe: Recipe, model: ModelSection, cache: Cache) -> list[Item]:
 
 def _wheels(recipe: Recipe, cache: Cache, checkout: Checkout) -> list[Item]:
     if recipe.kind == "security-update":
-        locks = [] if recipe.update is None else [update_lock(recipe, recipe.update)]
+        locks = {} if recipe.update is None else {"update": update_lock(recipe, recipe.update)}
     else:
-        locks = [lock_of(recipe, name, checkout) for name in ("server", "host", *recipe.engines)]
+        locks = {name: lock_of(recipe, name, checkout) for name in ("server", "host", *recipe.engines)}
     found: list[Item] = []
-    for lock in locks:
+    for environment, lock in locks.items():
         target = recipe.target
         locked = wheels.parse_lock(wheels.read_lock(lock), label=lock.name)
-        for package in wheels.needed(locked, target, label=lock.name):
+        needed = wheels.needed(locked, target, label=lock.name)
+        require_engine(environment, needed)
+        for package in needed:
             name = f"{package.name} {package.version}"
             held = wheels.cached_length(package, target, cache=cache)
             origin = "fetch" if held is None else "cache"

@@ -3,7 +3,7 @@
 A security update brings packages and the wheels that change, and nothing of the server, its host files or its models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -173,23 +173,28 @@ def _environments(
     found: list[tuple[str, tuple[ChosenWheel, ...], list[Material]]] = []
     for name in (*_ALWAYS, *recipe.engines):
         lock = lock_of(recipe, name, shop.checkout)
-        chosen = _locked_wheels(shop, recipe, lock, built=built)
-        _require_engine(name, chosen)
+        chosen = _locked_wheels(shop, recipe, lock, name=name, built=built)
         downloaded = [_downloaded(wheel) for wheel in chosen if wheel.name not in built]
         found.append((name, (*chosen, own), [*downloaded, *built_of]))
     return found
 
 
 def _locked_wheels(
-    shop: Workshop, recipe: Recipe, lock: Path, *, built: dict[str, Callable[[Locked], Path]]
+    shop: Workshop, recipe: Recipe, lock: Path, *, name: str = "", built: dict[str, Callable[[Locked], Path]]
 ) -> tuple[ChosenWheel, ...]:
     text = wheels.read_lock(lock)
     needed = wheels.needed(wheels.parse_lock(text, label=lock.name), recipe.target, label=lock.name)
+    require_engine(name, needed)
     return wheels.obtain(needed, recipe.target, cache=shop.cache, fetch=shop.fetch, built=built, progress=shop.progress)
 
 
-def _require_engine(name: str, chosen: tuple[ChosenWheel, ...]) -> None:
-    if name == "engine-vllm" and not any(wheel.name == "vllm" for wheel in chosen):
+def require_engine(name: str, needed: Iterable[Locked]) -> None:
+    """Pass when the lock of an environment names the engine that it is for; asked before anything is fetched.
+
+    Raises:
+        RecipeError: It does not.
+    """
+    if name == "engine-vllm" and not any(package.name == "vllm" for package in needed):
         raise RecipeError(
             what="locks.engine-vllm: it does not lock vllm",
             why="a model of the recipe is served by it",

@@ -148,7 +148,7 @@ def inspect_work(work: WorkFolder) -> WorkFacts:
             if not path.name.endswith(layout.ENVELOPE_SUFFIX)
         },
         scan=scan_of(work),
-        rehearsal=f"{rehearsal.get('level')}, at {rehearsal.get('at')}" if rehearsal else "",
+        rehearsal=_rehearsed(rehearsal) if rehearsal else "",
         bill=_bill(work),
     )
 
@@ -236,3 +236,10 @@ def _whole(work: WorkFolder, name: str) -> Mapping[str, Any]:
     except OSError:
         return {}
     return mapping(loads(content, max_bytes=PAYLOAD_BYTES), name)
+
+
+def _rehearsed(predicate: dict[str, Any]) -> str:
+    system = predicate.get("system")
+    return f"{predicate.get('level')}, at {predicate.get('at')}" + (
+        f", on {str(system)[:80]}, booted" if system else ""
+    )

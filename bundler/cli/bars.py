@@ -49,6 +49,7 @@ RegisterFolder = Annotated[
 ]
 
 _STANDARD_STREAMS = (0, 1, 2)
+_LABEL = 32
 
 
 def own_keys(home: Path | None, places: list[str] | None, secret_fd: int | None) -> PrivateKeys:
@@ -74,9 +75,15 @@ def byte_bar(context: Context) -> Iterator[Progress]:
         task = bar.add_task("reading", total=None)
 
         def show(done: int, total: int, label: str) -> None:
-            bar.update(task, completed=done, total=total, description=label[-60:])
+            bar.update(task, completed=done, total=total, description=_short(label))
 
         yield show
+
+
+def _short(label: str) -> str:
+    """Return a file's name, cut in its middle so that bar, amount and time fit beside it on a terminal of 80."""
+    name = label.rpartition("/")[2]
+    return name if len(name) <= _LABEL else f"{name[: _LABEL // 2]}…{name[-(_LABEL // 2 - 1) :]}"
 
 
 @contextmanager
@@ -87,7 +94,7 @@ def download_bar(context: Context) -> Iterator[Progress]:
 
         def show(done: int, total: int, label: str) -> None:
             if label not in tasks:
-                tasks[label] = bar.add_task(label[-60:], total=None)
+                tasks[label] = bar.add_task(_short(label), total=None)
             bar.update(tasks[label], completed=done, total=total)
 
         yield show

@@ -91,7 +91,8 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         sys.stderr.write("error: interrupted\n  fix: run the command again; what was downloaded and built is kept\n")
         raise SystemExit(2) from aborted
     except TyperException as wrong:
-        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{Path(sys.argv[0]).name} --help`\n")
+        about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
+        sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{about} --help`\n")
         raise SystemExit(2) from wrong
     except BrokenPipeError:
         os._exit(0)

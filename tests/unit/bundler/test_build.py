@@ -7,6 +7,7 @@ import pytest
 
 from bundler import build as building
 from bundler.build import build_in
+from bundler.buildplan import plan_build
 from bundler.errors import RecipeError, ScanError
 from bundler.recipe import Recipe
 from bundler.target import WheelTarget
@@ -149,8 +150,12 @@ def test_a_lock_for_vllm_that_does_not_hold_vllm_is_refused(tmp_path: Path) -> N
     shop = workshop(tmp_path)
     (path.parent / "other.txt").write_text((shop.checkout.root / "requirements/server.txt").read_text())
 
+    recipe, work = Recipe.load(path), WorkFolder(root=tmp_path / "work")
+
     with pytest.raises(RecipeError, match=r"locks\.engine-vllm: it does not lock vllm"):
-        build_in(shop, Recipe.load(path), WorkFolder(root=tmp_path / "work"))
+        build_in(shop, recipe, work)
+    with pytest.raises(RecipeError, match=r"locks\.engine-vllm: it does not lock vllm"):
+        plan_build(recipe, [(recipe, work)], cache=shop.cache, checkout=shop.checkout)
 
 
 def test_an_update_carries_the_wheels_it_names_and_nothing_of_the_server(tmp_path: Path) -> None:
