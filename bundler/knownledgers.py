@@ -1,6 +1,6 @@
 """What the register knows of sites' ledgers: for `x-sealift-checkpoints`, so that a box cannot lose its history unseen.
 
-Every receipt and every inventory that came back brings the head of the site's ledger at that time, signed by its key.
+Every receipt, inventory and evidence that came back brings the head of the site's ledger then, signed by its key.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from bundler.workfolder import WorkFolder
 from media import durable
 from media.clock import Clock, to_text
 
-_KINDS = ("receipt", "inventory")
+_KINDS = ("receipt", "inventory", "evidence")
 
 
 def record_inventory(register: Register, believed: BelievedInventory, *, clock: Clock) -> bool:

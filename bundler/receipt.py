@@ -1,7 +1,7 @@
 """A site's receipt, believed only when the key of its ledger vouches for it.
 
 The envelope's own signature, or the checkpoint of the tree that holds the record of the receive: one must be there, and
-what is there must hold. The record in the ledger must be about the same release as the receipt.
+what is there must hold. The record in the ledger must name this very receipt (EXP-3).
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from bundler.siteword import Said
 from media.canonical import (
     array,
     boolean,
+    dumps,
     exact_keys,
     integer,
     loads_canonical,
@@ -30,8 +31,6 @@ _REQUIRED: Final = (
     *("root_version", "timestamp_version", "signers", "volumes", "files", "bytes", "rehearsal_level", "custody"),
     "ledger",
 )
-_SHARED: Final = ("release", "serial", "code", "payload_digest", "site")
-"""What the record in the ledger and the receipt both say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,9 @@ def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
     """
     what = "The receipt"
     said, value = _opened(untrusted)
+    made = {"type": "receipt", "site": value["site"], "sha256": digest_of(dumps({**value, "ledger": None}))}
     head, vouched_by = said.require_vouched(
-        value["ledger"], key, is_about_this=lambda body: all(body.get(name) == value[name] for name in _SHARED)
+        value["ledger"], key, is_about_this=lambda body: all(body.get(name) == each for name, each in made.items())
     )
     custody = exact_keys(value["custody"], ("complete", "findings", "entries"), (), what)
     return Receipt(

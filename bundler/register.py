@@ -39,6 +39,10 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         *("sha256", "site", "outcome", "received_at", "release", "serial", "code", "volumes", "custody_complete"),
         *("findings", "vouched_by", "checkpoint"),
     ),
+    "evidence": (
+        *("sha256", "site", "outcome", "error", "received_at", "release", "serial", "ids", "vouched_by"),
+        "checkpoint",
+    ),
     "inventory": ("sha256", "site", "serial", "taken_at", "vouched_by", "checkpoint"),
 }
 _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"written": ("by", "carrier"), "sent": ("due",)}
@@ -171,7 +175,7 @@ def _require_field(name: str, value: Any, what: str) -> None:
         boolean(value, what)
     elif name in {"code", "tag_manifest_sha256", "sha256"}:
         require_digest(value, what)
-    elif name in {"sites", "seals", "vouched_by"}:
+    elif name in {"sites", "seals", "vouched_by", "ids"}:
         for each in array(value, what, most=999):
             text(each, what, most=200)
     elif name == "volumes":
@@ -185,7 +189,7 @@ def _require_field(name: str, value: Any, what: str) -> None:
     elif name == "ledger_key":
         LedgerKey.from_text(text(value, what, most=400))
     else:
-        text(value, what, most=500, may_be_empty=name in {"condition", "by"})
+        text(value, what, most=500, may_be_empty=name in {"condition", "by", "error", "release"})
 
 
 def _malformed(number: int, why: str) -> MalformedError:

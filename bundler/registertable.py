@@ -24,15 +24,19 @@ def history(entries: Sequence[Entry], medium: str = "") -> list[dict[str, Any]]:
     """
     shown = []
     known: dict[str, tuple[str, int]] = {}
+    ids: dict[str, str] = {}
     for entry in entries:
         facts = entry.facts
         own = str(facts.get("medium", ""))
         if entry.kind == "written":
             known[own] = (facts["code"], facts["volume"])
+            ids[own] = facts["id"]
         concerns = own == medium
         if entry.kind == "receipt" and medium in known:
             code, number = known[medium]
             concerns = facts["code"] == code and number in facts["volumes"]
+        if entry.kind == "evidence" and medium in ids:
+            concerns = ids[medium] in facts["ids"]
         if concerns or not medium:
             shown.append(
                 {
@@ -84,10 +88,12 @@ def _what(kind: str, facts: Mapping[str, Any]) -> str:
             listed = f"listed what it holds, serial {facts.get('serial')}, at {facts.get('taken_at')}"
             return f"ledger key of {facts['site']} entered" if kind == "site" else f"{facts['site']} {listed}"
         case _:
-            volumes = ", ".join(map(str, facts["volumes"]))
-            return (
-                f"{facts['site']} {facts['outcome']} volumes {volumes} of {facts['release']} at {facts['received_at']}"
-            )
+            if kind == "evidence":
+                about = facts["release"] or ", ".join(facts["ids"]) or "a medium not known by name"
+                about += f" ({facts['error']})" if facts["error"] else ""
+            else:
+                about = f"volumes {', '.join(map(str, facts['volumes']))} of {facts['release']}"
+            return f"{facts['site']} {facts['outcome']} {about} at {facts['received_at']}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Custody on the receiving side: look at it, enter what was on paper, reject a medium, write a receipt again.
+"""Custody on the receiving side: look at it, enter what was on paper, reject a medium.
 
 The appliance writes nothing to a medium. What people of the site say about carriers goes to the ledger; a hand-over on
 paper is entered by the person who received, by name, and counts as much as one that was signed on the way.
@@ -12,14 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions import believing, receipt
-from appliance.actions.recorded import RECEIVED
+from appliance.actions import believing
 from appliance.actions.site_custody import ENTERED, REJECTED, LookedAt, known
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Appended
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
-from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.bag import UntrustedBag, require_signed
 from appliance.verify.evidence import custody_json, read_custody
 from appliance.verify.medium import Medium
@@ -199,28 +196,6 @@ def _require_id(volume: str) -> None:
             why="an id has 16 digits of 0-9 and a-f",
             fix="copy it from the label, or from `sealift custody show`",
         )
-
-
-def write_receipt(config: Config, serial: int, *, clock: Clock) -> str:
-    """Write the receipt of a stored release again, with the ledger's proof as it is now; return its file's name.
-
-    Raises:
-        UnknownReleaseError: The store holds no such release.
-        StoreWriteError: It could not be written.
-    """
-    stored = StoredRelease.load(ContentStore(config.at.store), serial)
-    ledger = open_ledger(config, DOOR, clock=clock)
-    try:
-        appended = Appended(sequence=-1, leaf_hash="", time="")
-        try:
-            for leaf in ledger.find(kind=RECEIVED, field="code", value=stored.code, limit=1):
-                appended = Appended(sequence=leaf.sequence, leaf_hash=leaf.hash, time=leaf.time)
-        except LedgerUnavailableError:
-            pass
-        facts = {**stored.facts, "files": len(stored.files)}
-        return receipt.write(config, facts, appended, ledger, outcome="received", at=to_text(clock.now())).name
-    finally:
-        ledger.close()
 
 
 def _utc(text: str) -> str:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from appliance.actions import believing, exporting
-from appliance.actions.exporting import Export, ExportType, Written
+from appliance.actions.export_types import ExportType
+from appliance.actions.exporting import Export, Written
 from appliance.audit.client import open_ledger
 from appliance.config import Config
 from appliance.keys.files import FileKeys
 from appliance.store.content import ContentStore, StoredFile, StoredRelease
-from media import canonical, layout, limits
+from media import canonical, layout
 from media.clock import Clock
 from media.errors import MediaError
-from media.inventory import PAYLOAD_TYPE, HeldFile, HeldRelease, Inventory
+from media.inventory import HeldFile, HeldRelease, Inventory
 from media.release import Target, targets_from
 
 DOOR: Final = "ledger-actions"
@@ -72,9 +73,7 @@ def export(
         listed = take(config, clock=clock, serial=serial, quick=quick, progress=progress)
         made = Export(
             kind=ExportType.INVENTORY,
-            payload_type=PAYLOAD_TYPE,
             site=config.site,
-            most_bytes=limits.INVENTORY_BYTES,
             name=f"inventory-{config.site}",
             draft=listed.inventory,
         )

@@ -1,6 +1,6 @@
 """What leaves a facility: a closed list of EXPORT types, shown in full before anything is written (EXP-1 to EXP-3).
 
-    draft -> cap -> scan for identifiers and secrets -> a person looks -> record -> proof and signature -> file
+    draft -> type, cap -> scan for identifiers and secrets -> a person looks -> record -> proof and signature -> file
 
 An export is built by its own module from fixed fields; only the ledger's proof and the signature are added here.
 """
@@ -9,13 +9,13 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from securesystemslib import dsse
 
+from appliance.actions.export_types import TYPES, ExportType, require_type
 from appliance.audit.facts import Appended, Ledger
 from appliance.errors import ExportRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.keys.files import FileKeys
@@ -33,12 +33,6 @@ _SECRET: Final = re.compile(
 )
 
 
-class ExportType(StrEnum):
-    """Every kind of thing that may leave; there is no other way out."""
-
-    INVENTORY = "inventory"
-
-
 class Draft(Protocol):
     """An export before it is recorded."""
 
@@ -53,19 +47,17 @@ class Export:
 
     Args:
         kind: From the closed list.
-        payload_type: Of its envelope.
         site: Whose.
-        most_bytes: What a payload of this type may have.
         name: Of the file, without the digest.
         draft: Its content.
+        about: What the record says besides; never what anybody typed.
     """
 
     kind: ExportType
-    payload_type: str
     site: str
-    most_bytes: int
     name: str
     draft: Draft
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,36 +83,45 @@ def write(
         agrees: Shows the whole text and returns the answer.
 
     Raises:
-        ExportRefusedError: It is too large, or holds what looks like an identifier or a secret.
+        ExportRefusedError: It is too large, not of its type, or holds what looks like an identifier or a secret.
         LedgerUnavailableError: It could not be recorded; nothing was written.
         StoreWriteError: It could not be written; that it was to leave is recorded.
     """
     content = export.draft.to_payload(ledger=None)
-    require_harmless(content, most_bytes=export.most_bytes)
+    require_type(export.kind, content)
+    facts = TYPES[export.kind]
+    require_harmless(content, most_bytes=facts.most_bytes)
     if not agrees(preview(content)):
         return None
     digest = sha256_hex(content)
-    body = {"type": str(export.kind), "site": export.site, "sha256": digest, "bytes": len(content)}
+    body = {"type": str(export.kind), "site": export.site, "sha256": digest, "bytes": len(content), **export.about}
     appended = ledger.append(RECORDED, body)
-    payload = export.draft.to_payload(ledger=proof(ledger, appended))
-    envelope = canonical.dumps(
-        {
-            "payload": b64encode(payload).decode(),
-            "payloadType": export.payload_type,
-            "signatures": _signatures(keys, export.payload_type, payload),
-        }
-    )
-    file = folder / f"{export.name}-{digest[:12]}.dsse.json"
+    if facts.payload_type:
+        made = enveloped(facts.payload_type, export.draft.to_payload(ledger=proof(ledger, appended)), keys)
+    else:
+        made = content
+    file = folder / (f"{export.name}-{digest[:12]}" + (".dsse.json" if facts.payload_type else ".json"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        durable.replace(file, envelope, mode=0o644)
+        durable.replace(file, made, mode=0o644)
     except OSError as error:
         raise StoreWriteError(
             what=f"the {export.kind} could not be written",
             why=error.strerror or "",
             fix="name another folder with --to",
         ) from error
-    return Written(file=file, sha256=sha256_hex(envelope), bytes=len(envelope), sequence=appended.sequence)
+    return Written(file=file, sha256=sha256_hex(made), bytes=len(made), sequence=appended.sequence)
+
+
+def enveloped(payload_type: str, payload: bytes, keys: FileKeys) -> bytes:
+    """Return the DSSE envelope of a payload, signed with the ledger's key where this process may use it (EXP-2)."""
+    return canonical.dumps(
+        {
+            "payload": b64encode(payload).decode(),
+            "payloadType": payload_type,
+            "signatures": _signatures(keys, payload_type, payload),
+        }
+    )
 
 
 def preview(content: bytes) -> str:
@@ -141,13 +142,13 @@ def require_harmless(content: bytes, *, most_bytes: int) -> None:
             fix="report it; nothing was written",
         )
     detector = PatternDetector()
-    for field, text in _texts(canonical.loads(content, max_bytes=most_bytes), "export"):
+    for name, text in _texts(canonical.loads(content, max_bytes=most_bytes), "export"):
         if _COMPUTED.fullmatch(text):
             continue
         found = [str(finding.phi_class) for finding in detector.find(text)]
         if found or _SECRET.search(text):
             raise ExportRefusedError(
-                what=f"{field} holds what may not leave",
+                what=f"{name} holds what may not leave",
                 why=f"it looks like: {found[0] if found else 'a secret'}",
                 fix="correct what the field is taken from; nothing was written",
             )
@@ -155,6 +156,8 @@ def require_harmless(content: bytes, *, most_bytes: int) -> None:
 
 def proof(ledger: Ledger, appended: Appended) -> dict[str, Any] | None:
     """Return the record and the signed checkpoint that holds it; None where the ledger cannot prove it now."""
+    if appended.sequence < 0:
+        return None
     try:
         leaf = ledger.leaf(appended.sequence)
         found = ledger.inclusion(appended.sequence)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.actions import custody as action
+from appliance.actions import receipt as receipts
 from appliance.actions.custody import PaperHandOver, Rejection
 from appliance.audit.facts import Appended
 from appliance.cli import context as shared
@@ -95,7 +96,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write the receipt of a stored release again."""
         own = shared.of(context)
-        name = action.write_receipt(own.config, serial, clock=own.clock)
+        name = receipts.write_again(own.config, serial, clock=own.clock)
         own.result({"receipt": name}, name)
 
 

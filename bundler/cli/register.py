@@ -13,6 +13,7 @@ from bundler.dispatch import MediumState
 from bundler.ledgernote import LedgerKey
 from bundler.receipt import MAX_BYTES
 from bundler.registertable import history, history_csv, history_text, media_csv
+from bundler.siteevidence import known_evidence, record_evidence
 from media.errors import UnreadableError, UsageError
 
 _Ceremony = Annotated[
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="register", no_args_is_help=True)
 
     _add_views(group)
+    _add_evidence(group)
 
     @group.command("sent")
     def sent_command(
@@ -135,6 +137,36 @@ def register(app: typer.Typer) -> None:
             },
             "\n".join(lines),
         )
+
+
+def _add_evidence(group: typer.Typer) -> None:
+    @group.command("evidence")
+    def evidence_command(
+        context: typer.Context,
+        file: Annotated[Path, typer.Argument(help="What the site sent: `sealift export evidence`.")],
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only verify it; enter nothing.")] = False,
+        folder: RegisterFolder = None,
+        ceremony: _Ceremony = None,
+    ) -> None:
+        """Verify a site's evidence and enter it: of a receive, or why it refused or rejected a medium."""
+        ours = shared.of(context)
+        book, untrusted = register_at(folder, ceremony), _content(file)
+        if dry_run:
+            found, is_new = known_evidence(book.entries(), untrusted)
+        else:
+            found, is_new = record_evidence(book, untrusted, clock=ours.clock)
+        said = found.fields
+        why = f" ({said['error']}, exit code {said['exit_code']})" if said["error"] else ""
+        failed = [each["check"] for each in said["checks"] if each["result"] == "refused"]
+        lines = [
+            f"{said['site']}: {said['outcome']}{why} {said['release'] or 'a medium not known by name'} at {said['at']}",
+            f"  volumes {', '.join(found.volumes) or 'not known by then'}",
+            *([f"  the check that refused it: {failed[0]}"] if failed else []),
+            f"  vouched for by the site's ledger key ({' and '.join(found.vouched_by)})",
+            ("  verified; nothing was entered" if dry_run else "  entered") if is_new else "  it was entered before",
+        ]
+        facts = {**said, "vouched_by": list(found.vouched_by), "is_new": is_new}
+        ours.result(facts, "\n".join(lines))
 
 
 def _add_views(group: typer.Typer) -> None:

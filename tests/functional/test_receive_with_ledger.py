@@ -46,8 +46,11 @@ def test_the_record_has_a_sequence_and_the_receipt_proves_it_without_the_box(box
         sequence=proof["sequence"], size=point.size, root=point.root.hex(), hashes=tuple(proof["hashes"])
     )
     included.require(leaf)
-    assert json.loads(leaf)["kind"] == "release.received"
+    assert json.loads(leaf)["kind"] == "export.receipt"
     assert json.loads(leaf)["body"]["code"] == medium.code
+    assert sorted(json.loads(leaf)["body"]) == [
+        *("bytes", "code", "payload_digest", "release", "serial", "sha256", "site", "type"),
+    ]
     checkpoint = site.record.checkpoint
     assert checkpoint is not None
     assert checkpoint.size > facts.sequence
