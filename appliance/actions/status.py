@@ -41,6 +41,10 @@ class Status:
 
     parts: tuple[Part, ...]
 
+    def part(self, name: str) -> Part:
+        """Return one part by its name; it is always there."""
+        return next(part for part in self.parts if part.name == name)
+
     def to_json(self) -> dict[str, Any]:
         """Return the parts by name."""
         return {part.name: {"good": part.is_good, "text": part.text, **part.fields} for part in self.parts}

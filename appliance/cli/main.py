@@ -26,6 +26,7 @@ _COMMANDS = (
     "status",
     "doctor",
     "capacity",
+    "readiness",
     "people",
     "versions",
     "validate",

@@ -1,0 +1,309 @@
+"""The go-live report: what must hold before patients' notes pass through, each item looked at now or left to a person.
+
+Two lists of the source documents: the eight MUSTs of a conclusion (M22) and a checklist for production of five (M23).
+Their wording here is ours. What a program can see is looked at, never asked; what it cannot is named for a person to
+sign. The report holds names of the site's people and of models, counts and figures, and nothing of any request.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from appliance.actions import capacity, keys
+from appliance.actions.doctor import doctor
+from appliance.actions.status import Status, status
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import StoreWriteError
+from appliance.install.supervisor import Supervisor
+from appliance.paper.form import Form, Section, Table
+from appliance.paper.page import html
+from appliance.paper.sheet import pdf
+from appliance.phi.policy import PhiMode
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.policy import GATES
+from appliance.registry import catalog
+from appliance.serve.client import EngineClient
+from media.clock import Clock, to_text
+from media.errors import SealiftError, UsageError
+
+FORMAT: Final = 1
+_BACKUP: Final = "backup.made"
+_DRILL: Final = "backup.drilled"
+
+
+class Verdict(StrEnum):
+    """What came of an item."""
+
+    HELD = "held"
+    NOT_HELD = "does not hold"
+    TO_SIGN = "for a person to sign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item: its number in its list, what must hold, what came of it and what was found."""
+
+    id: str
+    title: str
+    verdict: Verdict
+    found: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields for answers."""
+        return {"id": self.id, "title": self.title, "verdict": str(self.verdict), "found": self.found}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """All items, and when they were looked at."""
+
+    site: str
+    environment: str
+    at: str
+    items: tuple[Item, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that a program can see holds; people's signatures come on top."""
+        return all(item.verdict is not Verdict.NOT_HELD for item in self.items)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "format": FORMAT,
+            "site": self.site,
+            "environment": self.environment,
+            "at": self.at,
+            "ready": self.is_ready,
+            "items": [item.to_json() for item in self.items],
+        }
+
+    def form(self) -> Form:
+        """Return the report as a sheet."""
+        failed = [item.id for item in self.items if item.verdict is Verdict.NOT_HELD]
+        signed = [item for item in self.items if item.verdict is Verdict.TO_SIGN]
+        sections = [
+            Section(title=title, table=_table([item for item in self.items if item.id.startswith(list_id)]))
+            for list_id, title in _LISTS.items()
+        ]
+        sections.append(
+            Section(
+                title="Confirmed by people",
+                notes=tuple(f"{item.id}: {item.title}" for item in signed),
+                lines=tuple(("item", "name", "date", "signature") for _ in signed),
+            )
+        )
+        result = (
+            f"NOT READY: {', '.join(failed)} do not hold."
+            if failed
+            else f"All that a program can see holds; {len(signed)} items wait for a signature."
+        )
+        return Form(
+            title=f"Go-live report of {self.site} ({self.environment})",
+            result=result,
+            at=self.at,
+            sections=tuple(sections),
+        )
+
+
+_LISTS: Final[Mapping[str, str]] = {
+    "M22": "Before going live (M22)",
+    "M23": "Production checklist (M23)",
+}
+_SIGNED: Final = (
+    ("M22.S1", "The machine stands where only named people can touch it; ports that are not used are closed"),
+    ("M22.S2", "People know the way back and the way to stop, and what to do while the service is away"),
+    ("M22.S3", "Responsibilities under the site's law (for example HIPAA agreements) are settled in writing"),
+    ("M23.S1", "A clinician has read answers of this version and finds it fit for this use"),
+    ("M23.S2", "The way of the next release is agreed: who asks for it, who carries it, who approves it"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the report is made from."""
+
+    config: Config
+    ledger: Ledger
+    state: Engine
+    clock: Clock
+    supervisor: Supervisor | None = None
+
+
+def readiness(here: Surroundings) -> Readiness:
+    """Look at every item; one that cannot be looked at does not hold, and says why."""
+    told = status(here.config, clock=here.clock, supervisor=here.supervisor)
+    looks: tuple[tuple[str, str, Callable[[], tuple[bool, str]]], ...] = (
+        ("M22.1", "The hardware fits, and its capacity was measured", lambda: _hardware(here)),
+        ("M22.2", "A model version that two people approved is in production", lambda: _production(told)),
+        (
+            "M22.3",
+            "The network is closed: TLS in front, nothing leaves but what is named",
+            lambda: _network(here, told),
+        ),
+        ("M22.4", "Access is by name: people are enrolled, callers have keys of their own", lambda: _access(here)),
+        ("M22.5", "Patient identifiers are replaced or refused at the door", lambda: _identifiers(here)),
+        ("M22.6", "Everything is recorded, and kept as long as it must be", lambda: _record(here, told)),
+        ("M22.7", "Somebody hears of trouble", lambda: _alerts(here)),
+        ("M22.8", "A lost machine comes back: backups are made and were brought back", lambda: _backups(here)),
+        (
+            "M23.1",
+            "Model selection: the version in production is named, with licence and purpose",
+            lambda: _selection(here),
+        ),
+        ("M23.2", "Quantization validated on the site's task sets", lambda: _validated(here)),
+        ("M23.3", "Batching configured: answers at once, batch and context", lambda: _batching(here)),
+        ("M23.4", "Health: the services answer, and the model is served", lambda: _health(here, told)),
+        ("M23.5", "Update: an installed release, a stored one, and a way back", lambda: _update(here, told)),
+    )
+    items = []
+    for number, title, look in looks:
+        try:
+            held, found = look()
+        except SealiftError as error:
+            held, found = False, f"{error.what}: {error.why}" if error.why else error.what
+        items.append(Item(id=number, title=title, verdict=Verdict.HELD if held else Verdict.NOT_HELD, found=found))
+    items += [Item(id=number, title=title, verdict=Verdict.TO_SIGN, found="") for number, title in _SIGNED]
+    return Readiness(
+        site=here.config.site,
+        environment=here.config.environment,
+        at=to_text(here.clock.now()),
+        items=tuple(sorted(items, key=lambda item: item.id)),
+    )
+
+
+def write(report: Readiness, file: Path) -> None:
+    """Write the report as .html or .pdf; an older file of that name is replaced.
+
+    Raises:
+        UsageError: The name ends in neither.
+        StoreWriteError: It could not be written.
+    """
+    made = {".html": html, ".pdf": pdf}.get(file.suffix.lower())
+    if made is None:
+        raise UsageError(
+            what=f"the report cannot be written to {file.name}",
+            why="its name ends in .html or .pdf",
+            fix="choose another name",
+        )
+    try:
+        file.write_bytes(made(report.form()))
+    except OSError as error:
+        raise StoreWriteError(
+            what=f"the report {file.name} could not be written", why=error.strerror or "", fix="choose another folder"
+        ) from error
+
+
+def _hardware(here: Surroundings) -> tuple[bool, str]:
+    findings, _ = doctor(here.config, clock=here.clock, supervisor=here.supervisor)
+    bad = sorted({one.name for one in findings if one.is_good is False})
+    measured = capacity.latest(here.ledger)
+    figure = (
+        "not measured: `sealift capacity`"
+        if measured is None
+        else f"about {measured.notes_per_hour} notes per hour with {measured.model}, measured {measured.at}"
+    )
+    looked = f"doctor finds: {', '.join(bad)}" if bad else f"doctor finds nothing wrong in {len(findings)} looks"
+    return not bad and measured is not None, f"{looked}; {figure}"
+
+
+def _production(told: Status) -> tuple[bool, str]:
+    part = told.part("production")
+    return part.is_good is True, part.text
+
+
+def _network(here: Surroundings, told: Status) -> tuple[bool, str]:
+    egress, config = told.part("egress"), here.config
+    named = len(config.destinations)
+    text = f"TLS {'on' if config.service.tls else 'OFF'}; egress {egress.text}; {named} destinations named"
+    return config.service.tls and egress.fields.get("enforced") is True, text
+
+
+def _access(here: Surroundings) -> tuple[bool, str]:
+    people = PromoterFolder(here.config.at.promoter).people().active
+    made = [one for one in keys.list_keys(here.state) if one.revoked_at is None]
+    names = ", ".join(person.name for person in people) or "nobody"
+    return len(people) >= here.config.policy.approvals and bool(made), f"{names}; {len(made)} keys in force"
+
+
+def _identifiers(here: Surroundings) -> tuple[bool, str]:
+    made = [one for one in keys.list_keys(here.state) if one.revoked_at is None]
+    passing = sum(1 for one in made if one.phi_mode == PhiMode.PASS)
+    counted = ", ".join(f"{sum(1 for one in made if one.phi_mode == mode)} {mode}" for mode in PhiMode)
+    return bool(made) and not passing, f"keys by mode: {counted}"
+
+
+def _record(here: Surroundings, told: Status) -> tuple[bool, str]:
+    part = told.part("ledger")
+    years = here.config.policy.audit_retention_years
+    return part.is_good is True and years >= 6, f"{part.text}; kept {years} years"
+
+
+def _alerts(here: Surroundings) -> tuple[bool, str]:
+    alerts = here.config.alerts
+    ways = [f"mail to {len(alerts.mail_to)} by {alerts.mail_relay}"] if alerts.mail_relay else []
+    ways += ["syslog"] if alerts.syslog else []
+    return bool(ways), "; ".join(ways) or "only the banner of the page and the console, where nobody may be looking"
+
+
+def _backups(here: Surroundings) -> tuple[bool, str]:
+    made, drilled = (here.ledger.find(kind, limit=1) for kind in (_BACKUP, _DRILL))
+    text = f"folder {'named' if here.config.backup.folder else 'not named'}"
+    text += f"; last backup {made[0].time}" if made else "; none was made"
+    text += f"; last brought back {drilled[0].time}" if drilled else "; none was brought back"
+    return bool(here.config.backup.folder and made and drilled), text
+
+
+def _selection(here: Surroundings) -> tuple[bool, str]:
+    version = _served(here)
+    facts = version.to_json()
+    return bool(facts["license"]), f"{version.name} {version.version}, {facts['quantization']}, {facts['license']}"
+
+
+def _validated(here: Surroundings) -> tuple[bool, str]:
+    version = _served(here)
+    with here.state.connect() as session:
+        found = {one.gate: one for one in catalog.judgements(session, version.model_digest)}
+    failed = [gate for gate in GATES if gate not in found or not found[gate].passed]
+    evidence = {one.evidence_digest[:12] for one in found.values()}
+    text = f"{len(GATES) - len(failed)} of {len(GATES)} gates passed; evidence {', '.join(sorted(evidence)) or 'none'}"
+    return not failed, text
+
+
+def _batching(here: Surroundings) -> tuple[bool, str]:
+    runtime = _served(here).descriptor.get("runtime", {})
+    shown = ", ".join(f"{name} {runtime.get(name)}" for name in ("n_seq_max", "n_batch", "n_ctx"))
+    return all(type(runtime.get(name)) is int for name in ("n_seq_max", "n_batch", "n_ctx")), shown
+
+
+def _health(here: Surroundings, told: Status) -> tuple[bool, str]:
+    part = told.part("units")
+    with EngineClient(here.config.at.socket("gateway"), connect_seconds=5.0, read_seconds=10.0) as gateway:
+        serves = gateway.health()
+    text = f"{part.text}; the gateway's /health says {'ready' if serves else 'not ready'}"
+    return part.is_good is True and serves, text
+
+
+def _update(here: Surroundings, told: Status) -> tuple[bool, str]:
+    part = told.part("release")
+    production = PromoterFolder(here.config.at.promoter).production()
+    back = ", ".join(digest[:12] for digest in production.returnable) or "only to stop: this is the first version"
+    return part.is_good is True, f"{part.text}; the way back: {back}"
+
+
+def _served(here: Surroundings) -> catalog.Version:
+    with here.state.connect() as session:
+        digest = catalog.in_production(session)
+        if digest is None:
+            raise UsageError(what="nothing is in production", why="", fix="`sealift promote`")
+        return catalog.version(session, digest)
+
+
+def _table(items: list[Item]) -> Table:
+    rows = tuple((item.id, item.title, str(item.verdict), item.found) for item in items)
+    return Table(heads=("", "what must hold", "verdict", "found"), rows=rows, widths=(8, 34, 16, 42))
