@@ -238,7 +238,7 @@ def _whole(work: WorkFolder, name: str) -> Mapping[str, Any]:
     return mapping(loads(content, max_bytes=PAYLOAD_BYTES), name)
 
 
-def _rehearsed(predicate: dict[str, Any]) -> str:
+def _rehearsed(predicate: Mapping[str, Any]) -> str:
     system = predicate.get("system")
     return f"{predicate.get('level')}, at {predicate.get('at')}" + (
         f", on {str(system)[:80]}, booted" if system else ""
