@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
-from appliance.admin import pages, people
+from appliance.admin import pages, people, work
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Sessions, is_same
@@ -36,7 +36,9 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
-def create_admin_app(config: Config, *, facts: Facts, ledger: Ledger, promoter: Promoter, clock: Clock) -> Flask:
+def create_admin_app(
+    config: Config, *, facts: Facts, ledger: Ledger, promoter: Promoter, jobs: Promoter, clock: Clock
+) -> Flask:
     """Return the page's WSGI application; collaborators are arguments."""
     app = Flask("appliance.admin", template_folder="templates", static_folder="static")
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, TRUSTED_HOSTS=None)
@@ -45,6 +47,7 @@ def create_admin_app(config: Config, *, facts: Facts, ledger: Ledger, promoter: 
         facts=facts,
         ledger=ledger,
         promoter=promoter,
+        jobs=jobs,
         sessions=Sessions(clock),
         attempts=Attempts(clock),
         clock=clock,
@@ -53,6 +56,7 @@ def create_admin_app(config: Config, *, facts: Facts, ledger: Ledger, promoter: 
     app.jinja_env.lstrip_blocks = True
     app.register_blueprint(people.make_blueprint())
     app.register_blueprint(pages.make_blueprint())
+    app.register_blueprint(work.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)

@@ -19,6 +19,7 @@ class Page:
     facts: Facts
     ledger: Ledger
     promoter: Promoter
+    jobs: Promoter
     sessions: Sessions
     attempts: Attempts
     clock: Clock

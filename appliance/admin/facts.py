@@ -16,10 +16,10 @@ from media.errors import SealiftError
 
 
 class Promoter(Protocol):
-    """The promoter's admin door, as `appliance.wire.Line` speaks it."""
+    """The promoter's admin door, or that of jobs, as `appliance.wire.Line` speaks it."""
 
     def call(self, do: str, **fields: Any) -> dict[str, Any]:
-        """Ask the promoter."""
+        """Ask and return the answer."""
         ...
 
 

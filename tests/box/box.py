@@ -19,6 +19,7 @@ from typing import Any
 
 from examples.demo.people import SitePerson, make_person
 from examples.demo.stage import Stage, StageError
+from tests.box import operators
 from tests.box.machine import BoxError, Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
 from tests.box.reach import who_reaches_what
@@ -95,11 +96,11 @@ def as_units(run: Run) -> None:
     with run.stage.chapter("The same by the units: receive without a network, as a user of its own; install"):
         machine.run("mkdir", "-p", mounted)
         machine.run("mount", "--bind", "-o", "ro", "/media/sealift-1", mounted)
-        for unit in ("sealift-receive@stick.service", "sealift-install.service"):
+        for unit in ("sealift-receive@stick.service", "sealift-install@1.service"):
             done = machine.run("systemctl", "start", unit, may_fail=True)
             run.require(f"{unit} ends with 0", done.returncode == 0, _journal(machine, unit))
         run.require("the unit proved every byte again", "proven again" in _journal(machine, "sealift-receive@stick"))
-        run.require("the unit changed nothing", "nothing was changed" in _journal(machine, "sealift-install"))
+        run.require("the unit changed nothing", "nothing was changed" in _journal(machine, "sealift-install@1"))
         machine.run("umount", mounted)
 
 
@@ -114,14 +115,18 @@ def promote(run: Run) -> str:
         codes = machine.result("sealift", "people", "codes")["codes"]
         for person, code in zip(people, codes, strict=True):
             _enrol(machine, person, code)
-    with run.stage.chapter("Validate, approve by two, promote"):
-        machine.result("sealift", "validate", MODEL)
-        machine.run("sealift", "promote", MODEL, "--as", "iris")
-        alone = machine.run("sealift", "approve", MODEL, *_signing("iris"))
-        refused = machine.run("sealift", "promote", MODEL, "--as", "iris", may_fail=True)
+        for person in people:
+            operators.make_operator(run, person)
+    with run.stage.chapter("Validate, approve by two, promote: two people, neither of them root"):
+        machine.result(*operators.as_person("iris", "sealift", "validate", MODEL))
+        machine.run(*operators.as_person("iris", "sealift", "promote", MODEL, "--as", "iris"))
+        alone = machine.run(*operators.as_person("iris", "sealift", "approve", MODEL, *operators.signing("iris")))
+        refused = machine.run(*operators.as_person("iris", "sealift", "promote", MODEL, "--as", "iris"), may_fail=True)
         run.require("one approval is not enough", refused.returncode == 43, alone.stdout)
-        machine.run("sealift", "approve", MODEL, *_signing("omar"))
-        machine.run("sealift", "promote", MODEL, "--as", "iris")
+        machine.run(*operators.as_person("omar", "sealift", "approve", MODEL, *operators.signing("omar")))
+        told = machine.result(*operators.as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
+        run.require("an operator brings it to production", told["step"] == "serving", told)
+        run.facts["promoted"] = told["model_digest"]
     made = machine.result(
         "sealift", "keys", "create", "--department", "radiology", "--owner", "box", "--phi", "tokenise"
     )
@@ -175,7 +180,13 @@ def whole(run: Run) -> None:
     run.facility.plug_in(run.machine.leader)
     key = promote(run)
     first = serve(run, key, chapter="Ask from the facility over TLS, and prove the answer")
+    digest = str(run.facts["promoted"])
+    operators.stages_apart(run, digest)
     who_reaches_what(run)
+    operators.stop_test_engine(run, digest)
+    operators.forged_jobs(run, digest)
+    operators.out_of_reach(run)
+    operators.host_change(run)
     with run.stage.chapter("The admin page in a browser"):
         page = run.workstation("look", screenshot=str(run.out / "admin.png"))
         print(f"   {page['title']} at {page['url']}, {page['tls']}, fields {page['fields']}")
@@ -201,10 +212,6 @@ def _enrol(machine: Machine, person: SitePerson, code: str) -> None:
         "sealift", "people", "enrol", "--code", code, "--id", person.id, "--name", person.name,
         "--certificate", f"/root/{person.id}/{person.id}.gpg", "--password-file", "-", feed=person.password + "\n",
     )  # fmt: skip
-
-
-def _signing(person: str) -> tuple[str, ...]:
-    return ("--as", person, "--gnupg-home", f"/root/{person}/gnupg", "--yes")
 
 
 def _egress(machine: Machine) -> int:

@@ -36,11 +36,15 @@ _PLACES = {
 _EXPECTED = {
     "sealift-ledger": (set(), {"ledger"}),
     "sealift-promoter": ({"ledger-promoter"}, {"promotions"}),
-    "sealift-gateway": ({"ledger-gateway", "engine"}, {"state"}),
-    "sealift-admin": ({"ledger-admin", "promoter-admin"}, {"state"}),
-    "sealift-engine": (set(), {"promotions", "store"}),
+    "sealift-gateway": ({"ledger-gateway", "engine-production"}, {"state"}),
+    "sealift-admin": ({"ledger-admin", "promoter-admin", "jobs-admin"}, {"state"}),
+    "sealift-engine-test": (set(), {"store"}),
+    "sealift-engine-prod": (set(), {"promotions", "store"}),
+    "sealift-bench": ({"ledger-bench", "jobs-bench", "engine-test"}, {"state", "store"}),
+    "sealift-switch": ({"ledger-switch", "jobs-switch", "engine-production"}, {"promotions", "state"}),
     "sealift-receive": ({"ledger-actions"}, {"state", "store", "trust"}),
     "www-data": ({"gateway", "admin"}, set()),
+    "iris": ({"ledger-operator", "promoter-operator", "jobs-operator"}, set()),
     "nobody": (set(), set()),
 }
 
@@ -51,7 +55,7 @@ def who_reaches_what(run: Run) -> None:
         for user, (doors, places) in _EXPECTED.items():
             words = ("runuser", "-u", user, "--", "python3", "-I", "-c", _PROBE, *_PLACES.values())
             told = json.loads(run.machine.run(*words, shown=False).stdout)
-            found_doors = {"engine" if door.startswith("engine-") else door for door in told["doors"]}
+            found_doors = {door.rpartition("-")[0] if door.startswith("engine-") else door for door in told["doors"]}
             found_places = {name for name, path in _PLACES.items() if path in told["reads"]}
             print(f"   {user:<17} connects to {sorted(found_doors) or '-'}, reads {sorted(found_places) or '-'}")
             run.require(f"{user} reaches what it should", (found_doors, found_places) == (doors, places), told)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from tests.box.machine import Machine
+from tests.box.operators import as_person, signing
 from tests.box.run import Run, wait_for_engine
 from tests.box.sender import RECIPE, make_release
 
@@ -31,7 +32,10 @@ def upgrade(run: Run) -> None:
         broken = machine.root / _BROKEN
         broken.parent.mkdir()
         broken.write_text("[Service]\nExecStart=\nExecStart=/bin/false\n")
-        done = machine.run("sealift", "install", may_fail=True)
+        plan = machine.result(*as_person("iris", "sealift", "install", "2", "--plan", "--as", "iris"))
+        for person in ("iris", "omar"):
+            machine.run(*as_person(person, "sealift", "host", "approve", plan["plan"], *signing(person)))
+        done = machine.run("sealift", "install", "2", may_fail=True)
         run.require("an install that does not answer ends with 51", done.returncode == 51, done.stdout + done.stderr)
         run.require("the release before is in use again", _serial(machine) == 1, _serial(machine))
         shutil.rmtree(broken.parent)
@@ -40,7 +44,7 @@ def upgrade(run: Run) -> None:
         machine.run("systemctl", "restart", "sealift.target")
         wait_for_engine(run)
     with run.stage.chapter("Install it, by the Ansible of the release before"):
-        facts = machine.result("sealift", "install")
+        facts = machine.result("sealift", "install", "2")
         run.require("the next release is installed", (facts["serial"], facts["previous"]) == (2, 1), facts)
         run.require("and again changes nothing", machine.result("sealift", "install")["changed"] is False)
         wait_for_engine(run)

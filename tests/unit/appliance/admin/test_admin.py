@@ -24,10 +24,12 @@ from appliance.state.database import open_state
 from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
 from media.clock import FixedClock
+from tests.support.hostplans import make_plan
 from tests.support.ledger import ledger_site
 
 DIGEST = "ab" * 32
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
+PLAN = make_plan(difference=EVIL)
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 
 
@@ -60,7 +62,25 @@ class FakePromoter:
             return {
                 "requests": [{"statement": statement, "statement_sha256": "12" * 32, "approvals": [{"name": EVIL}]}]
             }
-        return {}
+        return {"requests": []} if do == "host-pending" else {}
+
+
+class FakeJobs:
+    """Knows one job that runs and one plan."""
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        outcome = {"what": EVIL, "why": "", "fix": "", "digest": "", "started": [], "stopped": []}
+        job = {
+            "job": 0, "kind": "validate", "digest": DIGEST, "person": EVIL, "account": "sealift-admin",
+            "state": "running", "at": "2026-11-20T08:00:00Z", "step": "integrity", "done": 1, "total": 2,
+            "outcome": outcome,
+        }  # fmt: skip
+        answers: dict[str, dict[str, Any]] = {
+            "jobs": {"jobs": [{**job, "state": "failed"}]},
+            "show": job,
+            "plan": {"text": PLAN.to_bytes().decode()},
+        }
+        return answers[do]
 
 
 @pytest.fixture
@@ -113,7 +133,7 @@ def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path
     ledger.append("admin.note", {"text": EVIL})
     config = Config(site="demo-clinic", environment="demo")
     facts = Facts(state, authority_file=tmp_path / "ca.crt")
-    return create_admin_app(config, facts=facts, ledger=ledger, promoter=promoter, clock=clock)
+    return create_admin_app(config, facts=facts, ledger=ledger, promoter=promoter, jobs=FakeJobs(), clock=clock)
 
 
 @pytest.fixture
@@ -133,7 +153,14 @@ def log_in(browser: FlaskClient, password: str = "correct horse battery") -> Any
 
 def paths_of(app: Flask) -> list[tuple[str, str]]:
     return [
-        (rule.endpoint, rule.rule.replace("<digest>", DIGEST).replace("<int:sequence>", "0"))
+        (
+            rule.endpoint,
+            rule.rule.replace("/host/<digest>", f"/host/{PLAN.digest}")
+            .replace("<digest>", DIGEST)
+            .replace("<int:sequence>", "0")
+            .replace("<int:number>", "0")
+            .replace("<int:serial>", "7"),
+        )
         for rule in app.url_map.iter_rules()
         if rule.endpoint != "static"
     ]
@@ -173,6 +200,10 @@ def test_no_page_names_another_origin_or_holds_inline_style(app: Flask, browser:
         "/ledger",
         "/ledger/0",
         "/connect",
+        "/jobs",
+        "/jobs/0",
+        "/host",
+        f"/host/{PLAN.digest}",
     ):
         text = browser.get(path).text
         assert not re.search(r'(?:src|href|action)="(?:https?:)?//', text), path

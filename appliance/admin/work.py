@@ -1,0 +1,174 @@
+"""What the page lets people do: validate, request, promote, go back, stop, plan and install; and how it goes.
+
+The page itself starts nothing. Decisions are the promoter's (going back and stopping take the person's password there),
+root steps are typed jobs, and each job has a page that shows its progress until it has ended.
+"""
+
+import base64
+from hashlib import sha256
+from typing import Any
+
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from appliance.admin import collaborators
+from appliance.install.jobs import Kind
+from appliance.install.plans import Plan
+from appliance.promote.hostchange import HostRequest
+from appliance.promote.policy import packaged
+from appliance.promote.validated import require_validated
+from media import canonical
+
+_MAX_FIELD = 500
+_MAX_SIGNATURE = 16 * 1024
+
+
+def make_blueprint() -> Blueprint:
+    """Return the routes of work."""
+    blueprint = Blueprint("work", __name__)
+    blueprint.add_url_rule("/versions/<digest>/validate", "validate", _validate, methods=["POST"])
+    blueprint.add_url_rule("/versions/<digest>/request", "request", _request, methods=["POST"])
+    blueprint.add_url_rule("/promotion/<digest>/promote", "promote", _promote, methods=["POST"])
+    blueprint.add_url_rule("/promotion/rollback", "rollback", _rollback, methods=["POST"])
+    blueprint.add_url_rule("/promotion/stop", "stop", _stop, methods=["POST"])
+    blueprint.add_url_rule("/releases/<int:serial>/plan", "plan", _plan, methods=["POST"])
+    blueprint.add_url_rule("/releases/<int:serial>/install", "install", _install, methods=["POST"])
+    blueprint.add_url_rule("/jobs", "jobs", _jobs)
+    blueprint.add_url_rule("/jobs/<int:number>", "job", _job)
+    blueprint.add_url_rule("/host", "host", _host)
+    blueprint.add_url_rule("/host/<digest>", "host_plan", _host_plan)
+    blueprint.add_url_rule("/host/<digest>/request", "host_request", _host_request, methods=["POST"])
+    blueprint.add_url_rule("/host/<digest>/statement", "host_statement", _host_statement)
+    blueprint.add_url_rule("/host/<digest>/approve", "host_approve", _host_approve, methods=["POST"])
+    return blueprint
+
+
+def _validate(digest: str) -> AnyResponse:
+    return _ask(Kind.VALIDATE, digest=digest)
+
+
+def _request(digest: str) -> AnyResponse:
+    """Ask for approvals of a version whose gates passed; the statement is then signed elsewhere."""
+    here = collaborators.page()
+    validated = require_validated(here.ledger, canonical.sha256_hex(digest, "digest"), packaged())
+    here.promoter.call(
+        "request",
+        model_digest=validated.model_digest,
+        evidence_digest=validated.evidence_digest,
+        policy_digest=validated.policy_digest,
+        meaning=_field("meaning"),
+        requested_by=collaborators.session().person,
+    )
+    return redirect(url_for("pages.promotion"))
+
+
+def _promote(digest: str) -> AnyResponse:
+    """Finish what enough people signed: the promoter counts them again, then a job switches production."""
+    answer = collaborators.page().promoter.call("promote", statement_sha256=digest)
+    kind = Kind.SWITCH_WARM if request.form.get("warm") == "yes" else Kind.SWITCH
+    return _ask(kind, digest=str(answer["promotion"]["model_digest"]))
+
+
+def _rollback() -> AnyResponse:
+    answer = _alone("rollback", model_digest=request.form.get("digest") or None)
+    return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+
+
+def _stop() -> AnyResponse:
+    answer = _alone("stop")
+    return _ask(Kind.HALT, digest=str(answer["promotion"]["previous"]))
+
+
+def _alone(do: str, **fields: Any) -> dict[str, Any]:
+    """Let the promoter record what one person decides, by that person's password."""
+    here, person = collaborators.page(), collaborators.session().person
+    if not here.attempts.allow(f"person {person}"):
+        abort(429)
+    password = request.form.get("password", "")[:_MAX_FIELD]
+    return here.promoter.call(do, person=person, reason=_field("reason"), password=password, **fields)
+
+
+def _plan(serial: int) -> AnyResponse:
+    return _ask(Kind.PLAN, serial=serial)
+
+
+def _install(serial: int) -> AnyResponse:
+    return _ask(Kind.INSTALL, serial=serial)
+
+
+def _ask(kind: Kind, **named: str | int) -> AnyResponse:
+    here = collaborators.page()
+    answer = here.jobs.call("ask", kind=str(kind), person=collaborators.session().person, **named)
+    return redirect(url_for("work.job", number=int(answer["job"])))
+
+
+def _jobs() -> str:
+    return render_template("jobs.html", jobs=collaborators.page().jobs.call("jobs")["jobs"])
+
+
+def _job(number: int) -> str:
+    return render_template("job.html", job=collaborators.page().jobs.call("show", job=number))
+
+
+def _host() -> str:
+    here = collaborators.page()
+    return render_template("host.html", requests=_waiting(), needed=here.config.policy.approvals)
+
+
+def _host_plan(digest: str) -> str:
+    """Show a plan whole, hashed again: what people approve is what they read."""
+    plan = _read_plan(digest)
+    return render_template("plan.html", plan=plan, text=plan.to_text())
+
+
+def _host_request(digest: str) -> AnyResponse:
+    plan = _read_plan(digest)
+    collaborators.page().promoter.call(
+        "host-request",
+        plan_digest=plan.digest,
+        serial=plan.serial,
+        meaning=_field("meaning"),
+        requested_by=collaborators.session().person,
+    )
+    return redirect(url_for("work.host"))
+
+
+def _host_statement(digest: str) -> Response:
+    found = [one for one in _waiting() if one.statement.sha256 == digest]
+    if not found:
+        abort(404)
+    return Response(
+        found[0].statement.to_bytes(),
+        mimetype="application/octet-stream",
+        headers={"Content-Disposition": f'attachment; filename="host-change-{digest[:12]}.json"'},
+    )
+
+
+def _host_approve(digest: str) -> AnyResponse:
+    """Relay a signature made elsewhere; whose it is, the promoter reads from it."""
+    upload = request.files.get("signature")
+    signature = upload.read(_MAX_SIGNATURE + 1) if upload is not None else b""
+    if not signature or len(signature) > _MAX_SIGNATURE:
+        abort(400, "Choose the binary signature file that gpg made.")
+    here = collaborators.page()
+    here.promoter.call("host-approve", statement_sha256=digest, signature=base64.b64encode(signature).decode())
+    here.ledger.append("admin.relayed-approval", {"person": collaborators.session().person, "statement_sha256": digest})
+    return redirect(url_for("work.host"))
+
+
+def _waiting() -> list[HostRequest]:
+    return [HostRequest.from_json(one) for one in collaborators.page().promoter.call("host-pending")["requests"]]
+
+
+def _read_plan(digest: str) -> Plan:
+    raw = str(collaborators.page().jobs.call("plan", digest=digest)["text"]).encode()
+    if sha256(raw).hexdigest() != digest:
+        abort(502, "The plan is not what its digest says.")
+    return Plan.from_bytes(raw)
+
+
+def _field(name: str) -> str:
+    value = request.form.get(name, "").strip()
+    if not value or len(value) > _MAX_FIELD:
+        abort(400, f"Fill in: {name}.")
+    return value

@@ -1,0 +1,211 @@
+"""What people do on the page, with the real promoter and the real job desk behind their doors."""
+
+import io
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from appliance.admin.application import create_admin_app
+from appliance.admin.facts import Facts
+from appliance.install import plans
+from appliance.install.jobdesk import JobDesk
+from appliance.install.jobrights import ADMIN
+from appliance.promote.desk import ADMIN_DOOR
+from appliance.promote.hostchange import HostRequest
+from appliance.state.database import open_state
+from appliance.wire import Peer, RemoteError
+from media.errors import SealiftError
+from tests.support.hostplans import make_plan
+from tests.support.promotion import PASSWORD, Site, digest, open_site
+from tests.support.signatories import signatories
+from tests.support.supervisor import FakeSupervisor
+from tests.support.versions import store_version
+
+
+class Door:
+    """A desk behind one door, without the socket."""
+
+    def __init__(self, desk: Callable[[Peer, Mapping[str, Any]], Mapping[str, Any]], door: str) -> None:
+        self._desk = desk
+        self._peer = Peer(door=door, pid=os.getpid(), uid=os.getuid(), gid=os.getgid())
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        try:
+            return dict(self._desk(self._peer, {"do": do, **fields}))
+        except SealiftError as error:
+            told = error.to_json()
+            raise RemoteError(
+                what=error.what, why=error.why, fix=error.fix, code=str(told["code"]), exit_code=error.exit_code
+            ) from error
+
+
+class Runner(FakeSupervisor):
+    """Starts a job's unit, which tells at once how it ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell: Callable[[], None] = lambda: None
+
+    def start(self, unit: str) -> None:
+        super().start(unit)
+        self.tell()
+
+
+class Page:
+    """A browser of Ana's on the page of one site."""
+
+    def __init__(self, site: Site, browser: FlaskClient, runner: Runner) -> None:
+        self.site, self.browser, self.runner = site, browser, runner
+
+    def token(self, path: str = "/") -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', self.browser.get(path).text)
+        assert found is not None
+        return found[1]
+
+    def post(self, path: str, **form: Any) -> Any:
+        return self.browser.post(path, data={"csrf": self.token(), **form}, content_type="multipart/form-data")
+
+    def job_after(self, answer: Any) -> str:
+        """Follow the redirect to a job and return its page once it has ended."""
+        assert answer.status_code == 302, answer.text
+        for _ in range(200):
+            text = str(self.browser.get(answer.headers["Location"]).text)
+            if 'http-equiv="refresh"' not in text:
+                return text
+            time.sleep(0.02)
+        raise AssertionError(text)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    site = open_site(tmp_path)
+    for place in (site.config.at.promoter, site.config.at.registry):
+        place.mkdir(parents=True, exist_ok=True)
+    runner, state = Runner(), open_state(site.config.at)
+    desk = JobDesk(site.config, site.ledger, supervisor=FakeSupervisor(), runner=runner)
+    app = create_admin_app(
+        site.config,
+        facts=Facts(state, authority_file=tmp_path / "ca.crt"),
+        ledger=site.ledger,
+        promoter=Door(site.desk, ADMIN_DOOR),
+        jobs=Door(desk, ADMIN),
+        clock=site.clock,
+    )
+    browser = app.test_client()
+    made = Page(site, browser, runner)
+    browser.post("/login", data={"csrf": made.token("/login"), "person": signatories()[0].id, "password": PASSWORD})
+    yield made
+    state.dispose()
+
+
+def test_validating_runs_as_a_job_whose_page_tells_how_it_ended(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+
+    text = page.job_after(page.post(f"/versions/{descriptor.model_digest}/validate"))
+
+    # The unit of this test said nothing, which is a failure and is shown as one.
+    assert "failed" in text
+    assert "said nothing" in text
+    assert page.runner.asked == [("start", f"sealift-validate@{descriptor.model_digest}.service")]
+    asked = page.site.ledger.find(kind="job.asked")[0].body
+    assert (asked["person"], asked["door"]) == (signatories()[0].id, "jobs-admin")
+    assert descriptor.model_digest in page.browser.get("/jobs").text or "validate" in page.browser.get("/jobs").text
+
+
+def test_a_version_goes_to_production_and_out_of_service_by_the_page(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    served, (ana, ben, *_) = descriptor.model_digest, signatories()
+    page.site.validate(served)
+
+    assert page.post(f"/versions/{served}/request", meaning="better answers").status_code == 302
+    request = page.site.client.pending()[0]
+    for person in (ana, ben):
+        signature = io.BytesIO(person.sign(request.statement.to_bytes()))
+        page.post(f"/promotion/{request.statement.sha256}/approve", signature=(signature, "s.sig"))
+    assert "Bring it to production" in page.browser.get("/promotion").text
+    page.job_after(page.post(f"/promotion/{request.statement.sha256}/promote"))
+    assert page.site.client.current()["model_digest"] == served
+
+    wrong = page.post("/promotion/stop", reason="maintenance", password="guessed")
+    assert wrong.status_code == 400
+    assert page.site.client.current()["model_digest"] == served
+    page.job_after(page.post("/promotion/stop", reason="maintenance", password=PASSWORD))
+    assert page.site.client.current()["model_digest"] is None
+
+    kinds = [leaf.body["kind"] for leaf in page.site.ledger.find(kind="job.asked", newest_first=False)]
+    assert kinds == ["switch-production", "halt-production"]
+
+
+def test_one_person_goes_back_by_the_page(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    page.site.promote(digest("a later version"))
+
+    page.job_after(page.post("/promotion/rollback", reason="worse answers", password=PASSWORD))
+
+    assert page.site.client.current()["model_digest"] == descriptor.model_digest
+    assert page.runner.asked == [("start", "sealift-switch@follow.service")]
+
+
+def test_one_approval_gives_no_button_and_no_promotion(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.validate(descriptor.model_digest)
+    page.post(f"/versions/{descriptor.model_digest}/request", meaning="better answers")
+    request = page.site.client.pending()[0]
+    signature = io.BytesIO(signatories()[0].sign(request.statement.to_bytes()))
+    page.post(f"/promotion/{request.statement.sha256}/approve", signature=(signature, "s.sig"))
+
+    assert "Bring it to production" not in page.browser.get("/promotion").text
+    assert page.post(f"/promotion/{request.statement.sha256}/promote").status_code == 400
+    assert page.runner.asked == []
+
+
+def test_a_host_change_is_planned_read_requested_and_signed_by_the_page(page: Page) -> None:
+    store_version(page.site.config)
+    plan = make_plan()
+    plans.keep(page.site.config.at, plan)
+
+    page.job_after(page.post("/releases/1/plan"))
+    shown = page.browser.get(f"/host/{plan.digest}").text
+    assert "tcp dport 443 accept" in shown
+    assert "postinst runs as root" in shown
+    assert page.post(f"/host/{plan.digest}/request", meaning="the firewall").status_code == 302
+    request = page.site.client.pending_hosts()[0]
+    statement = page.browser.get(f"/host/{request.statement.sha256}/statement").data
+    for person in signatories()[:2]:
+        page.post(f"/host/{request.statement.sha256}/approve", signature=(io.BytesIO(person.sign(statement)), "s"))
+
+    found: HostRequest = page.site.client.pending_hosts()[0]
+    assert len(found.approvals) == 2
+    assert "Install serial 1" in page.browser.get("/host").text
+    page.job_after(page.post("/releases/1/install"))
+    assert page.runner.asked[-1] == ("start", "sealift-install@1.service")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/versions/DIGEST/validate",
+        "/versions/DIGEST/request",
+        f"/promotion/{'a' * 64}/promote",
+        "/promotion/rollback",
+        "/promotion/stop",
+        "/releases/1/plan",
+        "/releases/1/install",
+        f"/host/{'a' * 64}/request",
+        f"/host/{'a' * 64}/approve",
+    ],
+)
+def test_no_step_is_taken_without_the_forms_own_token(page: Page, path: str) -> None:
+    _, descriptor = store_version(page.site.config)
+
+    answer = page.browser.post(path.replace("DIGEST", descriptor.model_digest), data={"reason": "x", "meaning": "x"})
+
+    assert answer.status_code == 403
+    assert page.runner.asked == []
