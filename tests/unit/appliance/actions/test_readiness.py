@@ -1,0 +1,117 @@
+"""The go-live report over a site with a version in production: held, not held, left to people; no more than that."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pypdf import PdfReader
+
+from appliance.actions import doctor_services, keys, readiness
+from appliance.actions.readiness import Readiness, Surroundings, Verdict
+from appliance.install.supervisor import engine_unit
+from appliance.keys.files import FileKeys, create_missing
+from media.errors import UsageError
+from tests.support.floor import Floor, open_floor
+
+HELD, NOT_HELD = Verdict.HELD, Verdict.NOT_HELD
+
+
+@pytest.fixture
+def floor() -> Iterator[Floor]:
+    with open_floor() as opened:
+        yield opened
+
+
+def report(floor: Floor) -> Readiness:
+    here = floor.here
+    return readiness.readiness(
+        Surroundings(
+            config=here.config, ledger=here.ledger, state=here.state, clock=here.clock, supervisor=here.supervisor
+        )
+    )
+
+
+def verdicts(found: Readiness) -> dict[str, Verdict]:
+    return {item.id: item.verdict for item in found.items}
+
+
+def serve(floor: Floor) -> str:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    return descriptor.model_digest
+
+
+def test_an_empty_site_is_not_ready_and_each_item_says_why(floor: Floor) -> None:
+    found = report(floor)
+
+    assert not found.is_ready
+    assert verdicts(found)["M22.2"] is NOT_HELD
+    assert verdicts(found)["M23.1"] is NOT_HELD
+    assert all(item.found for item in found.items if item.verdict is not Verdict.TO_SIGN)
+
+
+def test_there_are_eight_and_five_items_and_those_for_people(floor: Floor) -> None:
+    looked = [item.id for item in report(floor).items if item.verdict is not Verdict.TO_SIGN]
+
+    assert looked == [*(f"M22.{number}" for number in range(1, 9)), *(f"M23.{number}" for number in range(1, 6))]
+
+
+def test_what_was_promoted_and_validated_is_seen(floor: Floor) -> None:
+    digest = serve(floor)
+
+    found = {item.id: item for item in report(floor).items}
+
+    assert [found[name].verdict for name in ("M22.2", "M23.1", "M23.2", "M23.3")] == [HELD] * 4
+    assert digest[:12] in found["M22.2"].found
+    assert "4 of 4 gates passed" in found["M23.2"].found
+    assert "n_seq_max 1" in found["M23.3"].found
+
+
+def test_a_key_that_lets_identifiers_pass_is_named_by_count_and_never_by_text(floor: Floor) -> None:
+    here = floor.here
+    create_missing(here.config.at.key_files)
+    provider = FileKeys(here.config.at.key_files)
+    keys.create(here.ledger, here.state, provider, department="radiology", owner="box", phi_mode="tokenise")
+    good = {item.id: item for item in report(floor).items}["M22.5"]
+    made = keys.create(here.ledger, here.state, provider, department="research", owner="box", phi_mode="pass")
+    bad = {item.id: item for item in report(floor).items}["M22.5"]
+
+    assert (good.verdict, bad.verdict) == (HELD, NOT_HELD)
+    assert "1 pass" in bad.found
+    assert made.text not in str(report(floor).to_json())
+    assert "research" not in str(report(floor).to_json())
+
+
+def test_the_report_is_written_as_page_and_as_paper(floor: Floor, tmp_path: Path) -> None:
+    serve(floor)
+    found = report(floor)
+    page, paper = tmp_path / "r.html", tmp_path / "r.pdf"
+
+    readiness.write(found, page)
+    readiness.write(found, paper)
+    text = "".join(sheet.extract_text() for sheet in PdfReader(io.BytesIO(paper.read_bytes())).pages)
+
+    for item in found.items:
+        assert item.id in page.read_text()
+        assert item.id in text
+    assert "<script" not in page.read_text()
+    assert "NOT READY" in text
+    with pytest.raises(UsageError):
+        readiness.write(found, tmp_path / "r.docx")
+
+
+def test_an_engine_that_is_gone_is_found_with_the_way_back(floor: Floor) -> None:
+    first, second = floor.bring("first"), floor.bring("second")
+    for descriptor in (first, second):
+        floor.serve(descriptor)
+    floor.supervisor.stop(engine_unit("production", second.model_digest))
+
+    cold = list(doctor_services.units(floor.here.config, floor.supervisor))[-1]
+    floor.supervisor.start(engine_unit("production", first.model_digest))
+    warm = list(doctor_services.units(floor.here.config, floor.supervisor))[-1]
+
+    assert (cold.name, cold.is_good, warm.is_good) == ("production", False, False)
+    assert f"{first.model_digest[:12]} is still in memory" in warm.text
+    assert warm.fix.startswith("one person goes back: `sealift rollback")
+    assert second.model_digest[:12] in cold.text
