@@ -179,7 +179,7 @@ def _drill(context: typer.Context, by: By = None, home: Home = None) -> None:
     missing = ", ".join(str(serial) for serial in facts["media_missing"])
     own.result(
         done.to_json(),
-        f"{facts['level']} drill: {facts['records']} records back in {facts['rto_seconds']} s, "
+        f"{facts['level']} drill: {facts['records']} records back in {facts['rto_milliseconds'] / 1000:.1f} s, "
         f"backup {facts['rpo_seconds']} s old{f', store lacks serial {missing}' if missing else ''}; "
         f"record {done.sequence}, {done.report.name}",
     )

@@ -36,7 +36,8 @@ manifest.json           what is here, with SHA-256 of each file
 ledger/leaves-*.jsonl   the ledger's records in order; cat them together: SHA-256 of a zero byte and a line is its leaf
 ledger/checkpoint.txt   the signed head of exactly these records (C2SP signed note, Ed25519; record 0 names the key)
 keys/ promoter/         secrets: keyed hashes need keys/, signing in needs promoter/passwords.json
-trust/ pinned/          what the box believed; site/ its site file; receipts/ what went back to senders; evidence/ of gates
+trust/ pinned/          what the box believed; site/ its site file; receipts/ what went back to senders
+evidence/               what gates found, by digest
 The models and programs are not here. They come from the media that manifest.json names under media.
 Restore: sealift backup restore FILE
 """

@@ -159,7 +159,11 @@ def _make(
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-    body = {**kept.to_json(), "seconds": round(clock.monotonic() - started, 1), "verified": "plaintext restored"}
+    body = {
+        **kept.to_json(),
+        "milliseconds": int(1000 * (clock.monotonic() - started)),
+        "verified": "plaintext restored",
+    }
     done = ledger.append(MADE, body)
     return Made(
         kept=kept, file=folder / name, sequence=done.sequence, removed=shelf.tidy(folder, keep=config.backup.keep)

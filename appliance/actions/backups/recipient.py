@@ -133,7 +133,8 @@ def decrypting(file: Path, home: Path | None, use: Callable[[IO[bytes]], _Result
 
 def _require_whole(lines: list[bytes], code: int, failure: Exception | None) -> None:
     said = [line[len(_PREFIX) :].split(b" ")[0] for line in lines if line.startswith(_PREFIX)]
-    if b"NO_SECKEY" in said and b"DECRYPTION_OKAY" not in said:
+    # gpg says NO_SECKEY only where the folder has no private key at all.
+    if b"ENC_TO" in said and b"DECRYPTION_KEY" not in said and b"DECRYPTION_OKAY" not in said:
         raise KeyMissingError(
             what="the backup does not open with the keys that are here",
             why="the recipient's private key is in another folder",

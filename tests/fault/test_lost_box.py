@@ -17,6 +17,7 @@ from tests.support.backups import Recipient, recipient, with_backups
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
+pytestmark = pytest.mark.fault
 NAMES = ("--by", "Eva Rossi", "--by", "Finn Olsen")
 
 

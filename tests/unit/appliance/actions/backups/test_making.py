@@ -1,0 +1,186 @@
+"""Making a backup: what is in it, what never is, and what happens when it cannot be made."""
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from appliance.actions.backups import archive, choosing, contents, erasures, making, recipient, shelf, standing
+from appliance.audit.client import OfflineLedger
+from appliance.errors import (
+    ApprovalRefusedError,
+    BackupDamagedError,
+    ConflictError,
+    LedgerUnavailableError,
+    PreflightError,
+    StoreWriteError,
+)
+from media.clock import SystemClock
+from tests.support.backups import Recipient
+from tests.support.gpg import gnupg_home
+from tests.unit.appliance.actions.backups.conftest import BackedUp
+
+
+def plaintext(file: Path, offline: Recipient) -> dict[str, bytes]:
+    """Open a backup with nothing but gpg and tar."""
+    stream = offline.gpg.run("--decrypt", str(file))
+    with tarfile.open(fileobj=BytesIO(stream)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+
+def test_stock_tools_open_a_backup_and_find_records_and_secrets_but_not_what_must_not_survive(
+    site: BackedUp, offline: Recipient
+) -> None:
+    made = site.make()
+
+    found = plaintext(made.file, offline)
+
+    manifest = json.loads(found["manifest.json"])
+    assert (manifest["format"], manifest["type"], manifest["site"]) == (1, "sealift/backup", "demo")
+    lines = found["ledger/leaves-000000000.jsonl"].splitlines()
+    assert len(lines) == manifest["ledger"]["size"] == made.kept.size
+    assert json.loads(lines[-1])["kind"] == archive.BEGUN
+    kept = {name for name in found if name.startswith(("keys/", "promoter/"))}
+    assert kept == {
+        "keys/api-key-pepper.v1",
+        "keys/content-hmac.v1",
+        "keys/identity-hmac.v1",
+        "promoter/passwords.json",
+    }
+    signing = (site.config.at.key_files / "ledger-checkpoint.v1").read_bytes()
+    assert not any(signing in content for content in found.values())
+
+
+def test_a_backup_is_recorded_with_its_digest_and_stands_as_the_newest(site: BackedUp) -> None:
+    made = site.make()
+    ledger = OfflineLedger(site.config.at, clock=SystemClock())
+    recorded = ledger.find(kind=making.MADE)
+    now = standing.standing(site.config, ledger, clock=SystemClock())
+
+    assert [leaf.body["sha256"] for leaf in recorded] == [made.kept.sha256]
+    assert [each.name for each in shelf.kept(site.disk, "demo")] == [made.file.name]
+    assert now.made_at is not None
+    assert now.faults == ("no drill in the last 35 days",)
+
+
+def test_the_oldest_go_beyond_the_number_kept(site: BackedUp) -> None:
+    few = site.config.model_copy(update={"backup": site.config.backup.model_copy(update={"keep": 2})})
+    with site.box.running():
+        names = [making.make(few, clock=SystemClock()).file.name for _ in range(3)]
+
+    assert [each.name for each in shelf.kept(site.disk, "demo")] == names[-2:]
+    assert len(list(site.disk.glob("*.json"))) == 2
+
+
+def test_the_state_s_own_disk_is_refused_unless_the_site_says_otherwise(site: BackedUp) -> None:
+    section = site.config.backup.model_copy(update={"on_system_disk": False})
+
+    with pytest.raises(PreflightError, match="to replace"):
+        shelf.require_folder(site.config.model_copy(update={"backup": section}))
+
+
+@pytest.mark.parametrize("fault", ["no folder", "not mounted", "no recipient", "no key to encrypt to"])
+def test_what_is_not_ready_is_said_before_anything_is_recorded(site: BackedUp, fault: str) -> None:
+    config = site.config
+    if fault == "no folder":
+        config = config.model_copy(update={"backup": config.backup.model_copy(update={"folder": ""})})
+    elif fault == "not mounted":
+        site.disk.rmdir()
+    elif fault == "no recipient":
+        config.at.backup_recipient.unlink()
+    else:
+        with gnupg_home() as gpg:
+            config.at.backup_recipient.write_bytes(gpg.certificate(gpg.key("Signs only")))
+    with site.box.running() as log:
+        before = log.head().size
+        kind = StoreWriteError if fault == "no key to encrypt to" else PreflightError
+        with pytest.raises(kind):
+            making.make(config, clock=SystemClock())
+
+        assert log.find(kind=making.MADE) == []
+        assert log.head().size - before <= (1 if fault == "no key to encrypt to" else 0)
+    assert not site.disk.exists() or list(site.disk.iterdir()) == []
+
+
+def test_without_a_running_ledger_there_is_no_backup(site: BackedUp) -> None:
+    with pytest.raises(LedgerUnavailableError):
+        making.make(site.config, clock=SystemClock())
+
+    assert list(site.disk.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_the_backup_before(site: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = site.make()
+    real = recipient.encrypting
+
+    def full(whose: Path, _out: int) -> object:
+        return real(whose, os.open("/dev/full", os.O_WRONLY))
+
+    monkeypatch.setattr(recipient, "encrypting", full)
+    with pytest.raises(StoreWriteError):
+        site.make()
+
+    assert [each.name for each in shelf.kept(site.disk, "demo")] == [first.file.name]
+    assert sorted(path.name for path in site.disk.iterdir()) == [first.file.name, f"{first.file.name}.json"]
+
+
+def test_two_backups_do_not_run_at_once_and_what_a_kill_left_goes(site: BackedUp) -> None:
+    left = site.disk / f".sealift-demo-x{shelf.SUFFIX}.unfinished"
+    left.write_bytes(b"half")
+    with shelf.alone(site.disk), pytest.raises(ConflictError), shelf.alone(site.disk):
+        pass
+
+    assert not left.exists()
+
+
+def test_records_that_do_not_prove_are_never_encrypted_as_a_backup(
+    site: BackedUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as fault:
+        fault.setattr(contents, "gather", lambda *_, **__: {"site/../other": b"x"})
+        with pytest.raises(BackupDamagedError):
+            site.make()
+
+    assert list(site.disk.iterdir()) == []
+
+
+def test_a_recipient_takes_two_people_and_a_key_to_encrypt_to(
+    site: BackedUp, offline: Recipient, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good.gpg", tmp_path / "bad.gpg"
+    good.write_bytes(offline.certificate())
+    with gnupg_home() as gpg:
+        bad.write_bytes(gpg.certificate(gpg.key("Signs only")))
+    with site.box.running() as log:
+        with pytest.raises(ApprovalRefusedError):
+            choosing.choose(site.config, good, ["Ann", " ann "], clock=SystemClock())
+        with pytest.raises(PreflightError):
+            choosing.choose(site.config, bad, ["Ann", "Bo"], clock=SystemClock())
+
+        done = choosing.choose(site.config, good, ["Ann", "Bo"], clock=SystemClock())
+
+        assert [leaf.body["by"] for leaf in log.find(kind=choosing.CHOSEN)] == [["Ann", "Bo"]]
+    assert done.fingerprint == offline.fingerprint
+
+
+def test_the_list_of_erasures_only_grows(site: BackedUp) -> None:
+    erasures_before = {"a" * 64}
+    (site.disk / erasures.FILE_NAME).write_bytes(b'{"format":1,"keys":["' + b"a" * 64 + b'"]}')
+    with site.box.running():
+        site.record(erasures.DESTROYED, {"name": "identity-hmac", "digests": ["b" * 64]})
+        making.make(site.config, clock=SystemClock())
+
+    assert erasures.noted(site.disk) == erasures_before | {"b" * 64}
+
+
+def test_gpg_leaves_no_agent_behind(site: BackedUp) -> None:
+    site.make()
+
+    running = subprocess.run(["pgrep", "-af", "sealift-gpg-"], capture_output=True, text=True, check=False).stdout
+    assert running == ""
+    assert shutil.which("gpg")

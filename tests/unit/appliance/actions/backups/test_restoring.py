@@ -1,0 +1,331 @@
+"""Restoring: who may, onto what, with which proof, and what never comes back."""
+
+import json
+import shutil
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions import receipt
+from appliance.actions.backups import drill, erasures, making, restoring, shelf
+from appliance.actions.backups.restoring import Decisions, Restored
+from appliance.audit import epochs, pin
+from appliance.audit.client import OfflineLedger
+from appliance.audit.rights import ACTIONS, PROMOTER
+from appliance.audit.verify import verify
+from appliance.errors import (
+    ApprovalRefusedError,
+    BackupDamagedError,
+    ConflictError,
+    KeyMissingError,
+    LedgerUnavailableError,
+    ProofError,
+)
+from appliance.verify import trust
+from media.clock import SystemClock, to_text
+from media.errors import NoTrustError, SealiftError
+from tests.support.backups import Recipient, recipient
+from tests.unit.appliance.actions.backups.conftest import BackedUp
+
+TWO = Decisions(by=("Ann Old", "Ben Young"), reason="the box burnt")
+
+
+@pytest.fixture
+def back(site: BackedUp, offline: Recipient, tmp_path: Path) -> Callable[..., Restored]:
+    """Restore a backup onto a fresh box, or onto another."""
+    fresh = site.fresh(tmp_path / "f")
+
+    def restore(file: Path, *, onto: BackedUp = fresh, home: Path = offline.home, **changes: Any) -> Restored:
+        dry_run = changes.pop("dry_run", False)
+        return restoring.restore(
+            onto.config, file, home=home, decisions=replace(TWO, **changes), clock=SystemClock(), dry_run=dry_run
+        )
+
+    return restore
+
+
+def untouched(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_fresh_box_goes_on_in_a_new_epoch_with_a_key_of_its_own(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    made = site.make()
+    fresh = site.fresh(tmp_path / "fresh")
+
+    done = back(made.file, onto=fresh)
+
+    ledger = OfflineLedger(fresh.config.at, clock=SystemClock())
+    first, second = epochs.epochs(ledger)
+    assert first.origin == made.kept.origin != second.origin
+    assert first.vkey.public != second.vkey.public
+    assert second.facts["continues"] == {"origin": first.origin, "size": made.kept.size, "root": made.kept.root}
+    assert (second.facts["by"], second.facts["backup"]["sha256"]) == (["Ann Old", "Ben Young"], made.kept.sha256)
+    assert second.facts["voided"] == ["d" * 64] == list(done.rebuilt.voided)
+    assert verify(ledger, pinned=pin.read_pin(fresh.config.at)).findings == ()
+    assert not (fresh.config.at.promoter / "codes.json").exists()
+    assert (fresh.config.at.promoter / "passwords.json").exists()
+    for name in ("api-key-pepper.v1", "identity-hmac.v1", "content-hmac.v1"):
+        assert (fresh.config.at.key_files / name).read_bytes() == (site.config.at.key_files / name).read_bytes()
+    for name in ("session.v1", "phi-map.v1", "ledger-checkpoint.v1"):
+        assert (fresh.config.at.key_files / name).read_bytes() != (site.config.at.key_files / name).read_bytes()
+    with fresh.box.running() as log:
+        assert log.origin == second.origin
+
+
+def test_a_printed_head_later_than_the_backup_says_how_much_was_lost(
+    site: BackedUp, back: Callable[..., Restored]
+) -> None:
+    made = site.make()
+    with site.box.running() as log:
+        printed = log.checkpoint()
+        size = log.head().size
+
+    assert back(made.file, printed=printed).rebuilt.lost == size - made.kept.size
+
+
+def test_a_restored_ledger_answers_for_prints_of_both_epochs_and_not_for_more_than_was_said(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    with site.box.running() as log:
+        early = log.checkpoint()
+        made = making.make(site.config, clock=SystemClock())
+        printed = log.checkpoint()
+        site.record("release.refused", {"error": "after the print"})
+        hidden = log.checkpoint()
+    fresh = site.fresh(tmp_path / "fresh")
+    back(made.file, onto=fresh, printed=printed)
+    ledger, key = OfflineLedger(fresh.config.at, clock=SystemClock()), pin.read_pin(fresh.config.at)
+
+    assert verify(ledger, pinned=key, notes=[early, printed]).findings == ()
+    (finding,) = verify(ledger, pinned=key, notes=[hidden]).findings
+    assert "more than the restore said" in finding
+
+
+@pytest.mark.parametrize("by", [(), ("Ann",), ("Ann", "ann "), ("Ann", "Ann\u200b")])
+def test_one_person_does_not_restore(site: BackedUp, back: Callable[..., Restored], by: tuple[str, ...]) -> None:
+    with pytest.raises(ApprovalRefusedError):
+        back(site.make().file, by=by)
+
+
+def test_a_box_in_use_is_not_overwritten_by_mistake_and_put_aside_on_request(
+    site: BackedUp, back: Callable[..., Restored]
+) -> None:
+    made = site.make()
+    with site.box.running():
+        site.record("person.enrolled", {"person": "x"}, PROMOTER)
+    before = (site.config.at.ledger / "ledger.db").read_bytes()
+
+    with pytest.raises(ConflictError):
+        back(made.file, onto=site)
+    assert (site.config.at.ledger / "ledger.db").read_bytes() == before
+
+    done = back(made.file, onto=site, replace=True)
+    assert (site.config.at.state / done.aside / "ledger/ledger.db").read_bytes() == before
+
+
+def test_a_running_ledger_is_never_replaced(site: BackedUp, back: Callable[..., Restored]) -> None:
+    made = site.make()
+    with site.box.running(), pytest.raises(LedgerUnavailableError):
+        back(made.file, onto=site, replace=True)
+
+
+def test_another_site_s_backup_and_another_root_are_refused(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    made = site.make()
+    other = site.fresh(tmp_path / "other")
+    renamed = replace(other, config=other.config.model_copy(update={"site": "elsewhere"}))
+    with pytest.raises(BackupDamagedError, match="another site"):
+        back(made.file, onto=renamed)
+
+    other.config.at.pinned_trust.mkdir(parents=True)
+    (other.config.at.pinned_trust / trust.PINNED_ROOT).write_bytes(b'{"signed":{"other":1}}')
+    with pytest.raises(NoTrustError):
+        back(made.file, onto=other)
+    assert not (other.config.at.ledger / "ledger.db").exists()
+
+
+def test_the_wrong_key_opens_nothing(site: BackedUp, back: Callable[..., Restored], tmp_path: Path) -> None:
+    made = site.make()
+    fresh = site.fresh(tmp_path / "fresh")
+    with recipient("Somebody else") as other, pytest.raises(KeyMissingError):
+        back(made.file, onto=fresh, home=other.home)
+
+    assert [name for name in untouched(fresh.config.at.root) if "lock" not in name] == []
+
+
+@pytest.mark.parametrize("spoil", ["cut", "bit", "first", "empty", "longer", "plain"])
+def test_a_spoilt_backup_leaves_a_fresh_box_as_it_was(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path, spoil: str
+) -> None:
+    content = bytearray(site.make().file.read_bytes())
+    if spoil == "cut":
+        content = content[: len(content) * 2 // 3]
+    elif spoil == "bit":
+        content[len(content) // 2] ^= 1
+    elif spoil == "first":
+        content[3] ^= 0x80
+    elif spoil == "empty":
+        content = bytearray()
+    elif spoil == "longer":
+        content += b"x" * 40
+    else:
+        content = bytearray(b"not encrypted at all\n" * 100)
+    file = tmp_path / "spoilt.backup.gpg"
+    file.write_bytes(bytes(content))
+    fresh = site.fresh(tmp_path / "fresh")
+
+    with pytest.raises(SealiftError) as refusal:
+        back(file, onto=fresh)
+
+    assert refusal.value.exit_code in {38, 56}
+    assert [name for name in untouched(fresh.config.at.root) if "lock" not in name] == []
+
+
+def test_a_print_of_another_history_stops_the_restore(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    made = site.make()
+    with site.box.running() as log:
+        printed = log.checkpoint()
+
+    with pytest.raises(ProofError):
+        back(made.file, printed=printed.replace(site_root(printed), "A" * 43 + "="))
+    (site.config.at.ledger / "ledger.db").unlink()
+    for left in site.config.at.ledger.glob("ledger.db-*"):
+        left.unlink()
+    with site.box.running() as log, pytest.raises(ProofError):
+        back(made.file, printed=log.checkpoint())
+
+
+def site_root(printed: str) -> str:
+    return printed.split("\n")[2]
+
+
+def signed_receipt(site: BackedUp, serial: int) -> bytes:
+    """Return a receipt as the box writes it while its ledger runs."""
+    facts = {
+        "release": "demo-9",
+        "serial": serial,
+        "code": "c" * 64,
+        "payload_digest": "b" * 64,
+        "targets_sha256": "e" * 64,
+        "root_version": 1,
+        "timestamp_version": serial * 10**6,
+        "signers": [],
+        "volumes": [],
+        "files": 1,
+        "bytes": 1,
+        "rehearsal_level": "none",
+        "custody": {"complete": True, "findings": [], "entries": []},
+    }
+    ledger = site.box.door(ACTIONS)
+    try:
+        at = to_text(SystemClock().now().replace(microsecond=0))
+        return receipt.write(site.config, facts, ledger, outcome="received", at=at).read_bytes()
+    finally:
+        ledger.close()
+
+
+def test_a_receipt_keeps_the_serial_from_falling(site: BackedUp, back: Callable[..., Restored], tmp_path: Path) -> None:
+    with site.box.running():
+        made = making.make(site.config, clock=SystemClock())
+        later = signed_receipt(site, 9)
+    fresh = site.fresh(tmp_path / "fresh")
+
+    assert back(made.file, onto=fresh, receipts=(later,)).rebuilt.serial == 9
+    record = trust.load(fresh.config.at.trust, fresh.config.at.pinned_trust, may_begin=False)
+    assert (record.serial, record.payload_digest) == (9, "b" * 64)
+    with pytest.raises(ProofError):
+        back(made.file, receipts=(forged(later),))
+    assert back(made.file, serial=12).rebuilt.serial == 11
+
+
+def forged(untrusted: bytes) -> bytes:
+    """Return the receipt with another serial under its old signatures."""
+    envelope = json.loads(untrusted)
+    payload = b64decode(envelope["payload"]).replace(b'"serial":9', b'"serial":8')
+    return json.dumps({**envelope, "payload": b64encode(payload).decode()}).encode()
+
+
+def test_erased_keys_stay_erased_although_an_older_backup_has_them(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    made = site.make()
+    key = site.config.at.key_files / "identity-hmac.v1"
+    material = key.read_bytes()
+    with site.box.running():
+        site.record(erasures.DESTROYED, {"name": "identity-hmac", "digests": [erasures.digest(material)]})
+        key.unlink()
+        making.make(site.config, clock=SystemClock())
+    fresh = site.fresh(tmp_path / "fresh")
+
+    done = back(made.file, onto=fresh)
+
+    assert done.rebuilt.erased == 1
+    assert (fresh.config.at.key_files / "identity-hmac.v1").read_bytes() != material
+
+
+def test_a_dry_run_tells_everything_and_changes_nothing(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    fresh = site.fresh(tmp_path / "fresh")
+
+    assert back(site.make().file, onto=fresh, dry_run=True).rebuilt.records > 0
+    assert [name for name in untouched(fresh.config.at.root) if "lock" not in name] == []
+
+
+def test_a_restore_that_was_cut_between_its_moves_is_finished_by_the_same_command(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = site.make()
+    fresh = site.fresh(tmp_path / "fresh")
+    real, moves = restoring._swap, []
+
+    def cut(*paths: Path) -> None:
+        moves.append(paths)
+        if len(moves) == 3:
+            raise KeyboardInterrupt
+        real(*paths)
+
+    with monkeypatch.context() as power:
+        power.setattr(restoring, "_swap", cut)
+        with pytest.raises(KeyboardInterrupt):
+            back(made.file, onto=fresh)
+
+    back(made.file, onto=fresh)
+    ledger = OfflineLedger(fresh.config.at, clock=SystemClock())
+    assert verify(ledger, pinned=pin.read_pin(fresh.config.at)).findings == ()
+
+
+@pytest.mark.parametrize("by", [(), ("Ann", "Bo")])
+def test_a_drill_measures_records_and_leaves_nothing(site: BackedUp, offline: Recipient, by: tuple[str, ...]) -> None:
+    with site.box.running() as log:
+        making.make(site.config, clock=SystemClock())
+        done = drill.drill(site.config, clock=SystemClock(), by=by, home=offline.home if by else None)
+        recorded = log.find(kind=drill.DRILLED)
+
+    assert [leaf.body for leaf in recorded] == [done.facts]
+    assert done.facts["level"] == ("full" if by else "stream")
+    assert 0 <= done.facts["rpo_seconds"] < 60
+    report = json.loads(done.report.read_bytes())
+    assert report["ledger"]["checkpoint"]
+
+
+def test_a_drill_notices_a_backup_that_is_not_the_recorded_one(site: BackedUp) -> None:
+    with site.box.running():
+        made = making.make(site.config, clock=SystemClock())
+        content = bytearray(made.file.read_bytes())
+        content[-1] ^= 1
+        made.file.write_bytes(bytes(content))
+
+        with pytest.raises(BackupDamagedError):
+            drill.drill(site.config, clock=SystemClock())
+    assert shelf.kept(site.disk, "demo")
+    shutil.rmtree(site.disk)
