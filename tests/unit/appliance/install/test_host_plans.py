@@ -1,0 +1,149 @@
+"""Plans of host changes: one form, equal bytes for equal changes, no character that hides what a person approves."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.config import Config, PlacesSection
+from appliance.errors import HostChangeError, InstallError
+from appliance.install import maintainer, plans, playbook
+from appliance.install.plans import Plan, plain
+from media.errors import SealiftError
+from tests.support.hostplans import make_plan
+
+yaml = pytest.importorskip("yaml")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(site="demo", places=PlacesSection(root=str(tmp_path)))
+
+
+def test_a_plan_reads_back_and_its_digest_is_that_of_its_bytes(config: Config) -> None:
+    plan = make_plan()
+
+    assert plans.keep(config.at, plan) == plan.digest
+    assert plans.read(config.at, plan.digest) == plan
+    assert Plan.from_bytes(plan.to_bytes()) == plan
+
+
+def test_every_field_changes_the_digest() -> None:
+    plan = make_plan()
+    others = [
+        replace(plan, site="other"),
+        replace(plan, serial=2),
+        replace(plan, previous=1),
+        replace(plan, host_files="c" * 64),
+        replace(plan, settings="c" * 64),
+        replace(plan, changed=3),
+        replace(plan, packages=()),
+        replace(plan, packages=(replace(plan.packages[0], scripts=(("postinst", "#!/bin/sh\nfalse\n"),)),)),
+        replace(plan, difference=plan.difference + " "),
+    ]
+
+    assert len({plan.digest, *(one.digest for one in others)}) == len(others) + 1
+
+
+def test_a_package_alone_is_a_change_of_the_host() -> None:
+    assert make_plan(changed=0).changes_host
+    assert not make_plan(changed=0, packages=()).changes_host
+
+
+def test_a_stored_plan_that_was_altered_is_refused(config: Config) -> None:
+    plan = make_plan()
+    plans.keep(config.at, plan)
+    place = config.at.state / f"plans/{plan.digest}.json"
+    place.chmod(0o600)
+    place.write_bytes(place.read_bytes().replace(b"443", b"444"))
+
+    with pytest.raises(HostChangeError, match=plan.digest[:12]):
+        plans.read(config.at, plan.digest)
+    with pytest.raises(HostChangeError):
+        plans.read(config.at, "d" * 64)
+    with pytest.raises(SealiftError):
+        plans.read(config.at, "../people")
+
+
+def test_two_runs_of_the_same_change_read_alike() -> None:
+    def account(number: str) -> str:
+        return (
+            f"--- before: /etc/nginx/nginx.conf\n"
+            f"+++ after: /tmp/sealift-play-{number}/local/ansible-local-12{number}/tmp{number}xy_/nginx.conf.j2\n"
+            f"--- before\t2026-11-20 08:00:0{number[0]}.123456\n+ file:/tmp/sealift-{number}/debs\n"
+        )
+
+    first = plain(account("1abc2def"), Path("/tmp/sealift-1abc2def"))
+    second = plain(account("9zyx8wvu"), Path("/tmp/sealift-9zyx8wvu"))
+
+    assert first == second
+    assert "nginx.conf.j2" in first
+    assert plain("+ tcp dport 22 accept") != plain("+ tcp dport 23 accept")
+
+
+def test_characters_that_hide_or_turn_text_are_shown_as_what_they_are(config: Config) -> None:
+    evil = "accept \u202etpecca\u202c \x1b[8m hidden\x1b[0m zero\u200bwidth\r\x00"
+    plan = make_plan(difference=plain(evil))
+
+    assert Plan.from_bytes(plan.to_bytes()) == plan
+    assert "<U+202E>" in plan.difference
+    assert "<U+001B>" in plan.difference
+    assert all(one.isprintable() or one in "\t\n" for one in plan.to_text())
+
+
+def test_maintainer_scripts_are_read_from_a_packages_bytes_and_run_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    (folder / "DEBIAN").mkdir(parents=True)
+    folder.chmod(0o755)
+    (folder / "DEBIAN/control").write_text(
+        "Package: small\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: small\n"
+    )
+    (folder / "DEBIAN/postinst").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran \u202e\n")
+    (folder / "DEBIAN/postinst").chmod(0o755)
+    deb = tmp_path / "small.deb"
+    subprocess.run(["dpkg-deb", "--build", folder, deb], check=True, capture_output=True)
+
+    found = maintainer.scripts_of(deb)
+
+    assert [name for name, _ in found] == ["postinst"]
+    assert f"touch {tmp_path}/ran <U+202E>" in found[0][1]
+    assert not (tmp_path / "ran").exists()
+    deb.write_bytes(b"!<arch>\nnot a package")
+    with pytest.raises(InstallError, match=r"small\.deb"):
+        maintainer.scripts_of(deb)
+
+
+def test_no_packages_are_no_change(tmp_path: Path) -> None:
+    assert maintainer.changes(tmp_path, ["nginx-light"]) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ lookup('pipe','id') }}",
+        "{% for x in y %}",
+        'a "quoted" \\ value\nand a line',
+        "!!python/object:os.system",
+        "no",
+        "# no comment",
+        "\u2028",
+        "{a: b}",
+    ],
+)
+def test_a_variable_is_a_text_and_never_a_template(text: str) -> None:
+    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        pass
+
+    told: list[str] = []
+
+    def unsafe(loader: object, node: object) -> str:
+        del loader
+        told.append(str(node.value))  # type: ignore[attr-defined]
+        return told[-1]
+
+    Loader.add_constructor("!unsafe", unsafe)
+    value = {"hostname": text, "clients": [text], "one": {"proof": text}, "serial": 7}
+
+    assert yaml.load(playbook.as_data(value), Loader=Loader) == value
+    assert told == [text] * 3

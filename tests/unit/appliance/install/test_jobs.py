@@ -1,0 +1,179 @@
+"""Typed jobs: what a message may say, who may say it, and what its unit is made from."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.errors import PrivilegeError, UnitError
+from appliance.install import jobrights
+from appliance.install.jobclient import JobsSupervisor
+from appliance.install.joboutcome import Outcome, step_of
+from appliance.install.jobs import ENGINE_KINDS, LANES, Job, Kind, Lane, engine_kind
+from appliance.install.supervisor import engine_unit, require_unit_name
+from appliance.wire import Peer, RemoteError
+from media.errors import MediaError, SealiftError
+
+DIGEST = "ab" * 32
+NAMED: dict[Kind, dict[str, Any]] = {
+    **{kind: {"digest12": DIGEST[:12]} for kind in ENGINE_KINDS},
+    **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT)},
+    **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
+}
+
+
+def message(kind: object, **fields: Any) -> dict[str, Any]:
+    return {"do": "ask", "kind": kind, **fields}
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
+    job = Job.from_message(message(str(kind), **NAMED[kind], person="iris"))
+
+    assert job.named == NAMED[kind]
+    assert require_unit_name(job.unit) == job.unit
+    assert (job.lane is None) is (kind in ENGINE_KINDS)
+    assert job.to_json() == {"kind": str(kind), **NAMED[kind], "person": "iris"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        {"kind": "start-unit", "unit": "ssh.service"},
+        {"kind": "install", "serial": 1, "path": "/tmp/release"},
+        {"kind": "install", "serial": 1, "digest": DIGEST},
+        {"kind": "install", "serial": "1"},
+        {"kind": "install", "serial": 0},
+        {"kind": "install", "serial": -1},
+        {"kind": "install", "serial": True},
+        {"kind": "install", "serial": 2**31},
+        {"kind": "install"},
+        {"kind": "validate", "digest": DIGEST[:12]},
+        {"kind": "validate", "digest": f"{DIGEST}\n"},
+        {"kind": "validate", "digest": DIGEST.upper()},
+        {"kind": "validate", "digest": "../../etc/passwd"},
+        {"kind": "start-test-engine", "digest12": DIGEST},
+        {"kind": "start-test-engine", "digest12": f"{DIGEST[:11]}/"},
+        {"kind": "start-test-engine", "digest12": [DIGEST[:12]]},
+        {"kind": "stop-test-engine", "digest12": DIGEST[:12], "stage": "production"},
+        {"kind": ["install"], "serial": 1},
+        {"kind": "install", "serial": 1, "person": "iris; id"},
+        {"kind": "install", "serial": 1, "person": {"id": "iris"}},
+    ],
+)
+def test_a_forged_job_is_malformed(forged: dict[str, Any]) -> None:
+    with pytest.raises(MediaError):
+        Job.from_message({"do": "ask", **forged})
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["kind", "digest", "digest12", "serial", "person", "unit"]),
+        st.one_of(st.sampled_from([*map(str, Kind), DIGEST, DIGEST[:12]]), st.text(max_size=70), st.integers()),
+    )
+)
+def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untrusted: dict[str, Any]) -> None:
+    try:
+        job = Job.from_message({"do": "ask", **untrusted})
+    except SealiftError:
+        return
+    instance = job.unit.partition("@")[2].removesuffix(".service")
+    assert instance in {job.digest, job.digest12, str(job.serial), "follow", "warm"}
+    assert require_unit_name(job.unit)
+
+
+@pytest.mark.parametrize(
+    ("door", "kinds"),
+    [
+        (jobrights.ADMIN, set(LANES)),
+        (jobrights.OPERATOR, set(LANES) | {Kind.START_TEST, Kind.STOP_TEST}),
+        (jobrights.BENCH, {Kind.START_TEST, Kind.STOP_TEST}),
+        (jobrights.SWITCH, {Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
+        ("jobs-other", set()),
+    ],
+)
+def test_each_door_asks_for_its_own_kinds(door: str, kinds: set[Kind]) -> None:
+    peer = Peer(door=door, pid=1, uid=os.getuid(), gid=0)
+    for kind in Kind:
+        if kind in kinds:
+            jobrights.require_may_ask(peer, kind)
+            continue
+        with pytest.raises(PrivilegeError):
+            jobrights.require_may_ask(peer, kind)
+
+
+@pytest.mark.parametrize("door", jobrights.DOORS)
+def test_a_stranger_enters_no_door(door: str) -> None:
+    jobrights.require_may_enter(Peer(door=door, pid=1, uid=os.getuid(), gid=0))
+
+    with pytest.raises(PrivilegeError):
+        jobrights.require_may_enter(Peer(door=door, pid=1, uid=54321, gid=0))
+
+
+def test_a_peer_tells_only_of_the_lane_it_carries_out() -> None:
+    own = os.getuid()
+    lanes = {door: jobrights.lane_of(Peer(door=door, pid=1, uid=own, gid=0)) for door in jobrights.DOORS[1:]}
+
+    assert lanes == {"jobs-operator": Lane.HOST, "jobs-bench": Lane.BENCH, "jobs-switch": Lane.PRODUCTION}
+    for peer in (
+        Peer(door=jobrights.ADMIN, pid=1, uid=own, gid=0),
+        Peer(door=jobrights.OPERATOR, pid=1, uid=54321, gid=0),
+    ):
+        with pytest.raises(PrivilegeError):
+            jobrights.lane_of(peer)
+
+
+def test_an_engines_unit_is_asked_for_by_its_stage_and_nothing_else_is() -> None:
+    assert engine_kind("start", engine_unit("test", DIGEST)) == (Kind.START_TEST, DIGEST[:12])
+    assert engine_kind("stop", engine_unit("production", DIGEST)) == (Kind.STOP_PRODUCTION, DIGEST[:12])
+    assert engine_kind("start", "sealift-ledger.service") is None
+    with pytest.raises(UnitError):
+        JobsSupervisor(None).start("sealift-ledger.service")  # type: ignore[arg-type]
+
+
+def test_an_outcome_reads_back_and_raises_what_the_job_ended_with() -> None:
+    error = UnitError(what="it did not start", why="no\x1b[31m memory", fix="buy more")
+    outcome = Outcome.of_error(error, digest=DIGEST)
+
+    assert Outcome.from_json(outcome.to_json()) == outcome
+    assert "\x1b" not in outcome.why
+    with pytest.raises(RemoteError) as caught:
+        outcome.require_ok()
+    assert (caught.value.remote_exit_code, caught.value.remote_code) == (53, "unit")
+    assert Outcome(ok=True).require_ok().ok
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ok": 1},
+        {"digest": "x"},
+        {"started": ["ssh.service"]},
+        {"started": ["sealift-ledger.service"] * 17},
+        {"exit_code": 256},
+        {"what": "w" * 401},
+        {"why": "\x1b[31m"},
+        {"path": "/etc/passwd"},
+    ],
+)
+def test_an_outcome_of_another_shape_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(SealiftError):
+        Outcome.from_json({**Outcome(ok=True).to_json(), **change})
+
+
+@pytest.mark.parametrize("untrusted", ["", "Integrity", "a b", "x" * 41, 3, "<b>"])
+def test_a_step_is_one_short_word(untrusted: object) -> None:
+    with pytest.raises(SealiftError):
+        step_of(untrusted)
+    assert step_of("task-evaluation") == "task-evaluation"
+
+
+def test_the_desk_of_jobs_opens_no_path_and_runs_no_command_itself() -> None:
+    source = (Path(jobrights.__file__).parent / "jobdesk.py").read_text()
+
+    assert "Path(" not in source
+    assert "subprocess" not in source
