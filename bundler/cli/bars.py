@@ -82,8 +82,11 @@ def byte_bar(context: Context) -> Iterator[Progress]:
 
 def _short(label: str) -> str:
     """Return a file's name, cut in its middle so that bar, amount and time fit beside it on a terminal of 80."""
-    name = label.rpartition("/")[2]
-    return name if len(name) <= _LABEL else f"{name[: _LABEL // 2]}…{name[-(_LABEL // 2 - 1) :]}"
+    said, _, path = label.rpartition(" ")
+    name = path.rpartition("/")[2]
+    room = max(12, _LABEL - len(said) - 1) if said else _LABEL
+    cut = name if len(name) <= room else f"{name[: room // 2]}…{name[-((room - 1) // 2) :]}"
+    return f"{said} {cut}".lstrip()
 
 
 @contextmanager

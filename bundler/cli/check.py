@@ -69,7 +69,8 @@ def _text(report: CheckReport) -> str:
     if report.not_given:
         lines.append(f"  NOT LOOKED AT: volume {', '.join(map(str, report.not_given))}")
     for number, facts in report.custody.items():
-        lines.append(f"  volume {number}: {len(facts.entries)} hand-overs{'' if facts.complete else ', to be judged:'}")
+        count = f"{len(facts.entries)} hand-over{'' if len(facts.entries) == 1 else 's'}"
+        lines.append(f"  volume {number}: {count}{'' if facts.complete else ', to be judged:'}")
         lines += [f"    {finding}" for finding in facts.findings]
     if report.litter:
         lines.append(f"  not looked at: {', '.join(report.litter)}")
