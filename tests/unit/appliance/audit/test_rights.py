@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from appliance.audit import rights
 from appliance.audit.rights import (
     ACTIONS,
     ADMIN,
@@ -71,3 +72,13 @@ def test_what_changes_what_is_trusted_or_served_is_signed_at_once() -> None:
     assert is_privileged("promotion.made")
     assert is_privileged("trust.rotated")
     assert not is_privileged("request.intent")
+
+
+def test_members_of_the_group_of_operators_and_root_use_the_door_of_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights, "_is_operator", lambda uid: uid == 54321)
+
+    require_may_enter(Peer(door=OPERATOR, pid=1, uid=54321, gid=0))
+    require_may_enter(Peer(door=OPERATOR, pid=1, uid=0, gid=0))
+    for door in set(DOORS) - {OPERATOR}:
+        with pytest.raises(LedgerRefusedError):
+            require_may_enter(Peer(door=door, pid=1, uid=54321, gid=0))
