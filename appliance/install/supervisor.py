@@ -6,6 +6,7 @@ when it is not; `stop` returns when the process is gone; both may be repeated.
 
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +26,7 @@ _STAGE = re.compile(r"[a-z]{1,16}")
 _BOOTED = Path("/run/systemd/system")
 _PRODUCTION = "sealift-engine-production@"
 _STOP_SECONDS = 60
+_ASK_SECONDS = 30
 
 
 class UnitState(StrEnum):
@@ -126,6 +128,9 @@ class SystemdSupervisor:
 
     def start(self, unit: str) -> None:
         """Start and wait; see `Supervisor.start`."""
+        # Somebody asks for it: what failed before does not count against its start limit.
+        with suppress(UnitError):
+            self._tell("reset-failed", require_unit_name(unit), min(_ASK_SECONDS, self._start_seconds))
         self._change("start", unit, self._start_seconds)
         if unit.startswith(_PRODUCTION):
             self._change("enable", unit, _STOP_SECONDS)
@@ -153,17 +158,15 @@ class SystemdSupervisor:
 
     def _change(self, verb: str, unit: str, seconds: int) -> None:
         name = require_unit_name(unit)
+        if (code := self._tell(verb, name, seconds)) != 0:
+            raise _failed(verb, name, f"systemctl answered {code}")
+
+    def _tell(self, verb: str, name: str, seconds: int) -> int:
+        command = [self._systemctl, "--no-ask-password", verb, name]
         try:
-            done = subprocess.run(
-                [self._systemctl, "--no-ask-password", verb, name],
-                capture_output=True,
-                check=False,
-                timeout=seconds,
-            )
+            return subprocess.run(command, capture_output=True, check=False, timeout=seconds).returncode
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _failed(verb, name, type(error).__name__) from error
-        if done.returncode != 0:
-            raise _failed(verb, name, f"systemctl answered {done.returncode}")
 
     def _ask(self, *arguments: str) -> str:
         try:

@@ -134,12 +134,13 @@ class Stopwatch:
         reading = max(1e-6, probe.first - probe.began)
         levels: list[Level] = []
         left_out: list[int] = []
-        each = self._seconds / len(CALLERS)
+        until = self._clock.monotonic() + self._seconds
         for place, callers in enumerate(CALLERS):
             self._progress(f"{callers} at once", 1 + place, 1 + len(CALLERS))
             # The best that is known of answering; one token after another, at first as slow as reading suggests.
             known = max((level.tokens_per_second for level in levels), default=note_tokens / reading / 10)
-            room = (each - callers * reading) * known / callers
+            share = (until - self._clock.monotonic()) / (len(CALLERS) - place)
+            room = (share - callers * reading) * known / callers
             if levels and room < _LEAST_TOKENS:
                 left_out.append(callers)
                 continue

@@ -68,7 +68,9 @@ def test_systemd_is_asked_without_a_password_prompt(tmp_path: Path) -> None:
     supervisor.stop(ENGINE)
 
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == [f"--no-ask-password {verb} {ENGINE}" for verb in ("start", "enable", "disable", "stop")]
+    assert asked == [
+        f"--no-ask-password {verb} {ENGINE}" for verb in ("reset-failed", "start", "enable", "disable", "stop")
+    ]
 
 
 def test_an_engine_under_test_is_not_there_after_a_boot(tmp_path: Path) -> None:
