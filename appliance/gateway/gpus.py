@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_QUERY: Final = "index,utilization.gpu,memory.used"
+_QUERY: Final = "index,utilization.gpu,memory.used,memory.total"
 _SECONDS: Final = 5.0
 _MIB: Final = 1024 * 1024
 
@@ -18,6 +18,7 @@ class Gpu:
     gpu_id: str
     utilization_percent: float
     memory_bytes: float
+    memory_total_bytes: float
 
 
 GpuReader = Callable[[], Sequence[Gpu]]
@@ -47,7 +48,12 @@ def read(tool: str) -> Sequence[Gpu]:
 def parse(untrusted_line: str) -> Gpu | None:
     """Return the GPU of one line; None where the driver says `[N/A]` or anything else that is no number."""
     try:
-        gpu_id, use, memory = (field.strip() for field in untrusted_line.split(","))
-        return Gpu(gpu_id=str(int(gpu_id)), utilization_percent=float(use), memory_bytes=float(memory) * _MIB)
+        gpu_id, use, memory, total = (field.strip() for field in untrusted_line.split(","))
+        return Gpu(
+            gpu_id=str(int(gpu_id)),
+            utilization_percent=float(use),
+            memory_bytes=float(memory) * _MIB,
+            memory_total_bytes=float(total) * _MIB,
+        )
     except ValueError:
         return None

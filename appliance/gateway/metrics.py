@@ -108,7 +108,9 @@ class _Gpus(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         use = GaugeMetricFamily("llama_gpu_utilization_percent", "Use of a GPU", labels=["gpu_id"])
         memory = GaugeMetricFamily("llm_gpu_memory_bytes", "Memory in use on a GPU", labels=["gpu_id"])
+        total = GaugeMetricFamily("sealift_gpu_memory_total_bytes", "Memory of a GPU", labels=["gpu_id"])
         for gpu in self._read():
             use.add_metric([gpu.gpu_id], gpu.utilization_percent)
             memory.add_metric([gpu.gpu_id], gpu.memory_bytes)
-        return (use, memory)
+            total.add_metric([gpu.gpu_id], gpu.memory_total_bytes)
+        return (use, memory, total)

@@ -12,7 +12,7 @@ ROOT_STEP = "sealift-install@.service"
 # What runs as root: the two steps on the host, which installing cannot confine, and what takes typed jobs.
 ROOT = {ROOT_STEP: None, "sealift-plan@.service": None, "sealift-jobs.service": 15}
 # Tells the site's syslog collector; everything else has no network.
-WITH_NETWORK = {"sealift-alerts.service": 13}
+WITH_NETWORK = {"sealift-alerts.service": 9}
 ALLOWED_EXPOSURE_TENTHS = 5
 HARDENING = {
     "NoNewPrivileges": "yes",

@@ -9,6 +9,7 @@ from appliance.audit.rights import (
     BENCH,
     DOORS,
     GATEWAY,
+    METRICS,
     OPERATOR,
     PROMOTER,
     SWITCH,
@@ -34,6 +35,7 @@ ALLOWED = {
     BENCH: {"gate.result", "model.registered"},
     SWITCH: set(),
     OPERATOR: set(),
+    METRICS: set(),
 }
 NOBODYS = {"ledger.opened", "ledger.started", "request.other"}
 KINDS = sorted({kind for kinds in ALLOWED.values() for kind in kinds} | NOBODYS)

@@ -1,0 +1,218 @@
+"""What an operator's monitoring sees of this box besides requests: numbers only, each under a name of a closed list.
+
+Every part is asked on its own; one that cannot be asked is missing and is counted under `sealift_part_unreadable`, so
+that silence is never taken for health. No content, nobody's name, and labels only from lists of ours.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from appliance.actions import scrub
+from appliance.actions.backups.standing import standing as backups
+from appliance.actions.recorded import RECEIVED
+from appliance.audit.facts import Ledger
+from appliance.audit.spool import REJECTED, Spool
+from appliance.config import Config
+from appliance.install.releases import InstalledReleases
+from appliance.install.supervisor import Supervisor, UnitState, engine_of
+from appliance.registry import catalog
+from appliance.state.database import open_state
+from appliance.store.content import ContentStore
+from appliance.store.scrubbed import ScrubState, reference
+from appliance.verify import trust
+from appliance.verify.freshness import BUILT
+from media.clock import Clock
+from media.errors import SealiftError
+
+_DAY: Final = 86400
+_NOTHING: Final[Mapping[str, str]] = {}
+FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "sealift_part_unreadable": ("1 when a part of these facts could not be read", ("part",)),
+    "sealift_certificate_left_seconds": ("Until the web server's certificate ends", ()),
+    "sealift_backup_present": ("1 when a backup was ever made", ()),
+    "sealift_backup_age_seconds": ("Of the newest backup", ()),
+    "sealift_backup_age_limit_seconds": ("backup.age_hours of the site file", ()),
+    "sealift_drill_age_seconds": ("Since the last drill", ()),
+    "sealift_drill_age_limit_seconds": ("backup.drill_days of the site file", ()),
+    "sealift_scrub_age_seconds": ("Since the store was last proven, or since the last release came", ()),
+    "sealift_scrub_age_limit_seconds": ("How old it may become", ()),
+    "sealift_scrub_bad_objects": ("Found by the last scrub, or by the one that goes on", ()),
+    "sealift_ledger_records": ("Records in the ledger", ()),
+    "sealift_ledger_last_append_timestamp_seconds": ("When the ledger last took a record", ()),
+    "sealift_spool_files": ("Facts that wait for the ledger", ()),
+    "sealift_spool_rejected_files": ("Facts that the ledger could not read", ()),
+    "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
+    "sealift_disk_available_bytes": ("Free for our users there", ("place",)),
+    "sealift_clock_ahead_of_floor_seconds": ("The machine's clock less the earliest time that can be true", ()),
+    "sealift_receipt_waiting_seconds": ("Since the oldest receive whose receipt was not exported; 0 for none", ()),
+    "sealift_receipt_limit_seconds": ("How long a receipt may wait", ()),
+    "sealift_release_serial": ("Of the installed release; 0 for none", ()),
+    "sealift_production_info": ("What is promoted, by its digest", ("digest",)),
+    "sealift_production_count": ("1 when a version is promoted", ()),
+    "sealift_unit_up": ("1 when a unit of ours runs; engines by their stage", ("unit",)),
+    "sealift_concurrent_requests_limit": ("limits.concurrent_requests of the site file", ()),
+}
+"""Every name with its meaning and labels; nothing else is offered."""
+RECEIPT_DAYS: Final = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One number. Its name is in `FACTS`, and so are the names of its labels."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str]
+
+
+def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, clock: Clock) -> Iterator[Sample]:
+    """Yield every number that can be had now; never raises for a part that cannot be asked."""
+    parts: dict[str, Callable[[], Iterator[Sample]]] = {
+        "settings": lambda: _settings(config),
+        "certificate": lambda: _certificate(config, clock),
+        "backup": lambda: _backup(config, ledger, clock),
+        "scrub": lambda: _scrub(config, clock),
+        "ledger": lambda: _ledger(ledger),
+        "spool": lambda: _spool(config),
+        "disk": lambda: _disks(config),
+        "clock": lambda: _clock(config, clock),
+        "receipt": lambda: _receipts(ledger, clock),
+        "release": lambda: _release(config),
+        "production": lambda: _production(config),
+        "units": lambda: _units(supervisor),
+    }
+    for name, ask in parts.items():
+        try:
+            found = list(ask())
+            unreadable = 0
+        except (SealiftError, SQLAlchemyError, OSError, ValueError):
+            found, unreadable = [], 1
+        yield from found
+        yield _sample("sealift_part_unreadable", unreadable, part=name)
+
+
+def _sample(name: str, value: float, **labels: str) -> Sample:
+    return Sample(name=name, value=float(value), labels=labels or _NOTHING)
+
+
+def _settings(config: Config) -> Iterator[Sample]:
+    yield _sample("sealift_concurrent_requests_limit", config.limits.concurrent_requests)
+    yield _sample("sealift_backup_age_limit_seconds", config.backup.age_hours * 3600)
+    yield _sample("sealift_drill_age_limit_seconds", config.backup.drill_days * _DAY)
+    yield _sample("sealift_scrub_age_limit_seconds", scrub.OLDEST_DAYS * _DAY)
+    yield _sample("sealift_receipt_limit_seconds", RECEIPT_DAYS * _DAY)
+
+
+def _certificate(config: Config, clock: Clock) -> Iterator[Sample]:
+    if config.service.tls:
+        certificate = x509.load_pem_x509_certificate((config.at.etc / "tls/server.crt").read_bytes())
+        yield _sample(
+            "sealift_certificate_left_seconds", (certificate.not_valid_after_utc - clock.now()).total_seconds()
+        )
+
+
+def _backup(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    found = backups(config, ledger, clock=clock)
+    yield _sample("sealift_backup_present", found.age_seconds is not None)
+    if found.age_seconds is not None:
+        yield _sample("sealift_backup_age_seconds", found.age_seconds)
+    if found.drilled_at is not None:
+        yield _sample("sealift_drill_age_seconds", _age(found.drilled_at, clock))
+
+
+def _scrub(config: Config, clock: Clock) -> Iterator[Sample]:
+    state = ScrubState.load(config.at.scrub)
+    releases = ContentStore(config.at.store).releases()
+    since = reference(state, [str(each.facts.get("received_at", "")) for each in releases])
+    if since is not None:
+        yield _sample("sealift_scrub_age_seconds", max((clock.now() - since).total_seconds(), 0))
+    bad = sum(each.bad for each in (state.last, state.running) if each is not None)
+    yield _sample("sealift_scrub_bad_objects", bad)
+
+
+def _ledger(ledger: Ledger) -> Iterator[Sample]:
+    size = ledger.head().size
+    yield _sample("sealift_ledger_records", size)
+    if size:
+        yield _sample("sealift_ledger_last_append_timestamp_seconds", _moment(ledger.leaf(size - 1).time).timestamp())
+
+
+def _spool(config: Config) -> Iterator[Sample]:
+    rejected = config.at.spool / REJECTED
+    yield _sample("sealift_spool_files", len(Spool(config.at.spool).pending()))
+    yield _sample("sealift_spool_rejected_files", len(list(rejected.iterdir())) if rejected.is_dir() else 0)
+
+
+def _disks(config: Config) -> Iterator[Sample]:
+    places = {"state": config.at.state, "releases": config.at.releases}
+    if config.backup.folder:
+        places["backup"] = Path(config.backup.folder)
+    for place, path in places.items():
+        if path.is_dir():  # a backup's disk may be in a safe, where it belongs
+            usage = shutil.disk_usage(path)
+            yield _sample("sealift_disk_size_bytes", usage.used + usage.free, place=place)
+            yield _sample("sealift_disk_available_bytes", usage.free, place=place)
+
+
+def _clock(config: Config, clock: Clock) -> Iterator[Sample]:
+    floor = max(BUILT, trust.load(config.at.trust, config.at.pinned_trust, may_begin=True).floor)
+    yield _sample("sealift_clock_ahead_of_floor_seconds", (clock.now() - floor).total_seconds())
+
+
+def _receipts(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    exported = {
+        leaf.body.get("serial") for leaf in ledger.find(kind="export.written", field="type", value="receipt", limit=500)
+    }
+    waiting = [
+        _age(leaf.time, clock)
+        for leaf in ledger.find(kind=RECEIVED, limit=500)
+        if leaf.body.get("serial") not in exported
+    ]
+    yield _sample("sealift_receipt_waiting_seconds", max(waiting, default=0))
+
+
+def _release(config: Config) -> Iterator[Sample]:
+    current = InstalledReleases(config.at).current()
+    yield _sample("sealift_release_serial", 0 if current is None else current.serial)
+
+
+def _production(config: Config) -> Iterator[Sample]:
+    state = open_state(config.at, read_only=True)
+    try:
+        with Session(state) as session:
+            digest = catalog.in_production(session) or ""
+    finally:
+        state.dispose()
+    yield _sample("sealift_production_count", bool(digest))
+    if digest:
+        yield _sample("sealift_production_info", 1, digest=digest[:12])
+
+
+def _units(supervisor: Supervisor | None) -> Iterator[Sample]:
+    if supervisor is None:
+        return
+    states: dict[str, bool] = {}
+    for unit in supervisor.units():
+        if unit.state is UnitState.INACTIVE:
+            continue  # waits for its timer, or was stopped on purpose
+        engine = engine_of(unit.name)
+        name = f"engine-{engine[0]}" if engine else unit.name.split("@")[0].removeprefix("sealift-").split(".")[0]
+        states[name] = states.get(name, True) and unit.state is not UnitState.FAILED
+    for name, is_up in sorted(states.items()):
+        yield _sample("sealift_unit_up", is_up, unit=name)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _age(text: str, clock: Clock) -> float:
+    return max((clock.now() - _moment(text)).total_seconds(), 0)

@@ -1,0 +1,1 @@
+"""What operators' monitoring reads, and where its alerts arrive: two small processes of their own."""

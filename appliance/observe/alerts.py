@@ -1,0 +1,87 @@
+"""Takes Alertmanager's webhook on loopback: banner file, console and journal, and the site's syslog collector.
+
+Standard error is the journal and the console (the unit says so); its lines bear a priority that the journal
+understands. The collector gets RFC 5424 over the protocol that the site file names; one that does not answer is noted
+and costs nothing else.
+"""
+
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from flask import Flask, request
+
+from appliance.actions import alerts
+from appliance.actions.alerts import Alert, Told
+from media.clock import Clock, to_text
+from media.errors import MediaError
+
+MAX_BODY_BYTES: Final = 2**20
+_SECONDS: Final = 5.0
+_LOCAL0: Final = 16
+_PRIORITY: Final = {"critical": 2, "warning": 4}
+
+Say = Callable[[Alert], None]
+
+
+def create_alerts_app(folder: Path, *, say: tuple[Say, ...], clock: Clock) -> Flask:
+    """Return the WSGI application.
+
+    Args:
+        folder: Where the banner's file lies.
+        say: Where new alerts are told besides.
+        clock: The clock.
+    """
+    app = Flask("appliance.observe", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+
+    @app.post("/alerts")
+    def take() -> tuple[str, int]:
+        try:
+            told = Told.from_bytes(request.get_data(), clock=clock)
+            fresh = alerts.keep(folder, told, clock=clock)
+        except MediaError:
+            return "", 400
+        except OSError:
+            return "", 503  # Alertmanager tells it again
+        for alert in fresh:
+            for tell in say:
+                tell(alert)
+        return "", 204
+
+    @app.get("/health")
+    def health() -> tuple[str, int]:
+        return "", 204
+
+    return app
+
+
+def to_console(alert: Alert) -> None:
+    """Write one line to standard error: the journal and the console."""
+    sys.stderr.write(f"<{_PRIORITY[alert.severity]}>{alert.line}\n")
+    sys.stderr.flush()
+
+
+def to_syslog(destination: str, *, host: str, clock: Clock) -> Say:
+    """Return what sends an alert to a collector, ``PROTOCOL ADDRESS PORT`` as in the site file."""
+    protocol, address, port = destination.split()
+
+    def send(alert: Alert) -> None:
+        priority = _LOCAL0 * 8 + _PRIORITY[alert.severity]
+        message = f"<{priority}>1 {to_text(clock.now())} {host} sealift - {alert.name} - {alert.line}".encode()
+        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, kind) as line:
+                line.settimeout(_SECONDS)
+                line.connect((address, int(port)))
+                # Over TCP a message bears its length (RFC 6587).
+                line.sendall(message if protocol == "udp" else f"{len(message)} ".encode() + message)
+        except OSError as error:
+            with suppress(OSError):
+                sys.stderr.write(f"<4>the syslog collector did not take an alert: {error.strerror or 'no answer'}\n")
+
+    return send

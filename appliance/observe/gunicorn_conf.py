@@ -1,0 +1,28 @@
+"""How gunicorn runs the two units that observe. Reviewed like code: no access log, one worker, short requests."""
+
+import socket
+import struct
+from typing import Any, Final
+
+_SILENCE: Final = struct.pack("@ll", 15, 0)
+
+workers = 1
+worker_class = "gthread"
+threads = 2
+timeout = 30
+graceful_timeout = 5
+keepalive = 5
+accesslog = None
+errorlog = "-"
+loglevel = "error"
+umask = 0o007
+limit_request_line = 1024
+limit_request_fields = 40
+preload_app = False
+control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Wait for no half request for ever."""
+    for listener in worker.sockets:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SILENCE)

@@ -1,0 +1,144 @@
+"""Alerts on the page, the console and syslog: told once, gone by themselves, printable."""
+
+import json
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions import alerts
+from appliance.actions.alerts import Alert, Told
+from appliance.observe.alerts import create_alerts_app, to_console, to_syslog
+from media.clock import FixedClock
+from media.errors import MediaError
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+CLOCK = FixedClock(at=NOW)
+
+
+def message(name: str = "DiskFilling", *, status: str = "firing", summary: str = "80 %", **labels: str) -> bytes:
+    one = {
+        "status": status,
+        "labels": {"alertname": name, "severity": "warning", **labels},
+        "annotations": {"summary": summary, "description": "long", "runbook": "sealift status"},
+    }
+    return json.dumps({"version": "4", "groupKey": "k", "alerts": [one]}).encode()
+
+
+def told(content: bytes) -> Told:
+    return Told.from_bytes(content, clock=CLOCK)
+
+
+def names(folder: Path, clock: FixedClock = CLOCK) -> list[tuple[str, str]]:
+    return [(one.name, one.instance) for one in alerts.firing(folder, clock=clock)]
+
+
+def test_an_alert_fires_until_it_is_resolved(tmp_path: Path) -> None:
+    alerts.keep(tmp_path, told(message(place="state")), clock=CLOCK)
+    alerts.keep(tmp_path, told(message(place="backup")), clock=CLOCK)
+    assert names(tmp_path) == [("DiskFilling", "backup"), ("DiskFilling", "state")]
+
+    alerts.keep(tmp_path, told(message(place="state", status="resolved")), clock=CLOCK)
+
+    assert names(tmp_path) == [("DiskFilling", "backup")]
+
+
+def test_an_alert_that_is_not_told_again_goes_by_itself(tmp_path: Path) -> None:
+    alerts.keep(tmp_path, told(message()), clock=CLOCK)
+
+    assert names(tmp_path, FixedClock(at=NOW + timedelta(minutes=14)))
+    assert not names(tmp_path, FixedClock(at=NOW + timedelta(minutes=15)))
+
+
+def test_what_fires_already_is_not_new_again(tmp_path: Path) -> None:
+    first = alerts.keep(tmp_path, told(message()), clock=CLOCK)
+    second = alerts.keep(tmp_path, told(message()), clock=CLOCK)
+
+    assert [one.name for one in first] == ["DiskFilling"]
+    assert second == ()
+
+
+def test_the_critical_ones_come_first(tmp_path: Path) -> None:
+    alerts.keep(tmp_path, told(message("A")), clock=CLOCK)
+    alerts.keep(tmp_path, told(message("B", severity="critical")), clock=CLOCK)
+
+    assert [one.name for one in alerts.firing(tmp_path, clock=CLOCK)] == ["B", "A"]
+
+
+def test_no_control_character_reaches_a_terminal(tmp_path: Path) -> None:
+    found = told(message(summary="\x1b[31mred\nnext" + "x" * 1000, severity="terrible")).firing[0]
+
+    assert found.line.isprintable()
+    assert len(found.summary) <= 300
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"version":"3","alerts":[]}', b'{"version":"4","alerts":[1]}']
+)
+def test_what_is_no_message_is_refused_and_changes_nothing(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(MediaError):
+        told(content)
+    app = create_alerts_app(tmp_path, say=(), clock=CLOCK)
+
+    assert app.test_client().post("/alerts", data=content).status_code == 400
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format":2,"alerts":[]}', b'{"alerts":[{"name":1}],"format":1}'])
+def test_a_file_that_does_not_read_means_no_banner(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / alerts.FILE).write_bytes(content)
+
+    assert alerts.firing(tmp_path, clock=CLOCK) == ()
+
+
+def test_the_webhook_tells_every_listener_once(tmp_path: Path) -> None:
+    heard: list[Alert] = []
+    client = create_alerts_app(tmp_path, say=(heard.append,), clock=CLOCK).test_client()
+
+    answers = [client.post("/alerts", data=message()).status_code for _ in range(2)]
+
+    assert answers == [204, 204]
+    assert [one.name for one in heard] == ["DiskFilling"]
+
+
+def test_the_console_gets_one_line_with_its_priority(capsys: pytest.CaptureFixture[str]) -> None:
+    to_console(told(message(severity="critical", place="state")).firing[0])
+
+    assert capsys.readouterr().err == "<2>CRITICAL DiskFilling (state): 80 %; sealift status\n"
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_a_collector_gets_a_message_of_rfc_5424(protocol: str) -> None:
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.settimeout(5)
+        if protocol == "tcp":
+            collector.listen(1)
+        send = to_syslog(f"{protocol} 127.0.0.1 {collector.getsockname()[1]}", host="box", clock=CLOCK)
+        send(told(message()).firing[0])
+        received = _received(collector, protocol)
+
+    length, _, text = received.partition(" ") if protocol == "tcp" else ("", "", received)
+    assert not length or int(length) == len(text)
+    assert text == ("<132>1 2026-11-20T12:00:00Z box sealift - DiskFilling - WARNING DiskFilling: 80 %; sealift status")
+
+
+def _received(collector: socket.socket, protocol: str) -> str:
+    if protocol == "udp":
+        return collector.recv(4096).decode()
+    line, _ = collector.accept()
+    with line:
+        return line.recv(4096).decode()
+
+
+def test_a_collector_that_does_not_answer_costs_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: Any = taken.getsockname()[1]
+        to_syslog(f"tcp 127.0.0.1 {port}", host="box", clock=CLOCK)(told(message()).firing[0])
+
+    assert capsys.readouterr().err.count("\n") == 1

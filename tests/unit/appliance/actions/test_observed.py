@@ -1,0 +1,184 @@
+"""What monitoring is told: numbers of a closed list, and which parts could not be read."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from appliance.actions.observed import FACTS, observed
+from appliance.audit.facts import TreeHead
+from appliance.audit.leaf import Leaf
+from appliance.audit.memory import MemoryLedger
+from appliance.config import BackupSection, Config, PlacesSection, ServiceSection
+from appliance.errors import LedgerUnavailableError
+from appliance.install.supervisor import UnitFacts, UnitState
+from appliance.observe.metrics import create_metrics_app
+from media.clock import FixedClock
+from tests.support.ledger import bodies
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+CLOCK = FixedClock(at=NOW)
+
+
+class Units:
+    """A supervisor with units in every state."""
+
+    def __init__(self, **states: UnitState) -> None:
+        self._states = states
+
+    def units(self) -> tuple[UnitFacts, ...]:
+        return tuple(UnitFacts(name=name.replace("_", "-"), state=state) for name, state in self._states.items())
+
+    def start(self, unit: str) -> None:
+        raise AssertionError(unit)
+
+    def stop(self, unit: str) -> None:
+        raise AssertionError(unit)
+
+    def state(self, unit: str) -> UnitState:
+        raise AssertionError(unit)
+
+
+class NoLedger(MemoryLedger):
+    """One that does not answer."""
+
+    def head(self) -> TreeHead:
+        raise LedgerUnavailableError(what="no ledger", why="", fix="")
+
+    def find(self, *_: Any, **__: Any) -> list[Leaf]:
+        raise LedgerUnavailableError(what="no ledger", why="", fix="")
+
+
+def site(root: Path, *, tls: bool = False, backup: str = "") -> Config:
+    for name in ("store", "spool", "trust"):
+        (root / "var/lib/sealift" / name).mkdir(parents=True, exist_ok=True)
+    return Config(
+        site="s",
+        environment="demo",
+        places=PlacesSection(root=str(root), run="/run/s"),
+        service=ServiceSection(tls=tls),
+        backup=BackupSection(folder=backup),
+    )
+
+
+def numbers(config: Config, ledger: MemoryLedger, supervisor: Units | None = None) -> dict[tuple[str, ...], float]:
+    found = observed(config, ledger=ledger, supervisor=supervisor, clock=CLOCK)
+    return {(one.name.removeprefix("sealift_"), *one.labels.values()): one.value for one in found}
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    return MemoryLedger(FixedClock(at=NOW - timedelta(hours=5)))
+
+
+def certificate(path: Path, *, days: int) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    path.parent.mkdir(parents=True)
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+def test_a_box_without_anything_says_so_and_names_the_parts_that_cannot_be_read(
+    tmp_path: Path, ledger: MemoryLedger
+) -> None:
+    found = numbers(site(tmp_path), ledger)
+
+    assert found["backup_present",] == 0
+    assert found["receipt_waiting_seconds",] == 0
+    assert found["release_serial",] == 0
+    assert {key[1] for key, value in found.items() if key[0] == "part_unreadable" and value} == {"clock", "production"}
+    assert ("backup_age_seconds",) not in found
+
+
+def test_every_number_bears_a_name_and_labels_of_the_list(tmp_path: Path, ledger: MemoryLedger) -> None:
+    given = observed(site(tmp_path), ledger=ledger, supervisor=Units(), clock=CLOCK)
+
+    assert all(tuple(one.labels) == FACTS[one.name][1] for one in given)
+
+
+def test_the_last_record_and_a_receipt_that_never_left_are_seen(tmp_path: Path, ledger: MemoryLedger) -> None:
+    site_config = site(tmp_path)
+    received = bodies()["release.received"]
+    ledger.append("release.received", received)
+
+    waiting = numbers(site_config, ledger)["receipt_waiting_seconds",]
+    ledger.append("export.written", {"type": "receipt", "serial": received["serial"]})
+
+    assert waiting == pytest.approx(5 * 3600, abs=5)
+    found = numbers(site_config, ledger)
+    assert found["receipt_waiting_seconds",] == 0
+    assert found["ledger_last_append_timestamp_seconds",] == pytest.approx(NOW.timestamp() - 5 * 3600, abs=5)
+    assert found["ledger_records",] >= 2
+
+
+def test_waiting_and_rejected_facts_are_counted(tmp_path: Path, ledger: MemoryLedger) -> None:
+    config = site(tmp_path)
+    (config.at.spool / "000001-00000000.json").write_text("{}")
+    (config.at.spool / "rejected").mkdir()
+    (config.at.spool / "rejected/000000-00000000.json").write_text("x")
+
+    found = numbers(config, ledger)
+
+    assert (found["spool_files",], found["spool_rejected_files",]) == (1, 1)
+
+
+def test_the_certificates_end_is_told_where_there_is_one(tmp_path: Path, ledger: MemoryLedger) -> None:
+    certificate(tmp_path / "etc/sealift/tls/server.crt", days=9)
+
+    assert numbers(site(tmp_path, tls=True), ledger)["certificate_left_seconds",] == 9 * 86400
+    assert ("certificate_left_seconds",) not in numbers(site(tmp_path), ledger)
+
+
+def test_a_backup_disk_in_its_safe_is_no_fault(tmp_path: Path, ledger: MemoryLedger) -> None:
+    absent = numbers(site(tmp_path, backup=str(tmp_path / "away")), ledger)
+    there = numbers(site(tmp_path, backup=str(tmp_path)), ledger)
+
+    assert ("disk_size_bytes", "backup") not in absent
+    assert there["disk_size_bytes", "backup"] >= there["disk_available_bytes", "backup"] > 0
+
+
+def test_a_ledger_that_does_not_answer_makes_its_parts_unreadable(tmp_path: Path) -> None:
+    found = numbers(site(tmp_path), NoLedger(CLOCK))
+
+    assert {key[1] for key, value in found.items() if key[0] == "part_unreadable" and value} >= {"ledger", "backup"}
+    assert found["spool_files",] == 0
+
+
+def test_units_are_told_by_names_of_ours_engines_by_their_stage(tmp_path: Path, ledger: MemoryLedger) -> None:
+    units = Units(
+        **{
+            "sealift_gateway.service": UnitState.ACTIVE,
+            "sealift_engine_production@0123456789ab.service": UnitState.FAILED,
+            "sealift_engine_production@ba9876543210.service": UnitState.ACTIVE,
+            "sealift_scrub.service": UnitState.INACTIVE,
+        }
+    )
+
+    found = {key[1]: value for key, value in numbers(site(tmp_path), ledger, units).items() if key[0] == "unit_up"}
+
+    assert found == {"gateway": 1, "engine-production": 0}
+
+
+def test_a_scrape_offers_exactly_the_names_that_have_a_number(tmp_path: Path, ledger: MemoryLedger) -> None:
+    app = create_metrics_app(site(tmp_path), ledger=ledger, supervisor=None, clock=CLOCK)
+
+    text = app.test_client().get("/metrics").get_data(as_text=True)
+
+    names = {line.split()[0].split("{")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert names <= set(FACTS)
+    assert {"sealift_disk_size_bytes", "sealift_part_unreadable"} <= names
+    assert app.test_client().post("/metrics").status_code == 405
