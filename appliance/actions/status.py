@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.actions import scrub, units
+from appliance.actions.backups import standing
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import UnitError
@@ -22,7 +23,7 @@ from media.errors import SealiftError
 
 _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
 _NFT_SECONDS: Final = 10
-_BY_TIMER: Final = frozenset({"sealift-scrub.service"})
+_BY_TIMER: Final = frozenset({"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
         "ledger": lambda: _ledger(config, clock),
+        "backup": lambda: _backup(config, clock),
         "egress": lambda: _egress(config),
     }
     parts = []
@@ -94,12 +96,12 @@ def _production(config: Config) -> Part:
     digest = current_digest(config.at)
     if digest is None:
         return Part(name="production", is_good=None, text="nothing is promoted", fields={"model_digest": None})
-    standing = require_promoted(config.at, digest, approvals=config.policy.approvals)
+    promoted = require_promoted(config.at, digest, approvals=config.policy.approvals)
     return Part(
         name="production",
         is_good=True,
-        text=f"{digest[:12]}, approved by {' and '.join(standing.people)}",
-        fields=standing.to_json(),
+        text=f"{digest[:12]}, approved by {' and '.join(promoted.people)}",
+        fields=promoted.to_json(),
     )
 
 
@@ -146,6 +148,19 @@ def _ledger(config: Config, clock: Clock) -> Part:
         text=text,
         fields={"origin": head.origin, "size": head.size, "root": head.root, "live": is_live},
     )
+
+
+def _backup(config: Config, clock: Clock) -> Part:
+    ledger = open_ledger(config, "ledger-actions", clock=clock)
+    try:
+        found = standing.standing(config, ledger, clock=clock)
+    finally:
+        ledger.close()
+    drilled = f"drilled {found.drilled_at}" if found.drilled_at else "never drilled"
+    text = "; ".join(found.faults) or f"newest of {found.made_at}, {drilled}"
+    # A demo has nothing to lose.
+    is_good = None if found.faults and config.environment != "production" else not found.faults
+    return Part(name="backup", is_good=is_good, text=text, fields=found.to_json())
 
 
 def _egress(config: Config) -> Part:
