@@ -132,4 +132,4 @@ def _certificate(home: Path, fingerprint: str) -> Certificate:
 def _records(home: Path, fingerprint: str, listing: str) -> list[list[str]]:
     command = ["gpg", "--homedir", str(home), "--batch", "--with-colons", "--fixed-list-mode", listing, fingerprint]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
-    return [line.split(":") for line in done.stdout.decode("utf-8", "replace").splitlines()]
+    return [line.split(":") for line in done.stdout.decode("utf-8", "replace").split("\n")]

@@ -138,7 +138,7 @@ def _archive(file: Path, *, keyring: Path, now: datetime) -> tuple[Archive, Mapp
             "use a mirror that is up to date: an old list hides security updates",
         )
     listed: dict[str, tuple[str, int]] = {}
-    for line in values.get("SHA256", "").splitlines():
+    for line in values.get("SHA256", "").split("\n"):
         if match := _LINE.fullmatch(line.strip()):
             listed[match[3].replace("/", "_")] = (match[1], int(match[2]))
     archive = Archive(

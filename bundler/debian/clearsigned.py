@@ -83,7 +83,7 @@ def _gpgv(folder: Path, keyring: Path) -> list[str]:
         raise SourceError(
             what="gpgv could not be run", why=type(error).__name__, fix="install gpgv on this machine"
         ) from error
-    return [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith(_STATUS)]
+    return [line for line in done.stdout.decode("utf-8", "replace").split("\n") if line.startswith(_STATUS)]
 
 
 def _judged(status: list[str], label: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ def fields(stanza: str, *, label: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     last = ""
-    for line in stanza.splitlines():
+    for line in stanza.strip("\n").split("\n"):  # at no other sign: texts are UTF-8, read byte by byte
         if line[:1] in {" ", "\t"} and last:
             found[last] += "\n" + line[1:]
             continue
