@@ -23,9 +23,6 @@ from tests.support.receiving import NOW
 
 EXPECTED: Final = "expected.json"
 DIGESTS: Final = "SHA256SUMS"
-NOT_FROZEN: Final = frozenset({"receipt"})
-"""Readers without a case, because what they read still changes."""
-
 KINDS: Final = ("valid", "malformed", "tampered")
 _VERIFIER: Final = Path(__file__).resolve().parents[2] / "bundler/check/verify.py"
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.actions import export_inventory
+from appliance.actions import export_evidence, export_inventory
 from appliance.verify import trust
 from bundler import emergency
 from bundler.chunks import to_lines
@@ -102,10 +102,9 @@ def write(folder: Path, scratch: Path) -> None:
     index = json.loads(full.path(layout.VOLUMES).read_bytes())
     (folder / "context" / "payload-digest").write_text(index["payload_digest"])
     with ledger_site(scratch / "box", site="demo-clinic") as box:
-        inventory, receipt = _said(box, full, scratch)
+        said = _said(box, full, scratch)
         shutil.copy(box.places.etc / "ledger.pub", folder / "context" / "ledger.pub")
-    valid = dict(_valid(full, delta, scratch)) | {"inventory--full": inventory, "receipt--full": receipt}
-    valid = {name: data for name, data in valid.items() if name.partition("--")[0] not in judging.NOT_FROZEN}
+    valid = dict(_valid(full, delta, scratch)) | said
     for name, data in valid.items():
         (folder / "valid" / name).write_bytes(data)
     for kind, made in (("malformed", _malformed(valid)), ("tampered", _tampered(valid))):
@@ -132,19 +131,27 @@ def _delta(scratch: Path) -> SimulatedMedium:
     return new
 
 
-def _said(box: Any, medium: SimulatedMedium, scratch: Path) -> tuple[bytes, bytes]:
-    """Return the inventory and the receipt of a site that received a medium."""
-    places = box.config.at
+def _said(box: Any, medium: SimulatedMedium, scratch: Path) -> dict[str, bytes]:
+    """Return what leaves a site that received a medium: its inventory, receipt and evidence."""
+    places, out = box.config.at, scratch / "out"
     places.pinned_trust.mkdir(parents=True)
     (places.pinned_trust / trust.PINNED_ROOT).write_bytes(medium.root_json)
     site = Site(config=box.config.model_copy(update={"environment": "demo", "profile": "cpu"}))
     with box.running(site.clock):
         site.receive(medium)
-        _, written = export_inventory.export(
-            site.config, scratch / "out", clock=site.clock, agrees=lambda *_: True, progress=lambda *_: None
+        _, inventory = export_inventory.export(
+            site.config, out, clock=site.clock, agrees=lambda *_: True, progress=lambda *_: None
         )
-    assert written is not None
-    return written.file.read_bytes(), next(places.receipts.glob("receipt-*.json")).read_bytes()
+        evidence = export_evidence.export(
+            site.config, out, serial=medium.serial, sequence=None, clock=site.clock, agrees=lambda _: True
+        )
+    assert inventory is not None
+    assert evidence is not None
+    return {
+        "inventory--full": inventory.file.read_bytes(),
+        "evidence--received": evidence.file.read_bytes(),
+        "receipt--full": next(places.receipts.glob("receipt-*.json")).read_bytes(),
+    }
 
 
 def _valid(full: SimulatedMedium, delta: SimulatedMedium, scratch: Path) -> Iterator[tuple[str, bytes]]:
@@ -279,7 +286,9 @@ def _tampered(valid: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
             payload = base64.b64decode(value["payload"])
             other = base64.b64encode(payload[:-2] + bytes([payload[-2] ^ 1]) + payload[-1:]).decode()
             yield f"{name}-other-payload", canonical.dumps({**value, "payload": other})
-            if not name.startswith(("inventory", "receipt")):  # their ledger's proof may stand alone (EXP-3)
+            if not name.startswith(
+                ("inventory", "receipt", "evidence")
+            ):  # their ledger's proof may stand alone (EXP-3)
                 yield f"{name}-unsigned", canonical.dumps({**value, "signatures": []})
             junk = [{**each, "sig": base64.b64encode(b"x" * 64).decode()} for each in value["signatures"]]
             yield f"{name}-junk-signature", canonical.dumps({**value, "signatures": junk})

@@ -27,6 +27,7 @@ from bundler.receipt import read_receipt
 from bundler.register import Register
 from bundler.rootsign import RootSignature
 from bundler.scanning.record import ScanRecord
+from bundler.siteevidence import read_evidence
 from media import bagit, bill, canonical, custody, dsse, emergency, openpgp
 from media.people import People, Role
 from media.release import ReleaseTerms, StaleAfter, targets_from
@@ -109,6 +110,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "code-lines": lambda data: from_lines(data.decode("ascii", errors="replace").splitlines()),
     "inventory": lambda data: read_inventory(data, ledger_key()),
     "receipt": lambda data: read_receipt(data, ledger_key()),
+    "evidence": lambda data: read_evidence(data, ledger_key()),
     "probe": Probe.from_bytes,
     "register": _register,
     "trust-record": TrustRecord.from_bytes,

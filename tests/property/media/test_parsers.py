@@ -16,8 +16,8 @@ from media.inventory import HeldFile, HeldRelease, Inventory
 from media.people import People
 from media.release import ReleaseTerms, StaleAfter, targets_from
 from media.volume import VolumeIndex
-from tests.corpus.make_corpus import delta_index
 from tests.support.mutation import bent_bytes, bent_json, json_values
+from tests.support.readers import CORPUS
 from tests.support.sender import Sender
 from tests.support.terms import large_target, small_target, targets_signed
 
@@ -53,7 +53,7 @@ _PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "manifest": (bagit.parse_manifest, _MANIFEST),
     "bag info": (bagit.parse_bag_info, _BAG_INFO),
     "volume index": (VolumeIndex.from_bytes, _INDEX),
-    "delta index": (VolumeIndex.from_bytes, delta_index()),
+    "delta index": (VolumeIndex.from_bytes, (CORPUS / "valid/delta-files/volumes.json").read_bytes()),
     "inventory": (Inventory.from_payload, _INVENTORY),
     "hand-over": (HandOver.from_payload, _HAND_OVER),
     "envelope": (
