@@ -1,6 +1,8 @@
 """A real, signed medium of any size to receive: the tests' tiny release with weights of random bytes."""
 
 import os
+import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,6 +10,7 @@ from typing import Final
 from appliance.actions.copying import _command
 from appliance.store.copier import Job
 from bundler.onego import release_in_one_go
+from bundler.plan import ReleasePlan
 from bundler.workfolder import WorkFolder
 from media.clock import FixedClock
 from media.digest import file_sha256, payload_digest, sha256_hex
@@ -17,6 +20,8 @@ from tests.support.receiving import terms_for
 
 _WEIGHTS: Final = "data/models/tiny/tiny.gguf"
 _PIECE: Final = 2**20
+_SMALLEST: Final = 4 * 2**10
+_LARGEST: Final = 200 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +71,34 @@ def make(folder: Path, size: int) -> BenchMedium:
     for path in work.attest.glob("*.json"):  # they speak of the tiny weights
         text = path.read_text().replace(payload_digest(before.values()), payload_digest(now.values()))
         path.write_text(text.replace(before[_WEIGHTS][2], now[_WEIGHTS][2]))
+    made = _written(folder, work, plan)
+    weights.unlink()
+    return made
+
+
+def make_many(folder: Path, count: int) -> BenchMedium:
+    """Build, sign and write a release with `count` small files of 4 to 200 KiB, as wheels and packages are."""
+    work = WorkFolder(root=folder / "work")
+    dice, piece = random.Random(count), os.urandom(_PIECE)  # noqa: S311 - sizes only
+    small = {f"data/debs/package-{number:06}.deb": _small(dice, piece, number) for number in range(count)}
+    payload = {**tiny_payload(), **small}
+    plan = candidate_plan(payload)
+    write_candidate(work, plan, payload)
+    made = _written(folder, work, plan)
+    shutil.rmtree(work.candidate)
+    return made
+
+
+def _small(dice: random.Random, piece: bytes, number: int) -> bytes:
+    start = dice.randrange(_PIECE // 2)
+    size = int(_SMALLEST * (_LARGEST / _SMALLEST) ** dice.random())
+    return number.to_bytes(8, "big") + piece[start : start + size - 8]
+
+
+def _written(folder: Path, work: WorkFolder, plan: ReleasePlan) -> BenchMedium:
     volume = folder / "volume-1"
     ceremony = throwaway_ceremony("demo")
     made = release_in_one_go(work, [volume], ceremony=ceremony, clock=FixedClock(at=MADE_AT), place="Bundling room")
-    weights.unlink()
     medium = SimulatedMedium(
         folder=folder,
         volumes=[volume],

@@ -21,6 +21,7 @@ from bench.measuring import Row, at_most, faster, forget, interleaved, machine, 
 
 RSS_LIMIT_MIB = 96
 MEMORY_SIZES = (2**30, 8 * 2**30)
+SMALL_FILES = int(os.environ.get("FILES", "20000"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 PLACE = os.environ.get("BENCH_DIR") or None
 
@@ -151,6 +152,46 @@ def memory(folder: Path, size: int) -> Row:
     )
 
 
+def many_files(folder: Path, count: int) -> list[Row]:
+    """Return the rows of a release of many small files, as wheels and packages are: time and memory."""
+    medium = media.make_many(folder / "m", count)
+    place = folder / "place"
+    peaks: list[float] = []
+
+    def ours() -> float:
+        found = copier(medium, place)
+        peaks.append(found.rss_mib)
+        shutil.rmtree(place)
+        return found.seconds
+
+    def theirs() -> float:
+        seconds = timed(lambda: copy_and_sync(medium.volume, place))
+        shutil.rmtree(place)
+        return seconds
+
+    found = interleaved({"sealift": ours, "cp, sync": theirs}, rounds=ROUNDS, before=lambda: forget(folder))
+    own, peer = found["sealift"], found["cp, sync"]
+    named, peak = f"{count} files of 4 to 200 KiB", max(peaks)
+    return [
+        Row(
+            name=f"receive {named}, against cp and sync",
+            ours=own.median,
+            peer=peer.median,
+            unit="s",
+            ratio=own.median / peer.median,
+            more={"runs": {"ours": own.to_json(), "peer": peer.to_json()}},
+        ),
+        Row(
+            name=f"memory of the copier at {named}",
+            ours=peak,
+            peer=None,
+            unit="MiB",
+            goal=f"under {RSS_LIMIT_MIB} MiB",
+            met=peak < RSS_LIMIT_MIB,
+        ),
+    ]
+
+
 def main() -> int:
     """Measure, write build/bench/receive.json, and say which goals were met."""
     size = size_in_bytes("4GiB")
@@ -164,6 +205,8 @@ def main() -> int:
                 say(f"no room to measure memory at {each / 2**30:g} GiB: {needed / 2**30:g} GiB are needed")
                 continue
             rows.append(memory(Path(name), each))
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=PLACE) as name:
+        rows += many_files(Path(name), SMALL_FILES)
     return write("receive", [*rows, machine()])
 
 
