@@ -20,7 +20,7 @@ FIELDS: Final = (
     *("at", "checks", "code", "custody", "decisions", "error", "exit_code", "format", "ledger", "outcome"),
     *("payload_digest", "record", "release", "serial", "signers", "site", "type", "verifier", "volumes"),
 )
-OUTCOMES: Final = ("received", "reverified", "refused", "rejected")
+OUTCOMES: Final = ("received", "partly-received", "reverified", "refused", "rejected")
 SEALS: Final = ("same", "other", "not-looked-at")
 _RESULTS: Final = ("held", "refused", "not-made", "not-reached")
 _WORD: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)

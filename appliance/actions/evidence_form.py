@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.actions.checks import HELD, NOT_MADE, NOT_REACHED, REFUSED
+from appliance.actions.recorded import PARTLY_RECEIVED
 from appliance.paper.form import Form, Section, Table
 from appliance.verify.steps import Check
 
@@ -59,7 +60,7 @@ def form_of(kind: str, body: Mapping[str, Any], *, at: str, place: Place) -> For
     result = _OUTCOMES.get(kind) or f"REFUSED: {body.get('error', '')} (exit code {body.get('exit_code', '')})."
     sections = [
         _release(body),
-        _checks(body, place, at),
+        _checks(kind, body, place, at),
         _volumes(body),
         _custody(body),
         _decisions(body),
@@ -96,11 +97,12 @@ def _release(body: Mapping[str, Any]) -> Section:
     return Section(title="The release", facts=tuple((name, str(text)) for name, text in facts))
 
 
-def _checks(body: Mapping[str, Any], place: Place, at: str) -> Section:
+def _checks(kind: str, body: Mapping[str, Any], place: Place, at: str) -> Section:
+    said = {**_RESULTS, REFUSED: "in part"} if kind == PARTLY_RECEIVED else _RESULTS
     rows = []
     for number, each in enumerate(body.get("checks", ()), start=1):
         title = _TITLES.get(Check(each["check"]), "") if each["check"] in list(Check) else each["check"]
-        rows.append((str(number), title, _RESULTS.get(each["result"], each["result"]), each["at"], each.get("end", "")))
+        rows.append((str(number), title, said.get(each["result"], each["result"]), each["at"], each.get("end", "")))
     if rows and "error" not in body and place.sequence is not None:
         rows.append((str(len(rows) + 1), _TITLES[Check.RECORD], "passed", at, at))
     heads = ("", "check, in this order", "result", "began", "ended")

@@ -13,7 +13,7 @@ from appliance.actions import evidence, exporting
 from appliance.actions.evidence import Record
 from appliance.actions.export_types import ExportType
 from appliance.actions.exporting import Export, Written
-from appliance.actions.recorded import RECEIVED, REFUSED, REVERIFIED
+from appliance.actions.recorded import PARTLY_RECEIVED, RECEIVED, REFUSED, REVERIFIED
 from appliance.actions.site_custody import REJECTED
 from appliance.audit.client import open_ledger
 from appliance.config import Config
@@ -22,7 +22,13 @@ from media.clock import Clock
 from media.errors import MalformedError, UsageError
 from media.siteevidence import SiteEvidence
 
-_OUTCOMES = {RECEIVED: "received", REVERIFIED: "reverified", REFUSED: "refused", REJECTED: "rejected"}
+_OUTCOMES = {
+    RECEIVED: "received",
+    PARTLY_RECEIVED: "partly-received",
+    REVERIFIED: "reverified",
+    REFUSED: "refused",
+    REJECTED: "rejected",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from appliance.cli.context import Context
 from appliance.config import Config
 from appliance.errors import UnknownReleaseError
 from appliance.verify.freshness import CustodyAcceptance, Decisions
-from media.errors import CustodyError, DigestMismatchError, UsageError
+from media.errors import CustodyError, DigestMismatchError, MissingVolumeError, UsageError
 from tests.support.ledger import ledger_site
 from tests.support.receiving import Shelf, Site, make_site
 
@@ -93,6 +93,22 @@ def test_a_damaged_file_is_found_in_the_step_that_reads_bytes(box: Site, genuine
     found = results(box.facts("release.")[0]["body"])
     assert (found["custody"], found["ledger"], found["bytes"]) == ("held", "held", "refused")
     assert "digest-mismatch" in lines_of(tmp_path / "e.pdf")
+
+
+def test_a_volume_that_came_alone_leaves_a_form_of_its_own(box: Site, genuine: Shelf, tmp_path: Path) -> None:
+    medium = genuine()
+    with pytest.raises(MissingVolumeError):
+        box.receive(medium.volumes[:1], evidence=tmp_path / "one.html", looked_at=LookedAt.parsed(["1=S-0001-1"], []))
+
+    both = LookedAt.parsed(["1=S-0001-1", "2=S-0001-2"], [])
+    box.receive(medium.volumes[1:], evidence=tmp_path / "two.html", looked_at=both)
+
+    first, second = text_of(tmp_path / "one.html"), text_of(tmp_path / "two.html")
+    assert "IN PART" in first
+    assert first.count("<td>in part</td>") == 1
+    assert "Seals seen on volume 1" in first
+    assert second.count("found: S-0001-") == 2
+    assert "nobody looked" not in second
 
 
 def test_a_dry_run_leaves_a_form_and_no_record(box: Site, genuine: Shelf, tmp_path: Path) -> None:
