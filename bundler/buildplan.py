@@ -12,7 +12,7 @@ from bundler.cache import Cache
 from bundler.gather import lock_of, require_engine, update_lock
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
-from bundler.sources import llama_wheel, wheels
+from bundler.sources import llama_wheel, ospackages, wheels
 from bundler.sources.server import Checkout
 from bundler.workfolder import WorkFolder
 
@@ -132,7 +132,10 @@ def _site(recipe: Recipe, work: WorkFolder, cache: Cache, checkout: Checkout) ->
 
 
 def _packages(recipe: Recipe) -> tuple[str, ...]:
-    return () if recipe.debs is None else recipe.debs.packages
+    if recipe.debs is None:
+        return ()
+    ospackages.require_known(recipe, recipe.debs)
+    return recipe.debs.packages
 
 
 def _model(recipe: Recipe, model: ModelSection, cache: Cache) -> list[Item]:

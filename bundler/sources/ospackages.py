@@ -113,18 +113,12 @@ class _Brought:
 
 
 def _obtain(recipe: Recipe, debs: DebsSection, *, cache: Cache, clock: Clock, progress: Progress) -> _Brought:
-    status = _status(recipe, debs)
+    status = require_known(recipe, debs)
     key = memo_key(recipe, debs, status)
     if known := _remembered(cache, key):
         return known
     only_security = recipe.kind == "security-update"
     present = installed.from_status(status) if status else installed.from_probe(recipe.target.packages or ())
-    if only_security and not present:
-        raise SourceError(
-            what="debs.installed_status: a security update needs to know what the target has",
-            why="neither a package list nor a probe with one is named",
-            fix="copy /var/lib/dpkg/status from the target, or run the probe there",
-        )
 
     def wanted(archives: Archives) -> tuple[bytes, tuple[str, ...]]:
         _require_suite(archives, recipe.target.codename)
@@ -180,6 +174,22 @@ def memo_key(recipe: Recipe, debs: DebsSection, status: bytes) -> str:
         recipe.target.debian_architecture, list(recipe.target.packages or ()), debs.keyring or "", debs.sources or "",
     ]  # fmt: skip
     return hashlib.sha256(dumps(facts)).hexdigest()
+
+
+def require_known(recipe: Recipe, debs: DebsSection) -> bytes:
+    """Return the target's dpkg status once what it has is known as far as this kind of release needs it.
+
+    Raises:
+        SourceError: The list cannot be read; or a security update, and neither a list nor a probe with one is named.
+    """
+    status = _status(recipe, debs)
+    if recipe.kind == "security-update" and not status and not recipe.target.packages:
+        raise SourceError(
+            what="debs.installed_status: a security update needs to know what the target has",
+            why="neither a package list nor a probe with one is named",
+            fix="copy /var/lib/dpkg/status from the target, or run the probe there",
+        )
+    return status
 
 
 def _status(recipe: Recipe, debs: DebsSection) -> bytes:

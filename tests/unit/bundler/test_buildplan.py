@@ -10,7 +10,7 @@ from bundler.build import build_sites, folders_of
 from bundler.buildplan import BuildPlan, plan_build
 from bundler.cache import Cache
 from bundler.cli.main import main
-from bundler.errors import RecipeError
+from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
 from tests.support.payload import recipe_text
 from tests.support.recipes import for_vllm, security_update, two_sites
@@ -68,8 +68,13 @@ def test_a_plan_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_update_says_what_it_brings_and_leaves_unchanged(tmp_path: Path) -> None:
-    path = security_update(tmp_path / "recipe", tmp_path / "index", more='[debs]\npackages = ["openssl"]\n')
+    debs = '[debs]\npackages = ["openssl"]\n'
+    path = security_update(tmp_path / "recipe", tmp_path / "index", more=debs)
+    with pytest.raises(SourceError, match="a security update needs to know what the target has"):
+        planned(Recipe.load(path), tmp_path)
 
+    path.write_text(path.read_text() + 'installed_status = "status"\n')
+    (path.parent / "status").write_text("Package: openssl\nVersion: 1\nStatus: install ok installed\n")
     text = str(planned(Recipe.load(path), tmp_path))
 
     assert "security-update: 1 release" in text
