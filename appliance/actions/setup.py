@@ -18,12 +18,14 @@ from appliance.actions.install import InstallFacts
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config
-from appliance.errors import ConflictError, UnitError
+from appliance.errors import ConflictError, InstallError, UnitError
 from appliance.install import sitefile
 from appliance.install.answers import Answers
+from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import open_supervisor
 from appliance.install.tlsfacts import fingerprint_of
 from appliance.promote.client import PromoterClient
+from appliance.store.content import ContentStore, StoredRelease
 from media import durable
 from media.clock import Clock, to_text
 from media.errors import SealiftError
@@ -133,9 +135,28 @@ class Setup:
         return Plan(
             config=self.config,
             site_file=difference,
-            install=self.installer.preview(self._serial),
+            install=self._preview(),
             steps=tuple(step for step in STEPS if step not in left_out),
         )
+
+    def _preview(self) -> InstallFacts:
+        """Ask what the playbook would change; on a bare machine it may look for accounts that only it makes."""
+        try:
+            return self.installer.preview(self._serial)
+        except InstallError as error:
+            if InstalledReleases(self.config.at).current() is not None:
+                raise
+            store = ContentStore(self.config.at.store)
+            stored = store.releases()[-1] if self._serial is None else StoredRelease.load(store, self._serial)
+            return InstallFacts(
+                serial=stored.serial,
+                release=stored.release,
+                previous=None,
+                environments={},
+                changed=True,
+                host="is set up from nothing; what exactly can only be told when its packages are there",
+                difference=f"{error.what}: {error.why}",
+            )
 
     def run(self) -> SetupFacts:
         """Do it all; see the module.

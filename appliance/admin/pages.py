@@ -6,6 +6,7 @@ import binascii
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from appliance.actions.capacity import latest
 from appliance.actions.units import addresses
 from appliance.admin import collaborators
 from appliance.admin.facts import pending_requests
@@ -43,6 +44,7 @@ def _overview() -> str:
         head=here.ledger.head(),
         history=facts.history()[:10],
         requests=facts.pending_count(here.promoter),
+        capacity=latest(here.ledger),
     )
 
 

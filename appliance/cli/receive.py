@@ -85,6 +85,8 @@ def register(app: typer.Typer) -> None:
             facts = action.receive(own.config, volumes, clock=own.clock, progress=show, options=options)
             bar.update(task, description=facts.outcome)
         own.result(facts.to_json(), _text(facts))
+        if not own.config.at.current.exists() and not dry_run:
+            own.say("next: `sealift setup`")
 
 
 def _decisions(accept_stale: str, accept_custody: str, by: list[str], reason: str) -> Decisions:
