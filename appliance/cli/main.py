@@ -39,6 +39,7 @@ _COMMANDS = (
     "audit",
     "state",
     "backup",
+    "retire",
     "prove",
 )
 

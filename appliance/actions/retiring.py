@@ -1,0 +1,326 @@
+"""Retiring a box: its keys are destroyed first, then it is shown that nothing they made opens any more, then paper.
+
+    two enrolled people, the site's name typed -> recorded -> keys destroyed, each recorded -> old ciphertext tried
+    -> recorded and signed a last time -> the ledger's own key destroyed -> certificate with lines to sign
+
+Destroying keys makes unreadable what was made with them: that is cryptographic erase in the words of SP 800-88 Rev. 2,
+for that data and no other. Disks, media and backups elsewhere are listed, each with who has to deal with it; only
+people can sign that they did.
+"""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions import retired_form
+from appliance.actions.backups import erasures, making
+from appliance.audit.client import SocketLedger, open_ledger
+from appliance.audit.facts import Ledger
+from appliance.config import Config, Places
+from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
+from appliance.keys.files import FileKeys
+from appliance.keys.provider import PURPOSES, Purpose
+from appliance.paper.page import html
+from appliance.paper.sheet import pdf
+from media import durable
+from media.clock import Clock
+from media.errors import UsageError
+
+BEGUN: Final = "retire.begun"
+DONE: Final = "retire.done"
+METHODS: Final = ("clear", "purge", "destroy")
+_LAST: Final = "ledger-checkpoint"
+_DOOR: Final = "ledger-actions"
+_PROBE: Final = b"sealift retirement probe"
+_PEOPLE: Final = 2
+_MOST_BACKUPS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disks:
+    """What people say of the media in the machine, and will do with them.
+
+    Args:
+        media: One text for each: kind, maker, model, serial number, property number.
+        method: Clear, purge or destroy, as SP 800-88 Rev. 2 has it.
+        technique: How, in words.
+        tool: With which tool and version.
+        verification: How it is checked.
+        destination: Where the media go.
+    """
+
+    media: tuple[str, ...]
+    method: str = "destroy"
+    technique: str = ""
+    tool: str = ""
+    verification: str = ""
+    destination: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return {
+            "media": list(self.media),
+            "method": self.method,
+            "technique": self.technique,
+            "tool": self.tool,
+            "verification": self.verification,
+            "destination": self.destination,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What people decided.
+
+    Args:
+        typed_site: The site's name as somebody typed it.
+        people: Ids of two enrolled people.
+        reason: Why.
+        disks: What becomes of the media.
+    """
+
+    typed_site: str
+    people: tuple[str, ...]
+    reason: str
+    disks: Disks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """What was done.
+
+    Args:
+        facts: As they were recorded last.
+        checkpoint: The ledger's last signed head.
+        certificate: The file to print; None for a dry run.
+    """
+
+    facts: dict[str, Any]
+    checkpoint: str
+    certificate: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        name = self.certificate.name if self.certificate else None
+        return {**self.facts, "checkpoint": self.checkpoint, "certificate": name}
+
+
+def retire(
+    config: Config,
+    decision: Decision,
+    *,
+    confirm: Callable[[str], str],
+    certificate: Path,
+    clock: Clock,
+    dry_run: bool = False,
+) -> Retired:
+    """Destroy this box's keys and write the certificate; run again, it goes on where it was cut off.
+
+    Args:
+        config: The site's.
+        decision: What people decided.
+        confirm: Has one of them prove who they are; returns the name.
+        certificate: The file to write, .html or .pdf.
+        clock: What time it is.
+        dry_run: Say what would be destroyed; change nothing.
+
+    Raises:
+        ApprovalRefusedError: Fewer than two people, no reason, or another name than the site's.
+        UnknownPersonError: One is not enrolled, or the password is wrong.
+        LedgerUnavailableError: The ledger does not run.
+        KeyMissingError: A key could not be destroyed, or something still opens.
+        UsageError: The certificate cannot be written where it was asked for.
+    """
+    _require_decided(config, decision)
+    _require_writable(certificate)
+    done = _already(config, clock)
+    if done is not None:
+        return _written(config, done, certificate, clock)
+    doomed = _doomed(config.at)
+    if dry_run:
+        return Retired(facts={"keys": [name for name, _ in doomed], "dry_run": True}, checkpoint="", certificate=None)
+    ledger = open_ledger(config, _DOOR, clock=clock)
+    try:
+        if not isinstance(ledger, SocketLedger):
+            raise LedgerUnavailableError(
+                what="a retirement cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
+            )
+        facts = _destroy_all(config, ledger, decision, people=_confirmed(ledger, decision, confirm))
+        ledger.append(DONE, facts)
+        facts["checkpoint"] = ledger.checkpoint()
+    finally:
+        ledger.close()
+    _destroy_last(config.at)
+    return _written(config, facts, certificate, clock)
+
+
+def _destroy_all(config: Config, ledger: Ledger, decision: Decision, *, people: list[dict[str, str]]) -> dict[str, Any]:
+    places = config.at
+    keys = FileKeys(places.key_files)
+    begun = next(iter(ledger.find(kind=BEGUN, limit=1)), None)
+    old = _old_ciphertext(keys) if begun is None else dict(begun.body["old"])
+    doomed = _doomed(places)
+    if begun is None:
+        names = [name for name, _ in doomed]
+        # What the keys made goes into the record: whoever doubts it can try to open it for ever.
+        ledger.append(BEGUN, {"by": people, "reason": decision.reason, "keys": names, "old": old})
+    for name, files in doomed:
+        digests = [erasures.digest(file.read_bytes()) for file in files]
+        for file in files:
+            _overwrite(file)
+        ledger.append(erasures.DESTROYED, {"name": name, "files": [file.name for file in files], "digests": digests})
+    shown = [_tried(FileKeys(places.key_files), name, bytes.fromhex(text)) for name, text in sorted(old.items())]
+    made = ledger.find(kind=making.MADE, limit=_MOST_BACKUPS)
+    return {
+        "site": config.site,
+        "by": people,
+        "reason": decision.reason,
+        "keys": [
+            {"name": leaf.body["name"], "files": list(leaf.body["files"])}
+            for leaf in ledger.find(kind=erasures.DESTROYED, limit=_MOST_BACKUPS, newest_first=False)
+        ],
+        "shown": shown,
+        "backups": [
+            {name: leaf.body.get(name) for name in ("name", "sha256", "made_at", "recipient")} for leaf in made
+        ],
+        "disks": decision.disks.to_json(),
+    }
+
+
+def _old_ciphertext(keys: FileKeys) -> dict[str, str]:
+    """Return in hex what the keys make while they live: a sealed text, or a keyed hash of a known one."""
+    made = {}
+    for name, purpose in PURPOSES.items():
+        with suppress(KeyMissingError):  # one that this box never had
+            if purpose is Purpose.WRAP:
+                made[name] = keys.wrap(name, _PROBE, b"retire").hex()
+            elif purpose is Purpose.HMAC:
+                made[name] = keys.hmac(name, _PROBE).hex()
+    return made
+
+
+def _tried(keys: FileKeys, name: str, old: bytes) -> dict[str, str]:
+    """Return that what a key made can neither be opened nor made again.
+
+    Raises:
+        KeyMissingError: It can: the key is not gone.
+    """
+    wraps = PURPOSES[name] is Purpose.WRAP
+    try:
+        if wraps:
+            keys.unwrap(name, old, b"retire")
+        else:
+            keys.hmac(name, _PROBE)
+    except KeyMissingError as error:
+        what = "a text sealed before" if wraps else "a keyed hash made before"
+        return {"key": name, "tried": what, "result": f"cannot be {'opened' if wraps else 'made again'}: {error.why}"}
+    raise KeyMissingError(
+        what=f"the key {name} still works", why="it was to be destroyed", fix="find what put it back, and run it again"
+    )
+
+
+def _doomed(places: Places) -> list[tuple[str, list[Path]]]:
+    """Return every secret file of this box by name, the ledger's own key not among them: it signs until the end."""
+    found = []
+    for name in PURPOSES:
+        files = sorted(places.key_files.glob(f"{name}.v*")) if places.key_files.is_dir() else []
+        if name != _LAST and files:
+            found.append((name, files))
+    for name, files in (
+        ("tls", sorted((places.etc / "tls").rglob("*.key"))),
+        ("password hashes", [places.promoter / "passwords.json"]),
+        ("enrolment codes", [places.promoter / "codes.json"]),
+    ):
+        there = [file for file in files if file.is_file()]
+        if there:
+            found.append((name, there))
+    return found
+
+
+def _destroy_last(places: Places) -> None:
+    for file in sorted(places.key_files.glob(f"{_LAST}.v*")):
+        _overwrite(file)
+
+
+def _overwrite(file: Path) -> None:
+    try:
+        file.chmod(0o600)
+        with file.open("r+b", buffering=0) as stream:
+            stream.write(secrets.token_bytes(file.stat().st_size))
+            os.fsync(stream.fileno())
+        file.unlink()
+        durable.sync_folder(file.parent)
+    except OSError as error:
+        raise KeyMissingError(
+            what=f"the secret {file.name} could not be destroyed", why=error.strerror or "", fix="run as root, again"
+        ) from error
+
+
+def _confirmed(ledger: Ledger, decision: Decision, confirm: Callable[[str], str]) -> list[dict[str, str]]:
+    """Return who decides; those who confirmed a retirement that was cut off need no password, which may be gone."""
+    for leaf in ledger.find(kind=BEGUN, limit=1):
+        before = [dict(each) for each in leaf.body["by"]]
+        if {each["person"] for each in before} == set(decision.people):
+            return before
+    return [{"person": person, "name": confirm(person)} for person in decision.people]
+
+
+def _already(config: Config, clock: Clock) -> dict[str, Any] | None:
+    """Return the facts of a retirement that was recorded, with the last signed head; None where there was none."""
+    ledger = open_ledger(config, _DOOR, clock=clock)
+    try:
+        found = ledger.find(kind=DONE, limit=1)
+        if not found:
+            return None
+        facts = {**found[0].body, "checkpoint": ledger.checkpoint()}
+    except LedgerUnavailableError:
+        return None
+    finally:
+        ledger.close()
+    _destroy_last(config.at)
+    return facts
+
+
+def _require_decided(config: Config, decision: Decision) -> None:
+    why = ""
+    if decision.typed_site != config.site:
+        why = "what was typed is not this site's name"
+    elif len(set(decision.people)) != _PEOPLE:
+        why = "it takes two different people"
+    elif not decision.reason.strip():
+        why = "no reason was given"
+    if why:
+        raise ApprovalRefusedError(
+            what="the box is not retired", why=why, fix="type the site's name, --by PERSON --by PERSON --reason TEXT"
+        )
+
+
+def _require_writable(file: Path) -> None:
+    why = ""
+    if file.suffix.lower() not in {".pdf", ".html"}:
+        why = "its name ends in .pdf or .html"
+    elif file.exists() or file.is_symlink():
+        why = "it exists already"
+    elif not file.parent.is_dir():
+        why = "its folder does not exist"
+    if why:
+        raise UsageError(what="the certificate cannot be written there", why=why, fix="name another file")
+
+
+def _written(config: Config, facts: dict[str, Any], certificate: Path, clock: Clock) -> Retired:
+    checkpoint = str(facts.pop("checkpoint"))
+    form = retired_form.form(config.site, facts, checkpoint, at=clock.now())
+    try:
+        durable.write_new(certificate, pdf(form) if certificate.suffix.lower() == ".pdf" else html(form), mode=0o600)
+        durable.sync_folder(certificate.parent)
+    except OSError as error:
+        raise StoreWriteError(
+            what="the certificate could not be written",
+            why=error.strerror or "",
+            fix="run the same command again with another file: the keys are gone, the record is there",
+        ) from error
+    return Retired(facts=facts, checkpoint=checkpoint, certificate=certificate)

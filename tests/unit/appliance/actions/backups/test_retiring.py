@@ -1,0 +1,126 @@
+"""Retiring: keys first, old ciphertext dead, a certificate that claims no more than was done."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions import retiring
+from appliance.actions.backups import making
+from appliance.actions.backups.erasures import DESTROYED
+from appliance.actions.retiring import BEGUN, DONE, Decision, Disks
+from appliance.audit import note, pin
+from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, UnknownPersonError
+from appliance.keys.files import FileKeys
+from media.clock import SystemClock
+from media.errors import SealiftError, UsageError
+from tests.unit.appliance.actions.backups.conftest import BackedUp
+
+DECISION = Decision(
+    typed_site="demo",
+    people=("ann", "bo"),
+    reason="end of life",
+    disks=Disks(media=("SSD, Maker, Model, S/N 123",), technique="shredding", destination="Shredder Ltd"),
+)
+
+
+def retire(site: BackedUp, certificate: Path, decision: Decision = DECISION, **changes: Any) -> retiring.Retired:
+    confirm = changes.pop("confirm", str.title)
+    return retiring.retire(
+        site.config, decision, confirm=confirm, certificate=certificate, clock=SystemClock(), **changes
+    )
+
+
+def secrets_of(site: BackedUp) -> set[str]:
+    return {path.name for path in site.config.at.key_files.iterdir()}
+
+
+def test_keys_go_first_and_what_they_made_no_longer_opens(site: BackedUp, tmp_path: Path) -> None:
+    keys = FileKeys(site.config.at.key_files)
+    sealed = keys.wrap("phi-map", b"text", b"aad")
+    file = tmp_path / "certificate.html"
+    with site.box.running() as log:
+        making.make(site.config, clock=SystemClock())
+        done = retire(site, file)
+        kinds = [leaf.kind for leaf in log.leaves(0, 1000)]
+        key = pin.read_pin(site.config.at)
+
+    assert secrets_of(site) == set()
+    assert not (site.config.at.promoter / "passwords.json").exists()
+    with pytest.raises(SealiftError):
+        FileKeys(site.config.at.key_files).unwrap("phi-map", sealed, b"aad")
+    assert kinds.index(BEGUN) < kinds.index(DESTROYED) < kinds.index(DONE) == len(kinds) - 1
+    assert {each["key"] for each in done.facts["shown"]} >= {"phi-map", "identity-hmac", "content-hmac"}
+    assert key is not None
+    assert note.verify_checkpoint(done.checkpoint, [key]).size == len(kinds)
+    page = file.read_text()
+    for said in ("SP 800-88 Rev. 2", "Ann", "S/N 123", "shredding", "cannot be opened", "Holder of the backup key"):
+        assert said in page
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        replace(DECISION, typed_site="demp"),
+        replace(DECISION, people=("ann", "ann")),
+        replace(DECISION, people=("ann", "bo", "cy")),
+        replace(DECISION, reason=" "),
+    ],
+)
+def test_nothing_is_destroyed_without_the_name_two_people_and_a_reason(
+    site: BackedUp, tmp_path: Path, decision: Decision
+) -> None:
+    before = secrets_of(site)
+
+    with pytest.raises(ApprovalRefusedError):
+        retire(site, tmp_path / "c.html", decision)
+    assert secrets_of(site) == before
+
+
+def test_a_wrong_password_a_ledger_that_is_down_and_a_dry_run_destroy_nothing(site: BackedUp, tmp_path: Path) -> None:
+    before = secrets_of(site)
+
+    def refuse(person: str) -> str:
+        raise UnknownPersonError(what=f"{person} is not who they say")
+
+    with pytest.raises(LedgerUnavailableError):
+        retire(site, tmp_path / "c.html")
+    with site.box.running() as log:
+        with pytest.raises(UnknownPersonError):
+            retire(site, tmp_path / "c.html", confirm=refuse)
+        assert "phi-map" in retire(site, tmp_path / "c.html", dry_run=True).facts["keys"]
+        with pytest.raises(UsageError):
+            retire(site, tmp_path / "c.txt")
+        assert log.find(kind=BEGUN) == []
+    assert secrets_of(site) == before
+    assert list(tmp_path.glob("c.*")) == []
+
+
+def test_a_retirement_that_was_cut_off_goes_on_although_the_passwords_are_gone(
+    site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = retiring._overwrite
+    done: list[Path] = []
+
+    def cut(file: Path) -> None:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(file)
+        real(file)
+
+    def forgotten(person: str) -> str:
+        raise UnknownPersonError(what=f"{person} has no password any more")
+
+    with site.box.running():
+        with monkeypatch.context() as power:
+            power.setattr(retiring, "_overwrite", cut)
+            with pytest.raises(KeyboardInterrupt):
+                retire(site, tmp_path / "c.html")
+
+        finished = retire(site, tmp_path / "c.html", confirm=forgotten)
+    assert len(finished.facts["shown"]) == 4
+    assert secrets_of(site) == set()
+    again = retire(site, tmp_path / "again.pdf", confirm=forgotten)
+    assert again.certificate is not None
+    assert again.certificate.read_bytes().startswith(b"%PDF")
