@@ -71,7 +71,7 @@ def test_an_update_says_what_it_brings_and_leaves_unchanged(tmp_path: Path) -> N
     debs = '[debs]\npackages = ["openssl"]\n'
     path = security_update(tmp_path / "recipe", tmp_path / "index", more=debs)
     with pytest.raises(SourceError, match="a security update needs to know what the target has"):
-        planned(Recipe.load(path), tmp_path)
+        planned(Recipe.load(path), tmp_path / "first")
 
     path.write_text(path.read_text() + 'installed_status = "status"\n')
     (path.parent / "status").write_text("Package: openssl\nVersion: 1\nStatus: install ok installed\n")
