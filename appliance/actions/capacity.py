@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from appliance.actions.validate import Surroundings
 from appliance.audit.facts import Ledger
-from appliance.errors import EngineUnavailableError, UnknownVersionError
+from appliance.errors import EngineUnavailableError, PrivilegeError, UnknownVersionError
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.standing import current_digest
 from appliance.registry import catalog
@@ -113,10 +113,15 @@ def measure(
         progress: Told (words, done, of).
 
     Raises:
+        PrivilegeError: It is a box and this is not root, who alone may start engines and speak to them.
         UnknownVersionError: No such version, or none at all.
         EngineUnavailableError: Its engine did not become ready.
         LedgerUnavailableError: It was measured, and could not be recorded.
     """
+    if here.config.places.root == "/" and os.geteuid() != 0:
+        raise PrivilegeError(
+            what="measuring speaks to engines", why="only root may do that past the gateway", fix="run it as root"
+        )
     production = current_digest(here.config.at)
     if not which and production is not None:
         stage, digest = "production", production
