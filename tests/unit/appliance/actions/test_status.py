@@ -44,3 +44,15 @@ def test_an_installed_release_and_its_units_are_shown(tmp_path: Path) -> None:
     assert found["release"]["text"] == "r1, serial 1, 1 stored"
     assert found["units"]["text"] == f"1 of 2 run; not: {ENGINE}"
     assert found["addresses"]["gateway"] == "https://sealift.internal"
+
+
+def test_a_service_that_a_timer_starts_may_rest_but_not_fail(tmp_path: Path) -> None:
+    supervisor = FakeSupervisor()
+    supervisor.start("sealift-ledger.service")
+    supervisor.start("sealift-scrub.service")
+    supervisor.stop("sealift-scrub.service")
+
+    found = status(config(tmp_path), clock=CLOCK, supervisor=supervisor).to_json()
+
+    assert found["units"]["text"] == "1 of 1 run"
+    assert (found["store"]["good"], found["store"]["text"]) == (None, "nothing is stored")
