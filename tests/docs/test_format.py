@@ -16,7 +16,7 @@ _CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM|EXP|REF|BILL|PROBE|SCAN)-[0-9
 
 def test_each_rule_is_stated_once() -> None:
     assert len(_DEFINED) == len(set(_DEFINED))
-    kinds = {"FMT", "TRUST", "CUST", "REG", "PROM", "EXP", "REF", "BILL", "PROBE", "SCAN"}
+    kinds = {"FMT", "TRUST", "CUST", "REG", "PROM", "EXP", "REF", "BAK", "BILL", "PROBE", "SCAN"}
 
     assert {rule.partition("-")[0] for rule in _DEFINED} == kinds
 

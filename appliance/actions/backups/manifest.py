@@ -1,4 +1,4 @@
-"""The manifest of a backup, format 1: what is inside, with digests, and which media bring the rest (BAK-1 to BAK-6).
+"""The manifest of a backup, format 1: what is inside, with digests, and which media bring the rest (BAK-1 to BAK-8).
 
 It is not signed itself. The list of files is named by a record (``backup.begun``), that record lies in the tree whose
 signed checkpoint the backup carries, and all records are there: so one signature covers everything.
