@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from appliance.actions import recorded
 from appliance.audit.client import open_ledger
 from appliance.config import Config, Places
 from appliance.errors import HostChangeError
@@ -47,13 +48,13 @@ def require_approved(config: Config, plan: Plan, *, clock: Clock) -> str:
     statement = request.statement.sha256
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
-        used = ledger.find(kind=DONE, field="host_approval", value=statement, limit=1)
+        done = recorded.bodies(config.at, ledger, DONE)
     finally:
         ledger.close()
-    if used:
+    if any(body.get("host_approval") == statement for body in done):
         raise HostChangeError(
             what=f"the approval of plan {plan.digest[:12]} was used",
-            why=f"an install was done by it, at sequence {used[0].sequence}",
+            why="an install was done by it",
             fix=f"let two people approve anew: `sealift install {plan.serial} --plan --as PERSON`",
         )
     return statement

@@ -38,7 +38,12 @@ def scratch_root(folder: Path) -> Path:
     for path in SYSTEMD.iterdir():
         if path.is_file():
             shutil.copy(path, units)
-            for line in values(path, "ExecStart") + values(path, "ExecStartPre") + values(path, "ExecReload"):
+            for line in (
+                values(path, "ExecStart")
+                + values(path, "ExecStartPre")
+                + values(path, "ExecReload")
+                + values(path, "ExecStopPost")
+            ):
                 program = folder / line.split()[0].lstrip("+/").replace("%i", INSTANCE)
                 program.parent.mkdir(parents=True, exist_ok=True)
                 program.write_text("#!/bin/sh\n")

@@ -1,6 +1,8 @@
 """Installing: below a folder, on a box whose host is a stand-in, again, and going back."""
 
 import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,18 +10,25 @@ import pytest
 from appliance.actions.install import Host, Installer, open_host
 from appliance.audit.spool import Spool
 from appliance.config import Config, PlacesSection
-from appliance.errors import InstallError, UnknownReleaseError
+from appliance.errors import HostChangeError, InstallError, PreflightError, UnknownReleaseError
+from appliance.install import plans
+from appliance.install.maintainer import Package
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from media.clock import SystemClock
+from media.clock import FixedClock, SystemClock
+from tests.support.hostplans import make_plan
 from tests.support.installable import places_below, small_release, store_release
+from tests.support.promotion import Site, open_site, site_config
+from tests.support.signatories import signatories
 
 
 class FakeHost:
     """Remembers plays; unhealthy for the serials in `sick`."""
 
-    def __init__(self, *, changes: int = 5, sick: frozenset[int] = frozenset()) -> None:
-        self.changes, self.sick = changes, sick
+    def __init__(
+        self, *, changes: int = 5, sick: frozenset[int] = frozenset(), packages: tuple[Package, ...] = ()
+    ) -> None:
+        self.changes, self.sick, self.packages = changes, sick, packages
         self.plays: list[tuple[str, int]] = []
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
@@ -29,7 +38,7 @@ class FakeHost:
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         assert (play.source / "systemd/sealift.target").is_file()
         self.plays.append(("preview", play.serial))
-        return PlayResult(changed=self.changes, text="--- before\n+++ after")
+        return PlayResult(changed=self.changes, text="--- before\n+++ after", packages=self.packages)
 
     def require_healthy(self) -> None:
         if self.plays[-1][1] in self.sick:
@@ -122,6 +131,86 @@ def test_a_box_is_changed_by_the_playbook_and_a_second_time_not_at_all(box: Path
     assert (first.changed, first.host) == (True, "changed")
     assert (second.changed, second.host) == (False, "unchanged")
     assert sorted(second.environments) == ["engine-llama-cpp", "host", "server"]
+
+
+def people_of(box: Path) -> Site:
+    """Enrol two people at a box."""
+    return open_site(box)
+
+
+def at_site(box: Path, host: Host) -> Installer:
+    """The installer whose clock is that of `people_of` and whose site is the people's."""
+    return replace(
+        installer(box, host), config=site_config(box), clock=FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+    )
+
+
+def test_once_people_are_enrolled_a_change_of_the_host_waits_for_two_of_them(box: Path) -> None:
+    people_of(box)
+    add_release(box, 2)
+    host = FakeHost()
+
+    with pytest.raises(HostChangeError) as caught:
+        at_site(box, host).install(2)
+
+    assert caught.value.exit_code == 59
+    assert host.plays == [("preview", 2)]
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+
+
+def test_what_two_people_approved_is_installed_and_the_record_names_their_statement(box: Path) -> None:
+    site = people_of(box)
+    add_release(box, 2)
+    host = FakeHost()
+    plan = at_site(box, host).plan(2)
+    ana, ben, *_ = signatories()
+    request = site.client.request_host(plan_digest=plan.digest, serial=2, meaning="newer units", requested_by=ana.id)
+    for person in (ana, ben):
+        site.client.approve_host(request.statement.sha256, person.sign(request.statement.to_bytes()))
+
+    facts = at_site(box, host).install(2)
+
+    assert (facts.serial, facts.changed) == (2, True)
+    waiting = [recorded.read_bytes() for recorded in Spool(box / "var/lib/sealift/spool").pending()]
+    assert any(f'"host_approval":"{request.statement.sha256}"'.encode() in one for one in waiting)
+
+
+def test_approvals_of_another_difference_do_not_count(box: Path) -> None:
+    site = people_of(box)
+    add_release(box, 2)
+    plan = at_site(box, FakeHost()).plan(2)
+    ana, ben, *_ = signatories()
+    request = site.client.request_host(plan_digest=plan.digest, serial=2, meaning="newer units", requested_by=ana.id)
+    for person in (ana, ben):
+        site.client.approve_host(request.statement.sha256, person.sign(request.statement.to_bytes()))
+
+    for changed in (FakeHost(changes=6), FakeHost(packages=make_plan().packages)):
+        with pytest.raises(HostChangeError):
+            at_site(box, changed).install(2)
+        assert [what for what, _ in changed.plays] == ["preview"]
+    (box / "etc/sealift/sealift.toml").write_text('site = "demo"\n# another setting\n')
+    with pytest.raises(HostChangeError):
+        at_site(box, FakeHost()).install(2)
+
+
+def test_nothing_to_change_on_the_host_needs_nobody(box: Path) -> None:
+    people_of(box)
+    host = FakeHost(changes=0)
+
+    facts = at_site(box, host).install(1)
+
+    assert (facts.changed, host.plays) == (False, [("preview", 1), ("apply", 1)])
+
+
+def test_a_plan_is_kept_for_people_and_changes_nothing_else(box: Path) -> None:
+    host = FakeHost()
+
+    plan = installer(box, host).plan()
+
+    assert plans.read(places_below(box), plan.digest) == plan
+    assert host.plays == [("preview", 1)]
+    with pytest.raises(PreflightError):
+        installer(box).plan()
 
 
 def test_a_release_that_does_not_answer_goes_back_by_itself(box: Path) -> None:
