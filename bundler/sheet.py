@@ -167,6 +167,7 @@ class TrustSheet:
             "",
             f"{last}. {self.bootstrap_command()}",
             "   Two people type the release code of this page, each at their own prompt.",
+            "   When it has ended: sealift setup",
         ]
 
 

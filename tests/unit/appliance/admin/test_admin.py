@@ -375,3 +375,30 @@ def test_a_page_that_is_up_before_the_ledger_records_when_the_ledger_is_up(
         with site.running():
             assert page.ledger.append("admin.login", {"person": "iris"}).sequence > 0
             page.ledger.close()
+
+
+def test_the_overview_shows_what_was_measured_with_the_models_name_as_text(
+    app: Flask, browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"notes_per_hour": 120, "best_callers": 4}
+    measured = MemoryLedger(door="ledger-actions")
+    measured.append(
+        "capacity.measured",
+        {
+            "format": 1,
+            "model_digest": "ab" * 32,
+            "model": EVIL,
+            "stage": "test",
+            "cores": 8,
+            "memory_mib": 16384,
+            "figures": figures,
+        },
+    )
+    log_in(browser)
+    monkeypatch.setattr(app.extensions["sealift"].ledger, "find", measured.find)
+
+    page = browser.get("/").get_data(as_text=True)
+
+    assert "about 120 notes per hour" in page
+    assert "as large as B23 asks" in page
+    assert EVIL not in page
