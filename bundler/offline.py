@@ -48,7 +48,7 @@ def require_offline(found: Links | None = None) -> None:
     if not found.live and not found.default_routes:
         return
     said = [f"{name} is up" for name in found.live] + [
-        f"a default route leads to {name}" for name in found.default_routes
+        f"a default route leads to {name}" for name in dict.fromkeys(found.default_routes)
     ]
     raise CeremonyError(
         what="this machine is connected to a network",

@@ -101,4 +101,7 @@ def _inherited() -> dict[str, str]:
 
 
 def _last(lines: Sequence[str]) -> str:
-    return " | ".join([line.strip() for line in lines if line.strip()][-_KEPT_LINES:])[-1500:]
+    said = [line.strip() for line in lines if line.strip()]
+    if any(line.startswith("Traceback (most recent call last)") for line in said):
+        said = said[-1:]  # the frames name folders of this machine, and tell only a programmer something
+    return " | ".join(said[-_KEPT_LINES:])[-1500:]

@@ -35,6 +35,15 @@ def test_a_failure_says_what_the_program_said_last() -> None:
     assert (caught.value.what, caught.value.why, caught.value.fix) == ("w", "exit code 3: no space", "f")
 
 
+def test_of_a_program_of_ours_that_broke_only_the_error_is_told_and_no_folder_of_this_machine() -> None:
+    with pytest.raises(BuildError) as failed:
+        capture(
+            [sys.executable, "-c", "def f():\n  raise ValueError('too few')\nf()"], what="w", fix="f", error=BuildError
+        )
+
+    assert failed.value.why == "exit code 1: ValueError: too few"
+
+
 def test_an_absent_program_is_named() -> None:
     for call in (run, capture):
         with pytest.raises(BuildError, match="w") as caught:
