@@ -106,7 +106,7 @@ def _checks(kind: str, body: Mapping[str, Any], place: Place, at: str) -> Sectio
     if rows and "error" not in body and place.sequence is not None:
         rows.append((str(len(rows) + 1), _TITLES[Check.RECORD], "passed", at, at))
     heads = ("", "check, in this order", "result", "began", "ended")
-    table = Table(heads=heads, rows=tuple(rows), widths=(4, 46, 12, 19, 19))
+    table = Table(heads=heads, rows=tuple(rows), widths=(4, 41, 11, 22, 22))
     notes = () if rows else ("Times of single checks were not recorded by the version that made this record.",)
     return Section(title="Checks", table=table if rows else None, notes=notes)
 
@@ -145,7 +145,7 @@ def _custody(body: Mapping[str, Any]) -> Section:
     if custody and not notes:
         notes = ["Nothing is odd about it."]
     heads = ("entry", "time", "from -> to, place", "seals", "how")
-    table = Table(heads=heads, rows=tuple(rows), widths=(11, 20, 39, 16, 14)) if rows else None
+    table = Table(heads=heads, rows=tuple(rows), widths=(10, 22, 38, 16, 14)) if rows else None
     return Section(
         title="Custody", facts=tuple(facts), table=table, notes=tuple(notes) or ("It was not judged in this receive.",)
     )

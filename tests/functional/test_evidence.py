@@ -88,11 +88,11 @@ def test_a_damaged_file_is_found_in_the_step_that_reads_bytes(box: Site, genuine
     medium.flip_bit("data/wheels/tiny-1.0-py3-none-any.whl")
 
     with pytest.raises(DigestMismatchError):
-        box.receive(medium, evidence=tmp_path / "e.pdf")
+        box.receive(medium, evidence=tmp_path / "e.html")
 
     found = results(box.facts("release.")[0]["body"])
     assert (found["custody"], found["ledger"], found["bytes"]) == ("held", "held", "refused")
-    assert "digest-mismatch" in lines_of(tmp_path / "e.pdf")
+    assert "digest-mismatch" in text_of(tmp_path / "e.html")
 
 
 def test_a_volume_that_came_alone_leaves_a_form_of_its_own(box: Site, genuine: Shelf, tmp_path: Path) -> None:
@@ -188,10 +188,10 @@ def test_the_form_is_made_again_from_the_records(tmp_path: Path, genuine: Shelf)
 def test_a_form_of_what_waits_for_the_ledger_is_printed_too(box: Site, genuine: Shelf, tmp_path: Path) -> None:
     box.receive(genuine())
 
-    said = run(box, "evidence", 1, "--out", tmp_path / "e.pdf")
+    said = run(box, "evidence", 1, "--out", tmp_path / "e.html")
 
-    assert said.stdout == "the form is in e.pdf\n"
-    assert "waits for the ledger to start" in lines_of(tmp_path / "e.pdf")
+    assert said.stdout == "the form is in e.html\n"
+    assert "waits for the ledger to start" in text_of(tmp_path / "e.html")
 
 
 def test_paper_and_rejections_of_this_site_count_for_the_next_receive(box: Site, genuine: Shelf) -> None:

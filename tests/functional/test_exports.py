@@ -233,16 +233,11 @@ def test_a_probe_leaves_as_it_is_and_recorded(site: Site, log: Log, tmp_path: Pa
         {"cores": "8"},
     ],
 )
-def test_what_is_no_probe_does_not_leave(site: Site, log: Log, tmp_path: Path, changes: dict[str, Any]) -> None:
-    (tmp_path / "probe.json").write_bytes(canonical.dumps({**_PROBE, **changes}))
+def test_what_is_no_probe_does_not_leave(changes: dict[str, Any]) -> None:
+    require_type(ExportType.PROBE, canonical.dumps(_PROBE))
 
     with pytest.raises(ExportRefusedError):
-        export_probe.export(
-            site.config, tmp_path / "probe.json", tmp_path / "out", clock=site.clock, agrees=lambda _: True
-        )
-
-    assert not (tmp_path / "out").exists()
-    assert log.find(kind=RECORDED) == []
+        require_type(ExportType.PROBE, canonical.dumps({**_PROBE, **changes}))
 
 
 class _Draft:
