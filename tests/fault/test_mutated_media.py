@@ -10,14 +10,19 @@ SEALIFT_MUTATIONS sets how many faults there are (2,000; SEALIFT_DEEP=1 makes th
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from media.errors import SealiftError
+from appliance.verify.inspect import inspect
+from appliance.verify.medium import Medium
+from media.errors import MediaError, SealiftError
 from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony, tiny_payload
 from tests.support.receiving import NOW, Site, copy_here, make_site, rotated, terms_for
 from tests.support.spoiling import CLASSES, DECIDED_BY_TUF, Fault, files_by_class, spoilt
@@ -25,6 +30,7 @@ from tests.support.spoiling import CLASSES, DECIDED_BY_TUF, Fault, files_by_clas
 FAULTS = int(os.environ.get("SEALIFT_MUTATIONS", "10000" if os.environ.get("SEALIFT_DEEP") == "1" else "2000"))
 RESEALED = FAULTS // 10
 WHOLE = 50
+VERIFIER = Path(__file__).resolve().parents[2] / "bundler/check/verify.py"
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120 + FAULTS // 4)]
 
@@ -67,6 +73,20 @@ def is_the_same_signature(fault: Fault, medium: SimulatedMedium) -> bool:
     return fault.kind == "signature" and path.read_bytes()[:1] == b"\xc2"
 
 
+def look_before_any_trust(medium: SimulatedMedium) -> None:
+    """Inspect each volume: it says what it finds, or ends in one of our errors."""
+    for number, folder in enumerate(medium.volumes, start=1):
+        with Medium.open(folder, label=f"volume {number}") as volume, suppress(MediaError):
+            assert inspect(volume)["untrusted_files"] > 0
+
+
+def second_opinion(medium: SimulatedMedium) -> int:
+    """Return how the verifier ends that lies on every medium and shares no code with us."""
+    command = [sys.executable, "-I", str(VERIFIER), *map(str, medium.volumes)]
+    bare = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    return subprocess.run(command, env=bare, capture_output=True, check=False).returncode
+
+
 def test_every_class_of_file_on_a_medium_is_known(scene: Scene) -> None:
     assert set(files_by_class(scene.medium)) == set(CLASSES.values())
     assert scene.judge() == 0
@@ -82,6 +102,7 @@ def test_no_change_of_any_file_is_ever_believed(scene: Scene, capsys: pytest.Cap
         with spoilt(scene.medium, number, other=scene.other) as fault:
             code = scene.judge()
             assert is_refusal(code) or (code == 0 and is_the_same_signature(fault, scene.medium)), (fault, code)
+            look_before_any_trust(scene.medium)
             codes[fault.kind, code] += 1
             ways[fault.how] += 1
         if number % 10 == 0:
@@ -124,6 +145,8 @@ def test_the_whole_receive_refuses_them_too_and_only_a_rotation_that_holds_is_ke
             except SealiftError as error:
                 code = error.exit_code
             assert is_refusal(code) or (code == 0 and is_the_same_signature(fault, scene.medium)), (fault, code)
+            # It does not judge custody after sealing, and says so (VERIFY.txt).
+            assert (second_opinion(scene.medium) != 0) == (code not in {0, 26}), (fault, code)
         found = scene.site.record
         assert found.root_chain[: len(believed.root_chain)] == believed.root_chain
         assert (found.serial, found.timestamp_version, found.floor) == (1, 1000, believed.floor)
