@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from appliance.actions.recorded import RECEIVED, ledger_may_exist
 from appliance.audit.client import SocketLedger
+from appliance.audit.epochs import continued, epochs
 from appliance.audit.facts import Appended, Ledger, TreeHead
 from appliance.audit.leaf import MAX_LEAF_BYTES, encode_body
 from appliance.audit.offline import SPOOLED
@@ -223,6 +224,7 @@ def require_history(ledger: Ledger, points: Mapping[str, Checkpoint]) -> None:
         head = ledger.head()
     except LedgerUnavailableError:
         return
+    _require_history_of_ended(ledger, head, points)
     point = points.get(head.origin)
     if point is None or not point.size:
         return
@@ -238,6 +240,26 @@ def require_history(ledger: Ledger, points: Mapping[str, Checkpoint]) -> None:
             why=f"its first {point.size} records hash to something else",
             fix=_RECOVER,
         )
+
+
+def _require_history_of_ended(ledger: Ledger, head: TreeHead, points: Mapping[str, Checkpoint]) -> None:
+    """Refuse when the records that a restore brought back are not those that were attested of them.
+
+    What was attested beyond them is what the restore lost, and stated; it does not stop a box for ever.
+    """
+    if not set(points) - {head.origin}:
+        return
+    for epoch in epochs(ledger):
+        origin, size, _ = continued(epoch.facts)
+        point = points.get(origin)
+        if point is None or not 0 < point.size <= size:
+            continue
+        if ledger.consistency(point.size, head.size).old_root != point.root:
+            raise LedgerDamagedError(
+                what="this box was restored from another ledger than the one that was attested",
+                why=f"the first {point.size} records of {origin} hash to something else",
+                fix=_RECOVER,
+            )
 
 
 def _require_same_ledger(ledger: Ledger, point: Checkpoint) -> None:

@@ -1,16 +1,23 @@
 """A lost box comes back: real processes, a real medium, an encrypted backup, and an old answer proven afterwards."""
 
+import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from appliance.actions.backups import shelf
 from appliance.actions.receive import receive
 from appliance.cli import audit, backup, state, status
 from appliance.verify import trust
 from media import signers
 from media.clock import SystemClock
+from media.digest import file_sha256
 from tests.functional.test_promotion import PEOPLE, answer, bring, enrol_all, medium_of, serve
 from tests.support import running_site as support
 from tests.support.backups import Recipient, recipient, with_backups
@@ -102,3 +109,29 @@ def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
     assert sealift(*with_password, "--password-file", password, "--password-file", password).code == 0
     drilled = as_json(sealift, "backup", "make") and as_json(sealift, "drill", *NAMES, "--home", str(offline.home))
     assert (drilled["level"], drilled["production"], drilled["media_missing"]) == ("full", digest, [])
+
+
+def test_a_backup_that_is_killed_leaves_the_ones_before_and_the_next_one_works(
+    site: RunningSite, sealift: Run, offline: Recipient
+) -> None:
+    first = as_json(sealift, "backup", "make")
+    disk = Path(site.config.backup.folder)
+    command = [sys.executable, "-m", "appliance.cli.main", "--config", str(site.config.at.config_file)]
+    chance = random.Random(20261120)
+    ended = []
+    for _ in range(8):
+        running = subprocess.Popen([*command, "backup", "make"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=chance.uniform(0.8, 2.5))
+        running.kill()
+        ended.append(running.wait())
+        for facts in shelf.kept(disk, "demo-clinic"):
+            assert file_sha256(disk / facts.name) == facts.sha256
+
+    assert -signal.SIGKILL in ended
+    last = as_json(sealift, "backup", "make")
+    names = [facts.name for facts in shelf.kept(disk, "demo-clinic")]
+    assert (names[0], names[-1]) == (first["name"], last["name"])
+    assert not list(disk.glob(".*.unfinished"))
+    opened = as_json(sealift, "backup", "verify", str(disk / last["name"]), "--home", str(offline.home))
+    assert opened["opened"] is True

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import receipt
+from appliance.actions import believing, receipt
 from appliance.actions.backups import drill, erasures, making, restoring, shelf
 from appliance.actions.backups.restoring import Decisions, Restored
 from appliance.audit import epochs, pin
@@ -22,10 +22,12 @@ from appliance.errors import (
     BackupDamagedError,
     ConflictError,
     KeyMissingError,
+    LedgerDamagedError,
     LedgerUnavailableError,
     ProofError,
 )
 from appliance.verify import trust
+from appliance.verify.trust import Checkpoint
 from media.clock import SystemClock, to_text
 from media.errors import NoTrustError, SealiftError
 from tests.support.backups import Recipient, recipient
@@ -105,6 +107,23 @@ def test_a_restored_ledger_answers_for_prints_of_both_epochs_and_not_for_more_th
     assert verify(ledger, pinned=key, notes=[early, printed]).findings == ()
     (finding,) = verify(ledger, pinned=key, notes=[hidden]).findings
     assert "more than the restore said" in finding
+
+
+def test_what_receipts_attested_of_the_lost_box_still_binds_and_what_was_lost_does_not_stop_it(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    with site.box.running() as log:
+        early = Checkpoint(origin=log.origin, size=2, root=log.consistency(2, log.head().size).old_root)
+        made = making.make(site.config, clock=SystemClock())
+        later = Checkpoint(origin=log.origin, size=log.head().size, root=log.head().root)
+    fresh = site.fresh(tmp_path / "fresh")
+    back(made.file, onto=fresh)
+    ledger = OfflineLedger(fresh.config.at, clock=SystemClock())
+
+    for point in (early, later):
+        believing.require_history(ledger, {point.origin: point})
+    with pytest.raises(LedgerDamagedError, match="restored from another ledger"):
+        believing.require_history(ledger, {early.origin: replace(early, root="0" * 64)})
 
 
 @pytest.mark.parametrize("by", [(), ("Ann",), ("Ann", "ann "), ("Ann", "Ann\u200b")])
