@@ -32,7 +32,7 @@ RESEALED = FAULTS // 10
 WHOLE = 50
 VERIFIER = Path(__file__).resolve().parents[2] / "bundler/check/verify.py"
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(120 + FAULTS // 4)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(240 + FAULTS // 3)]
 
 
 @dataclass(slots=True, kw_only=True)
