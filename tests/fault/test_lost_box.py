@@ -13,7 +13,8 @@ import pytest
 
 from appliance.actions.backups import shelf
 from appliance.actions.receive import receive
-from appliance.cli import audit, backup, state, status
+from appliance.cli import audit, backup, retire, state, status
+from appliance.errors import KeyMissingError
 from appliance.verify import trust
 from media import signers
 from media.clock import SystemClock
@@ -57,7 +58,7 @@ def site(offline: Recipient, tmp_path: Path) -> Iterator[RunningSite]:
 
 @pytest.fixture
 def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(support, "COMMANDS", (*support.COMMANDS, audit, backup, state, status))
+    monkeypatch.setattr(support, "COMMANDS", (*support.COMMANDS, audit, backup, retire, state, status))
     return runner(site, capsys, monkeypatch)
 
 
@@ -135,3 +136,26 @@ def test_a_backup_that_is_killed_leaves_the_ones_before_and_the_next_one_works(
     assert not list(disk.glob(".*.unfinished"))
     opened = as_json(sealift, "backup", "verify", str(disk / last["name"]), "--home", str(offline.home))
     assert opened["opened"] is True
+
+
+def test_two_people_retire_a_box_by_their_passwords(
+    site: RunningSite, sealift: Run, homes: dict[str, Path], tmp_path: Path
+) -> None:
+    enrol_all(site, sealift, homes)
+    wrong, right = tmp_path / "wrong", site.root / "password"
+    wrong.write_text("not the password at all\n")
+    certificate = tmp_path / "certificate.html"
+    words = ("retire", "--by", "eva-rossi", "--by", "finn-olsen", "--reason", "end", "--certificate", str(certificate))
+    disk = ("--disk", "SSD, Maker, Model, S/N 1", "--password-file", str(right), "--password-file")
+
+    assert sealift(*words, "--site", "demo-clinic", *disk, str(wrong)).code == 45
+    assert sealift(*words, "--site", "other", *disk, str(right)).code == 42
+    assert list(site.config.at.key_files.iterdir())
+    done = as_json(sealift, *words, "--site", "demo-clinic", *disk, str(right))
+
+    assert [each["name"] for each in done["by"]] == ["Eva Rossi", "Finn Olsen"]
+    assert list(site.config.at.key_files.iterdir()) == []
+    assert "Eva Rossi" in certificate.read_text()
+    site.end("ledger")
+    command = [sys.executable, "-m", "appliance.audit.service", "--config", str(site.config.at.config_file)]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == KeyMissingError.exit_code
