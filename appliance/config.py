@@ -176,6 +176,14 @@ class AlertsSection(_Section):
         return self
 
 
+class MonitoringSection(_Section):
+    """Prometheus, Alertmanager and node exporter on the box; `networks` may read its port 9090, none by default."""
+
+    enabled: bool = False
+    networks: list[Network] = []
+    retention_days: int = Field(default=90, ge=1)
+
+
 class Config(_Section):
     """The whole site file."""
 
@@ -193,6 +201,7 @@ class Config(_Section):
     time: TimeSection = TimeSection()
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
+    monitoring: MonitoringSection = MonitoringSection()
 
     @property
     def destinations(self) -> tuple[str, ...]:
@@ -292,6 +301,11 @@ class Places:
     def scrub(self) -> Path:
         """Where the scrub of the store stands, and what the last one found."""
         return self.state / "scrub"
+
+    @property
+    def alerts(self) -> Path:
+        """The alerts that fire now; written by what takes them of Alertmanager."""
+        return self.state / "alerts"
 
     @property
     def receipts(self) -> Path:

@@ -23,6 +23,7 @@ _TCP: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _CARDS: Final = Path("/sys/class/net")
 _LISTENING: Final = "0A"
 _ALLOWED_EVERYWHERE: Final = frozenset({22, 443, 8443})
+_OPERATIONS: Final = 9090
 _PROBE_BYTES: Final = 16 * 2**20
 _COMMITS: Final = 8
 _SLOWEST_MIB: Final = 20
@@ -204,7 +205,8 @@ def addresses(config: Config, tables: tuple[Path, ...] = _TCP) -> Iterator[Findi
         )
     if config.places.root != "/":
         return
-    open_everywhere = sorted({port for table in tables for port in listening_everywhere(table)} - _ALLOWED_EVERYWHERE)
+    allowed = _ALLOWED_EVERYWHERE | ({_OPERATIONS} if config.monitoring.enabled else set())
+    open_everywhere = sorted({port for table in tables for port in listening_everywhere(table)} - allowed)
     yield Finding(
         name="listeners",
         is_good=not open_everywhere,

@@ -20,6 +20,7 @@ from appliance.install.environments import proof_of
 from appliance.install.maintainer import Package
 
 PACKAGES: Final = ("gpg", "gpg-agent", "libgomp1", "nftables", "nginx-light", "python3-venv")
+WATCHERS: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 VARIABLES: Final = (
     "sealift_source",
     "sealift_release_folder",
@@ -34,6 +35,10 @@ VARIABLES: Final = (
     "sealift_clients",
     "sealift_management",
     "sealift_egress",
+    "sealift_monitoring",
+    "sealift_operations",
+    "sealift_alerts",
+    "sealift_retention_days",
 )
 _PLAYBOOK_SECONDS: Final = 1800
 _RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
@@ -79,7 +84,8 @@ class Play:
 
     def variables(self) -> dict[str, Any]:
         """Return every variable that the roles declare, and no other."""
-        network = self.config.network
+        network, monitoring = self.config.network, self.config.monitoring
+        packages = (*PACKAGES, *(WATCHERS if monitoring.enabled else ()), *self.updates)
         values = (
             str(self.source),
             str(self.folder),
@@ -87,13 +93,17 @@ class Play:
             str(self.config.at.current),
             [{"name": name, "proof": proof_of(name)} for name in sorted(self.environments)],
             sorted(path.name for path in (self.source / "systemd").iterdir() if path.suffix in _UNIT_SUFFIXES),
-            list(dict.fromkeys((*PACKAGES, *self.updates))),
+            list(dict.fromkeys(packages)),
             str(self.folder / "server/bin/python"),
             str(self.config_file),
             self.config.service.hostname,
             list(network.clients),
             list(network.management),
             list(self.config.destinations),
+            monitoring.enabled,
+            list(monitoring.networks) if monitoring.enabled else [],
+            self.config.alerts.model_dump(),
+            monitoring.retention_days,
         )
         return dict(zip(VARIABLES, values, strict=True))
 

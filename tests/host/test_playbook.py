@@ -82,7 +82,8 @@ def test_every_template_is_validated_or_is_no_ones_configuration() -> None:
         if "ansible.builtin.template" in task and "validate" not in task["ansible.builtin.template"]
     }
 
-    assert unchecked == {"release.conf.j2"}
+    unit_files = {"loopback.conf.j2", "{{ item }}.default.j2"}
+    assert unchecked == {"release.conf.j2"} | unit_files
 
 
 def test_every_written_file_states_owner_and_mode() -> None:
@@ -99,7 +100,9 @@ def test_every_variable_a_role_uses_is_declared_with_its_type() -> None:
     for role in ROLES:
         options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
         assert all({"type", "required", "description"} <= set(option) for option in options.values())
-        text = "".join(path.read_text() for path in role.rglob("*") if path.is_file() and "meta" not in path.parts)
+        text = "".join(
+            path.read_text() for path in role.rglob("*") if path.is_file() and not {"meta", "files"} & {*path.parts}
+        )
         assert set(re.findall(r"\bsealift_[a-z_]+", text)) == set(options), role.name
         declared |= set(options)
 
@@ -111,7 +114,7 @@ def test_every_variable_a_role_uses_is_declared_with_its_type() -> None:
 def test_nothing_is_fetched() -> None:
     text = "".join(path.read_text() for path in ANSIBLE.rglob("*") if path.is_file())
 
-    assert not re.search(r"https?://(?!gateway|admin)", text)
+    assert not re.search(r"https?://(?!gateway|admin|unix:|127\.0\.0\.1:|\{\{ sealift_hostname \}\}:9090)", text)
     assert "get_url" not in text
 
 
@@ -135,6 +138,7 @@ def test_the_web_server_offers_only_current_tls_and_does_not_buffer_answers() ->
     assert set(re.findall(r"listen (?:\[::\]:)?([0-9]+) ([^;]+);", text)) == {
         ("443", "ssl http2"),
         ("8443", "ssl http2"),
+        ("9090", "ssl http2"),
     }
 
 

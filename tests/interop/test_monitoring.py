@@ -1,0 +1,151 @@
+"""Every rule fires on its shape and stays quiet on the normal one, as Prometheus itself evaluates it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.monitoring import RULES, rules, yaml
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus is absent"),
+]
+_MINUTES: Final = 90
+_LONGER: Final = {"BackupMissing": 1500, "ClockUnsynchronised": 400}
+_DAY: Final = 86400
+_LIMIT: Final = {"sealift_concurrent_requests_limit": 64}
+_BUCKETS: Final = ("1.0", "5.0", "10.0", "+Inf")
+
+
+def latency(*counts: int) -> dict[str, str]:
+    return {
+        f'llm_request_latency_seconds_bucket{{le="{le}",model="m"}}': f"0+{count}x{_MINUTES}"
+        for le, count in zip(_BUCKETS, counts, strict=True)
+    }
+
+
+def requests(*, good: int, bad: int) -> dict[str, str]:
+    return {
+        f'llm_requests_total{{status="{status}"}}': f"0+{count}x{_MINUTES}"
+        for status, count in (("success", good), ("error", bad))
+    }
+
+
+def disk(free: int) -> dict[str, int]:
+    return {'sealift_disk_available_bytes{place="state"}': free, 'sealift_disk_size_bytes{place="state"}': 100}
+
+
+def production(*, engine: int) -> dict[str, int]:
+    return {
+        "sealift_production_count": 1,
+        'sealift_part_unreadable{part="units"}': 0,
+        'sealift_unit_up{unit="engine-production"}': engine,
+    }
+
+
+def gpu(used: int) -> dict[str, int]:
+    return {'llm_gpu_memory_bytes{gpu_id="0"}': used, 'sealift_gpu_memory_total_bytes{gpu_id="0"}': 100}
+
+
+def limited(name: str, age: int, limit: int) -> dict[str, int]:
+    return {f"sealift_{name}_seconds": age, f"sealift_{name.removesuffix('_waiting')}_limit_seconds": limit}
+
+
+# Of each rule: series on which it fires, then series on which it does not; the second lie just below the threshold.
+SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
+    "GatewayDown": ({'up{job="gateway"}': 0}, {'up{job="gateway"}': 1, 'up{job="host"}': 0}),
+    "FactsDown": ({'up{job="host"}': 0}, {'up{job="host"}': 1, 'up{job="gateway"}': 0}),
+    "PartUnreadable": (
+        {'sealift_part_unreadable{part="trust"}': 1},
+        {'sealift_part_unreadable{part="trust"}': 0, 'sealift_part_unreadable{part="ledger"}': 1},
+    ),
+    "LedgerDown": (
+        {'sealift_part_unreadable{part="ledger"}': 1},
+        {'sealift_part_unreadable{part="ledger"}': 0, 'sealift_part_unreadable{part="spool"}': 1},
+    ),
+    "UnitFailed": ({'sealift_unit_up{unit="admin"}': 0}, {'sealift_unit_up{unit="admin"}': 1}),
+    "ProductionNotServed": (production(engine=0), production(engine=1)),
+    "GpuMemoryCritical": (gpu(96), gpu(95)),
+    "GpuBusy": ({'llama_gpu_utilization_percent{gpu_id="0"}': 96}, {'llama_gpu_utilization_percent{gpu_id="0"}': 95}),
+    "LatencySlaBreach": (latency(50, 95, 100, 100), latency(50, 99, 100, 100)),
+    "QueueFull": ({**_LIMIT, 'llm_active_requests{model="m"}': 52}, {**_LIMIT, 'llm_active_requests{model="m"}': 51}),
+    "AnswersFail": (requests(good=90, bad=10), requests(good=96, bad=4)),
+    "RecordsIncomplete": (
+        {"sealift_spool_rejected_files": 1},
+        {"sealift_spool_rejected_files": 0, "sealift_unrecorded_refusals_total": 7},
+    ),
+    "SpoolWaits": ({"sealift_spool_files": 1}, {"sealift_spool_files": 0}),
+    "CertificateEnding": (
+        {"sealift_certificate_left_seconds": 20 * _DAY},
+        {"sealift_certificate_left_seconds": 21 * _DAY},
+    ),
+    "CertificateEnded": (
+        {"sealift_certificate_left_seconds": -1},
+        {"sealift_certificate_left_seconds": 3 * _DAY},
+    ),
+    "BackupMissing": ({"sealift_backup_present": 0}, {"sealift_backup_present": 1}),
+    "BackupOld": (limited("backup_age", 101, 100), limited("backup_age", 100, 100)),
+    "DrillOverdue": (limited("drill_age", 101, 100), limited("drill_age", 100, 100)),
+    "StoreBad": ({"sealift_scrub_bad_objects": 1}, {"sealift_scrub_bad_objects": 0}),
+    "ScrubOverdue": (limited("scrub_age", 101, 100), limited("scrub_age", 100, 100)),
+    "DiskFilling": (disk(19), disk(21)),
+    "DiskFull": (disk(9), disk(11)),
+    "ClockBehind": ({"sealift_clock_ahead_of_floor_seconds": -1}, {"sealift_clock_ahead_of_floor_seconds": 0}),
+    "ClockUnsynchronised": ({"node_timex_sync_status": 0}, {"node_timex_sync_status": 1}),
+    "ReceiptOverdue": (limited("receipt_waiting", 101, 100), limited("receipt_waiting", 100, 100)),
+}
+_EXTRA: Final = {"RecordsIncomplete": {"sealift_unrecorded_refusals_total": f"0x{_MINUTES - 30} 1x30"}}
+
+
+def series(values: dict[str, Any], minutes: int) -> list[dict[str, str]]:
+    return [
+        {"series": name, "values": value if isinstance(value, str) else f"{value}x{minutes}"}
+        for name, value in values.items()
+    ]
+
+
+def case(name: str, values: dict[str, Any], *, fires: bool) -> dict[str, Any]:
+    expected = f'count(ALERTS{{alertname="{name}",alertstate="firing"}}) or vector(0)'
+    minutes = _LONGER.get(name, _MINUTES)
+    return {
+        "interval": "1m",
+        "name": f"{name} {'fires' if fires else 'is quiet'}",
+        "input_series": series(values, minutes),
+        "promql_expr_test": [
+            {"expr": expected, "eval_time": f"{minutes - 1}m", "exp_samples": [{"labels": "{}", "value": int(fires)}]}
+        ],
+    }
+
+
+def run(folder: Path, cases: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    given = folder / "cases.yml"
+    given.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": cases}))
+    return subprocess.run(["promtool", "test", "rules", given], capture_output=True, text=True, check=False)
+
+
+def test_every_rule_has_a_shape_and_every_shape_a_rule() -> None:
+    assert set(SHAPES) == {rule["alert"] for rule in rules()}
+
+
+def test_every_rule_fires_on_its_shape_and_not_on_the_normal_one(tmp_path: Path) -> None:
+    cases = [
+        case(name, values, fires=fires)
+        for name, shapes in SHAPES.items()
+        for fires, values in zip((True, False), shapes, strict=True)
+    ]
+    cases += [case(name, values, fires=True) for name, values in _EXTRA.items()]
+
+    done = run(tmp_path, cases)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_shape_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
+    done = run(tmp_path, [case("DiskFull", disk(50), fires=True)])
+
+    assert done.returncode == 1
+    assert re.search(r"exp:.*1", done.stdout + done.stderr)

@@ -1,0 +1,48 @@
+"""Rules and dashboard as data, and the names of every metric that this product offers."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.observed import FACTS
+from appliance.gateway.gpus import Gpu
+from appliance.gateway.metrics import Metrics
+
+yaml: Any = importlib.import_module("yaml")
+FILES: Final = Path(__file__).resolve().parents[2] / "ansible/roles/monitoring/files"
+RULES: Final = FILES / "rules.yml"
+DASHBOARD: Final = FILES / "dashboard.json"
+NODE: Final = frozenset({"node_timex_sync_status", "node_cpu_seconds_total", "node_memory_MemAvailable_bytes"}) | {
+    *("node_memory_MemTotal_bytes", "node_network_receive_bytes_total", "node_network_transmit_bytes_total")
+}
+"""What we use of Debian's node exporter."""
+_NAME: Final = re.compile(r"\b((?:llm|llama|sealift|node)_[a-zA-Z_]+|up)\b(?!\()")
+
+
+def rules() -> list[dict[str, Any]]:
+    """Return every alerting rule."""
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard."""
+    found = json.loads(DASHBOARD.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def offered() -> set[str]:
+    """Return every name that a scrape can give."""
+    metrics = Metrics(read_gpus=lambda: [Gpu(gpu_id="0", utilization_percent=1, memory_bytes=1, memory_total_bytes=1)])
+    names = {"up", *FACTS, *NODE}
+    for family in metrics.registry.collect():
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
+        names |= {family.name + suffix for suffix in suffixes}
+    return names
+
+
+def used(expression: str) -> set[str]:
+    """Return the names that an expression asks for."""
+    return set(_NAME.findall(re.sub(r'"[^"]*"|\bby \([^)]*\)|\bon ?\([^)]*\)', "", expression)))
