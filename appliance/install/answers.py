@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from appliance.config import (
     Address,
@@ -69,6 +69,14 @@ class PeopleAnswers(_Section):
     """The first people of the site; each gets a code and enrols with it."""
 
     names: Annotated[list[Name], Field(min_length=2, max_length=8)]
+
+    @field_validator("names")
+    @classmethod
+    def _different(cls, names: list[str]) -> list[str]:
+        if len({name.casefold() for name in names}) < len(names):
+            message = "two different people are needed"
+            raise ValueError(message)
+        return names
 
 
 class TlsAnswers(_Section):

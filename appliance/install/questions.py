@@ -19,6 +19,8 @@ _NOTHING: Final = {"-", "none", "no"}
 _ROUTES: Final = Path("/proc/net/fib_trie")
 _LOCAL: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
+_TOGETHER: Final = {("alerts", "alerts.mail_to"), ("people.names", "people.names.1")}
+
 Values = dict[str, Any]
 
 
@@ -201,12 +203,9 @@ def fault_of(values: Values, prompt: Prompt) -> str:
     for found, told in faults(values).items():
         if found == prompt.key or (prompt.many and found.startswith(f"{prompt.key}.")):
             return told
-        # The relay comes before who is written to; the pair is judged with the second.
-        if found == "alerts" and prompt.key == "alerts.mail_to":
+        # What two answers say together is judged with the second: relay and receivers, the two people.
+        if (found, prompt.key) in _TOGETHER:
             return told
-    names = get(values, "people.names") or []
-    if prompt.key == "people.names.1" and len(names) == 2 and names[0].casefold() == names[1].casefold():
-        return "two different people are needed"
     if prompt.key in {"network.clients", "network.management"} and not get(values, prompt.key):
         return "at least one network is needed"
     return ""

@@ -76,3 +76,8 @@ def test_the_first_missing_key_is_named_and_the_others_after_it() -> None:
 def test_another_format_is_named_before_anything_else() -> None:
     with pytest.raises(ConfigError, match="format: this program reads format 1"):
         answers.parse(b'format = 2\nsurprise = "x"\n')
+
+
+def test_one_person_under_two_spellings_is_not_two() -> None:
+    with pytest.raises(ConfigError, match=r"people\.names: two different people are needed"):
+        answers.from_values(GOOD | {"people": {"names": ["Iris Mora", " iris mora"]}})
