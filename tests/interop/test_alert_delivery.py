@@ -1,0 +1,174 @@
+"""Debian's Alertmanager under our own configuration: an alert becomes a mail, a banner, and one line for a person."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import jinja2
+import pytest
+
+from appliance.actions import alerts
+from appliance.actions.alerts import Alert
+from appliance.config import AlertsSection
+from appliance.observe.alerts import create_alerts_app
+from media.clock import SystemClock
+from tests.support.mailrelay import mail_relay
+from tests.support.monitoring import FILES, RULES, rules
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(shutil.which("amtool") is None, reason="Debian's package prometheus-alertmanager is absent"),
+    pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus is absent"),
+]
+_TEMPLATES: Final = FILES.parent / "templates"
+_SECONDS: Final = 30
+_BOTH: Final = AlertsSection(
+    mail_relay="127.0.0.1",
+    mail_port=2525,
+    mail_to=["it-duty@hospital.internal", "night@hospital.internal"],
+    syslog="udp 127.0.0.1 514",
+)
+_IPV6: Final = AlertsSection(mail_relay="fd00::25", mail_to=["it-duty@hospital.internal"])
+
+
+def rendered(name: str, given: AlertsSection) -> str:
+    """Render as Ansible does."""
+    surroundings = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - YAML
+    surroundings.filters["to_json"] = json.dumps
+    template = surroundings.from_string((_TEMPLATES / name).read_text())
+    return template.render(
+        sealift_alerts=given.model_dump(), sealift_hostname="sealift.internal", sealift_retention_days=90
+    )
+
+
+@contextmanager
+def webhook(folder: Path, heard: list[Alert]) -> Iterator[int]:
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    app = create_alerts_app(folder, say=(heard.append,), clock=SystemClock())
+    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def alertmanager(folder: Path, text: str, port: int) -> Iterator[str]:
+    """Run the real one on loopback; waits of its groups are cut short, nothing else is changed."""
+    config = folder / "alertmanager.yml"
+    config.write_text(
+        re.sub(r"group_wait: \d+s", "group_wait: 0s", re.sub(r"group_interval: \d+m", "group_interval: 1s", text))
+    )
+    command = ["prometheus-alertmanager", f"--config.file={config}", f"--storage.path={folder / 'am'}"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    with (folder / "am.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait(lambda: opened(f"{address}/-/ready"))
+            yield address
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def opened(address: str, content: Any = None) -> bool:
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - loopback
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - loopback
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait(until: Callable[[], Any]) -> None:
+    end = time.monotonic() + _SECONDS
+    while not until():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with make_server("127.0.0.1", 0, lambda *_: []) as server:
+        return server.server_port
+
+
+def test_an_alert_arrives_as_mail_and_as_a_banner_and_leaves_when_it_ends(tmp_path: Path) -> None:
+    heard: list[Alert] = []
+    banner = tmp_path / "alerts"
+    banner.mkdir()
+    rule = next(one for one in rules() if one["alert"] == "BackupOld")
+    alert = {
+        "labels": {"alertname": rule["alert"], **rule["labels"]},
+        "annotations": rule["annotations"],
+        "generatorURL": "http://127.0.0.1/",
+    }
+    with mail_relay() as relay, webhook(banner, heard) as hook:
+        text = rendered("alertmanager.yml.j2", _BOTH).replace("127.0.0.1:9094", f"127.0.0.1:{hook}")
+        text = text.replace("127.0.0.1:2525", f"127.0.0.1:{relay.port}")
+        with alertmanager(tmp_path, text, free_port()) as address:
+            assert opened(f"{address}/api/v2/alerts", [alert])
+            assert relay.arrived.wait(_SECONDS), (tmp_path / "am.log").read_text()[-2000:]
+            wait(lambda: alerts.firing(banner, clock=SystemClock()))
+            shown = alerts.firing(banner, clock=SystemClock())
+            wait(lambda: len(relay.mails) == 2)
+
+            ended = {**alert, "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2026-01-01T00:00:01Z"}
+            assert opened(f"{address}/api/v2/alerts", [ended])
+            wait(lambda: not alerts.firing(banner, clock=SystemClock()))
+
+    assert [one.name for one in shown] == ["BackupOld"] == [one.name for one in heard]
+    assert shown[0].help == "sealift backup make"
+    mail = relay.mails[0].replace("=\r\n", "")
+    assert "Subject: [FIRING] BackupOld" in mail
+    assert "What helps: sealift backup make" in mail
+    assert "From: sealift@sealift.internal" in mail
+    assert sorted(relay.receivers[:2]) == [
+        "RCPT TO:<it-duty@hospital.internal>",
+        "RCPT TO:<night@hospital.internal>",
+    ]
+
+
+@pytest.mark.parametrize("given", [AlertsSection(), _BOTH, _IPV6], ids=["page only", "all", "ipv6"])
+def test_alertmanager_accepts_every_form_of_its_configuration(tmp_path: Path, given: AlertsSection) -> None:
+    config = tmp_path / "alertmanager.yml"
+    config.write_text(rendered("alertmanager.yml.j2", given))
+
+    done = subprocess.run(["amtool", "check-config", config], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "prometheus.yml"
+    text = rendered("prometheus.yml.j2", _BOTH)
+    config.write_text(text.replace("/etc/prometheus/sealift-rules.yml", str(RULES)))
+
+    done = subprocess.run(["promtool", "check", "config", config], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["prometheus", "prometheus-alertmanager"])
+def test_the_programs_know_every_option_that_they_are_given(name: str) -> None:
+    options = re.findall(r"--([a-z.-]+)=", rendered(f"{name}.default.j2", _BOTH))
+
+    done = subprocess.run([name, "--help"], capture_output=True, text=True, check=False)
+
+    assert options
+    assert [one for one in options if f"--{one}=" not in (done.stdout + done.stderr)] == []
