@@ -4,6 +4,7 @@ A part that cannot be asked says why in its place; the others are still shown.
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Final
 from appliance.actions import scrub, units
 from appliance.actions.backups import standing
 from appliance.audit.client import SocketLedger, open_ledger
+from appliance.audit.rights import ACTIONS, OPERATOR
 from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install.releases import InstalledReleases
@@ -69,6 +71,9 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
             parts.append(ask())
         except SealiftError as error:
             parts.append(Part(name=name, is_good=False, text=error.what, fields={"why": error.why, "fix": error.fix}))
+        except PermissionError:
+            # An operator sees what an operator may; that says nothing of the part.
+            parts.append(Part(name=name, is_good=None, text="this user may not look", fields={}))
     return Status(parts=tuple(parts))
 
 
@@ -133,7 +138,8 @@ def _addresses(config: Config) -> Part:
 
 
 def _ledger(config: Config, clock: Clock) -> Part:
-    ledger = open_ledger(config, "ledger-actions", clock=clock)
+    is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
+    ledger = open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
     try:
         head = ledger.head()
         is_live = isinstance(ledger, SocketLedger)

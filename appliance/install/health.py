@@ -16,6 +16,7 @@ from media.clock import Clock
 SERVICES: Final = (
     "sealift-ledger.service",
     "sealift-promoter.service",
+    "sealift-jobs.service",
     "sealift-gateway.service",
     "sealift-admin.service",
 )

@@ -27,6 +27,7 @@ from media.errors import SealiftError
 
 _LONGEST_SECONDS: Final = 6 * 3600
 _LOOK_SECONDS: Final = 2.0
+_IDLE_LOOKS: Final = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,8 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     unit.notify("READY=1")
     began = _in_use(config)
+    idle_looks = 0
     while not done.wait(_LOOK_SECONDS):
-        if config.places.root == "/" and _in_use(config) != began and desk.is_idle:
+        # A while longer than the last job, so that whoever waits for it sees how it ended.
+        idle_looks = idle_looks + 1 if desk.is_idle else 0
+        if config.places.root == "/" and _in_use(config) != began and idle_looks >= _IDLE_LOOKS:
             break
     unit.notify("STOPPING=1")
     return 0

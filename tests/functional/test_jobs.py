@@ -80,7 +80,7 @@ def test_people_validate_promote_go_back_and_stop_by_jobs_alone(
 
 
 def test_a_job_that_nobody_decided_is_refused_and_not_recorded(
-    site: RunningSite, units: UnitRunner, sealift: Run, homes: dict[str, Path]
+    site: RunningSite, sealift: Run, homes: dict[str, Path]
 ) -> None:
     enrol_all(site, sealift, homes)
     digest, other = bring(site, 1), bring(site, 2)
@@ -88,22 +88,20 @@ def test_a_job_that_nobody_decided_is_refused_and_not_recorded(
     ledger = SocketLedger(site.config.at.socket("ledger-actions"))
     before = ledger.head().size
 
-    # A version that two people did not bring to production, or none of this machine's.
-    assert refusal(site, "jobs-operator", kind="switch-production", digest=other) == "not-promoted"
-    assert refusal(site, "jobs-switch", kind="start-production-engine", digest12=other[:12]) == "not-promoted"
-    assert refusal(site, "jobs-operator", kind="switch-production", digest="a" * 64) == "unknown-version"
-    assert refusal(site, "jobs-bench", kind="start-test-engine", digest12="a" * 12) == "unknown-version"
-    # What serves is taken away by a person's stop alone.
-    assert refusal(site, "jobs-switch", kind="stop-production-engine", digest12=digest[:12]) == "job-refused"
-    assert refusal(site, "jobs-operator", kind="halt-production", digest=digest) == "job-refused"
-    assert refusal(site, "jobs-operator", kind="install", serial=9) == "unknown-release"
-    assert refusal(site, "jobs-operator", kind="plan", serial=9) == "unknown-release"
-    # A stop that was undone since: the record of it is no longer the last.
-    as_json(sealift, "stop", "--as", "eva-rossi", "--reason", "maintenance")
-    serve(sealift, digest, homes)
-    assert refusal(site, "jobs-operator", kind="halt-production", digest=digest) == "job-refused"
+    with job_service(site.config, site.supervisor) as units:
+        # A version that two people did not bring to production, or none of this machine's.
+        assert refusal(site, "jobs-operator", kind="switch-production", digest=other) == "not-promoted"
+        assert refusal(site, "jobs-switch", kind="start-production-engine", digest12=other[:12]) == "not-promoted"
+        assert refusal(site, "jobs-operator", kind="switch-production", digest="a" * 64) == "unknown-version"
+        assert refusal(site, "jobs-bench", kind="start-test-engine", digest12="a" * 12) == "unknown-version"
+        # What serves is taken away by a person's stop alone.
+        assert refusal(site, "jobs-switch", kind="stop-production-engine", digest12=digest[:12]) == "job-refused"
+        assert refusal(site, "jobs-operator", kind="halt-production", digest=digest) == "job-refused"
+        assert refusal(site, "jobs-operator", kind="install", serial=9) == "unknown-release"
+        assert refusal(site, "jobs-operator", kind="plan", serial=9) == "unknown-release"
 
-    assert ledger.leaf(before).kind == "promotion.stopped"
+    assert ledger.head().size == before
+    assert units.asked == []
     assert site.supervisor.state(engine_unit("production", digest)) is UnitState.ACTIVE
     ledger.close()
 
