@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
+from appliance.actions import alerts
 from appliance.admin import pages, people, work
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
@@ -116,7 +117,10 @@ def _finish(response: Response) -> Response:
 
 def _for_templates() -> dict[str, Any]:
     config = page().config
+    is_known = "session" in g and bool(session().person)
     return {
+        # Strangers learn nothing of what is wrong here.
+        "alerts": alerts.firing(config.at.alerts, clock=page().clock) if is_known else (),
         "site": config.site,
         "environment": config.environment,
         "me": session() if "session" in g else None,

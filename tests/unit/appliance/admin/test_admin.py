@@ -15,11 +15,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
+from appliance.actions import alerts
+from appliance.actions.alerts import Alert, Told
 from appliance.admin.application import OPEN, create_admin_app
 from appliance.admin.facts import Facts
 from appliance.admin.sessions import QUIET, Attempts, Sessions
 from appliance.audit.memory import MemoryLedger
-from appliance.config import Config
+from appliance.config import Config, PlacesSection
 from appliance.state.database import open_state
 from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
@@ -131,7 +133,7 @@ def state() -> Iterator[Engine]:
 def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path) -> Flask:
     ledger = MemoryLedger(door="ledger-admin")
     ledger.append("admin.note", {"text": EVIL})
-    config = Config(site="demo-clinic", environment="demo")
+    config = Config(site="demo-clinic", environment="demo", places=PlacesSection(root=str(tmp_path), run="/run/s"))
     facts = Facts(state, authority_file=tmp_path / "ca.crt")
     return create_admin_app(config, facts=facts, ledger=ledger, promoter=promoter, jobs=FakeJobs(), clock=clock)
 
@@ -402,3 +404,30 @@ def test_the_overview_shows_what_was_measured_with_the_models_name_as_text(
     assert "about 120 notes per hour" in page
     assert "as large as B23 asks" in page
     assert EVIL not in page
+
+
+def test_what_fires_is_a_banner_for_people_who_logged_in_until_it_ends(
+    browser: FlaskClient, clock: FixedClock, tmp_path: Path
+) -> None:
+    folder = tmp_path / "var/lib/sealift/alerts"
+    folder.mkdir(parents=True)
+    fires = Alert(
+        name="BackupOld",
+        severity="critical",
+        summary=EVIL,
+        help="sealift backup make",
+        instance="",
+        until=clock.now() + alerts.KEPT,
+    )
+    alerts.keep(folder, Told(firing=(fires,), ended=frozenset()), clock=clock)
+
+    stranger = browser.get("/login").text
+    log_in(browser)
+    shown = browser.get("/").text
+    alerts.keep(folder, Told(firing=(), ended=frozenset({("BackupOld", "")})), clock=clock)
+    after = browser.get("/").text
+
+    assert "BackupOld" not in stranger + after
+    assert 'class="banner critical" role="alert"' in shown
+    assert "<code>sealift backup make</code>" in shown
+    assert EVIL not in shown
