@@ -15,8 +15,6 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, StoreWriteError, UnknownReleaseError
-from appliance.paper.page import html
-from appliance.paper.sheet import pdf
 from media.clock import Clock
 from media.errors import UsageError
 
@@ -72,6 +70,10 @@ def write(file: Path, record: Record) -> None:
         UsageError: As `require_writable`.
         StoreWriteError: It could not be written; what was received stays in place.
     """
+    # What draws takes half a second to load, and most receives print nothing.
+    from appliance.paper.page import html
+    from appliance.paper.sheet import pdf
+
     require_writable(file)
     form = evidence_form.form_of(record.kind, record.body, at=record.at, place=_place(record))
     made = pdf(form) if file.suffix.lower() == ".pdf" else html(form)
