@@ -13,6 +13,7 @@ from bundler.errors import CapacityError, SigningError
 from bundler.onego import release_in_one_go
 from bundler.plan import ReleasePlan
 from bundler.seal import seal
+from bundler.secondlook import require_second_look
 from bundler.sign import PartialSignature, sign
 from bundler.volumechoice import VolumeChoice
 from bundler.workfolder import WorkFolder
@@ -366,6 +367,21 @@ def test_production_carries_every_kind_of_evidence(tmp_path: Path, gnupg: GnuPG)
 
     with pytest.raises(SigningError, match="there is no rehearsal statement"):
         sign(work, "ann", ceremony=ceremony, home=gnupg.home)
+
+
+def test_whoever_did_not_build_a_production_release_builds_it_again_or_says_why_not(
+    tmp_path: Path, gnupg: GnuPG
+) -> None:
+    work, ceremony = new_candidate(tmp_path / "w"), production(tmp_path / "c", gnupg)
+    choose_volumes(work, "ann", VolumeChoice(), ceremony=ceremony, clock=CLOCK, place="Room 1")
+    attest(work, "ann", ceremony=ceremony, home=gnupg.home)
+
+    assert require_second_look(work, "ann", ceremony=ceremony, is_rebuilt=False) == ""
+    assert require_second_look(work, "ben", ceremony=ceremony, is_rebuilt=True) == ""
+    assert require_second_look(work, "ben", ceremony=ceremony, is_rebuilt=False, reason="no tools here") == ""
+    for reason in ("", "  "):
+        with pytest.raises(SigningError, match="Ann Adams built this release"):
+            require_second_look(work, "ben", ceremony=ceremony, is_rebuilt=False, reason=reason)
 
 
 def test_production_is_never_signed_in_one_go(tmp_path: Path, gnupg: GnuPG) -> None:
