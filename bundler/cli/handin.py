@@ -1,14 +1,18 @@
 """`sealift-bundler hand-in` and `take`: carry signatures between machines that share nothing."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from bundler.chunks import read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Person, Work, byte_bar
+from bundler.cli.bars import CeremonyFolder, DryRun, Person, Work, byte_bar
 from bundler.handin import HandIn, Part, hand_in, take
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -62,12 +66,15 @@ def register(app: typer.Typer) -> None:
             list[Path], typer.Argument(metavar="FILE...", help="What others handed in: files, or lines of codes.")
         ],
         ceremony: CeremonyFolder,
+        dry_run: DryRun = False,
     ) -> None:
         """Verify what others handed in over the bytes here, and put it into this work folder."""
         ours = shared.of(context)
         files = [HandIn.from_bytes(data) for data in read_small_files(handed_in)]
-        with byte_bar(ours) as progress:
-            done = take(WorkFolder(root=work), files, ceremony=Ceremony.load(ceremony), progress=progress)
+        with ExitStack() as stack:
+            place = stack.enter_context(_twin(WorkFolder(root=work))) if dry_run else WorkFolder(root=work)
+            progress = stack.enter_context(byte_bar(ours))
+            done = take(place, files, ceremony=Ceremony.load(ceremony), progress=progress)
         lines = [
             f"taken from {', '.join(done.people)}",
             f"signed by {', '.join(done.signed)}; {done.threshold} are needed",
@@ -76,4 +83,16 @@ def register(app: typer.Typer) -> None:
             lines.append(f"the metadata is frozen; sealed by {', '.join(done.sealed_by) or 'nobody yet'}")
         if done.sheet:
             lines += [f"release code {done.code}", f"next: sealift-bundler write {work} FOLDER..."]
-        ours.result(asdict(done), "\n".join(lines))
+        if dry_run:
+            lines = [f"all of it holds; so it would be: {lines[0]}", *lines[1:], "nothing was put into the work folder"]
+        ours.result({**asdict(done), "dry_run": dry_run}, "\n".join(lines))
+
+
+@contextmanager
+def _twin(work: WorkFolder) -> Iterator[WorkFolder]:
+    """Lend a throwaway copy of a work folder; its payload, which nothing here writes to, is shared by links."""
+    with TemporaryDirectory(prefix=".sealift-dry-", dir=work.root.absolute().parent) as folder:
+        twin = WorkFolder(root=Path(folder) / "w")
+        shutil.copytree(work.root, twin.root, ignore=lambda at, _: ["data"] if Path(at) == work.candidate else [])
+        twin.data.symlink_to(work.data.absolute())
+        yield twin
