@@ -169,6 +169,17 @@ def test_what_systemd_says_of_an_engine_becomes_a_reason_and_a_remedy(said: str,
     assert found.why
 
 
+def test_a_service_that_the_kernel_ended_for_memory_is_told_from_one_that_was_killed() -> None:
+    said = "ActiveState=failed\nResult={}\nExecMainCode=2\nExecMainStatus=9\nNRestarts=3\n"
+
+    short = from_systemd("sealift-gateway.service", said.format("oom-kill"))
+    killed = from_systemd("sealift-gateway.service", said.format("signal"))
+
+    assert (short.ending, killed.ending) == (Ending.MEMORY, Ending.KILLED)
+    assert "started again 3 times" in short.why
+    assert "limits.concurrent_requests" in short.fix
+
+
 def test_a_unit_that_runs_has_not_ended_and_rubbish_is_no_reason() -> None:
     assert from_systemd(ENGINE, "ActiveState=active\nResult=success\nNRestarts=2\n").ending is Ending.NONE
     assert from_systemd(ENGINE, "ActiveState=failed\nResult=\x00\nExecMainStatus=x\n").ending is Ending.FAILED
