@@ -62,10 +62,20 @@ def gather(config: Config, *, keys: Path, passwords: Path) -> dict[str, bytes]:
 
 
 def media_of(config: Config) -> tuple[NeededMedium, ...]:
-    """Return the releases that the store holds: what media have to bring again."""
+    """Return the releases that the store holds: what media have to bring again.
+
+    Raises:
+        PreflightError: The store cannot be read: which media are needed would be unknown.
+    """
+    try:
+        held = ContentStore(config.at.store).releases()
+    except OSError as error:
+        raise PreflightError(
+            what="the store cannot be read", why=error.strerror or "", fix="run as root, or as the unit sealift-backup"
+        ) from error
     return tuple(
         NeededMedium(serial=each.serial, release=each.release, code=each.code, payload_digest=each.payload_digest)
-        for each in ContentStore(config.at.store).releases()
+        for each in held
     )
 
 
