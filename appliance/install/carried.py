@@ -151,7 +151,7 @@ def _packages(stored: StoredRelease) -> tuple[str, ...]:
         return ()
     names = {
         line.removeprefix("Package: ")
-        for line in stored.read(_INDEX).decode(errors="replace").splitlines()
+        for line in stored.read(_INDEX).decode(errors="replace").split("\n")
         if line.startswith("Package: ")
     }
     if strange := sorted(name for name in names if not _PACKAGE.fullmatch(name)):

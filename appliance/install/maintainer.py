@@ -87,7 +87,7 @@ def changes(debs: Path, wanted: Sequence[str]) -> tuple[Package, ...]:
     simulated = _simulate(debs, wanted)
     files = {}
     for stanza in index.read_text(errors="replace").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
+        fields = dict(line.split(": ", 1) for line in stanza.split("\n") if ": " in line and not line.startswith(" "))
         files[fields.get("Package", ""), fields.get("Version", "")] = fields.get("Filename", "")
     found = []
     for name, (before, after) in sorted(simulated.items()):
