@@ -4,7 +4,7 @@ A plan is what a release's playbook would change on this machine, made in check 
 statement about it means "change this host", is of a type of its own, so that no signature given for a model counts
 here, and is signed by OpenPGP like any other. It expires; it is void as soon as the plan is another; it counts once.
 
-    host-changes/SHA256.json    statement and approvals (format 1), below the promoter's folder
+    host-changes/SHA256.json    statement and approvals (format 1), below the promoter's folder (HOST-2, HOST-3)
 
 Promises: the installer verifies every signature again from these files, trusting nobody's word; a person, a key or a
 fingerprint counts once; the ledger knows of each request and each approval before a file says it.
