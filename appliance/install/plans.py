@@ -1,4 +1,4 @@
-"""A plan: what an install would change on the host, as one document under its digest, for two people to approve (HOST-1).
+"""A plan (HOST-1): what an install would change on the host, one document under its digest, for two people to approve.
 
 It holds the account of the check-mode run with its differences, and every Debian package that would be put in with the
 text of its maintainer scripts, because these run as root. Promises: equal changes give equal bytes (times, temporary
