@@ -8,6 +8,10 @@ from typing import Any, Final
 
 import pytest
 
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Config, PlacesSection, ServiceSection
+from appliance.observe.metrics import create_metrics_app
+from media.clock import SystemClock
 from tests.support.monitoring import RULES, rules, yaml
 
 pytestmark = [
@@ -149,3 +153,16 @@ def test_a_shape_that_is_wrong_would_be_seen(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert re.search(r"exp:.*1", done.stdout + done.stderr)
+
+
+def test_prometheus_reads_what_we_offer_without_a_complaint(tmp_path: Path) -> None:
+    config = Config(
+        site="s", environment="demo", places=PlacesSection(root=str(tmp_path), run="/run/s"), service=ServiceSection()
+    )
+    app = create_metrics_app(config, ledger=MemoryLedger(), supervisor=None, clock=SystemClock())
+    text = app.test_client().get("/metrics").get_data()
+
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+
+    assert b"sealift_part_unreadable" in text
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
