@@ -1,6 +1,5 @@
 """A job service over a running site: the real desk on real sockets; what systemd would start, it runs as processes."""
 
-import os
 import re
 import socket
 import subprocess
@@ -65,7 +64,7 @@ def job_service(config: Config, supervisor: Supervisor) -> Iterator[UnitRunner]:
         for door, listener in listeners.items():
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-            os.unlink(config.at.socket(door))
+            config.at.socket(door).unlink()
         for thread in threads:
             thread.join(5)
         ledger.close()
