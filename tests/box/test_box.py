@@ -98,6 +98,7 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         "the packet filter has the change",
         "and again nothing changes",
         "a lookup in a site file's value runs nothing",
+        "it stays a text",
         "the page asks for a login",
         "no connection left the box",
         "nothing had tried to",
