@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -33,10 +32,9 @@ FILES = {"site/sealift.toml": b"format = 1\n", "keys/identity-hmac.v1": b"k" * 3
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
 
 
-@pytest.fixture(scope="module")
-def plaintext(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
-    """The stream of a small site."""
-    with ledger_site(tmp_path_factory.mktemp("b")) as box, box.running() as log:
+def stream_of(folder: Path, files: dict[str, bytes]) -> bytes:
+    """Return the stream of a small site whose ledger recorded FILES, with these files in it."""
+    with ledger_site(folder) as box, box.running() as log:
         ledger = box.door(ACTIONS)
         ledger.append(archive.BEGUN, {"files_sha256": files_sha256(archive.describe(FILES))})
         text = ledger.checkpoint()
@@ -48,7 +46,7 @@ def plaintext(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
                 site="demo",
                 environment="demo",
                 made_at=datetime(2026, 11, 20, tzinfo=UTC),
-                files=FILES,
+                files=files,
                 checkpoint=text,
                 signed=note.verify_checkpoint(text, [log.vkey]),
                 serial=3,
@@ -56,7 +54,13 @@ def plaintext(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
             ),
         )
         ledger.close()
-        yield stream.getvalue()
+        return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def plaintext(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The stream of a small site."""
+    return stream_of(tmp_path_factory.mktemp("b"), FILES)
 
 
 def read(untrusted: bytes, folder: Path) -> Contents:
@@ -91,6 +95,22 @@ def test_any_change_of_the_plaintext_is_refused_or_changes_nothing(plaintext: by
             continue
         assert found == genuine, (number, at)
     assert refused > CHANGES * 0.7
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {**FILES, "keys/identity-hmac.v1": b"x" * 32},
+        {**FILES, "receipts/more.json": b"{}"},
+        {name: content for name, content in FILES.items() if not name.startswith("trust/")},
+    ],
+)
+def test_files_other_than_those_that_the_ledger_recorded_are_refused(tmp_path: Path, files: dict[str, bytes]) -> None:
+    swapped = stream_of(tmp_path / "b", files)
+
+    with pytest.raises(BackupDamagedError) as refusal:
+        read(swapped, tmp_path / "read")
+    assert "those that the ledger names" in refusal.value.why
 
 
 @given(st.binary(max_size=2000))
