@@ -43,6 +43,8 @@ _EXPECTED = {
     "sealift-bench": ({"ledger-bench", "jobs-bench", "engine-test"}, {"state", "store"}),
     "sealift-switch": ({"ledger-switch", "jobs-switch", "engine-production"}, {"promotions", "state"}),
     "sealift-receive": ({"ledger-actions"}, {"state", "store", "trust"}),
+    "sealift-metrics": ({"ledger-metrics"}, set()),
+    "sealift-alerts": (set(), set()),
     "www-data": ({"gateway", "admin"}, set()),
     "iris": ({"ledger-operator", "promoter-operator", "jobs-operator"}, set()),
     "nobody": (set(), set()),

@@ -84,3 +84,13 @@ def test_members_of_the_group_of_operators_and_root_use_the_door_of_operators(mo
     for door in set(DOORS) - {OPERATOR}:
         with pytest.raises(LedgerRefusedError):
             require_may_enter(Peer(door=door, pid=1, uid=54321, gid=0))
+
+
+def test_what_tells_monitoring_comes_in_by_its_own_door_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights, "_uid", lambda account: 777 if account == "sealift-metrics" else -1)
+
+    require_may_enter(Peer(door=METRICS, pid=1, uid=777, gid=777))
+
+    for door in set(DOORS) - {METRICS}:
+        with pytest.raises(LedgerRefusedError):
+            require_may_enter(Peer(door=door, pid=1, uid=777, gid=777))
