@@ -73,8 +73,9 @@ def lose(site: RunningSite) -> None:
     (places.pinned_trust / trust.PINNED_ROOT).write_bytes(medium_of(1).root_json)
 
 
+@pytest.mark.parametrize("media_first", [False, True])
 def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
-    site: RunningSite, sealift: Run, homes: dict[str, Path], offline: Recipient, tmp_path: Path
+    site: RunningSite, sealift: Run, homes: dict[str, Path], offline: Recipient, tmp_path: Path, *, media_first: bool
 ) -> None:
     enrol_all(site, sealift, homes)
     digest = bring(site, 1)
@@ -87,6 +88,8 @@ def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
     file = str(Path(site.config.backup.folder) / made["name"])
 
     lose(site)
+    if media_first:
+        receive(site.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
     restored = as_json(
         sealift,
         *("backup", "restore", file, "--home", str(offline.home), *NAMES, "--reason", "fire"),
@@ -98,7 +101,8 @@ def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
     assert [each["serial"] for each in restored["media"]] == [1]
     site.start("ledger")
     site.start("promoter")
-    receive(site.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
+    if not media_first:
+        receive(site.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
     verified = sealift("--json", "audit", "verify", "--checkpoint", str(printed))
     assert verified.code == 0, verified.out
     assert any("a backup was restored by Eva Rossi, Finn Olsen" in remark for remark in verified.facts["remarks"])
