@@ -191,7 +191,7 @@ def test_the_printed_note_is_read_back_by_a_scanner_and_taken(box: Site, tmp_pat
         for page in pages
         for image in page.images
         for code in zxing.read_barcodes(
-            image_module.open(io.BytesIO(image.data)).convert("L"), formats=zxing.BarcodeFormat.QRCode
+            image_module.open(io.BytesIO(image.data)).convert("L"), formats=zxing.barcode_formats_from_str("QRCode")
         )
     ]
 

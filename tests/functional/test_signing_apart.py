@@ -146,7 +146,9 @@ def photograph(codes: Path, target: Path) -> Path:
     """Read QR codes back from their images, as a scanner would, in an order of its own."""
     lines = []
     for image in sorted(codes.glob("*.png"), reverse=True):
-        found = zxingcpp.read_barcodes(Image.open(image).convert("L"), formats=zxingcpp.BarcodeFormat.QRCode)
+        found = zxingcpp.read_barcodes(
+            Image.open(image).convert("L"), formats=zxingcpp.barcode_formats_from_str("QRCode")
+        )
         assert len(found) == 1
         lines.append(found[0].text)
     target.write_text("\n".join(lines))

@@ -97,12 +97,14 @@ def test_codes_are_read_back_from_their_images(tmp_path: Path) -> None:
 
     printed = [image.image for each in PdfReader(page).pages for image in each.images]
     assert [
-        zxingcpp.read_barcodes(each.convert("L"), formats=zxingcpp.BarcodeFormat.QRCode)[0].text
+        zxingcpp.read_barcodes(each.convert("L"), formats=zxingcpp.barcode_formats_from_str("QRCode"))[0].text
         for each in printed
         if each
     ] == list(to_lines(DATA))
     read = [
-        zxingcpp.read_barcodes(Image.open(image).convert("L"), formats=zxingcpp.BarcodeFormat.QRCode)[0].text
+        zxingcpp.read_barcodes(Image.open(image).convert("L"), formats=zxingcpp.barcode_formats_from_str("QRCode"))[
+            0
+        ].text
         for image in images
     ]
 

@@ -163,7 +163,10 @@ def scan(pdf: bytes, folder: Path) -> list[list[str]]:
     subprocess.run(["pdftoppm", "-r", "150", "-gray", "-png", "sheet.pdf", "page"], cwd=folder, check=True)
     pages = sorted(folder.glob("page-*.png"))
     return [
-        [each.text for each in zxingcpp.read_barcodes(Image.open(page), formats=zxingcpp.BarcodeFormat.QRCode)]
+        [
+            each.text
+            for each in zxingcpp.read_barcodes(Image.open(page), formats=zxingcpp.barcode_formats_from_str("QRCode"))
+        ]
         for page in pages
     ]
 

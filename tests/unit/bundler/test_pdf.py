@@ -48,7 +48,8 @@ def test_the_code_on_a_sheet_can_be_read() -> None:
 
     assert image is not None
     assert [
-        each.text for each in zxingcpp.read_barcodes(image.convert("L"), formats=zxingcpp.BarcodeFormat.QRCode)
+        each.text
+        for each in zxingcpp.read_barcodes(image.convert("L"), formats=zxingcpp.barcode_formats_from_str("QRCode"))
     ] == ["SEALIFT:1:TEST"]
 
 
