@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("amtool") is None, reason="Debian's package prometheus-alertmanager is absent"),
     pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus is absent"),
 ]
-_TEMPLATES: Final = FILES.parent / "templates"
+_ROLES: Final = FILES.parents[1]
 _SECONDS: Final = 30
 _BOTH: Final = AlertsSection(
     mail_relay="127.0.0.1",
@@ -44,7 +44,7 @@ def rendered(name: str, given: AlertsSection) -> str:
     """Render as Ansible does."""
     surroundings = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - YAML
     surroundings.filters["to_json"] = json.dumps
-    template = surroundings.from_string((_TEMPLATES / name).read_text())
+    template = surroundings.from_string(next(_ROLES.glob(f"monitoring*/templates/{name}")).read_text())
     return template.render(
         sealift_alerts=given.model_dump(), sealift_hostname="sealift.internal", sealift_retention_days=90
     )
