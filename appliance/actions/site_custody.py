@@ -73,6 +73,9 @@ class LookedAt:
 def known(places: Places, ledger: Ledger, looked_at: LookedAt) -> SiteCustody:
     """Return what this site knows of media now.
 
+    Where the ledger does not run and its file is shut off from this user, as it is from the unit's, paper that was
+    entered is not known: more is then odd about the carriers, never less, and a rejection is for people to remember.
+
     Raises:
         LedgerUnavailableError: The ledger, or the spool, is there and does not answer.
     """
@@ -94,9 +97,19 @@ def _records(places: Places, ledger: Ledger, kind: str) -> list[tuple[Mapping[st
     try:
         found += [(leaf.body, leaf.sequence) for leaf in ledger.find(kind=kind, limit=MOST_PAPER)]
     except LedgerUnavailableError:
-        if ledger_may_exist(places):
+        if ledger_may_exist(places) and not _is_shut_off(places):
             raise
     return found
+
+
+def _is_shut_off(places: Places) -> bool:
+    try:
+        (places.ledger / "ledger.db").open("rb").close()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _split(text: str, option: str, example: str) -> tuple[int, str]:

@@ -75,4 +75,5 @@ def test_real_blocks_join_and_a_medium_that_lies_is_refused(tmp_path: Path) -> N
     stored = site.store.releases()[-1]
     assert stored.verify(_GGUF).read_bytes() == new.payload[_GGUF]
     assert facts.moved["read_bytes"] < 2**20 + 100_000
-    assert facts.moved["written_bytes"] > layout.BLOCK_BYTES
+    # The block from the store was put in place by the first try, and is not written again.
+    assert 2**20 <= facts.moved["written_bytes"] < layout.BLOCK_BYTES

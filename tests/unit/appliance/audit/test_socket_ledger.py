@@ -124,7 +124,7 @@ def test_errors_arrive_as_what_they_are(
     with pytest.raises(kind) as caught:
         ledger.inclusion(1)
 
-    assert vars(caught.value) == {"what": "the what", "why": "the why", "fix": "the fix"}
+    assert vars(caught.value) == {"what": "the what", "why": "the why", "fix": "the fix", "details": None}
 
 
 def test_a_connection_that_broke_is_replaced_once_and_the_same_line_sent_again(
