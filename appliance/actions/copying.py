@@ -121,6 +121,7 @@ def _started(descriptors: tuple[int, ...]) -> Iterator[tuple[subprocess.Popen[by
                 yield process, talk
             finally:
                 process.kill()
+                process.wait()  # the lock is the child's too; for Ctrl-C alone Popen would not wait to the end
 
 
 def _command() -> list[str]:
