@@ -13,6 +13,7 @@ summed over each continuation's tokens, given the prompt, and how many tokens th
 import json
 import math
 import socket
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,10 @@ class Score:
     tokens: int
 
 
+_FULL: Final = 2.0
+"""Seconds that a full queue of connections is asked again."""
+
+
 class _UnixConnection(urllib3.connection.HTTPConnection):
     def __init__(self, *, path: Path, timeout: Any = None) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -60,12 +65,20 @@ class _UnixConnection(urllib3.connection.HTTPConnection):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         if isinstance(self.timeout, int | float):
             connection.settimeout(self.timeout)
-        try:
-            connection.connect(str(self._path))
-        except OSError as error:
-            connection.close()
-            raise NewConnectionError(self, error.strerror or type(error).__name__) from error
-        return connection
+        until = time.monotonic() + min(self.timeout if isinstance(self.timeout, int | float) else _FULL, _FULL)
+        while True:
+            try:
+                connection.connect(str(self._path))
+            except BlockingIOError as error:  # a Unix socket whose queue is full says so at once and does not wait
+                if time.monotonic() < until:
+                    time.sleep(0.005)
+                    continue
+                connection.close()
+                raise NewConnectionError(self, error.strerror or type(error).__name__) from error
+            except OSError as error:
+                connection.close()
+                raise NewConnectionError(self, error.strerror or type(error).__name__) from error
+            return connection
 
 
 class _UnixPool(urllib3.HTTPConnectionPool):
