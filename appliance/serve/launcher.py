@@ -103,8 +103,19 @@ def threads_for(config: Config) -> int:
 
 
 def load(loadable: Loadable, *, stage: str, threads: int) -> Any:
-    """Load the model in this process and return its WSGI application."""
-    from appliance.serve.llama_cpp import LlamaCppDecoder
+    """Load the model in this process and return its WSGI application.
+
+    Raises:
+        EngineLoadError: The engine's library is not in this environment, or it refuses the model.
+    """
+    try:
+        from appliance.serve.llama_cpp import LlamaCppDecoder
+    except ImportError as error:
+        raise EngineLoadError(
+            what="the engine's library cannot be loaded",
+            why=f"{error.name or 'a library'} is not in this environment, or does not fit the machine",
+            fix="see `sealift doctor`; install the release again",
+        ) from error
 
     descriptor = loadable.descriptor
     runtime = descriptor.runtime
