@@ -23,7 +23,8 @@ pytestmark = pytest.mark.box
 CHECKOUT = Path(__file__).resolve().parents[2]
 PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
 SERVER = "opt/sealift/current/server"
-PACKAGES = Path(pytest.__file__).resolve().parents[3]
+PACKAGES = Path(pytest.__file__).resolve().parents[1]
+FOLDERS = {"/srv/checkout": CHECKOUT, "/srv/packages": PACKAGES}  # not below /tmp or /home, which units hide
 SITE = 'format = 1\nsite = "demo"\n[backup]\nfolder = "/media/sealift-backup"\non_system_disk = true\n'
 SEALIFT = f"/{SERVER}/bin/sealift --config /etc/sealift/sealift.toml --json"
 DISK = "media/sealift-backup"
@@ -42,7 +43,7 @@ def box(offline: Recipient) -> Iterator[Machine]:
     install_tools()
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slbk"))) / "root"
-        media = {"/usr": Path("/usr"), str(CHECKOUT): CHECKOUT, "/media/key": offline.home}
+        media = {"/usr": Path("/usr"), **FOLDERS, "/media/key": offline.home}
         machine = Machine(root=root, name="slbk", media={}, log=root.parent / "console")
         machine.create(base_image())
         for point in media:
@@ -71,7 +72,9 @@ def furnish(root: Path, certificate: bytes) -> None:
     server = root / SERVER
     (server / "bin").mkdir(parents=True)
     (server / "bin/python").symlink_to(PYTHON)
-    (server / "lib").symlink_to(PACKAGES)
+    packages = server / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "checkout.pth").write_text("\n".join(FOLDERS) + "\n")
     (server / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     script = server / "bin/sealift"
     script.write_text(f"#!/{SERVER}/bin/python -I\nfrom appliance.cli.main import main\nmain()\n")
