@@ -11,6 +11,7 @@ A `StoredRelease` exists only after every byte was hashed, is in place, and the 
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ class StoredFile:
     kind: str
     length: int
     sha256: str
+
+
+_MOMENT: Final = 0.5  # seconds
 
 
 class ContentStore:
@@ -117,18 +121,32 @@ class ContentStore:
             self.prepare()
             handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
+            _lock(handle)
+            yield handle
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Take the lock, within the moment that a killed copier's last child may still have its descriptor.
+
+    Raises:
+        StoreBusyError: Someone else holds it.
+    """
+    until = time.monotonic() + _MOMENT
+    while True:
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(handle)
+            if time.monotonic() < until:
+                time.sleep(0.02)
+                continue
             raise StoreBusyError(
                 what="another receive is running",
                 why="the store is locked",
                 fix="wait until it ends; `sealift status` shows it",
             ) from error
-        try:
-            yield handle
-        finally:
-            os.close(handle)
+        return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
