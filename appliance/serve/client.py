@@ -69,13 +69,11 @@ class _UnixConnection(urllib3.connection.HTTPConnection):
         while True:
             try:
                 connection.connect(str(self._path))
-            except BlockingIOError as error:  # a Unix socket whose queue is full says so at once and does not wait
-                if time.monotonic() < until:
+            except OSError as error:
+                # A Unix socket whose queue is full says so at once and does not wait.
+                if isinstance(error, BlockingIOError) and time.monotonic() < until:
                     time.sleep(0.005)
                     continue
-                connection.close()
-                raise NewConnectionError(self, error.strerror or type(error).__name__) from error
-            except OSError as error:
                 connection.close()
                 raise NewConnectionError(self, error.strerror or type(error).__name__) from error
             return connection
