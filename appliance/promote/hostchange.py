@@ -205,10 +205,6 @@ class HostChanges:
         self._save(updated)
         return updated
 
-    def knows(self, statement_sha256: str) -> bool:
-        """Tell whether a statement digest is that of a host change."""
-        return any(one.statement.sha256 == statement_sha256 for one in _requests(self._books.folder.path))
-
     def _save(self, request: HostRequest) -> None:
         place = _folder(self._books.folder.path) / f"{request.statement.sha256}.json"
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
