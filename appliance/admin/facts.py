@@ -103,7 +103,9 @@ class Facts:
 
     def version(self, digest: str) -> VersionRow | None:
         """Return one version by its whole digest."""
-        return next((one for one in self.versions() if one.digest == digest), None)
+        with Session(self._state) as session:
+            found = next((one for one in catalog.versions(session) if one.model_digest == digest), None)
+            return None if found is None else _row(session, found)
 
     def history(self) -> Sequence[PromotionRow]:
         """Return every change of production, newest first."""
