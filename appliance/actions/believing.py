@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions.recorded import RECEIVED, ledger_may_exist
+from appliance.actions.recorded import RECEIVED, ledger_may_exist, waiting
 from appliance.audit.client import SocketLedger
 from appliance.audit.epochs import continued, epochs
 from appliance.audit.facts import Appended, Ledger, TreeHead
 from appliance.audit.leaf import MAX_LEAF_BYTES, encode_body
 from appliance.audit.offline import SPOOLED
-from appliance.audit.spool import Spool
 from appliance.config import Config, Places
 from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError
 from appliance.state.shapes import require_shape
@@ -296,10 +295,8 @@ def _record(places: Places, ledger: Ledger, pending: Pending) -> Appended:
     with contextlib.suppress(LedgerUnavailableError):
         for leaf in ledger.find(kind=pending.kind, field=KEY_FIELD, value=pending.key, limit=1):
             return Appended(sequence=leaf.sequence, leaf_hash=leaf.hash, time=leaf.time)
-    for path in Spool(places.spool).pending():
-        with contextlib.suppress(OSError):
-            if pending.key.encode() in path.read_bytes():
-                return Appended(sequence=SPOOLED, leaf_hash="", time="")
+    if any(body.get(KEY_FIELD) == pending.key for body in waiting(places, pending.kind)):
+        return Appended(sequence=SPOOLED, leaf_hash="", time="")
     body = _body(pending)
     if isinstance(ledger, SocketLedger):
         return ledger.append(pending.kind, body, key=pending.key)

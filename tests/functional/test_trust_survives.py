@@ -318,6 +318,17 @@ def test_a_half_done_receive_that_the_ledger_refuses_is_set_aside(site: Site, ge
     assert (site.config.at.trust / believing.SET_ASIDE).exists()
 
 
+def test_a_half_done_receive_is_not_taken_for_the_one_that_waits_with_a_longer_key(site: Site, genuine: Shelf) -> None:
+    [waiting] = site.facts("release.received")
+    begun = waiting["body"][believing.KEY_FIELD][:-1]
+    pending = Pending(kind="release.received", body={}, key=begun, code="0" * 64, believed=site.record)
+    (site.config.at.trust / believing.PENDING).write_bytes(pending.to_bytes())
+
+    assert site.receive(genuine(serial=2)).outcome == "received"
+
+    assert (site.config.at.trust / believing.SET_ASIDE).exists()
+
+
 RECEIVE_WITHOUT_OVERRIDE = """
 import sys
 sys.path.insert(0, sys.argv[1])
