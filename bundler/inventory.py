@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from bundler.ledgernote import Checkpoint, LedgerKey
 from bundler.siteword import Said
 from media import inventory, limits
-from media.canonical import dumps
 from media.digest import sha256_hex
 from media.inventory import Inventory
 
@@ -48,13 +47,7 @@ def read_inventory(untrusted: bytes, key: LedgerKey) -> BelievedInventory:
     """
     said = _said(untrusted)
     found, value = Inventory.from_payload(said.payload)
-    content = sha256_hex(dumps({**value, "ledger": None}))
-    expected = {"type": "inventory", "site": found.site, "sha256": content}
-    head, vouched_by = said.require_vouched(
-        value["ledger"],
-        key,
-        is_about_this=lambda body: all(body.get(name) == each for name, each in expected.items()),
-    )
+    head, vouched_by = said.require_vouched(value, key, kind="inventory")
     return BelievedInventory(inventory=found, sha256=sha256_hex(untrusted), checkpoint=head, vouched_by=vouched_by)
 
 

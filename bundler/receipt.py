@@ -12,7 +12,6 @@ from bundler.siteword import Said
 from media.canonical import (
     array,
     boolean,
-    dumps,
     exact_keys,
     integer,
     loads_canonical,
@@ -79,10 +78,7 @@ def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
     """
     what = "The receipt"
     said, value = _opened(untrusted)
-    made = {"type": "receipt", "site": value["site"], "sha256": digest_of(dumps({**value, "ledger": None}))}
-    head, vouched_by = said.require_vouched(
-        value["ledger"], key, is_about_this=lambda body: all(body.get(name) == each for name, each in made.items())
-    )
+    head, vouched_by = said.require_vouched(value, key, kind="receipt")
     custody = exact_keys(value["custody"], ("complete", "findings", "entries"), (), what)
     return Receipt(
         sha256=digest_of(untrusted),

@@ -9,7 +9,6 @@ from bundler.ledgernote import Checkpoint, LedgerKey
 from bundler.register import Entry, Register
 from bundler.siteword import Said
 from media import limits, siteevidence
-from media.canonical import dumps
 from media.clock import Clock
 from media.digest import sha256_hex
 from media.errors import UsageError
@@ -50,16 +49,7 @@ def read_evidence(untrusted: bytes, key: LedgerKey) -> BelievedEvidence:
     """
     said = _said(untrusted)
     found, value = SiteEvidence.from_payload(said.payload)
-    expected = {
-        "type": "evidence",
-        "site": found.fields["site"],
-        "sha256": sha256_hex(dumps({**value, "ledger": None})),
-    }
-    head, vouched_by = said.require_vouched(
-        value["ledger"],
-        key,
-        is_about_this=lambda body: all(body.get(name) == each for name, each in expected.items()),
-    )
+    head, vouched_by = said.require_vouched(value, key, kind="evidence")
     return BelievedEvidence(fields=found.fields, sha256=sha256_hex(untrusted), checkpoint=head, vouched_by=vouched_by)
 
 

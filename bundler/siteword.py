@@ -4,14 +4,14 @@ Either the envelope's own signature, or the checkpoint of the tree that holds th
 there, and what is there must hold (EXP-3).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from securesystemslib import dsse
 
 from bundler.ledgernote import Checkpoint, LedgerKey, checkpoint, from_base64, require_included
-from media.canonical import array, exact_keys, integer, loads_canonical, mapping, sha256_hex, text
+from media.canonical import array, dumps, exact_keys, integer, loads_canonical, mapping, sha256_hex, text
 from media.digest import sha256_hex as digest_of
 from media.errors import BadSignatureError, MalformedError
 
@@ -49,14 +49,14 @@ class Said:
         )
 
     def require_vouched(
-        self, ledger: Any, key: LedgerKey, *, is_about_this: Callable[[Mapping[str, Any]], bool]
+        self, value: Mapping[str, Any], key: LedgerKey, *, kind: str
     ) -> tuple[Checkpoint | None, tuple[str, ...]]:
         """Return the ledger's head, if the payload brings one, and what vouched: signature, ledger, or both.
 
         Args:
-            ledger: The payload's field of that name, or None.
+            value: The payload's fields; `ledger` is the proof, or None.
             key: Of the site's ledger.
-            is_about_this: Tells whether a record's body is about this payload.
+            kind: What the ledger's record calls it, such as `receipt`.
 
         Raises:
             MalformedError: A proof is malformed.
@@ -67,8 +67,8 @@ class Said:
             self._require_signed(key)
             vouched_by.append("signature")
         head = None
-        if ledger is not None:
-            head = self._require_recorded(ledger, key, is_about_this)
+        if value["ledger"] is not None:
+            head = self._require_recorded(value, key, kind)
             vouched_by.append("ledger")
         if not vouched_by:
             raise BadSignatureError(
@@ -91,18 +91,18 @@ class Said:
             signature = from_base64(text(value["sig"], f"{self.what}'s signature", most=128))
             key.verify(signature, signed, self.what.lower())
 
-    def _require_recorded(
-        self, untrusted: Any, key: LedgerKey, is_about_this: Callable[[Mapping[str, Any]], bool]
-    ) -> Checkpoint:
+    def _require_recorded(self, value: Mapping[str, Any], key: LedgerKey, kind: str) -> Checkpoint:
         what = f"{self.what}'s proof"
-        proof = exact_keys(untrusted, ("sequence", "leaf", "size", "root", "hashes", "checkpoint"), (), what)
+        proof = exact_keys(value["ledger"], ("sequence", "leaf", "size", "root", "hashes", "checkpoint"), (), what)
         head = checkpoint(text(proof["checkpoint"], what, most=_RECORD_BYTES, lines=True), key)
         leaf = from_base64(text(proof["leaf"], what, most=_RECORD_BYTES))
         path = [bytes.fromhex(sha256_hex(each, what)) for each in array(proof["hashes"], what, most=64)]
         sequence = integer(proof["sequence"], what)
         require_included(leaf, sequence, path, head)
         record = mapping(loads_canonical(leaf, max_bytes=_RECORD_BYTES, allow_floats=True), what)
-        is_same = is_about_this(mapping(record.get("body"), what))
+        body = mapping(record.get("body"), what)
+        expected = {"type": kind, "site": value["site"], "sha256": digest_of(dumps({**value, "ledger": None}))}
+        is_same = all(body.get(name) == each for name, each in expected.items())
         if not is_same or record.get("sequence") != sequence or record.get("origin") != head.origin:
             raise BadSignatureError(
                 what=f"{self.what.lower()} and the ledger's record of it differ",

@@ -17,7 +17,7 @@ from appliance.errors import StoreDamagedError
 from appliance.registry import catalog, origin
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
-from appliance.verify.metadata import TrustChain
+from appliance.verify.metadata import TrustChain, root_by_root
 from appliance.verify.trust import TrustRecord
 from media.clock import from_text
 from media.emergency import keys_of
@@ -89,10 +89,9 @@ def by_person(config: Config, person_id: str, since: datetime | None) -> Doubt:
     """
     record = _record(config)
     found: set[str] = set()
-    for length in range(1, len(record.root_chain) + 1):
-        people = TrustChain(record.root_chain[:length], config.environment).people
-        if any(person.id == person_id for person in people.people):
-            found.update(keys_of(people, person_id, (Role.ROOT, Role.RELEASE)))
+    for chain in root_by_root(record.root_chain, config.environment):
+        if any(person.id == person_id for person in chain.people.people):
+            found.update(keys_of(chain.people, person_id, (Role.ROOT, Role.RELEASE)))
     if not found:
         raise UsageError(what=f"no root names the person {person_id[:32]}", why="", fix="see `sealift trust show`")
     return Doubt(keys=frozenset(found), since=since)

@@ -15,6 +15,7 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, StoreWriteError, UnknownReleaseError
+from appliance.paper.drawn import drawn, is_drawable
 from media.clock import Clock
 from media.errors import UsageError
 
@@ -53,7 +54,7 @@ def require_writable(file: Path) -> None:
         UsageError: Its name ends in neither .pdf nor .html, it exists, or its folder does not.
     """
     why = ""
-    if file.suffix.lower() not in {".pdf", ".html"}:
+    if not is_drawable(file):
         why = "its name ends in .pdf or .html"
     elif file.exists() or file.is_symlink():
         why = "it exists, and evidence is written once"
@@ -70,13 +71,9 @@ def write(file: Path, record: Record) -> None:
         UsageError: As `require_writable`.
         StoreWriteError: It could not be written; what was received stays in place.
     """
-    # What draws takes half a second to load, and most receives print nothing.
-    from appliance.paper.page import html
-    from appliance.paper.sheet import pdf
-
     require_writable(file)
     form = evidence_form.form_of(record.kind, record.body, at=record.at, place=_place(record))
-    made = pdf(form) if file.suffix.lower() == ".pdf" else html(form)
+    made = drawn(form, file)
     try:
         with file.open("xb") as target:
             target.write(made)

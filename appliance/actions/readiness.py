@@ -20,9 +20,8 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
 from appliance.install.supervisor import Supervisor
+from appliance.paper.drawn import drawn, is_drawable
 from appliance.paper.form import Form, Section, Table
-from appliance.paper.page import html
-from appliance.paper.sheet import pdf
 from appliance.phi.policy import PhiMode
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.policy import GATES
@@ -184,15 +183,14 @@ def write(report: Readiness, file: Path) -> None:
         UsageError: The name ends in neither.
         StoreWriteError: It could not be written.
     """
-    made = {".html": html, ".pdf": pdf}.get(file.suffix.lower())
-    if made is None:
+    if not is_drawable(file):
         raise UsageError(
             what=f"the report cannot be written to {file.name}",
             why="its name ends in .html or .pdf",
             fix="choose another name",
         )
     try:
-        file.write_bytes(made(report.form()))
+        file.write_bytes(drawn(report.form(), file))
     except OSError as error:
         raise StoreWriteError(
             what=f"the report {file.name} could not be written", why=error.strerror or "", fix="choose another folder"

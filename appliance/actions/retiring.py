@@ -24,8 +24,7 @@ from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.keys.files import FileKeys
 from appliance.keys.provider import PURPOSES, Purpose
-from appliance.paper.page import html
-from appliance.paper.sheet import pdf
+from appliance.paper.drawn import drawn, is_drawable
 from media import durable
 from media.clock import Clock
 from media.errors import UsageError
@@ -301,7 +300,7 @@ def _require_decided(config: Config, decision: Decision) -> None:
 
 def _require_writable(file: Path) -> None:
     why = ""
-    if file.suffix.lower() not in {".pdf", ".html"}:
+    if not is_drawable(file):
         why = "its name ends in .pdf or .html"
     elif file.exists() or file.is_symlink():
         why = "it exists already"
@@ -315,7 +314,7 @@ def _written(config: Config, facts: dict[str, Any], certificate: Path, clock: Cl
     checkpoint = str(facts.pop("checkpoint"))
     form = retired_form.form(config.site, facts, checkpoint, at=clock.now())
     try:
-        durable.write_new(certificate, pdf(form) if certificate.suffix.lower() == ".pdf" else html(form), mode=0o600)
+        durable.write_new(certificate, drawn(form, certificate), mode=0o600)
         durable.sync_folder(certificate.parent)
     except OSError as error:
         raise StoreWriteError(

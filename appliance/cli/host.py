@@ -1,17 +1,14 @@
 """`sealift host`: changes of the host that wait, what they would change, and one person's yes to one of them."""
 
-import os
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from appliance.actions import hostapproval as action
 from appliance.cli import context as shared
+from appliance.cli import signing
 from appliance.cli.opened import is_operator, jobs_of, promoter_of
 from media.clock import to_text
-from media.errors import UsageError
 
 _group = typer.Typer(help="Changes of the host, which take two people.", no_args_is_help=True)
 
@@ -49,27 +46,23 @@ def _list(context: typer.Context) -> None:
 def _approve(
     context: typer.Context,
     plan: Annotated[str, typer.Argument(help="The plan's digest, or its beginning.")],
-    person: Annotated[str, typer.Option("--as", help="Who approves, by id.")],
-    gnupg_home: Annotated[
-        Path | None, typer.Option("--gnupg-home", help="The GnuPG folder with the person's key.", envvar="GNUPGHOME")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+    person: signing.Person,
+    gnupg_home: signing.GnupgHome = None,
+    yes: signing.Yes = False,
 ) -> None:
     """Show what would change on the host, and sign it."""
     own = shared.of(context)
-    home = gnupg_home or Path(os.environ.get("HOME", "/root")) / ".gnupg"
-
-    def agrees(text: str) -> bool:
-        own.say(text)
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise UsageError(what="nobody can be asked", why="there is no terminal", fix="give --yes")
-        return typer.confirm("Sign this?", err=True)
-
     with promoter_of(own) as promoter, jobs_of(own) as jobs:
         source = jobs if jobs is not None and is_operator(own.config) else None
-        request = action.approve(own.config, promoter, plan, person=person, home=home, agrees=agrees, source=source)
+        request = action.approve(
+            own.config,
+            promoter,
+            plan,
+            person=person,
+            home=signing.home_of(gnupg_home),
+            agrees=lambda text: signing.agrees(own, text, yes=yes),
+            source=source,
+        )
     names = [one.name for one in request.approvals]
     needed = max(2, own.config.policy.approvals)
     facts = {"plan": request.statement.plan_digest, "serial": request.statement.serial, "approved_by": names}

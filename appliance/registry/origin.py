@@ -14,7 +14,7 @@ from appliance.errors import StoreDamagedError
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.evidence import rehearsal_level
-from appliance.verify.metadata import RoleFile, TrustChain, read_role
+from appliance.verify.metadata import RoleFile, TrustChain, read_role, root_by_root
 from media import bagit, canonical, custody, layout, limits
 from media.custody import CustodyEntry
 from media.digest import payload_digest, same, sha256_hex
@@ -86,11 +86,7 @@ def chain_for(config: Config, stored: StoredRelease) -> TrustChain:
 
 
 def _up_to(untrusted_chain: tuple[str, ...], version: int, environment: str) -> TrustChain | None:
-    for length in range(1, len(untrusted_chain) + 1):
-        chain = TrustChain(untrusted_chain[:length], environment)
-        if chain.version == version:
-            return chain
-    return None
+    return next((chain for chain in root_by_root(untrusted_chain, environment) if chain.version == version), None)
 
 
 def _signed_under(untrusted_chain: tuple[str, ...], version: int, config: Config, stored: StoredRelease) -> bool:

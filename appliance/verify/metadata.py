@@ -9,7 +9,7 @@ Rules:
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -194,6 +194,19 @@ class TrustChain:
 
     def _count_release(self, file: RoleFile, root: Root) -> tuple[Person, ...]:
         return self.people.require_key_signers(_verified(file, root), Role.RELEASE, self.people.thresholds["release"])
+
+
+def root_by_root(untrusted_chain: tuple[str, ...], environment: str) -> Iterator[TrustChain]:
+    """Yield one chain at each of its roots in turn; it grows by the next when that is asked for.
+
+    Raises:
+        MediaError, TrustError: As `TrustChain`, at the root that does not hold.
+    """
+    chain = TrustChain(untrusted_chain[:1], environment)
+    yield chain
+    for root in untrusted_chain[1:]:
+        chain.extend(root.encode())
+        yield chain
 
 
 def people_of(file: RoleFile, environment: str) -> People:

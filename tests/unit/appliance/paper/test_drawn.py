@@ -1,0 +1,11 @@
+import subprocess
+import sys
+
+
+def test_no_command_loads_what_draws_when_it_starts() -> None:
+    script = (
+        "import sys\nfrom appliance.cli.main import build\nbuild()\n"
+        "print([name for name in ('fpdf', 'appliance.paper.page', 'appliance.paper.sheet') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert done.stdout == "[]\n"
