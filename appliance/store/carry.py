@@ -27,8 +27,8 @@ from appliance.store.streams import Streams
 from media.errors import DigestMismatchError, UnreadableError
 
 _MOST_THREADS: Final = 24
-_BUFFERS_BYTES: Final = 24 * 2**20
-_MOST_BUFFER_BYTES: Final = 4 * 2**20
+_BUFFER_BYTES: Final = 2**20
+_AHEAD_BYTES: Final = 4 * 2**20
 _OPEN_SMALL_FILES: Final = 128  # files that wait for their sync
 
 Progress = Callable[[int, str], None]
@@ -172,9 +172,8 @@ class Carrier:
             self._streams.put(origin.piece, partial(self._carry, job, number))
 
     def _work(self) -> None:
-        size = min(max(_BUFFERS_BYTES // self._threads, 2**20) & -(2**20), _MOST_BUFFER_BYTES)
         try:
-            self._streams.work(memoryview(mmap.mmap(-1, size)))  # begins at a page, as O_DIRECT wants
+            self._streams.work(memoryview(mmap.mmap(-1, _BUFFER_BYTES)))  # begins at a page, as O_DIRECT wants
         except BaseException as error:  # noqa: BLE001 - raised by `run`, in the caller's thread
             self._fail(error)
 
@@ -226,7 +225,7 @@ class Carrier:
             if done == end:
                 read()
             else:
-                opened.ahead(origin.offset + done, min(len(buffer), end - done))
+                opened.ahead(origin.offset + done, min(_AHEAD_BYTES, end - done))
             digest.update(view)
             if sink is not None:
                 sink.write(view, cargo.start(number) + offset)
