@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,18 +22,21 @@ from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from appliance.install.supervisor import open_supervisor
+from appliance.install.supervisor import SystemdSupervisor, open_supervisor, serving
+from appliance.install.trial import NONE, Returned, Trial, Trials, one_line
 from appliance.keys.files import create_missing
 from appliance.registry import catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
-from media.clock import Clock
+from media.clock import Clock, to_text
 from media.digest import sha256_hex
 from media.errors import SealiftError
 
 _HEALTH_SECONDS: Final = 60.0
 _WITHOUT_ROOT: Final = "not changed: there is no Ansible without root"
 _DOOR: Final = "ledger-actions"
+RETURNED: Final = "install.returned"
+CUT_OFF: Final = "the install was cut off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,15 @@ class Box:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
+        self._served: tuple[str, ...] | None = None
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
-        """Run the playbook and keep its account."""
+        """Run the playbook and keep its account; starts that failed before do not count against those it asks for."""
+        supervisor = open_supervisor(self._config)
+        if isinstance(supervisor, SystemdSupervisor):
+            if self._served is None:
+                self._served = serving(supervisor)
+            supervisor.forget_failures()
         try:
             result = play.run(ansible)
         except InstallError as error:
@@ -98,8 +106,12 @@ class Box:
         return replace(result, packages=packages)
 
     def require_healthy(self) -> None:
-        """Ask the services until they answer; see `health.require`."""
-        health.require(self._config.at, open_supervisor(self._config), clock=self._clock, seconds=_HEALTH_SECONDS)
+        """Ask the services until they answer, and the engines that served before; see `health.require`."""
+        supervisor = open_supervisor(self._config)
+        health.require(self._config.at, supervisor, clock=self._clock, seconds=_HEALTH_SECONDS)
+        health.require_active(
+            supervisor, self._served or (), clock=self._clock, seconds=self._config.engine.start_seconds
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +141,27 @@ class Installer:
             HostChangeError: It would change the host as two people did not approve; nothing was changed.
             PreflightError: There is no Ansible on a box.
         """
+        trials = Trials(self.config.at)
+        with trials.locked():
+            self._settle(trials)
+            return self._install(trials, serial)
+
+    def settle(self) -> Returned | None:
+        """Take back an install that was cut off (killed, power lost), as one that did not answer; nothing if none was.
+
+        Raises:
+            InstallError: The host could not be put back, or another install is running. The trial stays noted.
+            LedgerUnavailableError: It could not be recorded. The trial stays noted.
+        """
+        trials = Trials(self.config.at)
+        with trials.locked():
+            return self._settle(trials)
+
+    def _settle(self, trials: Trials) -> Returned | None:
+        trial = trials.pending()
+        return None if trial is None else self._go_back(trials, trial, why=CUT_OFF)
+
+    def _install(self, trials: Trials, serial: int | None) -> InstallFacts:
         stored, places = self._stored(serial), self.config.at
         whole = carried.complete(stored, InstalledReleases(places))
         approval = self._require_approved(whole)
@@ -140,12 +173,25 @@ class Installer:
         releases = InstalledReleases(places)
         previous = releases.current()
         is_new = previous is None or previous.serial != stored.serial
+        trial = Trial(
+            serial=stored.serial,
+            release=stored.release,
+            previous=NONE if previous is None else previous.serial,
+            at=to_text(self.clock.now()),
+        )
         if is_new:
+            trials.begin(trial)
             releases.switch(stored.serial)
         host_text, host_changed = _WITHOUT_ROOT, False
         if self.host is not None:
-            host_changed = self._change_host(self.host, built.installed, previous, ansible, updates=whole.packages)
+            try:
+                host_changed = self._change_host(self.host, built.installed, ansible, updates=whole.packages)
+            except SealiftError as error:
+                if is_new:
+                    self._back_from(trials, trial, error)
+                raise
             host_text = "changed" if host_changed else "unchanged"
+        trials.confirm()
         changed = built.changed or is_new or host_changed or bool(keys_made)
         if changed:
             self._record(built.installed, stored, host=host_text, approval=approval)
@@ -253,38 +299,44 @@ class Installer:
             )
         return held[-1]
 
-    def _change_host(
-        self,
-        host: Host,
-        installed: InstalledRelease,
-        previous: InstalledRelease | None,
-        ansible: Path,
-        *,
-        updates: tuple[str, ...],
-    ) -> bool:
-        try:
-            self.progress("changing the host as the release's playbook says")
-            result = host.apply(self._play(installed.serial, tuple(installed.environments), updates=updates), ansible)
-            host.require_healthy()
-        except SealiftError:
-            if previous is None or previous.serial != installed.serial:
-                self._go_back(host, previous, ansible)
-            raise
+    def _change_host(self, host: Host, installed: InstalledRelease, ansible: Path, *, updates: tuple[str, ...]) -> bool:
+        self.progress("changing the host as the release's playbook says")
+        result = host.apply(self._play(installed.serial, tuple(installed.environments), updates=updates), ansible)
+        host.require_healthy()
         return result.changed > 0
 
-    def _go_back(self, host: Host, previous: InstalledRelease | None, ansible: Path) -> None:
-        """Point at the release before and let its own playbook restore the host; the first failure is what counts."""
+    def _back_from(self, trials: Trials, trial: Trial, failure: SealiftError) -> None:
+        """Go back; the first failure is what counts, and a second one leaves the trial for the next boot."""
+        try:
+            self._go_back(trials, trial, why=f"{failure.what}: {failure.why}")
+        except SealiftError as error:
+            self.progress(f"going back did not end well: {error.what}")
+
+    def _go_back(self, trials: Trials, trial: Trial, *, why: str) -> Returned:
+        """Point at the release before, let its own playbook restore the host, and note and record it."""
         releases = InstalledReleases(self.config.at)
+        previous = releases.load(trial.previous) if trial.previous != NONE else None
         releases.switch(previous.serial if previous else None)
-        if previous is None:
-            return
-        self.progress(f"going back to release {previous.release}")
-        ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
-        with suppress(SealiftError):
-            host.apply(
-                self._play(previous.serial, tuple(previous.environments)),
-                ours if ours.exists() else ansible,
-            )
+        if previous is not None and self.host is not None:
+            self.progress(f"going back to release {previous.release}")
+            ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
+            ansible = ours if ours.exists() else playbook.ansible_of(self.config)
+            self.host.apply(self._play(previous.serial, tuple(previous.environments)), ansible)
+            self.host.require_healthy()
+        returned = Returned(
+            serial=trial.serial,
+            release=trial.release,
+            back_to=previous.serial if previous else NONE,
+            why=one_line(why),
+            at=to_text(self.clock.now()),
+        )
+        ledger = open_ledger(self.config, _DOOR, spool=True, clock=self.clock)
+        try:
+            ledger.append(RETURNED, returned.to_json())
+        finally:
+            ledger.close()
+        trials.went_back(returned)
+        return returned
 
     def _play(
         self, serial: int, names: tuple[str, ...], *, source: Path | None = None, updates: tuple[str, ...] = ()

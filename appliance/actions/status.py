@@ -18,6 +18,7 @@ from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, open_supervisor
+from appliance.install.trial import Trials
 from appliance.promote.standing import current_digest, require_promoted
 from appliance.store.content import ContentStore
 from media.clock import Clock
@@ -84,6 +85,9 @@ def _release(config: Config) -> Part:
     if current is None:
         return Part(name="release", is_good=False, text=f"none installed, {len(stored)} stored", fields=fields)
     fields |= {"serial": current.serial, "release": current.release}
+    if (returned := Trials(config.at).last_return()) is not None:
+        text = f"{current.release}, serial {current.serial}; went back from {returned.release}: {returned.why}"
+        return Part(name="release", is_good=False, text=text, fields=fields | {"returned": returned.to_json()})
     return Part(
         name="release",
         is_good=True,

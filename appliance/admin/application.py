@@ -18,6 +18,7 @@ from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Sessions, is_same
 from appliance.audit.client import Ledger
 from appliance.config import Config
+from appliance.install.trial import Trials
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -121,6 +122,7 @@ def _for_templates() -> dict[str, Any]:
     return {
         # Strangers learn nothing of what is wrong here.
         "alerts": alerts.firing(config.at.alerts, clock=page().clock) if is_known else (),
+        "returned": Trials(config.at).last_return() if is_known else None,
         "site": config.site,
         "environment": config.environment,
         "me": session() if "session" in g else None,

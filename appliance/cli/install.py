@@ -9,12 +9,14 @@ from appliance.actions.install import Installer, InstallFacts, open_host
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import jobs_of, promoter_of
+from appliance.config import Places
 from appliance.errors import WireError
 from appliance.install.jobclient import JobsClient
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.install.releases import InstalledReleases
+from appliance.install.trial import NONE, Trials
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.wire import RemoteError
 from media import canonical
@@ -36,9 +38,13 @@ def _install(
     person: Annotated[str, typer.Option("--as", help="With --plan: who asks for the approvals, by id.")] = "",
     meaning: Annotated[str, typer.Option("--meaning", help="With --plan: why, in the words people sign.")] = "",
     here: Annotated[bool, typer.Option("--here", hidden=True, help="In this process, not by a job.")] = False,
+    settle: Annotated[bool, typer.Option("--settle", help="Take back an install that was cut off.")] = False,
 ) -> None:
     """Install a stored release. Repeating it changes nothing; a failure leaves what runs running."""
     own = shared.of(context)
+    if settle:
+        _settle(own)
+        return
     if here:
         _in_this_process(own, serial, plan=plan)
         return
@@ -48,7 +54,7 @@ def _install(
         return
     with jobs_of(own) as jobs:
         # Before anything is installed there is nothing that could run a job.
-        by_job = jobs if InstalledReleases(own.config.at).current() is not None else None
+        by_job = jobs if _is_installed(own.config.at) else None
         if plan:
             _plan(own, by_job, serial, person=person, meaning=meaning)
         elif by_job is not None:
@@ -56,6 +62,21 @@ def _install(
         else:
             facts = _installer(own).install(serial)
             own.result(facts.to_json(), _text(facts, is_preview=False))
+
+
+def _is_installed(places: Places) -> bool:
+    """Tell whether a release runs here that can carry jobs out; a first install that was cut off left none."""
+    trial = Trials(places).pending()
+    return InstalledReleases(places).current() is not None and not (trial is not None and trial.previous == NONE)
+
+
+def _settle(own: Context) -> None:
+    returned = _installer(own).settle()
+    if returned is None:
+        own.result({"returned": None}, "no install was cut off: nothing was changed")
+        return
+    back = f"release {returned.back_to} runs again" if returned.back_to != NONE else "no release is in use"
+    own.result({"returned": returned.to_json()}, f"the install of release {returned.release} is taken back: {back}")
 
 
 def _installer(own: Context) -> Installer:

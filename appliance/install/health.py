@@ -70,6 +70,24 @@ def require(places: Places, supervisor: Supervisor, *, clock: Clock, seconds: fl
         sleep(_PAUSE_SECONDS)
 
 
+def require_active(supervisor: Supervisor, units: tuple[str, ...], *, clock: Clock, seconds: float) -> None:
+    """Return as soon as these units are active: the engines that served before an install.
+
+    Raises:
+        InstallError: One still is not when the time is over, or systemd gave it up.
+    """
+    until = clock.monotonic() + seconds
+    for unit in units:
+        while (state := supervisor.state(unit)) is not UnitState.ACTIVE:
+            if clock.monotonic() >= until or state is UnitState.FAILED:
+                raise InstallError(
+                    what="what served before the install does not serve after it",
+                    why=f"{unit} is {state}",
+                    fix=f"read `journalctl -u {unit}`",
+                )
+            sleep(_PAUSE_SECONDS)
+
+
 def _answers(path: Path) -> bool:
     connection = _UnixConnection(path)
     try:

@@ -104,6 +104,15 @@ def engine_of(unit: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
+def serving(supervisor: Supervisor) -> tuple[str, ...]:
+    """Return the engines of production that are active now."""
+    return tuple(
+        one.name
+        for one in supervisor.units()
+        if one.state is UnitState.ACTIVE and (engine_of(one.name) or ("", ""))[0] == "production"
+    )
+
+
 def require_unit_name(untrusted: str) -> str:
     """Return the name if it is one of ours.
 
@@ -155,6 +164,13 @@ class SystemdSupervisor:
             for row in sorted(rows)
             if len(row) >= 4 and _NAME.fullmatch(row[0])
         )
+
+    def forget_failures(self) -> None:
+        """Let no start that failed, nor how many there were, count against those to come; for all our units."""
+        with suppress(OSError, subprocess.TimeoutExpired):  # what was never loaded has nothing to forget
+            subprocess.run(
+                [self._systemctl, "reset-failed", "sealift-*"], capture_output=True, check=False, timeout=_STOP_SECONDS
+            )
 
     def _change(self, verb: str, unit: str, seconds: int) -> None:
         name = require_unit_name(unit)

@@ -45,9 +45,12 @@ def make_person(folder: Path, person_id: str, name: str) -> SitePerson:
             capture_output=True,
         )
         subprocess.run(["gpgconf", "--homedir", str(link), "--kill", "all"], check=False, capture_output=True)
-    return SitePerson(
-        id=person_id, name=name, home=home, certificate=certificate, password=f"a throwaway password of {person_id}"
-    )
+    return SitePerson(id=person_id, name=name, home=home, certificate=certificate, password=password_of(person_id))
+
+
+def password_of(person_id: str) -> str:
+    """Return the page's password of such a person."""
+    return f"a throwaway password of {person_id}"
 
 
 def end_agent(home: Path) -> None:

@@ -3,11 +3,15 @@
 Run in the facility's name space with one JSON object on standard input; prints one. Nothing here is ours but this file.
 """
 
+import html
 import json
+import re
 import socket
 import ssl
 import sys
 import tempfile
+import urllib.parse
+import urllib.request
 from typing import Any
 
 import openai
@@ -83,10 +87,27 @@ def look(job: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def banners(job: dict[str, Any]) -> dict[str, Any]:
+    """Log in to the admin page as a person and return the texts of its banners."""
+    trusted = ssl.create_default_context(cafile=job["authority"])
+    trusted.check_hostname = False  # it is asked by its address; the name was checked by `look`
+    page = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=trusted),
+        urllib.request.HTTPCookieProcessor(),
+    )
+    base = f"https://{job['address']}:8443"
+    csrf = re.findall(r'name="csrf" value="([^"]+)"', page.open(f"{base}/login", timeout=60).read().decode())
+    fields = {"csrf": csrf[0], "person": job["person"], "password": job["password"]}
+    shown = page.open(f"{base}/login", data=urllib.parse.urlencode(fields).encode(), timeout=60).read().decode()
+    found = re.findall(r'<p class="banner[^"]*" role="[a-z]+">(.*?)</p>', shown, re.DOTALL)
+    return {"logged_in": "Log out" in shown, "banners": [html.unescape(re.sub(r"<[^>]+>", "", one)) for one in found]}
+
+
 def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
-    print(json.dumps({"ask": ask, "look": look}[job["do"]](job)))
+    print(json.dumps({"ask": ask, "look": look, "banners": banners}[job["do"]](job)))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import pytest
 from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, values
 
 ROOT_STEP = "sealift-install@.service"
-# What runs as root: the two steps on the host, which installing cannot confine, and what takes typed jobs.
-ROOT = {ROOT_STEP: None, "sealift-plan@.service": None, "sealift-jobs.service": 15}
+SETTLE = "sealift-settle.service"
+# What runs as root: the three steps on the host, which installing cannot confine, and what takes typed jobs.
+ROOT = {ROOT_STEP: None, SETTLE: None, "sealift-plan@.service": None, "sealift-jobs.service": 15}
 # Tells the site's syslog collector; everything else has no network.
 WITH_NETWORK = {"sealift-alerts.service": 9}
 ALLOWED_EXPOSURE_TENTHS = 5
@@ -147,11 +148,23 @@ def test_only_the_ledger_reaches_the_ledger_folder(path: Path) -> None:
     assert hidden is not reaches
 
 
-def test_the_root_step_cannot_reach_trust_state_or_ledger() -> None:
-    path = SYSTEMD / ROOT_STEP
+@pytest.mark.parametrize("name", [ROOT_STEP, SETTLE])
+def test_the_root_steps_cannot_reach_trust_state_or_ledger(name: str) -> None:
+    path = SYSTEMD / name
 
     assert values(path, "InaccessiblePaths") == ["-/var/lib/sealift/ledger -/var/lib/sealift/trust"]
     assert values(path, "ReadOnlyPaths") == ["-/etc/sealift/trust -/var/lib/sealift/store"]
+
+
+def test_taking_an_install_back_is_confined_as_the_install_is() -> None:
+    ours = {"ExecStart", "Environment"}
+    found = [
+        {(key, value) for section, key, value in settings(SYSTEMD / name) if section == "Service" and key not in ours}
+        for name in (ROOT_STEP, SETTLE)
+    ]
+
+    assert found[0] == found[1]
+    assert values(SYSTEMD / ROOT_STEP, "OnFailure") == [SETTLE]
 
 
 def test_each_door_lets_exactly_its_own_user_in() -> None:
@@ -191,7 +204,9 @@ def test_services_own_no_runtime_directory_that_would_take_the_sockets_with_it()
 def test_services_run_isolated_from_the_environment_they_start_in() -> None:
     for path in services():
         command = values(path, "ExecStart")[0].split()
-        assert command[0].startswith(("/opt/sealift/current/", "/opt/sealift/engines/%i/"))
+        # What takes an install back runs by the code of the release before.
+        own = "/opt/sealift/before/" if path.name == SETTLE else "/opt/sealift/current/"
+        assert command[0].startswith((own, "/opt/sealift/engines/%i/"))
         assert command[0].endswith("/gunicorn") or command[1] == "-I"
 
 

@@ -1,9 +1,11 @@
 """Installing: below a folder, on a box whose host is a stand-in, again, and going back."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from appliance.install import plans
 from appliance.install.maintainer import Package
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.install.trial import Trials
 from media.clock import FixedClock, SystemClock
 from tests.support.hostplans import make_plan
 from tests.support.installable import places_below, small_release, store_release
@@ -100,6 +103,12 @@ def add_release(root: Path, serial: int) -> None:
             host_files=first.host_files,
         )
     )
+
+
+def bodies(root: Path, kind: str) -> list[dict[str, Any]]:
+    """The bodies of one kind that wait for the ledger."""
+    waiting = [json.loads(path.read_bytes()) for path in Spool(root / "var/lib/sealift/spool").pending()]
+    return [fact["body"] for fact in waiting if fact["kind"] == kind]
 
 
 def spooled(root: Path) -> int:
@@ -222,6 +231,94 @@ def test_a_release_that_does_not_answer_goes_back_by_itself(box: Path) -> None:
 
     assert InstalledReleases(places_below(box)).require_current().serial == 1
     assert host.plays == [("apply", 2), ("apply", 1)]
+    returned = Trials(places_below(box)).last_return()
+    assert returned is not None
+    assert (returned.serial, returned.back_to) == (2, 1)
+    assert "do not answer" in returned.why
+    assert bodies(box, "install.returned") == [returned.to_json()]
+
+
+def test_a_good_install_ends_the_notice_that_the_box_went_back(box: Path) -> None:
+    add_release(box, 2)
+    with pytest.raises(InstallError):
+        installer(box, FakeHost(sick=frozenset({2}))).install()
+
+    installer(box, FakeHost()).install()
+
+    assert InstalledReleases(places_below(box)).require_current().serial == 2
+    assert Trials(places_below(box)).last_return() is None
+    assert Trials(places_below(box)).pending() is None
+
+
+class PowerFails(BaseException):
+    """The machine goes off: nothing after it runs."""
+
+
+class CutHost(FakeHost):
+    """Loses power while the host is being changed for the serials in `sick`."""
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        if play.serial in self.sick:
+            raise PowerFails
+        return super().apply(play, ansible)
+
+
+def cut_off(box: Path, serial: int) -> None:
+    with pytest.raises(PowerFails):
+        installer(box, CutHost(sick=frozenset({serial}))).install(serial)
+
+
+def test_an_install_that_was_cut_off_is_taken_back_by_the_release_before(box: Path) -> None:
+    add_release(box, 2)
+    cut_off(box, 2)
+    assert InstalledReleases(places_below(box)).require_current().serial == 2
+    assert (box / "opt/sealift/before").resolve() == InstalledReleases(places_below(box)).folder(1)
+    host = FakeHost()
+
+    returned = installer(box, host).settle()
+
+    assert returned is not None
+    assert (returned.serial, returned.back_to, returned.why) == (2, 1, "the install was cut off")
+    assert host.plays == [("apply", 1)]
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+    assert installer(box, FakeHost()).settle() is None
+    assert len(bodies(box, "install.returned")) == 1
+
+
+def test_the_next_install_takes_back_what_was_cut_off_before_it_begins(box: Path) -> None:
+    add_release(box, 2)
+    cut_off(box, 2)
+    host = FakeHost()
+
+    facts = installer(box, host).install(2)
+
+    assert (facts.serial, facts.previous) == (2, 1)
+    assert host.plays == [("apply", 1), ("apply", 2)]
+
+
+def test_a_first_install_that_was_cut_off_is_begun_anew(box: Path) -> None:
+    places_below(box).current.unlink()
+    cut_off(box, 1)
+
+    facts = installer(box, FakeHost()).install(1)
+
+    assert (facts.serial, facts.previous) == (1, None)
+
+
+def test_when_going_back_fails_too_the_trial_stays_for_the_next_boot(box: Path) -> None:
+    add_release(box, 2)
+
+    with pytest.raises(InstallError):
+        installer(box, FakeHost(sick=frozenset({1, 2}))).install(2)
+
+    assert Trials(places_below(box)).pending() is not None
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+    assert installer(box, FakeHost()).settle() is not None
+
+
+def test_a_second_install_beside_one_that_runs_is_refused(box: Path) -> None:
+    with Trials(places_below(box)).locked(), pytest.raises(InstallError, match="another install"):
+        installer(box, FakeHost()).install()
 
 
 def test_a_first_release_that_does_not_answer_leaves_none_in_use(box: Path) -> None:

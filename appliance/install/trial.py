@@ -1,0 +1,226 @@
+"""The trial of a release (ADR 23): what was switched to and not yet found healthy, and what the box went back from.
+
+    RELEASES/trial.json      while a release is being tried: its serial and that of the one before
+    RELEASES/returned.json   after the box went back by itself, until an install ends well
+    OPT/before               link to the release before: by its code a cut-off trial is taken back, also after a boot
+
+Promises: the trial is on the disk before `current` changes and goes away only after the new release answered, or after
+the one before it runs again; so whoever finds one with no install running knows that it was cut off.
+"""
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.config import Places
+from appliance.errors import InstallError
+from media import canonical, durable
+from media.errors import MediaError
+
+FORMAT: Final = 1
+NONE: Final = 0
+"""The serial of "no release before"."""
+_MOST: Final = 400
+_PATH: Final = re.compile(r"(?<![\w.])/[^\s'\":]*/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A release that was switched to.
+
+    Attributes:
+        serial: Of the release that is tried.
+        release: Its name.
+        previous: Serial of the release before, `NONE` at a first install.
+        at: When it was switched to.
+    """
+
+    serial: int
+    release: str
+    previous: int
+    at: str
+
+    def to_bytes(self) -> bytes:
+        """Return the record's canonical JSON."""
+        return canonical.dumps({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Read a record.
+
+        Raises:
+            MalformedError: It is none.
+        """
+        fields = canonical.exact_keys(
+            canonical.loads(untrusted), ("format", "serial", "release", "previous", "at"), what="trial"
+        )
+        canonical.integer(fields["format"], "trial.format", minimum=FORMAT, maximum=FORMAT)
+        return cls(
+            serial=canonical.integer(fields["serial"], "trial.serial", minimum=1),
+            release=canonical.text(fields["release"], "trial.release"),
+            previous=canonical.integer(fields["previous"], "trial.previous"),
+            at=canonical.text(fields["at"], "trial.at"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """That the box went back by itself.
+
+    Attributes:
+        serial: Of the release that did not stay.
+        release: Its name.
+        back_to: Serial of the release that runs since, `NONE` when there was none.
+        why: What did not answer, in one line.
+        at: When.
+    """
+
+    serial: int
+    release: str
+    back_to: int
+    why: str
+    at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, for the ledger and for people."""
+        return asdict(self)
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Read a record.
+
+        Raises:
+            MalformedError: It is none.
+        """
+        fields = canonical.exact_keys(
+            canonical.loads(untrusted), ("format", "serial", "release", "back_to", "why", "at"), what="return"
+        )
+        canonical.integer(fields["format"], "return.format", minimum=FORMAT, maximum=FORMAT)
+        return cls(
+            serial=canonical.integer(fields["serial"], "return.serial", minimum=1),
+            release=canonical.text(fields["release"], "return.release"),
+            back_to=canonical.integer(fields["back_to"], "return.back_to"),
+            why=canonical.text(fields["why"], "return.why", most=_MOST, may_be_empty=True),
+            at=canonical.text(fields["at"], "return.at"),
+        )
+
+
+class Trials:
+    """The trial of one appliance, if any."""
+
+    def __init__(self, places: Places) -> None:
+        self._folder = places.releases
+        self._before = places.current.with_name("before")
+
+    def begin(self, trial: Trial) -> None:
+        """Note a trial, durably, before `current` changes.
+
+        Raises:
+            InstallError: It cannot be written.
+        """
+        try:
+            if trial.previous != NONE:
+                partial = self._before.with_name(".before")
+                partial.unlink(missing_ok=True)
+                partial.symlink_to(Path("releases") / str(trial.previous))
+                partial.replace(self._before)
+                durable.sync_folder(self._before.parent)
+            durable.replace(self._trial, trial.to_bytes(), mode=0o644)
+        except OSError as error:
+            raise _unwritten("the trial of the release cannot be noted", error) from error
+
+    def pending(self) -> Trial | None:
+        """Return the trial that was neither confirmed nor taken back.
+
+        Raises:
+            InstallError: There is one that does not read.
+        """
+        try:
+            return Trial.from_bytes(self._trial.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, MediaError) as error:
+            raise InstallError(
+                what="what an earlier install was doing cannot be read",
+                why=str(error)[:200],
+                fix="look at `sealift status`, remove trial.json below the releases, and install again",
+            ) from error
+
+    def confirm(self) -> None:
+        """End the trial well: the release answered. What the box went back from before is over too.
+
+        Raises:
+            InstallError: It cannot be written.
+        """
+        self._drop(self._trial, self._return)
+
+    def went_back(self, returned: Returned) -> None:
+        """End the trial: the release before runs again.
+
+        Raises:
+            InstallError: It cannot be written.
+        """
+        try:
+            durable.replace(self._return, canonical.dumps({"format": FORMAT, **returned.to_json()}), mode=0o644)
+        except OSError as error:
+            raise _unwritten("that the box went back cannot be noted", error) from error
+        self._drop(self._trial)
+
+    def last_return(self) -> Returned | None:
+        """Return what the box went back from since its last good install; nothing where that does not read."""
+        try:
+            return Returned.from_bytes(self._return.read_bytes())
+        except (OSError, MediaError):
+            return None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the trial against any other install; the kernel lets go when the process ends, however it ends.
+
+        Raises:
+            InstallError: Someone else holds it, or the lock cannot be made.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            stream = (self._folder / ".trial.lock").open("wb")
+        except OSError as error:
+            raise _unwritten("the releases cannot be locked", error) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InstallError(
+                    what="another install is running", why="the releases are locked", fix="wait until it ends"
+                ) from error
+            yield
+
+    @property
+    def _trial(self) -> Path:
+        return self._folder / "trial.json"
+
+    @property
+    def _return(self) -> Path:
+        return self._folder / "returned.json"
+
+    def _drop(self, *paths: Path) -> None:
+        there = [path for path in paths if path.exists()]
+        try:
+            for path in there:
+                path.unlink()
+            if there:
+                durable.sync_folder(self._folder)
+        except OSError as error:
+            raise _unwritten("the end of the trial cannot be noted", error) from error
+
+
+def one_line(text: str) -> str:
+    """Return a reason as `Returned` takes it: one printable line of bounded length, folders of this host left out."""
+    return "".join(letter if letter.isprintable() else " " for letter in _PATH.sub("", text))[:_MOST].strip()
+
+
+def _unwritten(what: str, error: OSError) -> InstallError:
+    return InstallError(what=what, why=error.strerror or type(error).__name__, fix="check the disk of /opt")
