@@ -73,13 +73,66 @@ def listening_sockets() -> dict[str, socket.socket]:
     return found
 
 
+class Notifier:
+    """Tells the supervisor states, e.g. ``READY=1`` or ``STATUS=...``; says nothing where none listens.
+
+    The address is taken when it is made, and one socket is kept, so that it works where the environment no longer
+    has the address and where the process may open no socket any more.
+    """
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        """Open the socket now.
+
+        Raises:
+            OSError: The supervisor has gone away.
+        """
+        if self._socket is None and self._address:
+            sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                sender.connect(self._address)
+            except OSError:
+                sender.close()
+                raise
+            self._socket = sender
+
+    def tell(self, message: str) -> None:
+        """Send one message.
+
+        Raises:
+            OSError: The supervisor has gone away.
+        """
+        self.connect()
+        if self._socket is not None:
+            self._socket.sendall(message.encode())
+
+    def close(self) -> None:
+        """Close the socket; the next message opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
 def notify(message: str) -> None:
-    """Send one state to the supervisor, e.g. ``READY=1`` or ``STATUS=...``; silent when none listens."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.connect(address)
-        sender.sendall(message.encode())
+    """Send one state to the supervisor that the environment names; silent when none listens."""
+    notifier = Notifier()
+    try:
+        notifier.tell(message)
+    finally:
+        notifier.close()
+
+
+def watchdog_seconds() -> float:
+    """Return after how long a silence the supervisor ends this process (WatchdogSec=); 0 when it never does.
+
+    Source: sd_watchdog_enabled(3).
+    """
+    text = os.environ.get("WATCHDOG_USEC", "")
+    meant = os.environ.get("WATCHDOG_PID", "")
+    if not text.isascii() or not text.isdigit() or (meant and meant != str(os.getpid())):
+        return 0.0
+    return int(text) / 1_000_000

@@ -4,7 +4,9 @@ A request is ``{"do": NAME, ...}``; the answer is ``{"ok": {...}}`` or ``{"error
 Which socket a peer connected to decides what it may ask; who it is comes from SO_PEERCRED, never from a message.
 """
 
+import errno
 import json
+import select
 import socket
 import struct
 import threading
@@ -20,6 +22,8 @@ from media.errors import SealiftError
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 MAX_CONVERSATIONS: Final = 64
 """How many connections one door keeps open at once; one more is closed without an answer."""
+TURN_SECONDS: Final = 2.0
+"""How long a door waits for a caller before its loop turns."""
 _PAUSE_SECONDS: Final = 0.05
 _PEERCRED = struct.Struct("3i")
 
@@ -50,24 +54,36 @@ class RemoteError(ApplianceError):
         return {**super().to_json(), "code": self.remote_code, "exit_code": self.remote_exit_code}
 
 
-def serve(doors: Mapping[str, socket.socket], handler: Handler) -> list[threading.Thread]:
+def serve(
+    doors: Mapping[str, socket.socket], handler: Handler, *, on_turn: Callable[[str], None] = lambda _door: None
+) -> list[threading.Thread]:
     """Accept on every door in a thread of its own and answer each line by `handler`.
 
     A `SealiftError` from the handler becomes an error answer; anything else becomes ``internal`` without its text. A
     door goes on accepting until its listener is closed, whatever its callers do.
+
+    Args:
+        doors: Listening sockets by name.
+        handler: Answers.
+        on_turn: Told the door's name each time its loop turns, at least every `TURN_SECONDS`.
     """
     threads = []
     for door, listener in doors.items():
-        thread = threading.Thread(target=_accept, args=(door, listener, handler), name=f"door-{door}", daemon=True)
+        thread = threading.Thread(
+            target=_accept, args=(door, listener, handler, on_turn), name=f"door-{door}", daemon=True
+        )
         thread.start()
         threads.append(thread)
     return threads
 
 
-def _accept(door: str, listener: socket.socket, handler: Handler) -> None:
+def _accept(door: str, listener: socket.socket, handler: Handler, on_turn: Callable[[str], None]) -> None:
     places = threading.BoundedSemaphore(MAX_CONVERSATIONS)
     while True:
+        on_turn(door)
         try:
+            if not _has_caller(listener):
+                continue
             connection, _ = listener.accept()
         except OSError:
             if listener.fileno() < 0:
@@ -82,6 +98,20 @@ def _accept(door: str, listener: socket.socket, handler: Handler) -> None:
         except RuntimeError:  # no thread to be had
             connection.close()
             places.release()
+
+
+def _has_caller(listener: socket.socket) -> bool:
+    """Wait for a caller for one turn.
+
+    Raises:
+        OSError: The listener is closed.
+    """
+    poll = select.poll()
+    try:
+        poll.register(listener, select.POLLIN)
+    except ValueError as error:
+        raise OSError(errno.EBADF, "the listener is closed") from error
+    return bool(poll.poll(TURN_SECONDS * 1000))
 
 
 def _hold(door: str, connection: socket.socket, handler: Handler, places: threading.BoundedSemaphore) -> None:

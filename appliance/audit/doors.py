@@ -22,6 +22,7 @@ from appliance.audit.log import Entry, Log
 from appliance.audit.rights import require_may_enter
 from appliance.audit.writer import Outcome, Writer
 from appliance.errors import WireError
+from appliance.watchdog.loops import Pulse
 from appliance.wire import MAX_LINE_BYTES, Peer
 from media.errors import SealiftError
 
@@ -87,6 +88,8 @@ class Doors:
         self._group: list[_Part] = []
         self._stopping = False
         self._deadline = 0.0
+        self.pulse = Pulse()
+        """Beats in each turn of the loop that serves all doors, at least twice a second."""
         self._thread = threading.Thread(target=self._run, name="ledger-doors", daemon=True)
 
     def start(self) -> None:
@@ -115,6 +118,7 @@ class Doors:
 
     def _run(self) -> None:
         while not self._is_done():
+            self.pulse.beat()
             for key, events in self._selector.select(timeout=_TICK_SECONDS):
                 if isinstance(key.data, _Conversation):
                     self._serve(key.data, events)

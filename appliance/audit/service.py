@@ -27,6 +27,7 @@ from appliance.audit.writer import Writer
 from appliance.config import Config, Places
 from appliance.errors import LedgerUnavailableError
 from appliance.keys.files import FileKeys
+from appliance.watchdog.loops import TURNS_PER_LIMIT, Watchdog
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -72,11 +73,14 @@ def _serve(config: Config, ending: threading.Event) -> int:
         doors = Doors(unit.listening_sockets() or _listen(config.at), log=log, writer=writer)
         writer.start()
         doors.start()
+        watchdog = _watchdog(writer, doors)
+        watchdog.start()
         unit.notify("READY=1")
         _log.info("ready: %s, %d leaves", log.origin, log.head().size)
         while not ending.wait(CHECKPOINT_SECONDS):
             _sign(log)
         unit.notify("STOPPING=1")
+        watchdog.stop()
         doors.stop()
         writer.stop()
         if failed.is_set():
@@ -85,6 +89,14 @@ def _serve(config: Config, ending: threading.Event) -> int:
             os._exit(LedgerUnavailableError.exit_code)
         _sign(log)
     return 0
+
+
+def _watchdog(writer: Writer, doors: Doors) -> Watchdog:
+    """Alive means that records come through the writer and the doors' loop turns; see `appliance.watchdog.loops`."""
+    limit = unit.watchdog_seconds()
+    patience = limit / TURNS_PER_LIMIT
+    probes = {"writer": lambda: writer.turns(patience), "doors": lambda: doors.pulse.within(patience)}
+    return Watchdog(probes, limit_seconds=limit)
 
 
 def _sign(log: Log) -> None:

@@ -53,6 +53,12 @@ class Writer:
         finished.wait()
         return outcomes
 
+    def turns(self, seconds: float) -> bool:
+        """Whether the thread comes round within `seconds`: it takes a group of nothing and says so."""
+        came_round = threading.Event()
+        self.submit((), lambda _: came_round.set())
+        return came_round.wait(seconds)
+
     def stop(self) -> None:
         """Append what waits, then end."""
         self._waiting.put(None)
@@ -84,7 +90,7 @@ class Writer:
     def _commit(self, groups: Sequence[_Group]) -> None:
         entries = [entry for group, _ in groups for entry in group]
         try:
-            outcomes: list[Outcome] = list(self._log.append(entries))
+            outcomes: list[Outcome] = list(self._log.append(entries)) if entries else []
         except SealiftError as error:
             outcomes = [error] * len(entries)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and this process must not go on
@@ -94,7 +100,8 @@ class Writer:
         for group, done in groups:
             done(outcomes[start : start + len(group)])
             start += len(group)
-        self._after(entries, outcomes)
+        if entries:
+            self._after(entries, outcomes)
 
     def _after(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         try:

@@ -14,6 +14,7 @@ from appliance.gateway.application import running
 from appliance.gateway.disconnect import bound_reads
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.settings import load_config, require_keys
+from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -55,6 +56,10 @@ proc_name = "sealift-gateway"
 preload_app = False
 control_socket_disable = True
 
+_watch: Final = WorkerWatch()
+when_ready = _watch.when_ready
+pre_fork = _watch.pre_fork
+
 
 def post_worker_init(worker: Any) -> None:
     """Serve metrics on loopback in the worker; a box's unit has no network, and has them on its own socket.
@@ -62,6 +67,7 @@ def post_worker_init(worker: Any) -> None:
     Before that, bound the reads of requests that never become whole: what loopback accepts inherits this of the
     listener, and nginx keeps such callers from the Unix socket.
     """
+    _watch.post_worker_init(worker)
     for listener in worker.sockets:
         bound_reads(listener.sock)
     port = _site.service.metrics_port

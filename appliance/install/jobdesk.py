@@ -29,6 +29,7 @@ from appliance.promote.record import Kind as Happened
 from appliance.promote.standing import current_digest, require_promoted
 from appliance.registry import carriers, evidence
 from appliance.store.content import ContentStore, StoredRelease
+from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
 from media import canonical
 from media.errors import SealiftError
@@ -101,6 +102,10 @@ class JobDesk:
             "progress": self._progress,
             "outcome": self._outcome,
         }
+
+    def turns(self, seconds: float) -> bool:
+        """Whether a message would have its turn within `seconds`; carrying a job out holds no turn."""
+        return is_free(self._lock, seconds)
 
     @property
     def is_idle(self) -> bool:

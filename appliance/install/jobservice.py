@@ -23,6 +23,7 @@ from appliance.install.engines import open_linked
 from appliance.install.jobdesk import JobDesk
 from appliance.install.jobrights import DOORS
 from appliance.install.supervisor import open_supervisor
+from appliance.watchdog import loops as loop_watch
 from media.errors import SealiftError
 
 _LONGEST_SECONDS: Final = 6 * 3600
@@ -53,20 +54,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 why=", ".join(sorted(set(DOORS) - set(doors))),
                 fix="check its unit",
             )
-        wire.serve(doors, desk)
+        loops = loop_watch.Doors(doors)
+        wire.serve(doors, desk, on_turn=loops.turned)
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
+    looks = loop_watch.Pulse()
+    watchdog = _watchdog(desk, loops, looks)
+    watchdog.start()
     unit.notify("READY=1")
     began = _in_use(config)
     idle_looks = 0
     while not done.wait(_LOOK_SECONDS):
+        looks.beat()
         # A while longer than the last job, so that whoever waits for it sees how it ended.
         idle_looks = idle_looks + 1 if desk.is_idle else 0
         if config.places.root == "/" and _in_use(config) != began and idle_looks >= _IDLE_LOOKS:
             break
+    watchdog.stop()
     unit.notify("STOPPING=1")
     return 0
+
+
+def _watchdog(desk: JobDesk, doors: loop_watch.Doors, looks: loop_watch.Pulse) -> loop_watch.Watchdog:
+    """Alive means that a job would be taken at each door, and that the look for a new release turns."""
+    limit = unit.watchdog_seconds()
+    patience = limit / loop_watch.TURNS_PER_LIMIT
+    probes = {
+        "desk": lambda: desk.turns(patience),
+        "doors": lambda: doors.turn(patience),
+        "look": lambda: looks.within(patience),
+    }
+    return loop_watch.Watchdog(probes, limit_seconds=limit)
 
 
 def _in_use(config: Config) -> str:

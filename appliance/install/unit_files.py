@@ -79,6 +79,7 @@ class ServiceUnit:
     prevented_exits: frozenset[int]
     start_timeout_seconds: float
     stop_timeout_seconds: float
+    watchdog_seconds: float
     burst: int
     burst_seconds: float
 
@@ -120,6 +121,7 @@ class UnitFiles:
             prevented_exits=frozenset(int(word) for word in read.words("RestartPreventExitStatus")),
             start_timeout_seconds=seconds(read.one("TimeoutStartSec", f"{_DEFAULT_TIMEOUT_SECONDS}")),
             stop_timeout_seconds=seconds(read.one("TimeoutStopSec", f"{_DEFAULT_TIMEOUT_SECONDS}")),
+            watchdog_seconds=seconds(read.one("WatchdogSec", "0")),
             burst=int(read.one("StartLimitBurst", "5")),
             burst_seconds=seconds(read.one("StartLimitIntervalSec", "10")),
         )

@@ -2,7 +2,8 @@
 
 Promises: a thread of the unit's own starts the process and stays until it is gone, because the kernel ties a child's
 death signal to the thread that made it; after `stop` no process of the unit's group is left; listening sockets live as
-long as the unit is wanted, so callers queue while it starts again.
+long as the unit is wanted, so callers queue while it starts again; what gives no sign of life for its WatchdogSec is
+killed and starts again.
 """
 
 import contextlib
@@ -40,6 +41,7 @@ class UnitProcess:
         self._starts = 0
         self._pid: int | None = None
         self._stopping = threading.Event()
+        self._was_silent = False
         self._wake: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
 
@@ -130,6 +132,7 @@ class UnitProcess:
                 return
             recent.append(monotonic())
             self._become(UnitState.STARTING)
+            self._was_silent = False
             code = self._live_once(prepared, wake)
             if self._stopping.is_set() or code == 0:
                 self._become(UnitState.INACTIVE, why="" if self._stopping.is_set() else "it ended by itself")
@@ -137,7 +140,8 @@ class UnitProcess:
             if not self.service.restarts or code in self.service.prevented_exits:
                 self._become(UnitState.FAILED, why=f"it ended with {code}")
                 return
-            self._become(UnitState.FAILED, why=f"it ended with {code} and starts again")
+            how = "it gave no sign of life in time" if self._was_silent else f"it ended with {code}"
+            self._become(UnitState.FAILED, why=f"{how} and starts again")
             select.select([wake], [], [], delay)
             if self._stopping.is_set():
                 return
@@ -157,26 +161,41 @@ class UnitProcess:
 
     def _watch(self, process: "subprocess.Popen[bytes]", notices: socket.socket, wake: int) -> None:
         """Return when the process ended, or is to be ended."""
-        deadline = monotonic() + self.service.start_timeout_seconds
+        deadline: float | None = monotonic() + self.service.start_timeout_seconds
+        limit = self.service.watchdog_seconds
         is_ready = self.service.kind not in {"notify", "oneshot"}
         if is_ready:
             self._become(UnitState.ACTIVE)
         exited = os.pidfd_open(process.pid)
         watched: list[Any] = [exited, notices, wake]
         try:
+            if is_ready:
+                deadline = None
             while not self._stopping.is_set():
-                left = None if is_ready else max(0.0, deadline - monotonic())
+                left = None if deadline is None else max(0.0, deadline - monotonic())
                 readable, _, _ = select.select(watched, [], [], left)
-                if notices in readable and b"READY=1" in notices.recv(4096).splitlines():
+                told = notices.recv(4096).splitlines() if notices in readable else []
+                if b"READY=1" in told:
                     is_ready = True
                     self._become(UnitState.ACTIVE)
+                if is_ready and (b"READY=1" in told or b"WATCHDOG=1" in told):
+                    deadline = monotonic() + limit if limit else None
                 if exited in readable:
                     return
-                if not readable:
-                    self._become(UnitState.FAILED, why="it was not ready in time")
+                if deadline is not None and monotonic() >= deadline:
+                    self._give_up(process, is_ready=is_ready)
                     return
         finally:
             os.close(exited)
+
+    def _give_up(self, process: "subprocess.Popen[bytes]", *, is_ready: bool) -> None:
+        if not is_ready:
+            self._become(UnitState.FAILED, why="it was not ready in time")
+            return
+        # As WatchdogSignal=SIGKILL of the units: what hangs hears no other, and leaves no picture of its memory.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        self._was_silent = True
 
     def _end(self, process: "subprocess.Popen[bytes]") -> int:
         if process.poll() is None:

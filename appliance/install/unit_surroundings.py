@@ -55,6 +55,8 @@ class Prepared:
         found = {"PATH": PATH, "LANG": "C.UTF-8", **self._service.environment}
         if self._service.kind == "notify":
             found["NOTIFY_SOCKET"] = str(notify)
+            if self._service.watchdog_seconds:
+                found["WATCHDOG_USEC"] = str(int(self._service.watchdog_seconds * 1_000_000))
         if self._service.state_directories:
             found["STATE_DIRECTORY"] = ":".join(str(path) for path in self._service.state_directories)
         if self._service.credentials:

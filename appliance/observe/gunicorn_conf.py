@@ -4,6 +4,8 @@ import socket
 import struct
 from typing import Any, Final
 
+from appliance.watchdog.workers import WorkerWatch
+
 _SILENCE: Final = struct.pack("@ll", 15, 0)
 
 workers = 1
@@ -21,8 +23,13 @@ limit_request_fields = 40
 preload_app = False
 control_socket_disable = True
 
+_watch: Final = WorkerWatch()
+when_ready = _watch.when_ready
+pre_fork = _watch.pre_fork
+
 
 def post_worker_init(worker: Any) -> None:
     """Wait for no half request for ever."""
+    _watch.post_worker_init(worker)
     for listener in worker.sockets:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SILENCE)

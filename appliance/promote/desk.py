@@ -39,6 +39,7 @@ from appliance.promote.hostchange import HostChanges
 from appliance.promote.people import SitePerson, from_base64
 from appliance.promote.policy import packaged
 from appliance.promote.promoter import Promoter
+from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
 from media import canonical
 from media.clock import Clock
@@ -91,6 +92,10 @@ class Desk:
             "host-approve": self._host_approve,
             "current": self._current,
         }
+
+    def turns(self, seconds: float) -> bool:
+        """Whether a message would have its turn within `seconds`: what is being answered comes to its end."""
+        return is_free(self._lock, seconds)
 
     def __call__(self, peer: Peer, untrusted: Fields) -> Mapping[str, Any]:
         """Answer one message; a `Handler` of `appliance.wire`.

@@ -19,7 +19,8 @@ from appliance import unit, wire
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import ConflictError
-from appliance.promote.desk import DOORS, build_desk
+from appliance.promote.desk import DOORS, Desk, build_desk
+from appliance.watchdog import loops as loop_watch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -39,15 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = configuration.load(options.config)
         lock = _require_alone(config.at.promoter)
         desk = build_desk(config, SocketLedger(config.at.socket(_LEDGER_DOOR)), clock=SystemClock())
-        wire.serve(_doors(config), desk)
+        doors = _doors(config)
+        loops = loop_watch.Doors(doors)
+        wire.serve(doors, desk, on_turn=loops.turned)
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
+    watchdog = _watchdog(desk, loops)
+    watchdog.start()
     unit.notify("READY=1")
     done.wait()
+    watchdog.stop()
     unit.notify("STOPPING=1")
     os.close(lock)
     return 0
+
+
+def _watchdog(desk: Desk, doors: loop_watch.Doors) -> loop_watch.Watchdog:
+    """Alive means that a message would be taken at each door and have its turn at the desk."""
+    limit = unit.watchdog_seconds()
+    patience = limit / loop_watch.TURNS_PER_LIMIT
+    probes = {"desk": lambda: desk.turns(patience), "doors": lambda: doors.turn(patience)}
+    return loop_watch.Watchdog(probes, limit_seconds=limit)
 
 
 def _require_alone(folder: Path) -> int:

@@ -6,6 +6,7 @@ Rules:
     SERVE-3 The template comes from the promoted profile, never from the weights.
     SERVE-4 What is refused ends the unit with the error's own exit code, also from the worker, so that systemd does not
             try again what cannot become right; a worker that is killed again and again ends it too.
+    SERVE-5 It is ready only behind the filter of its own that takes other programs away from it (`engine_filter`).
 """
 
 import argparse
@@ -27,11 +28,14 @@ from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.promote.standing import require_promoted
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.serve import engine_filter
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore
+from appliance.watchdog.loops import TURNS_PER_LIMIT
+from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -98,12 +102,24 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
 
 
 def threads_for(config: Config) -> int:
-    """Return the decode threads: as configured, else all cores but one (a stalled barrier costs a step 100-fold)."""
-    return config.engine.threads or max(1, (os.cpu_count() or 2) - 1)
+    """Return the decode threads: as configured, else all cores but one (a stalled barrier costs a step 100-fold).
+
+    Where the unit gave the engine fewer cores already (CPUAffinity=), those.
+    """
+    left = min(len(os.sched_getaffinity(0)), (os.cpu_count() or 2) - 1)
+    return config.engine.threads or max(1, left)
 
 
-def load(loadable: Loadable, *, stage: str, threads: int) -> Any:
-    """Load the model in this process and return its WSGI application.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model in this process: its WSGI application, and whether its thread still comes round."""
+
+    app: Any
+    turns: Callable[[float], bool]
+
+
+def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
+    """Load the model in this process.
 
     Raises:
         EngineLoadError: The engine's library is not in this environment, or it refuses the model.
@@ -126,7 +142,8 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Any:
         n_seq_max=runtime.n_seq_max,
         threads=threads,
     )
-    return create_engine_app(
+    scheduler = Scheduler(decoder)
+    app = create_engine_app(
         Serving(
             model_digest=descriptor.model_digest,
             weights_digest=descriptor.weights_digest,
@@ -138,10 +155,11 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Any:
             top_p=runtime.top_p,
         ),
         decoder=decoder,
-        scheduler=Scheduler(decoder),
+        scheduler=scheduler,
         template=ChatTemplate(loadable.template),
         clock=SystemClock(),
     )
+    return Loaded(app=app, turns=scheduler.turns)
 
 
 class Proven:
@@ -248,14 +266,21 @@ def _serve(config_file: Path, name: str, refusal: Refusal) -> None:
     instance = Instance.parse(name)
     store = ContentStore(config.at.store)
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config))
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    notifier = unit.Notifier()
+    watch = WorkerWatch()
+    patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
 
     def make() -> Any:
-        app = load(proven.take(), stage=instance.stage, threads=threads_for(config))
-        if address:
-            os.environ["NOTIFY_SOCKET"] = address
-            unit.notify("READY=1\nSTATUS=loaded")
-        return app
+        loaded = load(proven.take(), stage=instance.stage, threads=threads_for(config))
+        watch.probe = lambda: loaded.turns(patience)
+        notifier.connect()
+        engine_filter.put_on()
+        notifier.tell("READY=1\nSTATUS=loaded")
+        return loaded.app
+
+    def before_fork(server: object, worker: object) -> None:
+        proven.before_fork(server, worker)
+        watch.pre_fork(server, worker)
 
     # gunicorn would report READY from its master before the weights are loaded in the worker.
     os.environ.pop("NOTIFY_SOCKET", None)
@@ -263,7 +288,9 @@ def _serve(config_file: Path, name: str, refusal: Refusal) -> None:
         "bind": f"unix:{config.at.socket(f'engine-{name}')}",
         "umask": 0o007,
         "workers": 1,
-        "pre_fork": proven.before_fork,
+        "pre_fork": before_fork,
+        "when_ready": watch.when_ready,
+        "post_worker_init": watch.post_worker_init,
         "worker_class": "gthread",
         "threads": THREADS,
         "timeout": config.engine.start_seconds,

@@ -91,12 +91,19 @@ class _Scoring:
     answer: queue.SimpleQueue[list[float] | Exception] = field(default_factory=queue.SimpleQueue)
 
 
+@dataclass(slots=True)
+class _Question:
+    """Whether the thread comes round at all."""
+
+    came_round: threading.Event = field(default_factory=threading.Event)
+
+
 class Scheduler:
     """Runs one decoder for many callers."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._arrivals: queue.SimpleQueue[_Scoring | tuple[Handle, Generation] | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[_Scoring | _Question | tuple[Handle, Generation] | None] = queue.SimpleQueue()
         self._waiting: deque[tuple[Handle, Generation]] = deque()
         self._active: list[_Active] = []
         self._free = list(range(decoder.sequences))
@@ -151,6 +158,12 @@ class Scheduler:
             raise answer
         return answer
 
+    def turns(self, seconds: float) -> bool:
+        """Whether the thread that owns the decoder comes round within `seconds`, out of its step and for more."""
+        question = _Question()
+        self._arrivals.put(question)
+        return question.came_round.wait(seconds)
+
     def stop(self) -> None:
         """End the thread after the present step; unfinished answers end with reason ``error``."""
         self._arrivals.put(None)
@@ -184,7 +197,9 @@ class Scheduler:
                 return True
             if arrival is None:
                 return False
-            if isinstance(arrival, _Scoring):
+            if isinstance(arrival, _Question):
+                arrival.came_round.set()
+            elif isinstance(arrival, _Scoring):
                 self._score(arrival)
             else:
                 self._waiting.append(arrival)

@@ -1,0 +1,107 @@
+"""Liveness of a service that gunicorn runs: its master tells, and only while its worker has proven that it works.
+
+The master's own loop is the one that tells, so a master that hangs is silent. The worker writes the time of its last
+proof into memory that both have: its main loop turned, a task went through its pool of threads, and what the service
+adds (the engine's scheduler) answered. A worker that is still loading has proven nothing yet; gunicorn's own `timeout`
+bounds that.
+"""
+
+import mmap
+import struct
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
+
+from appliance import unit
+from appliance.watchdog.loops import TURNS_PER_LIMIT, Probe
+
+_MOMENT: Final = struct.Struct("@q")
+
+
+class SharedPulse:
+    """The moment of a worker's last proof, in memory that its master has too; both clocks are the machine's own."""
+
+    def __init__(self, *, now: Callable[[], float] = monotonic) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self._now = now
+
+    def beat(self) -> None:
+        """Note a proof."""
+        _MOMENT.pack_into(self._memory, 0, max(1, int(self._now() * 1000)))
+
+    def within(self, seconds: float) -> bool:
+        """Whether the last proof is at most so long ago, or there was none yet."""
+        moment: int
+        (moment,) = _MOMENT.unpack_from(self._memory, 0)
+        return moment == 0 or self._now() * 1000 - moment <= seconds * 1000
+
+
+class WorkerWatch:
+    """The hooks of one gunicorn configuration; make it where the configuration is read.
+
+    Args:
+        probe: What else a worker asks before it counts as alive; may be set later, in the worker, before it is ready.
+        now: The machine's monotonic clock.
+    """
+
+    def __init__(self, *, probe: Probe | None = None, now: Callable[[], float] = monotonic) -> None:
+        self.probe = probe
+        self._now = now
+        self._limit_seconds = unit.watchdog_seconds()
+        self._notifier = unit.Notifier()
+        self._told = 0.0
+
+    def when_ready(self, server: Any) -> None:
+        """Tell from now on in each turn of the master's loop; gunicorn's hook of that name."""
+        if self._limit_seconds <= 0:
+            return
+        inspect = server.murder_workers
+
+        def inspect_and_tell() -> None:
+            inspect()
+            self.tell(server)
+
+        server.murder_workers = inspect_and_tell
+
+    def pre_fork(self, _server: Any, worker: Any) -> None:
+        """Give a worker the memory that it shares with its master; gunicorn's hook of that name."""
+        worker.sealift_pulse = SharedPulse(now=self._now)
+
+    def post_worker_init(self, worker: Any) -> None:
+        """Begin to prove, in the worker; gunicorn's hook of that name."""
+        if self._limit_seconds > 0:
+            threading.Thread(target=self._prove, args=(worker,), name="watchdog", daemon=True).start()
+
+    def tell(self, server: Any) -> bool:
+        """Tell the supervisor a few times within its limit; return whether every worker has proven itself."""
+        workers = list(server.WORKERS.values())
+        if not workers or not all(worker.sealift_pulse.within(self._limit_seconds / 2) for worker in workers):
+            return False
+        if self._now() - self._told >= self._limit_seconds / TURNS_PER_LIMIT:
+            self._told = self._now()
+            with suppress(OSError):  # whoever listens may be starting again itself
+                self._notifier.tell("WATCHDOG=1")
+        return True
+
+    def prove_once(self, worker: Any) -> bool:
+        """Go once through everything that answering goes through; returns late or never where something hangs.
+
+        Raises:
+            RuntimeError: The worker is ending.
+        """
+        worker.tpool.submit(int).result()
+        turned = self._now() - worker.tmp.last_update() <= self._limit_seconds / 2
+        if turned and (self.probe is None or self.probe()):
+            worker.sealift_pulse.beat()
+            return True
+        return False
+
+    def _prove(self, worker: Any) -> None:
+        pause = threading.Event()
+        with suppress(RuntimeError, CancelledError):  # the pool takes nothing more: the worker is ending
+            while True:
+                self.prove_once(worker)
+                pause.wait(self._limit_seconds / TURNS_PER_LIMIT / 2)

@@ -1,0 +1,135 @@
+"""The gate that every unit passes: exposure by systemd's own judge, reasons, secrets, watchdog, memory, place."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.unit_files import SYSTEMD, services, settings, values
+from tests.support.unit_gates import EXAMPLE, EXCEPTIONS, HARDENING, allowed_tenths, exposure, unexplained
+
+needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is absent")
+every = pytest.mark.parametrize("path", list(services()), ids=lambda path: path.name)
+lasting = pytest.mark.parametrize(
+    "path", [path for path in services() if values(path, "Type") == ["notify"]], ids=lambda path: path.name
+)
+ENGINES = ("sealift-engine-test@.service", "sealift-engine-production@.service")
+SECRETS = ("/etc/sealift/keys", "/var/lib/sealift/promoter/passwords.json")
+
+
+def one(path: Path, key: str) -> str:
+    found = values(path, key)
+    assert found, f"{path.name} has no {key}=; see {EXAMPLE}"
+    return found[-1]
+
+
+@needs_systemd_analyze
+@every
+def test_exposure_is_at_most_what_a_unit_of_its_kind_may_have(path: Path) -> None:
+    found, allowed = exposure(path), allowed_tenths(path)
+
+    assert found.tenths <= allowed, (
+        f"{path.name} is exposed {found.tenths / 10}, allowed {allowed / 10} (0.5 with PrivateNetwork=yes, else 1.5).\n"
+        f"What to do: copy the lines below '# Hardening' of {EXAMPLE}; relax one only with its reason above it.\n"
+        "What weighs most:\n  " + "\n  ".join(found.weighs[:8])
+    )
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_an_exception_is_held_to_the_figure_it_has_and_gives_its_reasons(name: str) -> None:
+    path = SYSTEMD / name
+    figure, reasons = EXCEPTIONS[name]
+    comments = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+
+    assert exposure(path).tenths == figure, f"{name} got better or worse: set its figure in tests/support/unit_gates.py"
+    for setting in reasons:
+        assert re.search(rf"No {setting}: \w+", comments) or not unexplained(path.read_text()), setting
+
+
+@every
+def test_every_relaxation_has_its_reason_next_to_it(path: Path) -> None:
+    missing = unexplained(path.read_text())
+
+    assert not missing, (
+        f"{path.name} does not say why it relaxes {', '.join(missing)}.\n"
+        f"What to do: set {', '.join(f'{key}={HARDENING[key]}' for key in missing)}; or give the other value its\n"
+        "reason as a comment on the line above; or, where the line is absent, write '# No SETTING: the reason'."
+    )
+
+
+def test_the_gate_sees_a_relaxation_without_a_reason() -> None:
+    good = (SYSTEMD / "sealift-scrub.service").read_text()
+
+    assert unexplained(good) == []
+    assert unexplained(good.replace("PrivateUsers=yes\n", "")) == ["PrivateUsers"]
+    assert unexplained(good.replace("ProcSubset=pid", "ProcSubset=all")) == ["ProcSubset"]
+    assert unexplained(good.replace("ProcSubset=pid", "# It reads cpuinfo.\nProcSubset=all")) == []
+    assert unexplained(good.replace("PrivateUsers=yes\n", "# No PrivateUsers: peers.\n")) == []
+
+
+@every
+def test_secrets_come_as_credentials_never_by_path_or_environment(path: Path) -> None:
+    for _, key, value in settings(path):
+        if key in {"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "InaccessiblePaths"}:
+            continue
+        found = [secret for secret in SECRETS if secret in value]
+        # The plan takes keys out of the copy of /etc that it works on.
+        if found and value != "+/usr/bin/rm -rf /run/sealift-plan/etc/sealift/keys":
+            pytest.fail(f"{path.name} names {found[0]} in {key}=: pass it by LoadCredential=NAME:PATH")
+        if key in {"Environment", "EnvironmentFile", "PassEnvironment"}:
+            assert value == "SEALIFT_CONFIG=/etc/sealift/sealift.toml", f"{path.name}: {key}= holds paths of files only"
+
+
+@every
+def test_memory_is_bounded_not_swapped_and_never_written_to_a_core_file(path: Path) -> None:
+    assert one(path, "MemoryMax") != "infinity"
+    assert one(path, "MemorySwapMax") == "0"
+    assert one(path, "LimitCORE") == "0"
+    assert one(path, "CoredumpFilter") == "0x0"
+    assert one(path, "TasksMax") != "infinity"
+    assert one(path, "OOMPolicy") == "kill", "half of a service is none: all its processes go at once"
+    assert -1000 < int(one(path, "OOMScoreAdjust")) <= 1000
+
+
+def test_when_memory_is_short_engines_go_first_and_the_ledger_last() -> None:
+    order = {path.name: int(one(path, "OOMScoreAdjust")) for path in services()}
+    engines = [order[name] for name in ENGINES]
+    rest = [value for name, value in order.items() if name not in ENGINES]
+
+    assert engines[0] > engines[1] > max(rest)
+    assert all(order["sealift-ledger.service"] < value for name, value in order.items() if "ledger" not in name)
+
+
+@lasting
+def test_what_lasts_has_a_watchdog_starts_again_and_gives_up_in_the_end(path: Path) -> None:
+    assert re.fullmatch(r"[0-9]+", one(path, "WatchdogSec")), "seconds, without a unit"
+    assert 30 <= int(one(path, "WatchdogSec")) <= 300
+    assert one(path, "WatchdogSignal") == "SIGKILL", "another would ask for a core file"
+    assert one(path, "Restart") in {"on-failure", "always"}
+    assert int(one(path, "StartLimitBurst")) >= 1
+    assert int(one(path, "StartLimitIntervalSec")) >= 60
+    above = path.read_text().partition("\nWatchdogSec=")[0].splitlines()[-1]
+    assert above.startswith("# "), f"{path.name} does not say what its silence means, above WatchdogSec="
+
+
+@every
+def test_what_does_a_task_and_ends_has_a_time_limit_or_is_told_by_what_it_reads(path: Path) -> None:
+    if values(path, "Type") == ["oneshot"]:
+        assert one(path, "TimeoutStartSec")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_leave_a_core_and_narrow_themselves(name: str) -> None:
+    path = SYSTEMD / name
+
+    assert one(path, "CPUAffinity") == "1-1023"
+    assert int(one(path, "CPUWeight")) < 100
+    assert values(path, "SystemCallFilter") == ["@system-service", "~@privileged @resources", "seccomp"]
+
+
+def test_what_answers_and_records_comes_before_engines_for_the_processor() -> None:
+    weight = {path.name: int((values(path, "CPUWeight") or ["100"])[-1]) for path in services()}
+
+    assert weight["sealift-ledger.service"] > weight["sealift-gateway.service"] > max(weight[name] for name in ENGINES)
