@@ -253,6 +253,16 @@ class Places:
         return self.etc / "backup-recipient.gpg"
 
     @property
+    def boxes(self) -> Path:
+        """This box's card and its pairings with others; public, written by root's commands."""
+        return self.etc / "boxes"
+
+    @property
+    def mirrors(self) -> Path:
+        """Copies of other boxes' ledgers, one folder each; evidence, never merged with the own ledger."""
+        return self.state / "mirrors"
+
+    @property
     def releases(self) -> Path:
         """Installed releases by serial; `current` is an atomic link among them."""
         return self.root / "opt/sealift/releases"

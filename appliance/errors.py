@@ -119,6 +119,13 @@ class ConflictError(ApplianceError):
     code = "conflict"
 
 
+class PairingRefusedError(ApplianceError):
+    """Another box is not paired with this one, or what it brought is not signed, not for this box or not its next."""
+
+    exit_code = 49
+    code = "pairing-refused"
+
+
 class ConfigError(ApplianceError):
     """The configuration file is missing or wrong; `what` names the dotted key."""
 
@@ -222,6 +229,13 @@ class EngineRefusedError(ApplianceError):
         super().__init__(what=what, why=why, fix=fix)
         self.http_status = http_status
         self.engine_code = engine_code
+
+
+class NotActiveError(ApplianceError):
+    """This box does not hold the lease of the service, or may not take it now."""
+
+    exit_code = 89
+    code = "not-active"
 
 
 class PhiUnavailableError(ApplianceError):

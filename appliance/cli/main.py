@@ -40,6 +40,7 @@ _COMMANDS = (
     "state",
     "backup",
     "retire",
+    "standby",
     "prove",
 )
 

@@ -11,6 +11,7 @@ from appliance.promote.hostchange import HostRequest
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
 from appliance.promote.validated import Validated
+from appliance.standby.carried import Carried
 from appliance.wire import Line
 from media import canonical
 
@@ -121,6 +122,11 @@ class PromoterClient:
         encoded = base64.b64encode(signature).decode()
         answer = self._call("host-approve", statement_sha256=statement_sha256, signature=encoded)
         return HostRequest.from_json(answer["request"])
+
+    def carry(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
+        """Take over one record of a paired box; return whether anything changed here."""
+        proven = [one.to_json() for one in evidence]
+        return bool(self._call("carry", peer=peer, record=record.to_json(), evidence=proven)["taken"])
 
     def current(self) -> dict[str, Any]:
         """Return where production stands; see `appliance.promote.desk`."""

@@ -21,6 +21,7 @@ signature, nor does an enrolment, since it takes a code.
     host-pending -> {requests:[{statement,statement_sha256,approvals}]}
     host-approve{statement_sha256,signature} -> {request}
     current -> {model_digest,number,is_stopped,returnable,last}
+    carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
 """
 
 import threading
@@ -39,6 +40,7 @@ from appliance.promote.hostchange import HostChanges
 from appliance.promote.people import SitePerson, from_base64
 from appliance.promote.policy import packaged
 from appliance.promote.promoter import Promoter
+from appliance.standby.carried import Carried
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
 from media import canonical
@@ -50,7 +52,7 @@ OPERATOR_DOOR: Final = "promoter-operator"
 DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR)
 BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
 BY_OPERATOR: Final = "operator"
-_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "revoke"})
+_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "revoke", "carry"})
 
 Fields = Mapping[str, Any]
 
@@ -91,6 +93,7 @@ class Desk:
             "host-pending": self._host_pending,
             "host-approve": self._host_approve,
             "current": self._current,
+            "carry": self._carry,
         }
 
     def turns(self, seconds: float) -> bool:
@@ -215,6 +218,12 @@ class Desk:
             "returnable": list(production.returnable),
             "last": None if production.last is None else production.last.to_json(),
         }
+
+    def _carry(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        record = Carried.from_json(untrusted.get("record"))
+        evidence = canonical.array(untrusted.get("evidence"), "evidence", most=32)
+        proven = [Carried.from_json(one) for one in evidence]
+        return {"taken": self._promoter.carrying.take(_text(untrusted, "peer"), record, proven)}
 
     def _class_of(self, peer: Peer, untrusted: Fields) -> str:
         if peer.door == ACTIONS_DOOR and untrusted.get("password") is None:

@@ -16,6 +16,7 @@ from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError, NotPromotedError
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
 from appliance.promote.books import Books
+from appliance.promote.carrying import Carrying
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
@@ -81,6 +82,7 @@ class Promoter:
         self._valid_for = timedelta(hours=config.policy.approval_hours)
         self._policy = policy
         self._clock = clock
+        self.carrying = Carrying(books, config=config, policy=policy)
 
     def request(
         self, *, model_digest: str, evidence_digest: str, policy_digest: str, meaning: str, requested_by: str

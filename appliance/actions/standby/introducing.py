@@ -1,0 +1,237 @@
+"""Introducing two boxes of a site to each other: a card each, codes typed by two people at each, one joint statement.
+
+    card  (both boxes)            -> two files, two codes
+    pair  (the other's card)      -> this box's half, after two people typed the other's code
+    join  (the other's half)      -> the pairing, complete on this box
+
+Every step is recorded in the ledger of the box that takes it. Nothing secret is in any of the files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.trust import require_codes
+from appliance.audit import pin
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import ApprovalRefusedError, ConflictError, KeyMissingError, StoreWriteError
+from appliance.keys.provider import KeyProvider
+from appliance.standby import channel, pairing, sealed, vouched
+from appliance.standby.card import PAYLOAD_TYPE, BoxCard, require_name
+from appliance.standby.pairing import OWN, Paired, Pairing, Relation
+from appliance.verify.freshness import spelled
+from media import durable
+from media.clock import Clock
+from media.errors import UsageError
+
+CARD: Final = "standby.card-made"
+OFFERED: Final = "standby.pairing-offered"
+PAIRED: Final = "standby.paired"
+PARTED: Final = "standby.parted"
+_LEAST_PEOPLE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """This box's card; `code` is what people at the other box type."""
+
+    card: BoxCard
+    file: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "name": self.card.name,
+            "site": self.card.site,
+            "environment": self.card.environment,
+            "origin": self.card.origin,
+            "code": self.card.code,
+        }
+
+
+def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, clock: Clock) -> CardFacts:
+    """Return this box's card, made at the first call; a box keeps its name.
+
+    Raises:
+        ConflictError: It has a card under another name or of another ledger.
+        KeyMissingError: The ledger's key is not pinned, or a key could not be made.
+        LedgerUnavailableError: It could not be recorded; there is no card.
+        PairingRefusedError: The name is not one.
+        StoreWriteError: It could not be written.
+    """
+    places, own = config.at, pin.read_pin(config.at)
+    if own is None:
+        raise KeyMissingError(
+            what="this box's ledger has no pinned key", why="it never ran", fix="start sealift-ledger once"
+        )
+    kept = _own(config)
+    if kept is not None:
+        if (kept.card.name, kept.card.vkey) != (require_name(name), own):
+            raise ConflictError(
+                what=f"this box has a card already, named {kept.card.name}",
+                why="its name or its ledger is another",
+                fix="part from every box first: `sealift standby part NAME`, then remove etc/sealift/boxes/own.json",
+            )
+        return kept
+    card = BoxCard(
+        site=config.site,
+        environment=config.environment,
+        name=require_name(name),
+        vkey=own,
+        channel=channel.create(places.key_files, name, clock),
+        sealing=sealed.create_key(places.key_files),
+        made_at=clock.now().replace(microsecond=0),
+    )
+    envelope = vouched.vouch(PAYLOAD_TYPE, card.to_payload(), keys)
+    BoxCard.from_envelope(envelope)
+    ledger.append(CARD, {"name": card.name, "origin": card.origin, "card_sha256": card.code})
+    _write(config, OWN, envelope)
+    return CardFacts(card=card, file=envelope)
+
+
+def offer(
+    config: Config,
+    untrusted_card: bytes,
+    *,
+    relation: Relation,
+    is_first: bool,
+    codes: Sequence[str],
+    by: Sequence[str],
+    ledger: Ledger,
+    keys: KeyProvider,
+) -> tuple[BoxCard, bytes]:
+    """Return the other box's card and this box's half of the pairing.
+
+    Args:
+        config: The site file.
+        untrusted_card: The other box's card, as it came.
+        relation: What the second box of the two is.
+        is_first: Whether this box is the first.
+        codes: What two people typed: the code that the other box shows.
+        by: Who they are.
+        ledger: Records it.
+        keys: Hold the ledger's key.
+
+    Raises:
+        ApprovalRefusedError: Fewer than two people.
+        DigestMismatchError: A code is not that of the card.
+        PairingRefusedError: The card is not signed, or is not of another box of this site; or this box has none.
+        UsageError: Not two codes.
+    """
+    if len({spelled(name) for name in by} - {""}) < _LEAST_PEOPLE:
+        raise ApprovalRefusedError(
+            what="two people pair two boxes", why=f"{len(by)} were named", fix="give --by NAME twice"
+        )
+    own = _require_own(config)
+    peer = BoxCard.from_envelope(untrusted_card)
+    require_codes(codes, {peer.code})
+    first, second = (own.file, untrusted_card) if is_first else (untrusted_card, own.file)
+    cards = (own.card, peer) if is_first else (peer, own.card)
+    envelope = vouched.vouch(pairing.PAYLOAD_TYPE, pairing.statement(*cards, relation), keys)
+    half = Pairing(first=first, second=second, relation=relation, envelope=envelope)
+    body = {"peer": peer.name, "origin": peer.origin, "card_sha256": peer.code, "relation": str(relation)}
+    ledger.append(OFFERED, {**body, "is_first": is_first, "by": list(by)})
+    return peer, half.to_bytes()
+
+
+def join(
+    config: Config, own_half: bytes, untrusted_half: bytes, *, ledger: Ledger, dry_run: bool = False
+) -> tuple[Paired, int]:
+    """Complete a pairing with both halves; return it and where it is recorded, -1 on a dry run.
+
+    Args:
+        config: The site file.
+        own_half: What `offer` returned here; its signature shows that people at this box typed the code.
+        untrusted_half: What it returned on the other box.
+        ledger: Records it.
+        dry_run: Verify and change nothing.
+
+    Raises:
+        ConflictError: This box is paired with one of that name already.
+        LimitExceededError, MalformedError, PairingRefusedError: A half does not hold, or they are not of one pairing.
+        StoreWriteError: It could not be written; run it again.
+    """
+    own = _require_own(config)
+    mine, theirs = Pairing.from_bytes(own_half), Pairing.from_bytes(untrusted_half)
+    mine.require(signed_by=(own.card.name,))
+    peer = next((card for card in (theirs.first_card, theirs.second_card) if card.vkey != own.card.vkey), None)
+    if peer is None:
+        raise vouched.refused("both halves are this box's own")
+    theirs.require(signed_by=(peer.name,))
+    whole = Pairing(
+        first=mine.first,
+        second=mine.second,
+        relation=mine.relation,
+        envelope=vouched.joined(mine.envelope, theirs.envelope),
+    )
+    found = pairing.from_where(config.at, whole)
+    name = f"{found.peer.name}.json"
+    if (config.at.boxes / name).exists():
+        raise ConflictError(
+            what=f"this box is paired with {found.peer.name} already",
+            why="a pairing is never replaced unseen",
+            fix=f"`sealift standby part {found.peer.name}` first",
+        )
+    if dry_run:
+        return found, -1
+    body = {"peer": found.peer.name, "origin": found.peer.origin, "relation": str(found.relation)}
+    done = ledger.append(PAIRED, {**body, "is_first": found.is_first, "pairing_sha256": found.sha256})
+    _write(config, name, whole.to_bytes())
+    return found, done.sequence
+
+
+def part(config: Config, name: str, *, by: Sequence[str], reason: str, ledger: Ledger) -> int:
+    """Forget a paired box; its mirror stays as evidence. Return where it is recorded.
+
+    Raises:
+        ApprovalRefusedError: Fewer than two people, or no reason.
+        StoreWriteError: The pairing's file could not be removed.
+        UsageError: There is no such pairing.
+    """
+    if len({spelled(one) for one in by} - {""}) < _LEAST_PEOPLE or not reason.strip():
+        raise ApprovalRefusedError(
+            what="two people part two boxes, with a reason", why=f"{len(by)} were named", fix="--by, --by, --reason"
+        )
+    file = config.at.boxes / f"{require_name(name)}.json"
+    if not file.exists():
+        raise UsageError(what=f"this box is not paired with {name}", why="", fix="see `sealift standby status`")
+    done = ledger.append(PARTED, {"peer": name, "by": list(by), "reason": reason})
+    try:
+        file.unlink()
+        durable.sync_folder(file.parent)
+    except OSError as error:
+        raise _not_written(error) from error
+    return done.sequence
+
+
+def _own(config: Config) -> CardFacts | None:
+    try:
+        untrusted = (config.at.boxes / OWN).read_bytes()
+    except OSError:
+        return None
+    return CardFacts(card=BoxCard.from_envelope(untrusted), file=untrusted)
+
+
+def _require_own(config: Config) -> CardFacts:
+    found = _own(config)
+    if found is None or found.card.vkey != pin.read_pin(config.at):
+        raise vouched.refused("this box has no card of its present ledger: `sealift standby card --name NAME`")
+    return found
+
+
+def _write(config: Config, name: str, content: bytes) -> None:
+    folder: Path = config.at.boxes
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        durable.replace(folder / name, content, mode=0o644)
+    except OSError as error:
+        raise _not_written(error) from error
+
+
+def _not_written(error: OSError) -> StoreWriteError:
+    return StoreWriteError(
+        what="the folder of paired boxes cannot be written", why=error.strerror or "", fix="run it as root, again"
+    )

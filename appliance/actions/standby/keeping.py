@@ -1,0 +1,183 @@
+"""Keeping a paired box current: a bundle out, a bundle in, the mirror grown, and what it decides taken over.
+
+    make  ->  envelope + leaves  ->  require (the peer, for this box) -> mirror.grow (proven) -> take over
+
+A bundle on a medium and one that came over the network are the same two byte strings and go the same way. Requests,
+refusals and whatever else is not taken over (`taking`) stay in the mirror, as evidence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.pinned import plain_bytes
+from appliance.actions.standby import pepper
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import StoreWriteError
+from appliance.keys.files import FileKeys
+from appliance.standby import bundle, mirror
+from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME, Bundle
+from appliance.standby.pairing import Paired, Relation, require_paired
+from media import durable
+from media.clock import Clock
+from media.errors import MissingFileError
+
+EXPORTED: Final = "standby.exported"
+IMPORTED: Final = "standby.imported"
+_INSTALLED: Final = "install.done"
+_MOST_RELEASES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A bundle that was made and recorded."""
+
+    envelope: bytes
+    leaves: bytes
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grown:
+    """What a bundle added to the mirror."""
+
+    pair: Paired
+    bundle: Bundle
+    before: int
+    size: int
+    pepper: str
+    missing: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "peer": self.pair.peer.name,
+            "origin": self.bundle.sender,
+            "before": self.before,
+            "size": self.size,
+            "pepper": self.pepper,
+            "missing_releases": list(self.missing),
+        }
+
+
+def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: FileKeys, clock: Clock) -> Made:
+    """Make a bundle for a paired box and record that.
+
+    Args:
+        config: The site file.
+        peer: The other box's name.
+        since: How many records it holds; by default what the last bundle for it ended with.
+        ledger: This box's own.
+        keys: The ledger's key, and the secret of API keys.
+        clock: For the bundle's time.
+
+    Raises:
+        KeyMissingError: This process may not use the keys.
+        LedgerUnavailableError: The ledger does not answer; there is no bundle.
+        PairingRefusedError: The box is not paired, or holds more than there is.
+    """
+    pair = require_paired(config.at, peer)
+    if since is None:
+        last = ledger.find(kind=EXPORTED, field="receiver", value=pair.peer.origin, limit=1)
+        since = int(last[0].body.get("size", 0)) if last else 0
+    # Before the bundle, so that its checkpoint covers the record that it was made.
+    body = {"peer": peer, "receiver": pair.peer.origin, "start": since}
+    ledger.append(EXPORTED, {**body, "size": ledger.head().size + 1})
+    envelope, leaves = bundle.make(
+        ledger,
+        pair,
+        since=since,
+        releases=installed(ledger),
+        sealed=pepper.sealed_for(pair, keys) if pair.relation is Relation.STANDBY else b"",
+        at=clock.now().replace(microsecond=0),
+        keys=keys,
+    )
+    return Made(envelope=envelope, leaves=leaves, start=since, size=since + leaves.count(b"\n"))
+
+
+def grow(
+    config: Config,
+    untrusted_envelope: bytes,
+    untrusted_leaves: bytes,
+    *,
+    peer: str,
+    ledger: Ledger,
+    dry_run: bool = False,
+) -> Grown:
+    """Prove a bundle and add its records to the mirror of the box that made it.
+
+    Args:
+        config: The site file.
+        untrusted_envelope: Who made it and what it holds.
+        untrusted_leaves: The records.
+        peer: The box that it must be of.
+        ledger: This box's own; records what came.
+        dry_run: Verify signature and binding; change nothing.
+
+    Raises:
+        CiphertextError, ConflictError, KeyMissingError: The secret of API keys cannot be taken.
+        LedgerUnavailableError: This box's ledger or the mirror cannot be written.
+        LimitExceededError, MalformedError, PairingRefusedError, ProofError: It is not proven; nothing was changed.
+    """
+    pair = require_paired(config.at, peer)
+    opened = bundle.require(untrusted_envelope, untrusted_leaves, pair)
+    here = installed(ledger)
+    missing = tuple(serial for serial in opened.bundle.releases if serial not in here)
+    with mirror.Mirror(mirror.folder_of(config.at, pair.peer), pair.peer) as copy:
+        before = copy.size
+        if dry_run:
+            return Grown(
+                pair=pair, bundle=opened.bundle, before=before, size=opened.bundle.size, pepper="", missing=missing
+            )
+        signed = copy.grow(opened.bundle.start, opened.leaves, opened.bundle.checkpoint)
+    done = "kept"
+    if pair.relation is Relation.STANDBY and not pair.is_first and opened.bundle.sealed:
+        done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)
+    if signed.size > before:
+        body = {"peer": peer, "sender": pair.peer.origin, "before": before, "size": signed.size}
+        ledger.append(IMPORTED, {**body, "root": signed.root.hex(), "missing_releases": list(missing)})
+    return Grown(pair=pair, bundle=opened.bundle, before=before, size=signed.size, pepper=done, missing=missing)
+
+
+def installed(ledger: Ledger) -> tuple[int, ...]:
+    """Return the serials that were installed on the box of a ledger."""
+    found = ledger.find(kind=_INSTALLED, limit=_MOST_RELEASES)
+    return tuple(sorted({int(leaf.body["serial"]) for leaf in found}))
+
+
+def write(folder: Path, made: Made) -> Mapping[str, Path]:
+    """Write a bundle to a folder, e.g. of a medium; the envelope last, so that what has it is complete.
+
+    Raises:
+        StoreWriteError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.replace(folder / LEAVES_NAME, made.leaves, mode=0o644)
+        durable.replace(folder / ENVELOPE_NAME, made.envelope, mode=0o644)
+    except OSError as error:
+        raise StoreWriteError(
+            what="the bundle cannot be written", why=error.strerror or "", fix="name another folder"
+        ) from error
+    return {name: folder / name for name in (ENVELOPE_NAME, LEAVES_NAME)}
+
+
+def read(folder: Path) -> tuple[bytes, bytes]:
+    """Return both parts of a bundle in a folder.
+
+    Raises:
+        MissingFileError: One is not there, is a link, or is too large.
+    """
+    return _plain(folder / ENVELOPE_NAME, bundle.MOST_BYTES), _plain(folder / LEAVES_NAME, bundle.MOST_BYTES)
+
+
+def _plain(path: Path, most: int) -> bytes:
+    try:
+        return plain_bytes(path, f"the bundle's {path.name}", limit=most)
+    except MissingFileError as error:
+        raise MissingFileError(
+            what=error.what, why=error.why, fix="give the folder that `sealift standby export` wrote"
+        ) from error

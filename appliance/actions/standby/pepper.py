@@ -1,0 +1,66 @@
+"""The secret under which API keys are hashed: the one secret that two boxes of a site share, so that keys work on both.
+
+It goes sealed for the other box alone, from the first box of a pair to its standby, and only onto a box that has made
+no API keys of its own: those would end.
+"""
+
+import os
+from typing import Final
+
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import ConflictError, KeyMissingError
+from appliance.keys.files import FileKeys
+from appliance.keys.provider import SECRET_BYTES
+from appliance.standby import bundle, carried, sealed
+from appliance.standby.pairing import Paired
+from media import durable
+from media.digest import same, sha256_hex
+
+ADOPTED: Final = "standby.pepper-adopted"
+PEPPER: Final = "api-key-pepper"
+_CREATED: Final = "key.created"
+_MOST_KEYS: Final = 10_000
+
+
+def sealed_for(pair: Paired, keys: FileKeys) -> bytes:
+    """Return the newest pepper sealed for the paired box.
+
+    Raises:
+        KeyMissingError: There is none, or this process may not read it.
+    """
+    return sealed.seal(keys.get(PEPPER).bytes, pair.peer.sealing, bundle.context(pair))
+
+
+def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> str:
+    """Use the other box's pepper from now on; return ``kept`` where it is in use already, else ``adopted``.
+
+    Raises:
+        CiphertextError: It does not open.
+        ConflictError: API keys were made here under another pepper.
+        KeyMissingError: This process may not read or write keys.
+        LedgerUnavailableError: It could not be recorded; nothing was changed.
+    """
+    folder = config.at.key_files
+    found = sealed.unseal(untrusted, folder, bundle.context(pair))
+    own = FileKeys(folder).get(PEPPER)
+    if len(found) == SECRET_BYTES and same(sha256_hex(found), sha256_hex(own.bytes)):
+        return "kept"
+    made_here = [leaf for leaf in ledger.find(kind=_CREATED, limit=_MOST_KEYS) if not carried.origin_of(leaf.body)]
+    if made_here or own.version != 1 or len(found) != SECRET_BYTES:
+        raise ConflictError(
+            what="the other box's secret of API keys cannot be taken",
+            why=f"{len(made_here)} API keys were made here under another, or it was rotated",
+            fix="set the standby up anew before it makes keys of its own",
+        )
+    ledger.append(ADOPTED, {"peer": pair.peer.name, "origin": pair.peer.origin})
+    file = folder / f"{PEPPER}.v1"
+    try:
+        owner = file.stat()
+        durable.replace(file, found, mode=0o400)
+        os.chown(file, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise KeyMissingError(
+            what="the secret of API keys cannot be written", why=error.strerror or "", fix="run it as root, again"
+        ) from error
+    return "adopted"

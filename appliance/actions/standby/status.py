@@ -1,0 +1,93 @@
+"""Where this box stands towards the boxes that it is paired with: how far each mirror is, and what is not taken yet."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.actions.standby.keeping import IMPORTED
+from appliance.actions.standby.taking import KINDS
+from appliance.audit.client import OfflineLedger
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import LedgerUnavailableError
+from appliance.standby import carried, mirror
+from appliance.standby.pairing import Paired, Relation, paired
+from media.clock import Clock
+
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """One paired box as this one sees it.
+
+    Attributes:
+        mirrored: How many of its records are here.
+        brought: When the last bundle that brought any was taken; empty for never.
+        waiting: How many of its decisions are in the mirror and not taken over.
+    """
+
+    pair: Paired
+    mirrored: int
+    brought: str
+    waiting: int
+    missing: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "name": self.pair.peer.name,
+            "relation": str(self.pair.relation),
+            "is_first": self.pair.is_first,
+            "origin": self.pair.peer.origin,
+            "mirrored": self.mirrored,
+            "brought": self.brought,
+            "waiting": self.waiting,
+            "missing_releases": list(self.missing),
+        }
+
+    def line(self) -> str:
+        """Return it as a person reads it."""
+        mine = {
+            (Relation.STANDBY, True): "this box is its primary",
+            (Relation.STANDBY, False): "this box is its standby",
+            (Relation.TEST, True): "this box takes its test reports",
+            (Relation.TEST, False): "this box tests for it",
+        }[self.pair.relation, self.pair.is_first]
+        lacks = f"; lacks serial {', '.join(map(str, self.missing))}" if self.missing else ""
+        since = f", last brought {self.brought}" if self.brought else ""
+        return f"{self.pair.peer.name}: {mine}; {self.mirrored} records mirrored{since}, {self.waiting} wait{lacks}"
+
+
+def read(config: Config, *, ledger: Ledger, clock: Clock) -> tuple[Box, ...]:
+    """Return every paired box.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+        PairingRefusedError: A pairing does not hold.
+    """
+    return tuple(_box(config, one, ledger=ledger, clock=clock) for one in paired(config.at))
+
+
+def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
+    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, pair.peer), clock=clock)
+    try:
+        mirrored = copy.head().size
+        waiting = _waiting(copy, ledger, pair) if pair.relation is Relation.STANDBY else 0
+    except LedgerUnavailableError:
+        mirrored, waiting = 0, 0  # nothing was ever brought
+    last = ledger.find(kind=IMPORTED, field="sender", value=pair.peer.origin, limit=1)
+    return Box(
+        pair=pair,
+        mirrored=mirrored,
+        brought=last[0].time if last else "",
+        waiting=waiting,
+        missing=tuple(last[0].body.get("missing_releases", ())) if last else (),
+    )
+
+
+def _waiting(copy: Ledger, ledger: Ledger, pair: Paired) -> int:
+    start, count = carried.last_taken(ledger, KINDS, pair.peer.origin) + 1, 0
+    while page := copy.leaves(start, _PAGE, kinds=KINDS):
+        count += sum(not carried.origin_of(leaf.body) for leaf in page)
+        start = page[-1].sequence + 1
+    return count

@@ -1,0 +1,125 @@
+"""Taking over what a mirror holds: people, promotions and API keys, in the order in which they were decided there.
+
+Promises: the promoter judges people and promotions itself (`appliance.promote.carrying`) from records with proofs; API
+keys are recorded by this box's ledger like its own. It stops at the first record that this box cannot take yet, says
+why, and goes on from there next time; so a standby never skips a decision.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.actions import production
+from appliance.actions.production import Surroundings
+from appliance.audit.client import OfflineLedger
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.config import Config
+from appliance.promote.carrying import KINDS as DECIDED
+from appliance.promote.client import PromoterClient
+from appliance.standby import carried, mirror
+from appliance.standby.card import BoxCard
+from appliance.standby.carried import Carried
+from appliance.standby.pairing import Relation, require_paired
+from appliance.state import projection
+from media.clock import Clock
+from media.errors import SealiftError
+
+TAKEN: Final = "standby.taken-over"
+KEYS: Final = ("key.created", "key.revoked")
+KINDS: Final = (*DECIDED, *KEYS)
+_MADE: Final = "promotion.made"
+_PAGE: Final = 200
+_MOST_GATES: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """What was taken, and what waits: `waits` says why the next record cannot be taken yet."""
+
+    people: int
+    promotions: int
+    keys: int
+    next: int
+    waits: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "people": self.people,
+            "promotions": self.promotions,
+            "keys": self.keys,
+            "next": self.next,
+            "waits": self.waits,
+        }
+
+
+def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterClient, clock: Clock) -> TakenOver:
+    """Take over all that the mirror of a paired box holds and this box has not taken yet.
+
+    Raises:
+        LedgerUnavailableError: This box's ledger or the mirror cannot be read.
+        PairingRefusedError: The box is not paired as a standby.
+        ProofError: A record of the mirror is not proven.
+    """
+    box = require_paired(config.at, peer, Relation.STANDBY).peer
+    copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
+    counts = {"person": 0, "promotion": 0, "key": 0}
+    waits, start = "", carried.last_taken(ledger, KINDS, box.origin) + 1
+    for leaf in _leaves(copy, start):
+        start = leaf.sequence
+        try:
+            taken = _take(leaf, box, copy, ledger=ledger, promoter=promoter)
+        except SealiftError as error:
+            if error.code in {"ledger-unavailable", "wire"}:
+                raise
+            waits = f"{error.what}: {error.why}"
+            break
+        start += 1
+        counts[leaf.kind.partition(".")[0]] += int(taken)
+    if any(counts.values()):
+        ledger.append(TAKEN, {"peer": peer, "origin": box.origin, "counts": counts, "next": start})
+    return TakenOver(
+        people=counts["person"], promotions=counts["promotion"], keys=counts["key"], next=start, waits=waits
+    )
+
+
+def settle(here: Surroundings, *, engines: bool) -> None:
+    """Bring state, and where a promotion was taken the engines, to what this box's own promoter says now.
+
+    Raises:
+        UnitError, EngineUnavailableError: The engine did not start; the decision stands, run it again.
+    """
+    if engines:
+        production.settle(here)
+    else:
+        projection.catch_up(here.state, here.ledger)
+
+
+def _leaves(copy: Ledger, start: int) -> Iterator[Leaf]:
+    while page := copy.leaves(start, _PAGE, kinds=KINDS):
+        yield from page
+        start = page[-1].sequence + 1
+
+
+def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: PromoterClient) -> bool:
+    if carried.origin_of(leaf.body):
+        return False
+    record = Carried.of(copy, leaf.sequence)
+    if leaf.kind in KEYS:
+        ledger.append(leaf.kind, carried.marked(record.require(box), box))
+        return True
+    evidence: list[Carried] = []
+    if leaf.kind == _MADE:
+        evidence = list(_evidence(copy, str(leaf.body.get("model_digest")), leaf.sequence))
+    return promoter.carry(box.name, record, evidence)
+
+
+def _evidence(copy: Ledger, model_digest: str, before: int) -> Iterator[Carried]:
+    """Yield the newest result of each gate that stood when the promotion was made."""
+    seen: set[str] = set()
+    for leaf in copy.find(kind="gate.result", field="model_digest", value=model_digest, limit=20 * _MOST_GATES):
+        gate = str(leaf.body.get("gate"))
+        if leaf.sequence < before and gate not in seen and len(seen) < _MOST_GATES:
+            seen.add(gate)
+            yield Carried.of(copy, leaf.sequence)

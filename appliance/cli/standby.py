@@ -1,0 +1,213 @@
+"""`sealift standby`: two boxes of one site, introduced to each other in person, the second kept current."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.actions.pinned import plain_bytes
+from appliance.actions.standby import introducing, keeping, status, taking
+from appliance.actions.standby.taking import TakenOver
+from appliance.cli import context as shared
+from appliance.cli.context import Context
+from appliance.cli.opened import ledger_of, production_of, promoter_of
+from appliance.keys.files import FileKeys
+from appliance.standby.pairing import Relation
+from media import durable
+from media.errors import UsageError
+
+_MOST_FILE = 256 * 1024
+_PROMPTS = ("First person, the other box's code", "Second person, the other box's code")
+By = Annotated[list[str] | None, typer.Option("--by", metavar="NAME", help="Who you are; give it twice.")]
+Peer = Annotated[str, typer.Argument(metavar="BOX", help="Name of the other box, as `sealift standby status` says.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder, e.g. on a medium.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Verify and tell; change nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    commands = typer.Typer(help="Two boxes of one site: pair them, keep the second current.", no_args_is_help=True)
+    app.add_typer(commands, name="standby")
+    commands.command("card")(_card)
+    commands.command("pair")(_pair)
+    commands.command("join")(_join)
+    commands.command("part")(_part)
+    commands.command("status")(_status)
+    commands.command("export")(_export)
+    commands.command("import")(_import)
+    commands.command("take-over-records")(_take)
+
+
+def _card(
+    context: typer.Context,
+    name: Annotated[str, typer.Option("--name", help="What people call this box, e.g. room-1.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where to write the card.")],
+) -> None:
+    """Write this box's card for the other box, and show the code that people type there."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        made = introducing.make_card(
+            own.config, name, ledger=ledger, keys=FileKeys(own.config.at.key_files), clock=own.clock
+        )
+    _put(to, made.file)
+    own.result(
+        {**made.to_json(), "file": to.name},
+        f"{to.name}: the card of {made.card.name}, ledger {made.card.origin}\n"
+        f"  code, to be typed by two people at the other box: {made.card.code}",
+    )
+
+
+def _pair(
+    context: typer.Context,
+    card: Annotated[Path, typer.Argument(metavar="CARD", help="The other box's card.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where to write this box's half.")],
+    role: Annotated[str, typer.Option("--role", help="What this box is: primary, standby, production or test.")],
+    by: By = None,
+    code: Annotated[
+        list[str] | None, typer.Option("--code", metavar="CODE", help="The other box's code, once for each person.")
+    ] = None,
+) -> None:
+    """Say that the other box is the one of this card: two people type the code that it shows."""
+    own = shared.of(context)
+    roles = {
+        "primary": (Relation.STANDBY, True),
+        "standby": (Relation.STANDBY, False),
+        "production": (Relation.TEST, True),
+        "test": (Relation.TEST, False),
+    }
+    if role not in roles:
+        raise UsageError(what="that is no role", why=role[:20], fix=f"--role {', '.join(roles)}")
+    relation, is_first = roles[role]
+    with ledger_of(own) as ledger:
+        peer, half = introducing.offer(
+            own.config,
+            plain_bytes(card, f"the card {card.name}", limit=_MOST_FILE),
+            relation=relation,
+            is_first=is_first,
+            codes=code or [typer.prompt(prompt, hide_input=True) for prompt in _PROMPTS],
+            by=by or [],
+            ledger=ledger,
+            keys=FileKeys(own.config.at.key_files),
+        )
+    _put(to, half)
+    own.result(
+        {"peer": peer.name, "origin": peer.origin, "relation": str(relation), "file": to.name},
+        f"{to.name}: this box's half of the pairing with {peer.name}; bring it to the other box",
+    )
+
+
+def _join(
+    context: typer.Context,
+    half: Annotated[Path, typer.Argument(metavar="OWN_HALF", help="What `pair` wrote here.")],
+    other: Annotated[Path, typer.Argument(metavar="OTHER_HALF", help="What `pair` wrote on the other box.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Complete the pairing with both halves; run it on each box."""
+    own = shared.of(context)
+    halves = [plain_bytes(path, f"the half {path.name}", limit=_MOST_FILE) for path in (half, other)]
+    with ledger_of(own) as ledger:
+        found, sequence = introducing.join(own.config, *halves, ledger=ledger, dry_run=dry_run)
+    verb = "would be paired" if dry_run else "paired"
+    own.result(
+        {
+            "peer": found.peer.name,
+            "relation": str(found.relation),
+            "is_first": found.is_first,
+            "pairing_sha256": found.sha256,
+            "sequence": sequence,
+        },
+        f"{verb} with {found.peer.name} ({found.relation}), ledger {found.peer.origin}; record {sequence}",
+    )
+
+
+def _part(
+    context: typer.Context,
+    peer: Peer,
+    by: By = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+) -> None:
+    """Forget a paired box; the mirror of its ledger stays."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        sequence = introducing.part(own.config, peer, by=by or [], reason=reason, ledger=ledger)
+    own.result({"peer": peer, "sequence": sequence}, f"parted from {peer}; record {sequence}")
+
+
+def _status(context: typer.Context) -> None:
+    """Say which boxes this one is paired with, how far their mirrors are and what waits."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        found = status.read(own.config, ledger=ledger, clock=own.clock)
+    own.result({"boxes": [one.to_json() for one in found]}, "\n".join(one.line() for one in found) or "not paired")
+
+
+def _export(
+    context: typer.Context,
+    peer: Peer,
+    folder: Folder,
+    since: Annotated[
+        int | None, typer.Option("--since", min=0, help="How many records the other box holds; it says so.")
+    ] = None,
+) -> None:
+    """Write what the other box needs to be current, for it alone."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        made = keeping.make(
+            own.config,
+            peer,
+            since=since,
+            ledger=ledger,
+            keys=FileKeys(own.config.at.key_files),
+            clock=own.clock,
+        )
+    files = keeping.write(folder, made)
+    own.result(
+        {"peer": peer, "start": made.start, "size": made.size, "files": sorted(path.name for path in files.values())},
+        f"records {made.start} to {made.size - 1} for {peer}: {', '.join(path.name for path in files.values())}",
+    )
+
+
+def _import(context: typer.Context, peer: Peer, folder: Folder, dry_run: DryRun = False) -> None:
+    """Take a bundle of the other box: prove it, grow its mirror, then take over what it decided."""
+    own = shared.of(context)
+    envelope, leaves = keeping.read(folder)
+    with ledger_of(own) as ledger:
+        grown = keeping.grow(own.config, envelope, leaves, peer=peer, ledger=ledger, dry_run=dry_run)
+    text = f"{'would hold' if dry_run else 'holds'} {grown.size} records of {peer}, {grown.before} before"
+    if grown.missing:
+        text += f"\n  releases to receive and install here: serial {', '.join(map(str, grown.missing))}"
+    if grown.pepper == "adopted":
+        text += "\n  API keys of the other box work here after: systemctl restart sealift-gateway"
+    if dry_run or grown.pair.relation is not Relation.STANDBY:
+        own.result({**grown.to_json(), "taken": None}, text)
+        return
+    taken = _taken(own, peer)
+    own.result({**grown.to_json(), "taken": taken.to_json()}, f"{text}\n{_taken_text(taken)}")
+
+
+def _take(context: typer.Context, peer: Peer) -> None:
+    """Go on taking over what the mirror holds, after a release that was missing is installed."""
+    own = shared.of(context)
+    taken = _taken(own, peer)
+    own.result(taken.to_json(), _taken_text(taken))
+
+
+def _taken(own: Context, peer: str) -> TakenOver:
+    with ledger_of(own) as ledger, promoter_of(own) as promoter:
+        taken = taking.take_over(own.config, peer, ledger=ledger, promoter=promoter, clock=own.clock)
+    if taken.promotions or taken.keys:
+        with production_of(own) as here:
+            taking.settle(here, engines=bool(taken.promotions))
+    return taken
+
+
+def _taken_text(taken: TakenOver) -> str:
+    text = f"  took over {taken.people} changes of people, {taken.promotions} promotions, {taken.keys} API keys"
+    return f"{text}\n  waits at record {taken.next}: {taken.waits}" if taken.waits else text
+
+
+def _put(file: Path, content: bytes) -> None:
+    try:
+        durable.replace(file, content, mode=0o644)
+    except OSError as error:
+        raise UsageError(what=f"{file.name} cannot be written", why=error.strerror or "", fix="name another") from error

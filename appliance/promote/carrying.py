@@ -1,0 +1,170 @@
+"""People and promotions of a paired box, taken over here: each proven, judged by this promoter's rules, recorded anew.
+
+Promises: nothing is believed because the other box did it. A record counts only when the tree that the paired key
+signed holds it; a promotion needs its approvals, verified again by this site's people as this box knows them, the
+evidence of its gates out of the same tree, and a version that this box has received and registered itself. Records are
+taken in their order there, each once, and nothing that came from here is taken back.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from appliance.audit.leaf import Leaf
+from appliance.config import Config
+from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedError, UnknownVersionError
+from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
+from appliance.promote.books import ENROLLED, REVOKED, Books
+from appliance.promote.history import Production
+from appliance.promote.people import SitePeople, person_from
+from appliance.promote.policy import GatePolicy
+from appliance.promote.record import Kind
+from appliance.promote.statement import Statement
+from appliance.standby import carried
+from appliance.standby.card import BoxCard
+from appliance.standby.carried import Carried
+from appliance.standby.pairing import Relation, require_paired
+from media import canonical
+
+KINDS: Final = (ENROLLED, REVOKED, *(kind.event for kind in Kind))
+_GATE: Final = "gate.result"
+
+
+class Carrying:
+    """Takes over what the other box of a pair has decided."""
+
+    def __init__(self, books: Books, *, config: Config, policy: GatePolicy) -> None:
+        self._books = books
+        self._config = config
+        self._policy = policy
+        self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
+
+    def take(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
+        """Take one record over; return whether anything changed here.
+
+        Args:
+            peer: Name of the paired box.
+            record: Of one of `KINDS`.
+            evidence: For a promotion that goes forward, the results of its gates.
+
+        Raises:
+            ApprovalRefusedError: It is of another site, or an approval does not verify.
+            ConflictError: It is not the next one, or contradicts what was decided here.
+            GateFailedError: Its gates did not all pass, or not with this evidence.
+            NotEnoughApprovalsError: Fewer people approved than this site demands.
+            NotPromotedError: It does not follow from the promotions here.
+            PairingRefusedError: That box is not paired as a standby of this one, or the other way round.
+            ProofError: The record or its evidence is not proven.
+            UnknownVersionError: This box has not registered the version: receive and install its release first.
+        """
+        box = require_paired(self._config.at, peer, Relation.STANDBY).peer
+        leaf = record.require(box)
+        if leaf.kind not in KINDS:
+            raise _refused(f"records of kind {leaf.kind} are not taken over")
+        people, production = self._books.catch_up()
+        last = carried.last_taken(self._books.ledger, KINDS, box.origin)
+        if leaf.sequence <= last:
+            raise ConflictError(
+                what=f"record {leaf.sequence} of {peer} was taken over before",
+                why=f"the last one taken is {last}",
+                fix="nothing is to be done",
+            )
+        if carried.origin_of(leaf.body):
+            return False  # it was made elsewhere, and reaches every box from there
+        if leaf.kind == ENROLLED:
+            return self._enrolled(people, leaf, box)
+        if leaf.kind == REVOKED:
+            return self._revoked(people, leaf, box)
+        return self._promoted(people, production, leaf, box, evidence)
+
+    def _enrolled(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
+        person = person_from(leaf.body, enrolled=people.sequence + 1)
+        known = [one for one in people.people if (one.id, one.fingerprint) == (person.id, person.fingerprint)]
+        if known:
+            return False  # enrolled on both boxes with one key
+        people.with_person(person)
+        # A code is of the box that issued it.
+        done = self._books.ledger.append(ENROLLED, {**carried.marked(leaf, box), "code": ""})
+        enrolled = person_from(leaf.body, enrolled=done.sequence)
+        self._books.folder.save_people(people.with_person(enrolled))
+        return True
+
+    def _revoked(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
+        gone = str(leaf.body.get("person"))
+        if gone not in {one.id for one in people.active}:
+            return False
+        done = self._books.ledger.append(REVOKED, carried.marked(leaf, box))
+        self._books.folder.save_people(people.with_revocation(gone, done.sequence))
+        return True
+
+    def _promoted(
+        self, people: SitePeople, production: Production, leaf: Leaf, box: BoxCard, evidence: Sequence[Carried]
+    ) -> bool:
+        kind = Kind(leaf.kind.removeprefix("promotion."))
+        body = carried.marked(leaf, box)
+        if body.get("previous") != production.current:
+            raise ConflictError(
+                what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",
+                why=f"there {_short(body.get('previous'))} served before, here {_short(production.current)} does",
+                fix="people decided on both boxes: see docs/operator/standby.md, diverged",
+            )
+        if kind is Kind.MADE:
+            self._require_made(people, body, evidence, box)
+        else:
+            people.require_active(str(body.get("person")))
+        self._books.record_promotion(production, kind, body)
+        return True
+
+    def _require_made(
+        self, people: SitePeople, body: dict[str, Any], evidence: Sequence[Carried], box: BoxCard
+    ) -> None:
+        raw = canonical.text(body.get("statement"), "statement", most=16 * 1024).encode()
+        statement = Statement.from_bytes(raw)
+        if statement.site != self._config.site:
+            raise _refused(f"it is of {statement.site}")
+        if statement.model_digest != body.get("model_digest"):
+            raise _refused("it names another version than its statement")
+        approvals = [Approval.from_json(one) for one in canonical.array(body.get("approvals"), "approvals", most=16)]
+        head = self._books.ledger.head().size
+        require_approved(raw, approvals, people, sequence=head, threshold=self._threshold)
+        self._require_registered(statement)
+        self._require_gates(statement, [one.require(box) for one in evidence])
+
+    def _require_registered(self, statement: Statement) -> None:
+        found = self._books.ledger.find(
+            kind="model.registered", field="model_digest", value=statement.model_digest, limit=1
+        )
+        if not found or found[0].body.get("weights_digest") != statement.weights_digest:
+            raise UnknownVersionError(
+                what=f"version {statement.model_digest[:12]} is not registered on this box",
+                why="each box takes a release by its own verifier",
+                fix="receive and install its release here, then take over again",
+            )
+
+    def _require_gates(self, statement: Statement, evidence: Sequence[Leaf]) -> None:
+        passed: set[str] = set()
+        for leaf in evidence:
+            figures = leaf.body.get("figures")
+            policy = figures.get("policy_digest") if isinstance(figures, dict) else None
+            found = (leaf.kind, leaf.body.get("model_digest"), leaf.body.get("evidence_digest"), policy)
+            wanted = (_GATE, statement.model_digest, statement.evidence_digest, statement.policy_digest)
+            if found == wanted and leaf.body.get("passed") is True:
+                passed.add(str(leaf.body.get("gate")))
+        # Under an older policy than this release's, which gates there were is for that release to say: at least one.
+        is_current = statement.policy_digest == self._policy.digest
+        missing = [gate for gate in self._policy.gates if gate not in passed] if is_current else []
+        if missing or not passed:
+            raise GateFailedError(
+                what=f"the gates of version {statement.model_digest[:12]} are not proven",
+                why=f"missing: {', '.join(missing) or 'all'}",
+                fix="make the bundle anew on the other box",
+            )
+
+
+def _short(digest: object) -> str:
+    return "nothing" if digest is None else str(digest)[:12]
+
+
+def _refused(why: str) -> ApprovalRefusedError:
+    return ApprovalRefusedError(
+        what="what the other box decided is not taken over", why=why, fix="see docs/operator/standby.md"
+    )

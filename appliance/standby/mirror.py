@@ -1,0 +1,129 @@
+"""A copy of another box's ledger, for evidence: grown only by records whose signed tree holds all that is here already.
+
+Promises: records are added in one transaction, after the root over old and new ones was found equal to the one that
+the paired key signed; so what a mirror holds is a prefix of what that box vouches for, and a ledger that was cut or
+forked is refused before anything changes. Nothing is ever merged with the own ledger. A peer whose ledger went on in a
+new epoch has another key: it is paired again first.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from appliance.audit import exclusive, note, tree
+from appliance.audit.backend import Row
+from appliance.audit.leaf import Leaf
+from appliance.audit.log import FIRST_CHAIN
+from appliance.audit.note import Checkpoint
+from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_writer
+from appliance.config import Places
+from appliance.errors import PairingRefusedError
+from appliance.standby.card import BoxCard
+
+_TERM: Final = "request_id"
+
+
+def folder_of(places: Places, box: BoxCard) -> Path:
+    """Return where the mirror of a box lies: named after its ledger, so that no two are ever mixed."""
+    return places.mirrors / box.origin.replace("/", "-")
+
+
+class Mirror:
+    """The mirror of one box, open to grow. Close it."""
+
+    def __init__(self, folder: Path, box: BoxCard) -> None:
+        """Open or begin one.
+
+        Raises:
+            LedgerUnavailableError: It cannot be written, or another process has it.
+        """
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        (folder / exclusive.LOCK_NAME).touch(mode=0o640)
+        self._box = box
+        self._lock = exclusive.take(folder)
+        try:
+            self._backend: SqliteBackend = open_writer(folder / FILE_NAME)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file and let go of its lock."""
+        try:
+            self._backend.close()
+        finally:
+            self._lock.close()
+
+    @property
+    def size(self) -> int:
+        """How many records it holds."""
+        return self._backend.size()
+
+    def grow(self, start: int, untrusted_leaves: Sequence[bytes], untrusted_note: str) -> Checkpoint:
+        """Add records and keep the checkpoint that signed exactly all of them.
+
+        Args:
+            start: The sequence of the first one given; records that are here already must be the same bytes.
+            untrusted_leaves: The exact bytes of each.
+            untrusted_note: A checkpoint of the box.
+
+        Raises:
+            LedgerDamagedError: One is no record.
+            LedgerUnavailableError: They could not be written; nothing changed.
+            PairingRefusedError: They do not continue what is here, or are not what was signed; nothing changed.
+            ProofError: The checkpoint is not signed by this box.
+        """
+        signed = note.verify_checkpoint(untrusted_note, [self._box.vkey])
+        size = self.size
+        if signed.origin != self._box.origin:
+            raise _refused(f"the checkpoint is of {signed.origin}")
+        if start > size:
+            raise _refused(f"the mirror ends at {size}, and these records begin at {start}: export with --since {size}")
+        if signed.size != start + len(untrusted_leaves):
+            raise _refused(f"{start + len(untrusted_leaves)} records came, and the checkpoint signs {signed.size}")
+        if signed.size < size:
+            raise _refused(f"the mirror holds {size} records, and the other box now shows only {signed.size}")
+        known = untrusted_leaves[: size - start]
+        for row, untrusted in zip(self._backend.rows(start, len(known)) if known else [], known, strict=True):
+            if row.raw != untrusted:
+                raise _refused(f"record {row.sequence} is another than the one that this box holds")
+        rows, nodes, root = self._computed(size, untrusted_leaves[size - start :])
+        if root != signed.root:
+            raise _refused(f"the {signed.size} records are not those that the other box signed")
+        if rows:
+            self._backend.append(rows, nodes)
+            self._backend.tidy()
+        self._backend.save_checkpoint(signed.size, untrusted_note)
+        return signed
+
+    def _computed(self, size: int, untrusted_leaves: Sequence[bytes]) -> tuple[list[Row], list[tree.Node], bytes]:
+        frontier = list(tree.frontier_of(size, self._backend.node))
+        last = self._backend.rows(size - 1, 1) if size else []
+        chain = last[0].chain if last else FIRST_CHAIN
+        rows: list[Row] = []
+        nodes: list[tree.Node] = []
+        for sequence, untrusted in enumerate(untrusted_leaves, start=size):
+            leaf = Leaf.from_bytes(untrusted)
+            if leaf.sequence != sequence:
+                raise _refused(f"record {sequence} says that it is {leaf.sequence}")
+            hashed = tree.leaf_hash(untrusted)
+            chain = hashlib.sha256(chain + hashed).digest()
+            nodes += tree.push(frontier, sequence, hashed)
+            term = leaf.body.get(_TERM)
+            rows.append(
+                Row(sequence, leaf.kind, untrusted, hashed, chain, term if isinstance(term, str) else "", retry="")
+            )
+        return rows, nodes, tree.root_of(frontier)
+
+
+def _refused(why: str) -> PairingRefusedError:
+    return PairingRefusedError(
+        what="the other box's ledger is not taken into the mirror",
+        why=why,
+        fix="make a new bundle; where the other box lost records, see docs/operator/standby.md: a fork",
+    )

@@ -1,0 +1,88 @@
+"""Two boxes of one site in one process: real keys, real files, real signatures, ledgers in memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.actions.standby import introducing, keeping, taking
+from appliance.actions.standby.keeping import Grown, Made
+from appliance.actions.standby.taking import TakenOver
+from appliance.audit import pin
+from appliance.audit.log import Log, Signer
+from appliance.audit.memory import MemoryBackend
+from appliance.keys.files import FileKeys, create_missing
+from appliance.standby.pairing import Relation
+from tests.support.promotion import Site, open_site
+
+
+def open_box(root: Path) -> Site:
+    """Return a site nobody is enrolled at, whose ledger is signed with the box's own key file."""
+    box = open_site(root, enrolled=0)
+    create_missing(box.config.at.key_files)
+    keys = keys_of(box)
+    signer = Signer(public=keys.public("ledger-checkpoint"), sign=lambda data: keys.sign("ledger-checkpoint", data))
+    box.ledger.log = Log.open(MemoryBackend(), clock=box.clock, site=box.config.site, signer=signer)
+    pin.pin(box.config.at, box.ledger.log.vkey)
+    return box
+
+
+def keys_of(box: Site) -> FileKeys:
+    """Return the box's keys."""
+    return FileKeys(box.config.at.key_files)
+
+
+def card(box: Site, name: str) -> introducing.CardFacts:
+    """Return the box's card."""
+    return introducing.make_card(box.config, name, ledger=box.ledger, keys=keys_of(box), clock=box.clock)
+
+
+def half(box: Site, peer: introducing.CardFacts, *, is_first: bool, relation: Relation = Relation.STANDBY) -> bytes:
+    """Return the box's half of a pairing, after two people typed the right code."""
+    _, made = introducing.offer(
+        box.config,
+        peer.file,
+        relation=relation,
+        is_first=is_first,
+        codes=[peer.card.code] * 2,
+        by=["Ana", "Ben"],
+        ledger=box.ledger,
+        keys=keys_of(box),
+    )
+    return made
+
+
+def pair(first: Site, second: Site, relation: Relation = Relation.STANDBY) -> None:
+    """Introduce two boxes to each other as people do; they are called `one` and `two`."""
+    one, two = card(first, "one"), card(second, "two")
+    halves = half(first, two, is_first=True, relation=relation), half(second, one, is_first=False, relation=relation)
+    introducing.join(first.config, halves[0], halves[1], ledger=first.ledger)
+    introducing.join(second.config, halves[1], halves[0], ledger=second.ledger)
+
+
+def bundle(box: Site, peer: str, since: int | None = None) -> Made:
+    """Return what the box gives its peer."""
+    return keeping.make(box.config, peer, since=since, ledger=box.ledger, keys=keys_of(box), clock=box.clock)
+
+
+def grow(box: Site, made: Made, peer: str) -> Grown:
+    """Take a bundle of the peer into its mirror."""
+    return keeping.grow(box.config, made.envelope, made.leaves, peer=peer, ledger=box.ledger)
+
+
+def take(box: Site, peer: str) -> TakenOver:
+    """Take over what the mirror of the peer holds."""
+    return taking.take_over(box.config, peer, ledger=box.ledger, promoter=box.client, clock=box.clock)
+
+
+def carry(source: Site, target: Site, *, name: str, peer: str) -> TakenOver:
+    """Bring all of `source` (called `peer`) to `target` (called `name`) and take it over."""
+    grow(target, bundle(source, name), peer)
+    return take(target, peer)
+
+
+@contextmanager
+def two_boxes(tmp_path: Path) -> Iterator[tuple[Site, Site]]:
+    """Yield two paired boxes."""
+    first, second = open_box(tmp_path / "one"), open_box(tmp_path / "two")
+    pair(first, second)
+    yield first, second

@@ -1,0 +1,323 @@
+"""A standby is kept current by bundles: proven against the signed tree, judged by its own promoter, recorded anew."""
+
+import json
+import shutil
+from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.actions import keys as api_keys
+from appliance.actions.standby import introducing, keeping, status
+from appliance.audit import tree
+from appliance.audit.client import OfflineLedger
+from appliance.audit.log import Log, Signer
+from appliance.audit.memory import MemoryBackend
+from appliance.audit.verify import verify
+from appliance.errors import CiphertextError, ConflictError, PairingRefusedError
+from appliance.promote.standing import require_promoted
+from appliance.standby import bundle, mirror, sealed, vouched
+from appliance.standby.carried import Carried
+from appliance.standby.pairing import Relation, require_paired
+from appliance.state.database import open_state
+from media.errors import SealiftError
+from tests.support import boxes
+from tests.support.promotion import PASSWORD, Site, digest
+from tests.support.signatories import signatories
+
+VERSION, NEXT = digest("version"), digest("next")
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Site:
+    return boxes.open_box(tmp_path / "one")
+
+
+@pytest.fixture
+def second(first: Site, tmp_path: Path) -> Site:
+    second = boxes.open_box(tmp_path / "two")
+    boxes.pair(first, second)
+    first.enrol(*signatories()[:2])
+    return second
+
+
+def receive(box: Site, model_digest: str) -> None:
+    """Register a version as the box's own install does; no gates run there."""
+    box.ledger.append(
+        "model.registered",
+        {
+            "model_digest": model_digest,
+            "name": "tiny",
+            "version": "1",
+            "weights_digest": digest("weights" + model_digest),
+            "serial": 1,
+            "descriptor": {},
+        },
+    )
+
+
+def make_key(box: Site) -> api_keys.NewKey:
+    state = open_state(box.config.at)
+    try:
+        return api_keys.create(
+            box.ledger, state, boxes.keys_of(box), department="radiology", owner="Ana", phi_mode="tokenise"
+        )
+    finally:
+        state.dispose()
+
+
+def test_people_and_promotions_reach_the_standby_and_verify_there(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+
+    taken = boxes.carry(first, second, name="two", peer="one")
+
+    assert (taken.people, taken.promotions, taken.waits) == (2, 1, "")
+    standing = require_promoted(second.config.at, VERSION)
+    assert standing.people == tuple(one.name for one in signatories()[:2])
+    leaf = second.ledger.find(kind="promotion.made")[0]
+    assert leaf.body["carried"]["origin"] == first.ledger.head().origin
+    assert leaf.origin == second.ledger.head().origin
+
+
+def test_the_mirror_is_the_primarys_ledger_and_is_not_merged(first: Site, second: Site) -> None:
+    boxes.grow(second, boxes.bundle(first, "two"), "one")
+    first.promote(VERSION)
+    grown = boxes.grow(second, boxes.bundle(first, "two"), "one")
+
+    peer = require_paired(second.config.at, "one").peer
+    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, peer), clock=second.clock)
+    found = verify(copy, pinned=peer.vkey)
+    assert found.ok, found.findings
+    assert (found.size, found.root) == (grown.size, first.ledger.consistency(grown.size, grown.size).new_root)
+    assert second.ledger.find(kind="promotion.made") == []
+
+
+def test_a_release_that_is_missing_holds_back_what_needs_it_and_all_after_it(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    make_key(first)
+
+    waiting = boxes.carry(first, second, name="two", peer="one")
+    receive(second, VERSION)
+    done = boxes.take(second, "one")
+
+    assert (waiting.people, waiting.promotions, waiting.keys) == (2, 0, 0)
+    assert "not registered" in waiting.waits
+    assert (done.promotions, done.keys, done.waits) == (1, 1, "")
+    assert boxes.take(second, "one").to_json() == {**done.to_json(), "promotions": 0, "keys": 0}
+
+
+def test_an_api_key_of_the_primary_works_on_the_standby(first: Site, second: Site) -> None:
+    made = make_key(first)
+
+    boxes.carry(first, second, name="two", peer="one")
+
+    leaf = second.ledger.find(kind="key.created")[0]
+    assert leaf.body["secret_hmac"] == boxes.keys_of(second).hmac("api-key-pepper", made.text.encode()).hex()
+    assert second.ledger.find(kind="standby.pepper-adopted")
+
+
+def test_a_standby_that_made_keys_of_its_own_does_not_lose_them(first: Site, second: Site) -> None:
+    made = make_key(second)
+
+    with pytest.raises(ConflictError, match="cannot be taken"):
+        boxes.grow(second, boxes.bundle(first, "two"), "one")
+
+    leaf = second.ledger.find(kind="key.created")[0]
+    assert leaf.body["secret_hmac"] == boxes.keys_of(second).hmac("api-key-pepper", made.text.encode()).hex()
+
+
+def test_the_sealed_secret_opens_on_the_right_box_and_pairing_only(first: Site, second: Site, tmp_path: Path) -> None:
+    pair = require_paired(first.config.at, "two")
+    secret = sealed.seal(b"s" * 32, pair.peer.sealing, bundle.context(pair))
+
+    assert sealed.unseal(secret, second.config.at.key_files, bundle.context(pair)) == b"s" * 32
+    for folder, context in ((first.config.at.key_files, bundle.context(pair)), (second.config.at.key_files, b"other")):
+        with pytest.raises(CiphertextError):
+            sealed.unseal(secret, folder, context)
+    with pytest.raises(CiphertextError):
+        sealed.unseal(secret[:-1], second.config.at.key_files, bundle.context(pair))
+
+
+def test_what_the_standby_decides_after_the_change_comes_back_and_is_not_taken_twice(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+    second.promote(NEXT)
+    receive(first, NEXT)
+
+    back = boxes.carry(second, first, name="one", peer="two")
+
+    assert (back.people, back.promotions, back.waits) == (0, 1, "")
+    assert require_promoted(first.config.at, NEXT).number == 2
+    assert boxes.carry(first, second, name="two", peer="one").promotions == 0
+
+
+def test_two_boxes_that_decided_apart_are_left_to_people(first: Site, second: Site) -> None:
+    boxes.carry(first, second, name="two", peer="one")
+    first.promote(VERSION)
+    second.promote(NEXT)
+    receive(second, VERSION)
+
+    taken = boxes.carry(first, second, name="two", peer="one")
+
+    assert taken.promotions == 0
+    assert "does not follow" in taken.waits
+    assert second.client.current()["model_digest"] == NEXT
+
+
+def test_a_promotion_is_judged_again_by_the_standbys_own_people_and_gates(first: Site, second: Site) -> None:
+    """A primary that was taken over by its root records a promotion nobody signed, or whose gates failed."""
+    made = first.promote(VERSION)
+    receive(second, VERSION)
+    receive(second, NEXT)
+    boxes.carry(first, second, name="two", peer="one")
+    body = dict(first.ledger.leaf(made.sequence).body)
+    first.ledger.append("promotion.made", {**body, "model_digest": NEXT, "previous": VERSION})
+
+    taken = boxes.carry(first, second, name="two", peer="one")
+
+    assert taken.promotions == 0
+    assert "another version than its statement" in taken.waits
+
+
+def test_evidence_of_failed_gates_opens_no_way(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.grow(second, boxes.bundle(first, "two"), "one")
+    box = require_paired(second.config.at, "one").peer
+    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
+    for leaf in copy.leaves(0, 1000, kinds=["person.enrolled"]):
+        second.client.carry("one", Carried.of(copy, leaf.sequence), [])
+    record = Carried.of(copy, copy.find(kind="promotion.made")[0].sequence)
+    gates = [Carried.of(copy, leaf.sequence) for leaf in copy.find(kind="gate.result")]
+
+    for evidence in ([], gates[1:]):
+        with pytest.raises(SealiftError, match="not proven"):
+            second.client.carry("one", record, evidence)
+
+    assert second.client.carry("one", record, gates)
+    with pytest.raises(ConflictError):
+        second.client.carry("one", record, gates)
+
+
+def test_only_roots_door_may_take_over(first: Site, second: Site) -> None:
+    boxes.grow(second, boxes.bundle(first, "two"), "one")
+    box = require_paired(second.config.at, "one").peer
+    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
+    record = Carried.of(copy, copy.find(kind="person.enrolled")[0].sequence)
+
+    for door in ("promoter-admin", "promoter-operator"):
+        with pytest.raises(SealiftError, match="not for this door"):
+            second.at_door(door).carry("one", record, [])
+
+
+def test_people_enrolled_with_another_key_on_both_boxes_stop_it(first: Site, second: Site) -> None:
+    ana, _, chi, dag = signatories()
+    codes = second.client.codes(2)
+    second.client.enrol(code=codes[0], name=ana.name, certificate=chi.certificate, password=PASSWORD)
+    second.client.enrol(code=codes[1], name=dag.name, certificate=dag.certificate, password=PASSWORD)
+
+    taken = boxes.carry(first, second, name="two", peer="one")
+
+    assert taken.people == 0
+    assert "cannot be enrolled" in taken.waits
+
+
+def altered_leaf(made: keeping.Made, _: Site) -> tuple[bytes, bytes]:
+    return made.envelope, made.leaves.replace(b'"person.enrolled"', b'"person.enrollee"', 1)
+
+
+def cut_leaves(made: keeping.Made, _: Site) -> tuple[bytes, bytes]:
+    return made.envelope, made.leaves[: made.leaves.rindex(b"\n", 0, -1) + 1]
+
+
+def signed_by_the_receiver(made: keeping.Made, second: Site) -> tuple[bytes, bytes]:
+    payload = b64decode(json.loads(made.envelope)["payload"])
+    return vouched.vouch(bundle.PAYLOAD_TYPE, payload, boxes.keys_of(second)), made.leaves
+
+
+def as_another_type(made: keeping.Made, _: Site) -> tuple[bytes, bytes]:
+    return made.envelope.replace(b"standby-bundle", b"standby-bundlf"), made.leaves
+
+
+@pytest.mark.parametrize("change", [altered_leaf, cut_leaves, signed_by_the_receiver, as_another_type])
+def test_a_bundle_that_is_not_what_the_peer_signed_changes_nothing(
+    first: Site, second: Site, change: Callable[[keeping.Made, Site], tuple[bytes, bytes]]
+) -> None:
+    made = boxes.bundle(first, "two")
+    envelope, leaves = change(made, second)
+
+    with pytest.raises(SealiftError):
+        keeping.grow(second.config, envelope, leaves, peer="one", ledger=second.ledger)
+
+    assert status.read(second.config, ledger=second.ledger, clock=second.clock)[0].mirrored == 0
+    assert second.ledger.find(kind="standby.imported") == []
+
+
+def test_a_bundle_for_another_box_is_refused(first: Site, second: Site, tmp_path: Path) -> None:
+    third = boxes.open_box(tmp_path / "three")
+    one, three = boxes.card(first, "one"), boxes.card(third, "three")
+    halves = boxes.half(first, three, is_first=True), boxes.half(third, one, is_first=False)
+    introducing.join(first.config, *halves, ledger=first.ledger)
+    introducing.join(third.config, halves[1], halves[0], ledger=third.ledger)
+
+    with pytest.raises(PairingRefusedError, match="refused"):
+        boxes.grow(third, boxes.bundle(first, "two"), "one")
+
+
+def test_a_gap_is_named_with_what_closes_it(first: Site, second: Site) -> None:
+    boxes.bundle(first, "two")  # lost on the way
+    first.promote(VERSION)
+
+    with pytest.raises(PairingRefusedError) as refused:
+        boxes.grow(second, boxes.bundle(first, "two"), "one")
+
+    assert "--since 0" in refused.value.why
+    assert boxes.grow(second, boxes.bundle(first, "two", since=0), "one").before == 0
+
+
+def test_a_primary_whose_ledger_was_rewritten_or_cut_is_not_mirrored(first: Site, second: Site) -> None:
+    kept, before = boxes.grow(second, boxes.bundle(first, "two"), "one"), first.ledger.log
+    pinned = require_paired(second.config.at, "one").peer
+    fork = MemoryBackend()
+    rows = before.backend.rows(0, kept.size)  # the same beginning, then other history, by the same key
+    frontier: list[bytes] = []
+    for row in rows[:-2]:
+        fork.append([row], tree.push(frontier, row.sequence, row.hash))
+    keys = boxes.keys_of(first)
+    signer = Signer(public=keys.public("ledger-checkpoint"), sign=lambda data: keys.sign("ledger-checkpoint", data))
+    first.ledger.log = Log.open(fork, clock=first.clock, site="demo", signer=signer)
+
+    with pytest.raises(PairingRefusedError):
+        boxes.grow(second, boxes.bundle(first, "two", since=0), "one")
+    for _ in range(5):
+        first.ledger.append("key.revoked", {"key_id": "abc", "reason": "rewritten"})
+    with pytest.raises(PairingRefusedError, match="mirror"):
+        boxes.grow(second, boxes.bundle(first, "two", since=0), "one")
+
+    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, pinned), clock=second.clock)
+    assert copy.head().size == kept.size
+
+
+def test_status_says_how_far_the_mirror_is_and_what_waits(first: Site, second: Site) -> None:
+    first.ledger.append("install.done", {"serial": 7, "release": "2026.11"})
+    first.promote(VERSION)
+    boxes.carry(first, second, name="two", peer="one")
+
+    (found,) = status.read(second.config, ledger=second.ledger, clock=second.clock)
+
+    assert (found.waiting, found.missing) == (1, (7,))
+    assert "lacks serial 7" in found.line()
+    assert found.pair.relation is Relation.STANDBY
+
+
+def test_a_bundle_goes_through_a_folder_as_it_is(first: Site, second: Site, tmp_path: Path) -> None:
+    made = boxes.bundle(first, "two")
+
+    keeping.write(tmp_path / "medium", made)
+    shutil.copytree(tmp_path / "medium", tmp_path / "carried")
+
+    assert keeping.read(tmp_path / "carried") == (made.envelope, made.leaves)
+    assert b"api-key" not in made.envelope
