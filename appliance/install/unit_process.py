@@ -41,7 +41,7 @@ class UnitProcess:
         self._starts = 0
         self._pid: int | None = None
         self._stopping = threading.Event()
-        self._was_silent = False
+        self._given_up = ""
         self._wake: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
 
@@ -132,15 +132,15 @@ class UnitProcess:
                 return
             recent.append(monotonic())
             self._become(UnitState.STARTING)
-            self._was_silent = False
+            self._given_up = ""
             code = self._live_once(prepared, wake)
             if self._stopping.is_set() or code == 0:
                 self._become(UnitState.INACTIVE, why="" if self._stopping.is_set() else "it ended by itself")
                 return
+            how = self._given_up or f"it ended with {code}"
             if not self.service.restarts or code in self.service.prevented_exits:
-                self._become(UnitState.FAILED, why=f"it ended with {code}")
+                self._become(UnitState.FAILED, why=how)
                 return
-            how = "it gave no sign of life in time" if self._was_silent else f"it ended with {code}"
             self._become(UnitState.FAILED, why=f"{how} and starts again")
             select.select([wake], [], [], delay)
             if self._stopping.is_set():
@@ -190,12 +190,13 @@ class UnitProcess:
 
     def _give_up(self, process: "subprocess.Popen[bytes]", *, is_ready: bool) -> None:
         if not is_ready:
-            self._become(UnitState.FAILED, why="it was not ready in time")
+            self._given_up = "it was not ready in time"
+            self._become(UnitState.FAILED, why=self._given_up)
             return
         # As WatchdogSignal=SIGKILL of the units: what hangs hears no other, and leaves no picture of its memory.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        self._was_silent = True
+        self._given_up = "it gave no sign of life in time"
 
     def _end(self, process: "subprocess.Popen[bytes]") -> int:
         if process.poll() is None:

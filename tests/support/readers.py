@@ -14,7 +14,7 @@ from appliance.promote.taskset import TaskSet
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.reference import Reference
 from appliance.verify.evidence import rehearsal_level
-from appliance.verify.metadata import TrustChain, read_role
+from appliance.verify.metadata import TrustChain, read_role, root_by_root
 from appliance.verify.trust import TrustRecord, require_root
 from bundler.chunks import from_lines
 from bundler.handin import HandIn
@@ -60,8 +60,11 @@ def _root(untrusted: bytes) -> TrustChain:
 
 
 def _next_root(untrusted: bytes) -> TrustChain:
-    chain = TrustChain((context("1.root.json").decode(),), "demo")
+    first = context("1.root.json").decode()
+    chain = TrustChain((first,), "demo")
     chain.extend(untrusted)
+    *_, same = root_by_root((first, untrusted.decode()), "demo")
+    assert same.version == chain.version
     return chain
 
 

@@ -54,6 +54,7 @@ READ = {
         "TrustChain.extend",
         "TrustChain.heed",
         "TrustChain.heed_again",
+        "root_by_root",
     },
     "appliance/verify/trust.py": {"TrustRecord.from_json", "TrustRecord.from_bytes", "require_root"},
     "bundler/handin.py": {"HandIn.from_bytes"},
