@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from appliance import config as configuration
 from appliance.actions import hostplan
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
@@ -191,7 +192,7 @@ class Installer:
                     self._back_from(trials, trial, error)
                 raise
             host_text = "changed" if host_changed else "unchanged"
-        trials.confirm()
+        trials.confirm(places.config_file)
         changed = built.changed or is_new or host_changed or bool(keys_made)
         if changed:
             self._record(built.installed, stored, host=host_text, approval=approval)
@@ -317,12 +318,15 @@ class Installer:
         releases = InstalledReleases(self.config.at)
         previous = releases.load(trial.previous) if trial.previous != NONE else None
         releases.switch(previous.serial if previous else None)
-        if previous is not None and self.host is not None:
+        if previous is not None:
             self.progress(f"going back to release {previous.release}")
-            ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
-            ansible = ours if ours.exists() else playbook.ansible_of(self.config)
-            self.host.apply(self._play(previous.serial, tuple(previous.environments)), ansible)
-            self.host.require_healthy()
+            settings = trials.restore_settings(self.config.at.config_file)
+            config = self.config if settings is None else configuration.parse(settings)
+            if self.host is not None:
+                ours = releases.folder(previous.serial) / "host/bin/ansible-playbook"
+                ansible = ours if ours.exists() else playbook.ansible_of(self.config)
+                self.host.apply(self._play(previous.serial, tuple(previous.environments), config=config), ansible)
+                self.host.require_healthy()
         returned = Returned(
             serial=trial.serial,
             release=trial.release,
@@ -339,11 +343,17 @@ class Installer:
         return returned
 
     def _play(
-        self, serial: int, names: tuple[str, ...], *, source: Path | None = None, updates: tuple[str, ...] = ()
+        self,
+        serial: int,
+        names: tuple[str, ...],
+        *,
+        source: Path | None = None,
+        updates: tuple[str, ...] = (),
+        config: Config | None = None,
     ) -> Play:
         folder = InstalledReleases(self.config.at).folder(serial)
         return Play(
-            config=self.config,
+            config=config or self.config,
             config_file=self.config.at.config_file,
             source=source or folder,
             folder=folder,

@@ -2,6 +2,7 @@
 
     RELEASES/trial.json      while a release is being tried: its serial and that of the one before
     RELEASES/returned.json   after the box went back by itself, until an install ends well
+    RELEASES/settings.toml   the site file as it was when an install last ended well
     OPT/before               link to the release before: by its code a cut-off trial is taken back, also after a boot
 
 Promises: the trial is on the disk before `current` changes and goes away only after the new release answered, or after
@@ -24,6 +25,8 @@ from media.errors import MediaError
 FORMAT: Final = 1
 NONE: Final = 0
 """The serial of "no release before"."""
+TRIED: Final = ".tried"
+"""What the name of a site file ends in that was tried with a release and put away with it."""
 _MOST: Final = 400
 _PATH: Final = re.compile(r"(?<![\w.])/[^\s'\":]*/")
 
@@ -150,13 +153,45 @@ class Trials:
                 fix="look at `sealift status`, remove trial.json below the releases, and install again",
             ) from error
 
-    def confirm(self) -> None:
+    def confirm(self, site_file: Path) -> None:
         """End the trial well: the release answered. What the box went back from before is over too.
+
+        Args:
+            site_file: What the release runs with; kept, to be put back with it.
 
         Raises:
             InstallError: It cannot be written.
         """
+        try:
+            content = site_file.read_bytes()
+            if self.settings() != content:
+                durable.replace(self._settings, content, mode=0o644)
+        except OSError as error:
+            raise _unwritten("the site file that this release runs with cannot be kept", error) from error
         self._drop(self._trial, self._return)
+
+    def settings(self) -> bytes | None:
+        """Return the site file that the last good install ran with, where there was one."""
+        try:
+            return self._settings.read_bytes()
+        except OSError:
+            return None
+
+    def restore_settings(self, site_file: Path) -> bytes | None:
+        """Put that site file back, the one that was tried kept beside it; return it when it was another one.
+
+        Raises:
+            InstallError: It cannot be written.
+        """
+        before = self.settings()
+        try:
+            if before is None or site_file.read_bytes() == before:
+                return None
+            durable.replace(site_file.with_name(site_file.name + TRIED), site_file.read_bytes(), mode=0o644)
+            durable.replace(site_file, before, mode=0o644)
+        except OSError as error:
+            raise _unwritten("the site file cannot be put back", error) from error
+        return before
 
     def went_back(self, returned: Returned) -> None:
         """End the trial: the release before runs again.
@@ -201,6 +236,10 @@ class Trials:
     @property
     def _trial(self) -> Path:
         return self._folder / "trial.json"
+
+    @property
+    def _settings(self) -> Path:
+        return self._folder / "settings.toml"
 
     @property
     def _return(self) -> Path:

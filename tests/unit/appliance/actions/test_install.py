@@ -268,6 +268,19 @@ def cut_off(box: Path, serial: int) -> None:
         installer(box, CutHost(sick=frozenset({serial}))).install(serial)
 
 
+def test_the_site_file_goes_back_with_the_release_and_the_tried_one_is_kept(box: Path) -> None:
+    add_release(box, 2)
+    place = places_below(box).config_file
+    good, tried = place.read_bytes(), f'site = "s"\n[places]\nroot = "{box}"\n[limits]\ninput_tokens = 7\n'.encode()
+    place.write_bytes(tried)
+
+    with pytest.raises(InstallError):
+        installer(box, FakeHost(sick=frozenset({2}))).install()
+
+    assert place.read_bytes() == good
+    assert (place.parent / "sealift.toml.tried").read_bytes() == tried
+
+
 def test_an_install_that_was_cut_off_is_taken_back_by_the_release_before(box: Path) -> None:
     add_release(box, 2)
     cut_off(box, 2)
