@@ -313,6 +313,16 @@ class Places:
         return self.state / "scrub"
 
     @property
+    def clock(self) -> Path:
+        """What is known of this machine's clock, across power cuts; written by its watch."""
+        return self.state / "clock"
+
+    @property
+    def clock_now(self) -> Path:
+        """The same of this boot; empty after each start."""
+        return self.run / "clock"
+
+    @property
     def alerts(self) -> Path:
         """The alerts that fire now; written by what takes them of Alertmanager."""
         return self.state / "alerts"

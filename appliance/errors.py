@@ -119,6 +119,13 @@ class ConflictError(ApplianceError):
     code = "conflict"
 
 
+class ClockUncertainError(ApplianceError):
+    """The step needs the right time, and the machine's clock is not to be believed."""
+
+    exit_code = 48
+    code = "clock-uncertain"
+
+
 class PairingRefusedError(ApplianceError):
     """Another box is not paired with this one, or what it brought is not signed, not for this box or not its next."""
 

@@ -5,6 +5,7 @@ ends it; call it when a folder of throwaway keys is done with.
 """
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import gnupg
@@ -72,8 +73,15 @@ def secret_fingerprints(home: Path) -> tuple[str, ...]:
     return tuple(str(key["fingerprint"]).upper() for key in _gpg(home).list_keys(True))
 
 
-def detached_sign(home: Path, fingerprint: str, data: bytes) -> bytes:
+def detached_sign(home: Path, fingerprint: str, data: bytes, *, at: datetime | None = None) -> bytes:
     """Return a binary detached SHA-512 signature, already verified the way a receiver will.
+
+    Args:
+        home: The GnuPG folder that holds the key.
+        fingerprint: Of the key.
+        data: What is signed.
+        at: The time that GnuPG is to believe, where the machine's clock is known to be wrong; it refuses to sign with
+            a key that its clock says will be made in the future.
 
     Raises:
         KeyUnusableError: The key cannot sign: absent, locked, expired, revoked.
@@ -83,6 +91,8 @@ def detached_sign(home: Path, fingerprint: str, data: bytes) -> bytes:
     fingerprint = layout.require_fingerprint(fingerprint.upper())
     # Not keyid=, which is --default-key: gpg takes another key where that one is unusable.
     chosen = ["--local-user", fingerprint, "--digest-algo", "SHA512"]
+    if at is not None:
+        chosen += ["--faked-system-time", at.astimezone(UTC).strftime("%Y%m%dT%H%M%S!")]
     signed = _gpg(home).sign(data, detach=True, clearsign=False, binary=True, extra_args=chosen)
     signature = bytes(signed.data)
     if not signature:

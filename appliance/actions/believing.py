@@ -23,6 +23,7 @@ from appliance.state.shapes import require_shape
 from appliance.store.content import ContentStore
 from appliance.store.incoming import publish
 from appliance.store.writing import writing
+from appliance.timekeeping.record import ClockRecord
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
 from appliance.verify.trust import Checkpoint, TrustRecord
@@ -271,9 +272,16 @@ def _require_same_ledger(ledger: Ledger, point: Checkpoint) -> None:
         )
 
 
-def floor(ledger: Ledger, record: TrustRecord) -> datetime:
-    """Return the latest time known to have been: the program's making, the record's floor, the ledger's last record."""
+def floor(ledger: Ledger, record: TrustRecord, clock_record: ClockRecord | None = None) -> datetime:
+    """Return the latest time known to have been: the program's making, the floors, the ledger's last record.
+
+    What was recorded by a clock that is not believed says nothing of the time.
+    """
     known = max(record.floor, BUILT)
+    if clock_record is not None:
+        known = max(known, clock_record.floor)
+        if not clock_record.verdict.is_certain:
+            return known
     with contextlib.suppress(LedgerUnavailableError, UsageError, ValueError):
         head = ledger.head()
         last = datetime.fromisoformat(ledger.leaf(head.size - 1).time)

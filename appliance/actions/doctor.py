@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from appliance.actions import clock as clock_action
 from appliance.actions import doctor_machine, doctor_services
 from appliance.actions.findings import Finding
 from appliance.config import Config
@@ -61,17 +62,7 @@ def _memory(config: Config) -> Iterator[Finding]:
 
 
 def _clock(config: Config, clock: Clock) -> Iterator[Finding]:
-    now, floor = clock.now(), BUILT
-    with suppress(SealiftError):
-        floor = max(floor, trust.load(config.at.trust, config.at.pinned_trust, may_begin=True).floor)
-    yield Finding(
-        name="clock",
-        is_good=now >= floor,
-        text=f"{to_text(now)}, nothing before {to_text(floor)} is believed"
-        + ("" if config.time.servers else "; no time server is named"),
-        why="the order of records, stale dates, certificates and one-time codes depend on it",
-        fix="set the machine's clock, or name time.servers",
-    )
+    yield clock_action.finding(config, clock=clock)
 
 
 def _fit(config: Config, machine: Machine) -> Iterator[Finding]:

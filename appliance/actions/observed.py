@@ -27,6 +27,7 @@ from appliance.registry import catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.scrubbed import ScrubState, reference
+from appliance.timekeeping.record import Verdict, published
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
 from media.clock import Clock
@@ -52,6 +53,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
     "sealift_disk_available_bytes": ("Free for our users there", ("place",)),
     "sealift_clock_ahead_of_floor_seconds": ("The machine's clock less the earliest time that can be true", ()),
+    "sealift_clock_believed": ("1 when decisions rest on the machine's clock, 0 when it is behind or jumped", ()),
+    "sealift_clock_confirmed": ("1 when somebody answered for the clock since it was last in doubt", ()),
     "sealift_receipt_waiting_seconds": ("Since the oldest receive whose receipt was not exported; 0 for none", ()),
     "sealift_receipt_limit_seconds": ("How long a receipt may wait", ()),
     "sealift_release_serial": ("Of the installed release; 0 for none", ()),
@@ -163,7 +166,12 @@ def _disks(config: Config) -> Iterator[Sample]:
 
 
 def _clock(config: Config, clock: Clock) -> Iterator[Sample]:
+    found = published(config.at)
     floor = max(BUILT, trust.load(config.at.trust, config.at.pinned_trust, may_begin=True).floor)
+    if found is not None:
+        floor = max(floor, found.floor)
+        yield _sample("sealift_clock_believed", found.verdict.is_certain)
+        yield _sample("sealift_clock_confirmed", found.verdict is Verdict.GOOD)
     yield _sample("sealift_clock_ahead_of_floor_seconds", (clock.now() - floor).total_seconds())
 
 

@@ -28,6 +28,7 @@ from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
 from appliance.store.writing import writing
+from appliance.timekeeping.record import latest
 from appliance.verify import trust
 from appliance.verify.fit import Machine
 from appliance.verify.freshness import Decisions
@@ -184,7 +185,7 @@ class _Receive:
             level=None if config.environment == "rehearsal" else config.policy.rehearsal_level,
             serial_jump=config.policy.serial_jump,
             now=self._now.replace(microsecond=0),
-            floor=believing.floor(self._ledger, record),
+            floor=believing.floor(self._ledger, record, latest(config.at)),
             decisions=options.decisions,
             custody=site_custody.known(self._places, self._ledger, options.looked_at),
         )

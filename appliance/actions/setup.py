@@ -8,17 +8,19 @@ is not set up differently from here, because that is a host change, which two of
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from appliance.actions import capacity, units
+from appliance.actions import clock as clock_action
 from appliance.actions.capacity import CapacityFacts
 from appliance.actions.install import InstallFacts
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config
-from appliance.errors import ConflictError, InstallError, UnitError
+from appliance.errors import ClockUncertainError, ConflictError, InstallError, UnitError
 from appliance.install import sitefile
 from appliance.install.answers import Answers
 from appliance.install.releases import InstalledReleases
@@ -263,6 +265,11 @@ class Setup:
     def _record(self, facts: SetupFacts) -> None:
         ledger = open_ledger(self.config, ACTIONS, spool=True, clock=self.clock)
         try:
+            if self.answers.time.confirmed_by:
+                with suppress(ConflictError, ClockUncertainError):  # the doctor tells of it
+                    clock_action.confirm(
+                        self.config, ledger, untrusted_name=self.answers.time.confirmed_by, clock=self.clock
+                    )
             ledger.append(
                 DONE,
                 {

@@ -12,6 +12,7 @@ from flask import Flask, Response, abort, g, redirect, render_template, request,
 from werkzeug.exceptions import HTTPException
 
 from appliance.actions import alerts
+from appliance.actions import clock as clock_action
 from appliance.admin import pages, people, work
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
@@ -121,13 +122,20 @@ def _for_templates() -> dict[str, Any]:
     is_known = "session" in g and bool(session().person)
     return {
         # Strangers learn nothing of what is wrong here.
-        "alerts": alerts.firing(config.at.alerts, clock=page().clock) if is_known else (),
+        "alerts": _alerts(config, page().clock) if is_known else (),
         "returned": Trials(config.at).last_return() if is_known else None,
         "site": config.site,
         "environment": config.environment,
         "me": session() if "session" in g else None,
         "short": lambda digest: str(digest)[:12],
     }
+
+
+def _alerts(config: Config, clock: Clock) -> tuple[alerts.Alert, ...]:
+    # The clock's own alert needs no monitoring to be seen.
+    told = alerts.firing(config.at.alerts, clock=clock)
+    own = clock_action.alert(config, clock=clock)
+    return told if own is None or own.name in {one.name for one in told} else (own, *told)
 
 
 def _http_error(error: HTTPException) -> tuple[str, int]:

@@ -45,7 +45,8 @@ _PRIVILEGED: Final = (
 )
 # Who may come in by the door of actions with one family only.
 BACKUP_ACCOUNT: Final = "sealift-backup"
-_BACKUP_FAMILY: Final = "backup."
+CLOCK_ACCOUNT: Final = "sealift-clock"
+_ONE_FAMILY: Final = {BACKUP_ACCOUNT: "backup.", CLOCK_ACCOUNT: "clock."}
 
 
 def require_may_append(door: str, kind: str) -> None:
@@ -74,14 +75,15 @@ def require_account_may(peer: Peer, kind: str) -> None:
     """Return when the user at the other end may append this kind through the door it stands at.
 
     Raises:
-        LedgerRefusedError: The user that backs up records nothing else.
+        LedgerRefusedError: The user is there for one family of records only: backups, or the clock.
     """
-    if peer.uid == _uid(BACKUP_ACCOUNT) != os.getuid() and not kind.startswith(_BACKUP_FAMILY):
-        raise LedgerRefusedError(
-            what=f"records of kind {kind} may not come from user {peer.uid}",
-            why="the user that backs up records backups only",
-            fix="report it: a fault of ours, or a misuse",
-        )
+    for account, family in _ONE_FAMILY.items():
+        if peer.uid == _uid(account) != os.getuid() and not kind.startswith(family):
+            raise LedgerRefusedError(
+                what=f"records of kind {kind} may not come from user {peer.uid}",
+                why=f"{account} records {family}* only",
+                fix="report it: a fault of ours, or a misuse",
+            )
 
 
 def require_may_enter(peer: Peer) -> None:
@@ -92,7 +94,7 @@ def require_may_enter(peer: Peer) -> None:
     """
     allowed = {os.getuid(), _uid(_ACCOUNTS.get(peer.door, ""))}
     if peer.door == ACTIONS:
-        allowed |= {0, _uid(BACKUP_ACCOUNT)}
+        allowed |= {0, *map(_uid, _ONE_FAMILY)}
     if peer.door == OPERATOR:
         allowed |= {0}
     if peer.uid not in allowed and not (peer.door == OPERATOR and _is_operator(peer.uid)):

@@ -25,6 +25,7 @@ _COMMANDS = (
     "run_units",
     "status",
     "doctor",
+    "clock",
     "capacity",
     "readiness",
     "people",

@@ -19,6 +19,7 @@ from appliance.config import Config
 from appliance.install import answers, questions, sitefile
 from appliance.install.answers import Answers
 from appliance.install.questions import Prompt, Values
+from appliance.verify.freshness import BUILT
 from media import durable
 from media.clock import to_text
 from media.errors import UsageError
@@ -120,7 +121,7 @@ def _ask_all(own: shared.Context, base: Config | None, *, keep: bool) -> Answers
         own.say(f"\n{number}/{total} {question.title}")
         for prompt in question.prompts:
             if prompt.key == "time.confirmed_by":
-                own.say(f"  this machine says {to_text(own.clock.now())} (UTC)")
+                own.say(f"  this machine says {to_text(own.clock.now())} (UTC); it cannot be before {to_text(BUILT)}")
             if prompt.applies(values):
                 _ask(own, prompt, values)
             elif prompt.many:

@@ -24,6 +24,7 @@ from appliance.install import jobrights, plans
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
+from appliance.promote.clockchange import require_clock_approved
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind as Happened
 from appliance.promote.standing import current_digest, require_promoted
@@ -194,11 +195,14 @@ class JobDesk:
         Raises:
             UnknownVersionError, UnknownReleaseError: It does not.
             NotPromotedError: Two people's approvals of that version in production do not verify.
+            ClockUncertainError: Two people's approvals of that correction of the clock do not verify.
             JobRefusedError: Nobody decided it.
         """
         config, store = self._config, ContentStore(self._config.at.store)
         if job.serial:
             StoredRelease.load(store, job.serial)
+        elif job.kind is Kind.SET_CLOCK:
+            require_clock_approved(config, job.digest)
         elif job.kind is Kind.STOP_PRODUCTION:
             if (current_digest(config.at) or "").startswith(job.digest12):
                 raise _undecided("that version is in production", "stop or roll back: `sealift stop`")

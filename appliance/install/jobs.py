@@ -38,6 +38,7 @@ class Kind(StrEnum):
     HALT = "halt-production"
     PLAN = "plan"
     INSTALL = "install"
+    SET_CLOCK = "set-clock"
 
 
 class Lane(StrEnum):
@@ -63,6 +64,7 @@ LANES: Final = {
     Kind.HALT: Lane.PRODUCTION,
     Kind.PLAN: Lane.HOST,
     Kind.INSTALL: Lane.HOST,
+    Kind.SET_CLOCK: Lane.HOST,
 }
 _UNITS: Final = {
     Kind.VALIDATE: "sealift-validate@{digest}.service",
@@ -71,10 +73,11 @@ _UNITS: Final = {
     Kind.HALT: "sealift-switch@follow.service",
     Kind.PLAN: "sealift-plan@{serial}.service",
     Kind.INSTALL: "sealift-install@{serial}.service",
+    Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
 }
 _NAMES: Final = {
     **dict.fromkeys(ENGINE_KINDS, DIGEST12),
-    **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT), DIGEST),
+    **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK), DIGEST),
     **dict.fromkeys((Kind.PLAN, Kind.INSTALL), SERIAL),
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import Config
+from appliance.promote.clockchange import ClockRequest
 from appliance.promote.desk import ACTIONS_DOOR
 from appliance.promote.hostchange import HostRequest
 from appliance.promote.promoter import Request
@@ -127,6 +128,23 @@ class PromoterClient:
         """Take over one record of a paired box; return whether anything changed here."""
         proven = [one.to_json() for one in evidence]
         return bool(self._call("carry", peer=peer, record=record.to_json(), evidence=proven)["taken"])
+
+    def request_clock(self, *, correction_seconds: int, meaning: str, requested_by: str) -> ClockRequest:
+        """Ask for approvals of a correction of the clock."""
+        answer = self._call(
+            "clock-request", correction_seconds=correction_seconds, meaning=meaning, requested_by=requested_by
+        )
+        return ClockRequest.from_json(answer["request"])
+
+    def pending_clocks(self) -> tuple[ClockRequest, ...]:
+        """Return the corrections of the clock that hold now."""
+        return tuple(ClockRequest.from_json(one) for one in self._call("clock-pending")["requests"])
+
+    def approve_clock(self, statement_sha256: str, signature: bytes) -> ClockRequest:
+        """Hand in one approval of a correction of the clock."""
+        encoded = base64.b64encode(signature).decode()
+        answer = self._call("clock-approve", statement_sha256=statement_sha256, signature=encoded)
+        return ClockRequest.from_json(answer["request"])
 
     def current(self) -> dict[str, Any]:
         """Return where production stands; see `appliance.promote.desk`."""

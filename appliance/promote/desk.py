@@ -20,6 +20,9 @@ signature, nor does an enrolment, since it takes a code.
     host-request{plan_digest,serial,meaning,requested_by} -> {request}
     host-pending -> {requests:[{statement,statement_sha256,approvals}]}
     host-approve{statement_sha256,signature} -> {request}
+    clock-request{correction_seconds,meaning,requested_by} -> {request}
+    clock-pending -> {requests:[{statement,statement_sha256,approvals}]}
+    clock-approve{statement_sha256,signature} -> {request}
     current -> {model_digest,number,is_stopped,returnable,last}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
 """
@@ -34,6 +37,7 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
 from appliance.promote.books import Books
+from appliance.promote.clockchange import ClockChanges
 from appliance.promote.enrolment import Enrolment, Voucher
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
@@ -43,7 +47,7 @@ from appliance.promote.promoter import Promoter
 from appliance.standby.carried import Carried
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
-from media import canonical
+from media import canonical, limits
 from media.clock import Clock
 
 ADMIN_DOOR: Final = "promoter-admin"
@@ -64,7 +68,8 @@ def build_desk(config: Config, ledger: Ledger, *, clock: Clock, hasher: Password
     enrolment = Enrolment(books, clock, hasher or PasswordHasher())
     promoter = Promoter(books, config=config, policy=packaged(), clock=clock)
     hosts = HostChanges(books, config=config, clock=clock)
-    return Desk(folder=folder, enrolment=enrolment, promoter=promoter, hosts=hosts)
+    clocks = ClockChanges(books, config=config, clock=machine or clock)
+    return Desk(folder=folder, enrolment=enrolment, promoter=promoter, hosts=hosts, clocks=clocks)
 
 
 class Desk:
@@ -75,6 +80,7 @@ class Desk:
         self._enrolment = enrolment
         self._promoter = promoter
         self._hosts = hosts
+        self._clocks = clocks
         self._lock = threading.Lock()
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             "codes": self._codes,
@@ -92,6 +98,9 @@ class Desk:
             "host-request": self._host_request,
             "host-pending": self._host_pending,
             "host-approve": self._host_approve,
+            "clock-request": self._clock_request,
+            "clock-pending": self._clock_pending,
+            "clock-approve": self._clock_approve,
             "current": self._current,
             "carry": self._carry,
         }
@@ -208,6 +217,23 @@ class Desk:
     def _host_approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         signature = from_base64(untrusted.get("signature"), "signature")
         return {"request": self._hosts.approve(_digest(untrusted, "statement_sha256"), signature).to_json()}
+
+    def _clock_request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        request = self._clocks.request(
+            correction_seconds=canonical.integer(
+                untrusted.get("correction_seconds"), "correction_seconds", minimum=-limits.INTEGER_MAX
+            ),
+            meaning=_text(untrusted, "meaning"),
+            requested_by=_text(untrusted, "requested_by"),
+        )
+        return {"request": request.to_json()}
+
+    def _clock_pending(self, _: Peer, __: Fields) -> dict[str, Any]:
+        return {"requests": [request.to_json() for request in self._clocks.pending()]}
+
+    def _clock_approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        signature = from_base64(untrusted.get("signature"), "signature")
+        return {"request": self._clocks.approve(_digest(untrusted, "statement_sha256"), signature).to_json()}
 
     def _current(self, _: Peer, __: Fields) -> dict[str, Any]:
         production = self._folder.production()

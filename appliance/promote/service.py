@@ -21,6 +21,7 @@ from appliance.config import Config
 from appliance.errors import ConflictError
 from appliance.promote.desk import DOORS, Desk, build_desk
 from appliance.watchdog import loops as loop_watch
+from appliance.timekeeping.believed import BelievedClock
 from media.clock import SystemClock
 from media.errors import SealiftError
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = configuration.load(options.config)
         lock = _require_alone(config.at.promoter)
-        desk = build_desk(config, SocketLedger(config.at.socket(_LEDGER_DOOR)), clock=SystemClock())
+        ledger = SocketLedger(config.at.socket(_LEDGER_DOOR))
+        desk = build_desk(config, ledger, clock=BelievedClock.of(config), machine=SystemClock())
         doors = _doors(config)
         loops = loop_watch.Doors(doors)
         wire.serve(doors, desk, on_turn=loops.turned)

@@ -44,6 +44,7 @@ _EXPECTED = {
     "sealift-switch": ({"ledger-switch", "jobs-switch", "engine-production"}, {"promotions", "state"}),
     "sealift-receive": ({"ledger-actions"}, {"state", "store", "trust"}),
     "sealift-metrics": ({"ledger-metrics"}, set()),
+    "sealift-clock": (set(), set()),
     "sealift-alerts": (set(), set()),
     "www-data": ({"gateway", "admin"}, set()),
     "iris": ({"ledger-operator", "promoter-operator", "jobs-operator"}, set()),

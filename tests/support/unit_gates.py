@@ -16,6 +16,7 @@ WITH_NETWORK: Final = 15
 # What cannot be held to that: the figure it is held to, and the settings that its file must give the reasons of.
 EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-jobs.service": (7, ("User", "PrivateUsers")),
+    "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
     "sealift-install@.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
 }

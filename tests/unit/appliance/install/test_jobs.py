@@ -20,7 +20,7 @@ from media.errors import MediaError, SealiftError
 DIGEST = "ab" * 32
 NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"digest12": DIGEST[:12]} for kind in ENGINE_KINDS},
-    **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT)},
+    **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK)},
     **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
 }
 

@@ -1,0 +1,321 @@
+"""Two people's word on what time it is: a correction of this machine's clock, by as many seconds, in this boot.
+
+The statement names no time to set but how far the clock is off, so that it stays right while people sign. It holds for
+one boot and for `VALID_SECONDS` of the monotonic clock, never by the clock that is in doubt; it is void when the clock
+jumped meanwhile, and counts once. It is of a type of its own and is signed by OpenPGP like any other.
+
+    clock-changes/SHA256.json    statement and approvals (format 1), below the promoter's folder (HOST-2)
+
+Promises: who carries it out verifies every signature again from these files; a person, a key or a fingerprint counts
+once; the ledger knows of each request and each approval before a file says it.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.config import Config
+from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
+from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
+from appliance.promote.books import Books
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.statement import require_meaning
+from appliance.timekeeping import record
+from appliance.timekeeping.judging import SMALL_SECONDS
+from appliance.verify.freshness import BUILT
+from media import canonical, clock, durable, limits
+from media.clock import Clock
+from media.errors import SealiftError
+
+FORMAT: Final = 1
+TYPE: Final = "sealift/clock"
+REQUESTED: Final = "approval.clock-requested"
+GIVEN: Final = "approval.clock-given"
+VALID_SECONDS: Final = 4 * 3600
+MOST_PENDING: Final = 8
+_LARGEST: Final = 200 * 366 * 86400
+_MAX_BYTES: Final = 256 * 1024
+_NONCE: Final = re.compile(r"[0-9a-f]{32}")
+_FIELDS: Final = (
+    *("format", "type", "site", "session", "correction_seconds", "shown", "ticks"),
+    *("meaning", "nonce", "requested_by"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStatement:
+    """What people say yes to: in boot `session`, as the clock showed `shown`, it was `correction_seconds` off."""
+
+    site: str
+    session: str
+    correction_seconds: int
+    shown: datetime
+    ticks: int
+    meaning: str
+    nonce: str
+    requested_by: str
+
+    @property
+    def right(self) -> datetime:
+        """What the clock should have shown when this was written."""
+        return self.shown + timedelta(seconds=self.correction_seconds)
+
+    @property
+    def sha256(self) -> str:
+        """The statement's own digest."""
+        return sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that are signed."""
+        return canonical.dumps(
+            {
+                "format": FORMAT,
+                "type": TYPE,
+                "site": self.site,
+                "session": self.session,
+                "correction_seconds": self.correction_seconds,
+                "shown": clock.to_text(self.shown),
+                "ticks": self.ticks,
+                "meaning": self.meaning,
+                "nonce": self.nonce,
+                "requested_by": self.requested_by,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Parse the signed bytes.
+
+        Raises:
+            MalformedError: It is not canonical JSON of exactly these fields.
+            ApprovalRefusedError: It is of another type or format, or a field is not one.
+        """
+        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
+        fields = canonical.exact_keys(value, _FIELDS, what="statement")
+        nonce = canonical.text(fields["nonce"], "statement.nonce")
+        session = canonical.text(fields["session"], "statement.session")
+        if fields["format"] != FORMAT or fields["type"] != TYPE:
+            raise _refused("it is not a statement about the clock of this format")
+        if not _NONCE.fullmatch(nonce) or not _NONCE.fullmatch(session):
+            raise _refused("its nonce or its session is not 32 hex digits")
+        return cls(
+            site=canonical.text(fields["site"], "statement.site"),
+            session=session,
+            correction_seconds=canonical.integer(
+                fields["correction_seconds"], "statement.correction_seconds", minimum=-_LARGEST, maximum=_LARGEST
+            ),
+            shown=canonical.moment(fields["shown"], "statement.shown"),
+            ticks=canonical.integer(fields["ticks"], "statement.ticks"),
+            meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
+            nonce=nonce,
+            requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
+        )
+
+    def require_current(self, session: str, *, now: datetime, ticks: int) -> None:
+        """Return when it still says what it said: same boot, not too old, and no jump since.
+
+        Raises:
+            ClockUncertainError: It does not.
+        """
+        why = ""
+        if self.session != session:
+            why = "the machine was started since"
+        elif not 0 <= ticks - self.ticks <= VALID_SECONDS:
+            why = f"it was written more than {VALID_SECONDS // 3600} hours ago"
+        elif abs((now - self.shown).total_seconds() - (ticks - self.ticks)) > SMALL_SECONDS:
+            why = "the clock jumped since"
+        if why:
+            raise ClockUncertainError(
+                what="the correction no longer holds", why=why, fix="ask for it again: `sealift clock set`"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockRequest:
+    """A statement about the clock with the approvals it has."""
+
+    statement: ClockStatement
+    approvals: tuple[Approval, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers and the request's file."""
+        return {
+            "statement": self.statement.to_bytes().decode(),
+            "statement_sha256": self.statement.sha256,
+            "approvals": [approval.to_json() for approval in self.approvals],
+        }
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self:
+        """Parse what `to_json` gave; no approval is verified by that.
+
+        Raises:
+            MalformedError: A field is missing or of another shape.
+        """
+        required = ("statement", "statement_sha256", "approvals")
+        fields = canonical.exact_keys(untrusted, required, ("format",), what="clock request")
+        text = canonical.text(fields["statement"], "request.statement", most=16 * 1024)
+        approvals = canonical.array(fields["approvals"], "request.approvals", most=16)
+        return cls(
+            statement=ClockStatement.from_bytes(text.encode()),
+            approvals=tuple(Approval.from_json(one) for one in approvals),
+        )
+
+
+class ClockChanges:
+    """The promoter's part: requests and approvals; the caller makes sure that one call runs at a time.
+
+    `clock` is the machine's own, not the one of decisions: what is approved is how far this very clock is off.
+    """
+
+    def __init__(self, books: Books, *, config: Config, clock: Clock) -> None:
+        self._books = books
+        self._config = config
+        self._clock = clock
+
+    def request(self, *, correction_seconds: int, meaning: str, requested_by: str) -> ClockRequest:
+        """Return the statement to sign.
+
+        Raises:
+            ClockUncertainError: Nobody watches the clock, or the time would be before this program was made.
+            UnknownPersonError: Who requests is not enrolled.
+            ConflictError: Too many wait.
+        """
+        people, _ = self._books.catch_up()
+        person = people.require_active(requested_by)
+        session, waiting = record.require_watched(self._config.at).session, self.pending()
+        if len(waiting) >= MOST_PENDING:
+            raise ConflictError(
+                what="too many corrections wait", why=f"{MOST_PENDING}", fix="let two people approve one"
+            )
+        statement = ClockStatement(
+            site=self._config.site,
+            session=session,
+            correction_seconds=correction_seconds,
+            shown=self._clock.now().replace(microsecond=0),
+            ticks=int(self._clock.monotonic()),
+            meaning=require_meaning(meaning),
+            nonce=secrets.token_hex(16),
+            requested_by=person.id,
+        )
+        require_possible(statement.right)
+        request = ClockRequest(statement=statement)
+        body = {"statement": statement.to_bytes().decode(), "statement_sha256": statement.sha256}
+        self._books.ledger.append(REQUESTED, {**body, "requested_by": person.id})
+        self._save(request)
+        return request
+
+    def pending(self) -> tuple[ClockRequest, ...]:
+        """Return the requests that hold now, the oldest first; what holds no longer is forgotten."""
+        found = record.published(self._config.at)
+        if found is None:
+            return ()
+        now, ticks, kept = self._clock.now(), int(self._clock.monotonic()), []
+        for one in _requests(self._books.folder.path):
+            try:
+                one.statement.require_current(found.session, now=now, ticks=ticks)
+            except ClockUncertainError:
+                _place(self._books.folder.path, one.statement.sha256).unlink(missing_ok=True)
+                continue
+            kept.append(one)
+        return tuple(sorted(kept, key=lambda one: one.statement.ticks))
+
+    def approve(self, statement_sha256: str, untrusted_signature: bytes) -> ClockRequest:
+        """Add one person's approval.
+
+        Raises:
+            ApprovalRefusedError: The statement is unknown or holds no longer, or the signature is refused.
+        """
+        people, _ = self._books.catch_up()
+        request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
+        if request is None:
+            raise _refused("no correction of this digest waits here; it holds no longer or was never asked for")
+        approval = verify_signature(request.statement.to_bytes(), untrusted_signature, people.active)
+        active = {person.id for person in people.active}
+        kept = tuple(one for one in request.approvals if one.person in active)
+        require_different((*kept, approval), people)
+        body = {"correction_seconds": request.statement.correction_seconds, "statement_sha256": statement_sha256}
+        self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
+        updated = replace(request, approvals=(*kept, approval))
+        self._save(updated)
+        return updated
+
+    def _save(self, request: ClockRequest) -> None:
+        place = _place(self._books.folder.path, request.statement.sha256)
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        durable.replace(place, canonical.dumps({"format": FORMAT, **request.to_json()}), mode=0o644)
+
+
+def require_possible(right: datetime) -> datetime:
+    """Return a time that can be: this program was made before it.
+
+    Raises:
+        ClockUncertainError: It was not.
+    """
+    if right < BUILT:
+        raise ClockUncertainError(
+            what=f"it cannot be {clock.to_text(right)}",
+            why=f"this program was made at {clock.to_text(BUILT)}",
+            fix="look at a clock outside this machine, and give UTC",
+        )
+    return right
+
+
+def require_clock_approved(config: Config, statement_sha256: str) -> ClockRequest:
+    """Return the request that two people approved: a pure read, each signature verified again.
+
+    It says nothing of whether the correction still holds; see `ClockStatement.require_current`.
+
+    Raises:
+        ClockUncertainError: Nobody asked for it, or too few approved it.
+    """
+    why = "nobody asked for it"
+    folder = PromoterFolder(config.at.promoter)
+    for request in _requests(folder.path):
+        statement = request.statement
+        if statement.sha256 != statement_sha256 or statement.site != config.site:
+            continue
+        try:
+            require_approved(
+                statement.to_bytes(),
+                request.approvals,
+                folder.people(),
+                sequence=limits.INTEGER_MAX,
+                threshold=max(config.policy.approvals, LEAST_PEOPLE),
+            )
+        except SealiftError as error:
+            why = f"{error.what}: {error.why}"
+            continue
+        return request
+    raise ClockUncertainError(
+        what="two people have not approved this correction of the clock",
+        why=why,
+        fix="two people run `sealift clock approve DIGEST`",
+    )
+
+
+def _requests(promoter: Path) -> Iterator[ClockRequest]:
+    for path in sorted((promoter / "clock-changes").glob("*.json")):
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            request = ClockRequest.from_json(canonical.loads_canonical(content, max_bytes=_MAX_BYTES))
+        except (OSError, SealiftError):
+            continue  # what does not read approves nothing
+        if request.statement.sha256 == path.stem:
+            yield request
+
+
+def _place(promoter: Path, statement_sha256: str) -> Path:
+    return promoter / "clock-changes" / f"{statement_sha256}.json"
+
+
+def _refused(why: str) -> ApprovalRefusedError:
+    return ApprovalRefusedError(
+        what="the correction of the clock cannot be approved", why=why, fix="ask for it again: `sealift clock set`"
+    )

@@ -1,0 +1,287 @@
+"""A clock that is wrong, from the first look to the correction that two people approve."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from appliance.actions import clock as action
+from appliance.actions import clocksetter
+from appliance.actions.believing import floor
+from appliance.errors import (
+    ApprovalRefusedError,
+    ClockUncertainError,
+    ConflictError,
+    LedgerUnavailableError,
+    UnknownPersonError,
+)
+from appliance.promote.clockchange import TYPE, VALID_SECONDS, ClockRequest, ClockStatement, require_clock_approved
+from appliance.timekeeping import record
+from appliance.timekeeping.record import Verdict
+from appliance.verify.freshness import BUILT
+from appliance.verify.trust import TrustRecord
+from media import canonical, signers
+from media.clock import to_text
+from media.errors import SealiftError, UsageError
+from tests.support.clocks import EPOCH, TODAY, Machine, machine
+from tests.support.signatories import Signatory, signatories
+
+FIFTY_YEARS = timedelta(days=50 * 365)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Machine:
+    return machine(tmp_path, enrolled=3)
+
+
+def ask(box: Machine, right: datetime | str) -> ClockRequest:
+    text = right if isinstance(right, str) else to_text(right)
+    seconds = action.correction_to(text, clock=box.clock)
+    return box.site.client.request_clock(
+        correction_seconds=seconds, meaning="the battery was empty", requested_by=signatories()[0].id
+    )
+
+
+def approve(box: Machine, request: ClockRequest, *people: Signatory) -> ClockRequest:
+    for person in people:
+        request = box.site.client.approve_clock(request.statement.sha256, person.sign(request.statement.to_bytes()))
+    return request
+
+
+def setter(box: Machine) -> Callable[[datetime], None]:
+    def set_it(moment: datetime) -> None:
+        box.clock.at = moment
+
+    return set_it
+
+
+def apply(box: Machine, request: ClockRequest) -> None:
+    clocksetter.carry_out(box.config, box.site.ledger, request.statement.sha256, clock=box.clock, setter=setter(box))
+
+
+@pytest.mark.parametrize("wrong", [EPOCH, TODAY + FIFTY_YEARS], ids=["1970", "in fifty years"])
+def test_two_people_put_a_wrong_clock_right_and_decisions_follow(box: Machine, wrong: datetime) -> None:
+    ana, ben, *_ = signatories()
+    box.run(60)
+    box.boot(at=wrong)
+    assert not box.run().verdict.is_certain
+    right = TODAY + timedelta(hours=2)
+
+    request = approve(box, ask(box, right), ana, ben)
+    box.run(600)
+    apply(box, request)
+    found = box.run()
+
+    assert found.verdict is Verdict.GOOD
+    assert abs((box.clock.now() - right).total_seconds() - 605) < 2
+    assert found.confirmed_by == f"{ana.name}, {ben.name}"
+    assert right <= found.floor <= box.clock.now()
+    kinds = [leaf.kind for leaf in box.site.ledger.find(kind="clock.", newest_first=False)]
+    assert kinds[-2:] == ["clock.set", "clock.answered"]
+
+
+def test_a_clock_that_ran_fifty_years_ahead_burns_neither_floor(box: Machine) -> None:
+    box.jump(FIFTY_YEARS)
+    box.run(3600)
+    box.site.ledger.append("release.refused", {"why": "recorded in another century"})
+
+    assert box.record.floor < TODAY + timedelta(days=1)
+    assert floor(box.site.ledger, TrustRecord(root_chain=("{}",)), box.record) == box.record.floor
+
+
+def test_the_set_clock_is_believed_whoever_looks_first(box: Machine) -> None:
+    box.boot(at=EPOCH)
+    request = approve(box, ask(box, TODAY + timedelta(days=1)), *signatories()[:2])
+    seen: list[Verdict] = []
+
+    def set_and_look(moment: datetime) -> None:
+        seen.append(box.watch.look().verdict)  # recorded, not yet set
+        box.clock.at = moment
+        seen.append(box.watch.look().verdict)
+
+    clocksetter.carry_out(box.config, box.site.ledger, request.statement.sha256, clock=box.clock, setter=set_and_look)
+
+    assert seen == [Verdict.BEHIND, Verdict.GOOD]
+
+
+def test_nobody_and_one_person_set_nothing(box: Machine) -> None:
+    ana = signatories()[0]
+    request = ask(box, TODAY + timedelta(days=1))
+    before = box.clock.now()
+
+    for done in (request, approve(box, request, ana)):
+        with pytest.raises(ClockUncertainError, match="two people"):
+            apply(box, done)
+    with pytest.raises(ApprovalRefusedError):
+        approve(box, request, ana)
+    assert box.clock.now() == before
+    assert not box.site.ledger.find(kind="clock.set")
+
+
+def test_a_correction_counts_once(box: Machine) -> None:
+    request = approve(box, ask(box, TODAY + timedelta(minutes=10)), *signatories()[:2])
+    apply(box, request)
+    box.run()
+
+    with pytest.raises(ClockUncertainError, match=r"used|no longer"):
+        apply(box, request)
+
+
+@pytest.mark.parametrize("change", ["boot", "age", "jump"])
+def test_a_correction_is_void_when_its_clock_is_not_the_one_that_was_looked_at(box: Machine, change: str) -> None:
+    request = approve(box, ask(box, TODAY + timedelta(days=1)), *signatories()[:2])
+    if change == "boot":
+        box.boot(at=TODAY + timedelta(seconds=60))
+    elif change == "age":
+        box.run(VALID_SECONDS + 60)
+    else:
+        box.jump(timedelta(hours=1))
+
+    with pytest.raises(ClockUncertainError, match="no longer holds"):
+        apply(box, request)
+    assert box.site.client.pending_clocks() == ()
+
+
+def test_what_cannot_be_is_not_asked_for(box: Machine) -> None:
+    with pytest.raises(ClockUncertainError, match="cannot be"):
+        ask(box, BUILT - timedelta(seconds=1))
+    with pytest.raises(UsageError):
+        ask(box, "tomorrow")
+    with pytest.raises(UnknownPersonError):
+        box.site.client.request_clock(correction_seconds=1, meaning="x", requested_by="mallory")
+
+
+def test_without_the_ledger_nothing_is_set(box: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = approve(box, ask(box, TODAY + timedelta(days=1)), *signatories()[:2])
+    before = box.clock.now()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise LedgerUnavailableError(what="no ledger")
+
+    monkeypatch.setattr(box.site.ledger, "append", refuse)
+    with pytest.raises(LedgerUnavailableError):
+        apply(box, request)
+
+    assert box.clock.now() == before
+
+
+def test_a_record_that_says_it_was_approved_is_not_taken_at_its_word(box: Machine) -> None:
+    request = ask(box, TODAY + FIFTY_YEARS)
+    session = request.statement.session
+    box.site.ledger.append("clock.set", {"statement_sha256": request.statement.sha256, "session": session})
+    box.site.ledger.append("clock.confirmed", {"by": "Mallory", "shown": "x"})
+    found = box.jump(FIFTY_YEARS)
+
+    assert found.verdict is Verdict.JUMPED
+    assert "Mallory" not in found.confirmed_by
+
+
+def test_a_signature_for_the_host_is_none_for_the_clock(box: Machine) -> None:
+    request = ask(box, TODAY)
+    fields = canonical.mapping(canonical.loads(request.statement.to_bytes()), "statement")
+    other = canonical.dumps({**fields, "type": "sealift/host-change"})
+
+    assert fields["type"] == TYPE
+    with pytest.raises(ApprovalRefusedError):
+        ClockStatement.from_bytes(other)
+    with pytest.raises(ApprovalRefusedError):
+        box.site.client.approve_clock(request.statement.sha256, signatories()[0].sign(other))
+
+
+def test_a_clock_is_confirmed_by_name_until_people_are_enrolled(tmp_path: Path) -> None:
+    box = machine(tmp_path, confirmed=False)
+    assert box.run().verdict is Verdict.UNCONFIRMED
+    with pytest.raises(UsageError):
+        action.confirm(box.config, box.site.ledger, untrusted_name=" ", clock=box.clock)
+
+    action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock)
+
+    assert (box.run().verdict, box.record.confirmed_by) == (Verdict.GOOD, "Iris")
+    box.site.enrol(*signatories()[:2])
+    with pytest.raises(ConflictError):
+        action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock)
+
+
+@pytest.mark.parametrize("at", [EPOCH, TODAY + FIFTY_YEARS])
+def test_an_impossible_clock_cannot_be_confirmed(tmp_path: Path, at: datetime) -> None:
+    box = machine(tmp_path, at=at, confirmed=False)
+
+    with pytest.raises(ClockUncertainError, match="cannot be"):
+        action.confirm(box.config, box.site.ledger, untrusted_name="Iris", clock=box.clock)
+
+
+def test_after_a_jump_that_was_right_two_people_say_so(box: Machine) -> None:
+    box.boot(at=TODAY + timedelta(days=200))
+    assert box.run().verdict is Verdict.JUMPED
+
+    apply(box, approve(box, ask(box, "now"), *signatories()[:2]))
+
+    assert box.run().verdict is Verdict.GOOD
+    assert box.record.floor >= TODAY + timedelta(days=200)
+
+
+def test_what_the_ledger_did_not_take_is_told_later(box: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise LedgerUnavailableError(what="no ledger")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box.site.ledger, "append", refuse)
+        box.jump(timedelta(days=1))
+        assert len(box.record.untold) == 1
+    box.run()
+
+    assert [leaf.body["seconds"] for leaf in box.site.ledger.find(kind="clock.jumped")] == [86400]
+    assert box.run().untold == ()
+
+
+def test_a_watch_that_starts_again_in_the_same_boot_goes_on_and_a_lost_record_begins_at_the_floor(box: Machine) -> None:
+    box.jump(timedelta(days=1))
+    session = box.record.session
+    assert box.watch.start().session == session
+    assert box.record.verdict is Verdict.JUMPED
+
+    (box.config.at.clock / record.FILE).write_bytes(b"torn")
+    found = box.boot(at=EPOCH)
+    assert (found.verdict, found.floor) == (Verdict.BEHIND, BUILT)
+
+
+def test_the_doctor_names_what_is_wrong_and_who_helps(box: Machine, tmp_path: Path) -> None:
+    rtc = tmp_path / "rtc"
+    rtc.write_text(str(int(box.clock.now().timestamp())))
+    box.run()
+    assert action.finding(box.config, clock=box.clock, rtc=rtc).is_good is True
+    assert action.alert(box.config, clock=box.clock) is None
+    rtc.write_text("100")
+    assert action.finding(box.config, clock=box.clock, rtc=rtc).is_good is None
+
+    box.boot(at=EPOCH)
+    found = action.finding(box.config, clock=box.clock, rtc=rtc)
+
+    assert found.is_good is False
+    assert "behind" in found.text
+    banner = action.alert(box.config, clock=box.clock)
+    assert banner is not None
+    assert "behind" in banner.line
+    shown = action.standing(box.config, clock=box.clock).to_json()
+    assert shown["verdict"] == "behind"
+    assert shown["floor_from"] == "the clock was right then"
+    json.dumps(shown)
+
+
+def test_a_person_signs_at_a_machine_whose_clock_is_before_their_key(tmp_path: Path) -> None:
+    home = tmp_path / "g"
+    fingerprint = signers.generate_key(home, "Ana", "ana@site.example")
+    try:
+        data = b"a statement"
+        assert signers.detached_sign(home, fingerprint, data, at=TODAY)
+        with pytest.raises(SealiftError):
+            signers.detached_sign(home, fingerprint, data, at=datetime(2001, 1, 1, tzinfo=TODAY.tzinfo))
+    finally:
+        signers.stop_agents(home)
+
+
+def test_nothing_is_approved_where_nobody_asked(box: Machine) -> None:
+    with pytest.raises(ClockUncertainError, match="two people"):
+        require_clock_approved(box.config, "ab" * 32)
