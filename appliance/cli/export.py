@@ -13,6 +13,7 @@ from appliance.actions.export_inventory import Listed
 from appliance.actions.export_types import TYPES
 from appliance.actions.exporting import Written
 from appliance.cli import context as shared
+from appliance.cli import kubernetes
 from appliance.cli.context import Context
 from media.errors import UsageError
 
@@ -62,6 +63,7 @@ def register(app: typer.Typer) -> None:
         )
 
     _add_small(commands)
+    kubernetes.register(commands)
 
 
 def _add_small(commands: typer.Typer) -> None:

@@ -1,0 +1,148 @@
+"""`sealift export kubernetes`: writes a chart, and what its images are built from, into a new folder."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.kubernetes.chart_values import Wishes, to_yaml, values
+from appliance.config import Config
+from appliance.errors import NotPromotedError, StoreWriteError
+from appliance.install.sitefile import render
+from appliance.promote.standing import current_digest
+from appliance.registry.carriers import carrier
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.store.content import ContentStore, StoredRelease
+from media.errors import UsageError
+
+CHART: Final = "sealift"
+IMAGES: Final = "images"
+_CHART_VERSION: Final = "1.0.0"
+_USER: Final = "65532:65532"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was, or would be, written: file names below the folder, and the chart's values."""
+
+    files: tuple[str, ...]
+    values: dict[str, Any]
+    written: bool
+
+
+def export(config: Config, folder: Path, wishes: Wishes, *, images: bool = True, dry_run: bool = False) -> Exported:
+    """Write the chart of what production serves.
+
+    Args:
+        config: The site file.
+        folder: A folder that does not exist yet.
+        wishes: What the cluster's operator says.
+        images: Lay out the release's wheels beside the chart, for building images without a network.
+        dry_run: Write nothing.
+
+    Raises:
+        UsageError: The folder is there, or the wishes cannot be.
+        NotPromotedError: Nothing is in production.
+        UnknownVersionError, StoreDamagedError: The store does not bring what is in production.
+        StoreWriteError: The folder could not be written; what was begun is removed.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(
+            what=f"{folder.name} is there already", why="a chart is written whole", fix="name a new folder"
+        )
+    digest = current_digest(config.at)
+    if digest is None:
+        raise NotPromotedError(
+            what="there is nothing to export", why="nothing is in production", fix="promote a version first"
+        )
+    stored, descriptor, _ = carrier(ContentStore(config.at.store), digest)
+    chosen = values(config, stored, descriptor, wishes)
+    texts = {**_chart(stored, descriptor), f"{CHART}/values.yaml": to_yaml(chosen)}
+    texts[f"{CHART}/sealift.toml"] = render(_for_pods(config))
+    if images:
+        texts |= _containerfiles(descriptor)
+    laid: list[str] = []
+    if not dry_run:
+        laid = _write(folder, texts, stored if images else None)
+    return Exported(files=(*sorted(texts), *laid), values=chosen, written=not dry_run)
+
+
+def _chart(stored: StoredRelease, descriptor: ModelDescriptor) -> dict[str, str]:
+    facts = {
+        "apiVersion": "v2",
+        "name": CHART,
+        "description": f"{descriptor.name} {descriptor.version} from release {stored.release}, behind its gateway",
+        "type": "application",
+        "version": _CHART_VERSION,
+        "appVersion": f"{stored.release}",
+        "kubeVersion": ">=1.30.0-0",
+    }
+    texts = {f"{CHART}/Chart.yaml": "".join(f"{name}: {json.dumps(value)}\n" for name, value in facts.items())}
+    source = resources.files("appliance.actions.kubernetes") / "chart"
+    for name in ("values.schema.json", ".helmignore"):
+        texts[f"{CHART}/{name}"] = (source / name).read_text()
+    for file in (source / "templates").iterdir():
+        texts[f"{CHART}/templates/{file.name}"] = file.read_text()
+    return texts
+
+
+def _for_pods(config: Config) -> Config:
+    """Return the site file of a pod: the box's own, without what a cluster does itself."""
+    defaults = Config(site=config.site)
+    return config.model_copy(
+        update={
+            "places": defaults.places,
+            "service": defaults.service.model_copy(update={"metrics_port": 0, "hostname": config.service.hostname}),
+            "backup": defaults.backup,
+            "alerts": defaults.alerts,
+            "monitoring": defaults.monitoring,
+            "network": defaults.network,
+        }
+    )
+
+
+def _containerfiles(descriptor: ModelDescriptor) -> dict[str, str]:
+    engine = "llama-cpp" if descriptor.engine == "llama.cpp" else "vllm"
+    return {
+        f"{IMAGES}/Containerfile.server": _containerfile("server"),
+        f"{IMAGES}/Containerfile.engine": _containerfile(f"engine-{engine}"),
+    }
+
+
+def _containerfile(environment: str) -> str:
+    return f"""# Built without a network: BASE is an image of the facility's own with Python 3.11, pinned by digest.
+ARG BASE
+FROM ${{BASE}} AS made
+COPY data/wheels/ /release/wheels/
+COPY data/server/requirements-{environment}.txt /release/requirements.txt
+RUN python3 -m venv /opt/sealift \\
+ && /opt/sealift/bin/pip install --no-index --no-deps --require-hashes --find-links /release/wheels \\
+    --requirement /release/requirements.txt
+FROM ${{BASE}}
+COPY --from=made /opt/sealift /opt/sealift
+ENV PATH=/opt/sealift/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER {_USER}
+"""
+
+
+def _write(folder: Path, texts: dict[str, str], stored: StoredRelease | None) -> list[str]:
+    try:
+        for name, text in texts.items():
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        laid = []
+        if stored is not None:
+            for below in ("data/wheels/", "data/server/"):
+                laid += stored.export_tree(folder / IMAGES, below=below)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreWriteError(
+            what=f"{folder.name} could not be written", why=error.strerror or "", fix="choose another folder"
+        ) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return sorted(str(place.relative_to(folder)) for place in laid)

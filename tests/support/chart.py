@@ -1,0 +1,44 @@
+"""A chart of a site where two people promoted a version, as `sealift export kubernetes` writes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from appliance.actions.kubernetes.chart_values import Wishes
+from appliance.actions.kubernetes.export import Exported, export
+from appliance.registry.descriptor import ModelDescriptor
+from media import canonical
+from tests.support.installable import store_release
+from tests.support.promotion import Site, open_site
+from tests.support.versions import version_files
+
+PINNED = f"registry.internal/sealift/server@sha256:{'a' * 64}"
+ENGINE = f"registry.internal/sealift/engine@sha256:{'b' * 64}"
+
+
+def wishes(**changes: Any) -> Wishes:
+    """Return what an operator says who says little."""
+    return Wishes(**{"server_image": PINNED, "engine_image": ENGINE, **changes})
+
+
+def promoted_site(root: Path, *, engine: str = "llama.cpp") -> tuple[Site, ModelDescriptor]:
+    """Return a site whose store brings a version that is in production."""
+    files = {
+        **version_files(),
+        "data/server/requirements-server.txt": b"sealift==0.1.0\n",
+        "data/wheels/sealift-0.1.0-py3-none-any.whl": b"wheel",
+    }
+    name = next(name for name in files if name.endswith("descriptor.json"))
+    fields = json.loads(files[name])
+    files[name] = canonical.dumps({**fields, "engine": engine})
+    site = open_site(root)
+    store_release(site.config.at, files)
+    descriptor = ModelDescriptor.from_bytes(files[name])
+    site.promote(descriptor.model_digest)
+    return site, descriptor
+
+
+def exported(root: Path, *, engine: str = "llama.cpp", **changes: Any) -> Exported:
+    """Write a chart to `root`/out."""
+    site, _ = promoted_site(root / "box", engine=engine)
+    return export(site.config, root / "out", wishes(**changes))
