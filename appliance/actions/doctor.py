@@ -20,7 +20,7 @@ from appliance.verify import trust
 from appliance.verify.fit import Machine, require_fit
 from appliance.verify.freshness import BUILT
 from media import canonical
-from media.clock import Clock, to_text
+from media.clock import Clock
 from media.errors import SealiftError
 from media.release import ReleaseTerms
 

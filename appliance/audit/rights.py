@@ -41,7 +41,7 @@ _ACCOUNTS: Final = {
 # After these the tree is signed at once: what they change must not wait for the hour.
 _PRIVILEGED: Final = (
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
-    *("admin.", "export.", "backup.", "retire.", "standby.", _OWN),
+    *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", _OWN),
 )
 # Who may come in by the door of actions with one family only.
 BACKUP_ACCOUNT: Final = "sealift-backup"

@@ -20,7 +20,9 @@ SWITCH: Final = "jobs-switch"
 DOORS: Final = (ADMIN, OPERATOR, BENCH, SWITCH)
 OPERATORS: Final = "sealift-operators"
 
-_PEOPLE: Final = frozenset({Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL})
+_PEOPLE: Final = frozenset(
+    {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK}
+)
 _MAY_ASK: Final = {
     ADMIN: _PEOPLE,
     OPERATOR: _PEOPLE | {Kind.START_TEST, Kind.STOP_TEST},

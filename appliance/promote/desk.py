@@ -61,8 +61,23 @@ _ONLY_ACTIONS: Final = frozenset({"codes", "invite", "revoke", "carry"})
 Fields = Mapping[str, Any]
 
 
-def build_desk(config: Config, ledger: Ledger, *, clock: Clock, hasher: PasswordHasher | None = None) -> "Desk":
-    """Return what answers messages, on the folder that the site file names."""
+def build_desk(
+    config: Config,
+    ledger: Ledger,
+    *,
+    clock: Clock,
+    machine: Clock | None = None,
+    hasher: PasswordHasher | None = None,
+) -> "Desk":
+    """Return what answers messages, on the folder that the site file names.
+
+    Args:
+        config: The site file.
+        ledger: The promoter's door to the ledger.
+        clock: By which approvals expire.
+        machine: The machine's own clock, which people may correct; `clock` where nothing else is given.
+        hasher: Of passwords.
+    """
     folder = PromoterFolder(config.at.promoter)
     books = Books(folder, ledger)
     enrolment = Enrolment(books, clock, hasher or PasswordHasher())
@@ -75,7 +90,15 @@ def build_desk(config: Config, ledger: Ledger, *, clock: Clock, hasher: Password
 class Desk:
     """Answers one message at a time, whatever the door."""
 
-    def __init__(self, *, folder: PromoterFolder, enrolment: Enrolment, promoter: Promoter, hosts: HostChanges) -> None:
+    def __init__(
+        self,
+        *,
+        folder: PromoterFolder,
+        enrolment: Enrolment,
+        promoter: Promoter,
+        hosts: HostChanges,
+        clocks: ClockChanges,
+    ) -> None:
         self._folder = folder
         self._enrolment = enrolment
         self._promoter = promoter

@@ -20,8 +20,8 @@ from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import ConflictError
 from appliance.promote.desk import DOORS, Desk, build_desk
-from appliance.watchdog import loops as loop_watch
 from appliance.timekeeping.believed import BelievedClock
+from appliance.watchdog import loops as loop_watch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
