@@ -1,0 +1,253 @@
+"""Who may serve: a lease between two boxes, with a witness or without, as a state machine that does no I/O.
+
+A box serves only while it holds the lease; a lease is what the other box, or the witness, granted for some seconds.
+Promises, with clocks that run at the same pace within `drift` and never go back (CLOCK_BOOTTIME, which counts sleep):
+
+  LEASE-1  The holder counts from when it asked, whoever grants counts from when it answered, and adds a margin. So who
+           granted knows that the holder has stopped before anybody else may begin.
+  LEASE-2  A term names one holder; who has heard of a higher term refuses a lower one and steps down. What a restart
+           must not forget (term, holder, whether alone) is kept by the caller before anything else is done.
+  LEASE-3  With a witness a box serves by the grant of the other box or of the witness, and takes over only when its own
+           grant has run out and the witness grants it the next term; two of three always overlap.
+  LEASE-4  Without one, the other box is the only one who grants, so when its grant has run out it takes over by itself.
+           It does so only after the holder said that it lives by grants, in this run; otherwise people decide.
+  LEASE-5  A box that nobody may grant to serves `alone`: after taking over without a witness, when the other box has
+           resigned (a planned stop), or when two people said so. The first grant ends that.
+  LEASE-6  After a start nothing is granted to a new holder before every lease that could be out has run out.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from appliance.errors import NotActiveError
+
+DRIFT: Final = 0.01
+"""Share by which two boxes' clocks may differ in pace; quartz is a hundred times better."""
+
+
+class Event(StrEnum):
+    """What happened to this box's lease, as it is recorded."""
+
+    TOOK_OVER = "took-over"
+    RESUMED = "resumed"
+    LOST = "lease-lost"
+    STEPPED_DOWN = "stepped-down"
+    ALONE = "serves-alone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What survives a restart."""
+
+    term: int = 0
+    holder: str = ""
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """`holder` asks to hold `term`; `leased` says that it stops when grants run out."""
+
+    term: int
+    holder: str
+    leased: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Whether it was granted, and the term and holder that who answers knows."""
+
+    granted: bool
+    term: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What both boxes have in their site files.
+
+    Attributes:
+        seconds: How long a grant lasts.
+        witness: Name of the third voter; empty for none.
+        automatic: Whether a box may take over without people.
+        margin: Seconds that who granted waits beyond the lease, besides drift.
+    """
+
+    seconds: float
+    witness: str = ""
+    automatic: bool = True
+    margin: float = 0.5
+
+    @property
+    def surely_out(self) -> float:
+        """Seconds after which a grant has run out for certain."""
+        return self.seconds * (1 + DRIFT) + self.margin
+
+
+@dataclass(slots=True)
+class Lease:
+    """The lease as one voter knows it. All times are seconds of this machine's CLOCK_BOOTTIME.
+
+    Args:
+        me: This voter's name.
+        rules: As both boxes have them.
+        kept: What was kept before the restart.
+        started: The time of the start.
+        until: Until when a grant lasts that was found from before a restart of this process alone.
+    """
+
+    me: str
+    rules: Rules
+    kept: Kept
+    started: float
+    until: float = 0.0
+    events: list[Event] = field(default_factory=list)
+    _promised: str = ""
+    _promised_until: float = 0.0
+    _promised_leased: bool = False
+    _was_serving: bool = False
+    _resigned: bool = False
+
+    def __post_init__(self) -> None:
+        """Count every lease that could be out as promised."""
+        self._promised_until = self.started + self.rules.surely_out
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether this box is the one that serves, or would if it had a grant."""
+        return self.kept.holder == self.me
+
+    def is_serving(self, now: float) -> bool:
+        """Tell whether this box may serve at this very moment."""
+        return self.is_holder and (self.kept.alone or now < self.until)
+
+    def serves_until(self, now: float) -> float:
+        """Return until when it may serve without asking again; `now` for not at all."""
+        if not self.is_serving(now):
+            return now
+        return now + self.rules.seconds if self.kept.alone else self.until
+
+    def asks(self, now: float) -> Ask | None:
+        """Return what to ask the other voters now: a renewal, or the next term; None where nothing is to be asked."""
+        if self.is_holder:
+            return Ask(term=self.kept.term, holder=self.me, leased=not self.kept.alone)
+        if self.rules.witness and self._may_take_over(now):
+            return Ask(term=self.kept.term + 1, holder=self.me, leased=True)
+        return None
+
+    def answer(self, now: float, ask: Ask) -> Answer:
+        """Grant or refuse what another voter asks."""
+        if self._resigned or ask.holder == self.me or ask.term < self.kept.term:
+            return self._refusal()
+        if ask.term == self.kept.term and ask.holder != self.kept.holder:
+            return self._refusal()
+        promised_to_another = bool(self._promised) and self._promised != ask.holder and now <= self._promised_until
+        starting = not self._promised and now <= self._promised_until and ask.term > self.kept.term
+        if self.is_serving(now):
+            # Only people can have given another box a higher term while this one serves: they are obeyed at once.
+            self._step_down(now, ask.term, ask.holder)
+        elif promised_to_another or (starting and self.rules.witness):
+            return self._refusal()
+        if (ask.term, ask.holder) != (self.kept.term, self.kept.holder):
+            self.kept = Kept(term=ask.term, holder=ask.holder)
+            self.until = 0.0
+        self._promised, self._promised_leased = ask.holder, ask.leased
+        self._promised_until = now + self.rules.surely_out
+        return Answer(granted=True, term=self.kept.term, holder=self.kept.holder)
+
+    def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer) -> None:
+        """Take what a voter answered to what was asked at `sent_at`."""
+        if not answer.granted:
+            if answer.term > self.kept.term and answer.holder != self.me:
+                self._step_down(now, answer.term, answer.holder)
+            return
+        until = sent_at + self.rules.seconds
+        # A grant of what was asked before the other box resigned: it has been taken back since.
+        if ask.holder != self.me or now >= until or (self.kept.alone and ask.leased):
+            return
+        if self.is_holder and ask.term == self.kept.term:
+            self.kept = replace(self.kept, alone=False)
+            self.until = max(self.until, until)
+        elif ask.term == self.kept.term + 1 and self._may_take_over(now):
+            self.kept = Kept(term=ask.term, holder=self.me)
+            self.until = until
+            self._began(Event.TOOK_OVER)
+
+    def tick(self, now: float) -> None:
+        """Notice what time alone has changed."""
+        if not self.rules.witness and self._may_take_over(now):
+            self.kept = Kept(term=self.kept.term + 1, holder=self.me, alone=True)
+            self._began(Event.TOOK_OVER)
+        serving = self.is_serving(now)
+        if serving and not self._was_serving:
+            self._began(Event.RESUMED)
+        elif not serving and self._was_serving:
+            self.events.append(Event.LOST)
+        self._was_serving = serving
+
+    def resign(self) -> None:
+        """Give up granting and taking over until the next start: a planned stop, so that the other serves alone."""
+        self._promised_leased, self._resigned = False, True
+
+    def peer_resigned(self, term: int) -> bool:
+        """Serve alone, because the other box has given up taking over; return whether that was so."""
+        if self.rules.witness or not self.is_holder or term != self.kept.term or self.kept.alone:
+            return False
+        self.kept = replace(self.kept, alone=True)
+        self.events.append(Event.ALONE)
+        return True
+
+    def take_by_people(self, now: float) -> None:
+        """Serve from now on because two people said so; they have seen to it that the other box does not."""
+        self.kept = Kept(term=self.kept.term + 1, holder=self.me, alone=True)
+        self._promised, self._promised_leased = "", False
+        self._began(Event.TOOK_OVER)
+        self.tick(now)
+
+    def hand_over(self, now: float, to: str) -> Ask:
+        """Stop serving and return the term that the other box now holds; it is told at once.
+
+        Raises:
+            NotActiveError: This box does not serve.
+        """
+        if not self.is_serving(now):
+            raise NotActiveError(
+                what="this box does not serve", why=f"{self.kept.holder or 'nobody'} holds the lease", fix="nothing"
+            )
+        self._step_down(now, self.kept.term + 1, to)
+        return Ask(term=self.kept.term, holder=to, leased=False)
+
+    def handed(self, now: float, ask: Ask) -> bool:
+        """Take what the other box hands over; return whether this box holds it now."""
+        if ask.holder != self.me or ask.term <= self.kept.term:
+            return False
+        self.kept = Kept(term=ask.term, holder=self.me, alone=not self.rules.witness)
+        self._promised, self._promised_leased = "", False
+        if self.kept.alone:
+            self._began(Event.TOOK_OVER)
+        self.tick(now)
+        return True
+
+    def _may_take_over(self, now: float) -> bool:
+        if self.is_holder or self._resigned or not self.rules.automatic or now <= self._promised_until:
+            return False
+        # Nobody was ever the holder: who is first is for people to say.
+        return bool(self.kept.holder) and (bool(self.rules.witness) or (bool(self._promised) and self._promised_leased))
+
+    def _refusal(self) -> Answer:
+        return Answer(granted=False, term=self.kept.term, holder=self.kept.holder)
+
+    def _step_down(self, now: float, term: int, holder: str) -> None:
+        if self.is_holder:
+            self.events.append(Event.STEPPED_DOWN)
+        self._was_serving = False
+        self.kept = Kept(term=term, holder=holder)
+        self.until = 0.0
+        # The new holder has a whole lease to show itself.
+        self._promised_until = max(self._promised_until, now + self.rules.surely_out)
+
+    def _began(self, event: Event) -> None:
+        if not self._was_serving:
+            self.events.append(event)
+        self._was_serving = True

@@ -1,0 +1,258 @@
+"""Two boxes never serve at once: whatever is lost, late, restarted or cut, and however their clocks differ in pace."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance.standby.lease import Answer, Ask, Event, Kept, Lease, Rules
+
+SECONDS = 3.0
+STEP = 0.25
+
+
+class World:
+    """Boxes `one` and `two`, perhaps a witness, their own clocks, and messages that take their time or are lost."""
+
+    def __init__(self, *, witness: bool, paces: tuple[float, float, float]) -> None:
+        self.now = 100.0
+        self.rules = Rules(seconds=SECONDS, witness="three" if witness else "")
+        self.names = ("one", "two", "three") if witness else ("one", "two")
+        self.pace = dict(zip(("one", "two", "three"), paces, strict=True))
+        self.disk = {name: Kept(term=1, holder="one", alone=not witness) for name in self.names}
+        self.voters: dict[str, Lease | None] = {}
+        self.cut: set[frozenset[str]] = set()
+        self.late: list[tuple[float, Callable[[], None]]] = []
+        self.served: list[tuple[float, str]] = []
+        for name in self.names:
+            self.start(name)
+
+    def clock(self, name: str) -> float:
+        return 50.0 + self.now * self.pace[name]
+
+    def start(self, name: str) -> None:
+        self.voters[name] = Lease(me=name, rules=self.rules, kept=self.disk[name], started=self.clock(name))
+
+    def crash(self, name: str) -> None:
+        self.voters[name] = None
+
+    def send(self, source: str, target: str, delay: float, deliver: Callable[[], None]) -> None:
+        if frozenset((source, target)) not in self.cut:
+            self.late.append((self.now + delay, deliver))
+
+    def turn(self, delay: float) -> None:
+        """Let a quarter of a second pass: what arrives is taken, boxes tick and ask."""
+        self.now += STEP
+        due = [deliver for at, deliver in self.late if at <= self.now]
+        self.late = [(at, deliver) for at, deliver in self.late if at > self.now]
+        for deliver in due:
+            deliver()
+            self.look()
+        for name in ("one", "two"):
+            voter = self.voters[name]
+            if voter is None:
+                continue
+            voter.tick(self.clock(name))
+            self.disk[name] = voter.kept
+            ask = voter.asks(self.clock(name))
+            if ask is not None:
+                for other in self.names:
+                    if other != name:
+                        self.ask(name, other, ask, delay)
+        self.look()
+
+    def ask(self, source: str, target: str, ask: Ask, delay: float) -> None:
+        asked, run = self.clock(source), self.voters[source]
+
+        def arrive() -> None:
+            voter = self.voters[target]
+            if voter is None:
+                return
+            answer = voter.answer(self.clock(target), ask)
+            self.disk[target] = voter.kept
+            self.send(target, source, delay, lambda: back(answer))
+
+        def back(answer: Answer) -> None:
+            voter = self.voters[source]
+            if voter is not None and voter is run:
+                voter.answered(self.clock(source), asked, ask, answer)
+                self.disk[source] = voter.kept
+
+        self.send(source, target, delay, arrive)
+
+    def serving(self) -> list[str]:
+        return [name for name, voter in self.voters.items() if voter is not None and voter.is_serving(self.clock(name))]
+
+    def look(self) -> None:
+        serving = self.serving()
+        assert len(serving) <= 1, f"{serving} at {self.now}"
+        self.served += [(self.now, name) for name in serving]
+
+
+PACES = st.floats(0.996, 1.004)
+HAPPENINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["cut", "heal", "crash", "start", "quiet"]),
+        st.sampled_from(["one", "two", "three"]),
+        st.sampled_from(["one", "two", "three"]),
+        st.integers(1, 30),
+        st.sampled_from([0.0, 0.1, 0.6, 1.4]),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(witness=st.booleans(), paces=st.tuples(PACES, PACES, PACES), happenings=HAPPENINGS)
+def test_at_most_one_box_serves_at_any_moment(
+    *,
+    witness: bool,
+    paces: tuple[float, float, float],
+    happenings: list[tuple[str, str, str, int, float]],
+) -> None:
+    world = World(witness=witness, paces=paces)
+    for what, name, other, turns, delay in happenings:
+        if what == "cut" and name != other:
+            world.cut.add(frozenset((name, other)))
+        elif what == "heal":
+            world.cut.clear()
+        elif what == "crash" and name in world.names:
+            world.crash(name)
+        elif what == "start" and name in world.names and world.voters[name] is None:
+            world.start(name)
+        for _ in range(turns):
+            world.turn(delay)
+
+
+def settled(*, witness: bool) -> World:
+    """Return boxes of which `one` serves by grants."""
+    world = World(witness=witness, paces=(1.0, 1.0, 1.0))
+    for _ in range(30):
+        world.turn(0.0)
+    assert world.serving() == ["one"]
+    holder = world.voters["one"]
+    assert holder is not None
+    assert not holder.kept.alone
+    return world
+
+
+def until(world: World, name: str, *, most: float = 10.0) -> float:
+    """Return how long it took until that box serves."""
+    began = world.now
+    while world.serving() != [name]:
+        world.turn(0.0)
+        assert world.now - began <= most, f"{name} does not serve"
+    return world.now - began
+
+
+@pytest.mark.parametrize("witness", [False, True])
+def test_when_the_active_box_dies_the_other_serves_within_ten_seconds(*, witness: bool) -> None:
+    world = settled(witness=witness)
+    world.crash("one")
+
+    assert until(world, "two") < 10
+
+    two = world.voters["two"]
+    assert two is not None
+    assert two.events[-1] is Event.TOOK_OVER
+
+
+@pytest.mark.parametrize("witness", [False, True])
+def test_a_cut_cable_stops_one_box_before_the_other_begins(*, witness: bool) -> None:
+    world = settled(witness=witness)
+    world.cut = {frozenset(("one", "two")), frozenset(("one", "three"))}
+
+    until(world, "two")
+    world.cut.clear()
+    for _ in range(20):
+        world.turn(0.0)
+
+    assert world.serving() == ["two"]
+    one = world.voters["one"]
+    assert one is not None
+    assert one.kept.holder == "two"
+    assert Event.LOST in one.events
+
+
+def test_with_a_witness_a_dead_standby_does_not_stop_the_service() -> None:
+    world = settled(witness=True)
+    world.crash("two")
+
+    for _ in range(80):
+        world.turn(0.0)
+        assert world.serving() == ["one"]
+
+
+def test_without_one_a_dead_standby_stops_it_and_a_planned_stop_does_not() -> None:
+    crashed, planned = settled(witness=False), settled(witness=False)
+    crashed.crash("two")
+    two, one = planned.voters["two"], planned.voters["one"]
+    assert two is not None
+    assert one is not None
+    two.resign()
+    assert one.peer_resigned(two.kept.term)
+    planned.disk["one"] = one.kept
+    planned.crash("two")
+
+    for _ in range(80):
+        crashed.turn(0.0)
+        planned.turn(0.0)
+
+    assert crashed.serving() == []
+    assert planned.serving() == ["one"]
+
+
+def test_a_box_that_starts_while_the_other_is_away_waits_for_people() -> None:
+    world = settled(witness=False)
+    world.crash("one")
+    world.crash("two")
+    world.late.clear()
+    world.start("two")
+
+    for _ in range(80):
+        world.turn(0.0)
+    assert world.serving() == []
+    two = world.voters["two"]
+    assert two is not None
+    two.take_by_people(world.clock("two"))
+    world.disk["two"] = two.kept
+    world.turn(0.0)
+    assert world.serving() == ["two"]
+    world.start("one")
+    for _ in range(20):
+        world.turn(0.0)
+
+    assert world.serving() == ["two"]
+
+
+@pytest.mark.parametrize("witness", [False, True])
+def test_a_planned_hand_over_is_done_at_once(*, witness: bool) -> None:
+    world = settled(witness=witness)
+    one, two = world.voters["one"], world.voters["two"]
+    assert one is not None
+    assert two is not None
+
+    handed = one.hand_over(world.clock("one"), "two")
+    assert world.serving() == []
+    assert two.handed(world.clock("two"), handed)
+    world.disk = {**world.disk, "one": one.kept, "two": two.kept}
+
+    assert until(world, "two") <= 4 * STEP
+    for _ in range(40):
+        world.turn(0.0)
+    assert world.serving() == ["two"]
+
+
+def test_where_people_decide_nobody_takes_over_by_itself() -> None:
+    world = settled(witness=False)
+    for name in world.names:
+        voter = world.voters[name]
+        assert voter is not None
+        voter.rules = Rules(seconds=SECONDS, automatic=False)
+    world.crash("one")
+
+    for _ in range(80):
+        world.turn(0.0)
+
+    assert world.serving() == []
