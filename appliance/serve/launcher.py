@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -165,9 +166,12 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
 class Proven:
     """What each worker process may load: the first what was proven at the start, one that replaces it proven anew."""
 
-    def __init__(self, first: Loadable, again: Callable[[], Loadable]) -> None:
+    def __init__(
+        self, first: Loadable, again: Callable[[], Loadable], *, say: Callable[[str], None] = unit.notify
+    ) -> None:
         self._first = first
         self._again = again
+        self._say = say
         self._workers = 0
 
     def before_fork(self, _server: object, _worker: object) -> None:
@@ -183,7 +187,7 @@ class Proven:
                 why=f"{MOST_WORKERS} times since the unit started",
                 fix="see `sealift doctor`: it names what is short",
             )
-            tell(error)
+            tell(error, self._say)
             raise SystemExit(error.exit_code)  # gunicorn would make another number of any other exception
 
     def take(self) -> Loadable:
@@ -198,8 +202,9 @@ class Proven:
 class Refusal:
     """Carries a worker's refusal to the process that systemd watches: one byte of memory that both have."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self._code = mmap.mmap(-1, 1)
+        self._say = say
 
     def guarded(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns, and note the exit code of its error.
@@ -211,7 +216,7 @@ class Refusal:
             return make()
         except SealiftError as error:
             self._code[0] = error.exit_code
-            tell(error)
+            tell(error, self._say)
             raise
         except MemoryError:
             self._code[0] = EngineLoadError.exit_code
@@ -223,10 +228,11 @@ class Refusal:
         return self._code[0]
 
 
-def tell(error: SealiftError) -> None:
+def tell(error: SealiftError, say: Callable[[str], None]) -> None:
     """Say an error where the journal has it, and `systemctl status`."""
     sys.stderr.write(f"{error.what} ({error.why}) {error.fix}\n")
-    unit.notify(f"STATUS={error.code}: {error.what}")
+    with suppress(OSError):
+        say(f"STATUS={error.code}: {error.what}")
 
 
 class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries no types
@@ -249,11 +255,12 @@ def main() -> NoReturn:
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
     parser.add_argument("--instance", required=True)
     arguments = parser.parse_args()
-    refusal = Refusal()
+    notifier = unit.Notifier()
+    refusal = Refusal(notifier.tell)
     try:
-        _serve(arguments.config, arguments.instance, refusal)
+        _serve(arguments.config, arguments.instance, refusal, notifier)
     except SealiftError as error:
-        tell(error)
+        tell(error, notifier.tell)
         raise SystemExit(error.exit_code) from error
     except SystemExit as ended:
         # gunicorn ends with a number of its own when its worker could not load.
@@ -261,12 +268,11 @@ def main() -> NoReturn:
     raise SystemExit(0)
 
 
-def _serve(config_file: Path, name: str, refusal: Refusal) -> None:
+def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifier) -> None:
     config = configuration.load(config_file)
     instance = Instance.parse(name)
     store = ContentStore(config.at.store)
-    proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config))
-    notifier = unit.Notifier()
+    proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
     watch = WorkerWatch()
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
 

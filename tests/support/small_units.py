@@ -26,6 +26,16 @@ if mode == "fails-once" and starts == 1:
     notify("READY=1")
     time.sleep(0.05)
     sys.exit(9)
+if mode == "stops-once":
+    notify("READY=1")
+    if starts == 1:
+        os.kill(os.getpid(), 19)  # SIGSTOP: it is there, and nothing moves
+    import threading
+    alive = threading.Event()
+    def live():
+        while not alive.wait(0.1):
+            notify("WATCHDOG=1")
+    threading.Thread(target=live, daemon=True).start()
 if mode == "silent":
     time.sleep(60)
 if mode == "with-child":

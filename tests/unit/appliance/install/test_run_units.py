@@ -45,7 +45,7 @@ def running(config: Config, folder: Path) -> RunningUnits:
 
 def ask(config: Config, name: str) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(30)
         connection.connect(str(config.at.socket(name)))
         parts = []
         while part := connection.recv(65536):
@@ -136,6 +136,26 @@ def test_a_unit_that_is_not_ready_in_time_is_ended(tmp_path: Path, config: Confi
     units.stop_all()
 
     assert caught.value.why == "it was not ready in time"
+
+
+def test_a_unit_that_gives_no_sign_of_life_is_killed_and_comes_back(tmp_path: Path, config: Config) -> None:
+    folder = write_units(tmp_path, ledger="stops-once")
+    write_unit(folder, "ledger", "stops-once", extra="WatchdogSec=1500ms\nRestartSec=300ms")
+    units = running(config, folder)
+
+    units.start("sealift-ledger.service")
+    seen = {""}
+    deadline = monotonic() + 30
+    while not any("no sign of life" in why for why in seen) and monotonic() < deadline:
+        seen.add(str(units.control(PEER, {"do": "status", "unit": "sealift-ledger.service"})["why"]))
+        sleep(0.02)
+    facts = ask(config, "ledger")
+    units.stop_all()
+
+    assert "it gave no sign of life in time and starts again" in seen
+    assert facts["names"] == ["ledger"]
+    assert "WATCHDOG_USEC" in facts["environment"]
+    assert len((config.at.ledger / "starts").read_text().splitlines()) >= 2
 
 
 def test_stopping_leaves_no_grandchild(tmp_path: Path, config: Config) -> None:

@@ -1,0 +1,66 @@
+"""The real launcher, scheduler and HTTP of an engine over a decoder that a prompt can take over.
+
+Run as a program: ``python taken_over_engine.py --config FILE --instance STAGE-DIGEST12``. What a prompt says is done in
+the engine's process: ``fork``, ``exec``, ``socket`` and ``thread`` answer with what came of it, ``hang`` never ends.
+"""
+
+import os
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from appliance.serve import launcher
+from appliance.serve.engine import Row
+from tests.support.decoder import EchoDecoder
+
+
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def _in_thread() -> None:
+    thread = threading.Thread(target=threading.current_thread)
+    thread.start()
+    thread.join()
+
+
+_DEEDS: Mapping[str, Callable[[], Any]] = {
+    "fork": _fork,
+    "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606 - the deed itself
+    "socket": lambda: socket.socket(socket.AF_UNIX),
+    "thread": _in_thread,
+}
+
+
+class TakenOver(EchoDecoder):
+    """Does what it is told."""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        if text in _DEEDS:
+            try:
+                _DEEDS[text]()
+                text = "done"
+            except OSError as error:
+                text = "refused" if isinstance(error, PermissionError) else "failed"
+        return super().tokenize(text, special=special)
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        super().decode(rows)
+        if "".join(chr(row.token) for row in rows).startswith("hang"):
+            threading.Event().wait()
+
+
+def main() -> None:
+    """Run the launcher with that decoder in llama.cpp's place."""
+    library = types.ModuleType("appliance.serve.llama_cpp")
+    library.LlamaCppDecoder = lambda _path, **_: TakenOver(batch_tokens=64)  # type: ignore[attr-defined]
+    sys.modules[library.__name__] = library
+    launcher.main()
+
+
+if __name__ == "__main__":
+    main()
