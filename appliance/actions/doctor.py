@@ -16,9 +16,7 @@ from appliance.install.supervisor import Supervisor
 from appliance.promote.standing import current_digest
 from appliance.registry import carriers
 from appliance.store.content import ContentStore, StoredRelease
-from appliance.verify import trust
 from appliance.verify.fit import Machine, require_fit
-from appliance.verify.freshness import BUILT
 from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
