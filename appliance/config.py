@@ -138,9 +138,14 @@ class NetworkSection(_Section):
 
 
 class TlsSection(_Section):
-    """Who vouches for this box: an authority of its own, or the facility's, which signs a request made here."""
+    """Who vouches for this box: an authority of its own, or the facility's, which signs a request made here.
+
+    `clients` says whether calling applications show certificates of the box's own authority: those that have one may
+    (`optional`), or all have to (`required`).
+    """
 
     authority: Literal["own", "facility"] = "own"
+    clients: Literal["off", "optional", "required"] = "off"
 
 
 class TimeSection(_Section):

@@ -292,3 +292,10 @@ class WireError(ApplianceError):
 
     exit_code = 94
     code = "wire"
+
+
+class CertificateRefusedError(ApplianceError):
+    """A certificate, request or revocation list is not one that this box may use; `why` names the rule."""
+
+    exit_code = 103
+    code = "certificate-refused"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from appliance.actions import clock as clock_action
-from appliance.actions import doctor_machine, doctor_services
+from appliance.actions import doctor_machine, doctor_services, tls_standing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
@@ -37,6 +37,7 @@ def doctor(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         lambda: _fit(config, machine),
         lambda: doctor_machine.gpu(config, machine),
         lambda: _names(config),
+        lambda: tls_standing.findings(config, clock=clock),
         lambda: doctor_machine.addresses(config),
         lambda: doctor_machine.cards(config),
         lambda: doctor_services.folders(config),

@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import scrub
+from appliance.actions import scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.audit.facts import Ledger
@@ -38,6 +37,8 @@ _NOTHING: Final[Mapping[str, str]] = {}
 FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_part_unreadable": ("1 when a part of these facts could not be read", ("part",)),
     "sealift_certificate_left_seconds": ("Until the web server's certificate ends", ()),
+    "sealift_authority_left_seconds": ("Until the box's own certificate authority ends", ()),
+    "sealift_revocation_list_left_seconds": ("Until the revocation list ends; only where callers show certificates", ()),
     "sealift_backup_present": ("1 when a backup was ever made", ()),
     "sealift_backup_age_seconds": ("Of the newest backup", ()),
     "sealift_backup_age_limit_seconds": ("backup.age_hours of the site file", ()),
@@ -96,7 +97,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         try:
             found = list(ask())
             unreadable = 0
-        except (SealiftError, SQLAlchemyError, OSError, ValueError):
+        except (SealiftError, SQLAlchemyError, OSError, ValueError, KeyError):
             found, unreadable = [], 1
         yield from found
         yield _sample("sealift_part_unreadable", unreadable, part=name)
@@ -116,10 +117,11 @@ def _settings(config: Config) -> Iterator[Sample]:
 
 def _certificate(config: Config, clock: Clock) -> Iterator[Sample]:
     if config.service.tls:
-        certificate = x509.load_pem_x509_certificate((config.at.etc / "tls/server.crt").read_bytes())
-        yield _sample(
-            "sealift_certificate_left_seconds", (certificate.not_valid_after_utc - clock.now()).total_seconds()
-        )
+        left = tls_standing.left(config, clock=clock)
+        yield _sample("sealift_certificate_left_seconds", left["server"].total_seconds())
+        yield _sample("sealift_authority_left_seconds", left["authority"].total_seconds())
+        if config.tls.clients != "off":
+            yield _sample("sealift_revocation_list_left_seconds", left["crl"].total_seconds())
 
 
 def _backup(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:

@@ -40,6 +40,7 @@ _ACCOUNTS: Final = {
 }
 # After these the tree is signed at once: what they change must not wait for the hour.
 _PRIVILEGED: Final = (
+    "tls.",
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
     *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", _OWN),
 )

@@ -37,6 +37,7 @@ _COMMANDS = (
     "stop",
     "history",
     "keys",
+    "tls",
     "audit",
     "state",
     "backup",

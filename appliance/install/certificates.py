@@ -1,145 +1,236 @@
-"""The box's own certificate authority and the server certificate that nginx shows; made here, never carried in.
+"""Makes keys and certificates: the box's own authority, what nginx shows, and what callers show; nothing is written.
 
-Promises: keys are made once and are root's alone; the server certificate lives 90 days and is renewed in its last 30,
-or when the site's name or addresses change; running again when nothing is due changes nothing. Clients trust `ca.crt`.
+Rules:
+ * A key is made where it is used; of a caller's and of a facility's, only the request travels.
+ * No certificate begins before the floor, and none is made while the clock is before it (RFC 5280, 4.1.2.5).
+ * Servers and callers get different purposes (RFC 5280, 4.2.1.12), so that neither passes for the other.
 """
 
-import argparse
-import json
-import sys
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from appliance import config as configuration
 from appliance.config import Config
-from media import durable
-from media.clock import Clock, SystemClock
-from media.errors import SealiftError
+from appliance.errors import PreflightError
+from media.clock import to_text
+from media.errors import UsageError
 
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 90
 RENEW_DAYS: Final = 30
+CLIENT_DAYS: Final = 90
+MOST_CLIENT_DAYS: Final = 366
 _BACKDATED: Final = timedelta(hours=1)
+_CLIENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_KEY_ID: Final = re.compile(r"[A-Za-z2-7]{10}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A private key's file and its certificate's."""
+class Credential:
+    """A private key, its certificate, and the certificates between it and the authority that a caller knows."""
 
-    key: Path
-    certificate: Path
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    between: tuple[x509.Certificate, ...] = ()
 
-    def read(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
-        """Return both when they are there and belong together."""
-        try:
-            key = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
-            certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
-        except (OSError, ValueError):
-            return None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            return None
-        return key, certificate
-
-    def write(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-        """Replace both, the key first."""
-        pem = key.private_bytes(
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as PEM; for a file that root alone reads."""
+        return self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        durable.replace(self.key, pem, mode=0o400)
-        durable.replace(self.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o444)
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The certificate and those between, as a server sends them."""
+        return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (self.certificate, *self.between))
 
 
-def ensure(config: Config, *, clock: Clock) -> list[str]:
-    """Make what is missing or due; return the names of the certificates that were made."""
-    folder = config.at.etc / "tls"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)
-    made = []
-    authority = Pair(key=folder / "ca.key", certificate=folder / "ca.crt")
-    server = Pair(key=folder / "server.key", certificate=folder / "server.crt")
-    if (signer := authority.read()) is None:
-        signer = _make_authority(config, clock)
-        authority.write(*signer)
-        made.append("ca")
-    present = server.read()
-    if present is None or not _is_good(present[1], signer[1], config, clock):
-        server.write(*_make_server(config, signer, clock))
-        made.append("server")
-    return made
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When something is made: what the clock says, and the time that is certain."""
+
+    now: datetime
+    floor: datetime
+
+    def require_plausible(self) -> "Moment":
+        """Return it when the clock can be right.
+
+        Raises:
+            PreflightError: It is before a time that has already passed.
+        """
+        if self.now < self.floor:
+            raise PreflightError(
+                what="no certificate is made while the clock is wrong",
+                why=f"it says {to_text(self.now)}, which is before {to_text(self.floor)}",
+                fix="set the machine's clock (`timedatectl`), then run the command again",
+            )
+        return self
+
+    @property
+    def begins(self) -> datetime:
+        """The first second of what is made now: an hour ago, for callers that are behind; never before the floor."""
+        earliest = max(self.now - _BACKDATED, self.floor)
+        return earliest.replace(microsecond=0) + timedelta(seconds=1) if earliest.microsecond else earliest
 
 
-def _names(config: Config) -> list[x509.GeneralName]:
+def names_of(config: Config) -> list[x509.GeneralName]:
+    """Return what callers may call this box: its host name and its addresses."""
     return [
         x509.DNSName(config.service.hostname),
         *(x509.IPAddress(ip_address(address)) for address in config.network.addresses),
     ]
 
 
-def _is_good(certificate: x509.Certificate, authority: x509.Certificate, config: Config, clock: Clock) -> bool:
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return (
-        certificate.issuer == authority.subject
-        and list(names) == _names(config)
-        and certificate.not_valid_after_utc - clock.now() > timedelta(days=RENEW_DAYS)
-    )
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate as lower-case hex; what tells it from any other."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def _make_authority(config: Config, clock: Clock) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def serial_of(certificate: x509.Certificate) -> str:
+    """Return the serial number as lower-case hex, as CRLs, nginx and our records give it."""
+    return f"{certificate.serial_number:x}"
+
+
+def make_authority(site: str, moment: Moment) -> Credential:
+    """Make the box's own authority, for ten years: it signs leaves only (path length 0).
+
+    Raises:
+        PreflightError: The clock is wrong.
+    """
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Sealift"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Sealift CA of {config.site}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Sealift CA of {site}"),
         ]
     )
     certificate = (
-        _builder(name, name, key, days=AUTHORITY_DAYS, clock=clock)
+        _builder(name, name, key.public_key(), days=AUTHORITY_DAYS, moment=moment)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA384())
     )
-    return key, certificate
+    return Credential(key=key, certificate=certificate)
 
 
-def _make_server(
-    config: Config, authority: tuple[ec.EllipticCurvePrivateKey, x509.Certificate], clock: Clock
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    signer, issuer = authority
+def make_server(config: Config, authority: Credential, moment: Moment) -> Credential:
+    """Make a key and the certificate of this box for its names, for 90 days.
+
+    Raises:
+        PreflightError: The clock is wrong.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.service.hostname)])
-    certificate = (
-        _builder(name, issuer.subject, key, days=SERVER_DAYS, clock=clock)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.service.hostname)])
+    return Credential(
+        key=key,
+        certificate=_leaf(
+            authority,
+            subject,
+            key.public_key(),
+            purposes=[ExtendedKeyUsageOID.SERVER_AUTH],
+            names=names_of(config),
+            days=SERVER_DAYS,
+            moment=moment,
+        ),
+    )
+
+
+def make_client(
+    authority: Credential,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    name: str,
+    key_id: str = "",
+    days: int = CLIENT_DAYS,
+    moment: Moment,
+) -> x509.Certificate:
+    """Return a certificate for a calling application; with `key_id` it goes with that API key and no other.
+
+    Raises:
+        UsageError: The name, the key id or the days are not in their form.
+        PreflightError: The clock is wrong.
+    """
+    if not _CLIENT.fullmatch(name) or (key_id and not _KEY_ID.fullmatch(key_id)):
+        raise UsageError(
+            what="that client cannot be named so",
+            why="a name is lower-case letters, digits and hyphens; a key id the ten characters after sl-",
+            fix="see `sealift keys list`",
+        )
+    if not 1 <= days <= MOST_CLIENT_DAYS:
+        raise UsageError(
+            what=f"{days} days are refused", why=f"1 to {MOST_CLIENT_DAYS}", fix="renew it in time instead"
+        )
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    if key_id:
+        attributes.append(x509.NameAttribute(NameOID.USER_ID, key_id))
+    return _leaf(
+        authority,
+        x509.Name(attributes),
+        public_key,
+        purposes=[ExtendedKeyUsageOID.CLIENT_AUTH],
+        names=[x509.DNSName(f"{name}.client.invalid")],
+        days=days,
+        moment=moment,
+    )
+
+
+def make_request(config: Config, key: ec.EllipticCurvePrivateKey) -> x509.CertificateSigningRequest:
+    """Return the request that the facility's authority signs (RFC 2986): this box's names, its purpose, its key."""
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.service.hostname)]))
+        .add_extension(x509.SubjectAlternativeName(names_of(config)), critical=False)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_names(config)), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA384())
+        .sign(key, hashes.SHA256())
     )
-    return key, certificate
+
+
+def _leaf(
+    authority: Credential,
+    subject: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    purposes: Sequence[x509.ObjectIdentifier],
+    names: Sequence[x509.GeneralName],
+    days: int,
+    moment: Moment,
+) -> x509.Certificate:
+    issuer = authority.certificate
+    return (
+        _builder(subject, issuer.subject, public_key, days=days, moment=moment)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+        .sign(authority.key, hashes.SHA384())
+    )
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: int, clock: Clock
+    subject: x509.Name, issuer: x509.Name, public_key: CertificatePublicKeyTypes, *, days: int, moment: Moment
 ) -> x509.CertificateBuilder:
-    now = clock.now()
+    moment.require_plausible()
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .not_valid_before(moment.begins)
+        .not_valid_after(moment.now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 
@@ -155,20 +246,3 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def main() -> None:
-    """Entry point of the role `tls`: print what was made as one JSON object."""
-    parser = argparse.ArgumentParser(prog="appliance.install.certificates")
-    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
-    arguments = parser.parse_args()
-    try:
-        made = ensure(configuration.load(arguments.config), clock=SystemClock())
-    except SealiftError as error:
-        sys.stderr.write(f"{error.what}: {error.why}\n")
-        raise SystemExit(error.exit_code) from error
-    sys.stdout.write(json.dumps({"changed": bool(made), "made": made}) + "\n")
-
-
-if __name__ == "__main__":
-    main()

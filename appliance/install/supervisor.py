@@ -231,6 +231,11 @@ class RunUnitsSupervisor:
             line.close()
 
 
+def is_booted_box(config: Config) -> bool:
+    """Tell whether this is a box under systemd, not a demo or rehearsal below a folder."""
+    return config.places.root == "/" and _BOOTED.is_dir()
+
+
 def open_supervisor(config: Config, *, start_seconds: int = 0) -> Supervisor:
     """Return systemd's supervisor on a booted box, else that of `sealift run-units`.
 
@@ -239,7 +244,7 @@ def open_supervisor(config: Config, *, start_seconds: int = 0) -> Supervisor:
         start_seconds: How long a start may take; 0 means what the site file gives an engine.
     """
     seconds = start_seconds or config.engine.start_seconds
-    if config.places.root == "/" and _BOOTED.is_dir():
+    if is_booted_box(config):
         return SystemdSupervisor(start_seconds=seconds)
     return RunUnitsSupervisor(config.at.socket(CONTROL), start_seconds=seconds)
 

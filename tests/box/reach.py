@@ -25,7 +25,7 @@ print(json.dumps({"doors": doors, "reads": places}))
 """
 _PLACES = {
     "keys": "/etc/sealift/keys",
-    "tls key": "/etc/sealift/tls/server.key",
+    "tls key": "/etc/sealift/tls/current/server.key",
     "ledger": "/var/lib/sealift/ledger/ledger.db",
     "promotions": "/var/lib/sealift/promoter/people.json",
     "state": "/var/lib/sealift/registry/state.db",

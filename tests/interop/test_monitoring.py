@@ -91,6 +91,14 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"sealift_certificate_left_seconds": -1},
         {"sealift_certificate_left_seconds": 3 * _DAY},
     ),
+    "RevocationListEnding": (
+        {"sealift_revocation_list_left_seconds": 16 * _DAY - 1},
+        {"sealift_revocation_list_left_seconds": 16 * _DAY},
+    ),
+    "AuthorityEnding": (
+        {"sealift_authority_left_seconds": 90 * _DAY - 1},
+        {"sealift_authority_left_seconds": 90 * _DAY},
+    ),
     "BackupMissing": ({"sealift_backup_present": 0}, {"sealift_backup_present": 1}),
     "BackupOld": (limited("backup_age", 101, 100), limited("backup_age", 100, 100)),
     "DrillOverdue": (limited("drill_age", 101, 100), limited("drill_age", 100, 100)),

@@ -137,7 +137,9 @@ def test_waiting_and_rejected_facts_are_counted(tmp_path: Path, ledger: MemoryLe
 
 
 def test_the_certificates_end_is_told_where_there_is_one(tmp_path: Path, ledger: MemoryLedger) -> None:
-    certificate(tmp_path / "etc/sealift/tls/server.crt", days=9)
+    certificate(tmp_path / "etc/sealift/tls/kept/one/server.crt", days=9)
+    (tmp_path / "etc/sealift/tls/ca.crt").write_bytes((tmp_path / "etc/sealift/tls/kept/one/server.crt").read_bytes())
+    (tmp_path / "etc/sealift/tls/current").symlink_to("kept/one")
 
     assert numbers(site(tmp_path, tls=True), ledger)["certificate_left_seconds",] == 9 * 86400
     assert ("certificate_left_seconds",) not in numbers(site(tmp_path), ledger)

@@ -1,90 +1,83 @@
-"""The box's own certificates: made once, renewed in time, for the site's own names, with keys for root alone."""
+"""Keys and certificates of the box's own authority: for whom, how long, and never from a wrong clock."""
 
-import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
 
-from appliance.config import Config, NetworkSection, PlacesSection, ServiceSection
-from appliance.install.certificates import ensure
-from media.clock import FixedClock
+from appliance.errors import PreflightError
+from appliance.install import certificates
+from appliance.install.certificates import Moment
+from media.errors import UsageError
+from tests.support.tls import NOW, site
 
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock(at=datetime(2026, 11, 20, tzinfo=UTC))
-
-
-def config(root: Path, *, hostname: str = "llm.hospital.example", addresses: tuple[str, ...] = ("10.0.0.7",)) -> Config:
-    return Config(
-        site="ward-7",
-        places=PlacesSection(root=str(root)),
-        service=ServiceSection(hostname=hostname),
-        network=NetworkSection(addresses=list(addresses)),
-    )
+MOMENT = Moment(now=NOW, floor=NOW - timedelta(days=10))
 
 
-def server(root: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate((root / "etc/sealift/tls/server.crt").read_bytes())
+def purposes(certificate: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
 
 
-def test_a_server_certificate_is_made_that_its_own_authority_signed(tmp_path: Path, clock: FixedClock) -> None:
-    made = ensure(config(tmp_path), clock=clock)
+def test_a_server_certificate_names_the_box_and_is_signed_by_its_authority(tmp_path: Path) -> None:
+    authority = certificates.make_authority("ward-7", MOMENT)
+    made = certificates.make_server(site(tmp_path), authority, MOMENT).certificate
 
-    authority = x509.load_pem_x509_certificate((tmp_path / "etc/sealift/tls/ca.crt").read_bytes())
-    shown = server(tmp_path)
-    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert made == ["ca", "server"]
-    shown.verify_directly_issued_by(authority)
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    made.verify_directly_issued_by(authority.certificate)
     assert names.get_values_for_type(x509.DNSName) == ["llm.hospital.example"]
     assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.7"]
-    assert shown.not_valid_after_utc - clock.now() == timedelta(days=90)
-    assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    assert made.not_valid_after_utc - NOW == timedelta(days=90)
+    assert authority.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
 
 
-def test_keys_are_for_root_alone_and_certificates_for_everyone(tmp_path: Path, clock: FixedClock) -> None:
-    ensure(config(tmp_path), clock=clock)
+def test_servers_and_callers_have_different_purposes(tmp_path: Path) -> None:
+    authority = certificates.make_authority("ward-7", MOMENT)
+    key = ec.generate_private_key(ec.SECP256R1())
 
-    folder = tmp_path / "etc/sealift/tls"
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert modes == {"ca.key": 0o400, "ca.crt": 0o444, "server.key": 0o400, "server.crt": 0o444}
+    server = certificates.make_server(site(tmp_path), authority, MOMENT).certificate
+    client = certificates.make_client(authority, key.public_key(), name="emr-1", key_id="ABCDEFGH23", moment=MOMENT)
 
-
-def test_a_second_run_makes_nothing(tmp_path: Path, clock: FixedClock) -> None:
-    ensure(config(tmp_path), clock=clock)
-
-    assert ensure(config(tmp_path), clock=clock) == []
+    assert purposes(server) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert purposes(client) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert client.subject.rfc4514_string() == "UID=ABCDEFGH23,CN=emr-1"
 
 
-@pytest.mark.parametrize(("days", "made"), [(59, []), (61, ["server"])])
-def test_a_certificate_is_renewed_in_its_last_thirty_days(
-    tmp_path: Path, clock: FixedClock, days: int, made: list[str]
-) -> None:
-    ensure(config(tmp_path), clock=clock)
-    clock.advance(days * 86400)
+@pytest.mark.parametrize("name", ["", "Emr", "a b", "a/CN=root", "x" * 64, "a,b", "-a"])
+def test_a_name_that_could_be_read_as_more_than_a_name_is_refused(name: str) -> None:
+    authority = certificates.make_authority("ward-7", MOMENT)
 
-    assert ensure(config(tmp_path), clock=clock) == made
-
-
-def test_another_name_or_address_gets_another_certificate_from_the_same_authority(
-    tmp_path: Path, clock: FixedClock
-) -> None:
-    ensure(config(tmp_path), clock=clock)
-    before = (tmp_path / "etc/sealift/tls/ca.crt").read_bytes()
-
-    renamed = ensure(config(tmp_path, hostname="other.example"), clock=clock)
-    moved = ensure(config(tmp_path, hostname="other.example", addresses=("10.0.0.8", "fd00::8")), clock=clock)
-
-    assert (renamed, moved) == (["server"], ["server"])
-    assert (tmp_path / "etc/sealift/tls/ca.crt").read_bytes() == before
+    with pytest.raises(UsageError):
+        certificates.make_client(
+            authority, ec.generate_private_key(ec.SECP256R1()).public_key(), name=name, moment=MOMENT
+        )
 
 
-def test_a_key_that_does_not_belong_to_its_certificate_is_made_anew(tmp_path: Path, clock: FixedClock) -> None:
-    ensure(config(tmp_path), clock=clock)
-    folder = tmp_path / "etc/sealift/tls"
-    (folder / "server.key").unlink()
-    (folder / "server.key").write_bytes((folder / "ca.key").read_bytes())
+@pytest.mark.parametrize("days", [0, 367])
+def test_a_callers_certificate_lives_a_year_at_most(days: int) -> None:
+    authority = certificates.make_authority("ward-7", MOMENT)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
 
-    assert ensure(config(tmp_path), clock=clock) == ["server"]
+    with pytest.raises(UsageError):
+        certificates.make_client(authority, key, name="a", days=days, moment=MOMENT)
+
+
+def test_nothing_is_made_while_the_clock_is_before_the_floor() -> None:
+    with pytest.raises(PreflightError, match="clock"):
+        certificates.make_authority("s", Moment(now=NOW, floor=NOW + timedelta(seconds=1)))
+
+
+_MOMENTS = st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2036, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
+
+
+@given(now=_MOMENTS, behind=st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=400)))
+def test_no_certificate_begins_before_the_floor_or_long_after_now(now: datetime, behind: timedelta) -> None:
+    moment = Moment(now=now, floor=now - behind)
+
+    assert moment.begins >= moment.floor
+    assert moment.begins.microsecond == 0
+    assert moment.begins <= now + timedelta(seconds=1)

@@ -1,0 +1,185 @@
+"""Certificates of calling applications (mTLS): issued by the box's own authority, listed, taken back.
+
+A certificate may go with one API key; then the gateway takes that key from its holder only. Issuing is recorded before
+the certificate exists for anybody. A caller's private key is best made where it is used, and only its request brought.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from appliance.actions import tls
+from appliance.actions.tls import Here
+from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
+from appliance.install import certificates
+from appliance.install.certificates import Credential, serial_of
+from appliance.install.revocation import Reason, Revocations
+from media import durable
+from media.clock import to_text
+from media.errors import UsageError
+
+ISSUED: Final = "tls.client-issued"
+_MOST_REQUEST: Final = 16 * 1024
+_LEAST_RSA_BITS: Final = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One certificate of a caller as it stands: `state` is valid, ended or revoked."""
+
+    serial: str
+    name: str
+    key_id: str
+    not_after: str
+    state: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A new certificate as PEM, with the private key where the box made it, which the box does not keep."""
+
+    client: Client
+    pem: bytes
+    key_pem: bytes | None
+
+
+def issue(
+    here: Here,
+    *,
+    name: str,
+    key_id: str = "",
+    untrusted_request: bytes | None = None,
+    days: int = certificates.CLIENT_DAYS,
+    dry_run: bool = False,
+) -> Issued:
+    """Issue a certificate to a calling application.
+
+    Args:
+        here: What it works with.
+        name: The application, e.g. ``emr-1``; one name may hold two while it changes from one to the next.
+        key_id: The API key that it goes with.
+        untrusted_request: The application's own request (PEM); of it only the public key is taken.
+        days: How long it lives.
+        dry_run: Judge the request and the names, and issue nothing.
+
+    Raises:
+        UsageError: A name or the days are not in their form.
+        CertificateRefusedError: The request does not read, is not signed by its key, or the key is weak.
+        ConflictError: Two that are valid bear this name already.
+        KeyMissingError: There is no authority, or this user is not root.
+        PreflightError, LedgerUnavailableError: As `tls.rotate`.
+    """
+    moment, folder = here.moment(), here.folder
+    authority = folder.authority()
+    if authority is None:
+        raise KeyMissingError(what="this box has no authority yet", why="", fix="run `sealift tls rotate`")
+    if sum(one.name == name and one.state == "valid" for one in clients(here)) >= 2:
+        raise ConflictError(
+            what=f"{name} has two valid certificates already",
+            why="one in use and one to change to are enough",
+            fix="take one back: `sealift tls clients revoke SERIAL --reason superseded`",
+        )
+    key = ec.generate_private_key(ec.SECP256R1()) if untrusted_request is None else None
+    public_key = key.public_key() if key is not None else _key_of(untrusted_request or b"")
+    made = certificates.make_client(authority, public_key, name=name, key_id=key_id, days=days, moment=moment)
+    client = _client(made, Revocations(), now_text="")
+    if not dry_run:
+        here.record(ISSUED, {**tls.facts_of(made), "names": [], "name": name, "key_id": key_id})
+        folder.make()
+        pem = made.public_bytes(serialization.Encoding.PEM)
+        durable.replace(folder.path / "clients" / f"{client.serial}.crt", pem, mode=0o444)
+    whole = Credential(key=key, certificate=made) if key is not None else None
+    return Issued(
+        client=client,
+        pem=made.public_bytes(serialization.Encoding.PEM),
+        key_pem=whole.key_pem if whole is not None else None,
+    )
+
+
+def clients(here: Here) -> list[Client]:
+    """Return every certificate that was issued to a caller, by name, the newest last.
+
+    Raises:
+        StoreDamagedError: The list of revoked certificates cannot be read.
+    """
+    listed, now = Revocations.load(here.folder), to_text(here.clock.now())
+    found = [_client(one, listed, now_text=now) for one in _issued(here)]
+    return sorted(found, key=lambda one: (one.name, one.not_after, one.serial))
+
+
+def revoke(here: Here, which: str, reason: Reason, *, dry_run: bool = False) -> list[Client]:
+    """Take back one certificate by its serial, or every valid one of a name.
+
+    Raises:
+        UsageError: No valid certificate bears that serial or name.
+        As `tls.revoke`.
+    """
+    valid = [one for one in clients(here) if one.state == "valid" and which.lower() in {one.serial, one.name}]
+    if not valid:
+        raise UsageError(
+            what=f"no valid client certificate is called {which[:64]}",
+            why="neither a serial nor a name",
+            fix="see `sealift tls clients list`",
+        )
+    for one in valid:
+        tls.revoke(here, one.serial, reason, dry_run=dry_run)
+    return valid
+
+
+def _issued(here: Here) -> Iterator[x509.Certificate]:
+    for path in sorted((here.folder.path / "clients").glob("*.crt")):
+        try:
+            yield x509.load_pem_x509_certificate(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # cut off before it was given to anybody
+
+
+def _client(certificate: x509.Certificate, listed: Revocations, *, now_text: str) -> Client:
+    ends, serial = to_text(certificate.not_valid_after_utc), serial_of(certificate)
+    return Client(
+        serial=serial,
+        name=_attribute(certificate, NameOID.COMMON_NAME),
+        key_id=_attribute(certificate, NameOID.USER_ID),
+        not_after=ends,
+        state="revoked" if listed.holds(serial) else "ended" if now_text and ends <= now_text else "valid",
+    )
+
+
+def _attribute(certificate: x509.Certificate, kind: x509.ObjectIdentifier) -> str:
+    found = certificate.subject.get_attributes_for_oid(kind)
+    return str(found[0].value) if found else ""
+
+
+def _key_of(untrusted: bytes) -> Any:
+    fix = "make it again, e.g.: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=NAME"
+    if b"PRIVATE KEY" in untrusted:
+        raise CertificateRefusedError(
+            what="there is a private key in the file", why="a key never travels", fix="give the request alone"
+        )
+    try:
+        request = x509.load_pem_x509_csr(untrusted[:_MOST_REQUEST])
+        is_signed = request.is_signature_valid
+        key = request.public_key()
+    except Exception as error:
+        raise CertificateRefusedError(what="the request does not read", why="PEM is expected", fix=fix) from error
+    if not is_signed:
+        raise CertificateRefusedError(what="the request is not signed by its own key", why="", fix=fix)
+    is_strong = (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size in {256, 384, 521}) or (
+        isinstance(key, rsa.RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS
+    )
+    if not is_strong:
+        raise CertificateRefusedError(
+            what="the request's key is weak or of another kind",
+            why=f"expected P-256, P-384, P-521 or RSA of at least {_LEAST_RSA_BITS} bits",
+            fix=fix,
+        )
+    return key

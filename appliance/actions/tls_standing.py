@@ -1,0 +1,144 @@
+"""How certificates stand: for `sealift tls show`, the doctor and monitoring. Reads what everyone may read, no key.
+
+Rules:
+ * 30 days left: due; 21: late, since it should have been renewed by itself; ended: callers refuse to connect.
+ * A revocation list that has ended makes nginx refuse every client certificate; one with under 16 days was forgotten.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cryptography import x509
+
+from appliance.actions.findings import Finding
+from appliance.actions.tls import FACILITY, facts_of
+from appliance.config import Config
+from appliance.install import certificates, revocation
+from appliance.install.tlsfolder import TlsFolder
+from media.clock import Clock, to_text
+from media.errors import SealiftError
+
+_LATE_DAYS: Final = 21
+_CRL_LATE_DAYS: Final = 16
+_ROTATE: Final = "see `journalctl -u sealift-tls`, then `sealift tls rotate`"
+
+
+def left(config: Config, *, clock: Clock) -> dict[str, timedelta]:
+    """Return how long `server`, `authority` and `crl` still hold; what is absent is missing."""
+    folder, now, found = TlsFolder.of(config), clock.now(), {}
+    if (shown := folder.shown()) is not None:
+        found["server"] = shown.certificate.not_valid_after_utc - now
+    if (authority := _authority(folder)) is not None:
+        found["authority"] = authority.not_valid_after_utc - now
+    if (crl := revocation.read_crl(folder)) is not None:
+        found["crl"] = revocation.ends_at(crl) - now
+    return found
+
+
+def standing(config: Config, *, clock: Clock) -> dict[str, Any]:
+    """Return the facts of `sealift tls show --json`."""
+    folder = TlsFolder.of(config)
+    shown, authority, root, crl = folder.shown(), _authority(folder), folder.root(), revocation.read_crl(folder)
+    request = folder.request()
+    return {
+        "authority": config.tls.authority,
+        "clients": config.tls.clients,
+        "server": None if shown is None else facts_of(shown.certificate),
+        "own_authority": None if authority is None else facts_of(authority),
+        "facility_root": None if root is None else facts_of(root),
+        "request_waits": request is not None,
+        "crl": None if crl is None else {"revoked": len(list(crl)), "ends": to_text(revocation.ends_at(crl))},
+        "left_days": {name: span // timedelta(days=1) for name, span in left(config, clock=clock).items()},
+    }
+
+
+def findings(config: Config, *, clock: Clock) -> Iterator[Finding]:
+    """Yield what is good and what is not; nothing where this site serves no TLS."""
+    if not config.service.tls:
+        return
+    folder, now = TlsFolder.of(config), clock.now()
+    yield _server(config, folder, now)
+    if config.tls.authority == FACILITY:
+        yield _facility(folder)
+    if (authority := _authority(folder)) is not None:
+        days = (authority.not_valid_after_utc - now).days
+        yield Finding(
+            name="authority",
+            is_good=days > certificates.SERVER_DAYS,
+            text=f"ends in {days} days",
+            why="what it signs ends with it, and callers have to be given the next one",
+            fix="plan the change with whoever keeps the callers; see docs/operator/tls.md",
+        )
+    if config.tls.clients != "off":
+        yield _crl(folder, now)
+
+
+def _server(config: Config, folder: TlsFolder, now: datetime) -> Finding:
+    name, why = "certificate", "callers refuse to connect, or learn to ignore warnings"
+    if (shown := folder.shown()) is None:
+        return Finding(name=name, is_good=False, text="there is none", why=why, fix="run `sealift tls rotate`")
+    certificate = shown.certificate
+    days, host = (certificate.not_valid_after_utc - now).days, config.service.hostname
+    is_named = host in _dns_names(certificate)
+    has_begun = certificate.not_valid_before_utc <= now
+    text = f"ends in {days} days" if days >= 0 else "has ended"
+    if not is_named:
+        text += f", and does not name {host}"
+    if not has_begun:
+        text += f", and begins only {to_text(certificate.not_valid_before_utc)}: a clock is wrong"
+    is_late = days < _LATE_DAYS
+    return Finding(
+        name=name,
+        is_good=is_named and has_begun and not is_late,
+        text=text,
+        why=why,
+        fix="carry the request to the facility's authority: `sealift tls request`"
+        if config.tls.authority == FACILITY
+        else _ROTATE,
+    )
+
+
+def _facility(folder: TlsFolder) -> Finding:
+    shown, authority = folder.shown(), _authority(folder)
+    is_own = shown is not None and authority is not None and shown.certificate.issuer == authority.subject
+    if not is_own and folder.request() is None:
+        return Finding(name="facility's CA", is_good=True, text="vouches for this box")
+    return Finding(
+        name="facility's CA",
+        is_good=None,
+        text="its certificate is not here yet: the box shows one of its own" if is_own else "a request waits",
+        fix="`sealift tls request --out FILE`; have it signed; `sealift tls import CHAIN --root ROOT`",
+    )
+
+
+def _crl(folder: TlsFolder, now: datetime) -> Finding:
+    crl, days = revocation.read_crl(folder), -1
+    try:
+        if crl is not None:
+            days = (revocation.ends_at(crl) - now).days
+        text = "there is none" if crl is None else f"ends in {days} days" if days >= 0 else "has ended"
+    except SealiftError as error:
+        text = error.what
+    return Finding(
+        name="revocation list",
+        is_good=days >= _CRL_LATE_DAYS,
+        text=text,
+        why="past its end every client certificate is refused",
+        fix=_ROTATE,
+    )
+
+
+def _authority(folder: TlsFolder) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(folder.authority_file.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.DNSName)

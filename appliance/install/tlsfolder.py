@@ -1,0 +1,224 @@
+"""The folder of keys and certificates on a box, and how one pair takes another's place.
+
+    tls/ca.key ca.crt             the box's own authority
+    tls/kept/FINGERPRINT12/       server.key and server.crt: a pair that is shown, was shown, or is about to be
+    tls/current                   link to the pair that nginx shows
+    tls/pending/                  key and request that wait for the facility's authority
+    tls/facility-root.crt         the facility's root, once a person has put it there
+    tls/clients/SERIAL.crt        what was issued to callers
+    tls/revoked.json crl.pem      what is revoked, and the list as nginx reads it
+    tls/peers/NAME.crt            authorities of other boxes
+
+Promises: keys are for root alone (0400) in whole files; `current` changes by one rename, so that key and certificate
+always belong together; a pair is kept until its certificate has ended.
+"""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from appliance.config import Config
+from appliance.errors import InstallError, KeyMissingError
+from appliance.install.certificates import Credential, fingerprint
+from media import durable
+
+_KEY_MODE: Final = 0o400
+_MODE: Final = 0o444
+_SHORT: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The pair that is shown: its short fingerprint, its certificate and those that are sent with it."""
+
+    name: str
+    certificate: x509.Certificate
+    between: tuple[x509.Certificate, ...]
+
+
+class TlsFolder:
+    """Reads and writes the folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, config: Config) -> "TlsFolder":
+        """Return this site's."""
+        return cls(config.at.etc / "tls")
+
+    @property
+    def authority_file(self) -> Path:
+        """The certificate of the box's own authority."""
+        return self.path / "ca.crt"
+
+    @property
+    def root_file(self) -> Path:
+        """The facility's root."""
+        return self.path / "facility-root.crt"
+
+    @property
+    def crl_file(self) -> Path:
+        """The list of revoked certificates."""
+        return self.path / "crl.pem"
+
+    @property
+    def request_file(self) -> Path:
+        """The request that waits for the facility's authority."""
+        return self._pending / "server.csr"
+
+    def make(self) -> None:
+        """Make the folders that are missing."""
+        for folder in (self.path, self.path / "kept", self.path / "clients"):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
+
+    def authority(self) -> Credential | None:
+        """Return the box's own authority with its key; nothing where there is none that is whole.
+
+        Raises:
+            KeyMissingError: This user may not read its key.
+        """
+        return _read(self.path / "ca.key", self.authority_file)
+
+    def put_authority(self, made: Credential) -> None:
+        """Put the authority in place."""
+        durable.replace(self.path / "ca.key", made.key_pem, mode=_KEY_MODE)
+        durable.replace(self.authority_file, made.chain_pem, mode=_MODE)
+
+    def shown(self) -> Shown | None:
+        """Return what nginx shows; nothing where there is none, or none that reads."""
+        try:
+            link = (self.path / "current").readlink()
+            found = x509.load_pem_x509_certificates((self.path / link / "server.crt").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return Shown(name=link.name, certificate=found[0], between=tuple(found[1:]))
+
+    def is_whole(self) -> bool:
+        """Tell whether key and certificate of what is shown belong together; for root.
+
+        Raises:
+            KeyMissingError: This user may not read the key.
+        """
+        current = self.path / "current"
+        return _read(current / "server.key", current / "server.crt") is not None
+
+    def keep(self, made: Credential) -> str:
+        """Write a pair beside the one that is shown; return its name for `show`."""
+        name = fingerprint(made.certificate)[:_SHORT]
+        folder = self.path / "kept" / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        durable.replace(folder / "server.key", made.key_pem, mode=_KEY_MODE)
+        durable.replace(folder / "server.crt", made.chain_pem, mode=_MODE)
+        durable.sync_folder(folder.parent)
+        return name
+
+    def show(self, name: str) -> None:
+        """Make a kept pair the one that is shown, by one rename; nginx takes it up when it is told to reload.
+
+        Raises:
+            InstallError: There is no such pair.
+        """
+        if not (self.path / "kept" / name / "server.crt").is_file():
+            raise InstallError(what=f"the pair {name} is not kept", why="", fix="run `sealift tls rotate`")
+        beside = self.path / ".current.new"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(Path("kept") / name)
+        beside.replace(self.path / "current")
+        durable.sync_folder(self.path)
+
+    def forget_ended(self, now: datetime) -> list[str]:
+        """Remove kept pairs whose certificate has ended; never the one that is shown."""
+        shown, gone = self.shown(), []
+        for folder in sorted((self.path / "kept").glob("*/")):
+            try:
+                ended = x509.load_pem_x509_certificate((folder / "server.crt").read_bytes()).not_valid_after_utc <= now
+            except (OSError, ValueError):
+                ended = True  # cut off while it was written
+            if ended and (shown is None or folder.name != shown.name):
+                shutil.rmtree(folder)
+                gone.append(folder.name)
+        return gone
+
+    def pending(self) -> ec.EllipticCurvePrivateKey | None:
+        """Return the key whose request waits for the facility's authority; nothing where none waits.
+
+        Raises:
+            KeyMissingError: This user may not read it.
+        """
+        return _key(self._pending / "server.key")
+
+    def put_pending(self, key: ec.EllipticCurvePrivateKey, request: x509.CertificateSigningRequest) -> None:
+        """Keep a key and its request until the certificate comes."""
+        self._pending.mkdir(exist_ok=True)
+        self._pending.chmod(0o755)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        durable.replace(self._pending / "server.key", pem, mode=_KEY_MODE)
+        durable.replace(self.request_file, request.public_bytes(serialization.Encoding.PEM), mode=_MODE)
+
+    def request(self) -> x509.CertificateSigningRequest | None:
+        """Return the request that waits."""
+        try:
+            return x509.load_pem_x509_csr(self.request_file.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def drop_pending(self) -> None:
+        """Forget key and request: the key has its certificate now."""
+        shutil.rmtree(self._pending, ignore_errors=True)
+
+    def root(self) -> x509.Certificate | None:
+        """Return the facility's root."""
+        return _certificate(self.root_file)
+
+    def put_root(self, root: x509.Certificate) -> None:
+        """Put the facility's root in place."""
+        durable.replace(self.root_file, root.public_bytes(serialization.Encoding.PEM), mode=_MODE)
+
+    @property
+    def _pending(self) -> Path:
+        return self.path / "pending"
+
+
+def _read(key_file: Path, certificate_file: Path) -> Credential | None:
+    key = _key(key_file)
+    try:
+        found = x509.load_pem_x509_certificates(certificate_file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if key is None or key.public_key() != found[0].public_key():
+        return None
+    return Credential(key=key, certificate=found[0], between=tuple(found[1:]))
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except PermissionError as error:
+        raise KeyMissingError(
+            what="a private key of this box cannot be read", why="it is for root alone", fix="run the command as root"
+        ) from error
+    except (OSError, ValueError, TypeError):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
+
+
+def _certificate(path: Path) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None

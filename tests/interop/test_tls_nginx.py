@@ -1,0 +1,383 @@
+"""The certificate-test matrix: a real nginx with the role's configuration on loopback, and callers of every kind."""
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
+from typing import Any, Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from appliance.actions import tls, tls_clients
+from appliance.actions.tls import Here
+from appliance.audit.memory import MemoryLedger
+from appliance.install.revocation import Reason
+from media.clock import FixedClock
+from tests.support import nginx
+from tests.support.nginx import Running
+from tests.support.tls import HOST, Authority, authority, key_pem, pem, site
+
+PROGRAM: Final = nginx.program()
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(PROGRAM is None, reason="no nginx, and apt does not fetch Debian's"),
+]
+NOW: Final = datetime.now(tz=UTC).replace(microsecond=0)
+
+
+class Gateway(ThreadingUnixStreamServer):
+    """Behind nginx: says what it was told of the caller, and streams as slowly as a test wants."""
+
+    daemon_threads = True
+    request_queue_size = 128
+    go_on = threading.Event()
+
+
+class _Answer(StreamRequestHandler):
+    def handle(self) -> None:
+        lines = []
+        while (line := self.rfile.readline()) not in {b"\r\n", b""}:
+            lines.append(line.decode().strip())
+        if not lines:
+            return
+        named = [line.partition(": ")[2] for line in lines if line.lower().startswith("x-sealift-client:")]
+        if " /stream " not in lines[0]:
+            body = (named[0] if named else "nobody").encode()
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+            return
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        self.wfile.write(b"data: 0\n\n")
+        assert isinstance(self.server, Gateway)
+        self.server.go_on.wait(60)
+        for number in range(1, 200):
+            self.wfile.write(b"data: %d\n\n" % number)
+        self.wfile.write(b"data: [DONE]\n\n")
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    server = Gateway(str(tmp_path / "gateway.sock"), _Answer)
+    server.go_on = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield server
+    server.go_on.set()
+    server.shutdown()
+    thread.join(timeout=30)
+    server.server_close()
+
+
+Start = Callable[[str], tuple[Here, Running]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, gateway: Gateway) -> Iterator[Start]:
+    """Start a box's nginx with its own authority; the clock is this machine's, stopped."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(clients: str) -> tuple[Here, Running]:
+            clock = FixedClock(at=NOW)
+            config = site(tmp_path / "box", clients=clients)
+            first = Here(config=config, ledger=MemoryLedger(clock), clock=clock)
+            tls.rotate(first)
+            folder = tmp_path / "nginx"
+            folder.mkdir()
+            assert PROGRAM is not None
+            web = stack.enter_context(
+                nginx.running(
+                    folder,
+                    PROGRAM,
+                    tls=first.folder.path,
+                    gateway=tmp_path / "gateway.sock",
+                    hostname=HOST,
+                    clients=clients,
+                )
+            )
+            return Here(config=config, ledger=first.ledger, clock=clock, server=web), web
+
+        yield begin
+
+
+def context(box: Here, *, identity: Path | None = None, authority: bytes | None = None) -> ssl.SSLContext:
+    """Return what a careful caller uses: the box's authority and no other, names checked."""
+    found = ssl.create_default_context(cadata=(authority or box.folder.authority_file.read_bytes()).decode())
+    if identity is not None:
+        found.load_cert_chain(identity)
+    return found
+
+
+def connect(web: Running, with_context: ssl.SSLContext, *, name: str = HOST, **more: Any) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", web.port), timeout=60)
+    return with_context.wrap_socket(plain, server_hostname=name, **more)
+
+
+def ask(web: Running, with_context: ssl.SSLContext, *, path: str = "/", head: str = "", **more: Any) -> tuple[int, str]:
+    """Return status and body of one request; 0 and the reason when the connection was refused."""
+    try:
+        with connect(web, with_context, **more) as line:
+            line.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{head}\r\n".encode())
+            told = read_all(line)
+    except (ssl.SSLError, ConnectionError) as error:
+        return 0, str(error)
+    status, _, rest = told.partition(b"\r\n")
+    return int(status.split()[1]), rest.partition(b"\r\n\r\n")[2].decode()
+
+
+def identity(folder: Path, name: str, key: Any, *chain: x509.Certificate) -> Path:
+    path = folder / f"{name}.pem"
+    path.write_bytes(key_pem(key) + pem(*chain))
+    return path
+
+
+def issued(box: Here, folder: Path, name: str, **more: Any) -> Path:
+    made = tls_clients.issue(box, name=name, **more)
+    path = folder / f"{name}-{made.client.serial[:8]}.pem"
+    path.write_bytes((made.key_pem or b"") + made.pem)
+    return path
+
+
+def own_authority(box: Here) -> Authority:
+    found = box.folder.authority()
+    assert found is not None
+    return Authority(key=found.key, certificate=found.certificate)
+
+
+@pytest.mark.parametrize("clients", ["off", "optional", "required"])
+@pytest.mark.parametrize("monitoring", [False, True])
+def test_nginx_accepts_what_the_role_writes(tmp_path: Path, clients: str, monitoring: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    assert PROGRAM is not None
+    box = Here(config=site(tmp_path / "box"), ledger=MemoryLedger(FixedClock(at=NOW)), clock=FixedClock(at=NOW))
+    tls.rotate(box)
+    text = nginx.rendered(clients=clients, monitoring=monitoring)
+    for old, new in (("/etc/sealift/tls", str(box.folder.path)), ("/run/nginx.pid", f"{tmp_path}/pid")):
+        text = text.replace(old, new)
+    text = text.replace("/var/log/nginx/error.log", f"{tmp_path}/error.log").replace("user www-data;", "")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    text = text.replace("http {", "http {\n" + "\n".join(f"{one}_temp_path {tmp_path}/{one};" for one in kinds), 1)
+    (tmp_path / "nginx.conf").write_text(text)
+
+    done = nginx.tested(PROGRAM, tmp_path / "nginx.conf")
+
+    assert done.returncode == 0, done.stderr
+    # Started without root it says that `user` would need it; anything else it warns of is a fault of the file.
+    assert [line for line in done.stderr.splitlines() if "[warn]" in line or "[emerg]" in line] == []
+
+
+def test_a_caller_that_trusts_the_boxes_authority_is_answered(start: Start) -> None:
+    box, web = start("off")
+
+    assert ask(web, context(box)) == (200, "nobody")
+
+
+def test_who_asks_for_another_name_or_trusts_another_authority_connects_to_nobody(start: Start) -> None:
+    box, web = start("off")
+    assert ask(web, context(box), name="other.example")[0] == 0
+    assert ask(web, context(box, authority=authority().pem))[0] == 0
+
+
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+def test_old_versions_of_tls_are_refused(start: Start, version: str) -> None:
+    _, web = start("off")
+
+    def said(option: str) -> str:
+        # Level 0 lets the tool itself offer what is long broken: the refusal has to be the server's.
+        command = ["openssl", "s_client", option, "-cipher", "ALL:@SECLEVEL=0", "-connect", f"127.0.0.1:{web.port}"]
+        done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout + done.stderr
+
+    assert "alert protocol version" in said(version)
+    assert "Cipher is ECDHE-ECDSA-" in said("-tls1_2")
+
+
+@pytest.mark.parametrize("suite", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256", "NULL"])
+def test_suites_without_forward_secrecy_or_authentication_are_refused(start: Start, suite: str) -> None:
+    box, web = start("off")
+    offered = context(box)
+    offered.maximum_version = ssl.TLSVersion.TLSv1_2
+    offered.set_ciphers(f"{suite}:@SECLEVEL=0")
+
+    assert ask(web, offered)[0] == 0
+
+
+def test_every_answer_says_that_https_is_the_only_way(start: Start) -> None:
+    box, web = start("off")
+    with connect(web, context(box)) as line:
+        line.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        told = read_all(line)
+
+    assert b"Strict-Transport-Security: max-age=31536000" in told
+
+
+def test_a_caller_cannot_say_itself_who_it_is(start: Start) -> None:
+    box, web = start("optional")
+    lie = "X-Sealift-Client: 1 CN=root\r\n"
+
+    assert ask(web, context(box), head=lie) == (200, "nobody")
+    assert ask(web, context(box), path="/stream?", head=lie)[0] == 200
+
+
+def test_required_certificates_matrix(start: Start, tmp_path: Path) -> None:
+    """Every kind of caller against one box that requires certificates: only the one that is right comes in."""
+    box, web = start("required")
+    ours, stranger = own_authority(box), authority("Sealift CA of ward-7")
+    key = ec.generate_private_key(ec.SECP256R1())
+    client = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+
+    def made(by: Authority, **changes: Any) -> x509.Certificate:
+        given = {"subject": "emr-1", "names": (), "purposes": client, "begins": NOW - timedelta(days=2), **changes}
+        return by.issue(key.public_key(), **given)
+
+    below = Authority(key=key, certificate=made(ours, purposes=client))
+    revoked = issued(box, tmp_path, "gone")
+    tls_clients.revoke(box, "gone", Reason.KEY_COMPROMISE)
+    callers = {
+        "right": issued(box, tmp_path, "emr-1", key_id="ABCDEFGH23"),
+        "expired": identity(tmp_path, "expired", key, made(ours, days=1)),
+        "not yet valid": identity(tmp_path, "early", key, made(ours, begins=NOW + timedelta(days=1))),
+        "another authority of the same name": identity(tmp_path, "other", key, made(stranger)),
+        "signed by itself": identity(tmp_path, "self", stranger.key, stranger.certificate),
+        "a server's": identity(tmp_path, "server", key, made(ours, purposes=(ExtendedKeyUsageOID.SERVER_AUTH,))),
+        "a client's client": identity(tmp_path, "below", key, made(below), below.certificate),
+        "revoked": revoked,
+        "none": None,
+    }
+    assert settled(lambda: all(ask(web, context(box, identity=revoked))[0] != 200 for _ in range(5)))
+
+    answers = {name: ask(web, context(box, identity=path)) for name, path in callers.items()}
+
+    assert {name for name, (status, _) in answers.items() if status == 200} == {"right"}
+    assert answers["right"][1].endswith(" UID=ABCDEFGH23,CN=emr-1")
+    assert {answers[name][0] for name in callers if name != "right"} <= {0, 400}
+
+
+def test_optional_certificates_are_judged_where_they_are_shown(start: Start, tmp_path: Path) -> None:
+    box, web = start("optional")
+    right, gone = issued(box, tmp_path, "emr-1"), issued(box, tmp_path, "gone")
+    assert ask(web, context(box, identity=gone))[0] == 200
+
+    tls_clients.revoke(box, "gone", Reason.KEY_COMPROMISE)
+
+    assert ask(web, context(box)) == (200, "nobody")
+    assert ask(web, context(box, identity=right))[1].endswith(" CN=emr-1")
+    assert settled(lambda: all(ask(web, context(box, identity=gone))[0] != 200 for _ in range(5)))
+
+
+def settled(holds: Callable[[], bool]) -> bool:
+    """Ask until it holds: a reload is told at once and done a moment later."""
+    return any(holds() for _ in range(500))
+
+
+def test_a_caller_that_was_taken_back_cannot_resume_a_session(start: Start, tmp_path: Path) -> None:
+    box, web = start("required")
+    mine = context(box, identity=issued(box, tmp_path, "gone"))
+    mine.maximum_version = ssl.TLSVersion.TLSv1_2  # where a session can be kept by a caller of the standard library
+    with connect(web, mine) as line:
+        session = line.session
+
+    tls_clients.revoke(box, "gone", Reason.KEY_COMPROMISE)
+
+    # Five in a row: for a moment a worker from before still takes connections too.
+    assert settled(lambda: all(ask(web, mine, session=session)[0] != 200 for _ in range(5)))
+
+
+def test_a_revocation_list_past_its_end_lets_nobody_in(start: Start, tmp_path: Path) -> None:
+    box, web = start("required")
+    mine = context(box, identity=issued(box, tmp_path, "emr-1"))
+    assert ask(web, mine)[0] == 200
+    stale = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(own_authority(box).certificate.subject)
+        .last_update(NOW - timedelta(days=31))
+        .next_update(NOW - timedelta(days=1))
+        .sign(own_authority(box).key, hashes.SHA384())
+    )
+    box.folder.crl_file.unlink()
+    box.folder.crl_file.write_bytes(stale.public_bytes(serialization.Encoding.PEM))
+    web.reload()
+    assert settled(lambda: ask(web, mine)[0] != 200)
+
+    assert "crl" in tls.rotate(box).made
+
+    assert settled(lambda: ask(web, mine)[0] == 200)
+
+
+def test_a_caller_that_streams_through_a_rotation_loses_nothing(start: Start, gateway: Gateway) -> None:
+    box, web = start("off")
+    before = web.shown()
+    streams = [connect(web, context(box)) for _ in range(8)]
+    for line in streams:
+        line.sendall(f"GET /stream HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+    told = [read_until(line, b"data: 0\n\n") for line in streams]
+
+    done = tls.rotate(box, at_once="asked")
+
+    assert done.is_seen
+    assert web.shown() == done.fingerprint != before
+    assert [ask(web, context(box))[0] for _ in range(8)] == [200] * 8
+    gateway.go_on.set()
+    for line, head in zip(streams, told, strict=True):
+        with line:
+            rest = head + read_all(line)
+        assert [f"data: {number}\n\n".encode() in rest for number in range(200)] == [True] * 200
+        assert b"data: [DONE]" in rest
+
+
+def read_all(line: ssl.SSLSocket) -> bytes:
+    return b"".join(iter(lambda: line.recv(65536), b""))
+
+
+def read_until(line: ssl.SSLSocket, wanted: bytes) -> bytes:
+    """Return what came up to a text: it left before the rest was made, so nothing is buffered on the way."""
+    found = b""
+    while wanted not in found:
+        part = line.recv(65536)
+        assert part, found
+        found += part
+    return found
+
+
+def test_callers_go_on_with_new_connections_while_certificates_change(start: Start) -> None:
+    box, web = start("off")
+    answers: list[tuple[int, str]] = []
+    is_over = threading.Event()
+
+    def call() -> None:
+        while not is_over.is_set():
+            answers.append(ask(web, context(box)))
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for one in callers:
+        one.start()
+    for _ in range(3):
+        assert tls.rotate(box, at_once="asked").is_seen
+    is_over.set()
+    for one in callers:
+        one.join(timeout=60)
+
+    assert answers
+    assert {status for status, _ in answers} == {200}
+
+
+def test_a_pair_that_nginx_refuses_changes_nothing(start: Start) -> None:
+    box, web = start("off")
+    before = web.shown()
+    key = box.folder.path / "current/server.key"
+    kept = key.read_bytes()
+    key.unlink()
+    key.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
+
+    assert web.test().returncode != 0
+    web.process.send_signal(1)
+
+    assert settled(lambda: "key values mismatch" in web.log)
+    assert web.shown() == before
+    key.write_bytes(kept)

@@ -1,0 +1,162 @@
+"""A real nginx on loopback with the configuration that the role writes: this machine's, or Debian's package unpacked.
+
+Only what lies elsewhere on a test machine is replaced: folders, ports, sockets, the user.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+
+from appliance.install.webserver import shown_at
+
+TEMPLATE: Final = Path(__file__).resolve().parents[2] / "ansible/roles/nginx/templates/nginx.conf.j2"
+_CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealift/tools"
+_PATIENCE_SECONDS: Final = 60
+
+
+def program() -> Path | None:
+    """Return nginx: installed, or unpacked from Debian's package, which apt fetches once; nothing where it cannot."""
+    if (found := shutil.which("nginx")) is not None:
+        return Path(found)
+    folder = _CACHE / "nginx-bookworm"
+    wanted = folder / "usr/sbin/nginx"
+    if wanted.exists() or shutil.which("apt-get") is None:
+        return wanted if wanted.exists() else None
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    with (_CACHE / "nginx.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not wanted.exists():
+            _unpack(folder)
+    return wanted if wanted.exists() else None
+
+
+def _unpack(folder: Path) -> None:
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    subprocess.run(["apt-get", "download", "nginx"], cwd=beside, capture_output=True, check=False, timeout=300)
+    for file in beside.glob("nginx_*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", str(file), str(beside)], check=True, timeout=60)
+        beside.rename(folder)
+
+
+def listener() -> socket.socket:
+    """Return a listening socket on a port of loopback that nobody else has; nginx inherits it, so none is lost."""
+    found = socket.socket()
+    found.bind(("127.0.0.1", 0))
+    found.listen(128)
+    return found
+
+
+def rendered(*, hostname: str = "llm.hospital.example", clients: str = "off", monitoring: bool = False) -> str:
+    """Return what the role writes."""
+    given = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701 - not HTML
+    template = given.from_string(TEMPLATE.read_text())
+    return template.render(
+        sealift_hostname=hostname,
+        sealift_client_certificates=clients,
+        sealift_monitoring=monitoring,
+        nginx_ipv6={"stat": {"exists": False}},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """One nginx, told as systemd's unit tells it."""
+
+    program: Path
+    folder: Path
+    hostname: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def configuration(self) -> Path:
+        return self.folder / "nginx.conf"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "error.log").read_text()
+
+    def test(self) -> subprocess.CompletedProcess[str]:
+        return tested(self.program, self.configuration)
+
+    def reload(self) -> bool:
+        """Do as `WebServer.reload`: nginx's own test, then its signal."""
+        assert self.test().returncode == 0
+        self.process.send_signal(1)
+        return True
+
+    def shown(self) -> str:
+        return shown_at("127.0.0.1", self.port, self.hostname)
+
+
+def tested(nginx: Path, configuration: Path) -> subprocess.CompletedProcess[str]:
+    """Return what `nginx -t` says."""
+    command = [str(nginx), "-t", "-c", str(configuration), "-p", str(configuration.parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def configure(  # one place where a test machine differs from a box
+    folder: Path, *, tls: Path, gateway: Path, hostname: str, clients: str, port: int, admin_port: int
+) -> Path:
+    """Write the role's configuration for this machine."""
+    text = rendered(hostname=hostname, clients=clients)
+    for old, new in (
+        ("user www-data;", "user root;" if os.geteuid() == 0 else ""),
+        ("worker_processes auto;", f"worker_processes 1;\ndaemon off;\nlock_file {folder}/lock;"),
+        ("pid /run/nginx.pid;", f"pid {folder}/nginx.pid;"),
+        ("/var/log/nginx/error.log crit", f"{folder}/error.log info"),
+        ("/etc/sealift/tls", str(tls)),
+        ("/run/sealift/gateway.sock", str(gateway)),
+        ("/run/sealift/admin.sock", str(folder / "admin.sock")),
+        ("listen 443 ", f"listen 127.0.0.1:{port} "),
+        ("listen 8443 ", f"listen 127.0.0.1:{admin_port} "),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "\n".join(f"    {kind}_temp_path {folder}/{kind};" for kind in kinds)
+    text = re.sub(r"^http \{$", f"http {{\n{places}", text, count=1, flags=re.MULTILINE)
+    path = folder / "nginx.conf"
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def running(folder: Path, nginx: Path, *, tls: Path, gateway: Path, hostname: str, clients: str) -> Iterator[Running]:
+    """Start nginx, yield it when it answers, and end it with its workers."""
+    sockets = [listener(), listener()]
+    port, admin_port = (int(one.getsockname()[1]) for one in sockets)
+    configuration = configure(
+        folder, tls=tls, gateway=gateway, hostname=hostname, clients=clients, port=port, admin_port=admin_port
+    )
+    numbers = [one.fileno() for one in sockets]
+    command = [str(nginx), "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")]
+    inherited = {**os.environ, "NGINX": "".join(f"{number};" for number in numbers)}
+    with (folder / "said.log").open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, pass_fds=numbers, env=inherited)
+    for one in sockets:
+        one.close()
+    found = Running(program=nginx, folder=folder, hostname=hostname, port=port, process=process)
+    try:
+        ends = time.monotonic() + _PATIENCE_SECONDS
+        while not found.shown():
+            assert process.poll() is None, (folder / "said.log").read_text()
+            assert time.monotonic() < ends, "nginx does not answer"
+            time.sleep(0.05)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

@@ -1,0 +1,313 @@
+"""Rotation, revocation and the facility's authority: what is made when, what is recorded, what stays when it fails."""
+
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from appliance.actions import tls, tls_clients, tls_standing
+from appliance.actions.tls import Here
+from appliance.audit.memory import MemoryLedger
+from appliance.errors import (
+    CertificateRefusedError,
+    LedgerUnavailableError,
+    NotInstalledError,
+    PreflightError,
+    UnitError,
+)
+from appliance.install import webserver
+from appliance.install.certificates import fingerprint, serial_of
+from appliance.install.revocation import Reason, Revocations, read_crl
+from media.clock import FixedClock
+from tests.support.tls import NOW, Authority, Server, authority, here, pem, site
+
+DAY = 86400
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(at=NOW)
+
+
+@pytest.fixture
+def box(tmp_path: Path, clock: FixedClock) -> Here:
+    return here(site(tmp_path), clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webserver, "_PATIENCE", 3)
+    monkeypatch.setattr(webserver, "_PAUSE_SECONDS", 0)
+
+
+def shown(box: Here) -> x509.Certificate:
+    found = box.folder.shown()
+    assert found is not None
+    return found.certificate
+
+
+def kinds(box: Here) -> list[str]:
+    return [leaf.kind for leaf in box.ledger.leaves(0, 100)]
+
+
+def test_the_first_rotation_makes_everything_and_the_second_nothing(box: Here) -> None:
+    first, second = tls.rotate(box), tls.rotate(box)
+
+    assert first.made == ("ca", "server", "crl")
+    assert (second.made, second.to_json()["changed"]) == ((), False)
+    assert kinds(box)[1:] == ["tls.authority-made", "tls.crl-made", "tls.certificate-made"]
+
+
+def test_keys_are_for_root_alone_and_certificates_for_everyone(box: Here) -> None:
+    tls.rotate(box)
+    tls.request(box)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in box.folder.path.rglob("*") if path.is_file()}
+    assert {modes.pop(name) for name in ("ca.key", "server.key")} == {0o400}
+    assert set(modes.values()) == {0o444}
+
+
+@pytest.mark.parametrize(("days", "made"), [(59, False), (61, True)])
+def test_a_certificate_is_replaced_in_its_last_thirty_days_while_the_old_one_is_valid(
+    box: Here,
+    clock: FixedClock,
+    days: int,
+    made: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    tls.rotate(box)
+    before = shown(box)
+    clock.advance(days * DAY)
+
+    done = tls.rotate(box)
+
+    assert ("server" in done.made) is made
+    assert before.not_valid_after_utc > clock.now()
+    assert (shown(box) == before) is not made
+    assert len(list((box.folder.path / "kept").iterdir())) == (2 if made else 1)
+
+
+def test_a_pair_is_forgotten_when_its_certificate_has_ended(box: Here, clock: FixedClock) -> None:
+    tls.rotate(box)
+    clock.advance(61 * DAY)
+    tls.rotate(box)
+    clock.advance(30 * DAY)
+
+    assert len(tls.rotate(box).forgotten) == 1
+    assert len(list((box.folder.path / "kept").iterdir())) == 1
+
+
+def test_the_record_of_a_rotation_names_both_certificates(box: Here, clock: FixedClock) -> None:
+    tls.rotate(box)
+    before = shown(box)
+    clock.advance(61 * DAY)
+    tls.rotate(box)
+
+    body = box.ledger.find(kind=tls.MADE, limit=1)[0].body
+    assert (body["replaces"], body["fingerprint"]) == (fingerprint(before), fingerprint(shown(box)))
+    assert body["why"] == "age"
+
+
+def test_without_a_record_nothing_is_rotated(box: Here, clock: FixedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls.rotate(box)
+    before = shown(box)
+    clock.advance(61 * DAY)
+
+    def refuse(*_: object) -> None:
+        raise LedgerUnavailableError(what="no", why="", fix="")
+
+    monkeypatch.setattr(box.ledger, "append", refuse)
+    with pytest.raises(LedgerUnavailableError):
+        tls.rotate(box)
+    assert shown(box) == before
+
+
+def test_a_web_server_that_does_not_show_the_new_one_gets_the_old_one_back(box: Here, clock: FixedClock) -> None:
+    tls.rotate(box)
+    before = shown(box)
+    clock.advance(61 * DAY)
+    assert isinstance(box.server, Server)
+    box.server.is_broken = True
+
+    with pytest.raises(UnitError):
+        tls.rotate(box)
+
+    assert shown(box) == before
+    assert kinds(box)[-1] == "tls.rotation-failed"
+    assert box.server.told[-1] == fingerprint(before)
+
+
+def test_the_clock_must_not_be_before_the_last_record(tmp_path: Path, clock: FixedClock) -> None:
+    ledger = MemoryLedger(FixedClock(at=NOW + timedelta(days=2)))
+    ledger.append("test.later", {})
+
+    with pytest.raises(PreflightError, match="clock"):
+        tls.rotate(here(site(tmp_path), clock=clock, ledger=ledger))
+    assert not (tmp_path / "etc/sealift/tls").exists()
+
+
+def test_another_name_or_address_gets_another_certificate_from_the_same_authority(
+    tmp_path: Path, clock: FixedClock, box: Here
+) -> None:
+    tls.rotate(box)
+    ca = (box.folder.path / "ca.crt").read_bytes()
+
+    renamed = tls.rotate(here(site(tmp_path, hostname="other.example"), clock=clock))
+    moved = tls.rotate(here(site(tmp_path, hostname="other.example", addresses=("10.0.0.8", "fd00::8")), clock=clock))
+
+    assert (renamed.made, renamed.why) == (("server",), "name")
+    assert moved.made == ("server",)
+    assert (box.folder.path / "ca.crt").read_bytes() == ca
+
+
+def test_a_key_that_does_not_belong_to_its_certificate_is_made_anew(box: Here) -> None:
+    tls.rotate(box)
+    key = box.folder.path / "current/server.key"
+    key.unlink()
+    key.write_bytes((box.folder.path / "ca.key").read_bytes())
+
+    assert tls.rotate(box).why == "absent"
+
+
+def test_a_dry_run_says_what_is_due_and_makes_nothing(box: Here, tmp_path: Path) -> None:
+    assert tls.rotate(box, dry_run=True).made == ("ca", "server", "crl")
+    assert not (tmp_path / "etc").exists()
+
+
+def test_the_revocation_list_is_made_again_weeks_before_it_ends(box: Here, clock: FixedClock) -> None:
+    tls.rotate(box)
+    clock.advance(6 * DAY)
+    early = tls.rotate(box).made
+    clock.advance(2 * DAY)
+
+    assert (early, tls.rotate(box).made) == ((), ("crl",))
+    assert Revocations.load(box.folder).number == 2
+
+
+def test_a_revocation_list_that_was_cut_off_or_put_back_is_made_again(box: Here) -> None:
+    tls.rotate(box)
+    old = box.folder.crl_file.read_bytes()
+    tls_clients.issue(box, name="emr-1")
+    tls_clients.revoke(box, "emr-1", Reason.KEY_COMPROMISE)
+    box.folder.crl_file.unlink()
+    box.folder.crl_file.write_bytes(old)
+
+    assert tls.rotate(box).made == ("crl",)
+    crl = read_crl(box.folder)
+    assert crl is not None
+    assert len(list(crl)) == 1
+
+
+def test_taking_back_the_shown_certificate_replaces_it_first(box: Here) -> None:
+    tls.rotate(box)
+    before = shown(box)
+
+    tls.revoke(box, serial_of(before), Reason.KEY_COMPROMISE)
+
+    crl = read_crl(box.folder)
+    assert crl is not None
+    assert shown(box) != before
+    assert crl.get_revoked_certificate_by_serial_number(before.serial_number) is not None
+    assert "tls.revoked" in kinds(box)
+
+
+def ask(box: Here) -> x509.CertificateSigningRequest:
+    return tls.request(box)
+
+
+def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Path, clock: FixedClock) -> None:
+    box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
+    tls.rotate(box)
+    issuing = root.below()
+    made = issuing.issue(ask(box).public_key())
+
+    judged = tls.import_chain(box, pem(made, issuing.certificate), untrusted_root=root.pem)
+
+    assert shown(box) == made
+    assert judged.remarks == ("does not name 10.0.0.7: callers have to use the names that it has",)
+    assert box.folder.pending() is None
+    assert tls.rotate(box).made == ()
+
+
+def test_a_request_waits_by_itself_when_the_facilitys_certificate_is_due(tmp_path: Path, clock: FixedClock) -> None:
+    box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
+    tls.rotate(box)
+    tls.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+    before = shown(box)
+    clock.advance(61 * DAY)
+
+    first, second = tls.rotate(box), tls.rotate(box)
+
+    assert "request" in first.made
+    assert second.made == ()
+    assert shown(box) == before
+    tls.import_chain(box, pem(root.issue(ask(box).public_key(), begins=clock.now())))
+    assert shown(box) != before
+
+
+def test_a_request_is_made_once_and_again_for_other_names_with_the_same_key(tmp_path: Path, box: Here) -> None:
+    tls.rotate(box)
+    first, second = ask(box), ask(box)
+    third = ask(here(site(tmp_path, hostname="other.example")))
+
+    assert first == second
+    assert third.public_key() == first.public_key()
+    assert third != first
+
+
+def test_a_certificate_without_a_request_or_without_a_root_is_refused(tmp_path: Path) -> None:
+    box, root = here(site(tmp_path, authority="facility")), authority()
+    tls.rotate(box)
+    with pytest.raises(NotInstalledError):
+        tls.import_chain(box, root.pem, untrusted_root=root.pem)
+    made = root.issue(ask(box).public_key())
+
+    with pytest.raises(CertificateRefusedError, match="root is not known"):
+        tls.import_chain(box, pem(made))
+    assert shown(box) != made
+
+
+def test_a_dry_import_changes_nothing(tmp_path: Path) -> None:
+    box, root = here(site(tmp_path, authority="facility")), authority()
+    tls.rotate(box)
+    before, records = shown(box), len(kinds(box))
+    made = root.issue(ask(box).public_key())
+
+    tls.import_chain(box, pem(made), untrusted_root=root.pem, dry_run=True)
+
+    assert (shown(box), len(kinds(box)) - records) == (before, 1)  # the request's
+    assert box.folder.root() is None
+
+
+def test_findings_tell_late_from_due_and_a_stale_list(tmp_path: Path, clock: FixedClock) -> None:
+    box = here(site(tmp_path, clients="required"), clock=clock)
+    tls.rotate(box)
+
+    def verdicts() -> dict[str, bool | None]:
+        return {one.name: one.is_good for one in tls_standing.findings(box.config, clock=clock)}
+
+    assert verdicts() == {"certificate": True, "authority": True, "revocation list": True}
+    clock.advance(15 * DAY)
+    assert verdicts()["revocation list"] is False
+    clock.advance(50 * DAY)
+    assert verdicts()["certificate"] is True
+    clock.advance(5 * DAY)
+    assert verdicts()["certificate"] is False
+
+
+def test_nothing_is_found_where_no_tls_is_served(tmp_path: Path, clock: FixedClock) -> None:
+    plain = site(tmp_path).model_copy(update={"service": site(tmp_path).service.model_copy(update={"tls": False})})
+
+    assert list(tls_standing.findings(plain, clock=clock)) == []
+
+
+def test_roots_differ(tmp_path: Path) -> None:
+    box, root, other = here(site(tmp_path, authority="facility")), authority(), authority("Facility Root")
+    tls.rotate(box)
+    assert isinstance(root, Authority)
+    tls.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+    tls.request(box)
+
+    with pytest.raises(CertificateRefusedError, match="does not lead"):
+        tls.import_chain(box, pem(other.issue(ask(box).public_key())))
