@@ -20,6 +20,7 @@ DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
 _PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 _DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
+_SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -107,6 +108,13 @@ def _folder(text: str) -> str:
     return text
 
 
+def _server_name(text: str) -> str:
+    if not _SERVER.fullmatch(text):
+        message = "expected the name in the server's certificate, e.g. db1.hospital.internal"
+        raise ValueError(message)
+    return text
+
+
 def _mail(text: str) -> str:
     if not _MAIL.fullmatch(text):
         message = "expected a mail address, e.g. it-duty@hospital.internal"
@@ -121,6 +129,7 @@ def _optional(check: Callable[[str], str]) -> AfterValidator:
 MaybeAddress = Annotated[str, _optional(_address)]
 MaybeMail = Annotated[str, _optional(_mail)]
 MaybeDestination = Annotated[str, _optional(_destination)]
+MaybeServer = Annotated[str, _optional(_server_name)]
 Folder = Annotated[str, AfterValidator(_folder)]
 MailAddress = Annotated[str, AfterValidator(_mail)]
 Network = Annotated[str, AfterValidator(_network)]
@@ -200,6 +209,44 @@ class Config(_Section):
     service: ServiceSection = ServiceSection()
     limits: LimitsSection = LimitsSection()
     policy: PolicySection = PolicySection()
+class DatabaseSection(_Section):
+    """Where ledger and state lie: in files of this box, or on a PostgreSQL server that several boxes reach.
+
+    The server is reached by the folder of its Unix socket, or by TLS with its certificate verified in full.
+    """
+
+    kind: Literal["sqlite", "postgresql"] = "sqlite"
+    socket: Folder = ""
+    server: MaybeServer = ""
+    address: MaybeAddress = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    name: str = Field(default="sealift", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "DatabaseSection":
+        remote = bool(self.server and self.address)
+        if bool(self.server) != bool(self.address) or (self.kind == "postgresql" and bool(self.socket) == remote):
+            message = "postgresql takes either socket, or server and address together"
+            raise ValueError(message)
+        return self
+
+
+class StandbySection(_Section):
+    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached."""
+
+    lease: bool = False
+    listen: MaybeAddress = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 7443
+    peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
+    peer_address: MaybeAddress = ""
+    witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
+    witness_address: MaybeAddress = ""
+    service_address: MaybeAddress = ""
+    interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
+    lease_seconds: int = Field(default=3, ge=2, le=60)
+    automatic: bool = True
+
+
     engine: EngineSection = EngineSection()
     network: NetworkSection = NetworkSection()
     tls: TlsSection = TlsSection()
@@ -210,7 +257,7 @@ class Config(_Section):
 
     @property
     def destinations(self) -> tuple[str, ...]:
-        """Every ``PROTOCOL ADDRESS PORT`` that this box may call: `network.egress`, time servers, relay, syslog."""
+        """Every ``PROTOCOL ADDRESS PORT`` this box calls: `network.egress`, time servers, relay, syslog, database."""
         named = [*self.network.egress, *(f"udp {server} 123" for server in self.time.servers)]
         if self.alerts.mail_relay:
             named.append(f"tcp {self.alerts.mail_relay} {self.alerts.mail_port}")
@@ -218,15 +265,23 @@ class Config(_Section):
             named.append(self.alerts.syslog)
         return tuple(dict.fromkeys(named))
 
+    standby: StandbySection = StandbySection()
+    media: MediaSection = MediaSection()
+    database: DatabaseSection = DatabaseSection()
     @property
     def at(self) -> "Places":
         """The paths that follow from `places`."""
         root = Path(self.places.root)
-        return Places(root=root, run=Path(self.places.run) if self.places.run else root / "run/sealift")
+        run = Path(self.places.run) if self.places.run else root / "run/sealift"
+        return Places(root=root, run=run, server=self.database if self.database.kind == "postgresql" else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
+        if self.database.kind == "postgresql" and self.database.address:
+            named.append(f"tcp {self.database.address} {self.database.port}")
+        voters = (self.standby.peer_address, self.standby.witness_address)
+        named += [f"tcp {address} {self.standby.port}" for address in voters if address]
     """Every path of the appliance; nothing else spells them."""
 
     root: Path
@@ -242,6 +297,7 @@ class Places:
         """The site file itself."""
         return self.etc / "sealift.toml"
 
+    server: DatabaseSection | None = None
     @property
     def pinned_trust(self) -> Path:
         """The first root, written once at first trust and never again."""
@@ -268,6 +324,11 @@ class Places:
         return self.state / "mirrors"
 
     @property
+    @property
+    def database_secrets(self) -> Path:
+        """Passwords by role and the certificate authority of a PostgreSQL server, as the site's people put them."""
+        return self.etc / "database"
+
     def releases(self) -> Path:
         """Installed releases by serial; `current` is an atomic link among them."""
         return self.root / "opt/sealift/releases"

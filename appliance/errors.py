@@ -63,6 +63,13 @@ class BackupDamagedError(ApplianceError):
     code = "backup-damaged"
 
 
+class DatabaseError(ApplianceError):
+    """The PostgreSQL server is away, refuses, or is not set up as it has to be; nothing was changed."""
+
+    exit_code = 39
+    code = "database"
+
+
 class UnknownVersionError(ApplianceError):
     """The registry knows no such model version."""
 

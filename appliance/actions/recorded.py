@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.audit import storage
 from appliance.audit.facts import Ledger
 from appliance.audit.spool import Spool
 from appliance.config import Places
@@ -31,7 +32,7 @@ _FACT_BYTES: Final = 2 * 2**20
 def ledger_may_exist(places: Places) -> bool:
     """Tell whether there is a ledger, or whatever hides there from this process might be one."""
     try:
-        (places.ledger / "ledger.db").stat()
+        storage.trace(places).stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

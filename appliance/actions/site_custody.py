@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from appliance.actions.recorded import ledger_may_exist, waiting
+from appliance.audit import storage
 from appliance.audit.facts import Ledger
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
@@ -104,7 +105,7 @@ def _records(places: Places, ledger: Ledger, kind: str) -> list[tuple[Mapping[st
 
 def _is_shut_off(places: Places) -> bool:
     try:
-        (places.ledger / "ledger.db").open("rb").close()
+        storage.trace(places).open("rb").close()
     except PermissionError:
         return True
     except OSError:

@@ -91,6 +91,10 @@ class Backend(Protocol):
         """Return the stored checkpoint of exactly this size."""
         ...
 
+    def checkpoints(self) -> list[tuple[int, str]]:
+        """Return every stored checkpoint, by size."""
+        ...
+
     def tidy(self) -> None:
         """Do what storage needs between batches, e.g. fold a long write-ahead log in.
 

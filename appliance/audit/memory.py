@@ -85,6 +85,10 @@ class MemoryBackend:
         """Return the checkpoint of one size."""
         return self._checkpoints.get(size)
 
+    def checkpoints(self) -> list[tuple[int, str]]:
+        """Return every checkpoint."""
+        return sorted(self._checkpoints.items())
+
     def tidy(self) -> None:
         """Do nothing."""
 

@@ -9,7 +9,7 @@ ledger runs.
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Tr
 from appliance.audit.leaf import Leaf
 from appliance.audit.log import Log
 from appliance.audit.note import VerifierKey
+from appliance.audit.postgres_backend import open_reader as open_server
 from appliance.audit.spool import Spool
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_reader
 from appliance.config import Places
@@ -29,9 +30,10 @@ _SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store
 
 
 class OfflineLedger:
-    """A `Ledger` that reads the file itself."""
+    """A `Ledger` that reads the file, or the server's tables, itself."""
 
     def __init__(self, places: Places, *, clock: Clock, spool: bool = False) -> None:
+        self._places = places
         self._folder = places.ledger
         self._clock = clock
         self._spool = Spool(places.spool, clock=clock) if spool else None
@@ -110,6 +112,11 @@ class OfflineLedger:
 
     @contextmanager
     def _log(self) -> Iterator[Log]:
+        if self._places.server is not None:
+            # No lock: the server shows the records as they stood when the question began, whoever appends meanwhile.
+            with closing(open_server(self._places)) as rows:
+                yield Log.read(rows, clock=self._clock)
+            return
         try:
             (self._folder / FILE_NAME).stat()
         except OSError as error:  # absent, or hidden from this process, as a unit hides it

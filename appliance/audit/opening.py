@@ -5,22 +5,19 @@ start, sign a checkpoint.
 """
 
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit import exclusive, pin
+from appliance.audit import pin, storage
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.rights import ACTIONS, require_may_append
 from appliance.audit.spool import Spool
-from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
@@ -36,38 +33,27 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock) -> Iterator[Log
     """Open the ledger of a site as its only writer, ready to append.
 
     Raises:
-        LedgerUnavailableError: Another process has it, the disk is remote, or it cannot be written.
+        LedgerUnavailableError: Another process has it, on this machine or another; the disk is remote, the database
+            server away, or it cannot be written.
         LedgerDamagedError: It contradicts itself: people decide.
         KeyMissingError: There is no checkpoint key, or it is another one.
     """
     signer = Signer(public=keys.public(KEY_NAME), sign=lambda data: keys.sign(KEY_NAME, data))
-    folder = config.at.ledger
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerUnavailableError(
-            what="the ledger's folder cannot be made", why=error.strerror or "", fix="check the state folder's owner"
-        ) from error
-    exclusive.require_local(folder)
-    with exclusive.take(folder, wait_seconds=_LOCK_WAIT_SECONDS):
-        backend = open_writer(folder / FILE_NAME)
-        try:
-            if backend.size():
-                require_sound_tail(backend)
-            log = Log.open(backend, clock=clock, site=config.site, signer=signer)
-            _begin(log, config=config, clock=clock)
-            yield log
-        finally:
-            backend.close()
+    with storage.writing(config.at, wait_seconds=_LOCK_WAIT_SECONDS) as (backend, engine):
+        if backend.size():
+            require_sound_tail(backend)
+        log = Log.open(backend, clock=clock, site=config.site, signer=signer)
+        _begin(log, engine, config=config, clock=clock)
+        yield log
 
 
-def _begin(log: Log, *, config: Config, clock: Clock) -> None:
+def _begin(log: Log, engine: Mapping[str, str], *, config: Config, clock: Clock) -> None:
     own = Via(door="ledger", uid=os.getuid())
     drained, rejected = _drain(log, Spool(config.at.spool, clock=clock))
     closed = _close_open_requests(log, own)
     facts = {
         "boot_id": _boot_id(),
-        "sqlite": sqlite3.sqlite_version,
+        **engine,
         "spooled": drained,
         "rejected": rejected,
         "closed_requests": closed,

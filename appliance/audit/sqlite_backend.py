@@ -160,6 +160,10 @@ class SqliteBackend:
         found = self._all("SELECT note FROM checkpoint WHERE size = ?", (size,))
         return str(found[0][0]) if found else None
 
+    def checkpoints(self) -> list[tuple[int, str]]:
+        """Return every checkpoint, by size."""
+        return [(int(size), str(note)) for size, note in self._all("SELECT size, note FROM checkpoint ORDER BY 1", ())]
+
     def tidy(self) -> None:
         """Fold the write-ahead log in when it has grown; see `Backend.tidy`."""
         try:

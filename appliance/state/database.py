@@ -1,4 +1,6 @@
-"""Opening `state.db`: several processes write it, so it uses a rollback journal with synchronous=EXTRA.
+"""Opening the state: `state.db`, or the tables on the site's PostgreSQL server (`appliance.state.server`).
+
+Several processes write the file, so it uses a rollback journal with synchronous=EXTRA.
 
 (SQLite 3.40, Debian 12's, can damage a WAL that two connections reset at once; FULL loses the last commit of a rollback
 journal in a power cut, EXTRA does not.) Opening for writing brings the schema up to date, one process at a time.
@@ -9,24 +11,24 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from appliance.config import Places
 from appliance.errors import ApplianceError, NotInstalledError, StoreDamagedError, StoreWriteError
+from appliance.state import migrating, server
 
 FILE_NAME: Final = "state.db"
-SCHEMA_HEAD: Final = "0001"
 _BUSY_SECONDS: Final = 10
 _PRAGMAS: Final = ("foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0")
 
 
 def open_state(places: Places, *, read_only: bool = False) -> Engine:
-    """Return an engine on `state.db` with the present schema.
+    """Return an engine on the state with the present schema.
 
     A block ``with writing(engine) as connection`` takes the write lock first; other transactions only read.
 
@@ -34,7 +36,10 @@ def open_state(places: Places, *, read_only: bool = False) -> Engine:
         NotInstalledError: It is to be read and does not exist.
         StoreWriteError: It cannot be created or migrated.
         StoreDamagedError: It is not a database, or a newer release's: rebuild it.
+        DatabaseError: It is on a server, which is away, or whose schema is another release's.
     """
+    if places.server is not None:
+        return server.open_state(places, read_only=read_only)
     path = places.registry / FILE_NAME
     if read_only:
         if not path.exists():
@@ -55,6 +60,11 @@ def open_state(places: Places, *, read_only: bool = False) -> Engine:
     except DatabaseError as error:
         raise _damaged(str(error.orig)) from error
     return engine
+
+
+def engine_of(places: Places) -> Engine:
+    """Return an engine on the file `state.db` as it is, whatever its schema, to migrate it."""
+    return _engine(places.registry / FILE_NAME, mode="rw")
 
 
 @contextmanager
@@ -88,29 +98,13 @@ def _begin(connection: Connection) -> None:
 
 def _migrate(engine: Engine) -> None:
     with engine.connect() as connection:
-        present = _version(connection)
-    if present == SCHEMA_HEAD:
+        present = migrating.version(connection)
+    if present == migrating.HEAD:
         return
-    if present is not None and present > SCHEMA_HEAD:
-        raise _damaged(f"its schema is {present}, this release knows {SCHEMA_HEAD}")
-    from alembic import command
-    from alembic.config import Config
-
-    settings = Config()
-    # A name, not an import: the migrations lie in a layer above this one.
-    settings.set_main_option("script_location", "appliance:migrations")
-    settings.set_main_option("path_separator", "os")
+    if present is not None and present > migrating.HEAD:
+        raise _damaged(f"its schema is {present}, this release knows {migrating.HEAD}")
     with writing(engine) as connection:
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, "head")
-
-
-def _version(connection: Connection) -> str | None:
-    tables = connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
-    if tables is None:
-        return None
-    row: Any = connection.execute(text("SELECT version_num FROM alembic_version")).first()
-    return str(row[0]) if row else None
+        migrating.upgrade(connection)
 
 
 @contextmanager

@@ -7,8 +7,8 @@ whoever appended it. Nothing here reads a clock, so a rebuild gives the same row
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from appliance.errors import LedgerDamagedError
@@ -140,13 +140,19 @@ def rebuild(engine: Engine, ledger: Source) -> int:
     return last
 
 
+def upsert(connection: Runner, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that can say what to do on conflict; both databases have it, under two names."""
+    dialect = connection.get_bind().dialect if isinstance(connection, Session) else connection.dialect
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+
+
 def _set_applied(connection: Runner, sequence: int) -> None:
     connection.execute(update(Applied).values(sequence=sequence))
 
 
 def _release_received(connection: Runner, leaf: Event) -> None:
     row = {"name": leaf.body["release"], "code": leaf.body["code"], "received_at": leaf.time}
-    statement = upsert(Release).values(serial=leaf.body["serial"], **row)
+    statement = upsert(connection, Release).values(serial=leaf.body["serial"], **row)
     # The same serial again is a release that was signed anew: other code, same data, so it stays installed.
     connection.execute(statement.on_conflict_do_update(index_elements=[Release.serial], set_=row))
 
@@ -159,7 +165,7 @@ def _install_done(connection: Runner, leaf: Event) -> None:
 def _model_registered(connection: Runner, leaf: Event) -> None:
     members = ("model_digest", "name", "version", "weights_digest", "serial", "descriptor")
     row = {name: leaf.body[name] for name in members}
-    statement = upsert(ModelVersion).values(**row, registered_sequence=leaf.sequence)
+    statement = upsert(connection, ModelVersion).values(**row, registered_sequence=leaf.sequence)
     # A version is immutable: the digest names it, so registering it again changes nothing.
     connection.execute(statement.on_conflict_do_nothing(index_elements=[ModelVersion.model_digest]))
 
@@ -167,7 +173,9 @@ def _model_registered(connection: Runner, leaf: Event) -> None:
 def _gate_result(connection: Runner, leaf: Event) -> None:
     members = ("model_digest", "gate", "passed", "evidence_digest", "figures")
     row = {name: leaf.body[name] for name in members}
-    connection.execute(insert(GateResult).values(**row, sequence=leaf.sequence))
+    # Counted here: a database's own counter does not begin anew with a rebuild.
+    number = select(func.coalesce(func.max(GateResult.id), 0) + 1).scalar_subquery()
+    connection.execute(insert(GateResult).values(**row, id=number, sequence=leaf.sequence))
 
 
 def _promotion_made(connection: Runner, leaf: Event) -> None:
@@ -206,7 +214,7 @@ def _promotion(
 def _key_created(connection: Runner, leaf: Event) -> None:
     members = ("key_id", "secret_hmac", "key_version", "department", "phi_mode", "tier", "owner")
     row = {name: leaf.body[name] for name in members}
-    connection.execute(upsert(ApiKey).values(**row, created_at=leaf.time).on_conflict_do_nothing())
+    connection.execute(upsert(connection, ApiKey).values(**row, created_at=leaf.time).on_conflict_do_nothing())
 
 
 def _key_revoked(connection: Runner, leaf: Event) -> None:

@@ -13,11 +13,12 @@ _Check = Callable[[object], bool]
 
 
 def _text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+    # PostgreSQL's text has no NUL, and a record that only one database can take is none.
+    return isinstance(value, str) and bool(value) and "\0" not in value
 
 
 def _optional_text(value: object) -> bool:
-    return value is None or isinstance(value, str)
+    return value is None or (isinstance(value, str) and "\0" not in value)
 
 
 def _whole(value: object) -> bool:

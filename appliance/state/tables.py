@@ -3,9 +3,9 @@
 Nothing here is a fact of its own: every row follows from the ledger. Rows do not leave the areas that query them.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import JSON, CheckConstraint, Index, MetaData, String
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -17,10 +17,16 @@ NAMING = {
 }
 
 
+def _words(most: int) -> Any:
+    """Return a text whose length only informs: SQLite enforces none, and what one backend takes the other must."""
+    return String(most).with_variant(Text(), "postgresql")
+
+
 class Base(DeclarativeBase):
-    """Constraint names follow one pattern, so that migrations can name them."""
+    """Constraint names follow one pattern, so that migrations can name them. Sequences outgrow 32 bits."""
 
     metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar = {int: Integer().with_variant(BigInteger(), "postgresql")}
 
 
 class Release(Base):
@@ -29,10 +35,10 @@ class Release(Base):
     __tablename__ = "release"
 
     serial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    name: Mapped[str] = mapped_column(String(200))
-    code: Mapped[str] = mapped_column(String(64))
-    received_at: Mapped[str] = mapped_column(String(20))
-    installed_at: Mapped[str | None] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(_words(200))
+    code: Mapped[str] = mapped_column(_words(64))
+    received_at: Mapped[str] = mapped_column(_words(20))
+    installed_at: Mapped[str | None] = mapped_column(_words(20))
 
 
 class ModelVersion(Base):
@@ -40,10 +46,10 @@ class ModelVersion(Base):
 
     __tablename__ = "model_version"
 
-    model_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), index=True)
-    version: Mapped[str] = mapped_column(String(100))
-    weights_digest: Mapped[str] = mapped_column(String(64))
+    model_digest: Mapped[str] = mapped_column(_words(64), primary_key=True)
+    name: Mapped[str] = mapped_column(_words(200), index=True)
+    version: Mapped[str] = mapped_column(_words(100))
+    weights_digest: Mapped[str] = mapped_column(_words(64))
     serial: Mapped[int]
     descriptor: Mapped[dict[str, Any]] = mapped_column(JSON)
     registered_sequence: Mapped[int]
@@ -56,10 +62,10 @@ class GateResult(Base):
     __table_args__ = (Index("ix_gate_result_model_digest_gate", "model_digest", "gate"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    model_digest: Mapped[str] = mapped_column(String(64))
-    gate: Mapped[str] = mapped_column(String(64))
+    model_digest: Mapped[str] = mapped_column(_words(64))
+    gate: Mapped[str] = mapped_column(_words(64))
     passed: Mapped[bool]
-    evidence_digest: Mapped[str] = mapped_column(String(64))
+    evidence_digest: Mapped[str] = mapped_column(_words(64))
     figures: Mapped[dict[str, Any]] = mapped_column(JSON)
     sequence: Mapped[int] = mapped_column(unique=True)
 
@@ -71,12 +77,12 @@ class Promotion(Base):
     __table_args__ = (CheckConstraint("kind IN ('made', 'rolled-back', 'stopped')", name="kind"),)
 
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    kind: Mapped[str] = mapped_column(String(16))
-    model_digest: Mapped[str | None] = mapped_column(String(64))
-    previous: Mapped[str | None] = mapped_column(String(64))
-    at: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[str] = mapped_column(_words(16))
+    model_digest: Mapped[str | None] = mapped_column(_words(64))
+    previous: Mapped[str | None] = mapped_column(_words(64))
+    at: Mapped[str] = mapped_column(_words(20))
     people: Mapped[list[dict[str, str]]] = mapped_column(JSON)
-    reason: Mapped[str | None] = mapped_column(String(2000))
+    reason: Mapped[str | None] = mapped_column(_words(2000))
 
 
 class ApiKey(Base):
@@ -84,15 +90,15 @@ class ApiKey(Base):
 
     __tablename__ = "api_key"
 
-    key_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    secret_hmac: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str] = mapped_column(_words(32), primary_key=True)
+    secret_hmac: Mapped[str] = mapped_column(_words(64))
     key_version: Mapped[int]
-    department: Mapped[str] = mapped_column(String(200))
-    phi_mode: Mapped[str] = mapped_column(String(16))
-    tier: Mapped[str] = mapped_column(String(32))
-    owner: Mapped[str] = mapped_column(String(200))
-    created_at: Mapped[str] = mapped_column(String(20))
-    revoked_at: Mapped[str | None] = mapped_column(String(20))
+    department: Mapped[str] = mapped_column(_words(200))
+    phi_mode: Mapped[str] = mapped_column(_words(16))
+    tier: Mapped[str] = mapped_column(_words(32))
+    owner: Mapped[str] = mapped_column(_words(200))
+    created_at: Mapped[str] = mapped_column(_words(20))
+    revoked_at: Mapped[str | None] = mapped_column(_words(20))
 
 
 class Applied(Base):

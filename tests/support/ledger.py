@@ -1,5 +1,6 @@
 """Builders for ledger tests: right bodies, a site's whole history, and a ledger that runs over a folder."""
 
+import json
 import os
 import shutil
 import socket
@@ -19,7 +20,7 @@ from appliance.audit.log import Log
 from appliance.audit.opening import open_log
 from appliance.audit.rights import DOORS
 from appliance.audit.writer import Writer
-from appliance.config import Config, Places
+from appliance.config import Config, DatabaseSection, Places
 from appliance.keys.files import FileKeys, create_missing
 from media.clock import Clock, SystemClock
 
@@ -147,6 +148,13 @@ class LedgerSite:
         return SocketLedger(self.places.socket(name), timeout_seconds=10)
 
 
+def toml_of(database: DatabaseSection | None) -> str:
+    """Return the part of a site file that names a database."""
+    if database is None:
+        return ""
+    return "[database]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in database.model_dump().items())
+
+
 def listen(places: Places) -> dict[str, socket.socket]:
     """Bind every door at its place."""
     found = {}
@@ -159,13 +167,15 @@ def listen(places: Places) -> dict[str, socket.socket]:
 
 
 @contextmanager
-def ledger_site(folder: Path, site: str = "demo") -> Iterator[LedgerSite]:
+def ledger_site(folder: Path, site: str = "demo", *, database: DatabaseSection | None = None) -> Iterator[LedgerSite]:
     """Make a site below a folder; its sockets get a short path of their own, as the kernel demands."""
     run = Path(tempfile.mkdtemp(prefix="sealift-"))
     root = folder / "box"
     root.mkdir(parents=True, exist_ok=True)
     config_file = root / "sealift.toml"
-    config_file.write_text(f'format = 1\nsite = "{site}"\n[places]\nroot = "{root}"\nrun = "{run}"\n')
+    config_file.write_text(
+        f'format = 1\nsite = "{site}"\n[places]\nroot = "{root}"\nrun = "{run}"\n' + toml_of(database)
+    )
     config = configuration.load(config_file)
     create_missing(config.at.key_files)
     try:

@@ -19,7 +19,7 @@ from appliance.actions.backups.shelf import Kept
 from appliance.audit import pin
 from appliance.audit.client import Ledger, OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.verify import verify
-from appliance.config import Config, PlacesSection
+from appliance.config import Config, DatabaseSection, PlacesSection
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
 from appliance.store.content import ContentStore
 from appliance.verify.freshness import spelled
@@ -116,7 +116,9 @@ def _drill(
     _require_recorded(ledger, file, newest)
     began, now = clock.monotonic(), clock.now()
     with tempfile.TemporaryDirectory(prefix="sealift-drill-") as throwaway:
-        target = config.model_copy(update={"places": PlacesSection(root=throwaway, run=f"{throwaway}/run")})
+        places = PlacesSection(root=throwaway, run=f"{throwaway}/run")
+        # Files, whatever the site uses: a drill may not touch its database.
+        target = config.model_copy(update={"places": places, "database": DatabaseSection()})
         if by:
             _, contents = restoring.opened(file, home, target.at.ledger)
         else:

@@ -115,12 +115,18 @@ def restore(
     Raises:
         ApprovalRefusedError: Fewer than two people, or no reason.
         BackupDamagedError: The backup does not hold, or is another site's.
-        ConflictError: This box is in use, and nobody said that it may be replaced.
+        ConflictError: This box is in use, and nobody said that it may be replaced; or its records are on a server.
         KeyMissingError: The private key is not there.
         LedgerUnavailableError: The ledger runs: stop the units first.
         ProofError: The printed checkpoint or a receipt contradicts the backup.
     """
     _require_people(decisions)
+    if config.database.kind != "sqlite":
+        raise ConflictError(
+            what="a restore brings the ledger back as a file",
+            why=f"database.kind is {config.database.kind}",
+            fix="restore with database.kind sqlite, then `sealift db copy --to postgresql` into an empty database",
+        )
     places = config.at
     started = clock.monotonic()
     replaced = _replaced(config, decisions, clock)

@@ -16,20 +16,32 @@ from media.clock import SystemClock
 from media.errors import UsageError
 from tests.support.ledger import DIGEST_A, bodies, intent, ledger_site, write_history
 
+SERVER = pytest.mark.interop  # the same, with the records on a PostgreSQL server
 
-@pytest.fixture(params=["memory", "door"])
+
+@pytest.fixture(params=["memory", "door", pytest.param("server door", marks=SERVER)])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """A ledger to append to; the door is that of actions, so its tests stay with kinds of that door."""
     if request.param == "memory":
         yield MemoryLedger()
         return
-    with ledger_site(tmp_path) as site, site.running():
+    database = request.getfixturevalue("new_database")() if request.param == "server door" else None
+    with ledger_site(tmp_path, database=database) as site, site.running():
         through = site.door("ledger-actions")
         yield through
         through.close()
 
 
-@pytest.fixture(params=["memory", "door", "file"], scope="module")
+@pytest.fixture(
+    params=[
+        "memory",
+        "door",
+        "file",
+        pytest.param("server door", marks=SERVER),
+        pytest.param("server tables", marks=SERVER),
+    ],
+    scope="module",
+)
 def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """A ledger with the same few hundred leaves, however it is reached. Only read it."""
     if request.param == "memory":
@@ -37,15 +49,16 @@ def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         write_models(ledger)
         yield ledger
         return
-    with ledger_site(tmp_path_factory.mktemp("history")) as site:
+    database = request.getfixturevalue("new_database")() if request.param.startswith("server") else None
+    with ledger_site(tmp_path_factory.mktemp("history"), database=database) as site:
         with site.running():
             through = site.door("ledger-actions")
             write_models(through)
             through.checkpoint()
-            if request.param == "door":
+            if request.param.endswith("door"):
                 yield through
             through.close()
-        if request.param == "file":
+        if not request.param.endswith("door"):
             yield OfflineLedger(site.places, clock=SystemClock())
 
 

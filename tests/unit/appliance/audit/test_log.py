@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from appliance.audit import postgres_backend
 from appliance.audit.backend import Backend
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Leaf, Via
@@ -21,9 +22,15 @@ SIGNER = Signer(public=PRIVATE.public_key().public_bytes_raw(), sign=PRIVATE.sig
 VIA = Via(door="ledger-actions", uid=7)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    made: Backend = MemoryBackend() if request.param == "memory" else open_writer(tmp_path / "ledger.db")
+    made: Backend
+    if request.param == "memory":
+        made = MemoryBackend()
+    elif request.param == "sqlite":
+        made = open_writer(tmp_path / "ledger.db")
+    else:
+        made = postgres_backend.open_writer(request.getfixturevalue("on_server"))
     yield made
     made.close()
 

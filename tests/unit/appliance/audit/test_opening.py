@@ -1,6 +1,7 @@
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,15 @@ from appliance.audit.sqlite_backend import FILE_NAME
 from appliance.errors import KeyMissingError, LedgerDamagedError, LedgerUnavailableError
 from appliance.keys.files import FileKeys
 from media.clock import SystemClock
-from tests.support.ledger import LedgerSite, bodies, intent
+from tests.support.ledger import LedgerSite, bodies, intent, ledger_site
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+def any_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerSite]:
+    """A site whose ledger is a file, and one whose ledger is on a PostgreSQL server."""
+    database = request.getfixturevalue("new_database")() if request.param == "postgresql" else None
+    with ledger_site(tmp_path, database=database) as made:
+        yield made
 
 
 def open_and_close(site: LedgerSite) -> None:
@@ -31,8 +40,8 @@ def tamper(site: LedgerSite, statement: str, *values: object) -> None:
     connection.close()
 
 
-def test_a_new_ledger_opens_starts_and_signs(site: LedgerSite) -> None:
-    with site.running() as log:
+def test_a_new_ledger_opens_starts_and_signs(any_site: LedgerSite) -> None:
+    with any_site.running() as log:
         kinds = [leaf.kind for leaf in log.leaves(0, 10)]
         kept = log.backend.checkpoint()
 
@@ -41,26 +50,26 @@ def test_a_new_ledger_opens_starts_and_signs(site: LedgerSite) -> None:
     assert kept[0] == 2
 
 
-def test_the_key_is_pinned_outside_the_ledger_once(site: LedgerSite) -> None:
-    with site.running() as log:
+def test_the_key_is_pinned_outside_the_ledger_once(any_site: LedgerSite) -> None:
+    with any_site.running() as log:
         first = log.vkey
-    assert pin.read_pin(site.places) == first
+    assert pin.read_pin(any_site.places) == first
 
     other = VerifierKey(name="sealift/other/00000000", public=bytes(32))
 
-    assert not pin.pin(site.places, other)
-    assert pin.read_pin(site.places) == first
+    assert not pin.pin(any_site.places, other)
+    assert pin.read_pin(any_site.places) == first
 
 
-def test_spooled_facts_come_before_everything_new_and_only_once(site: LedgerSite) -> None:
-    spool = Spool(site.places.spool)
+def test_spooled_facts_come_before_everything_new_and_only_once(any_site: LedgerSite) -> None:
+    spool = Spool(any_site.places.spool)
     spool.append("release.received", bodies()["release.received"])
     spool.append("custody.accepted", {"person": "ada"})
 
     for _ in range(2):
-        open_and_close(site)
+        open_and_close(any_site)
 
-    with site.running() as log:
+    with any_site.running() as log:
         leaves = log.leaves(0, 20)
     assert [leaf.kind for leaf in leaves[1:4]] == ["release.received", "custody.accepted", "ledger.started"]
     assert leaves[1].via == Via(door="spool", uid=os.getuid())
@@ -69,37 +78,37 @@ def test_spooled_facts_come_before_everything_new_and_only_once(site: LedgerSite
     assert len([leaf for leaf in leaves if leaf.kind == "release.received"]) == 1
 
 
-def test_a_crash_between_recording_and_removing_a_spooled_fact_doubles_nothing(site: LedgerSite) -> None:
-    spool = Spool(site.places.spool)
+def test_a_crash_between_recording_and_removing_a_spooled_fact_doubles_nothing(any_site: LedgerSite) -> None:
+    spool = Spool(any_site.places.spool)
     name = spool.append("trust.rotated", {"version": 2})
-    content = (site.places.spool / name).read_bytes()
-    open_and_close(site)
-    (site.places.spool / name).write_bytes(content)
+    content = (any_site.places.spool / name).read_bytes()
+    open_and_close(any_site)
+    (any_site.places.spool / name).write_bytes(content)
 
-    with site.running() as log:
+    with any_site.running() as log:
         assert len(log.find(kind="trust.rotated")) == 1
     assert spool.pending() == []
 
 
-def test_a_spooled_fact_of_another_door_is_put_aside_and_told(site: LedgerSite) -> None:
-    name = Spool(site.places.spool).append("promotion.stopped", bodies()["promotion.stopped"])
+def test_a_spooled_fact_of_another_door_is_put_aside_and_told(any_site: LedgerSite) -> None:
+    name = Spool(any_site.places.spool).append("promotion.stopped", bodies()["promotion.stopped"])
 
-    with site.running() as log:
+    with any_site.running() as log:
         started = log.find(kind="ledger.started")[0]
         assert log.find(kind="promotion.") == []
 
     assert started.body["rejected"] == [name]
 
 
-def test_requests_that_a_crash_left_open_are_closed_as_unknown_once(site: LedgerSite) -> None:
+def test_requests_that_a_crash_left_open_are_closed_as_unknown_once(any_site: LedgerSite) -> None:
     via = Via(door="ledger-gateway", uid=0)
-    with site.running() as log:
+    with any_site.running() as log:
         for kind, request in (("request.intent", "a"), ("request.intent", "b"), ("request.outcome", "a")):
             log.append([Entry.of(kind, intent(request), via=via)])
-    open_and_close(site)
-    open_and_close(site)
+    open_and_close(any_site)
+    open_and_close(any_site)
 
-    with site.running() as log:
+    with any_site.running() as log:
         outcomes = log.find(kind="request.outcome", field="outcome", value="unknown")
         started = log.find(kind="ledger.started", newest_first=False)
 
@@ -117,22 +126,22 @@ def test_a_second_service_is_kept_out(site: LedgerSite) -> None:
         pass
 
 
-def test_without_its_key_no_ledger_is_opened(site: LedgerSite) -> None:
-    FileKeys(site.places.key_files).destroy("ledger-checkpoint")
+def test_without_its_key_no_ledger_is_opened(any_site: LedgerSite) -> None:
+    FileKeys(any_site.places.key_files).destroy("ledger-checkpoint")
 
     with pytest.raises(KeyMissingError):
-        open_and_close(site)
-    assert not site.places.ledger.exists()
+        open_and_close(any_site)
+    assert not any_site.places.ledger.exists()
 
 
-def test_another_key_does_not_continue_a_ledger(site: LedgerSite) -> None:
-    open_and_close(site)
-    key = site.places.key_files / "ledger-checkpoint.v1"
+def test_another_key_does_not_continue_a_ledger(any_site: LedgerSite) -> None:
+    open_and_close(any_site)
+    key = any_site.places.key_files / "ledger-checkpoint.v1"
     key.chmod(0o600)
     key.write_bytes(bytes(range(32)))
 
     with pytest.raises(KeyMissingError):
-        open_and_close(site)
+        open_and_close(any_site)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +183,11 @@ def test_a_ledger_shorter_than_what_it_signed_is_not_continued(site: LedgerSite)
         open_and_close(site)
 
 
-def test_every_start_signs_a_checkpoint_that_the_pinned_key_verifies(site: LedgerSite) -> None:
+def test_every_start_signs_a_checkpoint_that_the_pinned_key_verifies(any_site: LedgerSite) -> None:
     for expected in (2, 3, 4):
-        with site.running() as log:
+        with any_site.running() as log:
             text = log.checkpoint()
-        key = pin.read_pin(site.places)
+        key = pin.read_pin(any_site.places)
         assert key is not None
         assert verify_checkpoint(text, [key]).size == expected
 

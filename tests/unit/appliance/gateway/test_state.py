@@ -1,7 +1,7 @@
 """What the gateway reads from `state.db`: promotions and keys, fresh within a second, and a state that is not there."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,12 @@ class State:
         catch_up(self.engine, self.ledger)
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
     places = site_file(tmp_path).at
+    if request.param == "postgresql":
+        places = replace(places, server=request.getfixturevalue("on_server").server)
     found = State(places, clock, MemoryLedger(clock), open_state(places))
     found.happen("release.received")
     found.happen("model.registered")
@@ -103,6 +105,7 @@ def test_without_a_state_there_is_no_route_and_no_key(tmp_path: Path) -> None:
     assert StateApiKeys(places, clock).lookup("abcdefghij") is None
 
 
+@pytest.mark.parametrize("state", ["sqlite"], indirect=True)
 def test_a_damaged_state_is_not_mistaken_for_an_empty_one(state: State) -> None:
     routes, keys = StateRoutes(state.places, state.clock), StateApiKeys(state.places, state.clock)
     (state.places.registry / FILE_NAME).write_bytes(b"not a database, but long enough to be read as one" * 100)

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, create_engine, insert, inspect, select, text,
 
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError, StoreWriteError
-from appliance.state.database import SCHEMA_HEAD, open_state, writing
+from appliance.state import migrating
+from appliance.state.database import open_state, writing
 from appliance.state.tables import Applied, Base, Release
 
 
@@ -53,7 +54,7 @@ def test_the_head_that_opening_trusts_is_the_newest_migration() -> None:
     settings.set_main_option("script_location", "appliance:migrations")
     settings.set_main_option("path_separator", "os")
 
-    assert ScriptDirectory.from_config(settings).get_current_head() == SCHEMA_HEAD
+    assert ScriptDirectory.from_config(settings).get_current_head() == migrating.HEAD
 
 
 def test_state_uses_a_rollback_journal_that_survives_power_cuts(places: Places) -> None:

@@ -14,8 +14,10 @@ from appliance.state.tables import Applied, Base, Promotion
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, write_history
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Engine:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    if request.param == "postgresql":
+        return open_state(request.getfixturevalue("on_server"))
     return open_state(Places(root=tmp_path, run=tmp_path / "run"))
 
 

@@ -1,0 +1,161 @@
+"""The schemas up and down. The state's revisions are the same on both; the ledger's tables are one version so far.
+
+On PostgreSQL the role `sealift_owner` does it, which no service has; each part is one transaction. The ledger's tables
+go down only while they are empty: nothing of ours removes a record. What the state's tables held follows from the
+ledger again (`sealift state rebuild`).
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sqlalchemy.exc import DBAPIError
+
+from appliance.audit import postgres_schema as ledger_schema
+from appliance.config import Places
+from appliance.errors import DatabaseError, NotInstalledError
+from appliance.postgres.connecting import connect, reason
+from appliance.postgres.session import Session
+from appliance.state import database, migrating, server
+from media.errors import UsageError
+
+Direction = Literal["up", "down"]
+NOTHING: Final = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One schema that is, or would be, changed; `statements` is the SQL that does it."""
+
+    part: Literal["ledger", "state"]
+    before: str
+    after: str
+    statements: str
+
+
+def plan(places: Places, direction: Direction, to: str | None = None) -> tuple[Change, ...]:
+    """Return what `migrate` would do now, without doing it.
+
+    Args:
+        places: The site's.
+        direction: Which way.
+        to: A revision of the state; the newest or `base` when absent. Only `base` takes the ledger's tables down.
+
+    Raises:
+        DatabaseError: The server is away or refuses.
+        NotInstalledError: There is no state file yet.
+        UsageError: There is no such revision, or it lies the other way.
+    """
+    revision = _revision(direction, to)
+    state = _state_version(places)
+    _require_way(direction, state, revision)
+    changes = []
+    if places.server is not None:
+        ledger = _ledger_version(places)
+        if direction == "up" and ledger == NOTHING:
+            after, text = str(ledger_schema.VERSION), ledger_schema.up()
+            changes.append(Change(part="ledger", before=ledger, after=after, statements=text))
+        if direction == "down" and revision == migrating.BASE and ledger != NOTHING:
+            text = ledger_schema.DOWN + ";\n"
+            changes.append(Change(part="ledger", before=ledger, after=NOTHING, statements=text))
+    after = NOTHING if revision == migrating.BASE else revision
+    if state != after:
+        dialect = "sqlite" if places.server is None else "postgresql"
+        text = migrating.statements(dialect, migrating.BASE if state == NOTHING else state, revision)
+        changes.append(Change(part="state", before=state, after=after, statements=text))
+    return tuple(changes)
+
+
+def migrate(places: Places, direction: Direction, to: str | None = None) -> tuple[Change, ...]:
+    """Do it; return what was done. See `plan`.
+
+    Raises:
+        DatabaseError: As `plan`; or the ledger has records and may not go down.
+    """
+    changes = plan(places, direction, to)
+    revision = _revision(direction, to)
+    # The ledger first: when it may not go down, the state stays too.
+    for change in sorted(changes, key=lambda one: one.part):
+        if change.part == "ledger":
+            _migrate_ledger(places, direction)
+        else:
+            _migrate_state(places, direction, revision)
+    return changes
+
+
+def _revision(direction: Direction, to: str | None) -> str:
+    known = migrating.revisions()
+    revision = to or (migrating.HEAD if direction == "up" else migrating.BASE)
+    if revision not in (*known, migrating.BASE):
+        raise UsageError(
+            what=f"there is no revision {revision[:20]}", why=f"known are {', '.join(known)}", fix="give one of them"
+        )
+    return revision
+
+
+def _require_way(direction: Direction, present: str, revision: str) -> None:
+    known = (NOTHING, *migrating.revisions())
+    if present not in known:
+        raise DatabaseError(
+            what=f"the state is of revision {present}",
+            why=f"this release knows {', '.join(known[1:])}",
+            fix="migrate it down with the release that made it",
+        )
+    aim = 0 if revision == migrating.BASE else known.index(revision)
+    if (direction == "up" and aim < known.index(present)) or (direction == "down" and aim > known.index(present)):
+        raise UsageError(
+            what=f"{revision} is not {direction} from here", why=f"the state is at {present}", fix="go the other way"
+        )
+
+
+def _ledger_version(places: Places) -> str:
+    session = Session(connect(places, "owner"))
+    try:
+        found = ledger_schema.version(session)
+    finally:
+        session.close()
+    return NOTHING if found is None else str(found)
+
+
+def _migrate_ledger(places: Places, direction: Direction) -> None:
+    session = Session(connect(places, "owner"))
+    try:
+        if direction == "up":
+            ledger_schema.install(session)
+        else:
+            ledger_schema.remove(session)
+    finally:
+        session.close()
+
+
+def _state_version(places: Places) -> str:
+    if places.server is None and not (places.registry / database.FILE_NAME).exists():
+        raise NotInstalledError(what="there is no state yet", why="it is made when it is first used")
+    engine = server.engine_of(places, "owner") if places.server is not None else database.engine_of(places)
+    try:
+        with engine.connect() as connection:
+            return migrating.version(connection) or NOTHING
+    except DBAPIError as error:
+        raise _failed(error) from error
+    finally:
+        engine.dispose()
+
+
+def _migrate_state(places: Places, direction: Direction, revision: str) -> None:
+    engine = server.engine_of(places, "owner") if places.server is not None else database.engine_of(places)
+    try:
+        with database.writing(engine) as connection:
+            if places.server is not None:
+                server.migrate(connection, revision)
+            elif direction == "up":
+                migrating.upgrade(connection, revision)
+            else:
+                migrating.downgrade(connection, revision)
+    except DBAPIError as error:
+        raise _failed(error) from error
+    finally:
+        engine.dispose()
+
+
+def _failed(error: DBAPIError) -> DatabaseError:
+    why = reason(error.orig) if isinstance(error.orig, Exception) else type(error).__name__
+    return DatabaseError(what="the schema was not changed", why=why, fix="`sealift db check`, then try again")

@@ -1,0 +1,98 @@
+"""Which backend holds a site's ledger: a file of this box, or the PostgreSQL server that its site file names.
+
+Records that were moved to the other kind may not go on where they were, or one ledger would become two. The server
+keeps that mark in its writer's row, a box in a small file, which it also writes when it first uses a server.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from appliance.audit import exclusive, postgres_backend
+from appliance.audit.backend import Backend
+from appliance.audit.sqlite_backend import FILE_NAME, open_writer
+from appliance.config import Places
+from appliance.errors import LedgerDamagedError, LedgerUnavailableError
+from media import durable
+
+ELSEWHERE: Final = "ledger.elsewhere"
+# Longer than the unit's burst of restarts, so that a server that is away for hours does not end them.
+SERVER_SECONDS: Final = 40.0
+
+
+def trace(places: Places) -> Path:
+    """Return the file that is there as soon as this box ever had a ledger."""
+    return places.ledger / (FILE_NAME if places.server is None else ELSEWHERE)
+
+
+@contextmanager
+def writing(
+    places: Places, *, wait_seconds: float, server_seconds: float = SERVER_SECONDS
+) -> Iterator[tuple[Backend, Mapping[str, str]]]:
+    """Open the ledger as its only writer; yield the backend and what is recorded of it.
+
+    Args:
+        places: The site's.
+        wait_seconds: How long to wait for another writer.
+        server_seconds: How long to wait for a PostgreSQL server that is away.
+
+    Raises:
+        LedgerUnavailableError: Another process has it, the disk is remote, the server away or not durable, or it cannot
+            be written.
+        LedgerDamagedError: It is something else, of a newer release, or its records went on elsewhere.
+    """
+    folder = places.ledger
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerUnavailableError(
+            what="the ledger's folder cannot be made", why=error.strerror or "", fix="check the state folder's owner"
+        ) from error
+    if places.server is None:
+        exclusive.require_local(folder)
+    with exclusive.take(folder, wait_seconds=wait_seconds):
+        if places.server is None:
+            _require_here(folder)
+            yield from _closing(open_writer(folder / FILE_NAME), {"sqlite": sqlite3.sqlite_version})
+            return
+        backend = postgres_backend.open_writer(places, wait_seconds=wait_seconds, server_seconds=server_seconds)
+        try:
+            _require_there(folder, backend)
+        except LedgerDamagedError:
+            backend.close()
+            raise
+        yield from _closing(backend, {"postgresql": backend.server_version})
+
+
+def mark_elsewhere(folder: Path) -> None:
+    """Note, durably, that this box's records are on a server."""
+    if not (folder / ELSEWHERE).exists():
+        durable.write_new(folder / ELSEWHERE, b"postgresql\n", mode=0o640)
+
+
+def _require_here(folder: Path) -> None:
+    if (folder / ELSEWHERE).exists():
+        raise LedgerDamagedError(
+            what="this box's records are on a PostgreSQL server",
+            why=f"{ELSEWHERE} says so: going on in a file would make two ledgers of one",
+            fix='set database.kind = "postgresql", or bring them back: `sealift db copy --to sqlite`',
+        )
+
+
+def _require_there(folder: Path, backend: Backend) -> None:
+    if not backend.size() and (folder / FILE_NAME).exists():
+        raise LedgerDamagedError(
+            what="this box's records are in a file, and the database has none",
+            why="beginning anew there would leave them behind",
+            fix="`sealift db copy --to postgresql`",
+        )
+    mark_elsewhere(folder)
+
+
+def _closing(backend: Backend, facts: Mapping[str, str]) -> Iterator[tuple[Backend, Mapping[str, str]]]:
+    try:
+        yield backend, facts
+    finally:
+        backend.close()
