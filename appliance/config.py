@@ -198,17 +198,6 @@ class MonitoringSection(_Section):
     retention_days: int = Field(default=90, ge=1)
 
 
-class Config(_Section):
-    """The whole site file."""
-
-    format: Literal[1] = FORMAT
-    site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    environment: Literal["demo", "rehearsal", "production"] = "production"
-    profile: str = "single-cpu"
-    places: PlacesSection = PlacesSection()
-    service: ServiceSection = ServiceSection()
-    limits: LimitsSection = LimitsSection()
-    policy: PolicySection = PolicySection()
 class DatabaseSection(_Section):
     """Where ledger and state lie: in files of this box, or on a PostgreSQL server that several boxes reach.
 
@@ -231,22 +220,17 @@ class DatabaseSection(_Section):
         return self
 
 
-class StandbySection(_Section):
-    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached."""
+class Config(_Section):
+    """The whole site file."""
 
-    lease: bool = False
-    listen: MaybeAddress = ""
-    port: Annotated[int, Field(ge=1, le=65535)] = 7443
-    peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
-    peer_address: MaybeAddress = ""
-    witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
-    witness_address: MaybeAddress = ""
-    service_address: MaybeAddress = ""
-    interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
-    lease_seconds: int = Field(default=3, ge=2, le=60)
-    automatic: bool = True
-
-
+    format: Literal[1] = FORMAT
+    site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    environment: Literal["demo", "rehearsal", "production"] = "production"
+    profile: str = "single-cpu"
+    places: PlacesSection = PlacesSection()
+    service: ServiceSection = ServiceSection()
+    limits: LimitsSection = LimitsSection()
+    policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
     network: NetworkSection = NetworkSection()
     tls: TlsSection = TlsSection()
@@ -254,6 +238,7 @@ class StandbySection(_Section):
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     monitoring: MonitoringSection = MonitoringSection()
+    database: DatabaseSection = DatabaseSection()
 
     @property
     def destinations(self) -> tuple[str, ...]:
@@ -263,11 +248,10 @@ class StandbySection(_Section):
             named.append(f"tcp {self.alerts.mail_relay} {self.alerts.mail_port}")
         if self.alerts.syslog:
             named.append(self.alerts.syslog)
+        if self.database.kind == "postgresql" and self.database.address:
+            named.append(f"tcp {self.database.address} {self.database.port}")
         return tuple(dict.fromkeys(named))
 
-    standby: StandbySection = StandbySection()
-    media: MediaSection = MediaSection()
-    database: DatabaseSection = DatabaseSection()
     @property
     def at(self) -> "Places":
         """The paths that follow from `places`."""
@@ -278,14 +262,11 @@ class StandbySection(_Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-        if self.database.kind == "postgresql" and self.database.address:
-            named.append(f"tcp {self.database.address} {self.database.port}")
-        voters = (self.standby.peer_address, self.standby.witness_address)
-        named += [f"tcp {address} {self.standby.port}" for address in voters if address]
-    """Every path of the appliance; nothing else spells them."""
+    """Every path of the appliance; nothing else spells them. `server` holds ledger and state instead of files."""
 
     root: Path
     run: Path
+    server: DatabaseSection | None = None
 
     @property
     def etc(self) -> Path:
@@ -297,7 +278,6 @@ class Places:
         """The site file itself."""
         return self.etc / "sealift.toml"
 
-    server: DatabaseSection | None = None
     @property
     def pinned_trust(self) -> Path:
         """The first root, written once at first trust and never again."""
@@ -324,11 +304,11 @@ class Places:
         return self.state / "mirrors"
 
     @property
-    @property
     def database_secrets(self) -> Path:
         """Passwords by role and the certificate authority of a PostgreSQL server, as the site's people put them."""
         return self.etc / "database"
 
+    @property
     def releases(self) -> Path:
         """Installed releases by serial; `current` is an atomic link among them."""
         return self.root / "opt/sealift/releases"
