@@ -1,4 +1,4 @@
-"""How a unit ended, and what helps: out of memory, refused by our own rule, killed, or failed otherwise.
+"""How a unit ended, and what helps: out of memory, refused by our own rule, killed, silent, or failed otherwise.
 
 On a box systemd is asked; below a folder, `sealift run-units`. What either says is read by pure functions.
 """
@@ -6,7 +6,7 @@ On a box systemd is asked; below a folder, `sealift run-units`. What either says
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from appliance.wire import Line, RemoteError
 _PROPERTIES: Final = "ActiveState,Result,ExecMainCode,ExecMainStatus,NRestarts"
 _ENDED: Final = re.compile(r"it ended with (-?[0-9]{1,5})")
 _KILLED: Final = 9
+_GAVE_UP: Final = frozenset({"start-limit-hit"})
 _ASK_SECONDS: Final = 20
 
 
@@ -37,6 +38,7 @@ class Ending(StrEnum):
     REFUSED = "refused"
     KILLED = "killed"
     SLOW = "not-ready-in-time"
+    SILENT = "no-sign-of-life"
     FAILED = "failed"
 
 
@@ -62,9 +64,12 @@ class UnitResult:
             return "more memory, or fewer callers at once (limits.concurrent_requests); then `sealift doctor --mend`"
         if self.ending is Ending.REFUSED:
             return _REMEDIES.get(self.exit_code, f"docs/exit-codes.md, number {self.exit_code}")
+        if self.ending is Ending.SILENT:
+            return f"{_SILENT_FIX}; read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
         return f"read `journalctl -u {self.unit}`; `sealift doctor --mend` starts it once more"
 
 
+_SILENT_FIX: Final = "look whether the disk or the processor is stuck: `sealift doctor` measures both"
 _WHY: Final[Mapping[int, str]] = {
     EngineLoadError.exit_code: "the engine refused to load: digest, memory or format",
     NotPromotedError.exit_code: "the approvals of this version do not verify",
@@ -125,11 +130,15 @@ def from_systemd(unit: str, untrusted: str) -> UnitResult:
             restarts=restarts,
             why=f"the kernel ended it because memory was short; started again {restarts} times",
         )
-    if result in {"timeout", "watchdog"}:
+    if result == "watchdog":
+        why = f"it hung: nothing in it moved for its WatchdogSec=; started again {restarts} times"
+        return UnitResult(unit=unit, ending=Ending.SILENT, exit_code=code, restarts=restarts, why=why)
+    if result == "timeout":
         return UnitResult(
-            unit=unit, ending=Ending.SLOW, exit_code=code, restarts=restarts, why="it was not ready, or silent, in time"
+            unit=unit, ending=Ending.SLOW, exit_code=code, restarts=restarts, why="it was not ready in time"
         )
-    return _by_code(unit, code, restarts)
+    found = _by_code(unit, code, restarts)
+    return replace(found, why=f"{found.why}; it failed too often in a short time") if result in _GAVE_UP else found
 
 
 def from_run_units(unit: str, untrusted: Mapping[str, Any]) -> UnitResult:
@@ -139,14 +148,17 @@ def from_run_units(unit: str, untrusted: Mapping[str, Any]) -> UnitResult:
         return UnitResult(unit=unit, ending=Ending.NONE, exit_code=0, restarts=restarts, why="")
     found = _ENDED.search(why)
     if found is None:
-        ending = Ending.SLOW if "in time" in why else Ending.FAILED
+        ending = Ending.SILENT if "no sign of life" in why else Ending.SLOW if "in time" in why else Ending.FAILED
         return UnitResult(unit=unit, ending=ending, exit_code=1, restarts=restarts, why=why)
     return _by_code(unit, int(found[1]), restarts)
 
 
 def _by_code(unit: str, code: int, restarts: int) -> UnitResult:
     if code == EngineUnavailableError.exit_code and unit.startswith("sealift-engine"):
-        why = "its process was killed again and again, which is what a shortage of memory looks like"
+        why = (
+            "its process was killed again and again, which is what a shortage of memory looks like;"
+            " SIGSYS in its journal means that it tried to start another program"
+        )
         return UnitResult(unit=unit, ending=Ending.MEMORY, exit_code=code, restarts=restarts, why=why)
     if code == -_KILLED:
         why = "it was killed; memory is the usual reason"

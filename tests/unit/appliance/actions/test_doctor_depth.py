@@ -158,6 +158,8 @@ def test_a_radio_is_found(config: Config, tmp_path: Path) -> None:
         ),
         ("Result=signal\nExecMainCode=2\nExecMainStatus=11", Ending.KILLED, "journalctl"),
         ("Result=timeout\nExecMainCode=2\nExecMainStatus=15", Ending.SLOW, "journalctl"),
+        ("Result=watchdog\nExecMainCode=2\nExecMainStatus=9\nNRestarts=3", Ending.SILENT, "processor is stuck"),
+        ("Result=start-limit-hit\nExecMainCode=1\nExecMainStatus=1", Ending.FAILED, "journalctl"),
         ("Result=exit-code\nExecMainCode=1\nExecMainStatus=1", Ending.FAILED, "journalctl"),
     ],
 )
@@ -184,6 +186,18 @@ def test_a_unit_that_runs_has_not_ended_and_rubbish_is_no_reason() -> None:
     assert from_systemd(ENGINE, "ActiveState=active\nResult=success\nNRestarts=2\n").ending is Ending.NONE
     assert from_systemd(ENGINE, "ActiveState=failed\nResult=\x00\nExecMainStatus=x\n").ending is Ending.FAILED
     assert from_systemd(ENGINE, "").ending is Ending.NONE
+
+
+def test_a_unit_that_hung_or_gave_up_says_so() -> None:
+    said = "ActiveState=failed\nResult={}\nExecMainCode=2\nExecMainStatus=9\nNRestarts=3\n"
+
+    hung = from_systemd("sealift-ledger.service", said.format("watchdog"))
+    gave_up = from_systemd("sealift-ledger.service", said.format("start-limit-hit"))
+    here = from_run_units(ENGINE, {"state": "failed", "why": "it gave no sign of life in time and starts again"})
+
+    assert "started again 3 times" in hung.why
+    assert gave_up.why.endswith("it failed too often in a short time")
+    assert (here.ending, hung.ending) == (Ending.SILENT, Ending.SILENT)
 
 
 def test_without_systemd_a_killed_engine_is_taken_for_a_shortage_of_memory() -> None:
