@@ -88,7 +88,7 @@ def create(
     body = {
         "key_id": key_id,
         "secret_hmac": keys.hmac(PEPPER, text.encode()).hex(),
-        "key_version": keys.get(PEPPER).version,
+        "key_version": keys.newest(PEPPER),
         "department": canonical.text(department.strip(), "department", most=100),
         "owner": canonical.text(owner.strip(), "owner", most=100),
         "phi_mode": phi_mode,

@@ -71,7 +71,7 @@ class Recorder:
             LedgerUnavailableError: It is not recorded, so it must not be answered.
             KeyMissingError: Its content cannot be hashed.
         """
-        key = self._keys.get(CONTENT_KEY)
+        version = self._keys.newest(CONTENT_KEY)
         route, decision = intent.route, intent.decision
         body = {
             "request_id": intent.request_id,
@@ -90,8 +90,8 @@ class Recorder:
             "phi": {one.value: count for one, count in intent.phi.items()},
             "phi_mode": intent.phi_mode.value,
             "stream": intent.stream,
-            "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=key.version).hex(),
-            "hmac_key": f"{key.id}.v{key.version}",
+            "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=version).hex(),
+            "hmac_key": f"{CONTENT_KEY}.v{version}",
         }
         return self._append("request.intent", body)
 

@@ -34,4 +34,4 @@ def require_keys(config: Config) -> None:
     """
     keys = open_keys(config)
     for name in _KEYS:
-        keys.get(name)
+        keys.newest(name)

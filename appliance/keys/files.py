@@ -29,6 +29,14 @@ class FileKeys:
         self._folder = folder
         self._cache: dict[tuple[str, int | None], Key] = {}
 
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Return the versions; see `KeyProvider.versions`."""
+        return tuple(sorted(self._versions(name)))
+
+    def newest(self, name: str) -> int:
+        """Return the newest version; see `KeyProvider.newest`."""
+        return self.get(name).version
+
     def get(self, name: str, *, version: int | None = None) -> Key:
         """Return the key with its material; see `KeyProvider.get`."""
         cached = self._cache.get((name, version))

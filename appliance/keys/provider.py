@@ -1,7 +1,7 @@
-"""The seam to whatever holds keys: files today, a token or an HSM tomorrow.
+"""The seam to whatever holds keys: files, or a PKCS#11 token.
 
 The set of names is closed, and each has one purpose: a key that signs never encrypts. Material that a provider can keep
-to itself never leaves it; `get` is for libraries that must hold the bytes.
+to itself never leaves it; `get` is for libraries that must hold the bytes, and a token refuses it for all other keys.
 """
 
 from dataclasses import dataclass, field
@@ -42,11 +42,27 @@ class Key:
 class KeyProvider(Protocol):
     """Keys by name; versions count from 1 and the newest is used to make, any to check."""
 
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Return the versions that are here, oldest first; none when there is no such key.
+
+        Raises:
+            KeyMissingError: No key has this name, or the provider cannot be asked.
+        """
+        ...
+
+    def newest(self, name: str) -> int:
+        """Return the version that makes.
+
+        Raises:
+            KeyMissingError: There is no such key.
+        """
+        ...
+
     def get(self, name: str, *, version: int | None = None) -> Key:
         """Return the key with its material, the newest version unless one is named.
 
         Raises:
-            KeyMissingError: There is no such key, or it cannot be used.
+            KeyMissingError: There is no such key, it cannot be used, or it does not leave its token.
         """
         ...
 

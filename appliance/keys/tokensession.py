@@ -1,0 +1,206 @@
+"""The session with a PKCS#11 token: opened on first use, logged in once, begun anew after a fork or a failure.
+
+PyKCS11 is imported on use: only sites with a token have it. The PIN comes from a file, a systemd credential on a box;
+it is in no argument, environment or message.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import KeyMissingError
+from appliance.keys.provider import PURPOSES, SECRET_BYTES
+
+_LABEL = re.compile(r"sealift/([a-z0-9-]{1,64})\.v([1-9][0-9]{0,8})")
+_PIN_BYTES: Final = 256
+_LEAST_PIN: Final = 4
+ED25519: Final = (  # as a printable name, and as its object identifier (PKCS#11 v3.1, 6.3.5)
+    bytes.fromhex("130c656477617264733235353139"),
+    bytes.fromhex("06032b6570"),
+)
+
+Objects = dict[tuple[str, int], dict[str, Any]]
+
+
+class TokenSession:
+    """One session, lent to one thread at a time; `objects` are the handles of our keys by name, version and part.
+
+    Args:
+        module: The vendor's library.
+        token: The token's label.
+        pin_file: Holds the user PIN; a line end after it is not part of it.
+    """
+
+    def __init__(self, module: str, token: str, pin_file: Path) -> None:
+        self._module = module
+        self._token = token
+        self._pin_file = pin_file
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._library: Any = None
+        self._pid = 0
+        self.objects: Objects = {}
+
+    @contextmanager
+    def lent(self) -> Iterator[Any]:
+        """Lend the session to one thread; a failure of the token ends it, so that the next use begins anew.
+
+        Raises:
+            KeyMissingError: The module, the token or the PIN is not there, or the token refuses.
+        """
+        try:
+            import PyKCS11
+        except ImportError as error:
+            raise self.missing("", "PyKCS11 is not installed: the release was built without the extra hsm") from error
+        with self._lock:
+            try:
+                if self._session is None or self._pid != os.getpid():
+                    try:
+                        self._begin()
+                    except KeyMissingError:
+                        self._forget()  # a token that is put in later is seen then
+                        raise
+                yield self._session
+            except PyKCS11.PyKCS11Error as error:
+                self._forget()
+                raise self.missing("", str(error)) from error
+
+    def look(self, session: Any) -> None:
+        """Find our keys on the token again.
+
+        Raises:
+            KeyMissingError: One could leave the token, or is there twice.
+        """
+        import PyKCS11
+
+        kinds = {
+            PyKCS11.CKO_PRIVATE_KEY: "private",
+            PyKCS11.CKO_PUBLIC_KEY: "public",
+            PyKCS11.CKO_SECRET_KEY: "secret",
+        }
+        found: Objects = {}
+        for handle in session.findObjects([(PyKCS11.CKA_TOKEN, True)]):
+            kind, label = session.getAttributeValue(handle, [PyKCS11.CKA_CLASS, PyKCS11.CKA_LABEL])
+            match = _LABEL.fullmatch(label if isinstance(label, str) else bytes(label or ()).decode("utf-8", "replace"))
+            if kind not in kinds or match is None or match[1] not in PURPOSES:
+                continue
+            if kinds[kind] != "public":
+                self._require_kept(session, handle, match[1])
+            of_version = found.setdefault((match[1], int(match[2])), {})
+            if kinds[kind] in of_version:
+                raise self.missing(match[1], f"version {match[2]} is on the token twice")
+            of_version[kinds[kind]] = handle
+        self.objects = found
+
+    def handle(self, name: str, version: int, part: str) -> Any:
+        """Return the handle of a key's part: private, public or secret.
+
+        Raises:
+            KeyMissingError: The token does not hold it.
+        """
+        try:
+            return self.objects[name, version][part]
+        except KeyError:
+            raise self.missing(name, f"version {version} is not on the token") from None
+
+    def close(self) -> None:
+        """Log out; the next use logs in again."""
+        with self._lock:
+            self._forget()
+
+    def missing(self, name: str, why: str) -> KeyMissingError:
+        """Return the error that names a key, or the token itself."""
+        what = f"the key {name} cannot be used" if name else f"the token {self._token} cannot be used"
+        return KeyMissingError(what=what, why=why, fix="see docs/operator/keys.md, PKCS#11")
+
+    def _begin(self) -> None:
+        import PyKCS11
+
+        self._forget()  # in a child after a fork: what was begun before it is not this process's (PKCS#11, 5.4)
+        library = self._library = PyKCS11.PyKCS11Lib()
+        library.load(self._module)
+        present = library.getSlotList(tokenPresent=True)
+        slots = [slot for slot in present if library.getTokenInfo(slot).label.rstrip("\0 ") == self._token]
+        if len(slots) != 1:
+            raise self.missing("", f"{len(slots)} tokens have this label")
+        session = library.openSession(slots[0], PyKCS11.CKF_SERIAL_SESSION | PyKCS11.CKF_RW_SESSION)
+        if session.getSessionInfo().state != PyKCS11.CKS_RW_USER_FUNCTIONS:
+            session.login(self._pin())
+        self._session, self._pid = session, os.getpid()
+        self.look(session)
+
+    def _pin(self) -> str:
+        try:
+            with self._pin_file.open("rb") as stream:
+                pin = stream.read(_PIN_BYTES + 1).decode().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.missing("", f"its PIN cannot be read ({type(error).__name__})") from error
+        if not _LEAST_PIN <= len(pin) <= _PIN_BYTES:
+            raise self.missing("", f"its PIN is shorter than {_LEAST_PIN} characters or too long")
+        return pin
+
+    def _require_kept(self, session: Any, handle: Any, name: str) -> None:
+        """Refuse a key that the token would give away, or that was outside of it once."""
+        import PyKCS11
+
+        names = ("CKA_SENSITIVE", "CKA_EXTRACTABLE", "CKA_NEVER_EXTRACTABLE", "CKA_LOCAL")
+        values = session.getAttributeValue(handle, [getattr(PyKCS11, each) for each in names])
+        if [bool(value) for value in values] != [True, False, True, True]:
+            raise self.missing(name, "it can leave the token, or was made outside of it")
+
+    def _forget(self) -> None:
+        if self._library is None:
+            return
+        import PyKCS11
+
+        ends = [self._library.unload]
+        if self._session is not None and self._pid == os.getpid():
+            ends = [self._session.logout, self._session.closeSession, *ends]
+        for end in ends:
+            with suppress(PyKCS11.PyKCS11Error):
+                end()
+        self._session, self._library, self.objects = None, None, {}
+
+
+def make_pair(session: Any, label: str) -> None:
+    """Make an Ed25519 pair on the token that signs and never leaves it."""
+    import PyKCS11
+
+    kept = [(PyKCS11.CKA_TOKEN, True), (PyKCS11.CKA_LABEL, label)]
+    session.generateKeyPair(
+        [*kept, (PyKCS11.CKA_EC_PARAMS, ED25519[0]), (PyKCS11.CKA_VERIFY, True)],
+        [
+            *kept,
+            (PyKCS11.CKA_PRIVATE, True),
+            (PyKCS11.CKA_SENSITIVE, True),
+            (PyKCS11.CKA_EXTRACTABLE, False),
+            (PyKCS11.CKA_SIGN, True),
+        ],
+        mecha=PyKCS11.Mechanism(PyKCS11.CKM_EC_EDWARDS_KEY_PAIR_GEN, None),
+    )
+
+
+def make_secret(session: Any, label: str, *, wraps: bool) -> None:
+    """Make a secret of 32 bytes on the token that never leaves it: AES where it wraps, else for HMAC."""
+    import PyKCS11
+
+    uses = (PyKCS11.CKA_ENCRYPT, PyKCS11.CKA_DECRYPT) if wraps else (PyKCS11.CKA_SIGN, PyKCS11.CKA_VERIFY)
+    made_by = PyKCS11.CKM_AES_KEY_GEN if wraps else PyKCS11.CKM_GENERIC_SECRET_KEY_GEN
+    session.generateKey(
+        [
+            (PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY),
+            (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_AES if wraps else PyKCS11.CKK_GENERIC_SECRET),
+            (PyKCS11.CKA_TOKEN, True),
+            (PyKCS11.CKA_PRIVATE, True),
+            (PyKCS11.CKA_SENSITIVE, True),
+            (PyKCS11.CKA_EXTRACTABLE, False),
+            (PyKCS11.CKA_LABEL, label),
+            (PyKCS11.CKA_VALUE_LEN, SECRET_BYTES),
+            *((use, True) for use in uses),
+        ],
+        mecha=PyKCS11.Mechanism(made_by, None),
+    )
