@@ -26,6 +26,8 @@ from appliance.install.revocation import Reason, Revocations, Revoked
 from appliance.install.supervisor import is_booted_box
 from appliance.install.tlsfolder import Shown, TlsFolder
 from appliance.install.webserver import Nginx, NoWebServer, WebServer
+from appliance.timekeeping import record as clockrecord
+from appliance.timekeeping.believed import require_certain
 from appliance.verify import trust
 from appliance.verify.trust import TrustRecord
 from media.clock import Clock, to_text
@@ -59,12 +61,15 @@ class Here:
         """Return the clock and the latest time known to have been, read once.
 
         Raises:
-            PreflightError: The clock is before it.
+            ClockUncertainError: The clock is before it, or jumped.
         """
-        record = TrustRecord(root_chain=())
+        places, record = self.config.at, TrustRecord(root_chain=())
         with suppress(SealiftError):
-            record = trust.load(self.config.at.trust, self.config.at.pinned_trust, may_begin=True)
-        return Moment(now=self.clock.now(), floor=believing.floor(self.ledger, record)).require_plausible()
+            record = trust.load(places.trust, places.pinned_trust, may_begin=True)
+        floor = believing.floor(self.ledger, record, clockrecord.latest(places))
+        if clockrecord.published(places) is not None:
+            require_certain(places, self.clock, what="when a certificate begins")
+        return Moment(now=self.clock.now(), floor=floor).require_plausible()
 
     def record(self, kind: str, body: Mapping[str, Any]) -> None:
         """Record before it is done.
@@ -120,7 +125,7 @@ def rotate(here: Here, *, at_once: str = "", dry_run: bool = False) -> Rotated:
         dry_run: Say what would be made, and make nothing.
 
     Raises:
-        PreflightError: The clock is wrong.
+        ClockUncertainError: The clock is wrong.
         LedgerUnavailableError: It could not be recorded; nothing was changed.
         UnitError: The web server does not show it; the one before is shown again.
         KeyMissingError: This user is not root.
@@ -195,7 +200,7 @@ def import_chain(
     Raises:
         CertificateRefusedError: A rule does not hold; nothing was changed.
         NotInstalledError: No request waits, so there is no key that it could be for.
-        PreflightError, LedgerUnavailableError, UnitError, KeyMissingError: As `rotate`.
+        ClockUncertainError, LedgerUnavailableError, UnitError, KeyMissingError: As `rotate`.
     """
     folder, moment = here.folder, here.moment()
     key = folder.pending()
@@ -234,7 +239,7 @@ def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) ->
     Raises:
         CertificateRefusedError: The shown one is the facility's, whose authority alone takes it back.
         KeyMissingError: There is no authority here, or this user is not root.
-        PreflightError, LedgerUnavailableError, UnitError: As `rotate`.
+        ClockUncertainError, LedgerUnavailableError, UnitError: As `rotate`.
     """
     folder, moment = here.folder, here.moment()
     authority, listed = _require_authority(folder), Revocations.load(folder)

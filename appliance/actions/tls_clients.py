@@ -6,17 +6,19 @@ the certificate exists for anybody. A caller's private key is best made where it
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from appliance.actions import tls
 from appliance.actions.tls import Here
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
-from appliance.install import certificates
+from appliance.install import certcheck, certificates
 from appliance.install.certificates import Credential, serial_of
 from appliance.install.revocation import Reason, Revocations
 from media import durable
@@ -25,7 +27,6 @@ from media.errors import UsageError
 
 ISSUED: Final = "tls.client-issued"
 _MOST_REQUEST: Final = 16 * 1024
-_LEAST_RSA_BITS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def issue(
         CertificateRefusedError: The request does not read, is not signed by its key, or the key is weak.
         ConflictError: Two that are valid bear this name already.
         KeyMissingError: There is no authority, or this user is not root.
-        PreflightError, LedgerUnavailableError: As `tls.rotate`.
+        ClockUncertainError, LedgerUnavailableError: As `tls.rotate`.
     """
     moment, folder = here.moment(), here.folder
     authority = folder.authority()
@@ -159,7 +160,7 @@ def _attribute(certificate: x509.Certificate, kind: x509.ObjectIdentifier) -> st
     return str(found[0].value) if found else ""
 
 
-def _key_of(untrusted: bytes) -> Any:
+def _key_of(untrusted: bytes) -> CertificatePublicKeyTypes:
     fix = "make it again, e.g.: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=NAME"
     if b"PRIVATE KEY" in untrusted:
         raise CertificateRefusedError(
@@ -169,17 +170,9 @@ def _key_of(untrusted: bytes) -> Any:
         request = x509.load_pem_x509_csr(untrusted[:_MOST_REQUEST])
         is_signed = request.is_signature_valid
         key = request.public_key()
-    except Exception as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateRefusedError(what="the request does not read", why="PEM is expected", fix=fix) from error
     if not is_signed:
         raise CertificateRefusedError(what="the request is not signed by its own key", why="", fix=fix)
-    is_strong = (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size in {256, 384, 521}) or (
-        isinstance(key, rsa.RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS
-    )
-    if not is_strong:
-        raise CertificateRefusedError(
-            what="the request's key is weak or of another kind",
-            why=f"expected P-256, P-384, P-521 or RSA of at least {_LEAST_RSA_BITS} bits",
-            fix=fix,
-        )
+    certcheck.require_strong_key(key, "the request")
     return key

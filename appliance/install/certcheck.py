@@ -4,13 +4,16 @@ Each rule is asked on its own, so that a refusal says which one; then `cryptogra
 6, with the web's rules on top), and that decides.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -26,6 +29,10 @@ _CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _ASK: Final = "ask the facility's authority for another one: `sealift tls request` prints the request again"
 
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, CryptographyDeprecationWarning),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
 
@@ -51,11 +58,16 @@ def read_chain(untrusted: bytes) -> list[x509.Certificate]:
     if len(untrusted) > _MOST_BYTES:
         _refuse("the file is too large", f"the limit is {_MOST_BYTES} bytes", "give the certificate and those between")
     try:
-        found = x509.load_pem_x509_certificates(untrusted)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # What the library only warns of (a serial that is not positive) breaks RFC 5280 too.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            found = x509.load_pem_x509_certificates(untrusted)
+            for each in found:
+                _read_whole(each)
+    except _UNREADABLE as error:
         raise CertificateRefusedError(
             what="the file holds no certificate that reads",
-            why="PEM is expected (-----BEGIN CERTIFICATE-----)",
+            why="PEM is expected (-----BEGIN CERTIFICATE-----), and in it keys and extensions that RFC 5280 knows",
             fix="convert it: openssl x509 -inform DER -in FILE, or openssl pkcs7 -print_certs -in FILE",
         ) from error
     if len(found) > _MOST:
@@ -80,7 +92,7 @@ def read_root(untrusted: bytes, moment: Moment) -> x509.Certificate:
         _refuse("the root is no authority", "basicConstraints do not say CA", "give the facility's root")
     try:
         root.verify_directly_issued_by(root)
-    except Exception as error:
+    except (InvalidSignature, *_UNREADABLE) as error:
         raise CertificateRefusedError(
             what="the root did not sign itself", why="it is a certificate between", fix="give the facility's root"
         ) from error
@@ -108,7 +120,7 @@ def judge(
 
     Raises:
         CertificateRefusedError: A rule does not hold.
-        PreflightError: The clock is wrong, so that nothing can be said of dates.
+        ClockUncertainError: The clock is wrong, so that nothing can be said of dates.
     """
     moment.require_plausible()
     own = [one for one in chain if one.public_key() == key]
@@ -128,8 +140,12 @@ def judge(
     return Judged(certificate=leaf, between=between, remarks=tuple(_remarks(leaf, names, moment)))
 
 
-def _require_strong(certificate: x509.Certificate, what: str, *, with_signature: bool) -> None:
-    key = certificate.public_key()
+def require_strong_key(key: object, what: str) -> None:
+    """Return when a public key is of a kind and size that lasts (NIST SP 800-131A, SP 800-186).
+
+    Raises:
+        CertificateRefusedError: It is not.
+    """
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _LEAST_RSA_BITS:
             _refuse(f"{what} has a weak key", f"RSA of {key.key_size} bits, at least {_LEAST_RSA_BITS}", _ASK)
@@ -138,12 +154,19 @@ def _require_strong(certificate: x509.Certificate, what: str, *, with_signature:
             _refuse(f"{what} has a weak key", f"curve {key.curve.name}, expected P-256, P-384 or P-521", _ASK)
     elif not isinstance(key, ed25519.Ed25519PublicKey):
         _refuse(f"{what} has a key of another kind", "expected RSA, ECDSA or Ed25519", _ASK)
-    if not with_signature or isinstance(key, ed25519.Ed25519PublicKey):
-        return
-    try:
-        digest = certificate.signature_hash_algorithm
-    except Exception as error:
-        raise CertificateRefusedError(what=f"{what} is signed in an unknown way", why="", fix=_ASK) from error
+
+
+def _read_whole(certificate: x509.Certificate) -> None:
+    """Touch every part that is parsed only when it is asked for, so that what is malformed shows here."""
+    certificate.public_key()
+    list(certificate.extensions)
+    _ = (certificate.subject, certificate.issuer, certificate.serial_number, certificate.signature_hash_algorithm)
+    _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def _require_strong(certificate: x509.Certificate, what: str, *, with_signature: bool) -> None:
+    require_strong_key(certificate.public_key(), what)
+    digest = certificate.signature_hash_algorithm if with_signature else None
     if digest is not None and not isinstance(digest, _HASHES):
         _refuse(f"{what} is signed weakly", f"with {digest.name}, expected SHA-256, SHA-384 or SHA-512", _ASK)
 

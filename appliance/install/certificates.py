@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.config import Config
-from appliance.errors import PreflightError
+from appliance.errors import ClockUncertainError
 from media.clock import to_text
 from media.errors import UsageError
 
@@ -66,13 +66,13 @@ class Moment:
         """Return it when the clock can be right.
 
         Raises:
-            PreflightError: It is before a time that has already passed.
+            ClockUncertainError: It is before a time that has already passed.
         """
         if self.now < self.floor:
-            raise PreflightError(
+            raise ClockUncertainError(
                 what="no certificate is made while the clock is wrong",
                 why=f"it says {to_text(self.now)}, which is before {to_text(self.floor)}",
-                fix="set the machine's clock (`timedatectl`), then run the command again",
+                fix="put it right: `sealift clock set`; then run the command again",
             )
         return self
 
@@ -105,7 +105,7 @@ def make_authority(site: str, moment: Moment) -> Credential:
     """Make the box's own authority, for ten years: it signs leaves only (path length 0).
 
     Raises:
-        PreflightError: The clock is wrong.
+        ClockUncertainError: The clock is wrong.
     """
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name(
@@ -127,7 +127,7 @@ def make_server(config: Config, authority: Credential, moment: Moment) -> Creden
     """Make a key and the certificate of this box for its names, for 90 days.
 
     Raises:
-        PreflightError: The clock is wrong.
+        ClockUncertainError: The clock is wrong.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.service.hostname)])
@@ -158,7 +158,7 @@ def make_client(
 
     Raises:
         UsageError: The name, the key id or the days are not in their form.
-        PreflightError: The clock is wrong.
+        ClockUncertainError: The clock is wrong.
     """
     if not _CLIENT.fullmatch(name) or (key_id and not _KEY_ID.fullmatch(key_id)):
         raise UsageError(

@@ -108,7 +108,7 @@ def publish(folder: TlsFolder, listed: Revocations, authority: Credential, momen
     """Make the next CRL of a list and put both in place; return the list with the CRL's number.
 
     Raises:
-        PreflightError: The clock is wrong.
+        ClockUncertainError: The clock is wrong.
     """
     moment.require_plausible()
     listed = replace(listed, number=listed.number + 1)

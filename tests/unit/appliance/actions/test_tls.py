@@ -14,7 +14,7 @@ from appliance.errors import (
     CertificateRefusedError,
     LedgerUnavailableError,
     NotInstalledError,
-    PreflightError,
+    ClockUncertainError,
     UnitError,
 )
 from appliance.install import webserver
@@ -142,7 +142,7 @@ def test_the_clock_must_not_be_before_the_last_record(tmp_path: Path, clock: Fix
     ledger = MemoryLedger(FixedClock(at=NOW + timedelta(days=2)))
     ledger.append("test.later", {})
 
-    with pytest.raises(PreflightError, match="clock"):
+    with pytest.raises(ClockUncertainError, match="clock"):
         tls.rotate(here(site(tmp_path), clock=clock, ledger=ledger))
     assert not (tmp_path / "etc/sealift/tls").exists()
 

@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.errors import PreflightError
+from appliance.errors import ClockUncertainError
 from appliance.install import certificates
 from appliance.install.certificates import Moment
 from media.errors import UsageError
@@ -67,7 +67,7 @@ def test_a_callers_certificate_lives_a_year_at_most(days: int) -> None:
 
 
 def test_nothing_is_made_while_the_clock_is_before_the_floor() -> None:
-    with pytest.raises(PreflightError, match="clock"):
+    with pytest.raises(ClockUncertainError, match="clock"):
         certificates.make_authority("s", Moment(now=NOW, floor=NOW + timedelta(seconds=1)))
 
 
