@@ -200,11 +200,10 @@ class Proven:
 
 
 class Refusal:
-    """Carries a worker's refusal to the process that systemd watches: one byte of memory that both have."""
+    """Carries a worker's refusal to the process that systemd watches, and listens to: memory that both have."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._code = mmap.mmap(-1, 1)
-        self._say = say
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
     def guarded(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns, and note the exit code of its error.
@@ -215,21 +214,31 @@ class Refusal:
         try:
             return make()
         except SealiftError as error:
-            self._code[0] = error.exit_code
-            tell(error, self._say)
+            self._note(error.exit_code, f"{error.code}: {error.what}")
+            tell(error)
             raise
         except MemoryError:
-            self._code[0] = EngineLoadError.exit_code
+            self._note(EngineLoadError.exit_code, f"{EngineLoadError.code}: memory is short")
             raise
 
     @property
     def code(self) -> int:
         """The exit code; 0 when nothing was refused."""
-        return self._code[0]
+        return self._memory[0]
+
+    @property
+    def status(self) -> str:
+        """What `systemctl status` shows of it."""
+        return self._memory[1:].partition(b"\0")[0].decode(errors="replace")
+
+    def _note(self, code: int, text: str) -> None:
+        raw = text.encode()[: mmap.PAGESIZE - 2]
+        self._memory[0] = code
+        self._memory[1 : 1 + len(raw)] = raw
 
 
-def tell(error: SealiftError, say: Callable[[str], None]) -> None:
-    """Say an error where the journal has it, and `systemctl status`."""
+def tell(error: SealiftError, say: Callable[[str], None] = lambda _: None) -> None:
+    """Say an error where the journal has it, and by `say` for `systemctl status`, in the process that systemd hears."""
     sys.stderr.write(f"{error.what} ({error.why}) {error.fix}\n")
     with suppress(OSError):
         say(f"STATUS={error.code}: {error.what}")
@@ -256,13 +265,16 @@ def main() -> NoReturn:
     parser.add_argument("--instance", required=True)
     arguments = parser.parse_args()
     notifier = unit.Notifier()
-    refusal = Refusal(notifier.tell)
+    refusal = Refusal()
     try:
         _serve(arguments.config, arguments.instance, refusal, notifier)
     except SealiftError as error:
         tell(error, notifier.tell)
         raise SystemExit(error.exit_code) from error
     except SystemExit as ended:
+        if refusal.code:
+            with suppress(OSError):
+                notifier.tell(f"STATUS={refusal.status}")
         # gunicorn ends with a number of its own when its worker could not load.
         raise SystemExit(refusal.code or ended.code) from ended
     raise SystemExit(0)
@@ -273,15 +285,14 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     instance = Instance.parse(name)
     store = ContentStore(config.at.store)
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
-    watch = WorkerWatch()
+    watch = WorkerWatch(announces=True)
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
 
     def make() -> Any:
         loaded = load(proven.take(), stage=instance.stage, threads=threads_for(config))
         watch.probe = lambda: loaded.turns(patience)
-        notifier.connect()
         engine_filter.put_on()
-        notifier.tell("READY=1\nSTATUS=loaded")
+        watch.loaded()
         return loaded.app
 
     def before_fork(server: object, worker: object) -> None:

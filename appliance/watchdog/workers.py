@@ -3,10 +3,13 @@
 The master's own loop is the one that tells, so a master that hangs is silent. The worker writes the time of its last
 proof into memory that both have: its main loop turned, a task went through its pool of threads, and what the service
 adds (the engine's scheduler) answered. A worker that is still loading has proven nothing yet; gunicorn's own `timeout`
-bounds that.
+bounds that. The master tells READY too where a service is ready only when its worker has loaded: the supervisor listens
+to nobody else (NotifyAccess=main), so a worker that is taken over cannot speak for the service.
 """
 
 import mmap
+import os
+import signal
 import struct
 import threading
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from appliance import unit
 from appliance.watchdog.loops import TURNS_PER_LIMIT, Probe
 
 _MOMENT: Final = struct.Struct("@q")
+_LOADED: Final = 1
+_ANNOUNCED: Final = 2
 
 
 class SharedPulse:
@@ -44,36 +49,51 @@ class WorkerWatch:
 
     Args:
         probe: What else a worker asks before it counts as alive; may be set later, in the worker, before it is ready.
+        announces: Whether READY waits for `loaded`; gunicorn's own, which comes before, is then to be kept silent.
         now: The machine's monotonic clock.
     """
 
-    def __init__(self, *, probe: Probe | None = None, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, *, probe: Probe | None = None, announces: bool = False, now: Callable[[], float] = monotonic
+    ) -> None:
         self.probe = probe
+        self._announces = announces
         self._now = now
         self._limit_seconds = unit.watchdog_seconds()
         self._notifier = unit.Notifier()
         self._told = 0.0
+        self._loaded = mmap.mmap(-1, 1)
 
     def when_ready(self, server: Any) -> None:
         """Tell from now on in each turn of the master's loop; gunicorn's hook of that name."""
-        if self._limit_seconds <= 0:
+        if self._limit_seconds <= 0 and not self._announces:
             return
         inspect = server.murder_workers
 
         def inspect_and_tell() -> None:
             inspect()
-            self.tell(server)
+            if self._loaded[0] == _LOADED:
+                self._loaded[0] = _ANNOUNCED
+                self._say("READY=1\nSTATUS=loaded")
+            if self._limit_seconds > 0:
+                self.tell(server)
 
         server.murder_workers = inspect_and_tell
 
     def pre_fork(self, _server: Any, worker: Any) -> None:
         """Give a worker the memory that it shares with its master; gunicorn's hook of that name."""
         worker.sealift_pulse = SharedPulse(now=self._now)
+        self._loaded[0] = 0
 
     def post_worker_init(self, worker: Any) -> None:
         """Begin to prove, in the worker; gunicorn's hook of that name."""
         if self._limit_seconds > 0:
             threading.Thread(target=self._prove, args=(worker,), name="watchdog", daemon=True).start()
+
+    def loaded(self) -> None:
+        """Have the master tell that the service is ready; called in the worker."""
+        self._loaded[0] = _LOADED
+        os.kill(os.getppid(), signal.SIGCHLD)  # its loop turns at once, and looks
 
     def tell(self, server: Any) -> bool:
         """Tell the supervisor a few times within its limit; return whether every worker has proven itself."""
@@ -82,8 +102,7 @@ class WorkerWatch:
             return False
         if self._now() - self._told >= self._limit_seconds / TURNS_PER_LIMIT:
             self._told = self._now()
-            with suppress(OSError):  # whoever listens may be starting again itself
-                self._notifier.tell("WATCHDOG=1")
+            self._say("WATCHDOG=1")
         return True
 
     def prove_once(self, worker: Any) -> bool:
@@ -98,6 +117,10 @@ class WorkerWatch:
             worker.sealift_pulse.beat()
             return True
         return False
+
+    def _say(self, message: str) -> None:
+        with suppress(OSError):  # whoever listens may be starting again itself
+            self._notifier.tell(message)
 
     def _prove(self, worker: Any) -> None:
         pause = threading.Event()

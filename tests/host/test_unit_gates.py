@@ -2,12 +2,21 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.unit_files import SYSTEMD, services, settings, values
-from tests.support.unit_gates import EXAMPLE, EXCEPTIONS, HARDENING, allowed_tenths, exposure, unexplained
+from tests.support.unit_files import INSTANCE, SYSTEMD, scratch_root, services, settings, values
+from tests.support.unit_gates import (
+    EXAMPLE,
+    EXCEPTIONS,
+    HARDENING,
+    WITHOUT_NETWORK,
+    allowed_tenths,
+    exposure,
+    unexplained,
+)
 
 needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is absent")
 every = pytest.mark.parametrize("path", list(services()), ids=lambda path: path.name)
@@ -106,6 +115,7 @@ def test_when_memory_is_short_engines_go_first_and_the_ledger_last() -> None:
 def test_what_lasts_has_a_watchdog_starts_again_and_gives_up_in_the_end(path: Path) -> None:
     assert re.fullmatch(r"[0-9]+", one(path, "WatchdogSec")), "seconds, without a unit"
     assert 30 <= int(one(path, "WatchdogSec")) <= 300
+    assert one(path, "NotifyAccess") == "main", "what is taken over must not speak for the service"
     assert one(path, "WatchdogSignal") == "SIGKILL", "another would ask for a core file"
     assert one(path, "Restart") in {"on-failure", "always"}
     assert int(one(path, "StartLimitBurst")) >= 1
@@ -133,3 +143,46 @@ def test_what_answers_and_records_comes_before_engines_for_the_processor() -> No
     weight = {path.name: int((values(path, "CPUWeight") or ["100"])[-1]) for path in services()}
 
     assert weight["sealift-ledger.service"] > weight["sealift-gateway.service"] > max(weight[name] for name in ENGINES)
+
+
+VARIANTS = SYSTEMD / "variants"
+
+
+@pytest.mark.parametrize("path", sorted(VARIANTS.iterdir()), ids=lambda path: path.name)
+def test_every_line_of_a_variant_has_its_reason_above_it(path: Path) -> None:
+    lines = path.read_text().splitlines()
+
+    for number, line in enumerate(lines):
+        if line and not line.startswith(("#", "[")):
+            assert lines[number - 1].startswith("# "), line
+
+
+def test_the_variant_for_vllm_says_why_it_keeps_execve() -> None:
+    told = (VARIANTS / "vllm.conf").read_text()
+
+    assert "# vLLM keeps execve." in told
+    assert "MemoryDenyWriteExecute=no" in told
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("variants", [("gpu",), ("vllm",), ("gpu", "vllm")], ids="-".join)
+def test_engines_in_every_variant_are_accepted_and_as_little_exposed_as_without(
+    tmp_path: Path, name: str, variants: tuple[str, ...]
+) -> None:
+    root = scratch_root(tmp_path / "root")
+    folder = root / f"etc/systemd/system/{name}.d"
+    folder.mkdir()
+    for variant in variants:
+        shutil.copy(VARIANTS / f"{variant}.conf", folder)
+    unit = name.replace("@.", f"@{INSTANCE}.")
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", f"--root={root}", "--recursive-errors=yes", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert exposure(Path(unit), root=root).tenths <= WITHOUT_NETWORK

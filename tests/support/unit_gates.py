@@ -16,9 +16,12 @@ WITH_NETWORK: Final = 15
 # What cannot be held to that: the figure it is held to, and the settings that its file must give the reasons of.
 EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-jobs.service": (7, ("User", "PrivateUsers")),
+    "sealift-network.service": (17, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
+    "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
     "sealift-install@.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
+    "sealift-settle.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
 }
 HARDENING: Final = {
     "NoNewPrivileges": "yes",
