@@ -38,7 +38,10 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_part_unreadable": ("1 when a part of these facts could not be read", ("part",)),
     "sealift_certificate_left_seconds": ("Until the web server's certificate ends", ()),
     "sealift_authority_left_seconds": ("Until the box's own certificate authority ends", ()),
-    "sealift_revocation_list_left_seconds": ("Until the revocation list ends; only where callers show certificates", ()),
+    "sealift_revocation_list_left_seconds": (
+        "Until the revocation list ends; only where callers show certificates",
+        (),
+    ),
     "sealift_backup_present": ("1 when a backup was ever made", ()),
     "sealift_backup_age_seconds": ("Of the newest backup", ()),
     "sealift_backup_age_limit_seconds": ("backup.age_hours of the site file", ()),

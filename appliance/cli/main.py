@@ -42,6 +42,7 @@ _COMMANDS = (
     "state",
     "backup",
     "retire",
+    "uninstall",
     "standby",
     "prove",
 )

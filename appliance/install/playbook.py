@@ -41,6 +41,8 @@ VARIABLES: Final = (
     "sealift_alerts",
     "sealift_retention_days",
 )
+SITE: Final = "site.yml"
+UNINSTALL: Final = "uninstall.yml"
 _PLAYBOOK_SECONDS: Final = 1800
 _RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
 _TEXT: Final = r'((?:[^"\\]|\\.){1,300})'
@@ -73,6 +75,7 @@ class Play:
         serial: The release's serial.
         environments: Names of its environments.
         updates: Names of Debian packages that it brings for their own sake.
+        book: Which of its playbooks.
     """
 
     config: Config
@@ -82,6 +85,7 @@ class Play:
     serial: int
     environments: tuple[str, ...]
     updates: tuple[str, ...] = ()
+    book: str = SITE
 
     def variables(self) -> dict[str, Any]:
         """Return every variable that the roles declare, and no other."""
@@ -122,7 +126,7 @@ class Play:
             options = ["--check", "--diff"] if check_only else []
             try:
                 done = subprocess.run(
-                    [str(ansible_playbook), "site.yml", "--extra-vars", f"@{values}", *options],
+                    [str(ansible_playbook), self.book, "--extra-vars", f"@{values}", *options],
                     capture_output=True,
                     check=False,
                     cwd=self.source / "ansible",
