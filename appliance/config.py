@@ -190,6 +190,17 @@ class AlertsSection(_Section):
         return self
 
 
+class MediaSection(_Section):
+    """What may be plugged in: classes of USB devices, file systems of media, and how many media at a time.
+
+    `ext4` is a policy of the site's: its driver does more than those of the other types.
+    """
+
+    usb: list[Literal["any", "storage", "input", "smartcard"]] = ["storage", "input", "smartcard"]
+    filesystems: list[Literal["vfat", "exfat", "iso9660", "udf", "ext4"]] = ["vfat", "exfat", "iso9660", "udf"]
+    most: int = Field(default=8, ge=1, le=32)
+
+
 class MonitoringSection(_Section):
     """Prometheus, Alertmanager and node exporter on the box; `networks` may read its port 9090, none by default."""
 
@@ -238,6 +249,7 @@ class Config(_Section):
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     monitoring: MonitoringSection = MonitoringSection()
+    media: MediaSection = MediaSection()
     database: DatabaseSection = DatabaseSection()
 
     @property
@@ -372,6 +384,21 @@ class Places:
     def alerts(self) -> Path:
         """The alerts that fire now; written by what takes them of Alertmanager."""
         return self.state / "alerts"
+
+    @property
+    def media(self) -> Path:
+        """Where media are mounted, read-only, by the kernel's names."""
+        return self.run / "media"
+
+    @property
+    def arrived(self) -> Path:
+        """What is plugged in, one file for each medium; see `appliance.install.arrivals`."""
+        return self.run / "arrived"
+
+    @property
+    def inspected(self) -> Path:
+        """What media claim to be; nobody believes it."""
+        return self.run / "inspected"
 
     @property
     def receipts(self) -> Path:

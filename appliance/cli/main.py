@@ -14,6 +14,7 @@ from appliance.cli import context as shared
 _COMMANDS = (
     "trust",
     "inspect",
+    "media",
     "receive",
     "evidence",
     "custody",

@@ -9,8 +9,10 @@ from appliance.actions import receive as action
 from appliance.actions.receive import Options, ReceiveFacts
 from appliance.actions.site_custody import LookedAt
 from appliance.cli import context as shared
+from appliance.cli.telling import Teller
+from appliance.install.joboutcome import Outcome
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
-from media.errors import UsageError
+from media.errors import SealiftError, UsageError
 
 _SAID = {
     "received": "received",
@@ -56,6 +58,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--full", help="Prove everything again, also what an interrupted receive stored.")
         ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify every byte; store nothing.")] = False,
+        here: Annotated[
+            bool, typer.Option("--here", hidden=True, help="Carrying a job out: tell how it goes.")
+        ] = False,
         evidence: Annotated[
             Path | None,
             typer.Option(
@@ -68,6 +73,7 @@ def register(app: typer.Typer) -> None:
         It begins where an interrupted receive stopped. A refusal changes nothing that was there before.
         """
         own = shared.of(context)
+        teller = Teller(own.config) if here else None
         options = Options(
             decisions=_decisions(accept_stale, accept_custody, by or [], reason),
             trust_root=trust_root,
@@ -81,9 +87,18 @@ def register(app: typer.Typer) -> None:
 
             def show(done: int, total: int, path: str) -> None:
                 bar.update(task, completed=done, total=total, description=path.rpartition("/")[2][:32])
+                if teller is not None:
+                    teller.progress("verifying", done, total)
 
-            facts = action.receive(own.config, volumes, clock=own.clock, progress=show, options=options)
+            try:
+                facts = action.receive(own.config, volumes, clock=own.clock, progress=show, options=options)
+            except SealiftError as error:
+                if teller is not None:
+                    teller.outcome(Outcome.of_error(error))
+                raise
             bar.update(task, description=facts.outcome)
+        if teller is not None:
+            teller.outcome(Outcome(ok=True, changed=facts.outcome == "received"))
         own.result(facts.to_json(), _text(facts))
         if not own.config.at.current.exists() and not dry_run:
             own.say("next: `sealift setup`")

@@ -2,7 +2,7 @@
 
 Messages, by `appliance.wire`; doors and rights in `jobrights`, kinds in `jobs`:
 
-    ask{kind, digest|digest12|serial, person?} -> {job, state}     engines at once, all others in a unit of their own
+    ask{kind, digest|digest12|serial|medium, person?} -> {job, state}    engines, eject at once; others in a unit each
     show{job} -> {job, kind, ..., state, step, done, total, outcome}
     jobs -> {jobs:[...]}                                           newest first
     units -> {units:[{unit, state}]}
@@ -20,7 +20,7 @@ from typing import Any, Final
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
-from appliance.install import jobrights, plans
+from appliance.install import arrivals, jobrights, plans
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
@@ -160,7 +160,8 @@ class JobDesk:
     def _at_once(self, peer: Peer, job: Job) -> dict[str, Any]:
         with self._lock:
             course = self._begin(peer, job)
-        change = self._supervisor.start if ENGINE_KINDS[job.kind][0] == "start" else self._supervisor.stop
+        starts = job.kind in ENGINE_KINDS and ENGINE_KINDS[job.kind][0] == "start"
+        change = self._supervisor.start if starts else self._supervisor.stop
         try:
             with self._engines:
                 change(job.unit)
@@ -201,6 +202,8 @@ class JobDesk:
         config, store = self._config, ContentStore(self._config.at.store)
         if job.serial:
             StoredRelease.load(store, job.serial)
+        elif job.medium:
+            self._require_medium(job)
         elif job.kind is Kind.SET_CLOCK:
             require_clock_approved(config, job.digest)
         elif job.kind is Kind.STOP_PRODUCTION:
@@ -214,6 +217,18 @@ class JobDesk:
             _, descriptor, _ = carriers.carrier(store, job.digest or job.digest12)
             if job.kind in {Kind.START_PRODUCTION, Kind.SWITCH, Kind.SWITCH_WARM}:
                 require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
+
+    def _require_medium(self, job: Job) -> None:
+        arrival = arrivals.arrived(self._config.at, job.medium)
+        if not arrival.is_mounted:
+            raise _undecided(f"the medium is not in use: {arrival.why}", "see `sealift media show`")
+        other = self._running.get(Lane.MEDIA)
+        if job.kind is Kind.EJECT and other is not None:
+            raise ConflictError(
+                what=f"medium {job.medium} cannot be taken out yet",
+                why=f"job {other.number} reads it",
+                fix="wait for it",
+            )
 
     def _show(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
         jobrights.require_may_read(peer)

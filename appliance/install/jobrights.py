@@ -17,20 +17,27 @@ ADMIN: Final = "jobs-admin"
 OPERATOR: Final = "jobs-operator"
 BENCH: Final = "jobs-bench"
 SWITCH: Final = "jobs-switch"
-DOORS: Final = (ADMIN, OPERATOR, BENCH, SWITCH)
+RECEIVE: Final = "jobs-receive"
+DOORS: Final = (ADMIN, OPERATOR, BENCH, SWITCH, RECEIVE)
 OPERATORS: Final = "sealift-operators"
 
 _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK}
 )
+_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT})
 _MAY_ASK: Final = {
-    ADMIN: _PEOPLE,
-    OPERATOR: _PEOPLE | {Kind.START_TEST, Kind.STOP_TEST},
+    ADMIN: _PEOPLE | _MEDIA,
+    OPERATOR: _PEOPLE | _MEDIA | {Kind.START_TEST, Kind.STOP_TEST},
     BENCH: frozenset({Kind.START_TEST, Kind.STOP_TEST}),
     SWITCH: frozenset({Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
 }
-_ACCOUNTS: Final = {ADMIN: "sealift-admin", BENCH: "sealift-bench", SWITCH: "sealift-switch"}
-_REPORTS: Final = {BENCH: Lane.BENCH, SWITCH: Lane.PRODUCTION}
+_ACCOUNTS: Final = {
+    ADMIN: "sealift-admin",
+    BENCH: "sealift-bench",
+    SWITCH: "sealift-switch",
+    RECEIVE: "sealift-receive",
+}
+_REPORTS: Final = {BENCH: Lane.BENCH, SWITCH: Lane.PRODUCTION, RECEIVE: Lane.MEDIA}
 _READERS: Final = frozenset({ADMIN, OPERATOR})
 
 

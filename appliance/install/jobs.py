@@ -1,7 +1,8 @@
 """Typed jobs: the closed list of what an unprivileged process may ask root for.
 
 A job names a kind and one thing that this machine holds already: a version's digest, the first twelve digits of one,
-or a release's serial. Nothing else is taken: no path, no unit, no option, no text that would reach a command.
+a release's serial, or a medium by the kernel's name. Nothing else is taken: no path, no unit, no option, no text that
+would reach a command.
 
 Promises: parsing refuses any further field; the unit that carries a job out is made from the kind and from digits that
 were checked, never from the message.
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from appliance.install import arrivals
 from appliance.install.supervisor import engine_of
 from appliance.promote.people import require_id
 from media import canonical
@@ -21,6 +23,7 @@ from media.errors import MalformedError
 DIGEST12: Final = "digest12"
 DIGEST: Final = "digest"
 SERIAL: Final = "serial"
+MEDIUM: Final = "medium"
 _DIGITS = re.compile(r"[0-9a-f]{12}")
 _LARGEST_SERIAL: Final = 2**31 - 1
 
@@ -38,6 +41,8 @@ class Kind(StrEnum):
     HALT = "halt-production"
     PLAN = "plan"
     INSTALL = "install"
+    RECEIVE = "receive"
+    EJECT = "eject"
     SET_CLOCK = "set-clock"
 
 
@@ -47,6 +52,7 @@ class Lane(StrEnum):
     BENCH = "bench"
     PRODUCTION = "production"
     HOST = "host"
+    MEDIA = "media"
 
 
 ENGINE_KINDS: Final = {
@@ -55,7 +61,8 @@ ENGINE_KINDS: Final = {
     Kind.START_PRODUCTION: ("start", "production"),
     Kind.STOP_PRODUCTION: ("stop", "production"),
 }
-"""Done at once, in the asker's own time; all others run in a unit of their own."""
+"""Engines, started and stopped at once, in the asker's own time, as media are ejected; all others run in a unit of
+their own."""
 
 LANES: Final = {
     Kind.VALIDATE: Lane.BENCH,
@@ -64,6 +71,7 @@ LANES: Final = {
     Kind.HALT: Lane.PRODUCTION,
     Kind.PLAN: Lane.HOST,
     Kind.INSTALL: Lane.HOST,
+    Kind.RECEIVE: Lane.MEDIA,
     Kind.SET_CLOCK: Lane.HOST,
 }
 _UNITS: Final = {
@@ -73,18 +81,21 @@ _UNITS: Final = {
     Kind.HALT: "sealift-switch@follow.service",
     Kind.PLAN: "sealift-plan@{serial}.service",
     Kind.INSTALL: "sealift-install@{serial}.service",
+    Kind.RECEIVE: "sealift-receive@{medium}.service",
+    Kind.EJECT: "sealift-media@{medium}.service",
     Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
 }
 _NAMES: Final = {
     **dict.fromkeys(ENGINE_KINDS, DIGEST12),
     **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK), DIGEST),
     **dict.fromkeys((Kind.PLAN, Kind.INSTALL), SERIAL),
+    **dict.fromkeys((Kind.RECEIVE, Kind.EJECT), MEDIUM),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One thing that was asked; exactly one of `digest`, `digest12` and `serial` is set, by its kind.
+    """One thing that was asked; exactly one of `digest`, `digest12`, `serial` and `medium` is set, by its kind.
 
     `person` is who asked as the page or the command says it: for people to read, it gives no right.
     """
@@ -93,6 +104,7 @@ class Job:
     digest: str = ""
     digest12: str = ""
     serial: int = 0
+    medium: str = ""
     person: str = ""
 
     @classmethod
@@ -111,6 +123,8 @@ class Job:
         named: dict[str, Any] = {}
         if name == SERIAL:
             named[name] = canonical.integer(fields[name], "job.serial", minimum=1, maximum=_LARGEST_SERIAL)
+        elif name == MEDIUM:
+            named[name] = arrivals.require_name(fields[name])
         elif name == DIGEST:
             named[name] = canonical.sha256_hex(fields[name], "job.digest")
         else:
@@ -133,7 +147,7 @@ class Job:
         """The unit that carries it out."""
         if self.kind in ENGINE_KINDS:
             return f"sealift-engine-{ENGINE_KINDS[self.kind][1]}@{self.digest12}.service"
-        return _UNITS[self.kind].format(digest=self.digest, serial=self.serial)
+        return _UNITS[self.kind].format(digest=self.digest, serial=self.serial, medium=self.medium)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, for the ledger and for answers."""

@@ -40,6 +40,7 @@ VARIABLES: Final = (
     "sealift_operations",
     "sealift_alerts",
     "sealift_retention_days",
+    "sealift_usb",
 )
 SITE: Final = "site.yml"
 UNINSTALL: Final = "uninstall.yml"
@@ -110,6 +111,7 @@ class Play:
             list(monitoring.networks) if monitoring.enabled else [],
             self.config.alerts.model_dump(),
             monitoring.retention_days,
+            list(self.config.media.usb),
         )
         return dict(zip(VARIABLES, values, strict=True))
 

@@ -32,6 +32,7 @@ DOORS = {
     "jobs-operator": ("sealift-operators", "0660"),
     "jobs-bench": ("sealift-bench", "0660"),
     "jobs-switch": ("sealift-switch", "0660"),
+    "jobs-receive": ("sealift-receive", "0660"),
     "engine-test-%i": ("sealift-bench", "0660"),
     "engine-production-%i": ("sealift-engine-callers", "0660"),
 }

@@ -43,8 +43,9 @@ def scratch_root(folder: Path) -> Path:
                 + values(path, "ExecStartPre")
                 + values(path, "ExecReload")
                 + values(path, "ExecStopPost")
+                + values(path, "ExecStop")
             ):
-                program = folder / line.split()[0].lstrip("+/").replace("%i", INSTANCE)
+                program = folder / line.split()[0].lstrip("+-/").replace("%i", INSTANCE)
                 program.parent.mkdir(parents=True, exist_ok=True)
                 program.write_text("#!/bin/sh\n")
                 program.chmod(0o755)

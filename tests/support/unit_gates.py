@@ -19,6 +19,7 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-network.service": (17, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
+    "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
     "sealift-install@.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
     "sealift-settle.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),

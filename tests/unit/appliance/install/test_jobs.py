@@ -22,6 +22,7 @@ NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"digest12": DIGEST[:12]} for kind in ENGINE_KINDS},
     **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK)},
     **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
+    **{kind: {"medium": "sdb1"} for kind in (Kind.RECEIVE, Kind.EJECT)},
 }
 
 
@@ -35,7 +36,7 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
 
     assert job.named == NAMED[kind]
     assert require_unit_name(job.unit) == job.unit
-    assert (job.lane is None) is (kind in ENGINE_KINDS)
+    assert (job.lane is None) is (kind in ENGINE_KINDS or kind is Kind.EJECT)
     assert job.to_json() == {"kind": str(kind), **NAMED[kind], "person": "iris"}
 
 
@@ -63,6 +64,13 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
         {"kind": ["install"], "serial": 1},
         {"kind": "install", "serial": 1, "person": "iris; id"},
         {"kind": "install", "serial": 1, "person": {"id": "iris"}},
+        {"kind": "receive", "medium": "../sdb1"},
+        {"kind": "receive", "medium": "sdb1/../../etc"},
+        {"kind": "receive", "medium": "sdb1", "serial": 1},
+        {"kind": "eject", "medium": "sdb1\n"},
+        {"kind": "eject", "medium": "SDB1"},
+        {"kind": "eject", "medium": "-l"},
+        {"kind": "eject"},
     ],
 )
 def test_a_forged_job_is_malformed(forged: dict[str, Any]) -> None:
@@ -72,7 +80,7 @@ def test_a_forged_job_is_malformed(forged: dict[str, Any]) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["kind", "digest", "digest12", "serial", "person", "unit"]),
+        st.sampled_from(["kind", "digest", "digest12", "serial", "medium", "person", "unit"]),
         st.one_of(st.sampled_from([*map(str, Kind), DIGEST, DIGEST[:12]]), st.text(max_size=70), st.integers()),
     )
 )
@@ -82,15 +90,15 @@ def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untruste
     except SealiftError:
         return
     instance = job.unit.partition("@")[2].removesuffix(".service")
-    assert instance in {job.digest, job.digest12, str(job.serial), "follow", "warm"}
+    assert instance in {job.digest, job.digest12, str(job.serial), job.medium, "follow", "warm"}
     assert require_unit_name(job.unit)
 
 
 @pytest.mark.parametrize(
     ("door", "kinds"),
     [
-        (jobrights.ADMIN, set(LANES)),
-        (jobrights.OPERATOR, set(LANES) | {Kind.START_TEST, Kind.STOP_TEST}),
+        (jobrights.ADMIN, set(LANES) | {Kind.EJECT}),
+        (jobrights.OPERATOR, set(LANES) | {Kind.EJECT, Kind.START_TEST, Kind.STOP_TEST}),
         (jobrights.BENCH, {Kind.START_TEST, Kind.STOP_TEST}),
         (jobrights.SWITCH, {Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
         ("jobs-other", set()),
@@ -118,7 +126,12 @@ def test_a_peer_tells_only_of_the_lane_it_carries_out() -> None:
     own = os.getuid()
     lanes = {door: jobrights.lane_of(Peer(door=door, pid=1, uid=own, gid=0)) for door in jobrights.DOORS[1:]}
 
-    assert lanes == {"jobs-operator": Lane.HOST, "jobs-bench": Lane.BENCH, "jobs-switch": Lane.PRODUCTION}
+    assert lanes == {
+        "jobs-operator": Lane.HOST,
+        "jobs-bench": Lane.BENCH,
+        "jobs-switch": Lane.PRODUCTION,
+        "jobs-receive": Lane.MEDIA,
+    }
     for peer in (
         Peer(door=jobrights.ADMIN, pid=1, uid=own, gid=0),
         Peer(door=jobrights.OPERATOR, pid=1, uid=54321, gid=0),
