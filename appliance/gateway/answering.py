@@ -50,6 +50,7 @@ class Arrival:
     began: float
     endpoint: Endpoint
     key: ApiKey
+    certificate: str
     body: bytes
     label: str
     user: str
@@ -138,6 +139,7 @@ class Answering:
                     request_id=arrival.request_id,
                     endpoint=arrival.endpoint,
                     key_id=arrival.key.key_id,
+                    certificate=arrival.certificate,
                     department=arrival.key.department,
                     user_hash=person,
                     route=route,

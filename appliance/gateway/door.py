@@ -15,6 +15,7 @@ from appliance.errors import LedgerUnavailableError
 from appliance.gateway import limits, problems
 from appliance.gateway.access import Access, access_of, is_local
 from appliance.gateway.auth import ApiKeys, authenticate, carried
+from appliance.gateway.certificate import presented
 from appliance.gateway.disconnect import bound_waits
 from appliance.gateway.identity import client_address, new_request_id
 from appliance.gateway.limits import RateLimiter
@@ -78,7 +79,9 @@ class Door:
     def _admit(self) -> None:
         try:
             untrusted = carried(request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", ""))
+            certificate = presented(request.environ)
             key = authenticate(untrusted, api_keys=self.api_keys, keys=self.keys)
+            certificate.require_for(key.key_id)
         except Problem:
             allowance = self.limiter.take(
                 f"address {client_address(request.environ)}", per_minute=self.limits.unauthenticated_per_minute
@@ -87,6 +90,7 @@ class Door:
                 raise problems.rate_limited(allowance.retry_after_seconds) from None
             raise
         g.key = key
+        g.certificate = certificate
         g.allowance = allowance = self.limiter.take(
             f"key {key.key_id}", per_minute=limits.per_minute(key.tier, self.limits.requests_per_minute)
         )

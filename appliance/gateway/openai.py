@@ -49,6 +49,7 @@ def _arrival(endpoint: Endpoint) -> Arrival:
         began=g.began,
         endpoint=endpoint,
         key=g.key,
+        certificate=g.certificate.serial,
         body=request.get_data(cache=False),
         label=request.headers.get(CLASSIFICATION_HEADER, ""),
         user=request.headers.get(USER_HEADER, "")[:512],

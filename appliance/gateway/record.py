@@ -32,6 +32,7 @@ class Intent:
     request_id: str
     endpoint: str
     key_id: str
+    certificate: str
     department: str
     user_hash: str
     route: Route
@@ -93,6 +94,8 @@ class Recorder:
             "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=version).hex(),
             "hmac_key": f"{CONTENT_KEY}.v{version}",
         }
+        if intent.certificate:
+            body["certificate"] = intent.certificate
         return self._append("request.intent", body)
 
     def outcome(self, request_id: str, intent_sequence: int, ending: Ending) -> None:
