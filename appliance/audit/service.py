@@ -2,7 +2,7 @@
 
 Sockets come from the supervisor by name, or are made at their places when it passes none. SIGTERM ends it cleanly:
 what was read is appended and answered, the tree is signed, the file folded. A failed write or sync ends it at once
-with exit code 90, and the supervisor starts it anew.
+with exit code 90, and the supervisor starts it anew; so does a connection to a database server that was lost.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -32,6 +34,8 @@ from media.clock import SystemClock
 from media.errors import SealiftError
 
 CHECKPOINT_SECONDS: Final = 3600.0
+# How soon a lost connection is noticed when nobody writes; a server ends sessions that are silent for a minute.
+PULSE_SECONDS: Final = 5.0
 _BACKLOG: Final = 1024
 _log = logging.getLogger("sealift.ledger")
 
@@ -77,14 +81,18 @@ def _serve(config: Config, ending: threading.Event) -> int:
         watchdog.start()
         unit.notify("READY=1")
         _log.info("ready: %s, %d leaves", log.origin, log.head().size)
-        while not ending.wait(CHECKPOINT_SECONDS):
-            _sign(log)
+        signed = time.monotonic()
+        while not ending.wait(PULSE_SECONDS):
+            _feel(log, fail)
+            if time.monotonic() - signed >= CHECKPOINT_SECONDS:
+                _sign(log)
+                signed = time.monotonic()
         unit.notify("STOPPING=1")
         watchdog.stop()
         doors.stop()
         writer.stop()
         if failed.is_set():
-            _log.error("a write or sync failed: ending, so that the file is opened anew")
+            _log.error("a write or sync failed, or the database went away: ending, so that the ledger is opened anew")
             # Not even SQLite's own closing may touch the file: it would trust pages that a failed sync lost.
             os._exit(LedgerUnavailableError.exit_code)
         _sign(log)
@@ -97,6 +105,13 @@ def _watchdog(writer: Writer, doors: Doors) -> Watchdog:
     patience = limit / TURNS_PER_LIMIT
     probes = {"writer": lambda: writer.turns(patience), "doors": lambda: doors.pulse.within(patience)}
     return Watchdog(probes, limit_seconds=limit)
+
+
+def _feel(log: Log, fail: Callable[[], None]) -> None:
+    with suppress(LedgerUnavailableError):
+        log.backend.size()
+    if log.backend.failed:
+        fail()
 
 
 def _sign(log: Log) -> None:

@@ -41,6 +41,7 @@ _COMMANDS = (
     "tls",
     "audit",
     "state",
+    "db",
     "backup",
     "retire",
     "uninstall",

@@ -10,45 +10,17 @@ import random
 import signal
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from appliance.audit import pin
-from appliance.audit.client import Appended, SocketLedger
-from appliance.audit.verify import verify
-from appliance.errors import LedgerUnavailableError
-from tests.support.ledger import LedgerSite, intent, ledger_site
+from tests.support.callers import Caller, require_everything_promised
+from tests.support.ledger import LedgerSite, ledger_site
 
 ROUNDS = int(os.environ.get("SEALIFT_KILL_ROUNDS", "10"))
 WRITERS = 4
-IN_FLIGHT = 8
 
 pytestmark = pytest.mark.fault
-
-
-class Caller:
-    """Writes groups of records until the ledger is gone; remembers what it was promised and what it still waits for."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.count = 0
-        self.promised: dict[str, Appended] = {}
-        self.waiting: list[str] = []
-
-    def write(self, ledger: SocketLedger) -> None:
-        while True:
-            if not self.waiting:
-                self.waiting = [f"w{self.number}_{self.count + offset}" for offset in range(IN_FLIGHT)]
-                self.count += IN_FLIGHT
-            records = [("request.intent", intent(name, text=name * 100)) for name in self.waiting]
-            try:
-                found = ledger.append_many(records, keys=self.waiting)
-            except LedgerUnavailableError:
-                return
-            self.promised.update(zip(self.waiting, found, strict=True))
-            self.waiting = []
 
 
 def kill_while_writing(site: LedgerSite, callers: list[Caller], after_seconds: float) -> None:
@@ -67,21 +39,6 @@ def kill_while_writing(site: LedgerSite, callers: list[Caller], after_seconds: f
             thread.join()
         for ledger in ledgers:
             ledger.close()
-
-
-def require_everything_promised(site: LedgerSite, callers: list[Caller]) -> None:
-    with site.process():
-        ledger = site.door("ledger-gateway")
-        leaves = ledger.leaves(0, 10**9, kinds=["request.intent"])
-        places = {leaf.sequence: leaf for leaf in leaves}
-        for caller in callers:
-            for name, promise in caller.promised.items():
-                leaf = places[promise.sequence]
-                assert (leaf.body["request_id"], leaf.hash) == (name, promise.leaf_hash)
-        assert max(Counter(leaf.body["request_id"] for leaf in leaves).values(), default=1) == 1
-        done = verify(ledger, pinned=pin.read_pin(site.places))
-        assert done.ok, done.findings
-        ledger.close()
 
 
 def test_nothing_acknowledged_is_lost_or_doubled_when_the_ledger_is_killed(tmp_path: Path) -> None:

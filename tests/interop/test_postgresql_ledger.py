@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.audit import postgres_backend, postgres_schema, tree
-from appliance.audit.backend import Row
+from appliance.audit import postgres_backend, postgres_schema
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.postgres_backend import PostgresBackend, open_reader
@@ -33,6 +32,7 @@ from appliance.errors import LedgerDamagedError, LedgerUnavailableError
 from appliance.postgres.connecting import ROLES, connect
 from appliance.postgres.session import Session
 from media.clock import FixedClock
+from tests.support.ledger import row
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.interop
@@ -43,11 +43,6 @@ PRIVATE = Ed25519PrivateKey.generate()
 SIGNER = Signer(public=PRIVATE.public_key().public_bytes_raw(), sign=PRIVATE.sign)
 VIA = Via(door="ledger-actions", uid=7)
 KINDS = ("model.noted", "request.intent", "request.outcome", "custody.noted")
-
-
-def row(sequence: int, *, size: int = 10, term: str = "", retry: str = "") -> Row:
-    raw = b"%d" % sequence + bytes(size)
-    return Row(sequence, "a.b", raw, tree.leaf_hash(raw), bytes(32), term, retry)
 
 
 @contextmanager
@@ -174,7 +169,7 @@ from pathlib import Path
 from appliance.audit import postgres_backend
 from appliance.config import DatabaseSection, Places
 from appliance.errors import LedgerUnavailableError
-from tests.interop.test_postgresql_ledger import row
+from tests.support.ledger import row
 places = Places(root=Path("/"), run=Path("/"), server=DatabaseSection.model_validate_json(sys.argv[1]))
 backend = postgres_backend.open_writer(places, session_seconds=1)
 backend.append([row(0)], [])

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance import config as configuration
+from appliance.audit import tree
+from appliance.audit.backend import Row
 from appliance.audit.client import Ledger, SocketLedger
 from appliance.audit.doors import Doors
 from appliance.audit.log import Log
@@ -80,6 +82,11 @@ def bodies(digest: str = DIGEST_A) -> dict[str, dict[str, Any]]:
         },
         "key.revoked": {"key_id": "abcdefghij", "reason": "left"},
     }
+
+
+def row(sequence: int, *, size: int = 10, term: str = "", retry: str = "") -> Row:
+    raw = b"%d" % sequence + bytes(size)
+    return Row(sequence, "a.b", raw, tree.leaf_hash(raw), bytes(32), term, retry)
 
 
 def intent(request_id: str, **more: Any) -> Mapping[str, Any]:

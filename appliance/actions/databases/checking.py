@@ -1,0 +1,138 @@
+"""Where ledger and state lie, and whether the place promises what the records need. Changes nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from appliance.audit import postgres_schema as ledger_schema
+from appliance.audit import storage
+from appliance.audit.client import OfflineLedger, open_ledger
+from appliance.audit.postgres_backend import open_reader
+from appliance.audit.rights import ACTIONS
+from appliance.config import Config, Places
+from appliance.errors import ApplianceError, DatabaseError, LedgerUnavailableError
+from appliance.postgres.connecting import ROLES, Role, connect, role_name
+from appliance.postgres.session import Session
+from appliance.state import migrating, projection
+from appliance.state.database import open_state
+from media.clock import Clock
+
+OK: Final = "ok"
+REMARK: Final = "remark"
+FAULT: Final = "fault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at. `fix` says what a person does when it is no good."""
+
+    name: str
+    state: str
+    value: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it for a machine."""
+        return {"name": self.name, "state": self.state, "value": self.value, "fix": self.fix}
+
+
+def check(config: Config, *, clock: Clock) -> tuple[Finding, ...]:
+    """Look at everything that can be looked at; what cannot be reached is a finding, not an error."""
+    places = config.at
+    found = [Finding(name="kind", state=OK, value=config.database.kind)]
+    if places.server is not None:
+        for role in ROLES:
+            found += _tried(f"role {role_name(role)}", partial(_as_role, places, role))
+    found += _tried("ledger", lambda: _ledger(config, clock))
+    found += _tried("state", lambda: _state(config, clock))
+    return tuple(found)
+
+
+def _tried(name: str, look: Callable[[], Iterator[Finding]]) -> Sequence[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(look())
+    except ApplianceError as error:
+        value = f"{error.what}: {error.why}" if error.why else error.what
+        found.append(Finding(name=name, state=FAULT, value=value, fix=error.fix))
+    except SQLAlchemyError as error:
+        found.append(Finding(name=name, state=FAULT, value=type(error).__name__, fix="see docs/operator/ledger.md"))
+    return found
+
+
+def _as_role(places: Places, role: Role) -> Iterator[Finding]:
+    name = f"role {role_name(role)}"
+    try:
+        connection = connect(places, role)
+    except DatabaseError as error:
+        if role != "owner":
+            raise
+        # Its password is with the server's people, who migrate; the box does not need it to run.
+        yield Finding(
+            name=name, state=REMARK, value=f"not from here: {error.why}", fix="needed for `sealift db migrate`"
+        )
+        return
+    with closing(Session(connection)) as session:
+        yield Finding(name=name, state=OK, value=f"server {session.server_version}")
+        if role == "ledger":
+            session.demand_durability()
+            yield Finding(name="durability", state=OK, value="a commit is on disk before it is answered")
+            ledger_schema.require_present(session)
+            ledger_schema.require_guarded(session)
+            yield Finding(name="append-only", state=OK, value="our role can add, and nothing else")
+            ((sums,),) = session.all("SELECT current_setting('data_checksums')")
+            yield Finding(
+                name="page checksums",
+                state=OK if sums == "on" else REMARK,
+                value=sums,
+                fix="" if sums == "on" else "pg_checksums --enable, while the server is stopped",
+            )
+
+
+def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
+    places = config.at
+    if places.server is not None:
+        with closing(open_reader(places)) as reader:
+            moved = reader.moved()
+        if moved is not None:
+            yield Finding(
+                name="ledger", state=FAULT, value=f"its records went on in {moved}", fix='set database.kind = "sqlite"'
+            )
+            return
+    elif (places.ledger / storage.ELSEWHERE).exists():
+        yield Finding(
+            name="ledger", state=FAULT, value="its records are on a server", fix='set database.kind = "postgresql"'
+        )
+        return
+    ledger = open_ledger(config, ACTIONS, clock=clock)
+    try:
+        head = ledger.head()
+        running = "its service is down" if isinstance(ledger, OfflineLedger) else "its service answers"
+    finally:
+        ledger.close()
+    yield Finding(name="ledger", state=OK, value=f"{head.size} records, root {head.root[:16]}; {running}")
+
+
+def _state(config: Config, clock: Clock) -> Iterator[Finding]:
+    engine = open_state(config.at, read_only=True)
+    try:
+        with engine.connect() as connection:
+            revision = migrating.version(connection)
+            applied = projection.applied_sequence(connection)
+    finally:
+        engine.dispose()
+    ledger = open_ledger(config, ACTIONS, clock=clock)
+    try:
+        behind = ledger.head().size - 1 - applied
+    except LedgerUnavailableError:
+        behind = 0
+    finally:
+        ledger.close()
+    yield Finding(name="state", state=OK, value=f"revision {revision}, up to record {applied}")
+    if behind < 0:
+        fix = "see docs/operator/ledger.md: recovery"
+        yield Finding(name="state", state=FAULT, value="it reflects records that the ledger has not", fix=fix)
