@@ -19,7 +19,6 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-network.service": (17, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
-    "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
     "sealift-install@.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
     "sealift-settle.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
@@ -67,6 +66,14 @@ class Exposure:
 
     tenths: int
     weighs: tuple[str, ...]
+
+
+def judge() -> str:
+    """Return the version of `systemd-analyze` as it says it itself, or nothing where there is none."""
+    try:
+        return subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
 
 
 def exposure(path: Path, *, root: Path | None = None) -> Exposure:
