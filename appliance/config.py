@@ -381,6 +381,11 @@ class Places:
         return self.run / "clock"
 
     @property
+    def network_now(self) -> Path:
+        """What the network's self-test found in this boot."""
+        return self.run / "network"
+
+    @property
     def alerts(self) -> Path:
         """The alerts that fire now; written by what takes them of Alertmanager."""
         return self.state / "alerts"

@@ -140,6 +140,13 @@ class PairingRefusedError(ApplianceError):
     code = "pairing-refused"
 
 
+class NetworkOpenError(ApplianceError):
+    """The self-test found the network open where it should be shut, or shut where it should be open."""
+
+    exit_code = 79
+    code = "network-open"
+
+
 class ConfigError(ApplianceError):
     """The configuration file is missing or wrong; `what` names the dotted key."""
 

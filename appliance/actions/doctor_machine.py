@@ -5,11 +5,12 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from appliance.actions import listening, nettest
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.verify.fit import Machine
@@ -19,11 +20,7 @@ NETWORK_TYPES: Final = frozenset(
     | {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs", "virtiofs"}
 )
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_TCP: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _CARDS: Final = Path("/sys/class/net")
-_LISTENING: Final = "0A"
-_ALLOWED_EVERYWHERE: Final = frozenset({22, 443, 8443})
-_OPERATIONS: Final = 9090
 _PROBE_BYTES: Final = 16 * 2**20
 _COMMITS: Final = 8
 _SLOWEST_MIB: Final = 20
@@ -192,7 +189,7 @@ def gpu(config: Config, machine: Machine) -> Iterator[Finding]:
             )
 
 
-def addresses(config: Config, tables: tuple[Path, ...] = _TCP) -> Iterator[Finding]:
+def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TABLES) -> Iterator[Finding]:
     """Whether the site file's addresses are this machine's, and nothing listens everywhere by accident (A51)."""
     absent = [address for address in config.network.addresses if not _is_here(address)]
     if config.network.addresses:
@@ -205,31 +202,25 @@ def addresses(config: Config, tables: tuple[Path, ...] = _TCP) -> Iterator[Findi
         )
     if config.places.root != "/":
         return
-    allowed = _ALLOWED_EVERYWHERE | ({_OPERATIONS} if config.monitoring.enabled else set())
-    open_everywhere = sorted({port for table in tables for port in listening_everywhere(table)} - allowed)
+    wrong = listening.misplaced(config, listening.listeners(tables))
     yield Finding(
         name="listeners",
-        is_good=not open_everywhere,
-        text=f"open on every address: {', '.join(map(str, open_everywhere))}"
-        if open_everywhere
-        else "as they should be",
-        why="a port that listens everywhere is reachable from networks that nobody thought of",
-        fix="bind that service to one address, or stop it: `ss -ltnp` names it",
+        is_good=not wrong,
+        text=f"nobody named: {', '.join(map(str, wrong))}" if wrong else "as they should be",
+        why="a port on an address that nobody named is reachable from networks that nobody thought of",
+        fix="bind that service to loopback, or stop it: `ss -tulnp` names it",
     )
-
-
-def listening_everywhere(table: Path) -> Iterator[int]:
-    """Yield the TCP ports that listen on every address, as the kernel's table names them."""
-    try:
-        lines = table.read_text("ascii", "replace").splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
-        words = line.split()
-        if len(words) > 3 and words[3] == _LISTENING:
-            address, _, port = words[1].partition(":")
-            if set(address) == {"0"}:
-                yield int(port, 16)
+    tested = nettest.published(config.at)
+    yield Finding(
+        name="packet filter",
+        is_good=None if tested is None else not tested.failed,
+        text="was not tested in this boot"
+        if tested is None
+        else "; ".join(f"{each.name}: {each.text}" for each in tested.failed)
+        or f"{sum(1 for each in tested.checks if each.holds)} checks held at {tested.at}",
+        why="a machine that can call out is not isolated, and one that is shut to its callers is of no use",
+        fix="`sealift network show`; install the release again to write the rules anew",
+    )
 
 
 def cards(config: Config, folder: Path = _CARDS) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import scrub, tls_standing
+from appliance.actions import nettest, scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.audit.facts import Ledger
@@ -57,6 +57,9 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
     "sealift_disk_available_bytes": ("Free for our users there", ("place",)),
     "sealift_clock_ahead_of_floor_seconds": ("The machine's clock less the earliest time that can be true", ()),
+    "sealift_network_test_failed": ("Checks of the network's self-test that do not hold", ()),
+    "sealift_network_test_age_seconds": ("Since the network was last tested", ()),
+    "sealift_network_packets_total": ("Packets that a rule of the packet filter counted", ("counter",)),
     "sealift_clock_believed": ("1 when decisions rest on the machine's clock, 0 when it is behind or jumped", ()),
     "sealift_clock_confirmed": ("1 when somebody answered for the clock since it was last in doubt", ()),
     "sealift_receipt_waiting_seconds": ("Since the oldest receive whose receipt was not exported; 0 for none", ()),
@@ -91,6 +94,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
+        "network": lambda: _network(config, clock),
         "receipt": lambda: _receipts(ledger, clock),
         "release": lambda: _release(config),
         "production": lambda: _production(config),
@@ -178,6 +182,16 @@ def _clock(config: Config, clock: Clock) -> Iterator[Sample]:
         yield _sample("sealift_clock_believed", found.verdict.is_certain)
         yield _sample("sealift_clock_confirmed", found.verdict is Verdict.GOOD)
     yield _sample("sealift_clock_ahead_of_floor_seconds", (clock.now() - floor).total_seconds())
+
+
+def _network(config: Config, clock: Clock) -> Iterator[Sample]:
+    found = nettest.published(config.at)
+    if found is None:
+        return  # not on a box, or not yet in this boot
+    yield _sample("sealift_network_test_failed", len(found.failed))
+    yield _sample("sealift_network_test_age_seconds", max(clock.monotonic() - found.ticks, 0))
+    for counter, packets in found.counters.items():
+        yield _sample("sealift_network_packets_total", packets, counter=counter)
 
 
 def _receipts(ledger: Ledger, clock: Clock) -> Iterator[Sample]:

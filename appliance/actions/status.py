@@ -26,7 +26,9 @@ from media.errors import SealiftError
 
 _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
 _NFT_SECONDS: Final = 10
-_BY_TIMER: Final = frozenset({"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service"})
+_BY_TIMER: Final = frozenset(
+    {"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service", "sealift-network.service"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

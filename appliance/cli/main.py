@@ -27,6 +27,7 @@ _COMMANDS = (
     "status",
     "doctor",
     "clock",
+    "network",
     "capacity",
     "readiness",
     "people",

@@ -12,7 +12,7 @@ from tests.docs.test_commands import faults
 from tests.support.monitoring import dashboard, offered, rules, used
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/operator/monitoring.md"
-FOREIGN = {"systemctl", "journalctl", "timedatectl", "df", "nvidia-smi"}
+FOREIGN = {"systemctl", "journalctl", "timedatectl", "df", "nvidia-smi", "ss"}
 
 
 def expressions() -> list[tuple[str, str]]:

@@ -124,7 +124,8 @@ def test_ports_open_on_every_address_are_read_from_the_kernels_table(tmp_path: P
     rows = ["00000000:1F90 00000000:0000 0A", "0100007F:1F91 00000000:0000 0A", "00000000:1F92 0A0A0A0A:0050 01"]
     table.write_text("  sl  local rem st\n" + "".join(f"   0: {row} 0 0\n" for row in rows))
 
-    assert list(doctor_machine.listening_everywhere(table)) == [8080]
+    box = Config(site="s", network=NetworkSection(addresses=[]))
+    assert one(doctor_machine.addresses(box, [("tcp", table)]), "listeners").text == "nobody named: tcp 0.0.0.0:8080"
 
 
 def test_an_address_of_another_machine_is_found(config: Config) -> None:

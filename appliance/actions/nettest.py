@@ -1,0 +1,375 @@
+"""The network's self-test: what must be refused is refused, and what must work works; recorded, counted, published.
+
+Entry point of `sealift-network`: ``python -I -m appliance.actions.nettest --config FILE``, at boot and every few
+minutes. It sends four packets to addresses that belong to nobody (RFC 5737, RFC 3849), marked so that the rules count
+them apart, and none to anybody else. Each check has one of three results: it holds, it does not, or there is nothing to
+try. The first result of a boot is recorded, and each one that differs from the one before.
+"""
+
+import argparse
+import errno
+import ipaddress
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance import config as configuration
+from appliance.actions import listening
+from appliance.actions.packetfilter import COUNTERS, HOOKS, MARK, PacketFilter, loaded
+from appliance.audit.facts import Ledger
+from appliance.audit.rights import ACTIONS
+from appliance.audit.socket_ledger import SocketLedger
+from appliance.config import Config, Places
+from appliance.errors import NetworkOpenError
+from media import canonical, durable
+from media.clock import Clock, SystemClock, to_text
+from media.errors import SealiftError
+
+TESTED: Final = "network.tested"
+FORMAT: Final = 1
+FILE: Final = "network.json"
+NOBODY: Final = (("ipv4", "192.0.2.1"), ("ipv6", "2001:db8::1"))
+_DISCARD: Final = 9
+_SECONDS: Final = 3.0
+_MAX_BYTES: Final = 256 * 1024
+_NO_WAY: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
+_WHAT: Final = "The result of the network's self-test"
+_ANY: Final = frozenset({"0.0.0.0/0", "::/0"})
+_FACING: Final = frozenset({"nginx.service", "sealift-network.service"})
+_UNIT: Final = re.compile(r"(sealift[a-z-]*(@[a-z0-9-]+)?|prometheus[a-z-]*)\.service")
+_SHOW: Final = ("systemctl", "show", "--property=Id,PrivateNetwork,IPAddressDeny,IPAddressAllow", "--")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was tried: its name, whether it holds (None: there was nothing to try), and what was found."""
+
+    name: str
+    holds: bool | None
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return {"name": self.name, "holds": self.holds, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTest:
+    """One self-test: when, by clock and by monotonic seconds, what held and what the rules counted until then."""
+
+    at: str
+    ticks: int
+    checks: tuple[Check, ...]
+    counters: Mapping[str, int]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """What does not hold."""
+        return tuple(one for one in self.checks if one.holds is False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        checks = [one.to_json() for one in self.checks]
+        return {"at": self.at, "ticks": self.ticks, "checks": checks, "counters": dict(self.counters)}
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Parse what was published.
+
+        Raises:
+            MediaError: It is not in its form.
+        """
+        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
+        fields = canonical.exact_keys(value, ("format", "at", "ticks", "checks", "counters"), what=_WHAT)
+        checks = [
+            canonical.exact_keys(one, ("name", "holds", "text"), what=_WHAT)
+            for one in canonical.array(fields["checks"], _WHAT, most=64)
+        ]
+        counters = canonical.mapping(fields["counters"], _WHAT)
+        return cls(
+            at=canonical.text(fields["at"], _WHAT),
+            ticks=canonical.integer(fields["ticks"], _WHAT),
+            checks=tuple(
+                Check(
+                    name=canonical.text(one["name"], _WHAT),
+                    holds=None if one["holds"] is None else canonical.boolean(one["holds"], _WHAT),
+                    text=canonical.text(one["text"], _WHAT),
+                )
+                for one in checks
+            ),
+            counters={name: canonical.integer(counters[name], _WHAT) for name in COUNTERS if name in counters},
+        )
+
+
+def published(places: Places) -> SelfTest | None:
+    """Return the newest self-test of this boot; None where there was none."""
+    try:
+        with (places.network_now / FILE).open("rb") as file:
+            return SelfTest.from_bytes(file.read(_MAX_BYTES + 1))
+    except (OSError, SealiftError):
+        return None
+
+
+def run(
+    config: Config,
+    *,
+    clock: Clock,
+    ask: Callable[[], PacketFilter] = loaded,
+    nobody: Sequence[tuple[str, str]] = NOBODY,
+    looks: Sequence["Look"] | None = None,
+) -> SelfTest:
+    """Try everything, and return what held; changes nothing, records nothing.
+
+    Args:
+        config: The site file.
+        clock: The machine's clock.
+        ask: Reads the packet filter.
+        nobody: Addresses that must not be reached, by the kind of address.
+        looks: What is looked at besides; by default everything there is on a box.
+    """
+    checks: list[Check] = []
+    counters: Mapping[str, int] = {}
+    try:
+        before = ask()
+        checks += [*_rules(config, before)]
+        checks += [refused(name, address) for name, address in nobody]
+        after = ask()
+        counters = after.counters
+        checks.append(_counted(before, after, checks))
+    except SealiftError as error:
+        checks.append(Check(name="packet filter", holds=False, text=f"{error.what}: {error.why}"))
+    checks += [works(name, address) for name, address in (("ipv4", "127.0.0.1"), ("ipv6", "::1"))]
+    for look in (doors, listeners_in_place, units_shut) if looks is None else looks:
+        checks += look(config)
+    return SelfTest(at=to_text(clock.now()), ticks=int(clock.monotonic()), checks=tuple(checks), counters=counters)
+
+
+Look = Callable[[Config], Iterable[Check]]
+
+
+def record(config: Config, ledger: Ledger, tested: SelfTest) -> bool:
+    """Publish a self-test, and record it when it is the first of this boot or differs; return whether it was recorded.
+
+    Raises:
+        LedgerUnavailableError: It could not be recorded; it was not published either, so the next one is the first.
+        OSError: It could not be published.
+    """
+    before = published(config.at)
+    is_new = before is None or [(one.name, one.holds) for one in before.checks] != [
+        (one.name, one.holds) for one in tested.checks
+    ]
+    if is_new:
+        ledger.append(
+            TESTED,
+            {
+                "ok": not tested.failed,
+                "holds": [one.name for one in tested.checks if one.holds],
+                "fails": [one.name for one in tested.failed],
+                "not_tried": [one.name for one in tested.checks if one.holds is None],
+                "counters": dict(tested.counters),
+            },
+        )
+    folder = config.at.network_now
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    durable.replace(folder / FILE, canonical.dumps({"format": FORMAT, **tested.to_json()}), mode=0o644)
+    return is_new
+
+
+def refused(name: str, address: str) -> Check:
+    """Try to send a datagram and to begin a connection to an address that nobody has and nobody named."""
+    title = f"refused to leave, {name}"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    said = set()
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        try:
+            with socket.socket(family, kind) as probe:
+                with suppress(PermissionError):  # without the right to mark, the probe counts as anybody's attempt
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+                probe.setblocking(False)
+                if kind == socket.SOCK_DGRAM:
+                    probe.sendto(b"", (address, _DISCARD))
+                    said.add(0)
+                else:
+                    said.add(probe.connect_ex((address, _DISCARD)))
+        except OSError as error:
+            said.add(error.errno or -1)
+    if 0 in said:
+        return Check(name=title, holds=False, text=f"a packet to {address} left this machine")
+    if said <= _NO_WAY:
+        return Check(name=title, holds=None, text="there is no way out to try")
+    # A connection that was begun says nothing: its first packet is dropped on the way, and counted.
+    if said - {errno.EINPROGRESS} <= _REFUSED | _NO_WAY:
+        return Check(name=title, holds=True, text=f"to {address}")
+    return Check(name=title, holds=False, text=", ".join(sorted(errno.errorcode.get(one, "?") for one in said)))
+
+
+def works(name: str, address: str) -> Check:
+    """Speak to ourselves over loopback: a rule that cut it off would cut off half of the services."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    title = f"works on loopback, {name}"
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.settimeout(_SECONDS)
+            listener.bind((address, 0))
+            listener.listen(1)
+            with socket.create_connection(listener.getsockname()[:2], timeout=_SECONDS) as caller:
+                heard, _ = listener.accept()
+                with heard:
+                    heard.settimeout(_SECONDS)
+                    caller.sendall(b"1")
+                    answer = heard.recv(1)
+    except OSError as error:
+        if error.errno in _NO_WAY:
+            return Check(name=title, holds=None, text="this machine has no such loopback")
+        return Check(name=title, holds=False, text=type(error).__name__)
+    return Check(name=title, holds=answer == b"1", text=address)
+
+
+def doors(config: Config) -> Iterator[Check]:
+    """Whether the web server's two doors can be reached from the machine itself."""
+    if config.places.root != "/" or not config.service.tls:
+        return
+    for port in (443, 8443):
+        title = f"answers at port {port}"
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS):
+                yield Check(name=title, holds=True, text="connected")
+        except OSError as error:
+            yield Check(name=title, holds=False, text=type(error).__name__)
+
+
+def listeners_in_place(config: Config) -> Iterator[Check]:
+    """Whether nothing listens where the site file names nothing (A51)."""
+    wrong = listening.misplaced(config, listening.listeners())
+    yield Check(
+        name="listeners",
+        holds=not wrong,
+        text=", ".join(map(str, wrong[:8])) or "only where the site file names an address",
+    )
+
+
+def units_shut(config: Config, ask: Callable[[Sequence[str]], bytes] | None = None) -> Iterator[Check]:
+    """Whether every unit of ours that runs has no network, or may speak to named addresses only (H12)."""
+    run_command = ask or _command
+    try:
+        listed = run_command(("systemctl", "list-units", "--type=service", "--state=running", "--plain", "--no-legend"))
+        names = [line.split()[0] for line in listed.decode("utf-8", "replace").splitlines() if line.split()]
+        names = [name for name in names if _UNIT.fullmatch(name) and name not in _FACING]
+        shown = run_command((*_SHOW, *names)).decode("utf-8", "replace") if names else ""
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Check(name="units", holds=None, text=f"systemd cannot be asked ({type(error).__name__})")
+        return
+    named = {ipaddress.ip_address(one.split()[1]) for one in config.destinations}
+    wrong = [_open(dict(_properties(block)), named) for block in shown.split("\n\n")]
+    found = sorted(one for one in wrong if one)
+    yield Check(
+        name="units",
+        holds=not found,
+        text=", ".join(found[:8]) or f"{len(names)} run, without a network or shut to all but named addresses",
+    )
+
+
+def _open(unit: Mapping[str, str], named: set[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> str:
+    """Return the name of a unit that may speak to whom nobody named; empty for one that may not."""
+    name = unit.get("Id", "")
+    if not name or unit.get("PrivateNetwork") == "yes":
+        return ""
+    if not set(unit.get("IPAddressDeny", "").split()) >= _ANY:
+        return name
+    for text in unit.get("IPAddressAllow", "").split():
+        network = ipaddress.ip_network(text, strict=False)
+        if not network.is_loopback and not (network.num_addresses == 1 and network.network_address in named):
+            return f"{name} ({text})"
+    return ""
+
+
+def _properties(block: str) -> Iterator[tuple[str, str]]:
+    for line in block.splitlines():
+        key, _, value = line.partition("=")
+        yield key, value
+
+
+def _rules(config: Config, found: PacketFilter) -> Iterator[Check]:
+    open_hooks = [hook for hook in HOOKS if hook not in found.dropping]
+    yield Check(
+        name="packet filter",
+        holds=not open_hooks,
+        text=f"open: {', '.join(open_hooks)}" if open_hooks else "drops what nobody named, in, through and out",
+    )
+    named = {_plain(one) for one in config.destinations}
+    let_out = {_plain(one) for one in found.let_out}
+    differ = sorted(named ^ let_out)
+    yield Check(
+        name="destinations",
+        holds=not differ,
+        text=f"rules and site file differ: {', '.join(differ[:8])}" if differ else f"{len(named)} named, and no others",
+    )
+
+
+def _plain(destination: str) -> str:
+    protocol, address, port = destination.split()
+    with suppress(ValueError):
+        address = str(ipaddress.ip_address(address))
+    return f"{protocol} {address} {port}"
+
+
+def _counted(before: PacketFilter, after: PacketFilter, checks: Sequence[Check]) -> Check:
+    tried = [one for one in checks if one.name.startswith("refused") and one.holds is not None]
+    more = sum(
+        after.counters.get(name, 0) - before.counters.get(name, 0) for name in ("egress_tested", "egress_refused")
+    )
+    return Check(
+        name="counted",
+        holds=None if not tried else more >= len(tried),
+        text=f"{more} packets of the test were counted as refused" if tried else "nothing could be tried",
+    )
+
+
+def _command(words: Sequence[str]) -> bytes:
+    return subprocess.run(words, capture_output=True, check=True, timeout=30).stdout
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Test, record, publish; returns 79 when something is open that should be shut or shut that should be open."""
+    parser = argparse.ArgumentParser(prog="sealift-network")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    options = parser.parse_args(arguments)
+    try:
+        config = configuration.load(options.config)
+        tested = run(config, clock=SystemClock())
+        ledger = SocketLedger(config.at.socket(ACTIONS))
+        try:
+            record(config, ledger, tested)
+        finally:
+            ledger.close()
+        require_shut(tested)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    return 0
+
+
+def require_shut(tested: SelfTest) -> SelfTest:
+    """Return a self-test in which everything held.
+
+    Raises:
+        NetworkOpenError: Something did not.
+    """
+    if tested.failed:
+        raise NetworkOpenError(
+            what="the network is not as the site file says",
+            why="; ".join(f"{one.name}: {one.text}" for one in tested.failed)[:900],
+            fix="see `sealift network show`; install the release again to write the rules anew",
+        )
+    return tested
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
