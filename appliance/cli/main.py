@@ -39,6 +39,7 @@ _COMMANDS = (
     "stop",
     "history",
     "keys",
+    "boxkeys",
     "tls",
     "audit",
     "state",

@@ -6,7 +6,7 @@ does not use changes nothing; paths of a box become paths below the configured r
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -106,10 +106,7 @@ class UnitFiles:
             command=tuple(self._paths.here(word) for word in shlex.split(read.one("ExecStart", ""))),
             environment=self._pairs(read, "Environment"),
             sockets=tuple(self._socket(name) for name in sockets),
-            credentials={
-                key: Path(self._paths.here(path))
-                for key, _, path in (line.partition(":") for line in read.all("LoadCredential"))
-            },
+            credentials=dict(self._credentials(read)),
             state_directories=tuple(
                 Path(self._paths.here(f"/var/lib/{word}")) for word in read.words("StateDirectory")
             ),
@@ -133,6 +130,15 @@ class UnitFiles:
             UnitError: There is no target.
         """
         return tuple(name for name in self._read("sealift.target").words("Wants") if name.endswith(".service"))
+
+    def _credentials(self, read: "_Read") -> Iterator[tuple[str, Path]]:
+        """Yield what a service gets; of a key every version, as `sealift box-keys` tells systemd on a box."""
+        for key, _, path in (line.partition(":") for line in read.all("LoadCredential")):
+            place = Path(self._paths.here(path))
+            others = sorted(place.parent.glob(f"{key}.v*")) if place.name == f"{key}.v1" else []
+            if place in others or not others:
+                yield key, place
+            yield from ((other.name, other) for other in others if other != place)
 
     def _socket(self, name: str) -> SocketUnit:
         read = self._read(name)

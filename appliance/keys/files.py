@@ -74,6 +74,38 @@ class FileKeys:
         """Authenticate; see `KeyProvider.hmac`."""
         return hmac.digest(self._for(name, Purpose.HMAC, version).bytes, data, hashlib.sha256)
 
+    def create(self, name: str) -> int:
+        """Make the next version; return its number.
+
+        Raises:
+            KeyMissingError: No key has this name, or it could not be written.
+        """
+        version = max(self._versions(name), default=0) + 1
+        try:
+            durable.write_new(self._folder / f"{name}.v{version}", secrets.token_bytes(SECRET_BYTES), mode=0o400)
+            durable.sync_folder(self._folder)
+        except OSError as error:
+            raise _missing(name, f"version {version} could not be written: {error.strerror}") from error
+        self._cache.clear()
+        return version
+
+    def remove(self, name: str, version: int) -> None:
+        """Overwrite and unlink one version.
+
+        Raises:
+            KeyMissingError: It is not here, or could not be removed.
+        """
+        path = self._versions(name).get(version)
+        if path is None:
+            raise _missing(name, f"version {version} is not here")
+        self._cache.clear()
+        try:
+            _overwrite(path)
+            path.unlink()
+            durable.sync_folder(self._folder)
+        except OSError as error:
+            raise _missing(name, f"version {version} could not be destroyed: {error.strerror}") from error
+
     def destroy(self, name: str) -> None:
         """Overwrite and unlink every version; see `KeyProvider.destroy`."""
         versions = self._versions(name)

@@ -1,0 +1,114 @@
+"""`sealift box-keys`: the box's own keys, their versions, and the record of each change."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from appliance.actions import boxkeys as action
+from appliance.actions.boxkeys import Changed, Keyring
+from appliance.cli import context as shared
+from appliance.cli.context import Context
+from appliance.cli.opened import ledger_of
+from appliance.errors import UnitError
+from appliance.install.supervisor import open_supervisor
+from media.errors import UsageError
+
+_SYSTEMD: Final = Path("/etc/systemd/system")
+_BOOTED: Final = Path("/run/systemd/system")
+
+_Name = Annotated[str, typer.Argument(help="As `sealift box-keys list` names it.")]
+_Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    keys = typer.Typer(help="The box's own keys: versions, renewal, destruction.", no_args_is_help=True)
+    app.add_typer(keys, name="box-keys")
+    keys.command("list")(_list)
+    keys.command("rotate")(_rotate)
+    keys.command("destroy")(_destroy)
+
+
+def _list(context: typer.Context) -> None:
+    """List the keys by name; their material is never shown."""
+    own = shared.of(context)
+    found = action.listed(own.config)
+    lines = [
+        f"{one.name:<18} {one.purpose:<7} {', '.join(f'v{version}' for version in one.versions) or 'none':<12}"
+        f" {', '.join(one.units) or 'the ledger'}"
+        for one in found
+    ]
+    own.result({"keys": [one.to_json() for one in found]}, "\n".join(lines))
+
+
+def _rotate(context: typer.Context, name: _Name, reason: _Reason, dry_run: _DryRun = False) -> None:
+    """Make a new version; older ones still check and open what they made."""
+    own = shared.of(context)
+    if dry_run:
+        _would(own, name, "a new version is made")
+        return
+    with _keyring(own) as keyring:
+        _said(own, keyring.rotate(name, reason=reason))
+
+
+def _destroy(
+    context: typer.Context,
+    name: _Name,
+    reason: _Reason,
+    dry_run: _DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+) -> None:
+    """Destroy every version but the newest; what they made is erased with them, in backups too."""
+    own = shared.of(context)
+    lost = action.loses(name)
+    if dry_run:
+        _would(own, name, f"all versions but the newest are destroyed: {lost}")
+        return
+    own.say(f"{name}: {lost}. This cannot be taken back.")
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(what="nobody can be asked", why="there is no terminal", fix="give --yes")
+    if not yes and not typer.confirm("Destroy the older versions?", err=True):
+        raise UsageError(what="nothing was destroyed", why="the answer was no", fix="run it again to destroy them")
+    with _keyring(own) as keyring:
+        _said(own, keyring.destroy(name, reason=reason))
+
+
+@contextmanager
+def _keyring(own: Context) -> Iterator[Keyring]:
+    has_systemd = own.config.places.root == "/" and _BOOTED.is_dir()
+    with ledger_of(own) as ledger:
+        yield Keyring(
+            own.config,
+            ledger,
+            open_supervisor(own.config),
+            reload=_reload if has_systemd else lambda: None,
+            drop_ins=_SYSTEMD if has_systemd else None,
+        )
+
+
+def _reload() -> None:
+    done = subprocess.run(["systemctl", "daemon-reload"], capture_output=True, check=False)
+    if done.returncode:
+        raise UnitError(
+            what="systemd did not read its files again", why=f"systemctl ended with {done.returncode}", fix="try again"
+        )
+
+
+def _would(own: Context, name: str, what: str) -> None:
+    found = next((one for one in action.listed(own.config) if one.name == name), None)
+    if found is None:
+        raise UsageError(what="no key has this name", why=name[:40], fix="see `sealift box-keys list`")
+    own.result({"would": what, **found.to_json()}, f"{name}: {what}; started again: {', '.join(found.units)}")
+
+
+def _said(own: Context, done: Changed) -> None:
+    versions = ", ".join(f"v{version}" for version in done.versions)
+    gone = f"; destroyed: {', '.join(f'v{version}' for version in done.gone)}" if done.gone else ""
+    again = f"; started again: {', '.join(done.restarted)}" if done.restarted else ""
+    own.result(done.to_json(), f"{done.name}: {versions}{gone}{again}")

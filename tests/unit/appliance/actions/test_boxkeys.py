@@ -1,0 +1,144 @@
+"""New versions of the box's keys, and older ones destroyed: recorded, handed to the units, and never brought back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions.backups import erasures
+from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, listed
+from appliance.audit.facts import Appended
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Config, PlacesSection
+from appliance.errors import KeyMissingError, LedgerUnavailableError
+from appliance.install.supervisor import UnitState
+from appliance.keys.files import FileKeys, create_missing
+from media.clock import FixedClock
+from media.errors import UsageError
+from tests.support.receiving import NOW
+from tests.support.supervisor import FakeSupervisor
+
+GATEWAY, ADMIN = "sealift-gateway.service", "sealift-admin.service"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    made = Config(site="ward-7", environment="demo", places=PlacesSection(root=str(tmp_path)))
+    create_missing(made.at.key_files)
+    return made
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    return MemoryLedger(FixedClock(at=NOW))
+
+
+@pytest.fixture
+def supervisor() -> FakeSupervisor:
+    made = FakeSupervisor()
+    made.start(GATEWAY)
+    return made
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Path:
+    folder = tmp_path / "systemd"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def keyring(config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, systemd: Path) -> Keyring:
+    return Keyring(config, ledger, supervisor, drop_ins=systemd)
+
+
+def test_a_new_version_makes_and_the_old_one_still_checks(
+    config: Config, ledger: MemoryLedger, keyring: Keyring, supervisor: FakeSupervisor, systemd: Path
+) -> None:
+    before = FileKeys(config.at.key_files).hmac("api-key-pepper", b"key")
+
+    done = keyring.rotate("api-key-pepper", reason="an operator left")
+
+    keys = FileKeys(config.at.key_files)
+    assert keys.hmac("api-key-pepper", b"key", version=1) == before
+    assert keys.hmac("api-key-pepper", b"key") != before
+    assert (done.versions, done.restarted) == ((1, 2), (GATEWAY,))
+    assert supervisor.state(GATEWAY) is UnitState.ACTIVE
+    [leaf] = ledger.find(kind=ROTATED)
+    assert leaf.body == {"name": "api-key-pepper", "version": 2, "reason": "an operator left"}
+    text = (systemd / f"{GATEWAY}.d" / DROP_IN).read_text()
+    assert "LoadCredential=\nLoadCredential=api-key-pepper.v1:/etc/sealift/keys/api-key-pepper.v1\n" in text
+    assert "LoadCredential=api-key-pepper.v2:/etc/sealift/keys/api-key-pepper.v2\n" in text
+    assert "LoadCredential=phi-map.v1:" in text
+    assert "passwords.json" in (systemd / "sealift-backup.service.d" / DROP_IN).read_text()
+    assert not (systemd / f"{ADMIN}.d").exists()
+
+
+def test_older_versions_are_recorded_by_digest_and_then_gone(
+    config: Config, ledger: MemoryLedger, keyring: Keyring, systemd: Path
+) -> None:
+    old = FileKeys(config.at.key_files).get("identity-hmac").bytes
+    keyring.rotate("identity-hmac", reason="renewal")
+
+    done = keyring.destroy("identity-hmac", reason="the right to erasure")
+
+    assert (done.versions, done.gone) == ((2,), (1,))
+    assert erasures.recorded(ledger) == {erasures.digest(old)}
+    with pytest.raises(KeyMissingError):
+        FileKeys(config.at.key_files).hmac("identity-hmac", b"", version=1)
+    text = (systemd / f"{GATEWAY}.d" / DROP_IN).read_text()
+    assert "identity-hmac.v1" not in text
+    assert "identity-hmac.v2" in text
+
+
+def test_the_only_version_is_not_destroyed(keyring: Keyring, ledger: MemoryLedger) -> None:
+    with pytest.raises(UsageError, match="one version"):
+        keyring.destroy("session", reason="because")
+    assert not ledger.find(kind=erasures.DESTROYED)
+
+
+@pytest.mark.parametrize("name", ["ledger-checkpoint", "nonsense", "../../etc/shadow"])
+def test_the_ledgers_key_and_unknown_names_are_refused(keyring: Keyring, ledger: MemoryLedger, name: str) -> None:
+    with pytest.raises(UsageError, match="not renewed here"):
+        keyring.rotate(name, reason="because")
+    assert not ledger.find(kind=ROTATED)
+
+
+class _Down(MemoryLedger):
+    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+        raise LedgerUnavailableError(what="down", why="", fix="")
+
+
+def test_what_cannot_be_recorded_did_not_happen(config: Config, supervisor: FakeSupervisor) -> None:
+    keyring = Keyring(config, _Down(FixedClock(at=NOW)), supervisor)
+    (config.at.key_files / "session.v2").write_bytes(bytes(32))
+    (config.at.key_files / "session.v2").chmod(0o400)
+
+    with pytest.raises(LedgerUnavailableError):
+        keyring.rotate("content-hmac", reason="renewal")
+    with pytest.raises(LedgerUnavailableError):
+        keyring.destroy("session", reason="renewal")
+
+    found = {one.name: one.versions for one in listed(config)}
+    assert (found["content-hmac"], found["session"]) == ((1,), (1, 2))
+
+
+def test_an_interrupted_destruction_goes_on(config: Config, keyring: Keyring) -> None:
+    keyring.rotate("content-hmac", reason="renewal")
+    keyring.rotate("content-hmac", reason="renewal")
+    place = config.at.key_files / "content-hmac.v1"
+    place.unlink()
+    place.mkdir()
+
+    with pytest.raises(KeyMissingError):
+        keyring.destroy("content-hmac", reason="renewal")
+    place.rmdir()
+
+    assert keyring.destroy("content-hmac", reason="renewal").versions == (3,)
+
+
+def test_nothing_lists_material(config: Config) -> None:
+    material = {path.read_bytes().hex() for path in config.at.key_files.iterdir()}
+
+    assert not any(secret in str(one.to_json()) for one in listed(config) for secret in material)
