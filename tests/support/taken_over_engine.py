@@ -1,7 +1,8 @@
 """The real launcher, scheduler and HTTP of an engine over a decoder that a prompt can take over.
 
 Run as a program: ``python taken_over_engine.py --config FILE --instance STAGE-DIGEST12``. What a prompt says is done in
-the engine's process: ``fork``, ``exec``, ``socket`` and ``thread`` answer with what came of it, ``hang`` never ends.
+the engine's process: ``fork``, ``exec``, ``socket`` and ``thread`` answer with what came of it, ``hang`` never ends,
+``eat`` takes memory until there is none.
 """
 
 import os
@@ -28,11 +29,18 @@ def _in_thread() -> None:
     thread.join()
 
 
+def _eat() -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(os.urandom(1 << 20) * 16))
+
+
 _DEEDS: Mapping[str, Callable[[], Any]] = {
     "fork": _fork,
     "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606 - the deed itself
     "socket": lambda: socket.socket(socket.AF_UNIX),
     "thread": _in_thread,
+    "eat": _eat,
 }
 
 
