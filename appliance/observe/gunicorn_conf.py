@@ -10,7 +10,8 @@ _SILENCE: Final = struct.pack("@ll", 15, 0)
 
 workers = 1
 worker_class = "gthread"
-threads = 2
+# More than what asks at one time: an answer may wait for a ledger that is starting again.
+threads = 8
 timeout = 30
 graceful_timeout = 5
 keepalive = 5
