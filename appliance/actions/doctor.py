@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from appliance.actions import clock as clock_action
-from appliance.actions import doctor_machine, doctor_services, tls_standing
+from appliance.actions import disk_encryption, doctor_machine, doctor_services, tls_standing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
@@ -32,6 +32,7 @@ def doctor(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         lambda: doctor_machine.room(config),
         lambda: doctor_machine.disk_speed(config),
         lambda: doctor_machine.file_systems(config),
+        lambda: disk_encryption.encryption(config),
         lambda: _memory(config),
         lambda: _clock(config, clock),
         lambda: _fit(config, machine),

@@ -1,0 +1,102 @@
+"""Whether what a box keeps lies on encrypted disks (requirement H2): read from the kernel, nothing is mapped or opened.
+
+A folder counts as encrypted when every way from its file system down to hardware passes a layer of dm-crypt.
+A disk that encrypts itself (OPAL, or the facility's storage) is not visible here, and is said to be unknown to us.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from appliance.actions.findings import Finding
+from appliance.config import Config
+
+_BLOCKS: Final = Path("/sys/dev/block")
+_SWAPS: Final = Path("/proc/swaps")
+_CRYPT: Final = "CRYPT-"
+_DEPTH: Final = 8
+_WHY: Final = "whoever takes the disk out, or buys it used, reads ledger, keys and weights"
+_FIX: Final = (
+    "put /var/lib/sealift, /etc/sealift and the backup disk on LUKS, or state that the disks encrypt themselves"
+)
+
+
+def encryption(config: Config, *, blocks: Path = _BLOCKS, swaps: Path = _SWAPS) -> Iterator[Finding]:
+    """Yield what is known of the disks below state, keys and backups, and of swap."""
+    places = {"state": config.at.state, "keys": config.at.key_files}
+    if config.backup.folder:
+        places["backups"] = Path(config.backup.folder)
+    found = {name: _is_encrypted(path, blocks) for name, path in places.items()}
+    bare = [name for name, known in found.items() if known is False]
+    hidden = [name for name, known in found.items() if known is None]
+    yield Finding(
+        name="disk encryption",
+        is_good=None if bare or hidden else True,
+        text=_said(bare, hidden),
+        why=_WHY,
+        fix=_FIX,
+    )
+    open_swaps = [name for name in _swaps(swaps) if not name.startswith("zram") and not _crypt_at(blocks, name)]
+    yield Finding(
+        name="swap",
+        is_good=not open_swaps,
+        text="none that writes plain memory to a disk"
+        if not open_swaps
+        else f"{', '.join(open_swaps)} is not encrypted",
+        why="what a request held in memory would lie on the disk",
+        fix="swapoff -a, and take it out of /etc/fstab",
+    )
+
+
+def _said(bare: list[str], hidden: list[str]) -> str:
+    parts = []
+    if bare:
+        parts.append(f"no dm-crypt below {', '.join(bare)}")
+    if hidden:
+        parts.append(f"cannot be seen for {', '.join(hidden)}")
+    return "; ".join(parts) or "dm-crypt below state, keys and backups"
+
+
+def _is_encrypted(path: Path, blocks: Path) -> bool | None:
+    """Tell whether the file system of a path, or of its nearest folder that exists, is; None where no disk is seen."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        number = path.stat().st_dev
+    except OSError:
+        return None
+    device = blocks / f"{os.major(number)}:{os.minor(number)}"
+    return _below(device, _DEPTH) if device.exists() else None
+
+
+def _below(device: Path, depth: int) -> bool:
+    """Tell whether a device, or everything it lies on, is a dm-crypt mapping."""
+    with suppress(OSError):  # no mapping: a partition or a disk
+        if (device / "dm/uuid").read_text().startswith(_CRYPT):
+            return True
+    slaves = list((device / "slaves").glob("*"))
+    return bool(slaves) and depth > 0 and all(_below(slave, depth - 1) for slave in slaves)
+
+
+def _swaps(file: Path) -> list[str]:
+    try:
+        lines = file.read_text().splitlines()[1:]
+    except OSError:
+        return []
+    return [re.sub(r"^/dev/", "", line.split()[0]) for line in lines if line.split()]
+
+
+def _crypt_at(blocks: Path, name: str) -> bool:
+    """Tell whether a swap device of this name is encrypted; a swap file is as its disk, which has its own finding."""
+    if name.startswith("/"):
+        return _is_encrypted(Path(name), blocks) is True
+    for device in blocks.glob("*"):
+        names = {device.resolve().name}
+        with suppress(OSError):
+            names.add(f"mapper/{(device / 'dm/name').read_text().strip()}")
+        if name in names:
+            return _below(device, _DEPTH)
+    return False
