@@ -1,9 +1,11 @@
 """The command `scan`, candidates as it reads them, and the statement as `inspect` shows it."""
 
+import copy
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,8 @@ from bundler.scan import judge, scan
 from bundler.scanning.candidate import of_candidate, of_folder
 from bundler.scanning.record import ScanRecord
 from bundler.workfolder import WorkFolder
-from media.errors import MediaError, UnsupportedFormatError
+from media import canonical
+from media.errors import MalformedError, MediaError, UnsupportedFormatError
 from tests.support.payload import artifact, gguf, wheel
 from tests.support.workshop import candidate
 
@@ -161,20 +164,70 @@ def test_statements_of_the_first_format_still_read() -> None:
         ScanRecord.from_predicate({**old, "format": 3})
 
 
+_SECOND = canonical.loads((Path(__file__).parents[3] / "corpus/v1/valid/scan--format-2").read_bytes())
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"findings": [{"path": "a\x1b[2J", "rule": "r", "detail": "", "reason": ""}]},
         {"findings": {}},
         {"files": "3"},
-        {"loads": [{"model": "m", "loaded": "yes"}]},
+        {"files": True},
+        {"format": "2"},
+        {"format": 1},
+        {"loads": [{**_SECOND["loads"][0], "loaded": "yes"}]},
         {"antivirus": {"program": "x"}},
         {"templates": [3]},
     ],
 )
 def test_a_statement_that_does_not_read_is_refused(changed: dict[str, object]) -> None:
+    ScanRecord.from_predicate(_SECOND)
+
     with pytest.raises(MediaError):
-        ScanRecord.from_predicate({"format": 2, "files": 1, **changed})
+        ScanRecord.from_predicate({**_SECOND, **changed})
+
+
+_PLACES: list[tuple[str | int, ...]] = [
+    (),
+    ("checks", 0),
+    ("findings", 0),
+    ("templates", 0),
+    ("loads", 0),
+    ("antivirus",),
+]
+
+
+@pytest.mark.parametrize("place", _PLACES, ids=str)
+def test_a_field_more_or_less_anywhere_in_a_statement_is_refused(place: tuple[str | int, ...]) -> None:
+    def changed(*, more: bool) -> Any:
+        value = copy.deepcopy(_SECOND)
+        value["antivirus"] = _CLAMAV.copy()
+        found = value
+        for step in place:
+            found = found[step]
+        if more:
+            found["approved_by"] = "nobody"
+        else:
+            found.popitem()
+        return value
+
+    ScanRecord.from_predicate({**_SECOND, "antivirus": _CLAMAV})
+
+    for more in (True, False):
+        with pytest.raises(MalformedError):
+            ScanRecord.from_predicate(changed(more=more))
+
+
+_CLAMAV = {
+    "program": "ClamAV 1.0.9",
+    "database_files": 3,
+    "database_time": "2026-11-20T08:00:00Z",
+    "database_age_days": 0,
+    "database_sha256": "ab" * 32,
+    "files": 12,
+    "too_large": 0,
+}
 
 
 def test_every_check_and_how_many_files_it_saw_are_in_the_statement(tmp_path: Path) -> None:
