@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.gpg import GnuPG, gnupg_home
-from tests.support.postgres_fixtures import new_database, on_server, postgres, prepared
+from tests.support.postgres_fixtures import _shared, alone_on_server, new_database, on_server, postgres, prepared
 from tests.support.receiving import Shelf
 from tests.support.sender import Sender, make_sender
 
-__all__ = ["new_database", "on_server", "postgres", "prepared"]  # fixtures that live beside their helpers
+# Fixtures that live beside their helpers.
+__all__ = ["_shared", "alone_on_server", "new_database", "on_server", "postgres", "prepared"]
 
 _SLOW_MACHINE = (HealthCheck.too_slow, HealthCheck.data_too_large)
 

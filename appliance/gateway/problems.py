@@ -10,6 +10,7 @@ from typing import Any, Final
 from flask import Response
 
 from appliance.errors import (
+    DatabaseError,
     EngineProtocolError,
     EngineRefusedError,
     EngineUnavailableError,
@@ -28,6 +29,7 @@ _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] =
     PhiUnavailableError: (500, "phi_unavailable", "The search for patient identifiers failed.", None),
     KeyMissingError: (503, "keys_unavailable", "A key that the gateway needs is missing.", None),
     StoreDamagedError: (503, "state_unavailable", "The state cannot be read.", None),
+    DatabaseError: (503, "state_unavailable", "The state cannot be read.", 2.0),
 }
 
 

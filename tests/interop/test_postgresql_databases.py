@@ -25,7 +25,7 @@ from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import verify
 from appliance.cli import audit, db, main
 from appliance.cli import context as shared
-from appliance.config import Config, DatabaseSection, Places
+from appliance.config import Config, Places
 from appliance.errors import ConflictError, DatabaseError, LedgerDamagedError, LedgerUnavailableError
 from appliance.state import migrating as schema
 from appliance.state import projection
@@ -40,7 +40,6 @@ from tests.support.postgres import PostgresServer
 pytestmark = pytest.mark.interop
 
 CLOCK = SystemClock()
-NewDatabase = Callable[[], DatabaseSection]
 Sealift = Callable[..., tuple[int, Any]]
 
 
@@ -79,7 +78,7 @@ def sealift(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def moving(tmp_path: Path, new_database: NewDatabase) -> Iterator[Moving]:
+def moving(tmp_path: Path, on_server: Places) -> Iterator[Moving]:
     with ledger_site(tmp_path) as site:
         with site.running():
             ledger = site.door("ledger-actions")
@@ -88,7 +87,8 @@ def moving(tmp_path: Path, new_database: NewDatabase) -> Iterator[Moving]:
             ledger.append("custody.noted", {"request_id": "req_1", "text": "Zürich \U0001f600"})
             ledger.checkpoint()
             ledger.close()
-        section = new_database()
+        section = on_server.server
+        assert section is not None
         file = site.config.model_copy(update={"database": section.model_copy(update={"kind": "sqlite"})})
         yield Moving(site=site, file=file, server=site.config.model_copy(update={"database": section}))
 
@@ -339,15 +339,15 @@ def test_wrong_ways_and_unknown_revisions_are_usage_errors(on_server: Places) ->
             migrating.plan(on_server, "up", to)
 
 
-def test_a_schema_of_a_newer_release_is_left_alone(on_server: Places, postgres: PostgresServer) -> None:
-    assert on_server.server is not None
-    postgres.admin("UPDATE sealift_state.alembic_version SET version_num = '9999'", on_server.server.name)
+def test_a_schema_of_a_newer_release_is_left_alone(alone_on_server: Places, postgres: PostgresServer) -> None:
+    assert alone_on_server.server is not None
+    postgres.admin("UPDATE sealift_state.alembic_version SET version_num = '9999'", alone_on_server.server.name)
 
     with pytest.raises(DatabaseError) as caught:
-        open_state(on_server)
+        open_state(alone_on_server)
     assert "release that made them" in caught.value.fix
     with pytest.raises(DatabaseError):
-        migrating.migrate(on_server, "down")
+        migrating.migrate(alone_on_server, "down")
 
 
 def test_only_the_owner_changes_tables_and_readers_change_nothing(on_server: Places) -> None:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,8 @@ from appliance.actions.databases import migrating
 from appliance.audit import postgres_backend
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Places
-from appliance.errors import ApplianceError, LedgerUnavailableError
+from appliance.errors import DatabaseError, LedgerUnavailableError
+from appliance.gateway import problems
 from appliance.gateway.routing import StateRoutes
 from appliance.state import projection
 from appliance.state.database import open_state
@@ -107,6 +107,47 @@ def test_an_append_that_the_server_did_not_answer_is_never_acknowledged(server: 
         again.append([row(1)], [])
 
 
+def test_a_server_whose_syncs_are_switched_off_is_written_no_more_until_they_are_on_again(
+    server: PostgresServer, places: Places
+) -> None:
+    with closing(postgres_backend.open_writer(places)) as backend:
+        backend.append([row(0)], [])
+        reload_with(server, fsync="off")
+        try:
+            with pytest.raises(LedgerUnavailableError) as caught:
+                backend.append([row(1)], [])
+            with pytest.raises(LedgerUnavailableError, match="acknowledge"):
+                postgres_backend.open_writer(places)
+        finally:
+            reload_with(server, fsync="on")
+
+        assert "fsync" in caught.value.why
+        assert not backend.failed
+        backend.append([row(1)], [])
+
+
+def test_a_session_keeps_its_durability_when_the_servers_settings_are_reloaded(
+    server: PostgresServer, places: Places
+) -> None:
+    with closing(postgres_backend.open_writer(places)) as backend:
+        reload_with(server, synchronous_commit="off")
+        try:
+            assert backend._session.all("SHOW synchronous_commit") == [("on",)]
+        finally:
+            reload_with(server, synchronous_commit="on")
+
+
+def reload_with(server: PostgresServer, **settings: str) -> None:
+    """Change settings of the running server and wait until new sessions have them."""
+    for name, value in settings.items():
+        server.admin(f"ALTER SYSTEM SET {name} = {value}")
+    server.admin("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 60
+    while any(server.admin(f"SHOW {name}") != [(value,)] for name, value in settings.items()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_ledger_that_starts_before_its_server_waits_for_it(
     server: PostgresServer, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,14 +188,16 @@ def test_the_gateway_reads_its_route_again_as_soon_as_the_server_is_back(
         ledger.append(kind, bodies()[kind])
     projection.catch_up(open_state(places), ledger)
     clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
-    routes = StateRoutes(replace(places), clock)
+    routes = StateRoutes(places, clock)
     before = routes.production()
     assert before is not None
 
     server.kill()
     clock.advance(10)
-    with pytest.raises(ApplianceError):
+    with pytest.raises(DatabaseError) as caught:
         routes.production()
+    problem = problems.from_error(caught.value)
+    assert (problem.status, problem.code) == (503, "state_unavailable")
     server.start()
     clock.advance(10)
 

@@ -50,6 +50,17 @@ def binaries() -> Path:
     return found[-1].parent
 
 
+_EMPTY = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+SET session_replication_role = replica;
+TRUNCATE sealift_ledger.leaf, sealift_ledger.node, sealift_ledger.checkpoint;
+UPDATE sealift_ledger.writer SET token = 0, moved = NULL;
+TRUNCATE sealift_state.release, sealift_state.model_version, sealift_state.gate_result, sealift_state.promotion,
+  sealift_state.api_key;
+UPDATE sealift_state.applied SET sequence = -1;
+"""
+
+
 @dataclass(slots=True, kw_only=True)
 class PostgresServer:
     """One cluster. `kill` ends it as a power cut of its process would; `start` brings it back."""
@@ -134,6 +145,10 @@ class PostgresServer:
         statement = sql.SQL("CREATE DATABASE {} OWNER sealift_owner ENCODING 'UTF8' TEMPLATE {}")
         self.admin(statement.format(sql.Identifier(name), sql.Identifier(template)).as_string())
         return name
+
+    def empty(self, name: str) -> None:
+        """Empty our tables in a database, as only a superuser without triggers can, and end who is connected to it."""
+        self.admin(_EMPTY, name)
 
     def section(self, database: str) -> DatabaseSection:
         return DatabaseSection(kind="postgresql", socket=str(self.socket), port=self.port, name=database)

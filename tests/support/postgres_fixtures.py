@@ -39,7 +39,19 @@ def new_database(postgres: "PostgresServer", prepared: str) -> Callable[[], Data
     return lambda: postgres.section(postgres.database(prepared))
 
 
+@pytest.fixture(scope="session")
+def _shared(new_database: Callable[[], DatabaseSection]) -> DatabaseSection:
+    return new_database()
+
+
 @pytest.fixture
-def on_server(new_database: Callable[[], DatabaseSection], tmp_path: Path) -> Places:
-    """Places of a new site whose ledger and state are on the server."""
+def on_server(postgres: "PostgresServer", _shared: DatabaseSection, tmp_path: Path) -> Places:
+    """Places of a new site whose ledger and state are on the server: empty tables that tests use one after another."""
+    postgres.empty(_shared.name)
+    return Places(root=tmp_path / "box", run=tmp_path / "run", server=_shared)
+
+
+@pytest.fixture
+def alone_on_server(new_database: Callable[[], DatabaseSection], tmp_path: Path) -> Places:
+    """The same, with a database of its own: for tests that change more than rows."""
     return Places(root=tmp_path / "box", run=tmp_path / "run", server=new_database())

@@ -25,7 +25,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     if request.param == "memory":
         yield MemoryLedger()
         return
-    database = request.getfixturevalue("new_database")() if request.param == "server door" else None
+    database = request.getfixturevalue("on_server").server if request.param == "server door" else None
     with ledger_site(tmp_path, database=database) as site, site.running():
         through = site.door("ledger-actions")
         yield through

@@ -21,7 +21,7 @@ from tests.support.ledger import LedgerSite, bodies, intent, ledger_site
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
 def any_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerSite]:
     """A site whose ledger is a file, and one whose ledger is on a PostgreSQL server."""
-    database = request.getfixturevalue("new_database")() if request.param == "postgresql" else None
+    database = request.getfixturevalue("on_server").server if request.param == "postgresql" else None
     with ledger_site(tmp_path, database=database) as made:
         yield made
 

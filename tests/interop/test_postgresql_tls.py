@@ -1,0 +1,299 @@
+"""A server that is reached over the network: TLS with its certificate verified in full, a password that nobody sees."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from appliance.actions.databases import migrating
+from appliance.audit import postgres_backend
+from appliance.config import DatabaseSection, Places
+from appliance.errors import DatabaseError, LedgerUnavailableError
+from appliance.postgres.connecting import AUTHORITY, ROLES, connect, role_name
+from appliance.state.database import open_state
+from tests.support.ledger import row
+from tests.support.postgres import PostgresServer, postgres_server
+
+pytestmark = pytest.mark.interop
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "db1.hospital.internal"
+SECRET = "correct horse battery staple 4711"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """A certificate authority of a test."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def make(cls) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "facility")])
+        return cls(key=key, certificate=_certificate(name, name, key.public_key(), key, authority=True))
+
+    def issue(self, name: str, folder: Path) -> tuple[Path, Path]:
+        """Write a server's certificate and key for a name."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        made = _certificate(subject, self.certificate.subject, key.public_key(), self.key, name=name)
+        certificate, private = folder / "server.pem", folder / "server.key"
+        certificate.write_bytes(made.public_bytes(Encoding.PEM))
+        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return certificate, private
+
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    authority: bool = False,
+    name: str = "",
+) -> x509.Certificate:
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    if name:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.make()
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority) -> Iterator[PostgresServer]:
+    """A server on loopback that takes passwords over TLS only."""
+    with postgres_server() as made:
+        certificate, private = authority.issue(NAME, made.folder)
+        for path in (certificate, private):
+            path.chmod(0o600)
+            owner = made.data.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
+        made.stop()
+        rules = made.data / "pg_hba.conf"
+        rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        made.port = free_port()
+        made.settings |= {
+            "listen_addresses": "127.0.0.1",
+            "ssl": "on",
+            "ssl_cert_file": str(certificate),
+            "ssl_key_file": str(private),
+        }
+        made.start()
+        for role in ROLES:
+            made.admin(f"ALTER ROLE {role_name(role)} PASSWORD '{SECRET}'")
+        yield made
+
+
+@pytest.fixture
+def places(server: PostgresServer, authority: Authority, tmp_path: Path) -> Places:
+    section = DatabaseSection(
+        kind="postgresql", server=NAME, address="127.0.0.1", port=server.port, name=server.database()
+    )
+    made = Places(root=tmp_path, run=tmp_path, server=section)
+    made.database_secrets.mkdir(parents=True)
+    (made.database_secrets / AUTHORITY).write_bytes(authority.pem())
+    for role in ROLES:
+        path = made.database_secrets / f"database-{role}"
+        path.write_text(f"{SECRET}\n")
+        path.chmod(0o400)
+    return made
+
+
+def test_ledger_and_state_over_verified_tls(places: Places) -> None:
+    migrating.migrate(places, "up")
+
+    with closing(postgres_backend.open_writer(places)) as backend:
+        backend.append([row(0)], [])
+        ((encrypted, version),) = backend._session.all(
+            "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        )
+    assert encrypted
+    assert version in {"TLSv1.2", "TLSv1.3"}
+    open_state(places).dispose()
+
+
+def test_another_authority_is_not_believed(places: Places) -> None:
+    (places.database_secrets / AUTHORITY).write_bytes(Authority.make().pem())
+
+    with pytest.raises(DatabaseError) as caught:
+        connect(places, "ledger")
+
+    assert "SSL error" in caught.value.why
+
+
+def test_no_authority_no_connection(places: Places) -> None:
+    (places.database_secrets / AUTHORITY).unlink()
+
+    with pytest.raises(DatabaseError, match="cannot be verified"):
+        connect(places, "ledger")
+
+
+def test_a_certificate_for_another_name_is_refused(places: Places) -> None:
+    assert places.server is not None
+    other = replace(places, server=places.server.model_copy(update={"server": "db2.hospital.internal"}))
+
+    with pytest.raises(DatabaseError) as caught:
+        connect(other, "ledger")
+
+    assert "does not match" in caught.value.why
+
+
+def test_a_server_without_tls_gets_no_password(places: Places) -> None:
+    assert places.server is not None
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        plain = replace(places, server=places.server.model_copy(update={"port": listener.getsockname()[1]}))
+        listener.settimeout(60)
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            caller, _ = listener.accept()
+            with caller:
+                heard.append(caller.recv(64))
+                caller.sendall(b"N")  # "no TLS here"
+                heard.append(caller.recv(4096))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(DatabaseError) as caught:
+            connect(plain, "ledger")
+        thread.join()
+
+    assert "does not support SSL" in caught.value.why
+    assert heard[1] == b""
+    assert SECRET.encode() not in b"".join(heard)
+
+
+@pytest.mark.parametrize("content", [b"wrong\n", b"", b"two\nlines\n", b"\xff\xfe", b"x" * 5000])
+def test_a_wrong_or_unreadable_password_is_named_without_it(places: Places, content: bytes) -> None:
+    path = places.database_secrets / "database-ledger"
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+    with pytest.raises(LedgerUnavailableError) as caught:
+        postgres_backend.open_writer(places)
+
+    text = str(caught.value.to_json())
+    assert "password" in text
+    assert "wrong" not in text.replace("cannot be used", "")
+
+
+def test_a_password_that_others_may_read_is_refused(places: Places) -> None:
+    (places.database_secrets / "database-state").chmod(0o440)
+
+    with pytest.raises(DatabaseError, match="database-state cannot be used") as caught:
+        open_state(places)
+
+    assert "others may read it" in caught.value.why
+
+
+def test_a_credential_of_the_unit_comes_before_the_file(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    path = places.database_secrets / "database-ledger"
+    path.rename(credentials / "database-ledger")
+    (credentials / "database-ledger").chmod(0o400)
+    with pytest.raises(DatabaseError):
+        connect(places, "ledger")
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+
+    connect(places, "ledger").close()
+
+
+def test_variables_of_the_environment_have_no_say(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PGHOST": "/nowhere",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGPORT": "1",
+        "PGUSER": "postgres",
+        "PGDATABASE": "postgres",
+        "PGSSLMODE": "disable",
+        "PGPASSWORD": "of somebody else",
+        "PGOPTIONS": "-c synchronous_commit=off",
+        "PGCLIENTENCODING": "LATIN1",
+        "PGCHANNELBINDING": "disable",
+        "PGCONNECT_TIMEOUT": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    with connect(places, "ledger") as connection:
+        assert connection.info.user == "sealift_ledger"
+        assert connection.info.encoding == "utf-8"
+        assert connection.pgconn.ssl_in_use
+        row_found = connection.execute(b"SHOW synchronous_commit").fetchone()
+    assert row_found == ("on",)
+
+
+def test_the_password_is_in_no_argument_environment_log_or_error(
+    places: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from appliance.config import DatabaseSection, Places\n"
+        "from appliance.postgres.connecting import connect\n"
+        "section = DatabaseSection.model_validate_json(sys.argv[2])\n"
+        "held = connect(Places(root=Path(sys.argv[1]), run=Path('/'), server=section), 'ledger')\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+    )
+    assert places.server is not None
+    command = [sys.executable, "-c", code, str(places.root), places.server.model_dump_json()]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        shown = [Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
+        out, err = process.communicate(b"\n", timeout=60)
+    assert all(SECRET.encode() not in each for each in (*shown, out, err))
+
+    with caplog.at_level(logging.DEBUG):
+        connection = connect(places, "ledger")
+        assert SECRET not in repr(connection)
+        assert SECRET not in str(connection.info.get_parameters())
+        connection.close()
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute(b"SELECT 1")
+    assert SECRET not in caplog.text + str(caught.value)
