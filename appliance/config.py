@@ -231,6 +231,22 @@ class DatabaseSection(_Section):
         return self
 
 
+class StandbySection(_Section):
+    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached."""
+
+    lease: bool = False
+    listen: MaybeAddress = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 7443
+    peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
+    peer_address: MaybeAddress = ""
+    witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
+    witness_address: MaybeAddress = ""
+    service_address: MaybeAddress = ""
+    interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
+    lease_seconds: int = Field(default=3, ge=2, le=60)
+    automatic: bool = True
+
+
 class Config(_Section):
     """The whole site file."""
 
@@ -249,6 +265,7 @@ class Config(_Section):
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     monitoring: MonitoringSection = MonitoringSection()
+    standby: StandbySection = StandbySection()
     media: MediaSection = MediaSection()
     database: DatabaseSection = DatabaseSection()
 
@@ -262,6 +279,8 @@ class Config(_Section):
             named.append(self.alerts.syslog)
         if self.database.kind == "postgresql" and self.database.address:
             named.append(f"tcp {self.database.address} {self.database.port}")
+        voters = (self.standby.peer_address, self.standby.witness_address)
+        named += [f"tcp {address} {self.standby.port}" for address in voters if address]
         return tuple(dict.fromkeys(named))
 
     @property

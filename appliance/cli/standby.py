@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import introducing, keeping, status, taking
+from appliance.actions.standby import introducing, keeping, sending, status, taking
 from appliance.actions.standby.taking import TakenOver
 from appliance.cli import context as shared
+from appliance.cli import standby_lease
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of, production_of, promoter_of
 from appliance.keys.files import FileKeys
@@ -35,7 +36,9 @@ def register(app: typer.Typer) -> None:
     commands.command("status")(_status)
     commands.command("export")(_export)
     commands.command("import")(_import)
-    commands.command("take-over-records")(_take)
+    commands.command("take")(_take)
+    commands.command("sync")(_sync)
+    standby_lease.add(commands)
 
 
 def _card(
@@ -190,6 +193,25 @@ def _take(context: typer.Context, peer: Peer) -> None:
     own = shared.of(context)
     taken = _taken(own, peer)
     own.result(taken.to_json(), _taken_text(taken))
+
+
+def _sync(context: typer.Context, peer: Peer) -> None:
+    """Send the other box what it lacks, over the network, and take over what it has sent; a timer runs this."""
+    own = shared.of(context)
+    with ledger_of(own) as ledger:
+        grown = sending.take_in(own.config, peer, ledger=ledger)
+    taken = _taken(own, peer) if grown is not None and grown.pair.relation is Relation.STANDBY else None
+    with ledger_of(own) as ledger:
+        keys = FileKeys(own.config.at.key_files)
+        sent = sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock)
+    facts = {
+        "sent": sent.to_json(),
+        "grown": None if grown is None else grown.to_json(),
+        "taken": None if taken is None else taken.to_json(),
+    }
+    lines = [f"{peer} has {sent.size} records of this box, {sent.start} before"]
+    lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
+    own.result(facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]))
 
 
 def _taken(own: Context, peer: str) -> TakenOver:

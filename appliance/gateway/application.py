@@ -21,6 +21,7 @@ from appliance.gateway.routing import Routes
 from appliance.gateway.upstream import Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector, PatternDetector
+from appliance.standby.permit import permit_of
 from media.clock import Clock
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
@@ -76,6 +77,7 @@ def create_app(
     upstreams = Upstreams()
     recorder = Recorder(ledger, keys=keys, clock=clock)
     refusals = Refusals(recorder, clock)
+    permit = permit_of(config)
     Door(
         limits=config.limits,
         api_keys=api_keys,
@@ -85,6 +87,7 @@ def create_app(
         metrics=metrics,
         log=log,
         clock=clock,
+        permit=permit,
     ).guard(app)
     answering = Answering(
         limits=config.limits,
@@ -96,7 +99,7 @@ def create_app(
         watch=DisconnectWatch(),
         witnesses=Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock),
     )
-    readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock)
+    readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
     app.register_blueprint(openai.make_blueprint(answering, routes))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
     app.extensions[_OURS] = Running(metrics=metrics, refusals=refusals, upstreams=upstreams)

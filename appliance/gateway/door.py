@@ -25,6 +25,7 @@ from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
 from appliance.gateway.record import Refusal, Refusals
 from appliance.keys.provider import KeyProvider
+from appliance.standby.permit import Permit
 from media.clock import Clock
 
 _ENDPOINTS: Final = {
@@ -52,6 +53,7 @@ class Door:
     metrics: Metrics
     log: Log
     clock: Clock
+    permit: Permit
 
     def guard(self, app: Flask) -> None:
         """Put the hooks in place."""
@@ -72,6 +74,7 @@ class Door:
             if not is_local(request.environ):
                 raise Problem(404, *_HTTP[404])
             return
+        self.permit.require()
         self._admit()
         if request.url_rule is not None and g.access is not Access.KEYED:
             raise Problem(403, "forbidden", "Nobody may call this route.")

@@ -6,12 +6,13 @@ from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from appliance.audit.facts import Ledger
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, NotActiveError
 from appliance.gateway.access import local, public
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Routes
 from appliance.gateway.upstream import Upstreams
+from appliance.standby.permit import Permit
 from media.clock import Clock
 
 _FRESH_SECONDS = 1.0
@@ -20,17 +21,22 @@ _FRESH_SECONDS = 1.0
 class Readiness:
     """Asks state, engine and ledger, at most once a second however often it is asked itself."""
 
-    def __init__(self, *, routes: Routes, upstreams: Upstreams, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, *, routes: Routes, upstreams: Upstreams, ledger: Ledger, clock: Clock, permit: Permit) -> None:
         self._routes = routes
         self._upstreams = upstreams
         self._ledger = ledger
         self._clock = clock
+        self._permit = permit
         self._lock = threading.Lock()
         self._asked_at: float | None = None
         self._missing: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
-        """Return what is not there: model, engine, ledger, state; nothing when requests can be answered."""
+        """Return what is not there: lease, model, engine, ledger, state; nothing when requests can be answered."""
+        try:
+            self._permit.require()
+        except NotActiveError:
+            return ("lease",)
         with self._lock:
             now = self._clock.monotonic()
             if self._asked_at is None or now - self._asked_at > _FRESH_SECONDS:

@@ -16,6 +16,7 @@ from appliance.errors import (
     EngineUnavailableError,
     KeyMissingError,
     LedgerUnavailableError,
+    NotActiveError,
     PhiBlockedError,
     PhiUnavailableError,
     StoreDamagedError,
@@ -23,6 +24,7 @@ from appliance.errors import (
 from media.errors import SealiftError
 
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
+    NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
     LedgerUnavailableError: (503, "ledger_unavailable", "What cannot be recorded is not answered.", 2.0),
     EngineUnavailableError: (503, "engine_unavailable", "The engine does not answer.", 2.0),
     EngineProtocolError: (502, "engine_error", "The engine failed in the middle of an answer.", None),

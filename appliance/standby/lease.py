@@ -103,6 +103,7 @@ class Lease:
     started: float
     until: float = 0.0
     events: list[Event] = field(default_factory=list)
+    last_granted: float = 0.0
     _promised: str = ""
     _promised_until: float = 0.0
     _promised_leased: bool = False
@@ -154,6 +155,7 @@ class Lease:
             self.until = 0.0
         self._promised, self._promised_leased = ask.holder, ask.leased
         self._promised_until = now + self.rules.surely_out
+        self.last_granted = now
         return Answer(granted=True, term=self.kept.term, holder=self.kept.holder)
 
     def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer) -> None:

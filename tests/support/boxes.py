@@ -1,7 +1,6 @@
 """Two boxes of one site in one process: real keys, real files, real signatures, ledgers in memory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import base64
 from pathlib import Path
 
 from appliance.actions.standby import introducing, keeping, taking
@@ -13,6 +12,11 @@ from appliance.audit.memory import MemoryBackend
 from appliance.keys.files import FileKeys, create_missing
 from appliance.standby.pairing import Relation
 from tests.support.promotion import Site, open_site
+
+
+def b64(data: bytes) -> str:
+    """Return bytes as they go in a message."""
+    return base64.b64encode(data).decode()
 
 
 def open_box(root: Path) -> Site:
@@ -78,11 +82,3 @@ def carry(source: Site, target: Site, *, name: str, peer: str) -> TakenOver:
     """Bring all of `source` (called `peer`) to `target` (called `name`) and take it over."""
     grow(target, bundle(source, name), peer)
     return take(target, peer)
-
-
-@contextmanager
-def two_boxes(tmp_path: Path) -> Iterator[tuple[Site, Site]]:
-    """Yield two paired boxes."""
-    first, second = open_box(tmp_path / "one"), open_box(tmp_path / "two")
-    pair(first, second)
-    yield first, second

@@ -1,0 +1,112 @@
+"""Keeping a paired box current over the network: the same bundle as on a medium, sent to its inbox, proven there.
+
+Run as root by a timer, because only root's commands may use the ledger's key. What came from the other box is proven
+and taken over in the same turn.
+"""
+
+import base64
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.standby import keeping
+from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.keys.files import FileKeys
+from appliance.standby import channel, vouched
+from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
+from appliance.standby.inbox import HAVE
+from appliance.standby.pairing import require_paired
+from appliance.standby.peers import PeerLine
+from media import canonical
+from media.clock import Clock
+
+TIMEOUT_SECONDS: Final = 20.0
+_PART: Final = 1024 * 1024
+_PAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What was sent; nothing where the other box was current."""
+
+    start: int
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {"start": self.start, "size": self.size}
+
+
+def send(config: Config, peer: str, *, ledger: Ledger, keys: FileKeys, clock: Clock) -> Sent:
+    """Send the other box what it lacks.
+
+    Raises:
+        KeyMissingError: This process may not use the keys.
+        LedgerUnavailableError: The ledger does not answer.
+        PairingRefusedError: The box is not paired, or another answers at its address.
+        WireError: It does not answer, or does not take it.
+    """
+    pair, section = require_paired(config.at, peer), config.standby
+    if peer != section.peer or not section.peer_address:
+        raise vouched.refused(f"the site file gives no address for {peer}: standby.peer_address")
+    line = PeerLine(
+        section.peer_address,
+        section.port,
+        own=config.at.key_files / channel.KEY_FILE,
+        name=peer,
+        certificate=pair.peer.channel,
+        timeout_seconds=TIMEOUT_SECONDS,
+    )
+    try:
+        has = canonical.integer(line.call("have").get("size"), "size")
+        if not _is_news(ledger, has):
+            return Sent(start=has, size=has)
+        made = keeping.make(config, peer, since=has, ledger=ledger, keys=keys, clock=clock)
+        for name, content in ((LEAVES_NAME, made.leaves), (ENVELOPE_NAME, made.envelope)):
+            for offset in range(0, max(len(content), 1), _PART):
+                data = base64.b64encode(content[offset : offset + _PART]).decode()
+                line.call("put", name=name, offset=offset, data=data)
+        line.call("done")
+    finally:
+        line.close()
+    return Sent(start=made.start, size=made.size)
+
+
+def take_in(config: Config, peer: str, *, ledger: Ledger) -> Grown | None:
+    """Prove what the other box has sent and grow its mirror; None where nothing came. It is gone from the inbox then.
+
+    Raises:
+        SealiftError: As `keeping.grow`; a bundle that is refused is gone too, and is sent anew.
+    """
+    folder = inbox_of(config)
+    ready = folder / f"{peer}.ready"
+    if not ready.is_dir():
+        return None
+    try:
+        envelope, leaves = keeping.read(ready)
+        grown = keeping.grow(config, envelope, leaves, peer=peer, ledger=ledger)
+    finally:
+        shutil.rmtree(ready)
+    (folder / f"{peer}.{HAVE}").write_text(f"{grown.size}\n")
+    (folder / f"{peer}.{HAVE}").chmod(0o644)
+    return grown
+
+
+def inbox_of(config: Config) -> Path:
+    """Return where the process between boxes puts what it takes in."""
+    return config.at.state / "standby/inbox"
+
+
+def _is_news(ledger: Ledger, has: int) -> bool:
+    """Tell whether there is any record that the other box lacks, but those about bundles themselves."""
+    return any(leaf.kind not in {EXPORTED, IMPORTED} for leaf in _since(ledger, has))
+
+
+def _since(ledger: Ledger, start: int) -> Iterator[Any]:
+    while page := ledger.leaves(start, _PAGE):
+        yield from page
+        start = page[-1].sequence + 1

@@ -1,0 +1,76 @@
+"""`sealift standby lease`, `take-over`, `hand-over`: who serves, and how people change that."""
+
+from typing import Annotated, Any
+
+import typer
+
+from appliance.cli import context as shared
+from appliance.cli.context import Context
+from appliance.errors import ApprovalRefusedError
+from appliance.standby.service import DOOR
+from appliance.verify.freshness import spelled
+from appliance.wire import Line
+
+_LEAST_PEOPLE = 2
+
+
+def add(commands: typer.Typer) -> None:
+    """Add the commands."""
+    commands.command("lease")(_lease)
+    commands.command("take-over")(_take_over)
+    commands.command("hand-over")(_hand_over)
+
+
+def _lease(context: typer.Context) -> None:
+    """Say which box serves, and until when this one may without asking again."""
+    own = shared.of(context)
+    _show(own, _ask(own, "lease"))
+
+
+def _take_over(
+    context: typer.Context,
+    by: Annotated[list[str] | None, typer.Option("--by", metavar="NAME", help="Who you are; give it twice.")] = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+    other_is_off: Annotated[
+        bool,
+        typer.Option("--other-is-off", help="You have seen that the other box is switched off or off the network."),
+    ] = False,
+) -> None:
+    """Serve from now on: two people answer for it that the other box does not."""
+    own = shared.of(context)
+    named = by or []
+    if len({spelled(name) for name in named} - {""}) < _LEAST_PEOPLE or not reason.strip() or not other_is_off:
+        raise ApprovalRefusedError(
+            what="two people take the service over, with a reason, when the other box is off",
+            why=f"{len(named)} named{'' if other_is_off else ', and nobody said that the other box is off'}",
+            fix="switch it off or pull its cable; then --by NAME --by NAME --reason TEXT --other-is-off",
+        )
+    _show(own, _ask(own, "take-over", by=named, reason=reason))
+
+
+def _hand_over(
+    context: typer.Context,
+    to: Annotated[str, typer.Argument(metavar="BOX", help="Name of the other box.")],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who you are.")],
+) -> None:
+    """Let the other box serve from now on; requests in flight here end first where they are short."""
+    own = shared.of(context)
+    _show(own, _ask(own, "hand-over", to=to, by=by))
+
+
+def _ask(own: Context, do: str, **fields: Any) -> dict[str, Any]:
+    line = Line(own.config.at.socket(DOOR), timeout_seconds=30.0)
+    try:
+        return line.call(do, **fields)
+    finally:
+        line.close()
+
+
+def _show(own: Context, facts: dict[str, Any]) -> None:
+    how = "alone, nobody grants" if facts["alone"] else f"for {facts['seconds_left']} s more without asking"
+    own.result(
+        facts,
+        f"this box, {facts['me']}, serves ({how}); term {facts['term']}"
+        if facts["serving"]
+        else f"this box, {facts['me']}, does not serve; {facts['holder'] or 'nobody'} holds term {facts['term']}",
+    )

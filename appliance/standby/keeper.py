@@ -1,0 +1,259 @@
+"""Keeps the lease: asks and answers the other boxes, writes the permit, moves the service address, records changes.
+
+The order is what fences: what must survive a restart is on the disk before it has any effect; the permit is taken away
+before the address; the address comes before the permit, so that the first request finds both.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import WireError
+from appliance.standby import permit
+from appliance.standby.address import ServiceAddress
+from appliance.standby.lease import Answer, Ask, Event, Kept, Lease
+from appliance.standby.peers import PeerLine
+from appliance.watchdog.loops import Pulse
+from media import canonical, durable
+from media.errors import SealiftError, UsageError
+
+STATE: Final = "lease.json"
+_FORMAT: Final = 1
+_MOST_EVENTS: Final = 1000
+_PERIODS: Final = 4
+
+Record = Callable[[str, Mapping[str, Any]], object]
+
+
+def load(folder: Path) -> Kept:
+    """Return what was kept; nothing at the first start.
+
+    Raises:
+        MalformedError: The file is damaged; two people take the service over, which writes it anew.
+    """
+    try:
+        untrusted = (folder / STATE).read_bytes()
+    except FileNotFoundError:
+        return Kept()
+    fields = canonical.exact_keys(
+        canonical.loads_canonical(untrusted), ("format", "term", "holder", "alone"), what="lease.json"
+    )
+    canonical.integer(fields["format"], "lease.json.format", minimum=_FORMAT, maximum=_FORMAT)
+    return Kept(
+        term=canonical.integer(fields["term"], "lease.json.term"),
+        holder=canonical.text(fields["holder"], "lease.json.holder", may_be_empty=True),
+        alone=canonical.boolean(fields["alone"], "lease.json.alone"),
+    )
+
+
+class Keeper:
+    """One voter at work.
+
+    Args:
+        lease: The state machine.
+        state: Folder of what survives a reboot.
+        run: Folder of the permit.
+        others: Lines to the other voters, by name.
+        address: Where clients reach the service.
+        record: Appends to this box's ledger; may raise, and is tried again.
+        now: CLOCK_BOOTTIME in seconds.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        state: Path,
+        run: Path,
+        others: Mapping[str, PeerLine],
+        address: ServiceAddress,
+        record: Record,
+        now: Callable[[], float] = permit.boottime,
+    ) -> None:
+        self._lease = lease
+        self._state = state
+        self._run = run
+        self._others = others
+        self._address = address
+        self._record = record
+        self._now = now
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._events: list[tuple[str, dict[str, Any]]] = []
+        self._kept = lease.kept
+        self._serving = False
+        self._served_until = 0.0
+        self.pulse = Pulse()
+
+    def start(self) -> None:
+        """Begin to keep the lease, in threads of its own: one turns, one asks each other voter."""
+        period = self._lease.rules.seconds / _PERIODS
+        threading.Thread(target=self._every, args=(period / 2, self.turn), name="lease", daemon=True).start()
+        threading.Thread(target=self._every, args=(0.5, self._tell_ledger), name="records", daemon=True).start()
+        for name, line in self._others.items():
+            threading.Thread(
+                target=self._every, args=(period, lambda line=line: self._ask(line)), name=f"ask-{name}", daemon=True
+            ).start()
+
+    def stop(self, *, resign: bool = True) -> None:
+        """Stop serving; where this box only granted, let the other one serve alone."""
+        self._ending.set()
+        with self._lock:
+            term, is_holder = self._lease.kept.term, self._lease.is_holder
+            if not is_holder and resign:
+                self._lease.resign()
+        if not is_holder and resign:
+            for line in self._others.values():
+                try:
+                    line.call("resign", term=term)
+                except SealiftError:
+                    continue  # it finds out by its grant running out
+        with self._lock:
+            permit.take_away(self._run)
+            self._address.take_away()
+        self._tell_ledger()
+
+    def turn(self) -> None:
+        """Notice what time has changed, and bring permit and address to it."""
+        with self._lock:
+            self._lease.tick(self._now())
+            self._settle()
+        self.pulse.beat()
+
+    def handle(self, peer: str, untrusted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer a paired box.
+
+        Raises:
+            MalformedError: A field is of another shape.
+            WireError: Nobody knows this message, or it is not for this peer to send.
+        """
+        do = str(untrusted.get("do"))
+        if do == "lease":
+            return {"term": self._kept.term, "holder": self._kept.holder}
+        term = canonical.integer(untrusted.get("term", 0), "term")
+        with self._lock:
+            if do == "ask":
+                ask = Ask(term=term, holder=peer, leased=canonical.boolean(untrusted.get("leased"), "leased"))
+                answer = self._lease.answer(self._now(), ask)
+                self._settle()
+                return asdict(answer)
+            if do == "resign" and peer != self._lease.rules.witness:
+                alone = self._lease.peer_resigned(term)
+                self._settle()
+                return {"alone": alone}
+            if do == "hand" and peer != self._lease.rules.witness:
+                taken = self._lease.handed(self._now(), Ask(term=term, holder=self._lease.me, leased=False))
+                self._settle()
+                return {"taken": taken}
+        raise WireError(what="a box asked what nobody knows", why=do[:40], fix="use the same release on both")
+
+    def command(self, untrusted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer a local command of people: ``lease``, ``take-over`` or ``hand-over``.
+
+        Raises:
+            NotActiveError: There is nothing to hand over.
+            UsageError: The command is unknown, or a witness is asked to serve.
+        """
+        do = str(untrusted.get("do"))
+        if do == "take-over":
+            by = [canonical.text(one, "by", most=100) for one in canonical.array(untrusted.get("by"), "by", most=8)]
+            body = {"by": by, "reason": canonical.text(untrusted.get("reason"), "reason", most=500)}
+            with self._lock:
+                self._lease.take_by_people(self._now())
+                self._note("people-took-over", body)
+                self._settle()
+        elif do == "hand-over":
+            self._hand_over(untrusted)
+        elif do != "lease":
+            raise UsageError(what="that is no command of the lease", why=do[:40], fix="see `sealift standby --help`")
+        with self._lock:
+            now = self._now()
+            return {
+                "me": self._lease.me,
+                "term": self._lease.kept.term,
+                "holder": self._lease.kept.holder,
+                "alone": self._lease.kept.alone,
+                "serving": self._lease.is_serving(now),
+                "seconds_left": round(max(self._lease.serves_until(now) - now, 0.0), 3),
+            }
+
+    def _hand_over(self, untrusted: Mapping[str, Any]) -> None:
+        to = canonical.text(untrusted.get("to"), "to", most=32)
+        line = self._others.get(to)
+        if line is None or to == self._lease.rules.witness:
+            raise UsageError(what=f"{to} cannot take the service", why="it is no standby of this box", fix="name it")
+        line.call("lease")  # nothing is given up while the other does not answer
+        with self._lock:
+            ask = self._lease.hand_over(self._now(), to)
+            self._note("handed-over", {"to": to, "by": canonical.text(untrusted.get("by"), "by", most=100)})
+            self._settle()
+        line.call("hand", term=ask.term)
+
+    def _ask(self, line: PeerLine) -> None:
+        with self._lock:
+            ask, sent_at = self._lease.asks(self._now()), self._now()
+        if ask is None:
+            return
+        try:
+            untrusted = line.call("ask", term=ask.term, leased=ask.leased)
+            answer = Answer(
+                granted=canonical.boolean(untrusted.get("granted"), "granted"),
+                term=canonical.integer(untrusted.get("term"), "term"),
+                holder=canonical.text(untrusted.get("holder"), "holder", may_be_empty=True),
+            )
+        except SealiftError:
+            return  # no answer is no grant
+        with self._lock:
+            self._lease.answered(self._now(), sent_at, ask, answer)
+            self._lease.tick(self._now())
+            self._settle()
+
+    def _settle(self) -> None:
+        """Under the lock: keep first, then stop or begin."""
+        if self._lease.kept != self._kept:
+            kept = self._lease.kept
+            content = canonical.dumps({"format": _FORMAT, **asdict(kept)})
+            durable.replace(self._state / STATE, content, mode=0o600)
+            self._kept = kept
+        now = self._now()
+        until, serving = self._lease.serves_until(now), self._lease.is_serving(now)
+        if not serving and self._serving:
+            permit.take_away(self._run)
+            self._address.take_away()
+        elif serving and not self._serving:
+            self._address.put()
+        if serving and not self._ending.is_set():
+            permit.write(self._run, until=until, term=self._lease.kept.term)
+        self._serving = serving
+        for event in self._lease.events:
+            self._note(str(event), {"away_milliseconds": self._away(now) if event in _BEGINNINGS else 0})
+        self._lease.events.clear()
+        self._served_until = until if serving else self._served_until
+
+    def _away(self, now: float) -> int:
+        """Return for how long this box knows of nobody who served: since the last grant it gave, or held."""
+        since = max(self._lease.last_granted, self._served_until)
+        return max(int((now - since) * 1000), 0) if since else 0
+
+    def _note(self, event: str, body: Mapping[str, Any]) -> None:
+        fields = {"term": self._lease.kept.term, "holder": self._lease.kept.holder, **body}
+        if len(self._events) < _MOST_EVENTS:
+            self._events.append((f"standby.{event}", fields))
+
+    def _tell_ledger(self) -> None:
+        while self._events:
+            kind, body = self._events[0]
+            try:
+                self._record(kind, body)
+            except SealiftError:
+                return  # tried again; who serves does not wait for it
+            del self._events[0]
+
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._ending.wait(seconds):
+            work()
+
+
+_BEGINNINGS: Final[Sequence[Event]] = (Event.TOOK_OVER, Event.RESUMED)

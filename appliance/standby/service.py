@@ -1,0 +1,188 @@
+"""The process between boxes: keeps the lease, and takes in bundles that the other box sends.
+
+Entry point: ``python -I -m appliance.standby.service --config FILE``. It holds the key of the channel and no other: it
+signs nothing for the ledger, and what it takes in lies untouched until root's timer proves it.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from appliance import config as configuration
+from appliance import unit, wire
+from appliance.audit.rights import ACTIONS
+from appliance.audit.socket_ledger import SocketLedger
+from appliance.config import Config
+from appliance.errors import ConfigError
+from appliance.standby import channel, keeper, permit
+from appliance.standby.address import InterfaceAddress, NoAddress, ServiceAddress
+from appliance.standby.inbox import Inbox
+from appliance.standby.keeper import Keeper
+from appliance.standby.lease import Kept, Lease, Rules
+from appliance.standby.pairing import Paired, paired, require_paired
+from appliance.standby.peers import Listener, PeerLine
+from appliance.watchdog.loops import Watchdog
+from media.errors import SealiftError
+
+DOOR: Final = "lease"
+_OWN_DOOR_MODE: Final = 0o600
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="sealift-standby")
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    options = parser.parse_args(arguments)
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    try:
+        config = configuration.load(options.config)
+        at_work, listener = _start(config)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    limit = unit.watchdog_seconds()
+    watchdog = Watchdog({"lease": lambda: at_work.pulse.within(limit / 2)}, limit_seconds=limit)
+    watchdog.start()
+    unit.notify("READY=1")
+    done.wait()
+    watchdog.stop()
+    unit.notify("STOPPING=1")
+    at_work.stop()
+    listener.close()
+    return 0
+
+
+def rules_of(config: Config) -> Rules:
+    """Return what the site file says of the lease. A witness names no witness: it only grants, two of three with it."""
+    section = config.standby
+    is_witness = not section.peer
+    return Rules(
+        seconds=float(section.lease_seconds),
+        witness="itself" if is_witness else section.witness,
+        automatic=section.automatic,
+    )
+
+
+def _start(config: Config) -> tuple[Keeper, Listener]:
+    section, places = config.standby, config.at
+    known = paired(places)
+    if not section.listen or not known:
+        raise ConfigError(
+            what="standby.listen: nothing to listen on, or no box is paired",
+            why="the boxes find each other by the site file and the pairing",
+            fix="see docs/operator/standby.md",
+        )
+    state, run = unit.directory("STATE"), unit.directory("RUNTIME")
+    own = _own_key(config)
+    others = _others(config, own)
+    ledger = SocketLedger(places.socket(ACTIONS), timeout_seconds=5.0)
+    at_work = Keeper(
+        _lease(config, known[0].own.name, state, run),
+        state=state,
+        run=run,
+        others=others,
+        address=_address(config),
+        record=ledger.append,
+    )
+    inbox = Inbox(state / "inbox")
+
+    def handle(peer: str, untrusted: Mapping[str, Any]) -> Mapping[str, Any]:
+        return inbox.handle(peer, untrusted) if inbox.knows(untrusted) else at_work.handle(peer, untrusted)
+
+    listener = Listener(
+        _listening(section.listen, section.port),
+        own=own,
+        known={one.peer.name: one.peer.channel for one in known},
+        handler=handle,
+    )
+    wire.serve({DOOR: _door(config)}, lambda _, untrusted: at_work.command(untrusted))
+    at_work.start()
+    return at_work, listener
+
+
+def _lease(config: Config, me: str, state: Path, run: Path) -> Lease:
+    now = permit.boottime()
+    kept = keeper.load(state)
+    until, term = permit.read(run)
+    # The permit lies in memory that a reboot empties: what it says is of this boot and this clock.
+    lasts = until if term == kept.term and kept.holder == me and not kept.alone else 0.0
+    if not config.standby.lease and kept.holder == me:
+        kept = Kept(term=kept.term)  # it was taken out of service by the site file
+    return Lease(me=me, rules=rules_of(config), kept=kept, started=now, until=lasts)
+
+
+def _others(config: Config, own: Path) -> dict[str, PeerLine]:
+    section = config.standby
+    named = {section.peer: section.peer_address, section.witness: section.witness_address}
+    return {
+        name: _line(config, require_paired(config.at, name), address, own)
+        for name, address in named.items()
+        if name and address and section.lease
+    }
+
+
+def _line(config: Config, pair: Paired, address: str, own: Path) -> PeerLine:
+    # A call that takes longer than a lease is worth nothing.
+    return PeerLine(
+        address,
+        config.standby.port,
+        own=own,
+        name=pair.peer.name,
+        certificate=pair.peer.channel,
+        timeout_seconds=config.standby.lease_seconds / 2,
+    )
+
+
+def _address(config: Config) -> ServiceAddress:
+    section = config.standby
+    if section.service_address and section.interface:
+        return InterfaceAddress(section.service_address, section.interface)
+    return NoAddress()
+
+
+def _own_key(config: Config) -> Path:
+    passed = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return (Path(passed) if passed else config.at.key_files) / channel.KEY_FILE
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+        listener.listen(16)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            what="standby.listen: this box has no such address, or the port is taken",
+            why=error.strerror or "",
+            fix="see docs/operator/standby.md",
+        ) from error
+    return listener
+
+
+def _door(config: Config) -> socket.socket:
+    path = config.at.socket(DOOR)
+    passed = unit.listening_sockets().get(DOOR)
+    if passed is not None:
+        return passed
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    door.bind(str(path))
+    path.chmod(_OWN_DOOR_MODE)
+    door.listen(16)
+    return door
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,178 @@
+"""Boxes speak with each other over TLS with the certificates of their pairing, and with nobody else."""
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions.standby import keeping
+from appliance.errors import NotActiveError, PairingRefusedError, WireError
+from appliance.standby import channel, permit
+from appliance.standby.address import NoAddress
+from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
+from appliance.standby.inbox import Inbox
+from appliance.standby.keeper import Keeper, load
+from appliance.standby.lease import Kept, Lease, Rules
+from appliance.standby.pairing import require_paired
+from appliance.standby.peers import Handler, Listener, PeerLine
+from tests.support import boxes
+from tests.support.promotion import Site
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Site:
+    return boxes.open_box(tmp_path / "one")
+
+
+@pytest.fixture
+def second(first: Site, tmp_path: Path) -> Site:
+    second = boxes.open_box(tmp_path / "two")
+    boxes.pair(first, second)
+    return second
+
+
+def key_of(box: Site) -> Path:
+    return box.config.at.key_files / channel.KEY_FILE
+
+
+@contextmanager
+def listening(box: Site, peer: str, handler: Handler) -> Iterator[int]:
+    """Let a box listen for its peer; yield the port."""
+    plain = socket.create_server(("127.0.0.1", 0))
+    certificate = require_paired(box.config.at, peer).peer.channel
+    listener = Listener(plain, own=key_of(box), known={peer: certificate}, handler=handler)
+    try:
+        yield plain.getsockname()[1]
+    finally:
+        listener.close()
+
+
+def line(box: Site, peer: str, port: int, *, own: Path | None = None, certificate: str = "") -> PeerLine:
+    shown = certificate or require_paired(box.config.at, peer).peer.channel
+    return PeerLine("127.0.0.1", port, own=own or key_of(box), name=peer, certificate=shown, timeout_seconds=20)
+
+
+def echo(peer: str, untrusted: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"peer": peer, "said": untrusted.get("text")}
+
+
+def test_a_paired_box_is_known_by_its_certificate(first: Site, second: Site) -> None:
+    with listening(second, "one", echo) as port:
+        own = line(first, "two", port)
+        answers = [own.call("say", text=text) for text in ("a", "b")]
+        own.close()
+
+    assert answers == [{"peer": "one", "said": "a"}, {"peer": "one", "said": "b"}]
+
+
+def test_nobody_else_gets_an_answer_and_no_other_box_is_spoken_to(first: Site, second: Site, tmp_path: Path) -> None:
+    stranger = boxes.open_box(tmp_path / "three")
+    boxes.card(stranger, "three")
+    said: list[str] = []
+
+    def note(peer: str, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        said.append(peer)
+        return {}
+
+    with listening(second, "one", note) as port:
+        intruder = line(first, "two", port, own=key_of(stranger))
+        with pytest.raises((WireError, PairingRefusedError)):
+            intruder.call("say")
+        impostor = boxes.card(stranger, "three").card.channel
+        with pytest.raises((WireError, PairingRefusedError)):
+            line(first, "two", port, certificate=impostor).call("say")
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+            plain.sendall(b'{"do":"say"}\n')
+            with contextlib.suppress(ConnectionError):
+                assert plain.recv(100)[:1] != b"{"
+
+    assert said == []
+
+
+@pytest.mark.usefixtures("second")
+def test_the_channel_is_tls_1_3_with_both_certificates(first: Site) -> None:
+    peer = require_paired(first.config.at, "two").peer
+
+    made = channel.context(key_of(first), [peer.channel], server=True)
+
+    assert made.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert made.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_bundle_sent_in_parts_lies_in_the_inbox_as_it_was_and_is_taken_from_there(
+    first: Site, second: Site, tmp_path: Path
+) -> None:
+    made, inbox = boxes.bundle(first, "two"), Inbox(tmp_path / "inbox")
+    half = len(made.leaves) // 2
+    parts = [
+        (LEAVES_NAME, 0, made.leaves[:half]),
+        (LEAVES_NAME, half, made.leaves[half:]),
+        (ENVELOPE_NAME, 0, made.envelope),
+    ]
+    with listening(second, "one", inbox.handle) as port:
+        own = line(first, "two", port)
+        assert own.call("have") == {"size": 0}
+        for name, offset, data in parts:
+            own.call("put", name=name, offset=offset, data=boxes.b64(data))
+        with pytest.raises(WireError, match="refused"):
+            own.call("put", name=LEAVES_NAME, offset=3, data="")
+        with pytest.raises(WireError, match="refused"):
+            own.call("put", name="../other", offset=0, data="")
+        assert own.call("done") == {"taken": True}
+        own.close()
+
+    envelope, leaves = keeping.read(tmp_path / "inbox/one.ready")
+    assert (envelope, leaves) == (made.envelope, made.leaves)
+
+
+def test_what_the_keeper_must_not_forget_is_on_the_disk_before_the_permit(tmp_path: Path) -> None:
+    now = 1000.0
+    lease = Lease(me="one", rules=Rules(seconds=3.0), kept=Kept(), started=now)
+    recorded: list[str] = []
+    keeper = Keeper(
+        lease,
+        state=tmp_path,
+        run=tmp_path,
+        others={},
+        address=NoAddress(),
+        record=lambda kind, _: recorded.append(kind),
+        now=lambda: now,
+    )
+
+    keeper.command({"do": "take-over", "by": ["Ana", "Ben"], "reason": "first start"})
+
+    assert load(tmp_path) == Kept(term=1, holder="one", alone=True)
+    assert permit.read(tmp_path) == (1003.0, 1)
+    keeper.stop()
+    assert permit.read(tmp_path) == (0.0, 0)
+    assert recorded == ["standby.people-took-over", "standby.took-over"]
+
+
+def test_a_witness_may_not_hand_the_service_to_a_box_or_let_it_serve_alone(tmp_path: Path) -> None:
+    lease = Lease(me="one", rules=Rules(seconds=3.0, witness="three"), kept=Kept(term=1, holder="one"), started=0.0)
+    keeper = Keeper(
+        lease, state=tmp_path, run=tmp_path, others={}, address=NoAddress(), record=lambda *_: None, now=lambda: 50.0
+    )
+
+    for do in ("resign", "hand"):
+        with pytest.raises(WireError):
+            keeper.handle("three", {"do": do, "term": 9})
+
+
+def test_a_permit_that_is_past_cut_or_absent_permits_nothing(tmp_path: Path) -> None:
+    until = permit.boottime() + 3600
+    permit.write(tmp_path, until=until, term=4)
+    permit.FilePermit(tmp_path).require()
+
+    for content in (b"", b"{", b'{"term":4,"until_milliseconds":1}', b'{"term":4}'):
+        (tmp_path / permit.FILE).write_bytes(content)
+        with pytest.raises(NotActiveError, match="does not serve"):
+            permit.FilePermit(tmp_path).require()
+    permit.take_away(tmp_path)
+    with pytest.raises(NotActiveError, match="does not serve"):
+        permit.FilePermit(tmp_path).require()
