@@ -178,8 +178,8 @@ def as_data(value: Any) -> str:
 
 
 def ansible_of(config: Config) -> Path:
-    """Return the Ansible of the installed release, else the bootstrap's."""
-    installed = config.at.current / "host/bin/ansible-playbook"
+    """Return the Ansible of the release in use now, whichever `current` names later; else the bootstrap's."""
+    installed = config.at.current.resolve() / "host/bin/ansible-playbook"
     return installed if installed.exists() else config.at.current.parent / "bootstrap/bin/ansible-playbook"
 
 

@@ -33,9 +33,11 @@ class FakeHost:
     ) -> None:
         self.changes, self.sick, self.packages = changes, sick, packages
         self.plays: list[tuple[str, int]] = []
+        self.ansibles: list[Path] = []
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
         self.plays.append(("apply", play.serial))
+        self.ansibles.append(ansible)
         return PlayResult(changed=self.changes, text="")
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
@@ -236,6 +238,19 @@ def test_a_release_that_does_not_answer_goes_back_by_itself(box: Path) -> None:
     assert (returned.serial, returned.back_to) == (2, 1)
     assert "do not answer" in returned.why
     assert bodies(box, "install.returned") == [returned.to_json()]
+
+
+def test_the_next_release_is_installed_by_the_ansible_of_the_one_before(box: Path) -> None:
+    add_release(box, 2)
+    releases = InstalledReleases(places_below(box))
+    for serial in (1, 2):
+        (releases.folder(serial) / "host/bin").mkdir(parents=True, exist_ok=True)
+        (releases.folder(serial) / "host/bin/ansible-playbook").touch()
+    host = FakeHost()
+
+    installer(box, host).install(2)
+
+    assert [one.resolve() for one in host.ansibles] == [(releases.folder(1) / "host/bin/ansible-playbook").resolve()]
 
 
 def test_a_good_install_ends_the_notice_that_the_box_went_back(box: Path) -> None:
