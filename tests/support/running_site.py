@@ -18,7 +18,21 @@ import typer
 from appliance import config as configuration
 from appliance import wire
 from appliance.audit.socket_ledger import SocketLedger
-from appliance.cli import approve, history, keys, main, people, promote, prove, rollback, stop, validate, versions
+from appliance.cli import (
+    approve,
+    clock,
+    history,
+    keys,
+    main,
+    network,
+    people,
+    promote,
+    prove,
+    rollback,
+    stop,
+    validate,
+    versions,
+)
 from appliance.cli import context as shared
 from appliance.config import Config
 from appliance.install.supervisor import CONTROL
@@ -30,7 +44,7 @@ from appliance.verify import trust
 from tests.support.medium import SimulatedMedium
 from tests.support.versions import EngineSupervisor
 
-COMMANDS = (approve, history, keys, people, promote, prove, rollback, stop, validate, versions)
+COMMANDS = (approve, clock, history, keys, network, people, promote, prove, rollback, stop, validate, versions)
 
 
 @dataclass(slots=True)
