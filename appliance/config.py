@@ -415,6 +415,11 @@ class Places:
         return self.run / "media"
 
     @property
+    def export_medium(self) -> Path:
+        """Where the one medium is mounted that an EXPORT is being written to."""
+        return self.run / "export"
+
+    @property
     def arrived(self) -> Path:
         """What is plugged in, one file for each medium; see `appliance.install.arrivals`."""
         return self.run / "arrived"

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.actions import alerts
 from appliance.actions import clock as clock_action
-from appliance.admin import pages, people, work
+from appliance.admin import media, pages, people, work
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Sessions, is_same
@@ -60,6 +60,7 @@ def create_admin_app(
     app.register_blueprint(people.make_blueprint())
     app.register_blueprint(pages.make_blueprint())
     app.register_blueprint(work.make_blueprint())
+    app.register_blueprint(media.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)

@@ -9,8 +9,8 @@ from appliance.actions import receive as action
 from appliance.actions.receive import Options, ReceiveFacts
 from appliance.actions.site_custody import LookedAt
 from appliance.cli import context as shared
-from appliance.cli.telling import Teller
 from appliance.install.joboutcome import Outcome
+from appliance.install.telling import Teller
 from appliance.verify.freshness import CustodyAcceptance, Decisions, StaleAcceptance
 from media.errors import SealiftError, UsageError
 

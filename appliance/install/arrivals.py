@@ -22,7 +22,8 @@ MOUNTED: Final = "mounted"
 REFUSED: Final = "refused"
 EXPORT_LABEL: Final = "SEALIFT-OUT"
 """Label of the file system of a medium that may be asked to take EXPORTs; FAT has room for these eleven characters."""
-BLOCK: Final = Path("/sys/class/block")
+BLOCK: Final = "sys/class/block"
+"""Where the kernel names block devices, below the root."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,14}")
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _MAX_BYTES: Final = 2**20
@@ -151,7 +152,7 @@ def keep_inspected(places: Places, arrival: Arrival, *, claims: Mapping[str, Any
     durable.replace(places.inspected / f"{arrival.name}.json", content, mode=0o644)
 
 
-def arrived(places: Places, untrusted_name: str, *, block: Path = BLOCK) -> Arrival:
+def arrived(places: Places, untrusted_name: str) -> Arrival:
     """Return what arrived under a name.
 
     Raises:
@@ -163,20 +164,20 @@ def arrived(places: Places, untrusted_name: str, *, block: Path = BLOCK) -> Arri
         found = Arrival.from_json(_read(places.arrived / f"{name}.json"))
     except (OSError, SealiftError):
         found = None
-    if found is None or found.name != name or not (block / name).exists():
+    if found is None or found.name != name or not (places.root / BLOCK / name).exists():
         raise JobRefusedError(
             what=f"no medium {name} is plugged in", why="nothing arrived there", fix="see `sealift media list`"
         )
     return found
 
 
-def shown(places: Places, untrusted_name: str, *, block: Path = BLOCK) -> Shown:
+def shown(places: Places, untrusted_name: str) -> Shown:
     """Return a medium with what it claims.
 
     Raises:
         MalformedError, JobRefusedError: As `arrived`.
     """
-    arrival = arrived(places, untrusted_name, block=block)
+    arrival = arrived(places, untrusted_name)
     try:
         read = canonical.exact_keys(
             _read(places.inspected / f"{arrival.name}.json"), ("id", "claims", "problem"), what="inspected"
@@ -192,7 +193,7 @@ def shown(places: Places, untrusted_name: str, *, block: Path = BLOCK) -> Shown:
     return Shown(arrival=arrival, claims=claims, problem=problem, is_read=True, may_take_exports=may)
 
 
-def all_shown(places: Places, *, block: Path = BLOCK) -> tuple[Shown, ...]:
+def all_shown(places: Places) -> tuple[Shown, ...]:
     """Return every medium that is plugged in, by name."""
     found = []
     try:
@@ -201,7 +202,7 @@ def all_shown(places: Places, *, block: Path = BLOCK) -> tuple[Shown, ...]:
         return ()
     for name in names[:_MOST]:
         try:
-            found.append(shown(places, name, block=block))
+            found.append(shown(places, name))
         except SealiftError:
             continue
     return tuple(found)

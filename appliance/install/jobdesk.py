@@ -6,7 +6,7 @@ Messages, by `appliance.wire`; doors and rights in `jobrights`, kinds in `jobs`:
     show{job} -> {job, kind, ..., state, step, done, total, outcome}
     jobs -> {jobs:[...]}                                           newest first
     units -> {units:[{unit, state}]}
-    evidence{digest} | descriptor{digest} | plan{digest} -> {text} by digest, for people who read before they sign
+    evidence{digest} | descriptor{digest} | plan{digest} | export{digest} -> {text} by digest, for people who read it
     progress{step, done, total} | outcome{...} -> {}               from the unit that carries the lane's job out
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
-from appliance.install import arrivals, jobrights, plans
+from appliance.install import arrivals, exported, jobrights, plans
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
@@ -37,6 +37,7 @@ from media.errors import SealiftError
 
 ASKED: Final = "job.asked"
 DONE: Final = "job.done"
+EXPORTED: Final = "export.written"
 _MOST_KEPT: Final = 200
 _MOST_SHOWN: Final = 50
 
@@ -100,6 +101,7 @@ class JobDesk:
             "evidence": self._evidence,
             "descriptor": self._descriptor,
             "plan": self._plan,
+            "export": self._export,
             "progress": self._progress,
             "outcome": self._outcome,
         }
@@ -222,6 +224,8 @@ class JobDesk:
         arrival = arrivals.arrived(self._config.at, job.medium)
         if not arrival.is_mounted:
             raise _undecided(f"the medium is not in use: {arrival.why}", "see `sealift media show`")
+        if job.kind is Kind.CARRY_EXPORT:
+            self._require_export(job)
         other = self._running.get(Lane.MEDIA)
         if job.kind is Kind.EJECT and other is not None:
             raise ConflictError(
@@ -229,6 +233,21 @@ class JobDesk:
                 why=f"job {other.number} reads it",
                 fix="wait for it",
             )
+
+    def _require_export(self, job: Job) -> None:
+        if not arrivals.shown(self._config.at, job.medium).may_take_exports:
+            raise _undecided(
+                "EXPORTs go to a medium whose label is SEALIFT-OUT and that is no Sealift volume",
+                "see docs/operator/arriving.md",
+            )
+        if not self._ledger.find(kind=EXPORTED, field="sha256", value=job.digest, limit=1):
+            raise _undecided("no EXPORT of that digest was made here", "make it with `sealift export`")
+
+    def _export(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        jobrights.require_may_read(peer)
+        digest = canonical.sha256_hex(untrusted.get("digest"), "digest")
+        found = exported.find(self._config.at, digest)
+        return {"text": exported.content_of(found.read_bytes())[0].decode()}
 
     def _show(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
         jobrights.require_may_read(peer)

@@ -9,7 +9,7 @@ were checked, never from the message.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -43,6 +43,7 @@ class Kind(StrEnum):
     INSTALL = "install"
     RECEIVE = "receive"
     EJECT = "eject"
+    CARRY_EXPORT = "carry-export"
     SET_CLOCK = "set-clock"
 
 
@@ -72,6 +73,7 @@ LANES: Final = {
     Kind.PLAN: Lane.HOST,
     Kind.INSTALL: Lane.HOST,
     Kind.RECEIVE: Lane.MEDIA,
+    Kind.CARRY_EXPORT: Lane.MEDIA,
     Kind.SET_CLOCK: Lane.HOST,
 }
 _UNITS: Final = {
@@ -83,6 +85,7 @@ _UNITS: Final = {
     Kind.INSTALL: "sealift-install@{serial}.service",
     Kind.RECEIVE: "sealift-receive@{medium}.service",
     Kind.EJECT: "sealift-media@{medium}.service",
+    Kind.CARRY_EXPORT: "sealift-export@{medium}.service",
     Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
 }
 _NAMES: Final = {
@@ -95,7 +98,9 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One thing that was asked; exactly one of `digest`, `digest12`, `serial` and `medium` is set, by its kind.
+    """One thing that was asked; one of `digest`, `digest12`, `serial` and `medium` is set, by its kind.
+
+    An EXPORT that a medium is to carry is named by two: the medium, and the digest that its record has.
 
     `person` is who asked as the page or the command says it: for people to read, it gives no right.
     """
@@ -117,25 +122,15 @@ class Job:
         if "kind" not in untrusted:
             raise MalformedError(what="a job has no kind", why="kind is absent", fix="ask for one of the kinds")
         kind = canonical.one_of(untrusted["kind"], Kind, "job.kind")
-        name = _NAMES[kind]
-        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", name), ("person",), what="job")
+        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", *_named(kind)), ("person",), what="job")
         person = canonical.text(fields.get("person", ""), "job.person", may_be_empty=True)
-        named: dict[str, Any] = {}
-        if name == SERIAL:
-            named[name] = canonical.integer(fields[name], "job.serial", minimum=1, maximum=_LARGEST_SERIAL)
-        elif name == MEDIUM:
-            named[name] = arrivals.require_name(fields[name])
-        elif name == DIGEST:
-            named[name] = canonical.sha256_hex(fields[name], "job.digest")
-        else:
-            named[name] = _digest12(fields[name])
+        named: dict[str, Any] = {name: _CHECKS[name](fields[name]) for name in _named(kind)}
         return cls(kind=kind, person=require_id(person) if person else "", **named)
 
     @property
     def named(self) -> dict[str, str | int]:
-        """The one field that says what the job is about."""
-        name = _NAMES[self.kind]
-        return {name: getattr(self, name)}
+        """What the job is about."""
+        return {name: getattr(self, name) for name in _named(self.kind)}
 
     @property
     def lane(self) -> Lane | None:
@@ -165,8 +160,29 @@ def engine_kind(verb: str, unit: str) -> tuple[Kind, str] | None:
     return None
 
 
+def _named(kind: Kind) -> tuple[str, ...]:
+    """Return the fields that say what a job of this kind is about."""
+    return (MEDIUM, DIGEST) if kind is Kind.CARRY_EXPORT else (_NAMES[kind],)
+
+
+def _serial(untrusted: Any) -> int:
+    return canonical.integer(untrusted, "job.serial", minimum=1, maximum=_LARGEST_SERIAL)
+
+
+def _digest(untrusted: Any) -> str:
+    return canonical.sha256_hex(untrusted, "job.digest")
+
+
 def _digest12(untrusted: Any) -> str:
     text = canonical.text(untrusted, "job.digest12")
     if not _DIGITS.fullmatch(text):
         raise MalformedError(what="job.digest12 is refused", why="expected 12 hex digits", fix="name a known version")
     return text
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], str | int]]] = {
+    SERIAL: _serial,
+    MEDIUM: arrivals.require_name,
+    DIGEST: _digest,
+    DIGEST12: _digest12,
+}

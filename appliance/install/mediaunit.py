@@ -51,7 +51,7 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 class Kernel:
     """Where the kernel and the host say what they know; arguments, so that tests need no real device."""
 
-    block: Path = arrivals.BLOCK
+    block: Path = Path("/") / arrivals.BLOCK
     devices: Path = Path("/dev")
     mounts: Path = Path("/proc/self/mountinfo")
     fstab: Path = Path("/etc/fstab")

@@ -44,6 +44,7 @@ def scratch_root(folder: Path) -> Path:
                 + values(path, "ExecReload")
                 + values(path, "ExecStopPost")
                 + values(path, "ExecStop")
+                + values(path, "ExecStartPost")
             ):
                 program = folder / line.split()[0].lstrip("+-/").replace("%i", INSTANCE)
                 program.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-jobs.service": (7, ("User", "PrivateUsers")),
     "sealift-network.service": (17, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
+    "sealift-export@.service": (7, ("User", "PrivateUsers")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
     "sealift-install@.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),

@@ -29,7 +29,7 @@ STICK = Arrival(
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    (tmp_path / "block/sdb1").mkdir(parents=True)
+    (tmp_path / arrivals.BLOCK / "sdb1").mkdir(parents=True)
     found = Config(site="demo", environment="demo", places=PlacesSection(root=str(tmp_path)))
     (found.at.media / "sdb1").mkdir(parents=True)
     return found
@@ -43,7 +43,7 @@ def ledger() -> MemoryLedger:
 def seen(config: Config, ledger: MemoryLedger, tmp_path: Path, arrival: Arrival = STICK) -> Shown:
     arrivals.keep(config.at, arrival)
     look(config, arrival, ledger)
-    return arrivals.shown(config.at, "sdb1", block=tmp_path / "block")
+    return arrivals.shown(config.at, "sdb1")
 
 
 def test_a_volume_is_shown_with_what_it_claims_and_never_written_to(

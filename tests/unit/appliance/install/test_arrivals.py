@@ -29,7 +29,7 @@ STICK = Arrival(
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    (tmp_path / "block/sdb1").mkdir(parents=True)
+    (tmp_path / arrivals.BLOCK / "sdb1").mkdir(parents=True)
     return Config(site="demo", environment="demo", places=PlacesSection(root=str(tmp_path)))
 
 
@@ -49,34 +49,33 @@ def test_other_names_never_become_a_path_or_a_unit(config: Config, name: Any) ->
 
 
 def test_what_was_kept_is_what_is_shown(config: Config, tmp_path: Path) -> None:
-    block = tmp_path / "block"
     arrivals.keep(config.at, STICK)
-    assert arrivals.arrived(config.at, "sdb1", block=block) == STICK
-    assert arrivals.shown(config.at, "sdb1", block=block).is_read is False
+    assert arrivals.arrived(config.at, "sdb1") == STICK
+    assert arrivals.shown(config.at, "sdb1").is_read is False
 
     arrivals.keep_inspected(config.at, STICK, claims={"untrusted_serial": 3}, problem="")
-    (found,) = arrivals.all_shown(config.at, block=block)
+    (found,) = arrivals.all_shown(config.at)
     assert (found.claims, found.is_read) == ({"untrusted_serial": 3}, True)
     assert (config.at.arrived / "sdb1.json").stat().st_mode & 0o777 == 0o644
 
     arrivals.forget(config.at, "sdb1")
-    assert arrivals.all_shown(config.at, block=block) == ()
+    assert arrivals.all_shown(config.at) == ()
     with pytest.raises(JobRefusedError):
-        arrivals.arrived(config.at, "sdb1", block=block)
+        arrivals.arrived(config.at, "sdb1")
 
 
 def test_what_the_medium_before_claimed_is_not_shown_of_the_next(config: Config, tmp_path: Path) -> None:
     arrivals.keep_inspected(config.at, STICK, claims={"untrusted_serial": 3}, problem="")
     arrivals.keep(config.at, replace(STICK, id="f" * 16))
 
-    assert arrivals.shown(config.at, "sdb1", block=tmp_path / "block").claims is None
+    assert arrivals.shown(config.at, "sdb1").claims is None
 
 
 def test_a_medium_that_was_pulled_out_is_not_shown(config: Config, tmp_path: Path) -> None:
     arrivals.keep(config.at, replace(STICK, state="refused", why="its file system is ntfs"))
-    (tmp_path / "block/sdb1").rmdir()
+    (tmp_path / arrivals.BLOCK / "sdb1").rmdir()
 
-    assert arrivals.all_shown(config.at, block=tmp_path / "block") == ()
+    assert arrivals.all_shown(config.at) == ()
 
 
 def test_claims_that_are_too_long_are_left_out(config: Config, tmp_path: Path) -> None:
@@ -84,7 +83,7 @@ def test_claims_that_are_too_long_are_left_out(config: Config, tmp_path: Path) -
     arrivals.keep(config.at, stick)
     arrivals.keep_inspected(config.at, stick, claims={"untrusted_release": "x" * 2**21}, problem="")
 
-    found = arrivals.shown(config.at, "sdb1", block=tmp_path / "block")
+    found = arrivals.shown(config.at, "sdb1")
     assert (found.claims, found.problem) == ({}, "it claims too much to be shown")
     assert not found.may_take_exports
 
@@ -106,11 +105,11 @@ def test_only_a_marked_medium_that_is_no_volume_may_take_exports(
 ) -> None:
     arrival = replace(STICK, label=label, state=state)
     arrivals.keep(config.at, arrival)
-    assert not arrivals.shown(config.at, "sdb1", block=tmp_path / "block").may_take_exports, "not read yet"
+    assert not arrivals.shown(config.at, "sdb1").may_take_exports, "not read yet"
 
     arrivals.keep_inspected(config.at, arrival, claims=claims, problem="" if claims else "it is no Sealift volume")
 
-    assert arrivals.shown(config.at, "sdb1", block=tmp_path / "block").may_take_exports is expected
+    assert arrivals.shown(config.at, "sdb1").may_take_exports is expected
 
 
 @given(

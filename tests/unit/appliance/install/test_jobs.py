@@ -23,6 +23,7 @@ NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK)},
     **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
     **{kind: {"medium": "sdb1"} for kind in (Kind.RECEIVE, Kind.EJECT)},
+    Kind.CARRY_EXPORT: {"medium": "sdb1", "digest": DIGEST},
 }
 
 
@@ -71,6 +72,8 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
         {"kind": "eject", "medium": "SDB1"},
         {"kind": "eject", "medium": "-l"},
         {"kind": "eject"},
+        {"kind": "carry-export", "medium": "sdb1"},
+        {"kind": "carry-export", "medium": "sdb1", "digest": DIGEST, "path": "/etc/shadow"},
     ],
 )
 def test_a_forged_job_is_malformed(forged: dict[str, Any]) -> None:

@@ -22,7 +22,10 @@ MKFAT = shutil.which("mkfs.vfat") or "/usr/sbin/mkfs.vfat"
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
     found = Kernel(
-        block=tmp_path / "block", devices=tmp_path / "dev", mounts=tmp_path / "mountinfo", fstab=tmp_path / "fstab"
+        block=tmp_path / arrivals.BLOCK,
+        devices=tmp_path / "dev",
+        mounts=tmp_path / "mountinfo",
+        fstab=tmp_path / "fstab",
     )
     found.devices.mkdir()
     found.mounts.write_text("")
@@ -61,7 +64,7 @@ def test_a_medium_of_an_allowed_type_gets_a_table_of_one_line_that_only_reads(tm
     assert (source, target, kind) == (str(kernel.devices / "sdb1"), str(config.at.media / "sdb1"), "ext4")
     assert {"ro", "nosuid", "nodev", "noexec", "noload"} <= set(options.split(","))
     # Until mount(8) has answered it is not shown as mounted.
-    arrival = arrivals.arrived(config.at, "sdb1", block=kernel.block)
+    arrival = arrivals.arrived(config.at, "sdb1")
     assert (arrival.state, arrival.label, arrival.bytes) == ("refused", "STICK", 2**21)
 
 
@@ -72,7 +75,7 @@ def test_a_refused_medium_says_why_and_has_no_table(tmp_path: Path, kernel: Kern
     assert check(config, "sdb1", kernel=kernel, clock=CLOCK) == mediaunit.SKIPPED
 
     assert not mediaunit.table(config, "sdb1").exists()
-    arrival = arrivals.arrived(config.at, "sdb1", block=kernel.block)
+    arrival = arrivals.arrived(config.at, "sdb1")
     assert not arrival.is_mounted
     assert arrival.why == "its file system is ext4; this site takes vfat, exfat, iso9660, udf"
 
