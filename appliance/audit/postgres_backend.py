@@ -7,7 +7,7 @@ dead, can never append again. Once the answer to a commit is lost, only opening 
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from heapq import merge
 from typing import Any, Final
 
@@ -170,7 +170,10 @@ class PostgresBackend:
         """Do nothing: the server folds its own log."""
 
     def close(self) -> None:
-        """End the session, which lets go of the lock."""
+        """Let go of the lock and end the session."""
+        # Asked for, because the server lets go of a session's locks some time after it was closed.
+        with suppress(StatementError):
+            self._session.all("SELECT pg_advisory_unlock_all()")
         self._session.close()
 
     @contextmanager

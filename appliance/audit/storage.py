@@ -35,8 +35,8 @@ def writing(
 
     Args:
         places: The site's.
-        wait_seconds: How long to wait for another writer.
-        server_seconds: How long to wait for a PostgreSQL server that is away.
+        wait_seconds: How long to wait for another writer of a file.
+        server_seconds: How long to wait for a PostgreSQL server that is away, then for another writer there.
 
     Raises:
         LedgerUnavailableError: Another process has it, the disk is remote, the server away or not durable, or it cannot
@@ -57,7 +57,9 @@ def writing(
             _require_here(folder)
             yield from _closing(open_writer(folder / FILE_NAME), {"sqlite": sqlite3.sqlite_version})
             return
-        backend = postgres_backend.open_writer(places, wait_seconds=wait_seconds, server_seconds=server_seconds)
+        # A node that stands by waits for the lock as for the server: again and again, without an end.
+        patience = max(wait_seconds, server_seconds)
+        backend = postgres_backend.open_writer(places, wait_seconds=patience, server_seconds=server_seconds)
         try:
             _require_there(folder, backend)
         except LedgerDamagedError:

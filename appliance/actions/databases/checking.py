@@ -14,7 +14,7 @@ from appliance.audit.client import OfflineLedger, open_ledger
 from appliance.audit.postgres_backend import open_reader
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config, Places
-from appliance.errors import ApplianceError, DatabaseError, LedgerUnavailableError
+from appliance.errors import ApplianceError, DatabaseError, LedgerDamagedError, LedgerUnavailableError
 from appliance.postgres.connecting import ROLES, Role, connect, role_name
 from appliance.postgres.session import Session
 from appliance.state import migrating, projection
@@ -97,11 +97,14 @@ def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
     places = config.at
     if places.server is not None:
         with closing(open_reader(places)) as reader:
-            moved = reader.moved()
+            moved, size = reader.moved(), reader.size()
         if moved is not None:
             yield Finding(
                 name="ledger", state=FAULT, value=f"its records went on in {moved}", fix='set database.kind = "sqlite"'
             )
+            return
+        if not size:
+            yield Finding(name="ledger", state=REMARK, value="no records yet", fix="start sealift-ledger")
             return
     elif (places.ledger / storage.ELSEWHERE).exists():
         yield Finding(
@@ -128,7 +131,7 @@ def _state(config: Config, clock: Clock) -> Iterator[Finding]:
     ledger = open_ledger(config, ACTIONS, clock=clock)
     try:
         behind = ledger.head().size - 1 - applied
-    except LedgerUnavailableError:
+    except (LedgerUnavailableError, LedgerDamagedError):  # the ledger's own finding says so
         behind = 0
     finally:
         ledger.close()
