@@ -8,6 +8,7 @@ twice; the whole tree verifies; nothing has to be mended by hand. `SEALIFT_KILL_
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -178,6 +179,44 @@ def test_a_lost_connection_is_noticed_though_nobody_writes(
         closing(site.door("ledger-actions")) as ledger,
     ):
         assert ledger.append("model.noted", {"n": 1}).leaf_hash
+
+
+def test_a_second_node_waits_and_goes_on_at_the_next_record(
+    server: PostgresServer, places: Places, tmp_path: Path
+) -> None:
+    callers = [Caller(number) for number in range(2)]
+    with (
+        ledger_site(tmp_path / "first", database=places.server) as first,
+        ledger_site(tmp_path / "second", database=places.server) as second,
+    ):
+        key = "ledger-checkpoint.v1"
+        (second.places.key_files / key).unlink()
+        shutil.copy2(first.places.key_files / key, second.places.key_files / key)
+        with first.process() as running:
+            standing_by = second.start()
+            try:
+                with closing(first.door("ledger-gateway")) as ledger:
+                    threads = [threading.Thread(target=caller.write, args=(ledger,)) for caller in callers[:1]]
+                    for thread in threads:
+                        thread.start()
+                    while not callers[0].promised:
+                        time.sleep(0.01)
+                    assert not second.places.socket("ledger-gateway").exists()
+                    running.send_signal(signal.SIGKILL)
+                    for thread in threads:
+                        thread.join()
+                wait_for(second.places.socket("ledger-gateway"))
+            finally:
+                standing_by.kill()
+                standing_by.wait()
+        require_everything_promised(second, callers)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_the_gateway_reads_its_route_again_as_soon_as_the_server_is_back(
