@@ -72,5 +72,6 @@ def _show(own: Context, facts: dict[str, Any]) -> None:
         facts,
         f"this box, {facts['me']}, serves ({how}); term {facts['term']}"
         if facts["serving"]
-        else f"this box, {facts['me']}, does not serve; {facts['holder'] or 'nobody'} holds term {facts['term']}",
+        else f"this box, {facts['me']}, does not serve; {facts['holder'] or 'nobody'} holds term {facts['term']}"
+        + ("; it would follow by itself" if facts["would_follow"] else "; it would not follow by itself"),
     )

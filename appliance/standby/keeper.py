@@ -176,6 +176,7 @@ class Keeper:
                 "holder": self._lease.kept.holder,
                 "alone": self._lease.kept.alone,
                 "serving": self._lease.is_serving(now),
+                "would_follow": self._lease.would_follow,
                 "seconds_left": round(max(self._lease.serves_until(now) - now, 0.0), 3),
             }
 

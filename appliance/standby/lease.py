@@ -119,6 +119,13 @@ class Lease:
         """Whether this box is the one that serves, or would if it had a grant."""
         return self.kept.holder == self.me
 
+    @property
+    def would_follow(self) -> bool:
+        """Whether this box would take over by itself if the holder fell silent now."""
+        if self.is_holder or self._resigned or not self.rules.automatic or not self.kept.holder:
+            return False
+        return bool(self.rules.witness) or (bool(self._promised) and self._promised_leased)
+
     def is_serving(self, now: float) -> bool:
         """Tell whether this box may serve at this very moment."""
         return self.is_holder and (self.kept.alone or now < self.until)
@@ -146,6 +153,8 @@ class Lease:
         promised_to_another = bool(self._promised) and self._promised != ask.holder and now <= self._promised_until
         starting = not self._promised and now <= self._promised_until and ask.term > self.kept.term
         if self.is_serving(now):
+            if ask.leased and not self.kept.alone:
+                return self._refusal()  # a box that was away asks for the next term; this one has its grants
             # Only people can have given another box a higher term while this one serves: they are obeyed at once.
             self._step_down(now, ask.term, ask.holder)
         elif promised_to_another or (starting and self.rules.witness):
@@ -232,10 +241,8 @@ class Lease:
         return True
 
     def _may_take_over(self, now: float) -> bool:
-        if self.is_holder or self._resigned or not self.rules.automatic or now <= self._promised_until:
-            return False
-        # Nobody was ever the holder: who is first is for people to say.
-        return bool(self.kept.holder) and (bool(self.rules.witness) or (bool(self._promised) and self._promised_leased))
+        # Where nobody was ever the holder, who is first is for people to say.
+        return self.would_follow and now > self._promised_until
 
     def _refusal(self) -> Answer:
         return Answer(granted=False, term=self.kept.term, holder=self.kept.holder)

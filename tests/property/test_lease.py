@@ -184,6 +184,40 @@ def test_with_a_witness_a_dead_standby_does_not_stop_the_service() -> None:
         assert world.serving() == ["one"]
 
 
+def test_a_standby_that_was_away_does_not_take_the_service_when_it_comes_back() -> None:
+    world = settled(witness=True)
+    world.cut = {frozenset(("two", "one")), frozenset(("two", "three"))}
+    for turn in range(160):
+        if turn == 80:
+            world.cut.clear()
+        world.turn(0.0)
+        assert world.serving() == ["one"]
+
+    one = world.voters["one"]
+    assert one is not None
+    assert one.kept.term == 1
+
+
+def test_people_are_obeyed_by_a_box_that_serves() -> None:
+    world = settled(witness=False)
+    two = world.voters["two"]
+    assert two is not None
+    world.crash("one")
+    two.take_by_people(world.clock("two"))
+    world.disk["two"] = two.kept
+    world.disk["one"] = Kept(term=1, holder="one", alone=True)  # somebody let it serve alone besides
+    world.late.clear()
+    world.voters["one"] = Lease(me="one", rules=world.rules, kept=world.disk["one"], started=world.clock("one"))
+    one = world.voters["one"]
+    assert one is not None
+    ask = two.asks(world.clock("two"))
+    assert ask is not None
+
+    assert one.answer(world.clock("one"), ask).granted
+
+    assert world.serving() == ["two"]
+
+
 def test_without_one_a_dead_standby_stops_it_and_a_planned_stop_does_not() -> None:
     crashed, planned = settled(witness=False), settled(witness=False)
     crashed.crash("two")
