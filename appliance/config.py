@@ -3,251 +3,61 @@
 Secrets are never here: they come as systemd credentials. Limits of formats are code, not configuration.
 """
 
-import re
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from appliance.errors import ConfigError
+from appliance.sections import (
+    AlertsSection,
+    BackupSection,
+    DatabaseSection,
+    EngineSection,
+    LimitsSection,
+    MediaSection,
+    MonitoringSection,
+    NetworkSection,
+    PlacesSection,
+    PolicySection,
+    Section,
+    ServiceSection,
+    StandbySection,
+    TimeSection,
+    TlsSection,
+)
+
+__all__ = [
+    "DEFAULT_PATH",
+    "FORMAT",
+    "AlertsSection",
+    "BackupSection",
+    "Config",
+    "DatabaseSection",
+    "EngineSection",
+    "LimitsSection",
+    "MediaSection",
+    "MonitoringSection",
+    "NetworkSection",
+    "Places",
+    "PlacesSection",
+    "PolicySection",
+    "ServiceSection",
+    "StandbySection",
+    "TimeSection",
+    "TlsSection",
+    "load",
+    "parse",
+]
 
 FORMAT: Final = 1
 DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
-_PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-_DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
-_SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
-Port = Annotated[int, Field(ge=0, le=65535)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class PlacesSection(_Section):
-    """Where the appliance lives. `root` is ``/`` on a box; in demo and rehearsal a folder, so no root is needed."""
-
-    root: str = "/"
-    run: str = ""
-
-
-class ServiceSection(_Section):
-    """How `sealift run-units` and nginx publish the two web services."""
-
-    host: str = "127.0.0.1"
-    gateway_port: Port = 8000
-    admin_port: Port = 8001
-    metrics_port: Port = 9090
-    hostname: str = "sealift.internal"
-    tls: bool = False
-
-
-class LimitsSection(_Section):
-    """Defaults of requirements E13-E19 and the rate of a key."""
-
-    message_characters: int = Field(default=32000, ge=1)
-    input_tokens: int = Field(default=4096, ge=1)
-    max_tokens: int = Field(default=4096, ge=1)
-    default_max_tokens: int = Field(default=1024, ge=1)
-    requests_per_minute: int = Field(default=600, ge=1)
-    unauthenticated_per_minute: int = Field(default=10, ge=1)
-    concurrent_requests: int = Field(default=64, ge=1)
-
-
-class PolicySection(_Section):
-    """What this site demands before it goes forward."""
-
-    approvals: int = Field(default=2, ge=2)
-    approval_hours: int = Field(default=72, ge=1)
-    rehearsal_level: Literal["installed", "answered-on-cpu", "answered-on-target"] = "answered-on-cpu"
-    serial_jump: int = Field(default=1000, ge=1)
-    audit_retention_years: int = Field(default=7, ge=6)
-
-
-class EngineSection(_Section):
-    """How engines use this machine. `threads` 0 means all cores but one."""
-
-    threads: int = Field(default=0, ge=0)
-    start_seconds: int = Field(default=300, ge=1)
-
-
-def _network(text: str) -> str:
-    return str(ip_network(_without_zone(text)))
-
-
-def _address(text: str) -> str:
-    return str(ip_address(_without_zone(text)))
-
-
-def _without_zone(text: str) -> str:
-    # Python takes any text after a % for the zone of an IPv6 address; here it would reach the packet filter's rules.
-    if "%" in text:
-        message = "an address has no zone here"
-        raise ValueError(message)
-    return text
-
-
-def _destination(text: str) -> str:
-    found = _DESTINATION.fullmatch(text)
-    if found is None or not 1 <= int(found[3]) <= 65535:
-        message = "expected PROTOCOL ADDRESS PORT, e.g. udp 10.0.0.5 123"
-        raise ValueError(message)
-    return f"{found[1]} {_address(found[2])} {int(found[3])}"
-
-
-def _folder(text: str) -> str:
-    if text and (not text.startswith("/") or ".." in Path(text).parts or not text.isprintable()):
-        message = "expected an absolute path, e.g. /media/sealift-backup, or nothing"
-        raise ValueError(message)
-    return text
-
-
-def _server_name(text: str) -> str:
-    if not _SERVER.fullmatch(text):
-        message = "expected the name in the server's certificate, e.g. db1.hospital.internal"
-        raise ValueError(message)
-    return text
-
-
-def _mail(text: str) -> str:
-    if not _MAIL.fullmatch(text):
-        message = "expected a mail address, e.g. it-duty@hospital.internal"
-        raise ValueError(message)
-    return text
-
-
-def _optional(check: Callable[[str], str]) -> AfterValidator:
-    return AfterValidator(lambda text: check(text) if text else text)
-
-
-MaybeAddress = Annotated[str, _optional(_address)]
-MaybeMail = Annotated[str, _optional(_mail)]
-MaybeDestination = Annotated[str, _optional(_destination)]
-MaybeServer = Annotated[str, _optional(_server_name)]
-Folder = Annotated[str, AfterValidator(_folder)]
-MailAddress = Annotated[str, AfterValidator(_mail)]
-Network = Annotated[str, AfterValidator(_network)]
-Address = Annotated[str, AfterValidator(_address)]
-Destination = Annotated[str, AfterValidator(_destination)]
-
-
-class NetworkSection(_Section):
-    """Who may reach this box, and the only destinations it may call; the packet filter refuses all others."""
-
-    addresses: list[Address] = []
-    clients: list[Network] = [*_PRIVATE_NETWORKS]
-    management: list[Network] = [*_PRIVATE_NETWORKS]
-    egress: list[Destination] = []
-
-
-class TlsSection(_Section):
-    """Who vouches for this box: an authority of its own, or the facility's, which signs a request made here.
-
-    `clients` says whether calling applications show certificates of the box's own authority: those that have one may
-    (`optional`), or all have to (`required`).
-    """
-
-    authority: Literal["own", "facility"] = "own"
-    clients: Literal["off", "optional", "required"] = "off"
-
-
-class TimeSection(_Section):
-    """The facility's time servers (NTP, udp 123); with none, the machine's clock is all there is."""
-
-    servers: list[Address] = []
-
-
-class BackupSection(_Section):
-    """Where backups are written: a folder on another disk than the state. Empty means that nobody has chosen yet."""
-
-    folder: Folder = ""
-    on_system_disk: bool = False
-    keep: int = Field(default=14, ge=2)
-    age_hours: int = Field(default=26, ge=1)
-    drill_days: int = Field(default=35, ge=1)
-
-
-class AlertsSection(_Section):
-    """Where alerts go besides the banner of the admin page and the console, which are always on."""
-
-    mail_relay: MaybeAddress = ""
-    mail_port: Annotated[int, Field(ge=1, le=65535)] = 25
-    mail_from: MaybeMail = ""
-    mail_to: list[MailAddress] = []
-    syslog: MaybeDestination = ""
-
-    @model_validator(mode="after")
-    def _whole(self) -> "AlertsSection":
-        if bool(self.mail_relay) != bool(self.mail_to):
-            message = "mail_relay and mail_to are given together or not at all"
-            raise ValueError(message)
-        return self
-
-
-class MediaSection(_Section):
-    """What may be plugged in: classes of USB devices, file systems of media, and how many media at a time.
-
-    `ext4` is a policy of the site's: its driver does more than those of the other types.
-    """
-
-    usb: list[Literal["any", "storage", "input", "smartcard"]] = ["storage", "input", "smartcard"]
-    filesystems: list[Literal["vfat", "exfat", "iso9660", "udf", "ext4"]] = ["vfat", "exfat", "iso9660", "udf"]
-    most: int = Field(default=8, ge=1, le=32)
-
-
-class MonitoringSection(_Section):
-    """Prometheus, Alertmanager and node exporter on the box; `networks` may read its port 9090, none by default."""
-
-    enabled: bool = False
-    networks: list[Network] = []
-    retention_days: int = Field(default=90, ge=1)
-
-
-class DatabaseSection(_Section):
-    """Where ledger and state lie: in files of this box, or on a PostgreSQL server that several boxes reach.
-
-    The server is reached by the folder of its Unix socket, or by TLS with its certificate verified in full.
-    """
-
-    kind: Literal["sqlite", "postgresql"] = "sqlite"
-    socket: Folder = ""
-    server: MaybeServer = ""
-    address: MaybeAddress = ""
-    port: Annotated[int, Field(ge=1, le=65535)] = 5432
-    name: str = Field(default="sealift", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "DatabaseSection":
-        remote = bool(self.server and self.address)
-        if bool(self.server) != bool(self.address) or (self.kind == "postgresql" and bool(self.socket) == remote):
-            message = "postgresql takes either socket, or server and address together"
-            raise ValueError(message)
-        return self
-
-
-class StandbySection(_Section):
-    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached."""
-
-    lease: bool = False
-    listen: MaybeAddress = ""
-    port: Annotated[int, Field(ge=1, le=65535)] = 7443
-    peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
-    peer_address: MaybeAddress = ""
-    witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
-    witness_address: MaybeAddress = ""
-    service_address: MaybeAddress = ""
-    interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
-    lease_seconds: int = Field(default=3, ge=2, le=60)
-    automatic: bool = True
-
-
-class Config(_Section):
+class Config(Section):
     """The whole site file."""
 
     format: Literal[1] = FORMAT
@@ -325,6 +135,11 @@ class Places:
         return self.etc / "backup-recipient.gpg"
 
     @property
+    def database_secrets(self) -> Path:
+        """Passwords by role and the certificate authority of a PostgreSQL server, as the site's people put them."""
+        return self.etc / "database"
+
+    @property
     def boxes(self) -> Path:
         """This box's card and its pairings with others; public, written by root's commands."""
         return self.etc / "boxes"
@@ -333,11 +148,6 @@ class Places:
     def mirrors(self) -> Path:
         """Copies of other boxes' ledgers, one folder each; evidence, never merged with the own ledger."""
         return self.state / "mirrors"
-
-    @property
-    def database_secrets(self) -> Path:
-        """Passwords by role and the certificate authority of a PostgreSQL server, as the site's people put them."""
-        return self.etc / "database"
 
     @property
     def releases(self) -> Path:

@@ -11,18 +11,17 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from appliance.config import (
+from appliance.config import Config, NetworkSection
+from appliance.errors import ConfigError
+from appliance.sections import (
     Address,
-    Config,
     Folder,
     MailAddress,
     MaybeAddress,
     MaybeDestination,
     MaybeMail,
     Network,
-    NetworkSection,
 )
-from appliance.errors import ConfigError
 
 FORMAT: Final = 1
 _MAX_BYTES: Final = 64 * 1024

@@ -1,0 +1,238 @@
+"""The sections of the site file, and the grammars of what may stand in them. Unknown keys are refused."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+_PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+_DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
+_SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A part of the site file: every key is known, and of its exact type."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class PlacesSection(Section):
+    """Where the appliance lives. `root` is ``/`` on a box; in demo and rehearsal a folder, so no root is needed."""
+
+    root: str = "/"
+    run: str = ""
+
+
+class ServiceSection(Section):
+    """How `sealift run-units` and nginx publish the two web services."""
+
+    host: str = "127.0.0.1"
+    gateway_port: Port = 8000
+    admin_port: Port = 8001
+    metrics_port: Port = 9090
+    hostname: str = "sealift.internal"
+    tls: bool = False
+
+
+class LimitsSection(Section):
+    """Defaults of requirements E13-E19 and the rate of a key."""
+
+    message_characters: int = Field(default=32000, ge=1)
+    input_tokens: int = Field(default=4096, ge=1)
+    max_tokens: int = Field(default=4096, ge=1)
+    default_max_tokens: int = Field(default=1024, ge=1)
+    requests_per_minute: int = Field(default=600, ge=1)
+    unauthenticated_per_minute: int = Field(default=10, ge=1)
+    concurrent_requests: int = Field(default=64, ge=1)
+
+
+class PolicySection(Section):
+    """What this site demands before it goes forward."""
+
+    approvals: int = Field(default=2, ge=2)
+    approval_hours: int = Field(default=72, ge=1)
+    rehearsal_level: Literal["installed", "answered-on-cpu", "answered-on-target"] = "answered-on-cpu"
+    serial_jump: int = Field(default=1000, ge=1)
+    audit_retention_years: int = Field(default=7, ge=6)
+
+
+class EngineSection(Section):
+    """How engines use this machine. `threads` 0 means all cores but one."""
+
+    threads: int = Field(default=0, ge=0)
+    start_seconds: int = Field(default=300, ge=1)
+
+
+def _network(text: str) -> str:
+    return str(ip_network(_without_zone(text)))
+
+
+def _address(text: str) -> str:
+    return str(ip_address(_without_zone(text)))
+
+
+def _without_zone(text: str) -> str:
+    # Python takes any text after a % for the zone of an IPv6 address; here it would reach the packet filter's rules.
+    if "%" in text:
+        message = "an address has no zone here"
+        raise ValueError(message)
+    return text
+
+
+def _destination(text: str) -> str:
+    found = _DESTINATION.fullmatch(text)
+    if found is None or not 1 <= int(found[3]) <= 65535:
+        message = "expected PROTOCOL ADDRESS PORT, e.g. udp 10.0.0.5 123"
+        raise ValueError(message)
+    return f"{found[1]} {_address(found[2])} {int(found[3])}"
+
+
+def _folder(text: str) -> str:
+    if text and (not text.startswith("/") or ".." in Path(text).parts or not text.isprintable()):
+        message = "expected an absolute path, e.g. /media/sealift-backup, or nothing"
+        raise ValueError(message)
+    return text
+
+
+def _server_name(text: str) -> str:
+    if not _SERVER.fullmatch(text):
+        message = "expected the name in the server's certificate, e.g. db1.hospital.internal"
+        raise ValueError(message)
+    return text
+
+
+def _mail(text: str) -> str:
+    if not _MAIL.fullmatch(text):
+        message = "expected a mail address, e.g. it-duty@hospital.internal"
+        raise ValueError(message)
+    return text
+
+
+def _optional(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda text: check(text) if text else text)
+
+
+MaybeAddress = Annotated[str, _optional(_address)]
+MaybeMail = Annotated[str, _optional(_mail)]
+MaybeDestination = Annotated[str, _optional(_destination)]
+MaybeServer = Annotated[str, _optional(_server_name)]
+Folder = Annotated[str, AfterValidator(_folder)]
+MailAddress = Annotated[str, AfterValidator(_mail)]
+Network = Annotated[str, AfterValidator(_network)]
+Address = Annotated[str, AfterValidator(_address)]
+Destination = Annotated[str, AfterValidator(_destination)]
+
+
+class NetworkSection(Section):
+    """Who may reach this box, and the only destinations it may call; the packet filter refuses all others."""
+
+    addresses: list[Address] = []
+    clients: list[Network] = [*_PRIVATE_NETWORKS]
+    management: list[Network] = [*_PRIVATE_NETWORKS]
+    egress: list[Destination] = []
+
+
+class TlsSection(Section):
+    """Who vouches for this box: an authority of its own, or the facility's, which signs a request made here.
+
+    `clients` says whether calling applications show certificates of the box's own authority: those that have one may
+    (`optional`), or all have to (`required`).
+    """
+
+    authority: Literal["own", "facility"] = "own"
+    clients: Literal["off", "optional", "required"] = "off"
+
+
+class TimeSection(Section):
+    """The facility's time servers (NTP, udp 123); with none, the machine's clock is all there is."""
+
+    servers: list[Address] = []
+
+
+class BackupSection(Section):
+    """Where backups are written: a folder on another disk than the state. Empty means that nobody has chosen yet."""
+
+    folder: Folder = ""
+    on_system_disk: bool = False
+    keep: int = Field(default=14, ge=2)
+    age_hours: int = Field(default=26, ge=1)
+    drill_days: int = Field(default=35, ge=1)
+
+
+class AlertsSection(Section):
+    """Where alerts go besides the banner of the admin page and the console, which are always on."""
+
+    mail_relay: MaybeAddress = ""
+    mail_port: Annotated[int, Field(ge=1, le=65535)] = 25
+    mail_from: MaybeMail = ""
+    mail_to: list[MailAddress] = []
+    syslog: MaybeDestination = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AlertsSection":
+        if bool(self.mail_relay) != bool(self.mail_to):
+            message = "mail_relay and mail_to are given together or not at all"
+            raise ValueError(message)
+        return self
+
+
+class MediaSection(Section):
+    """What may be plugged in: classes of USB devices, file systems of media, and how many media at a time.
+
+    `ext4` is a policy of the site's: its driver does more than those of the other types.
+    """
+
+    usb: list[Literal["any", "storage", "input", "smartcard"]] = ["storage", "input", "smartcard"]
+    filesystems: list[Literal["vfat", "exfat", "iso9660", "udf", "ext4"]] = ["vfat", "exfat", "iso9660", "udf"]
+    most: int = Field(default=8, ge=1, le=32)
+
+
+class MonitoringSection(Section):
+    """Prometheus, Alertmanager and node exporter on the box; `networks` may read its port 9090, none by default."""
+
+    enabled: bool = False
+    networks: list[Network] = []
+    retention_days: int = Field(default=90, ge=1)
+
+
+class DatabaseSection(Section):
+    """Where ledger and state lie: in files of this box, or on a PostgreSQL server that several boxes reach.
+
+    The server is reached by the folder of its Unix socket, or by TLS with its certificate verified in full.
+    """
+
+    kind: Literal["sqlite", "postgresql"] = "sqlite"
+    socket: Folder = ""
+    server: MaybeServer = ""
+    address: MaybeAddress = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    name: str = Field(default="sealift", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "DatabaseSection":
+        remote = bool(self.server and self.address)
+        if bool(self.server) != bool(self.address) or (self.kind == "postgresql" and bool(self.socket) == remote):
+            message = "postgresql takes either socket, or server and address together"
+            raise ValueError(message)
+        return self
+
+
+class StandbySection(Section):
+    """Two boxes of one site: whether this one serves by a lease only, and where it and the other voters are reached."""
+
+    lease: bool = False
+    listen: MaybeAddress = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 7443
+    peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
+    peer_address: MaybeAddress = ""
+    witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
+    witness_address: MaybeAddress = ""
+    service_address: MaybeAddress = ""
+    interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
+    lease_seconds: int = Field(default=3, ge=2, le=60)
+    automatic: bool = True
