@@ -102,7 +102,7 @@ def asked(config: Config, name: str) -> str:
     jobs = JobsClient.open(config, jobrights.OPERATOR)
     try:
         for one in jobs.jobs():
-            if (one["kind"], one["medium"], one["state"]) == (str(Kind.CARRY_EXPORT), name, "running"):
+            if (one["kind"], one.get("medium"), one["state"]) == (str(Kind.CARRY_EXPORT), name, "running"):
                 return canonical.sha256_hex(one["digest"], "job.digest")
     finally:
         jobs.close()

@@ -15,6 +15,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -179,7 +180,7 @@ def require_free(config: Config, name: str, *, kernel: Kernel) -> None:
     except OSError as error:
         raise Refusal("the device is gone") from error
     mounts = [line.split() for line in kernel.mounts.read_text(errors="replace").splitlines()]
-    if f"{os.major(number)}:{os.minor(number)}" in {words[2] for words in mounts}:
+    if f"{os.major(number)}:{os.minor(number)}" in {words[2] for words in mounts} or number in _sources(mounts):
         raise Refusal("the machine uses it already")
     holders = kernel.block / name / "holders"
     if holders.is_dir() and any(holders.iterdir()):
@@ -197,6 +198,16 @@ def size_of(name: str, kernel: Kernel) -> int:
         return int((kernel.block / name / "size").read_text()) * _SECTOR
     except (OSError, ValueError):
         return 0
+
+
+def _sources(mounts: Sequence[Sequence[str]]) -> set[int]:
+    """Return the numbers of the devices that mounts name; some file systems (btrfs) show another number themselves."""
+    found: set[int] = set()
+    for words in mounts:
+        if "-" in words[:-2] and (source := words[words.index("-") + 2]).startswith("/dev/"):
+            with suppress(OSError):
+                found.add(Path(_plain(source)).stat().st_rdev)
+    return found - {0}
 
 
 def _in_fstab(kernel: Kernel) -> set[int]:

@@ -125,6 +125,9 @@ def test_a_device_that_the_machine_uses_is_left_alone(tmp_path: Path, kernel: Ke
     kernel.mounts.write_text(in_use(device, "/media/sealift-backup"))
     with pytest.raises(Refusal, match="uses it already"):
         require_free(config, "sdb1", kernel=kernel)
+    kernel.mounts.write_text("31 1 0:44 / /srv rw - btrfs /dev/null rw\n")
+    with pytest.raises(Refusal, match="uses it already"):
+        require_free(config, "sdb1", kernel=kernel)
     kernel.mounts.write_text("")
     (kernel.block / "sdb1/holders/dm-0").mkdir()
     with pytest.raises(Refusal, match="part of another device"):
