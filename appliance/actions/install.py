@@ -4,26 +4,25 @@ On a box (root `/`) the release's playbook changes the host; below a folder (dem
 built. Everything may be repeated; a second run changes nothing and says so.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from appliance import config as configuration
 from appliance.actions import hostplan
+from appliance.actions.host import Host
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
-from appliance.errors import InstallError, PreflightError, PrivilegeError, UnknownReleaseError
-from appliance.install import carried, environments, health, maintainer, plans, playbook
+from appliance.errors import PreflightError, UnknownReleaseError
+from appliance.install import carried, environments, plans, playbook
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
-from appliance.install.playbook import Play, PlayResult
+from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
-from appliance.install.supervisor import SystemdSupervisor, open_supervisor, serving
 from appliance.install.trial import NONE, Returned, Trial, Trials, one_line
 from appliance.keys.files import create_missing
 from appliance.registry import catalog
@@ -33,7 +32,6 @@ from media.clock import Clock, to_text
 from media.digest import sha256_hex
 from media.errors import SealiftError
 
-_HEALTH_SECONDS: Final = 60.0
 _WITHOUT_ROOT: Final = "not changed: there is no Ansible without root"
 _DOOR: Final = "ledger-actions"
 RETURNED: Final = "install.returned"
@@ -59,60 +57,6 @@ class InstallFacts:
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
         return asdict(self)
-
-
-class Host(Protocol):
-    """The machine below the appliance: `Box` on a box, a fake in tests, absent in a demo."""
-
-    def apply(self, play: Play, ansible: Path) -> PlayResult:
-        """Change the host as the playbook says."""
-        ...
-
-    def preview(self, play: Play, ansible: Path) -> PlayResult:
-        """Show what the playbook would change."""
-        ...
-
-    def require_healthy(self) -> None:
-        """Return when every service answers."""
-        ...
-
-
-class Box:
-    """This machine, for root."""
-
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._served: tuple[str, ...] | None = None
-
-    def apply(self, play: Play, ansible: Path) -> PlayResult:
-        """Run the playbook and keep its account; starts that failed before do not count against those it asks for."""
-        supervisor = open_supervisor(self._config)
-        if isinstance(supervisor, SystemdSupervisor):
-            if self._served is None:
-                self._served = serving(supervisor)
-            supervisor.forget_failures()
-        try:
-            result = play.run(ansible)
-        except InstallError as error:
-            playbook.keep_log(self._config, f"{error.what}: {error.why}")
-            raise
-        playbook.keep_log(self._config, result.text)
-        return result
-
-    def preview(self, play: Play, ansible: Path) -> PlayResult:
-        """Run the playbook in check mode, and look at the packages, which that mode passes over."""
-        result = play.run(ansible, check_only=True)
-        packages = maintainer.changes(play.source / "debs", play.variables()["sealift_packages"])
-        return replace(result, packages=packages)
-
-    def require_healthy(self) -> None:
-        """Ask the services until they answer, and the engines that served before; see `health.require`."""
-        supervisor = open_supervisor(self._config)
-        health.require(self._config.at, supervisor, clock=self._clock, seconds=_HEALTH_SECONDS)
-        health.require_active(
-            supervisor, self._served or (), clock=self._clock, seconds=self._config.engine.start_seconds
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,21 +323,6 @@ class Installer:
                 _register(self.config, ledger, stored)
         finally:
             ledger.close()
-
-
-def open_host(config: Config, *, clock: Clock) -> Host | None:
-    """Return the machine on a box, nothing below a folder.
-
-    Raises:
-        PrivilegeError: It is a box and this is not root.
-    """
-    if config.places.root != "/":
-        return None
-    if os.geteuid() != 0:
-        raise PrivilegeError(
-            what="installing changes this machine", why="only root may do that", fix="run it as root, with sudo"
-        )
-    return Box(config, clock)
 
 
 def _body(installed: InstalledRelease, *, host: str, approval: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ the same site goes on from them. Backups lie on a disk of their own and are neve
 too, and that only after `sealift retire`, which destroys the keys and writes the certificate.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +200,10 @@ def _require_decided(config: Config, decision: Decision) -> None:
 def _remove(path: Path) -> None:
     try:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            for one in path.iterdir():
+                _remove(one)
+            if not path.is_mount():  # a disk of its own stays where it is mounted, empty
+                path.rmdir()
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

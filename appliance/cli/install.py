@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from appliance.actions.install import Installer, InstallFacts, open_host
+from appliance.actions.host import open_host
+from appliance.actions.install import Installer, InstallFacts
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import jobs_of, promoter_of

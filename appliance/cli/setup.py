@@ -11,7 +11,8 @@ import typer
 from appliance import config as configuration
 from appliance.actions import setup as actions
 from appliance.actions.capacity import CapacityFacts
-from appliance.actions.install import Installer, open_host
+from appliance.actions.host import open_host
+from appliance.actions.install import Installer
 from appliance.actions.setup import Plan, Setup, SetupFacts
 from appliance.cli import capacity
 from appliance.cli import context as shared

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from appliance.actions import uninstall
-from appliance.actions.install import open_host
+from appliance.actions.host import open_host
 from appliance.actions.uninstall import Decision
 from appliance.cli import context as shared
 from appliance.cli import passwords

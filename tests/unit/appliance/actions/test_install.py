@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from appliance.actions.install import Host, Installer, open_host
+from appliance.actions.host import Host, open_host
+from appliance.actions.install import Installer
 from appliance.audit.spool import Spool
 from appliance.config import Config, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, UnknownReleaseError

@@ -1,0 +1,84 @@
+"""The machine below the appliance, for root: changed by a release's playbook, its services asked if they answer."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from appliance.config import Config
+from appliance.errors import InstallError, PrivilegeError
+from appliance.install import health, maintainer, playbook
+from appliance.install.playbook import Play, PlayResult
+from appliance.install.supervisor import SystemdSupervisor, open_supervisor, serving
+from media.clock import Clock
+
+_HEALTH_SECONDS: Final = 60.0
+
+
+class Host(Protocol):
+    """The machine below the appliance: `Box` on a box, a fake in tests, absent in a demo."""
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        """Change the host as the playbook says."""
+        ...
+
+    def preview(self, play: Play, ansible: Path) -> PlayResult:
+        """Show what the playbook would change."""
+        ...
+
+    def require_healthy(self) -> None:
+        """Return when every service answers."""
+        ...
+
+
+class Box:
+    """This machine, for root."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._served: tuple[str, ...] | None = None
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:
+        """Run the playbook and keep its account; starts that failed before do not count against those it asks for."""
+        supervisor = open_supervisor(self._config)
+        if isinstance(supervisor, SystemdSupervisor):
+            if self._served is None:
+                self._served = serving(supervisor)
+            supervisor.forget_failures()
+        try:
+            result = play.run(ansible)
+        except InstallError as error:
+            playbook.keep_log(self._config, f"{error.what}: {error.why}")
+            raise
+        playbook.keep_log(self._config, result.text)
+        return result
+
+    def preview(self, play: Play, ansible: Path) -> PlayResult:
+        """Run the playbook in check mode, and look at the packages, which that mode passes over."""
+        result = play.run(ansible, check_only=True)
+        packages = maintainer.changes(play.source / "debs", play.variables()["sealift_packages"])
+        return replace(result, packages=packages)
+
+    def require_healthy(self) -> None:
+        """Ask the services until they answer, and the engines that served before; see `health.require`."""
+        supervisor = open_supervisor(self._config)
+        health.require(self._config.at, supervisor, clock=self._clock, seconds=_HEALTH_SECONDS)
+        health.require_active(
+            supervisor, self._served or (), clock=self._clock, seconds=self._config.engine.start_seconds
+        )
+
+
+def open_host(config: Config, *, clock: Clock) -> Host | None:
+    """Return the machine on a box, nothing below a folder.
+
+    Raises:
+        PrivilegeError: It is a box and this is not root.
+    """
+    if config.places.root != "/":
+        return None
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            what="installing changes this machine", why="only root may do that", fix="run it as root, with sudo"
+        )
+    return Box(config, clock)
