@@ -23,12 +23,10 @@ from tests.box import operators
 from tests.box.machine import BoxError, Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
 from tests.box.reach import who_reaches_what
-from tests.box.run import HOSTNAME, Run, wait_for_engine
+from tests.box.run import HOSTNAME, ROOT, Run, wait_for_engine
 from tests.box.sender import RECIPE, Sealed, make_release
 from tests.box.sheet import commands_of, holds
-from tests.box.upgrade import upgrade
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = "smollm2-135m-instruct"
 SITE_FILE = f"""format = 1
 site = "demo-hospital"
@@ -165,8 +163,8 @@ def watch_gap(run: Run) -> None:
         print(f"   connections that left: 0; attempts counted by the test of the filter: {counted}")
 
 
-def whole(run: Run) -> None:
-    """Everything, in order."""
+def whole(run: Run) -> tuple[Sealed, str]:
+    """Everything, in order; return the medium and the API key."""
     with run.stage.chapter("The connected side: build, rehearse, sign, write"):
         sealed = make_release(run.stage, run.out, recipe=RECIPE, ceremony=run.out / "ceremony")
     with run.stage.chapter("Boot a bare Debian 12 with no network"):
@@ -198,11 +196,9 @@ def whole(run: Run) -> None:
         wait_for_engine(run)
     again = serve(run, key, chapter="It serves again")
     run.require("the same question has the same answer", again["text"] == first["text"], again["text"])
-    if run.with_upgrade:
-        upgrade(run)
-        serve(run, key, chapter="The next release serves")
     run.machine.run("sealift", "status")
     run.facts |= {"request_id": first["request_id"], "answer": first["text"], "model_digest": first["model_digest"]}
+    return sealed, key
 
 
 def _enrol(machine: Machine, person: SitePerson, code: str) -> None:
@@ -240,9 +236,6 @@ def main() -> int:
     """Run it all and write the summary."""
     parser = argparse.ArgumentParser(prog="make box", description="A real air-gapped Debian 12, end to end (root).")
     parser.add_argument("--keep", action="store_true", help="leave the box running and its folder in place")
-    parser.add_argument(
-        "--upgrade", action="store_true", help="also go to the next release, and back from a broken one"
-    )
     parser.add_argument("--out", type=Path, default=ROOT / "build/box")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -254,20 +247,20 @@ def main() -> int:
     out.mkdir(parents=True)
     stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
     name = f"sealift-box-{os.getpid()}"
-    machine = Machine(
-        root=out / "machine",
-        name=name,
-        media={"/media/sealift-1": out / "media/volume-1", "/media/sealift-2": out / "next/media/volume-1"},
-        log=out / "console.log",
-    )
-    for folder in machine.media.values():
-        folder.mkdir(parents=True)
-    facility = Facility(name=name)
-    run = Run(out=out, stage=stage, machine=machine, facility=facility, with_upgrade=arguments.upgrade)
+    media = {"/media/sealift-1": out / "media/volume-1"}
+    machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
+    media["/media/sealift-1"].mkdir(parents=True)
+    run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
     began, ok = time.monotonic(), False
     try:
-        whole(run)
+        sealed, key = whole(run)
         ok = True
+        if not arguments.keep:
+            from tests.box import prepared  # it takes the chapters of this module
+
+            served = prepared.Served(key=key, digest=str(run.facts["promoted"]), sheet=sealed.sheet, code=sealed.code)
+            machine.stop()
+            prepared.keep(run, served)
     except (BoxError, StageError, RuntimeError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
     finally:

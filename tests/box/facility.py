@@ -4,14 +4,18 @@ Run in the facility's name space with one JSON object on standard input; prints 
 """
 
 import html
+import http.client
 import json
 import re
 import socket
 import ssl
 import sys
 import tempfile
+import threading
+import time
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -104,10 +108,54 @@ def banners(job: dict[str, Any]) -> dict[str, Any]:
     return {"logged_in": "Log out" in shown, "banners": [html.unescape(re.sub(r"<[^>]+>", "", one)) for one in found]}
 
 
+def load(job: dict[str, Any]) -> dict[str, Any]:
+    """Ask without a pause until a file appears; append to another what became of each question."""
+    lock, stop = threading.Lock(), Path(job["stop"])
+
+    def ask_on() -> None:
+        while not stop.exists():
+            began = time.time()
+            status, request = ask_shortly(job)
+            line = {"began": began, "ended": time.time(), "status": status, "request": request}
+            with lock, Path(job["told"]).open("a") as told:
+                told.write(json.dumps(line) + "\n")
+            if status != 200:
+                time.sleep(0.1)
+
+    callers = [threading.Thread(target=ask_on) for _ in range(job["callers"])]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join()
+    return {}
+
+
+def ask_shortly(job: dict[str, Any]) -> tuple[int, str]:
+    """Ask for a few words and return status and request id; 0 when nothing whole came back."""
+    trusted = ssl.create_default_context(cafile=job["authority"])
+    body = {
+        "model": "production",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "temperature": 0,
+        "max_tokens": 8,
+    }
+    line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
+    headers = {"Authorization": f"Bearer {job['key']}", "Content-Type": "application/json"}
+    try:
+        line.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)
+        answer = line.getresponse()
+        is_whole = bool(json.loads(answer.read())) if answer.status == 200 else True
+        return (answer.status if is_whole else 0), answer.getheader("x-request-id", "")
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        line.close()
+
+
 def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
-    print(json.dumps({"ask": ask, "look": look, "banners": banners}[job["do"]](job)))
+    print(json.dumps({"ask": ask, "look": look, "banners": banners, "load": load}[job["do"]](job)))
 
 
 if __name__ == "__main__":

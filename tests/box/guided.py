@@ -15,10 +15,10 @@ from typing import Any
 
 from examples.demo.stage import Stage, StageError
 from media.layout import TAG_MANIFEST
-from tests.box.box import ROOT, first_trust
+from tests.box.box import first_trust
 from tests.box.machine import BoxError, Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, Facility
-from tests.box.run import HOSTNAME, Run
+from tests.box.run import HOSTNAME, ROOT, Run
 from tests.box.sender import RECIPE, Sealed, make_release
 
 NAMES = ("Iris Mora", "Omar Haddad")

@@ -28,7 +28,7 @@ _TOOLS = {
     "nft": "nftables",
     "ip": "iproute2",
 }
-_BOOT_SECONDS = 60
+_BOOT_SECONDS = 300  # after a power cut an install is taken back within it
 
 
 class BoxError(Exception):
@@ -77,6 +77,7 @@ class Machine:
         root: The folder of its file system.
         name: Its name, also that of its cable's end.
         media: What is plugged in read-only, by mount point in the box.
+        disks: File systems of their own, by mount point in the box.
         log: Where its console goes.
     """
 
@@ -84,6 +85,7 @@ class Machine:
     name: str
     media: Mapping[str, Path]
     log: Path
+    disks: Mapping[str, Path] = field(default_factory=dict)
     _nspawn: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     _leader: int = 0
 
@@ -105,6 +107,7 @@ class Machine:
         """Start it and return after how many seconds systemd said that it runs."""
         began = time.monotonic()
         binds = [f"--bind-ro={source}:{point}" for point, source in self.media.items()]
+        binds += [f"--bind={source}:{point}" for point, source in self.disks.items()]
         command = ["systemd-nspawn", "-D", str(self.root), "--private-network", "-b", "--console=pipe", "-M", self.name]
         with self.log.open("ab") as console:
             self._nspawn = subprocess.Popen(
@@ -165,6 +168,12 @@ class Machine:
         assert self._nspawn is not None
         self._nspawn.wait(60)
         return self.boot()
+
+    def cut_power(self) -> None:
+        """End everything in it at once, as when the power fails: no process of it gets to run again."""
+        assert self._nspawn is not None
+        os.kill(self._leader, signal.SIGKILL)
+        self._nspawn.wait(60)
 
     def stop(self) -> None:
         """Turn it off; whatever is left of it is killed."""

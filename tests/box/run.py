@@ -11,6 +11,7 @@ from examples.demo.stage import Stage
 from tests.box.machine import BoxError, Machine
 from tests.box.network import BOX_ADDRESS, Facility
 
+ROOT = Path(__file__).resolve().parents[2]
 HOSTNAME = "llm.demo-hospital.internal"
 _ENGINE_TRIES = 120
 
@@ -23,7 +24,6 @@ class Run:
     stage: Stage
     machine: Machine
     facility: Facility
-    with_upgrade: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
     def require(self, name: str, holds_now: bool, detail: object = "") -> None:  # noqa: FBT001 - reads as an assertion

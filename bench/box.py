@@ -1,0 +1,179 @@
+"""The box as a whole: `make bench-box`, or ROUNDS=3 python -m bench.box (root: it boots a real Debian 12).
+
+    bare box       from the first command of the trust sheet to the first answer that is proven, on a Debian that has
+                   nothing: first trust, install, two people, gates, promotion; the medium lies there already
+    restart        `systemctl restart sealift.target` until the first answer over TLS from another network name space
+    engine alone   the same weights by llama-cpp-python in a fresh process of the same environment in the same box:
+                   started, loaded, asked the same; no proof of bytes, no record, no web server
+    back           the first good answer after every process of the engine (the gateway, the ledger) was killed
+
+Restart and engine alone take turns. The box that serves is the one of `make box` (tests/box/prepared.py).
+"""
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bench.measuring import OUT, Row, Samples, interleaved, machine, say, timed, write
+from examples.demo.stage import Stage
+from tests.box import prepared
+from tests.box.box import first_trust, promote, serve
+from tests.box.load import load
+from tests.box.machine import Machine, base_image, install_tools
+from tests.box.network import Facility
+from tests.box.run import ROOT, Run, wait_for_engine
+
+ROUNDS: Final = int(os.environ.get("ROUNDS", "5"))
+TIMES: Final = 1.2
+PLUS_SECONDS: Final = 3.0
+BACK_SECONDS: Final = 10.0
+_ALONE: Final = """
+import sys
+from llama_cpp import Llama
+model = Llama(model_path=sys.argv[1], n_ctx=4096, n_batch=512, n_threads=int(sys.argv[2]), verbose=False)
+asked = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
+told = model.create_chat_completion(messages=asked, temperature=0, max_tokens=8)
+assert told["choices"][0]["message"]["content"]
+"""
+
+
+@contextmanager
+def boxed(out: Path, name: str) -> Iterator[Run]:
+    """Yield a box that was not booted yet, with its facility; both are gone afterwards."""
+    media = {"/media/sealift-1": out / "media/volume-1"}
+    media["/media/sealift-1"].mkdir(parents=True)
+    box = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
+    stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
+    run = Run(out=out, stage=stage, machine=box, facility=Facility(name=name))
+    try:
+        yield run
+    finally:
+        run.facility.remove()
+        box.stop()
+        shutil.rmtree(box.root, ignore_errors=True)
+
+
+def bare_to_answer(run: Run, served: prepared.Served) -> float:
+    """Return the minutes from a bare Debian to the first proven answer."""
+    run.machine.create(base_image())
+    run.machine.boot()
+    began = time.monotonic()
+    first_trust(run, served.sealed(run))
+    run.machine.result("sealift", "install")
+    run.facility.create()
+    run.facility.plug_in(run.machine.leader)
+    serve(run, promote(run), chapter="The first answer, and its proof")
+    return (time.monotonic() - began) / 60
+
+
+def restart(run: Run, served: prepared.Served) -> float:
+    """Return the seconds from a restart of everything to the first answer."""
+    began = time.time()
+    run.machine.run("systemctl", "restart", "sealift.target", shown=False)
+    with load(run, served.key, callers=1) as asked:
+        return asked.answered_since(began).ended - began
+
+
+def alone(run: Run, served: prepared.Served, weights: str) -> float:
+    """Return the seconds that the engine takes by itself, from its start to its answer."""
+    python = f"/opt/sealift/engines/{served.digest[:12]}/bin/python"
+    threads = max(1, len(os.sched_getaffinity(0)) - 1)  # as the launcher: one core is the gateway's
+    return timed(lambda: run.machine.run(python, "-I", "-c", _ALONE, weights, str(threads), shown=False))
+
+
+def back(run: Run, served: prepared.Served, unit: str) -> float:
+    """Return the seconds from the death of a unit's processes to the next good answer that was asked for after it."""
+    with load(run, served.key) as asked:
+        began = time.time()
+        run.machine.run("systemctl", "kill", "--signal=KILL", unit, shown=False)
+        return asked.answered_since(began).ended - began
+
+
+def weights_of(run: Run) -> str:
+    """Return where the box keeps the weights of its version: the largest object of the store."""
+    folder = run.machine.root / "var/lib/sealift/store/objects/sha256"
+    largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    return "/" + str(largest.relative_to(run.machine.root))
+
+
+def within(ours: Samples, peer: Samples) -> Row:
+    """Return the row of the restart: at most the peer's time by `TIMES`, and `PLUS_SECONDS`."""
+    return Row(
+        name="restart to the first answer / the engine alone",
+        ours=ours.median,
+        peer=peer.median,
+        unit="s",
+        ratio=ours.median / peer.median,
+        goal=f"at most {TIMES:g} times the peer's time plus {PLUS_SECONDS:g} s",
+        met=ours.median <= TIMES * peer.median + PLUS_SECONDS,
+        more={"runs": {"ours": ours.to_json(), "peer": peer.to_json()}},
+    )
+
+
+def main() -> int:
+    """Measure and write `build/bench/box.json`."""
+    if os.geteuid() != 0:
+        say("skipped: the box is a container of its own, and only root can start one")
+        return 0
+    install_tools()
+    OUT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="slbb", dir=OUT) as folder:
+        with boxed(Path(folder) / "serving", f"slb{os.getpid()}") as run:
+            served = prepared.take(run)
+            run.machine.boot()
+            run.facility.create()
+            run.facility.plug_in(run.machine.leader)
+            wait_for_engine(run)
+            weights = weights_of(run)
+            contestants = {
+                "restart": lambda: restart(run, served),
+                "engine alone": lambda: alone(run, served, weights),
+            }
+            found = interleaved(contestants, rounds=ROUNDS, before=lambda: wait_for_engine(run))
+            units = {name: f"sealift-{name}.service" for name in ("ledger", "gateway")}
+            units["engine"] = f"sealift-engine-production@{served.digest[:12]}.service"
+            killed = {name: [back(run, served, unit) for _ in range(ROUNDS)] for name, unit in units.items()}
+        with boxed(Path(folder) / "bare", f"slc{os.getpid()}") as run:
+            shutil.copytree(prepared.cache() / "media", run.out / "media", dirs_exist_ok=True)
+            minutes = bare_to_answer(run, served)
+            chapters = dict(run.stage.times)
+    worst = {name: max(seconds) for name, seconds in killed.items()}
+    say(json.dumps(chapters, indent=1))
+    return write(
+        "box",
+        (
+            Row(
+                name="bare Debian to the first proven answer",
+                ours=minutes,
+                peer=None,
+                unit="min",
+                more={"seconds": chapters},
+            ),
+            within(found["restart"], found["engine alone"]),
+            *(
+                Row(
+                    name=f"answers again after the {name} was killed, longest",
+                    ours=seconds,
+                    peer=None,
+                    unit="s",
+                    goal=f"under {BACK_SECONDS:g} s",
+                    met=seconds < BACK_SECONDS,
+                    more={"runs": killed[name], "median": statistics.median(killed[name])},
+                )
+                for name, seconds in worst.items()
+            ),
+            machine(),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

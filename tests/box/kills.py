@@ -1,0 +1,66 @@
+"""SIGKILL of each service under load, and a cable that is cut: nothing acknowledged is lost, all is back by itself."""
+
+import time
+
+from tests.box.load import Asked, load
+from tests.box.machine import BoxError
+from tests.box.prepared import Served
+from tests.box.run import Run
+
+BACK_SECONDS = 10.0
+_TRIES = 1200
+_MOST_LEAVES = "1000"
+
+
+def kill_each(run: Run, served: Served) -> None:
+    """Kill every process of each service while questions come in; measure until it runs and answers again."""
+    engine = f"sealift-engine-production@{served.digest[:12]}.service"
+    units = [f"sealift-{name}.service" for name in ("ledger", "promoter", "jobs", "gateway", "admin")]
+    seconds: dict[str, float] = {}
+    with run.stage.chapter("SIGKILL of each service under load"), load(run, served.key) as asked:
+        for unit in (*units, engine, "nginx.service"):
+            before, began = _main(run, unit), time.time()
+            run.machine.run("systemctl", "kill", "--signal=KILL", unit, shown=False)
+            _wait_for_another(run, unit, before)
+            answered = asked.answered_since(began)
+            seconds[unit] = round(max(time.time(), answered.ended) - began, 1)
+            print(f"   {unit:<46} back and answering after {seconds[unit]:.1f} s")
+    run.facts["seconds_after_kill"] = seconds
+    run.require("every killed service is back within 10 seconds", max(seconds.values()) < BACK_SECONDS, seconds)
+    require_recorded(run, asked.asked, "nothing acknowledged was lost by the kills")
+
+
+def cut_cable(run: Run, served: Served) -> None:
+    """Pull the cable while questions come in, and plug it in again."""
+    with run.stage.chapter("The cable is cut and plugged in again"), load(run, served.key) as asked:
+        run.facility.run("ip", "link", "set", "cable0", "down")
+        time.sleep(3)  # long enough that questions are under way and none comes back
+        run.facility.run("ip", "link", "set", "cable0", "up")
+        asked.answered_since(time.time())
+    require_recorded(run, asked.asked, "nothing acknowledged was lost by the cut")
+
+
+def require_recorded(run: Run, asked: list[Asked], name: str) -> None:
+    """Require that every question with a good answer has its outcome in the ledger, and that the ledger verifies."""
+    good = {one.request for one in asked if one.status == 200}
+    told = run.machine.result("sealift", "audit", "list", "--kind", "request.outcome", "--limit", _MOST_LEAVES)
+    text = str(told)
+    lost = {request for request in good if request not in text}
+    run.require(name, bool(good) and not lost, f"{len(lost)} of {len(good)}: {sorted(lost)[:3]}")
+    verified = run.machine.run("sealift", "audit", "verify", shown=False, may_fail=True)
+    run.require("the ledger verifies afterwards", verified.returncode == 0, verified.stdout + verified.stderr)
+    print(f"   {len(good)} of {len(asked)} questions were answered, each is recorded")
+
+
+def _main(run: Run, unit: str) -> str:
+    return run.machine.run("systemctl", "show", "-P", "MainPID", unit, shown=False).stdout.strip()
+
+
+def _wait_for_another(run: Run, unit: str, before: str) -> None:
+    for _ in range(_TRIES):
+        state = run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip()
+        if state == "active" and _main(run, unit) != before:
+            return
+        time.sleep(0.05)
+    message = f"{unit} did not come back: {state}"
+    raise BoxError(message)

@@ -1,0 +1,58 @@
+"""Prometheus, Alertmanager and node exporter in a booted box: targets are scraped, and a rule fires to the banner."""
+
+import json
+import time
+from collections.abc import Callable
+
+from examples.demo.people import password_of
+from tests.box.machine import BoxError
+from tests.box.run import Run
+
+_SECONDS = 240.0
+_TARGETS = {"gateway", "host", "node"}
+_FACT = "/var/lib/sealift/spool/000001-0badbeef.json"
+_READ = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9092/api/v1/targets", timeout=20).read().decode())
+"""
+
+
+def begin(run: Run) -> None:
+    """Break something that a rule watches: a fact in the spool that does not read."""
+    run.machine.shell(f"echo not a fact > {_FACT}; chown sealift-receive:sealift-ledger {_FACT}; chmod 660 {_FACT}")
+    run.machine.run("systemctl", "restart", "sealift-ledger.service")
+
+
+def targets_and_banner(run: Run) -> None:
+    """Wait until every target is up and the banner of the page shows the rule that fires; then mend it."""
+    with run.stage.chapter("Monitoring in the booted box"):
+        _wait(lambda: _up(run) == _TARGETS, "a target is not scraped")
+        run.require("every target is scraped", _up(run) == _TARGETS)
+        _wait(lambda: any("RecordsIncomplete" in one for one in _banners(run)), "no alert reached the page")
+        print(f"   {_banners(run)}")
+        run.require("a rule that fires shows on the page", any("RecordsIncomplete" in one for one in _banners(run)))
+        journal = run.machine.run("journalctl", "-u", "sealift-alerts", "-o", "cat", shown=False).stdout
+        run.require("and in the journal", "RecordsIncomplete" in journal, journal[-2000:])
+        run.machine.shell("rm -r /var/lib/sealift/spool/rejected")
+
+
+def _up(run: Run) -> set[str]:
+    told = run.machine.run("python3", "-I", "-c", _READ, shown=False, may_fail=True).stdout
+    try:
+        found = json.loads(told)["data"]["activeTargets"]
+    except ValueError:
+        return set()
+    return {one["labels"]["job"] for one in found if one["health"] == "up"}
+
+
+def _banners(run: Run) -> list[str]:
+    told = run.workstation("banners", person="iris", password=password_of("iris"))
+    return [str(one) for one in told["banners"]]
+
+
+def _wait(holds_now: Callable[[], bool], otherwise: str) -> None:
+    until = time.monotonic() + _SECONDS
+    while not holds_now():
+        if time.monotonic() > until:
+            raise BoxError(otherwise)
+        time.sleep(2)
