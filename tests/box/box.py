@@ -179,6 +179,7 @@ def whole(run: Run) -> tuple[Sealed, str]:
     key = promote(run)
     first = serve(run, key, chapter="Ask from the facility over TLS, and prove the answer")
     digest = str(run.facts["promoted"])
+    watched(run)
     operators.stages_apart(run, digest)
     who_reaches_what(run)
     operators.stop_test_engine(run, digest)

@@ -120,13 +120,30 @@ def test_nobody_and_one_person_set_nothing(box: Machine) -> None:
     assert not box.site.ledger.find(kind="clock.set")
 
 
-def test_a_correction_counts_once(box: Machine) -> None:
-    request = approve(box, ask(box, TODAY + timedelta(minutes=10)), *signatories()[:2])
+@pytest.mark.parametrize(("right", "why"), [("now", "was used"), (TODAY + timedelta(minutes=10), "no longer holds")])
+def test_a_correction_counts_once(box: Machine, right: datetime | str, why: str) -> None:
+    request = approve(box, ask(box, right), *signatories()[:2])
     apply(box, request)
     box.run()
 
-    with pytest.raises(ClockUncertainError, match=r"used|no longer"):
+    with pytest.raises(ClockUncertainError, match=why):
         apply(box, request)
+
+
+def test_a_name_alone_answers_for_nothing_once_people_are_enrolled(box: Machine) -> None:
+    box.jump(timedelta(days=1))
+    box.site.ledger.append("clock.confirmed", {"by": "Mallory", "shown": "x"})
+
+    assert box.run().verdict is Verdict.JUMPED
+
+
+def test_what_was_approved_before_a_restart_explains_no_step_after_it(box: Machine) -> None:
+    request = approve(box, ask(box, TODAY + timedelta(days=10)), *signatories()[:2])
+    clocksetter.carry_out(box.config, box.site.ledger, request.statement.sha256, clock=box.clock, setter=lambda _: None)
+    box.boot(at=TODAY + timedelta(minutes=5))
+
+    box.run()
+    assert box.jump(timedelta(days=10)).verdict is Verdict.JUMPED
 
 
 @pytest.mark.parametrize("change", ["boot", "age", "jump"])
