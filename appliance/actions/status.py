@@ -28,6 +28,7 @@ _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_re
 _NFT_SECONDS: Final = 10
 _BY_TIMER: Final = frozenset(
     {"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service", "sealift-network.service"}
+    | {"sealift-tls@due.service"}
 )
 
 

@@ -7,77 +7,24 @@ The one before stays valid for its last 30 days, so that nobody has to learn of 
 answered goes on being answered.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from appliance.actions import believing
-from appliance.audit.facts import Ledger
+from appliance.actions.tls_facility import request
+from appliance.actions.tls_placing import Here, facts_of, names_in, put_in_place
 from appliance.config import Config
-from appliance.errors import CertificateRefusedError, KeyMissingError, NotInstalledError
-from appliance.install import certcheck, certificates, revocation, webserver
+from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
+from appliance.install import certificates, revocation
 from appliance.install.certificates import Credential, Moment, fingerprint, serial_of
 from appliance.install.revocation import Reason, Revocations, Revoked
-from appliance.install.supervisor import is_booted_box
-from appliance.install.tlsfolder import Shown, TlsFolder
-from appliance.install.webserver import Nginx, NoWebServer, WebServer
-from appliance.timekeeping import record as clockrecord
-from appliance.timekeeping.believed import require_certain
-from appliance.verify import trust
-from appliance.verify.trust import TrustRecord
-from media.clock import Clock, to_text
-from media.errors import SealiftError
+from appliance.install.tlsfolder import TlsFolder
 
 AUTHORITY_MADE: Final = "tls.authority-made"
 MADE: Final = "tls.certificate-made"
-IMPORTED: Final = "tls.certificate-imported"
-TAKEN_BACK: Final = "tls.rotation-failed"
-REQUESTED: Final = "tls.requested"
 REVOKED: Final = "tls.revoked"
 CRL_MADE: Final = "tls.crl-made"
 FACILITY: Final = "facility"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
-    """What actions on certificates work with."""
-
-    config: Config
-    ledger: Ledger
-    clock: Clock
-    server: WebServer = field(default_factory=NoWebServer)
-
-    @property
-    def folder(self) -> TlsFolder:
-        """This site's keys and certificates."""
-        return TlsFolder.of(self.config)
-
-    def moment(self) -> Moment:
-        """Return the clock and the latest time known to have been, read once.
-
-        Raises:
-            ClockUncertainError: The clock is before it, or jumped.
-        """
-        places, record = self.config.at, TrustRecord(root_chain=())
-        with suppress(SealiftError):
-            record = trust.load(places.trust, places.pinned_trust, may_begin=True)
-        floor = believing.floor(self.ledger, record, clockrecord.latest(places))
-        if clockrecord.published(places) is not None:
-            require_certain(places, self.clock, what="when a certificate begins")
-        return Moment(now=self.clock.now(), floor=floor).require_plausible()
-
-    def record(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Record before it is done.
-
-        Raises:
-            LedgerUnavailableError: It is not recorded, so it must not be done.
-        """
-        self.ledger.append(kind, body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +42,6 @@ class Rotated:
         return {**asdict(self), "changed": bool(self.made)}
 
 
-def open_server(config: Config) -> WebServer:
-    """Return nginx on a booted box, else nothing that could be told."""
-    return Nginx(config.service.hostname) if is_booted_box(config) and config.service.tls else NoWebServer()
-
-
 def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
     """Return why the shown certificate has to be replaced: absent, authority, name or age; empty when it need not."""
     shown, authority = folder.shown(), folder.authority()
@@ -110,27 +52,35 @@ def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
         return "authority"
     expected = certificates.names_of(config)
     # A facility's authority may leave addresses out; the host name is what people type.
-    if _names(shown.certificate) != expected if is_own else expected[0] not in _names(shown.certificate):
+    if names_in(shown.certificate) != expected if is_own else expected[0] not in names_in(shown.certificate):
         return "name"
     left = shown.certificate.not_valid_after_utc - moment.now
     return "age" if left <= timedelta(days=certificates.RENEW_DAYS) else ""
 
 
-def rotate(here: Here, *, at_once: str = "", dry_run: bool = False) -> Rotated:
+def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool = False) -> Rotated:
     """Make what is missing or due, and have the web server show it; a second run changes nothing.
 
     Args:
         here: What it works with.
         at_once: Replace the certificate now, for this reason, whether it is due or not.
+        replaces: Fingerprint of the certificate that was to be replaced; none is when another one is shown.
         dry_run: Say what would be made, and make nothing.
 
     Raises:
+        ConflictError: Another certificate is shown.
         ClockUncertainError: The clock is wrong.
         LedgerUnavailableError: It could not be recorded; nothing was changed.
         UnitError: The web server does not show it; the one before is shown again.
         KeyMissingError: This user is not root.
     """
     folder, moment = here.folder, here.moment()
+    if replaces and ((shown := folder.shown()) is None or fingerprint(shown.certificate) != replaces):
+        raise ConflictError(
+            what="another certificate is shown than the one to replace",
+            why="it was replaced since",
+            fix="see `sealift tls show`",
+        )
     made = [] if folder.authority() else ["ca"]
     why = at_once or why_due(here.config, folder, moment)
     is_facilitys = here.config.tls.authority == FACILITY and _is_facilitys(folder)
@@ -151,7 +101,7 @@ def rotate(here: Here, *, at_once: str = "", dry_run: bool = False) -> Rotated:
         request(here, moment=moment)
     is_seen = False
     if "server" in made:
-        is_seen = _replace(
+        is_seen = put_in_place(
             here, certificates.make_server(here.config, authority, moment), kind=MADE, facts={"why": why}
         )
     elif is_due:
@@ -164,73 +114,6 @@ def rotate(here: Here, *, at_once: str = "", dry_run: bool = False) -> Rotated:
         is_seen=is_seen,
         forgotten=tuple(folder.forget_ended(moment.now)),
     )
-
-
-def request(here: Here, *, moment: Moment | None = None) -> x509.CertificateSigningRequest:
-    """Return the request for the facility's authority; its key is made here, stays here, and is made once.
-
-    Raises:
-        LedgerUnavailableError: It could not be recorded; there is no request.
-        KeyMissingError: This user is not root.
-    """
-    folder = here.folder
-    waiting, key = folder.request(), folder.pending()
-    names = certificates.names_of(here.config)
-    if waiting is not None and key is not None and waiting.public_key() == key.public_key():
-        if list(waiting.extensions.get_extension_for_class(x509.SubjectAlternativeName).value) == names:
-            return waiting
-    else:
-        key = None
-    moment = moment or here.moment()
-    folder.make()
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    made = certificates.make_request(here.config, key)
-    here.record(REQUESTED, {"names": [str(one.value) for one in names], "at": to_text(moment.now)})
-    folder.put_pending(key, made)
-    return made
-
-
-def import_chain(
-    here: Here, untrusted_chain: bytes, *, untrusted_root: bytes | None = None, dry_run: bool = False
-) -> certcheck.Judged:
-    """Judge what the facility's authority made and put it in place.
-
-    The root is given the first time and kept; another one later has to be given again, and is recorded.
-
-    Raises:
-        CertificateRefusedError: A rule does not hold; nothing was changed.
-        NotInstalledError: No request waits, so there is no key that it could be for.
-        ClockUncertainError, LedgerUnavailableError, UnitError, KeyMissingError: As `rotate`.
-    """
-    folder, moment = here.folder, here.moment()
-    key = folder.pending()
-    if key is None:
-        raise NotInstalledError(
-            what="no request waits on this box",
-            why="a certificate is for a key that was made here",
-            fix="run `sealift tls request`, and have that request signed",
-        )
-    root = folder.root() if untrusted_root is None else certcheck.read_root(untrusted_root, moment)
-    if root is None:
-        raise CertificateRefusedError(
-            what="the facility's root is not known yet", why="nobody has given it", fix="give it with --root FILE"
-        )
-    judged = certcheck.judge(
-        certcheck.read_chain(untrusted_chain),
-        key=key.public_key(),
-        hostname=here.config.service.hostname,
-        names=certificates.names_of(here.config),
-        root=root,
-        moment=moment,
-    )
-    if dry_run:
-        return judged
-    made = Credential(key=key, certificate=judged.certificate, between=judged.between)
-    facts = {"root": fingerprint(root), "issuer": judged.certificate.issuer.rfc4514_string()[:200]}
-    _replace(here, made, kind=IMPORTED, facts=facts)
-    folder.put_root(root)
-    folder.drop_pending()
-    return judged
 
 
 def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) -> Revocations:
@@ -262,32 +145,6 @@ def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) ->
     return listed
 
 
-def _replace(here: Here, made: Credential, *, kind: str, facts: Mapping[str, Any]) -> bool:
-    folder, before = here.folder, here.folder.shown()
-    here.record(kind, {**facts_of(made.certificate), **facts, "replaces": _replaced(before)})
-    folder.show(folder.keep(made))
-    try:
-        return webserver.take_up(here.server, fingerprint(made.certificate))
-    except SealiftError as error:
-        if before is not None:
-            folder.show(before.name)
-            with suppress(SealiftError):
-                here.server.reload()
-        here.record(TAKEN_BACK, {"fingerprint": fingerprint(made.certificate), "code": error.code})
-        raise
-
-
-def facts_of(certificate: x509.Certificate) -> dict[str, Any]:
-    """Return what the ledger and `sealift tls show` say of a certificate."""
-    return {
-        "fingerprint": fingerprint(certificate),
-        "serial": serial_of(certificate),
-        "not_before": to_text(certificate.not_valid_before_utc),
-        "not_after": to_text(certificate.not_valid_after_utc),
-        "names": [str(one.value) for one in _names(certificate)],
-    }
-
-
 def _authority(here: Here, moment: Moment) -> Credential:
     if (found := here.folder.authority()) is not None:
         return found
@@ -316,14 +173,3 @@ def _is_facilitys(folder: TlsFolder) -> bool:
 def _crl_is_due(folder: TlsFolder, moment: Moment) -> bool:
     authority = folder.authority()
     return authority is None or revocation.is_due(folder, Revocations.load(folder), authority, moment.now)
-
-
-def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
-    try:
-        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except x509.ExtensionNotFound:
-        return []
-
-
-def _replaced(before: Shown | None) -> str:
-    return "" if before is None else fingerprint(before.certificate)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from appliance.actions import tls
-from appliance.actions.tls import Here
+from appliance.actions.tls_placing import Here, facts_of
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
 from appliance.install import certcheck, certificates
 from appliance.install.certificates import Credential, serial_of
@@ -94,7 +94,7 @@ def issue(
     made = certificates.make_client(authority, public_key, name=name, key_id=key_id, days=days, moment=moment)
     client = _client(made, Revocations(), now_text="")
     if not dry_run:
-        here.record(ISSUED, {**tls.facts_of(made), "names": [], "name": name, "key_id": key_id})
+        here.record(ISSUED, {**facts_of(made), "names": [], "name": name, "key_id": key_id})
         folder.make()
         pem = made.public_bytes(serialization.Encoding.PEM)
         durable.replace(folder.path / "clients" / f"{client.serial}.crt", pem, mode=0o444)

@@ -12,7 +12,8 @@ from typing import Any, Final
 from cryptography import x509
 
 from appliance.actions.findings import Finding
-from appliance.actions.tls import FACILITY, facts_of
+from appliance.actions.tls import FACILITY
+from appliance.actions.tls_placing import facts_of
 from appliance.config import Config
 from appliance.install import certificates, revocation
 from appliance.install.tlsfolder import TlsFolder
@@ -21,7 +22,7 @@ from media.errors import SealiftError
 
 _LATE_DAYS: Final = 21
 _CRL_LATE_DAYS: Final = 16
-_ROTATE: Final = "see `journalctl -u sealift-tls`, then `sealift tls rotate`"
+_ROTATE: Final = "see `journalctl -u sealift-tls@due`, then `sealift tls rotate`"
 
 
 def left(config: Config, *, clock: Clock) -> dict[str, timedelta]:

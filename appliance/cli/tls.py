@@ -1,56 +1,41 @@
 """`sealift tls`: this box's certificates, the facility's authority, callers' certificates, revocation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from appliance.actions import tls as actions
-from appliance.actions import tls_clients, tls_standing
-from appliance.actions.tls import Here
-from appliance.audit.client import open_ledger
-from appliance.audit.rights import ACTIONS
+from appliance.actions import tls_facility, tls_standing
+from appliance.actions.tls_placing import facts_of
 from appliance.cli import context as shared
+from appliance.cli import tls_clients
 from appliance.cli.context import Context
 from appliance.cli.marks import marked
-from appliance.errors import PreflightError
-from appliance.install.certificates import CLIENT_DAYS, fingerprint
-from appliance.install.revocation import Reason
-from appliance.install.webserver import NoWebServer
-from media import durable
-from media.errors import UsageError
+from appliance.cli.opened import is_operator, jobs_of
+from appliance.cli.tls_here import DryRun, Why, here_of, read_file, write_file
+from appliance.errors import PreflightError, PrivilegeError, WireError
+from appliance.install.certificates import fingerprint
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Kind
+from appliance.install.tlsfolder import TlsFolder
+from appliance.wire import RemoteError
+from media.errors import SealiftError, UsageError
 
-_MOST_BYTES = 128 * 1024
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; do nothing.")]
-Why = Annotated[Reason, typer.Option("--reason", help="Why it is taken back.")]
+_DUE = "due"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     commands = typer.Typer(help="Certificates of this box and of its callers.", no_args_is_help=True)
-    clients = typer.Typer(help="Certificates of calling applications (mTLS).", no_args_is_help=True)
     app.add_typer(commands, name="tls")
     commands.command("show")(_show)
     commands.command("rotate")(_rotate)
     commands.command("request")(_request)
     commands.command("import")(_import)
     commands.command("revoke")(_revoke)
-    commands.add_typer(clients, name="clients")
-    clients.command("issue")(_issue)
-    clients.command("list")(_list)
-    clients.command("revoke")(_revoke_client)
-
-
-@contextmanager
-def _here(own: Context, *, with_server: bool = True) -> Iterator[Here]:
-    ledger = open_ledger(own.config, ACTIONS, spool=True, clock=own.clock)
-    try:
-        server = actions.open_server(own.config) if with_server else NoWebServer()
-        yield Here(config=own.config, ledger=ledger, clock=own.clock, server=server)
-    finally:
-        ledger.close()
+    tls_clients.add_to(commands)
 
 
 def _show(context: typer.Context) -> None:
@@ -68,17 +53,62 @@ def _rotate(
     context: typer.Context,
     now: Annotated[str, typer.Option("--now", metavar="REASON", help="Replace it although it is not due.")] = "",
     reload: Annotated[bool, typer.Option(help="Have the web server show it, and look.")] = True,
+    instance: Annotated[str, typer.Option("--for", hidden=True, help="The unit's instance.")] = _DUE,
     dry_run: DryRun = False,
 ) -> None:
     """Make what is missing or due: authority, certificate (in its last 30 days), revocation list. Safe to repeat."""
     own = shared.of(context)
-    with _here(own, with_server=reload) as here:
+    if instance != _DUE:
+        _carry_out(own, instance)
+        return
+    if now and not dry_run and is_operator(own.config):
+        _ask(own)
+        return
+    with here_of(own, with_server=reload) as here:
         done = actions.rotate(here, at_once=now, dry_run=dry_run)
     verb = "would make" if dry_run else "made"
     text = f"{verb} {', '.join(done.made)}" if done.made else "nothing is due"
     if done.is_seen:
         text += f"; callers are shown {done.fingerprint[:12]}"
     own.result(done.to_json(), text)
+
+
+def _ask(own: Context) -> None:
+    """Have the unit replace the certificate that is shown: what an operator may ask root for."""
+    shown = TlsFolder.of(own.config).shown()
+    with jobs_of(own) as jobs:
+        if jobs is None or shown is None:
+            raise PrivilegeError(
+                what="the certificate cannot be replaced by this user",
+                why="the job service does not answer, or nothing is shown yet",
+                fix="run the command as root",
+            )
+        before = fingerprint(shown.certificate)
+        number = jobs.ask(Kind.ROTATE, digest=before)
+        own.say(f"job {number} replaces {before[:12]}")
+        jobs.wait(number).require_ok()
+    after = TlsFolder.of(own.config).shown()
+    name = "" if after is None else fingerprint(after.certificate)
+    own.result({"job": number, "replaced": before, "fingerprint": name}, f"callers are shown {name[:12]}")
+
+
+def _carry_out(own: Context, digest: str) -> None:
+    """Carry a job out: what the unit does; its outcome goes to the job service, which waits for it."""
+    try:
+        with here_of(own) as here:
+            done = actions.rotate(here, at_once="asked by a job", replaces=digest)
+        outcome = Outcome(ok=True, changed=bool(done.made))
+    except SealiftError as error:
+        _tell(own, Outcome.of_error(error))
+        raise
+    _tell(own, outcome)
+    own.result(done.to_json(), f"made {', '.join(done.made)}; callers are shown {done.fingerprint[:12]}")
+
+
+def _tell(own: Context, outcome: Outcome) -> None:
+    with jobs_of(own) as jobs, suppress(WireError, RemoteError):  # started by hand, nobody waits for it
+        if jobs is not None:
+            jobs.tell_outcome(outcome)
 
 
 def _request(
@@ -88,17 +118,17 @@ def _request(
 ) -> None:
     """Print the request for the facility's authority. Its private key is made here and stays here."""
     own = shared.of(context)
-    with _here(own) as here:
+    with here_of(own) as here:
         if dry_run:
             waits = here.folder.request() is not None
             own.result({"waits": waits}, "a request waits already" if waits else "would make a key and a request")
             return
-        actions.request(here)
+        tls_facility.request(here)
         pem = here.folder.request_file.read_bytes()
     if out is None:
         own.result({"request": pem.decode()}, pem.decode())
     else:
-        _write(out, pem, mode=0o644)
+        write_file(out, pem, mode=0o644)
         own.result({"request": pem.decode(), "file": out.name}, f"{out.name}: have the facility's authority sign it")
 
 
@@ -112,10 +142,10 @@ def _import(
 ) -> None:
     """Judge the facility's certificate completely and put it in place. Callers notice nothing."""
     own = shared.of(context)
-    untrusted_root = None if root is None else _read(root)
-    with _here(own) as here:
-        judged = actions.import_chain(here, _read(chain), untrusted_root=untrusted_root, dry_run=dry_run)
-    facts = {**actions.facts_of(judged.certificate), "remarks": list(judged.remarks), "in_place": not dry_run}
+    untrusted_root = None if root is None else read_file(root)
+    with here_of(own) as here:
+        judged = tls_facility.import_chain(here, read_file(chain), untrusted_root=untrusted_root, dry_run=dry_run)
+    facts = {**facts_of(judged.certificate), "remarks": list(judged.remarks), "in_place": not dry_run}
     verb = "would be put in place" if dry_run else "is in place"
     lines = [
         f"{fingerprint(judged.certificate)} {verb}, until {facts['not_after']}",
@@ -132,65 +162,12 @@ def _revoke(
 ) -> None:
     """Take a certificate back. The one that is shown is replaced first."""
     own = shared.of(context)
-    with _here(own) as here:
+    with here_of(own) as here:
         listed = actions.revoke(here, _hex(serial), reason, dry_run=dry_run)
     verb = "would be" if dry_run else "is"
     own.result(
         {"serial": _hex(serial), "reason": str(reason), "crl": listed.number, "done": not dry_run},
         f"{_hex(serial)} {verb} taken back",
-    )
-
-
-def _issue(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The application: lower-case letters, digits, hyphens.")],
-    out: Annotated[Path, typer.Option("--out", help="New file for the certificate, and for its key if made here.")],
-    key: Annotated[str, typer.Option("--key", help="Id of the API key that it goes with.")] = "",
-    request: Annotated[Path | None, typer.Option("--request", help="The application's own request (PEM).")] = None,
-    days: Annotated[int, typer.Option("--days", help="How long it lives.")] = CLIENT_DAYS,
-    dry_run: DryRun = False,
-) -> None:
-    """Issue a certificate to a calling application."""
-    own = shared.of(context)
-    untrusted = None if request is None else _read(request)
-    if out.exists() and not dry_run:
-        raise UsageError(what=f"{out.name} is there already", why="a key is never written over", fix="name a new file")
-    with _here(own) as here:
-        made = tls_clients.issue(here, name=name, key_id=key, untrusted_request=untrusted, days=days, dry_run=dry_run)
-    if not dry_run:
-        _write(out, (made.key_pem or b"") + made.pem, mode=0o600)
-    if made.key_pem is not None and not dry_run:
-        own.say("the file holds the private key; this box keeps no copy of it")
-    verb = "would be issued" if dry_run else "is issued"
-    own.result(
-        {**made.client.to_json(), "issued": not dry_run, "key_made_here": made.key_pem is not None},
-        f"{made.client.serial} {verb} to {name}, until {made.client.not_after}",
-    )
-
-
-def _list(context: typer.Context) -> None:
-    """List the certificates of callers."""
-    own = shared.of(context)
-    with _here(own) as here:
-        found = tls_clients.clients(here)
-    lines = [f"{one.name:<24} {one.serial:<40} {one.key_id or '-':<10} {one.not_after} {one.state}" for one in found]
-    own.result({"clients": [one.to_json() for one in found]}, "\n".join(lines) or "no caller has a certificate")
-
-
-def _revoke_client(
-    context: typer.Context,
-    which: Annotated[str, typer.Argument(help="A serial, or a name: then every valid one of it.")],
-    reason: Why,
-    dry_run: DryRun = False,
-) -> None:
-    """Take a caller's certificate back; its next connection is refused."""
-    own = shared.of(context)
-    with _here(own) as here:
-        gone = tls_clients.revoke(here, which, reason, dry_run=dry_run)
-    verb = "would be" if dry_run else "is"
-    own.result(
-        {"revoked": [one.to_json() for one in gone], "done": not dry_run},
-        "\n".join(f"{one.serial} of {one.name} {verb} taken back" for one in gone),
     )
 
 
@@ -200,26 +177,4 @@ def _hex(untrusted: str) -> str:
     except ValueError as error:
         raise UsageError(
             what="that is not a serial number", why="expected hex digits", fix="see `sealift tls show`"
-        ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_MOST_BYTES)
-    except OSError as error:
-        raise UsageError(
-            what=f"{path.name} cannot be read", why=error.strerror or "", fix="name a file that is there"
-        ) from error
-
-
-def _write(path: Path, data: bytes, *, mode: int) -> None:
-    try:
-        durable.write_new(path, data, mode=mode)
-        durable.sync_folder(path.absolute().parent)
-    except OSError as error:
-        raise UsageError(
-            what=f"{path.name} cannot be written",
-            why=error.strerror or "",
-            fix="name a new file in a folder that is there",
         ) from error

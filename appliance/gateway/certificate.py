@@ -1,7 +1,7 @@
 """Which certificate a caller showed: judged by the web server, told by it alone, recorded, and bound to its key.
 
 nginx sets the header X-Sealift-Client on every request, so a caller cannot say it for itself; as with the caller's
-address, it counts only on our Unix socket. A certificate that names an API key opens the door for that key and no other.
+address, it counts only on our Unix socket. A certificate that names an API key opens the door for that key alone.
 """
 
 import re

@@ -21,9 +21,11 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
 from appliance.install import arrivals, exported, jobrights, plans
+from appliance.install.certificates import fingerprint
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
+from appliance.install.tlsfolder import TlsFolder
 from appliance.promote.clockchange import require_clock_approved
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind as Happened
@@ -208,6 +210,10 @@ class JobDesk:
             self._require_medium(job)
         elif job.kind is Kind.SET_CLOCK:
             require_clock_approved(config, job.digest)
+        elif job.kind is Kind.ROTATE:
+            shown = TlsFolder.of(config).shown()
+            if shown is None or fingerprint(shown.certificate) != job.digest:
+                raise _undecided("another certificate is shown than the one to replace", "see `sealift tls show`")
         elif job.kind is Kind.STOP_PRODUCTION:
             if (current_digest(config.at) or "").startswith(job.digest12):
                 raise _undecided("that version is in production", "stop or roll back: `sealift stop`")

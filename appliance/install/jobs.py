@@ -45,6 +45,7 @@ class Kind(StrEnum):
     EJECT = "eject"
     CARRY_EXPORT = "carry-export"
     SET_CLOCK = "set-clock"
+    ROTATE = "rotate-certificate"
 
 
 class Lane(StrEnum):
@@ -75,6 +76,7 @@ LANES: Final = {
     Kind.RECEIVE: Lane.MEDIA,
     Kind.CARRY_EXPORT: Lane.MEDIA,
     Kind.SET_CLOCK: Lane.HOST,
+    Kind.ROTATE: Lane.HOST,
 }
 _UNITS: Final = {
     Kind.VALIDATE: "sealift-validate@{digest}.service",
@@ -87,10 +89,11 @@ _UNITS: Final = {
     Kind.EJECT: "sealift-media@{medium}.service",
     Kind.CARRY_EXPORT: "sealift-export@{medium}.service",
     Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
+    Kind.ROTATE: "sealift-tls@{digest}.service",
 }
 _NAMES: Final = {
     **dict.fromkeys(ENGINE_KINDS, DIGEST12),
-    **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK), DIGEST),
+    **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK, Kind.ROTATE), DIGEST),
     **dict.fromkeys((Kind.PLAN, Kind.INSTALL), SERIAL),
     **dict.fromkeys((Kind.RECEIVE, Kind.EJECT), MEDIUM),
 }

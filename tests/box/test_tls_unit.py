@@ -121,14 +121,14 @@ def test_the_unit_rotates_behind_a_hardened_nginx_and_records_it(box: Machine) -
     start(box, "nginx.service")
     assert shown(box) == first["fingerprint"]
 
-    start(box, "sealift-tls.service")
-    assert "nothing is due" in told(box, "sealift-tls")
+    start(box, "sealift-tls@due.service")
+    assert "nothing is due" in told(box, "sealift-tls@due")
     assert shown(box) == first["fingerprint"]
 
     box.shell("sed -i s/10.0.0.7/10.0.0.8/ /etc/sealift/sealift.toml")
-    start(box, "sealift-tls.service")
+    start(box, "sealift-tls@due.service")
 
-    assert "made server; callers are shown" in told(box, "sealift-tls")
+    assert "made server; callers are shown" in told(box, "sealift-tls@due")
     assert shown(box) not in {"", first["fingerprint"]}
     records = json.loads(box.shell(f"{SEALIFT} audit list --kind tls.certificate-made").stdout)
     assert shown(box) in json.dumps(records)
@@ -136,12 +136,28 @@ def test_the_unit_rotates_behind_a_hardened_nginx_and_records_it(box: Machine) -
     assert modes.split("\n")[:2] == ["400 root", "400 root"]
 
 
+def test_an_operator_has_the_certificate_replaced_by_a_job_that_names_it(box: Machine) -> None:
+    box.run("useradd", "--groups", "sealift-operators", "iris", shown=False)
+    start(box, "sealift-jobs.service")
+    before = shown(box)
+
+    done = box.shell(f"runuser -u iris -- {SEALIFT} tls rotate --now leaked")
+
+    assert done.returncode == 0, done.stdout + told(box, f"sealift-tls@{before}")
+    assert shown(box) not in {"", before}
+    asked = json.loads(box.shell(f"{SEALIFT} audit list --kind job.asked").stdout)["leaves"]
+    assert [(one["body"]["kind"], one["body"]["digest"], one["body"]["account"]) for one in asked] == [
+        ("rotate-certificate", before, "iris")
+    ]
+    assert box.shell(f"runuser -u iris -- {SEALIFT} tls rotate").returncode == 56  # keys are root's
+
+
 def test_nginx_refused_the_new_pair_and_callers_are_shown_the_old_one(box: Machine) -> None:
     before = shown(box)
     box.shell("sed -i s/10.0.0.8/10.0.0.9/ /etc/sealift/sealift.toml; echo nonsense >> /etc/nginx/nginx.conf")
 
-    done = box.shell("systemctl start sealift-tls.service")
+    done = box.shell("systemctl start sealift-tls@due.service")
 
     assert done.returncode != 0
     assert shown(box) == before
-    assert "did not read its files again" in told(box, "sealift-tls")
+    assert "did not read its files again" in told(box, "sealift-tls@due")

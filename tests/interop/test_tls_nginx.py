@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from appliance.actions import tls, tls_clients
-from appliance.actions.tls import Here
+from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
 from appliance.install.revocation import Reason
 from media.clock import FixedClock

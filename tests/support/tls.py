@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from appliance.actions.tls import Here
+from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, NetworkSection, PlacesSection, ServiceSection, TlsSection
 from appliance.install.certificates import fingerprint

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from appliance.actions import tls, tls_clients, tls_standing
-from appliance.actions.tls import Here
+from appliance.actions import tls, tls_clients, tls_facility, tls_standing
+from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import (
     CertificateRefusedError,
+    ClockUncertainError,
     LedgerUnavailableError,
     NotInstalledError,
-    ClockUncertainError,
     UnitError,
 )
 from appliance.install import webserver
@@ -62,7 +62,7 @@ def test_the_first_rotation_makes_everything_and_the_second_nothing(box: Here) -
 
 def test_keys_are_for_root_alone_and_certificates_for_everyone(box: Here) -> None:
     tls.rotate(box)
-    tls.request(box)
+    tls_facility.request(box)
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in box.folder.path.rglob("*") if path.is_file()}
     assert {modes.pop(name) for name in ("ca.key", "server.key")} == {0o400}
@@ -213,7 +213,7 @@ def test_taking_back_the_shown_certificate_replaces_it_first(box: Here) -> None:
 
 
 def ask(box: Here) -> x509.CertificateSigningRequest:
-    return tls.request(box)
+    return tls_facility.request(box)
 
 
 def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Path, clock: FixedClock) -> None:
@@ -222,7 +222,7 @@ def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Pa
     issuing = root.below()
     made = issuing.issue(ask(box).public_key())
 
-    judged = tls.import_chain(box, pem(made, issuing.certificate), untrusted_root=root.pem)
+    judged = tls_facility.import_chain(box, pem(made, issuing.certificate), untrusted_root=root.pem)
 
     assert shown(box) == made
     assert judged.remarks == ("does not name 10.0.0.7: callers have to use the names that it has",)
@@ -233,7 +233,7 @@ def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Pa
 def test_a_request_waits_by_itself_when_the_facilitys_certificate_is_due(tmp_path: Path, clock: FixedClock) -> None:
     box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
     tls.rotate(box)
-    tls.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+    tls_facility.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
     before = shown(box)
     clock.advance(61 * DAY)
 
@@ -242,7 +242,7 @@ def test_a_request_waits_by_itself_when_the_facilitys_certificate_is_due(tmp_pat
     assert "request" in first.made
     assert second.made == ()
     assert shown(box) == before
-    tls.import_chain(box, pem(root.issue(ask(box).public_key(), begins=clock.now())))
+    tls_facility.import_chain(box, pem(root.issue(ask(box).public_key(), begins=clock.now())))
     assert shown(box) != before
 
 
@@ -260,11 +260,11 @@ def test_a_certificate_without_a_request_or_without_a_root_is_refused(tmp_path: 
     box, root = here(site(tmp_path, authority="facility")), authority()
     tls.rotate(box)
     with pytest.raises(NotInstalledError):
-        tls.import_chain(box, root.pem, untrusted_root=root.pem)
+        tls_facility.import_chain(box, root.pem, untrusted_root=root.pem)
     made = root.issue(ask(box).public_key())
 
     with pytest.raises(CertificateRefusedError, match="root is not known"):
-        tls.import_chain(box, pem(made))
+        tls_facility.import_chain(box, pem(made))
     assert shown(box) != made
 
 
@@ -274,7 +274,7 @@ def test_a_dry_import_changes_nothing(tmp_path: Path) -> None:
     before, records = shown(box), len(kinds(box))
     made = root.issue(ask(box).public_key())
 
-    tls.import_chain(box, pem(made), untrusted_root=root.pem, dry_run=True)
+    tls_facility.import_chain(box, pem(made), untrusted_root=root.pem, dry_run=True)
 
     assert (shown(box), len(kinds(box)) - records) == (before, 1)  # the request's
     assert box.folder.root() is None
@@ -306,8 +306,8 @@ def test_roots_differ(tmp_path: Path) -> None:
     box, root, other = here(site(tmp_path, authority="facility")), authority(), authority("Facility Root")
     tls.rotate(box)
     assert isinstance(root, Authority)
-    tls.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
-    tls.request(box)
+    tls_facility.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+    tls_facility.request(box)
 
     with pytest.raises(CertificateRefusedError, match="does not lead"):
-        tls.import_chain(box, pem(other.issue(ask(box).public_key())))
+        tls_facility.import_chain(box, pem(other.issue(ask(box).public_key())))

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from appliance.actions import tls, tls_clients
-from appliance.actions.tls import Here
+from appliance.actions.tls_placing import Here
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError, StoreDamagedError
 from appliance.install.revocation import Reason, Revocations, read_crl
 from media.clock import FixedClock

@@ -21,6 +21,7 @@ DIGEST = "ab" * 32
 NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"digest12": DIGEST[:12]} for kind in ENGINE_KINDS},
     **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK)},
+    Kind.ROTATE: {"digest": DIGEST},
     **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
     **{kind: {"medium": "sdb1"} for kind in (Kind.RECEIVE, Kind.EJECT)},
     Kind.CARRY_EXPORT: {"medium": "sdb1", "digest": DIGEST},
