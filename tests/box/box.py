@@ -26,6 +26,7 @@ from tests.box.reach import who_reaches_what
 from tests.box.run import HOSTNAME, ROOT, Run, wait_for_engine
 from tests.box.sender import RECIPE, Sealed, make_release
 from tests.box.sheet import commands_of, holds
+from tests.box.watched import watched
 
 MODEL = "smollm2-135m-instruct"
 SITE_FILE = f"""format = 1

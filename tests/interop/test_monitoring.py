@@ -107,6 +107,16 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "DiskFilling": (disk(19), disk(21)),
     "DiskFull": (disk(9), disk(11)),
     "ClockBehind": ({"sealift_clock_ahead_of_floor_seconds": -1}, {"sealift_clock_ahead_of_floor_seconds": 0}),
+    "ClockNotBelieved": ({"sealift_clock_believed": 0}, {"sealift_clock_believed": 1}),
+    "NetworkTestFailed": ({"sealift_network_test_failed": 1}, {"sealift_network_test_failed": 0}),
+    "NetworkTestOld": ({"sealift_network_test_age_seconds": 3601}, {"sealift_network_test_age_seconds": 3600}),
+    "EgressAttempted": (
+        {'sealift_network_packets_total{counter="egress_refused"}': f"0x{_MINUTES - 30} 1x30"},
+        {
+            'sealift_network_packets_total{counter="egress_refused"}': 3,
+            'sealift_network_packets_total{counter="egress_tested"}': f"0+4x{_MINUTES}",
+        },
+    ),
     "ClockUnsynchronised": ({"node_timex_sync_status": 0}, {"node_timex_sync_status": 1}),
     "ReceiptOverdue": (limited("receipt_waiting", 101, 100), limited("receipt_waiting", 100, 100)),
 }
