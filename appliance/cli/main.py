@@ -48,6 +48,7 @@ _COMMANDS = (
     "retire",
     "uninstall",
     "standby",
+    "report",
     "prove",
 )
 

@@ -10,6 +10,7 @@ from appliance.audit import pin
 from appliance.audit.log import Log, Signer
 from appliance.audit.memory import MemoryBackend
 from appliance.keys.files import FileKeys, create_missing
+from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation
 from tests.support.promotion import Site, open_site
 
@@ -82,3 +83,9 @@ def carry(source: Site, target: Site, *, name: str, peer: str) -> TakenOver:
     """Bring all of `source` (called `peer`) to `target` (called `name`) and take it over."""
     grow(target, bundle(source, name), peer)
     return take(target, peer)
+
+
+def proven(box: Site, sequence: int) -> Carried:
+    """Return one record of the box's ledger with its proof."""
+    box.ledger.checkpoint()
+    return Carried.of(box.ledger, sequence)
