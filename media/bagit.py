@@ -5,6 +5,7 @@ written, so a manifest has one form, and its digest names it.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -76,10 +77,10 @@ def parse_manifest(untrusted: bytes) -> dict[str, str]:
         match = _LINE.fullmatch(line)
         if match is None:
             raise _malformed("A manifest", "expected lines of a SHA-256 digest, two spaces and a path")
-        path = str(layout.safe_path(match[2]))
+        path = sys.intern(str(layout.safe_path(match[2])))  # other lists name the same files
         if path <= previous:
             raise _malformed("A manifest", "its paths are not sorted, or one is given twice")
-        entries[path] = match[1]
+        entries[path] = sys.intern(match[1])
         previous = path
     layout.require_distinct(entries)
     return entries

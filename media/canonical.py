@@ -7,6 +7,7 @@ order mark, and more depth or bytes than the format allows; both are counted bef
 
 import json
 import re
+import sys
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNPRINTABLE_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _WRITTEN_AS_INTEGER = 1e21  # below this RFC 8785 writes a float without fraction like an integer
+_LONG_BYTES = 2**18  # such a document lists files, whose names and digests stand in other lists too
 _INTEGER_CHARS = len(str(limits.INTEGER_MAX)) + 1
 
 
@@ -78,7 +80,7 @@ def loads(
         text = untrusted.decode("utf-8", errors="strict")
         value = json.loads(
             text,
-            object_pairs_hook=_object,
+            object_pairs_hook=_object if len(untrusted) < _LONG_BYTES else _object_of_many,
             parse_int=_integer,
             parse_float=_float if allow_floats else _no_float,
             parse_constant=_no_float,
@@ -263,6 +265,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise _malformed("A JSON document names a key twice", "each key of an object may occur once")
     return value
+
+
+def _object_of_many(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a long list: equal texts (paths, digests) are held once, in whatever document they stand."""
+    return _object([(sys.intern(key), _once(item)) for key, item in pairs])
+
+
+def _once(item: Any) -> Any:
+    if isinstance(item, str):
+        return sys.intern(item)
+    if isinstance(item, list):
+        return [sys.intern(each) if isinstance(each, str) else each for each in item]
+    return item
 
 
 def _integer(digits: str) -> int:

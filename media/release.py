@@ -126,6 +126,15 @@ class ReleaseTerms:
             UnsafePathError: A target's name is.
             UnsupportedFormatError: A later version of the format.
         """
+        return cls.with_targets(signed)[0]
+
+    @classmethod
+    def with_targets(cls, signed: Mapping[str, Any]) -> tuple[Self, dict[str, Target]]:
+        """Read the terms and, once, the targets: as `from_targets` and `targets_from`.
+
+        Raises:
+            MediaError: As `from_targets`.
+        """
         value = canonical.exact_keys(dict(signed), _TARGETS_FIELDS, (), "The targets metadata")
         if value["_type"] != "targets":
             raise _malformed("The targets metadata", "its type is another")
@@ -139,7 +148,7 @@ class ReleaseTerms:
                 fix="Do not use this medium; ask the sender for a new one.",
             )
         machines = canonical.array(facts["targets"], "The target machines", most=limits.TARGET_MACHINES)
-        return cls(
+        terms = cls(
             release=layout.require_release_name(canonical.text(facts["release"], "The release name")),
             serial=canonical.integer(value["version"], "The serial", minimum=1, maximum=limits.SERIAL_MAX),
             created=canonical.moment(facts["created"], "The time of creation"),
@@ -148,6 +157,7 @@ class ReleaseTerms:
             payload_digest=expected,
             checkpoints=_checkpoints(value["x-sealift-checkpoints"]),
         )
+        return terms, targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +246,8 @@ def _target(path: str, untrusted: Any) -> Target:
         raise _malformed(what, "its only block has another digest than the whole")
     if (kind == Kind.ATTESTATION) != (parts[0] == layout.ATTEST):
         raise _malformed(what, "attestations lie below attest/, and nothing else does")
+    if len(blocks) == 1:
+        blocks = (whole,)  # the same text once: releases have many thousand files
     return Target(path=path, length=length, sha256=whole, kind=str(kind), blocks=blocks)
 
 

@@ -178,6 +178,15 @@ class VolumeIndex:
         )
         return replace(self, volumes=volumes)
 
+    def sharing(self, targets: Mapping[str, Target]) -> Self:
+        """Return the same index holding the very texts of the targets: a release may have many thousand files."""
+        return replace(
+            self,
+            volumes=tuple(
+                replace(each, parts=tuple(_shared(part, targets) for part in each.parts)) for each in self.volumes
+            ),
+        )
+
     def require_covers(self, targets: Mapping[str, Target]) -> None:
         """Refuse an index whose parts are not exactly the targets below data/, joined in block order (FMT-76).
 
@@ -210,11 +219,12 @@ def _volume(untrusted: Any, number: int) -> Volume:
 def _read_part(untrusted: Any) -> Part:
     what = "A part of the index"
     value = canonical.exact_keys(untrusted, _PART_FIELDS, (), what)
+    target, path = canonical.text(value["target"], what), canonical.text(value["path"], what)
     return Part(
-        target=canonical.text(value["target"], what),
+        target=target,
         first=canonical.integer(value["first"], what, maximum=limits.BLOCKS_PER_FILE - 1),
         last=canonical.integer(value["last"], what, maximum=limits.BLOCKS_PER_FILE - 1),
-        path=canonical.text(value["path"], what),
+        path=target if path == target else path,  # the same text once: most files are whole, and there are many
         length=canonical.integer(value["length"], what, maximum=layout.PART_BYTES),
         sha256=canonical.sha256_hex(value["sha256"], what),
     )
@@ -302,6 +312,13 @@ def _by_target(index: VolumeIndex) -> dict[str, list[Part | Run]]:
     for run in index.base.runs if index.base else ():
         found.setdefault(run.target, []).append(run)
     return {path: sorted(pieces, key=lambda piece: piece.first) for path, pieces in found.items()}
+
+
+def _shared(part: Part, targets: Mapping[str, Target]) -> Part:
+    target = targets.get(part.target)
+    if target is None or not part.is_whole or part.sha256 != target.sha256:
+        return part
+    return replace(part, target=target.path, path=target.path, sha256=target.sha256)
 
 
 def _in_order(found: Iterable[tuple[Volume, Part]]) -> tuple[tuple[Volume, Part], ...]:

@@ -14,7 +14,8 @@ from appliance.errors import StoreDamagedError
 from appliance.store.content import StoredRelease
 from appliance.verify import trust
 from appliance.verify.evidence import rehearsal_level
-from appliance.verify.metadata import RoleFile, TrustChain, read_role, root_by_root
+from appliance.verify.metadata import TrustChain, read_role, root_by_root
+from appliance.verify.tuforder import RoleFile
 from media import bagit, canonical, custody, layout, limits
 from media.custody import CustodyEntry
 from media.digest import payload_digest, same, sha256_hex
@@ -29,7 +30,7 @@ from media.errors import (
 )
 from media.openpgp import verify_detached
 from media.people import Person, Role
-from media.release import ReleaseTerms, Target, targets_from
+from media.release import ReleaseTerms, Target
 from media.volume import VolumeIndex
 
 _READ_AGAIN: Final = "receive the release again from its medium; the running service is untouched"
@@ -109,7 +110,7 @@ def signed_terms(stored: StoredRelease, chain: TrustChain) -> SignedTerms:
     snapshot = _role_at(stored, timestamp, "snapshot.json")
     targets_file = _role_at(stored, snapshot, "targets.json")
     signers = chain.load_release(timestamp, snapshot, targets_file)["targets"]
-    terms, targets = ReleaseTerms.from_targets(targets_file.signed), targets_from(targets_file.signed)
+    terms, targets = ReleaseTerms.with_targets(targets_file.signed)
     index = VolumeIndex.from_bytes(_read(stored, layout.VOLUMES))
     index.require_covers(targets)
     found = payload_digest((path, target.length, target.sha256) for path, target in targets.items())

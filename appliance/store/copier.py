@@ -8,9 +8,10 @@ facts), ``progress``, ``done`` (with what was read and written), or ``refused`` 
 by then).
 """
 
+import ctypes
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -36,6 +37,8 @@ from media.volume import Volume
 FORMAT: Final = 1
 _JOB_BYTES: Final = 80 * 2**20
 _PROGRESS_SECONDS: Final = 0.1
+_M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_LARGE_BYTES: Final = 128 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +182,18 @@ def run(job: Job, lines: Lines) -> int:
 
 def main() -> int:
     """Read the job from stdin and do it."""
+    _give_memory_back()
     job = Job.from_bytes(sys.stdin.buffer.read(_JOB_BYTES + 1))
     return run(job, Lines(sys.stdout))
+
+
+def _give_memory_back() -> None:
+    """Have glibc return large pieces of memory at once when they are freed, instead of keeping ever larger ones.
+
+    Lists of 20,000 files have some megabytes each and are used one after another; the budget is for all together.
+    """
+    with suppress(OSError, AttributeError):  # another C library has no such setting, and needs none
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def _move(verified: VerifiedRelease, store: ContentStore | None, job: Job, lines: Lines) -> IngestFacts:

@@ -7,12 +7,13 @@ same release takes it up again.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from appliance.store.content import RELEASE_FILE, ContentStore
 from appliance.store.journal import Journal
@@ -94,19 +95,28 @@ class Incoming:
             for shard in {*shards, self.store.objects}:
                 durable.sync_folder(shard)
 
-    def stage(self, small_files: Mapping[str, bytes]) -> None:
+    def stage(self, small_files: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, str]:
         """Lay the release's own files (metadata, attestations, custody) into the folder that will become the release.
+
+        Returns:
+            The SHA-256 of each, as the release's record says it.
 
         Raises:
             StoreWriteError, NoSpaceError: The store cannot be written.
         """
-        staged = self.folder / _STAGED
+        staged, digests = self.folder / _STAGED, dict[str, str]()
         with writing("the release's metadata"):
             shutil.rmtree(staged, ignore_errors=True)
-            for path, content in small_files.items():
+            for path, pieces in small_files:
                 place = staged / path
                 place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-                write_durably(place, content)
+                hasher = hashlib.sha256()
+                with written_durably(place) as stream:
+                    for piece in pieces:
+                        hasher.update(piece)
+                        stream.write(piece)
+                digests[path] = hasher.hexdigest()
+        return digests
 
     def complete(self, facts: Mapping[str, Any]) -> None:
         """Write the release's record beside its files; `publish` makes it a release."""
@@ -173,8 +183,15 @@ def discard(store: ContentStore, *, code: str) -> None:
 
 def write_durably(place: Path, content: bytes) -> None:
     """Write a file and wait until the disk has it."""
-    with place.open("wb") as stream:
+    with written_durably(place) as stream:
         stream.write(content)
+
+
+@contextlib.contextmanager
+def written_durably(place: Path) -> Iterator[BinaryIO]:
+    """Give a new file to write; afterwards wait until the disk has it."""
+    with place.open("wb") as stream:
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     place.chmod(0o444)

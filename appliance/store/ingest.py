@@ -7,7 +7,7 @@ hold. Until everything is proven, nothing below `objects/` or `releases/` is tou
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from appliance.store.content import FORMAT, ContentStore
 from appliance.store.damage import TensorsOf, missing_volumes
 from appliance.store.incoming import Incoming
 from appliance.store.kept import forget_volumes, keep_volumes
-from appliance.store.kept_small import KEPT, digests
+from appliance.store.kept_small import KEPT
 from appliance.store.loading import Load, loads
 from appliance.store.tensors import TensorNames, TensorsOnMedium, has_tensors
 from appliance.store.writing import writing
@@ -84,10 +84,9 @@ def ingest(
         if missing := absent | set(verified.missing):  # some were kept before, and the disk does not give it back
             keep_volumes(verified, incoming)
             raise _still_missing(verified, missing, facts)
-        small_files = _small_files(verified)
-        incoming.stage(small_files)
+        kept = incoming.stage(_small_files(verified))
         incoming.place_objects({each.sha256 for each in cargo})
-        incoming.complete({**_record(verified, received_at=received_at), KEPT: digests(small_files)})
+        incoming.complete({**_record(verified, received_at=received_at), KEPT: kept})
     except (UnreadableError, MissingVolumeError):
         raise
     except MediaError:
@@ -228,20 +227,19 @@ def _require_room(cargo: list[Cargo], incoming: Incoming) -> None:
         )
 
 
-def _small_files(verified: VerifiedRelease) -> dict[str, bytes]:
-    """Return the release's own files as the store keeps them, so that all of it can be verified again later."""
+def _small_files(verified: VerifiedRelease) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield path and pieces of the release's own files, one after another, so that all can be verified again later."""
     first = verified.bags[0]
-    kept = {
-        path: first.bag.file(path)
-        for path in first.tags
-        if path.startswith((f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/"))
-    }
+    for path in first.tags:
+        if path.startswith((f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/")):
+            yield path, first.bag.pieces(path)
     own = (layout.TAG_MANIFEST, layout.MANIFEST, layout.BAGIT, layout.BAG_INFO)
     for bag, custody in zip(verified.bags, verified.custody, strict=True):
         number = bag.info.number
-        kept |= {f"volumes/{number}/{path}": bag.bag.file(path) for path in (*own, *bag.bag.signatures)}
-        kept |= {f"{layout.CUSTODY}/{number}/{name}": content for name, content in custody.files.items()}
-    return kept
+        for path in (*own, *bag.bag.signatures):
+            yield f"volumes/{number}/{path}", bag.bag.pieces(path)
+        for name, content in custody.files.items():
+            yield f"{layout.CUSTODY}/{number}/{name}", (content,)
 
 
 def _record(verified: VerifiedRelease, *, received_at: str) -> dict[str, Any]:

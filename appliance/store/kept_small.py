@@ -10,7 +10,7 @@ from typing import Final
 from appliance.errors import StoreDamagedError, UnknownReleaseError
 from appliance.store.content import RELEASE_FILE, ContentStore, StoredRelease
 from media import bagit, canonical, layout
-from media.digest import file_sha256, sha256_hex
+from media.digest import file_sha256
 from media.errors import MediaError, SealiftError
 from media.release import ReleaseTerms, Target, targets_from
 
@@ -72,8 +72,3 @@ def _holds(release: StoredRelease, path: str, sha256: str) -> bool:
         return file_sha256(release.folder / path) == sha256
     except OSError:
         return False
-
-
-def digests(files: Mapping[str, bytes]) -> dict[str, str]:
-    """Return what the record says of a release's own files."""
-    return {path: sha256_hex(content) for path, content in sorted(files.items())}

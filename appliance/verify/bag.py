@@ -3,14 +3,16 @@
 Rules:
  * The signatures over the tag manifest's raw bytes come first; the keyring is the trusted root's, never the medium's.
  * Every signature file must hold and be named after the key that made it; people are counted, not files.
- * metadata/, attest/ and check/ are read once, kept, and compared with the tag manifest.
+ * metadata/, attest/ and check/ are read once, kept (compressed, so that many files fit the budget of memory), and
+   compared with the tag manifest.
  * Nothing may be there that no list names, and nothing that a list names may miss, before a byte of data/ is opened.
 """
 
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from appliance.verify.medium import Medium, TopLevel
 from media import bagit, layout, limits
@@ -27,6 +29,8 @@ from media.people import People, Person, Role
 
 _TAG_BYTES: Final = limits.ENVELOPE_BYTES
 _ALL_TAGS_BYTES: Final = 64 * 2**20
+_PACKED_FROM_BYTES: Final = 64 * 2**10
+_PIECE_BYTES: Final = 2**20
 _ROOT_SUFFIX: Final = ".root.json"
 _NEW_COPY: Final = "ask the sender for a new copy of this volume"
 
@@ -44,6 +48,7 @@ class UntrustedBag:
         self.top: TopLevel = medium.top_level()
         self.sizes: Mapping[str, int] = medium.files(layout.RELEASE)
         self._read: dict[str, bytes] = {}
+        self._packed: dict[str, bytes] = {}
         self._left = _ALL_TAGS_BYTES
 
     @property
@@ -57,6 +62,10 @@ class UntrustedBag:
         named = {path: layout.signer_of(path) for path in sorted(self.tag_names)}
         return {path: fingerprint for path, fingerprint in named.items() if fingerprint is not None}
 
+    def forget_payload(self) -> None:
+        """Let go of the names below data/: of many thousand files they take as much room as the signed index."""
+        self.sizes = {path: self.sizes[path] for path in self.tag_names}
+
     def roots(self) -> dict[int, str]:
         """Return the names of the root metadata that the volume brings, by version."""
         found: dict[int, str] = {}
@@ -65,6 +74,23 @@ class UntrustedBag:
             if number.isascii() and number.isdigit() and path == layout.root_name(int(number)):
                 found[int(number)] = path
         return found
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield one small file by pieces, for whoever only passes it on.
+
+        Raises:
+            MediaError: As `file`.
+        """
+        if path not in self._packed:
+            content = self.file(path)
+            if path not in self._packed:
+                yield content
+                return
+        unpacked, left = zlib.decompressobj(), self._packed[path]
+        while left:
+            yield unpacked.decompress(left, _PIECE_BYTES)
+            left = unpacked.unconsumed_tail
+        yield unpacked.flush()
 
     def file(self, path: str) -> bytes:
         """Return one small file; the medium is asked once.
@@ -76,9 +102,14 @@ class UntrustedBag:
         """
         if path not in self.sizes:
             raise _missing(self.medium, path)
+        if path in self._packed:
+            return b"".join(self.pieces(path))
         if path not in self._read:
             content = self.medium.read(f"{layout.RELEASE}/{path}", limit=min(self._left, _limit(path)))
             self._left -= len(content)
+            if len(content) >= _PACKED_FROM_BYTES:
+                self._packed[path] = zlib.compress(content, 1)
+                return content
             self._read[path] = content
         return self._read[path]
 
@@ -107,6 +138,11 @@ class SignedBag:
     def label(self) -> str:
         """What errors call the volume."""
         return self.bag.medium.label
+
+    def without_payload(self) -> Self:
+        """Return it without the names of its payload, once the signed index is known to say the same."""
+        self.bag.forget_payload()
+        return replace(self, payload={})
 
 
 def require_signed(bag: UntrustedBag, people: People) -> SignedBag:

@@ -11,6 +11,7 @@ Rules:
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ class Medium:
             descriptor = self._folder(f"{top}/{folder}" if folder else top)
             try:
                 for name, facts in self._entries(descriptor, f"{top}/{folder}"):
-                    path = f"{folder}/{name}" if folder else name
+                    path = sys.intern(f"{folder}/{name}" if folder else name)  # lists will name it too
                     if name in layout.LITTER or name.startswith(_APPLE_DOUBLE):
                         self._extra(f"{top}/{path}")
                     self._require_safe(path)

@@ -3,23 +3,20 @@
 Rules:
  * A file's shape is fixed: no unknown field, no delegation, no other expiry than never (a box has no trusted time).
  * Every signature in a file must hold and be by a key of that role: an odd one refuses the file.
- * python-tuf decides thresholds and versions in its own order; its `TrustedMetadataSet` is that order without I/O.
+ * python-tuf decides thresholds and versions in its own order (`appliance.verify.tuforder`), without I/O.
  * Afterwards people are counted: one person with two keys is one person, and under the hybrid policy a person counts
    with a classic and an ML-DSA-87 signature only.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # re-exported without __all__
-from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
-from tuf.ngclient.config import EnvelopeType
 
 from appliance.verify.trust import require_root
+from appliance.verify.tuforder import ReleaseOrder, RoleFile, trusted_roots, typed
 from media import canonical, emergency, keys
 from media.emergency import SignedNote
 from media.errors import (
@@ -27,7 +24,6 @@ from media.errors import (
     MalformedError,
     ThresholdError,
     WrongEnvironmentError,
-    WrongVolumeError,
 )
 from media.people import Environment, People, Person, Role
 
@@ -41,25 +37,10 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "targets": ("targets", "x-sealift", "x-sealift-checkpoints"),
 }
 _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"root": ("x-sealift-policy",)}
-_Loaded = TypeVar("_Loaded")
 _NEXT: Final[Mapping[str, str]] = {"timestamp": "snapshot.json", "snapshot": "targets.json"}
 
 # python-tuf logs what it refuses; the caller says it once, in three parts.
 logging.getLogger("tuf").addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleFile:
-    """One metadata file of the fixed shape; nothing in it is believed yet."""
-
-    role: str
-    raw: bytes
-    signed: Mapping[str, Any]
-
-    @property
-    def version(self) -> int:
-        """The version that it claims."""
-        return int(self.signed["version"])
 
 
 def read_role(untrusted: bytes, role: str) -> RoleFile:
@@ -71,7 +52,7 @@ def read_role(untrusted: bytes, role: str) -> RoleFile:
     """
     what = f"The {role} metadata"
     value = canonical.exact_keys(canonical.loads(untrusted), ("signatures", "signed"), (), what)
-    keys.require_signatures(value["signatures"], what)
+    signatures = keys.require_signatures(value["signatures"], what)
     signed = canonical.exact_keys(value["signed"], (*_COMMON, *_FIELDS[role]), _OPTIONAL.get(role, ()), what)
     canonical.one_of(signed["_type"], (role,), what)
     canonical.one_of(signed["expires"], (NEVER,), f"{what}: expires")
@@ -84,7 +65,7 @@ def read_role(untrusted: bytes, role: str) -> RoleFile:
         named = canonical.exact_keys(signed["meta"], (_NEXT[role],), (), what)
         entry = canonical.exact_keys(named[_NEXT[role]], ("version",), (), what)
         canonical.integer(entry["version"], what, minimum=1)
-    return RoleFile(role=role, raw=untrusted, signed=signed)
+    return RoleFile(role=role, raw=untrusted, signed=signed, signatures=signatures)
 
 
 class TrustChain:
@@ -106,7 +87,7 @@ class TrustChain:
         first, *rest = [text.encode() for text in untrusted_chain]
         file = read_role(first, "root")
         self.people = people_of(file, environment)
-        self._set = _typed(lambda: TrustedMetadataSet(first, EnvelopeType.METADATA), file)
+        self._set = trusted_roots(file)
         self._count_root(file, self._set.root, self.people)
         self.roots = [first]
         self.notes: tuple[SignedNote, ...] = ()
@@ -138,9 +119,9 @@ class TrustChain:
         people = people_of(file, self._environment)
         before, people_before = self._set.root, self.people
         people = people.without(people_before.revoked)
-        after = _typed(lambda: Metadata[Root].from_bytes(untrusted).signed, file)
-        _require_signatures_hold(file, (before, after))
-        _typed(lambda: self._set.update_root(untrusted), file)
+        after = typed(lambda: Metadata[Root].from_bytes(untrusted).signed, file)
+        _require_signatures_hold(file, (before, after), file.covered())
+        typed(lambda: self._set.update_root(untrusted), file)
         self._count_root(file, before, people_before)
         self._count_root(file, self._set.root, people)
         self.people = people
@@ -180,20 +161,21 @@ class TrustChain:
             BadSignatureError, ThresholdError, SamePersonError: The people who must have signed did not.
             WrongVolumeError: The three files are not of one release.
         """
-        root = self._set.root
-        for file in (timestamp, snapshot, targets):
-            _require_signatures_hold(file, (root,))
-        _typed(lambda: self._set.update_timestamp(timestamp.raw), timestamp)
-        _typed(lambda: self._set.update_snapshot(snapshot.raw), snapshot)
-        _typed(lambda: self._set.update_targets(targets.raw), targets)
-        return {file.role: self._count_release(file, root) for file in (timestamp, snapshot, targets)}
+        root, files = self._set.root, (timestamp, snapshot, targets)
+        order = ReleaseOrder(self.roots[-1], files)
+        for file in files:
+            _require_signatures_hold(file, (root,), order.covered[file.role])
+        for file in files:
+            order.update(file)
+        return {file.role: self._count_release(file, root, order.covered[file.role]) for file in files}
 
     def _count_root(self, file: RoleFile, root: Root, people: People) -> None:
-        keyids = _verified(file, root)
+        keyids = _verified(file, root, file.covered())
         people.require_key_signers(keyids, Role.ROOT, people.thresholds["root"])
 
-    def _count_release(self, file: RoleFile, root: Root) -> tuple[Person, ...]:
-        return self.people.require_key_signers(_verified(file, root), Role.RELEASE, self.people.thresholds["release"])
+    def _count_release(self, file: RoleFile, root: Root, covered: bytes) -> tuple[Person, ...]:
+        keyids = _verified(file, root, covered)
+        return self.people.require_key_signers(keyids, Role.RELEASE, self.people.thresholds["release"])
 
 
 def root_by_root(untrusted_chain: tuple[str, ...], environment: str) -> Iterator[TrustChain]:
@@ -235,19 +217,13 @@ def require_environment(found: Environment, expected: str) -> None:
         )
 
 
-def _parsed(file: RoleFile) -> Metadata[Any]:
-    return _typed(lambda: Metadata.from_bytes(file.raw), file)
-
-
-def _verified(file: RoleFile, root: Root) -> tuple[str, ...]:
-    metadata = _parsed(file)
-    result = root.get_verification_result(file.role, metadata.signed_bytes, metadata.signatures)
+def _verified(file: RoleFile, root: Root, covered: bytes) -> tuple[str, ...]:
+    result = root.get_verification_result(file.role, covered, dict(file.signatures))
     return tuple(sorted(result.signed))
 
 
-def _require_signatures_hold(file: RoleFile, roots: tuple[Root, ...]) -> None:
-    metadata = _parsed(file)
-    for keyid, signature in metadata.signatures.items():
+def _require_signatures_hold(file: RoleFile, roots: tuple[Root, ...], covered: bytes) -> None:
+    for keyid, signature in file.signatures.items():
         owners = [root for root in roots if keyid in root.roles[file.role].keyids]
         if not owners:
             raise BadSignatureError(
@@ -256,27 +232,4 @@ def _require_signatures_hold(file: RoleFile, roots: tuple[Root, ...]) -> None:
                 fix="do not use this medium; ask the sender who signed it",
             )
         for root in owners:
-            keys.verify(root.keys[keyid], signature, metadata.signed_bytes, f"the {file.role} metadata")
-
-
-def _typed(step: Callable[[], _Loaded], file: RoleFile) -> _Loaded:
-    """Run one step of python-tuf and turn its refusal into ours."""
-    try:
-        return step()
-    except exceptions.UnsignedMetadataError as error:
-        raise ThresholdError(
-            what=f"too few keys signed the {file.role} metadata",
-            why="python-tuf counted fewer than the root demands",
-            fix="ask the sender for a release that enough people signed",
-        ) from error
-    except exceptions.BadVersionNumberError as error:
-        kind: type[MalformedError | WrongVolumeError] = MalformedError if file.role == "root" else WrongVolumeError
-        raise kind(
-            what=f"the {file.role} metadata has another version than the one that belongs here",
-            why=f"version {file.version} does not follow from the file before it",
-            fix=_NEW,
-        ) from error
-    except (exceptions.RepositoryError, ValueError, KeyError, TypeError) as error:
-        raise MalformedError(
-            what=f"the {file.role} metadata is refused by the TUF library", why=type(error).__name__, fix=_NEW
-        ) from error
+            keys.verify(root.keys[keyid], signature, covered, f"the {file.role} metadata")

@@ -23,10 +23,11 @@ from appliance.verify.evidence import VolumeCustody, read_custody, rehearsal_lev
 from appliance.verify.fit import Machine, require_fit, require_rehearsed, require_site
 from appliance.verify.freshness import Decisions, require_fresh, require_not_superseded, require_own_timestamp
 from appliance.verify.medium import Medium
-from appliance.verify.metadata import RoleFile, TrustChain, read_role
+from appliance.verify.metadata import TrustChain, read_role
 from appliance.verify.sitecustody import SiteCustody
 from appliance.verify.steps import Check, OnStep, unheard
 from appliance.verify.trust import TrustRecord
+from appliance.verify.tuforder import RoleFile
 from appliance.verify.verified import VerifiedRelease, made_by_the_verifier
 from media import layout
 from media.digest import same
@@ -40,7 +41,7 @@ from media.errors import (
     WrongVolumeError,
 )
 from media.people import Person
-from media.release import Kind, ReleaseTerms, StaleAfter, Target, targets_from
+from media.release import Kind, ReleaseTerms, StaleAfter, Target
 from media.volume import Volume, VolumeIndex
 
 _SHARED: Final = (f"{layout.METADATA}/", f"{layout.ATTEST}/", f"{layout.CHECK}/")
@@ -163,7 +164,7 @@ def verify_medium(
         terms=release,
         targets=targets,
         index=index,
-        bags=tuple(ordered),
+        bags=tuple(bag.without_payload() for bag in ordered),
         code=code,
         environment=str(chain.people.environment),
         policy=chain.people.policy,
@@ -230,10 +231,10 @@ def _release(
             why=f"{snapshot.version} and {targets.version}; both are the serial",
             fix="do not use this medium; ask the sender for a new one",
         )
-    release = ReleaseTerms.from_targets(targets.signed)
+    release, listed = ReleaseTerms.with_targets(targets.signed)
     stale_after = StaleAfter.from_timestamp(timestamp.signed)
     require_own_timestamp(release, stale_after)
-    return release, stale_after, targets_from(targets.signed), signers["targets"]
+    return release, stale_after, listed, signers["targets"]
 
 
 def _role_at(bag: SignedBag, parent: RoleFile, name: str, place: Callable[[int], str]) -> RoleFile:
@@ -265,7 +266,7 @@ def _index(bag: SignedBag, release: ReleaseTerms, targets: dict[str, Target]) ->
                 why="targets and tag manifest differ on it",
                 fix="do not use this medium; ask the sender for a new one",
             )
-    return index
+    return index.sharing(targets)
 
 
 def _in_order(signed: Sequence[SignedBag], index: VolumeIndex) -> list[SignedBag]:

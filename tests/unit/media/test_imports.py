@@ -11,7 +11,6 @@ _ALLOWED = {
     "rfc8785",
     "securesystemslib",
     "tuf",
-    "urllib3",
 }
 _SCRIPT = """
 import sys
