@@ -85,9 +85,11 @@ def test_an_engine_that_is_taken_over_answers_on_and_can_do_nothing_else(site: C
     with running(site) as (name, _, notices):
         wait_ready(notices)
         with EngineClient(site.at.socket(f"engine-{name}")) as client:
-            told = {prompt: said(client, prompt) for prompt in ("abc", "fork", "socket", "thread", "xyz")}
+            asked = ("abc", "fork", "socket", "thread", "inside", "told", "xyz")
+            told = [said(client, prompt) for prompt in asked]
 
-    assert told == {"abc": "ABC", "fork": "REFUSED", "socket": "REFUSED", "thread": "DONE", "xyz": "XYZ"}
+    # The decoder's thread is older than the filter, which covers it all the same.
+    assert told == ["ABC", "REFUSED", "REFUSED", "DONE", "INSIDE", "REFUSED", "XYZ"]
 
 
 def test_a_start_of_another_program_ends_the_process_and_a_new_one_answers(site: Config) -> None:

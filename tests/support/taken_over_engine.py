@@ -2,7 +2,7 @@
 
 Run as a program: ``python taken_over_engine.py --config FILE --instance STAGE-DIGEST12``. What a prompt says is done in
 the engine's process: ``fork``, ``exec``, ``socket`` and ``thread`` answer with what came of it, ``hang`` never ends,
-``eat`` takes memory until there is none.
+``eat`` takes memory until there is none; ``inside`` forks in the decoder's thread, and ``told`` tells what came of it.
 """
 
 import os
@@ -44,22 +44,31 @@ _DEEDS: Mapping[str, Callable[[], Any]] = {
 }
 
 
+def _outcome(deed: Callable[[], Any]) -> str:
+    try:
+        deed()
+    except OSError as error:
+        return "refused" if isinstance(error, PermissionError) else "failed"
+    return "done"
+
+
 class TakenOver(EchoDecoder):
     """Does what it is told."""
 
+    inside = "nothing"
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         if text in _DEEDS:
-            try:
-                _DEEDS[text]()
-                text = "done"
-            except OSError as error:
-                text = "refused" if isinstance(error, PermissionError) else "failed"
-        return super().tokenize(text, special=special)
+            text = _outcome(_DEEDS[text])
+        return super().tokenize(self.inside if text == "told" else text, special=special)
 
     def decode(self, rows: Sequence[Row]) -> None:
         super().decode(rows)
-        if "".join(chr(row.token) for row in rows).startswith("hang"):
+        said = "".join(chr(row.token) for row in rows)
+        if said.startswith("hang"):
             threading.Event().wait()
+        if said.startswith("inside"):
+            self.inside = _outcome(_fork)
 
 
 def main() -> None:

@@ -104,10 +104,12 @@ def test_a_pool_without_a_free_thread_a_loop_that_stands_or_a_failed_probe_prove
     proven: list[bool] = []
     thread = threading.Thread(target=lambda: proven.append(watch.prove_once(worker)))
     thread.start()
-    thread.join(0.05)
-    assert proven == []
-    freed.set()
-    thread.join(30)
+    try:
+        thread.join(0.05)
+        assert proven == []
+    finally:
+        freed.set()
+        thread.join(30)
     assert proven == [True]
 
 
