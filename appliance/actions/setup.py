@@ -182,7 +182,7 @@ class Setup:
         facts = SetupFacts(
             site=self.config.site,
             urls=self._urls(),
-            ca_fingerprint=fingerprint_of(places.etc / "tls/ca.crt"),
+            ca_fingerprint=fingerprint_of(places.etc / "tls/trust.crt"),
             release=installed.release,
             serial=installed.serial,
             capacity=measured,

@@ -104,6 +104,7 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         is_seen = put_in_place(
             here, certificates.make_server(here.config, authority, moment), kind=MADE, facts={"why": why}
         )
+        folder.tell_whom_to_trust(folder.authority_file)
     elif is_due:
         is_seen = here.server.reload()
     found = folder.shown()

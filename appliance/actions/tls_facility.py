@@ -78,5 +78,6 @@ def import_chain(
     facts = {"root": fingerprint(root), "issuer": judged.certificate.issuer.rfc4514_string()[:200]}
     put_in_place(here, made, kind=IMPORTED, facts=facts)
     folder.put_root(root)
+    folder.tell_whom_to_trust(folder.root_file)
     folder.drop_pending()
     return judged

@@ -22,7 +22,7 @@ def make() -> Flask:
     places = config.at
     return create_admin_app(
         config,
-        facts=Facts(open_state(places), authority_file=places.etc / "tls/ca.crt"),
+        facts=Facts(open_state(places), authority_file=places.etc / "tls/trust.crt"),
         ledger=SocketLedger(places.socket(ADMIN)),
         promoter=Line(places.socket("promoter-admin")),
         jobs=Line(places.socket(JOBS)),

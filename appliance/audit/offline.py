@@ -2,8 +2,8 @@
 
 Each question opens the file anew under a shared lock, so that the service may start between two of them. Nothing is
 written beside the file unless a write-ahead log is left from a crash; where even that is not allowed, a private copy
-is read. Facts of receiving may go to the spool instead (`spool=True`), because the first release arrives before any
-ledger runs.
+is read. Facts of receiving and of certificates may go to the spool instead (`spool=True`), because the first release
+arrives, and the first certificate is made, before any ledger runs.
 """
 
 import shutil
@@ -26,7 +26,7 @@ from appliance.errors import LedgerUnavailableError
 from media.clock import Clock, to_text
 
 SPOOLED: Final = -1
-_SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store.")
+_SPOOLED_FAMILIES: Final = ("release.", "custody.", "trust.", "install.", "store.", "tls.")
 
 
 class OfflineLedger:

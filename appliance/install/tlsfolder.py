@@ -5,6 +5,7 @@
     tls/current                   link to the pair that nginx shows
     tls/pending/                  key and request that wait for the facility's authority
     tls/facility-root.crt         the facility's root, once a person has put it there
+    tls/trust.crt                 link to what callers have to trust: ca.crt or facility-root.crt
     tls/clients/SERIAL.crt        what was issued to callers
     tls/revoked.json crl.pem      what is revoked, and the list as nginx reads it
     tls/peers/NAME.crt            authorities of other boxes
@@ -133,11 +134,11 @@ class TlsFolder:
         """
         if not (self.path / "kept" / name / "server.crt").is_file():
             raise InstallError(what=f"the pair {name} is not kept", why="", fix="run `sealift tls rotate`")
-        beside = self.path / ".current.new"
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(Path("kept") / name)
-        beside.replace(self.path / "current")
-        durable.sync_folder(self.path)
+        self._link("current", Path("kept") / name)
+
+    def tell_whom_to_trust(self, certificate: Path) -> None:
+        """Let `trust.crt` lead to the own authority's or the facility's root; it is what the page gives to callers."""
+        self._link("trust.crt", Path(certificate.name))
 
     def forget_ended(self, now: datetime) -> list[str]:
         """Remove kept pairs whose certificate has ended; never the one that is shown."""
@@ -188,6 +189,15 @@ class TlsFolder:
     def put_root(self, root: x509.Certificate) -> None:
         """Put the facility's root in place."""
         durable.replace(self.root_file, root.public_bytes(serialization.Encoding.PEM), mode=_MODE)
+
+    def _link(self, name: str, to: Path) -> None:
+        place, beside = self.path / name, self.path / f".{name}.new"
+        if place.is_symlink() and place.readlink() == to:
+            return
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(to)
+        beside.replace(place)
+        durable.sync_folder(self.path)
 
     @property
     def _pending(self) -> Path:

@@ -1,5 +1,6 @@
 """Rotation, revocation and the facility's authority: what is made when, what is recorded, what stays when it fails."""
 
+import json
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from cryptography import x509
 
 from appliance.actions import tls, tls_clients, tls_facility, tls_standing
 from appliance.actions.tls_placing import Here
+from appliance.audit.client import OfflineLedger
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import (
     CertificateRefusedError,
@@ -52,6 +54,17 @@ def kinds(box: Here) -> list[str]:
     return [leaf.kind for leaf in box.ledger.leaves(0, 100)]
 
 
+def test_facts_wait_in_the_spool_where_no_ledger_runs(tmp_path: Path, clock: FixedClock) -> None:
+    config = site(tmp_path)
+    box = Here(config=config, ledger=OfflineLedger(config.at, clock=clock, spool=True), clock=clock)
+
+    tls.rotate(box)
+
+    assert [json.loads(path.read_bytes())["kind"] for path in sorted(config.at.spool.iterdir())] == [
+        *("tls.authority-made", "tls.crl-made", "tls.certificate-made")
+    ]
+
+
 def test_the_first_rotation_makes_everything_and_the_second_nothing(box: Here) -> None:
     first, second = tls.rotate(box), tls.rotate(box)
 
@@ -64,6 +77,7 @@ def test_keys_are_for_root_alone_and_certificates_for_everyone(box: Here) -> Non
     tls.rotate(box)
     tls_facility.request(box)
 
+    assert (box.folder.path / "trust.crt").readlink() == Path("ca.crt")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in box.folder.path.rglob("*") if path.is_file()}
     assert {modes.pop(name) for name in ("ca.key", "server.key")} == {0o400}
     assert set(modes.values()) == {0o444}
@@ -225,6 +239,7 @@ def test_the_facilitys_certificate_takes_the_place_of_the_boxes_own(tmp_path: Pa
     judged = tls_facility.import_chain(box, pem(made, issuing.certificate), untrusted_root=root.pem)
 
     assert shown(box) == made
+    assert (box.folder.path / "trust.crt").read_bytes() == root.pem
     assert judged.remarks == ("does not name 10.0.0.7: callers have to use the names that it has",)
     assert box.folder.pending() is None
     assert tls.rotate(box).made == ()
