@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import pytest
 import typer
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect, select
+from sqlalchemy import Engine, inspect, select, update
 
 from appliance.actions.databases import copying, migrating
 from appliance.audit import pin, postgres_backend, storage
@@ -31,7 +32,7 @@ from appliance.state import migrating as schema
 from appliance.state import projection
 from appliance.state.database import engine_of, open_state, writing
 from appliance.state.server import engine_of as server_engine_of
-from appliance.state.tables import Base
+from appliance.state.tables import Applied, Base
 from media.clock import SystemClock
 from media.errors import UsageError
 from tests.support.ledger import LedgerSite, ledger_site, row, toml_of, write_history
@@ -201,6 +202,18 @@ def test_a_file_that_is_not_what_it_says_is_not_copied(moving: Moving) -> None:
         assert reader.size() == 0
 
 
+def test_a_copy_that_is_not_the_same_is_no_copy(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        postgres_backend, "_stored", lambda one: (*one[:5], b"", b"")
+    )  # a driver that loses two columns
+
+    with pytest.raises(LedgerDamagedError) as caught:
+        copying.copy(moving.file, "postgresql", clock=CLOCK)
+
+    assert "differs" in caught.value.why
+    assert not (moving.files().ledger / storage.ELSEWHERE).exists()
+
+
 def test_a_copy_that_is_cut_short_leaves_nothing(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "_PAGE", 7)
     before = everything(moving.files())
@@ -358,6 +371,27 @@ def test_only_the_owner_changes_tables_and_readers_change_nothing(on_server: Pla
     reader = open_state(on_server, read_only=True)
     with pytest.raises(Exception, match=r"read-only|permission denied"), writing(reader) as connection:
         connection.exec_driver_sql("DELETE FROM release")
+
+
+def test_writers_of_the_state_wait_for_each_other(on_server: Places) -> None:
+    engine = open_state(on_server)
+    together = threading.Barrier(3)
+
+    def count() -> None:
+        together.wait()
+        for _ in range(10):
+            with writing(engine) as connection:
+                seen = projection.applied_sequence(connection)
+                connection.execute(update(Applied).values(sequence=seen + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with engine.connect() as connection:
+        assert projection.applied_sequence(connection) == 29
 
 
 def test_the_migrated_tables_are_the_declared_ones_on_the_server(on_server: Places) -> None:

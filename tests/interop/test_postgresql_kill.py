@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from appliance.config import Places
 from appliance.errors import DatabaseError, LedgerUnavailableError
 from appliance.gateway import problems
 from appliance.gateway.routing import StateRoutes
+from appliance.postgres.connecting import connect
 from appliance.state import projection
 from appliance.state.database import open_state
 from media.clock import FixedClock
@@ -179,6 +181,23 @@ def test_a_lost_connection_is_noticed_though_nobody_writes(
         closing(site.door("ledger-actions")) as ledger,
     ):
         assert ledger.append("model.noted", {"n": 1}).leaf_hash
+
+
+def test_a_role_that_may_do_everything_and_a_database_of_other_bytes_are_refused(
+    server: PostgresServer, places: Places
+) -> None:
+    assert places.server is not None
+    server.admin("ALTER ROLE sealift_reader SUPERUSER")
+    try:
+        with pytest.raises(DatabaseError, match="may do everything"):
+            connect(places, "reader")
+    finally:
+        server.admin("ALTER ROLE sealift_reader NOSUPERUSER")
+    connect(places, "reader").close()
+    server.admin("CREATE DATABASE other_bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+    other = replace(places, server=places.server.model_copy(update={"name": "other_bytes"}))
+    with pytest.raises(DatabaseError, match="cannot hold every text"):
+        connect(other, "ledger")
 
 
 def test_a_second_node_waits_and_goes_on_at_the_next_record(
