@@ -78,10 +78,10 @@ class Watch:
         places = self._config.at
         for folder in (places.clock, places.clock_now):  # there on a box; not in a demo
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        here = record.published(places)
-        if here is None:
+        here, now = record.published(places), self._read()
+        if here is None or here.ticks > now.ticks:  # of another boot, where the folder outlives one
             session = secrets.token_hex(16)
-            here = judging.at_start(record.kept(places), self._read(), floor=_floor(self._config), session=session)
+            here = judging.at_start(record.kept(places), now, floor=_floor(self._config), session=session)
         self._write(here)
         return here
 

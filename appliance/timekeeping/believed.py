@@ -31,11 +31,10 @@ class BelievedClock:
     def now(self) -> datetime:
         """Return the time that decisions rest on."""
         shown = self._clock.now()
-        found = record.published(self._places)
-        if found is None:
+        found, ticks = record.published(self._places), int(self._clock.monotonic())
+        if found is None or found.ticks > ticks:  # nothing of this boot
             last = record.kept(self._places)
             return max(shown, BUILT if last is None else max(last.floor, BUILT))
-        ticks = int(self._clock.monotonic())
         return shown if _is_believed(found, shown, ticks) else found.believed(ticks)
 
     def monotonic(self) -> float:

@@ -63,6 +63,16 @@ def test_a_jump_is_not_believed_even_before_the_watch_has_looked(box: Machine, b
     assert believed(box) == right + timedelta(seconds=30)
 
 
+def test_a_record_of_another_boot_that_a_folder_kept_is_not_gone_by(box: Machine) -> None:
+    box.run(3600)
+    box.clock.ticks, box.clock.at = 3.0, TODAY + timedelta(days=3)
+
+    assert believed(box) == TODAY + timedelta(days=3)
+    session = box.record.session
+    box.watch.start()
+    assert box.record.session != session
+
+
 def test_a_record_that_cannot_be_read_leaves_the_floor(box: Machine) -> None:
     box.run(3600)
     (box.config.at.clock_now / FILE).write_text("{}")
