@@ -236,3 +236,9 @@ class StandbySection(Section):
     interface: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,15}$")
     lease_seconds: int = Field(default=3, ge=2, le=60)
     automatic: bool = True
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """``ADDRESS PORT`` of every box that may call this one, where it listens."""
+        named = (self.peer_address, self.witness_address)
+        return tuple(f"{address} {self.port}" for address in named if address and self.listen)

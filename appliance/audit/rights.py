@@ -47,7 +47,8 @@ _PRIVILEGED: Final = (
 # Who may come in by the door of actions with one family only.
 BACKUP_ACCOUNT: Final = "sealift-backup"
 CLOCK_ACCOUNT: Final = "sealift-clock"
-_ONE_FAMILY: Final = {BACKUP_ACCOUNT: "backup.", CLOCK_ACCOUNT: "clock."}
+STANDBY_ACCOUNT: Final = "sealift-standby"
+_ONE_FAMILY: Final = {BACKUP_ACCOUNT: "backup.", CLOCK_ACCOUNT: "clock.", STANDBY_ACCOUNT: "standby."}
 
 
 def require_may_append(door: str, kind: str) -> None:

@@ -38,12 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; returns the exit code."""
     parser = argparse.ArgumentParser(prog="sealift-standby")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    parser.add_argument("--give-up", action="store_true", help="take permit and service address away, and end")
     options = parser.parse_args(arguments)
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     try:
         config = configuration.load(options.config)
+        if options.give_up:
+            permit.take_away(permit.folder_of(config.at))
+            _address(config).take_away()
+            return 0
         at_work, listener = _start(config)
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
@@ -80,7 +85,7 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
             why="the boxes find each other by the site file and the pairing",
             fix="see docs/operator/standby.md",
         )
-    state, run = unit.directory("STATE"), unit.directory("RUNTIME")
+    state, run = unit.directory("STATE"), permit.folder_of(places)
     own = _own_key(config)
     others = _others(config, own)
     ledger = SocketLedger(places.socket(ACTIONS), timeout_seconds=5.0)

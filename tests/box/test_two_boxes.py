@@ -174,7 +174,6 @@ class Box:
             "--config",
             str(self.config_file),
             STATE_DIRECTORY=str(state),
-            RUNTIME_DIRECTORY=str(self.permit),
         )
         wait_until(self.config.at.socket("lease").exists)
 

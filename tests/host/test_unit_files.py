@@ -19,6 +19,7 @@ DOORS = {
     "ledger-actions": ("sealift-receive", "0660"),
     "promoter-admin": ("sealift-admin", "0660"),
     "promoter-actions": ("root", "0600"),
+    "lease": ("root", "0600"),
     "ledger-metrics": ("sealift-metrics", "0660"),
     "metrics": ("www-data", "0660"),
     "alerts": ("www-data", "0660"),
@@ -40,6 +41,7 @@ CREDENTIALS = {
     "sealift-ledger.service": {"ledger-checkpoint"},
     "sealift-gateway.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-admin.service": {"session"},
+    "sealift-standby.service": {"box-channel.pem"},
     "sealift-backup.service": {"api-key-pepper", "identity-hmac", "content-hmac", "passwords"},
     "sealift-drill.service": {"api-key-pepper", "identity-hmac", "content-hmac", "passwords"},
 }
