@@ -11,14 +11,17 @@ from typing import Any
 
 from appliance.actions import evidence, exporting
 from appliance.actions.evidence import Record
-from appliance.actions.export_types import ExportType
+from appliance.actions.export_types import TYPES, ExportType
 from appliance.actions.exporting import Export, Written
 from appliance.actions.recorded import PARTLY_RECEIVED, RECEIVED, REFUSED, REVERIFIED
 from appliance.actions.site_custody import REJECTED
 from appliance.audit.client import open_ledger
+from appliance.audit.facts import Ledger
 from appliance.config import Config
+from appliance.errors import ExportRefusedError
 from appliance.keys.files import FileKeys
 from media.clock import Clock
+from media.digest import sha256_hex
 from media.errors import MalformedError, UsageError
 from media.siteevidence import SiteEvidence
 
@@ -29,6 +32,8 @@ _OUTCOMES = {
     REFUSED: "refused",
     REJECTED: "rejected",
 }
+KINDS = tuple(_OUTCOMES)
+"""Records that evidence can be made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +75,59 @@ def export(
     """
     ledger = open_ledger(config, evidence.DOOR, clock=clock)
     try:
-        record = evidence.record_of(config, ledger, serial=serial, sequence=sequence, kinds=tuple(_OUTCOMES))
-        try:
-            made = SiteEvidence.of(_fields(record))
-        except MalformedError as error:
-            raise UsageError(
-                what="this record is too old for evidence that may leave", why=error.why, fix="print the form instead"
-            ) from error
-        name = f"evidence-{config.site}-{record.sequence}"
-        out = Export(kind=ExportType.EVIDENCE, site=config.site, name=name, draft=Evidence(made=made))
+        _, out = drafted(config, ledger, serial=serial, sequence=sequence)
         return exporting.write(out, folder, ledger=ledger, keys=FileKeys(config.at.key_files), agrees=agrees)
     finally:
         ledger.close()
+
+
+def drafted(config: Config, ledger: Ledger, *, serial: int | None, sequence: int | None) -> tuple[int, Export]:
+    """Return the record's sequence and the evidence as it would leave; nothing is recorded or written.
+
+    Raises:
+        UsageError, UnknownReleaseError: As `export`.
+        ExportRefusedError: It holds what may not leave.
+    """
+    record = evidence.record_of(config, ledger, serial=serial, sequence=sequence, kinds=KINDS)
+    try:
+        made = SiteEvidence.of(_fields(record))
+    except MalformedError as error:
+        raise UsageError(
+            what="this record is too old for evidence that may leave", why=error.why, fix="print the form instead"
+        ) from error
+    name = f"evidence-{config.site}-{record.sequence}"
+    out = Export(kind=ExportType.EVIDENCE, site=config.site, name=name, draft=Evidence(made=made))
+    content = out.draft.to_payload(ledger=None)
+    exporting.require_harmless(content, most_bytes=TYPES[out.kind].most_bytes)
+    return record.sequence if record.sequence is not None else -1, out
+
+
+def make_shown(config: Config, sequence: int, digest32: str, *, clock: Clock) -> Written:
+    """Make the evidence of a record that a person was shown elsewhere: the same to the last byte, or none.
+
+    Args:
+        config: The site's.
+        sequence: Of the record.
+        digest32: The first 32 digits of the SHA-256 of what was shown.
+        clock: What time it is.
+
+    Raises:
+        ExportRefusedError: It would be other than what was shown.
+        Others: As `export`.
+    """
+    ledger = open_ledger(config, evidence.DOOR, clock=clock)
+    try:
+        _, out = drafted(config, ledger, serial=None, sequence=sequence)
+        is_same = sha256_hex(out.draft.to_payload(ledger=None)).startswith(digest32)
+        keys = FileKeys(config.at.key_files)
+        written = exporting.write(out, config.at.receipts, ledger=ledger, keys=keys, agrees=lambda _: is_same)
+    finally:
+        ledger.close()
+    if written is None:
+        raise ExportRefusedError(
+            what="the evidence is not what was shown", why="its digest is another", fix="look at it again"
+        )
+    return written
 
 
 def _fields(record: Record) -> dict[str, Any]:

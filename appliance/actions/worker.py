@@ -1,11 +1,13 @@
 """Carries out one typed job in a unit of its own, as an unprivileged user, and tells the job service how it goes.
 
-Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST`` or ``switch follow|warm``. It does
+Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST``, ``switch follow|warm`` or
+``evidence RECORD-DIGEST32``. It does
 what the commands do, through the same actions; engines it asks for by jobs again. It decides nothing: `validate` is
 told a version, `switch` follows the promoter's chain.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance import config as configuration
-from appliance.actions import production
+from appliance.actions import export_evidence, production
 from appliance.actions import validate as validation
 from appliance.audit.rights import BENCH, SWITCH
 from appliance.audit.socket_ledger import SocketLedger
@@ -27,18 +29,20 @@ from appliance.promote.folder import PromoterFolder
 from appliance.state.database import open_state
 from media import canonical
 from media.clock import SystemClock
-from media.errors import SealiftError
+from media.errors import MalformedError, SealiftError
 
 WARM: Final = "warm"
 FOLLOW: Final = "follow"
 _TELL_SECONDS: Final = 0.25
+_DOORS: Final = {"validate": jobrights.BENCH, "switch": jobrights.SWITCH, "evidence": jobrights.RECEIVE}
+_EVIDENCE: Final = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry the job out; returns the exit code of its error, 0 when it went well."""
     parser = argparse.ArgumentParser(prog="sealift-worker")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
-    parser.add_argument("what", choices=("validate", "switch"))
+    parser.add_argument("what", choices=tuple(_DOORS))
     parser.add_argument("instance")
     options = parser.parse_args(arguments)
     try:
@@ -46,10 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
-    door = jobrights.BENCH if options.what == "validate" else jobrights.SWITCH
-    jobs = JobsClient.open(config, door)
+    jobs = JobsClient.open(config, _DOORS[options.what])
     try:
-        carry_out = validate if options.what == "validate" else switch
+        carry_out = {"validate": validate, "switch": switch, "evidence": evidence}[options.what]
         outcome = carry_out(config, options.instance, jobs)
     except SealiftError as error:
         outcome = Outcome.of_error(error)
@@ -109,6 +112,15 @@ def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome
         millis=int(served.seconds * 1000),
         changed=bool(served.started or served.stopped),
     )
+
+
+def evidence(config: Config, untrusted_instance: str, _: JobsClient) -> Outcome:
+    """Make the evidence of a record as it was shown to a person; the outcome's digest is that of its content."""
+    found = _EVIDENCE.fullmatch(untrusted_instance)
+    if found is None:
+        raise MalformedError(what="the instance is refused", why="expected RECORD-DIGEST32", fix="ask for a job")
+    export_evidence.make_shown(config, int(found[1]), found[2], clock=SystemClock())
+    return Outcome(ok=True, changed=True)
 
 
 def _teller(jobs: JobsClient) -> Callable[[str, int, int], None]:

@@ -3,11 +3,13 @@
 from flask import Blueprint, abort, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from appliance.actions import export_evidence
 from appliance.actions.exporting import RECORDED, preview
 from appliance.admin import collaborators
 from appliance.install import arrivals
 from appliance.install.jobs import Kind
 from media.digest import sha256_hex
+from media.errors import UsageError
 
 _MOST_EXPORTS = 20
 
@@ -19,6 +21,8 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/media/<name>/receive", "receive", _receive, methods=["POST"])
     blueprint.add_url_rule("/media/<name>/eject", "eject", _eject, methods=["POST"])
     blueprint.add_url_rule("/media/exports/<digest>", "export", _export)
+    blueprint.add_url_rule("/media/evidence/<int:sequence>", "evidence", _evidence)
+    blueprint.add_url_rule("/media/evidence/<int:sequence>/<digest>", "make", _make, methods=["POST"])
     blueprint.add_url_rule("/media/<name>/exports/<digest>", "carry", _carry, methods=["POST"])
     return blueprint
 
@@ -53,8 +57,25 @@ def _eject(name: str) -> AnyResponse:
     return redirect(url_for("media.plugged_in"))
 
 
+def _evidence(sequence: int) -> str:
+    """Show the evidence of a receive or a refusal as it would leave, before anything is made of it."""
+    here = collaborators.page()
+    try:
+        _, out = export_evidence.drafted(here.config, here.ledger, serial=None, sequence=sequence)
+    except UsageError:
+        abort(404)
+    content = out.draft.to_payload(ledger=None)
+    return render_template("evidence.html", sequence=sequence, digest=sha256_hex(content), text=preview(content))
+
+
+def _make(sequence: int, digest: str) -> AnyResponse:
+    return redirect(url_for("work.job", number=_asked(Kind.MAKE_EVIDENCE, record=sequence, digest=digest)))
+
+
 def _ask(kind: Kind, name: str, **named: str) -> int:
-    answer = collaborators.page().jobs.call(
-        "ask", kind=str(kind), person=collaborators.session().person, medium=arrivals.require_name(name), **named
-    )
+    return _asked(kind, medium=arrivals.require_name(name), **named)
+
+
+def _asked(kind: Kind, **named: str | int) -> int:
+    answer = collaborators.page().jobs.call("ask", kind=str(kind), person=collaborators.session().person, **named)
     return int(answer["job"])

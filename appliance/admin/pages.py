@@ -6,6 +6,7 @@ import binascii
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from appliance.actions import export_evidence
 from appliance.actions.capacity import latest
 from appliance.actions.units import addresses
 from appliance.admin import collaborators
@@ -116,7 +117,7 @@ def _leaf(sequence: int) -> str:
         text = leaf.raw.decode()
     except (UnicodeDecodeError, binascii.Error):
         abort(404)
-    return render_template("leaf.html", leaf=leaf, text=text)
+    return render_template("leaf.html", leaf=leaf, text=text, evidence_kinds=export_evidence.KINDS)
 
 
 def _connect() -> str:

@@ -11,10 +11,13 @@ from appliance.actions import export_evidence, export_inventory, export_probe
 from appliance.actions import receipt as receipts
 from appliance.actions.export_inventory import Listed
 from appliance.actions.export_types import TYPES
-from appliance.actions.exporting import Written
+from appliance.actions.exporting import Written, preview
 from appliance.cli import context as shared
 from appliance.cli import kubernetes
 from appliance.cli.context import Context
+from appliance.cli.opened import is_operator, jobs_of, ledger_of
+from appliance.install.jobs import Kind
+from media.digest import sha256_hex
 from media.errors import UsageError
 
 _To = Annotated[Path | None, typer.Option("--to", help="Folder for the file; else where receipts lie.")]
@@ -118,6 +121,9 @@ def _add_small(commands: typer.Typer) -> None:
         """Tell the sender which checks were made, or why a medium was refused; without names of this site's people."""
         own = shared.of(context)
         _require_a_person(yes, dry_run)
+        if to is None and is_operator(own.config):
+            _evidence_by_job(own, serial, record, agrees=_shows(ask=not yes, dry_run=dry_run))
+            return
         written = export_evidence.export(
             own.config,
             to or own.config.at.receipts,
@@ -142,6 +148,21 @@ def _add_small(commands: typer.Typer) -> None:
         folder = to or own.config.at.receipts
         shows = _shows(ask=not yes, dry_run=dry_run)
         _said(own, export_probe.export(own.config, file, folder, clock=own.clock, agrees=shows))
+
+
+def _evidence_by_job(own: Context, serial: int | None, record: int | None, *, agrees: Callable[[str], bool]) -> None:
+    """Show the evidence to somebody who is not root, and let a job make exactly that."""
+    with ledger_of(own) as ledger, jobs_of(own) as jobs:
+        sequence, out = export_evidence.drafted(own.config, ledger, serial=serial, sequence=record)
+        content = out.draft.to_payload(ledger=None)
+        if jobs is None or not agrees(preview(content)):
+            own.result({"written": False}, "nothing was written")
+            return
+        digest = sha256_hex(content)
+        number = jobs.ask(Kind.MAKE_EVIDENCE, record=sequence, digest=digest)
+        jobs.wait(number).require_ok()
+    said = f"made; next: `sealift media export NAME {digest}`"
+    own.result({"written": True, "job": number, "sha256": digest}, said)
 
 
 def _require_a_person(yes: bool, dry_run: bool) -> None:

@@ -206,7 +206,7 @@ class JobDesk:
         config, store = self._config, ContentStore(self._config.at.store)
         if job.serial:
             StoredRelease.load(store, job.serial)
-        elif job.medium:
+        elif job.lane is Lane.MEDIA or job.medium:
             self._require_medium(job)
         elif job.kind is Kind.SET_CLOCK:
             require_clock_approved(config, job.digest)
@@ -227,6 +227,10 @@ class JobDesk:
                 require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
 
     def _require_medium(self, job: Job) -> None:
+        if job.kind is Kind.MAKE_EVIDENCE:
+            if not self._ledger.leaf(job.record).kind.startswith(("release.", "custody.")):
+                raise _undecided(f"record {job.record} is not about a receive", "see `sealift evidence`")
+            return
         arrival = arrivals.arrived(self._config.at, job.medium)
         if not arrival.is_mounted:
             raise _undecided(f"the medium is not in use: {arrival.why}", "see `sealift media show`")

@@ -25,7 +25,7 @@ _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK}
     | {Kind.ROTATE}
 )
-_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.CARRY_EXPORT})
+_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT})
 _MAY_ASK: Final = {
     ADMIN: _PEOPLE | _MEDIA,
     OPERATOR: _PEOPLE | _MEDIA | {Kind.START_TEST, Kind.STOP_TEST},

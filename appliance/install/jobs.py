@@ -24,6 +24,7 @@ DIGEST12: Final = "digest12"
 DIGEST: Final = "digest"
 SERIAL: Final = "serial"
 MEDIUM: Final = "medium"
+RECORD: Final = "record"
 _DIGITS = re.compile(r"[0-9a-f]{12}")
 _LARGEST_SERIAL: Final = 2**31 - 1
 
@@ -43,6 +44,7 @@ class Kind(StrEnum):
     INSTALL = "install"
     RECEIVE = "receive"
     EJECT = "eject"
+    MAKE_EVIDENCE = "make-evidence"
     CARRY_EXPORT = "carry-export"
     SET_CLOCK = "set-clock"
     ROTATE = "rotate-certificate"
@@ -74,6 +76,7 @@ LANES: Final = {
     Kind.PLAN: Lane.HOST,
     Kind.INSTALL: Lane.HOST,
     Kind.RECEIVE: Lane.MEDIA,
+    Kind.MAKE_EVIDENCE: Lane.MEDIA,
     Kind.CARRY_EXPORT: Lane.MEDIA,
     Kind.SET_CLOCK: Lane.HOST,
     Kind.ROTATE: Lane.HOST,
@@ -87,6 +90,7 @@ _UNITS: Final = {
     Kind.INSTALL: "sealift-install@{serial}.service",
     Kind.RECEIVE: "sealift-receive@{medium}.service",
     Kind.EJECT: "sealift-media@{medium}.service",
+    Kind.MAKE_EVIDENCE: "sealift-evidence@{record}-{digest32}.service",
     Kind.CARRY_EXPORT: "sealift-export@{medium}.service",
     Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
     Kind.ROTATE: "sealift-tls@{digest}.service",
@@ -99,11 +103,15 @@ _NAMES: Final = {
 }
 
 
+_TWO: Final = {Kind.CARRY_EXPORT: (MEDIUM, DIGEST), Kind.MAKE_EVIDENCE: (RECORD, DIGEST)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One thing that was asked; one of `digest`, `digest12`, `serial` and `medium` is set, by its kind.
 
-    An EXPORT that a medium is to carry is named by two: the medium, and the digest that its record has.
+    Exports are named by two: the medium that is to carry one and the digest that its record has; the record that
+    evidence is about and the digest of what was shown to a person.
 
     `person` is who asked as the page or the command says it: for people to read, it gives no right.
     """
@@ -113,6 +121,7 @@ class Job:
     digest12: str = ""
     serial: int = 0
     medium: str = ""
+    record: int = 0
     person: str = ""
 
     @classmethod
@@ -145,7 +154,13 @@ class Job:
         """The unit that carries it out."""
         if self.kind in ENGINE_KINDS:
             return f"sealift-engine-{ENGINE_KINDS[self.kind][1]}@{self.digest12}.service"
-        return _UNITS[self.kind].format(digest=self.digest, serial=self.serial, medium=self.medium)
+        return _UNITS[self.kind].format(
+            digest=self.digest,
+            serial=self.serial,
+            medium=self.medium,
+            record=self.record,
+            digest32=self.digest[:32],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, for the ledger and for answers."""
@@ -165,7 +180,11 @@ def engine_kind(verb: str, unit: str) -> tuple[Kind, str] | None:
 
 def _named(kind: Kind) -> tuple[str, ...]:
     """Return the fields that say what a job of this kind is about."""
-    return (MEDIUM, DIGEST) if kind is Kind.CARRY_EXPORT else (_NAMES[kind],)
+    return _TWO.get(kind) or (_NAMES[kind],)
+
+
+def _record(untrusted: Any) -> int:
+    return canonical.integer(untrusted, "job.record")
 
 
 def _serial(untrusted: Any) -> int:
@@ -185,6 +204,7 @@ def _digest12(untrusted: Any) -> str:
 
 _CHECKS: Final[Mapping[str, Callable[[Any], str | int]]] = {
     SERIAL: _serial,
+    RECORD: _record,
     MEDIUM: arrivals.require_name,
     DIGEST: _digest,
     DIGEST12: _digest12,

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from appliance import config as configuration
 from appliance import wire
+from appliance.actions import export_evidence
 from appliance.actions.arriving import look
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import media as media_command
@@ -27,10 +28,14 @@ from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install import arrivals
 from appliance.install.arrivals import EXPORT_LABEL
+from appliance.install.jobclient import JobsClient
 from appliance.install.jobdesk import JobDesk
 from appliance.install.jobrights import DOORS
+from appliance.install.jobs import Kind
 from appliance.verify import trust
+from appliance.wire import RemoteError
 from media import canonical
+from media.digest import sha256_hex
 from media.errors import SealiftError
 from tests.functional.test_exports import _PROBE
 from tests.support.ledger import ledger_site
@@ -51,7 +56,9 @@ class Units(FakeSupervisor):
         super().start(unit)
         kind, _, rest = unit.partition("@")
         name = rest.removesuffix(".service")
-        if kind == "sealift-receive":
+        if kind == "sealift-evidence":
+            codes = [self._run("appliance.actions.worker", "evidence", name)]
+        elif kind == "sealift-receive":
             folder = str(self.config.at.media / name)
             codes = [self._run("appliance.cli.main", "receive", "--here", folder)]
         else:
@@ -170,6 +177,25 @@ def test_an_export_goes_to_the_marked_medium_and_to_no_other(site: Site, medium:
     (file,) = site.config.at.export_medium.iterdir()
     assert file.read_bytes() == canonical.dumps(_PROBE)
     assert [leaf.body["sha256"] for leaf in site.ledger.find(kind="export.carried")] == [made["sha256"]]
+
+
+def test_somebody_who_is_not_root_makes_the_evidence_that_they_were_shown(site: Site, medium: SimulatedMedium) -> None:
+    site.plug("sdb1", medium.volumes[0])
+    assert site.run("receive", "sdb1")[0] == 17
+    (refused,) = site.ledger.find(kind="release.", limit=1)
+    _, out = export_evidence.drafted(site.config, site.ledger, serial=None, sequence=refused.sequence)
+    digest = sha256_hex(out.draft.to_payload(ledger=None))
+    jobs = JobsClient(site.config.at.socket("jobs-operator"))
+
+    other = jobs.wait(jobs.ask(Kind.MAKE_EVIDENCE, record=refused.sequence, digest="0" * 64))
+    assert (other.ok, other.code) == (False, "export-refused")
+    assert site.ledger.find(kind="export.written") == []
+    assert jobs.wait(jobs.ask(Kind.MAKE_EVIDENCE, record=refused.sequence, digest=digest)).ok
+    assert jobs.text("export", digest) == out.draft.to_payload(ledger=None)
+    (first, *_) = site.ledger.find(kind="job.asked", limit=99, newest_first=False)
+    with pytest.raises(RemoteError, match="the job is refused"):
+        jobs.ask(Kind.MAKE_EVIDENCE, record=first.sequence, digest=digest)
+    jobs.close()
 
 
 def test_started_by_hand_the_export_unit_does_nothing(site: Site) -> None:

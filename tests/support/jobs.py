@@ -15,7 +15,7 @@ from appliance.install.jobdesk import JobDesk
 from appliance.install.jobrights import DOORS
 from appliance.install.supervisor import Supervisor, UnitFacts, UnitState
 
-_WORK = re.compile(r"sealift-(validate|switch)@([a-z0-9]+)\.service")
+_WORK = re.compile(r"sealift-(validate|switch|evidence)@([a-z0-9-]+)\.service")
 
 
 class UnitRunner:

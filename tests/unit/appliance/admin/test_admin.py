@@ -25,7 +25,9 @@ from appliance.config import Config, PlacesSection
 from appliance.state.database import open_state
 from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
+from media import canonical
 from media.clock import FixedClock
+from media.digest import sha256_hex
 from tests.support.hostplans import make_plan
 from tests.support.ledger import ledger_site
 
@@ -33,6 +35,7 @@ DIGEST = "ab" * 32
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 PLAN = make_plan(difference=EVIL)
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+EXPORT = canonical.dumps({"note": EVIL})
 
 
 class FakePromoter:
@@ -81,6 +84,7 @@ class FakeJobs:
             "jobs": {"jobs": [{**job, "state": "failed"}]},
             "show": job,
             "plan": {"text": PLAN.to_bytes().decode()},
+            "export": {"text": EXPORT.decode()},
         }
         return answers[do]
 
@@ -158,6 +162,7 @@ def paths_of(app: Flask) -> list[tuple[str, str]]:
         (
             rule.endpoint,
             rule.rule.replace("/host/<digest>", f"/host/{PLAN.digest}")
+            .replace("/exports/<digest>", f"/exports/{sha256_hex(EXPORT)}")
             .replace("<digest>", DIGEST)
             .replace("<int:sequence>", "0")
             .replace("<int:number>", "0")

@@ -25,6 +25,7 @@ NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
     **{kind: {"medium": "sdb1"} for kind in (Kind.RECEIVE, Kind.EJECT)},
     Kind.CARRY_EXPORT: {"medium": "sdb1", "digest": DIGEST},
+    Kind.MAKE_EVIDENCE: {"record": 7, "digest": DIGEST},
 }
 
 
@@ -74,6 +75,8 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
         {"kind": "eject", "medium": "-l"},
         {"kind": "eject"},
         {"kind": "carry-export", "medium": "sdb1"},
+        {"kind": "make-evidence", "record": -1, "digest": DIGEST},
+        {"kind": "make-evidence", "record": "7", "digest": DIGEST},
         {"kind": "carry-export", "medium": "sdb1", "digest": DIGEST, "path": "/etc/shadow"},
     ],
 )
