@@ -115,17 +115,20 @@ class Watch:
     def _decided(self, last: ClockRecord) -> tuple[ClockRecord, list[int], str]:
         """Return what people decided since the ledger was last looked through."""
         corrections: list[int] = []
-        name, start, by = "", last.handled, last.confirmed_by
+        name, by = "", last.confirmed_by
         with suppress(SealiftError):
             size = self._ledger.head().size
-            for leaf in self._ledger.leaves(start, _PAGE, kinds={SET, CONFIRMED}) if size > start else []:
+            start = min(last.handled, size)  # a restored ledger may be shorter
+            leaves = self._ledger.leaves(start, _PAGE, kinds={SET, CONFIRMED}) if size > start else []
+            for leaf in leaves:
                 if leaf.kind == CONFIRMED and not has_people(self._config.at):
                     name = str(leaf.body.get("by", ""))
                 elif leaf.kind == SET:
-                    corrections += (found := self._approved(leaf.body, last))[0]
-                    by = found[1] or by
-                start = leaf.sequence + 1
-            last = replace(last, handled=max(start, size if start == last.handled else start), confirmed_by=by)
+                    seconds, people = self._approved(leaf.body, last)
+                    corrections += seconds
+                    by = people or by
+            end = leaves[-1].sequence + 1 if leaves else 0
+            last = replace(last, handled=end if len(leaves) == _PAGE else max(end, size), confirmed_by=by)
         return last, corrections, name
 
     def _approved(self, body: Any, last: ClockRecord) -> tuple[list[int], str]:
