@@ -42,7 +42,7 @@ _EXPECTED = {
     "sealift-engine-prod": (set(), {"promotions", "store"}),
     "sealift-bench": ({"ledger-bench", "jobs-bench", "engine-test"}, {"state", "store"}),
     "sealift-switch": ({"ledger-switch", "jobs-switch", "engine-production"}, {"promotions", "state"}),
-    "sealift-receive": ({"ledger-actions"}, {"state", "store", "trust"}),
+    "sealift-receive": ({"ledger-actions", "jobs-receive"}, {"state", "store", "trust"}),
     "sealift-metrics": ({"ledger-metrics"}, set()),
     "sealift-clock": (set(), set()),
     "sealift-alerts": (set(), set()),
