@@ -8,6 +8,8 @@ from sqlalchemy import Connection, inspect, text
 HEAD: Final = "0001"
 BASE: Final = "base"
 _TABLE: Final = "alembic_version"
+# Below the first revision alembic leaves its own empty table; the way up begins with making it.
+_LAST: Final = f"DROP TABLE {_TABLE}"
 
 
 def version(connection: Connection) -> str | None:
@@ -34,6 +36,8 @@ def downgrade(connection: Connection, revision: str = BASE) -> None:
     settings = _settings()
     settings.attributes["connection"] = connection
     command.downgrade(settings, revision)
+    if revision == BASE:
+        connection.execute(text(_LAST))
 
 
 def statements(dialect: str, start: str, end: str) -> str:
@@ -45,6 +49,8 @@ def statements(dialect: str, start: str, end: str) -> str:
     written = settings.output_buffer = io.StringIO()
     if end == BASE or (start != BASE and end < start):
         command.downgrade(settings, f"{start}:{end}", sql=True)
+        if end == BASE:
+            written.write(f"{_LAST};\n")
     else:
         command.upgrade(settings, f"{start}:{end}", sql=True)
     return written.getvalue()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = "sealift_state"
 _LOCK: Final = 0x5EA11F70_00000002
 _BUSY_SECONDS: Final = 10
+_MAKE: Final = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
 _GRANTS: Final = """
 REVOKE ALL ON SCHEMA sealift_state FROM PUBLIC;
 GRANT USAGE ON SCHEMA sealift_state TO sealift_state, sealift_reader;
@@ -73,14 +74,22 @@ def engine_of(places: Places, role: Role) -> Engine:
 
 def migrate(connection: Connection, revision: str) -> None:
     """Make or change the schema as the owner, within the caller's transaction, and give each role its rights."""
-    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    connection.exec_driver_sql(_MAKE)
     present = migrating.version(connection)
     if revision == migrating.BASE or (present is not None and revision < present):
         if present is not None:
             migrating.downgrade(connection, revision)
     else:
         migrating.upgrade(connection, revision)
-    connection.exec_driver_sql(_GRANTS)
+    if revision != migrating.BASE:
+        connection.exec_driver_sql(_GRANTS)
+
+
+def statements(start: str, end: str) -> str:
+    """Return the SQL that `migrate` would run between two revisions, to be read, or run by the owner in one go."""
+    between = migrating.statements("postgresql", start, end)
+    rights = "" if end == migrating.BASE else _GRANTS
+    return f"{_MAKE};\nSET search_path = {SCHEMA}, pg_catalog;\n{between}{rights}"
 
 
 def _begin(connection: Connection) -> None:

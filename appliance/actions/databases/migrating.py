@@ -59,8 +59,9 @@ def plan(places: Places, direction: Direction, to: str | None = None) -> tuple[C
             changes.append(Change(part="ledger", before=ledger, after=NOTHING, statements=text))
     after = NOTHING if revision == migrating.BASE else revision
     if state != after:
-        dialect = "sqlite" if places.server is None else "postgresql"
-        text = migrating.statements(dialect, migrating.BASE if state == NOTHING else state, revision)
+        start = migrating.BASE if state == NOTHING else state
+        on_server = places.server is not None
+        text = server.statements(start, revision) if on_server else migrating.statements("sqlite", start, revision)
         changes.append(Change(part="state", before=state, after=after, statements=text))
     return tuple(changes)
 
