@@ -2,14 +2,17 @@
 
 Promises: for each gate of the current policy only the newest result counts; all must have passed, come from one run
 (one evidence digest) and have been judged under this very policy. So a report of another version, an old report, or one
-that a later failure contradicts never opens the way.
+that a later failure contradicts never opens the way. A level that is not for production never passes, whatever its
+gates said.
 """
 
 from dataclasses import dataclass
 
 from appliance.audit.facts import Ledger
 from appliance.errors import GateFailedError, UnknownVersionError
+from appliance.promote.levels import require_level_for_production
 from appliance.promote.policy import GatePolicy
+from media import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,8 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
 
     Raises:
         UnknownVersionError: The ledger knows no such version.
-        GateFailedError: A gate is missing, failed, of another run or of another policy.
+        GateFailedError: A gate is missing, failed, of another run or of another policy; or its level is not for
+            production.
     """
     registered = ledger.find(kind="model.registered", field="model_digest", value=model_digest, limit=1)
     if not registered:
@@ -36,6 +40,7 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
             why="the ledger has no model.registered for it",
             fix="see `sealift models list`",
         )
+    require_level_for_production(canonical.mapping(registered[0].body.get("descriptor"), "descriptor"), model_digest)
     newest = _newest_results(ledger, model_digest, policy)
     digests = {str(body.get("evidence_digest")) for body in newest.values()}
     if len(digests) != 1:

@@ -81,7 +81,9 @@ class Site:
         for code, person in zip(codes, people, strict=False):
             self.client.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)
 
-    def validate(self, model_digest: str, *, run: str = "1", passed: bool = True, policy: str = "") -> Validated | None:
+    def validate(
+        self, model_digest: str, *, run: str = "1", passed: bool = True, policy: str = "", level: str = "Q4_K_M"
+    ) -> Validated | None:
         """Record that a version is registered and what its gates said."""
         self.ledger.append(
             "model.registered",
@@ -91,7 +93,7 @@ class Site:
                 "version": "1",
                 "weights_digest": digest("weights" + model_digest),
                 "serial": 1,
-                "descriptor": {},
+                "descriptor": {"quantization": level},
             },
         )
         for gate in packaged().gates:
