@@ -145,9 +145,9 @@ def _password(places: Places, role: Role) -> str:
     """Return the role's password, or nothing where the server knows us by our user (peer)."""
     name = f"database-{role}"
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    for path, own in ((Path(folder) / name, bool(folder)), (places.database_secrets / name, True)):
-        if not own:
-            continue
+    # systemd lets a unit's user in by an access list, which shows as a right to read of the group.
+    ways = [(Path(folder) / name, stat.S_IWGRP | stat.S_IRWXO)] if folder else []
+    for path, open_to_others in (*ways, (places.database_secrets / name, stat.S_IRWXG | stat.S_IRWXO)):
         try:
             with path.open("rb") as stream:
                 mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
@@ -156,7 +156,7 @@ def _password(places: Places, role: Role) -> str:
             continue
         except OSError as error:
             raise _bad_password(name, error.strerror or "") from error
-        if mode & 0o077:
+        if mode & open_to_others:
             raise _bad_password(name, "others may read it")
         return _parsed(name, untrusted)
     return ""

@@ -235,13 +235,16 @@ def test_a_credential_of_the_unit_comes_before_the_file(
     credentials.mkdir()
     path = places.database_secrets / "database-ledger"
     path.rename(credentials / "database-ledger")
-    (credentials / "database-ledger").chmod(0o400)
+    (credentials / "database-ledger").chmod(0o440)  # as systemd makes it, with an access list
     with pytest.raises(DatabaseError):
         connect(places, "ledger")
 
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
 
     connect(places, "ledger").close()
+    (credentials / "database-ledger").chmod(0o444)
+    with pytest.raises(DatabaseError, match="cannot be used"):
+        connect(places, "ledger")
 
 
 def test_variables_of_the_environment_have_no_say(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
