@@ -106,7 +106,8 @@ class Play:
             str(self.folder / "server/bin/python"),
             str(self.config_file),
             self.config.service.hostname,
-            self.config.tls.clients,
+            # Ansible reads off, on, yes and no as truths, also where they are quoted and marked as data.
+            "none" if self.config.tls.clients == "off" else self.config.tls.clients,
             list(network.addresses),
             list(network.clients),
             list(network.management),

@@ -59,14 +59,17 @@ def listener() -> socket.socket:
     return found
 
 
-def rendered(*, hostname: str = "llm.hospital.example", clients: str = "off", monitoring: bool = False) -> str:
+def rendered(
+    *, hostname: str = "llm.hospital.example", clients: str = "off", monitoring: bool = False, gateways: int = 1
+) -> str:
     """Return what the role writes."""
     given = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701 - not HTML
     template = given.from_string(TEMPLATE.read_text())
     return template.render(
         sealift_hostname=hostname,
-        sealift_client_certificates=clients,
+        sealift_client_certificates="none" if clients == "off" else clients,
         sealift_monitoring=monitoring,
+        sealift_gateways=gateways,
         nginx_ipv6={"stat": {"exists": False}},
     )
 
@@ -109,17 +112,18 @@ def tested(nginx: Path, configuration: Path) -> subprocess.CompletedProcess[str]
 
 
 def configure(  # one place where a test machine differs from a box
-    folder: Path, *, tls: Path, gateway: Path, hostname: str, clients: str, port: int, admin_port: int
+    folder: Path, *, tls: Path, gateway: Path, hostname: str, clients: str, ports: tuple[int, int], gateways: int = 1
 ) -> Path:
     """Write the role's configuration for this machine."""
-    text = rendered(hostname=hostname, clients=clients)
+    port, admin_port = ports
+    text = rendered(hostname=hostname, clients=clients, gateways=gateways)
     for old, new in (
         ("user www-data;", "user root;" if os.geteuid() == 0 else ""),
         ("worker_processes auto;", f"worker_processes 1;\ndaemon off;\nlock_file {folder}/lock;"),
         ("pid /run/nginx.pid;", f"pid {folder}/nginx.pid;"),
         ("/var/log/nginx/error.log crit", f"{folder}/error.log info"),
         ("/etc/sealift/tls", str(tls)),
-        ("/run/sealift/gateway.sock", str(gateway)),
+        ("/run/sealift/gateway", str(gateway.with_suffix(""))),
         ("/run/sealift/admin.sock", str(folder / "admin.sock")),
         ("listen 443 ", f"listen 127.0.0.1:{port} "),
         ("listen 8443 ", f"listen 127.0.0.1:{admin_port} "),
@@ -135,12 +139,20 @@ def configure(  # one place where a test machine differs from a box
 
 
 @contextmanager
-def running(folder: Path, nginx: Path, *, tls: Path, gateway: Path, hostname: str, clients: str) -> Iterator[Running]:
+def running(
+    folder: Path, nginx: Path, *, tls: Path, gateway: Path, hostname: str, clients: str, gateways: int = 1
+) -> Iterator[Running]:
     """Start nginx, yield it when it answers, and end it with its workers."""
     sockets = [listener(), listener()]
     port, admin_port = (int(one.getsockname()[1]) for one in sockets)
     configuration = configure(
-        folder, tls=tls, gateway=gateway, hostname=hostname, clients=clients, port=port, admin_port=admin_port
+        folder,
+        tls=tls,
+        gateway=gateway,
+        hostname=hostname,
+        clients=clients,
+        ports=(port, admin_port),
+        gateways=gateways,
     )
     numbers = [one.fileno() for one in sockets]
     command = [str(nginx), "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")]

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import Config, NetworkSection, PlacesSection
+from appliance.config import Config, NetworkSection, PlacesSection, TlsSection
 from appliance.errors import InstallError, PreflightError
 from appliance.install import playbook
 from appliance.install.playbook import Play
+
+yaml = pytest.importorskip("yaml")
 
 RECAP = "localhost                  : ok=9    changed={changed}    unreachable=0    failed={failed}    skipped=0"
 
@@ -74,6 +76,16 @@ def test_variables_are_those_that_the_roles_declare(play: Play) -> None:
     assert [one["name"] for one in found["sealift_environments"]] == ["host", "server"]
     assert found["sealift_environments"][0]["proof"] == "pass"
     assert found["sealift_egress"] == ["udp 10.0.0.5 123"]
+
+
+@pytest.mark.parametrize(("setting", "given"), [("off", "none"), ("optional", "optional"), ("required", "required")])
+def test_what_is_asked_of_callers_reaches_ansible_as_a_text(play: Play, setting: str, given: str) -> None:
+    config = play.config.model_copy(update={"tls": TlsSection.model_validate({"clients": setting})})
+
+    found = replace(play, config=config).variables()["sealift_client_certificates"]
+
+    # PyYAML's own resolver is Ansible's; off would have come out as false.
+    assert (found, yaml.safe_load(found)) == (given, given)
 
 
 def test_a_preview_runs_in_check_mode(play: Play, tmp_path: Path) -> None:
