@@ -163,7 +163,7 @@ def require_type(config: Config, filesystem: str) -> None:
     Raises:
         Refusal: It does not.
     """
-    if filesystem not in config.media.filesystems or filesystem not in OPTIONS:
+    if filesystem not in config.media.filesystems:
         allowed = ", ".join(config.media.filesystems)
         raise Refusal(f"its file system is {filesystem}; this site takes {allowed}")
 

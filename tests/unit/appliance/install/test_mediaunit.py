@@ -169,3 +169,29 @@ def test_the_unit_mounts_with_fixed_flags_after_the_device_was_made_read_only() 
     assert writable < mount
     assert "--options ro,nosuid,nodev,noexec " in before[mount]
     assert all("rw" not in line.split() for line in before)
+
+
+def test_a_medium_too_many_is_refused_by_the_step_that_the_unit_runs(tmp_path: Path, kernel: Kernel) -> None:
+    config = config_of(tmp_path, filesystems=["ext4"], most=1)
+    stick(kernel)
+    kernel.mounts.write_text(f"31 1 7:1 / {config.at.media}/sdc1 ro - vfat /dev/sdc1 ro\n")
+
+    assert check(config, "sdb1", kernel=kernel, clock=CLOCK) == mediaunit.SKIPPED
+    assert arrivals.arrived(config.at, "sdb1").why == "1 media are in use; take one out first"
+
+
+def test_the_unit_hears_what_was_decided_by_an_exit_code(
+    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, filesystems=["ext4"])
+    stick(kernel)
+    monkeypatch.setattr("appliance.config.load", lambda _: config)
+    monkeypatch.setattr(mediaunit, "Kernel", lambda: kernel)
+
+    assert mediaunit.main(["check", "sdb1"]) == 0
+    assert mediaunit.main(["mounted", "sdb1"]) == 0
+    assert arrivals.arrived(config.at, "sdb1").is_mounted
+    assert mediaunit.main(["gone", "sdb1"]) == 0
+    assert list(config.at.arrived.iterdir()) == []
+    assert mediaunit.main(["check", "../sdb1"]) == 10
+    assert mediaunit.main(["mounted", "sdx1"]) == 58
