@@ -35,6 +35,7 @@ class ServiceSection(Section):
     gateway_port: Port = 8000
     admin_port: Port = 8001
     metrics_port: Port = 9090
+    gateways: int = Field(default=1, ge=1, le=8)
     hostname: str = "sealift.internal"
     tls: bool = False
 
@@ -49,6 +50,11 @@ class LimitsSection(Section):
     requests_per_minute: int = Field(default=600, ge=1)
     unauthenticated_per_minute: int = Field(default=10, ge=1)
     concurrent_requests: int = Field(default=64, ge=1)
+
+    def shared_by(self, gateways: int) -> "LimitsSection":
+        """Return what one of several gateways keeps, so that all together keep what the site file says."""
+        counted = ("requests_per_minute", "unauthenticated_per_minute", "concurrent_requests")
+        return self.model_copy(update={name: max(getattr(self, name) // gateways, 1) for name in counted})
 
 
 class PolicySection(Section):

@@ -78,8 +78,9 @@ def create_app(
     recorder = Recorder(ledger, keys=keys, clock=clock)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)
+    limits = config.limits.shared_by(config.service.gateways)
     Door(
-        limits=config.limits,
+        limits=limits,
         api_keys=api_keys,
         keys=keys,
         limiter=RateLimiter(clock),
@@ -90,12 +91,12 @@ def create_app(
         permit=permit,
     ).guard(app)
     answering = Answering(
-        limits=config.limits,
+        limits=limits,
         routes=routes,
         upstreams=upstreams,
         keys=keys,
         detector=detector or PatternDetector(),
-        slots=Slots(config.limits.concurrent_requests),
+        slots=Slots(limits.concurrent_requests),
         watch=DisconnectWatch(),
         witnesses=Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock),
     )

@@ -24,6 +24,7 @@ DOORS = {
     "metrics": ("www-data", "0660"),
     "alerts": ("www-data", "0660"),
     "gateway": ("www-data", "0660"),
+    "gateway-%i": ("www-data", "0660"),
     "admin": ("www-data", "0660"),
     "ledger-bench": ("sealift-bench", "0660"),
     "ledger-switch": ("sealift-switch", "0660"),
@@ -40,6 +41,7 @@ DOORS = {
 CREDENTIALS = {
     "sealift-ledger.service": {"ledger-checkpoint"},
     "sealift-gateway.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
+    "sealift-gateway@.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-admin.service": {"session"},
     "sealift-standby.service": {"box-channel.pem"},
     "sealift-backup.service": {"api-key-pepper", "identity-hmac", "content-hmac", "passwords"},

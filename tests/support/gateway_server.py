@@ -102,6 +102,23 @@ def gateway_server(folder: Path, *, limits: str = "") -> Iterator[Server]:
                     door.close()
 
 
+@contextmanager
+def further_gateway(server: Server, number: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one more gateway of the same site, on the socket that its unit has; killed at the end."""
+    path = server.site.places.socket(f"gateway-{number}")
+    path.unlink(missing_ok=True)
+    with _unix_listener(path) as listener:
+        process = _start(server.site, (listener,), server.stderr.with_name(f"gateway-{number}.log"))
+    # Its own alone now: nobody holds the socket when it is killed, as when systemd has given a unit up.
+    try:
+        _wait_until_alive(path, process)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        path.unlink(missing_ok=True)
+
+
 def _furnish(server: Server) -> None:
     history = bodies(MODEL_DIGEST)
     server.happen("release.received", history["release.received"])
@@ -127,20 +144,23 @@ def _start(site: LedgerSite, listeners: Sequence[socket.socket], log: Path) -> s
 
 
 def _wait_until_it_answers(server: Server) -> None:
-    path = str(server.site.places.socket("gateway"))
-    deadline = time.monotonic() + 20
+    _wait_until_alive(server.site.places.socket("gateway"), server.process)
+
+
+def _wait_until_alive(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        assert server.process.poll() is None, server.stderr.read_text()
+        assert process.poll() is None, f"{path.name} ended"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
-                probe.connect(path)
+                probe.connect(str(path))
                 probe.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 if probe.recv(15).startswith(b"HTTP/1.1 200"):
                     return
             except OSError:
                 pass
         time.sleep(0.02)
-    raise AssertionError(server.stderr.read_text())
+    raise AssertionError(f"{path.name} does not answer")
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""Several real gateways behind a real nginx with the role's configuration: one is killed under load.
+
+Scenario: callers ask through nginx without pause while one of three gateways is killed with SIGKILL. Whatever a caller
+got an answer to is in the ledger; what was inside the killed gateway fails for its caller and is asked nowhere else;
+what comes after that is answered by the others.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from appliance.actions import tls
+from appliance.actions.tls_placing import Here
+from appliance.audit.memory import MemoryLedger
+from media.clock import SystemClock
+from tests.support import nginx
+from tests.support.gateway import MODEL
+from tests.support.gateway_server import Server, further_gateway, gateway_server
+from tests.support.tls import HOST, site
+
+PROGRAM: Final = nginx.program()
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(PROGRAM is None, reason="no nginx, and apt does not fetch Debian's"),
+]
+CALLERS: Final = 6
+
+
+@dataclass(slots=True)
+class Load:
+    """Callers that ask again and again, and what they were told: request id or None, by time."""
+
+    url: str
+    key: str
+    context: ssl.SSLContext
+    answered: list[tuple[float, str]] = field(default_factory=list)
+    failed: list[tuple[float, int]] = field(default_factory=list)
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", "Host": HOST}
+        asked = urllib.request.Request(  # noqa: S310 - our own loopback
+            f"{self.url}/v1/chat/completions", data=json.dumps(body).encode(), headers=headers
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=60, context=self.context) as answer:  # noqa: S310
+                answer.read()
+                self.answered.append((time.monotonic(), answer.headers["x-request-id"]))
+        except urllib.error.HTTPError as error:
+            with error:
+                self.failed.append((time.monotonic(), error.code))
+
+    def run(self) -> None:
+        while not self.ending.is_set():
+            self.ask()
+
+
+def recorded(server: Server) -> set[str]:
+    """Return the ids of the requests whose good end is in the ledger."""
+    found: set[str] = set()
+    start = 0
+    while page := server.doors[0].leaves(start, 500, kinds=["request.outcome"]):
+        found |= {str(leaf.body["request_id"]) for leaf in page if leaf.body["outcome"] == "ok"}
+        start = page[-1].sequence + 1
+    return found
+
+
+def wait_until(load: Load, *, answers: int) -> None:
+    """Wait until there are so many answers in all."""
+    end = time.monotonic() + 90
+    while len(load.answered) < answers:
+        assert time.monotonic() < end, f"{len(load.answered)} answers, {load.failed[-5:]}"
+        time.sleep(0.02)
+
+
+def test_a_gateway_that_is_killed_under_load_loses_no_answer_that_a_caller_got(tmp_path: Path) -> None:
+    assert PROGRAM is not None
+    rate = "requests_per_minute = 1000000"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(gateway_server(tmp_path, limits=rate))
+        second = stack.enter_context(further_gateway(server, 2))
+        stack.enter_context(further_gateway(server, 3))
+        own = Here(config=site(tmp_path / "tls"), ledger=MemoryLedger(), clock=SystemClock())
+        tls.rotate(own)
+        (tmp_path / "nginx").mkdir()
+        web = stack.enter_context(
+            nginx.running(
+                tmp_path / "nginx",
+                PROGRAM,
+                tls=own.folder.path,
+                gateway=server.site.places.socket("gateway"),
+                hostname=HOST,
+                clients="off",
+                gateways=3,
+            )
+        )
+        trusted = ssl.create_default_context(cadata=own.folder.authority_file.read_bytes().decode())
+        trusted.check_hostname = False  # loopback has no name; that names are checked is test_tls_nginx's
+        load = Load(url=f"https://127.0.0.1:{web.port}", key=server.key, context=trusted)
+        threads = [threading.Thread(target=load.run) for _ in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_until(load, answers=60)
+            killed_at = time.monotonic()
+            for child in _children(second.pid):
+                os.kill(child, signal.SIGKILL)
+            second.kill()
+            wait_until(load, answers=len(load.answered) + 120)
+        finally:
+            load.ending.set()
+            for thread in threads:
+                thread.join(timeout=60)
+
+        told = {name for _, name in load.answered}
+        assert len(told) == len(load.answered)
+        assert told <= recorded(server)
+        # Each caller had at most one request inside the gateway that was killed, and nothing failed but those.
+        assert len(load.failed) <= CALLERS, load.failed
+        assert {code for _, code in load.failed} <= {502}
+        assert all(at >= killed_at for at, _ in load.failed)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_all_gateways_have_their_share_and_together_the_sites_limits() -> None:
+    text = nginx.rendered(gateways=3)
+    limits = site(Path("/")).limits
+
+    assert text.count("max_fails=3 fail_timeout=30s") == 3
+    assert "least_conn;" in text
+    assert "proxy_next_upstream error;" in text
+    assert "non_idempotent" not in text
+    assert "proxy_next_upstream off;" in nginx.rendered()
+    assert limits.shared_by(3).requests_per_minute * 3 <= limits.requests_per_minute
+    assert limits.shared_by(8).unauthenticated_per_minute == 1
