@@ -44,7 +44,7 @@ def box() -> Iterator[Machine]:
     if not PYTHON.exists() or not Path("/etc/debian_version").read_text().startswith("12."):
         pytest.skip("this machine is no Debian 12 with its own Python")
     if (program := nginx.program()) is None:
-        pytest.skip("no nginx, and apt does not fetch Debian's")
+        pytest.skip("neither nginx nor apt is here")
     install_tools()
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sltls"))) / "root"
@@ -54,7 +54,7 @@ def box() -> Iterator[Machine]:
             "/usr": Path("/usr"),
             "/srv/checkout": CHECKOUT,
             "/srv/packages": PACKAGES,
-            "/srv/nginx": program.parent,
+            "/srv/nginx": nginx.fetched(program).parent,
         }
         for point in machine.media:
             (root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)

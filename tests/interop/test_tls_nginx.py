@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from appliance.actions import tls, tls_clients
@@ -29,7 +29,7 @@ from tests.support.tls import HOST, Authority, authority, key_pem, pem, site
 PROGRAM: Final = nginx.program()
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.skipif(PROGRAM is None, reason="no nginx, and apt does not fetch Debian's"),
+    pytest.mark.skipif(PROGRAM is None, reason="neither nginx nor apt is here"),
 ]
 NOW: Final = datetime.now(tz=UTC).replace(microsecond=0)
 
@@ -257,6 +257,23 @@ def test_required_certificates_matrix(start: Start, tmp_path: Path) -> None:
     assert {name for name, (status, _) in answers.items() if status == 200} == {"right"}
     assert answers["right"][1].endswith(" UID=ABCDEFGH23,CN=emr-1")
     assert {answers[name][0] for name in callers if name != "right"} <= {0, 400}
+
+
+def test_a_callers_weak_key_is_refused_also_where_our_authority_signed_it(start: Start, tmp_path: Path) -> None:
+    box, web = start("required")
+    weak, strong = (rsa.generate_private_key(public_exponent=65537, key_size=bits) for bits in (1024, 2048))
+
+    def shows(key: rsa.RSAPrivateKey) -> int:
+        made = own_authority(box).issue(
+            key.public_key(), subject="emr-1", names=(), purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,), begins=NOW
+        )
+        careless = context(box)
+        careless.set_ciphers("DEFAULT:@SECLEVEL=0")  # the caller's own library would not send it
+        careless.load_cert_chain(identity(tmp_path, f"rsa-{key.key_size}", key, made))
+        return ask(web, careless)[0]
+
+    assert shows(strong) == 200
+    assert shows(weak) != 200
 
 
 def test_optional_certificates_are_judged_where_they_are_shown(start: Start, tmp_path: Path) -> None:
