@@ -22,8 +22,8 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-export@.service": (7, ("User", "PrivateUsers")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
-    "sealift-install@.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
-    "sealift-settle.service": (42, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
+    "sealift-install@.service": (45, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
+    "sealift-settle.service": (45, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),
 }
 HARDENING: Final = {
     "NoNewPrivileges": "yes",
