@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bundler import pdf
-from bundler.errors import SigningError
+from bundler.errors import NotEmptyError, SigningError
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony, Signatory
 from media import dsse, emergency
@@ -115,16 +115,8 @@ def sign(untrusted: bytes, ceremony: Ceremony, signatory: Signatory) -> bytes:
         SigningError: The person's keys are not there, or the note itself takes them away.
         UsageError: The person signed before, or the note would no longer fit one QR code.
     """
-    signed_before: tuple[str, ...] = ()
-    if untrusted.startswith(b'{"payload"'):
-        known = state(untrusted, ceremony)
-        payload, signed_before = known.note.to_bytes(), known.signed
-    else:
-        payload = EmergencyNote.from_bytes(untrusted).to_bytes()
-    note = EmergencyNote.from_bytes(payload)
-    person = signatory.person
-    if person.id in signed_before:
-        raise UsageError(what=f"{person.name} signed this note already", why="", fix="ask another root person")
+    known = begun(untrusted, ceremony, signatory.person.id)
+    note, person = known.note, signatory.person
     with signatory.at_hand() as ready:
         classic = [
             each
@@ -138,7 +130,9 @@ def sign(untrusted: bytes, ceremony: Ceremony, signatory: Signatory) -> bytes:
                 fix="ask another person",
             )
         signer = classic[0]
-        signed = dsse.countersign(untrusted, signer) if signed_before else dsse.sign(PAYLOAD_TYPE, payload, signer)
+        signed = (
+            dsse.countersign(untrusted, signer) if known.signed else dsse.sign(PAYLOAD_TYPE, note.to_bytes(), signer)
+        )
     if len(signed) > MOST_BYTES:
         raise UsageError(
             what="the note would not fit one QR code",
@@ -146,6 +140,32 @@ def sign(untrusted: bytes, ceremony: Ceremony, signatory: Signatory) -> bytes:
             fix="name fewer keys, or write two notes",
         )
     return signed
+
+
+def begun(untrusted: bytes, ceremony: Ceremony, person_id: str) -> NoteState:
+    """Return a draft, or a note that others signed, if this person may sign it next.
+
+    Raises:
+        MediaError, TrustError: It is no note of this ceremony, or a signature in it does not hold.
+        SigningError: The root names no such person, or the note takes all their root keys away.
+        UsageError: The person signed before.
+    """
+    if untrusted.startswith(b'{"payload"'):
+        known = state(untrusted, ceremony)
+    else:
+        note = EmergencyNote.from_bytes(untrusted)
+        people = dict(emergency.whose(ceremony.people, note))
+        known = NoteState(note=note, signed=(), needed=ceremony.threshold("root"), people=people)
+    person = ceremony.person(person_id)
+    if person.id in known.signed:
+        raise UsageError(what=f"{person.name} signed this note already", why="", fix="ask another root person")
+    if set(person.keys.get("root", ())) <= set(known.note.keys):
+        raise SigningError(
+            what=f"{person.name} cannot sign this note",
+            why="they have no root key, or it takes every one of them away",
+            fix="ask another person",
+        )
+    return known
 
 
 def state(untrusted: bytes, ceremony: Ceremony) -> NoteState:
@@ -209,15 +229,13 @@ def write(path: Path, data: bytes) -> None:
     """Write a note or its sheet; a file that is there is kept.
 
     Raises:
-        UsageError: It is there.
+        NotEmptyError: It is there.
     """
     try:
         with path.open("xb") as stream:
             stream.write(data)
     except FileExistsError as error:
-        raise UsageError(
-            what=f"{path.name} is there already", why="nothing is overwritten", fix="name another"
-        ) from error
+        raise NotEmptyError(what=f"{path.name} exists", why="nothing is overwritten", fix="name another") from error
 
 
 def _whose(ceremony: Ceremony, note: EmergencyNote) -> list[tuple[str, tuple[str, ...]]]:

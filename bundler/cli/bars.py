@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.progress import TaskID
 
 from bundler.asked import FromDescriptor, Typed
 from bundler.cli.context import Context
+from bundler.errors import NotEmptyError
 from bundler.measure import Progress
 from bundler.mediasizes import room_of
 from bundler.privatekeys import PrivateKeys, place_of
@@ -48,8 +49,20 @@ RegisterFolder = Annotated[
     typer.Option("--register", help="The register's folder; else register/ in --ceremony.", envvar="SEALIFT_REGISTER"),
 ]
 
+NOT_WRITTEN: Final = "nothing was written"
+
 _STANDARD_STREAMS = (0, 1, 2)
 _LABEL = 32
+
+
+def require_new(file: Path) -> None:
+    """Refuse a file that is there, in a dry run of what is written once.
+
+    Raises:
+        NotEmptyError: It is.
+    """
+    if file.exists() or file.is_symlink():
+        raise NotEmptyError(what=f"{file.name} exists", why="nothing is overwritten", fix="choose another name")
 
 
 def own_keys(home: Path | None, places: list[str] | None, secret_fd: int | None) -> PrivateKeys:

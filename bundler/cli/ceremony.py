@@ -19,7 +19,7 @@ from bundler.ceremony import (
 from bundler.ceremonyscript import ceremony_script
 from bundler.chunks import read_small_file, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import DryRun, Home, OfflineRequired, SecretFd, own_keys
+from bundler.cli.bars import NOT_WRITTEN, DryRun, Home, OfflineRequired, SecretFd, own_keys, require_new
 from bundler.joining import Brought, Joining, join
 from bundler.offline import require_offline
 from bundler.proposal import Proposal
@@ -61,8 +61,9 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--codes", help="Also write it as QR codes and lines into this folder.")
         ] = None,
         offline_required: OfflineRequired = False,
+        dry_run: DryRun = False,
     ) -> None:
-        """On your own machine: write what you bring to a ceremony, signed by each of your keys."""
+        """On your own machine: write what you bring to a ceremony, signed by each key; a dry run signs too."""
         if offline_required:
             require_offline()
         person_id, name, roles = _person(person)
@@ -74,14 +75,19 @@ def register(app: typer.Typer) -> None:
             keys=own_keys(home, None, secret_fd),
         )
         made = join(person_id, name, roles, brought)
-        durable.write_new(out, made, mode=0o644)
-        if codes is not None:
+        if dry_run:
+            require_new(out)
+        else:
+            durable.write_new(out, made, mode=0o644)
+        if codes is not None and not dry_run:
             write_codes(codes, out.stem, made, at=shared.of(context).clock.now())
         digest = Joining.from_bytes(made).sha256
         text = "\n".join(
             [f"{out.name}: read this aloud at the ceremony", *(f"  {each}" for each in spaced(digest, 8, 4))]
         )
-        shared.of(context).result({"file": out.name, "sha256": digest, "person": person_id}, text)
+        if dry_run:
+            text = f"{person_id} could join as {name} with {len(made):,} bytes; every key signed; {NOT_WRITTEN}"
+        shared.of(context).result({"file": out.name, "sha256": digest, "person": person_id, "dry_run": dry_run}, text)
 
     @group.command("script")
     def script_command(
@@ -95,6 +101,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         place: Annotated[str, typer.Option("--place", help="Where it is held.")] = "",
         offline_required: OfflineRequired = False,
+        dry_run: DryRun = False,
     ) -> None:
         """Print the script of a ceremony: steps, what is said, boxes to tick, lines for witnesses."""
         ours = shared.of(context)
@@ -112,9 +119,14 @@ def register(app: typer.Typer) -> None:
             is_offline=offline_required,
         )
         page = script.to_pdf() if out.suffix.lower() == ".pdf" else script.to_text().encode("utf-8")
-        durable.write_new(out, page, mode=0o644)
+        if dry_run:
+            require_new(out)
+        else:
+            durable.write_new(out, page, mode=0o644)
+        after = NOT_WRITTEN if dry_run else "print it twice"
         ours.result(
-            {"file": out.name, "steps": len(script.steps)}, f"{out.name}: {len(script.steps)} steps; print it twice"
+            {"file": out.name, "steps": len(script.steps), "dry_run": dry_run},
+            f"{out.name}: {len(script.steps)} steps; {after}",
         )
 
     @group.command("show")

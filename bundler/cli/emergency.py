@@ -7,7 +7,17 @@ import typer
 
 from bundler import emergency as action
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, KeyPlaces, Person, SecretFd, own_keys
+from bundler.cli.bars import (
+    NOT_WRITTEN,
+    CeremonyFolder,
+    DryRun,
+    Home,
+    KeyPlaces,
+    Person,
+    SecretFd,
+    own_keys,
+    require_new,
+)
 from bundler.emergency import NoteState
 from bundler.signatory import Ceremony
 from media import canonical
@@ -34,6 +44,7 @@ def register(app: typer.Typer) -> None:
         number: Annotated[int, typer.Option("--number", min=1, help="One more than the last note of this sender.")],
         since: Annotated[str, typer.Option("--since", metavar="RFC3339", help="From when on they are in doubt.")],
         reason: Annotated[Reason, typer.Option("--reason", help="Why.")] = Reason.STOLEN,
+        dry_run: DryRun = False,
     ) -> None:
         """Write a note that nobody has signed yet."""
         ours, held = shared.of(context), Ceremony.load(ceremony)
@@ -45,11 +56,11 @@ def register(app: typer.Typer) -> None:
             since=canonical.moment(since, "--since"),
             clock=ours.clock,
         )
-        action.write(destination, note.to_bytes())
+        _write(destination, note.to_bytes(), dry_run=dry_run)
+        after = NOT_WRITTEN if dry_run else f"next: sealift-bundler emergency sign {destination} SIGNED --person ID"
         ours.result(
-            note.to_json(),
-            f"note {note.note} takes {len(note.keys)} keys away; {held.threshold('root')} root people sign it\n"
-            f"next: sealift-bundler emergency sign {destination} SIGNED --person ID",
+            {**note.to_json(), "dry_run": dry_run},
+            f"note {note.note} takes {len(note.keys)} keys away; {held.threshold('root')} root people sign it\n{after}",
         )
 
     @group.command("sign")
@@ -62,9 +73,16 @@ def register(app: typer.Typer) -> None:
         home: Home = None,
         key: KeyPlaces = None,
         secret_fd: SecretFd = None,
+        dry_run: DryRun = False,
     ) -> None:
         """Add one root person's signature, on any machine; then hand the small file to the next."""
         ours, held = shared.of(context), Ceremony.load(ceremony)
+        if dry_run:
+            require_new(destination)
+            begun = action.begun(_read(note), held, person)
+            told = {**begun.to_json(), "would_sign": person, "dry_run": True}
+            ours.result(told, f"{_text(begun)}\n{person} would sign; no key was used, {NOT_WRITTEN}")
+            return
         signed = action.sign(_read(note), held, held.signatory(person, own_keys(home, key, secret_fd)))
         action.write(destination, signed)
         found = action.state(signed, held)
@@ -82,11 +100,21 @@ def register(app: typer.Typer) -> None:
         note: _Note,
         destination: Annotated[Path, typer.Argument(metavar="PDF", help="The sheet to write.")],
         ceremony: CeremonyFolder,
+        dry_run: DryRun = False,
     ) -> None:
         """Print the finished note with its QR code, for sites that nothing else reaches in time."""
         untrusted = _read(note)
-        action.write(destination, action.sheet(untrusted, Ceremony.load(ceremony)))
-        shared.of(context).result({"bytes": len(untrusted)}, f"{destination.name}: {len(untrusted)} bytes in one code")
+        _write(destination, action.sheet(untrusted, Ceremony.load(ceremony)), dry_run=dry_run)
+        text = f"{destination.name}: {len(untrusted)} bytes in one code"
+        told = {"bytes": len(untrusted), "dry_run": dry_run}
+        shared.of(context).result(told, f"{text}; {NOT_WRITTEN}" if dry_run else text)
+
+
+def _write(file: Path, data: bytes, *, dry_run: bool) -> None:
+    if dry_run:
+        require_new(file)
+    else:
+        action.write(file, data)
 
 
 def _named(text: str) -> tuple[str, tuple[str, ...]]:
@@ -111,7 +139,7 @@ def _text(found: NoteState) -> str:
         [
             f"note {found.note.note}: keys {found.note.reason}, in doubt since {found.note.to_json()['since']}",
             *people,
-            f"  signed by {', '.join(found.signed)}; {found.needed} needed",
+            f"  signed by {', '.join(found.signed) or 'nobody'}; {found.needed} needed",
             done,
         ]
     )

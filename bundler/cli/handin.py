@@ -12,7 +12,7 @@ import typer
 
 from bundler.chunks import read_small_files, to_lines, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, DryRun, Person, Work, byte_bar
+from bundler.cli.bars import NOT_WRITTEN, CeremonyFolder, DryRun, Person, Work, byte_bar
 from bundler.handin import HandIn, Part, hand_in, take
 from bundler.signatory import Ceremony
 from bundler.workfolder import WorkFolder
@@ -35,12 +35,14 @@ def register(app: typer.Typer) -> None:
         only: Annotated[
             list[Part] | None, typer.Option("--only", help="Hand in only this, once the others have the rest.")
         ] = None,
+        dry_run: DryRun = False,
     ) -> None:
         """Write what you signed of a release, statements, metadata and seals, as one small file."""
         found = hand_in(WorkFolder(root=work), person, ceremony=Ceremony.load(ceremony), only=only or tuple(Part))
         data, target = found.to_bytes(), out or Path(f"{person}.hand-in.json")
-        durable.replace(target, data, mode=0o644)
-        if codes is not None:
+        if not dry_run:
+            durable.replace(target, data, mode=0o644)
+        if codes is not None and not dry_run:
             write_codes(codes, target.stem, data, at=shared.of(context).clock.now())
         facts = {
             "file": target.name,
@@ -49,6 +51,7 @@ def register(app: typer.Typer) -> None:
             "statements": sorted(found.statements),
             "signed": found.signatures is not None,
             "sealed_volumes": sorted(found.seals),
+            "dry_run": dry_run,
         }
         done = [
             f"{len(found.statements)} statements",
@@ -56,7 +59,7 @@ def register(app: typer.Typer) -> None:
             "seals" if found.seals else "",
         ]
         text = f"{target.name}: {', '.join(filter(None, done))}; {len(data):,} bytes, {facts['codes']} codes"
-        shared.of(context).result(facts, text)
+        shared.of(context).result(facts, f"{text}; {NOT_WRITTEN}" if dry_run else text)
 
     @app.command("take")
     def take_command(

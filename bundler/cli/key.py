@@ -7,7 +7,7 @@ import typer
 
 from bundler.asked import FromDescriptor, Typed
 from bundler.cli import context as shared
-from bundler.cli.bars import SecretFd, own_keys
+from bundler.cli.bars import NOT_WRITTEN, DryRun, SecretFd, own_keys, require_new
 from bundler.keyfile import KeyKind, make_key_file
 from media.errors import UsageError
 
@@ -23,8 +23,14 @@ def register(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="A new file; only you may read it.")],
         kind: Annotated[KeyKind, typer.Option("--kind", help="What to make.")],
         secret_fd: SecretFd = None,
+        dry_run: DryRun = False,
     ) -> None:
         """Make a private key in a file with a passphrase."""
+        if dry_run:
+            require_new(file)
+            planned = {"kind": str(kind), "file": file.name, "dry_run": True}
+            shared.of(context).result(planned, f"{file.name} would hold a key of kind {kind}; {NOT_WRITTEN}")
+            return
         secrets = Typed() if secret_fd is None else FromDescriptor(secret_fd)
         passphrase = secrets.ask(f"new passphrase of {file.name}")
         if secret_fd is None and secrets.ask("the same again") != passphrase:

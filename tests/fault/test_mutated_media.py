@@ -45,9 +45,14 @@ class Scene:
     medium: SimulatedMedium
     other: SimulatedMedium
 
+    def forget(self) -> None:
+        """Let nothing be left of an earlier try: what it proved is not asked of the medium again, spoilt or not."""
+        for place in (self.site.store.incoming, self.site.store.quarantine):
+            shutil.rmtree(place, ignore_errors=True)
+
     def judge(self) -> int:
         """Return the exit code of the copier in this process, which begins anew each time."""
-        shutil.rmtree(self.site.store.incoming, ignore_errors=True)
+        self.forget()
         return copy_here(self.medium, self.site.store.root, trust=self.site.record)[0]
 
 
@@ -162,7 +167,7 @@ def test_the_whole_receive_refuses_them_too_and_only_a_rotation_that_holds_is_ke
         found = scene.site.record
         assert found.root_chain[: len(believed.root_chain)] == believed.root_chain
         assert (found.serial, found.timestamp_version, found.floor) == (1, 1000, believed.floor)
-        shutil.rmtree(scene.site.store.incoming)
+        scene.forget()
         shutil.rmtree(place)
         shutil.copytree(kept_trust, place)
 
