@@ -20,6 +20,7 @@ from appliance.admin.sessions import Attempts, Sessions, is_same
 from appliance.audit.client import Ledger
 from appliance.config import Config
 from appliance.install.trial import Trials
+from appliance.standby import permit
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -125,6 +126,7 @@ def _for_templates() -> dict[str, Any]:
         # Strangers learn nothing of what is wrong here.
         "alerts": _alerts(config, page().clock) if is_known else (),
         "returned": Trials(config.at).last_return() if is_known else None,
+        "lease": permit.shown(config) if is_known else "",
         "site": config.site,
         "environment": config.environment,
         "me": session() if "session" in g else None,

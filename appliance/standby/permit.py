@@ -56,6 +56,13 @@ def read(folder: Path) -> tuple[float, int]:
         return 0.0, 0
 
 
+def shown(config: Config) -> str:
+    """Return ``serves`` or ``stands by``, as the page says it; nothing for a box that has no other."""
+    if not config.standby.lease:
+        return ""
+    return "serves" if boottime() < read(folder_of(config.at))[0] else "stands by"
+
+
 class Permit(Protocol):
     """What a gateway asks before it takes a request."""
 

@@ -1,6 +1,7 @@
 """The page: a default of no, forms of its own only, no scripts, nothing executed from texts."""
 
 import base64
+import dataclasses
 import io
 import re
 import runpy
@@ -409,6 +410,17 @@ def test_the_overview_shows_what_was_measured_with_the_models_name_as_text(
     assert "about 120 notes per hour" in page
     assert "as large as B23 asks" in page
     assert EVIL not in page
+
+
+def test_the_page_says_whether_this_box_of_two_serves(browser: FlaskClient, app: Flask) -> None:
+    here = app.extensions["sealift"]
+    two = here.config.model_copy(update={"standby": here.config.standby.model_copy(update={"lease": True})})
+    log_in(browser)
+    alone = browser.get("/").text
+    app.extensions["sealift"] = dataclasses.replace(here, config=two)
+
+    assert "stands by" not in alone
+    assert "This box does not serve now" in browser.get("/").text
 
 
 def test_what_fires_is_a_banner_for_people_who_logged_in_until_it_ends(
