@@ -22,6 +22,7 @@ from typing import Final
 
 from appliance import config as configuration
 from appliance.config import Config
+from appliance.errors import UnitError
 from appliance.install import arrivals
 from appliance.install.arrivals import MOUNTED, REFUSED, Arrival
 from media import durable
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.step == "check":
             return check(config, name, kernel=Kernel(), clock=SystemClock())
         if options.step == "mounted":
-            arrivals.keep(config.at, replace(arrivals.arrived(config.at, name), state=MOUNTED, why=""))
+            mounted(config, name, kernel=Kernel())
         else:
             gone(config, name)
     except SealiftError as error:
@@ -123,6 +124,25 @@ def check(config: Config, name: str, *, kernel: Kernel, clock: Clock) -> int:
     line = f"{kernel.devices / name} {config.at.media / name} {probed.filesystem} {options} 0 0\n"
     durable.replace(table(config, name), line.encode(), mode=0o644)
     return 0
+
+
+def mounted(config: Config, name: str, *, kernel: Kernel) -> None:
+    """Write down that a medium is in use, if it is: read-only, where it belongs.
+
+    Raises:
+        UnitError: It is not; then it stays refused.
+    """
+    arrival = arrivals.arrived(config.at, name)
+    for words in _mounts(kernel):
+        # The file system's own options: in a sandbox everything is mounted read-only once more.
+        if _plain(words[4]) == str(config.at.media / name) and "ro" in words[-1].split(","):
+            arrivals.keep(config.at, replace(arrival, state=MOUNTED, why=""))
+            return
+    raise UnitError(
+        what=f"medium {name} is not mounted",
+        why="mount(8) did not do it",
+        fix=f"read `journalctl -u sealift-media@{name}`",
+    )
 
 
 def gone(config: Config, name: str) -> None:
@@ -179,7 +199,7 @@ def require_free(config: Config, name: str, *, kernel: Kernel) -> None:
         number = device.stat().st_rdev
     except OSError as error:
         raise Refusal("the device is gone") from error
-    mounts = [line.split() for line in kernel.mounts.read_text(errors="replace").splitlines()]
+    mounts = _mounts(kernel)
     if f"{os.major(number)}:{os.minor(number)}" in {words[2] for words in mounts} or number in _sources(mounts):
         raise Refusal("the machine uses it already")
     holders = kernel.block / name / "holders"
@@ -198,6 +218,10 @@ def size_of(name: str, kernel: Kernel) -> int:
         return int((kernel.block / name / "size").read_text()) * _SECTOR
     except (OSError, ValueError):
         return 0
+
+
+def _mounts(kernel: Kernel) -> list[list[str]]:
+    return [line.split() for line in kernel.mounts.read_text(errors="replace").splitlines()]
 
 
 def _sources(mounts: Sequence[Sequence[str]]) -> set[int]:

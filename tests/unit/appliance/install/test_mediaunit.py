@@ -164,7 +164,7 @@ def test_there_are_so_many_media_at_a_time_and_no_more(tmp_path: Path, kernel: K
 def test_the_unit_mounts_with_fixed_flags_after_the_device_was_made_read_only() -> None:
     before = values(SYSTEMD / "sealift-media@.service", "ExecStartPre")
     writable = next(n for n, line in enumerate(before) if "blockdev --setro" in line)
-    (mount,) = [n for n, line in enumerate(before) if "/mount " in line]
+    (mount,) = [n for n, line in enumerate(before) if "/usr/bin/mount " in line]
 
     assert writable < mount
     assert "--options ro,nosuid,nodev,noexec " in before[mount]
@@ -189,6 +189,11 @@ def test_the_unit_hears_what_was_decided_by_an_exit_code(
     monkeypatch.setattr(mediaunit, "Kernel", lambda: kernel)
 
     assert mediaunit.main(["check", "sdb1"]) == 0
+    assert mediaunit.main(["mounted", "sdb1"]) == 53, "mount(8) did nothing"
+    line = f"31 1 8:17 / {config.at.media}/sdb1 ro,nosuid - ext4 /dev/sdb1 {{}}\n"
+    kernel.mounts.write_text(line.format("rw"))
+    assert mediaunit.main(["mounted", "sdb1"]) == 53, "it could be written to"
+    kernel.mounts.write_text(line.format("ro"))
     assert mediaunit.main(["mounted", "sdb1"]) == 0
     assert arrivals.arrived(config.at, "sdb1").is_mounted
     assert mediaunit.main(["gone", "sdb1"]) == 0
