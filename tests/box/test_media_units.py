@@ -75,7 +75,11 @@ def plug(box: Machine, tmp_path: Path) -> Iterator[Any]:
         image = tmp_path / f"image-{len(names)}"
         image.write_bytes(b"")
         os.truncate(image, 2**25)
-        maker = ["mkfs.ext4", "-q", "-L", label, "-d", folder] if kind == "ext4" else ["mkfs.vfat", "-n", label]
+        # As sticks are written: everybody may read them.
+        tree = tmp_path / f"tree-{len(names)}"
+        shutil.copytree(folder, tree, symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", tree], check=True)
+        maker = ["mkfs.ext4", "-q", "-L", label, "-d", tree] if kind == "ext4" else ["mkfs.vfat", "-n", label]
         subprocess.run([*maker, image], check=True, capture_output=True)
         found = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
         device = Path(found.stdout.strip())
@@ -141,7 +145,8 @@ def test_a_volume_that_arrives_is_mounted_shown_received_by_a_job_and_taken_out(
 def test_a_file_system_that_the_site_does_not_take_is_refused_before_any_driver_reads_it(
     box: Machine, plug: Any, tmp_path: Path
 ) -> None:
-    name = plug(tmp_path, kind="vfat", label="HOLIDAYS")
+    (tmp_path / "empty").mkdir()
+    name = plug(tmp_path / "empty", kind="vfat", label="HOLIDAYS")
 
     box.shell(f"systemctl start sealift-media@{name}; systemctl start sealift-inspect@{name}")
 
