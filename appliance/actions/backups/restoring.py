@@ -15,7 +15,7 @@ from appliance.actions.backups import archive, erasures, floors, rebuilt, recipi
 from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.manifest import NeededMedium
 from appliance.actions.backups.rebuilt import Rebuilt
-from appliance.audit import exclusive, pin
+from appliance.audit import exclusive, pin, storage
 from appliance.audit.client import OfflineLedger
 from appliance.config import Config, PlacesSection
 from appliance.errors import (
@@ -203,6 +203,12 @@ def _replaced(config: Config, decisions: Decisions, clock: Clock) -> dict[str, A
 
     A box that was only installed has one, with what was received on it; one with people or answers is in use.
     """
+    if (config.at.ledger / storage.ELSEWHERE).exists() and not decisions.replace:
+        raise ConflictError(
+            what="this box is in use",
+            why="its ledger is on a PostgreSQL server, and stays there as it is",
+            fix="restore onto a fresh box; or add --replace, which puts what is here aside",
+        )
     if not (config.at.ledger / "ledger.db").exists():
         return None
     ledger = OfflineLedger(config.at, clock=clock)

@@ -57,8 +57,10 @@ def offline() -> Iterator[Recipient]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, offline: Recipient) -> Iterator[BackedUp]:
-    with ledger_site(tmp_path / "b") as box:
+def site(request: pytest.FixtureRequest, tmp_path: Path, offline: Recipient) -> Iterator[BackedUp]:
+    """A site with files; with a PostgreSQL server where a test is parametrized so (`indirect`)."""
+    database = request.getfixturevalue("on_server").server if getattr(request, "param", "") == "postgresql" else None
+    with ledger_site(tmp_path / "b", database=database) as box:
         disk = tmp_path / "disk"
         config = with_backups(box.config, disk, offline.certificate())
         places = config.at

@@ -13,10 +13,12 @@ import pytest
 from appliance.actions import believing, receipt
 from appliance.actions.backups import drill, erasures, making, restoring, shelf
 from appliance.actions.backups.restoring import Decisions, Restored
-from appliance.audit import epochs, pin
+from appliance.actions.databases import copying
+from appliance.audit import epochs, pin, storage
 from appliance.audit.client import OfflineLedger
 from appliance.audit.rights import ACTIONS, PROMOTER
 from appliance.audit.verify import verify
+from appliance.config import DatabaseSection
 from appliance.errors import (
     ApprovalRefusedError,
     BackupDamagedError,
@@ -146,6 +148,24 @@ def test_a_box_in_use_is_not_overwritten_by_mistake_and_put_aside_on_request(
 
     done = back(made.file, onto=site, replace=True)
     assert (site.config.at.state / done.aside / "ledger/ledger.db").read_bytes() == before
+
+
+def test_a_box_whose_ledger_is_on_a_server_is_not_overwritten_by_mistake(
+    site: BackedUp, back: Callable[..., Restored]
+) -> None:
+    made = site.make()
+    (site.config.at.ledger / "ledger.db").unlink()
+    storage.mark_elsewhere(site.config.at.ledger)
+    server = DatabaseSection(kind="postgresql", socket="/nowhere")
+    with pytest.raises(ConflictError, match="as a file"):
+        back(made.file, onto=replace(site, config=site.config.model_copy(update={"database": server})))
+
+    with pytest.raises(ConflictError, match="in use"):
+        back(made.file, onto=site)
+
+    done = back(made.file, onto=site, replace=True)
+    assert (site.config.at.state / done.aside / "ledger" / storage.ELSEWHERE).exists()
+    assert not (site.config.at.ledger / storage.ELSEWHERE).exists()
 
 
 def test_a_running_ledger_is_never_replaced(site: BackedUp, back: Callable[..., Restored]) -> None:
@@ -321,6 +341,34 @@ def test_a_restore_that_was_cut_between_its_moves_is_finished_by_the_same_comman
     back(made.file, onto=fresh)
     ledger = OfflineLedger(fresh.config.at, clock=SystemClock())
     assert verify(ledger, pinned=pin.read_pin(fresh.config.at)).findings == ()
+
+
+ON_A_SERVER = pytest.mark.parametrize("site", ["postgresql"], indirect=True)
+
+
+@pytest.mark.interop
+@ON_A_SERVER
+def test_a_ledger_on_a_server_comes_back_as_a_file_and_goes_into_another_database(
+    site: BackedUp, back: Callable[..., Restored], new_database: Callable[[], DatabaseSection], tmp_path: Path
+) -> None:
+    made = site.make()
+    with site.box.running():
+        drilled = drill.drill(site.config, clock=SystemClock(), by=(), home=None)
+    assert drilled.facts["level"] == "stream"
+    before = OfflineLedger(site.config.at, clock=SystemClock()).head()
+    onto = site.fresh(tmp_path / "new")
+    files = onto.config.model_copy(update={"database": DatabaseSection()})
+
+    back(made.file, onto=replace(onto, config=files))
+    server = files.model_copy(update={"database": new_database()})
+    copied = copying.copy(server, "postgresql", clock=SystemClock())
+
+    again = OfflineLedger(server.at, clock=SystemClock())
+    assert (again.head().size, again.head().root) == (copied.size, copied.root)
+    assert verify(again, pinned=pin.read_pin(server.at)).ok
+    assert again.find(kind=epochs.RESTORED, limit=1)
+    # Neither the drill nor the restore touched the lost box's database.
+    assert OfflineLedger(site.config.at, clock=SystemClock()).head() == before
 
 
 @pytest.mark.parametrize("by", [(), ("Ann", "Bo")])
