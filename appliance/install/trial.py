@@ -258,7 +258,9 @@ class Trials:
 
 def one_line(text: str) -> str:
     """Return a reason as `Returned` takes it: one printable line of bounded length, folders of this host left out."""
-    return "".join(letter if letter.isprintable() else " " for letter in _PATH.sub("", text))[:_MOST].strip()
+    return "".join(letter if letter.isprintable() else " " for letter in _PATH.sub("", text.replace("\\n", " ")))[
+        :_MOST
+    ].strip()
 
 
 def _unwritten(what: str, error: OSError) -> InstallError:
