@@ -1,6 +1,6 @@
 """What tables of a recipe may not say together: the checks that need more than one of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from bundler.errors import RecipeError
@@ -15,7 +15,7 @@ from bundler.recipe_sections import (
     TargetSection,
     UpdateSection,
 )
-from bundler.recipe_sources import LocalFile, LocalFolder
+from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder
 from bundler.target import Target
 
 
@@ -50,6 +50,7 @@ def faults(recipe: Tables) -> Iterator[FaultError]:
     yield from _twice(recipe)
     yield from _sites(recipe)
     yield from _kind(recipe)
+    yield from _safetensors(recipe)
     yield from _patients(recipe)
 
 
@@ -123,6 +124,26 @@ def _kind(recipe: Tables) -> Iterator[FaultError]:
             )
     if recipe.debs is None and recipe.update is None:
         yield FaultError(("update",), "a security update brings debs, wheels or both", why="this recipe names neither")
+
+
+def _safetensors(recipe: Tables) -> Iterator[FaultError]:
+    """Yield models for llama.cpp whose source names safetensors: nothing that is packaged converts them (ADR 28)."""
+    for number, model in enumerate(recipe.models):
+        source = model.source
+        names: Iterable[str] = ()
+        if isinstance(source, LocalFolder | HubFiles):
+            names = source.files
+        elif isinstance(source, HttpFile):
+            names = source.urls
+        else:
+            names = [source.path if isinstance(source, LocalFile) else source.member]
+        if model.engine == "llama.cpp" and any(name.endswith(".safetensors") for name in names):
+            yield FaultError(
+                ("models", number, "source"),
+                "llama.cpp loads GGUF, and these are safetensors",
+                why="the converter is a script of llama.cpp's repository that nobody packages, so no lock can pin it",
+                fix="convert it once as docs/operator/models.md says and name the .gguf, or serve it by vllm",
+            )
 
 
 def _patients(recipe: Tables) -> Iterator[FaultError]:

@@ -55,6 +55,30 @@ def test_one_recipe_holds_models_of_both_engines(tmp_path: Path) -> None:
     assert recipe.lock("engine-vllm") == tmp_path / "recipe" / "engine-vllm.txt"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        'kind = "folder", path = "ward", license_path = "LICENSE", files = { "model.safetensors" = "SHA" }',
+        'kind = "file", path = "model.safetensors", license_path = "LICENSE", sha256 = "SHA"',
+        'kind = "http", urls = ["https://example.org/model.safetensors"], license_path = "LICENSE", sha256 = "SHA"',
+        (
+            f'kind = "huggingface", repo = "a/b", revision = "{"a" * 40}", license_path = "LICENSE", '
+            'files = { "model.safetensors" = "SHA" }'
+        ),
+    ],
+    ids=["folder", "file", "http", "hub"],
+)
+def test_safetensors_for_llama_cpp_are_refused_before_anything_is_fetched(source: str) -> None:
+    text = recipe_text("0" * 64)
+    line = next(each for each in text.splitlines() if each.startswith("source = {"))
+    wrong = text.replace(line, f"source = {{ {source.replace('SHA', '0' * 64)} }}")
+
+    error = refused(wrong)
+
+    assert "llama.cpp loads GGUF" in error.what
+    assert "docs/operator/models.md" in error.fix
+
+
 def test_a_recipe_without_models_is_one_of_the_server_alone(tmp_path: Path) -> None:
     assert Recipe.load(server_alone(tmp_path)).kind == "server"
     assert parsed(SERVER.replace('kind = "server"\n', "")).kind == "server"
