@@ -23,6 +23,7 @@ from appliance.admin.facts import Facts
 from appliance.admin.sessions import QUIET, Attempts, Sessions
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection
+from appliance.install.trial import Returned, Trials
 from appliance.state.database import open_state
 from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
@@ -447,4 +448,18 @@ def test_what_fires_is_a_banner_for_people_who_logged_in_until_it_ends(
     assert "BackupOld" not in stranger + after
     assert 'class="banner critical" role="alert"' in shown
     assert "<code>sealift backup make</code>" in shown
+    assert EVIL not in shown
+
+
+def test_that_the_box_went_back_is_a_banner_for_people_who_logged_in(browser: FlaskClient, tmp_path: Path) -> None:
+    trials = Trials(Config(site="s", places=PlacesSection(root=str(tmp_path))).at)
+    (tmp_path / "opt/sealift/releases").mkdir(parents=True, exist_ok=True)
+    trials.went_back(Returned(serial=2, release="r2", back_to=1, why=EVIL, at="2026-11-20T08:00:00Z"))
+
+    stranger = browser.get("/login").text
+    log_in(browser)
+    shown = browser.get("/").text
+
+    assert "went back" not in stranger
+    assert "release r2 (serial 2) did not stay" in shown
     assert EVIL not in shown

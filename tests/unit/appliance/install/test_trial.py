@@ -1,0 +1,62 @@
+"""The record of a trial: it reads back, a torn one stops an install, and what is shown is one line without folders."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import InstallError
+from appliance.install.trial import Returned, Trial, Trials, one_line
+from tests.support.installable import places_below
+
+TRIAL = Trial(serial=2, release="r2", previous=1, at="2026-11-20T08:00:00Z")
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> Trials:
+    places_below(tmp_path).releases.mkdir(parents=True)
+    return Trials(places_below(tmp_path))
+
+
+def test_a_trial_is_pending_until_it_is_confirmed(trials: Trials, tmp_path: Path) -> None:
+    site_file = tmp_path / "sealift.toml"
+    site_file.write_text("format = 1")
+    trials.begin(TRIAL)
+    begun = trials.pending()
+    trials.confirm(site_file)
+
+    assert (begun, trials.pending()) == (TRIAL, None)
+    assert trials.settings() == b"format = 1"
+    assert (tmp_path / "opt/sealift/before").readlink() == Path("releases/1")
+
+
+def test_a_trial_that_does_not_read_stops_what_comes_after(trials: Trials, tmp_path: Path) -> None:
+    (tmp_path / "opt/sealift/releases/trial.json").write_text('{"format":1')
+
+    with pytest.raises(InstallError, match="cannot be read"):
+        trials.pending()
+
+
+def test_a_notice_of_a_return_that_does_not_read_is_none(trials: Trials, tmp_path: Path) -> None:
+    trials.went_back(Returned(serial=2, release="r2", back_to=1, why="", at="2026-11-20T08:00:00Z"))
+    whole = trials.last_return()
+    (tmp_path / "opt/sealift/releases/returned.json").write_text("{}")
+
+    assert whole is not None
+    assert trials.last_return() is None
+
+
+def test_without_a_site_file_that_ended_well_the_one_that_is_there_stays(trials: Trials, tmp_path: Path) -> None:
+    site_file = tmp_path / "sealift.toml"
+    site_file.write_text("format = 1")
+
+    assert trials.restore_settings(site_file) is None
+    assert site_file.read_text() == "format = 1"
+
+
+def test_a_reason_is_one_line_without_folders_of_the_host() -> None:
+    told = one_line("nginx: /etc/nginx/nginx.conf failed\\n\x1b[31mand\n'/root/a b'" + "x" * 900)
+
+    assert told.startswith("nginx: nginx.conf failed")
+    assert "/root" not in told
+    assert told.isprintable()
+    assert len(told) <= 400
