@@ -22,8 +22,7 @@ DOORS: Final = (ADMIN, OPERATOR, BENCH, SWITCH, RECEIVE)
 OPERATORS: Final = "sealift-operators"
 
 _PEOPLE: Final = frozenset(
-    {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK}
-    | {Kind.ROTATE}
+    {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK} | {Kind.ROTATE}
 )
 _MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT})
 _MAY_ASK: Final = {
