@@ -16,7 +16,7 @@ from appliance.audit.backend import Row
 from appliance.audit.tree import Node
 from appliance.config import Places
 from appliance.errors import DatabaseError, LedgerDamagedError, LedgerUnavailableError
-from appliance.postgres.connecting import AwayError, connect
+from appliance.postgres.connecting import AwayError, Role, connect
 from appliance.postgres.session import Session, StatementError
 
 LOCK: Final = 0x5EA11F70_00000001
@@ -275,17 +275,32 @@ def open_reader(places: Places) -> PostgresBackend:
     return PostgresBackend(session)
 
 
-def _session(places: Places, role: Any, wait_seconds: float) -> Session:
+def _session(places: Places, role: Role, wait_seconds: float) -> Session:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            return Session(connect(places, role))
+            return _leading(Session(connect(places, role))) if role == "ledger" else Session(connect(places, role))
         except AwayError as error:
             if time.monotonic() >= deadline:
                 raise _unavailable(error) from error
             time.sleep(_RETRY_SECONDS)
         except DatabaseError as error:
             raise _unavailable(error) from error
+
+
+def _leading(session: Session) -> Session:
+    try:
+        ((standby,),) = session.all("SELECT pg_is_in_recovery()")
+    except StatementError as error:
+        raise AwayError(what=error.what, why=error.why, fix=error.fix) from error
+    if standby:
+        session.close()
+        raise AwayError(
+            what="the PostgreSQL server is a standby",
+            why="it only repeats another server",
+            fix="promote it, or name the one that leads",
+        )
+    return session
 
 
 def _lock(session: Session, wait_seconds: float) -> None:

@@ -92,6 +92,18 @@ class PostgresServer:
         for role in ROLES:
             self.admin(f"CREATE ROLE {role_name(role)} LOGIN")
 
+    def repeat(self, primary: "PostgresServer") -> None:
+        """Make this cluster a standby of another one, by a copy of its files and its stream of changes."""
+        self.socket.mkdir()
+        if os.geteuid() == 0:
+            user = _user()
+            shutil.chown(self.folder, user.pw_uid, user.pw_gid)
+            shutil.chown(self.socket, user.pw_uid, user.pw_gid)
+        options = ["-h", str(primary.socket), "-p", str(primary.port), "-U", ADMIN, "-R", "-c", "fast", "--no-sync"]
+        command = [str(binaries() / "pg_basebackup"), "-D", str(self.data), *options]
+        subprocess.run(command, check=True, capture_output=True, **_as_user())
+        self.start()
+
     def start(self) -> None:
         """Start it and wait until it lets somebody in."""
         settings = {**self.settings, "unix_socket_directories": f"'{self.socket}'", "port": str(self.port)}
@@ -158,15 +170,20 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
-    """Lend a running server; its folder is short, as paths of sockets have to be."""
+def postgres_server(
+    settings: Mapping[str, str] | None = None, *, of: PostgresServer | None = None
+) -> Iterator[PostgresServer]:
+    """Lend a running server, or a standby of another; its folder is short, as paths of sockets have to be."""
     # In memory where there is room: a killed process loses what it had not handed to the kernel, here as on a disk.
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
     folder = Path(tempfile.mkdtemp(prefix="sealift-pg-", dir=memory if roomy else None))
     server = PostgresServer(folder=folder, settings={**_SETTINGS, **(settings or {})})
     try:
-        server.create()
+        if of is None:
+            server.create()
+        else:
+            server.repeat(of)
         yield server
     finally:  # an orderly end would sync every database that is thrown away here
         if server._process is not None and server._process.poll() is None:
