@@ -13,7 +13,8 @@ import pytest
 
 from appliance.actions import clocksetter, nettest
 from appliance.actions.clockwatch import Watch
-from appliance.actions.nettest import Check, SelfTest
+from appliance.actions.netprobes import Check
+from appliance.actions.nettest import SelfTest
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.install.jobclient import JobsClient
 from appliance.install.jobrights import OPERATOR

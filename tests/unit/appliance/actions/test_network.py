@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import listening, nettest
+from appliance.actions import listening, netprobes, nettest
 from appliance.actions.listening import Listener
-from appliance.actions.nettest import Check, SelfTest
+from appliance.actions.netprobes import Check
+from appliance.actions.nettest import SelfTest
 from appliance.actions.observed import observed
 from appliance.actions.packetfilter import HOOKS, PacketFilter, loaded
 from appliance.audit.memory import MemoryLedger
@@ -210,7 +211,7 @@ def test_a_unit_may_speak_to_named_addresses_only(config: Config, shown: dict[st
         assert words[-1] == "sealift-alerts.service"
         return units(Id="sealift-alerts.service", **shown)
 
-    (check,) = nettest.units_shut(config, ask)
+    (check,) = netprobes.units_shut(config, ask)
 
     assert check.holds is found
 
@@ -219,7 +220,7 @@ def test_without_systemd_nothing_is_said_of_units(config: Config) -> None:
     def absent(_: Sequence[str]) -> bytes:
         raise FileNotFoundError
 
-    assert [one.holds for one in nettest.units_shut(config, absent)] == [None]
+    assert [one.holds for one in netprobes.units_shut(config, absent)] == [None]
 
 
 def test_results_read_back_as_they_were_written() -> None:
