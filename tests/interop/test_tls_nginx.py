@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
@@ -17,9 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance.actions import tls, tls_clients
+from appliance.actions import tls, tls_clients, tls_facility
 from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
+from appliance.config import TlsSection
+from appliance.install.certificates import fingerprint
 from appliance.install.revocation import Reason
 from media.clock import FixedClock
 from tests.support import nginx
@@ -325,6 +328,22 @@ def test_a_revocation_list_past_its_end_lets_nobody_in(start: Start, tmp_path: P
     assert "crl" in tls.rotate(box).made
 
     assert settled(lambda: ask(web, mine)[0] == 200)
+
+
+def test_the_facilitys_chain_is_shown_to_callers_that_know_its_root_alone(start: Start) -> None:
+    box, web = start("off")
+    root = authority(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    issuing = root.below(begins=NOW - timedelta(days=9))
+    facility = replace(box, config=box.config.model_copy(update={"tls": TlsSection(authority="facility")}))
+    made = issuing.issue(tls_facility.request(facility).public_key(), begins=NOW - timedelta(days=1))
+    assert ask(web, context(box, authority=root.pem))[0] == 0
+
+    tls_facility.import_chain(facility, pem(made, issuing.certificate), untrusted_root=root.pem)
+
+    assert web.shown() == fingerprint(made)
+    assert settled(lambda: ask(web, context(box, authority=root.pem))[0] == 200)
+    trusted = (box.folder.path / "trust.crt").read_bytes()
+    assert all(ask(web, context(box, authority=trusted))[0] == 200 for _ in range(5))
 
 
 def test_a_caller_that_streams_through_a_rotation_loses_nothing(start: Start, gateway: Gateway) -> None:
