@@ -23,6 +23,7 @@ STATE: Final = "lease.json"
 _FORMAT: Final = 1
 _MOST_EVENTS: Final = 1000
 _PERIODS: Final = 4
+_RUN_CHARS: Final = 64
 
 Record = Callable[[str, Mapping[str, Any]], object]
 
@@ -107,7 +108,7 @@ class Keeper:
         if not is_holder and resign:
             for line in self._others.values():
                 try:
-                    line.call("resign", term=term)
+                    line.call("resign", term=term, run=self._lease.run)
                 except SealiftError:
                     continue  # it finds out by its grant running out
         with self._lock:
@@ -133,14 +134,15 @@ class Keeper:
         if do == "lease":
             return {"term": self._kept.term, "holder": self._kept.holder}
         term = canonical.integer(untrusted.get("term", 0), "term")
+        run = canonical.text(untrusted.get("run", ""), "run", most=_RUN_CHARS, may_be_empty=True)
         with self._lock:
             if do == "ask":
-                ask = Ask(term=term, holder=peer, leased=canonical.boolean(untrusted.get("leased"), "leased"))
+                ask = Ask(term=term, holder=peer, leased=canonical.boolean(untrusted.get("leased"), "leased"), run=run)
                 answer = self._lease.answer(self._now(), ask)
                 self._settle()
                 return asdict(answer)
             if do == "resign" and peer != self._lease.rules.witness:
-                alone = self._lease.peer_resigned(term)
+                alone = self._lease.peer_resigned(term, run)
                 self._settle()
                 return {"alone": alone}
             if do == "hand" and peer != self._lease.rules.witness:
@@ -198,11 +200,12 @@ class Keeper:
         if ask is None:
             return
         try:
-            untrusted = line.call("ask", term=ask.term, leased=ask.leased)
+            untrusted = line.call("ask", term=ask.term, leased=ask.leased, run=ask.run)
             answer = Answer(
                 granted=canonical.boolean(untrusted.get("granted"), "granted"),
                 term=canonical.integer(untrusted.get("term"), "term"),
                 holder=canonical.text(untrusted.get("holder"), "holder", may_be_empty=True),
+                run=canonical.text(untrusted.get("run"), "run", most=_RUN_CHARS, may_be_empty=True),
             )
         except SealiftError:
             return  # no answer is no grant

@@ -10,7 +10,7 @@ Promises, with clocks that run at the same pace within `drift` and never go back
   LEASE-3  With a witness a box serves by the grant of the other box or of the witness, and takes over only when its own
            grant has run out and the witness grants it the next term; two of three always overlap.
   LEASE-4  Without one, the other box is the only one who grants, so when its grant has run out it takes over by itself.
-           It does so only after the holder said that it lives by grants, in this run; otherwise people decide.
+           It does so only after the holder said to this very run that it lives by grants; otherwise people decide.
   LEASE-5  A box that nobody may grant to serves `alone`: after taking over without a witness, when the other box has
            resigned (a planned stop), or when two people said so. The first grant ends that.
   LEASE-6  After a start nothing is granted to a new holder before every lease that could be out has run out.
@@ -47,20 +47,26 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """`holder` asks to hold `term`; `leased` says that it stops when grants run out."""
+    """`holder` asks to hold `term`; `leased` says that it stops when grants run out.
+
+    `run` is the run of the process that is asked, as the holder last heard of it: what was said to an earlier run, and
+    arrives late, must not count in this one.
+    """
 
     term: int
     holder: str
     leased: bool
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Whether it was granted, and the term and holder that who answers knows."""
+    """Whether it was granted, the term and holder that who answers knows, and the run of the process that answers."""
 
     granted: bool
     term: int
     holder: str
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,7 @@ class Lease:
         kept: What was kept before the restart.
         started: The time of the start.
         until: Until when a grant lasts that was found from before a restart of this process alone.
+        run: Names this run of the process, differently each time.
     """
 
     me: str
@@ -102,8 +109,10 @@ class Lease:
     kept: Kept
     started: float
     until: float = 0.0
+    run: str = ""
     events: list[Event] = field(default_factory=list)
     last_granted: float = 0.0
+    _other_run: str = ""
     _promised: str = ""
     _promised_until: float = 0.0
     _promised_leased: bool = False
@@ -139,7 +148,7 @@ class Lease:
     def asks(self, now: float) -> Ask | None:
         """Return what to ask the other voters now: a renewal, or the next term; None where nothing is to be asked."""
         if self.is_holder:
-            return Ask(term=self.kept.term, holder=self.me, leased=not self.kept.alone)
+            return Ask(term=self.kept.term, holder=self.me, leased=not self.kept.alone, run=self._other_run)
         if self.rules.witness and self._may_take_over(now):
             return Ask(term=self.kept.term + 1, holder=self.me, leased=True)
         return None
@@ -162,13 +171,14 @@ class Lease:
         if (ask.term, ask.holder) != (self.kept.term, self.kept.holder):
             self.kept = Kept(term=ask.term, holder=ask.holder)
             self.until = 0.0
-        self._promised, self._promised_leased = ask.holder, ask.leased
+        self._promised, self._promised_leased = ask.holder, ask.leased and ask.run == self.run
         self._promised_until = now + self.rules.surely_out
         self.last_granted = now
-        return Answer(granted=True, term=self.kept.term, holder=self.kept.holder)
+        return Answer(granted=True, term=self.kept.term, holder=self.kept.holder, run=self.run)
 
     def answered(self, now: float, sent_at: float, ask: Ask, answer: Answer) -> None:
         """Take what a voter answered to what was asked at `sent_at`."""
+        self._other_run = answer.run
         if not answer.granted:
             if answer.term > self.kept.term and answer.holder != self.me:
                 self._step_down(now, answer.term, answer.holder)
@@ -201,9 +211,10 @@ class Lease:
         """Give up granting and taking over until the next start: a planned stop, so that the other serves alone."""
         self._promised_leased, self._resigned = False, True
 
-    def peer_resigned(self, term: int) -> bool:
-        """Serve alone, because the other box has given up taking over; return whether that was so."""
-        if self.rules.witness or not self.is_holder or term != self.kept.term or self.kept.alone:
+    def peer_resigned(self, term: int, run: str) -> bool:
+        """Serve alone, because that run of the other box has given up taking over; return whether that was so."""
+        known = self.is_holder and (term, run) == (self.kept.term, self._other_run)
+        if self.rules.witness or not known or self.kept.alone:
             return False
         self.kept = replace(self.kept, alone=True)
         self.events.append(Event.ALONE)
@@ -245,7 +256,7 @@ class Lease:
         return self.would_follow and now > self._promised_until
 
     def _refusal(self) -> Answer:
-        return Answer(granted=False, term=self.kept.term, holder=self.kept.holder)
+        return Answer(granted=False, term=self.kept.term, holder=self.kept.holder, run=self.run)
 
     def _step_down(self, now: float, term: int, holder: str) -> None:
         if self.is_holder:

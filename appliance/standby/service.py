@@ -6,6 +6,7 @@ signs nothing for the ledger, and what it takes in lies untouched until root's t
 
 import argparse
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -121,7 +122,7 @@ def _lease(config: Config, me: str, state: Path, run: Path) -> Lease:
     lasts = until if term == kept.term and kept.holder == me and not kept.alone else 0.0
     if not config.standby.lease and kept.holder == me:
         kept = Kept(term=kept.term)  # it was taken out of service by the site file
-    return Lease(me=me, rules=rules_of(config), kept=kept, started=now, until=lasts)
+    return Lease(me=me, rules=rules_of(config), kept=kept, started=now, until=lasts, run=secrets.token_hex(16))
 
 
 def _others(config: Config, own: Path) -> dict[str, PeerLine]:

@@ -1,0 +1,94 @@
+"""What goes over the network is the bundle of a medium: sent in parts, proven from the inbox, and then gone from it."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance.actions.standby import sending
+from appliance.config import Config
+from appliance.errors import PairingRefusedError, WireError
+from appliance.standby import channel
+from appliance.standby.inbox import Inbox
+from appliance.standby.pairing import require_paired
+from appliance.standby.peers import Listener
+from tests.support import boxes
+from tests.support.promotion import Site, digest
+from tests.support.signatories import signatories
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Site:
+    return boxes.open_box(tmp_path / "one")
+
+
+@pytest.fixture
+def second(first: Site, tmp_path: Path) -> Site:
+    second = boxes.open_box(tmp_path / "two")
+    boxes.pair(first, second)
+    first.enrol(*signatories()[:2])
+    return second
+
+
+@contextmanager
+def reachable(first: Site, second: Site) -> Iterator[Config]:
+    """Let the second box listen; yield the first one's site file with its address."""
+    plain = socket.create_server(("127.0.0.1", 0))
+    listener = Listener(
+        plain,
+        own=second.config.at.key_files / channel.KEY_FILE,
+        known={"one": require_paired(second.config.at, "one").peer.channel},
+        handler=Inbox(sending.inbox_of(second.config)).handle,
+    )
+    section = {"peer": "two", "peer_address": "127.0.0.1", "port": plain.getsockname()[1]}
+    try:
+        yield Config.model_validate({**first.config.model_dump(), "standby": section})
+    finally:
+        listener.close()
+
+
+def send(first: Site, config: Config) -> sending.Sent:
+    return sending.send(config, "two", ledger=first.ledger, keys=boxes.keys_of(first), clock=first.clock)
+
+
+def test_each_turn_sends_only_what_the_other_box_lacks(first: Site, second: Site) -> None:
+    with reachable(first, second) as config:
+        whole = send(first, config)
+        grown = sending.take_in(second.config, "one", ledger=second.ledger)
+        nothing = send(first, config)
+        first.promote(digest("version"))
+        more = send(first, config)
+        again = sending.take_in(second.config, "one", ledger=second.ledger)
+
+    assert grown is not None
+    assert again is not None
+    assert (whole.start, grown.size) == (0, whole.size)
+    assert nothing.start == nothing.size == whole.size
+    assert (more.start, again.before, again.size) == (whole.size, whole.size, more.size)
+    assert boxes.take(second, "one").people == 2
+    assert sending.take_in(second.config, "one", ledger=second.ledger) is None
+
+
+def test_a_bundle_that_is_refused_leaves_the_inbox_and_is_sent_anew(first: Site, second: Site) -> None:
+    with reachable(first, second) as config:
+        send(first, config)
+        leaves = sending.inbox_of(second.config) / "one.ready/leaves.jsonl"
+        leaves.write_bytes(leaves.read_bytes()[:-2] + b"x\n")
+        with pytest.raises(PairingRefusedError):
+            sending.take_in(second.config, "one", ledger=second.ledger)
+        assert sending.take_in(second.config, "one", ledger=second.ledger) is None
+        send(first, config)
+
+        assert sending.take_in(second.config, "one", ledger=second.ledger) is not None
+
+
+def test_a_box_that_is_away_or_has_no_address_is_an_error_that_says_so(first: Site, second: Site) -> None:
+    with reachable(first, second) as config:
+        pass
+
+    with pytest.raises(WireError, match="does not answer"):
+        send(first, config)
+    with pytest.raises(PairingRefusedError):
+        send(first, first.config)
