@@ -16,7 +16,7 @@ from appliance.actions.tls_placing import Here, facts_of, names_in, put_in_place
 from appliance.config import Config
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
 from appliance.install import certificates, revocation
-from appliance.install.certificates import Credential, Moment, fingerprint, serial_of
+from appliance.install.certificates import Credential, Moment, fingerprint, is_issued_by, serial_of
 from appliance.install.revocation import Reason, Revocations, Revoked
 from appliance.install.tlsfolder import TlsFolder
 
@@ -47,7 +47,7 @@ def why_due(config: Config, folder: TlsFolder, moment: Moment) -> str:
     shown, authority = folder.shown(), folder.authority()
     if shown is None or not folder.is_whole():
         return "absent"
-    is_own = authority is not None and shown.certificate.issuer == authority.certificate.subject
+    is_own = authority is not None and is_issued_by(shown.certificate, authority.certificate)
     if config.tls.authority != FACILITY and not is_own:
         return "authority"
     expected = certificates.names_of(config)
@@ -130,7 +130,7 @@ def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) ->
     shown = folder.shown()
     one = Revoked(serial=serial, at=moment.now.replace(microsecond=0), reason=reason)
     is_shown = shown is not None and serial_of(shown.certificate) == serial
-    if is_shown and shown is not None and shown.certificate.issuer != authority.certificate.subject:
+    if is_shown and shown is not None and not is_issued_by(shown.certificate, authority.certificate):
         raise CertificateRefusedError(
             what="that certificate is the facility's",
             why="only its authority can take it back",
@@ -162,13 +162,10 @@ def _require_authority(folder: TlsFolder) -> Credential:
 
 
 def _is_facilitys(folder: TlsFolder) -> bool:
-    shown, root = folder.shown(), folder.root()
-    authority = folder.authority()
-    return (
-        shown is not None
-        and root is not None
-        and (authority is None or shown.certificate.issuer != authority.certificate.subject)
-    )
+    shown, authority = folder.shown(), folder.authority()
+    if shown is None or authority is None:  # the box's own authority was lost: only an import leaves a root
+        return shown is not None and folder.root() is not None
+    return not is_issued_by(shown.certificate, authority.certificate)
 
 
 def _crl_is_due(folder: TlsFolder, moment: Moment) -> bool:

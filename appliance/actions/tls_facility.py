@@ -76,9 +76,8 @@ def import_chain(
         return judged
     made = Credential(key=key, certificate=judged.certificate, between=judged.between)
     facts = {"root": fingerprint(root), "issuer": judged.certificate.issuer.rfc4514_string()[:200]}
-    # The root first: cut off after it, the next rotation knows whose certificate is shown.
-    folder.put_root(root)
     put_in_place(here, made, kind=IMPORTED, facts=facts)
+    folder.put_root(root)
     folder.tell_whom_to_trust(folder.root_file)
     folder.drop_pending()
     return judged

@@ -102,7 +102,7 @@ def _server(config: Config, folder: TlsFolder, now: datetime) -> Finding:
 
 def _facility(folder: TlsFolder) -> Finding:
     shown, authority = folder.shown(), _authority(folder)
-    is_own = shown is not None and authority is not None and shown.certificate.issuer == authority.subject
+    is_own = shown is not None and authority is not None and certificates.is_issued_by(shown.certificate, authority)
     if not is_own and folder.request() is None:
         return Finding(name="facility's CA", is_good=True, text="vouches for this box")
     return Finding(

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -99,6 +100,15 @@ def fingerprint(certificate: x509.Certificate) -> str:
 def serial_of(certificate: x509.Certificate) -> str:
     """Return the serial number as lower-case hex, as CRLs, nginx and our records give it."""
     return f"{certificate.serial_number:x}"
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Tell whether an authority signed a certificate: its key did, not only somebody of its name."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def make_authority(site: str, moment: Moment) -> Credential:

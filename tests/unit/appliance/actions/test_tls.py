@@ -184,6 +184,19 @@ def test_a_key_that_does_not_belong_to_its_certificate_is_made_anew(box: Here) -
     assert tls.rotate(box).why == "absent"
 
 
+def test_a_lost_authority_is_made_anew_and_so_is_what_it_had_signed(box: Here) -> None:
+    tls.rotate(box)
+    before = shown(box)
+    (box.folder.path / "ca.key").unlink()
+
+    assert tls.rotate(box).made == ("ca", "server", "crl")
+
+    found = box.folder.authority()
+    assert found is not None
+    assert before.issuer == found.certificate.subject
+    shown(box).verify_directly_issued_by(found.certificate)
+
+
 def test_a_dry_run_says_what_is_due_and_makes_nothing(box: Here, tmp_path: Path) -> None:
     assert tls.rotate(box, dry_run=True).made == ("ca", "server", "crl")
     assert not (tmp_path / "etc").exists()
@@ -259,6 +272,20 @@ def test_a_request_waits_by_itself_when_the_facilitys_certificate_is_due(tmp_pat
     assert shown(box) == before
     tls_facility.import_chain(box, pem(root.issue(ask(box).public_key(), begins=clock.now())))
     assert shown(box) != before
+
+
+def test_a_lost_own_authority_never_puts_the_boxes_own_in_the_facilitys_place(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    box, root = here(site(tmp_path, authority="facility"), clock=clock), authority()
+    tls.rotate(box)
+    tls_facility.import_chain(box, pem(root.issue(ask(box).public_key())), untrusted_root=root.pem)
+    before = shown(box)
+    (box.folder.path / "ca.key").unlink()
+    clock.advance(61 * DAY)
+
+    assert tls.rotate(box).made == ("ca", "request", "crl")
+    assert shown(box) == before
 
 
 def test_a_request_is_made_once_and_again_for_other_names_with_the_same_key(tmp_path: Path, box: Here) -> None:
