@@ -30,7 +30,8 @@ _MAX_MEMBERS: Final = 100_000
 _MAX_BYTES: Final = 16 * 2**30
 _MAX_METADATA: Final = 4 * 2**20
 _SCHEMES: Final = frozenset({"purelib", "platlib", "scripts", "headers", "data"})
-_DATA_ROOTS: Final = frozenset({"share", "etc", "include"})
+_PROGRAMS: Final = "bin"
+_OWN: Final = frozenset({"lib", "lib64", "scripts", "pyvenv.cfg"})
 _UNSIGNED: Final = frozenset({"RECORD.jws", "RECORD.p7s"})
 _CHUNK: Final = 2**20
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
@@ -70,7 +71,8 @@ class WheelFacts:
 
     def is_script(self, member: str) -> bool:
         """Whether a member becomes a program of the environment."""
-        return PurePosixPath(member).parts[:2] == (self.data_folder, "scripts")
+        parts = PurePosixPath(member).parts
+        return parts[:2] == (self.data_folder, "scripts") or parts[:3] == (self.data_folder, "data", _PROGRAMS)
 
 
 def parse_name(file_name: str) -> WheelName:
@@ -232,16 +234,22 @@ def _same_version(metadata: dict[str, str], named: WheelName) -> bool:
 
 
 def _require_landing(member: PurePosixPath, data_folder: str, label: str) -> None:
-    """Refuse what would be installed over the environment's own programs."""
+    """Refuse what would be installed over the environment's own programs, libraries and settings.
+
+    Files of the scheme data lie beside those, in folders of the wheel's choice (share, but also external or bin).
+    """
     top = member.parts[0]
     if not top.endswith(".data") or len(member.parts) == 1:
         return
     scheme = member.parts[1]
     if top != data_folder or len(member.parts) < 3 or scheme not in _SCHEMES:
         raise _refused(label, f"{member} lies in a data folder that the format does not have")
-    if scheme == "data" and member.parts[2] not in _DATA_ROOTS:
-        raise _refused(label, f"{member} would be installed outside share/, etc/ and include/")
-    if scheme == "scripts" and member.name.startswith(("python", "pip", "activate")):
+    is_program = scheme == "scripts"
+    if scheme == "data":
+        is_program = member.parts[2] == _PROGRAMS and len(member.parts) == 4
+        if not is_program and (len(member.parts) < 4 or member.parts[2].casefold() in {*_OWN, _PROGRAMS}):
+            raise _refused(label, f"{member} would be installed over the environment itself")
+    if is_program and member.name.casefold().startswith(("python", "pip", "activate")):
         raise _refused(label, f"{member} would replace a program of the environment")
 
 

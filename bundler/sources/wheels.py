@@ -7,6 +7,7 @@ distributions are refused, but for the packages that are built here (`llama_whee
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,8 +174,9 @@ def pip_fetch(toolchain: Toolchain) -> Fetch:
     """Return a `Fetch` that uses pip, by hash, wheels only, without dependency resolution; yanked files are refused."""
 
     def fetch(requirements: str, target: WheelTarget, folder: Path) -> None:
-        listed = folder / "requirements.txt"
+        listed, unpacking = folder / "requirements.txt", folder / "unpacking"
         listed.write_text(requirements)
+        unpacking.mkdir()  # gigabytes of wheels for a GPU lie beside the cache, not in a /tmp that may be memory
         platforms = [option for name in target_platforms(target) for option in ("--platform", name)]
         told: list[str] = []
         try:
@@ -185,12 +187,14 @@ def pip_fetch(toolchain: Toolchain) -> Fetch:
                 what="wheels for the target could not be downloaded",
                 fix="check the connection to the package index",
                 error=SourceError,
+                environment={"TMPDIR": str(unpacking)},
                 on_line=told.append,
             )  # fmt: skip
         except SourceError as error:
             raise wheeloffers.explained(told, target) or error from error
         wheeloffers.require_none_yanked(told)
         listed.unlink()
+        shutil.rmtree(unpacking)
 
     return fetch
 

@@ -110,8 +110,13 @@ def test_a_link_or_a_device_is_refused(tmp_path: Path, mode: int) -> None:
         ("a-1.0.data/bin/x", "does not have"),
         ("b-1.0.data/scripts/x", "does not have"),
         ("a-1.0.data/scripts", "does not have"),
-        ("a-1.0.data/data/bin/python", "outside share/"),
-        ("a-1.0.data/data/lib/x.py", "outside share/"),
+        ("a-1.0.data/data/bin/python", "replace a program"),
+        ("a-1.0.data/data/bin/Activate.ps1", "replace a program"),
+        ("a-1.0.data/data/bin/deep/x", "the environment itself"),
+        ("a-1.0.data/data/Bin/x", "the environment itself"),
+        ("a-1.0.data/data/lib/x.py", "the environment itself"),
+        ("a-1.0.data/data/lib64/python3.11/site-packages/x.pth", "the environment itself"),
+        ("a-1.0.data/data/pyvenv.cfg", "the environment itself"),
         ("a-1.0.data/scripts/python3", "replace a program"),
         ("a-1.0.data/scripts/pip", "replace a program"),
     ],
@@ -124,12 +129,16 @@ def test_scripts_and_shared_files_of_its_own_are_a_wheels_right(tmp_path: Path) 
     files = {
         "a-1.0.data/scripts/a-tool": b"#!python\n",
         "a-1.0.data/data/share/a.1": b"",
+        "a-1.0.data/data/external/ffmpeg/readme.txt": b"",
+        "a-1.0.data/data/bin/z3": b"\x7fELF",
         "a-1.0.data/purelib/a.py": b"",
     }
 
     facts = wheelfile.read(wheel(tmp_path, "a", files=files))
 
     assert facts.is_script("a-1.0.data/scripts/a-tool")
+    assert facts.is_script("a-1.0.data/data/bin/z3")
+    assert not facts.is_script("a-1.0.data/data/external/ffmpeg/readme.txt")
     assert str(facts.installed("a-1.0.data/purelib/a.py")) == "a.py"
     assert facts.installed("a-1.0.data/data/share/a.1") is None
 

@@ -208,9 +208,12 @@ def folder_recipe(folder: Path, files: dict[str, bytes], *, more: str = "", quan
     (folder / "m").mkdir()
     for name, content in files.items():
         (folder / "m" / name).write_bytes(content)
-    pins = ", ".join(f'"{file.name}" = "{sha256(file)}"' for file in sorted((folder / "m").iterdir()))
-    made = sourced(folder, f'{{ kind = "folder", path = "m", license_path = "LICENSE", files = {{ {pins} }} }}')
-    changes = {"engine": "vllm", "quantization": quantization}
+    made = sourced(
+        folder, f'{{ kind = "folder", path = "m", license_path = "LICENSE", files = {{ "m.gguf" = "{"0" * 64}" }} }}'
+    )
+    pins = {file.name: sha256(file) for file in sorted((folder / "m").iterdir())}
+    source = made.models[0].source.model_copy(update={"files": pins})
+    changes: dict[str, object] = {"engine": "vllm", "quantization": quantization, "source": source}
     if more:
         (folder / "t.jinja").write_text(more)
         changes["chat_template"] = "t.jinja"
