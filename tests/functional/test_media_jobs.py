@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from appliance import config as configuration
 from appliance import wire
-from appliance.actions import export_evidence
+from appliance.actions import carrying, export_evidence, export_probe, worker
 from appliance.actions.arriving import look
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import media as media_command
@@ -35,6 +35,7 @@ from appliance.install.jobs import Kind
 from appliance.verify import trust
 from appliance.wire import RemoteError
 from media import canonical
+from media.clock import SystemClock
 from media.digest import sha256_hex
 from media.errors import SealiftError
 from tests.functional.test_exports import _PROBE
@@ -46,7 +47,7 @@ from tests.unit.appliance.actions.test_arriving import STICK
 
 
 class Units(FakeSupervisor):
-    """Runs what the units run, as processes of their own, and mounts by copying."""
+    """Runs what the units run, receiving as a process of its own, and mounts by copying."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -56,24 +57,22 @@ class Units(FakeSupervisor):
         super().start(unit)
         kind, _, rest = unit.partition("@")
         name = rest.removesuffix(".service")
+        site_file = ["--config", str(self.config.at.root / "sealift.toml")]
         if kind == "sealift-evidence":
-            codes = [self._run("appliance.actions.worker", "evidence", name)]
+            codes = [worker.main([*site_file, "evidence", name])]
         elif kind == "sealift-receive":
             folder = str(self.config.at.media / name)
-            codes = [self._run("appliance.cli.main", "receive", "--here", folder)]
+            command = [sys.executable, "-I", "-m", "appliance.cli.main", *site_file, "receive", "--here", folder]
+            codes = [subprocess.run(command, check=False, timeout=100, capture_output=True).returncode]
         else:
             self.config.at.export_medium.mkdir(exist_ok=True)
-            codes = [self._run("appliance.actions.carrying", step, name) for step in ("check", "write")]
+            codes = [carrying.main([*site_file, step, name]) for step in ("check", "write")]
         if any(codes):
             raise UnitError(what=f"{unit} did not start", why=f"it ended with {codes}", fix="")
 
     def stop(self, unit: str) -> None:
         super().stop(unit)
         arrivals.forget(self.config.at, unit.partition("@")[2].removesuffix(".service"))
-
-    def _run(self, module: str, *words: str) -> int:
-        command = [sys.executable, "-I", "-m", module, "--config", str(self.config.at.root / "sealift.toml"), *words]
-        return subprocess.run(command, check=False, timeout=100, capture_output=True).returncode
 
 
 class Site:
@@ -162,8 +161,8 @@ def test_an_export_goes_to_the_marked_medium_and_to_no_other(site: Site, medium:
     site.plug("sdd1", medium.volumes[0], label=EXPORT_LABEL)
     probe = site.config.at.root / "probe.json"
     probe.write_bytes(canonical.dumps(_PROBE) + b"\n")
-    command = [sys.executable, "-I", "-m", "appliance.cli.main", "--config", str(site.config.at.root / "sealift.toml")]
-    subprocess.run([*command, "export", "probe", str(probe), "--yes"], check=True, capture_output=True)
+    to = site.config.at.receipts
+    export_probe.export(site.config, probe, to, clock=SystemClock(), agrees=lambda _: True)
     (made,) = site.run("exports")[1]["exports"]
 
     assert site.run("export", "sdb1", made["sha256"], "--dry-run") == (0, {"written": False})
