@@ -57,7 +57,7 @@ def connect(places: Places, role: Role) -> "Connection":
         raise DatabaseError(
             what="this environment has no PostgreSQL driver",
             why="the release was built without it",
-            fix='build the release with locks.server = "server-postgresql.txt"; ' + _PAGE,
+            fix="build the release with server-postgresql.txt as its locks.server; " + _PAGE,
         ) from error
     section = _section(places)
     try:
