@@ -312,3 +312,27 @@ def test_where_people_decide_nobody_takes_over_by_itself() -> None:
         world.turn(0.0)
 
     assert world.serving() == []
+
+
+def test_what_was_said_to_or_by_an_earlier_run_of_the_standby_does_not_count() -> None:
+    world = settled(witness=False)
+    one, two = world.voters["one"], world.voters["two"]
+    assert one is not None
+    assert two is not None
+    late, term, run = one.asks(world.clock("one")), two.kept.term, two.run
+    assert late is not None
+    assert late.leased
+    world.crash("two")
+    world.late.clear()
+    world.start("two")
+    again = world.voters["two"]
+    assert again is not None
+
+    assert again.answer(world.clock("two"), late).granted
+    before = again.would_follow
+    for _ in range(8):
+        world.turn(0.0)
+
+    assert (before, again.would_follow) == (False, True)
+    assert not one.peer_resigned(term, run)
+    assert one.peer_resigned(term, again.run)
