@@ -1,5 +1,6 @@
 """What the playbook promises, read from its files; and that Ansible itself accepts it, where it is installed."""
 
+import configparser
 import re
 import shutil
 import subprocess
@@ -47,6 +48,13 @@ def test_every_play_stops_at_the_first_failure() -> None:
         assert play["max_fail_percentage"] == 0
         assert play["connection"] == "local"
         assert play["gather_facts"] is False
+
+
+def test_what_was_written_is_taken_up_although_a_later_task_failed() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ANSIBLE / "ansible.cfg")
+
+    assert settings.getboolean("defaults", "force_handlers")
 
 
 def test_every_role_is_used_once_and_every_used_role_exists() -> None:
