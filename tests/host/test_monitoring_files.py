@@ -12,6 +12,7 @@ from tests.docs.test_commands import faults
 from tests.support.monitoring import dashboard, offered, rules, used
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/operator/monitoring.md"
+NGINX = Path(__file__).resolve().parents[2] / "ansible/roles/nginx/templates/nginx.conf.j2"
 FOREIGN = {"systemctl", "journalctl", "timedatectl", "df", "nvidia-smi", "ss"}
 
 
@@ -57,3 +58,12 @@ def test_no_two_panels_lie_upon_each_other() -> None:
     numbers: list[typing.Any] = [one["id"] for one in dashboard()["panels"]]
 
     assert len(set(places)) == len(places) == len(set(numbers))
+
+
+def test_the_gateways_numbers_are_asked_for_without_a_callers_address() -> None:
+    text = NGINX.read_text()
+    blocks = re.findall(r"location = /metrics/gateway \{(.*?)\n        \}", text, re.DOTALL)
+
+    # It refuses them to whatever the proxy marks as a caller's (`appliance.gateway.access.is_local`).
+    assert len(blocks) == 2
+    assert all('proxy_set_header X-Forwarded-For "";' in block for block in blocks)
