@@ -59,7 +59,8 @@ def require_guarded(session: Session) -> None:
         "SELECT bool_or(has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')), "
         "bool_or(pg_has_role(c.relowner, 'MEMBER')), "
         "(SELECT count(*) FROM pg_trigger t JOIN pg_class k ON k.oid = t.tgrelid JOIN pg_namespace m "
-        "ON m.oid = k.relnamespace WHERE m.nspname = %s AND NOT t.tgisinternal AND t.tgenabled = 'O') "
+        "ON m.oid = k.relnamespace WHERE m.nspname = %s AND NOT t.tgisinternal AND t.tgenabled = 'O' "
+        "AND current_setting('session_replication_role') = 'origin') "
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = ANY(%s)",
         (SCHEMA, SCHEMA, list(TABLES)),
     )

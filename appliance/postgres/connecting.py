@@ -101,6 +101,8 @@ def _settings(places: Places, section: DatabaseSection, role: Role) -> dict[str,
         "port": section.port,
         "dbname": section.name,
         "user": role_name(role),
+        # Given also where there is none: libpq would ask the environment.
+        "password": _password(places, role),
         "passfile": "/dev/null/absent",
         "options": "",
         "client_encoding": "UTF8",
@@ -109,9 +111,6 @@ def _settings(places: Places, section: DatabaseSection, role: Role) -> dict[str,
         "target_session_attrs": "any",
         "gssencmode": "disable",
     }
-    password = _password(places, role)
-    if password:
-        common["password"] = password
     if section.socket:
         return {**common, "host": section.socket, "sslmode": "disable"}
     return {

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from appliance.postgres.connecting import Connection
 
 # The server said no before anything was kept, and may say yes later: no room, no memory, a lock, a cancelled wait.
-_PASSING_CLASSES: Final = ("53", "55", "57014", "40")
+_PASSING: Final = ("53", "55P03", "57014", "40001", "40P01")
 _DURABLE: Final = frozenset({"on", "remote_apply"})
 
 
@@ -134,7 +134,7 @@ class Session:
             yield
         except psycopg.Error as error:
             code = error.sqlstate or ""
-            passing = not self.is_lost and code.startswith(_PASSING_CLASSES)
+            passing = not self.is_lost and code.startswith(_PASSING)
             raise StatementError(why=reason(error), passing=passing, sqlstate=code) from error
 
     def _noticed(self, diagnostic: Any) -> None:

@@ -220,6 +220,7 @@ CHANGES = (
     "UPDATE sealift_ledger.writer SET token = token + 2",
     "DELETE FROM sealift_ledger.writer",
     "INSERT INTO sealift_ledger.writer VALUES(1, 9, NULL)",
+    "SET session_replication_role = replica",  # would switch every trigger off
 )
 
 
@@ -307,12 +308,13 @@ def test_a_database_that_gives_commits_away_is_refused(alone_on_server: Places, 
         "ALTER TABLE sealift_ledger.node DISABLE TRIGGER append_only",
         "DROP TRIGGER fence ON sealift_ledger.checkpoint",
         "ALTER TABLE sealift_ledger.leaf OWNER TO sealift_ledger",
+        "ALTER ROLE sealift_ledger IN DATABASE {} SET session_replication_role = replica",
     ],
 )
 def test_tables_that_are_not_guarded_are_not_written(
     alone_on_server: Places, postgres: PostgresServer, statement: str
 ) -> None:
-    postgres.admin(statement, database_of(alone_on_server))
+    postgres.admin(statement.format(database_of(alone_on_server)), database_of(alone_on_server))
 
     with pytest.raises(LedgerUnavailableError) as caught:
         postgres_backend.open_writer(alone_on_server)

@@ -271,14 +271,13 @@ def test_variables_of_the_environment_have_no_say(places: Places, monkeypatch: p
     assert row_found == ("on",)
 
 
-def test_a_password_file_of_libpqs_own_has_no_say(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_password_of_libpqs_own_has_no_say(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (places.database_secrets / "database-ledger").unlink()
     own = tmp_path / "pgpass"
     own.write_text(f"*:*:*:*:{SECRET}\n")
     own.chmod(0o400)
     monkeypatch.setenv("PGPASSFILE", str(own))
+    monkeypatch.setenv("PGPASSWORD", SECRET)
 
     with pytest.raises(DatabaseError) as caught:
         connect(places, "ledger")
