@@ -4,9 +4,10 @@ The order is what fences: what must survive a restart is on the disk before it h
 before the address; the address comes before the permit, so that the first request finds both.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,21 @@ def load(folder: Path) -> Kept:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voters:
+    """Who has a word in the lease, as one voter knows it.
+
+    Attributes:
+        others: Lines to the other voters, by name.
+        candidates: Names of the boxes that may ask to serve; no other paired box may, whatever it says.
+        serves: Whether this box may serve at all; a witness may not.
+    """
+
+    others: Mapping[str, PeerLine]
+    candidates: frozenset[str]
+    serves: bool
+
+
 class Keeper:
     """One voter at work.
 
@@ -56,7 +72,7 @@ class Keeper:
         lease: The state machine.
         state: Folder of what survives a reboot.
         run: Folder of the permit.
-        others: Lines to the other voters, by name.
+        voters: Whom it asks, and who may ask it.
         address: Where clients reach the service.
         record: Appends to this box's ledger; may raise, and is tried again.
         now: CLOCK_BOOTTIME in seconds.
@@ -68,7 +84,7 @@ class Keeper:
         *,
         state: Path,
         run: Path,
-        others: Mapping[str, PeerLine],
+        voters: Voters,
         address: ServiceAddress,
         record: Record,
         now: Callable[[], float] = permit.boottime,
@@ -76,11 +92,14 @@ class Keeper:
         self._lease = lease
         self._state = state
         self._run = run
-        self._others = others
+        self._others = voters.others
+        self._candidates = voters.candidates
+        self._may_serve = voters.serves
         self._address = address
         self._record = record
         self._now = now
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._ending = threading.Event()
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._kept = lease.kept
@@ -135,17 +154,23 @@ class Keeper:
             return {"term": self._kept.term, "holder": self._kept.holder}
         term = canonical.integer(untrusted.get("term", 0), "term")
         run = canonical.text(untrusted.get("run", ""), "run", most=_RUN_CHARS, may_be_empty=True)
+        if peer not in self._candidates or (do != "ask" and not self._may_serve):
+            raise WireError(
+                what="a box asked what it may not ask",
+                why=f"{do[:40]} of {peer}",
+                fix="see standby.peer of the site file",
+            )
         with self._lock:
             if do == "ask":
                 ask = Ask(term=term, holder=peer, leased=canonical.boolean(untrusted.get("leased"), "leased"), run=run)
                 answer = self._lease.answer(self._now(), ask)
                 self._settle()
                 return asdict(answer)
-            if do == "resign" and peer != self._lease.rules.witness:
+            if do == "resign":
                 alone = self._lease.peer_resigned(term, run)
                 self._settle()
                 return {"alone": alone}
-            if do == "hand" and peer != self._lease.rules.witness:
+            if do == "hand":
                 taken = self._lease.handed(self._now(), Ask(term=term, holder=self._lease.me, leased=False))
                 self._settle()
                 return {"taken": taken}
@@ -159,6 +184,10 @@ class Keeper:
             UsageError: The command is unknown, or a witness is asked to serve.
         """
         do = str(untrusted.get("do"))
+        if do != "lease" and not self._may_serve:
+            raise UsageError(
+                what="this box only grants", why="standby.lease is false", fix="use it on the box to serve"
+            )
         if do == "take-over":
             by = [canonical.text(one, "by", most=100) for one in canonical.array(untrusted.get("by"), "by", most=8)]
             body = {"by": by, "reason": canonical.text(untrusted.get("reason"), "reason", most=500)}
@@ -247,17 +276,20 @@ class Keeper:
             self._events.append((f"standby.{event}", fields))
 
     def _tell_ledger(self) -> None:
-        while self._events:
-            kind, body = self._events[0]
-            try:
-                self._record(kind, body)
-            except SealiftError:
-                return  # tried again; who serves does not wait for it
-            del self._events[0]
+        with self._telling:
+            while self._events:
+                kind, body = self._events[0]
+                try:
+                    self._record(kind, body)
+                except SealiftError:
+                    return  # tried again; who serves does not wait for it
+                del self._events[0]
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._ending.wait(seconds):
-            work()
+            # What cannot be kept has no effect: the permit runs out, and a turn that never succeeds ends the process.
+            with contextlib.suppress(OSError):
+                work()
 
 
 _BEGINNINGS: Final[Sequence[Event]] = (Event.TOOK_OVER, Event.RESUMED)

@@ -24,7 +24,7 @@ from appliance.errors import ConfigError
 from appliance.standby import channel, keeper, permit
 from appliance.standby.address import InterfaceAddress, NoAddress, ServiceAddress
 from appliance.standby.inbox import Inbox
-from appliance.standby.keeper import Keeper
+from appliance.standby.keeper import Keeper, Voters
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import Paired, paired, require_paired
 from appliance.standby.peers import Listener, PeerLine
@@ -94,7 +94,11 @@ def _start(config: Config) -> tuple[Keeper, Listener]:
         _lease(config, known[0].own.name, state, run),
         state=state,
         run=run,
-        others=others,
+        voters=Voters(
+            others=others,
+            candidates=frozenset([section.peer] if section.lease else [one.peer.name for one in known]),
+            serves=section.lease,
+        ),
         address=_address(config),
         record=ledger.append,
     )

@@ -16,10 +16,11 @@ from appliance.standby import channel, permit
 from appliance.standby.address import NoAddress
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
 from appliance.standby.inbox import Inbox
-from appliance.standby.keeper import Keeper, load
+from appliance.standby.keeper import Keeper, Voters, load
 from appliance.standby.lease import Kept, Lease, Rules
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Handler, Listener, PeerLine
+from media.errors import UsageError
 from tests.support import boxes
 from tests.support.promotion import Site
 
@@ -130,19 +131,25 @@ def test_a_bundle_sent_in_parts_lies_in_the_inbox_as_it_was_and_is_taken_from_th
     assert (envelope, leaves) == (made.envelope, made.leaves)
 
 
-def test_what_the_keeper_must_not_forget_is_on_the_disk_before_the_permit(tmp_path: Path) -> None:
-    now = 1000.0
-    lease = Lease(me="one", rules=Rules(seconds=3.0), kept=Kept(), started=now)
-    recorded: list[str] = []
-    keeper = Keeper(
+def keeper_of(
+    tmp_path: Path, lease: Lease, recorded: list[str], *, candidates: tuple[str, ...] = ("two",), serves: bool = True
+) -> Keeper:
+    """Return a keeper that nobody reaches, at second 1000."""
+    return Keeper(
         lease,
         state=tmp_path,
         run=tmp_path,
-        others={},
+        voters=Voters(others={}, candidates=frozenset(candidates), serves=serves),
         address=NoAddress(),
         record=lambda kind, _: recorded.append(kind),
-        now=lambda: now,
+        now=lambda: 1000.0,
     )
+
+
+def test_what_the_keeper_must_not_forget_is_on_the_disk_before_the_permit(tmp_path: Path) -> None:
+    lease = Lease(me="one", rules=Rules(seconds=3.0), kept=Kept(), started=1000.0)
+    recorded: list[str] = []
+    keeper = keeper_of(tmp_path, lease, recorded)
 
     keeper.command({"do": "take-over", "by": ["Ana", "Ben"], "reason": "first start"})
 
@@ -153,15 +160,39 @@ def test_what_the_keeper_must_not_forget_is_on_the_disk_before_the_permit(tmp_pa
     assert recorded == ["standby.people-took-over", "standby.took-over"]
 
 
-def test_a_witness_may_not_hand_the_service_to_a_box_or_let_it_serve_alone(tmp_path: Path) -> None:
-    lease = Lease(me="one", rules=Rules(seconds=3.0, witness="three"), kept=Kept(term=1, holder="one"), started=0.0)
-    keeper = Keeper(
-        lease, state=tmp_path, run=tmp_path, others={}, address=NoAddress(), record=lambda *_: None, now=lambda: 50.0
-    )
+def test_what_cannot_be_kept_on_the_disk_gives_no_permit(tmp_path: Path) -> None:
+    lease = Lease(me="one", rules=Rules(seconds=3.0), kept=Kept(), started=1000.0)
+    keeper = keeper_of(tmp_path / "absent", lease, [])
 
-    for do in ("resign", "hand"):
-        with pytest.raises(WireError):
-            keeper.handle("three", {"do": do, "term": 9})
+    with pytest.raises(OSError, match="absent"):
+        keeper.command({"do": "take-over", "by": ["Ana", "Ben"], "reason": "first start"})
+
+    assert permit.read(tmp_path / "absent") == (0.0, 0)
+
+
+@pytest.mark.parametrize("do", ["ask", "resign", "hand"])
+def test_a_paired_box_that_is_no_candidate_changes_nothing(tmp_path: Path, do: str) -> None:
+    """The test appliance is paired and witnesses; taken over, it asks to serve, resigns for others or hands over."""
+    kept = Kept(term=1, holder="one", alone=True)
+    lease = Lease(me="one", rules=Rules(seconds=3.0, witness="three"), kept=kept, started=0.0)
+    keeper = keeper_of(tmp_path, lease, [])
+
+    with pytest.raises(WireError, match="may not ask"):
+        keeper.handle("three", {"do": do, "term": 9, "leased": True, "run": ""})
+
+    assert lease.kept == kept
+
+
+def test_a_witness_grants_and_cannot_be_made_to_serve(tmp_path: Path) -> None:
+    lease = Lease(me="three", rules=Rules(seconds=3.0, witness="itself"), kept=Kept(), started=0.0)
+    keeper = keeper_of(tmp_path, lease, [], serves=False, candidates=("one", "two"))
+
+    assert keeper.handle("one", {"do": "ask", "term": 1, "leased": True, "run": ""})["granted"] is True
+    assert keeper.handle("two", {"do": "ask", "term": 2, "leased": True, "run": ""})["granted"] is False
+    with pytest.raises(WireError, match="may not ask"):
+        keeper.handle("one", {"do": "hand", "term": 2})
+    with pytest.raises(UsageError):
+        keeper.command({"do": "take-over", "by": ["Ana", "Ben"], "reason": "why not"})
 
 
 def test_a_permit_that_is_past_cut_or_absent_permits_nothing(tmp_path: Path) -> None:
