@@ -23,6 +23,7 @@ from media.errors import SealiftError
 
 FORMAT: Final = 1
 REJECTED: Final = "rejected"
+_REJECTED_MODE: Final = 0o750
 _NAME = re.compile(r"([0-9]{6,9})-[0-9a-f]{8}\.json")
 _MEMBERS: Final = {"format", "kind", "at", "body"}
 _MAX_BYTES: Final = 2 * 1024 * 1024
@@ -108,6 +109,8 @@ class Spool:
     def _reject(self, path: Path) -> None:
         folder = self._folder / REJECTED
         folder.mkdir(exist_ok=True)
+        # Whatever the unit's umask: who may count what waits may count what was refused.
+        folder.chmod(_REJECTED_MODE)
         path.rename(folder / path.name)
         durable.sync_folder(folder)
         durable.sync_folder(self._folder)

@@ -148,3 +148,15 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         Spool(tmp_path / "file/spool").append("trust.rotated", {})
     with pytest.raises(LedgerUnavailableError):
         Spool(tmp_path / "file").pending()
+
+
+def test_what_is_kept_aside_can_be_counted_by_the_group_whatever_the_units_umask(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(exist_ok=True)
+    (tmp_path / "spool/000000-00000000.json").write_bytes(b"not a fact")
+    before = os.umask(0o077)
+    try:
+        spool.drain(Recorder())
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "spool/rejected").stat().st_mode & 0o777 == 0o750
