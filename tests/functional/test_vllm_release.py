@@ -16,6 +16,7 @@ from appliance.verify.fit import Machine
 from appliance.verify.freshness import Decisions
 from appliance.verify.trust import TrustRecord
 from appliance.verify.verifier import Terms
+from bundler.build import build_in
 from bundler.errors import SourceError
 from bundler.onego import release_in_one_go
 from bundler.recipe import Recipe
@@ -25,7 +26,7 @@ from tests.support.medium import MADE_AT, throwaway_ceremony
 from tests.support.payload import locked, wheel
 from tests.support.receiving import NOW
 from tests.support.recipes import for_vllm
-from tests.support.workshop import build_in, workshop
+from tests.support.workshop import workshop
 
 GPU = 'gpu = "NVIDIA L4"\ndriver = "580.65.06"'
 BOX = Machine(
