@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from examples.demo.stage import Stage, StageError
-from tests.box import full, kills, powercut, prepared, upgrade
+from tests.box import full, kills, monitored, oldimage, powercut, prepared, removed, upgrade
 from tests.box.box import serve
 from tests.box.disks import small_disks
 from tests.box.machine import BoxError, Machine, install_tools
@@ -23,8 +23,8 @@ from tests.box.run import ROOT, Run, wait_for_engine
 MONITORED = ROOT / "examples/monitored.toml"
 
 
-def whole(run: Run, stack: ExitStack) -> None:
-    """Everything, in order."""
+def whole(run: Run, stack: ExitStack, *, further: bool) -> None:
+    """Everything, in order; `further` adds what would make the shard too long."""
     served = prepared.take(run)
     for point in run.machine.media:
         (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -41,15 +41,28 @@ def whole(run: Run, stack: ExitStack) -> None:
     upgrade.next_release(run, 2, recipe=MONITORED)
     full.state_full(run, "/media/sealift-2", served)
     with run.stage.chapter("Two people approve what release 2 changes on the host, monitoring switched on"):
+        upgrade.monitor(run)
         upgrade.approve_next(run)
     full.releases_full(run)
     powercut.during_upgrade(run)
+    upgrade.approve_anew(run)
+    upgrade.go_back(run)
+    upgrade.approve_anew(run)
+    upgrade.go_forward(run)
+    monitored.begin(run)
+    serve(run, served.key, chapter="The next release serves")
+    monitored.targets_and_banner(run)
+    if further:
+        oldimage.old_image_stops(run, oldimage.tell_the_sender(run))
+        removed.uninstall(run)
+        powercut.during_first_install(run, served)
 
 
 def main() -> int:
     """Run it all and write the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave the box running and its folder in place")
+    parser.add_argument("--further", action="store_true", help="also an old disk image, uninstall, a cut first install")
     parser.add_argument("--out", type=Path, default=ROOT / "build/box-faults")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -69,7 +82,7 @@ def main() -> int:
     began, ok = time.monotonic(), False
     stack = ExitStack()
     try:
-        whole(run, stack)
+        whole(run, stack, further=arguments.further)
         ok = True
     except (BoxError, StageError, RuntimeError) as error:
         print(f"\nerror: {error}", file=sys.stderr)

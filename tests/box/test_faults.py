@@ -22,9 +22,18 @@ FACTS = (
     "installing onto a full disk ends with 30",
     "the trial was noted before",
     "the boot recorded why",
+    "an install that does not answer ends with 51",
     "the release before is in use again",
     "the status says that the box went back",
     "the site file is the one of before",
+    "the return is recorded",
+    "the page says that the box went back",
+    "the next release is installed",
+    "nothing is left of the return",
+    "and again changes nothing",
+    "every target is scraped",
+    "a rule that fires shows on the page",
+    "and in the journal",
 )
 
 
