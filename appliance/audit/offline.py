@@ -18,7 +18,7 @@ from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, Tr
 from appliance.audit.leaf import Leaf
 from appliance.audit.log import Log
 from appliance.audit.note import VerifierKey
-from appliance.audit.postgres_backend import open_reader as open_server
+from appliance.audit.postgres_opening import open_reader as open_server
 from appliance.audit.spool import Spool
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_reader
 from appliance.config import Places

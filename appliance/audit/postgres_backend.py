@@ -1,27 +1,19 @@
-"""Rows in PostgreSQL: one writer among all machines, and a commit is on the server's disk before it is answered.
+"""Rows in PostgreSQL: a commit is on the server's disk before it is answered.
 
-One session holds an advisory lock as long as it lives. Who gets the lock raises the fencing token, and the server's own
-triggers refuse every insert whose transaction carries another token: a writer that was paused, or cut off and taken for
-dead, can never append again. Once the answer to a commit is lost, only opening anew shows the truth.
+Every transaction carries the writer's fencing token, and the server's own triggers refuse an insert with another one.
+Once the answer to a commit is lost, only opening anew shows the truth.
 """
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from heapq import merge
 from typing import Any, Final
 
-from appliance.audit import postgres_schema as schema
 from appliance.audit.backend import Row
 from appliance.audit.tree import Node
-from appliance.config import Places
 from appliance.errors import DatabaseError, LedgerDamagedError, LedgerUnavailableError
-from appliance.postgres.connecting import AwayError, Role, connect
 from appliance.postgres.session import Session, StatementError
 
-LOCK: Final = 0x5EA11F70_00000001
-SESSION_SECONDS: Final = 60
-_RETRY_SECONDS: Final = 0.5
 _LEAF: Final = ("int8", "text", "bytea", "bytea", "bytea", "bytea", "bytea")
 _NODE: Final = ("int4", "int8", "bytea")
 _COLUMNS: Final = "SELECT sequence, kind, raw, hash, chain, term, retry FROM sealift_ledger.leaf"
@@ -32,7 +24,7 @@ _DOWN_KIND: Final = _COLUMNS + " WHERE kind = %s AND sequence <= %s ORDER BY seq
 
 
 class PostgresBackend:
-    """A `Backend` over one session. Use `open_writer` or `open_reader`."""
+    """A `Backend` over one session. Use `open_writer` or `open_reader` of `appliance.audit.postgres_opening`."""
 
     def __init__(self, session: Session, *, token: int | None = None) -> None:
         self._session = session
@@ -179,7 +171,7 @@ class PostgresBackend:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         if self._failed:
-            raise _unavailable(StatementError(why="an earlier write failed", passing=False))
+            raise unavailable(StatementError(why="an earlier write failed", passing=False))
         try:
             with self._session.transaction():
                 # Where commits go can be changed on a running server; each one looks.
@@ -194,7 +186,7 @@ class PostgresBackend:
         except StatementError as error:
             if not error.passing:
                 self._failed = True
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
         return [_loaded(row) for row in self._all(statement, values)]
@@ -205,114 +197,7 @@ class PostgresBackend:
         except StatementError as error:
             if self._session.is_lost:
                 self._failed = True
-            raise _unavailable(error) from error
-
-
-def open_writer(
-    places: Places,
-    *,
-    wait_seconds: float = 0.0,
-    server_seconds: float = 0.0,
-    session_seconds: int = SESSION_SECONDS,
-) -> PostgresBackend:
-    """Open the ledger as its only writer among all machines.
-
-    Args:
-        places: The site's places, with a server.
-        wait_seconds: How long to wait for another writer to let go.
-        server_seconds: How long to wait for a server that is away.
-        session_seconds: After so long without a statement the server ends this session, so that a paused writer does
-            not keep the lock; 0 for never.
-
-    Raises:
-        LedgerUnavailableError: The server is away, gives commits away, or another writer has the ledger.
-        LedgerDamagedError: Its tables are of a newer release, or its records were moved elsewhere.
-    """
-    session = _session(places, "ledger", server_seconds)
-    try:
-        session.demand_durability()
-        schema.require_present(session)
-        schema.require_guarded(session)
-        session.all(
-            "SELECT set_config('idle_session_timeout', %s, false), "
-            "set_config('idle_in_transaction_session_timeout', %s, false)",
-            (f"{session_seconds}s", f"{session_seconds}s"),
-        )
-        _lock(session, wait_seconds)
-        with session.transaction():
-            ((token, moved),) = session.all(
-                "UPDATE sealift_ledger.writer SET token = token + 1 WHERE id = 1 AND moved IS NULL "
-                "RETURNING token, moved"
-            ) or session.all("SELECT token, moved FROM sealift_ledger.writer")
-        if moved is not None:
-            raise LedgerDamagedError(
-                what="the records in this database were moved away",
-                why=f"they went on in {moved}",
-                fix="set database.kind in the site file to where they are",
-            )
-    except DatabaseError as error:
-        session.close()
-        raise _unavailable(error) from error
-    except (LedgerDamagedError, LedgerUnavailableError):
-        session.close()
-        raise
-    return PostgresBackend(session, token=int(token))
-
-
-def open_reader(places: Places) -> PostgresBackend:
-    """Open the ledger to read it as it stands now, whoever writes it.
-
-    Raises:
-        LedgerUnavailableError: The server is away, or has no ledger.
-    """
-    session = _session(places, "reader", 0.0)
-    try:
-        schema.require_present(session)
-        session.all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    except DatabaseError as error:
-        session.close()
-        raise _unavailable(error) from error
-    return PostgresBackend(session)
-
-
-def _session(places: Places, role: Role, wait_seconds: float) -> Session:
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            return _leading(Session(connect(places, role))) if role == "ledger" else Session(connect(places, role))
-        except AwayError as error:
-            if time.monotonic() >= deadline:
-                raise _unavailable(error) from error
-            time.sleep(_RETRY_SECONDS)
-        except DatabaseError as error:
-            raise _unavailable(error) from error
-
-
-def _leading(session: Session) -> Session:
-    try:
-        ((standby,),) = session.all("SELECT pg_is_in_recovery()")
-    except StatementError as error:
-        raise AwayError(what=error.what, why=error.why, fix=error.fix) from error
-    if standby:
-        session.close()
-        raise AwayError(
-            what="the PostgreSQL server is a standby",
-            why="it only repeats another server",
-            fix="promote it, or name the one that leads",
-        )
-    return session
-
-
-def _lock(session: Session, wait_seconds: float) -> None:
-    deadline = time.monotonic() + wait_seconds
-    while not session.all("SELECT pg_try_advisory_lock(%s)", (LOCK,))[0][0]:
-        if time.monotonic() >= deadline:
-            raise LedgerUnavailableError(
-                what="another process has the ledger open",
-                why="its session holds the lock, perhaps on another machine",
-                fix="stop the other one first; it is let go when its session ends",
-            )
-        time.sleep(_RETRY_SECONDS)
+            raise unavailable(error) from error
 
 
 def _stored(row: Row) -> tuple[Any, ...]:
@@ -326,5 +211,6 @@ def _loaded(row: tuple[Any, ...]) -> Row:
     )
 
 
-def _unavailable(error: DatabaseError) -> LedgerUnavailableError:
+def unavailable(error: DatabaseError) -> LedgerUnavailableError:
+    """Return an error of the server as the ledger's."""
     return LedgerUnavailableError(what=error.what, why=error.why, fix=error.fix)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from appliance.audit import exclusive, postgres_backend
+from appliance.audit import exclusive, postgres_opening
 from appliance.audit.backend import Backend
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.config import Places
@@ -59,7 +59,7 @@ def writing(
             return
         # A node that stands by waits for the lock as for the server: again and again, without an end.
         patience = max(wait_seconds, server_seconds)
-        backend = postgres_backend.open_writer(places, wait_seconds=patience, server_seconds=server_seconds)
+        backend = postgres_opening.open_writer(places, wait_seconds=patience, server_seconds=server_seconds)
         try:
             _require_there(folder, backend)
         except LedgerDamagedError:

@@ -17,11 +17,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, select, update
 
 from appliance.actions.databases import copying, migrating
-from appliance.audit import pin, postgres_backend, storage
+from appliance.audit import pin, postgres_backend, postgres_opening, storage
 from appliance.audit.log import Log
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.offline import OfflineLedger
-from appliance.audit.postgres_backend import open_reader
+from appliance.audit.postgres_opening import open_reader
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import verify
 from appliance.cli import audit, db, main
@@ -167,7 +167,7 @@ def test_nothing_goes_on_where_the_records_were(moving: Moving) -> None:
     copying.copy(moving.server, "sqlite", clock=CLOCK)
 
     with pytest.raises(LedgerDamagedError, match="moved away"):
-        postgres_backend.open_writer(moving.tables())
+        postgres_opening.open_writer(moving.tables())
 
 
 def test_a_server_without_records_is_not_begun_on_while_a_file_has_them(moving: Moving) -> None:
@@ -344,12 +344,12 @@ def test_what_a_dry_run_prints_does_what_the_command_does(postgres: PostgresServ
         assert migrating.plan(places, way) == ()
 
     open_state(places).dispose()
-    with closing(postgres_backend.open_writer(places)) as backend:
+    with closing(postgres_opening.open_writer(places)) as backend:
         backend.append([row(0)], [])
 
 
 def test_a_ledger_with_records_keeps_both_schemas_up(on_server: Places) -> None:
-    with closing(postgres_backend.open_writer(on_server)) as backend:
+    with closing(postgres_opening.open_writer(on_server)) as backend:
         backend.append([row(0)], [])
 
     with pytest.raises(DatabaseError, match="has records"):

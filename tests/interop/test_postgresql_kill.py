@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import pytest
 
 from appliance.actions.databases import migrating
-from appliance.audit import postgres_backend
+from appliance.audit import postgres_opening
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Places
 from appliance.errors import DatabaseError, LedgerUnavailableError
@@ -94,7 +94,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_whoever_is_killed(
 
 
 def test_an_append_that_the_server_did_not_answer_is_never_acknowledged(server: PostgresServer, places: Places) -> None:
-    with closing(postgres_backend.open_writer(places)) as backend:
+    with closing(postgres_opening.open_writer(places)) as backend:
         backend.append([row(0)], [])
         server.kill()
         with pytest.raises(LedgerUnavailableError):
@@ -105,7 +105,7 @@ def test_an_append_that_the_server_did_not_answer_is_never_acknowledged(server: 
         with pytest.raises(LedgerUnavailableError):
             backend.append([row(1)], [])
 
-    with closing(postgres_backend.open_writer(places, wait_seconds=60)) as again:
+    with closing(postgres_opening.open_writer(places, wait_seconds=60)) as again:
         assert again.rows(0, 9) == [row(0)]
         again.append([row(1)], [])
 
@@ -113,14 +113,14 @@ def test_an_append_that_the_server_did_not_answer_is_never_acknowledged(server: 
 def test_a_server_whose_syncs_are_switched_off_is_written_no_more_until_they_are_on_again(
     server: PostgresServer, places: Places
 ) -> None:
-    with closing(postgres_backend.open_writer(places)) as backend:
+    with closing(postgres_opening.open_writer(places)) as backend:
         backend.append([row(0)], [])
         reload_with(server, fsync="off")
         try:
             with pytest.raises(LedgerUnavailableError) as caught:
                 backend.append([row(1)], [])
             with pytest.raises(LedgerUnavailableError, match="acknowledge"):
-                postgres_backend.open_writer(places)
+                postgres_opening.open_writer(places)
         finally:
             reload_with(server, fsync="on")
 
@@ -132,7 +132,7 @@ def test_a_server_whose_syncs_are_switched_off_is_written_no_more_until_they_are
 def test_a_session_keeps_its_durability_when_the_servers_settings_are_reloaded(
     server: PostgresServer, places: Places
 ) -> None:
-    with closing(postgres_backend.open_writer(places)) as backend:
+    with closing(postgres_opening.open_writer(places)) as backend:
         reload_with(server, synchronous_commit="off")
         try:
             assert backend._session.all("SHOW synchronous_commit") == [("on",)]
@@ -161,8 +161,8 @@ def test_a_ledger_that_starts_before_its_server_waits_for_it(
         waited.append(seconds)
         server.start()
 
-    monkeypatch.setattr(postgres_backend, "time", SimpleNamespace(monotonic=time.monotonic, sleep=come_back))
-    with closing(postgres_backend.open_writer(places, server_seconds=600)) as backend:
+    monkeypatch.setattr(postgres_opening, "time", SimpleNamespace(monotonic=time.monotonic, sleep=come_back))
+    with closing(postgres_opening.open_writer(places, server_seconds=600)) as backend:
         backend.append([row(0)], [])
 
     assert len(waited) == 1

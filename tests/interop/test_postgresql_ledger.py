@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.audit import postgres_backend, postgres_schema
+from appliance.audit import postgres_opening, postgres_schema
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
-from appliance.audit.postgres_backend import PostgresBackend, open_reader
+from appliance.audit.postgres_backend import PostgresBackend
+from appliance.audit.postgres_opening import open_reader
 from appliance.audit.sqlite_backend import SqliteBackend
 from appliance.audit.sqlite_backend import open_writer as open_file
 from appliance.audit.verify import require_sound_tail
@@ -47,7 +48,7 @@ KINDS = ("model.noted", "request.intent", "request.outcome", "custody.noted")
 
 @contextmanager
 def writer(places: Places, **options: float) -> Iterator[PostgresBackend]:
-    with closing(postgres_backend.open_writer(places, **options)) as backend:  # type: ignore[arg-type]
+    with closing(postgres_opening.open_writer(places, **options)) as backend:  # type: ignore[arg-type]
         yield backend
 
 
@@ -127,7 +128,7 @@ def test_two_writers_at_once_are_one_too_many(on_server: Places) -> None:
     with writer(on_server) as backend:
         backend.append([row(0)], [])
         with pytest.raises(LedgerUnavailableError, match="another process"):
-            postgres_backend.open_writer(on_server)
+            postgres_opening.open_writer(on_server)
         backend.append([row(1)], [])
 
     with writer(on_server) as again:
@@ -167,12 +168,12 @@ def test_a_writer_that_others_took_over_from_is_fenced_although_its_session_live
 _PAUSED = """
 import sys
 from pathlib import Path
-from appliance.audit import postgres_backend
+from appliance.audit import postgres_opening
 from appliance.config import DatabaseSection, Places
 from appliance.errors import LedgerUnavailableError
 from tests.support.ledger import row
 places = Places(root=Path("/"), run=Path("/"), server=DatabaseSection.model_validate_json(sys.argv[1]))
-backend = postgres_backend.open_writer(places, session_seconds=1)
+backend = postgres_opening.open_writer(places, session_seconds=1)
 backend.append([row(0)], [])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -295,7 +296,7 @@ def test_a_database_that_gives_commits_away_is_refused(alone_on_server: Places, 
         postgres.admin(f"ALTER DATABASE {database_of(alone_on_server)} SET synchronous_commit = {value}")
 
         with pytest.raises(LedgerUnavailableError) as caught:
-            postgres_backend.open_writer(alone_on_server)
+            postgres_opening.open_writer(alone_on_server)
 
         assert f"synchronous_commit = {value}" in caught.value.why
         assert "ALTER SYSTEM" in caught.value.fix
@@ -317,7 +318,7 @@ def test_tables_that_are_not_guarded_are_not_written(
     postgres.admin(statement.format(database_of(alone_on_server)), database_of(alone_on_server))
 
     with pytest.raises(LedgerUnavailableError) as caught:
-        postgres_backend.open_writer(alone_on_server)
+        postgres_opening.open_writer(alone_on_server)
 
     assert caught.value.why
     assert "rights" in caught.value.fix
@@ -326,7 +327,7 @@ def test_tables_that_are_not_guarded_are_not_written(
 def test_a_database_without_our_tables_says_what_to_do(postgres: PostgresServer, tmp_path: Path) -> None:
     places = postgres.places(tmp_path, postgres.database())
 
-    for open_it in (postgres_backend.open_writer, open_reader):
+    for open_it in (postgres_opening.open_writer, open_reader):
         with pytest.raises(LedgerUnavailableError) as caught:
             open_it(places)
         assert "sealift db migrate up" in caught.value.fix
@@ -336,7 +337,7 @@ def test_tables_of_a_newer_release_are_left_alone(alone_on_server: Places, postg
     postgres.admin("UPDATE sealift_ledger.format SET version = 2", database_of(alone_on_server))
 
     with pytest.raises(LedgerUnavailableError) as caught:
-        postgres_backend.open_writer(alone_on_server)
+        postgres_opening.open_writer(alone_on_server)
 
     assert "version 2" in caught.value.why
 
@@ -349,7 +350,7 @@ def test_records_that_were_moved_away_do_not_go_on_here(on_server: Places) -> No
             backend.append([row(1)], [])
 
     with pytest.raises(LedgerDamagedError, match="moved away"):
-        postgres_backend.open_writer(on_server)
+        postgres_opening.open_writer(on_server)
     with closing(open_reader(on_server)) as reader:
         assert reader.size() == 1
 
@@ -383,7 +384,7 @@ def test_a_server_that_is_away_is_an_error_that_shows_no_path_and_names_the_cure
 
     before = time.monotonic()
     with pytest.raises(LedgerUnavailableError) as caught:
-        postgres_backend.open_writer(away, server_seconds=0.1)
+        postgres_opening.open_writer(away, server_seconds=0.1)
 
     assert time.monotonic() - before < 60
     assert str(tmp_path) not in str(caught.value.to_json())

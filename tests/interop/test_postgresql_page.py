@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from appliance.actions.databases import checking, migrating
-from appliance.audit.postgres_backend import open_writer
+from appliance.audit.postgres_opening import open_writer
 from appliance.config import Config, DatabaseSection, PlacesSection
 from appliance.errors import DatabaseError
 from appliance.postgres.connecting import ROLES, connect

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.databases import migrating
-from appliance.audit import postgres_backend
+from appliance.audit import postgres_opening
 from appliance.errors import LedgerUnavailableError
 from tests.support.ledger import row
 from tests.support.postgres import PostgresServer, postgres_server
@@ -38,11 +38,11 @@ def test_a_standby_takes_over_with_all_that_was_acknowledged_and_nothing_is_prom
         with postgres_server(of=primary) as standby:
             after = standby.places(tmp_path, name)
             replicate_to_all(primary)
-            with closing(postgres_backend.open_writer(there)) as backend:
+            with closing(postgres_opening.open_writer(there)) as backend:
                 for number in range(20):
                     backend.append([row(number)], [])
                 with pytest.raises(LedgerUnavailableError, match="is a standby"):
-                    postgres_backend.open_writer(after)
+                    postgres_opening.open_writer(after)
 
                 primary.kill()
                 with pytest.raises(LedgerUnavailableError):
@@ -50,7 +50,7 @@ def test_a_standby_takes_over_with_all_that_was_acknowledged_and_nothing_is_prom
             standby.admin("ALTER SYSTEM SET synchronous_standby_names = ''")
             standby.admin("SELECT pg_promote()")
 
-            with closing(postgres_backend.open_writer(after, wait_seconds=60, server_seconds=60)) as backend:
+            with closing(postgres_opening.open_writer(after, wait_seconds=60, server_seconds=60)) as backend:
                 assert backend.rows(0, 99) == [row(number) for number in range(20)]
                 backend.append([row(20)], [])
 
@@ -61,7 +61,7 @@ def test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged(tmp_path:
         migrating.migrate(places, "up")
         with postgres_server(of=primary) as standby:
             replicate_to_all(primary)
-            with closing(postgres_backend.open_writer(places)) as backend:
+            with closing(postgres_opening.open_writer(places)) as backend:
                 backend.append([row(0)], [])
                 standby.kill()
                 refused: list[LedgerUnavailableError] = []

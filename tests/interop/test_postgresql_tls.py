@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from appliance.actions.databases import migrating
-from appliance.audit import postgres_backend
+from appliance.audit import postgres_opening
 from appliance.config import DatabaseSection, Places
 from appliance.errors import DatabaseError, LedgerUnavailableError
 from appliance.postgres.connecting import AUTHORITY, ROLES, connect, role_name
@@ -142,7 +142,7 @@ def places(server: PostgresServer, authority: Authority, tmp_path: Path) -> Plac
 def test_ledger_and_state_over_verified_tls(places: Places) -> None:
     migrating.migrate(places, "up")
 
-    with closing(postgres_backend.open_writer(places)) as backend:
+    with closing(postgres_opening.open_writer(places)) as backend:
         backend.append([row(0)], [])
         ((encrypted, version),) = backend._session.all(
             "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -212,7 +212,7 @@ def test_a_wrong_or_unreadable_password_is_named_without_it(places: Places, cont
     path.write_bytes(content)
 
     with pytest.raises(LedgerUnavailableError) as caught:
-        postgres_backend.open_writer(places)
+        postgres_opening.open_writer(places)
 
     text = str(caught.value.to_json())
     assert "password" in text

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from appliance.audit import postgres_schema as ledger_schema
 from appliance.audit import storage
 from appliance.audit.client import OfflineLedger, open_ledger
-from appliance.audit.postgres_backend import open_reader
+from appliance.audit.postgres_opening import open_reader
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config, Places
 from appliance.errors import ApplianceError, DatabaseError, LedgerDamagedError, LedgerUnavailableError

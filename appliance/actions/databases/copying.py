@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from appliance.audit import exclusive, postgres_backend, storage, tree
+from appliance.audit import exclusive, postgres_opening, storage, tree
 from appliance.audit.backend import Backend, Row
 from appliance.audit.leaf import Leaf
 from appliance.audit.log import FIRST_CHAIN, Log
@@ -235,7 +235,7 @@ def _make_state(places: Places, folder: Path, clock: Clock) -> None:
 @contextmanager
 def _reading(places: Places, folder: Path) -> Iterator[Backend]:
     backend: Backend = (
-        postgres_backend.open_reader(places) if places.server is not None else open_writer(folder / FILE_NAME)
+        postgres_opening.open_reader(places) if places.server is not None else open_writer(folder / FILE_NAME)
     )
     with closing(backend):
         yield backend
@@ -244,14 +244,14 @@ def _reading(places: Places, folder: Path) -> Iterator[Backend]:
 @contextmanager
 def _server(places: Places) -> Iterator[PostgresBackend]:
     # Without an end of the session: proving the other side may take longer than a service is allowed to be silent.
-    with closing(postgres_backend.open_writer(places, session_seconds=0)) as backend:
+    with closing(postgres_opening.open_writer(places, session_seconds=0)) as backend:
         yield backend
 
 
 @contextmanager
 def _leaving(places: Places) -> Iterator[PostgresBackend]:
     """Hold the server's ledger as its only writer; where its records left already, read it."""
-    with closing(postgres_backend.open_reader(places)) as reader:
+    with closing(postgres_opening.open_reader(places)) as reader:
         if reader.moved() is not None:
             yield reader
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.audit import postgres_backend
+from appliance.audit import postgres_opening
 from appliance.audit.backend import Backend
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Leaf, Via
@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
     elif request.param == "sqlite":
         made = open_writer(tmp_path / "ledger.db")
     else:
-        made = postgres_backend.open_writer(request.getfixturevalue("on_server"))
+        made = postgres_opening.open_writer(request.getfixturevalue("on_server"))
     yield made
     made.close()
 

@@ -1,0 +1,127 @@
+"""Opening the ledger on a server: one writer among all machines, any number of readers.
+
+One session holds an advisory lock as long as it lives. Who gets the lock raises the fencing token, and the server's own
+triggers refuse every insert whose transaction carries another token: a writer that was paused, or cut off and taken for
+dead, can never append again.
+"""
+
+import time
+from typing import Final
+
+from appliance.audit import postgres_schema as schema
+from appliance.audit.postgres_backend import PostgresBackend, unavailable
+from appliance.config import Places
+from appliance.errors import DatabaseError, LedgerDamagedError, LedgerUnavailableError
+from appliance.postgres.connecting import AwayError, Role, connect
+from appliance.postgres.session import Session, StatementError
+
+LOCK: Final = 0x5EA11F70_00000001
+SESSION_SECONDS: Final = 60
+_RETRY_SECONDS: Final = 0.5
+
+
+def open_writer(
+    places: Places,
+    *,
+    wait_seconds: float = 0.0,
+    server_seconds: float = 0.0,
+    session_seconds: int = SESSION_SECONDS,
+) -> PostgresBackend:
+    """Open the ledger as its only writer among all machines.
+
+    Args:
+        places: The site's places, with a server.
+        wait_seconds: How long to wait for another writer to let go.
+        server_seconds: How long to wait for a server that is away.
+        session_seconds: After so long without a statement the server ends this session, so that a paused writer does
+            not keep the lock; 0 for never.
+
+    Raises:
+        LedgerUnavailableError: The server is away, gives commits away, or another writer has the ledger.
+        LedgerDamagedError: Its tables are of a newer release, or its records were moved elsewhere.
+    """
+    session = _session(places, "ledger", server_seconds)
+    try:
+        session.demand_durability()
+        schema.require_present(session)
+        schema.require_guarded(session)
+        session.all(
+            "SELECT set_config('idle_session_timeout', %s, false), "
+            "set_config('idle_in_transaction_session_timeout', %s, false)",
+            (f"{session_seconds}s", f"{session_seconds}s"),
+        )
+        _lock(session, wait_seconds)
+        with session.transaction():
+            ((token, moved),) = session.all(
+                "UPDATE sealift_ledger.writer SET token = token + 1 WHERE id = 1 AND moved IS NULL "
+                "RETURNING token, moved"
+            ) or session.all("SELECT token, moved FROM sealift_ledger.writer")
+        if moved is not None:
+            raise LedgerDamagedError(
+                what="the records in this database were moved away",
+                why=f"they went on in {moved}",
+                fix="set database.kind in the site file to where they are",
+            )
+    except DatabaseError as error:
+        session.close()
+        raise unavailable(error) from error
+    except (LedgerDamagedError, LedgerUnavailableError):
+        session.close()
+        raise
+    return PostgresBackend(session, token=int(token))
+
+
+def open_reader(places: Places) -> PostgresBackend:
+    """Open the ledger to read it as it stands now, whoever writes it.
+
+    Raises:
+        LedgerUnavailableError: The server is away, or has no ledger.
+    """
+    session = _session(places, "reader", 0.0)
+    try:
+        schema.require_present(session)
+        session.all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    except DatabaseError as error:
+        session.close()
+        raise unavailable(error) from error
+    return PostgresBackend(session)
+
+
+def _session(places: Places, role: Role, wait_seconds: float) -> Session:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return _leading(Session(connect(places, role))) if role == "ledger" else Session(connect(places, role))
+        except AwayError as error:
+            if time.monotonic() >= deadline:
+                raise unavailable(error) from error
+            time.sleep(_RETRY_SECONDS)
+        except DatabaseError as error:
+            raise unavailable(error) from error
+
+
+def _leading(session: Session) -> Session:
+    try:
+        ((standby,),) = session.all("SELECT pg_is_in_recovery()")
+    except StatementError as error:
+        raise AwayError(what=error.what, why=error.why, fix=error.fix) from error
+    if standby:
+        session.close()
+        raise AwayError(
+            what="the PostgreSQL server is a standby",
+            why="it only repeats another server",
+            fix="promote it, or name the one that leads",
+        )
+    return session
+
+
+def _lock(session: Session, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while not session.all("SELECT pg_try_advisory_lock(%s)", (LOCK,))[0][0]:
+        if time.monotonic() >= deadline:
+            raise LedgerUnavailableError(
+                what="another process has the ledger open",
+                why="its session holds the lock, perhaps on another machine",
+                fix="stop the other one first; it is let go when its session ends",
+            )
+        time.sleep(_RETRY_SECONDS)
