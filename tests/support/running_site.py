@@ -46,7 +46,22 @@ from appliance.verify import trust
 from tests.support.medium import SimulatedMedium
 from tests.support.versions import EngineSupervisor
 
-COMMANDS = (approve, clock, history, keys, network, people, promote, prove, report, rollback, standby, stop, validate, versions)
+COMMANDS = (
+    approve,
+    clock,
+    history,
+    keys,
+    network,
+    people,
+    promote,
+    prove,
+    report,
+    rollback,
+    standby,
+    stop,
+    validate,
+    versions,
+)
 
 
 @dataclass(slots=True)
