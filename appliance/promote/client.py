@@ -124,11 +124,6 @@ class PromoterClient:
         answer = self._call("host-approve", statement_sha256=statement_sha256, signature=encoded)
         return HostRequest.from_json(answer["request"])
 
-    def carry(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
-        """Take over one record of a paired box; return whether anything changed here."""
-        proven = [one.to_json() for one in evidence]
-        return bool(self._call("carry", peer=peer, record=record.to_json(), evidence=proven)["taken"])
-
     def request_clock(self, *, correction_seconds: int, meaning: str, requested_by: str) -> ClockRequest:
         """Ask for approvals of a correction of the clock."""
         answer = self._call(
@@ -145,6 +140,11 @@ class PromoterClient:
         encoded = base64.b64encode(signature).decode()
         answer = self._call("clock-approve", statement_sha256=statement_sha256, signature=encoded)
         return ClockRequest.from_json(answer["request"])
+
+    def carry(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
+        """Take over one record of a paired box; return whether anything changed here."""
+        proven = [one.to_json() for one in evidence]
+        return bool(self._call("carry", peer=peer, record=record.to_json(), evidence=proven)["taken"])
 
     def current(self) -> dict[str, Any]:
         """Return where production stands; see `appliance.promote.desk`."""
