@@ -19,7 +19,7 @@ from typing import Any
 
 from examples.demo.people import SitePerson, make_person
 from examples.demo.stage import Stage, StageError
-from tests.box import operators
+from tests.box import confined, operators
 from tests.box.machine import BoxError, Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
 from tests.box.reach import who_reaches_what
@@ -183,6 +183,9 @@ def whole(run: Run) -> tuple[Sealed, str]:
     watched(run)
     operators.stages_apart(run, digest)
     who_reaches_what(run)
+    confined.units_hold(run, digest)
+    confined.processes_held(run, digest)
+    confined.hung_service_comes_back(run)
     operators.stop_test_engine(run, digest)
     operators.forged_jobs(run, digest)
     operators.out_of_reach(run)

@@ -79,6 +79,13 @@ def test_everything_held(facts: dict[str, Any]) -> None:
                 *("sealift-receive", "www-data", "iris", "nobody"),
             )
         ),
+        "every unit reaches what it should, from inside",
+        "no process has privileges, capabilities or a core file",
+        "when memory is short engines go first",
+        "a loaded engine has put on a filter of its own",
+        "an engine leaves a core",
+        "a hung service is killed for its silence",
+        "and comes back by itself",
         "an operator brings it to production",
         "an operator starts the test engine",
         "the test engine is its own user's",

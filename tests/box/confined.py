@@ -1,0 +1,239 @@
+"""What each running unit can reach, asked from inside: its mounts, its user, its groups, its network, no capability.
+
+The matrix of `reach` asks as users; a unit has groups that its user has not, and sees less of the files. Here every
+place is tried for reading and for writing, every door for connecting, every other unit's secrets for reading.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.box.machine import BoxError, Machine
+from tests.box.run import Run
+
+_PROBE = """
+import json, os, socket, sys
+def connects(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except OSError:
+            return False
+    return True
+def reads(path):
+    try:
+        return bool(os.listdir(path)) if os.path.isdir(path) else bool(open(path, "rb").read(1))
+    except OSError:
+        return False
+def writes(folder):
+    path = folder + "/.probe"
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        return False
+    os.unlink(path)
+    return True
+asked = json.loads(sys.argv[1])
+doors = sorted(name for name in asked["doors"] if connects("/run/sealift/" + name + ".sock"))
+print(json.dumps({
+    "doors": doors,
+    "reads": sorted(name for name, path in asked["reads"].items() if reads(path)),
+    "writes": sorted(name for name, path in asked["writes"].items() if writes(path)),
+    "secrets": sorted(path for path in asked["secrets"] if reads(path)),
+    "links": sorted(name for _, name in socket.if_nameindex()),
+}))
+"""
+_READS = {
+    "keys": "/etc/sealift/keys",
+    "tls key": "/etc/sealift/tls/server.key",
+    "ledger": "/var/lib/sealift/ledger/ledger.db",
+    "promotions": "/var/lib/sealift/promoter/people.json",
+    "state": "/var/lib/sealift/registry/state.db",
+    "store": "/var/lib/sealift/store/objects/sha256",
+    "trust": "/var/lib/sealift/trust/state.json",
+}
+_STATE = (
+    "ledger",
+    "promoter",
+    "gateway",
+    "admin",
+    "alerts",
+    "registry",
+    "spool",
+    "store",
+    "trust",
+    "receipts",
+    "plans",
+)
+_WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
+    "etc": "/etc/sealift",
+    "pinned root": "/etc/sealift/trust",
+    "engines": "/opt/sealift/engines",
+    "releases": "/opt/sealift/releases",
+    "run": "/run/sealift",
+    "units": "/etc/systemd/system",
+    "programs": "/usr/bin",
+}
+_PRODUCTION, _TEST = "sealift-engine-production@{}.service", "sealift-engine-test@{}.service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _May:
+    """What one unit reaches; `doors` None means every one, which is what root as owner of the sockets can."""
+
+    doors: frozenset[str] | None = frozenset()
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    secrets: frozenset[str] = field(default_factory=frozenset)
+    has_network: bool = False
+
+
+def _of(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+_EXPECTED = {
+    "sealift-ledger.service": _May(
+        reads=_of("ledger"), writes=_of("ledger", "spool"), secrets=_of("ledger-checkpoint")
+    ),
+    "sealift-promoter.service": _May(
+        doors=_of("ledger-promoter"), reads=_of("promotions"), writes=_of("promoter"), secrets=_of()
+    ),
+    # Root without a capability: what is root's by owner, the folder of sockets among it, and no more.
+    "sealift-jobs.service": _May(
+        doors=None, reads=_of("promotions", "state", "store", "tls key"), writes=_of("engines", "run")
+    ),
+    "sealift-gateway.service": _May(
+        doors=_of("ledger-gateway", "engine-production"),
+        reads=_of("state"),
+        writes=_of("gateway"),
+        secrets=_of("api-key-pepper", "identity-hmac", "content-hmac", "phi-map"),
+    ),
+    "sealift-admin.service": _May(
+        doors=_of("ledger-admin", "promoter-admin", "jobs-admin"),
+        reads=_of("state"),
+        writes=_of("admin", "registry"),
+        secrets=_of("session"),
+    ),
+    # Its groups reach the door of actions too, which refuses this user by its number.
+    "sealift-metrics.service": _May(
+        doors=_of("ledger-metrics", "ledger-actions"), reads=_of("state", "store", "trust")
+    ),
+    "sealift-alerts.service": _May(writes=_of("alerts"), has_network=True),
+    _PRODUCTION: _May(reads=_of("promotions", "store")),
+    _TEST: _May(reads=_of("store")),
+}
+
+
+def units_hold(run: Run, digest: str) -> None:
+    """Ask from inside every unit what it reaches: no more and no less than it should."""
+    machine = run.machine
+    wrong: list[object] = []
+    with run.stage.chapter("What each unit reaches, asked from inside it"):
+        names = machine.run("sh", "-c", "cd /run/sealift && ls -d *.sock", shown=False).stdout.split()
+        doors = [door.removesuffix(".sock") for door in names]
+        secrets = machine.run("sh", "-c", "ls -d /run/credentials/sealift-*/* || true", shown=False).stdout.split()
+        for template, may in _EXPECTED.items():
+            name = template.format(digest[:12])
+            machine.run("systemctl", "start", name, shown=False)
+            told = _inside(machine, _main_pid(machine, name), doors=doors, secrets=secrets)
+            found = {key: set(told[key]) for key in ("doors", "reads", "writes", "secrets", "links")}
+            found["doors"] = {_plain(door) for door in found["doors"]}
+            wanted = {
+                "doors": {_plain(door) for door in doors} if may.doors is None else set(may.doors),
+                "reads": set(may.reads),
+                "writes": set(may.writes),
+                "secrets": {f"/run/credentials/{name}/{secret}" for secret in may.secrets},
+                "links": found["links"] if may.has_network else {"lo"},
+            }
+            print(f"   {template[8:30]:<23} {', '.join(sorted(found['doors'])) or '-'}")
+            print(f"   {'':<23} reads {told['reads']}, writes {told['writes']}")
+            wrong += [(name, key, sorted(found[key] ^ wanted[key])) for key in found if found[key] != wanted[key]]
+        run.require("every unit reaches what it should, from inside", not wrong, wrong)
+
+
+def processes_held(run: Run, digest: str) -> None:
+    """Read from the kernel how the units' processes are held."""
+    machine = run.machine
+    engines = [name.format(digest[:12]) for name in (_TEST, _PRODUCTION)]
+    with run.stage.chapter("How the kernel holds each unit's processes"):
+        wrong: list[object] = []
+        for name in (one.format(digest[:12]) for one in _EXPECTED):
+            pid = _main_pid(machine, name)
+            status = _status(machine, pid)
+            core = machine.run("grep", "Max core", f"/proc/{pid}/limits", shown=False).stdout.split()[4:6]
+            dumped = int(machine.run("cat", f"/proc/{pid}/coredump_filter", shown=False).stdout, 16)
+            held = (status["NoNewPrivs"], status["Seccomp"], int(status["CapBnd"], 16), core, dumped)
+            if held != ("1", "2", 0, ["0", "0"], 0):
+                wrong.append((name, held))
+        run.require("no process has privileges, capabilities or a core file", not wrong, wrong)
+        scores = [
+            int(machine.run("cat", f"/proc/{_main_pid(machine, name)}/oom_score_adj", shown=False).stdout)
+            for name in (*engines, "sealift-gateway.service", "sealift-ledger.service")
+        ]
+        # A container may not put a service below 0, so what is among the rest is shown by tests/host alone.
+        in_order = scores == sorted(scores, reverse=True) and scores[0] > scores[1] > max(scores[2:])
+        run.require("when memory is short engines go first", in_order, scores)
+        for name in engines:
+            master = _main_pid(machine, name)
+            worker = int(machine.run("cat", f"/proc/{master}/task/{master}/children", shown=False).stdout.split()[0])
+            filters = [int(_status(machine, pid)["Seccomp_filters"]) for pid in (master, worker)]
+            cores = _status(machine, worker)["Cpus_allowed_list"]
+            print(f"   {name[8:30]:<23} filters {filters}, cores {cores}")
+            run.require("a loaded engine has put on a filter of its own", filters[1] == filters[0] + 1, filters)
+            run.require("an engine leaves a core", not cores.startswith("0"), cores)
+
+
+def hung_service_comes_back(run: Run) -> None:
+    """Stop a service's process in its tracks: systemd kills it for its silence and starts it again."""
+    machine, unit = run.machine, "sealift-admin.service"
+    with run.stage.chapter("A service that hangs is killed and comes back"):
+        folder = machine.root / "etc/systemd/system" / f"{unit}.d"
+        folder.mkdir(parents=True)
+        (folder / "probe.conf").write_text("[Service]\nWatchdogSec=6\n")
+        machine.run("systemctl", "daemon-reload", shown=False)
+        machine.run("systemctl", "restart", unit)
+        first = _main_pid(machine, unit)
+        machine.run("sh", "-c", f"kill -STOP {first}")
+        deadline = time.monotonic() + 90
+        while (now := _main_pid(machine, unit, may_be_away=True)) in {0, first} and time.monotonic() < deadline:
+            time.sleep(0.5)
+        told = machine.run("journalctl", "-u", unit, "-n", "40", "-o", "cat", shown=False).stdout
+        run.require("a hung service is killed for its silence", "Watchdog timeout" in told, told)
+        run.require("and comes back by itself", now not in {0, first}, now)
+        (folder / "probe.conf").unlink()
+        folder.rmdir()
+        machine.run("systemctl", "daemon-reload", shown=False)
+        machine.run("systemctl", "restart", unit)
+
+
+def _inside(machine: Machine, pid: int, *, doors: list[str], secrets: list[str]) -> dict[str, Any]:
+    status = _status(machine, pid)
+    groups = status["Groups"].split()
+    asked = json.dumps({"doors": doors, "reads": _READS, "writes": _WRITES, "secrets": secrets})
+    words = [
+        *("nsenter", "-t", str(pid), "-m", "-n", "setpriv", "--reuid", status["Uid"].split()[0]),
+        *("--regid", status["Gid"].split()[0], *(("--groups", ",".join(groups)) if groups else ("--clear-groups",))),
+        *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "python3", "-I", "-c", _PROBE, asked),
+    ]
+    found: dict[str, Any] = json.loads(machine.run(*words, shown=False).stdout)
+    return found
+
+
+def _plain(door: str) -> str:
+    """Return a door's name without the version that an engine's carries."""
+    return door.rpartition("-")[0] if door.startswith("engine-") else door
+
+
+def _main_pid(machine: Machine, unit: str, *, may_be_away: bool = False) -> int:
+    pid = int(machine.run("systemctl", "show", "-P", "MainPID", unit, shown=False).stdout)
+    if not pid and not may_be_away:
+        message = f"{unit} does not run"
+        raise BoxError(message)
+    return pid
+
+
+def _status(machine: Machine, pid: int) -> dict[str, str]:
+    lines = machine.run("cat", f"/proc/{pid}/status", shown=False).stdout.splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
