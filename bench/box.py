@@ -37,7 +37,9 @@ PLUS_SECONDS: Final = 3.0
 BACK_SECONDS: Final = 10.0
 _ALONE: Final = """
 import sys
+from appliance.serve.llama_cpp import load_backends
 from llama_cpp import Llama
+load_backends()  # the wheel carries one library for each kind of processor
 model = Llama(model_path=sys.argv[1], n_ctx=4096, n_batch=512, n_threads=int(sys.argv[2]), verbose=False)
 asked = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 told = model.create_chat_completion(messages=asked, temperature=0, max_tokens=8)
@@ -99,9 +101,10 @@ def back(run: Run, served: prepared.Served, unit: str) -> float:
 
 def weights_of(run: Run) -> str:
     """Return where the box keeps the weights of its version: the largest object of the store."""
-    folder = run.machine.root / "var/lib/sealift/store/objects/sha256"
-    largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    return "/" + str(largest.relative_to(run.machine.root))
+    told = run.machine.shell(
+        "find /var/lib/sealift/store/objects -type f -printf '%s %p\\n' | sort -n | tail -1"
+    ).stdout
+    return told.split()[1]
 
 
 def within(ours: Samples, peer: Samples) -> Row:
