@@ -46,7 +46,7 @@ print(json.dumps({
 """
 _READS = {
     "keys": "/etc/sealift/keys",
-    "tls key": "/etc/sealift/tls/server.key",
+    "tls key": "/etc/sealift/tls/ca.key",
     "ledger": "/var/lib/sealift/ledger/ledger.db",
     "promotions": "/var/lib/sealift/promoter/people.json",
     "state": "/var/lib/sealift/registry/state.db",
