@@ -107,7 +107,7 @@ class Play:
             str(self.folder / "server/bin/python"),
             str(self.config_file),
             self.config.service.hostname,
-            # Ansible reads off, on, yes and no as truths, also where they are quoted and marked as data.
+            # The role is told in a word that no YAML reads as a truth.
             "none" if self.config.tls.clients == "off" else self.config.tls.clients,
             list(network.addresses),
             list(network.clients),
@@ -169,19 +169,14 @@ class Play:
         }
 
 
-def as_data(value: Any) -> str:
+def as_data(variables: Mapping[str, Any]) -> str:
     """Return YAML in which no text is a template: whatever stands in a site file stays what it is, ``{{`` included.
 
-    Ansible takes variables for templates, and a lookup in one would run a program as root; `!unsafe` says that a text
-    is text. JSON's own forms are YAML's, so nothing else has to be written.
+    Ansible takes variables for templates, and a lookup in one would run a program as root; `!unsafe` says that all of it
+    is data. It stands before the whole: before a single text, ansible-core 2.19 would look for the type anew and read
+    ``"off"`` as a truth and ``"123"`` as a number. JSON's own forms are YAML's, so nothing else has to be written.
     """
-    if isinstance(value, str):
-        return f"!unsafe {json.dumps(value)}"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(name))}: {as_data(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(as_data(one) for one in value) + "]"
-    return json.dumps(value)
+    return f"!unsafe {json.dumps(variables)}\n"
 
 
 def ansible_of(config: Config) -> Path:
