@@ -65,16 +65,18 @@ with Server(("0.0.0.0", 8000), Answer) as server:
 """
 ASKER = """
 import socket, sys, time
-end = time.monotonic() + float(sys.argv[2])
-while time.monotonic() < end:
-    try:
-        with socket.create_connection((sys.argv[1], 8000), timeout=0.2) as asked:
-            asked.settimeout(0.2)
-            name = asked.recv(20).decode()
-    except OSError:
-        name = ""
-    print(f"{time.clock_gettime(time.CLOCK_BOOTTIME):.3f} {name}", flush=True)
-    time.sleep(0.02)
+from pathlib import Path
+told, ending = Path(sys.argv[2]), Path(sys.argv[3])
+with told.open("w") as out:
+    while not ending.exists():
+        try:
+            with socket.create_connection((sys.argv[1], 8000), timeout=0.2) as asked:
+                asked.settimeout(0.2)
+                name = asked.recv(20).decode()
+        except OSError:
+            name = ""
+        print(f"{time.clock_gettime(time.CLOCK_BOOTTIME):.3f} {name}", file=out, flush=True)
+        time.sleep(0.02)
 """
 
 
@@ -236,8 +238,8 @@ class Plant:
             assert process.stdout is not None
             assert process.stdout.readline().strip() == "ready"
 
-    def ask(self, seconds: float) -> "subprocess.Popen[str]":
-        return self.client.start(sys.executable, "-c", ASKER, SERVICE, str(seconds))
+    def ask(self, told: Path, ending: Path) -> "subprocess.Popen[str]":
+        return self.client.start(sys.executable, "-c", ASKER, SERVICE, str(told), str(ending))
 
     def end(self) -> None:
         self._ending.set()
@@ -248,20 +250,15 @@ class Plant:
         self.client.unplug()
 
 
-def gap(process: "subprocess.Popen[str]") -> tuple[float, list[str]]:
-    """Return the seconds between the last answer of `one` and the first of `two`, and who answered in turn."""
-    out, _ = process.communicate(timeout=90)
-    told = [(float(line.split()[0]), line.split()[1]) for line in out.splitlines() if len(line.split()) == 2]
-    names = [name for at, name in told]
-    turns = [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]
-    ones = [at for at, name in told if name == "one"]
-    twos = [at for at, name in told if name == "two"]
-    return min(twos, default=float("inf")) - max(ones, default=float("-inf")), turns
+def answers(told: Path) -> list[tuple[float, str]]:
+    """Return when the client was answered, and by whom; what nobody answered is left out."""
+    lines = [line.split() for line in told.read_text().splitlines()]
+    return [(float(line[0]), line[1]) for line in lines if len(line) == 2]
 
 
-def site_file(root: Path, run_folder: Path, name: str, *, witness: bool) -> str:
+def site_file(root: Path, run_folder: Path, name: str, *, witness: bool, seconds: int) -> str:
     other = {"one": "two", "two": "one"}.get(name)
-    standby = [f'listen = "{ADDRESSES[name]}"']
+    standby = [f'listen = "{ADDRESSES[name]}"', f"lease_seconds = {seconds}"]
     if other is not None:
         standby += ["lease = true", f'peer = "{other}"', f'peer_address = "{ADDRESSES[other]}"']
         standby += [f'service_address = "{SERVICE}"', 'interface = "cable0"']
@@ -298,7 +295,7 @@ def introduce(first: Box, second: Box, relation: Relation) -> None:
 
 
 @contextlib.contextmanager
-def plant(*, witness: bool) -> Iterator[Plant]:
+def plant(*, witness: bool, seconds: int = 3) -> Iterator[Plant]:
     folder = Path(tempfile.mkdtemp(prefix="slb-", dir="/tmp"))
     switch = f"slb{os.getpid()}"
     names = ("one", "two", "three") if witness else ("one", "two")
@@ -313,7 +310,7 @@ def plant(*, witness: bool) -> Iterator[Plant]:
             run_folder.mkdir(parents=True)
             file = root / "sealift.toml"
             file.parent.mkdir()
-            file.write_text(site_file(root, run_folder, name, witness=witness))
+            file.write_text(site_file(root, run_folder, name, witness=witness, seconds=seconds))
             config = configuration.load(file)
             create_missing(config.at.key_files)
             space = Space(name=name, switch=switch)
@@ -331,27 +328,30 @@ def plant(*, witness: bool) -> Iterator[Plant]:
 
 
 @pytest.mark.parametrize("witness", [False, True])
-def test_a_cut_cable_moves_the_service_in_seconds_and_never_to_two_boxes(*, witness: bool) -> None:
+def test_a_cut_cable_moves_the_service_in_seconds_and_never_to_two_boxes(tmp_path: Path, *, witness: bool) -> None:
     with plant(witness=witness) as here:
         one, two = here.boxes["one"], here.boxes["two"]
         here.begin()
         here.answer()
-        asking = here.ask(16)
+        told, ending = tmp_path / "told", tmp_path / "ending"
+        asking = here.ask(told, ending)
         wait_until(lambda: SERVICE in run("ip", "-n", one.space.space, "address", "show", "dev", "cable0"))
-        time.sleep(2)  # the client is answered by `one` meanwhile; nothing is judged by this time
+        wait_until(lambda: {name for _, name in answers(told)} == {"one"})
         one.space.cut()
-        wait_until(lambda: two.lease()["serving"] is True, seconds=30)
-        seconds, turns = gap(asking)
+        wait_until(lambda: {name for _, name in answers(told)} == {"one", "two"})
+        ending.touch()
+        asking.wait(timeout=60)
         one.space.mend()
         wait_until(lambda: one.lease()["holder"] == "two")
 
-        assert turns == ["one", "two"]
+        found = answers(told)
+        last, first = max(at for at, name in found if name == "one"), min(at for at, name in found if name == "two")
+        assert last < first
         assert SERVICE not in run("ip", "-n", one.space.space, "address", "show", "dev", "cable0")
         assert here.both == []
         wait_until(lambda: "standby.lease-lost" in one.kinds() and "standby.took-over" in two.kinds())
-        # Measured, for the report: the goal is ten seconds, the limit is generous because machines are shared.
-        sys.stdout.write(json.dumps({"witness": witness, "seconds": round(seconds, 2)}) + "\n")
-        assert seconds < 30
+        # Measured for docs/operator/standby.md and not judged here: the goal is ten seconds on a quiet machine.
+        sys.stdout.write(json.dumps({"witness": witness, "seconds": round(first - last, 2)}) + "\n")
 
 
 def test_a_killed_box_is_followed_and_comes_back_as_the_standby() -> None:
@@ -359,7 +359,7 @@ def test_a_killed_box_is_followed_and_comes_back_as_the_standby() -> None:
         one, two = here.boxes["one"], here.boxes["two"]
         here.begin()
         one.kill_keeper()
-        wait_until(lambda: two.lease()["serving"] is True, seconds=30)
+        wait_until(lambda: two.lease()["serving"] is True)
         one.start_keeper()
         wait_until(lambda: one.lease()["would_follow"] is True and two.lease()["alone"] is False)
 
@@ -368,12 +368,12 @@ def test_a_killed_box_is_followed_and_comes_back_as_the_standby() -> None:
 
 
 def test_with_a_witness_a_dead_standby_stops_nothing_and_a_hand_over_is_quick() -> None:
-    with plant(witness=True) as here:
+    with plant(witness=True, seconds=8) as here:
         one, two = here.boxes["one"], here.boxes["two"]
         here.begin()
         two.space.cut()
         terms = set()
-        end = time.monotonic() + 8
+        end = time.monotonic() + 18
         while time.monotonic() < end:  # longer than two leases
             told = one.lease()
             terms.add(told["term"])
