@@ -172,8 +172,8 @@ class Play:
 def as_data(variables: Mapping[str, Any]) -> str:
     """Return YAML in which no text is a template: whatever stands in a site file stays what it is, ``{{`` included.
 
-    Ansible takes variables for templates, and a lookup in one would run a program as root; `!unsafe` says that all of it
-    is data. It stands before the whole: before a single text, ansible-core 2.19 would look for the type anew and read
+    Ansible takes variables for templates, and a lookup in one would run a program as root; `!unsafe` says that all is
+    data. It stands before the whole: before a single text, ansible-core 2.19 would look for the type anew and read
     ``"off"`` as a truth and ``"123"`` as a number. JSON's own forms are YAML's, so nothing else has to be written.
     """
     return f"!unsafe {json.dumps(variables)}\n"

@@ -35,13 +35,23 @@ PLAY = """
 
 
 def test_texts_stay_texts_whatever_they_look_like(tmp_path: Path) -> None:
-    ansible = peer_python("host").with_name("ansible-playbook")
+    python = peer_python("host")
+    ansible = python.with_name("ansible-playbook")
     variables = {"one": TEXTS[-2], "many": TEXTS, "within": {text: text for text in TEXTS}}
     (tmp_path / "values.yml").write_text(as_data(variables))
     (tmp_path / "play.yml").write_text(PLAY)
 
     done = subprocess.run(
-        [str(ansible), "-i", "localhost,", "-e", "@values.yml", "play.yml"],
+        [
+            str(ansible),
+            "-i",
+            "localhost,",
+            "-e",
+            "@values.yml",
+            "-e",
+            f"ansible_python_interpreter={python}",
+            "play.yml",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
