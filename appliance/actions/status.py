@@ -28,7 +28,7 @@ _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_re
 _NFT_SECONDS: Final = 10
 _BY_TIMER: Final = frozenset(
     {"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service", "sealift-network.service"}
-    | {"sealift-tls@due.service"}
+    | {"sealift-tls@due.service", "sealift-settle.service"}
 )
 
 
@@ -120,7 +120,7 @@ def _production(config: Config) -> Part:
 def _units(supervisor: Supervisor) -> Part:
     found = supervisor.units()
     resting = [one for one in found if one.state is UnitState.INACTIVE and one.name in _BY_TIMER]
-    found = tuple(one for one in found if one not in resting)  # a timer starts them
+    found = tuple(one for one in found if one not in resting)  # a timer or a boot starts them
     down = [one.name for one in found if one.state is not UnitState.ACTIVE]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
     return Part(

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from appliance.actions.status import status
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
@@ -46,11 +48,12 @@ def test_an_installed_release_and_its_units_are_shown(tmp_path: Path) -> None:
     assert found["addresses"]["gateway"] == "https://sealift.internal"
 
 
-def test_a_service_that_a_timer_starts_may_rest_but_not_fail(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resting", ["sealift-scrub.service", "sealift-settle.service"])
+def test_a_service_that_a_timer_or_a_boot_starts_may_rest_but_not_fail(tmp_path: Path, resting: str) -> None:
     supervisor = FakeSupervisor()
     supervisor.start("sealift-ledger.service")
-    supervisor.start("sealift-scrub.service")
-    supervisor.stop("sealift-scrub.service")
+    supervisor.start(resting)
+    supervisor.stop(resting)
 
     found = status(config(tmp_path), clock=CLOCK, supervisor=supervisor).to_json()
 
