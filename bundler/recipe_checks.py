@@ -127,7 +127,7 @@ def _kind(recipe: Tables) -> Iterator[FaultError]:
 
 
 def _safetensors(recipe: Tables) -> Iterator[FaultError]:
-    """Yield models for llama.cpp whose source names safetensors: nothing that is packaged converts them (ADR 28)."""
+    """Yield models for llama.cpp whose source names safetensors: nothing that is packaged converts them (ADR 27)."""
     for number, model in enumerate(recipe.models):
         source = model.source
         names: Iterable[str] = ()
