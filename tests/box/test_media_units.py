@@ -92,6 +92,8 @@ def plug(box: Machine, tmp_path: Path) -> Iterator[Any]:
     yield plug_in
     for name in names:
         box.shell(f"systemctl stop sealift-media@{name}; rm -f /dev/{name}")
+        # The unit set the device read-only, which a loop device would keep for whoever gets it next.
+        subprocess.run(["blockdev", "--setrw", f"/dev/{name}"], check=True)
         subprocess.run(["losetup", "--detach", f"/dev/{name}"], check=True)
 
 
