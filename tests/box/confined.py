@@ -116,9 +116,9 @@ _EXPECTED = {
         writes=_of("admin", "registry"),
         secrets=_of("session"),
     ),
-    # Its groups reach the door of actions too, which refuses this user by its number.
+    # Its groups reach the doors of actions and of media too, which refuse this user by its number.
     "sealift-metrics.service": _May(
-        doors=_of("ledger-metrics", "ledger-actions"), reads=_of("state", "store", "trust")
+        doors=_of("ledger-metrics", "ledger-actions", "jobs-receive"), reads=_of("state", "store", "trust")
     ),
     "sealift-alerts.service": _May(writes=_of("alerts"), has_network=True),
     _PRODUCTION: _May(reads=_of("promotions", "store")),
