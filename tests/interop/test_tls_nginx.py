@@ -357,7 +357,8 @@ def test_a_caller_that_streams_through_a_rotation_loses_nothing(start: Start, ga
     done = tls.rotate(box, at_once="asked")
 
     assert done.is_seen
-    assert web.shown() == done.fingerprint != before
+    assert done.fingerprint != before
+    assert settled(lambda: web.shown() == done.fingerprint)  # a worker of before may answer once more
     assert [ask(web, context(box))[0] for _ in range(8)] == [200] * 8
     gateway.go_on.set()
     for line, head in zip(streams, told, strict=True):
