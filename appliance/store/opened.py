@@ -6,7 +6,7 @@ import threading
 from typing import Final
 
 from appliance.store.cargo import AnyPiece, Piece, StoredPiece
-from appliance.store.streams import is_one_by_one
+from appliance.store.streams import reads_ahead
 from appliance.verify.medium import Content
 from media.errors import DigestMismatchError, MediaError, UnreadableError
 
@@ -31,7 +31,7 @@ class OpenPiece:
         self._lock = threading.Lock()
         self._content: Content | None = None
         self._error: MediaError | None = None
-        self._hints = is_one_by_one(piece)
+        self._hints = reads_ahead(piece)
 
     def fill(self, view: memoryview, offset: int) -> None:
         """Fill the whole view with the bytes at `offset`.

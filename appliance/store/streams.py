@@ -93,6 +93,20 @@ def is_one_by_one(piece: AnyPiece) -> bool:
     return isinstance(piece, Piece) and is_slow(piece.medium.device)
 
 
+def reads_ahead(piece: AnyPiece) -> bool:
+    """Tell whether a piece's device does well to be asked ahead: one thread reads it, through the kernel's cache.
+
+    A file system of another program may pass the cache by, so that what was asked ahead would be read twice.
+    """
+    return isinstance(piece, Piece) and is_slow(piece.medium.device) and is_block_device(piece.medium.device)
+
+
+@cache
+def is_block_device(number: int, blocks: Path = Path("/sys/dev/block")) -> bool:
+    """Tell whether the kernel knows a block device of this number."""
+    return (blocks / f"{os.major(number)}:{os.minor(number)}").exists()
+
+
 @cache
 def is_slow(number: int, blocks: Path = Path("/sys/dev/block")) -> bool:
     """Tell whether a device is plugged in by USB, optical, a card, spinning, or not known.
