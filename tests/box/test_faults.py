@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.box, pytest.mark.box_faults, pytest.mark.timeout(890)]
+pytestmark = [pytest.mark.box, pytest.mark.box_faults, pytest.mark.timeout(2300)]
 FACTS = (
     "every killed service is back within 10 seconds",
     "nothing acknowledged was lost by the kills",
