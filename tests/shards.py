@@ -17,11 +17,12 @@ SHARDS: dict[str, list[list[str]]] = {
     "demo": [[sys.executable, "-m", "examples.demo.run"], [*PYTEST, "-m", "demo"]],
     "fault": [[*PYTEST, "-m", "fault"]],
     "interop": [[*PYTEST, "-m", "interop"]],
-    "box": [[*PYTEST, "-m", "box and not box_faults"]],
+    "box": [[*PYTEST, "-m", "box and not box_faults", "tests/box/test_box.py"]],
+    "units": [[*PYTEST, "-m", "box and not box_faults", "--ignore=tests/box/test_box.py"]],
     # On demand. Takes the box that the shard before left in the cache, and makes one where there is none.
     "box-faults": [[*PYTEST, "-m", "box_faults"]],
 }
-NEEDS_ROOT = {"box", "box-faults"}
+NEEDS_ROOT = {"box", "units", "box-faults"}
 # It takes longer than a shard of each run may: see docs/status.md.
 ON_DEMAND = {"box-faults": 40 * 60}
 
