@@ -12,23 +12,23 @@ once; the ledger knows of each request and each approval before a file says it.
 
 import re
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
-from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
+from appliance.promote.approvable import Approvable
+from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.statement import require_meaning
 from appliance.timekeeping import record
 from appliance.timekeeping.judging import SMALL_SECONDS
 from appliance.verify.freshness import BUILT
-from media import canonical, clock, durable, limits
+from media import canonical, clock
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -136,35 +136,15 @@ class ClockStatement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClockRequest:
+class ClockRequest(Approvable[ClockStatement]):
     """A statement about the clock with the approvals it has."""
 
-    statement: ClockStatement
-    approvals: tuple[Approval, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields for answers and the request's file."""
-        return {
-            "statement": self.statement.to_bytes().decode(),
-            "statement_sha256": self.statement.sha256,
-            "approvals": [approval.to_json() for approval in self.approvals],
-        }
+    NAME = "clock request"
 
     @classmethod
-    def from_json(cls, untrusted: Any) -> Self:
-        """Parse what `to_json` gave; no approval is verified by that.
-
-        Raises:
-            MalformedError: A field is missing or of another shape.
-        """
-        required = ("statement", "statement_sha256", "approvals")
-        fields = canonical.exact_keys(untrusted, required, ("format",), what="clock request")
-        text = canonical.text(fields["statement"], "request.statement", most=16 * 1024)
-        approvals = canonical.array(fields["approvals"], "request.approvals", most=16)
-        return cls(
-            statement=ClockStatement.from_bytes(text.encode()),
-            approvals=tuple(Approval.from_json(one) for one in approvals),
-        )
+    def parse(cls, untrusted: bytes) -> ClockStatement:
+        """Parse the statement; see `ClockStatement.from_bytes`."""
+        return ClockStatement.from_bytes(untrusted)
 
 
 class ClockChanges:
@@ -176,6 +156,7 @@ class ClockChanges:
     def __init__(self, books: Books, *, config: Config, clock: Clock) -> None:
         self._books = books
         self._config = config
+        self._folder = _folder(books.folder.path)
         self._clock = clock
 
     def request(self, *, correction_seconds: int, meaning: str, requested_by: str) -> ClockRequest:
@@ -207,7 +188,7 @@ class ClockChanges:
         request = ClockRequest(statement=statement)
         body = {"statement": statement.to_bytes().decode(), "statement_sha256": statement.sha256}
         self._books.ledger.append(REQUESTED, {**body, "requested_by": person.id})
-        self._save(request)
+        request.save(self._folder)
         return request
 
     def pending(self) -> tuple[ClockRequest, ...]:
@@ -216,11 +197,11 @@ class ClockChanges:
         if found is None:
             return ()
         now, ticks, kept = self._clock.now(), int(self._clock.monotonic()), []
-        for one in _requests(self._books.folder.path):
+        for one in ClockRequest.stored(self._folder):
             try:
                 one.statement.require_current(found.session, now=now, ticks=ticks)
             except ClockUncertainError:
-                _place(self._books.folder.path, one.statement.sha256).unlink(missing_ok=True)
+                (self._folder / f"{one.statement.sha256}.json").unlink(missing_ok=True)
                 continue
             kept.append(one)
         return tuple(sorted(kept, key=lambda one: one.statement.ticks))
@@ -235,20 +216,11 @@ class ClockChanges:
         request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
         if request is None:
             raise _refused("no correction of this digest waits here; it holds no longer or was never asked for")
-        approval = verify_signature(request.statement.to_bytes(), untrusted_signature, people.active)
-        active = {person.id for person in people.active}
-        kept = tuple(one for one in request.approvals if one.person in active)
-        require_different((*kept, approval), people)
+        updated, approval = request.with_approval(untrusted_signature, people)
         body = {"correction_seconds": request.statement.correction_seconds, "statement_sha256": statement_sha256}
         self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
-        updated = replace(request, approvals=(*kept, approval))
-        self._save(updated)
+        updated.save(self._folder)
         return updated
-
-    def _save(self, request: ClockRequest) -> None:
-        place = _place(self._books.folder.path, request.statement.sha256)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        durable.replace(place, canonical.dumps({"format": FORMAT, **request.to_json()}), mode=0o644)
 
 
 def require_possible(right: datetime) -> datetime:
@@ -276,18 +248,12 @@ def require_clock_approved(config: Config, statement_sha256: str) -> ClockReques
     """
     why = "nobody asked for it"
     folder = PromoterFolder(config.at.promoter)
-    for request in _requests(folder.path):
+    for request in ClockRequest.stored(_folder(folder.path)):
         statement = request.statement
         if statement.sha256 != statement_sha256 or statement.site != config.site:
             continue
         try:
-            require_approved(
-                statement.to_bytes(),
-                request.approvals,
-                folder.people(),
-                sequence=limits.INTEGER_MAX,
-                threshold=max(config.policy.approvals, LEAST_PEOPLE),
-            )
+            request.require_approved(folder.people(), threshold=max(config.policy.approvals, LEAST_PEOPLE))
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
             continue
@@ -299,20 +265,8 @@ def require_clock_approved(config: Config, statement_sha256: str) -> ClockReques
     )
 
 
-def _requests(promoter: Path) -> Iterator[ClockRequest]:
-    for path in sorted((promoter / "clock-changes").glob("*.json")):
-        try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            request = ClockRequest.from_json(canonical.loads_canonical(content, max_bytes=_MAX_BYTES))
-        except (OSError, SealiftError):
-            continue  # what does not read approves nothing
-        if request.statement.sha256 == path.stem:
-            yield request
-
-
-def _place(promoter: Path, statement_sha256: str) -> Path:
-    return promoter / "clock-changes" / f"{statement_sha256}.json"
+def _folder(promoter: Path) -> Path:
+    return promoter / "clock-changes"
 
 
 def _refused(why: str) -> ApprovalRefusedError:

@@ -12,21 +12,21 @@ fingerprint counts once; the ledger knows of each request and each approval befo
 
 import re
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, ConflictError, HostChangeError
-from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
+from appliance.promote.approvable import Approvable
+from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.people import SitePeople
 from appliance.promote.statement import require_meaning
-from media import canonical, clock, durable, limits
+from media import canonical, clock
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -105,35 +105,15 @@ class HostStatement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostRequest:
+class HostRequest(Approvable[HostStatement]):
     """A statement about a host change with the approvals it has."""
 
-    statement: HostStatement
-    approvals: tuple[Approval, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields for answers and the request's file."""
-        return {
-            "statement": self.statement.to_bytes().decode(),
-            "statement_sha256": self.statement.sha256,
-            "approvals": [approval.to_json() for approval in self.approvals],
-        }
+    NAME = "host request"
 
     @classmethod
-    def from_json(cls, untrusted: Any) -> Self:
-        """Parse what `to_json` gave; no approval is verified by that.
-
-        Raises:
-            MalformedError: A field is missing or of another shape.
-        """
-        required = ("statement", "statement_sha256", "approvals")
-        fields = canonical.exact_keys(untrusted, required, ("format",), what="host request")
-        text = canonical.text(fields["statement"], "request.statement", most=16 * 1024)
-        approvals = canonical.array(fields["approvals"], "request.approvals", most=16)
-        return cls(
-            statement=HostStatement.from_bytes(text.encode()),
-            approvals=tuple(Approval.from_json(one) for one in approvals),
-        )
+    def parse(cls, untrusted: bytes) -> HostStatement:
+        """Parse the statement; see `HostStatement.from_bytes`."""
+        return HostStatement.from_bytes(untrusted)
 
 
 class HostChanges:
@@ -142,7 +122,7 @@ class HostChanges:
     def __init__(self, books: Books, *, config: Config, clock: Clock) -> None:
         self._books = books
         self._config = config
-        self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
+        self._folder = _folder(books.folder.path)
         self._clock = clock
 
     def request(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
@@ -176,13 +156,13 @@ class HostChanges:
         request = HostRequest(statement=statement)
         body = {"plan_digest": plan_digest, "serial": serial, "statement": statement.to_bytes().decode()}
         self._books.ledger.append(REQUESTED, {**body, "statement_sha256": statement.sha256, "requested_by": person.id})
-        self._save(request)
+        request.save(self._folder)
         return request
 
     def pending(self) -> tuple[HostRequest, ...]:
         """Return the requests that have not expired, the oldest first."""
         now = self._clock.now()
-        found = [one for one in _requests(self._books.folder.path) if now <= one.statement.expires]
+        found = [one for one in HostRequest.stored(self._folder) if now <= one.statement.expires]
         return tuple(sorted(found, key=lambda one: one.statement.requested_at))
 
     def approve(self, statement_sha256: str, untrusted_signature: bytes) -> HostRequest:
@@ -195,20 +175,11 @@ class HostChanges:
         request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
         if request is None:
             raise _refused("no request of this digest waits here; it has expired or was never made")
-        approval = verify_signature(request.statement.to_bytes(), untrusted_signature, people.active)
-        active = {person.id for person in people.active}
-        kept = tuple(one for one in request.approvals if one.person in active)
-        require_different((*kept, approval), people)
+        updated, approval = request.with_approval(untrusted_signature, people)
         body = {"plan_digest": request.statement.plan_digest, "statement_sha256": statement_sha256}
         self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
-        updated = replace(request, approvals=(*kept, approval))
-        self._save(updated)
+        updated.save(self._folder)
         return updated
-
-    def _save(self, request: HostRequest) -> None:
-        place = _folder(self._books.folder.path) / f"{request.statement.sha256}.json"
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        durable.replace(place, canonical.dumps({"format": FORMAT, **request.to_json()}), mode=0o644)
 
 
 def people_of(places: Places) -> SitePeople:
@@ -224,7 +195,7 @@ def require_host_approved(config: Config, plan_digest: str, serial: int, *, now:
     """
     threshold = max(config.policy.approvals, LEAST_PEOPLE)
     people, why = people_of(config.at), "nobody asked for approval of this plan"
-    for request in _requests(config.at.promoter):
+    for request in HostRequest.stored(_folder(config.at.promoter)):
         statement = request.statement
         if (statement.site, statement.plan_digest, statement.serial) != (config.site, plan_digest, serial):
             continue
@@ -232,9 +203,7 @@ def require_host_approved(config: Config, plan_digest: str, serial: int, *, now:
             why = f"the approval expired at {clock.to_text(statement.expires)}"
             continue
         try:
-            require_approved(
-                statement.to_bytes(), request.approvals, people, sequence=limits.INTEGER_MAX, threshold=threshold
-            )
+            request.require_approved(people, threshold=threshold)
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
             continue
@@ -244,18 +213,6 @@ def require_host_approved(config: Config, plan_digest: str, serial: int, *, now:
         why=f"plan {plan_digest[:12]}: {why}",
         fix=f"`sealift install {serial} --plan --as PERSON`, then two run `sealift host approve {plan_digest[:12]}`",
     )
-
-
-def _requests(promoter: Path) -> Iterator[HostRequest]:
-    for path in sorted(_folder(promoter).glob("*.json")):
-        try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            request = HostRequest.from_json(canonical.loads_canonical(content, max_bytes=_MAX_BYTES))
-        except (OSError, SealiftError):
-            continue  # what does not read approves nothing
-        if request.statement.sha256 == path.stem:
-            yield request
 
 
 def _folder(promoter: Path) -> Path:

@@ -1,0 +1,118 @@
+"""A statement that waits for approvals, as one file of the promoter: what changes of the host and of the clock share.
+
+The file is named by the statement's digest (HOST-2). What does not read, or has another name, approves nothing.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+
+from appliance.promote.approvals import Approval, require_approved, require_different, verify_signature
+from appliance.promote.people import SitePeople
+from media import canonical, durable, limits
+from media.errors import SealiftError
+
+FORMAT: Final = 1
+_MAX_BYTES: Final = 256 * 1024
+_MOST_STATEMENT: Final = 16 * 1024
+_MOST_APPROVALS: Final = 16
+
+
+class Signable(Protocol):
+    """What people sign."""
+
+    @property
+    def sha256(self) -> str:
+        """The statement's own digest."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that are signed."""
+        ...
+
+
+StatementT = TypeVar("StatementT", bound=Signable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approvable(Generic[StatementT]):
+    """A statement with the approvals it has."""
+
+    NAME: ClassVar[str]
+
+    statement: StatementT
+    approvals: tuple[Approval, ...] = ()
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, untrusted: bytes) -> StatementT:
+        """Parse the statement's bytes.
+
+        Raises:
+            MalformedError, ApprovalRefusedError: It is no such statement.
+        """
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers and the request's file."""
+        return {
+            "statement": self.statement.to_bytes().decode(),
+            "statement_sha256": self.statement.sha256,
+            "approvals": [approval.to_json() for approval in self.approvals],
+        }
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self:
+        """Parse what `to_json` gave; no approval is verified by that.
+
+        Raises:
+            MalformedError: A field is missing or of another shape.
+            ApprovalRefusedError: It is no such statement.
+        """
+        required = ("statement", "statement_sha256", "approvals")
+        fields = canonical.exact_keys(untrusted, required, ("format",), what=cls.NAME)
+        text = canonical.text(fields["statement"], "request.statement", most=_MOST_STATEMENT)
+        approvals = canonical.array(fields["approvals"], "request.approvals", most=_MOST_APPROVALS)
+        return cls(statement=cls.parse(text.encode()), approvals=tuple(Approval.from_json(one) for one in approvals))
+
+    @classmethod
+    def stored(cls, folder: Path) -> Iterator[Self]:
+        """Yield the requests in a folder; what does not read is left out."""
+        for path in sorted(folder.glob("*.json")):
+            try:
+                with path.open("rb") as file:
+                    content = file.read(_MAX_BYTES + 1)
+                request = cls.from_json(canonical.loads_canonical(content, max_bytes=_MAX_BYTES))
+            except (OSError, SealiftError):
+                continue
+            if request.statement.sha256 == path.stem:
+                yield request
+
+    def save(self, folder: Path) -> None:
+        """Write the request's file durably."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        content = canonical.dumps({"format": FORMAT, **self.to_json()})
+        durable.replace(folder / f"{self.statement.sha256}.json", content, mode=0o644)
+
+    def with_approval(self, untrusted_signature: bytes, people: SitePeople) -> tuple[Self, Approval]:
+        """Return the request with one more person's approval, and that approval; who left does not count any more.
+
+        Raises:
+            ApprovalRefusedError: The signature is refused, or the person, key or fingerprint counts already.
+        """
+        approval = verify_signature(self.statement.to_bytes(), untrusted_signature, people.active)
+        active = {person.id for person in people.active}
+        kept = tuple(one for one in self.approvals if one.person in active)
+        require_different((*kept, approval), people)
+        return replace(self, approvals=(*kept, approval)), approval
+
+    def require_approved(self, people: SitePeople, *, threshold: int) -> None:
+        """Return when enough different people approved it, every signature verified again.
+
+        Raises:
+            NotEnoughApprovalsError, ApprovalRefusedError: They did not.
+        """
+        require_approved(
+            self.statement.to_bytes(), self.approvals, people, sequence=limits.INTEGER_MAX, threshold=threshold
+        )
