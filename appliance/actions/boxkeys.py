@@ -5,7 +5,8 @@ Order: a new version is durable -> recorded -> handed to the units that use the 
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,9 @@ from appliance.actions.backups import erasures
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import KeyMissingError, PrivilegeError, StoreWriteError, UnitError
+from appliance.install import hostfiles
 from appliance.install.supervisor import Supervisor, UnitState
+from appliance.install.unit_files import credential_lines
 from appliance.keys.files import FileKeys
 from appliance.keys.provider import PURPOSES
 from media import canonical, durable
@@ -23,16 +26,7 @@ from media.errors import UsageError
 ROTATED: Final = "key.rotated"
 DROP_IN: Final = "50-sealift-keys.conf"
 _LEDGER_KEY: Final = "ledger-checkpoint"
-_UNITS: Final = {
-    "sealift-admin.service": ("session",),
-    "sealift-backup.service": ("api-key-pepper", "identity-hmac", "content-hmac"),
-    "sealift-drill.service": ("api-key-pepper", "identity-hmac", "content-hmac"),
-    "sealift-gateway.service": ("api-key-pepper", "identity-hmac", "content-hmac", "phi-map"),
-}
-_OTHER: Final = {  # what these units get besides keys
-    "sealift-backup.service": ("passwords:/var/lib/sealift/promoter/passwords.json",),
-    "sealift-drill.service": ("passwords:/var/lib/sealift/promoter/passwords.json",),
-}
+_KEYS: Final = "/etc/sealift/keys"
 _LOST: Final = {
     "api-key-pepper": "API keys that were made under an older version stop working",
     "identity-hmac": "records made under an older version no longer match a person: they are erased in that sense",
@@ -86,9 +80,9 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
     Raises:
         KeyMissingError: The folder cannot be read.
     """
-    keys = FileKeys(config.at.key_files)
+    keys, loaded = FileKeys(config.at.key_files), _loaded()
     return tuple(
-        BoxKey(name=name, purpose=str(purpose), versions=keys.versions(name), units=_users(name))
+        BoxKey(name=name, purpose=str(purpose), versions=keys.versions(name), units=_users(name, loaded))
         for name, purpose in PURPOSES.items()
     )
 
@@ -119,6 +113,7 @@ class Keyring:
         self._reload = reload
         self._drop_ins = drop_ins
         self._keys = FileKeys(config.at.key_files)
+        self._loaded = _loaded()
 
     def rotate(self, name: str, *, reason: str) -> Changed:
         """Make a new version and hand it to the units; older ones still check and open what they made.
@@ -181,30 +176,34 @@ class Keyring:
 
     def _hand_over(self, name: str, *, without: Iterable[int] = ()) -> tuple[str, ...]:
         """Name the versions to systemd and start again what uses the key and runs."""
-        users = _users(name)
+        users = _users(name, self._loaded)
         if self._drop_ins is not None:
             for unit in users:
                 self._place(self._drop_ins, unit, name, frozenset(without))
             self._reload()
         restarted = []
-        for unit in users:
-            try:
-                runs = self._supervisor.state(unit) is UnitState.ACTIVE
-            except UnitError:  # no supervisor answers: nothing runs
-                continue
-            if runs:
+        for unit in self._running():
+            if _template_of(unit) in users:
                 self._supervisor.stop(unit)
                 self._supervisor.start(unit)
                 restarted.append(unit)
         return tuple(restarted)
 
+    def _running(self) -> tuple[str, ...]:
+        with suppress(UnitError):  # no supervisor answers: nothing runs
+            return tuple(one.name for one in self._supervisor.units() if one.state is UnitState.ACTIVE)
+        return ()
+
     def _place(self, drop_ins: Path, unit: str, changed: str, without: frozenset[int]) -> None:
         lines = ["# Written by `sealift box-keys`: the versions of this box's keys.", "[Service]", "LoadCredential="]
-        for name in _UNITS[unit]:
+        for line in self._loaded[unit]:
+            name = line.partition(":")[0]
+            if line != _first(name):
+                lines.append(f"LoadCredential={line}")
+                continue
             gone = without if name == changed else frozenset[int]()
             versions = [version for version in self._keys.versions(name) if version not in gone]
-            lines += [f"LoadCredential={name}.v{version}:/etc/sealift/keys/{name}.v{version}" for version in versions]
-        lines += [f"LoadCredential={line}" for line in _OTHER.get(unit, ())]
+            lines += [f"LoadCredential={name}.v{version}:{_KEYS}/{name}.v{version}" for version in versions]
         folder = drop_ins / f"{unit}.d"
         try:
             folder.mkdir(mode=0o755, exist_ok=True)
@@ -231,5 +230,19 @@ def loses(name: str) -> str:
         ) from None
 
 
-def _users(name: str) -> tuple[str, ...]:
-    return tuple(unit for unit, names in _UNITS.items() if name in names)
+def _loaded() -> dict[str, tuple[str, ...]]:
+    return credential_lines(hostfiles.folder("systemd"))
+
+
+def _users(name: str, loaded: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(unit for unit, lines in loaded.items() if _first(name) in lines)
+
+
+def _first(name: str) -> str:
+    """Return how a unit file names a key's first version."""
+    return f"{name}:{_KEYS}/{name}.v1"
+
+
+def _template_of(unit: str) -> str:
+    prefix, at, rest = unit.partition("@")
+    return f"{prefix}@.{rest.rpartition('.')[2]}" if at else unit

@@ -15,11 +15,10 @@ from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
 from appliance.errors import UnitError
-from appliance.install.supervisor import open_supervisor
+from appliance.install.supervisor import is_booted_box, open_supervisor
 from media.errors import UsageError
 
 _SYSTEMD: Final = Path("/etc/systemd/system")
-_BOOTED: Final = Path("/run/systemd/system")
 
 _Name = Annotated[str, typer.Argument(help="As `sealift box-keys list` names it.")]
 _Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
@@ -81,7 +80,7 @@ def _destroy(
 
 @contextmanager
 def _keyring(own: Context) -> Iterator[Keyring]:
-    has_systemd = own.config.places.root == "/" and _BOOTED.is_dir()
+    has_systemd = is_booted_box(own.config)
     with ledger_of(own) as ledger:
         yield Keyring(
             own.config,

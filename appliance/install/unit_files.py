@@ -183,6 +183,16 @@ class _Read:
         return [word for value in self.all(key) for word in value.split()]
 
 
+def credential_lines(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return what the services of a folder load as credentials, by unit: ``NAME:PATH``, as it is written there."""
+    services = {path.name: path.read_text() for path in sorted(folder.glob("*.service"))}
+    found = {
+        name: tuple(_Read(lines=tuple(text.splitlines()), instance="%i").all("LoadCredential"))
+        for name, text in services.items()
+    }
+    return {name: lines for name, lines in found.items() if lines}
+
+
 def seconds(text: str) -> float:
     """Return a systemd time span of one unit in seconds.
 

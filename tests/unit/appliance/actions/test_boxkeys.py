@@ -75,6 +75,17 @@ def test_a_new_version_makes_and_the_old_one_still_checks(
     assert not (systemd / f"{ADMIN}.d").exists()
 
 
+def test_gateways_beside_the_first_get_the_new_version_too(
+    keyring: Keyring, supervisor: FakeSupervisor, systemd: Path
+) -> None:
+    supervisor.start("sealift-gateway@2.service")
+
+    done = keyring.rotate("content-hmac", reason="renewal")
+
+    assert done.restarted == (GATEWAY, "sealift-gateway@2.service")
+    assert "content-hmac.v2" in (systemd / "sealift-gateway@.service.d" / DROP_IN).read_text()
+
+
 def test_older_versions_are_recorded_by_digest_and_then_gone(
     config: Config, ledger: MemoryLedger, keyring: Keyring, systemd: Path
 ) -> None:
