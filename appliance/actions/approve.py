@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import waiting
-from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
+from appliance.errors import ApprovalRefusedError, ProofError
 from appliance.promote.promoter import Request
 from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
@@ -100,7 +100,7 @@ def approve(
             why="it was not requested, it has expired, or production changed since",
             fix=f"run `sealift promote {version.model_digest[:12]} --as PERSON`",
         )
-    fingerprint = _fingerprint_of(here, person)
+    fingerprint = here.promoter.fingerprint_of(person)
     question = Question(
         request=request,
         version=version,
@@ -113,17 +113,6 @@ def approve(
     signature = signers.detached_sign(home, fingerprint, request.statement.to_bytes())
     updated = here.promoter.approve(request.statement.sha256, signature)
     return ApproveFacts(request=updated, needed=here.config.policy.approvals)
-
-
-def _fingerprint_of(here: Surroundings, person: str) -> str:
-    for one in here.promoter.people():
-        if one["person"] == person and not one["revoked"]:
-            return str(one["fingerprint"])
-    raise UnknownPersonError(
-        what=f"nobody of the id {person[:40]} is enrolled",
-        why="or the person was revoked",
-        fix="see `sealift people list`",
-    )
 
 
 def _require_true(here: Surroundings, request: Request, version: Version) -> tuple[tuple[str, bool, str], ...]:

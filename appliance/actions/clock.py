@@ -13,7 +13,7 @@ from appliance.actions.findings import Finding
 from appliance.actions.hostplan import has_people
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError, UnknownPersonError
+from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
 from appliance.promote.client import PromoterClient
 from appliance.promote.clockchange import ClockRequest, require_possible
 from appliance.timekeeping import record
@@ -214,15 +214,7 @@ def approve(
     """
     request = waiting(promoter, untrusted_digest)
     statement = request.statement
-    fingerprint = next(
-        (str(one["fingerprint"]) for one in promoter.people() if one["person"] == person and not one["revoked"]), ""
-    )
-    if not fingerprint:
-        raise UnknownPersonError(
-            what=f"nobody of the id {person[:40]} is enrolled",
-            why="or the person was revoked",
-            fix="see `sealift people list`",
-        )
+    fingerprint = promoter.fingerprint_of(person)
     shown = clock.now().replace(microsecond=0)
     text = (
         f"Meaning      {statement.meaning}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance.actions.production import Proofs
 from appliance.config import Config
-from appliance.errors import ApprovalRefusedError, HostChangeError, UnknownPersonError
+from appliance.errors import ApprovalRefusedError, HostChangeError
 from appliance.install import plans
 from appliance.install.plans import Plan
 from appliance.promote.client import PromoterClient
@@ -58,7 +58,7 @@ def approve(
         raise HostChangeError(
             what="the statement is not about its plan", why="site or serial differ", fix="do not approve; ask who asked"
         )
-    fingerprint = _fingerprint_of(promoter, person)
+    fingerprint = promoter.fingerprint_of(person)
     head = (
         f"Meaning      {statement.meaning}\n"
         f"Requested    by {statement.requested_by}, {to_text(statement.requested_at)}\n"
@@ -79,14 +79,3 @@ def _waiting(promoter: PromoterClient, untrusted_plan: str) -> HostRequest:
             fix="see `sealift host list`",
         )
     return found[-1]
-
-
-def _fingerprint_of(promoter: PromoterClient, person: str) -> str:
-    for one in promoter.people():
-        if one["person"] == person and not one["revoked"]:
-            return str(one["fingerprint"])
-    raise UnknownPersonError(
-        what=f"nobody of the id {person[:40]} is enrolled",
-        why="or the person was revoked",
-        fix="see `sealift people list`",
-    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import Config
+from appliance.errors import UnknownPersonError
 from appliance.promote.clockchange import ClockRequest
 from appliance.promote.desk import ACTIONS_DOOR
 from appliance.promote.hostchange import HostRequest
@@ -70,6 +71,21 @@ class PromoterClient:
     def people(self) -> tuple[dict[str, Any], ...]:
         """Return everyone ever enrolled."""
         return tuple(dict(one) for one in self._call("people")["people"])
+
+    def fingerprint_of(self, person: str) -> str:
+        """Return the fingerprint of the key that a person signs with.
+
+        Raises:
+            UnknownPersonError: Nobody of that id is enrolled, or not any more.
+        """
+        for one in self.people():
+            if one["person"] == person and not one["revoked"]:
+                return str(one["fingerprint"])
+        raise UnknownPersonError(
+            what=f"nobody of the id {person[:40]} is enrolled",
+            why="or the person was revoked",
+            fix="see `sealift people list`",
+        )
 
     def request(self, validated: Validated, *, meaning: str, requested_by: str) -> Request:
         """Ask for approvals of a validated version."""
