@@ -1,5 +1,7 @@
 """Which stored release brings a version. Apart from the catalog, because engines ask it without a database."""
 
+from collections.abc import Mapping
+
 from appliance.errors import UnknownVersionError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore, StoredRelease
@@ -34,3 +36,18 @@ def carrier(
         why="the store was searched",
         fix="receive the release again from its medium",
     )
+
+
+def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:
+    """Return the digests that a release pins of a version's rendering and tokenizer (docs/format.md, PIN), if any.
+
+    Raises:
+        MalformedError: A pin is not a digest.
+        StoreDamagedError: A descriptor is not what was signed.
+    """
+    for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+        fields = canonical.mapping(model, "release.json.models")
+        if stored.files[canonical.text(fields.get("descriptor"), "descriptor")].sha256 == model_digest:
+            found = canonical.mapping(fields.get("pins", {}), "release.json.models.pins")
+            return {name: canonical.sha256_hex(value, f"pins.{name}") for name, value in found.items()}
+    return {}

@@ -2,6 +2,7 @@
 
 Promises: a version enters only from a release whose every byte was hashed, only when its descriptor's files are that
 release's files with the same digests, and through the ledger first; the same digest carried again is the same version.
+A deleted version comes back only when a release that brings it is received again.
 """
 
 import re
@@ -13,15 +14,21 @@ from sqlalchemy.orm import Session
 
 from appliance.audit.facts import Ledger
 from appliance.errors import StoreDamagedError, UnknownVersionError
+from appliance.registry import deletion, memory
+from appliance.registry.aliases import ALIASES, aliases
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import projection
 from appliance.state.tables import GateResult, ModelVersion, Promotion
 from appliance.store.content import StoredRelease
 from media import canonical
+from media.errors import SealiftError
 
 Reader = Connection | Session
 
-REGISTERED: Final = "model.registered"
+REGISTERED: Final = deletion.REGISTERED
+_RECEIVED: Final = frozenset({"release.received", "release.reverified"})
+PROVENANCE: Final = "provenance.json"
+_MOST_PROVENANCE_BYTES: Final = 32 * 1024
 _SHORTEST_PREFIX = 6
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
 
@@ -76,7 +83,8 @@ def register(ledger: Ledger, state: Engine, stored: StoredRelease) -> tuple[str,
         descriptor = ModelDescriptor.from_bytes(stored.read(path))
         _require_files(descriptor, stored)
         known = ledger.find(kind=REGISTERED, field="model_digest", value=descriptor.model_digest, limit=1)
-        if not known:
+        gone = deletion.deletion_of(ledger, descriptor.model_digest) if known else None
+        if not known or (gone is not None and _came_back(ledger, descriptor, stored, gone.sequence)):
             ledger.append(REGISTERED, _body(descriptor, stored))
         digests.append(descriptor.model_digest)
     projection.catch_up(state, ledger)
@@ -90,12 +98,20 @@ def versions(session: Reader) -> tuple[Version, ...]:
 
 
 def version(session: Reader, untrusted_name: str) -> Version:
-    """Return the version meant by a digest, the beginning of one, a name (its newest version) or NAME:VERSION.
+    """Return the version meant by an alias, a digest, the beginning of one, NAME:VERSION or a name (its newest).
+
+    Aliases are production, previous and candidate; no model can take such a name from them.
 
     Raises:
         UnknownVersionError: There is none, or a beginning fits more than one.
     """
     known = versions(session)
+    if untrusted_name in ALIASES:
+        meant = aliases(session).get(untrusted_name)
+        found = [one for one in known if one.model_digest == meant]
+        if not found:
+            raise _unknown(untrusted_name, "no version has that alias now")
+        return found[0]
     if _PREFIX.fullmatch(untrusted_name):
         found = [one for one in known if one.model_digest.startswith(untrusted_name)]
         if len(found) > 1:
@@ -143,6 +159,14 @@ def _require_files(descriptor: ModelDescriptor, stored: StoredRelease) -> None:
             )
 
 
+def _came_back(ledger: Ledger, descriptor: ModelDescriptor, stored: StoredRelease, gone: int) -> bool:
+    """Tell whether a release that brings a deleted version was received again after that, and its files are here."""
+    received = ledger.find(kind="release.", field="serial", value=stored.serial, limit=20)
+    if not any(leaf.sequence > gone and leaf.kind in _RECEIVED for leaf in received):
+        return False
+    return all(stored.store.holds(file.sha256, file.length) for file in descriptor.files)
+
+
 def _body(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str, Any]:
     return {
         "model_digest": descriptor.model_digest,
@@ -152,7 +176,29 @@ def _body(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str, Any]:
         "serial": stored.serial,
         "release": stored.release,
         "descriptor": canonical.loads(descriptor.raw),
+        "memory": _memory(descriptor, stored),
+        "provenance": _provenance(descriptor, stored),
     }
+
+
+def _provenance(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str, Any] | None:
+    """Return what the sender says of it, so that whoever reads the ledger reads it; None where it is large or none."""
+    path = f"{descriptor.template_path.rpartition('/')[0]}/{PROVENANCE}"
+    if path not in stored.files or stored.files[path].length > _MOST_PROVENANCE_BYTES:
+        return None
+    try:
+        return canonical.mapping(canonical.loads(stored.read(path)), PROVENANCE)
+    except SealiftError:
+        return None
+
+
+def _memory(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str, int] | None:
+    """Return what it takes of memory; None where that cannot be told, which the gates find in their own way."""
+    try:
+        need = memory.need_of(descriptor, stored.path_of(descriptor.weights[0].path))
+    except SealiftError:
+        return None
+    return None if need is None else need.to_json()
 
 
 def _version(row: Row[Any]) -> Version:

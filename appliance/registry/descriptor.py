@@ -11,8 +11,10 @@ from typing import Any, Final, Literal, Self
 
 from media import canonical
 from media.errors import MalformedError, UnsupportedFormatError
+from media.vllmprofile import VllmSettings
 
 FORMAT: Final = 1
+_MOST_PENALTY: Final = 100
 FIELDS: Final = (
     "name",
     "version",
@@ -42,13 +44,17 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """How the engine loads it: context and batch in tokens, answers at once."""
+    """How the engine loads it: context and batch in tokens, answers at once; what only vLLM asks for."""
 
     n_ctx: int
     n_batch: int
     n_seq_max: int
     temperature: float
     top_p: float
+    top_k: int = 0
+    repeat_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    vllm: VllmSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +159,23 @@ def _runtime(fields: Mapping[str, Any]) -> Runtime:
         # The codec knows no floats: decimal texts, so that a digest never depends on how a number is printed.
         temperature=_decimal(defaults.get("temperature"), "temperature"),
         top_p=_decimal(defaults.get("top_p"), "top_p"),
+        top_k=canonical.integer(defaults.get("top_k", 0), "descriptor.runtime.defaults.top_k"),
+        repeat_penalty=_positive(defaults.get("repeat_penalty", "1"), "repeat_penalty"),
+        stop=tuple(
+            canonical.text(one, "descriptor.runtime.defaults.stop")
+            for one in canonical.array(defaults.get("stop", []), "descriptor.runtime.defaults.stop", most=4)
+        ),
+        vllm=VllmSettings.from_json(fields["vllm"], "descriptor.runtime.vllm") if "vllm" in fields else None,
     )
+
+
+def _positive(untrusted: Any, what: str) -> float:
+    value = _decimal(untrusted, what)
+    if not 0 < value < _MOST_PENALTY:
+        raise MalformedError(
+            what=f"descriptor {what} is out of range", why=f"above 0, below {_MOST_PENALTY}", fix="build it again"
+        )
+    return value
 
 
 def _decimal(untrusted: Any, what: str) -> float:

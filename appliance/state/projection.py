@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from appliance.errors import LedgerDamagedError
+from appliance.state import rollouts
 from appliance.state.database import writing
 from appliance.state.shapes import SHAPES, require_shape
 from appliance.state.tables import ApiKey, Applied, Base, GateResult, ModelVersion, Promotion, Release
@@ -170,6 +171,11 @@ def _model_registered(connection: Runner, leaf: Event) -> None:
     connection.execute(statement.on_conflict_do_nothing(index_elements=[ModelVersion.model_digest]))
 
 
+def _model_deleted(connection: Runner, leaf: Event) -> None:
+    for table in (ModelVersion, GateResult):
+        connection.execute(delete(table).where(table.model_digest == leaf.body["model_digest"]))
+
+
 def _gate_result(connection: Runner, leaf: Event) -> None:
     members = ("model_digest", "gate", "passed", "evidence_digest", "figures")
     row = {name: leaf.body[name] for name in members}
@@ -179,7 +185,14 @@ def _gate_result(connection: Runner, leaf: Event) -> None:
 
 
 def _promotion_made(connection: Runner, leaf: Event) -> None:
-    people = [{"person": one["person"], "name": str(one.get("name", ""))} for one in leaf.body["approvals"]]
+    people = [
+        {
+            "person": one["person"],
+            "name": str(one.get("name", "")),
+            **({"lower": one["lower"]} if one.get("lower") else {}),
+        }
+        for one in leaf.body["approvals"]
+    ]
     _promotion(connection, leaf, kind="made", people=people, model_digest=leaf.body["model_digest"])
 
 
@@ -209,11 +222,18 @@ def _promotion(
             reason=leaf.body.get("reason"),
         )
     )
+    rollouts.end_others(connection)
+
+
+def _cut_over(connection: Runner, leaf: Event) -> None:
+    _promotion(connection, leaf, kind="made", people=_one(leaf), model_digest=leaf.body["model_digest"])
+    rollouts.cut_over(connection, leaf.body["terms"], leaf.time)
 
 
 def _key_created(connection: Runner, leaf: Event) -> None:
     members = ("key_id", "secret_hmac", "key_version", "department", "phi_mode", "tier", "owner")
     row = {name: leaf.body[name] for name in members}
+    row |= {name: leaf.body.get(name) for name in ("stage", "expires_at")}
     connection.execute(upsert(connection, ApiKey).values(**row, created_at=leaf.time).on_conflict_do_nothing())
 
 
@@ -226,10 +246,22 @@ _HANDLERS: Final[Mapping[str, Callable[[Runner, Event], None]]] = {
     "release.received": _release_received,
     "install.done": _install_done,
     "model.registered": _model_registered,
+    "model.deleted": _model_deleted,
     "gate.result": _gate_result,
     "promotion.made": _promotion_made,
     "promotion.rolled-back": _promotion_rolled_back,
     "promotion.stopped": _promotion_stopped,
+    "promotion.cut-over": _cut_over,
+    "promotion.canary-started": lambda connection, leaf: rollouts.start(
+        connection, leaf.body, sequence=leaf.sequence, at=leaf.time
+    ),
+    "promotion.canary-held": lambda connection, leaf: rollouts.change(connection, "held", leaf.time),
+    "promotion.canary-resumed": lambda connection, leaf: rollouts.change(connection, "running", leaf.time),
+    "promotion.canary-aborted": lambda connection, leaf: rollouts.change(connection, "ended", leaf.time),
+    "promotion.retired": lambda connection, leaf: rollouts.change(connection, "ended", leaf.time),
+    "stop.made": lambda connection, leaf: rollouts.stop(connection, leaf.body, sequence=leaf.sequence, at=leaf.time),
+    "stop.lifted": lambda connection, leaf: rollouts.free(connection, leaf.body),
+    "key.ruled": lambda connection, leaf: rollouts.rule(connection, leaf.body, sequence=leaf.sequence),
     "key.created": _key_created,
     "key.revoked": _key_revoked,
 }

@@ -39,6 +39,14 @@ def _approvals(value: object) -> bool:
     )
 
 
+def _terms(value: object) -> bool:
+    numbers = ("percent", "hours", "watch_hours")
+    return isinstance(value, Mapping) and _text(value.get("version")) and all(_whole(value.get(one)) for one in numbers)
+
+
+_ROLLOUT: Final[Mapping[str, _Check]] = {"model_digest": _text, "previous": _optional_text, "terms": _terms}
+_BY_ONE: Final[Mapping[str, _Check]] = {**_ROLLOUT, "person": _text, "reason": _optional_text}
+_CALLER: Final[Mapping[str, _Check]] = {"what": _text, "name": _text, "person": _text, "reason": _optional_text}
 _KEY: Final[Mapping[str, _Check]] = {
     "key_id": _text,
     "secret_hmac": _text,
@@ -47,6 +55,8 @@ _KEY: Final[Mapping[str, _Check]] = {
     "phi_mode": _text,
     "tier": _text,
     "owner": _text,
+    "stage": _optional_text,
+    "expires_at": _optional_text,
 }
 
 SHAPES: Final[Mapping[str, Mapping[str, _Check]]] = {
@@ -60,6 +70,7 @@ SHAPES: Final[Mapping[str, Mapping[str, _Check]]] = {
         "serial": _whole,
         "descriptor": _mapping,
     },
+    "model.deleted": {"model_digest": _text, "person": _text, "reason": _text},
     "gate.result": {
         "model_digest": _text,
         "gate": _text,
@@ -75,7 +86,16 @@ SHAPES: Final[Mapping[str, Mapping[str, _Check]]] = {
         "reason": _optional_text,
     },
     "promotion.stopped": {"previous": _optional_text, "person": _text, "reason": _optional_text},
+    "promotion.canary-started": {**_ROLLOUT, "approvals": _approvals},
+    "promotion.canary-held": _BY_ONE,
+    "promotion.canary-resumed": _BY_ONE,
+    "promotion.canary-aborted": _BY_ONE,
+    "promotion.cut-over": _BY_ONE,
+    "promotion.retired": {**_BY_ONE, "model_digest": _optional_text},
+    "stop.made": _CALLER,
+    "stop.lifted": _CALLER,
     "key.created": _KEY,
+    "key.ruled": {"key_id": _text, "rule": _text, "model_digest": _optional_text},
     "key.revoked": {"key_id": _text, "reason": _optional_text},
 }
 

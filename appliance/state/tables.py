@@ -86,7 +86,7 @@ class Promotion(Base):
 
 
 class ApiKey(Base):
-    """A caller's key, as a keyed hash; never the key."""
+    """A caller's key, as a keyed hash; never the key. `stage` is test, or null for production."""
 
     __tablename__ = "api_key"
 
@@ -99,6 +99,49 @@ class ApiKey(Base):
     owner: Mapped[str] = mapped_column(_words(200))
     created_at: Mapped[str] = mapped_column(_words(20))
     revoked_at: Mapped[str | None] = mapped_column(_words(20))
+    stage: Mapped[str | None] = mapped_column(_words(16))
+    expires_at: Mapped[str | None] = mapped_column(_words(20))
+
+
+class Rollout(Base):
+    """A canary and what became of it; of those not ended there is one at most.
+
+    `state` is running, held, beside (cut over, the version before stays loaded) or ended.
+    """
+
+    __tablename__ = "rollout"
+    __table_args__ = (CheckConstraint("state IN ('running', 'held', 'beside', 'ended')", name="state"),)
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model_digest: Mapped[str] = mapped_column(_words(64))
+    control: Mapped[str] = mapped_column(_words(64))
+    percent: Mapped[int]
+    hours: Mapped[int]
+    state: Mapped[str] = mapped_column(_words(16))
+    at: Mapped[str] = mapped_column(_words(20))
+    ends_at: Mapped[str] = mapped_column(_words(20))
+
+
+class KeyRule(Base):
+    """A key that the share of a canary does not decide on: pinned to a version, or kept out of canaries."""
+
+    __tablename__ = "key_rule"
+
+    key_id: Mapped[str] = mapped_column(_words(32), primary_key=True)
+    rule: Mapped[str] = mapped_column(_words(16))
+    model_digest: Mapped[str | None] = mapped_column(_words(64))
+    sequence: Mapped[int]
+
+
+class CallerStop(Base):
+    """A key or a department that one person stopped."""
+
+    __tablename__ = "caller_stop"
+
+    what: Mapped[str] = mapped_column(_words(16), primary_key=True)
+    name: Mapped[str] = mapped_column(_words(200), primary_key=True)
+    sequence: Mapped[int]
+    at: Mapped[str] = mapped_column(_words(20))
 
 
 class Applied(Base):

@@ -13,8 +13,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Final
 
 from appliance.store.cargo import AbsentPiece, AnyPiece, Cargo, Piece
@@ -31,21 +30,26 @@ _BUFFER_BYTES: Final = 2**20
 _AHEAD_BYTES: Final = 4 * 2**20
 _OPEN_SMALL_FILES: Final = 128  # files that wait for their sync
 
+_LOCKS: Final = 256
+"""More than twice the small files that may wait for their sync, so that threads rarely meet at one."""
+
 Progress = Callable[[int, str], None]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Job:
-    """One target on its way. `unread` counts blocks that no thread is done with; `proven` are those that hold."""
+    """One target on its way. `unread` counts blocks that no thread is done with; `proven` has a bit for each sound one.
+
+    A release may have tens of thousands of these at a time, so there is no set and no lock in each.
+    """
 
     cargo: Cargo
     stored: bool
     kept: frozenset[int]
     unread: int
-    proven: set[int] = field(default_factory=set)
+    proven: int = 0
     opened: Sink | None = None
     on_close: Callable[[], None] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def sha256(self) -> str:
@@ -68,6 +72,18 @@ class _Job:
             opened.close()
             if self.on_close is not None:
                 self.on_close()
+
+
+@dataclass(slots=True)
+class _Block:
+    """One block in its stream's queue."""
+
+    carrier: "Carrier"
+    job: _Job
+    number: int
+
+    def __call__(self, buffer: memoryview, read: Callable[[], None]) -> None:
+        self.carrier.carry(self.job, self.number, buffer, read)
 
 
 class Carrier:
@@ -94,6 +110,7 @@ class Carrier:
         self._failure: BaseException | None = None
         self._small = threading.BoundedSemaphore(_OPEN_SMALL_FILES)
         self._lock = threading.Lock()
+        self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
         self.damage = Damage()
         self.read_bytes = 0
         self.written_bytes = 0
@@ -159,7 +176,8 @@ class Carrier:
 
     def proven(self, cargo: Cargo) -> frozenset[int]:
         """Return the numbers of the blocks that were carried and hold; 0 stands for an empty file."""
-        return frozenset(self._jobs[id(cargo)].proven)
+        proven = self._jobs[id(cargo)].proven
+        return frozenset(number for number in range(len(cargo.origins)) if proven >> number & 1)
 
     def _plan(self, cargo: Cargo, *, stored: bool) -> None:
         kept: frozenset[int] = frozenset()
@@ -169,7 +187,7 @@ class Carrier:
         self._jobs[id(cargo)] = job
         for number, origin in enumerate(cargo.origins):
             self._pieces[origin.piece] += 1
-            self._streams.put(origin.piece, partial(self._carry, job, number))
+            self._streams.put(origin.piece, _Block(self, job, number))
 
     def _work(self) -> None:
         try:
@@ -182,8 +200,8 @@ class Carrier:
             self._failure = self._failure or error
         self._streams.stop()
 
-    def _carry(self, job: _Job, number: int, buffer: memoryview, read: Callable[[], None]) -> None:
-        """Bring one block over, or learn that it is bad."""
+    def carry(self, job: _Job, number: int, buffer: memoryview, read: Callable[[], None]) -> None:
+        """Bring one block over, or learn that it is bad; a queued block calls it in the thread that took it."""
         cargo, origin = job.cargo, job.cargo.origins[number]
         opened = self._open[origin.piece]
         is_sound = False
@@ -245,14 +263,14 @@ class Carrier:
             self._streams.stop()
 
     def _conclude(self, job: _Job, number: int, *, is_sound: bool) -> None:
-        with job.lock:
+        with self._lock_of(job):
             job.unread -= 1
             if is_sound:
-                job.proven.add(number)
+                job.proven |= 1 << number
             is_last, count = not job.unread, len(job.cargo.origins)
         if self._settler is None or not job.stored:
             return
-        if is_last and len(job.proven) == count:
+        if is_last and job.proven.bit_count() == count:
             self._settler.whole(job)
         elif count == 1:
             job.close()  # nothing of a bad small file is kept
@@ -260,13 +278,17 @@ class Carrier:
             self._settler.block(job, number)
 
     def _sink(self, job: _Job) -> Sink:
-        with job.lock:
+        with self._lock_of(job):
             if job.opened is None:
                 if len(job.cargo.origins) == 1:
                     self._small.acquire()
                     job.on_close = self._small.release
                 job.opened = Sink(self._into().objects, f"{job.sha256}.part", length=job.length)
             return job.opened
+
+    def _lock_of(self, job: _Job) -> threading.Lock:
+        """Return the lock that this target shares with few others."""
+        return self._locks[id(job) // 64 % _LOCKS]
 
     def _into(self) -> Incoming:
         if self._incoming is None:

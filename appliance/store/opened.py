@@ -24,6 +24,8 @@ class OpenPiece:
         lingers: It stays open behind its last block, until `close`.
     """
 
+    __slots__ = ("_content", "_error", "_hints", "_left", "_lingers", "_lock", "_piece")
+
     def __init__(self, piece: AnyPiece, blocks: int, *, lingers: bool = False) -> None:
         self._piece = piece
         self._left = blocks

@@ -1,0 +1,199 @@
+"""What a version takes of memory while it serves, computed from its header and profile, and what a machine has.
+
+Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator/promoting.md):
+    MEM-1 Weights are mapped: they take their file's bytes, and a machine without room for all of them reads them from
+          the disk at every token. They count whole.
+    MEM-2 The cache of keys and values is taken at once, whole: two bytes for each value of each layer and each place,
+          and there are n_ctx + n_batch places.
+    MEM-3 The compute buffer is as large as its largest moment: scores of the whole vocabulary for each row of a batch,
+          the feed-forward step, or the attention's mask over all places; beside it a batch may keep its scores.
+    MEM-4 A process of ours takes the same whatever it loads, and the tokenizer's tables beside it.
+A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.errors import EngineLoadError
+from appliance.registry.descriptor import ModelDescriptor
+from media import gguf
+from media.gguf import GgufHeader
+
+PROCESS_BYTES: Final = 96 * 2**20
+"""The engine's master and worker with their libraries, nothing loaded."""
+TOKEN_BYTES: Final = 512
+"""What the tokenizer keeps for each token of the vocabulary."""
+ENGINE_SHARE: Final = 0.85
+"""MemoryMax= of an engine's unit, of all memory; the rest is for ledger, gateway and system."""
+_VALUE_BYTES: Final = 2  # f16
+_SCORE_BYTES: Final = 4  # f32
+_PARTS: Final = ("weights", "cache", "compute", "process")
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What one loaded version takes at most, in bytes."""
+
+    weights: int
+    cache: int
+    compute: int
+    process: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.compute + self.process
+
+    def to_json(self) -> dict[str, int]:
+        """Return the parts and their sum, in bytes."""
+        return {**{part: getattr(self, part) for part in _PARTS}, "total": self.total}
+
+    @classmethod
+    def from_json(cls, untrusted: Any) -> Self | None:
+        """Return what `to_json` gave; None for anything else."""
+        if not isinstance(untrusted, Mapping):
+            return None
+        found = {part: size for part in _PARTS if type(size := untrusted.get(part)) is int and size >= 0}
+        return cls(**found) if len(found) == len(_PARTS) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a machine has, in bytes.
+
+    Attributes:
+        total: All memory that processes here may take: the machine's, or a smaller limit of a control group.
+        available: What could be taken now without taking it from a program.
+    """
+
+    total: int
+    available: int
+
+    @property
+    def engines(self) -> int:
+        """What all engines together may take."""
+        return int(self.total * ENGINE_SHARE)
+
+    def to_json(self) -> dict[str, int]:
+        """Return the figures, in bytes."""
+        return {"total": self.total, "available": self.available, "engines": self.engines}
+
+
+def need_of(descriptor: ModelDescriptor, weights: Path) -> Need | None:
+    """Return what a version takes; None for an engine that sizes its own cache by what it finds (vLLM).
+
+    Args:
+        descriptor: The version.
+        weights: Its only weights file, as the store has it.
+
+    Raises:
+        EngineLoadError: The weights do not say how they are built, so that nothing can be computed.
+        MalformedError: Their header breaks a rule of `media.gguf`.
+        UnreadableError: They cannot be read.
+    """
+    if descriptor.engine != "llama.cpp":
+        return None
+    runtime = descriptor.runtime
+    return need_of_header(
+        gguf.read(weights), length=descriptor.weights[0].length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch
+    )
+
+
+def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int) -> Need:
+    """Return what weights with this header take with a profile.
+
+    Args:
+        header: Of the weights.
+        length: Bytes of the weights' file.
+        n_ctx: Tokens that all answers share.
+        n_batch: Tokens of one step.
+
+    Raises:
+        EngineLoadError: The header lacks what must be known.
+    """
+    layers, width = _whole(header, "block_count"), _whole(header, "embedding_length")
+    heads = _whole(header, "attention.head_count")
+    cached_heads = _whole(header, "attention.head_count_kv", otherwise=heads)
+    key = _whole(header, "attention.key_length", otherwise=width // max(1, heads))
+    value = _whole(header, "attention.value_length", otherwise=key)
+    forward = _whole(header, "feed_forward_length", otherwise=4 * width)
+    vocabulary = header.arrays.get("tokenizer.ggml.tokens") or _whole(header, "vocab_size")
+    places = n_ctx + n_batch
+    scores = n_batch * vocabulary * _SCORE_BYTES
+    moments = (
+        scores + 2 * n_batch * width * _SCORE_BYTES,
+        n_batch * (3 * forward + 3 * width) * _SCORE_BYTES,
+        places * n_batch * _VALUE_BYTES + 4 * n_batch * width * _SCORE_BYTES,
+    )
+    return Need(
+        weights=length,
+        cache=places * layers * cached_heads * (key + value) * _VALUE_BYTES,
+        compute=max(moments) + scores,
+        process=PROCESS_BYTES + vocabulary * TOKEN_BYTES,
+    )
+
+
+def room(meminfo: Path = Path("/proc/meminfo"), *, own: Path = Path("/proc/self/cgroup")) -> Room:
+    """Return what this machine has, or the control group that this process is in where that allows less.
+
+    Raises:
+        EngineLoadError: The kernel does not say.
+    """
+    try:
+        fields = _fields(meminfo.read_text(encoding="ascii"))
+        total, available = fields["MemTotal"], fields["MemAvailable"]
+    except (OSError, KeyError, ValueError) as error:
+        raise EngineLoadError(
+            what="it cannot be told how much memory this machine has", why=type(error).__name__, fix="mount /proc"
+        ) from error
+    limit = _group_limit(own)
+    if limit is not None and limit < total:
+        return Room(total=limit, available=min(available, limit))
+    return Room(total=total, available=available)
+
+
+def _fields(text: str) -> Mapping[str, int]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: int(rest.split()[0]) * 1024 for name, _, rest in pairs if rest.strip().endswith("kB")}
+
+
+def _group_limit(own: Path) -> int | None:
+    """Return the smallest memory.max from this process's control group up to the root; None without any."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found: list[int | None] = []
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        places = {"0": ("", "memory.max")}.get(number)
+        if "memory" in controllers.split(","):
+            places = ("memory", "memory.limit_in_bytes")
+        if places is None:
+            continue
+        folder, file = _CGROUPS / places[0], places[1]
+        parts = [part for part in path.split("/") if part not in {"", ".."}]
+        found.extend(_limit(folder.joinpath(*parts[:depth], file)) for depth in range(len(parts) + 1))
+    return min((one for one in found if one is not None), default=None)
+
+
+def _limit(file: Path) -> int | None:
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _whole(header: GgufHeader, name: str, *, otherwise: int | None = None) -> int:
+    found: Any = header.metadata.get(f"{header.architecture}.{name}", otherwise)
+    if type(found) is not int or found <= 0:
+        raise EngineLoadError(
+            what="what the version takes of memory cannot be computed",
+            why=f"its weights do not say {header.architecture or 'architecture'}.{name}",
+            fix="ask the sender for weights whose header is complete",
+        )
+    return found

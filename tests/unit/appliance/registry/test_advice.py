@@ -1,0 +1,112 @@
+"""Advice for choosing models and levels follows the requirements' tables and trees."""
+
+import pytest
+
+from appliance.actions.advise import advise
+from appliance.registry.known_models import known_models, recommend_model, tables
+from appliance.registry.levels import LEVELS, level, recommend
+from appliance.registry.memory import Room
+from appliance.registry.variants import family
+from bundler.quantlevels import LEVELS as BUNDLER_LEVELS
+from media.errors import UsageError
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("memory", "production", "development"),
+    [
+        (168, "F16", "F16"),
+        (126, "Q8_0", "Q8_0"),
+        (84, "Q6_K", "Q6_K"),
+        (70, "Q5_K_M", "Q5_K_S"),
+        (56, "Q4_K_M", "Q4_K_S"),
+        (42, "Q4_K_M", "Q4_K_M"),
+        (41, "Q3_K_M", "Q3_K_M"),
+    ],
+)
+def test_a_level_for_70b_by_the_share_of_its_16_bits(memory: int, production: str, development: str) -> None:
+    assert recommend(billions=70, memory_gib=memory).name == production
+    assert recommend(billions=70, memory_gib=memory, use="development").name == development
+
+
+@pytest.mark.parametrize(
+    ("asked", "tag"),
+    [
+        (("code", 320, "highest", 1000), "deepseek-coder-v2:236b"),
+        (("code", 160, "highest", 1000), "deepseek-coder-v2:236b-awq"),
+        (("code", 80, "highest", 1000), "qwen2.5-coder:32b"),
+        (("code", 48, "high", 1000), "codellama:34b-instruct"),
+        (("code", 24, "high", 1000), "deepseek-coder:33b-instruct-q4"),
+        (("code", 12, "high", 1000), "codellama:13b-instruct"),
+        (("code", 8, "high", 1000), "codellama:7b-instruct"),
+        (("code", 8, "medium", 99), "codellama:7b-instruct"),
+        (("code", 8, "medium", 100), "codellama:13b-instruct-q4"),
+        (("code", 8, "low", 1000), "codellama:7b-instruct-q4"),
+        (("chat", 160, "highest", 1000), "llama3.1:70b-instruct"),
+        (("chat", 80, "high", 1000), "llama3.1:70b-instruct-awq"),
+        (("chat", 24, "high", 1000), "llama3.1:8b-instruct"),
+        (("chat", 8, "high", 1000), "llama3.1:8b-instruct-q4"),
+        (("chat", 160, "low", 1000), "llama3.1:8b-instruct-q4"),
+        (("embeddings", 1, "low", 1000), "nomic-embed-text:v1.5"),
+        (("completion", 1, "high", 1000), "codellama:34b-instruct"),
+        (("completion", 1, "low", 1000), "codellama:13b-instruct"),
+        (("review", 1, "low", 1000), "deepseek-coder:33b-instruct"),
+        (("documentation", 1, "low", 1000), "llama3.1:8b-instruct"),
+    ],
+)
+def test_the_decision_trees(asked: tuple[str, int, str, int], tag: str) -> None:
+    task, memory, quality, latency = asked
+
+    assert recommend_model(task=task, memory_gib=memory, quality=quality, latency_ms=latency) == tag
+
+
+def test_what_no_machine_holds_is_said_and_not_guessed() -> None:
+    with pytest.raises(UsageError, match="nothing of that quality fits"):
+        recommend_model(task="code", memory_gib=79, quality="highest")
+    with pytest.raises(UsageError):
+        recommend_model(task="poetry", memory_gib=79)
+    with pytest.raises(UsageError):
+        recommend(billions=7, memory_gib=0)
+
+
+def test_every_row_of_the_requirements_is_in_a_table() -> None:
+    found = {model.id for model in known_models()}
+    found |= {row["id"] for name in ("speeds", "machines", "scales") for row in tables()[name]}
+
+    wanted = [1, 2, 3, *range(5, 13), 14, *range(15, 20), 25, 27, 29, *range(36, 47), 51]
+    assert found == {f"B{number}" for number in wanted}
+    assert {gpu["name"]: gpu["watts"] for gpu in tables()["gpus"]}["H100"] == 700
+
+
+def test_levels_are_those_that_the_bundler_makes() -> None:
+    known = {each.name: each for each in LEVELS}
+
+    for name, made in BUNDLER_LEVELS.items():
+        assert known[name].saved_percent == made.saved, name
+    assert level("bf16") is level("F16")
+    assert level("Q9_X") is None
+
+
+def test_advice_names_only_what_fits_and_warns_of_a_processor() -> None:
+    small = advise(room=Room(total=16 * GIB, available=16 * GIB))
+    large = advise(room=Room(total=16 * GIB, available=16 * GIB), gpu_gib=160)
+
+    assert max(one.model.billions for one in small.choices) < 70
+    assert all(one.gib <= small.memory_gib for one in small.choices)
+    assert any("B22" in warning for warning in small.warnings)
+    assert max(one.model.billions for one in large.choices) >= 70
+    assert large.recommended == "llama3.1:70b-instruct"
+
+
+@pytest.mark.parametrize(
+    ("name", "quantization", "model"),
+    [
+        ("smollm2-135m-q4_1", "Q4_1", "smollm2-135m"),
+        ("smollm2-135m", "Q4_1", "smollm2-135m"),
+        ("Llama.Q4_K_M", "Q8_0", "Llama"),
+        ("q4_1", "Q4_1", "q4_1"),
+    ],
+)
+def test_variants_belong_to_one_model(name: str, quantization: str, model: str) -> None:
+    assert family(name, quantization) == model

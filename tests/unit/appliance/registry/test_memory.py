@@ -1,0 +1,113 @@
+"""What a version takes of memory, by the figures of a real header, and what a machine has."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.errors import EngineLoadError
+from appliance.registry import memory
+from appliance.registry.memory import Need, need_of_header, room
+from media.gguf import GgufHeader
+
+MIB = 2**20
+SMOLLM2: dict[str, int | str] = {
+    "general.architecture": "llama",
+    "llama.block_count": 30,
+    "llama.embedding_length": 576,
+    "llama.feed_forward_length": 1536,
+    "llama.attention.head_count": 9,
+    "llama.attention.head_count_kv": 3,
+}
+
+
+def header(**changes: int | None) -> GgufHeader:
+    metadata: dict[str, int | str | None] = {
+        **SMOLLM2,
+        **{f"llama.{name.replace('__', '.')}": value for name, value in changes.items()},
+    }
+    return GgufHeader(
+        version=3,
+        alignment=32,
+        data_offset=0,
+        metadata={key: value for key, value in metadata.items() if value is not None},
+        arrays={"tokenizer.ggml.tokens": 49152},
+        tensors=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_ctx", "n_batch", "cache_mib", "buffer_mib"),
+    [(4096, 512, 101.25, 98.26), (16384, 512, 371.25, 98.28), (2048, 256, 50.62, 49.13), (32768, 1024, 742.5, 196.53)],
+)
+def test_cache_and_buffer_are_what_llama_cpp_said_of_smollm2(
+    n_ctx: int, n_batch: int, cache_mib: float, buffer_mib: float
+) -> None:
+    need = need_of_header(header(), length=98_362_432, n_ctx=n_ctx, n_batch=n_batch)
+
+    assert need.cache / MIB == pytest.approx(cache_mib, abs=0.01)
+    kept_scores = n_batch * 49152 * 4
+    assert (need.compute - kept_scores) / MIB == pytest.approx(buffer_mib, abs=0.05)
+    assert need.weights == 98_362_432
+    assert need.total == need.weights + need.cache + need.compute + need.process
+
+
+def test_a_wider_head_than_its_share_of_the_width_is_counted() -> None:
+    usual = need_of_header(header(), length=1, n_ctx=1000, n_batch=24)
+    wide = need_of_header(header(attention__key_length=128), length=1, n_ctx=1000, n_batch=24)
+
+    assert wide.cache == 2 * usual.cache
+
+
+@pytest.mark.parametrize("missing", ["block_count", "embedding_length", "attention__head_count"])
+def test_weights_that_do_not_say_how_they_are_built_are_refused(missing: str) -> None:
+    with pytest.raises(EngineLoadError, match="cannot be computed"):
+        need_of_header(header(**{missing: None}), length=1, n_ctx=1000, n_batch=24)
+
+
+def test_a_recorded_need_reads_as_it_was_written_and_anything_else_is_none() -> None:
+    need = Need(weights=1, cache=2, compute=3, process=4)
+
+    assert Need.from_json(need.to_json()) == need
+    wrong: list[Any] = [None, [], {}, {**need.to_json(), "cache": "2"}, {**need.to_json(), "cache": -2}]
+    for junk in wrong:
+        assert Need.from_json(junk) is None
+
+
+def meminfo(folder: Path) -> Path:
+    file = folder / "meminfo"
+    file.write_text("MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    600 kB\nHugePages_Total: 0\n")
+    return file
+
+
+def test_room_is_the_machines_where_no_group_allows_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    own = tmp_path / "cgroup"
+    own.write_text("0::/a/b\n")
+
+    found = room(meminfo(tmp_path), own=own)
+
+    assert (found.total, found.available) == (1000 * 1024, 600 * 1024)
+    assert found.engines == 870_400
+
+
+@pytest.mark.parametrize(("lines", "place"), [("0::/a/b\n", "a"), ("4:memory:/a/b\n0::/\n", "memory/a")])
+def test_room_is_the_smallest_limit_of_the_control_groups_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, place: str
+) -> None:
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    (tmp_path / place / "b").mkdir(parents=True)
+    file = "memory.max" if place == "a" else "memory.limit_in_bytes"
+    (tmp_path / place / "b" / file).write_text("max\n")
+    (tmp_path / place / file).write_text("409600\n")
+    own = tmp_path / "cgroup"
+    own.write_text(lines)
+
+    found = room(meminfo(tmp_path), own=own)
+
+    assert (found.total, found.available) == (409_600, 409_600)
+
+
+def test_a_machine_that_does_not_say_is_no_machine_with_room(tmp_path: Path) -> None:
+    with pytest.raises(EngineLoadError):
+        room(tmp_path / "absent")
