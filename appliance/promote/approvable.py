@@ -4,14 +4,17 @@ The file is named by the statement's digest (HOST-2). What does not read, or has
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
-from appliance.promote.approvals import Approval, require_approved, require_different, verify_signature
+from appliance.promote.accepting import Acceptance
+from appliance.promote.approvals import NOW, Approval, require_approved
+from appliance.promote.classes import CLASSES
 from appliance.promote.people import SitePeople
-from media import canonical, durable, limits
+from appliance.promote.presented import Presented
+from media import canonical, durable
 from media.errors import SealiftError
 
 FORMAT: Final = 1
@@ -95,24 +98,27 @@ class Approvable(Generic[StatementT]):
         content = canonical.dumps({"format": FORMAT, **self.to_json()})
         durable.replace(folder / f"{self.statement.sha256}.json", content, mode=0o644)
 
-    def with_approval(self, untrusted_signature: bytes, people: SitePeople) -> tuple[Self, Approval]:
+    def with_approval(self, presented: Presented, people: SitePeople, acceptance: Acceptance) -> tuple[Self, Approval]:
         """Return the request with one more person's approval, and that approval; who left does not count any more.
 
         Raises:
-            ApprovalRefusedError: The signature is refused, or the person, key or fingerprint counts already.
+            ApprovalRefusedError: It is refused, or the person, key or fingerprint counts already.
+            UnknownPersonError: The password or the one-time code is wrong.
         """
-        approval = verify_signature(self.statement.to_bytes(), untrusted_signature, people.active)
-        active = {person.id for person in people.active}
-        kept = tuple(one for one in self.approvals if one.person in active)
-        require_different((*kept, approval), people)
-        return replace(self, approvals=(*kept, approval)), approval
+        approval, approvals = acceptance.take(self.statement.to_bytes(), presented, people, self.approvals)
+        return replace(self, approvals=approvals), approval
 
-    def require_approved(self, people: SitePeople, *, threshold: int) -> None:
+    def require_approved(self, people: SitePeople, *, threshold: int, counting: Collection[str] = CLASSES) -> None:
         """Return when enough different people approved it, every signature verified again.
 
         Raises:
             NotEnoughApprovalsError, ApprovalRefusedError: They did not.
         """
         require_approved(
-            self.statement.to_bytes(), self.approvals, people, sequence=limits.INTEGER_MAX, threshold=threshold
+            self.statement.to_bytes(),
+            self.approvals,
+            people,
+            sequence=NOW,
+            threshold=threshold,
+            counting=counting,
         )

@@ -1,78 +1,141 @@
-"""One yes of one person: a detached OpenPGP signature over a statement's exact bytes.
+"""One yes of one person: a signature over a statement's exact bytes, of one of `appliance.promote.classes`.
 
-Promises: a signature counts only when gpgv accepts it under the certificate that this site enrolled; nothing an
-approval says of itself (person, name, fingerprint) is believed, it must match what the signature shows. Approvals are
-counted by person, by fingerprint and by key material, so no way of dressing up one person as two gets past.
+Promises: a signature counts only when it holds under a credential that this site enrolled for an approver; nothing an
+approval says of itself (person, name, fingerprint, why it is of a lower class) is believed, it must match what the
+signature and the enrolment show. Approvals are counted by person, by fingerprint and by key material, so no way of
+dressing up one person as two gets past. When it was given is the promoter's word (21 CFR 11.50(a)(2)).
 """
 
-import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Self
 
 from appliance.errors import ApprovalRefusedError, NotEnoughApprovalsError
-from appliance.promote.people import OPENPGP, SitePeople, SitePerson, from_base64, key_material
-from media import canonical, openpgp
+from appliance.promote import base64text, classes
+from appliance.promote.assertion import Assertion
+from appliance.promote.classes import CLASSES, LOWER_REASONS, OPENPGP, WEBAUTHN
+from appliance.promote.credentials import Credential
+from appliance.promote.people import ADMIN, APPROVER, SitePeople, SitePerson
+from media import canonical, clock, limits, openpgp
 from media.errors import BadSignatureError, LimitExceededError, MalformedError
 
+FORMAT: Final = 2
 LEAST_PEOPLE: Final = 2
 """Going forward takes two people, whatever a site file says."""
+NOW: Final = limits.INTEGER_MAX
+"""After every record of the ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """What is kept of one person's yes, in requests, promotions and ledger."""
+    """What is kept of one person's yes, in requests, promotions and ledger.
+
+    Attributes:
+        approves_by: The class.
+        at: When the promoter took it; None in approvals of format 1, which did not keep it.
+        lower: Why it is of a lower class, of `LOWER_REASONS`; empty when it is not.
+    """
 
     person: str
     name: str
     fingerprint: str
     signature: bytes = field(repr=False)
+    approves_by: str = OPENPGP
+    at: datetime | None = None
+    lower: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, str]:
-        """Return the fields as they are written."""
-        return {
+    @property
+    def shown(self) -> str:
+        """The name as it is shown to people: with why the approval is of a lower class."""
+        return classes.shown(self.name, self.lower)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as they are written; what format 1 could say is written as that."""
+        known = {
             "person": self.person,
             "name": self.name,
             "fingerprint": self.fingerprint,
-            "class": OPENPGP,
-            "signature": base64.b64encode(self.signature).decode(),
+            "class": self.approves_by,
+            "signature": base64text.encode(self.signature),
         }
+        if self.at is None:
+            return known
+        return {"format": FORMAT, **known, "at": clock.to_text(self.at), "lower": list(self.lower)}
 
     @classmethod
     def from_json(cls, untrusted: Any) -> Self:
-        """Parse one approval; it is not verified by that.
+        """Parse one approval, of format 2 or 1; it is not verified by that.
 
         Raises:
             MalformedError: A field is missing or of another shape.
         """
         required = ("person", "name", "fingerprint", "class", "signature")
-        fields = canonical.exact_keys(untrusted, required, what="approval")
-        canonical.one_of(fields["class"], (OPENPGP,), "approval.class")
+        fields = canonical.mapping(untrusted, "approval")
+        is_first = "format" not in fields
+        canonical.exact_keys(fields, required if is_first else ("format", *required, "at", "lower"), what="approval")
+        if not is_first:
+            canonical.integer(fields["format"], "approval.format", minimum=FORMAT, maximum=FORMAT)
+        reasons = [] if is_first else canonical.array(fields["lower"], "approval.lower", most=len(LOWER_REASONS))
         return cls(
             person=canonical.text(fields["person"], "approval.person"),
             name=canonical.text(fields["name"], "approval.name"),
             fingerprint=canonical.text(fields["fingerprint"], "approval.fingerprint"),
-            signature=from_base64(fields["signature"], "approval.signature"),
+            approves_by=canonical.one_of(fields["class"], (OPENPGP,) if is_first else CLASSES, "approval.class"),
+            signature=base64text.decode(fields["signature"], "approval.signature"),
+            at=None if is_first else canonical.moment(fields["at"], "approval.at"),
+            lower=tuple(canonical.one_of(one, LOWER_REASONS, "approval.lower") for one in reasons),
         )
 
 
-def verify_signature(statement: bytes, untrusted_signature: bytes, people: Iterable[SitePerson]) -> Approval:
+def verify_signature(
+    statement: bytes,
+    untrusted_signature: bytes,
+    people: Iterable[SitePerson],
+    *,
+    approves_by: str = OPENPGP,
+    at: datetime | None = None,
+    sequence: int = NOW,
+) -> Approval:
     """Return whose approval a signature is.
 
+    Args:
+        statement: The exact bytes.
+        untrusted_signature: As the class has it; see `appliance.promote.credentials`.
+        people: Who may have made it.
+        approves_by: The class.
+        at: When it was taken.
+        sequence: The place in the ledger by which roles and credentials are judged; by default the present.
+
     Raises:
-        ApprovalRefusedError: It is malformed, over other bytes, or by nobody among `people`.
+        ApprovalRefusedError: It is malformed, over other bytes, or by no approver among `people`.
     """
-    candidates = tuple(people)
+    candidates = [
+        (person, credential)
+        for person in people
+        for credential in person.credentials_at(sequence)
+        if credential.approves_by == approves_by
+    ]
     try:
-        good = openpgp.verify_detached(untrusted_signature, statement, [one.certificate for one in candidates])
+        person, credential = _signer(statement, untrusted_signature, candidates, approves_by)
     except (BadSignatureError, LimitExceededError, MalformedError) as error:
         raise _refused(f"{error.what}{f': {error.why}' if error.why else ''}") from error
-    for person in candidates:
-        if person.fingerprint == good.fingerprint:
-            return Approval(
-                person=person.id, name=person.name, fingerprint=person.fingerprint, signature=untrusted_signature
-            )
-    raise _refused("it was made by nobody who is enrolled here")
+    if not person.has_role_at(APPROVER, sequence):
+        raise _refused(f"{person.name} is no approver here")
+    return Approval(
+        person=person.id,
+        name=person.name,
+        fingerprint=credential.fingerprint,
+        signature=untrusted_signature,
+        approves_by=approves_by,
+        at=at,
+        lower=() if at is None else lower_of(person, approves_by, sequence),
+    )
+
+
+def lower_of(person: SitePerson, approves_by: str, sequence: int = NOW) -> tuple[str, ...]:
+    """Return why an approval of this class by a person is of a lower class."""
+    return classes.lower_reasons(approves_by, is_admin=person.has_role_at(ADMIN, sequence))
 
 
 def require_different(approvals: Sequence[Approval], people: SitePeople) -> tuple[SitePerson, ...]:
@@ -88,16 +151,22 @@ def require_different(approvals: Sequence[Approval], people: SitePeople) -> tupl
         if person is None:
             raise _refused(f"{approval.person} is not enrolled here")
         for other in counted:
-            if person.id == other.id or person.fingerprint == other.fingerprint:
+            if person.id == other.id:
                 raise _refused(f"{person.name} has approved this statement already; another person must")
-            if key_material(person.certificate) & key_material(other.certificate):
+            if _materials(person) & _materials(other):
                 raise _refused(f"{person.name} and {other.name} use the same key")
         counted.append(person)
     return tuple(counted)
 
 
 def require_approved(
-    statement: bytes, approvals: Sequence[Approval], people: SitePeople, *, sequence: int, threshold: int
+    statement: bytes,
+    approvals: Sequence[Approval],
+    people: SitePeople,
+    *,
+    sequence: int,
+    threshold: int,
+    counting: Collection[str] = CLASSES,
 ) -> tuple[SitePerson, ...]:
     """Return the different people who approved, each signature verified again.
 
@@ -107,16 +176,25 @@ def require_approved(
         people: Everyone ever enrolled at this site.
         sequence: The ledger sequence of the promotion; who was revoked before it does not count.
         threshold: How many people the site demands; never below two.
+        counting: The classes that count at the site; approvals of others are verified and left out.
 
     Raises:
         ApprovalRefusedError: One approval is not what it says.
         NotEnoughApprovalsError: Fewer people than demanded.
     """
-    counting = [person for person in people.people if person.is_active_at(sequence)]
+    active = [person for person in people.people if person.is_active_at(sequence)]
     for approval in approvals:
-        if verify_signature(statement, approval.signature, counting) != approval:
-            raise _refused(f"it names {approval.person}, and someone else signed")
-    found = require_different(approvals, people)
+        shown = verify_signature(
+            statement,
+            approval.signature,
+            active,
+            approves_by=approval.approves_by,
+            at=approval.at,
+            sequence=sequence,
+        )
+        if shown != approval:
+            raise _refused(f"it names {approval.person}, and someone else signed, or in another way")
+    found = require_different([one for one in approvals if one.approves_by in counting], people)
     demanded = max(threshold, LEAST_PEOPLE)
     if len(found) < demanded:
         raise NotEnoughApprovalsError(
@@ -125,6 +203,38 @@ def require_approved(
             fix="let another person run `sealift approve DIGEST --as PERSON`",
         )
     return found
+
+
+def still_counting(approvals: Iterable[Approval], people: SitePeople) -> tuple[Approval, ...]:
+    """Return those approvals whose person and credential count now: a reset or a revocation voids what waits."""
+    present = {(person.id, one.fingerprint) for person in people.active for one in person.present}
+    return tuple(one for one in approvals if (one.person, one.fingerprint) in present)
+
+
+def _signer(
+    statement: bytes, untrusted_signature: bytes, candidates: list[tuple[SitePerson, Credential]], approves_by: str
+) -> tuple[SitePerson, Credential]:
+    if approves_by == OPENPGP:
+        good = openpgp.verify_detached(untrusted_signature, statement, [one.key for _, one in candidates])
+        candidates = [(person, one) for person, one in candidates if one.fingerprint == good.fingerprint]
+        if candidates:
+            return candidates[0]
+    if approves_by == WEBAUTHN:
+        named = Assertion.from_bytes(untrusted_signature).credential_id
+        candidates = [(person, one) for person, one in candidates if one.credential_id == named]
+    refused: BadSignatureError | None = None
+    for person, credential in candidates:
+        try:
+            credential.require(statement, untrusted_signature)
+        except BadSignatureError as error:
+            refused = error
+            continue
+        return person, credential
+    raise refused or BadSignatureError(what="it was made by nobody who is enrolled here", why="", fix="")
+
+
+def _materials(person: SitePerson) -> frozenset[str]:
+    return frozenset().union(*(one.material for one in person.credentials))
 
 
 def _refused(why: str) -> ApprovalRefusedError:

@@ -5,20 +5,20 @@ from the ledger before anything else is done; files that say what the ledger doe
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.errors import LedgerDamagedError
+from appliance.promote import peoplebook
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
-from appliance.promote.people import SitePeople, person_from
+from appliance.promote.people import SitePeople
+from appliance.promote.peoplebook import ENROLLED, RENEWED
 from appliance.promote.record import Kind, Promotion
 from media.clock import from_text
 from media.errors import UsageError
 
-ENROLLED: Final = "person.enrolled"
-REVOKED: Final = "person.revoked"
 _PAGE = 200
 
 
@@ -56,10 +56,10 @@ class Books:
         last = -1 if production.last is None else production.last.sequence
         size = self.ledger.head().size
         start = max(self._agreed, min(people.sequence, last) + 1)
-        kinds = {ENROLLED, REVOKED, *(kind.event for kind in Kind)}
+        kinds = {*peoplebook.KINDS, *(kind.event for kind in Kind)}
         while page := self.ledger.leaves(start, _PAGE, kinds=kinds):
             for leaf in page:
-                if leaf.kind in {ENROLLED, REVOKED}:
+                if leaf.kind in peoplebook.KINDS:
                     people = self._follow_person(people, leaf)
                 else:
                     self._follow_promotion(production, leaf)
@@ -90,12 +90,9 @@ class Books:
     def _follow_person(self, people: SitePeople, leaf: Leaf) -> SitePeople:
         if leaf.sequence <= people.sequence:
             return people
-        if leaf.kind == ENROLLED:
-            people = people.with_person(person_from(leaf.body, enrolled=leaf.sequence))
-            if self.on_enrolled is not None:
-                self.on_enrolled(dict(leaf.body))
-        else:
-            people = people.with_revocation(str(leaf.body.get("person")), leaf.sequence)
+        people = peoplebook.after(people, leaf.kind, leaf.body, leaf.sequence)
+        if leaf.kind in {ENROLLED, RENEWED} and self.on_enrolled is not None:
+            self.on_enrolled(dict(leaf.body))
         self.folder.save_people(people)
         return people
 

@@ -2,8 +2,9 @@
 
 Promises: nothing is believed because the other box did it. A record counts only when the tree that the paired key
 signed holds it; a promotion needs its approvals, verified again by this site's people as this box knows them, the
-evidence of its gates out of the same tree, and a version that this box has received and registered itself. Records are
-taken in their order there, each once, and nothing that came from here is taken back.
+evidence of its gates out of the same tree, and a version that this box has received and registered itself, at a level
+that may serve production. Records are taken in their order there, each once, and nothing that came from here is taken
+back.
 """
 
 from collections.abc import Sequence
@@ -12,21 +13,27 @@ from typing import Any, Final
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedError, UnknownVersionError
+from appliance.promote import peoplebook
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
-from appliance.promote.books import ENROLLED, REVOKED, Books
+from appliance.promote.books import Books
 from appliance.promote.history import Production
-from appliance.promote.people import SitePeople, person_from
+from appliance.promote.levels import acceptance, require_level_for_production
+from appliance.promote.people import SitePeople
+from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import GatePolicy
-from appliance.promote.record import Kind
+from appliance.promote.record import BY_JUDGE, Kind
 from appliance.promote.statement import Statement
+from appliance.registry.deletion import deletion_of
 from appliance.standby import carried
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
 from media import canonical
 
-KINDS: Final = (ENROLLED, REVOKED, *(kind.event for kind in Kind))
+KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind))
 _GATE: Final = "gate.result"
+# What a promoter does alone: never forward.
+_BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
 
 
 class Carrying:
@@ -49,7 +56,7 @@ class Carrying:
         Raises:
             ApprovalRefusedError: It is of another site, or an approval does not verify.
             ConflictError: It is not the next one, or contradicts what was decided here.
-            GateFailedError: Its gates did not all pass, or not with this evidence.
+            GateFailedError: Its gates did not all pass, or not with this evidence; or its level may not serve.
             NotEnoughApprovalsError: Fewer people approved than this site demands.
             NotPromotedError: It does not follow from the promotions here.
             PairingRefusedError: That box is not paired as a standby of this one, or the other way round.
@@ -72,14 +79,14 @@ class Carrying:
             return False  # it was made elsewhere, and reaches every box from there
         if leaf.kind == ENROLLED:
             return self._enrolled(people, leaf, box)
-        if leaf.kind == REVOKED:
-            return self._revoked(people, leaf, box)
+        if leaf.kind in peoplebook.KINDS:
+            return self._changed(people, leaf, box)
         return self._promoted(people, production, leaf, box, evidence)
 
     def _enrolled(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
         person = person_from(leaf.body, enrolled=people.sequence + 1)
-        known = [one for one in people.people if (one.id, one.fingerprint) == (person.id, person.fingerprint)]
-        if known:
+        keys = {one.fingerprint for one in person.credentials}
+        if any(one.id == person.id and keys <= {key.fingerprint for key in one.credentials} for one in people.people):
             return False  # enrolled on both boxes with one key
         people.with_person(person)
         # A code is of the box that issued it.
@@ -88,12 +95,14 @@ class Carrying:
         self._books.folder.save_people(people.with_person(enrolled))
         return True
 
-    def _revoked(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
-        gone = str(leaf.body.get("person"))
-        if gone not in {one.id for one in people.active}:
+    def _changed(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
+        """Take over a revocation, a reset, new credentials or other roles of somebody who counts here too."""
+        if str(leaf.body.get("person")) not in {one.id for one in people.active}:
             return False
-        done = self._books.ledger.append(REVOKED, carried.marked(leaf, box))
-        self._books.folder.save_people(people.with_revocation(gone, done.sequence))
+        peoplebook.after(people, leaf.kind, leaf.body, people.sequence + 1)
+        body = carried.marked(leaf, box)
+        done = self._books.ledger.append(leaf.kind, {**body, "code": ""} if "code" in body else body)
+        self._books.folder.save_people(peoplebook.after(people, leaf.kind, leaf.body, done.sequence))
         return True
 
     def _promoted(
@@ -107,10 +116,19 @@ class Carrying:
                 why=f"there {_short(body.get('previous'))} served before, here {_short(production.current)} does",
                 fix="people decided on both boxes: see docs/operator/standby.md, diverged",
             )
-        if kind is Kind.MADE:
-            self._require_made(people, body, evidence, box)
-        else:
+        terms = body.get("terms")
+        about = str(terms.get("version")) if isinstance(terms, dict) else body.get("model_digest")
+        if kind in {Kind.MADE, Kind.CANARY_STARTED} or body.get("statement"):
+            self._require_made(people, {**body, "model_digest": about}, evidence, box)
+        elif body.get("class") != BY_JUDGE or kind not in _BY_ITSELF:
             people.require_active(str(body.get("person")))
+        target = str(about or "") if kind is not Kind.RETIRED else ""
+        if target and deletion_of(self._books.ledger, target) is not None:
+            raise ConflictError(
+                what=f"promotion at record {leaf.sequence} of {box.name} leads to a version that was deleted here",
+                why=_short(target),
+                fix="receive and validate its release here, then take over again",
+            )
         self._books.record_promotion(production, kind, body)
         return True
 
@@ -125,7 +143,15 @@ class Carrying:
             raise _refused("it names another version than its statement")
         approvals = [Approval.from_json(one) for one in canonical.array(body.get("approvals"), "approvals", most=16)]
         head = self._books.ledger.head().size
-        require_approved(raw, approvals, people, sequence=head, threshold=self._threshold)
+        require_approved(
+            raw,
+            approvals,
+            people,
+            sequence=head,
+            threshold=self._threshold,
+            counting=self._config.policy.classes,
+        )
+        statement.require_apart(*(one.person for one in approvals))
         self._require_registered(statement)
         self._require_gates(statement, [one.require(box) for one in evidence])
 
@@ -133,12 +159,16 @@ class Carrying:
         found = self._books.ledger.find(
             kind="model.registered", field="model_digest", value=statement.model_digest, limit=1
         )
-        if not found or found[0].body.get("weights_digest") != statement.weights_digest:
+        gone = deletion_of(self._books.ledger, statement.model_digest)
+        if not found or gone is not None or found[0].body.get("weights_digest") != statement.weights_digest:
             raise UnknownVersionError(
-                what=f"version {statement.model_digest[:12]} is not registered on this box",
+                what=f"version {statement.model_digest[:12]} is not registered on this box, or was deleted from it",
                 why="each box takes a release by its own verifier",
                 fix="receive and install its release here, then take over again",
             )
+        descriptor = canonical.mapping(found[0].body.get("descriptor"), "descriptor")
+        accepted = acceptance(self._books.ledger, statement.model_digest)
+        require_level_for_production(descriptor, statement.model_digest, accepted)
 
     def _require_gates(self, statement: Statement, evidence: Sequence[Leaf]) -> None:
         passed: set[str] = set()

@@ -7,9 +7,11 @@ from typing import Any
 
 from appliance.config import Config
 from appliance.errors import UnknownPersonError
+from appliance.promote.classes import NAMES, OPENPGP
 from appliance.promote.clockchange import ClockRequest
 from appliance.promote.desk import ACTIONS_DOOR
 from appliance.promote.hostchange import HostRequest
+from appliance.promote.presented import Presented
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
 from appliance.promote.validated import Validated
@@ -45,20 +47,46 @@ class PromoterClient:
         """Return a client of this site's promoter."""
         return cls.at(config.at.socket(door))
 
-    def codes(self, count: int) -> tuple[str, ...]:
-        """Issue the first one-time codes."""
-        return tuple(str(code) for code in self._call("codes", count=count)["codes"])
+    def codes(self, count: int, *, admins: int = 0) -> tuple[str, ...]:
+        """Issue the first one-time codes, those for admins last."""
+        return tuple(str(code) for code in self._call("codes", count=count, admins=admins)["codes"])
 
-    def invite(self, vouchers: Sequence[tuple[str, str]]) -> str:
+    def invite(self, vouchers: Sequence[tuple[str, str]], *, role: str = "") -> str:
         """Issue one more code by the passwords of two people, given as (person, password)."""
-        pairs = [{"person": person, "password": password} for person, password in vouchers]
-        return str(self._call("invite", vouchers=pairs)["code"])
+        return str(self._call("invite", vouchers=_pairs(vouchers), role=role)["code"])
 
-    def enrol(self, *, code: str, name: str, certificate: bytes, password: str, person: str = "") -> dict[str, Any]:
-        """Enrol a person; returns what `people` shows of them."""
-        encoded = base64.b64encode(certificate).decode()
-        answer = self._call("enrol", code=code, name=name, certificate=encoded, password=password, person=person)
+    def reset(self, person: str, vouchers: Sequence[tuple[str, str]], *, printed_code: str = "") -> str:
+        """End a person's keys and password; returns the code for enrolling new ones."""
+        answer = self._call("reset", person=person, vouchers=_pairs(vouchers), printed_code=printed_code)
+        return str(answer["code"])
+
+    def give_roles(self, person: str, roles: Sequence[str], vouchers: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """Give a person other roles; returns what `people` shows of them."""
+        answer = self._call("roles", person=person, roles=list(roles), vouchers=_pairs(vouchers))
         return canonical.mapping(answer["person"], "person")
+
+    def register(self) -> dict[str, Any]:
+        """Return what a browser needs to make a security key's credential."""
+        return dict(self._call("register"))
+
+    def enrol(
+        self, *, code: str, name: str, password: str, certificate: bytes = b"", person: str = "", **brought: Any
+    ) -> dict[str, Any]:
+        """Enrol a person; returns what `people` shows of them, with `totp_address` and `printed_code`, shown once.
+
+        Args:
+            code: The one-time code.
+            name: As it is printed on evidence.
+            password: For the page and for vouching.
+            certificate: A binary OpenPGP certificate.
+            person: The id; made from the name when empty.
+            brought: `token_key` (bytes), `registration` (what a browser answered), `totp` (True).
+        """
+        keys = {"certificate": certificate, "token_key": brought.pop("token_key", b"")}
+        encoded = {name: base64.b64encode(key).decode() for name, key in keys.items() if key}
+        answer = self._call("enrol", code=code, name=name, password=password, person=person, **encoded, **brought)
+        once = {"totp_address": str(answer["totp_address"]), "printed_code": str(answer["printed_code"])}
+        return {**canonical.mapping(answer["person"], "person"), **once}
 
     def revoke(self, *, person: str, by: str, password: str, reason: str) -> None:
         """Take a person's rights away."""
@@ -72,15 +100,27 @@ class PromoterClient:
         """Return everyone ever enrolled."""
         return tuple(dict(one) for one in self._call("people")["people"])
 
-    def fingerprint_of(self, person: str) -> str:
-        """Return the fingerprint of the key that a person signs with.
+    def site_people(self) -> dict[str, Any]:
+        """Return everyone ever enrolled, who vouches, and which classes count; see `appliance.promote.people_desk`."""
+        return dict(self._call("people"))
+
+    def fingerprint_of(self, person: str, approves_by: str = OPENPGP) -> str:
+        """Return the fingerprint of the key of one class that a person signs with.
 
         Raises:
-            UnknownPersonError: Nobody of that id is enrolled, or not any more.
+            UnknownPersonError: Nobody of that id is enrolled, or not any more, or has no such key.
         """
         for one in self.people():
-            if one["person"] == person and not one["revoked"]:
-                return str(one["fingerprint"])
+            if one["person"] != person or one["revoked"]:
+                continue
+            for key in one["credentials"]:
+                if key["class"] == approves_by:
+                    return str(key["fingerprint"])
+            raise UnknownPersonError(
+                what=f"{one['name']} has no {NAMES[approves_by]} here",
+                why="it was not enrolled, or the keys were reset",
+                fix="see `sealift people list`; approve in a way that was enrolled",
+            )
         raise UnknownPersonError(
             what=f"nobody of the id {person[:40]} is enrolled",
             why="or the person was revoked",
@@ -103,10 +143,10 @@ class PromoterClient:
         """Return the requests that can still be approved and promoted."""
         return tuple(Request.from_json(one) for one in self._call("pending")["requests"])
 
-    def approve(self, statement_sha256: str, signature: bytes) -> Request:
-        """Hand in one approval."""
-        encoded = base64.b64encode(signature).decode()
-        return Request.from_json(self._call("approve", statement_sha256=statement_sha256, signature=encoded)["request"])
+    def approve(self, statement_sha256: str, presented: Presented | bytes) -> Request:
+        """Hand in one approval; bytes are an OpenPGP signature."""
+        answer = self._call("approve", statement_sha256=statement_sha256, **_message(presented))
+        return Request.from_json(answer["request"])
 
     def promote(self, statement_sha256: str) -> Promotion:
         """Bring an approved version into production."""
@@ -134,10 +174,9 @@ class PromoterClient:
         """Return the host changes that wait for approvals or for their install."""
         return tuple(HostRequest.from_json(one) for one in self._call("host-pending")["requests"])
 
-    def approve_host(self, statement_sha256: str, signature: bytes) -> HostRequest:
-        """Hand in one approval of a host change."""
-        encoded = base64.b64encode(signature).decode()
-        answer = self._call("host-approve", statement_sha256=statement_sha256, signature=encoded)
+    def approve_host(self, statement_sha256: str, presented: Presented | bytes) -> HostRequest:
+        """Hand in one approval of a host change; bytes are an OpenPGP signature."""
+        answer = self._call("host-approve", statement_sha256=statement_sha256, **_message(presented))
         return HostRequest.from_json(answer["request"])
 
     def request_clock(self, *, correction_seconds: int, meaning: str, requested_by: str) -> ClockRequest:
@@ -151,10 +190,9 @@ class PromoterClient:
         """Return the corrections of the clock that hold now."""
         return tuple(ClockRequest.from_json(one) for one in self._call("clock-pending")["requests"])
 
-    def approve_clock(self, statement_sha256: str, signature: bytes) -> ClockRequest:
-        """Hand in one approval of a correction of the clock."""
-        encoded = base64.b64encode(signature).decode()
-        answer = self._call("clock-approve", statement_sha256=statement_sha256, signature=encoded)
+    def approve_clock(self, statement_sha256: str, presented: Presented | bytes) -> ClockRequest:
+        """Hand in one approval of a correction of the clock; bytes are an OpenPGP signature."""
+        answer = self._call("clock-approve", statement_sha256=statement_sha256, **_message(presented))
         return ClockRequest.from_json(answer["request"])
 
     def carry(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
@@ -165,3 +203,67 @@ class PromoterClient:
     def current(self) -> dict[str, Any]:
         """Return where production stands; see `appliance.promote.desk`."""
         return dict(self._call("current"))
+
+    def needs_of(self, model_digest: str) -> tuple[str, ...]:
+        """Return why a version may not be deleted now; nothing when it may."""
+        return tuple(str(one) for one in self._call("model-needs", model_digest=model_digest)["needs"])
+
+    def decide_model(
+        self, step: str, model_digest: str, *, person: str, reason: str, password: str | None = None
+    ) -> int:
+        """Delete a version, hold it, or lift its hold (`delete`, `hold`, `lift`); returns the record's sequence."""
+        fields = {"model_digest": model_digest, "person": person, "reason": reason, "password": password}
+        return int(self._call(f"model-{step}", **fields)["sequence"])
+
+    def start_canary(self, statement_sha256: str, *, percent: int, hours: int, watch_hours: int) -> Promotion:
+        """Begin a canary of an approved version."""
+        answer = self._call(
+            "canary-start", statement_sha256=statement_sha256, percent=percent, hours=hours, watch_hours=watch_hours
+        )
+        return Promotion.from_json(answer["promotion"])
+
+    def step_canary(self, step: str, *, person: str, reason: str, password: str | None = None) -> Promotion:
+        """Hold, resume or abort the canary that runs; `step` is one of these words."""
+        answer = self._call(f"canary-{step}", person=person, reason=reason, password=password)
+        return Promotion.from_json(answer["promotion"])
+
+    def cut_over(self, *, person: str, reason: str, keeps_before: bool, password: str | None = None) -> Promotion:
+        """Make the canary's version the one in production."""
+        answer = self._call(
+            "canary-cutover", person=person, reason=reason, keeps_before=keeps_before, password=password
+        )
+        return Promotion.from_json(answer["promotion"])
+
+    def judge_canary(self) -> dict[str, Any]:
+        """Let the promoter look at what is new; returns the standing, and what it decided."""
+        return dict(self._call("canary-judge"))
+
+    def canary(self) -> dict[str, Any]:
+        """Return the rollout's standing; see `appliance.promote.rollout`."""
+        return dict(self._call("canary-standing"))
+
+    def stop_caller(self, *, what: str, name: str, person: str, reason: str, password: str | None = None) -> int:
+        """Stop a key or a department; returns the record's sequence."""
+        fields = {"what": what, "name": name, "person": person, "reason": reason, "password": password}
+        return int(self._call("caller-stop", **fields)["sequence"])
+
+    def free_caller(self, *, what: str, name: str, person: str, reason: str, password: str | None = None) -> int:
+        """Let a stopped key or department be answered again; returns the record's sequence."""
+        fields = {"what": what, "name": name, "person": person, "reason": reason, "password": password}
+        return int(self._call("caller-free", **fields)["sequence"])
+
+    def review(self, sequence: int, *, person: str, note: str, password: str | None = None) -> int:
+        """Record that a second person looked at a deed; returns the record's sequence."""
+        return int(self._call("review", sequence=sequence, person=person, note=note, password=password)["sequence"])
+
+    def reviews(self) -> tuple[dict[str, Any], ...]:
+        """Return what one person did alone and nobody has looked at."""
+        return tuple(dict(one) for one in self._call("reviews")["open"])
+
+
+def _pairs(vouchers: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"person": person, "password": password} for person, password in vouchers]
+
+
+def _message(presented: Presented | bytes) -> dict[str, str]:
+    return (presented if isinstance(presented, Presented) else Presented(signature=presented)).to_message()

@@ -20,10 +20,12 @@ from typing import Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
+from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.presented import Presented
 from appliance.promote.statement import require_meaning
 from appliance.timekeeping import record
 from appliance.timekeeping.judging import SMALL_SECONDS
@@ -153,8 +155,9 @@ class ClockChanges:
     `clock` is the machine's own, not the one of decisions: what is approved is how far this very clock is off.
     """
 
-    def __init__(self, books: Books, *, config: Config, clock: Clock) -> None:
+    def __init__(self, books: Books, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
         self._books = books
+        self._acceptance = acceptance
         self._config = config
         self._folder = _folder(books.folder.path)
         self._clock = clock
@@ -206,7 +209,7 @@ class ClockChanges:
             kept.append(one)
         return tuple(sorted(kept, key=lambda one: one.statement.ticks))
 
-    def approve(self, statement_sha256: str, untrusted_signature: bytes) -> ClockRequest:
+    def approve(self, statement_sha256: str, presented: Presented) -> ClockRequest:
         """Add one person's approval.
 
         Raises:
@@ -216,7 +219,7 @@ class ClockChanges:
         request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
         if request is None:
             raise _refused("no correction of this digest waits here; it holds no longer or was never asked for")
-        updated, approval = request.with_approval(untrusted_signature, people)
+        updated, approval = request.with_approval(presented, people, self._acceptance)
         body = {"correction_seconds": request.statement.correction_seconds, "statement_sha256": statement_sha256}
         self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
         updated.save(self._folder)
@@ -253,7 +256,11 @@ def require_clock_approved(config: Config, statement_sha256: str) -> ClockReques
         if statement.sha256 != statement_sha256 or statement.site != config.site:
             continue
         try:
-            request.require_approved(folder.people(), threshold=max(config.policy.approvals, LEAST_PEOPLE))
+            request.require_approved(
+                folder.people(),
+                threshold=max(config.policy.approvals, LEAST_PEOPLE),
+                counting=config.policy.classes,
+            )
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from appliance.promote.evaluation import Examinee
+from appliance.promote.evaluation import Examinee, is_right
 from appliance.promote.taskset import CONTAINS, Item, TaskSet
 from appliance.registry.reference import Reference, ReferenceItem
 
@@ -85,6 +85,20 @@ def compare(tasks: TaskSet, said: Sequence[Said], reference: Reference) -> Compa
     )
 
 
+def parent_right(tasks: TaskSet, reference: Reference) -> str | None:
+    """Return what the parent got on each item, as `examine` writes it; None when the reference is of other tasks."""
+    known = {item.id: item for item in reference.items}
+    if reference.eval_sha256 != tasks.sha256 or any(not _fits(item, known.get(item.id)) for item in tasks.items):
+        return None
+    return "".join("1" if _was_right(item, known[item.id]) else "0" for item in tasks.items)
+
+
+def _was_right(item: Item, parent: ReferenceItem) -> bool:
+    if item.kind == CONTAINS:
+        return is_right(item, parent.text)
+    return item.choices[_likeliest(parent.millinats, _lengths(item))] == item.answer
+
+
 def _fits(item: Item, parent: ReferenceItem | None) -> bool:
     return (
         parent is not None
@@ -98,8 +112,12 @@ def _agrees(item: Item, one: Said, parent: ReferenceItem) -> bool:
     if item.kind == CONTAINS:
         answer = item.answer.casefold()
         return (answer in one.text.casefold()) == (answer in parent.text.casefold())
-    lengths = [len(choice) + 1 for choice in item.choices]  # a blank goes before each
+    lengths = _lengths(item)
     return _likeliest(one.nats, lengths) == _likeliest(parent.millinats, lengths)
+
+
+def _lengths(item: Item) -> list[int]:
+    return [len(choice) + 1 for choice in item.choices]  # a blank goes before each
 
 
 def _likeliest(values: Sequence[float], lengths: Sequence[int]) -> int:

@@ -5,26 +5,30 @@ web page, `promoter-operator` for operators' commands: these cannot act in anyon
 stopping take the person's password, and codes are not issued. An approval needs no door's word, since it is a
 signature, nor does an enrolment, since it takes a code.
 
-    codes{count} -> {codes}                                   actions, while nobody is enrolled
-    invite{vouchers:[{person,password}]} -> {code}            actions
-    enrol{code,name,certificate,password,person?} -> {person} certificate is base64 of the binary certificate
+    codes{count,admins?} -> {codes}                           actions, while nobody is enrolled
+    invite{vouchers:[{person,password}],role?} -> {code}      actions
+    reset{person,vouchers,printed_code?} -> {code}            actions
+    roles{person,roles,vouchers} -> {person}                  actions
+    register -> {challenge,rp_id,user,algorithms}             for `registration` of an enrolment
+    enrol{code,name,password,person?,certificate?,token_key?,registration?,totp?} -> {person,totp_address,printed_code}
     revoke{person,by,password,reason} -> {}                   actions
     login{person,password} -> {person,name,roles}
-    people -> {people:[{person,name,fingerprint,roles,class,revoked}]}
+    people -> {people:[{person,name,fingerprint,roles,classes,credentials,revoked,counts_from}],admins,classes,...}
     request{model_digest,evidence_digest,policy_digest,meaning,requested_by} -> {request}
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
-    approve{statement_sha256,signature} -> {request}          signature is base64 of a binary detached signature
+    approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
     promote{statement_sha256} -> {promotion}
     rollback{person,reason,model_digest?,password?} -> {promotion}
     stop{person,reason,password?} -> {promotion}
     host-request{plan_digest,serial,meaning,requested_by} -> {request}
     host-pending -> {requests:[{statement,statement_sha256,approvals}]}
-    host-approve{statement_sha256,signature} -> {request}
+    host-approve{statement_sha256,...} -> {request}
     clock-request{correction_seconds,meaning,requested_by} -> {request}
     clock-pending -> {requests:[{statement,statement_sha256,approvals}]}
-    clock-approve{statement_sha256,signature} -> {request}
+    clock-approve{statement_sha256,...} -> {request}
     current -> {model_digest,number,is_stopped,returnable,last}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
+    canary-* caller-* review reviews                          see `appliance.promote.rollout_desk`
 """
 
 import threading
@@ -36,14 +40,22 @@ from argon2 import PasswordHasher
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
+from appliance.promote import deletion_desk, rollout_desk
+from appliance.promote.accepting import Acceptance
 from appliance.promote.books import Books
 from appliance.promote.clockchange import ClockChanges
-from appliance.promote.enrolment import Enrolment, Voucher
+from appliance.promote.deletions import Deletions
+from appliance.promote.enrolment import Secrets
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
-from appliance.promote.people import SitePerson, from_base64
+from appliance.promote.passwords import CodeBook, Passwords
+from appliance.promote.people_desk import PeopleDesk
 from appliance.promote.policy import packaged
+from appliance.promote.presented import Presented
 from appliance.promote.promoter import Promoter
+from appliance.promote.reviews import Reviews
+from appliance.promote.rollout import Rollout
+from appliance.promote.secondfactor import SecondFactors
 from appliance.standby.carried import Carried
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
@@ -53,10 +65,11 @@ from media.clock import Clock
 ADMIN_DOOR: Final = "promoter-admin"
 ACTIONS_DOOR: Final = "promoter-actions"
 OPERATOR_DOOR: Final = "promoter-operator"
-DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR)
+JUDGE_DOOR: Final = "promoter-judge"
+DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR, JUDGE_DOOR)
 BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
 BY_OPERATOR: Final = "operator"
-_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "revoke", "carry"})
+_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "reset", "roles", "revoke", "carry"})
 
 Fields = Mapping[str, Any]
 
@@ -80,11 +93,28 @@ def build_desk(
     """
     folder = PromoterFolder(config.at.promoter)
     books = Books(folder, ledger)
-    enrolment = Enrolment(books, clock, hasher or PasswordHasher())
-    promoter = Promoter(books, config=config, policy=packaged(), clock=clock)
-    hosts = HostChanges(books, config=config, clock=clock)
-    clocks = ClockChanges(books, config=config, clock=machine or clock)
-    return Desk(folder=folder, enrolment=enrolment, promoter=promoter, hosts=hosts, clocks=clocks)
+    hasher = hasher or PasswordHasher()
+    secrets = Secrets(
+        codes=CodeBook(folder, clock, hasher),
+        passwords=Passwords(folder, clock, hasher),
+        factors=SecondFactors(folder, clock, hasher, site=config.site),
+    )
+    acceptance = Acceptance(folder, config=config, clock=clock, factors=secrets.factors)
+    people = PeopleDesk(books, secrets, config=config, clock=clock, acceptance=acceptance)
+    promoter = Promoter(books, config=config, policy=packaged(), clock=clock, acceptance=acceptance)
+    hosts = HostChanges(books, config=config, clock=clock, acceptance=acceptance)
+    clocks = ClockChanges(books, config=config, clock=machine or clock, acceptance=acceptance)
+    rollout = Rollout(books, promoter, clock=clock)
+    return Desk(
+        folder=folder,
+        people=people,
+        promoter=promoter,
+        hosts=hosts,
+        clocks=clocks,
+        rollout=rollout,
+        reviews=Reviews(books),
+        deletions=Deletions(books, promoter.pending),
+    )
 
 
 class Desk:
@@ -94,24 +124,22 @@ class Desk:
         self,
         *,
         folder: PromoterFolder,
-        enrolment: Enrolment,
+        people: PeopleDesk,
         promoter: Promoter,
         hosts: HostChanges,
         clocks: ClockChanges,
+        rollout: Rollout,
+        reviews: Reviews,
+        deletions: Deletions,
     ) -> None:
         self._folder = folder
-        self._enrolment = enrolment
+        self._people = people
         self._promoter = promoter
         self._hosts = hosts
         self._clocks = clocks
         self._lock = threading.Lock()
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
-            "codes": self._codes,
-            "invite": self._invite,
-            "enrol": self._enrol,
-            "revoke": self._revoke,
-            "login": self._login,
-            "people": self._people,
+            **people.answers,
             "request": self._request,
             "pending": self._pending,
             "approve": self._approve,
@@ -126,6 +154,8 @@ class Desk:
             "clock-approve": self._clock_approve,
             "current": self._current,
             "carry": self._carry,
+            **rollout_desk.answers(rollout, reviews, self._class_of),
+            **deletion_desk.answers(deletions, self._class_of),
         }
 
     def turns(self, seconds: float) -> bool:
@@ -147,45 +177,12 @@ class Desk:
             raise LedgerRefusedError(
                 what=f"{do} is not for this door", why="codes are issued at the machine", fix="use `sealift people`"
             )
+        if peer.door == JUDGE_DOOR and do != "canary-judge":
+            raise LedgerRefusedError(
+                what=f"{do} is not for this door", why="the timer only asks for a look", fix="use `sealift canary`"
+            )
         with self._lock:
             return answer(peer, untrusted)
-
-    def _codes(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        count = canonical.integer(untrusted.get("count", 2), "count")
-        return {"codes": list(self._enrolment.issue_codes(count))}
-
-    def _invite(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        vouchers = [
-            Voucher(person=_text(one, "person"), password=_password(canonical.mapping(one, "voucher")))
-            for one in canonical.array(untrusted.get("vouchers"), "vouchers", most=8)
-        ]
-        return {"code": self._enrolment.invite(vouchers)}
-
-    def _enrol(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        person = self._enrolment.enrol(
-            code=_text(untrusted, "code"),
-            name=_text(untrusted, "name"),
-            certificate=from_base64(untrusted.get("certificate"), "certificate"),
-            password=_password(untrusted),
-            person=_text(untrusted, "person", may_be_empty=True),
-        )
-        return {"person": _shown(person)}
-
-    def _revoke(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        self._enrolment.revoke(
-            person=_text(untrusted, "person"),
-            by=_text(untrusted, "by"),
-            password=_password(untrusted),
-            reason=_text(untrusted, "reason"),
-        )
-        return {}
-
-    def _login(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        person = self._enrolment.login(_text(untrusted, "person"), _password(untrusted))
-        return {"person": person.id, "name": person.name, "roles": list(person.roles)}
-
-    def _people(self, _: Peer, __: Fields) -> dict[str, Any]:
-        return {"people": [_shown(person) for person in self._folder.people().people]}
 
     def _request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         request = self._promoter.request(
@@ -201,8 +198,8 @@ class Desk:
         return {"requests": [request.to_json() for request in self._promoter.pending()]}
 
     def _approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        signature = from_base64(untrusted.get("signature"), "signature")
-        request = self._promoter.approve(_digest(untrusted, "statement_sha256"), signature)
+        presented = Presented.from_message(untrusted)
+        request = self._promoter.approve(_digest(untrusted, "statement_sha256"), presented)
         return {"request": request.to_json(), "approvals": [one.to_json() for one in request.approvals]}
 
     def _promote(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
@@ -238,8 +235,8 @@ class Desk:
         return {"requests": [request.to_json() for request in self._hosts.pending()]}
 
     def _host_approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        signature = from_base64(untrusted.get("signature"), "signature")
-        return {"request": self._hosts.approve(_digest(untrusted, "statement_sha256"), signature).to_json()}
+        presented = Presented.from_message(untrusted)
+        return {"request": self._hosts.approve(_digest(untrusted, "statement_sha256"), presented).to_json()}
 
     def _clock_request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         request = self._clocks.request(
@@ -255,8 +252,8 @@ class Desk:
         return {"requests": [request.to_json() for request in self._clocks.pending()]}
 
     def _clock_approve(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
-        signature = from_base64(untrusted.get("signature"), "signature")
-        return {"request": self._clocks.approve(_digest(untrusted, "statement_sha256"), signature).to_json()}
+        presented = Presented.from_message(untrusted)
+        return {"request": self._clocks.approve(_digest(untrusted, "statement_sha256"), presented).to_json()}
 
     def _current(self, _: Peer, __: Fields) -> dict[str, Any]:
         production = self._folder.production()
@@ -277,19 +274,8 @@ class Desk:
     def _class_of(self, peer: Peer, untrusted: Fields) -> str:
         if peer.door == ACTIONS_DOOR and untrusted.get("password") is None:
             return BY_OPERATOR
-        self._enrolment.login(_text(untrusted, "person"), _password(untrusted))
+        self._people.require_login(untrusted)
         return BY_PASSWORD
-
-
-def _shown(person: SitePerson) -> dict[str, Any]:
-    return {
-        "person": person.id,
-        "name": person.name,
-        "fingerprint": person.fingerprint,
-        "roles": list(person.roles),
-        "class": person.approves_by,
-        "revoked": person.revoked is not None,
-    }
 
 
 def _text(untrusted: Any, field: str, *, may_be_empty: bool = False) -> str:
@@ -299,8 +285,3 @@ def _text(untrusted: Any, field: str, *, may_be_empty: bool = False) -> str:
 
 def _digest(untrusted: Fields, field: str) -> str:
     return canonical.sha256_hex(untrusted.get(field), field)
-
-
-def _password(untrusted: Fields) -> str:
-    value = untrusted.get("password")
-    return value if isinstance(value, str) else ""

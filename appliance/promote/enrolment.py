@@ -1,58 +1,103 @@
 """How a person becomes one of the site's people, and stops being one.
 
 Promises: the first people enrol with codes that are issued once, while nobody is enrolled; after that a code takes the
-passwords of two different people. An enrolment counts when the ledger has acknowledged it. Nobody is ever deleted: a
-revoked person's old approvals keep their force, new ones have none.
+passwords of two others (`appliance.promote.vouching`). An enrolment counts when the ledger has acknowledged it. Nobody
+is ever deleted: a revoked person's old approvals keep their force, new ones have none.
 """
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from argon2 import PasswordHasher
-
-from appliance.errors import ApprovalRefusedError, CodeRefusedError, ConflictError, LedgerUnavailableError
+from appliance.errors import CodeRefusedError, ConflictError, LedgerUnavailableError
+from appliance.promote import peoplebook
+from appliance.promote.accepting import Acceptance
 from appliance.promote.approvals import LEAST_PEOPLE
-from appliance.promote.books import ENROLLED, REVOKED, Books
-from appliance.promote.passwords import CodeBook, Passwords
-from appliance.promote.people import OPENPGP, ROLES, SitePerson, id_from, person_from
+from appliance.promote.books import Books
+from appliance.promote.classes import OPENPGP, PASSWORD_TOTP, PKCS11
+from appliance.promote.credentials import Credential
+from appliance.promote.passwords import CodeBook, Passwords, Purpose
+from appliance.promote.people import ADMIN, APPROVER, FIRST_ROLES, ROLES, SitePeople, SitePerson, id_from
+from appliance.promote.peoplebook import ENROLLED, RENEWED, REVOKED, person_from
+from appliance.promote.relyingparty import Registrations
+from appliance.promote.secondfactor import SecondFactors
+from appliance.promote.vouching import Voucher, Vouching
 from media import canonical
-from media.clock import Clock
+from media.errors import UsageError
 
 MOST_CODES: Final = 8
 LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Voucher:
-    """One enrolled person who says yes to a further code."""
+class Brought:
+    """What somebody enrols with, of any number of classes: each is one more way to approve."""
 
-    person: str
-    password: str = field(repr=False)
+    certificate: bytes = b""
+    token_key: bytes = b""
+    registration: Mapping[str, Any] | None = None
+    with_totp: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """Who was enrolled, and what is shown once: the address for the person's app, the code to print and seal."""
+
+    person: SitePerson
+    totp_address: str = field(default="", repr=False)
+    printed_code: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """Where the promoter keeps what people know and have."""
+
+    codes: CodeBook
+    passwords: Passwords
+    factors: SecondFactors
 
 
 class Enrolment:
     """Codes, enrolments, revocations and passwords of one site."""
 
-    def __init__(self, books: Books, clock: Clock, hasher: PasswordHasher) -> None:
+    def __init__(
+        self,
+        books: Books,
+        secrets: Secrets,
+        *,
+        vouching: Vouching,
+        registrations: Registrations,
+        acceptance: Acceptance,
+        counting: Sequence[str],
+    ) -> None:
         self._books = books
-        self._codes = CodeBook(books.folder, clock, hasher)
-        self._passwords = Passwords(books.folder, clock, hasher)
+        self._codes = secrets.codes
+        self._passwords = secrets.passwords
+        self._factors = secrets.factors
+        self._vouching = vouching
+        self.registrations = registrations
+        self._acceptance = acceptance
+        self._counting = tuple(counting)
         books.on_enrolled = self._finish
 
-    def issue_codes(self, count: int) -> tuple[str, ...]:
-        """Return the first codes; earlier ones end.
+    def issue_codes(self, count: int, *, admins: int = 0) -> tuple[str, ...]:
+        """Return the first codes, those for admins last; earlier ones end.
 
         Raises:
             ConflictError: Someone is enrolled already.
-            CodeRefusedError: The count is not 2 to 8.
+            CodeRefusedError: The count is not 2 to 8, or this site's people are admins and approvers both.
         """
-        if not LEAST_PEOPLE <= count <= MOST_CODES:
+        if not LEAST_PEOPLE <= count <= MOST_CODES or not 0 <= admins <= MOST_CODES:
             raise CodeRefusedError(
                 what=f"{count} codes cannot be issued",
                 why=f"{LEAST_PEOPLE} to {MOST_CODES}",
                 fix="give another --count",
+            )
+        if admins and not self._vouching.separates:
+            raise CodeRefusedError(
+                what="there are no codes for admins at this site",
+                why="its profile has two people who are admins and approvers both",
+                fix="leave --admins out",
             )
         people, _ = self._books.catch_up()
         if people.people:
@@ -61,61 +106,57 @@ class Enrolment:
                 why=f"{len(people.people)} people are enrolled",
                 fix="two of them run `sealift people invite`",
             )
-        self._books.ledger.append("person.codes-issued", {"count": count})
-        return self._codes.issue(count)
+        self._books.ledger.append("person.codes-issued", {"count": count, **({"admins": admins} if admins else {})})
+        first = self._codes.issue(count)
+        if not admins:
+            return first
+        return (*first, *self._codes.issue(admins, keep_others=True, purpose=Purpose(roles=(ADMIN,))))
 
-    def invite(self, vouchers: Sequence[Voucher]) -> str:
-        """Return one more code, by the passwords of two different people.
+    def invite(self, vouchers: Sequence[Voucher], *, role: str = "") -> str:
+        """Return one more code, by the passwords of two different people, for a role or the profile's own.
 
         Raises:
-            ApprovalRefusedError: They are not two.
+            ApprovalRefusedError: They are not two, or may not.
             UnknownPersonError: One is not enrolled, or a password is wrong.
         """
         people, _ = self._books.catch_up()
-        names = sorted({people.require_active(voucher.person).id for voucher in vouchers})
-        if len(names) < LEAST_PEOPLE:
-            raise ApprovalRefusedError(
-                what="a further code takes two people",
-                why=f"{len(names)} gave a password",
-                fix="give two different --by",
-            )
-        for voucher in vouchers:
-            self._passwords.require(voucher.person, voucher.password)
-        self._books.ledger.append("person.invited", {"by": names})
-        return self._codes.issue(1, keep_others=True)[0]
+        roles = () if not role else self._vouching.require_roles(_all_of(role))
+        names = self._vouching.require_two(people, vouchers)
+        self._books.ledger.append("person.invited", {"by": names, **({"roles": list(roles)} if roles else {})})
+        return self._codes.issue(1, keep_others=True, purpose=Purpose(roles=roles))[0]
 
-    def enrol(self, *, code: str, name: str, certificate: bytes, password: str, person: str = "") -> SitePerson:
-        """Enrol one person by a code.
+    def enrol(self, *, code: str, name: str, password: str, brought: Brought, person: str = "") -> Enrolled:
+        """Enrol one person by a code, or give a person whose keys were reset new ones.
 
         Raises:
+            ApprovalRefusedError: The security key is refused.
             CodeRefusedError: The code or the password is refused.
             ConflictError: The id, name, fingerprint or key belongs to someone else.
-            MalformedError: The certificate, the name or the id is not in its form.
+            MalformedError: A key, the name or the id is not in its form.
+            UsageError: An approver brings nothing to approve with.
         """
         people, _ = self._books.catch_up()
         try:
-            code_id = self._codes.require(code)
+            code_id, purpose = self._codes.require(code)
         except CodeRefusedError:
             self._note_wrong_code()
             raise
-        body: dict[str, Any] = {
-            "person": person or id_from(name),
-            "name": name,
-            "fingerprint": "",
-            "certificate": base64.b64encode(certificate).decode(),
-            "roles": list(ROLES),
-            "class": OPENPGP,
-            "code": code_id,
-        }
-        wanted = person_from(body, enrolled=people.sequence + 1)
-        body["fingerprint"] = wanted.fingerprint
-        people.with_person(wanted)
-        self._passwords.set(wanted.id, password)
+        who = person or id_from(name)
+        if purpose.person:
+            return self._renew(people, code_id, purpose, who=who, password=password, brought=brought)
+        roles = purpose.roles or (FIRST_ROLES if self._vouching.separates else ROLES)
+        credentials, counters = self._credentials(brought)
+        _require_enough(roles, credentials, brought)
+        body = peoplebook.enrolment(person=who, name=name, roles=roles, credentials=credentials)
+        people.with_person(person_from(body, enrolled=people.sequence + 1))
+        address = self._keep(who, password, brought, credentials, counters)
+        body |= {"credentials": [peoplebook.plain(one) for one in credentials], "code": code_id}
+        printed = self._print(who)
         done = self._books.ledger.append(ENROLLED, body)
         enrolled = person_from(body, enrolled=done.sequence)
         self._books.folder.save_people(people.with_person(enrolled))
         self._finish(body)
-        return enrolled
+        return Enrolled(person=enrolled, totp_address=address, printed_code=printed)
 
     def revoke(self, *, person: str, by: str, password: str, reason: str) -> None:
         """Take a person's rights away from now on; any one enrolled person may, with a reason.
@@ -142,6 +183,70 @@ class Enrolment:
         self._passwords.require(found.id, password)
         return found
 
+    def _renew(
+        self, people: SitePeople, code_id: str, purpose: Purpose, *, who: str, password: str, brought: Brought
+    ) -> Enrolled:
+        found = people.require_active(purpose.person)
+        if who != found.id:
+            raise CodeRefusedError(
+                what="the enrolment code is refused", why=f"it is for {found.name}", fix=f"give the id {found.id}"
+            )
+        credentials, counters = self._credentials(brought)
+        _require_enough(found.roles, credentials, brought)
+        people.with_credentials(found.id, credentials, people.sequence + 1)
+        address = self._keep(found.id, password, brought, credentials, counters)
+        body = {
+            "format": peoplebook.FORMAT,
+            "person": found.id,
+            "credentials": [peoplebook.plain(one) for one in credentials],
+            "code": code_id,
+        }
+        printed = self._print(found.id)
+        done = self._books.ledger.append(RENEWED, body)
+        after = peoplebook.after(people, RENEWED, body, done.sequence)
+        self._books.folder.save_people(after)
+        self._finish(body)
+        return Enrolled(person=after.require_active(found.id), totp_address=address, printed_code=printed)
+
+    def _credentials(self, brought: Brought) -> tuple[list[Credential], dict[str, int]]:
+        made, counters = [], {}
+        if brought.certificate:
+            made.append(Credential.of(OPENPGP, brought.certificate))
+        if brought.token_key:
+            made.append(Credential.of(PKCS11, brought.token_key))
+        if brought.registration is not None:
+            key, counter = self.registrations.require(dict(brought.registration))
+            made.append(key)
+            counters[key.fingerprint] = counter
+        if brought.with_totp and PASSWORD_TOTP not in self._counting:
+            raise UsageError(
+                what="password and one-time code do not count at this site",
+                why="policy.classes of the site file does not name password-totp",
+                fix="enrol with a key, or change the site file",
+            )
+        return made, counters
+
+    def _keep(
+        self, who: str, password: str, brought: Brought, credentials: list[Credential], counters: dict[str, int]
+    ) -> str:
+        """Keep password, counters and the sealed key, whose public half joins `credentials`; return its address."""
+        self._passwords.set(who, password)
+        for fingerprint, counter in counters.items():
+            self._acceptance.keep_counter(fingerprint, counter)
+        if not brought.with_totp:
+            return ""
+        made = self._factors.make(who, password)
+        credentials.append(made.credential)
+        return made.address
+
+    def _print(self, who: str) -> str:
+        """Return a code to print and seal, by which the other person alone can allow a reset; at small sites only."""
+        if self._vouching.separates:
+            return ""
+        purpose = Purpose(person=who, is_printed=True)
+        self._codes.end(purpose)
+        return self._codes.issue(1, keep_others=True, purpose=purpose)[0]
+
     def _finish(self, body: dict[str, Any]) -> None:
         self._codes.use(str(body.get("code", "")))
 
@@ -159,3 +264,16 @@ def require_reason(untrusted: str) -> str:
         MalformedError: It is empty, too long or not printable.
     """
     return canonical.text(untrusted.strip(), "reason", most=LONGEST_REASON)
+
+
+def _all_of(role: str) -> tuple[str, ...]:
+    return FIRST_ROLES if role == APPROVER else (role,)
+
+
+def _require_enough(roles: Sequence[str], credentials: Sequence[Credential], brought: Brought) -> None:
+    if APPROVER in roles and not credentials and not brought.with_totp:
+        raise UsageError(
+            what="an approver needs something to approve with",
+            why="no OpenPGP certificate, security key or key on a token was given",
+            fix="give one of them",
+        )

@@ -1,6 +1,6 @@
 """Production's history, derived from the promotions and never stored: what serves, and where one may go back to.
 
-Rules (docs/format.md, "Promotions"):
+Rules (docs/format.md, "Promotions"; those of rollouts are in `appliance.promote.canary`):
   PROM-1  Numbers count from 1 without gaps, each file holds the digest of the file before, ledger sequences rise.
   PROM-2  A promotion names what served before it; a statement is promoted once, a nonce is used once.
   PROM-3  Going back leads to a version that was in production before and so was approved; the ones above it are gone.
@@ -12,8 +12,10 @@ Rules (docs/format.md, "Promotions"):
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from appliance.errors import NotPromotedError
+from appliance.promote.canary import Beside, Canary
 from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import Statement
 from media.errors import SealiftError
@@ -27,6 +29,8 @@ class Production:
     is_stopped: bool = False
     promotions: list[Promotion] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
+    canary: Canary | None = None
+    beside: Beside | None = None
 
     @property
     def number(self) -> int:
@@ -49,14 +53,24 @@ class Production:
         return tuple(reversed(self.line[:-1]))
 
     @property
+    def loadable(self) -> tuple[str, ...]:
+        """The versions whose engines may run in production: what serves, a canary, the one kept beside.
+
+        Empty after a stop.
+        """
+        if self.current is None:
+            return ()
+        others = (self.canary.version if self.canary else "", self.beside.version if self.beside else "")
+        return (self.current, *(one for one in others if one))
+
+    @property
     def before(self) -> str:
         """The digest that the next promotion's file must hold."""
         return self.last.sha256 if self.last else ""
 
     def made_for(self, model_digest: str) -> Promotion | None:
-        """Return the last promotion by which people approved this version."""
-        made = (one for one in reversed(self.promotions) if one.kind is Kind.MADE and one.model_digest == model_digest)
-        return next(made, None)
+        """Return the last promotion by which people approved this version, a canary's start among them."""
+        return next((one for one in reversed(self.promotions) if one.statement and _about(one) == model_digest), None)
 
     def take(self, promotion: Promotion) -> None:
         """Add the next promotion.
@@ -65,7 +79,9 @@ class Production:
             NotPromotedError: It does not follow from the ones before.
         """
         self._require_next(promotion)
-        if promotion.kind is Kind.MADE:
+        if promotion.kind.is_rollout:
+            self._roll_out(promotion)
+        elif promotion.kind is Kind.MADE:
             self._forward(promotion)
         elif promotion.kind is Kind.ROLLED_BACK:
             if promotion.model_digest not in self.returnable:
@@ -76,7 +92,61 @@ class Production:
             if self.current is None:
                 raise _out_of_line(promotion, "it stops production, and nothing was in production")
             self.is_stopped = True
+        if not promotion.kind.is_rollout:
+            self.canary = self.beside = None
         self.promotions.append(promotion)
+
+    def _roll_out(self, promotion: Promotion) -> None:
+        terms, canary = promotion.terms, self.canary
+        assert terms is not None  # noqa: S101 - `Promotion.require_whole`
+        if promotion.kind is Kind.RETIRED:
+            self._retire(promotion)
+            return
+        if promotion.kind is Kind.CANARY_STARTED:
+            self._start(promotion)
+            return
+        if canary is None or terms.version != canary.version:
+            raise _out_of_line(promotion, "no canary of this version runs")
+        if canary.is_held == (promotion.kind is Kind.CANARY_HELD) and promotion.kind in _PAUSES:
+            raise _out_of_line(promotion, "the canary is on hold already" if canary.is_held else "it is not on hold")
+        if promotion.kind in _PAUSES:
+            self._require_unchanged(promotion)
+            self.canary = canary.after(promotion)
+        elif promotion.kind is Kind.CANARY_ABORTED:
+            self._require_unchanged(promotion)
+            self.canary = None
+        else:
+            self._cut_over(promotion, canary)
+
+    def _start(self, promotion: Promotion) -> None:
+        self._require_unchanged(promotion)
+        if self.current is None or self.canary is not None or _about(promotion) == self.current:
+            raise _out_of_line(promotion, "a canary starts alone, beside another version that serves")
+        self._require_statement(promotion)
+        self.canary = Canary.of(promotion)
+        self.beside = None
+
+    def _cut_over(self, promotion: Promotion, canary: Canary) -> None:
+        if promotion.model_digest != canary.version:
+            raise _out_of_line(promotion, "it brings another version than the canary's")
+        if promotion.statement:
+            self._require_statement(promotion)
+        self.canary = None
+        watch = promotion.terms.watch_hours if promotion.terms else 0
+        if watch:
+            until = promotion.at + timedelta(hours=watch)
+            self.beside = Beside(version=canary.control, since=canary.sequence, cut_over=promotion.at, until=until)
+        self.line.append(canary.version)
+
+    def _retire(self, promotion: Promotion) -> None:
+        self._require_unchanged(promotion)
+        if self.beside is None or self.beside.version != _about(promotion):
+            raise _out_of_line(promotion, "that version is not kept beside the one in production")
+        self.beside = None
+
+    def _require_unchanged(self, promotion: Promotion) -> None:
+        if promotion.model_digest != self.current:
+            raise _out_of_line(promotion, "it changes what production serves")
 
     def _require_next(self, promotion: Promotion) -> None:
         if promotion.number != self.number + 1 or promotion.before != self.before:
@@ -87,18 +157,30 @@ class Production:
             raise _out_of_line(promotion, "it names another version as the previous one")
 
     def _forward(self, promotion: Promotion) -> None:
+        self._require_statement(promotion)
+        digest = _about(promotion)
+        if not self.line or self.line[-1] != digest:
+            self.line.append(digest)
+        self.is_stopped = False
+
+    def _require_statement(self, promotion: Promotion) -> None:
         try:
             statement = Statement.from_bytes(promotion.statement.encode())
         except SealiftError as error:
             raise _out_of_line(promotion, f"{error.what}: {error.why}") from error
-        if statement.model_digest != promotion.model_digest:
+        if statement.model_digest != _about(promotion):
             raise _out_of_line(promotion, "its statement is about another version")
         if statement.nonce in self.nonces:
             raise _out_of_line(promotion, "its statement was promoted before")
         self.nonces.add(statement.nonce)
-        if not self.line or self.line[-1] != statement.model_digest:
-            self.line.append(statement.model_digest)
-        self.is_stopped = False
+
+
+_PAUSES = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED})
+
+
+def _about(promotion: Promotion) -> str:
+    """Return the version that a promotion is about: a rollout's, or what serves from then on."""
+    return promotion.terms.version if promotion.terms else promotion.model_digest or ""
 
 
 def replay(promotions: Iterable[Promotion]) -> Production:

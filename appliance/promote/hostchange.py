@@ -20,11 +20,13 @@ from typing import Final, Self
 
 from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, ConflictError, HostChangeError
+from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.people import SitePeople
+from appliance.promote.presented import Presented
 from appliance.promote.statement import require_meaning
 from media import canonical, clock
 from media.clock import Clock
@@ -119,8 +121,9 @@ class HostRequest(Approvable[HostStatement]):
 class HostChanges:
     """The promoter's part: requests and approvals; the caller makes sure that one call runs at a time."""
 
-    def __init__(self, books: Books, *, config: Config, clock: Clock) -> None:
+    def __init__(self, books: Books, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
         self._books = books
+        self._acceptance = acceptance
         self._config = config
         self._folder = _folder(books.folder.path)
         self._clock = clock
@@ -165,7 +168,7 @@ class HostChanges:
         found = [one for one in HostRequest.stored(self._folder) if now <= one.statement.expires]
         return tuple(sorted(found, key=lambda one: one.statement.requested_at))
 
-    def approve(self, statement_sha256: str, untrusted_signature: bytes) -> HostRequest:
+    def approve(self, statement_sha256: str, presented: Presented) -> HostRequest:
         """Add one person's approval.
 
         Raises:
@@ -175,7 +178,7 @@ class HostChanges:
         request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
         if request is None:
             raise _refused("no request of this digest waits here; it has expired or was never made")
-        updated, approval = request.with_approval(untrusted_signature, people)
+        updated, approval = request.with_approval(presented, people, self._acceptance)
         body = {"plan_digest": request.statement.plan_digest, "statement_sha256": statement_sha256}
         self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
         updated.save(self._folder)
@@ -203,7 +206,7 @@ def require_host_approved(config: Config, plan_digest: str, serial: int, *, now:
             why = f"the approval expired at {clock.to_text(statement.expires)}"
             continue
         try:
-            request.require_approved(people, threshold=threshold)
+            request.require_approved(people, threshold=threshold, counting=config.policy.classes)
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
             continue

@@ -1,15 +1,19 @@
-"""Quantization levels that no site may bring into production, whoever approves (I23; docs/operator/promoting.md).
+"""Quantization levels that do not serve production unless a person accepts one by name (I23; ADR 31).
 
 They lose so much quality that a passed task set does not speak for the rest of the work. They may be received,
-validated and compared in test. The level is what the version's descriptor says, which two people approve by digest.
+validated and compared in test. The level is what the version's descriptor says, which two people approve by digest. A
+person's word for one version (`sealift models accept-level`) is a record of the ledger; the gate `level` then shows it,
+with name and reason, to everybody who approves.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from appliance.audit.facts import Ledger
 from appliance.errors import GateFailedError
 
+ACCEPTED: Final = "model.level-accepted"
 NOT_FOR_PRODUCTION: Final[Mapping[str, str]] = {
     "Q2_K": "significant",
     "Q3_K_S": "high",
@@ -20,16 +24,31 @@ NOT_FOR_PRODUCTION: Final[Mapping[str, str]] = {
 _WORDS: Final = re.compile(r"[A-Z0-9_]+", re.ASCII)
 
 
-def require_level_for_production(descriptor: Mapping[str, Any], model_digest: str) -> None:
-    """Pass when the level that a descriptor names may serve production.
+def level_of(quantization: str) -> str | None:
+    """Return the level that is not for production and that a descriptor's text names; None for any other."""
+    named = quantization.upper().replace("-", "_")
+    return next(iter(sorted(NOT_FOR_PRODUCTION.keys() & set(_WORDS.findall(named)))), None)
+
+
+def acceptance(ledger: Ledger, model_digest: str) -> Mapping[str, Any] | None:
+    """Return the newest record by which a person accepted a level for a version: level, person and reason."""
+    found = ledger.find(kind=ACCEPTED, field="model_digest", value=model_digest, limit=1)
+    return found[0].body if found else None
+
+
+def require_level_for_production(
+    descriptor: Mapping[str, Any], model_digest: str, accepted: Mapping[str, Any] | None = None
+) -> None:
+    """Pass when the level that a descriptor names may serve production, or was accepted for this version by name.
 
     Raises:
         GateFailedError: It is one of those that are not recommended.
     """
-    named = str(descriptor.get("quantization", "")).upper().replace("-", "_")
-    for level in NOT_FOR_PRODUCTION.keys() & set(_WORDS.findall(named)):
-        raise GateFailedError(
-            what=f"version {model_digest[:12]} may not be requested for production: its level is {level}",
-            why=f"{level} is not recommended: its loss of quality is {NOT_FOR_PRODUCTION[level]}",
-            fix="ask the sender for the model at Q4_K_M or higher; this version may go on being tried in test",
-        )
+    level = level_of(str(descriptor.get("quantization", "")))
+    if level is None or (accepted is not None and accepted.get("level") == level and accepted.get("person")):
+        return
+    raise GateFailedError(
+        what=f"version {model_digest[:12]} may not be requested for production: its level is {level}",
+        why=f"{level} is not recommended: its loss of quality is {NOT_FOR_PRODUCTION[level]}",
+        fix="ask the sender for the model at Q4_K_M or higher, or let a person accept it: sealift models accept-level",
+    )

@@ -16,8 +16,9 @@ from appliance.promote.folder import PromoterFolder
 from media import canonical
 from media.clock import Clock
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 CODES: Final = "codes.json"
+_PASSWORDS_FORMAT: Final = 1
 PASSWORDS: Final = "passwords.json"
 SHORTEST_PASSWORD: Final = 12
 LONGEST_PASSWORD: Final = 256
@@ -45,6 +46,25 @@ class GuessLimit:
         self._wrong.setdefault(whose, []).append(self.clock.monotonic())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What a code is for; codes of format 1 said nothing and are for enrolling.
+
+    Attributes:
+        roles: What who enrols with it becomes; empty leaves it to the site's profile.
+        person: Whose reset it is for; empty for somebody new.
+        is_printed: Printed at the enrolment and kept sealed: with the other person's word it allows a reset.
+    """
+
+    roles: tuple[str, ...] = ()
+    person: str = ""
+    is_printed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members of a code's entry."""
+        return {"roles": list(self.roles), "person": self.person, "printed": self.is_printed}
+
+
 class CodeBook:
     """The one-time codes of enrolment."""
 
@@ -53,18 +73,31 @@ class CodeBook:
         self._hasher = hasher
         self._limit = GuessLimit(clock=clock)
 
-    def issue(self, count: int, *, keep_others: bool = False) -> tuple[str, ...]:
-        """Return new codes; without `keep_others` all earlier ones end."""
+    def issue(self, count: int, *, keep_others: bool = False, purpose: "Purpose | None" = None) -> tuple[str, ...]:
+        """Return new codes for one purpose; without `keep_others` all earlier ones end."""
         entries = self._entries() if keep_others else []
         codes = tuple(_new_code() for _ in range(count))
         for code in codes:
             code_id = f"c{len(entries) + 1}"
-            entries.append({"id": code_id, "hash": self._hasher.hash(_plain(code)), "used": False})
+            entry = {"id": code_id, "hash": self._hasher.hash(_plain(code)), "used": False}
+            entries.append({**entry, **(purpose or Purpose()).to_json()})
         self._save(entries)
         return codes
 
-    def require(self, untrusted: str) -> str:
-        """Return the id of an unused code; `use` it when the enrolment is recorded.
+    def end(self, purpose: "Purpose") -> None:
+        """End the unused codes of a purpose, as when a new one takes their place."""
+        entries = self._entries()
+        for entry in entries:
+            if _purpose(entry) == purpose:
+                entry["used"] = True
+        self._save(entries)
+
+    def require(self, untrusted: str, *, is_printed: bool = False) -> tuple[str, "Purpose"]:
+        """Return the id of an unused code and what it is for; `use` it when what it allows is recorded.
+
+        Args:
+            untrusted: What was typed.
+            is_printed: Whether one is looked for that was printed for a reset, which no enrolment takes.
 
         Raises:
             CodeRefusedError: It is wrong or used, or too many were wrong.
@@ -73,8 +106,9 @@ class CodeBook:
             raise _code_refused("too many wrong codes; no code is looked at for ten minutes")
         plain = _plain(untrusted)
         for entry in self._entries():
-            if not entry["used"] and _matches(self._hasher, str(entry["hash"]), plain):
-                return str(entry["id"])
+            is_right = _purpose(entry).is_printed == is_printed and not entry["used"]
+            if is_right and _matches(self._hasher, str(entry["hash"]), plain):
+                return str(entry["id"]), _purpose(entry)
         self._limit.count("code")
         raise _code_refused("it is wrong, or was used already")
 
@@ -115,7 +149,12 @@ class Passwords:
                 fix="choose another; the code is still good",
             )
         hashes = {**self._hashes(), person: self._hasher.hash(password)}
-        self._folder.save_secret(PASSWORDS, canonical.dumps({"format": FORMAT, "passwords": hashes}))
+        self._folder.save_secret(PASSWORDS, canonical.dumps({"format": _PASSWORDS_FORMAT, "passwords": hashes}))
+
+    def forget(self, person: str) -> None:
+        """Remove a person's password; no-op where there is none."""
+        hashes = {name: one for name, one in self._hashes().items() if name != person}
+        self._folder.save_secret(PASSWORDS, canonical.dumps({"format": _PASSWORDS_FORMAT, "passwords": hashes}))
 
     def require(self, person: str, untrusted: str) -> None:
         """Check a password.
@@ -134,6 +173,14 @@ class Passwords:
     def _hashes(self) -> dict[str, str]:
         content = self._folder.read_secret(PASSWORDS)
         return {} if content is None else dict(canonical.mapping(canonical.loads(content), PASSWORDS)["passwords"])
+
+
+def _purpose(entry: dict[str, Any]) -> Purpose:
+    return Purpose(
+        roles=tuple(str(role) for role in entry.get("roles", ())),
+        person=str(entry.get("person", "")),
+        is_printed=entry.get("printed", False) is True,
+    )
 
 
 def _matches(hasher: PasswordHasher, stored: str, plain: str) -> bool:

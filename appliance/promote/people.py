@@ -1,28 +1,52 @@
 """The site's people: who may approve, go back and stop. Counted apart from the people who sign releases.
 
 Promises: an id, a name, a fingerprint and any key material belong to one person only, for ever, also after that person
-was revoked; parsing refuses a list that breaks this. No password is in here: engines read this file.
+was revoked or given new keys; parsing refuses a list that breaks this. Roles and credentials are kept with the ledger
+sequences between which they counted, so that an old promotion is judged by what held then. No password is in here:
+engines read this file. It is of format 2; format 1 (one OpenPGP certificate each, roles for ever) is read as well.
 """
 
-import base64
-import binascii
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Self, TypeVar
 
 from appliance.errors import ConflictError, UnknownPersonError
-from media import canonical, limits
+from appliance.promote import base64text
+from appliance.promote.classes import OPENPGP
+from appliance.promote.credentials import Credential
+from media import canonical, clock
 from media.errors import MalformedError
-from media.packets import Certificate
 
-FORMAT: Final = 1
-OPENPGP: Final = "openpgp"
-ROLES: Final = ("approver", "operator")
+FORMAT: Final = 2
+APPROVER: Final = "approver"
+OPERATOR: Final = "operator"
+ADMIN: Final = "admin"
+ROLES: Final = (APPROVER, OPERATOR, ADMIN)
+FIRST_ROLES: Final = (APPROVER, OPERATOR)
+"""What everyone was before there were admins (format 1)."""
 _ID = re.compile(r"[a-z0-9](-?[a-z0-9]){0,31}")
-_LONGEST_NAME = 100
-_MOST_BASE64 = 4 * (limits.CERTIFICATE_BYTES // 3 + 1)
+_LONGEST_NAME: Final = 100
+_MOST_CREDENTIALS: Final = 64
+_MOST_HELD: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A role and the ledger sequences between which a person had it."""
+
+    role: str
+    since: int = 0
+    until: int | None = None
+
+    def counts_at(self, sequence: int) -> bool:
+        """Return whether the person had it at that place of the ledger."""
+        return self.since < sequence and (self.until is None or sequence < self.until)
+
+
+_Lasting = TypeVar("_Lasting", Held, Credential)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,34 +54,70 @@ class SitePerson:
     """One enrolled person.
 
     Attributes:
+        credentials: Every key the person ever approved with.
+        held: Every role the person ever had.
         enrolled: Ledger sequence of the enrolment.
         revoked: Ledger sequence of the revocation; approvals in promotions before it keep their force.
+        counts_from: Approvals count again from then on, after a reset.
     """
 
     id: str
     name: str
-    fingerprint: str
-    certificate: bytes = field(repr=False)
-    roles: tuple[str, ...] = ROLES
-    approves_by: str = OPENPGP
+    credentials: tuple[Credential, ...] = ()
+    held: tuple[Held, ...] = ()
     enrolled: int = 0
     revoked: int | None = None
+    counts_from: datetime | None = None
 
     def is_active_at(self, sequence: int) -> bool:
         """Return whether the person counted at that place of the ledger."""
         return self.enrolled < sequence and (self.revoked is None or sequence < self.revoked)
+
+    def has_role_at(self, role: str, sequence: int) -> bool:
+        """Return whether the person had a role at that place of the ledger."""
+        return any(one.role == role and one.counts_at(sequence) for one in self.held)
+
+    def credentials_at(self, sequence: int) -> tuple[Credential, ...]:
+        """Return what the person approved with at that place of the ledger."""
+        return tuple(one for one in self.credentials if one.counts_at(sequence))
+
+    def as_of(self, sequence: int) -> Self:
+        """Return what the records before a place of the ledger say of the person."""
+        return replace(
+            self,
+            credentials=tuple(_open_at(one, sequence) for one in self.credentials if one.since < sequence),
+            held=tuple(_open_at(one, sequence) for one in self.held if one.since < sequence),
+            revoked=self.revoked if self.revoked is not None and self.revoked < sequence else None,
+            counts_from=None,
+        )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles the person has now."""
+        now = {one.role for one in self.held if one.until is None}
+        return tuple(role for role in ROLES if role in now)
+
+    @property
+    def present(self) -> tuple[Credential, ...]:
+        """What the person approves with now."""
+        return tuple(one for one in self.credentials if one.until is None)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the OpenPGP key, else of the first credential that counts now; empty without any."""
+        found = sorted(self.present, key=lambda one: one.approves_by != OPENPGP)
+        return found[0].fingerprint if found else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of people.json."""
         return {
             "id": self.id,
             "name": self.name,
-            "fingerprint": self.fingerprint,
-            "certificate": base64.b64encode(self.certificate).decode(),
-            "roles": list(self.roles),
-            "class": self.approves_by,
+            "credentials": [one.to_json() for one in self.credentials],
+            "roles": [{"role": one.role, "since": one.since, "until": one.until} for one in self.held],
             "enrolled": self.enrolled,
             "revoked": self.revoked,
+            "counts_from": None if self.counts_from is None else clock.to_text(self.counts_from),
         }
 
     @classmethod
@@ -67,26 +127,48 @@ class SitePerson:
         Raises:
             MalformedError: A field is missing or of another shape.
         """
+        required = ("id", "name", "credentials", "roles", "enrolled", "revoked", "counts_from")
+        fields = canonical.exact_keys(untrusted, required, what="person")
+        credentials = canonical.array(fields["credentials"], "person.credentials", most=_MOST_CREDENTIALS)
+        counts_from = fields["counts_from"]
+        return cls(
+            id=require_id(canonical.text(fields["id"], "person.id")),
+            name=require_name(canonical.text(fields["name"], "person.name")),
+            credentials=tuple(Credential.from_json(one) for one in credentials),
+            held=tuple(_held(one) for one in canonical.array(fields["roles"], "person.roles", most=_MOST_HELD)),
+            enrolled=canonical.integer(fields["enrolled"], "person.enrolled"),
+            revoked=_optional(fields["revoked"], "person.revoked"),
+            counts_from=None if counts_from is None else canonical.moment(counts_from, "person.counts_from"),
+        )
+
+    @classmethod
+    def from_format_1(cls, untrusted: Any) -> Self:
+        """Parse one entry of people.json of format 1.
+
+        Raises:
+            MalformedError: A field is missing or of another shape, or the fingerprint is another key's.
+        """
         required = ("id", "name", "fingerprint", "certificate", "roles", "class", "enrolled", "revoked")
         fields = canonical.exact_keys(untrusted, required, what="person")
-        revoked = fields["revoked"]
-        roles = canonical.array(fields["roles"], "person.roles", most=len(ROLES))
-        certificate = Certificate.from_bytes(from_base64(fields["certificate"], "person.certificate"))
-        if fields["fingerprint"] != certificate.fingerprint:
+        enrolled = canonical.integer(fields["enrolled"], "person.enrolled")
+        canonical.one_of(fields["class"], (OPENPGP,), "person.class")
+        roles = canonical.array(fields["roles"], "person.roles", most=len(FIRST_ROLES))
+        made = Credential.of(OPENPGP, base64text.decode(fields["certificate"], "person.certificate"))
+        if fields["fingerprint"] != made.fingerprint:
             raise MalformedError(
                 what="a person's fingerprint is not that of the certificate",
-                why=certificate.fingerprint[-16:],
+                why=made.fingerprint[-16:],
                 fix="restore people.json from the ledger",
             )
         return cls(
             id=require_id(canonical.text(fields["id"], "person.id")),
             name=require_name(canonical.text(fields["name"], "person.name")),
-            fingerprint=certificate.fingerprint,
-            certificate=certificate.raw,
-            roles=tuple(canonical.one_of(role, ROLES, "person.roles") for role in roles),
-            approves_by=canonical.one_of(fields["class"], (OPENPGP,), "person.class"),
-            enrolled=canonical.integer(fields["enrolled"], "person.enrolled"),
-            revoked=None if revoked is None else canonical.integer(revoked, "person.revoked"),
+            credentials=(replace(made, since=enrolled),),
+            held=tuple(
+                Held(role=canonical.one_of(role, FIRST_ROLES, "person.roles"), since=enrolled) for role in roles
+            ),
+            enrolled=enrolled,
+            revoked=_optional(fields["revoked"], "person.revoked"),
         )
 
 
@@ -120,8 +202,41 @@ class SitePeople:
 
     def with_revocation(self, person_id: str, sequence: int) -> Self:
         """Return the list in which that person no longer counts from `sequence` on."""
-        people = tuple(replace(one, revoked=sequence) if one.id == person_id else one for one in self.people)
-        return replace(self, people=people, sequence=sequence)
+        return self._changed(person_id, sequence, lambda one: replace(one, revoked=sequence))
+
+    def with_reset(self, person_id: str, sequence: int, counts_from: datetime) -> Self:
+        """Return the list in which that person's credentials ended, and new ones count from a time on."""
+        return self._changed(
+            person_id,
+            sequence,
+            lambda one: replace(one, credentials=_ended(one.credentials, sequence), counts_from=counts_from),
+        )
+
+    def with_credentials(self, person_id: str, credentials: Sequence[Credential], sequence: int) -> Self:
+        """Return the list in which that person approves with these from `sequence` on.
+
+        Raises:
+            ConflictError: A fingerprint or key material is taken, by whomever.
+        """
+        added = tuple(replace(one, since=sequence) for one in credentials)
+        return self._changed(
+            person_id,
+            sequence,
+            lambda one: replace(one, credentials=(*_ended(one.credentials, sequence), *added)),
+        )
+
+    def with_roles(self, person_id: str, roles: Sequence[str], sequence: int) -> Self:
+        """Return the list in which that person has these roles from `sequence` on."""
+
+        def changed(person: SitePerson) -> SitePerson:
+            before = tuple(
+                replace(one, until=sequence) if one.until is None and one.role not in roles else one
+                for one in person.held
+            )
+            added = tuple(Held(role=role, since=sequence) for role in roles if role not in person.roles)
+            return replace(person, held=(*before, *added))
+
+        return self._changed(person_id, sequence, changed)
 
     @property
     def active(self) -> tuple[SitePerson, ...]:
@@ -158,45 +273,16 @@ class SitePeople:
         """
         value = canonical.loads_canonical(untrusted)
         fields = canonical.exact_keys(value, ("format", "sequence", "people"), what="people.json")
-        canonical.integer(fields["format"], "people.json.format", minimum=FORMAT, maximum=FORMAT)
+        found = canonical.integer(fields["format"], "people.json.format", minimum=1, maximum=FORMAT)
+        read: Callable[[Any], SitePerson] = SitePerson.from_format_1 if found == 1 else SitePerson.from_json
         return cls(
-            people=tuple(SitePerson.from_json(one) for one in canonical.array(fields["people"], "people.json.people")),
+            people=tuple(read(one) for one in canonical.array(fields["people"], "people.json.people")),
             sequence=canonical.integer(fields["sequence"], "people.json.sequence", minimum=-1),
         )
 
-
-def key_material(certificate: bytes) -> frozenset[str]:
-    """Return what names each key in a certificate, whatever its date or packet, so that one key is seen as one.
-
-    Raises:
-        MalformedError: Not exactly one public version 4 certificate.
-    """
-    return frozenset(key.material for key in Certificate.from_bytes(certificate).keys)
-
-
-def _belongings(person: SitePerson) -> Iterator[tuple[str, str]]:
-    yield "id", person.id
-    yield "name", person.name.casefold()
-    yield "fingerprint", person.fingerprint
-    for digest in key_material(person.certificate):
-        yield "key", digest
-
-
-def person_from(body: Mapping[str, Any], *, enrolled: int) -> SitePerson:
-    """Return the person of a `person.enrolled` event.
-
-    Raises:
-        MalformedError: The event is not in its form.
-    """
-    certificate = from_base64(body.get("certificate"), "person.certificate")
-    return SitePerson(
-        id=require_id(canonical.text(body.get("person"), "person")),
-        name=require_name(canonical.text(body.get("name"), "name")),
-        fingerprint=Certificate.from_bytes(certificate).fingerprint,
-        certificate=certificate,
-        roles=ROLES,
-        enrolled=enrolled,
-    )
+    def _changed(self, person_id: str, sequence: int, change: Callable[[SitePerson], SitePerson]) -> Self:
+        people = tuple(change(one) if one.id == person_id else one for one in self.people)
+        return replace(self, people=people, sequence=sequence)
 
 
 def require_id(untrusted: str) -> str:
@@ -236,13 +322,31 @@ def id_from(name: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", plain))[:32].strip("-")
 
 
-def from_base64(untrusted: object, what: str) -> bytes:
-    """Return bytes that were written as base64 text.
+def _belongings(person: SitePerson) -> Iterator[tuple[str, str]]:
+    yield "id", person.id
+    yield "name", person.name.casefold()
+    for credential in person.credentials:
+        yield "fingerprint", credential.fingerprint
+        for material in credential.material:
+            yield "key", material
 
-    Raises:
-        MalformedError: It is not.
-    """
-    try:
-        return base64.b64decode(canonical.text(untrusted, what, most=_MOST_BASE64), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedError(what=f"{what} is not base64", why=type(error).__name__, fix="send it again") from error
+
+def _open_at(one: _Lasting, sequence: int) -> _Lasting:
+    return replace(one, until=None) if one.until is not None and one.until >= sequence else one
+
+
+def _ended(credentials: tuple[Credential, ...], sequence: int) -> tuple[Credential, ...]:
+    return tuple(replace(one, until=sequence) if one.until is None else one for one in credentials)
+
+
+def _held(untrusted: Any) -> Held:
+    fields = canonical.exact_keys(untrusted, ("role", "since", "until"), what="person.roles")
+    return Held(
+        role=canonical.one_of(fields["role"], ROLES, "person.roles.role"),
+        since=canonical.integer(fields["since"], "person.roles.since"),
+        until=_optional(fields["until"], "person.roles.until"),
+    )
+
+
+def _optional(untrusted: Any, what: str) -> int | None:
+    return None if untrusted is None else canonical.integer(untrusted, what)

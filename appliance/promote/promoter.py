@@ -14,16 +14,19 @@ from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError, NotPromotedError
-from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, require_different, verify_signature
+from appliance.promote.accepting import Acceptance
+from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, still_counting
 from appliance.promote.books import Books
 from appliance.promote.carrying import Carrying
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy
+from appliance.promote.presented import Presented
 from appliance.promote.record import Kind, Promotion
-from appliance.promote.statement import Statement, require_meaning
+from appliance.promote.statement import BY_PERSON, BY_RELEASE, Statement, require_meaning
 from appliance.promote.validated import require_validated
+from appliance.registry.deletion import deleted
 from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
@@ -75,8 +78,13 @@ class Request:
 class Promoter:
     """What the promoter's process does; the caller makes sure that one call runs at a time."""
 
-    def __init__(self, books: Books, *, config: Config, policy: GatePolicy, clock: Clock) -> None:
+    def __init__(
+        self, books: Books, *, config: Config, policy: GatePolicy, clock: Clock, acceptance: Acceptance
+    ) -> None:
         self._books = books
+        self._acceptance = acceptance
+        self._classes = tuple(config.policy.classes)
+        self._request_by = BY_RELEASE if config.release_is_request else BY_PERSON
         self._site = config.site
         self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
         self._valid_for = timedelta(hours=config.policy.approval_hours)
@@ -124,6 +132,7 @@ class Promoter:
             policy_digest=policy_digest,
             meaning=require_meaning(meaning),
             nonce=secrets.token_hex(16),
+            request=self._request_by,
             requested_by=person.id,
             requested_at=now,
             expires=now + self._valid_for,
@@ -143,24 +152,25 @@ class Promoter:
         """Return the requests that can still be promoted, the oldest first."""
         return tuple(self._pending(self._books.folder.production()))
 
-    def approve(self, statement_sha256: str, untrusted_signature: bytes) -> Request:
+    def approve(self, statement_sha256: str, presented: Presented) -> Request:
         """Add one person's approval.
 
         Raises:
-            ApprovalRefusedError: The statement is unknown, expired or outdated, or the signature is refused.
+            ApprovalRefusedError: The statement is unknown, expired or outdated, or the approval is refused.
+            UnknownPersonError: The password or the one-time code is wrong.
         """
         people, production = self._books.catch_up()
         request = self._require_pending(statement_sha256, production)
-        approval = verify_signature(request.statement.to_bytes(), untrusted_signature, people.active)
-        kept = self._counting(request, people)
-        require_different((*kept, approval), people)
+        raw = request.statement.to_bytes()
+        approval, approvals = self._acceptance.take(raw, presented, people, request.approvals)
+        request.statement.require_apart(approval.person)
         body = {
             "model_digest": request.statement.model_digest,
             "statement_sha256": statement_sha256,
             **approval.to_json(),
         }
         self._books.ledger.append("approval.given", body)
-        updated = replace(request, approvals=(*kept, approval))
+        updated = replace(request, approvals=approvals)
         self._books.folder.save_request(statement_sha256, updated.to_bytes())
         return updated
 
@@ -174,6 +184,23 @@ class Promoter:
             ConflictError: Another promotion was first.
         """
         people, production = self._books.catch_up()
+        if production.canary is not None:
+            raise ConflictError(
+                what="a canary runs",
+                why=f"version {production.canary.version[:12]} answers for a share of the callers",
+                fix="end it: `sealift canary cutover` or `sealift canary abort`",
+            )
+        body = self.approved(statement_sha256, people, production)
+        promotion = self._books.record_promotion(production, Kind.MADE, body)
+        self._forget_expired()
+        return promotion
+
+    def approved(self, statement_sha256: str, people: SitePeople, production: Production) -> dict[str, Any]:
+        """Return the record's body of a version that enough people approved, everything checked again.
+
+        Raises:
+            NotEnoughApprovalsError, ApprovalRefusedError, GateFailedError, ConflictError: As `promote`.
+        """
         request = self._require_pending(statement_sha256, production)
         statement, approvals = request.statement, self._counting(request, people)
         sequence = self._books.ledger.head().size
@@ -184,11 +211,11 @@ class Promoter:
                 fix=f"let another person run `sealift approve {statement.model_digest[:12]} --as PERSON`",
             )
         raw = statement.to_bytes()
-        require_approved(raw, approvals, people, sequence=sequence, threshold=self._threshold)
+        require_approved(raw, approvals, people, sequence=sequence, threshold=self._threshold, counting=self._classes)
         validated = require_validated(self._books.ledger, statement.model_digest, self._policy)
         if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("its evidence or its policy is not the newest one")
-        body: dict[str, Any] = {
+        return {
             "model_digest": statement.model_digest,
             "previous": production.current,
             "statement": raw.decode(),
@@ -196,9 +223,6 @@ class Promoter:
             "approvals": [approval.to_json() for approval in approvals],
             "requested_by": statement.requested_by,
         }
-        promotion = self._books.record_promotion(production, Kind.MADE, body)
-        self._forget_expired()
-        return promotion
 
     def rollback(self, *, person: str, person_class: str, reason: str, model_digest: str = "") -> Promotion:
         """Go back to the version before, or to a named one that was in production before.
@@ -209,13 +233,15 @@ class Promoter:
         """
         people, production = self._books.catch_up()
         who = people.require_active(person)
-        target = model_digest or next(iter(production.returnable), "")
-        if target not in production.returnable:
+        gone = deleted(self._books.ledger)
+        returnable = [one for one in production.returnable if one not in gone]
+        target = model_digest or next(iter(returnable), "")
+        if target not in returnable:
             raise NotPromotedError(
                 what="there is no version to go back to"
                 if not target
                 else f"version {target[:12]} cannot be gone back to",
-                why="only versions that two people approved and that were in production before can",
+                why="only versions that two people approved, that were in production before and were not deleted can",
                 fix="see `sealift history`; bring a version forward with `sealift promote`",
             )
         body = {
@@ -278,8 +304,7 @@ class Promoter:
         raise _refused("no request of this digest waits here; it has expired or was never made")
 
     def _counting(self, request: Request, people: SitePeople) -> tuple[Approval, ...]:
-        active = {person.id for person in people.active}
-        return tuple(approval for approval in request.approvals if approval.person in active)
+        return tuple(one for one in still_counting(request.approvals, people) if one.approves_by in self._classes)
 
     def _forget_expired(self) -> None:
         for request in self._requests():

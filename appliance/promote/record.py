@@ -1,4 +1,6 @@
-"""One promotion as it lies in `promotions/NNNNNN.json`: made, rolled back or stopped (format 1).
+"""One promotion as it lies in `promotions/NNNNNN.json`: made, rolled back, stopped (format 1), or a step of a rollout.
+
+Steps of a rollout are of format 2, which adds `terms`.
 
 Promises: a file has one byte form; it carries all that is needed to verify it again without the ledger (the whole
 statement and every approval), names its ledger leaf, and holds the digest of the file before it. The same function
@@ -13,11 +15,15 @@ from hashlib import sha256
 from typing import Any, Final, Self
 
 from appliance.promote.approvals import Approval
+from appliance.promote.terms import Terms
 from media import canonical, clock
 from media.errors import MalformedError
 
 FORMAT: Final = 1
+ROLLOUT_FORMAT: Final = 2
 MAX_BYTES: Final = 256 * 1024
+BY_JUDGE: Final = "judge"
+"""How a step is known that no person took."""
 _FIELDS: Final = (
     "format",
     "number",
@@ -43,11 +49,22 @@ class Kind(StrEnum):
     MADE = "made"
     ROLLED_BACK = "rolled-back"
     STOPPED = "stopped"
+    CANARY_STARTED = "canary-started"
+    CANARY_HELD = "canary-held"
+    CANARY_RESUMED = "canary-resumed"
+    CANARY_ABORTED = "canary-aborted"
+    CUT_OVER = "cut-over"
+    RETIRED = "retired"
 
     @property
     def event(self) -> str:
         """The kind of the ledger's leaf."""
         return f"promotion.{self}"
+
+    @property
+    def is_rollout(self) -> bool:
+        """Whether it is a step of a rollout, which has terms."""
+        return self not in {Kind.MADE, Kind.ROLLED_BACK, Kind.STOPPED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +78,9 @@ class Promotion:
         previous: What served until now.
         statement: The signed text when `kind` is made, else empty.
         person: Who went back or stopped, alone.
-        person_class: How the promoter knew that person: password, or operator (a local command).
+        person_class: How the promoter knew that person: password, or operator (a local command); judge where the
+            promoter itself aborted a canary or retired a version.
+        terms: Of a step of a rollout, else None.
     """
 
     number: int
@@ -78,6 +97,7 @@ class Promotion:
     person: str = ""
     person_class: str = ""
     reason: str = ""
+    terms: Terms | None = None
 
     @property
     def sha256(self) -> str:
@@ -86,11 +106,11 @@ class Promotion:
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        return canonical.dumps({"format": FORMAT, **self.to_json()})
+        return canonical.dumps({"format": ROLLOUT_FORMAT if self.kind.is_rollout else FORMAT, **self.to_json()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, for answers and files."""
-        return {
+        own = {
             "number": self.number,
             "before": self.before,
             "kind": str(self.kind),
@@ -106,6 +126,7 @@ class Promotion:
             "class": self.person_class,
             "reason": self.reason,
         }
+        return own if self.terms is None else {**own, "terms": self.terms.to_json()}
 
     @classmethod
     def from_bytes(cls, untrusted: bytes) -> Self:
@@ -114,11 +135,13 @@ class Promotion:
         Raises:
             MalformedError: It is not in its one form.
         """
-        fields = canonical.exact_keys(
-            canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES), _FIELDS, what="promotion"
-        )
-        canonical.integer(fields["format"], "promotion.format", minimum=FORMAT, maximum=FORMAT)
-        return cls.from_json({name: value for name, value in fields.items() if name != "format"})
+        value = canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES)
+        fields = canonical.exact_keys(value, _FIELDS, ("terms",), what="promotion")
+        found = canonical.integer(fields["format"], "promotion.format", minimum=FORMAT, maximum=ROLLOUT_FORMAT)
+        promotion = cls.from_json({name: value for name, value in fields.items() if name != "format"})
+        if promotion.kind.is_rollout != (found == ROLLOUT_FORMAT):
+            raise _malformed(promotion.number, f"{promotion.kind} is not of format {found}")
+        return promotion
 
     @classmethod
     def from_json(cls, untrusted: Mapping[str, Any]) -> Self:
@@ -127,7 +150,8 @@ class Promotion:
         Raises:
             MalformedError: A field is missing, unknown or of another shape.
         """
-        fields = canonical.exact_keys(dict(untrusted), [name for name in _FIELDS if name != "format"], what="promotion")
+        required = [name for name in _FIELDS if name != "format"]
+        fields = canonical.exact_keys(dict(untrusted), required, ("terms",), what="promotion")
         before = _optional_text(fields["before"], "before")
         promotion = cls(
             number=canonical.integer(fields["number"], "promotion.number", minimum=1),
@@ -167,6 +191,7 @@ class Promotion:
             "person": "",
             "class": "",
             "reason": "",
+            "terms": None,
         }
         known = {name: body.get(name, value) for name, value in blank.items()}
         promotion = cls(
@@ -187,15 +212,22 @@ class Promotion:
         Raises:
             MalformedError: It does not.
         """
-        is_made = self.kind is Kind.MADE
-        alone = (self.person, self.person_class, self.reason)
-        serves = self.model_digest is not None
-        if is_made != bool(self.statement) or is_made != bool(self.approvals) or is_made != bool(self.requested_by):
+        signed = (bool(self.statement), bool(self.approvals), bool(self.requested_by))
+        alone = (bool(self.person), bool(self.person_class), bool(self.reason))
+        is_forward = self.kind in _FORWARD
+        if len(set(signed)) > 1 or (self.kind is not Kind.CUT_OVER and signed[0] != is_forward):
             raise _malformed(self.number, "only a promotion that goes forward has a statement and approvals")
-        if is_made == any(alone) or (not is_made and not all(alone)):
+        if len(set(alone)) > 1 or alone[0] == is_forward:
             raise _malformed(self.number, "only going back or stopping is done by one person with a reason")
-        if serves == (self.kind is Kind.STOPPED):
+        if (self.model_digest is None) != (self.kind is Kind.STOPPED) and self.kind not in _BESIDE:
             raise _malformed(self.number, "a stop serves nothing, all else serves one version")
+        if self.kind.is_rollout != (self.terms is not None):
+            raise _malformed(self.number, "only a step of a rollout has terms")
+
+
+_FORWARD: Final = frozenset({Kind.MADE, Kind.CANARY_STARTED})
+# A version may be retired while nothing serves.
+_BESIDE: Final = frozenset({Kind.RETIRED})
 
 
 def _what_happened(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,6 +242,7 @@ def _what_happened(fields: Mapping[str, Any]) -> dict[str, Any]:
         "person": _optional_text(fields["person"], "person"),
         "person_class": _optional_text(fields["class"], "class"),
         "reason": _optional_text(fields["reason"], "reason"),
+        "terms": None if fields.get("terms") is None else Terms.from_json(fields["terms"]),
     }
 
 

@@ -13,11 +13,16 @@ from typing import Final, Self
 from appliance.errors import ApprovalRefusedError
 from media import canonical, clock
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 TYPE: Final = "sealift/promotion"
 MAX_BYTES: Final = 16 * 1024
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _LONGEST_MEANING = 500
+BY_RELEASE: Final = "release"
+"""The signed release counts as the request: who typed it in may approve."""
+BY_PERSON: Final = "person"
+"""The person who requested it is not among those who approve (I3)."""
+_SECOND: Final = ("request",)
 _FIELDS: Final = (
     "format",
     "type",
@@ -36,7 +41,10 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What an approver says yes to. Digests are 64 hex digits, `nonce` 32; both times are whole seconds in UTC."""
+    """What an approver says yes to. Digests are 64 hex digits, `nonce` 32; both times are whole seconds in UTC.
+
+    Format 1 did not say what counts as the request; such a statement keeps its bytes.
+    """
 
     site: str
     model_digest: str
@@ -48,12 +56,15 @@ class Statement:
     requested_by: str
     requested_at: datetime
     expires: datetime
+    request: str = BY_RELEASE
+    format: int = FORMAT
 
     def to_bytes(self) -> bytes:
         """Return the bytes that are signed."""
         return canonical.dumps(
             {
-                "format": FORMAT,
+                "format": self.format,
+                **({} if self.format == 1 else {"request": self.request}),
                 "type": TYPE,
                 "site": self.site,
                 "model_digest": self.model_digest,
@@ -82,8 +93,11 @@ class Statement:
             ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
         """
         value = canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES)
-        fields = canonical.exact_keys(value, _FIELDS, what="statement")
-        if fields["format"] != FORMAT or fields["type"] != TYPE:
+        fields = canonical.exact_keys(value, _FIELDS, _SECOND, what="statement")
+        version = fields["format"]
+        if type(version) is not int or not 1 <= version <= FORMAT or fields["type"] != TYPE:
+            raise _refused("it is not a promotion statement of this format")
+        if (version == 1) != (_SECOND[0] not in fields):
             raise _refused("it is not a promotion statement of this format")
         nonce = canonical.text(fields["nonce"], "statement.nonce")
         if not _NONCE.fullmatch(nonce):
@@ -99,7 +113,22 @@ class Statement:
             requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
             requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
             expires=canonical.moment(fields["expires"], "statement.expires"),
+            request=canonical.one_of(fields.get("request", BY_RELEASE), (BY_RELEASE, BY_PERSON), "statement.request"),
+            format=version,
         )
+
+    def require_apart(self, *people: str) -> None:
+        """Return when nobody of these requested it, or the signed release counts as the request.
+
+        Raises:
+            ApprovalRefusedError: Who requested it would approve it.
+        """
+        if self.request == BY_PERSON and self.requested_by in people:
+            raise ApprovalRefusedError(
+                what="an approval is refused",
+                why=f"{self.requested_by} requested it, and at this site who requests does not approve",
+                fix="let another approver approve, or another person request it",
+            )
 
 
 def require_meaning(untrusted: str) -> str:

@@ -2,16 +2,17 @@
 
 Promises: for each gate of the current policy only the newest result counts; all must have passed, come from one run
 (one evidence digest) and have been judged under this very policy. So a report of another version, an old report, or one
-that a later failure contradicts never opens the way. A level that is not for production never passes, whatever its
-gates said.
+that a later failure contradicts never opens the way. A level that is not for production passes only where a person
+accepted it for this version by name, whatever its gates said.
 """
 
 from dataclasses import dataclass
 
 from appliance.audit.facts import Ledger
-from appliance.errors import GateFailedError, UnknownVersionError
-from appliance.promote.levels import require_level_for_production
+from appliance.errors import GateFailedError
+from appliance.promote.levels import acceptance, require_level_for_production
 from appliance.promote.policy import GatePolicy
+from appliance.registry import deletion
 from media import canonical
 
 
@@ -29,25 +30,20 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
     """Return the one run in which this version passed every gate.
 
     Raises:
-        UnknownVersionError: The ledger knows no such version.
+        UnknownVersionError: The ledger knows no such version, or it was deleted.
         GateFailedError: A gate is missing, failed, of another run or of another policy; or its level is not for
             production.
     """
-    registered = ledger.find(kind="model.registered", field="model_digest", value=model_digest, limit=1)
-    if not registered:
-        raise UnknownVersionError(
-            what=f"no version {model_digest[:12]} is registered",
-            why="the ledger has no model.registered for it",
-            fix="see `sealift models list`",
-        )
-    require_level_for_production(canonical.mapping(registered[0].body.get("descriptor"), "descriptor"), model_digest)
+    registered = deletion.registration(ledger, model_digest)
+    descriptor = canonical.mapping(registered.body.get("descriptor"), "descriptor")
+    require_level_for_production(descriptor, model_digest, acceptance(ledger, model_digest))
     newest = _newest_results(ledger, model_digest, policy)
     digests = {str(body.get("evidence_digest")) for body in newest.values()}
     if len(digests) != 1:
         raise _failed(model_digest, "its newest gate results come from different runs")
     return Validated(
         model_digest=model_digest,
-        weights_digest=str(registered[0].body.get("weights_digest", "")),
+        weights_digest=str(registered.body.get("weights_digest", "")),
         evidence_digest=digests.pop(),
         policy_digest=policy.digest,
     )
@@ -56,7 +52,10 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
 def _newest_results(ledger: Ledger, model_digest: str, policy: GatePolicy) -> dict[str, dict[str, object]]:
     newest: dict[str, dict[str, object]] = {}
     results = ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=20 * len(policy.gates))
+    begun = deletion.gone_at(ledger, model_digest)
     for leaf in results:
+        if leaf.sequence < begun:
+            break  # what it passed before it was deleted says nothing of the bytes that came back
         newest.setdefault(str(leaf.body.get("gate")), dict(leaf.body))
     for gate in policy.gates:
         body = newest.get(gate)

@@ -123,6 +123,7 @@ def test_validate_says_how_a_version_compares_with_its_parent(floor: Floor) -> N
     document = evidence.read(floor.site.config.at, report.evidence_digest)
     found = next(gate for gate in document["gates"] if gate["gate"] == "task-evaluation")["figures"]["sets"][0]
     assert found["reference"] == {
+        "by": "reference",
         "parent_sha256": "a" * 64,
         "items": 8,
         "agreement_millis": 1000,
@@ -135,7 +136,7 @@ def test_validate_says_why_a_version_is_compared_with_nothing(floor: Floor) -> N
     silent, loud = floor.bring("silent"), floor.bring("loud", references=told)
 
     for descriptor, why in ((silent, "the release says nothing of reference outputs"), (loud, told[0]["not_made"])):
-        sets = floor.validate(descriptor).verdicts[-1].figures["sets"]
+        sets = floor.validate(descriptor).figures_of("task-evaluation")["sets"]
         assert sets[0]["reference"] == {"not_made": why}
 
 

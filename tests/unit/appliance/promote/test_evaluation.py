@@ -14,7 +14,7 @@ from appliance.promote.taskset import TaskSet
 from media.errors import MalformedError
 from tests.support.versions import right_answer, task_file
 
-POLICY = replace(packaged(), resamples=300)
+POLICY = replace(packaged().tasks, resamples=300)
 TASKS = TaskSet.from_bytes(task_file(20))
 
 
@@ -38,6 +38,7 @@ def test_a_version_that_knows_everything_passes() -> None:
     result = judge(TASKS, examine(TASKS, Clever()), POLICY)
 
     assert result.passed
+    assert result.accuracy is not None
     assert (result.accuracy.low, result.accuracy.value, result.accuracy.high) == (1000, 1000, 1000)
 
 

@@ -6,19 +6,17 @@ from typing import Any
 import pytest
 
 from appliance.errors import ConflictError, UnknownPersonError
-from appliance.promote.people import SitePeople, SitePerson, id_from, require_id, require_name
+from appliance.promote.classes import OPENPGP
+from appliance.promote.credentials import Credential
+from appliance.promote.people import FIRST_ROLES, Held, SitePeople, SitePerson, id_from, require_id, require_name
 from media.errors import MalformedError
 from tests.support.signatories import Signatory, signatories
 
 
 def person_of(signatory: Signatory, *, enrolled: int = 1) -> SitePerson:
-    return SitePerson(
-        id=signatory.id,
-        name=signatory.name,
-        fingerprint=signatory.fingerprint,
-        certificate=signatory.certificate,
-        enrolled=enrolled,
-    )
+    key = replace(Credential.of(OPENPGP, signatory.certificate), since=enrolled)
+    held = tuple(Held(role=role, since=enrolled) for role in FIRST_ROLES)
+    return SitePerson(id=signatory.id, name=signatory.name, credentials=(key,), held=held, enrolled=enrolled)
 
 
 def test_the_list_comes_back_from_its_bytes() -> None:
@@ -34,23 +32,23 @@ def test_the_list_comes_back_from_its_bytes() -> None:
     [
         ({"id": "ana-petrova"}, "id"),
         ({"name": "ANA PETROVA"}, "name"),
-        ({"fingerprint": None}, "fingerprint"),
-        ({"certificate": None}, "key"),
+        ({"credentials": None}, "fingerprint"),
     ],
 )
 def test_nobody_enrols_with_what_is_someone_elses(changes: dict[str, str | None], what: str) -> None:
-    ana, ben, *_ = signatories()
-    taken: dict[str, Any] = {name: value or getattr(ana, name) for name, value in changes.items()}
+    first, second = (person_of(one) for one in signatories()[:2])
+    taken: dict[str, Any] = {name: value or getattr(first, name) for name, value in changes.items()}
 
     with pytest.raises(ConflictError, match="cannot be enrolled") as refused:
-        SitePeople().with_person(person_of(ana)).with_person(replace(person_of(ben), **taken))
+        SitePeople().with_person(first).with_person(replace(second, **taken))
 
     assert what in refused.value.why
 
 
 def test_a_list_with_a_fingerprint_of_another_key_is_refused() -> None:
-    ana, ben, *_ = signatories()
-    swapped = SitePeople(people=(replace(person_of(ana), fingerprint=ben.fingerprint),), sequence=1)
+    ana, ben, *_ = (person_of(one) for one in signatories())
+    other = replace(ana.credentials[0], fingerprint=ben.fingerprint)
+    swapped = SitePeople(people=(replace(ana, credentials=(other,)),), sequence=1)
 
     with pytest.raises(MalformedError):
         SitePeople.from_bytes(swapped.to_bytes())

@@ -44,7 +44,7 @@ def test_a_statement_changes_its_digest_with_every_field() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 3),
         ("type", "sealift/other"),
         ("nonce", "0" * 31),
         ("nonce", "g" * 32),

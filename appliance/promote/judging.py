@@ -1,0 +1,271 @@
+"""How a canary does, read from the ledger: what the gateway measured of both arms, feedback, and gates run again.
+
+Promises: only requests whose arm the share chose are compared (no pinned key, no conversation that stayed); they are
+taken in the order in which they came, so that a slow answer is not left out; a request without an outcome counts as a
+fault. Nobody tells the judge anything: it reads records that the gateway made and looks at nothing else. The streams
+share one probability of a false alarm, 5 % over the whole canary; see `appliance.promote.sequential`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.promote.canary import Canary, is_in_share
+from appliance.promote.sequential import Arm, Comparison, Outcome
+from appliance.promote.speeds import SpeedLimits
+from media.clock import from_text
+
+INTENT: Final = "request.intent"
+OUTCOME: Final = "request.outcome"
+REFUSED: Final = "request.refused"
+FEEDBACK: Final = "request.feedback"
+GATE: Final = "gate.result"
+CANARY: Final = "canary"
+PRODUCTION: Final = "production"
+SHARE: Final = "share"
+ENOUGH_REQUESTS: Final = 600
+"""Requests of the canary with which nine of ten of the regressions of `STATED_POWER` are found (tests/simulations)."""
+STATED_POWER: Final = "errors 5 % instead of 1 %, or slow answers 30 % instead of 10 %: found 9 times of 10"
+ERRORS, SPEED, COMPLAINTS = "errors", "speed", "complaints"
+STREAMS: Final = {ERRORS: (0.02, 0.005), SPEED: (0.02, 0.05), COMPLAINTS: (0.01, 0.05)}
+"""Each stream's part of the 5 %, and its margin."""
+_KINDS: Final = frozenset({INTENT, OUTCOME, REFUSED, FEEDBACK, GATE})
+_PAGE: Final = 500
+_HISTORY: Final = 40_000
+_LOST_SECONDS: Final = 900
+_MOST_REMEMBERED: Final = 100_000
+_BLOCK: Final = 50
+_BAD: Final = ("down", "bad", "negative")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    """A request of the canary's time that waits for its turn."""
+
+    request_id: str
+    in_canary: bool
+    stream: bool
+    time: str
+    is_fault: bool | None = None
+    milliseconds: int | None = None
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One stream's comparison, and the block that grows."""
+
+    name: str
+    comparison: Comparison
+    production: list[Outcome] = field(default_factory=list)
+    canary: list[Outcome] = field(default_factory=list)
+
+    def take(self, request_id: str, *, in_canary: bool, is_fault: bool) -> None:
+        """Add one request; a block closes with the arrival that completes it, whatever its outcomes."""
+        if in_canary:
+            self.canary.append(Outcome(is_fault))
+        elif len(self.production) < _BLOCK:
+            self.production.append(Outcome(is_fault, _is_margin(self.name, request_id, self.comparison.margin)))
+        if in_canary and self.production:
+            self.comparison.take(self.production, self.canary)
+            self.production, self.canary = [], []
+
+    def to_json(self) -> dict[str, Any]:
+        """Return whole numbers, so that the ledger holds them exactly."""
+        found = self.comparison
+        return {
+            "stream": self.name,
+            "evidence_millis": max(round(found.evidence * 1000), 0),
+            "limit_millis": round(found.limit * 1000),
+            "worse": found.is_worse,
+            "production": _counted(found.production),
+            "canary": _counted(found.canary),
+        }
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+        canary, production = self.comparison.canary, self.comparison.production
+        return (
+            f"{self.name}: {canary.faults} of {canary.requests} in the canary,"
+            f" {production.faults} of {production.requests} in production"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How the canary does. `state` is going, enough or worse; `why` says of which stream."""
+
+    state: str
+    why: str
+    requests: int
+    streams: tuple[Mapping[str, Any], ...]
+    is_behind: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers and records."""
+        return {
+            "state": self.state,
+            "why": self.why,
+            "canary_requests": self.requests,
+            "needed_requests": ENOUGH_REQUESTS,
+            "streams": [dict(one) for one in self.streams],
+            "behind": self.is_behind,
+        }
+
+
+class Judge:
+    """Reads on where it stopped; made anew it comes to the same figures.
+
+    Args:
+        ledger: The promoter's door.
+        canary: Which canary.
+    """
+
+    def __init__(self, ledger: Ledger, canary: Canary) -> None:
+        self.canary = canary
+        self._ledger = ledger
+        self._next = canary.sequence + 1
+        self._waiting: OrderedDict[str, _Seen] = OrderedDict()
+        self._arms: OrderedDict[str, bool] = OrderedDict()
+        self._streams = {
+            name: _Stream(name, Comparison(alpha=alpha, margin=margin)) for name, (alpha, margin) in STREAMS.items()
+        }
+        self._speeds = {True: SpeedLimits(), False: SpeedLimits()}
+        self._failed_gate = ""
+        self._has_begun = False
+
+    def read(self, most: int = 20_000) -> Verdict:
+        """Read up to `most` further records and judge.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer; what was read before stays.
+        """
+        if not self._has_begun:
+            self._look_back()
+            self._has_begun = True
+        seen = 0
+        while seen < most and (page := self._ledger.leaves(self._next, _PAGE, kinds=_KINDS)):
+            for leaf in page:
+                self._take(leaf)
+                self._settle(leaf.time)
+            self._next = page[-1].sequence + 1
+            seen += len(page)
+        return self._verdict(is_behind=seen >= most)
+
+    def _verdict(self, *, is_behind: bool) -> Verdict:
+        streams = self._streams.values()
+        worse = [one.text for one in streams if one.comparison.is_worse]
+        if self._failed_gate:
+            worse.append(f"evaluation: the gate {self._failed_gate} did not pass when it was run again")
+        requests = self._streams[ERRORS].comparison.canary.requests
+        state = "worse" if worse else "enough" if requests >= ENOUGH_REQUESTS else "going"
+        why = "; ".join(worse) or f"{requests} requests of the canary, {ENOUGH_REQUESTS} say enough"
+        return Verdict(
+            state=state,
+            why=why,
+            requests=requests,
+            streams=tuple(one.to_json() for one in streams),
+            is_behind=is_behind,
+        )
+
+    def _look_back(self) -> None:
+        start, waiting = max(self.canary.sequence - _HISTORY, 0), dict[str, tuple[bool, bool]]()
+        while page := self._ledger.leaves(start, _PAGE, kinds={INTENT, OUTCOME}):
+            for leaf in page:
+                if leaf.sequence >= self.canary.sequence:
+                    break
+                body, request_id = leaf.body, str(leaf.body.get("request_id"))
+                if leaf.kind == INTENT:
+                    bucket = body.get("bucket")
+                    if isinstance(bucket, int):
+                        waiting[request_id] = (self._is_in_share(bucket), body.get("stream") is True)
+                elif request_id in waiting:
+                    in_share, stream = waiting.pop(request_id)
+                    if (milliseconds := _milliseconds(body, stream=stream)) is not None:
+                        self._speeds[stream].saw_before(milliseconds, in_share=in_share)
+            start = page[-1].sequence + 1
+            if start > self.canary.sequence:
+                break
+        for limits in self._speeds.values():
+            limits.begin()
+
+    def _take(self, leaf: Leaf) -> None:
+        body, request_id = leaf.body, str(leaf.body.get("request_id"))
+        if leaf.kind == INTENT and body.get("assigned") == SHARE:
+            self._waiting[request_id] = _Seen(
+                request_id=request_id,
+                in_canary=body.get("arm") == CANARY,
+                stream=body.get("stream") is True,
+                time=leaf.time,
+            )
+        elif leaf.kind == REFUSED and body.get("assigned") == SHARE and _status(body) >= 500:
+            in_canary = body.get("arm") == CANARY
+            count = body.get("repeated", 1)
+            for number in range(count if isinstance(count, int) else 1):
+                self._streams[ERRORS].take(f"{request_id}/{number}", in_canary=in_canary, is_fault=True)
+        elif leaf.kind == OUTCOME and request_id in self._waiting:
+            seen = self._waiting[request_id]
+            seen.is_fault = body.get("outcome") == "error" and _status(body) >= 500
+            seen.milliseconds = _milliseconds(body, stream=seen.stream)
+        elif leaf.kind == FEEDBACK and request_id in self._arms:
+            in_canary = self._arms.pop(request_id)  # one word counts for each answer
+            is_fault = body.get("rating") in _BAD
+            self._streams[COMPLAINTS].take(request_id, in_canary=in_canary, is_fault=is_fault)
+        elif leaf.kind == GATE and body.get("model_digest") == self.canary.version:
+            self._failed_gate = "" if body.get("passed") is True else str(body.get("gate"))
+
+    def _settle(self, now: str) -> None:
+        """Count the requests whose turn has come: those before them have ended, or are given up."""
+        while self._waiting:
+            seen = next(iter(self._waiting.values()))
+            if seen.is_fault is None and not _is_lost(seen.time, now):
+                return
+            del self._waiting[seen.request_id]
+            is_fault = seen.is_fault is not False
+            self._streams[ERRORS].take(seen.request_id, in_canary=seen.in_canary, is_fault=is_fault)
+            self._measure(seen)
+            self._arms[seen.request_id] = seen.in_canary
+            if len(self._arms) > _MOST_REMEMBERED:
+                self._arms.popitem(last=False)
+
+    def _measure(self, seen: _Seen) -> None:
+        if seen.milliseconds is None or seen.is_fault:
+            return
+        limits = self._speeds[seen.stream]
+        limit = limits.limit(in_share=seen.in_canary)
+        if limit is not None:
+            is_slow = seen.milliseconds > limit
+            self._streams[SPEED].take(seen.request_id, in_canary=seen.in_canary, is_fault=is_slow)
+        elif not seen.in_canary:
+            limits.learn(seen.milliseconds)
+
+    def _is_in_share(self, bucket: int) -> bool:
+        return is_in_share(bucket, percent=self.canary.terms.percent, offset=self.canary.offset)
+
+
+def _milliseconds(body: Mapping[str, Any], *, stream: bool) -> int | None:
+    found = body.get("ttft_ms" if stream else "latency_ms")
+    return found if isinstance(found, int) and body.get("outcome") == "ok" else None
+
+
+def _status(body: Mapping[str, Any]) -> int:
+    status = body.get("status")
+    return status if isinstance(status, int) else 500
+
+
+def _is_lost(time: str, now: str) -> bool:
+    return (from_text(now) - from_text(time)).total_seconds() > _LOST_SECONDS
+
+
+def _is_margin(stream: str, request_id: str, margin: float) -> bool:
+    """Draw, the same at each look: a request's id is random and says nothing of its outcome."""
+    drawn = int.from_bytes(sha256(f"{stream} {request_id}".encode()).digest()[:8])
+    return drawn < margin * 2**64
+
+
+def _counted(arm: Arm) -> dict[str, int]:
+    return {"requests": arm.requests, "faults": arm.faults}

@@ -1,0 +1,163 @@
+"""The bad night: what one person did alone, callers that were stopped, and the second person who looks at it later.
+
+Promises: going back, stopping and ending a canary take effect before anybody else is asked; each stays an open review
+until another enrolled person has looked at it; freeing a caller again takes another person than the one who stopped it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.errors import ConflictError, UnknownPersonError
+from appliance.promote.books import Books
+from appliance.promote.enrolment import require_reason
+from media import canonical
+from media.errors import UsageError
+
+STOPPED: Final = "stop.made"
+FREED: Final = "stop.lifted"
+REVIEWED: Final = "stop.reviewed"
+KEY: Final = "key"
+DEPARTMENT: Final = "department"
+CALLERS: Final = (KEY, DEPARTMENT)
+ALONE: Final[Mapping[str, str]] = {
+    "promotion.rolled-back": "went back",
+    "promotion.stopped": "stopped production",
+    "promotion.canary-aborted": "ended a canary",
+    STOPPED: "stopped a caller",
+}
+"""What one person does alone, and what it is called."""
+_BY_JUDGE: Final = "judge"
+_MOST: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenReview:
+    """One deed of one person that nobody else has looked at."""
+
+    sequence: int
+    at: str
+    what: str
+    person: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {name: getattr(self, name) for name in ("sequence", "at", "what", "person", "reason")}
+
+
+def open_reviews(ledger: Ledger) -> tuple[OpenReview, ...]:
+    """Return what is to be reviewed, the oldest first; the newest deeds of each kind are looked at."""
+    done = {leaf.body.get("reviewed") for leaf in ledger.find(kind=REVIEWED, limit=len(ALONE) * _MOST)}
+    deeds = [leaf for kind in ALONE for leaf in ledger.find(kind=kind, limit=_MOST)]
+    waiting = [leaf for leaf in deeds if leaf.sequence not in done and leaf.body.get("class") != _BY_JUDGE]
+    return tuple(_open(leaf) for leaf in sorted(waiting, key=lambda leaf: leaf.sequence))
+
+
+def stopped_callers(ledger: Ledger) -> dict[tuple[str, str], Leaf]:
+    """Return the record of each stop of a key or department that still holds, by what and name."""
+    leaves = [*ledger.find(kind=STOPPED, limit=_MOST), *ledger.find(kind=FREED, limit=_MOST)]
+    standing: dict[tuple[str, str], Leaf] = {}
+    for leaf in sorted(leaves, key=lambda leaf: leaf.sequence):
+        caller = (str(leaf.body.get("what")), str(leaf.body.get("name")))
+        if leaf.kind == STOPPED:
+            standing[caller] = leaf
+        else:
+            standing.pop(caller, None)
+    return standing
+
+
+class Reviews:
+    """What the promoter's process does about deeds of one person; one call at a time."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def open(self) -> tuple[OpenReview, ...]:
+        """Return what is to be reviewed."""
+        return open_reviews(self._books.ledger)
+
+    def review(self, *, sequence: int, person: str, person_class: str, note: str) -> int:
+        """Record that a second person looked at a deed; return the record's sequence.
+
+        Raises:
+            UsageError: There is no such deed that waits for a review.
+            UnknownPersonError: The person is not enrolled, or did it.
+        """
+        people, _ = self._books.catch_up()
+        who = people.require_active(person)
+        found = [one for one in self.open() if one.sequence == sequence]
+        if not found:
+            raise UsageError(
+                what=f"record {sequence} waits for no review",
+                why="it is none, or was reviewed",
+                fix="see `sealift review list`",
+            )
+        if found[0].person == who.id:
+            raise _same_person(who.id, "looks at what was done alone")
+        body = {"reviewed": sequence, "person": who.id, "class": person_class, "note": require_reason(note)}
+        return self._books.ledger.append(REVIEWED, body).sequence
+
+    def stop(self, *, what: str, name: str, person: str, person_class: str, reason: str) -> int:
+        """Stop a key or a department; return the record's sequence.
+
+        Raises:
+            UnknownPersonError: The person is not enrolled.
+            ConflictError: It is stopped already.
+            MalformedError: It is neither a key nor a department.
+        """
+        people, _ = self._books.catch_up()
+        who = people.require_active(person)
+        caller = (str(canonical.one_of(what, CALLERS, "what")), name)
+        if caller in stopped_callers(self._books.ledger):
+            raise ConflictError(
+                what=f"the {what} {name[:40]} is stopped already", why="", fix="see `sealift review list`"
+            )
+        body = {
+            "what": what,
+            "name": name,
+            "person": who.id,
+            "class": person_class,
+            "reason": require_reason(reason),
+        }
+        return self._books.ledger.append(STOPPED, body).sequence
+
+    def free(self, *, what: str, name: str, person: str, person_class: str, reason: str) -> int:
+        """Let a stopped key or department be answered again; return the record's sequence.
+
+        Raises:
+            UnknownPersonError: The person is not enrolled, or is the one who stopped it.
+            ConflictError: It is not stopped.
+        """
+        people, _ = self._books.catch_up()
+        who = people.require_active(person)
+        stopped = stopped_callers(self._books.ledger).get((what, name))
+        if stopped is None:
+            raise ConflictError(what=f"the {what[:16]} {name[:40]} is not stopped", why="", fix="see `sealift status`")
+        if stopped.body.get("person") == who.id:
+            raise _same_person(who.id, "frees what was stopped")
+        body = {
+            "what": what,
+            "name": name,
+            "stopped": stopped.sequence,
+            "person": who.id,
+            "class": person_class,
+            "reason": require_reason(reason),
+        }
+        return self._books.ledger.append(FREED, body).sequence
+
+
+def _open(leaf: Leaf) -> OpenReview:
+    return OpenReview(
+        sequence=leaf.sequence,
+        at=leaf.time,
+        what=ALONE[leaf.kind],
+        person=str(leaf.body.get("person")),
+        reason=str(leaf.body.get("reason")),
+    )
+
+
+def _same_person(person: str, what: str) -> UnknownPersonError:
+    return UnknownPersonError(what=f"{person} did it", why=f"another person {what}", fix="let a second person do it")

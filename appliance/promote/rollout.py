@@ -1,0 +1,244 @@
+"""Rollouts of one site: a canary from its start to its cut-over or end, and the version that is kept beside afterwards.
+
+Promises: a canary starts only with the approvals that bring a version into production; it ends by itself when the
+judge finds it worse; after its time, with enough requests and nothing against it, one person cuts over; before that, or
+where too few requests came, two people approve anew. Holding, resuming and aborting take one person with a reason.
+"""
+
+from typing import Any, Final
+
+from appliance.errors import ConflictError, NotEnoughApprovalsError, NotPromotedError
+from appliance.promote.books import Books
+from appliance.promote.canary import Canary
+from appliance.promote.enrolment import require_reason
+from appliance.promote.history import Production
+from appliance.promote.judging import Judge, Verdict
+from appliance.promote.promoter import Promoter
+from appliance.promote.record import BY_JUDGE, Kind, Promotion
+from appliance.promote.terms import Terms
+from media.clock import Clock, to_text
+
+JUDGED: Final = "promotion.canary-judged"
+_JUDGE: Final = "canary-judge"
+_GOING: Final = "going"
+_WORSE: Final = "worse"
+_ENOUGH: Final = "enough"
+
+
+class Rollout:
+    """What the promoter's process does about rollouts; the caller makes sure that one call runs at a time."""
+
+    def __init__(self, books: Books, promoter: Promoter, *, clock: Clock) -> None:
+        self._books = books
+        self._promoter = promoter
+        self._clock = clock
+        self._judge: Judge | None = None
+        self._told = _GOING
+
+    def start(self, statement_sha256: str, *, percent: int, hours: int, watch_hours: int) -> Promotion:
+        """Begin a canary of an approved version.
+
+        Raises:
+            NotEnoughApprovalsError: Fewer different people approved than the site demands.
+            ApprovalRefusedError: The statement is unknown, expired or outdated, or an approval does not verify.
+            GateFailedError: A newer gate result contradicts the evidence.
+            ConflictError: A canary runs, nothing serves beside it, or the terms are not sensible.
+        """
+        people, production = self._books.catch_up()
+        if production.canary is not None:
+            raise ConflictError(
+                what="a canary runs already",
+                why=production.canary.version[:12],
+                fix="end it: `sealift canary cutover` or `sealift canary abort`",
+            )
+        if production.current is None:
+            raise ConflictError(
+                what="nothing serves beside which a canary could run",
+                why="a canary is compared with production",
+                fix="bring it into production: `sealift promote DIGEST`",
+            )
+        body = self._promoter.approved(statement_sha256, people, production)
+        candidate = str(body["model_digest"])
+        terms = Terms(version=candidate, percent=percent, hours=hours, watch_hours=watch_hours)
+        terms.require_sensible()
+        body |= {"model_digest": production.current, "terms": terms.to_json()}
+        return self._books.record_promotion(production, Kind.CANARY_STARTED, body)
+
+    def hold(self, *, person: str, person_class: str, reason: str) -> Promotion:
+        """Add no caller to the canary for now; its time stands still.
+
+        Raises:
+            NotPromotedError: No canary runs, or it is on hold.
+            UnknownPersonError: The person is not enrolled.
+        """
+        return self._step(Kind.CANARY_HELD, person=person, person_class=person_class, reason=reason)
+
+    def resume(self, *, person: str, person_class: str, reason: str) -> Promotion:
+        """Let a canary that is on hold go on.
+
+        Raises:
+            NotPromotedError: No canary is on hold.
+            UnknownPersonError: The person is not enrolled.
+        """
+        return self._step(Kind.CANARY_RESUMED, person=person, person_class=person_class, reason=reason)
+
+    def abort(self, *, person: str, person_class: str, reason: str) -> Promotion:
+        """End a canary; every caller is production's again.
+
+        Raises:
+            NotPromotedError: No canary runs.
+            UnknownPersonError: The person is not enrolled.
+        """
+        return self._step(Kind.CANARY_ABORTED, person=person, person_class=person_class, reason=reason)
+
+    def cut_over(self, *, person: str, person_class: str, reason: str, keeps_before: bool) -> Promotion:
+        """Make the canary's version the one in production.
+
+        Args:
+            person: Who decides, by id.
+            person_class: How the promoter knows that.
+            reason: Why, for the record.
+            keeps_before: Whether memory holds the version before beside it, for the watch.
+
+        Raises:
+            NotPromotedError: No canary runs.
+            UnknownPersonError: The person is not enrolled.
+            ConflictError: It is on hold, or the judge found it worse.
+            NotEnoughApprovalsError: Its time is not over or too few requests came, and two people have not approved
+                that anew.
+        """
+        people, production = self._books.catch_up()
+        who, canary = people.require_active(person), _running(production)
+        verdict = self._verdict(canary)
+        if canary.is_held or verdict.state == _WORSE:
+            raise ConflictError(
+                what="this canary cannot be cut over",
+                why=verdict.why if verdict.state == _WORSE else "it is on hold",
+                fix="resume or abort it: `sealift canary resume`, `sealift canary abort`",
+            )
+        watch = canary.terms.watch_hours if keeps_before else 0
+        terms = Terms(version=canary.version, watch_hours=watch)
+        body: dict[str, Any] = {
+            "model_digest": canary.version,
+            "previous": production.current,
+            "person": who.id,
+            "class": person_class,
+            "reason": require_reason(reason),
+            "terms": terms.to_json(),
+        }
+        missing = self._missing(canary, verdict)
+        if missing:
+            fresh = self._fresh(canary, missing)
+            signed = self._promoter.approved(fresh, people, production)
+            body |= {name: signed[name] for name in ("statement", "statement_sha256", "approvals", "requested_by")}
+        self._tell(canary, verdict)
+        return self._books.record_promotion(production, Kind.CUT_OVER, body)
+
+    def judge(self) -> dict[str, Any]:
+        """Look at what is new; end a canary that is worse, retire a version whose watch is over; return the standing.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer; nothing was decided.
+        """
+        _, production = self._books.catch_up()
+        done: Promotion | None = None
+        if production.canary is not None:
+            verdict = self._verdict(production.canary)
+            if verdict.state != self._told:
+                self._tell(production.canary, verdict)
+            if verdict.state == _WORSE:
+                done = self._by_judge(
+                    production, Kind.CANARY_ABORTED, Terms(version=production.canary.version), verdict.why[:500]
+                )
+        elif production.beside is not None and self._clock.now() >= production.beside.until:
+            terms = Terms(version=production.beside.version)
+            done = self._by_judge(production, Kind.RETIRED, terms, "the watch after the cut-over is over")
+        return {**self.standing(), "changed": None if done is None else done.to_json()}
+
+    def standing(self) -> dict[str, Any]:
+        """Return the canary that runs with its figures as last judged, and the version that is kept beside."""
+        production, now = self._books.folder.production(), self._clock.now()
+        canary, beside = production.canary, production.beside
+        shown = None
+        if canary is not None:
+            verdict = self._verdict(canary)
+            shown = {
+                "version": canary.version,
+                "production": canary.control,
+                "percent": canary.terms.percent,
+                "hours": canary.terms.hours,
+                "watch_hours": canary.terms.watch_hours,
+                "sequence": canary.sequence,
+                "started": to_text(canary.started),
+                "held": canary.is_held,
+                "left_seconds": round(canary.left(now).total_seconds()),
+                "verdict": verdict.to_json(),
+                "missing": self._missing(canary, verdict),
+            }
+        kept = None if beside is None else {"version": beside.version, "until": to_text(beside.until)}
+        return {"canary": shown, "beside": kept, "model_digest": production.current}
+
+    def _step(self, kind: Kind, *, person: str, person_class: str, reason: str) -> Promotion:
+        people, production = self._books.catch_up()
+        who, canary = people.require_active(person), _running(production)
+        if kind is Kind.CANARY_ABORTED:
+            self._tell(canary, self._verdict(canary))
+        body = {
+            "model_digest": production.current,
+            "previous": production.current,
+            "person": who.id,
+            "class": person_class,
+            "reason": require_reason(reason),
+            "terms": Terms(version=canary.version).to_json(),
+        }
+        return self._books.record_promotion(production, kind, body)
+
+    def _by_judge(self, production: Production, kind: Kind, terms: Terms, reason: str) -> Promotion:
+        body = {
+            "model_digest": production.current,
+            "previous": production.current,
+            "person": _JUDGE,
+            "class": BY_JUDGE,
+            "reason": reason,
+            "terms": terms.to_json(),
+        }
+        return self._books.record_promotion(production, kind, body)
+
+    def _verdict(self, canary: Canary) -> Verdict:
+        if self._judge is None or self._judge.canary.number != canary.number:
+            self._judge, self._told = Judge(self._books.ledger, canary), _GOING
+        return self._judge.read()
+
+    def _tell(self, canary: Canary, verdict: Verdict) -> None:
+        self._books.ledger.append(
+            JUDGED, {"model_digest": canary.version, "canary": canary.sequence, **verdict.to_json()}
+        )
+        self._told = verdict.state
+
+    def _missing(self, canary: Canary, verdict: Verdict) -> str:
+        """Return why one person may not cut over now; nothing when one may."""
+        left = canary.left(self._clock.now())
+        if left:
+            return f"{round(left.total_seconds() / 3600, 1)} hours are left"
+        if verdict.is_behind:
+            return "its requests are still being read"
+        return "" if verdict.state == _ENOUGH else verdict.why
+
+    def _fresh(self, canary: Canary, missing: str) -> str:
+        """Return the statement by which people approve the cut-over in spite of what is missing."""
+        waiting = [one for one in self._promoter.pending() if one.statement.model_digest == canary.version]
+        if waiting:
+            return waiting[-1].statement.sha256
+        raise NotEnoughApprovalsError(
+            what="one person cannot cut over yet",
+            why=missing,
+            fix=f"wait, or let two people approve it anew: `sealift promote {canary.version[:12]} --as PERSON`",
+        )
+
+
+def _running(production: Production) -> Canary:
+    if production.canary is None:
+        raise NotPromotedError(
+            what="no canary runs", why="it ended, or was never started", fix="see `sealift canary status`"
+        )
+    return production.canary
