@@ -131,3 +131,19 @@ class Ledger(Protocol):
     def consistency(self, old: int, new: int) -> ConsistencyProof:
         """Return the proof that the tree of `new` leaves extends the tree of `old` leaves."""
         ...
+
+
+class EvidenceLedger(Ledger, Protocol):
+    """A ledger that also hands out what it signed before: what an auditor is given."""
+
+    def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
+        """Return up to `limit` kept checkpoints of at least `start` records with their sizes, the smallest first."""
+        ...
+
+    def cosigned(self, size: int) -> str:
+        """Return the kept checkpoint of exactly this size with its Ed25519 signature, and ML-DSA's where there is one.
+
+        Raises:
+            ProofError: No checkpoint of this size was kept.
+        """
+        ...

@@ -78,6 +78,8 @@ class Log:
         self.origin = origin
         self.vkey = vkey
         self.backend = backend
+        self.cosigner: Callable[[str], str] | None = None
+        """Adds the second signature to a checkpoint of this log; see `appliance.audit.cosigning`."""
         self._clock = clock
         self._signer = signer
         size = backend.size()
@@ -85,7 +87,9 @@ class Log:
         frontier = tuple(tree.frontier_of(size, backend.node))
         self._tip = _Tip(size, frontier, last[0].chain if last else FIRST_CHAIN)
         self._kinds = backend.kinds()
-        self._retries: OrderedDict[str, int] = OrderedDict(backend.retries(REMEMBERED_RETRIES))
+        # Only who appends needs them; a reader opens the log anew for each question.
+        remembered = backend.retries(REMEMBERED_RETRIES) if signer is not None else ()
+        self._retries: OrderedDict[str, int] = OrderedDict(remembered)
 
     @classmethod
     def open(cls, backend: Backend, *, clock: Clock, site: str, signer: Signer) -> "Log":
@@ -278,6 +282,21 @@ class Log:
             kept_note = note.sign(head.to_text(), self.vkey, self._signer.sign)
             self.backend.save_checkpoint(tip.size, kept_note)
         return kept_note
+
+    def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
+        """Return up to `limit` kept checkpoints of at least `start` records with their sizes, the smallest first."""
+        return [one for one in self.backend.checkpoints() if one[0] >= start][:limit]
+
+    def cosigned(self, size: int) -> str:
+        """Return the kept checkpoint of exactly this size, with the second signature where there is a key for it.
+
+        Raises:
+            ProofError: None was kept.
+        """
+        kept = self.backend.checkpoint_of(size)
+        if kept is None:
+            raise ProofError(what=f"no checkpoint of {size} records was kept", fix="ask for one that was")
+        return kept if self.cosigner is None else self.cosigner(kept)
 
     def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
         """Return the proof for one leaf, in a tree with a signed checkpoint unless a size is asked for.

@@ -160,6 +160,14 @@ class MemoryLedger:
         """Return a signed checkpoint."""
         return self.log.checkpoint()
 
+    def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
+        """Return kept checkpoints; see `EvidenceLedger.checkpoints`."""
+        return self.log.checkpoints(start, limit)
+
+    def cosigned(self, size: int) -> str:
+        """Return a kept checkpoint; see `EvidenceLedger.cosigned`."""
+        return self.log.cosigned(size)
+
     def inclusion(self, sequence: int, size: int | None = None) -> InclusionProof:
         """Return the proof for one leaf."""
         return self.log.inclusion(sequence, size)

@@ -53,7 +53,7 @@ class VerifierKey:
         """
         name, _, rest = untrusted.strip().partition("+")
         key_id, _, encoded = rest.partition("+")
-        material = _base64(encoded)
+        material = decoded(encoded)
         if not _NAME.fullmatch(name) or len(material) != 33 or material[:1] != _ALGORITHM_ED25519:
             raise _bad("expected NAME+KEYID+BASE64 of an Ed25519 key")
         key = cls(name=name, public=material[1:])
@@ -84,7 +84,7 @@ class Checkpoint:
         lines = untrusted.split("\n")
         if len(lines) < 4 or lines[-1] or not lines[0] or "" in lines[:-1]:
             raise _bad("expected origin, size and root, each on a line")
-        root = _base64(lines[2])
+        root = decoded(lines[2])
         if not _SIZE.fullmatch(lines[1]) or len(root) != 32:
             raise _bad("the size or the root is not in its form")
         return cls(origin=lines[0], size=int(lines[1]), root=root)
@@ -92,8 +92,12 @@ class Checkpoint:
 
 def sign(text: str, key: VerifierKey, signer: Sign) -> str:
     """Return the note: `text` with one signature."""
-    line = b64encode(key.key_id + signer(text.encode())).decode()
-    return f"{text}\n\u2014 {key.name} {line}\n"
+    return f"{text}\n{line(key.name, key.key_id + signer(text.encode()))}"
+
+
+def line(name: str, blob: bytes) -> str:
+    """Return one signature line; `blob` is the key id and the signature."""
+    return f"\u2014 {name} {b64encode(blob).decode()}\n"
 
 
 def verify(untrusted: str, keys: Sequence[VerifierKey]) -> str:
@@ -102,7 +106,7 @@ def verify(untrusted: str, keys: Sequence[VerifierKey]) -> str:
     Raises:
         ProofError: It is not a note, no known key signed it, or a known key's signature is wrong.
     """
-    text, signatures = _split(untrusted)
+    text, signatures = parts(untrusted)
     known = {(key.name, key.key_id): key for key in keys}
     good = 0
     for name, blob in signatures:
@@ -128,7 +132,12 @@ def verify_checkpoint(untrusted: str, keys: Sequence[VerifierKey]) -> Checkpoint
     return Checkpoint.from_text(verify(untrusted, keys))
 
 
-def _split(untrusted: str) -> tuple[str, list[tuple[str, bytes]]]:
+def parts(untrusted: str) -> tuple[str, list[tuple[str, bytes]]]:
+    """Return the signed text and, for each signature, its name and its bytes, the key id first; none is verified.
+
+    Raises:
+        ProofError: It is not a note.
+    """
     if len(untrusted) > _MAX_NOTE_BYTES:
         raise _bad("it is too long")
     if any(ord(character) < 0x20 and character != "\n" for character in untrusted):
@@ -148,13 +157,18 @@ def _split(untrusted: str) -> tuple[str, list[tuple[str, bytes]]]:
 
 def _signature(untrusted_line: str) -> tuple[str, bytes]:
     match = _SIGNATURE.fullmatch(untrusted_line)
-    blob = _base64(match[2]) if match else b""
+    blob = decoded(match[2]) if match else b""
     if not match or len(blob) < 5:
         raise _bad("a signature line is not in its form")
     return match[1], blob
 
 
-def _base64(untrusted: str) -> bytes:
+def decoded(untrusted: str) -> bytes:
+    """Return what base64 encodes, in its one form only.
+
+    Raises:
+        ProofError: It is not base64, or another way to write it.
+    """
     try:
         decoded = b64decode(untrusted, validate=True)
     except (binascii.Error, ValueError) as error:

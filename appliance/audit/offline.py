@@ -92,6 +92,16 @@ class OfflineLedger:
         with self._log() as log:
             return log.checkpoint()
 
+    def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
+        """Return kept checkpoints with their sizes; see `EvidenceLedger.checkpoints`."""
+        with self._log() as log:
+            return log.checkpoints(start, limit)
+
+    def cosigned(self, size: int) -> str:
+        """Return a kept checkpoint; nobody is here who could sign it a second time."""
+        with self._log() as log:
+            return log.cosigned(size)
+
     def vkey(self) -> VerifierKey:
         """Return the key that leaf 0 names."""
         with self._log() as log:

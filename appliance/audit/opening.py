@@ -1,7 +1,7 @@
 """What happens before the ledger answers anyone: it is the only one, it is whole, and nothing is left open.
 
 In this order: lock, open, verify the tail, append the spooled facts, close the requests that have no outcome, note the
-start, sign a checkpoint.
+start, name the second key when it is new, sign a checkpoint.
 """
 
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit import pin, storage
+from appliance.audit import cosigning, pin, storage
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
@@ -43,11 +43,11 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock) -> Iterator[Log
         if backend.size():
             require_sound_tail(backend)
         log = Log.open(backend, clock=clock, site=config.site, signer=signer)
-        _begin(log, engine, config=config, clock=clock)
+        _begin(log, engine, keys, config=config, clock=clock)
         yield log
 
 
-def _begin(log: Log, engine: Mapping[str, str], *, config: Config, clock: Clock) -> None:
+def _begin(log: Log, engine: Mapping[str, str], keys: KeyProvider, *, config: Config, clock: Clock) -> None:
     own = Via(door="ledger", uid=os.getuid())
     drained, rejected = _drain(log, Spool(config.at.spool, clock=clock))
     closed = _close_open_requests(log, own)
@@ -59,6 +59,7 @@ def _begin(log: Log, engine: Mapping[str, str], *, config: Config, clock: Clock)
         "closed_requests": closed,
     }
     _append(log, Entry.of(STARTED, facts, via=own))
+    cosigning.prepare(log, keys)
     pin.pin(config.at, log.vkey)
     log.checkpoint()
 

@@ -171,12 +171,19 @@ def _wrong(what: str, why: str) -> WireError:
     return WireError(what=what, why=why, fix="use the same release on both sides")
 
 
+def _checkpoints(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
+    found = log.checkpoints(_whole(untrusted, "start"), min(_whole(untrusted, "limit"), MAX_ROWS))
+    return {"checkpoints": [{"size": size, "note": text} for size, text in found]}
+
+
 _QUESTIONS: Final[Mapping[str, Callable[[Log, Mapping[str, Any]], dict[str, Any]]]] = {
     "leaf": lambda log, untrusted: _leaf(log.leaf(_whole(untrusted, "sequence"))),
     "leaves": _leaves,
     "find": _find,
     "head": lambda log, _: asdict(log.head()),
     "checkpoint": lambda log, _: {"note": log.checkpoint()},
+    "checkpoints": _checkpoints,
+    "cosigned": lambda log, untrusted: {"note": log.cosigned(_whole(untrusted, "size"))},
     "vkey": lambda log, _: {"vkey": log.vkey.to_text()},
     "inclusion": _inclusion,
     "consistency": lambda log, untrusted: asdict(log.consistency(_whole(untrusted, "old"), _whole(untrusted, "new"))),

@@ -21,14 +21,24 @@ BENCH: Final = "ledger-bench"
 SWITCH: Final = "ledger-switch"
 OPERATOR: Final = "ledger-operator"
 METRICS: Final = "ledger-metrics"
-DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER, BENCH, SWITCH, OPERATOR, METRICS)
+SIEM: Final = "ledger-siem"
+DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER, BENCH, SWITCH, OPERATOR, METRICS, SIEM)
 _OPERATORS: Final = "sealift-operators"
 
 _OWN: Final = "ledger."
-_GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused"})
+_GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused", "request.feedback"})
 _BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
-_FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.")}
-_TAKEN: Final = (_OWN, "request.", *(family for families in _FAMILIES.values() for family in families))
+# Reading is anybody's right at a door; that evidence was taken out is recorded by whoever took it.
+_OPERATOR_KINDS: Final = frozenset({"evidence.exported"})
+_FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.", "stop.")}
+# Only the promoter knows what serves or may serve next, so it alone says that a version goes, or stays on hold.
+_DELETION_KINDS: Final = ("model.deleted", "model.held", "model.hold-lifted")
+_TAKEN: Final = (
+    _OWN,
+    "request.",
+    *_DELETION_KINDS,
+    *(family for families in _FAMILIES.values() for family in families),
+)
 _ACCOUNTS: Final = {
     GATEWAY: "sealift-gateway",
     ADMIN: "sealift-admin",
@@ -37,12 +47,14 @@ _ACCOUNTS: Final = {
     BENCH: "sealift-bench",
     SWITCH: "sealift-switch",
     METRICS: "sealift-metrics",
+    SIEM: "sealift-siem",
 }
 # After these the tree is signed at once: what they change must not wait for the hour.
 _PRIVILEGED: Final = (
     "tls.",
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
-    *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", _OWN),
+    *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", "stop.", _OWN),
+    *("evidence.", "retention.", "erasure.", "review."),
 )
 # Who may come in by the door of actions with one family only.
 BACKUP_ACCOUNT: Final = "sealift-backup"
@@ -61,10 +73,12 @@ def require_may_append(door: str, kind: str) -> None:
         allowed = kind in _GATEWAY_KINDS
     elif door == BENCH:
         allowed = kind in _BENCH_KINDS
+    elif door == OPERATOR:
+        allowed = kind in _OPERATOR_KINDS
     elif door == ACTIONS:
         allowed = not kind.startswith(_TAKEN)
     else:
-        allowed = kind.startswith(_FAMILIES.get(door, ()))
+        allowed = kind.startswith(_FAMILIES.get(door, ())) or (door == PROMOTER and kind in _DELETION_KINDS)
     if not allowed:
         raise LedgerRefusedError(
             what=f"records of kind {kind} may not come through the door {door}",

@@ -21,6 +21,7 @@ from typing import Final
 
 from appliance import config as configuration
 from appliance import unit
+from appliance.audit import cosigning
 from appliance.audit.doors import Doors
 from appliance.audit.log import Log
 from appliance.audit.opening import open_log
@@ -28,7 +29,7 @@ from appliance.audit.rights import DOORS
 from appliance.audit.writer import Writer
 from appliance.config import Config, Places
 from appliance.errors import LedgerUnavailableError
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from appliance.watchdog.loops import TURNS_PER_LIMIT, Watchdog
 from media.clock import SystemClock
 from media.errors import SealiftError
@@ -71,11 +72,11 @@ def _serve(config: Config, ending: threading.Event) -> int:
         failed.set()
         ending.set()
 
-    keys = FileKeys(Path(os.environ.get("CREDENTIALS_DIRECTORY", config.at.key_files)))
-    with open_log(config, keys=keys, clock=SystemClock()) as log:
+    with open_log(config, keys=open_keys(config), clock=SystemClock()) as log:
         writer = Writer(log, on_failure=fail)
         doors = Doors(unit.listening_sockets() or _listen(config.at), log=log, writer=writer)
         writer.start()
+        _cosign(log, writer)
         doors.start()
         watchdog = _watchdog(writer, doors)
         watchdog.start()
@@ -86,6 +87,7 @@ def _serve(config: Config, ending: threading.Event) -> int:
             _feel(log, fail)
             if time.monotonic() - signed >= CHECKPOINT_SECONDS:
                 _sign(log)
+                _cosign(log, writer)
                 signed = time.monotonic()
         unit.notify("STOPPING=1")
         watchdog.stop()
@@ -119,6 +121,17 @@ def _sign(log: Log) -> None:
         log.checkpoint()
     except LedgerUnavailableError as error:
         _log.warning("no checkpoint: %s", error.why)
+
+
+def _cosign(log: Log, writer: Writer) -> None:
+    """Record a checkpoint with the second signature when a day has passed."""
+    try:
+        entry = cosigning.due(log, SystemClock())
+    except LedgerUnavailableError as error:
+        _log.warning("no second signature: %s", error.why)
+        return
+    if entry is not None:
+        writer.append([entry])
 
 
 def _listen(places: Places) -> Mapping[str, socket.socket]:

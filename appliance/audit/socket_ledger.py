@@ -85,6 +85,18 @@ class SocketLedger:
         """Return a signed checkpoint; see `Ledger.checkpoint`."""
         return str(self._ask("checkpoint").get("note", ""))
 
+    def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:
+        """Return kept checkpoints with their sizes; see `EvidenceLedger.checkpoints`."""
+        found = self._ask("checkpoints", start=start, limit=limit).get("checkpoints")
+        try:
+            return [(int(one["size"]), str(one["note"])) for one in found or ()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _strange("checkpoints are not what was asked for") from error
+
+    def cosigned(self, size: int) -> str:
+        """Return a kept checkpoint with every signature there is; see `EvidenceLedger.cosigned`."""
+        return str(self._ask("cosigned", size=size).get("note", ""))
+
     def vkey(self) -> VerifierKey:
         """Return the key that the ledger says it signs with."""
         return VerifierKey.from_text(str(self._ask("vkey").get("vkey", "")))

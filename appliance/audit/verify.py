@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.audit import epochs, note, tree
+from appliance.audit import cosigning, epochs, note, tree
 from appliance.audit.backend import Backend
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
@@ -111,6 +111,7 @@ def verify(
         walk.findings.append("the root is not that of the leaves")
     for one in signed:
         _judge(one, head.size, walk)
+    _judge_cosigned(ledger, head.size, walk)
     _require_found(ledger, walk)
     if walk.origin != head.origin:
         walk.findings.append(f"the records end as {walk.origin}, and the ledger calls itself {head.origin}")
@@ -138,6 +139,8 @@ class _Walk:
         self.findings: list[str] = []
         self.remarks: list[str] = []
         self.by_kind: dict[str, list[int]] = {}
+        self.cosigned: list[tuple[int, cosigning.MlDsaKey, str]] = []
+        self._second: cosigning.MlDsaKey | None = None
         self._time = ""
 
     def take(self, untrusted: Leaf) -> None:
@@ -156,6 +159,7 @@ class _Walk:
             if leaf.time < self._time:
                 self.remarks.append(f"at leaf {self.size} the clock went back from {self._time} to {leaf.time}")
             self._time = leaf.time
+            self._take_second(leaf)
             if not leaf.kind.startswith(_FREQUENT):
                 self.by_kind.setdefault(leaf.kind, []).append(self.size)
         if untrusted.hash != hashed.hex():
@@ -164,6 +168,22 @@ class _Walk:
             self.findings.append(f"the chain breaks at leaf {self.size}")
         tree.push(self.frontier, self.size, hashed)
         self.size += 1
+
+    def _take_second(self, leaf: Leaf) -> None:
+        """Follow the keys of the second signature, and note what they signed."""
+        if leaf.via.door != "ledger" or leaf.kind not in {cosigning.NAMED, cosigning.COSIGNED}:
+            return
+        try:
+            if leaf.kind == cosigning.NAMED:
+                self._second = cosigning.require_named(leaf, self._second)
+            elif self._second is not None:
+                text = str(leaf.body.get("note", ""))
+                self._second.require_cosigned(text)
+                self.cosigned.append((leaf.sequence, self._second, text))
+            else:
+                self.findings.append(f"record {leaf.sequence} is signed by a key that no record names")
+        except SealiftError as error:
+            self.findings.append(f"the second signature of record {leaf.sequence} does not hold: {error.why}")
 
     def _begin_epoch(self, leaf: Leaf) -> None:
         """Go on under the origin that a restore began, when it continues exactly what was read so far."""
@@ -181,6 +201,21 @@ class _Walk:
         self.remarks.append(f"at leaf {self.size} a backup was restored by {names}{lost}")
         self.ended[self.origin] = (self.size, max(printed, self.size))
         self.origin = epoch.origin
+
+
+def _judge_cosigned(ledger: Ledger, size: int, walk: _Walk) -> None:
+    """Compare each tree that was signed twice with the tree of these leaves."""
+    root = tree.root_of(walk.frontier)
+    for sequence, _, text in walk.cosigned:
+        try:
+            signed = note.Checkpoint.from_text(note.parts(text)[0])
+            proof = ledger.consistency(signed.size, size)
+            proof.require()
+        except SealiftError as error:
+            walk.findings.append(f"what record {sequence} signed is not shown to be in the tree: {error.why}")
+            continue
+        if (proof.old_root, proof.new_root) != (signed.root.hex(), root.hex()):
+            walk.findings.append(f"record {sequence} signed another tree of {signed.size} leaves")
 
 
 def _require_found(ledger: Ledger, walk: _Walk) -> None:

@@ -74,6 +74,14 @@ class FileKeys:
         """Authenticate; see `KeyProvider.hmac`."""
         return hmac.digest(self._for(name, Purpose.HMAC, version).bytes, data, hashlib.sha256)
 
+    def create_missing(self) -> list[str]:
+        """Make what has no version; see `create_missing`."""
+        self._cache.clear()
+        return create_missing(self._folder)
+
+    def close(self) -> None:
+        """Do nothing: no session is held."""
+
     def create(self, name: str) -> int:
         """Make the next version; return its number.
 

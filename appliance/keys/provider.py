@@ -22,11 +22,13 @@ class Purpose(StrEnum):
 
 PURPOSES: Final = {
     "ledger-checkpoint": Purpose.SIGN,
+    "ledger-mldsa": Purpose.SECRET,
     "api-key-pepper": Purpose.HMAC,
     "identity-hmac": Purpose.HMAC,
     "content-hmac": Purpose.HMAC,
     "phi-map": Purpose.WRAP,
     "session": Purpose.SECRET,
+    "retention": Purpose.WRAP,
 }
 
 

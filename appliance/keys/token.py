@@ -8,6 +8,7 @@ Objects are labelled `sealift/NAME.vN`. What is encrypted is sealed by a data ke
 
 import secrets
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,16 +31,25 @@ class TokenKeys:
         module: The vendor's library.
         token: The token's label.
         pin_file: Holds the user PIN; a line end after it is not part of it.
+        variables: What the module is told through the environment, as ``NAME=/path``; it holds no secret.
     """
 
-    def __init__(self, module: str, token: str, pin_file: Path) -> None:
-        self._token = TokenSession(module, token, pin_file)
+    def __init__(self, module: str, token: str, pin_file: Path, variables: Sequence[str] = ()) -> None:
+        self._token = TokenSession(module, token, pin_file, variables)
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Return the versions; see `KeyProvider.versions`."""
         _purpose(name)
         with self._token.lent():
             return tuple(sorted(version for known, version in self._token.objects if known == name))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the keys that the token holds.
+
+        Raises:
+            KeyMissingError: It cannot be asked.
+        """
+        return tuple(name for name in PURPOSES if self.versions(name))
 
     def newest(self, name: str) -> int:
         """Return the newest version; see `KeyProvider.newest`."""
@@ -144,19 +154,31 @@ class TokenKeys:
             self.create(name)
         return lacking
 
-    def destroy(self, name: str) -> None:
-        """Remove every version from the token; see `KeyProvider.destroy`."""
-        if not self.versions(name):
-            raise self._token.missing(name, "the token does not hold it")
+    def remove(self, name: str, version: int) -> None:
+        """Remove one version from the token.
+
+        Raises:
+            KeyMissingError: It is not there, or the token refuses.
+        """
+        _purpose(name)
         with self._token.lent() as session:
-            for (known, _), handles in list(self._token.objects.items()):
-                if known == name:
-                    for handle in handles.values():
-                        session.destroyObject(handle)
+            handles = self._token.objects.get((name, version))
+            if not handles:
+                raise self._token.missing(name, f"version {version} is not on the token")
+            for handle in handles.values():
+                session.destroyObject(handle)
             self._token.look(session)
 
+    def destroy(self, name: str) -> None:
+        """Remove every version from the token; see `KeyProvider.destroy`."""
+        versions = self.versions(name)
+        if not versions:
+            raise self._token.missing(name, "the token does not hold it")
+        for version in versions:
+            self.remove(name, version)
+
     def close(self) -> None:
-        """Log out; the next use logs in again."""
+        """End the session; the next use begins another."""
         self._token.close()
 
     def _mac(self, name: str, data: bytes, version: int) -> bytes:

@@ -7,7 +7,7 @@ it is in no argument, environment or message.
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -33,12 +33,15 @@ class TokenSession:
         module: The vendor's library.
         token: The token's label.
         pin_file: Holds the user PIN; a line end after it is not part of it.
+        variables: What the module reads from the environment, as ``NAME=/path``: vendors tell it so where its own
+            settings lie. This process gets them when the session begins.
     """
 
-    def __init__(self, module: str, token: str, pin_file: Path) -> None:
+    def __init__(self, module: str, token: str, pin_file: Path, variables: Sequence[str] = ()) -> None:
         self._module = module
         self._token = token
         self._pin_file = pin_file
+        self._variables = dict(text.split("=", 1) for text in variables)
         self._lock = threading.Lock()
         self._session: Any = None
         self._library: Any = None
@@ -55,7 +58,7 @@ class TokenSession:
         try:
             import PyKCS11
         except ImportError as error:
-            raise self.missing("", "PyKCS11 is not installed: the release was built without the extra hsm") from error
+            raise self.missing("", "PyKCS11 is not installed: the release was built without server-hsm.txt") from error
         with self._lock:
             try:
                 if self._session is None or self._pid != os.getpid():
@@ -108,7 +111,7 @@ class TokenSession:
             raise self.missing(name, f"version {version} is not on the token") from None
 
     def close(self) -> None:
-        """Log out; the next use logs in again."""
+        """End the session; the next use begins another."""
         with self._lock:
             self._forget()
 
@@ -121,6 +124,7 @@ class TokenSession:
         import PyKCS11
 
         self._forget()  # in a child after a fork: what was begun before it is not this process's (PKCS#11, 5.4)
+        os.environ.update(self._variables)
         library = self._library = PyKCS11.PyKCS11Lib()
         library.load(self._module)
         present = library.getSlotList(tokenPresent=True)
@@ -159,7 +163,8 @@ class TokenSession:
 
         ends = [self._library.unload]
         if self._session is not None and self._pid == os.getpid():
-            ends = [self._session.logout, self._session.closeSession, *ends]
+            # No logout, which would end every session of this process: the last one that closes logs out (5.6.2).
+            ends = [self._session.closeSession, *ends]
         for end in ends:
             with suppress(PyKCS11.PyKCS11Error):
                 end()

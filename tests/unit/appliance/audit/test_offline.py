@@ -134,4 +134,4 @@ def test_the_file_is_plain_sqlite_that_any_tool_reads(site: LedgerSite) -> None:
     rows = connection.execute("SELECT sequence, kind FROM leaf ORDER BY sequence").fetchall()
     connection.close()
 
-    assert rows == [(0, "ledger.opened"), (1, "ledger.started")]
+    assert rows == [(0, "ledger.opened"), (1, "ledger.started"), (2, "ledger.key")]

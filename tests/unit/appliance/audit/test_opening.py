@@ -45,9 +45,9 @@ def test_a_new_ledger_opens_starts_and_signs(any_site: LedgerSite) -> None:
         kinds = [leaf.kind for leaf in log.leaves(0, 10)]
         kept = log.backend.checkpoint()
 
-    assert kinds == ["ledger.opened", "ledger.started"]
+    assert kinds == ["ledger.opened", "ledger.started", "ledger.key"]
     assert kept is not None
-    assert kept[0] == 2
+    assert kept[0] == 3
 
 
 def test_the_key_is_pinned_outside_the_ledger_once(any_site: LedgerSite) -> None:
@@ -113,7 +113,7 @@ def test_requests_that_a_crash_left_open_are_closed_as_unknown_once(any_site: Le
         started = log.find(kind="ledger.started", newest_first=False)
 
     assert [(leaf.body["request_id"], leaf.via.door) for leaf in outcomes] == [("b", "ledger")]
-    assert log_body(outcomes[0].body) == {"request_id": "b", "intent_sequence": 3, "outcome": "unknown"}
+    assert log_body(outcomes[0].body) == {"request_id": "b", "intent_sequence": 4, "outcome": "unknown"}
     assert [leaf.body["closed_requests"] for leaf in started] == [0, 1, 0, 0]
 
 
@@ -184,7 +184,7 @@ def test_a_ledger_shorter_than_what_it_signed_is_not_continued(site: LedgerSite)
 
 
 def test_every_start_signs_a_checkpoint_that_the_pinned_key_verifies(any_site: LedgerSite) -> None:
-    for expected in (2, 3, 4):
+    for expected in (3, 4, 5):
         with any_site.running() as log:
             text = log.checkpoint()
         key = pin.read_pin(any_site.places)

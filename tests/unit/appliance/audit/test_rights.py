@@ -12,6 +12,7 @@ from appliance.audit.rights import (
     METRICS,
     OPERATOR,
     PROMOTER,
+    SIEM,
     SWITCH,
     is_privileged,
     require_may_append,
@@ -25,6 +26,7 @@ ALLOWED = {
     ADMIN: {"admin.login", "admin.logout"},
     PROMOTER: {"person.enrolled", "approval.given", "promotion.made", "promotion.requested", "promotion.stopped"},
     ACTIONS: {
+        "evidence.exported",
         "release.received",
         "custody.accepted",
         "trust.rotated",
@@ -34,8 +36,9 @@ ALLOWED = {
     },
     BENCH: {"gate.result", "model.registered"},
     SWITCH: set(),
-    OPERATOR: set(),
+    OPERATOR: {"evidence.exported"},
     METRICS: set(),
+    SIEM: set(),
 }
 NOBODYS = {"ledger.opened", "ledger.started", "request.other"}
 KINDS = sorted({kind for kinds in ALLOWED.values() for kind in kinds} | NOBODYS)

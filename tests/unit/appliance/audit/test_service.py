@@ -120,7 +120,7 @@ def test_a_reader_that_is_slow_only_delays_the_start(site: LedgerSite) -> None:
 
     with site.process():
         gateway = site.door("ledger-gateway")
-        assert gateway.head().size == 3
+        assert gateway.head().size == 5
         gateway.close()
     letting_go.join()
 

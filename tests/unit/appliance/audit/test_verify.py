@@ -4,14 +4,12 @@ import sqlite3
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.audit import note, pin
 from appliance.audit.client import Leaf
-from appliance.audit.export import export
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
 from appliance.audit.offline import OfflineLedger
@@ -267,13 +265,3 @@ def test_a_checkpoint_of_another_origin_under_the_same_key_is_a_finding() -> Non
     done = verify(ledger, pinned=pinned, notes=[text, note.sign(signed.to_text(), pinned, key.sign)])
 
     assert any("another ledger" in finding for finding in done.findings)
-
-
-def test_an_export_of_leaves_that_are_not_those_signed_is_refused(tmp_path: Path) -> None:
-    ledger = history(Forged)
-    assert isinstance(ledger, Forged)
-    ledger.lie = (4, ledger.leaf(5))
-
-    with pytest.raises(LedgerDamagedError):
-        export(ledger, tmp_path / "out", key=key_of(ledger))
-    assert not (tmp_path / "out").exists()

@@ -1,0 +1,225 @@
+"""Forwards the ledger to the site's collector over TLS: ``python -I -m appliance.observe.siem --config FILE``.
+
+The ledger itself is the spool: a cursor, the sequence of the next record, moves when the collector has taken a batch,
+and is on the disk before the next one is sent. So nothing is lost while the collector is away, for however long.
+
+Syslog over TLS has no acknowledgement (RFC 5425). Each batch is therefore a connection of its own that is ended from
+this side, and counts as taken when the other side ends it in order too: then it has read every byte. Where a connection
+breaks before that, the batch is sent again; a record that came twice bears the same sequence and leaf hash both times.
+"""
+
+import argparse
+import logging
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance import config as configuration
+from appliance import unit
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.audit.rights import SIEM
+from appliance.audit.socket_ledger import SocketLedger
+from appliance.config import Config
+from appliance.errors import CollectorError, LedgerUnavailableError
+from appliance.observe.siemformats import FORMATS, Encode
+from appliance.watchdog.loops import Pulse, Watchdog
+from media import canonical, durable
+from media.errors import MediaError, SealiftError
+
+BATCH: Final = 500
+LOOK_SECONDS: Final = 1.0
+LATER_SECONDS: Final = 15.0
+CURSOR: Final = "cursor.json"
+_CONNECT_SECONDS: Final = 20.0
+_RESTORED: Final = "ledger.restored"
+_log = logging.getLogger("sealift.siem")
+
+Send = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """The next record to send, and the leaf hash of the one before it, empty for none."""
+
+    sequence: int = 0
+    before: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Cursor":
+        """Return where the last run stood; the beginning where none ran, or its file does not read."""
+        try:
+            value = canonical.exact_keys(
+                canonical.loads_canonical((folder / CURSOR).read_bytes()), ("before", "sequence"), (), "the cursor"
+            )
+            return cls(
+                sequence=canonical.integer(value["sequence"], "sequence"),
+                before=canonical.text(value["before"], "before", may_be_empty=True),
+            )
+        except (OSError, MediaError):
+            return cls()
+
+    def write(self, folder: Path) -> None:
+        """Keep it; it is on the disk when this returns.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        content = canonical.dumps({"sequence": self.sequence, "before": self.before})
+        durable.replace(folder / CURSOR, content, mode=0o600)
+
+
+class Forwarder:
+    """Sends what is new, batch by batch.
+
+    Args:
+        ledger: Where records are read.
+        folder: Where the cursor is kept.
+        encode: How a record is written.
+        host: What the messages call this box.
+        send: Takes a batch; returns when the collector has it all.
+    """
+
+    def __init__(self, ledger: Ledger, folder: Path, *, encode: Encode, host: str, send: Send) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._encode = encode
+        self._host = host
+        self._send = send
+        self.cursor = Cursor.read(folder)
+
+    def turn(self) -> int:
+        """Send one batch of what is new; return how many records it had.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+            CollectorError: The collector did not take it; it is sent again by the next turn.
+            OSError: The cursor could not be kept: the batch is sent again.
+        """
+        self._follow_restores()
+        leaves = self._ledger.leaves(self.cursor.sequence, BATCH)
+        if not leaves:
+            return 0
+        self._send(b"".join(self._encode(leaf, self._host) for leaf in leaves))
+        moved = Cursor(sequence=leaves[-1].sequence + 1, before=leaves[-1].hash)
+        moved.write(self._folder)
+        self.cursor = moved
+        return len(leaves)
+
+    def behind(self) -> int:
+        """Return how many records wait."""
+        return max(self._ledger.head().size - self.cursor.sequence, 0)
+
+    def _follow_restores(self) -> None:
+        """Go back to where a restore began when the record before the cursor is not the one that was sent."""
+        if not self.cursor.sequence or self._is_the_same(self.cursor.sequence - 1):
+            return
+        newest = self._ledger.find(_RESTORED, limit=1)
+        begin = newest[0].sequence if newest else 0
+        _log.warning("the ledger is another from record %d on: sending again from there", begin)
+        before = self._ledger.leaf(begin - 1).hash if begin else ""
+        self.cursor = Cursor(sequence=begin, before=before)
+
+    def _is_the_same(self, sequence: int) -> bool:
+        found: list[Leaf] = self._ledger.leaves(sequence, 1)
+        return bool(found) and found[0].hash == self.cursor.before
+
+
+def sender(config: Config, *, authority: Path) -> Send:
+    """Return what sends a batch to the collector that the site file names, by TLS verified in full.
+
+    Args:
+        config: The site file, with a collector.
+        authority: The certificate authority of the collector, PEM.
+    """
+    chosen = config.siem
+
+    def send(batch: bytes) -> None:
+        try:
+            context = ssl.create_default_context(cafile=str(authority))
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            plain = socket.create_connection((chosen.address, chosen.port), timeout=_CONNECT_SECONDS)
+            with plain, context.wrap_socket(plain, server_hostname=chosen.server, suppress_ragged_eofs=False) as line:
+                line.sendall(batch)
+                _end(line)
+        except (OSError, ValueError) as error:
+            why = type(error).__name__ if not isinstance(error, OSError) else error.strerror or type(error).__name__
+            raise CollectorError(
+                what="the collector did not take the records",
+                why=why,
+                fix="see that it runs and what its certificate says; they are sent again",
+            ) from error
+
+    return send
+
+
+def _end(line: ssl.SSLSocket) -> None:
+    """Say that no more comes, and wait until the other side says so too.
+
+    Who closes a connection in order has read it to the end; who resets it has not.
+
+    Raises:
+        OSError: The other side broke off.
+    """
+    try:
+        line.unwrap()
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return  # it closed the connection itself: in order, for a reset is another error
+
+
+def run(config: Config, folder: Path, ledger: Ledger, ending: threading.Event, pulse: Pulse) -> None:
+    """Forward until the event is set; what cannot be done now is tried again later."""
+    forwarder = Forwarder(
+        ledger,
+        folder,
+        encode=FORMATS[config.siem.format],
+        host=config.service.hostname,
+        send=sender(config, authority=config.at.collector_authority),
+    )
+    wait = 0.0
+    while not ending.wait(wait):
+        pulse.beat()
+        try:
+            sent = forwarder.turn()
+            wait = 0.0 if sent == BATCH else LOOK_SECONDS
+        except (CollectorError, LedgerUnavailableError) as error:
+            _log.warning("%s (%s)", error.what, error.why)
+            unit.notify(f"STATUS={error.what}")
+            wait = LATER_SECONDS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM; return the exit code. Without a collector in the site file there is nothing to do."""
+    parser = argparse.ArgumentParser(prog="sealift-siem", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ending.set())
+    try:
+        config = configuration.load(options.config)
+        folder = unit.directory("STATE")
+    except SealiftError as error:
+        _log.error("%s (%s) %s", error.what, error.why, error.fix)
+        return error.exit_code
+    unit.notify("READY=1")
+    if not config.siem.address:
+        _log.info("the site file names no collector")
+        return 0
+    pulse = Pulse()
+    limit = unit.watchdog_seconds()
+    watchdog = Watchdog({"loop": lambda: pulse.within(limit)}, limit_seconds=limit)
+    watchdog.start()
+    run(config, folder, SocketLedger(config.at.socket(SIEM)), ending, pulse)
+    watchdog.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the collector gets, and that the cursor neither loses nor doubles a record."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance import config as configuration
+from appliance.audit.leaf import Leaf, Via
+from appliance.audit.memory import MemoryLedger
+from appliance.errors import CollectorError, ConfigError
+from appliance.observe import siemformats
+from appliance.observe.siem import BATCH, Cursor, Forwarder
+from appliance.observe.siemformats import FORMATS
+from media.clock import FixedClock
+
+CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+SECRETS = {"prompt": "chest pain", "reason": "typed by ada", "approvals": [{"signature": "c2ln"}], "name": "Ada"}
+
+
+def leaf(**body: object) -> Leaf:
+    ledger = MemoryLedger(CLOCK)
+    sequence = ledger.append("request.outcome", body).sequence
+    return ledger.leaf(sequence)
+
+
+def frames(data: bytes) -> list[bytes]:
+    """Read messages as RFC 5425 frames them."""
+    found = []
+    while data:
+        length, _, rest = data.partition(b" ")
+        found.append(rest[: int(length)])
+        data = rest[int(length) :]
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_but_the_listed_fields_leaves(name: str) -> None:
+    told = FORMATS[name](leaf(request_id="req_1", outcome="ok", phi={"NAME": 2, "DATE": 1}, **SECRETS), "box")
+
+    assert b"req_1" in told
+    assert not any(word.encode() in told for word in ("chest", "typed by", "c2ln", "Ada"))
+
+
+def test_a_message_has_the_parts_of_the_standard() -> None:
+    one = leaf(request_id="req_1", outcome="error", phi={"NAME": 2, "DATE": 1}, passed=True)
+    (message,) = frames(siemformats.rfc5424(one, "llm.hospital.internal"))
+
+    head, _, data = message.decode().partition(" [")
+    assert head == f"<108>1 {one.time} llm.hospital.internal sealift - request.outcome"
+    assert data.startswith(f'sealift@32473 sequence="1" leaf="{one.hash}" kind="request.outcome"')
+    assert b'outcome="error"' in message
+    assert b'phi="3"' in message
+    assert message.endswith(b"] request.outcome 1")
+
+
+def test_common_event_format_and_json_say_the_same() -> None:
+    one = leaf(request_id="req_1", outcome="ok", department="a=b|c\\")
+    (message,) = frames(siemformats.cef(one, "box"))
+    value = json.loads(siemformats.json_line(one, "box"))
+
+    assert b" - CEF:0|Sealift|sealift|1|request.outcome|request.outcome|3|externalId=1 fileHash=" in message
+    assert rb"department=a\=b|c\\" in message
+    assert value["fields"] == {"department": "a=b|c\\", "outcome": "ok", "request_id": "req_1"}
+    assert (value["sequence"], value["leaf"], value["kind"]) == (1, one.hash, "request.outcome")
+
+
+@given(st.text(max_size=300), st.sampled_from(sorted(FORMATS)))
+def test_no_text_breaks_out_of_its_message(text: str, name: str) -> None:
+    one = Leaf(
+        origin="o", sequence=4, time="2026-11-20T08:00:00Z", kind="request.outcome", via=Via(door="d", uid=0),
+        body={"outcome": text, "request_id": "req_1"}, raw=b"", hash="f" * 64,
+    )  # fmt: skip
+    told = FORMATS[name](one, text)
+
+    messages = told.splitlines() if name == "json" else frames(told)
+    assert len(messages) == 1
+    assert not re.search(rb"[\x00-\x1f\x7f]", messages[0])
+    if name == "rfc5424":
+        data = messages[0].partition(b"[sealift@32473 ")[2]
+        values = re.findall(rb'[a-z_0-9]+="((?:[^"\\\]]|\\.)*)"', data)
+        assert data.endswith(b"] request.outcome 4")
+        assert len(values) == 6
+
+
+class Collector:
+    """Takes batches; breaks on demand, before or after it has read one."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.broken = False
+
+    def __call__(self, batch: bytes) -> None:
+        if self.broken:
+            raise CollectorError(what="away", why="", fix="")
+        self.taken += [json.loads(line)["sequence"] for line in batch.splitlines()]
+
+
+def forwarder(ledger: MemoryLedger, folder: Path, collector: Collector) -> Forwarder:
+    return Forwarder(ledger, folder, encode=FORMATS["json"], host="box", send=collector)
+
+
+def test_while_the_collector_is_away_nothing_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
+    ledger, collector = MemoryLedger(CLOCK), Collector()
+    for number in range(BATCH + 20):
+        ledger.append("trust.rotated", {"version": number})
+    one = forwarder(ledger, tmp_path, collector)
+    assert one.turn() == BATCH
+    collector.broken = True
+    with pytest.raises(CollectorError):
+        one.turn()
+    collector.broken = False
+
+    again = forwarder(ledger, tmp_path, collector)
+    assert (again.behind(), again.turn(), again.turn()) == (21, 21, 0)
+
+    assert collector.taken == list(range(BATCH + 21))
+
+
+def test_a_cursor_that_could_not_be_kept_does_not_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, collector = MemoryLedger(CLOCK), Collector()
+    one = forwarder(ledger, tmp_path, collector)
+    monkeypatch.setattr(Cursor, "write", lambda _self, _folder: (_ for _ in ()).throw(OSError("full")))
+
+    with pytest.raises(OSError, match="full"):
+        one.turn()
+
+    assert one.cursor == Cursor()
+
+
+def test_after_a_restore_the_records_that_are_others_are_sent_again(tmp_path: Path) -> None:
+    lost, restored, collector = MemoryLedger(CLOCK), MemoryLedger(CLOCK), Collector()
+    for number in range(5):
+        lost.append("trust.rotated", {"version": number})
+    forwarder(lost, tmp_path, collector).turn()
+    collector.taken.clear()
+    restored.append("trust.rotated", {"version": 0})
+
+    assert forwarder(restored, tmp_path, collector).turn() == 2
+    assert collector.taken == [0, 1]
+
+
+def test_a_collector_has_a_name_and_an_address_or_neither() -> None:
+    found = configuration.parse(b'site = "s"\n[siem]\nserver = "siem.h"\naddress = "10.0.0.9"\n')
+
+    assert found.siem.format == "rfc5424"
+    assert "tcp 10.0.0.9 6514" in found.destinations
+    with pytest.raises(ConfigError):
+        configuration.parse(b'site = "s"\n[siem]\nserver = "siem.h"\n')
