@@ -6,29 +6,36 @@ recorded, and only then read what the engine says. Before the intent a failure i
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from flask import Response
+from werkzeug.http import http_date
 
-from appliance.config import LimitsSection
+from appliance.config import LimitsSection, PolicySection
 from appliance.errors import EngineRefusedError
-from appliance.gateway import problems, sse
+from appliance.gateway import problems
+from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
 from appliance.gateway.auth import ApiKey
 from appliance.gateway.body import read_object
 from appliance.gateway.classification import decide
+from appliance.gateway.conversations import Conversations
+from appliance.gateway.dialect import About, Dialect, Writer
 from appliance.gateway.disconnect import DisconnectWatch
+from appliance.gateway.engine_body import engine_body
 from appliance.gateway.exchange import Exchange, Facts, Witnesses
 from appliance.gateway.identity import user_hash
 from appliance.gateway.limits import Slots
-from appliance.gateway.parameters import Asked, Endpoint, read
+from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
+from appliance.gateway.quotas import Held, Quotas
 from appliance.gateway.reading import parts_of
 from appliance.gateway.record import Intent
-from appliance.gateway.routing import Route, Routes, require_route
-from appliance.gateway.shapes import Shape
+from appliance.gateway.routing import Routes, Serving, require_serving
 from appliance.gateway.streaming import AnswerStream
+from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.gateway.upstream import Upstream, Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
@@ -36,6 +43,8 @@ from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import Masked
 from appliance.phi.vault import SealedTokens
+from media.clock import from_text
+from media.errors import SealiftError
 
 # A token covers at least one byte of text; a chat template adds a few around each message.
 _TEMPLATE_TOKENS: Final = 32
@@ -49,6 +58,7 @@ class Arrival:
     request_id: str
     began: float
     endpoint: Endpoint
+    dialect: Dialect
     key: ApiKey
     certificate: str
     body: bytes
@@ -69,6 +79,9 @@ class Answering:
     slots: Slots
     watch: DisconnectWatch
     witnesses: Witnesses
+    conversations: Conversations
+    quotas: Quotas
+    policy: PolicySection
 
     def answer(self, arrival: Arrival) -> Response:
         """Return the answer.
@@ -77,36 +90,93 @@ class Answering:
             Problem: The request is refused, or could not be answered.
             SealiftError: Likewise; `problems.from_error` says which.
         """
-        asked = read(read_object(arrival.body), endpoint=arrival.endpoint, limits=self.limits)
-        route = require_route(self.routes, asked.model)
+        asked = arrival.dialect.read(read_object(arrival.body), endpoint=arrival.endpoint, limits=self.limits)
+        serving = require_serving(self.routes, asked.model)
+        user = asked.user or arrival.user
+        caller = caller_of(asked, key_id=arrival.key.key_id, user=user, keys=self.keys)
+        began = None
+        if serving.is_split and caller.goes_on:
+            began = self.conversations.began(serving, caller.conversation)
+        chosen = choose(serving, caller, began)
+        try:
+            response = self._answer(arrival, asked, caller, chosen, serving)
+        except Exception as error:
+            problem = problems.from_error(error)
+            if problem.recorded or problem.code == "internal_error":
+                raise
+            problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+            raise problem from error
+        if chosen.notice:
+            response.headers["x-sealift-leaves"] = chosen.notice
+            response.headers["sunset"] = http_date(from_text(chosen.notice))
+        return response
+
+    def _answer(self, arrival: Arrival, asked: Asked, caller: Caller, chosen: Chosen, serving: Serving) -> Response:
+        route = chosen.route
         if asked.tools and not route.has_tools:
             raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+        flagged = require_unsuspicious(
+            asked, injection=Suspicion(self.policy.injection), code=Suspicion(self.policy.code)
+        )
+        self.witnesses.metrics.flagged(flagged)
         masked_asked, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket)
-        self._require_fits(masked_asked, upstream)
-        exchange = self._begin(arrival, masked_asked, masked, route=route, upstream=upstream)
-        shape = Shape(
-            endpoint=arrival.endpoint,
-            request_id=arrival.request_id,
-            created=int(self.witnesses.clock.now().timestamp()),
-            model=route.name,
-            with_usage=asked.include_usage,
+        prompt = self._fitting(masked_asked, upstream)
+        held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=asked.max_tokens)
+        try:
+            exchange = self._begin(
+                arrival,
+                masked_asked,
+                masked,
+                caller=caller,
+                chosen=chosen,
+                upstream=upstream,
+                held=held,
+                flagged=flagged,
+            )
+        except BaseException:
+            with suppress(SealiftError):
+                self._settle(held, 0, "")  # nothing was answered
+            raise
+        if serving.is_split:
+            began = Began(model_digest=route.model_digest, assigned=chosen.assigned.value)
+            self.conversations.note(serving, caller.conversation, began)
+        writer = arrival.dialect.writer(
+            About(
+                endpoint=asked.endpoint,
+                request_id=arrival.request_id,
+                model=route.name,
+                clock=self.witnesses.clock,
+                began=arrival.began,
+                with_usage=asked.include_usage,
+            )
         )
-        response = _stream(exchange, shape) if asked.stream else _whole(exchange, shape)
+        response = _stream(exchange, writer) if asked.stream else _whole(exchange, writer)
         response.headers["x-model-version"] = route.model_digest
+        response.headers.extend(held.headers if held else {})
         response.headers["x-sealift-phi"] = _replaced(masked, arrival.key.phi_mode)
+        if flagged:
+            response.headers["x-sealift-flagged"] = ", ".join(flagged)
         if asked.ignored:
             response.headers["x-sealift-ignored"] = ", ".join(asked.ignored)
         return response
 
-    def _require_fits(self, asked: Asked, upstream: Upstream) -> None:
-        """Refuse a request above the input limit; the engine counts only where the length alone does not tell."""
+    def _settle(self, held: Held | None, tokens: int | None, delivered: str) -> None:
+        if held is not None:
+            self.quotas.settle(held, tokens, delivered=delivered)
+
+    def _fitting(self, asked: Asked, upstream: Upstream) -> int:
+        """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
+
+        Raises:
+            Problem: They are above the input limit.
+        """
         messages = [message.to_engine() for message in asked.messages]
         texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
         at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
         if at_most <= self.limits.input_tokens:
-            return
+            return at_most
         try:
             count = (
                 upstream.client.tokenize(messages=messages)
@@ -115,7 +185,7 @@ class Answering:
             )
         except EngineRefusedError as error:
             if error.http_status == 404:  # a foreign engine cannot count for us, and keeps its own context limit
-                return
+                return at_most
             raise
         if count > self.limits.input_tokens:
             raise problems.Problem(
@@ -124,28 +194,43 @@ class Answering:
                 f"The request has {count} tokens; the limit is {self.limits.input_tokens}.",
                 param="messages" if messages else "prompt",
             )
+        return count
 
-    def _begin(self, arrival: Arrival, asked: Asked, masked: Masked, *, route: Route, upstream: Upstream) -> Exchange:
+    def _begin(
+        self,
+        arrival: Arrival,
+        asked: Asked,
+        masked: Masked,
+        *,
+        caller: Caller,
+        chosen: Chosen,
+        upstream: Upstream,
+        held: Held | None,
+        flagged: tuple[str, ...],
+    ) -> Exchange:
+        route = chosen.route
         person = user_hash(asked.user or arrival.user, self.keys)
         decision = decide(arrival.label, has_phi=bool(masked.counts))
         tokens = SealedTokens(masked.tokens, keys=self.keys, request_id=arrival.request_id)
         with ExitStack() as undo:
             self.slots.take()
             undo.callback(self.slots.give_back)
-            call = upstream.start(_ROUTES[arrival.endpoint], engine_body(asked, route))
+            call = upstream.start(_ROUTES[asked.endpoint], engine_body(asked, route))
             undo.callback(call.close)
             sequence = self.witnesses.recorder.intent(
                 Intent(
                     request_id=arrival.request_id,
-                    endpoint=arrival.endpoint,
+                    endpoint=asked.endpoint,
                     key_id=arrival.key.key_id,
                     certificate=arrival.certificate,
                     department=arrival.key.department,
                     user_hash=person,
-                    route=route,
+                    chosen=chosen,
+                    caller=caller,
                     decision=decision,
                     phi=masked.counts,
                     phi_mode=arrival.key.phi_mode,
+                    flagged=flagged,
                     stream=asked.stream,
                     body=arrival.body,
                 )
@@ -154,8 +239,9 @@ class Answering:
             undo.pop_all()
         facts = Facts(
             request_id=arrival.request_id,
-            endpoint=arrival.endpoint,
+            endpoint=asked.endpoint,
             model=route.name,
+            arm=chosen.arm.value,
             department=arrival.key.department,
             user_hash=person,
             prompt_characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
@@ -168,36 +254,12 @@ class Answering:
             call=call,
             tokens=tokens,
             release=_both(unwatch, self.slots.give_back),
+            settle=partial(self._settle, held),
             witnesses=self.witnesses,
         )
 
 
-def engine_body(asked: Asked, route: Route) -> dict[str, Any]:
-    """Return what the engine is asked: explicit values only, so that no engine's own default decides."""
-    body: dict[str, Any] = {
-        "model": route.model_digest,
-        "stream": asked.stream,
-        "max_tokens": asked.max_tokens,
-        "temperature": route.temperature if asked.temperature is None else asked.temperature,
-        "top_p": route.top_p if asked.top_p is None else asked.top_p,
-    }
-    if asked.endpoint is Endpoint.CHAT:
-        body["messages"] = [message.to_engine() for message in asked.messages]
-    else:
-        body["prompt"] = asked.prompt
-    if asked.stream:
-        body["stream_options"] = {"include_usage": True}
-    optional = {
-        "seed": asked.seed,
-        "stop": list(asked.stop) or None,
-        "tools": list(asked.tools) or None,
-        "tool_choice": asked.tool_choice,
-        "parallel_tool_calls": asked.parallel_tool_calls,
-    }
-    return body | {name: value for name, value in optional.items() if value is not None}
-
-
-def _whole(exchange: Exchange, shape: Shape) -> Response:
+def _whole(exchange: Exchange, writer: Writer) -> Response:
     try:
         untrusted = exchange.call.answer()
         assembly = exchange.assembly()
@@ -209,15 +271,16 @@ def _whole(exchange: Exchange, shape: Shape) -> Response:
         exchange.succeed()
     except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
         raise exchange.fail(error) from None
-    return Response(json.dumps(shape.whole(assembly)), mimetype="application/json")
+    return Response(json.dumps(writer.whole(assembly)), mimetype="application/json")
 
 
-def _stream(exchange: Exchange, shape: Shape) -> Response:
+def _stream(exchange: Exchange, writer: Writer) -> Response:
     try:
         exchange.call.opened()
     except Exception as error:  # noqa: BLE001 - as above
         raise exchange.fail(error) from None
-    return Response(AnswerStream(exchange, shape), mimetype=sse.MIMETYPE, headers=sse.HEADERS, direct_passthrough=True)
+    stream = AnswerStream(exchange, writer)
+    return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)
 
 
 def _replaced(masked: Masked, mode: PhiMode) -> str:

@@ -7,15 +7,17 @@ from flask import Flask
 
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.gateway import health, openai
+from appliance.gateway import feedback, health, ollama, openai
 from appliance.gateway.answering import Answering
 from appliance.gateway.auth import ApiKeys
+from appliance.gateway.conversations import Conversations
 from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.door import Door
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.limits import RateLimiter, Slots
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.routing import Routes
 from appliance.gateway.upstream import Upstreams
@@ -35,6 +37,7 @@ class Running:
     metrics: Metrics
     refusals: Refusals
     upstreams: Upstreams
+    quotas: Quotas
 
     def close(self) -> None:
         """Record what is still counted and drop the engines' connections.
@@ -43,6 +46,7 @@ class Running:
             LedgerUnavailableError: Something could not be recorded.
         """
         self.upstreams.close()
+        self.quotas.close()
         self.refusals.flush(everything=True)
 
 
@@ -61,7 +65,7 @@ def create_app(
 
     Args:
         config: The site file; its limits are used.
-        routes: What is promoted.
+        routes: What is promoted, and who is stopped.
         ledger: Where requests are recorded, through the gateway's door.
         keys: Holds api-key-pepper, identity-hmac, content-hmac and phi-map.
         api_keys: Who may ask.
@@ -79,16 +83,18 @@ def create_app(
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)
     limits = config.limits.shared_by(config.service.gateways)
+    quotas = Quotas(config.at.counters, limits, clock)
     Door(
         limits=limits,
         api_keys=api_keys,
         keys=keys,
-        limiter=RateLimiter(clock),
+        limiter=RateLimiter(clock) if config.service.gateways == 1 else quotas,
         refusals=refusals,
         metrics=metrics,
         log=log,
         clock=clock,
         permit=permit,
+        stops=routes,
     ).guard(app)
     answering = Answering(
         limits=limits,
@@ -99,11 +105,16 @@ def create_app(
         slots=Slots(limits.concurrent_requests),
         watch=DisconnectWatch(),
         witnesses=Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock),
+        conversations=Conversations(ledger),
+        quotas=quotas,
+        policy=config.policy,
     )
     readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
     app.register_blueprint(openai.make_blueprint(answering, routes))
+    app.register_blueprint(ollama.make_blueprint(answering, routes, clock))
+    app.register_blueprint(feedback.make_blueprint(ledger, metrics))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
-    app.extensions[_OURS] = Running(metrics=metrics, refusals=refusals, upstreams=upstreams)
+    app.extensions[_OURS] = Running(metrics=metrics, refusals=refusals, upstreams=upstreams, quotas=quotas)
     return app
 
 

@@ -1,7 +1,7 @@
 """Who may ask: one API key per application, known only as a keyed hash, compared in constant time.
 
-A missing, malformed, unknown, wrong and revoked key all get the same answer in about the same time. A revocation is in
-force within two seconds.
+A missing, malformed, unknown, wrong, revoked and ended key, and one for test, all get the same answer in about the same
+time. A revocation is in force within two seconds.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from appliance.keys.provider import KeyProvider
 from appliance.phi.policy import PhiMode
 from appliance.state.database import open_state
 from appliance.state.tables import ApiKey as ApiKeyRow
-from media.clock import Clock
+from media.clock import Clock, from_text
 
 PEPPER: Final = "api-key-pepper"
 _KEY: Final = re.compile(r"sl-([A-Za-z2-7]{10})-[A-Za-z0-9_-]{43}")
@@ -117,7 +117,9 @@ class StateApiKeys:
             raise StoreDamagedError(
                 what="the keys cannot be read", why=type(error).__name__, fix="see `sealift status`"
             ) from error
-        if row is None or row.revoked_at is not None:
+        if row is None or row.revoked_at is not None or row.stage is not None:
+            return None
+        if row.expires_at is not None and from_text(row.expires_at) <= self._clock.now():
             return None
         return ApiKey(
             key_id=row.key_id,

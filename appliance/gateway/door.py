@@ -13,17 +13,19 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 from appliance.config import LimitsSection
 from appliance.errors import LedgerUnavailableError
 from appliance.gateway import limits, problems
+from appliance.gateway import ollama_writing as ollama
 from appliance.gateway.access import Access, access_of, is_local
 from appliance.gateway.auth import ApiKeys, authenticate, carried
 from appliance.gateway.certificate import presented
 from appliance.gateway.disconnect import bound_waits
 from appliance.gateway.identity import client_address, new_request_id
-from appliance.gateway.limits import RateLimiter
+from appliance.gateway.limits import Limiter
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
 from appliance.gateway.record import Refusal, Refusals
+from appliance.gateway.routing import Routes
 from appliance.keys.provider import KeyProvider
 from appliance.standby.permit import Permit
 from media.clock import Clock
@@ -33,6 +35,12 @@ _ENDPOINTS: Final = {
     "/v1/completions": Endpoint.COMPLETIONS.value,
     "/v1/models": "models",
     "/v1/models/<path:name>": "models",
+    "/v1/feedback": "feedback",
+    "/api/chat": Endpoint.CHAT.value,
+    "/api/generate": Endpoint.CHAT.value,
+    "/api/tags": "models",
+    "/api/ps": "models",
+    "/api/show": "models",
 }
 _HTTP: Final = {
     404: ("not_found", "There is nothing here."),
@@ -48,12 +56,13 @@ class Door:
     limits: LimitsSection
     api_keys: ApiKeys
     keys: KeyProvider
-    limiter: RateLimiter
+    limiter: Limiter
     refusals: Refusals
     metrics: Metrics
     log: Log
     clock: Clock
     permit: Permit
+    stops: Routes
 
     def guard(self, app: Flask) -> None:
         """Put the hooks in place."""
@@ -99,6 +108,8 @@ class Door:
         )
         if allowance.retry_after_seconds is not None:
             raise problems.rate_limited(allowance.retry_after_seconds)
+        if self.stops.is_stopped(key_id=key.key_id, department=key.department):
+            raise problems.stopped()
 
     def _leave(self, response: Response) -> Response:
         response.headers["x-request-id"] = g.request_id
@@ -115,13 +126,19 @@ class Door:
             self.log.fault(error, request_id=g.request_id)
         if not problem.recorded and g.access is not Access.PUBLIC:
             self._record(problem)
-        return problem.response()
+        return problem.response(ollama.refusal(problem) if request.path.startswith(ollama.PREFIX) else None)
 
     def _record(self, problem: Problem) -> None:
         endpoint = _ENDPOINTS.get(request.url_rule.rule, "other") if request.url_rule else "unknown"
         key_id = g.key.key_id if g.key else None
         refusal = Refusal(
-            request_id=g.request_id, endpoint=endpoint, key_id=key_id, status=problem.status, code=problem.code
+            request_id=g.request_id,
+            endpoint=endpoint,
+            key_id=key_id,
+            status=problem.status,
+            code=problem.code,
+            arm=problem.arm,
+            assigned=problem.assigned,
         )
         self.metrics.refused(endpoint=endpoint, code=problem.code)
         self.log.note(

@@ -13,6 +13,7 @@ from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem, from_error
+from appliance.gateway.reading import Usage
 from appliance.gateway.record import Ending, Outcome, Recorder
 from appliance.gateway.upstream import Call
 from appliance.phi.vault import SealedTokens
@@ -29,6 +30,7 @@ class Facts:
     request_id: str
     endpoint: Endpoint
     model: str
+    arm: str
     department: str
     user_hash: str
     prompt_characters: int
@@ -55,6 +57,7 @@ class Exchange:
         call: The engine's answer.
         tokens: The request's tokens, encrypted until the answer begins.
         release: Gives back what the exchange holds.
+        settle: Told how many tokens the answer cost, where somebody counted, and what was delivered.
         witnesses: Who notes how it ends.
     """
 
@@ -67,6 +70,7 @@ class Exchange:
         call: Call,
         tokens: SealedTokens,
         release: Callable[[], None],
+        settle: Callable[[int | None, str], None],
         witnesses: Witnesses,
     ) -> None:
         self.facts = facts
@@ -75,6 +79,7 @@ class Exchange:
         self._began = began
         self._tokens = tokens
         self._release = release
+        self._settle = settle
         self._witnesses = witnesses
         self._assembly: Assembly | None = None
         self._ttft_seconds: float | None = None
@@ -148,16 +153,25 @@ class Exchange:
             delivered=assembly.delivered() if assembly else "",
         )
         success = False
+        self._pay(ending, usage)
         try:
             self._witnesses.recorder.outcome(self.facts.request_id, self._sequence, ending)
             success = outcome == "ok"
         finally:
             self._count(ending, assembly, seconds=seconds, success=success)
 
+    def _pay(self, ending: Ending, usage: Usage | None) -> None:
+        counted = None if usage is None else usage.prompt_tokens + usage.completion_tokens
+        try:
+            self._settle(counted, ending.delivered)
+        except SealiftError as lost:  # charged too much is no reason to lose the answer
+            self._witnesses.log.alert(Event.LOST_COUNT, request_id=self.facts.request_id, code=lost.code)
+
     def _count(self, ending: Ending, assembly: Assembly | None, *, seconds: float, success: bool) -> None:
         facts = self.facts
         self._witnesses.metrics.ended(
             model=facts.model,
+            arm=facts.arm,
             endpoint=facts.endpoint,
             department=facts.department,
             status="success" if success else ("cancelled" if ending.outcome == "cancelled" else "error"),

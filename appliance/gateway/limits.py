@@ -1,11 +1,14 @@
-"""How often a caller may ask, and how many requests run at once. In memory: one worker process sees every request."""
+"""How often a caller may ask, and how many requests run at once, where one process sees every request.
+
+Several gateways, and tokens, are counted by `appliance.gateway.quotas`.
+"""
 
 import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from appliance.gateway import problems
 from media.clock import Clock
@@ -37,6 +40,14 @@ class Allowance:
 class _Bucket:
     level: float
     at: float
+
+
+class Limiter(Protocol):
+    """Counts requests by caller."""
+
+    def take(self, caller: str, *, per_minute: int) -> Allowance:
+        """Take one request from the caller's bucket; `retry_after_seconds` is set when it was empty."""
+        ...
 
 
 class RateLimiter:

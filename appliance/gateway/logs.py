@@ -23,6 +23,7 @@ class Event(StrEnum):
     REFUSED = "request_refused"
     UNRECORDED = "refusal_not_recorded"
     LOST_OUTCOME = "outcome_not_recorded"
+    LOST_COUNT = "lost_count"
     FAULT = "fault"
     STARTED = "started"
     METRICS_UNAVAILABLE = "metrics_unavailable"

@@ -53,8 +53,23 @@ class Metrics:
             buckets=_TTFT_BUCKETS,
             registry=registry,
         )
+        self._arms = Counter(
+            "sealift_arm_requests",
+            "Requests by the version's arm: production, canary, before",
+            ["arm", "status"],
+            registry=registry,
+        )
+        self._arm_ttft = Histogram(
+            "sealift_arm_time_to_first_token_seconds",
+            "Time to the first token of a stream, by the version's arm",
+            ["arm"],
+            buckets=_TTFT_BUCKETS,
+            registry=registry,
+        )
         self._tokens = Counter("llm_tokens", "Tokens by kind", ["model", "kind"], registry=registry)
         self._refused = Counter("sealift_requests_refused", "Refusals", ["code"], registry=registry)
+        self._feedback = Counter("llm_feedback", "Ratings of answers", ["rating", "reason"], registry=registry)
+        self._flagged = Counter("sealift_flagged_requests", "Suspicious requests, by rule", ["rule"], registry=registry)
         self._unrecorded = Counter("sealift_unrecorded_refusals", "Refusals the ledger did not take", registry=registry)
         self._unknown_tokens = Counter(
             "sealift_phi_unknown_tokens", "Tokens in answers that the request had not", registry=registry
@@ -66,15 +81,25 @@ class Metrics:
         self._active.labels(model).inc()
 
     def ended(
-        self, *, model: str, endpoint: str, department: str, status: str, seconds: float, ttft_seconds: float | None
+        self,
+        *,
+        model: str,
+        arm: str,
+        endpoint: str,
+        department: str,
+        status: str,
+        seconds: float,
+        ttft_seconds: float | None,
     ) -> None:
         """Count how an answer ended."""
         self._active.labels(model).dec()
         self._requests.labels(model, endpoint, status).inc()
+        self._arms.labels(arm, status).inc()
         self._seconds.labels(model, endpoint).observe(seconds)
         self._department_seconds.labels(department, model).observe(seconds)
         if ttft_seconds is not None:
             self._ttft.labels(model).observe(ttft_seconds)
+            self._arm_ttft.labels(arm).observe(ttft_seconds)
 
     def tokens(self, *, model: str, prompt: int, completion: int) -> None:
         """Count tokens."""
@@ -95,6 +120,15 @@ class Metrics:
         """Count a refusal."""
         self._refused.labels(code).inc()
         self._requests.labels(NO_MODEL, endpoint, "refused").inc()
+
+    def flagged(self, rules: Iterable[str]) -> None:
+        """Count a request that looks like an attack."""
+        for rule in rules:
+            self._flagged.labels(rule).inc()
+
+    def rated(self, *, rating: str, reason: str) -> None:
+        """Count what somebody thought of an answer."""
+        self._feedback.labels(rating, reason).inc()
 
     def unrecorded(self) -> None:
         """Count a refusal that could not be recorded."""

@@ -1,15 +1,18 @@
 """OpenAI's routes: parsing and status codes only; each calls one function."""
 
-from flask import Blueprint, Response, g, jsonify, request
+from typing import Final
+
+from flask import Blueprint, Response, jsonify
 
 from appliance.gateway import problems, shapes
 from appliance.gateway.access import keyed
-from appliance.gateway.answering import Answering, Arrival
-from appliance.gateway.identity import USER_HEADER
+from appliance.gateway.answering import Answering
+from appliance.gateway.arrival import arrival
+from appliance.gateway.events import OpenAi
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.routing import ALIAS, Routes, require_route
 
-CLASSIFICATION_HEADER = "X-Sealift-Classification"
+_DIALECT: Final = OpenAi()
 
 
 def make_blueprint(answering: Answering, routes: Routes) -> Blueprint:
@@ -19,19 +22,22 @@ def make_blueprint(answering: Answering, routes: Routes) -> Blueprint:
     @blueprint.post("/v1/chat/completions")
     @keyed
     def chat() -> Response:
-        return answering.answer(_arrival(Endpoint.CHAT))
+        return answering.answer(arrival(Endpoint.CHAT, _DIALECT))
 
     @blueprint.post("/v1/completions")
     @keyed
     def completions() -> Response:
-        return answering.answer(_arrival(Endpoint.COMPLETIONS))
+        return answering.answer(arrival(Endpoint.COMPLETIONS, _DIALECT))
 
     @blueprint.get("/v1/models")
     @keyed
     def models() -> Response:
-        route = routes.production()
-        names = [] if route is None else [route.name, ALIAS]
-        return jsonify(object="list", data=[shapes.model(route, name) for name in names] if route else [])
+        serving = routes.serving()
+        named = {} if serving is None else {route.name: route for route in reversed(serving.routes)}
+        rows = [shapes.model(route, name) for name, route in reversed(named.items())]
+        if serving is not None:
+            rows.append(shapes.model(serving.production, ALIAS))
+        return jsonify(object="list", data=rows)
 
     @blueprint.get("/v1/models/<path:name>")
     @keyed
@@ -41,17 +47,3 @@ def make_blueprint(answering: Answering, routes: Routes) -> Blueprint:
         return jsonify(shapes.model(require_route(routes, name), name))
 
     return blueprint
-
-
-def _arrival(endpoint: Endpoint) -> Arrival:
-    return Arrival(
-        request_id=g.request_id,
-        began=g.began,
-        endpoint=endpoint,
-        key=g.key,
-        certificate=g.certificate.serial,
-        body=request.get_data(cache=False),
-        label=request.headers.get(CLASSIFICATION_HEADER, ""),
-        user=request.headers.get(USER_HEADER, "")[:512],
-        environ=request.environ,
-    )

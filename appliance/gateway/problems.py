@@ -64,6 +64,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.param = param
         self.retry_after_seconds = retry_after_seconds
         self.recorded = recorded
+        self.arm = ""
+        self.assigned = ""
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:
@@ -72,9 +74,15 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
             "error": {"message": self.message, "type": _type_of(self.status), "param": self.param, "code": self.code}
         }
 
-    def response(self) -> Response:
-        """Return the whole response; what may be asked again says when, what may not says so to SDKs."""
-        response = Response(json.dumps(self.body()), status=self.status, mimetype="application/json")
+    def response(self, body: Mapping[str, Any] | None = None) -> Response:
+        """Return the whole response; what may be asked again says when, what may not says so to SDKs.
+
+        Args:
+            body: The JSON body in another API's shape; OpenAI's when absent.
+        """
+        response = Response(
+            json.dumps(self.body() if body is None else body), status=self.status, mimetype="application/json"
+        )
         response.headers.extend(self.headers)
         if self.status == 401:
             response.headers["www-authenticate"] = "Bearer"
@@ -102,6 +110,13 @@ def rate_limited(retry_after_seconds: float) -> Problem:
     return Problem(429, "rate_limit_exceeded", "Too many requests.", retry_after_seconds=retry_after_seconds)
 
 
+def quota_spent() -> Problem:
+    """Return the answer to a key that has spent its day's or month's tokens: waiting a moment does not help."""
+    problem = Problem(429, "insufficient_quota", "The key has spent its tokens of the day or the month.")
+    problem.headers["x-should-retry"] = "false"
+    return problem
+
+
 def model_not_found() -> Problem:
     """Return the answer to a model that is not served here; which name it was is not repeated."""
     return Problem(404, "model_not_found", "The model does not exist here; see /v1/models.", param="model")
@@ -110,6 +125,16 @@ def model_not_found() -> Problem:
 def no_model() -> Problem:
     """Return the answer while nothing is promoted."""
     return Problem(503, "no_model", "No model version is promoted to production.", retry_after_seconds=5)
+
+
+def pinned_version_gone() -> Problem:
+    """Return the answer to a key whose version is not loaded any more: another one would not be what was asked for."""
+    return Problem(410, "pinned_version_gone", "The version that this key is pinned to is not served any more.")
+
+
+def stopped() -> Problem:
+    """Return the answer to a key that an operator stopped, itself or with its department."""
+    return Problem(503, "stopped", "An operator has stopped this key; ask whoever runs this service.")
 
 
 def overloaded() -> Problem:

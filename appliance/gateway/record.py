@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 from appliance.audit.facts import Ledger
 from appliance.errors import LedgerRefusedError, LedgerUnavailableError, WireError
+from appliance.gateway.arms import Caller, Chosen
 from appliance.gateway.classification import Decision
-from appliance.gateway.routing import Route
 from appliance.keys.provider import KeyProvider
 from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode
@@ -35,10 +35,12 @@ class Intent:
     certificate: str
     department: str
     user_hash: str
-    route: Route
+    chosen: Chosen
+    caller: Caller
     decision: Decision
     phi: Mapping[PhiClass, int]
     phi_mode: PhiMode
+    flagged: tuple[str, ...]
     stream: bool
     body: bytes
 
@@ -73,7 +75,7 @@ class Recorder:
             KeyMissingError: Its content cannot be hashed.
         """
         version = self._keys.newest(CONTENT_KEY)
-        route, decision = intent.route, intent.decision
+        route, decision = intent.chosen.route, intent.decision
         body = {
             "request_id": intent.request_id,
             "at": to_text(self._clock.now()),
@@ -85,6 +87,10 @@ class Recorder:
             "model_digest": route.model_digest,
             "serial": route.serial,
             "release": route.release,
+            "arm": intent.chosen.arm.value,
+            "assigned": intent.chosen.assigned.value,
+            "bucket": intent.caller.bucket,
+            "conversation": intent.caller.conversation,
             "classification": decision.data_class.value,
             "route": decision.route.value,
             "route_overridden": decision.overridden,
@@ -94,6 +100,8 @@ class Recorder:
             "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=version).hex(),
             "hmac_key": f"{CONTENT_KEY}.v{version}",
         }
+        if intent.flagged:
+            body["flagged"] = list(intent.flagged)
         if intent.certificate:
             body["certificate"] = intent.certificate
         return self._append("request.intent", body)
@@ -133,6 +141,8 @@ class Recorder:
             "status": refusal.status,
             "code": refusal.code,
         }
+        if refusal.arm:
+            body |= {"arm": refusal.arm, "assigned": refusal.assigned}
         self._append("request.refused", body if repeated == 1 else {**body, "repeated": repeated})
 
     def _append(self, kind: str, body: Mapping[str, Any]) -> int:
@@ -146,13 +156,15 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A request that got no answer, without a word of it."""
+    """A request that got no answer, without a word of it; `arm` is set where a version was chosen before."""
 
     request_id: str
     endpoint: str
     key_id: str | None
     status: int
     code: str
+    arm: str = ""
+    assigned: str = ""
 
 
 @dataclass(slots=True)

@@ -1,22 +1,27 @@
-"""Which engine answers: the version that the newest promotion names, and nothing else.
+"""Which engines may answer: the version that the newest promotion names, a canary beside it, or the version before.
 
-Callers name it by its own name or as `production`. A change of promotion is in force within a second.
+Callers name a model by its own name or as `production`; which of two versions answers is not theirs to choose (see
+`appliance.gateway.arms`). A change of promotion is in force within a second, and so is the scrub's word that a version
+is damaged: nobody is routed to it any more.
 """
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems
+from appliance.promote.canary import offset_of
+from appliance.registry.damaged import damaged
 from appliance.state.database import open_state
-from appliance.state.tables import ModelVersion, Promotion, Release
+from appliance.state.rollouts import OPEN
+from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 from media.clock import Clock, from_text
 
 ALIAS: Final = "production"
@@ -53,8 +58,86 @@ class Route:
         return name in {self.name, ALIAS}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A version that answers for a share of the callers; see `appliance.promote.canary`."""
+
+    route: Route
+    percent: int
+    offset: int
+    is_held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """The version before, which goes on with what began on it."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What was decided for one key: pinned to a version, or kept out of canaries."""
+
+    model_digest: str = ""
+
+    @property
+    def is_kept_out(self) -> bool:
+        """Whether it is only kept out."""
+        return not self.model_digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Everything that is loaded, and what was decided for keys.
+
+    Attributes:
+        since: The record of the canary's start: conversations that began later are in the ledger after it.
+        leaving: The version that goes when the rollout ends well, and `leaves`, when that may be.
+    """
+
+    production: Route
+    canary: Canary | None = None
+    beside: Beside | None = None
+    since: int = 0
+    leaving: str = ""
+    leaves: str = ""
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The versions that are loaded, production's first."""
+        others = (self.canary.route if self.canary else None, self.beside.route if self.beside else None)
+        return (self.production, *(one for one in others if one is not None))
+
+    @property
+    def is_split(self) -> bool:
+        """Whether more than one version may answer."""
+        return self.canary is not None or self.beside is not None
+
+    def leaves_at(self, model_digest: str) -> str:
+        """Return when a version may be retired; nothing where that is not known."""
+        return self.leaves if model_digest == self.leaving else ""
+
+
 class Routes(Protocol):
-    """Where the gateway learns what is promoted."""
+    """Where the gateway learns what is promoted, and whom one person stopped."""
+
+    def is_stopped(self, *, key_id: str, department: str) -> bool:
+        """Tell whether this key, or its department, is stopped.
+
+        Raises:
+            StoreDamagedError: It cannot be told.
+        """
+        ...
+
+    def serving(self) -> Serving | None:
+        """Return everything that may answer; None while nothing is promoted.
+
+        Raises:
+            StoreDamagedError: It cannot be told.
+        """
+        ...
 
     def production(self) -> Route | None:
         """Return what production serves; None while nothing is promoted.
@@ -65,22 +148,31 @@ class Routes(Protocol):
         ...
 
 
-def require_route(routes: Routes, model: str) -> Route:
-    """Return the route for the name a caller used.
+def require_serving(routes: Routes, model: str) -> Serving:
+    """Return what may answer under the name a caller used.
 
     Raises:
         Problem: Nothing is promoted, or nothing by that name.
     """
-    route = routes.production()
-    if route is None:
+    serving = routes.serving()
+    if serving is None:
         raise problems.no_model()
-    if not route.answers_to(model):
+    if not any(route.answers_to(model) for route in serving.routes):
         raise problems.model_not_found()
-    return route
+    return serving
+
+
+def require_route(routes: Routes, model: str) -> Route:
+    """Return the loaded version that has the name a caller used, production's first.
+
+    Raises:
+        Problem: Nothing is promoted, or nothing by that name.
+    """
+    return next(route for route in require_serving(routes, model).routes if route.answers_to(model))
 
 
 class StateRoutes:
-    """Reads promotions from `state.db`, at most once a second."""
+    """Reads promotions, rollouts and stops from `state.db`, at most once a second."""
 
     def __init__(self, places: Places, clock: Clock) -> None:
         self._places = places
@@ -88,47 +180,89 @@ class StateRoutes:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._read_at: float | None = None
-        self._route: Route | None = None
+        self._serving: Serving | None = None
+        self._stops: frozenset[tuple[str, str]] = frozenset()
+        self._damaged: frozenset[str] = frozenset()
 
     def production(self) -> Route | None:
         """Return what production serves; see `Routes`."""
-        with self._lock:
-            now = self._clock.monotonic()
-            if self._read_at is None or now - self._read_at > _FRESH_SECONDS:
-                self._route = self._read()
-                self._read_at = now
-            return self._route
+        serving = self.serving()
+        return None if serving is None else serving.production
 
-    def _read(self) -> Route | None:
+    def serving(self) -> Serving | None:
+        """Return everything that may answer; see `Routes`."""
+        with self._lock:
+            self._freshen()
+            return self._serving
+
+    def is_stopped(self, *, key_id: str, department: str) -> bool:
+        """Tell whether a caller is stopped; see `Routes`."""
+        with self._lock:
+            self._freshen()
+            return ("key", key_id) in self._stops or ("department", department) in self._stops
+
+    def _freshen(self) -> None:
+        now = self._clock.monotonic()
+        if self._read_at is None or now - self._read_at > _FRESH_SECONDS:
+            try:
+                if self._engine is None:
+                    self._engine = open_state(self._places, read_only=True)
+                with self._engine.connect() as connection:
+                    self._damaged = frozenset(damaged(self._places.scrub))
+                    # After an upgrade the gateway may be there before whoever writes the state brings its schema up.
+                    is_whole = inspect(connection).has_table(Rollout.__tablename__)
+                    self._serving = self._read(connection, is_whole=is_whole)
+                    self._stops = _stops(connection) if is_whole else frozenset()
+            except NotInstalledError:
+                self._serving, self._stops = None, frozenset()
+            except SQLAlchemyError as error:
+                raise StoreDamagedError(
+                    what="the state cannot be read", why=type(error).__name__, fix="see `sealift status`"
+                ) from error
+            self._read_at = now
+
+    def _read(self, connection: Connection, *, is_whole: bool) -> Serving | None:
         newest = select(Promotion.model_digest, Promotion.at).order_by(Promotion.sequence.desc()).limit(1)
-        try:
-            if self._engine is None:
-                self._engine = open_state(self._places, read_only=True)
-            with self._engine.connect() as connection:
-                promotion = connection.execute(newest).first()
-                if promotion is None or promotion.model_digest is None:
-                    return None
-                query = (
-                    select(
-                        ModelVersion.name,
-                        ModelVersion.version,
-                        ModelVersion.serial,
-                        ModelVersion.descriptor,
-                        Release.name.label("release"),
-                    )
-                    .outerjoin(Release, Release.serial == ModelVersion.serial)
-                    .where(ModelVersion.model_digest == promotion.model_digest)
-                )
-                version = connection.execute(query).first()
-        except NotInstalledError:
+        promotion = connection.execute(newest).first()
+        if promotion is None or promotion.model_digest is None:
             return None
-        except SQLAlchemyError as error:
-            raise StoreDamagedError(
-                what="the state cannot be read", why=type(error).__name__, fix="see `sealift status`"
-            ) from error
-        if version is None:
+        production = self._route(connection, str(promotion.model_digest), str(promotion.at))
+        if production is None:
             return None
-        return self._route_of(str(promotion.model_digest), str(promotion.at), version)
+        if not is_whole:
+            return Serving(production=production)
+        table = Rollout.__table__
+        row = connection.execute(select(table).where(table.c.state.in_(OPEN))).first()
+        serving = Serving(production=production, rules=_rules(connection))
+        return serving if row is None else self._split(connection, serving, row)
+
+    def _split(self, connection: Connection, serving: Serving, row: Any) -> Serving:
+        more = {"since": row.sequence, "leaving": row.control, "leaves": row.ends_at}
+        if row.state == "beside":
+            before = self._route(connection, row.control, row.at)
+            return serving if before is None else replace(serving, beside=Beside(route=before), **more)
+        route = self._route(connection, row.model_digest, row.at)
+        if route is None:
+            return serving
+        offset, is_held = offset_of(row.sequence), row.state == "held"
+        return replace(serving, canary=Canary(route=route, percent=row.percent, offset=offset, is_held=is_held), **more)
+
+    def _route(self, connection: Connection, digest: str, at: str) -> Route | None:
+        query = (
+            select(
+                ModelVersion.name,
+                ModelVersion.version,
+                ModelVersion.serial,
+                ModelVersion.descriptor,
+                Release.name.label("release"),
+            )
+            .outerjoin(Release, Release.serial == ModelVersion.serial)
+            .where(ModelVersion.model_digest == digest)
+        )
+        version = connection.execute(query).first()
+        if version is None or digest in self._damaged:  # the scrub found other bytes on the disk than were approved
+            return None
+        return self._route_of(digest, at, version)
 
     def _route_of(self, digest: str, at: str, version: Any) -> Route:
         descriptor: Mapping[str, Any] = version.descriptor
@@ -145,3 +279,12 @@ class StateRoutes:
             top_p=float(defaults.get("top_p", _TOP_P)),
             has_tools=descriptor.get("engine") == "vllm",
         )
+
+
+def _rules(connection: Connection) -> dict[str, Rule]:
+    rows = connection.execute(select(KeyRule.key_id, KeyRule.model_digest))
+    return {row.key_id: Rule(model_digest=row.model_digest or "") for row in rows}
+
+
+def _stops(connection: Connection) -> frozenset[tuple[str, str]]:
+    return frozenset((row.what, row.name) for row in connection.execute(select(CallerStop.what, CallerStop.name)))

@@ -6,7 +6,7 @@ from typing import Final
 
 from appliance import config as configuration
 from appliance.config import Config
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 
 _KEYS: Final = ("api-key-pepper", "identity-hmac", "content-hmac", "phi-map")
 
@@ -20,12 +20,6 @@ def load_config() -> Config:
     return configuration.load(Path(os.environ.get("SEALIFT_CONFIG", str(configuration.DEFAULT_PATH))))
 
 
-def open_keys(config: Config) -> FileKeys:
-    """Return the unit's credentials, or the key folder where no supervisor passed any."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    return FileKeys(Path(folder) if folder else config.at.key_files)
-
-
 def require_keys(config: Config) -> None:
     """Return when every key the gateway uses is there.
 
@@ -33,5 +27,8 @@ def require_keys(config: Config) -> None:
         KeyMissingError: One is not.
     """
     keys = open_keys(config)
-    for name in _KEYS:
-        keys.newest(name)
+    try:
+        for name in _KEYS:
+            keys.newest(name)
+    finally:
+        keys.close()  # a token's session does not outlive the fork that comes next

@@ -5,18 +5,17 @@ A web server calls `close` whatever happens to the caller; so the engine is canc
 
 from collections.abc import Iterator
 
-from appliance.gateway import sse
+from appliance.gateway.dialect import Writer
 from appliance.gateway.exchange import Exchange
 from appliance.gateway.reading import CallPiece, Text, parts_of
-from appliance.gateway.shapes import Shape
 
 
 class AnswerStream:
     """The body of a streamed response."""
 
-    def __init__(self, exchange: Exchange, shape: Shape) -> None:
+    def __init__(self, exchange: Exchange, writer: Writer) -> None:
         self._exchange = exchange
-        self._chunks = self._write(shape)
+        self._chunks = (chunk for chunk in self._write(writer) if chunk)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -28,11 +27,9 @@ class AnswerStream:
         """End the answer where it is; does nothing after its end."""
         self._exchange.abandon()
 
-    def _write(self, shape: Shape) -> Iterator[bytes]:
+    def _write(self, writer: Writer) -> Iterator[bytes]:
         exchange = self._exchange
-        opening = shape.opening()
-        if opening is not None:
-            yield sse.event(opening)
+        yield writer.opening()
         try:
             assembly = exchange.assembly()
             for untrusted in exchange.call.events():
@@ -40,15 +37,11 @@ class AnswerStream:
                     if isinstance(part, Text | CallPiece):
                         exchange.first_token()
                     for piece in assembly.take(part):
-                        yield sse.event(shape.piece(piece))
+                        yield writer.piece(piece)
             for piece in assembly.close():
-                yield sse.event(shape.piece(piece))
+                yield writer.piece(piece)
             exchange.succeed()
         except Exception as error:  # noqa: BLE001 - the web server would log its text, and the caller must be told
-            yield sse.event(exchange.fail(error).body())
+            yield writer.failed(exchange.fail(error))
             return
-        yield sse.event(shape.ending(assembly))
-        usage = shape.usage(assembly)
-        if usage is not None:
-            yield sse.event(usage)
-        yield sse.DONE
+        yield from writer.ending(assembly)

@@ -10,7 +10,8 @@ from appliance.gateway.auth import StateApiKeys
 from appliance.gateway.gpus import open_reader
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.routing import StateRoutes
-from appliance.gateway.settings import load_config, open_keys
+from appliance.gateway.settings import load_config
+from appliance.keys.opening import open_keys
 from media.clock import SystemClock
 
 _LEDGER_SECONDS = 10.0

@@ -38,6 +38,9 @@ class Serving:
     n_ctx: int
     temperature: float
     top_p: float
+    top_k: int = 0
+    repeat_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
 
 
 class _RefusedError(Exception):
@@ -95,7 +98,8 @@ def create_engine_app(
         tokens = (
             engine.chat_tokens(body) if "messages" in body else decoder.tokenize(_text(body, "prompt"), special=False)
         )
-        return jsonify(tokens=len(tokens))
+        # The numbers themselves are for the gate that looks whether user text became control tokens.
+        return jsonify(tokens=tokens if body.get("ids") is True else len(tokens))
 
     @app.post("/sealift/v1/score")
     def score() -> Response:
@@ -167,9 +171,11 @@ class _Engine:
             sampling=Sampling(
                 temperature=_number(body, "temperature", self._serving.temperature),
                 top_p=_number(body, "top_p", self._serving.top_p),
+                top_k=self._serving.top_k,
+                repeat_penalty=self._serving.repeat_penalty,
                 seed=_integer(body, "seed", secrets.randbits(31), low=-(2**63)),
             ),
-            stop=_stops(body),
+            stop=(*_stops(body), *self._serving.stop),
         )
         handle = self._scheduler.submit(generation)
         shape = _Shape(
@@ -272,7 +278,10 @@ def _event(event: Mapping[str, Any]) -> bytes:
 
 
 def _body() -> dict[str, Any]:
-    untrusted = request.get_json(force=True, silent=True)
+    try:
+        untrusted = request.get_json(force=True, silent=True)
+    except RecursionError:  # nesting without end is no fault of ours
+        untrusted = None
     if not isinstance(untrusted, dict):
         raise _RefusedError("invalid_json", "the body is a JSON object")
     return untrusted

@@ -25,7 +25,7 @@ import urllib3.connection
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
-from appliance.errors import EngineUnavailableError
+from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -102,6 +102,7 @@ class EngineClient:
     def __init__(
         self, socket_path: Path, *, connect_seconds: float = 5.0, read_seconds: float = 300.0, connections: int = 16
     ) -> None:
+        self.path = socket_path
         self._name = socket_path.name
         self._pool = _UnixPool(
             socket_path, size=connections, timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds)
@@ -147,6 +148,11 @@ class EngineClient:
         digest, weights, stage, state = (str(text) for text in texts)
         return EngineStatus(model_digest=digest, weights_digest=weights, stage=stage, state=state, n_ctx=n_ctx)
 
+    def running(self) -> int:
+        """Return how many requests the engine is at."""
+        untrusted = self._ask("GET", "/sealift/v1/status", None).get("running")
+        return untrusted if isinstance(untrusted, int) else 0
+
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return one whole answer of `/v1/chat/completions`."""
         return self._ask("POST", "/v1/chat/completions", {**body, "stream": False})
@@ -171,6 +177,38 @@ class EngineClient:
         if not isinstance(count, int) or count < 0:
             raise broken(self._name, "tokenize named no number of tokens")
         return count
+
+    def token_ids(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+        """Return the tokens that the messages become through the chat template, by their numbers.
+
+        Raises:
+            EngineProtocolError: The engine names no numbers.
+        """
+        untrusted = self._ask("POST", "/sealift/v1/tokenize", {"messages": list(messages), "ids": True}).get("tokens")
+        if not isinstance(untrusted, list) or not all(type(one) is int and one >= 0 for one in untrusted):
+            raise broken(self._name, "tokenize named no tokens")
+        return tuple(untrusted)
+
+    def refusal(self, route: str, content: bytes) -> tuple[int, str]:
+        """Send any bytes to a route, malformed ones too, and return the status and the error's code ("" for none).
+
+        Raises:
+            EngineUnavailableError, EngineProtocolError: The engine went away, or its answer is too long.
+        """
+        with self._send("POST", route, content) as response:
+            untrusted = self._whole_body(response)
+        try:
+            error = json_object(untrusted, name=self._name).get("error")
+        except EngineProtocolError:
+            error = None
+        code = error.get("code") if isinstance(error, dict) else None
+        return response.status, code if isinstance(code, str) else ""
+
+    def load(self) -> tuple[int, int] | None:
+        """Return how many answers are being made and how many wait; None where the engine does not say."""
+        untrusted = self._ask("GET", "/sealift/v1/status", None)
+        running, waiting = untrusted.get("running"), untrusted.get("waiting")
+        return (running, waiting) if isinstance(running, int) and isinstance(waiting, int) else None
 
     def score(self, prompt: str, continuations: Sequence[str]) -> tuple[Score, ...]:
         """Return how likely each continuation is after the prompt, in the same order.
@@ -224,6 +262,9 @@ class EngineClient:
 
     def _request(self, method: str, route: str, body: Mapping[str, Any] | None) -> urllib3.BaseHTTPResponse:
         content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return self._send(method, route, content)
+
+    def _send(self, method: str, route: str, content: bytes | None) -> urllib3.BaseHTTPResponse:
         try:
             return self._pool.urlopen(
                 method, route, body=content, headers=_JSON, preload_content=False, decode_content=False, redirect=False

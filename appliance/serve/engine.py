@@ -9,10 +9,12 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. Temperature 0 is greedy and deterministic."""
+    """How the next token is drawn. Temperature 0 is greedy and deterministic; top_k 0 leaves all tokens in."""
 
     temperature: float = 0.7
     top_p: float = 1.0
+    top_k: int = 0
+    repeat_penalty: float = 1.0
     seed: int = 0
 
 

@@ -6,7 +6,8 @@ Rules:
     SERVE-3 The template comes from the promoted profile, never from the weights.
     SERVE-4 What is refused ends the unit with the error's own exit code, also from the worker, so that systemd does not
             try again what cannot become right; a worker that is killed again and again ends it too.
-    SERVE-5 It is ready only behind the filter of its own that takes other programs away from it (`engine_filter`).
+    SERVE-5 It is ready only behind the filter of its own that takes other programs away from it (`engine_filter`); vLLM
+            starts programs all its life and has the unit's walls alone (`vllm_process`).
 """
 
 import argparse
@@ -26,10 +27,10 @@ from appliance import config as configuration
 from appliance import unit
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
-from appliance.promote.standing import require_promoted
+from appliance.promote.standing import require_loadable
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve import engine_filter
+from appliance.serve import engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.scheduler import Scheduler
@@ -85,11 +86,10 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
         NotPromotedError: The stage is production and the approvals do not verify.
     """
     stored, descriptor, _ = carrier(store, instance.digest_prefix)
-    if instance.stage == "production":
-        require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
+    _require_approved(descriptor, instance, config)
     if descriptor.engine != "llama.cpp" or len(descriptor.weights) != 1:
         raise EngineLoadError(
-            what="this engine serves one GGUF file",
+            what="llama.cpp's engine serves one GGUF file",
             why=f"the version needs {descriptor.engine}",
             fix="use its own unit",
         )
@@ -100,6 +100,13 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
     text = template.read_text(descriptor.template_sha256, max_bytes=_MAX_TEMPLATE_BYTES, name="the chat template")
     template.close()
     return Loadable(descriptor=descriptor, weights=weights, template=text)
+
+
+def _require_approved(descriptor: ModelDescriptor, instance: Instance, config: Config) -> None:
+    if instance.stage == "production":
+        require_loadable(
+            config.at, descriptor.model_digest, approvals=config.policy.approvals, counting=config.policy.classes
+        )
 
 
 def threads_for(config: Config) -> int:
@@ -154,6 +161,9 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
             n_ctx=runtime.n_ctx,
             temperature=runtime.temperature,
             top_p=runtime.top_p,
+            top_k=runtime.top_k,
+            repeat_penalty=runtime.repeat_penalty,
+            stop=runtime.stop,
         ),
         decoder=decoder,
         scheduler=scheduler,
@@ -284,6 +294,13 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     config = configuration.load(config_file)
     instance = Instance.parse(name)
     store = ContentStore(config.at.store)
+    stored, descriptor, _ = carrier(store, instance.digest_prefix)
+    if descriptor.engine == "vllm":
+        _require_approved(descriptor, instance, config)
+        version = vllm_process.prove(stored, descriptor)
+        threads = threads_for(config)
+        vllm_process.serve(version, stage=instance.stage, name=name, config=config, threads=threads, notifier=notifier)
+        return
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
     watch = WorkerWatch(announces=True)
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT

@@ -17,6 +17,7 @@ from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.engine import Row, Sampling
 
 _MIN_KEEP: Final = 1
+_LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
 _GREEDY_BELOW: Final = 1e-4  # dividing logits by less overflows and draws garbage
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
@@ -88,9 +89,15 @@ class LlamaCppDecoder:
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        if sampling.repeat_penalty != 1:
+            repeat = (self._vocab_size, _LAST_TOKENS, sampling.repeat_penalty, 0.0, 0.0)
+            penalties = llama_cpp.llama_sampler_init_penalties(*repeat)
+            llama_cpp.llama_sampler_chain_add(chain, penalties)
         if sampling.temperature < _GREEDY_BELOW:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
         else:
+            if sampling.top_k > 0:
+                llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_k(sampling.top_k))
             if sampling.top_p < 1:
                 llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, _MIN_KEEP))
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))

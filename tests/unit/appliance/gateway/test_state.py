@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from appliance.gateway.routing import StateRoutes
 from appliance.phi.policy import PhiMode
 from appliance.state.database import FILE_NAME, open_state
 from appliance.state.projection import catch_up
-from media.clock import FixedClock
+from media.clock import FixedClock, to_text
 from tests.support.gateway import site_file
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
 
@@ -127,6 +127,25 @@ def test_a_key_is_found_as_soon_as_it_is_there_and_gone_soon_after_its_end(state
     state.happen("key.revoked")
     assert keys.lookup("abcdefghij") is found
     state.clock.advance(1.1)
+    assert keys.lookup("abcdefghij") is None
+
+
+@pytest.mark.parametrize("stage", ["test", "future"])
+def test_a_key_that_is_not_for_production_is_no_key_here(state: State, stage: str) -> None:
+    state.happen("key.created", stage=stage)
+
+    assert StateApiKeys(state.places, state.clock).lookup("abcdefghij") is None
+
+
+def test_a_key_works_until_its_end(state: State) -> None:
+    keys = StateApiKeys(state.places, state.clock)
+    ends = to_text(state.clock.now() + timedelta(days=30))
+    state.happen("key.created", expires_at=ends)
+
+    assert keys.lookup("abcdefghij") is not None
+    state.clock.advance(30 * 86_400 - 2)
+    assert keys.lookup("abcdefghij") is not None
+    state.clock.advance(2)
     assert keys.lookup("abcdefghij") is None
 
 

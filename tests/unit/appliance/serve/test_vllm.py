@@ -1,31 +1,123 @@
-"""vLLM's own server, with the field's ranges."""
+"""vLLM's own server: its arguments, its airtight environment, and the field's ranges."""
 
+import json
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.errors import EngineLoadError
+from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import vllm
+from media import canonical
+from media.errors import MalformedError, MediaError
+from media.vllmprofile import VllmSettings
+from tests.support.mutation import json_values
+from tests.support.versions import version_files
+
+PLACES = (Path("/env/bin/python"), Path("/t/model"), Path("/t/model/chat_template.jinja"), Path("/t/vllm.sock"))
+RUNTIME: dict[str, Any] = {"n_ctx": 8192, "n_batch": 8192, "n_seq_max": 256}
 
 
-def test_the_server_listens_on_a_unix_socket_and_trusts_no_remote_code() -> None:
-    vector = vllm.arguments(
-        Path("/env/bin/python"),
-        Path("/store/model"),
-        Path("/run/e.sock"),
-        served_name="d" * 64,
-        profile=vllm.VllmProfile(),
-    )
+def version(runtime: dict[str, Any] | None = None, **settings: object) -> ModelDescriptor:
+    fields = json.loads(version_files()["data/models/tiny/descriptor.json"])
+    fields["engine"] = "vllm"
+    fields["runtime"] |= {**RUNTIME, **(runtime or {})}
+    if settings:
+        fields["runtime"]["vllm"] = {**VllmSettings().to_json(), **settings}
+    return ModelDescriptor.from_bytes(canonical.dumps(fields))
 
-    assert vector[vector.index("--uds") + 1] == "/run/e.sock"
-    assert not any("trust-remote-code" in argument for argument in vector)
-    assert vllm.ENVIRONMENT["VLLM_NO_USAGE_STATS"] == "1"
+
+def vector(descriptor: ModelDescriptor, *, on_processor: bool = False) -> list[str]:
+    return vllm.arguments(*PLACES, descriptor=descriptor, on_processor=on_processor)
+
+
+def value(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
+
+
+def test_the_server_listens_on_a_unix_socket_under_the_versions_digest_behind_our_door() -> None:
+    descriptor = version(quantization="awq", tensor_parallel_size=4)
+
+    arguments = vector(descriptor)
+
+    assert value(arguments, "--uds") == "/t/vllm.sock"
+    assert value(arguments, "--served-model-name") == descriptor.model_digest
+    assert value(arguments, "--middleware") == "appliance.serve.vllm_door.Door"
+    assert value(arguments, "--load-format") == "safetensors"
+    assert (value(arguments, "--quantization"), value(arguments, "--tensor-parallel-size")) == ("awq", "4")
+    assert (value(arguments, "--max-model-len"), value(arguments, "--max-num-seqs")) == ("8192", "256")
+    assert "--enable-chunked-prefill" in arguments
+
+
+def test_no_remote_code_is_trusted_and_no_request_is_logged() -> None:
+    arguments = vector(version())
+
+    assert not [one for one in arguments if "trust" in one or "log-requests" in one]
+    assert "--disable-uvicorn-access-log" in arguments
+
+
+def test_graphs_are_compiled_on_a_gpu_only_and_not_where_the_profile_says_so() -> None:
+    assert "--enforce-eager" not in vector(version())
+    assert "--enforce-eager" in vector(version(enforce_eager=True))
+    assert "--enforce-eager" in vector(version(), on_processor=True)
+
+
+def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+
+    told = vllm.environment(tmp_path, threads=1, free_bytes=9 * 2**30, on_processor=True)
+
+    assert not told.keys() & {"CREDENTIALS_DIRECTORY", "HTTPS_PROXY", "SEALIFT_CONFIG", "NOTIFY_SOCKET"}
+    assert (told["VLLM_NO_USAGE_STATS"], told["HF_HUB_OFFLINE"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "1")
+    assert told["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert told["TORCHDYNAMO_DISABLE"] == "1"  # no compiler is asked for, also not by likelihoods
+    assert all(Path(told[name]).is_relative_to(tmp_path) for name in ("HOME", "TMPDIR", "VLLM_CACHE_ROOT"))
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"gpu_memory_utilization": 0.99}, {"max_num_seqs": 8}, {"tensor_parallel_size": 3}, {"max_model_len": 1}],
+    ("runtime", "settings"),
+    [
+        ({"n_ctx": 1024}, {}),
+        ({"n_ctx": 131073}, {}),
+        ({"n_seq_max": 63}, {}),
+        ({"n_seq_max": 513}, {}),
+        ({"n_batch": 2047}, {}),
+        ({"n_batch": 16385}, {}),
+        ({}, {"tensor_parallel_size": 3}),
+        ({}, {"pipeline_parallel_size": 8}),
+        ({}, {"gpu_memory_utilization": "0.99"}),
+        ({}, {"gpu_memory_utilization": "0.69"}),
+        ({}, {"gpu_memory_utilization": "much"}),
+        ({}, {"quantization": "bitsandbytes"}),
+    ],
+    ids=str,
 )
-def test_a_value_outside_the_range_is_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(EngineLoadError):
-        vllm.VllmProfile(**fields)  # type: ignore[arg-type]
+def test_a_value_outside_the_range_is_refused(runtime: dict[str, Any], settings: dict[str, Any]) -> None:
+    with pytest.raises(EngineLoadError, match="out of vLLM's range"):
+        vector(version(runtime, **settings))
+
+
+@pytest.mark.parametrize("settings", [{"enforce_eager": 1}, {"trust_remote_code": True}])
+def test_a_profile_with_other_fields_is_none(settings: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        version({}, **settings)
+
+
+def test_the_widest_values_of_the_field_are_taken() -> None:
+    runtime = {"n_ctx": 131072, "n_batch": 16384, "n_seq_max": 512}
+    settings = replace(VllmSettings(), tensor_parallel_size=8, pipeline_parallel_size=4, gpu_memory_utilization="0.95")
+
+    assert vector(version(runtime, **settings.to_json()))
+
+
+@given(value=json_values | st.fixed_dictionaries(dict.fromkeys(VllmSettings().to_json(), json_values)))
+def test_any_value_is_read_as_settings_or_refused(value: object) -> None:
+    with suppress(MediaError):
+        assert VllmSettings.from_json(value, "settings").to_json() == value

@@ -1,0 +1,123 @@
+"""What a caller gets: an answer with everything that names it in the ledger."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from appliance.errors import ServiceError
+
+Expected = Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How many tokens were read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        content: The text.
+        model: The name of the version that answered.
+        finish_reason: `stop`, `length` (cut at `max_tokens`) or `tool_calls`.
+        usage: None where nobody counted.
+        latency_ms: From the question to the last byte, as this client saw it.
+        request_id: `sealift prove` finds the record by it.
+        model_version: The digest of the version that answered.
+    """
+
+    content: str
+    model: str
+    finish_reason: str
+    usage: Usage | None
+    latency_ms: int
+    request_id: str
+    model_version: str
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ended only because it had reached `max_tokens`."""
+        return self.finish_reason == "length"
+
+    def require(self, expected: Expected) -> Any:
+        """Return the content if it is what was expected: a text, or the value of JSON (D19).
+
+        Raises:
+            ServiceError: It is empty, or no JSON.
+        """
+        if not self.content.strip():
+            raise self._unexpected("it is empty")
+        if expected == "text":
+            return self.content
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError) as error:
+            raise self._unexpected("it is not JSON") from error
+
+    def _unexpected(self, why: str) -> ServiceError:
+        return ServiceError(
+            what="the answer is not what was expected",
+            why=why,
+            fix="ask again, with more room or a clearer instruction",
+            request_id=self.request_id,
+        )
+
+
+def answer_of(untrusted: object, headers: Mapping[str, str], *, latency_ms: int) -> Answer:
+    """Read a whole answer.
+
+    Raises:
+        ServiceError: It is none.
+    """
+    request_id = headers.get("x-request-id", "")
+    try:
+        body: Any = untrusted
+        choice = body["choices"][0]
+        said = choice["message"] if "message" in choice else {"content": choice["text"]}
+        return Answer(
+            content=_text(said.get("content") or ""),
+            model=_text(body["model"]),
+            finish_reason=_text(choice.get("finish_reason") or "stop"),
+            usage=usage_of(body.get("usage")),
+            latency_ms=latency_ms,
+            request_id=request_id,
+            model_version=headers.get("x-model-version", ""),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise not_an_answer(request_id) from error
+
+
+def usage_of(untrusted: Any) -> Usage | None:
+    """Read token counts; None where there are none.
+
+    Raises:
+        TypeError, KeyError: They do not count.
+    """
+    if untrusted is None:
+        return None
+    prompt, completion = untrusted["prompt_tokens"], untrusted["completion_tokens"]
+    if type(prompt) is not int or type(completion) is not int:
+        raise TypeError
+    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+
+
+def not_an_answer(request_id: str) -> ServiceError:
+    """Return the error for what does not read as an answer."""
+    return ServiceError(
+        what="the service sent what is no answer",
+        why="its shape is wrong",
+        fix="check the address: it ends in /v1",
+        request_id=request_id,
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

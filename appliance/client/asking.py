@@ -1,0 +1,147 @@
+"""One question over HTTP, asked again where that helps: never an answer that began, and never longer than agreed.
+
+Asked again are failures to connect, time-outs, 429 and 5xx, unless the service says `x-should-retry: false` (D15, X38).
+The wait grows from 2 to 30 seconds; a `Retry-After` of up to two minutes is kept to instead.
+"""
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from appliance.errors import ServiceError
+
+_LEAST_SECONDS: Final = 2.0
+_MOST_SECONDS: Final = 30.0
+_LONGEST_ASKED_SECONDS: Final = 120.0
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+
+
+class Asking:
+    """A pool of connections to one service; safe for threads.
+
+    Args:
+        base_url: Ends in `/v1`.
+        key: An API key of the box.
+        ca_file: The box's own authority; the system's authorities when absent.
+        timeout_seconds: The longest silence between two reads.
+        attempts: How often a question is asked at most.
+        sleep: Waits between two attempts.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        ca_file: Path | None = None,
+        timeout_seconds: float = 60.0,
+        attempts: int = 3,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = base_url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._attempts = max(attempts, 1)
+        self._sleep = sleep
+        timeout = urllib3.Timeout(connect=min(timeout_seconds, 10.0), read=timeout_seconds)
+        context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
+        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=64, ssl_context=context)
+
+    def close(self) -> None:
+        """Drop all idle connections."""
+        self._pool.clear()
+
+    def post(self, path: str, body: Mapping[str, Any], *, user: str = "") -> urllib3.BaseHTTPResponse:
+        """Return the response to a question, its body unread; the caller reads and releases it.
+
+        Raises:
+            ServiceError: It was refused, or the service could not be reached, also the last time.
+        """
+        headers = self._headers | ({"x-sealift-user": user} if user else {})
+        content = json.dumps(body).encode()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = self._pool.request(
+                    "POST", f"{self._url}{path}", body=content, headers=headers, preload_content=False
+                )
+            except HTTPError as error:
+                failed, wait = _unreachable(error), None
+            else:
+                if response.status == 200:
+                    return response
+                failed, wait = refused(response), _asked_to_wait(response.headers)
+                response.release_conn()
+            if not failed.may_be_asked_again or attempt == self._attempts:
+                raise failed
+            self._sleep(wait if wait is not None else min(_LEAST_SECONDS * 2 ** (attempt - 1), _MOST_SECONDS))
+
+
+def read_all(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return a body, up to a size no answer has.
+
+    Raises:
+        ServiceError: It broke off, or is larger.
+    """
+    try:
+        data = response.read(MAX_ANSWER_BYTES + 1)
+    except HTTPError as error:
+        raise broken_off(response.headers, error) from error
+    if len(data) > MAX_ANSWER_BYTES:
+        raise broken_off(response.headers, None)
+    response.release_conn()
+    return data
+
+
+def refused(response: urllib3.BaseHTTPResponse) -> ServiceError:
+    """Return the error for a status other than 200; the service's words are its own, none of the question's."""
+    try:
+        error = json.loads(response.read(65536))["error"]
+        message, code = str(error["message"])[:300], str(error["code"])[:64]
+    except (ValueError, KeyError, TypeError, HTTPError):
+        message, code = "", ""
+    again = response.status in {408, 429} or response.status >= 500
+    return ServiceError(
+        what="the service refused the request" if response.status < 500 else "the service could not answer",
+        why=f"HTTP {response.status}{f', {code}' if code else ''}{f': {message}' if message else ''}",
+        fix="wait and ask again" if again else "see docs/api.md for the code",
+        request_id=response.headers.get("x-request-id", ""),
+        http_status=response.status,
+        service_code=code,
+        may_be_asked_again=again and response.headers.get("x-should-retry") != "false",
+    )
+
+
+def broken_off(headers: Mapping[str, str], error: Exception | None) -> ServiceError:
+    """Return the error for an answer that ended too early or too late; it is not asked for again."""
+    return ServiceError(
+        what="the answer broke off",
+        why=type(error).__name__ if error else "it is too large",
+        fix="ask again; the ledger has the request under its id",
+        request_id=headers.get("x-request-id", ""),
+    )
+
+
+def _unreachable(error: Exception) -> ServiceError:
+    return ServiceError(
+        what="the service does not answer",
+        why=type(error).__name__,
+        fix="check the address, the network and the authority file",
+        may_be_asked_again=True,
+    )
+
+
+def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
+    try:
+        seconds = (
+            float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(headers["retry-after"])
+        )
+    except (KeyError, ValueError):
+        return None
+    return seconds if 0 <= seconds <= _LONGEST_ASKED_SECONDS else None

@@ -1,0 +1,107 @@
+"""An answer as it is written: pieces of text, and at the end everything that names it in the ledger."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from appliance.client.answers import Answer, usage_of
+from appliance.client.asking import broken_off
+from appliance.client.noting import milliseconds_since, noted
+from appliance.errors import ServiceError
+
+_MAX_LINE: Final = 4 * 1024 * 1024
+
+
+class Stream:
+    """An answer as it is written: iterate over its text; `answer` is there at the end. Closing it cancels the rest."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, began: float) -> None:
+        self._response = response
+        self._began = began
+        self._text: list[str] = []
+        self._last: dict[str, Any] = {}
+        self._is_whole = False
+        self._answer: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer.
+
+        Raises:
+            ServiceError: It did not come to its end.
+        """
+        if self._answer is None:
+            raise broken_off(self._response.headers, None)
+        return self._answer
+
+    def close(self) -> None:
+        """Cancel what is left; does nothing after the end."""
+        if not self._is_whole:
+            self._response.close()
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            yield from self._pieces()
+        finally:
+            self.close()
+        self._answer = noted(
+            Answer(
+                content="".join(self._text),
+                model=str(self._last.get("model", "")),
+                finish_reason=str(self._last.get("finish_reason") or "stop"),
+                usage=self._last.get("usage"),
+                latency_ms=milliseconds_since(self._began),
+                request_id=self._response.headers.get("x-request-id", ""),
+                model_version=self._response.headers.get("x-model-version", ""),
+            )
+        )
+
+    def _pieces(self) -> Iterator[str]:
+        try:
+            for untrusted in _events(self._response):
+                piece = self._take(untrusted)
+                if piece:
+                    self._text.append(piece)
+                    yield piece
+        except (HTTPError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise broken_off(self._response.headers, error) from error
+        self._is_whole = True
+        self._response.release_conn()
+
+    def _take(self, untrusted: Any) -> str:
+        if "error" in untrusted:
+            raise ServiceError(
+                what="the answer broke off",
+                why=str(untrusted["error"]["code"])[:64],
+                fix="ask again",
+                request_id=self._response.headers.get("x-request-id", ""),
+            )
+        self._last["model"] = untrusted["model"]
+        self._last["usage"] = usage_of(untrusted.get("usage")) or self._last.get("usage")
+        for choice in untrusted["choices"]:
+            self._last["finish_reason"] = choice.get("finish_reason") or self._last.get("finish_reason")
+            return str(choice["delta"].get("content") or "")
+        return ""
+
+
+def _events(response: urllib3.BaseHTTPResponse) -> Iterator[Any]:
+    """Yield the JSON of each event until `[DONE]`; a stream without it is not whole."""
+    rest = b""
+    while True:
+        data = response.read1(65536)
+        if not data:
+            message = "the stream ended without its end"
+            raise ValueError(message)
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _MAX_LINE:
+            message = "a line is too long"
+            raise ValueError(message)
+        for line in lines:
+            if line.startswith(b"data:"):
+                event = line.removeprefix(b"data:").strip()
+                if event == b"[DONE]":
+                    return
+                yield json.loads(event)

@@ -1,0 +1,61 @@
+"""What people thought of an answer: good or bad, and why from a closed list; recorded beside the request (K15).
+
+Only the key that asked may say it, once for each answer, and nobody writes free text: a comment could hold what the
+ledger must not.
+"""
+
+import re
+from typing import Any, Final
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from appliance.audit.facts import Ledger
+from appliance.gateway.access import keyed
+from appliance.gateway.body import read_object
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.problems import Problem, invalid
+
+KIND: Final = "request.feedback"
+RATINGS: Final = ("up", "down")
+REASONS: Final = ("helpful", "incomplete", "off-topic", "other", "style", "too-long", "unsafe", "wrong")
+_INTENT: Final = "request.intent"
+_REQUEST_ID: Final = re.compile(r"req_[a-z2-7]{26}")
+
+
+def make_blueprint(ledger: Ledger, metrics: Metrics) -> Blueprint:
+    """Return the route."""
+    blueprint = Blueprint("feedback", __name__)
+
+    @blueprint.post("/v1/feedback")
+    @keyed
+    def feedback() -> Response:
+        said = _read(read_object(request.get_data(cache=False)))
+        request_id, rating = said["request_id"], said["rating"]
+        intent = next(iter(ledger.find(_INTENT, "request_id", request_id, limit=1)), None)
+        if intent is None or intent.body.get("key_id") != g.key.key_id:
+            raise Problem(404, "request_not_found", "This key has asked no such request.", param="request_id")
+        before = next(iter(ledger.find(KIND, "request_id", request_id, limit=1)), None)
+        if before is not None:
+            if (before.body.get("rating"), before.body.get("reason")) != (rating, said["reason"]):
+                raise Problem(409, "feedback_given", "The answer was rated already.", param="request_id")
+            return jsonify(object="feedback", **said, sequence=before.sequence)
+        facts = {name: intent.body.get(name) for name in ("key_id", "department", "model_digest", "arm")}
+        appended = ledger.append(KIND, {**said, "intent_sequence": intent.sequence, **facts})
+        metrics.rated(rating=rating, reason=said["reason"])
+        return jsonify(object="feedback", **said, sequence=appended.sequence)
+
+    return blueprint
+
+
+def _read(untrusted: dict[str, Any]) -> dict[str, str]:
+    for name in untrusted:
+        if name not in {"request_id", "rating", "reason"}:
+            raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.")
+    request_id, rating, reason = untrusted.get("request_id"), untrusted.get("rating"), untrusted.get("reason", "other")
+    if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
+        raise invalid("request_id", "The x-request-id of an answer.")
+    if rating not in RATINGS:
+        raise invalid("rating", f"One of {', '.join(RATINGS)}.")
+    if reason not in REASONS:
+        raise invalid("reason", f"One of {', '.join(REASONS)}.")
+    return {"request_id": request_id, "rating": rating, "reason": reason}

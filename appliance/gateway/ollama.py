@@ -1,0 +1,104 @@
+"""Ollama's native routes behind the same keys, limits and records as OpenAI's (X36): parsing and status codes only.
+
+What is loaded is what was promoted: models are neither pulled, made nor deleted here, so those routes do not exist.
+"""
+
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from appliance.gateway import problems
+from appliance.gateway.access import keyed
+from appliance.gateway.answering import Answering
+from appliance.gateway.arrival import arrival
+from appliance.gateway.body import read_object
+from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
+from appliance.gateway.parameters import Endpoint
+from appliance.gateway.routing import Route, Routes, require_route
+from media.clock import Clock, to_text
+
+_CHAT: Final = Ollama(is_chat=True)
+_GENERATE: Final = Ollama(is_chat=False)
+
+
+def make_blueprint(answering: Answering, routes: Routes, clock: Clock) -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("ollama", __name__)
+
+    @blueprint.post("/api/chat")
+    @keyed
+    def chat() -> Response:
+        return _answer(answering, routes, clock, is_chat=True)
+
+    @blueprint.post("/api/generate")
+    @keyed
+    def generate() -> Response:
+        return _answer(answering, routes, clock, is_chat=False)
+
+    @blueprint.get("/api/tags")
+    @keyed
+    def tags() -> Response:
+        return jsonify(models=[_listed(route) for route in _loaded(routes)])
+
+    @blueprint.get("/api/ps")
+    @keyed
+    def running() -> Response:
+        # Until something else is promoted; clients read a time, so it is the end of all times.
+        until = {"expires_at": "9999-12-31T23:59:59Z", "size_vram": 0}
+        return jsonify(models=[_listed(route) | until for route in _loaded(routes)])
+
+    @blueprint.post("/api/show")
+    @keyed
+    def show() -> Response:
+        route = _named(routes, read_object(request.get_data(cache=False)))
+        abilities = ["completion", "tools"] if route.has_tools else ["completion"]
+        listed = _listed(route)
+        facts = {"general.version": route.version, "sealift.model_digest": route.model_digest}
+        return jsonify(
+            modified_at=listed["modified_at"],
+            details=listed["details"],
+            model_info=facts,
+            parameters=f"temperature {route.temperature:g}\ntop_p {route.top_p:g}",
+            capabilities=abilities,
+        )
+
+    @blueprint.get("/api/version")
+    @keyed
+    def version() -> Response:
+        return jsonify(version=metadata.version("sealift"))
+
+    return blueprint
+
+
+def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool) -> Response:
+    come = arrival(Endpoint.CHAT, _CHAT if is_chat else _GENERATE)
+    untrusted = read_object(come.body)
+    if not only_loads(untrusted, is_chat=is_chat):
+        return answering.answer(come)
+    route = _named(routes, untrusted)
+    said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
+    return jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+
+
+def _named(routes: Routes, untrusted: dict[str, Any]) -> Route:
+    name = model_of(untrusted)
+    if not isinstance(name, str) or not name:
+        raise problems.invalid("model", "Name a model; see /api/tags.", code="missing_required_parameter")
+    return require_route(routes, name)
+
+
+def _loaded(routes: Routes) -> list[Route]:
+    serving = routes.serving()
+    return [] if serving is None else list({route.name: route for route in reversed(serving.routes)}.values())
+
+
+def _listed(route: Route) -> dict[str, Any]:
+    return {
+        "name": route.name,
+        "model": route.name,
+        "modified_at": to_text(datetime.fromtimestamp(route.created, UTC)),
+        "digest": route.model_digest.removeprefix("sha256:"),
+        "details": {"format": "", "family": "", "families": [], "parameter_size": "", "quantization_level": ""},
+    }

@@ -1,0 +1,190 @@
+"""Ollama's requests, put into OpenAI's words and then read by the same strict reader; nothing is dropped in silence.
+
+Source: Ollama's API documentation (docs/api.md of its repository). `/api/generate` applies the version's own chat
+template to its prompt, as Ollama does, unless `raw` asks for the prompt as it is. A template, adapters and images of a
+caller's own are refused: what answers is what was promoted.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from appliance.config import LimitsSection
+from appliance.gateway import parameters
+from appliance.gateway.dialect import About, Writer
+from appliance.gateway.ollama_writing import LineWriter
+from appliance.gateway.parameters import Asked, Endpoint
+from appliance.gateway.problems import invalid
+
+_OPTIONS: Final = {"temperature": "temperature", "top_p": "top_p", "seed": "seed", "stop": "stop"}
+_NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
+# How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
+_LOADING: Final = frozenset(
+    {"f16_kv", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu", "num_keep", "num_thread", "numa"}
+    | {"use_mlock", "use_mmap", "vocab_only"}
+)
+# What changes answers and is not offered here, with the values that ask for nothing.
+_NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "frequency_penalty": (0,),
+    "min_p": (0,),
+    "mirostat": (0,),
+    "mirostat_eta": (0,),
+    "mirostat_tau": (0,),
+    "penalize_newline": (False,),
+    "presence_penalty": (0,),
+    "repeat_last_n": (0,),
+    "repeat_penalty": (1,),
+    "tfs_z": (1,),
+    "top_k": (0,),
+    "typical_p": (1,),
+}
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "context": ([],),
+    "format": ("",),
+    "images": ([],),
+    "logprobs": (False,),
+    "suffix": ("",),
+    "template": ("",),
+    "think": (False,),
+    "top_logprobs": (0,),
+}
+_OWN: Final = frozenset({"model", "stream", "options", "keep_alive"})
+_CHAT: Final = _OWN | {"messages", "tools"}
+_GENERATE: Final = _OWN | {"prompt", "system", "raw"}
+_LATEST: Final = ":latest"
+
+
+class Ollama:
+    """The dialect of one of Ollama's two ways to ask.
+
+    Args:
+        is_chat: `/api/chat`, else `/api/generate`.
+    """
+
+    def __init__(self, *, is_chat: bool) -> None:
+        self._is_chat = is_chat
+
+    def read(self, untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSection) -> Asked:
+        """Check every parameter of a request.
+
+        Raises:
+            Problem: One is unknown, of a wrong type, out of range or not offered here; `param` names it.
+        """
+        given = {name: value for name, value in untrusted.items() if value is not None}
+        _require_known(given, _CHAT if self._is_chat else _GENERATE)
+        options, ignored = _options(given, limits)
+        words = {"model": model_of(given), "stream": given.get("stream", True), **options}
+        if self._is_chat:
+            words |= {"messages": _messages(given.get("messages"))} | {n: given[n] for n in ("tools",) if n in given}
+        else:
+            endpoint = Endpoint.COMPLETIONS if _is_raw(given) else Endpoint.CHAT
+            words |= _prompt(given, is_raw=endpoint is Endpoint.COMPLETIONS)
+        asked = parameters.read(words, endpoint=endpoint, limits=limits)
+        ignored += [name for name in ("keep_alive",) if name in given]
+        return replace(asked, ignored=tuple(sorted({*asked.ignored, *ignored})))
+
+    def writer(self, about: About) -> Writer:
+        """Return what writes one answer."""
+        return LineWriter(about, is_chat=self._is_chat)
+
+
+def model_of(given: Mapping[str, Any]) -> Any:
+    """Return the model that is named, by `model` or `name`, without the tag that Ollama adds to every name."""
+    model = given.get("model", given.get("name"))
+    return model.removesuffix(_LATEST) if isinstance(model, str) else model
+
+
+def only_loads(untrusted: Mapping[str, Any], *, is_chat: bool) -> bool:
+    """Tell whether a request asks for nothing but that its model is loaded, as Ollama's clients do ahead of time."""
+    return not untrusted.get("messages") if is_chat else untrusted.get("prompt") in (None, "")
+
+
+def _require_known(given: Mapping[str, Any], known: frozenset[str]) -> None:
+    for name, value in given.items():
+        if name in known:
+            continue
+        if name not in _NEUTRAL:
+            raise invalid(_shown(name), "The request holds an unknown parameter.", code="unknown_parameter")
+        if not _is_neutral(value, _NEUTRAL[name]):
+            raise invalid(name, "This version does not support the parameter.", code="unsupported_parameter")
+
+
+def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str, Any], list[str]]:
+    options = given.get("options", {})
+    if not isinstance(options, dict):
+        raise invalid("options", "An object.")
+    words: dict[str, Any] = {}
+    ignored: list[str] = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in _OPTIONS:
+            words[_OPTIONS[name]] = value
+        elif name == "num_predict":
+            words["max_tokens"] = limits.max_tokens if type(value) is int and value in _NO_LIMIT else value
+        elif name in _LOADING:
+            ignored.append(f"options.{name}")
+        elif name not in _NEUTRAL_OPTIONS:
+            raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
+        elif not _is_neutral(value, _NEUTRAL_OPTIONS[name]):
+            raise invalid(f"options.{name}", "This version does not support it.", code="unsupported_parameter")
+    return words, ignored
+
+
+def _is_raw(given: Mapping[str, Any]) -> bool:
+    raw = given.get("raw", False)
+    if not isinstance(raw, bool):
+        raise invalid("raw", "true or false.")
+    return raw
+
+
+def _prompt(given: Mapping[str, Any], *, is_raw: bool) -> dict[str, Any]:
+    prompt, system = given.get("prompt"), given.get("system", "")
+    if not isinstance(prompt, str) or not isinstance(system, str):
+        raise invalid("prompt" if isinstance(system, str) else "system", "A text.")
+    if is_raw:
+        if system:
+            raise invalid("system", "Not with raw.")
+        return {"prompt": prompt}
+    said = [{"role": "system", "content": system}] if system else []
+    return {"messages": [*said, {"role": "user", "content": prompt}]}
+
+
+def _messages(untrusted: object) -> Any:
+    """Return messages in OpenAI's words: calls and what tools gave back are joined by ids, by their order here."""
+    if not isinstance(untrusted, list) or not all(isinstance(one, dict) for one in untrusted):
+        return untrusted  # the reader says what is wrong
+    made = 0
+    waiting: list[str] = []
+    messages = []
+    for place, one in enumerate(untrusted):
+        message = {name: value for name, value in one.items() if value not in (None, [], "") or name == "content"}
+        if "images" in message or "thinking" in message:
+            raise invalid(f"messages[{place}]", "Only text is supported.", code="unsupported_parameter")
+        message.pop("tool_name", None)
+        if message.get("role") == "tool" and waiting:
+            message.setdefault("tool_call_id", waiting.pop(0))
+        calls = message.get("tool_calls")
+        if isinstance(calls, list):
+            message["tool_calls"] = [_call(call, f"call_{made + number}") for number, call in enumerate(calls)]
+            waiting = [f"call_{made + number}" for number in range(len(calls))]
+            made += len(calls)
+        messages.append(message)
+    return messages
+
+
+def _call(untrusted: object, call_id: str) -> Any:
+    function = untrusted.get("function") if isinstance(untrusted, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), dict):
+        return untrusted
+    arguments = json.dumps(function["arguments"], ensure_ascii=False)
+    return {"id": call_id, "type": "function", "function": {"name": function.get("name"), "arguments": arguments}}
+
+
+def _is_neutral(value: object, neutral: tuple[Any, ...]) -> bool:
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
+
+
+def _shown(name: str) -> str:
+    return name if name.isascii() and name.replace("_", "").isalnum() and len(name) <= 64 else "unnamed"

@@ -1,0 +1,209 @@
+"""What all gateways of a box count together: requests a minute, and tokens a minute, a day and a month, exactly.
+
+One SQLite file in the gateways' own folder; each step is one transaction that takes the write lock first, so two
+processes never spend the same allowance. Tokens are charged before the engine is asked, as the most the answer can
+cost, and set right when its outcome is known: a stream that runs is paid for already, and a process that dies has
+charged too much, never too little. Days and months are those of UTC. The file is no evidence: power lost may take the
+last seconds of counting with it, and whoever deletes it begins anew.
+"""
+
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from appliance.config import LimitsSection
+from appliance.errors import StoreDamagedError
+from appliance.gateway import problems
+from appliance.gateway.limits import Allowance, duration, per_minute
+from media.clock import Clock
+
+FORMAT: Final = 1
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS bucket (name TEXT PRIMARY KEY, level REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS spent (key_id TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL,
+    PRIMARY KEY (key_id, period)) WITHOUT ROWID""",
+)
+_BUSY_SECONDS: Final = 5.0
+_KEPT: Final = timedelta(days=62)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Tokens that were charged for one request.
+
+    Attributes:
+        tokens: All of them.
+        prompt: Those of the prompt, at most.
+        headers: What the key has left this minute.
+    """
+
+    key_id: str
+    tier: str
+    tokens: int
+    prompt: int
+    day: str
+    month: str
+    headers: dict[str, str]
+
+
+class Quotas:
+    """The shared counters; safe for threads, and for processes that share the file.
+
+    Args:
+        file: Made when first needed.
+        limits: Of the site file, for all gateways together; a token limit of 0 is none.
+        clock: Its monotonic seconds are those of the kernel, the same in all processes.
+    """
+
+    def __init__(self, file: Path, limits: LimitsSection, clock: Clock) -> None:
+        self._file = file
+        self._limits = limits
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def take(self, caller: str, *, per_minute: int) -> Allowance:
+        """Take one request from the caller's bucket; `retry_after_seconds` is set when it was empty.
+
+        Raises:
+            StoreDamagedError: The counters cannot be read or written.
+        """
+        with self._transaction() as connection:
+            level, is_allowed = self._spend(connection, f"requests {caller}", per_minute, 1)
+        return _allowance(level, per_minute, 1, is_allowed=is_allowed)
+
+    def hold(self, key_id: str, tier: str, *, prompt: int, answer: int) -> Held | None:
+        """Charge the most tokens that a request can cost; None where the site limits no tokens.
+
+        Raises:
+            Problem: The key has not so many left this minute, today or this month.
+            StoreDamagedError: The counters cannot be read or written.
+        """
+        limits = self._limits
+        minute, today, this_month = (
+            0 if most == 0 else per_minute(tier, most)
+            for most in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month)
+        )
+        if not minute and not today and not this_month:
+            return None
+        tokens, now = prompt + answer, self._clock.now()
+        day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m")
+        headers: dict[str, str] = {}
+        with self._transaction() as connection:
+            for period, most in ((day, today), (month, this_month)):
+                if most and self._spent(connection, key_id, period) + tokens > most:
+                    raise problems.quota_spent()
+            if minute:
+                wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
+                level, is_allowed = self._spend(connection, f"tokens {key_id}", minute, wanted)
+                if not is_allowed:
+                    raise problems.rate_limited((wanted - level) / (minute / 60))
+                headers = _headers(level, minute)
+            self._charge(connection, key_id, day, month, tokens)
+        return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=headers)
+
+    def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
+        """Set right what was charged for a request, when its outcome is known.
+
+        Args:
+            held: What was charged.
+            tokens: What it cost; None where nobody counted: then a token for each byte that was delivered.
+            delivered: The text that the caller got.
+
+        Raises:
+            StoreDamagedError: The counters cannot be written; what was held stays charged.
+        """
+        cost = held.prompt + len(delivered.encode()) if tokens is None else tokens
+        back = max(held.tokens - cost, 0)
+        minute = self._limits.tokens_per_minute
+        with self._transaction() as connection:
+            self._charge(connection, held.key_id, held.day, held.month, -back)
+            if minute:
+                most = per_minute(held.tier, minute)
+                self._spend(connection, f"tokens {held.key_id}", most, -min(back, most))
+
+    def _spend(self, connection: sqlite3.Connection, name: str, most: int, count: int) -> tuple[float, bool]:
+        """Take `count` from a bucket that fills evenly up to `most` in a minute; return its level, and whether."""
+        now = self._clock.monotonic()
+        row = connection.execute("SELECT level, at FROM bucket WHERE name = ?", (name,)).fetchone()
+        level, at = (most, now) if row is None else row
+        waited = max(now - at, 0)  # a time to come was written before this machine started anew
+        level = min(most, level + waited * most / 60)
+        is_allowed = level >= count
+        if is_allowed:
+            level = min(most, level - count)
+        connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?)", (name, level, now))
+        return level, is_allowed
+
+    def _spent(self, connection: sqlite3.Connection, key_id: str, period: str) -> int:
+        query = "SELECT tokens FROM spent WHERE key_id = ? AND period = ?"
+        row = connection.execute(query, (key_id, period)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _charge(self, connection: sqlite3.Connection, key_id: str, day: str, month: str, tokens: int) -> None:
+        charge = (
+            "INSERT INTO spent VALUES (?, ?, ?)"
+            " ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"
+        )
+        connection.executemany(charge, [(key_id, day, tokens), (key_id, month, tokens)])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._open()
+                with self._connection:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    yield self._connection
+            except sqlite3.Error as error:
+                raise StoreDamagedError(
+                    what="the counters of limits cannot be used",
+                    why=type(error).__name__,
+                    fix="check the room in the gateway's folder; deleting limits.db there begins the counting anew",
+                ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        connection = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
+            connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
+        return connection
+
+
+def _allowance(level: float, most: int, count: int, *, is_allowed: bool) -> Allowance:
+    rate = most / 60
+    return Allowance(
+        limit=most,
+        remaining=math.floor(level),
+        reset_seconds=(most - level) / rate,
+        retry_after_seconds=None if is_allowed else (count - level) / rate,
+    )
+
+
+def _headers(level: float, most: int) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit-tokens": str(most),
+        "x-ratelimit-remaining-tokens": str(math.floor(level)),
+        "x-ratelimit-reset-tokens": duration((most - level) / (most / 60)),
+    }

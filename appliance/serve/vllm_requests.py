@@ -1,0 +1,193 @@
+"""What of a request reaches vLLM: the gateway's fields, a version's own prompt and defaults, nothing that steers it.
+
+vLLM takes many fields of its own (another template, other stop conditions, bodies for other programs). Ours are the
+ones of OpenAI's contract; others are dropped. A user's text never becomes a control token: vLLM reads the names of such
+tokens anywhere in a rendered prompt, so in what users write a joiner that has no width breaks them apart.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from media.errors import MalformedError
+
+MAX_TOKENS: Final = 256
+"""Of an answer, where the caller says nothing; as with our own engine."""
+_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
+_SAMPLING: Final = (
+    "temperature", "top_p", "max_tokens", "seed", "stop", "n", "presence_penalty", "frequency_penalty", "logit_bias",
+    "response_format", "stream",
+)  # fmt: skip
+_OF_CHAT: Final = (
+    *_SAMPLING, "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens",
+)  # fmt: skip
+_OF_COMPLETION: Final = (*_SAMPLING, "logprobs", "prompt")
+_JOINER: Final = "\u2060"
+_OF_MESSAGE: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
+
+
+class RefusedRequestError(Exception):
+    """A request that vLLM is not asked; `code` is a short word for the caller."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the launcher tells the door of the version that is served.
+
+    Args:
+        model_digest: Of the version; vLLM serves it under this name.
+        weights_digest: Of the weights, as the launcher hashed them.
+        stage: test or production.
+        n_ctx: Tokens of a question and its answer.
+        system_prompt: Goes before every conversation; empty for none.
+        temperature: Where the caller says nothing.
+        top_p: Likewise.
+        controls: Names of control tokens, longest first.
+        listener: Descriptor of the socket that callers come to.
+    """
+
+    model_digest: str
+    weights_digest: str
+    stage: str
+    n_ctx: int
+    system_prompt: str
+    temperature: float
+    top_p: float
+    controls: tuple[str, ...]
+    listener: int
+
+    def to_bytes(self) -> bytes:
+        """Return the file that the door reads."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Facts":
+        """Read what `to_bytes` wrote."""
+        fields = json.loads(data)
+        return cls(**{**fields, "controls": tuple(fields["controls"])})
+
+
+def control_tokens(tokenizer: bytes) -> tuple[str, ...]:
+    """Return the names of control tokens in a `tokenizer.json`, longest first.
+
+    Raises:
+        MalformedError: It is no tokenizer, so nobody knows them.
+    """
+    try:
+        added = json.loads(tokenizer)["added_tokens"]
+        found = {str(one["content"]) for one in added}
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedError(
+            what="tokenizer.json names no added tokens", why=type(error).__name__, fix="choose another version"
+        ) from error
+    return tuple(sorted(filter(None, found), key=lambda text: (-len(text), text)))
+
+
+def harmless(text: str, controls: Iterable[str]) -> str:
+    """Return a user's text in which no control token can be read."""
+    for control in controls:
+        if control in text:
+            text = text.replace(control, control[0] + _JOINER + control[1:])
+    return text
+
+
+def body_of(untrusted: bytes) -> dict[str, Any]:
+    """Return the JSON object of a request.
+
+    Raises:
+        RefusedRequestError: It is none.
+    """
+    try:
+        found = json.loads(untrusted)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RefusedRequestError("invalid_json", "the body is a JSON object")
+    return found
+
+
+def chat(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Return what vLLM is asked for a chat.
+
+    Raises:
+        RefusedRequestError: Messages, or their roles, are none.
+    """
+    return {**_common(untrusted, facts, _OF_CHAT), "messages": messages(untrusted, facts)}
+
+
+def completion(untrusted: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Return what vLLM is asked for a completion.
+
+    Raises:
+        RefusedRequestError: The prompt is no text, or empty.
+    """
+    prompt = text_of(untrusted, "prompt")
+    if not prompt:
+        raise RefusedRequestError("empty_prompt", "the prompt is empty")
+    return {**_common(untrusted, facts, _OF_COMPLETION), "prompt": harmless(prompt, facts.controls)}
+
+
+def messages(untrusted: Mapping[str, Any], facts: Facts) -> list[dict[str, Any]]:
+    """Return a conversation with the version's own prompt before it.
+
+    Raises:
+        RefusedRequestError: It is no list of messages with a known role and text.
+    """
+    said = untrusted.get("messages")
+    if not isinstance(said, list) or not said:
+        raise RefusedRequestError("invalid_value", "messages is a list that is not empty")
+    found: list[dict[str, Any]] = []
+    if facts.system_prompt:
+        found.append({"role": "system", "content": facts.system_prompt})
+    for message in said:
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise RefusedRequestError("invalid_value", "a message has a known role")
+        content = message.get("content", "")
+        if not isinstance(content, str | None):
+            raise RefusedRequestError("invalid_value", "content is text")
+        kept = {key: _deep(message[key], facts.controls) for key in _OF_MESSAGE if key in message}
+        found.append({**kept, "role": message["role"], "content": harmless(content or "", facts.controls)})
+    return found
+
+
+def text_of(body: Mapping[str, Any], key: str) -> str:
+    """Return a text of a request.
+
+    Raises:
+        RefusedRequestError: It is none.
+    """
+    value = body.get(key)
+    if not isinstance(value, str):
+        raise RefusedRequestError("invalid_value", f"{key} is text")
+    return value
+
+
+def _common(untrusted: Mapping[str, Any], facts: Facts, allowed: Iterable[str]) -> dict[str, Any]:
+    body = {key: _deep(untrusted[key], facts.controls) for key in allowed if untrusted.get(key) is not None}
+    body.setdefault("temperature", facts.temperature)
+    body.setdefault("top_p", facts.top_p)
+    limit = body.pop("max_completion_tokens", None) or body.get("max_tokens", MAX_TOKENS)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise RefusedRequestError("invalid_value", "max_tokens is a whole number of at least 1")
+    body["max_tokens"] = min(limit, facts.n_ctx)
+    body["model"] = facts.model_digest
+    if body.get("stream") is True:
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def _deep(value: Any, controls: Iterable[str]) -> Any:
+    """Return a value whose texts, however deep they lie (tools, schemas), hold no control token."""
+    if isinstance(value, str):
+        return harmless(value, controls)
+    if isinstance(value, list):
+        return [_deep(one, controls) for one in value]
+    if isinstance(value, dict):
+        return {harmless(str(key), controls): _deep(one, controls) for key, one in value.items()}
+    return value

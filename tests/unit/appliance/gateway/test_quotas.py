@@ -1,0 +1,160 @@
+"""All gateways of a box together never give more than a limit, and what a request did not cost comes back."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.config import LimitsSection
+from appliance.errors import StoreDamagedError
+from appliance.gateway.problems import Problem
+from appliance.gateway.quotas import Held, Quotas
+from media.clock import FixedClock
+
+NOW = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
+
+
+def _clock() -> FixedClock:
+    return FixedClock(NOW)
+
+
+def _quotas(folder: Path, clock: FixedClock, **limits: int) -> Quotas:
+    return Quotas(folder / "gateway/limits.db", LimitsSection(**limits), clock)
+
+
+def test_two_gateways_spend_one_allowance(tmp_path: Path) -> None:
+    clock = _clock()
+    gateways = [_quotas(tmp_path, clock), _quotas(tmp_path, clock)]
+
+    def ask(number: int) -> bool:
+        return gateways[number % 2].take("key a", per_minute=30).retry_after_seconds is None
+
+    with ThreadPoolExecutor(8) as pool:
+        allowed = sum(pool.map(ask, range(80)))
+
+    assert allowed == 30
+    clock.advance(2)
+    assert gateways[0].take("key a", per_minute=30).retry_after_seconds is None
+    assert gateways[1].take("key a", per_minute=30).retry_after_seconds == pytest.approx(2)
+
+
+def test_another_process_counts_on(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from appliance.config import LimitsSection\n"
+        "from appliance.gateway.quotas import Quotas; from media.clock import SystemClock\n"
+        "quotas = Quotas(Path(sys.argv[1]), LimitsSection(tokens_per_day=100), SystemClock())\n"
+        "try: quotas.hold('a', 'standard', prompt=10, answer=50); print('held')\n"
+        "except Exception as error: print(error.code)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "limits.db")]
+    said = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() for _ in range(2)]
+
+    assert said == ["held", "insufficient_quota"]
+
+
+def test_what_is_held_counts_until_it_is_settled(tmp_path: Path) -> None:
+    quotas = _quotas(tmp_path, _clock(), tokens_per_day=1000)
+    first = quotas.hold("a", "standard", prompt=100, answer=800)
+    assert first is not None
+
+    with pytest.raises(Problem) as refused:
+        quotas.hold("a", "standard", prompt=100, answer=100)
+    assert (refused.value.status, refused.value.code) == (429, "insufficient_quota")
+    assert quotas.hold("b", "standard", prompt=100, answer=100) is not None
+
+    quotas.settle(first, 150)
+    assert quotas.hold("a", "standard", prompt=50, answer=800) is not None
+
+
+def test_where_nobody_counted_a_byte_that_was_delivered_costs_a_token(tmp_path: Path) -> None:
+    quotas = _quotas(tmp_path, _clock(), tokens_per_day=1000)
+    held = quotas.hold("a", "standard", prompt=100, answer=800)
+    assert held is not None
+    quotas.settle(held, None, delivered="x" * 40)
+
+    assert quotas.hold("a", "standard", prompt=60, answer=800) is not None
+    with pytest.raises(Problem):
+        quotas.hold("a", "standard", prompt=0, answer=1)
+
+
+def test_a_day_ends_and_a_month_does_not_forget_it(tmp_path: Path) -> None:
+    clock = _clock()
+    clock.at = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
+    quotas = _quotas(tmp_path, clock, tokens_per_day=100, tokens_per_month=150)
+    assert quotas.hold("a", "standard", prompt=50, answer=50)
+    with pytest.raises(Problem):
+        quotas.hold("a", "standard", prompt=1, answer=0)
+    clock.advance(7200)
+    assert quotas.hold("a", "standard", prompt=25, answer=25)
+    with pytest.raises(Problem):
+        quotas.hold("a", "standard", prompt=1, answer=0)
+    clock.at = datetime(2026, 12, 1, tzinfo=UTC)
+    assert quotas.hold("a", "standard", prompt=50, answer=50)
+
+
+def test_a_minute_of_tokens_refills_evenly_and_says_when(tmp_path: Path) -> None:
+    clock = _clock()
+    quotas = _quotas(tmp_path, clock, tokens_per_minute=600)
+    held = quotas.hold("a", "standard", prompt=100, answer=400)
+    assert held is not None
+    assert held.headers["x-ratelimit-remaining-tokens"] == "100"
+    with pytest.raises(Problem) as refused:
+        quotas.hold("a", "standard", prompt=100, answer=100)
+    assert refused.value.retry_after_seconds == pytest.approx(10)
+    quotas.settle(held, 300)
+    assert quotas.hold("a", "standard", prompt=100, answer=200) is not None
+    clock.advance(60)
+    assert quotas.hold("a", "standard", prompt=5000, answer=0) is not None, "a whole minute's worth, at most"
+
+
+def test_tiers_have_their_part(tmp_path: Path) -> None:
+    quotas = _quotas(tmp_path, _clock(), tokens_per_day=100)
+    assert quotas.hold("p", "premium", prompt=400, answer=0)
+    with pytest.raises(Problem):
+        quotas.hold("b", "basic", prompt=26, answer=0)
+
+
+def test_without_limits_nothing_is_written(tmp_path: Path) -> None:
+    assert _quotas(tmp_path, _clock()).hold("a", "standard", prompt=1, answer=1) is None
+    assert not (tmp_path / "gateway").exists()
+
+
+def test_counters_that_cannot_be_read_refuse(tmp_path: Path) -> None:
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway/limits.db").write_bytes(b"no database, but long enough to be looked at" * 40)
+    with pytest.raises(StoreDamagedError):
+        _quotas(tmp_path, _clock(), tokens_per_day=10).hold("a", "standard", prompt=1, answer=1)
+
+
+@given(asked=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 120)), max_size=12))
+def test_no_order_of_holding_and_settling_passes_the_limit_or_loses_tokens(
+    tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, int, int]]
+) -> None:
+    quotas = _quotas(tmp_path_factory.mktemp("q"), _clock(), tokens_per_day=200)
+    spent = 0
+    open_ones: list[tuple[Held, int]] = []
+    for prompt, answer, cost in asked:
+        try:
+            held = quotas.hold("a", "standard", prompt=prompt, answer=answer)
+        except Problem:
+            assert spent + sum(one.tokens for one, _ in open_ones) + prompt + answer > 200
+            if open_ones:
+                one, cost_of_one = open_ones.pop(0)
+                quotas.settle(one, cost_of_one)
+                spent += min(cost_of_one, one.tokens)
+            continue
+        assert held is not None
+        open_ones.append((held, cost))
+    for one, cost in open_ones:
+        quotas.settle(one, cost)
+        spent += min(cost, one.tokens)
+    assert spent <= 200
+    if spent < 200:
+        assert quotas.hold("a", "standard", prompt=200 - spent, answer=0) is not None
+    with pytest.raises(Problem):
+        quotas.hold("a", "standard", prompt=1, answer=0)

@@ -1,0 +1,109 @@
+"""What a gateway reads from the state: production, a canary, the version before, rules of keys, stopped callers."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Places
+from appliance.gateway.routing import Serving, StateRoutes
+from appliance.promote.canary import offset_of
+from appliance.state import migrating, projection
+from appliance.state.database import open_state, writing
+from media.clock import FixedClock
+from tests.support.ledger import DIGEST_A, DIGEST_B, approval, bodies, rollout_bodies
+
+CLOCK = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(root=tmp_path, run=tmp_path / "run")
+
+
+@pytest.fixture
+def state(places: Places) -> Engine:
+    return open_state(places)
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    ledger = MemoryLedger(CLOCK)
+    for digest in (DIGEST_A, DIGEST_B):
+        ledger.append("model.registered", {**bodies(digest)["model.registered"], "name": f"m{digest[:1]}"})
+    ledger.append("promotion.made", {**bodies(DIGEST_A)["promotion.made"], "approvals": [approval("ada")]})
+    return ledger
+
+
+def serving(places: Places, state: Engine, ledger: MemoryLedger) -> Serving:
+    projection.catch_up(state, ledger)
+    found = StateRoutes(places, CLOCK).serving()
+    assert found is not None
+    return found
+
+
+def test_a_canary_is_beside_production_held_or_not_until_it_ends(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    happened = rollout_bodies()
+    started = ledger.append("promotion.canary-started", happened["promotion.canary-started"])
+    found = serving(places, state, ledger)
+    assert found.canary is not None
+    assert (found.production.model_digest, found.canary.route.model_digest) == (DIGEST_A, DIGEST_B)
+    assert (found.canary.percent, found.canary.offset, found.canary.is_held) == (20, offset_of(started.sequence), False)
+    assert (found.leaving, found.leaves, found.since) == (DIGEST_A, "2026-11-24T08:00:00Z", started.sequence)
+
+    ledger.append("promotion.canary-held", happened["promotion.canary-held"])
+    held = serving(places, state, ledger).canary
+    assert held is not None
+    assert held.is_held
+    ledger.append("promotion.canary-aborted", happened["promotion.canary-aborted"])
+    assert serving(places, state, ledger).routes == (found.production,)
+
+
+def test_the_version_before_stays_beside_after_the_cut_over_until_it_is_retired(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    happened = rollout_bodies()
+    for kind in ("promotion.canary-started", "promotion.cut-over"):
+        ledger.append(kind, happened[kind])
+    found = serving(places, state, ledger)
+    assert [route.model_digest for route in found.routes] == [DIGEST_B, DIGEST_A]
+    assert found.leaves_at(DIGEST_A) == "2026-11-22T08:00:00Z"
+    assert found.leaves_at(DIGEST_B) == ""
+
+    ledger.append("promotion.retired", happened["promotion.retired"])
+    assert len(serving(places, state, ledger).routes) == 1
+
+
+def test_rules_and_stops_are_read_too(places: Places, state: Engine, ledger: MemoryLedger) -> None:
+    ledger.append("key.ruled", {"key_id": "k1", "rule": "pinned", "model_digest": DIGEST_A})
+    ledger.append("key.ruled", {"key_id": "k2", "rule": "kept-out", "model_digest": None})
+    for what, name in (("key", "k1"), ("department", "radiology")):
+        ledger.append("stop.made", {**rollout_bodies()["stop.made"], "what": what, "name": name})
+    found = serving(places, state, ledger)
+
+    assert (found.rules["k1"].model_digest, found.rules["k2"].is_kept_out) == (DIGEST_A, True)
+    routes = StateRoutes(places, CLOCK)
+    asked = [("k1", "x"), ("k2", "radiology"), ("k2", "x"), ("radiology", "k1")]
+    assert [routes.is_stopped(key_id=key, department=department) for key, department in asked] == [
+        *(True, True),
+        *(False, False),
+    ]
+
+
+def test_a_state_that_an_older_release_left_is_served_from_until_it_is_migrated(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    projection.catch_up(state, ledger)
+    with writing(state) as connection:
+        migrating.downgrade(connection, "0001")
+    routes = StateRoutes(places, CLOCK)
+
+    found = routes.serving()
+
+    assert found is not None
+    assert found.production.model_digest == DIGEST_A
+    assert not routes.is_stopped(key_id="k1", department="x")

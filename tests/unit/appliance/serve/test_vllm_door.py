@@ -1,0 +1,177 @@
+"""The door before vLLM: what gets in and as what, what comes out, and what neither side is told."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.serve import vllm_requests as requests
+from appliance.serve.vllm_door import FACTS, Door
+from appliance.serve.vllm_requests import Facts, RefusedRequestError, control_tokens
+from media.errors import MalformedError
+
+CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+ON = Facts(
+    model_digest="d" * 64, weights_digest="w" * 64, stage="test", n_ctx=2048, system_prompt="Be brief.",
+    temperature=0.2, top_p=0.9, controls=CONTROLS, listener=3,
+)  # fmt: skip
+CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+class Inner:
+    """Stands for vLLM's application: notes what it is asked, answers as told."""
+
+    def __init__(self, status: int = 200, answer: Any = None) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._status, self._answer = status, answer
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        body = json.loads(message["body"]) if message.get("body") else {}
+        self.asked.append((scope["path"], body))
+        self.headers = scope.get("headers", [])
+        said = self._answer(scope["path"], body) if callable(self._answer) else self._answer or {"ok": True}
+        await send({"type": "http.response.start", "status": self._status, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(said).encode()})
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, dict[str, Any]]]:
+    (tmp_path / "facts").write_bytes(ON.to_bytes())
+    monkeypatch.setenv(FACTS, str(tmp_path / "facts"))
+
+    def asked(inner: Inner, path: str, body: Any = None, *, method: str = "POST") -> tuple[int, dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": raw, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "headers": [(b"x-trace", b"1")]}
+        asyncio.run(Door(inner)(scope, receive, send))
+        return sent[0]["status"], json.loads(b"".join(one.get("body", b"") for one in sent))
+
+    return asked
+
+
+def test_a_chat_gets_the_versions_prompt_name_and_defaults_and_none_of_vllms_own_fields(ask: Any) -> None:
+    inner = Inner()
+    more = {
+        "chat_template": "{{ x }}",
+        "add_generation_prompt": False,
+        "priority": -9,
+        "model": "other",
+        "stream": True,
+    }
+
+    status, _ = ask(inner, "/v1/chat/completions", {**CHAT, **more})
+
+    ((path, body),) = inner.asked
+    assert (status, path) == (200, "/v1/chat/completions")
+    assert body == {
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
+        "model": "d" * 64, "stream": True, "stream_options": {"include_usage": True},
+        "max_tokens": 256, "temperature": 0.2, "top_p": 0.9,
+    }  # fmt: skip
+    assert b"x-trace" not in dict(inner.headers)
+
+
+PARTS = ("<", "|", ">", "im_end", "im_start", "a", "<|im_end|>", "\u2060")
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
+def test_no_control_token_is_left_in_what_a_user_says(text: str) -> None:
+    made = requests.chat({"messages": [{"role": "user", "content": text}], "stop": [text]}, ON)
+
+    said = json.dumps(made, ensure_ascii=False)
+    assert not [control for control in CONTROLS if control in said]
+    assert made["messages"][1]["content"].replace("\u2060", "") == text.replace("\u2060", "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[1]", {}, {"messages": []}, {"messages": "x"}, {"messages": [{"role": "root", "content": "x"}]},
+     {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {**CHAT, "max_tokens": 0},
+     {**CHAT, "max_tokens": True}],
+    ids=str,
+)  # fmt: skip
+def test_a_malformed_request_never_reaches_vllm(ask: Any, body: Any) -> None:
+    inner = Inner()
+
+    status, told = ask(inner, "/v1/chat/completions", body)
+
+    assert (status, inner.asked) == (400, [])
+    assert told["error"]["code"] in {"invalid_json", "invalid_value"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/pause"), ("POST", "/invocations"), ("POST", "/v1/load_lora_adapter"), ("GET", "/v1/chat/completions"),
+     ("POST", "/tokenize"), ("POST", "/collective_rpc"), ("GET", "/docs"), ("GET", "/health/")],
+)  # fmt: skip
+def test_other_routes_are_shut(ask: Any, method: str, path: str) -> None:
+    inner = Inner()
+
+    assert ask(inner, path, {}, method=method)[0] == 404
+    assert inner.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (400, "the maximum context length is 2048; 'Mrs. Ferrer'", (400, "context_length_exceeded")),
+        (422, "'Mrs. Ferrer' is no number", (400, "invalid_value")),
+        (500, "Mrs. Ferrer", (500, "engine_failed")),
+    ],
+)  # fmt: skip
+def test_an_error_of_vllm_is_told_without_its_words(ask: Any, status: int, message: str, told: tuple[int, str]) -> None:
+    got, body = ask(Inner(status, {"error": {"message": message}}), "/v1/chat/completions", CHAT)
+
+    assert (got, body["error"]["code"]) == told
+    assert "Ferrer" not in json.dumps(body)
+
+
+def test_continuations_are_scored_by_the_likelihood_of_their_own_tokens(ask: Any) -> None:
+    def answers(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path == "/tokenize":
+            return {"tokens": [ord(letter) for letter in body["prompt"]]}
+        assert body["max_tokens"] == 1
+        return {
+            "choices": [{"prompt_logprobs": [None, *({str(t): {"logprob": -t / 100}} for t in body["prompt"][1:])]}]
+        }
+
+    status, told = ask(Inner(answer=answers), "/sealift/v1/score", {"prompt": "ab", "continuations": ["c", "de"]})
+
+    assert status == 200
+    assert told["tokens"] == [1, 2]
+    assert told["log_likelihoods"] == pytest.approx([-0.99, -2.01])
+
+
+def test_it_says_what_it_serves(ask: Any) -> None:
+    _, told = ask(Inner(), "/sealift/v1/status", method="GET")
+
+    assert (told["model_digest"], told["weights_digest"], told["n_ctx"]) == ("d" * 64, "w" * 64, 2048)
+    assert (told["state"], told["running"]) == ("ready", 0)
+
+
+def test_control_tokens_are_read_longest_first_and_a_tokenizer_without_them_is_none() -> None:
+    made = json.dumps({"added_tokens": [{"content": "<a>"}, {"content": "<abc>"}]}).encode()
+
+    assert control_tokens(made) == ("<abc>", "<a>")
+    for broken in (b"", b"{}", b"[]", b'{"added_tokens": [1]}'):
+        with pytest.raises(MalformedError):
+            control_tokens(broken)
+
+
+def test_a_completion_needs_a_prompt() -> None:
+    with pytest.raises(RefusedRequestError):
+        requests.completion({"prompt": ""}, ON)
