@@ -16,6 +16,7 @@ from appliance.errors import ConfigError
 from appliance.sections import (
     Address,
     Folder,
+    KeysSection,
     MailAddress,
     MaybeAddress,
     MaybeDestination,
@@ -129,6 +130,7 @@ class Answers(_Section):
     time: TimeAnswers
     people: PeopleAnswers
     tls: TlsAnswers = TlsAnswers()
+    keys: KeysSection = KeysSection()
     backup: BackupAnswers = BackupAnswers()
     alerts: AlertsAnswers = AlertsAnswers()
     install: InstallAnswers = InstallAnswers()
@@ -162,6 +164,7 @@ class Answers(_Section):
             "time": {"servers": self.time.servers},
             "backup": self.backup.model_dump(),
             "alerts": self.alerts.model_dump(),
+            **({"keys": self.keys.model_dump()} if "keys" in self.model_fields_set else {}),
         }
         values = there.model_dump()
         values |= {name: values[name] | section for name, section in said.items()}

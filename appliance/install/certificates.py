@@ -32,6 +32,7 @@ CLIENT_DAYS: Final = 90
 MOST_CLIENT_DAYS: Final = 366
 _BACKDATED: Final = timedelta(hours=1)
 _CLIENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NUMBERED: Final = re.compile(r", ([0-9]{1,4})$")
 _KEY_ID: Final = re.compile(r"[A-Za-z2-7]{10}")
 
 
@@ -111,17 +112,25 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
-def make_authority(site: str, moment: Moment) -> Credential:
+def make_authority(site: str, moment: Moment, *, after: x509.Certificate | None = None) -> Credential:
     """Make the box's own authority, for ten years: it signs leaves only (path length 0).
+
+    Args:
+        site: Whose.
+        moment: When.
+        after: The one that it follows. It gets another name, since lists of revoked certificates go by names.
 
     Raises:
         ClockUncertainError: The clock is wrong.
     """
+    common = f"Sealift CA of {site}"
+    if after is not None:
+        common += f", {_generation(after) + 1}"
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Sealift"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Sealift CA of {site}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
         ]
     )
     certificate = (
@@ -131,6 +140,12 @@ def make_authority(site: str, moment: Moment) -> Credential:
         .sign(key, hashes.SHA384())
     )
     return Credential(key=key, certificate=certificate)
+
+
+def _generation(authority: x509.Certificate) -> int:
+    names = authority.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    found = _NUMBERED.search(str(names[0].value)) if names else None
+    return int(found[1]) if found else 1
 
 
 def make_server(config: Config, authority: Credential, moment: Moment) -> Credential:

@@ -48,6 +48,10 @@ class Linked:
         """Stop; see `Supervisor.stop`."""
         self.inner.stop(unit)
 
+    def kill(self, unit: str) -> None:
+        """Kill; see `Supervisor.kill`."""
+        self.inner.kill(unit)
+
     def state(self, unit: str) -> UnitState:
         """Ask; see `Supervisor.state`."""
         return self.inner.state(unit)

@@ -15,6 +15,9 @@ from typing import Final
 from appliance.errors import InstallError
 
 _PIN: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
+_LEFT_OUT: Final = re.compile(r"# left out: ([A-Za-z0-9][A-Za-z0-9._-]*): ")
+_MISSING: Final = re.compile(r" requires ([A-Za-z0-9][A-Za-z0-9._-]*), which is not installed\.")
+_WHOLE: Final = "No broken requirements found."
 _SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
@@ -39,6 +42,30 @@ def pins(requirements: bytes) -> dict[str, str]:
     return found
 
 
+def left_out(requirements: bytes) -> frozenset[str]:
+    """Return the names of dependencies that the sender left out, with a reason (``# left out: NAME: REASON``)."""
+    lines = requirements.decode(errors="replace").splitlines()
+    return frozenset(_normal(found[1]) for line in lines if (found := _LEFT_OUT.match(line)))
+
+
+def require_whole(checked: str, without: frozenset[str], *, environment: str) -> None:
+    """Return when `pip check` found nothing missing but what was left out.
+
+    Args:
+        checked: What it printed; one line for each thing that is wrong.
+        without: Names of what may be missing.
+        environment: Named in errors.
+
+    Raises:
+        InstallError: Something else is wrong.
+    """
+    lines = [line.strip() for line in checked.splitlines() if line.strip()]
+    for line in lines or ["pip check said nothing"]:
+        missing = _MISSING.search(line)
+        if line != _WHOLE and (missing is None or _normal(missing[1]) not in without):
+            raise _wrong(environment, line[:200])
+
+
 def require_exact(site_packages: Path, expected: Mapping[str, str], *, environment: str) -> None:
     """Return when exactly the expected distributions are there and every file they record is unchanged.
 
@@ -57,7 +84,7 @@ def require_exact(site_packages: Path, expected: Mapping[str, str], *, environme
 
 def _changed_file(one: Distribution) -> str | None:
     for file in one.files or ():
-        if file.hash is None:
+        if file.hash is None or file.suffix == ".pyc":  # some wheels bring such files, and ours are made over them
             continue
         try:
             content = Path(str(file.locate())).read_bytes()

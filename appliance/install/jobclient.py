@@ -115,7 +115,7 @@ class JobsClient:
 
 
 class JobsSupervisor:
-    """A supervisor by typed jobs: engines of one stage can be started and stopped, nothing else."""
+    """A supervisor by typed jobs: engines of one stage can be started, stopped and, in test, killed; nothing else."""
 
     def __init__(self, jobs: JobsClient) -> None:
         self._jobs = jobs
@@ -127,6 +127,10 @@ class JobsSupervisor:
     def stop(self, unit: str) -> None:
         """Ask for an engine's stop; see `Supervisor.stop`."""
         self._ask("stop", unit)
+
+    def kill(self, unit: str) -> None:
+        """Ask for the end of a test engine's processes; see `Supervisor.kill`."""
+        self._ask("kill", unit)
 
     def state(self, unit: str) -> UnitState:
         """Look among the loaded units; see `Supervisor.state`."""

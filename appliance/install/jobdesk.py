@@ -29,7 +29,7 @@ from appliance.install.tlsfolder import TlsFolder
 from appliance.promote.clockchange import require_clock_approved
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind as Happened
-from appliance.promote.standing import current_digest, require_promoted
+from appliance.promote.standing import loadable_digests, require_loadable, require_promoted
 from appliance.registry import carriers, evidence
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.watchdog.loops import is_free
@@ -164,8 +164,9 @@ class JobDesk:
     def _at_once(self, peer: Peer, job: Job) -> dict[str, Any]:
         with self._lock:
             course = self._begin(peer, job)
-        starts = job.kind in ENGINE_KINDS and ENGINE_KINDS[job.kind][0] == "start"
-        change = self._supervisor.start if starts else self._supervisor.stop
+        verb = ENGINE_KINDS[job.kind][0] if job.kind in ENGINE_KINDS else "stop"
+        engines = self._supervisor
+        change = {"start": engines.start, "stop": engines.stop, "kill": engines.kill}[verb]
         try:
             with self._engines:
                 change(job.unit)
@@ -215,7 +216,7 @@ class JobDesk:
             if shown is None or fingerprint(shown.certificate) != job.digest:
                 raise _undecided("another certificate is shown than the one to replace", "see `sealift tls show`")
         elif job.kind is Kind.STOP_PRODUCTION:
-            if (current_digest(config.at) or "").startswith(job.digest12):
+            if any(digest.startswith(job.digest12) for digest in loadable_digests(config.at)):
                 raise _undecided("that version is in production", "stop or roll back: `sealift stop`")
         elif job.kind is Kind.HALT:
             last = PromoterFolder(config.at.promoter).production().last
@@ -223,8 +224,15 @@ class JobDesk:
                 raise _undecided("nobody stopped that version", "let a person run `sealift stop`")
         elif job.kind is not Kind.STOP_TEST:
             _, descriptor, _ = carriers.carrier(store, job.digest or job.digest12)
-            if job.kind in {Kind.START_PRODUCTION, Kind.SWITCH, Kind.SWITCH_WARM}:
-                require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
+            self._require_approved(job.kind, descriptor.model_digest)
+
+    def _require_approved(self, kind: Kind, model_digest: str) -> None:
+        config = self._config
+        needed, counting = config.policy.approvals, config.policy.classes
+        if kind is Kind.START_PRODUCTION:
+            require_loadable(config.at, model_digest, approvals=needed, counting=counting)
+        elif kind in {Kind.SWITCH, Kind.SWITCH_WARM}:
+            require_promoted(config.at, model_digest, approvals=needed, counting=counting)
 
     def _require_medium(self, job: Job) -> None:
         if job.kind is Kind.MAKE_EVIDENCE:

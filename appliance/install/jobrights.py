@@ -25,10 +25,11 @@ _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK} | {Kind.ROTATE}
 )
 _MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT})
+_TESTED: Final = frozenset({Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST})
 _MAY_ASK: Final = {
     ADMIN: _PEOPLE | _MEDIA,
-    OPERATOR: _PEOPLE | _MEDIA | {Kind.START_TEST, Kind.STOP_TEST},
-    BENCH: frozenset({Kind.START_TEST, Kind.STOP_TEST}),
+    OPERATOR: _PEOPLE | _MEDIA | _TESTED,
+    BENCH: _TESTED,
     SWITCH: frozenset({Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
 }
 _ACCOUNTS: Final = {

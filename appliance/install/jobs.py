@@ -34,6 +34,7 @@ class Kind(StrEnum):
 
     START_TEST = "start-test-engine"
     STOP_TEST = "stop-test-engine"
+    KILL_TEST = "kill-test-engine"
     START_PRODUCTION = "start-production-engine"
     STOP_PRODUCTION = "stop-production-engine"
     VALIDATE = "validate"
@@ -62,11 +63,12 @@ class Lane(StrEnum):
 ENGINE_KINDS: Final = {
     Kind.START_TEST: ("start", "test"),
     Kind.STOP_TEST: ("stop", "test"),
+    Kind.KILL_TEST: ("kill", "test"),
     Kind.START_PRODUCTION: ("start", "production"),
     Kind.STOP_PRODUCTION: ("stop", "production"),
 }
-"""Engines, started and stopped at once, in the asker's own time, as media are ejected; all others run in a unit of
-their own."""
+"""Engines, started, stopped and killed at once, in the asker's own time, as media are ejected; all others run in a unit
+of their own."""
 
 LANES: Final = {
     Kind.VALIDATE: Lane.BENCH,

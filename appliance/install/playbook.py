@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from appliance.config import Config
 from appliance.errors import InstallError, PreflightError
+from appliance.install import dropins
 from appliance.install.environments import proof_of
 from appliance.install.maintainer import Package
 
@@ -45,6 +46,7 @@ VARIABLES: Final = (
     "sealift_alerts",
     "sealift_retention_days",
     "sealift_usb",
+    "sealift_drop_ins",
 )
 SITE: Final = "site.yml"
 UNINSTALL: Final = "uninstall.yml"
@@ -121,6 +123,7 @@ class Play:
             self.config.alerts.model_dump(),
             monitoring.retention_days,
             list(self.config.media.usb),
+            [each.to_json() for each in dropins.drop_ins(self.config, self.source / "systemd")],
         )
         return dict(zip(VARIABLES, values, strict=True))
 

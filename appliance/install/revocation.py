@@ -4,6 +4,8 @@ Promises: a certificate that is on the list stays on it; CRL numbers only rise; 
 past its time makes nginx refuse every client certificate, so that it is made again weeks before.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,6 +25,7 @@ CRL_DAYS: Final = 30
 CRL_RENEW_DAYS: Final = 23
 _FORMAT: Final = 1
 _MOST: Final = 10_000
+_PEM: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----\n?", re.DOTALL)
 _WHAT: Final = "The list of revoked certificates"
 
 
@@ -104,14 +107,25 @@ class Revocations:
         return self if self.holds(one.serial) else replace(self, revoked=(*self.revoked, one))
 
 
-def publish(folder: TlsFolder, listed: Revocations, authority: Credential, moment: Moment) -> Revocations:
-    """Make the next CRL of a list and put both in place; return the list with the CRL's number.
+def publish(folder: TlsFolder, listed: Revocations, authorities: Sequence[Credential], moment: Moment) -> Revocations:
+    """Make the next CRL of a list for each authority, and put all in place; return the list with the CRLs' number.
+
+    nginx asks for a list of every authority whose certificates it takes. Each names all serials that were taken back:
+    they are random, so no authority has another's.
 
     Raises:
         ClockUncertainError: The clock is wrong.
     """
     moment.require_plausible()
     listed = replace(listed, number=listed.number + 1)
+    made = b"".join(_made(listed, one, moment).public_bytes(serialization.Encoding.PEM) for one in authorities)
+    # The list first: cut off between the two, the next rotation sees that the CRL is older, and makes it again.
+    listed.save(folder)
+    durable.replace(folder.crl_file, made, mode=0o444)
+    return listed
+
+
+def _made(listed: Revocations, authority: Credential, moment: Moment) -> x509.CertificateRevocationList:
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.certificate.subject)
@@ -125,19 +139,20 @@ def publish(folder: TlsFolder, listed: Revocations, authority: Credential, momen
         if one.reason in _FLAGS:
             entry = entry.add_extension(x509.CRLReason(_FLAGS[one.reason]), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
-    made = builder.sign(authority.key, hashes.SHA384())
-    # The list first: cut off between the two, the next rotation sees that the CRL is older, and makes it again.
-    listed.save(folder)
-    durable.replace(folder.crl_file, made.public_bytes(serialization.Encoding.PEM), mode=0o444)
-    return listed
+    return builder.sign(authority.key, hashes.SHA384())
 
 
 def read_crl(folder: TlsFolder) -> x509.CertificateRevocationList | None:
-    """Return the CRL in place; nothing where there is none that reads."""
+    """Return the CRL in place of the authority that signs; nothing where there is none that reads."""
+    return next(iter(read_crls(folder)), None)
+
+
+def read_crls(folder: TlsFolder) -> tuple[x509.CertificateRevocationList, ...]:
+    """Return every CRL in place; none where one does not read."""
     try:
-        return x509.load_pem_x509_crl(folder.crl_file.read_bytes())
+        return tuple(x509.load_pem_x509_crl(text) for text in _PEM.findall(folder.crl_file.read_bytes()))
     except (OSError, ValueError):
-        return None
+        return ()
 
 
 def ends_at(crl: x509.CertificateRevocationList) -> datetime:
@@ -147,10 +162,16 @@ def ends_at(crl: x509.CertificateRevocationList) -> datetime:
     return crl.next_update_utc
 
 
-def is_due(folder: TlsFolder, listed: Revocations, authority: Credential, now: datetime) -> bool:
-    """Tell whether the CRL has to be made again: absent, soon stale, another authority's, or older than the list."""
-    crl = read_crl(folder)
-    if crl is None or not crl.is_signature_valid(authority.key.public_key()):
+def is_due(folder: TlsFolder, listed: Revocations, authorities: Sequence[Credential], now: datetime) -> bool:
+    """Tell whether the CRLs have to be made again: absent, soon stale, of other authorities, or older than the list."""
+    crls = read_crls(folder)
+    if len(crls) != len(authorities):
+        return True
+    return any(_is_due(crl, listed, authority, now) for crl, authority in zip(crls, authorities, strict=True))
+
+
+def _is_due(crl: x509.CertificateRevocationList, listed: Revocations, authority: Credential, now: datetime) -> bool:
+    if not crl.is_signature_valid(authority.key.public_key()):
         return True
     said = {f"{one.serial_number:x}" for one in crl}
     return (

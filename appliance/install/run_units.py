@@ -109,7 +109,7 @@ class RunningUnits:
                 del left[unit.service.name]
 
     def control(self, _peer: wire.Peer, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one request on the control socket: start, stop, status, list, shutdown.
+        """Answer one request on the control socket: start, stop, kill, status, list, shutdown.
 
         Raises:
             UsageError: The request is none of these.
@@ -122,6 +122,9 @@ class RunningUnits:
                 return {"state": str(self._unit(name).state)}
             case "stop":
                 self.stop(name)
+                return {"state": str(self._unit(name).state)}
+            case "kill":
+                self._unit(name).kill()
                 return {"state": str(self._unit(name).state)}
             case "status":
                 return self._unit(name).facts()
@@ -218,4 +221,4 @@ def listen_for_control(run: Path) -> socket.socket:
 
 def unit_files(config: Config, config_file: Path, folder: Path) -> UnitFiles:
     """Return the units of `folder` with a box's paths mapped to this configuration."""
-    return UnitFiles(folder, BoxPaths.of(config, config_file))
+    return UnitFiles(folder, BoxPaths.of(config, config_file), config.keys)

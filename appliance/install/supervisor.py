@@ -66,6 +66,14 @@ class Supervisor(Protocol):
         """
         ...
 
+    def kill(self, unit: str) -> None:
+        """End a unit's processes without warning, as a fault would; the supervisor then does what it does on faults.
+
+        Raises:
+            UnitError: The name is not ours, nothing of it runs, or no supervisor answers.
+        """
+        ...
+
     def state(self, unit: str) -> UnitState:
         """Return the unit's state; a unit never started is inactive.
 
@@ -150,6 +158,10 @@ class SystemdSupervisor:
             self._change("disable", unit, _STOP_SECONDS)
         self._change("stop", unit, _STOP_SECONDS)
 
+    def kill(self, unit: str) -> None:
+        """Kill all processes of a unit; see `Supervisor.kill`."""
+        self._change("kill", unit, _ASK_SECONDS, "--signal=KILL")
+
     def state(self, unit: str) -> UnitState:
         """Ask `systemctl show`; see `Supervisor.state`."""
         name = require_unit_name(unit)
@@ -172,13 +184,13 @@ class SystemdSupervisor:
                 [self._systemctl, "reset-failed", "sealift-*"], capture_output=True, check=False, timeout=_STOP_SECONDS
             )
 
-    def _change(self, verb: str, unit: str, seconds: int) -> None:
+    def _change(self, verb: str, unit: str, seconds: int, *options: str) -> None:
         name = require_unit_name(unit)
-        if (code := self._tell(verb, name, seconds)) != 0:
+        if (code := self._tell(verb, name, seconds, *options)) != 0:
             raise _failed(verb, name, f"systemctl answered {code}")
 
-    def _tell(self, verb: str, name: str, seconds: int) -> int:
-        command = [self._systemctl, "--no-ask-password", verb, name]
+    def _tell(self, verb: str, name: str, seconds: int, *options: str) -> int:
+        command = [self._systemctl, "--no-ask-password", *options, verb, name]
         try:
             return subprocess.run(command, capture_output=True, check=False, timeout=seconds).returncode
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -209,6 +221,10 @@ class RunUnitsSupervisor:
     def stop(self, unit: str) -> None:
         """Stop and wait; see `Supervisor.stop`."""
         self._call("stop", unit=require_unit_name(unit))
+
+    def kill(self, unit: str) -> None:
+        """Kill the processes of a unit; see `Supervisor.kill`."""
+        self._call("kill", unit=require_unit_name(unit))
 
     def state(self, unit: str) -> UnitState:
         """Ask for one unit; see `Supervisor.state`."""

@@ -5,7 +5,8 @@
     tls/current                   link to the pair that nginx shows
     tls/pending/                  key and request that wait for the facility's authority
     tls/facility-root.crt         the facility's root, once a person has put it there
-    tls/trust.crt                 link to what callers have to trust: ca.crt or facility-root.crt
+    tls/trust.crt                 link to what callers have to trust: ca.crt, authorities.crt or facility-root.crt
+    tls/next/ former/             the authority that follows, or went before; see `tlsauthorities`
     tls/clients/SERIAL.crt        what was issued to callers
     tls/revoked.json crl.pem      what is revoked, and the list as nginx reads it
     tls/peers/NAME.crt            authorities of other boxes
@@ -90,7 +91,7 @@ class TlsFolder:
         Raises:
             KeyMissingError: This user may not read its key.
         """
-        return _read(self.path / "ca.key", self.authority_file)
+        return read_pair(self.path / "ca.key", self.authority_file)
 
     def put_authority(self, made: Credential) -> None:
         """Put the authority in place."""
@@ -113,7 +114,7 @@ class TlsFolder:
             KeyMissingError: This user may not read the key.
         """
         current = self.path / "current"
-        return _read(current / "server.key", current / "server.crt") is not None
+        return read_pair(current / "server.key", current / "server.crt") is not None
 
     def keep(self, made: Credential) -> str:
         """Write a pair beside the one that is shown; return its name for `show`."""
@@ -137,8 +138,13 @@ class TlsFolder:
         self._link("current", Path("kept") / name)
 
     def tell_whom_to_trust(self, certificate: Path) -> None:
-        """Let `trust.crt` lead to the own authority's or the facility's root; it is what the page gives to callers."""
+        """Let `trust.crt`, which callers are given, lead to the own authority's, two of them or the facility's root."""
         self._link("trust.crt", Path(certificate.name))
+
+    def gives_facilitys(self) -> bool:
+        """Tell whether callers are given the facility's root."""
+        trust = self.path / "trust.crt"
+        return trust.is_symlink() and trust.readlink() == Path(self.root_file.name)
 
     def forget_ended(self, now: datetime) -> list[str]:
         """Remove kept pairs whose certificate has ended; never the one that is shown."""
@@ -184,7 +190,7 @@ class TlsFolder:
 
     def root(self) -> x509.Certificate | None:
         """Return the facility's root."""
-        return _certificate(self.root_file)
+        return read_certificate(self.root_file)
 
     def put_root(self, root: x509.Certificate) -> None:
         """Put the facility's root in place."""
@@ -204,7 +210,12 @@ class TlsFolder:
         return self.path / "pending"
 
 
-def _read(key_file: Path, certificate_file: Path) -> Credential | None:
+def read_pair(key_file: Path, certificate_file: Path) -> Credential | None:
+    """Return a key and its certificate; nothing where one is missing, does not read, or belongs to another.
+
+    Raises:
+        KeyMissingError: This user may not read the key.
+    """
     key = _key(key_file)
     try:
         found = x509.load_pem_x509_certificates(certificate_file.read_bytes())
@@ -227,7 +238,8 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
-def _certificate(path: Path) -> x509.Certificate | None:
+def read_certificate(path: Path) -> x509.Certificate | None:
+    """Return the first certificate of a file; nothing where there is none that reads."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.config import Config
+from appliance.config import Config, KeysSection
 from appliance.errors import UnitError
+from appliance.install import keysettings
 from appliance.install.supervisor import require_unit_name
 
 _SECONDS: Final = {"": 1.0, "s": 1.0, "ms": 0.001, "min": 60.0, "h": 3600.0}
@@ -87,9 +88,10 @@ class ServiceUnit:
 class UnitFiles:
     """The units of one folder, for one configuration."""
 
-    def __init__(self, folder: Path, paths: BoxPaths) -> None:
+    def __init__(self, folder: Path, paths: BoxPaths, keys: KeysSection | None = None) -> None:
         self._folder = folder
         self._paths = paths
+        self._keys = keys or KeysSection()
 
     def service(self, untrusted_name: str) -> ServiceUnit:
         """Return the service of that name.
@@ -106,7 +108,7 @@ class UnitFiles:
             command=tuple(self._paths.here(word) for word in shlex.split(read.one("ExecStart", ""))),
             environment=self._pairs(read, "Environment"),
             sockets=tuple(self._socket(name) for name in sockets),
-            credentials=dict(self._credentials(read)),
+            credentials=dict(self._credentials(template_of(name), read)),
             state_directories=tuple(
                 Path(self._paths.here(f"/var/lib/{word}")) for word in read.words("StateDirectory")
             ),
@@ -131,9 +133,10 @@ class UnitFiles:
         """
         return tuple(name for name in self._read("sealift.target").words("Wants") if name.endswith(".service"))
 
-    def _credentials(self, read: "_Read") -> Iterator[tuple[str, Path]]:
+    def _credentials(self, unit: str, read: "_Read") -> Iterator[tuple[str, Path]]:
         """Yield what a service gets; of a key every version, as `sealift box-keys` tells systemd on a box."""
-        for key, _, path in (line.partition(":") for line in read.all("LoadCredential")):
+        lines = keysettings.credentials(self._keys, unit, read.all("LoadCredential"))
+        for key, _, path in (line.partition(":") for line in lines):
             place = Path(self._paths.here(path))
             others = sorted(place.parent.glob(f"{key}.v*")) if place.name == f"{key}.v1" else []
             if place in others or not others:
@@ -191,6 +194,12 @@ def credential_lines(folder: Path) -> dict[str, tuple[str, ...]]:
         for name, text in services.items()
     }
     return {name: lines for name, lines in found.items() if lines}
+
+
+def template_of(unit: str) -> str:
+    """Return the file that a unit is made from: of an instance, its template's."""
+    prefix, at, rest = unit.partition("@")
+    return f"{prefix}@.{rest.rpartition('.')[2]}" if at else unit
 
 
 def seconds(text: str) -> float:

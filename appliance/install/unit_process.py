@@ -112,6 +112,23 @@ class UnitProcess:
         thread.join(_STOP_LIMIT_SECONDS * 2)
         self._become(UnitState.INACTIVE)
 
+    def kill(self) -> None:
+        """End the process and its group without warning; they are started again as after any fault.
+
+        Raises:
+            UnitError: Nothing of it runs.
+        """
+        with self._changed:
+            pid = self._pid
+        try:
+            if pid is None:
+                raise ProcessLookupError
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            raise UnitError(
+                what=f"{self.service.name} cannot be killed", why="it does not run", fix="start it"
+            ) from None
+
     def _live(self, prepared: Prepared, wake: tuple[int, int]) -> None:
         try:
             self._live_while_wanted(prepared, wake[0])

@@ -21,6 +21,7 @@ DOORS = {
     "promoter-actions": ("root", "0600"),
     "lease": ("root", "0600"),
     "ledger-metrics": ("sealift-metrics", "0660"),
+    "ledger-siem": ("sealift-siem", "0660"),
     "metrics": ("www-data", "0660"),
     "alerts": ("www-data", "0660"),
     "gateway": ("www-data", "0660"),
@@ -30,6 +31,7 @@ DOORS = {
     "ledger-switch": ("sealift-switch", "0660"),
     "ledger-operator": ("sealift-operators", "0660"),
     "promoter-operator": ("sealift-operators", "0660"),
+    "promoter-judge": ("sealift-switch", "0660"),
     "jobs-admin": ("sealift-admin", "0660"),
     "jobs-operator": ("sealift-operators", "0660"),
     "jobs-bench": ("sealift-bench", "0660"),
@@ -39,11 +41,12 @@ DOORS = {
     "engine-production-%i": ("sealift-engine-callers", "0660"),
 }
 CREDENTIALS = {
-    "sealift-ledger.service": {"ledger-checkpoint"},
+    "sealift-ledger.service": {"ledger-checkpoint", "ledger-mldsa"},
     "sealift-gateway.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-gateway@.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-admin.service": {"session"},
     "sealift-standby.service": {"box-channel.pem"},
+    "sealift-standby-sync.service": {"ledger-checkpoint", "api-key-pepper", "box-channel.pem", "box-sealing.x25519"},
     "sealift-backup.service": {"api-key-pepper", "identity-hmac", "content-hmac", "passwords"},
     "sealift-drill.service": {"api-key-pepper", "identity-hmac", "content-hmac", "passwords"},
 }

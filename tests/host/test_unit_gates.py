@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from appliance import config as configuration
+from appliance.install import dropins
 from tests.support import unit_table
 from tests.support.unit_files import INSTANCE, SYSTEMD, scratch_root, services, settings, values
 from tests.support.unit_gates import (
     EXAMPLE,
     EXCEPTIONS,
     HARDENING,
+    WITH_NETWORK,
     WITHOUT_NETWORK,
     allowed_tenths,
     exposure,
@@ -150,6 +153,8 @@ def test_what_answers_and_records_comes_before_engines_for_the_processor() -> No
 
 
 VARIANTS = SYSTEMD / "variants"
+TOKEN = 'provider = "token"\nmodule = "/usr/lib/hsm.so"\ntoken = "ward 7"\n'
+SERVER = '[database]\nkind = "postgresql"\nserver = "db.h"\naddress = "10.0.0.8"\n'
 
 
 @pytest.mark.parametrize("path", sorted(VARIANTS.iterdir()), ids=lambda path: path.name)
@@ -189,7 +194,47 @@ def test_engines_in_every_variant_are_accepted_and_as_little_exposed_as_without(
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert exposure(Path(unit), root=root).tenths <= WITHOUT_NETWORK
+    # vLLM's processes meet on the loopback of the unit's own empty network.
+    loopback = 3 if "vllm" in variants else 0
+    assert exposure(Path(unit), root=root).tenths <= WITHOUT_NETWORK + loopback
+
+
+REACH = 'device = "/dev/tpmrm0"\nfolder = "/var/lib/hsm"\ngroup = "tss"\n'
+DROP_INS = {
+    "token": f"[keys]\n{TOKEN}",
+    "token with a device": f"[keys]\n{TOKEN}{REACH}",
+    "HSM in the network": f'[keys]\n{TOKEN}address = "tcp 10.0.0.9 1792"\n',
+    "database": SERVER,
+    "both": f'{SERVER}[keys]\n{TOKEN}{REACH}address = "tcp 10.0.0.9 1792"\n',
+}
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("settings_of", DROP_INS)
+def test_units_with_what_a_site_file_adds_are_accepted_and_pass_the_gate(tmp_path: Path, settings_of: str) -> None:
+    root = scratch_root(tmp_path / "root")
+    made = dropins.drop_ins(configuration.parse(f'site = "s"\n{DROP_INS[settings_of]}'.encode()), SYSTEMD)
+    for each in made:
+        folder = root / f"etc/systemd/system/{each.unit}.d"
+        folder.mkdir(exist_ok=True)
+        (folder / each.name).write_text(each.text)
+    units = sorted({each.unit for each in made})
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", f"--root={root}", "--recursive-errors=yes"]
+        + [unit.replace("@.", f"@{INSTANCE}.") for unit in units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    for unit in set(units) - set(EXCEPTIONS):
+        has_network = any(each.unit == unit and "PrivateNetwork=no" in each.text for each in made)
+        has_device = any(each.unit == unit and "DeviceAllow=" in each.text for each in made)
+        found = exposure(Path(unit.replace("@.", f"@{INSTANCE}.")), root=root)
+        allowed = WITH_NETWORK if has_network else WITHOUT_NETWORK + has_device
+        assert found.tenths <= allowed, (unit, found)
 
 
 @needs_debian_12

@@ -1,0 +1,148 @@
+"""What the site file changes about static units, as drop-ins: where keys are on a token, and a database on a server.
+
+The playbook writes them as they are made here and removes those that are no longer wanted; the units stay as the
+release brought them. They come after `50-sealift-keys.conf`, which `sealift box-keys` writes where keys are files.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance.config import Config, KeysSection, StandbySection
+from appliance.errors import PreflightError
+from appliance.install import keysettings
+from appliance.install.unit_files import credential_lines
+from appliance.postgres.connecting import AUTHORITY, Role
+
+TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
+STANDBY: Final = "60-sealift-standby.conf"
+DATABASE: Final = "70-sealift-database.conf"
+COLLECTOR: Final = "80-sealift-collector.conf"
+NAMES: Final = (STANDBY, TOKEN, DATABASE, COLLECTOR)
+INSTALL: Final = "sealift-install@.service"
+ROLES: Final[Mapping[str, Role]] = {
+    "sealift-admin.service": "state",
+    "sealift-gateway.service": "reader",
+    "sealift-gateway@.service": "reader",
+    "sealift-ledger.service": "ledger",
+    "sealift-metrics.service": "reader",
+    "sealift-switch@.service": "state",
+    "sealift-validate@.service": "state",
+}
+_DATABASE_FOLDER: Final = "/etc/sealift/database"
+_NETWORK: Final = ("PrivateNetwork=no", "RestrictAddressFamilies=AF_INET AF_INET6")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIn:
+    """One file in a unit's folder of drop-ins."""
+
+    unit: str
+    name: str
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields, as the playbook takes them."""
+        return {"unit": self.unit, "name": self.name, "text": self.text}
+
+
+def drop_ins(config: Config, units: Path) -> tuple[DropIn, ...]:
+    """Return every drop-in that the site file asks for.
+
+    Args:
+        config: The site file.
+        units: The folder with the release's units.
+    """
+    return (
+        *_standby(config.standby),
+        *_token(config.keys, credential_lines(units)),
+        *_database(config),
+        *_collector(config),
+    )
+
+
+def require_secrets(config: Config) -> None:
+    """Pass only where the files are there that these drop-ins hand to units.
+
+    Raises:
+        PreflightError: One is not, and the units would not start.
+    """
+    if not _is_remote(config):
+        return
+    folder = config.at.database_secrets
+    needed = (AUTHORITY, *sorted({f"database-{role}" for role in ROLES.values()}))
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise PreflightError(
+            what="the units could not reach the database server",
+            why=f"{', '.join(missing)} is not in {_DATABASE_FOLDER}",
+            fix="put it there, 0400: docs/operator/postgresql.md",
+        )
+
+
+def _standby(section: StandbySection) -> Iterator[DropIn]:
+    voters = [f"IPAddressAllow={address}" for address in (section.peer_address, section.witness_address) if address]
+    if voters:
+        yield _made("sealift-standby.service", STANDBY, "the boxes of this site that grant the lease", voters)
+    elif section.listen:  # a witness: which boxes ask it, their pairing says, and the packet filter
+        yield _made("sealift-standby.service", STANDBY, "a witness answers boxes it is paired with", ["IPAddressDeny="])
+    if section.peer_address:
+        allowed = [f"IPAddressAllow={section.peer_address}"]
+        yield _made("sealift-standby-sync.service", STANDBY, "the other box of this site", allowed)
+
+
+def _token(chosen: KeysSection, loaded: Mapping[str, Sequence[str]]) -> Iterator[DropIn]:
+    if chosen.provider == "files":
+        return
+    for unit, lines in loaded.items():
+        if not any(keysettings.is_key(line) for line in lines):
+            continue
+        told = [f"LoadCredential={line}" for line in keysettings.credentials(chosen, unit, lines)]
+        reach = _reach(chosen) if unit in keysettings.USERS else []
+        yield _made(unit, TOKEN, "the keys of this box are on a token", ["LoadCredential=", *told, *reach])
+    if chosen.address:
+        yield _made(INSTALL, TOKEN, "an install makes keys that are missing", [_allowed(chosen.address)])
+
+
+def _reach(chosen: KeysSection) -> list[str]:
+    lines = []
+    if chosen.group:
+        lines.append(f"SupplementaryGroups={chosen.group}")
+    if chosen.device:
+        # DevicePolicy=closed of the unit stays: all other devices remain shut.
+        lines += ["PrivateDevices=no", f"DeviceAllow={chosen.device} rw"]
+    if chosen.folder:
+        lines.append(f"ReadWritePaths={chosen.folder}")
+    if chosen.address:
+        lines += [*_NETWORK, _allowed(chosen.address)]
+    return lines
+
+
+def _database(config: Config) -> Iterator[DropIn]:
+    if not _is_remote(config):
+        return
+    allowed = f"IPAddressAllow={config.database.address}"
+    for unit, role in ROLES.items():
+        loaded = [f"LoadCredential={name}:{_DATABASE_FOLDER}/{name}" for name in (AUTHORITY, f"database-{role}")]
+        yield _made(unit, DATABASE, "ledger and state are on a server", [*loaded, *_NETWORK, allowed])
+    yield _made(INSTALL, DATABASE, "an install writes the state", [allowed])
+
+
+def _collector(config: Config) -> Iterator[DropIn]:
+    if config.siem.address:
+        allowed = f"IPAddressAllow={config.siem.address}"
+        yield _made("sealift-siem.service", COLLECTOR, "records go to the site's collector", [allowed])
+
+
+def _is_remote(config: Config) -> bool:
+    return config.database.kind == "postgresql" and bool(config.database.address)
+
+
+def _allowed(destination: str) -> str:
+    return f"IPAddressAllow={destination.split()[1]}"
+
+
+def _made(unit: str, name: str, why: str, lines: Sequence[str]) -> DropIn:
+    text = "\n".join([f"# Written by the install from the site file: {why}.", "[Service]", *lines])
+    return DropIn(unit=unit, name=name, text=f"{text}\n")
