@@ -7,19 +7,26 @@ read; the promoter verifies what comes out.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import waiting
+from appliance.actions.summary import changes
+from appliance.actions.ways import Way
 from appliance.errors import ApprovalRefusedError, ProofError
 from appliance.promote.promoter import Request
+from appliance.promote.statement import BY_PERSON, BY_RELEASE
 from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
-from appliance.registry.descriptor import FIELDS, ModelDescriptor
+from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore
-from media import canonical, signers
+from media import canonical
 from media.clock import to_text
+
+_REQUEST: Final = {
+    BY_RELEASE: "the signed release counts as the request",
+    BY_PERSON: "who requested it does not approve it",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +50,9 @@ class Question:
             f"Production  {now}",
             f"Meaning     {statement.meaning}",
             f"Requested   by {statement.requested_by}, {to_text(statement.requested_at)}",
+            f"            {_REQUEST[statement.request]}",
             f"Expires     {to_text(statement.expires)}",
-            f"Approved    {', '.join(one.name for one in self.request.approvals) or 'by nobody yet'}",
+            f"Approved    {', '.join(one.shown for one in self.request.approvals) or 'by nobody yet'}",
             "Gates",
             *(f"  {'✓' if passed else '✗'} {gate}  {shown}" for gate, passed, shown in self.gates),
             "Changes against production",
@@ -66,12 +74,13 @@ class ApproveFacts:
             "model_digest": self.request.statement.model_digest,
             "statement_sha256": self.request.statement.sha256,
             "approved_by": [one.name for one in self.request.approvals],
+            "lower_class": {one.name: list(one.lower) for one in self.request.approvals if one.lower},
             "needed": self.needed,
         }
 
 
 def approve(
-    here: Surroundings, which: str, *, person: str, home: Path, agrees: Callable[[Question], bool]
+    here: Surroundings, which: str, *, person: str, way: Way, agrees: Callable[[Question], bool]
 ) -> ApproveFacts:
     """Show what waits for approval, and sign it when the person agrees.
 
@@ -79,7 +88,7 @@ def approve(
         here: What the action works with.
         which: The version.
         person: Who approves, by id.
-        home: The GnuPG folder that holds the person's key.
+        way: How the person approves.
         agrees: Shows the question and returns the answer.
 
     Raises:
@@ -100,18 +109,17 @@ def approve(
             why="it was not requested, it has expired, or production changed since",
             fix=f"run `sealift promote {version.model_digest[:12]} --as PERSON`",
         )
-    fingerprint = here.promoter.fingerprint_of(person)
     question = Question(
         request=request,
         version=version,
         production=production,
-        changes=_changes(production, version),
+        changes=changes(None if production is None else production.descriptor, version.descriptor),
         gates=_require_true(here, request, version),
     )
     if not agrees(question):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")
-    signature = signers.detached_sign(home, fingerprint, request.statement.to_bytes())
-    updated = here.promoter.approve(request.statement.sha256, signature)
+    presented = way.present(here.promoter, person, request.statement.to_bytes())
+    updated = here.promoter.approve(request.statement.sha256, presented)
     return ApproveFacts(request=updated, needed=here.config.policy.approvals)
 
 
@@ -152,27 +160,3 @@ def _evidence(here: Surroundings, digest: str) -> dict[str, Any]:
 
 def _headline(figures: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in figures.items() if isinstance(value, int | str))
-
-
-def _changes(production: Version | None, version: Version) -> tuple[tuple[str, str, str], ...]:
-    old = {} if production is None else production.descriptor
-    found = []
-    for what in FIELDS:
-        before, after = old.get(what), version.descriptor.get(what)
-        if before != after:
-            found.append((what, _short(before), _short(after)))
-    return tuple(found) or (("nothing", "the same", "the same"),)
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return ", ".join(_short(one) for one in value) or "none"
-    if isinstance(value, dict):
-        path, sha256 = value.get("path"), value.get("sha256")
-        if isinstance(path, str) and isinstance(sha256, str):
-            return f"{path.rsplit('/', maxsplit=1)[-1]} {sha256[:12]}"
-        return ", ".join(f"{name} {_short(one)}" for name, one in value.items())
-    text = str(value)
-    return text[:12] if len(text) == 64 else text[:80]

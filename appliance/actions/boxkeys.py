@@ -1,11 +1,12 @@
 """The box's own keys: which versions there are, a new one, and older ones destroyed; each change is recorded.
 
 Order: a new version is durable -> recorded -> handed to the units that use the key. An old one is recorded as destroyed
--> destroyed, so that a backup made before never brings back what the record calls gone.
+-> destroyed, so that a backup made before never brings back what the record calls gone. Keys on a token are in no
+backup, and units learn of their versions when they start.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from appliance.config import Config
 from appliance.errors import KeyMissingError, PrivilegeError, StoreWriteError, UnitError
 from appliance.install import hostfiles
 from appliance.install.supervisor import Supervisor, UnitState
-from appliance.install.unit_files import credential_lines
-from appliance.keys.files import FileKeys
+from appliance.install.unit_files import credential_lines, template_of
+from appliance.keys.opening import open_keys
 from appliance.keys.provider import PURPOSES
 from media import canonical, durable
 from media.errors import UsageError
@@ -33,6 +34,8 @@ _LOST: Final = {
     "content-hmac": "records made under an older version no longer match a text",
     "phi-map": "nothing that lasts",
     "session": "nothing: everybody signs in again",
+    "retention": "samples of prompts and answers that were kept under an older version: they are erased in that sense",
+    "ledger-mldsa": "nothing: the ledger names the newer key, and what the older signed still verifies",
 }
 
 
@@ -78,9 +81,9 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
     """Return every key that a box has.
 
     Raises:
-        KeyMissingError: The folder cannot be read.
+        KeyMissingError: The folder cannot be read, or the token cannot be asked.
     """
-    keys, loaded = FileKeys(config.at.key_files), _loaded()
+    keys, loaded = open_keys(config, environ={}), _loaded()
     return tuple(
         BoxKey(name=name, purpose=str(purpose), versions=keys.versions(name), units=_users(name, loaded))
         for name, purpose in PURPOSES.items()
@@ -112,7 +115,8 @@ class Keyring:
         self._supervisor = supervisor
         self._reload = reload
         self._drop_ins = drop_ins
-        self._keys = FileKeys(config.at.key_files)
+        self._keys = open_keys(config, environ={})
+        self._has_files = config.keys.provider == "files"
         self._loaded = _loaded()
 
     def rotate(self, name: str, *, reason: str) -> Changed:
@@ -134,8 +138,8 @@ class Keyring:
             raise
         return Changed(name=name, versions=self._keys.versions(name), gone=(), restarted=self._hand_over(name))
 
-    def destroy(self, name: str, *, reason: str) -> Changed:
-        """Destroy all versions but the newest; what they made is erased with them.
+    def destroy(self, name: str, *, reason: str, only: Collection[int] | None = None) -> Changed:
+        """Destroy all versions but the newest, or those named; what they made is erased with them.
 
         Raises:
             UsageError, PrivilegeError: As `rotate`; or there is only one version: renew it first.
@@ -144,7 +148,8 @@ class Keyring:
             UnitError, StoreWriteError: As `rotate`; the versions are gone.
         """
         said = self._require(name, reason)
-        *older, _ = self._keys.versions(name) or (0,)
+        *found, _ = self._keys.versions(name) or (0,)
+        older = [version for version in found if only is None or version in only]
         if not older:
             raise UsageError(
                 what=f"the key {name} has one version",
@@ -152,11 +157,13 @@ class Keyring:
                 fix=f"renew it first: `sealift box-keys rotate {name}`, or retire the box: `sealift retire`",
             )
         files = [f"{name}.v{version}" for version in older]
-        digests = [erasures.digest(self._keys.get(name, version=version).bytes) for version in older]
+        digests = [erasures.digest(self._keys.get(name, version=version).bytes) for version in older if self._has_files]
         self._ledger.append(erasures.DESTROYED, {"name": name, "files": files, "digests": digests, "reason": said})
-        restarted = self._hand_over(name, without=older)
+        # systemd is told first, so that no unit asks for a file that is gone; of a token units learn when they start.
+        restarted = self._hand_over(name, without=older) if self._has_files else ()
         for version in older:
             self._keys.remove(name, version)
+        restarted = restarted if self._has_files else self._hand_over(name)
         return Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
 
     def _require(self, name: str, reason: str) -> str:
@@ -177,13 +184,13 @@ class Keyring:
     def _hand_over(self, name: str, *, without: Iterable[int] = ()) -> tuple[str, ...]:
         """Name the versions to systemd and start again what uses the key and runs."""
         users = _users(name, self._loaded)
-        if self._drop_ins is not None:
+        if self._drop_ins is not None and self._has_files:
             for unit in users:
                 self._place(self._drop_ins, unit, name, frozenset(without))
             self._reload()
         restarted = []
         for unit in self._running():
-            if _template_of(unit) in users:
+            if template_of(unit) in users:
                 self._supervisor.stop(unit)
                 self._supervisor.start(unit)
                 restarted.append(unit)
@@ -241,8 +248,3 @@ def _users(name: str, loaded: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 def _first(name: str) -> str:
     """Return how a unit file names a key's first version."""
     return f"{name}:{_KEYS}/{name}.v1"
-
-
-def _template_of(unit: str) -> str:
-    prefix, at, rest = unit.partition("@")
-    return f"{prefix}@.{rest.rpartition('.')[2]}" if at else unit

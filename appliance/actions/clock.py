@@ -11,6 +11,7 @@ from appliance.actions.alerts import Alert
 from appliance.actions.clockwatch import CONFIRMED, SYNCHRONISED
 from appliance.actions.findings import Finding
 from appliance.actions.hostplan import has_people
+from appliance.actions.ways import Way
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
@@ -22,7 +23,6 @@ from appliance.timekeeping.judging import is_plausible
 from appliance.timekeeping.record import Verdict
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
-from media import signers
 from media.clock import Clock, to_text
 from media.errors import SealiftError, UsageError
 
@@ -200,7 +200,7 @@ def approve(
     untrusted_digest: str,
     *,
     person: str,
-    home: Path,
+    way: Way,
     agrees: Callable[[str], bool],
     clock: Clock,
 ) -> ClockRequest:
@@ -214,7 +214,6 @@ def approve(
     """
     request = waiting(promoter, untrusted_digest)
     statement = request.statement
-    fingerprint = promoter.fingerprint_of(person)
     shown = clock.now().replace(microsecond=0)
     text = (
         f"Meaning      {statement.meaning}\n"
@@ -223,15 +222,13 @@ def approve(
         f"Correction   {statement.correction_seconds:+} seconds\n"
         f"It would be  {to_text(shown + timedelta(seconds=statement.correction_seconds))}"
         ": compare it with a clock of your own (UTC)\n"
-        f"Approved     {', '.join(one.name for one in request.approvals) or 'by nobody yet'}\n"
+        f"Approved     {', '.join(one.shown for one in request.approvals) or 'by nobody yet'}\n"
     )
     if not agrees(text):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")
     # GnuPG refuses a key from its clock's future: with a dead battery every key is one.
     at = max(shown + timedelta(seconds=statement.correction_seconds), BelievedClock(config.at, clock).now())
-    return promoter.approve_clock(
-        statement.sha256, signers.detached_sign(home, fingerprint, statement.to_bytes(), at=at)
-    )
+    return promoter.approve_clock(statement.sha256, way.present(promoter, person, statement.to_bytes(), at=at))
 
 
 def waiting(promoter: PromoterClient, untrusted_digest: str) -> ClockRequest:

@@ -11,9 +11,11 @@ from typing import Final
 from appliance.actions.findings import Finding
 from appliance.audit.spool import Spool
 from appliance.config import Config
-from appliance.errors import UnitError
+from appliance.errors import KeyMissingError, UnitError
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit, open_supervisor
 from appliance.install.unit_result import Ending, UnitResult, result_of
+from appliance.keys.opening import PIN, open_keys
+from appliance.keys.provider import PURPOSES
 from appliance.promote.standing import current_digest
 from media.errors import SealiftError
 
@@ -51,6 +53,8 @@ def folders(config: Config) -> Iterator[Finding]:
 def keys(config: Config) -> Iterator[Finding]:
     """Whether the key files are there and for root alone."""
     folder = config.at.key_files
+    if config.keys.provider == "token":
+        yield _on_token(config)
     if not folder.is_dir():
         yield Finding(name="keys", is_good=False, text="there are none yet", fix="run `sealift install`")
         return
@@ -67,6 +71,24 @@ def keys(config: Config) -> Iterator[Finding]:
             fix="take the rights of group and others away",
             repair=(CLOSE, path.name if path != folder else ""),
         )
+
+
+def _on_token(config: Config) -> Finding:
+    """Tell whether the token holds every key; who may not read its PIN cannot know."""
+    pin = config.at.key_files / PIN
+    if not os.access(pin.parent, os.X_OK) and pin.parent.exists():
+        return Finding(name="token", is_good=None, text="only root can ask it", fix="run it as root")
+    token = open_keys(config, environ={})
+    try:
+        missing = [name for name in PURPOSES if not token.versions(name)]
+    except KeyMissingError as error:
+        return Finding(name="token", is_good=False, text=error.what, why=error.why, fix=error.fix)
+    finally:
+        token.close()
+    if missing:
+        fix = "run `sealift install`, which makes them"
+        return Finding(name="token", is_good=False, text=f"it does not hold {', '.join(missing)}", fix=fix)
+    return Finding(name="token", is_good=True, text=f"{config.keys.token} holds every key")
 
 
 def _files(folder: Path) -> Iterator[Path]:

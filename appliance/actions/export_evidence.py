@@ -19,7 +19,7 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ExportRefusedError
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from media.clock import Clock
 from media.digest import sha256_hex
 from media.errors import MalformedError, UsageError
@@ -76,7 +76,7 @@ def export(
     ledger = open_ledger(config, evidence.DOOR, clock=clock)
     try:
         _, out = drafted(config, ledger, serial=serial, sequence=sequence)
-        return exporting.write(out, folder, ledger=ledger, keys=FileKeys(config.at.key_files), agrees=agrees)
+        return exporting.write(out, folder, ledger=ledger, keys=open_keys(config), agrees=agrees)
     finally:
         ledger.close()
 
@@ -119,7 +119,7 @@ def make_shown(config: Config, sequence: int, digest32: str, *, clock: Clock) ->
     try:
         _, out = drafted(config, ledger, serial=None, sequence=sequence)
         is_same = sha256_hex(out.draft.to_payload(ledger=None)).startswith(digest32)
-        keys = FileKeys(config.at.key_files)
+        keys = open_keys(config)
         written = exporting.write(out, config.at.receipts, ledger=ledger, keys=keys, agrees=lambda _: is_same)
     finally:
         ledger.close()

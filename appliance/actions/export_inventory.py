@@ -16,7 +16,7 @@ from appliance.actions.export_types import ExportType
 from appliance.actions.exporting import Export, Written
 from appliance.audit.client import open_ledger
 from appliance.config import Config
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from appliance.store.content import ContentStore, StoredFile, StoredRelease
 from media import canonical, layout
 from media.clock import Clock
@@ -81,7 +81,7 @@ def export(
             made,
             folder,
             ledger=ledger,
-            keys=FileKeys(config.at.key_files),
+            keys=open_keys(config),
             agrees=lambda text: agrees(listed, text),
         )
     finally:

@@ -13,7 +13,7 @@ from appliance.actions.export_types import TYPES, ExportType
 from appliance.actions.exporting import Export, Written
 from appliance.audit.client import open_ledger
 from appliance.config import Config
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from media.clock import Clock
 from media.errors import UsageError
 
@@ -52,6 +52,6 @@ def export(config: Config, probe: Path, folder: Path, *, clock: Clock, agrees: C
         made = Export(
             kind=ExportType.PROBE, site=config.site, name=f"probe-{config.site}", draft=Probe(content=content)
         )
-        return exporting.write(made, folder, ledger=ledger, keys=FileKeys(config.at.key_files), agrees=agrees)
+        return exporting.write(made, folder, ledger=ledger, keys=open_keys(config), agrees=agrees)
     finally:
         ledger.close()

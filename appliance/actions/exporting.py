@@ -18,7 +18,7 @@ from securesystemslib import dsse
 from appliance.actions.export_types import TYPES, ExportType, require_type
 from appliance.audit.facts import Appended, Ledger
 from appliance.errors import ExportRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
-from appliance.keys.files import FileKeys
+from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import PatternDetector
 from media import canonical, durable
 from media.digest import sha256_hex
@@ -71,7 +71,7 @@ class Written:
 
 
 def write(
-    export: Export, folder: Path, *, ledger: Ledger, keys: FileKeys, agrees: Callable[[str], bool]
+    export: Export, folder: Path, *, ledger: Ledger, keys: KeyProvider, agrees: Callable[[str], bool]
 ) -> Written | None:
     """Record an export and write it; None when the person who was shown it did not agree.
 
@@ -113,7 +113,7 @@ def write(
     return Written(file=file, sha256=sha256_hex(made), bytes=len(made), sequence=appended.sequence)
 
 
-def enveloped(payload_type: str, payload: bytes, keys: FileKeys) -> bytes:
+def enveloped(payload_type: str, payload: bytes, keys: KeyProvider) -> bytes:
     """Return the DSSE envelope of a payload, signed with the ledger's key where this process may use it (EXP-2)."""
     return canonical.dumps(
         {
@@ -184,7 +184,7 @@ def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
             yield from _texts(each, f"{field}.{name}")
 
 
-def _signatures(keys: FileKeys, payload_type: str, payload: bytes) -> list[dict[str, str]]:
+def _signatures(keys: KeyProvider, payload_type: str, payload: bytes) -> list[dict[str, str]]:
     try:
         public = keys.public(_KEY)
         signature = keys.sign(_KEY, dsse.Envelope(payload, payload_type, {}).pae())

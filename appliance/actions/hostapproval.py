@@ -5,16 +5,15 @@ promoter verifies what comes out.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from appliance.actions.production import Proofs
+from appliance.actions.ways import Way
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, HostChangeError
 from appliance.install import plans
 from appliance.install.plans import Plan
 from appliance.promote.client import PromoterClient
 from appliance.promote.hostchange import HostRequest
-from media import signers
 from media.clock import to_text
 
 _SHORTEST = 6
@@ -26,7 +25,7 @@ def approve(
     untrusted_plan: str,
     *,
     person: str,
-    home: Path,
+    way: Way,
     agrees: Callable[[str], bool],
     source: Proofs | None = None,
 ) -> HostRequest:
@@ -37,7 +36,7 @@ def approve(
         promoter: Where the statement waits.
         untrusted_plan: The plan's digest, or its beginning.
         person: Who approves, by id.
-        home: The GnuPG folder that holds the person's key.
+        way: How the person approves.
         agrees: Shows the text and returns the answer.
         source: Where the plan is read by who may not read the box's folders.
 
@@ -58,16 +57,15 @@ def approve(
         raise HostChangeError(
             what="the statement is not about its plan", why="site or serial differ", fix="do not approve; ask who asked"
         )
-    fingerprint = promoter.fingerprint_of(person)
     head = (
         f"Meaning      {statement.meaning}\n"
         f"Requested    by {statement.requested_by}, {to_text(statement.requested_at)}\n"
         f"Expires      {to_text(statement.expires)}\n"
-        f"Approved     {', '.join(one.name for one in request.approvals) or 'by nobody yet'}\n"
+        f"Approved     {', '.join(one.shown for one in request.approvals) or 'by nobody yet'}\n"
     )
     if not agrees(head + plan.to_text()):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")
-    return promoter.approve_host(statement.sha256, signers.detached_sign(home, fingerprint, statement.to_bytes()))
+    return promoter.approve_host(statement.sha256, way.present(promoter, person, statement.to_bytes()))
 
 
 def _waiting(promoter: PromoterClient, untrusted_plan: str) -> HostRequest:

@@ -18,13 +18,13 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
-from appliance.install import carried, environments, plans, playbook
+from appliance.install import carried, dropins, environments, plans, playbook
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import NONE, Returned, Trial, Trials, one_line
-from appliance.keys.files import create_missing
+from appliance.keys.opening import open_keys
 from appliance.registry import catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
@@ -110,8 +110,9 @@ class Installer:
         stored, places = self._stored(serial), self.config.at
         whole = carried.complete(stored, InstalledReleases(places))
         approval = self._require_approved(whole)
+        dropins.require_secrets(self.config)
         ansible = playbook.ansible_of(self.config)
-        keys_made = create_missing(places.key_files)
+        keys_made = open_keys(self.config, environ={}).create_missing()
         self._place_site_file()
         open_state(places).dispose()
         built = environments.build(stored, places, with_host=self.host is not None, progress=self.progress)

@@ -2,13 +2,14 @@
 
 Promises: the key's text is returned to the caller and nowhere else; the ledger and the state hold HMAC-SHA256 of it
 under the site's pepper, which is useless without the pepper; a key works from the moment the ledger has it until the
-moment the ledger has its revocation.
+moment the ledger has its revocation, or until its end. A key is for one stage: production refuses those for test.
 """
 
 import base64
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
 
 from sqlalchemy import Engine, select
 
@@ -18,10 +19,16 @@ from appliance.phi.policy import PhiMode
 from appliance.state import projection
 from appliance.state.tables import ApiKey
 from media import canonical
+from media.clock import Clock, to_text
 from media.errors import UsageError
 
 PEPPER: Final = "api-key-pepper"
 TIERS: Final = ("basic", "standard", "premium")
+PRODUCTION: Final = "production"
+TEST: Final = "test"
+STAGES: Final = (PRODUCTION, TEST)
+TEST_DAYS: Final = 30
+MOST_DAYS: Final = 3660
 _ID_BYTES, _ID_LETTERS = 7, 10  # 10 letters of base32 hold 50 bits
 _SECRET_BYTES = 32
 
@@ -37,6 +44,8 @@ class KeyFacts:
     tier: str
     created_at: str
     revoked_at: str | None
+    stage: str = PRODUCTION
+    expires_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -48,6 +57,8 @@ class KeyFacts:
             "tier": self.tier,
             "created_at": self.created_at,
             "revoked_at": self.revoked_at,
+            "stage": self.stage,
+            "expires_at": self.expires_at,
         }
 
 
@@ -59,6 +70,30 @@ class NewKey:
     text: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """For which stage a key is, and until when; None for no end."""
+
+    stage: str = PRODUCTION
+    expires: datetime | None = None
+
+    @classmethod
+    def of(cls, stage: str, days: int, clock: Clock) -> Self:
+        """Return what a stage and a number of days from now mean; a key for test always ends, after 30 days by itself.
+
+        Raises:
+            UsageError: There is no such stage, or the days are negative or too many.
+        """
+        if stage not in STAGES or not 0 <= days <= MOST_DAYS:
+            raise UsageError(
+                what="the stage or the number of days is unknown",
+                why=f"stages: {', '.join(STAGES)}; at most {MOST_DAYS} days",
+                fix="see `sealift keys create --help`",
+            )
+        lasts = days or (TEST_DAYS if stage == TEST else 0)
+        return cls(stage=stage, expires=clock.now() + timedelta(days=lasts) if lasts else None)
+
+
 def create(
     ledger: Ledger,
     state: Engine,
@@ -68,8 +103,19 @@ def create(
     owner: str,
     phi_mode: str,
     tier: str = "standard",
+    validity: Validity = Validity(),
 ) -> NewKey:
     """Make a key for a department and record it.
+
+    Args:
+        ledger: Where it is recorded.
+        state: Brought up to the ledger.
+        keys: Holds the pepper.
+        department: Who uses it.
+        owner: Who answers for it.
+        phi_mode: What happens to identifiers.
+        tier: How much it may ask.
+        validity: For which stage, and until when.
 
     Raises:
         UsageError: The PHI mode or the tier is none we know.
@@ -94,6 +140,10 @@ def create(
         "phi_mode": phi_mode,
         "tier": tier,
     }
+    if validity.expires is not None:
+        body["expires_at"] = to_text(validity.expires)
+    if validity.stage == TEST:
+        body["stage"] = TEST
     done = ledger.append("key.created", body)
     projection.catch_up(state, ledger)
     facts = KeyFacts(
@@ -104,6 +154,8 @@ def create(
         tier=tier,
         created_at=done.time,
         revoked_at=None,
+        stage=validity.stage,
+        expires_at=None if "expires_at" not in body else str(body["expires_at"]),
     )
     return NewKey(facts=facts, text=text)
 
@@ -121,6 +173,8 @@ def list_keys(state: Engine) -> tuple[KeyFacts, ...]:
             tier=row.tier,
             created_at=row.created_at,
             revoked_at=row.revoked_at,
+            stage=row.stage or PRODUCTION,
+            expires_at=row.expires_at,
         )
         for row in rows
     )

@@ -23,6 +23,7 @@ from appliance.config import Config
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of
 from appliance.registry import catalog
+from appliance.registry.damaged import damaged
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.scrubbed import ScrubState, reference
@@ -50,6 +51,7 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_scrub_age_seconds": ("Since the store was last proven, or since the last release came", ()),
     "sealift_scrub_age_limit_seconds": ("How old it may become", ()),
     "sealift_scrub_bad_objects": ("Found by the last scrub, or by the one that goes on", ()),
+    "sealift_damaged_versions": ("Versions that the scrub marked as damaged; no caller is routed to them", ()),
     "sealift_ledger_records": ("Records in the ledger", ()),
     "sealift_ledger_last_append_timestamp_seconds": ("When the ledger last took a record", ()),
     "sealift_spool_files": ("Facts that wait for the ledger", ()),
@@ -148,6 +150,7 @@ def _scrub(config: Config, clock: Clock) -> Iterator[Sample]:
         yield _sample("sealift_scrub_age_seconds", max((clock.now() - since).total_seconds(), 0))
     bad = sum(each.bad for each in (state.last, state.running) if each is not None)
     yield _sample("sealift_scrub_bad_objects", bad)
+    yield _sample("sealift_damaged_versions", len(damaged(config.at.scrub)))
 
 
 def _ledger(ledger: Ledger) -> Iterator[Sample]:

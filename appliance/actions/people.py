@@ -1,8 +1,16 @@
 """The site's people, as commands see them: codes, enrolment, revocation. The promoter decides and records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
 
 from appliance.promote.client import PromoterClient
 from media import limits, signers
@@ -13,15 +21,31 @@ DEMO_DOMAIN: Final = "demo.invalid"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A person who was just enrolled."""
+    """A person who was just enrolled.
+
+    Attributes:
+        credentials: Class and fingerprint of each key.
+        totp_address: What the person's app takes once (otpauth), where a one-time code was asked for.
+        printed_code: To be printed and sealed, at the smallest sites; a reset takes it.
+    """
 
     person: str
     name: str
     fingerprint: str
+    credentials: tuple[tuple[str, str], ...] = ()
+    totp_address: str = field(default="", repr=False)
+    printed_code: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        return {"person": self.person, "name": self.name, "fingerprint": self.fingerprint}
+        return {
+            "person": self.person,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "credentials": [{"class": one, "fingerprint": fingerprint} for one, fingerprint in self.credentials],
+            "totp_address": self.totp_address,
+            "printed_code": self.printed_code,
+        }
 
 
 def read_certificate(path: Path) -> bytes:
@@ -65,12 +89,54 @@ def certificate_from_home(home: Path, fingerprint: str = "") -> bytes:
 
 
 def enrol(
-    promoter: PromoterClient, *, code: str, name: str, certificate: bytes, password: str, person: str = ""
+    promoter: PromoterClient,
+    *,
+    code: str,
+    name: str,
+    password: str,
+    certificate: bytes = b"",
+    token_key: bytes = b"",
+    totp: bool = False,
+    person: str = "",
 ) -> Enrolled:
-    """Enrol a person by a one-time code.
+    """Enrol a person by a one-time code, or give new keys to one who was reset.
 
     Raises:
-        RemoteError: The promoter refused the code, the name, the certificate or the password.
+        RemoteError: The promoter refused the code, the name, a key or the password.
     """
-    found = promoter.enrol(code=code, name=name, certificate=certificate, password=password, person=person)
-    return Enrolled(person=str(found["person"]), name=str(found["name"]), fingerprint=str(found["fingerprint"]))
+    found = promoter.enrol(
+        code=code,
+        name=name,
+        certificate=certificate,
+        token_key=token_key,
+        password=password,
+        person=person,
+        **({"totp": True} if totp else {}),
+    )
+    return Enrolled(
+        person=str(found["person"]),
+        name=str(found["name"]),
+        fingerprint=str(found["fingerprint"]),
+        credentials=tuple((str(one["class"]), str(one["fingerprint"])) for one in found["credentials"]),
+        totp_address=found["totp_address"],
+        printed_code=found["printed_code"],
+    )
+
+
+def read_public_key(path: Path) -> bytes:
+    """Return a public key of a token, PEM or DER, as SubjectPublicKeyInfo in DER; the promoter judges it.
+
+    Raises:
+        MissingFileError: There is no such file, or it holds no public key.
+    """
+    content = read_certificate(path)
+    try:
+        is_text = content.startswith(b"-----BEGIN")
+        key = load_pem_public_key(content) if is_text else load_der_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MissingFileError(
+            what=f"{path.name} is no public key",
+            why="PEM or DER, SubjectPublicKeyInfo",
+            fix="give --token and --token-key where the token is plugged in",
+        ) from error
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,10 +1,14 @@
 """Making the machine serve what the promoter says: one engine up and healthy, state told, the others down.
 
 Promises: callers are switched to a version (state is projected, which is where the gateway reads its route) only when
-its engine answers with the right digests; the engine before is stopped only after that, so nobody is left without one.
-Every step may be repeated, so a command that was cut off is finished by running it again.
+its engine answers with the right digests; where memory holds two, the engine before is stopped only after that, when
+every gateway has read the new route and what it began is answered, so no request is lost. Where memory holds one, it is
+stopped first, and callers get a clear 503 until the other answers. A canary, and the version kept beside after a
+cut-over, are kept running likewise. Every step may be repeated, so a command that was cut off is finished by running it
+again.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +16,31 @@ from typing import Final, Protocol
 
 from sqlalchemy import Engine
 
+from appliance.actions.fit import Holds, fit
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import EngineLoadError
-from appliance.install.supervisor import Supervisor, UnitState, engine_unit
+from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
-from appliance.promote.standing import Standing, current_digest, require_promoted
+from appliance.promote.standing import Standing, loadable_digests, require_loadable
+from appliance.registry.memory import Room
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import wait_ready
 from appliance.state import projection
-from media.clock import Clock
+from media.clock import Clock, from_text
+from media.errors import SealiftError
 
 STAGE: Final = "production"
 _UNITS: Final = f"sealift-engine-{STAGE}@"
+_INTENT: Final = "request.intent"
+_OUTCOME: Final = "request.outcome"
+_ROUTES_SECONDS: Final = 1.5
+"""A gateway reads its routes once a second."""
+_DRAIN_LOOKS: Final = 60
+_DRAIN_PAUSE_SECONDS: Final = 0.5
+_DRAIN_RECORDS: Final = 5000
+_LATELY_SECONDS: Final = 60
+_PAGE: Final = 500
 
 Tell = Callable[[str], None]
 
@@ -81,27 +97,88 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
     begun = here.clock.monotonic()
     if here.follow is not None:
         return here.follow(keep)
-    current = current_digest(here.config.at)
-    started: tuple[str, ...] = ()
+    places, policy = here.config.at, here.config.policy
     standing = None
-    wanted = set()
-    if current is not None:
-        standing = require_promoted(here.config.at, current, approvals=here.config.policy.approvals)
-        unit = engine_unit(STAGE, current)
-        wanted.add(unit)
+    started: list[str] = []
+    stopped: list[str] = []
+    loadable = loadable_digests(places)
+    wanted = {engine_unit(STAGE, digest) for digest in (*loadable, *keep)}
+    for digest in loadable:
+        found = require_loadable(places, digest, approvals=policy.approvals, counting=policy.classes)
+        standing = standing or found
+        unit = engine_unit(STAGE, digest)
         if here.supervisor.state(unit) is not UnitState.ACTIVE:
+            if not _holds_two(here, digest):
+                stopped += _stop_others(here, wanted)
             here.tell(f"starting {unit}")
             here.supervisor.start(unit)
-            started = (unit,)
-        _require_serving(here, standing)
+            started.append(unit)
+        _require_serving(here, found)
     projection.catch_up(here.state, here.ledger)
-    wanted |= {engine_unit(STAGE, digest) for digest in keep}
-    return Served(
-        standing=standing,
-        started=started,
-        stopped=_stop_others(here, wanted),
-        seconds=here.clock.monotonic() - begun,
-    )
+    seconds = here.clock.monotonic() - begun
+    left = _others(here, wanted)
+    if left and loadable:
+        drain(here, {unit_digest(unit) for unit in left})
+    stopped += _stop_others(here, wanted)
+    return Served(standing=standing, started=tuple(started), stopped=tuple(stopped), seconds=seconds)
+
+
+def drain(here: Surroundings, digests12: set[str]) -> None:
+    """Wait until no gateway sends requests to these versions any more, and what they began is answered.
+
+    Returns after half a minute in any case: whoever changes production does not wait for a caller that never ends.
+    """
+    if not _was_asked_lately(here):
+        return
+    here.sleep(_ROUTES_SECONDS)
+    for _ in range(_DRAIN_LOOKS):
+        if not open_requests(here.ledger, digests12):
+            return
+        here.sleep(_DRAIN_PAUSE_SECONDS)
+
+
+def open_requests(ledger: Ledger, digests12: set[str]) -> int:
+    """Count the requests that these versions began to answer and have not ended, among the newest records."""
+    start = max(ledger.head().size - _DRAIN_RECORDS, 0)
+    begun: set[str] = set()
+    while page := ledger.leaves(start, _PAGE, kinds={_INTENT, _OUTCOME}):
+        for leaf in page:
+            request_id = str(leaf.body.get("request_id"))
+            if leaf.kind == _OUTCOME:
+                begun.discard(request_id)
+            elif str(leaf.body.get("model_digest"))[:12] in digests12:
+                begun.add(request_id)
+        start = page[-1].sequence + 1
+    return len(begun)
+
+
+def is_production(unit: str) -> bool:
+    """Tell whether a unit is an engine of production."""
+    return unit.startswith(_UNITS)
+
+
+def unit_digest(unit: str) -> str:
+    """Return the first twelve digits of the version that an engine's unit serves."""
+    return (engine_of(unit) or ("", ""))[1]
+
+
+def _was_asked_lately(here: Surroundings) -> bool:
+    newest = here.ledger.find(kind=_INTENT, limit=1)
+    return bool(newest) and (here.clock.now() - from_text(newest[0].time)).total_seconds() < _LATELY_SECONDS
+
+
+def _holds_two(here: Surroundings, digest: str) -> bool:
+    """Tell whether an engine may start while another runs; where it is not known that it may not, it may."""
+    try:
+        return fit(here.config, here.ledger, here.state, digest, room=_machine()).holds is not Holds.ONE
+    except (SealiftError, OSError, ValueError):
+        return True
+
+
+def _machine() -> Room:
+    """Return the machine's whole memory; our units see no /proc/meminfo, and their own limit is not the engines'."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Room(total=total, available=total)
 
 
 def _require_serving(here: Surroundings, standing: Standing) -> None:
@@ -123,11 +200,17 @@ def _require_serving(here: Surroundings, standing: Standing) -> None:
         )
 
 
-def _stop_others(here: Surroundings, wanted: set[str]) -> tuple[str, ...]:
-    stopped = []
-    for facts in here.supervisor.units():
-        if facts.name.startswith(_UNITS) and facts.name not in wanted and facts.state is not UnitState.INACTIVE:
-            here.tell(f"stopping {facts.name}")
-            here.supervisor.stop(facts.name)
-            stopped.append(facts.name)
-    return tuple(stopped)
+def _others(here: Surroundings, wanted: set[str]) -> list[str]:
+    return [
+        facts.name
+        for facts in here.supervisor.units()
+        if is_production(facts.name) and facts.name not in wanted and facts.state is not UnitState.INACTIVE
+    ]
+
+
+def _stop_others(here: Surroundings, wanted: set[str]) -> list[str]:
+    others = _others(here, wanted)
+    for name in others:
+        here.tell(f"stopping {name}")
+        here.supervisor.stop(name)
+    return others

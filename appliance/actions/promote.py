@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from appliance.actions.fit import FitFacts, fit
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.policy import packaged
@@ -37,11 +38,12 @@ class PromoteFacts:
     request: Request | None = None
     promotion: Promotion | None = None
     served: Served | None = None
+    fit: FitFacts | None = None
 
     @property
     def approved_by(self) -> tuple[str, ...]:
-        """The names of those who approved so far."""
-        return () if self.request is None else tuple(one.name for one in self.request.approvals)
+        """Those who approved so far, as approvals show them."""
+        return () if self.request is None else tuple(one.shown for one in self.request.approvals)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -57,6 +59,7 @@ class PromoteFacts:
             "sequence": None if self.promotion is None else self.promotion.sequence,
             "seconds": None if self.served is None else round(self.served.seconds, 3),
             "stopped": [] if self.served is None else list(self.served.stopped),
+            "fit": None if self.fit is None else self.fit.to_json(),
         }
 
 
@@ -74,6 +77,7 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
         UnknownVersionError: No such version is registered.
         UsageError: It has to be requested, and nobody is named.
         GateFailedError: It did not pass the gates of the current policy.
+        EngineLoadError: It is known not to fit this machine's memory, so nobody is asked.
         RemoteError: The promoter refused.
         UnitError: It was promoted, and its engine did not start; run the command again or go back.
     """
@@ -88,9 +92,11 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
         if not person:
             raise UsageError(what="nobody requests it", why="a statement names who did", fix="give --as PERSON")
         validated = require_validated(here.ledger, version.model_digest, packaged())
+        planned = fit(here.config, here.ledger, here.state, version.model_digest)
+        planned.require_loadable()
         text = meaning or f"Serve {version.name} {version.version} in production at {here.config.site}"
         request = here.promoter.request(validated, meaning=text, requested_by=person)
-        return PromoteFacts(step=Step.REQUESTED, version=version, needed=needed, request=request)
+        return PromoteFacts(step=Step.REQUESTED, version=version, needed=needed, request=request, fit=planned)
     if len(request.approvals) < needed:
         return PromoteFacts(step=Step.WAITING, version=version, needed=needed, request=request)
     promotion = here.promoter.promote(request.statement.sha256)

@@ -16,12 +16,14 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ProofError
+from appliance.promote.classes import NAMES
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
 from appliance.promote.statement import Statement
 from appliance.registry import carriers, catalog, evidence, origin
+from appliance.registry.deletion import DELETED
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.origin import SignedTerms
 from appliance.store.content import ContentStore, StoredRelease
@@ -41,7 +43,12 @@ class _Version:
 
 
 def prove(
-    config: Config, ledger: Ledger, request_id: str, *, tell: Callable[[str], None] = lambda _: None
+    config: Config,
+    ledger: Ledger,
+    request_id: str,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    proven: ProvenLedger | None = None,
 ) -> ProofReport:
     """Return the proof of one answer; whether it holds is in the report.
 
@@ -50,17 +57,18 @@ def prove(
         ledger: Through its door or from its file.
         request_id: The x-request-id of the answer, or the id in its body.
         tell: Told of each step as it begins; hashing weights takes a while.
+        proven: Keeps the records that were proven, for whoever needs their bytes.
     """
     for prefix in _ANSWER_PREFIXES:
         if request_id.startswith(prefix):
             request_id = f"req_{request_id.removeprefix(prefix)}"
-    return _Proof(config, ledger, Prover(tell)).run(request_id)
+    return _Proof(config, proven or ProvenLedger(ledger, config.at), Prover(tell)).run(request_id)
 
 
 class _Proof:
-    def __init__(self, config: Config, ledger: Ledger, prover: Prover) -> None:
+    def __init__(self, config: Config, ledger: ProvenLedger, prover: Prover) -> None:
         self._config = config
-        self._ledger = ProvenLedger(ledger, config.at)
+        self._ledger = ledger
         self._prover = prover
 
     def run(self, request_id: str) -> ProofReport:
@@ -102,7 +110,17 @@ class _Proof:
             f"sequence {leaf.sequence}, {leaf.time}, key {body.get('key_id')} of {body.get('department')}, "
             f"version {str(body.get('model_digest'))[:12]}"
         )
-        shown = ("endpoint", "key_id", "department", "model", "model_digest", "classification", "phi", "request_hmac")
+        shown = (
+            "request_id",
+            "endpoint",
+            "key_id",
+            "department",
+            "model",
+            "model_digest",
+            "classification",
+            "phi",
+            "request_hmac",
+        )
         return Found(value=leaf, detail=detail, data=_data(leaf, *shown))
 
     def _answer(self, intent: Leaf) -> Found[Leaf]:
@@ -142,6 +160,7 @@ class _Proof:
 
     def _weights(self, version: _Version) -> Found[None]:
         descriptor, stored = version.descriptor, version.stored
+        self._require_kept(descriptor.model_digest)
         for file in descriptor.files:
             if stored.files[file.path].sha256 != file.sha256:
                 raise ProofError(what=f"{file.path} is not the descriptor's file", why=file.sha256[:12], fix="")
@@ -150,6 +169,15 @@ class _Proof:
         total = sum(file.length for file in descriptor.files)
         detail = f"{descriptor.weights_digest}, {total} bytes hashed again"
         return Found(value=None, detail=detail, data={"weights_digest": descriptor.weights_digest, "bytes": total})
+
+    def _require_kept(self, digest: str) -> None:
+        gone, known = (self._ledger.one(kind, "model_digest", digest) for kind in (DELETED, catalog.REGISTERED))
+        if gone is not None and (known is None or known.sequence < gone.sequence):
+            raise ProofError(
+                what="the weights were deleted from this box, so they cannot be hashed again",
+                why=f"by {gone.body.get('person')}, {gone.time}, record {gone.sequence}: {gone.body.get('reason')}",
+                fix="receive a release that brings the version again; the other steps hold without it",
+            )
 
     def _origin(self, stored: StoredRelease) -> None:
         check = self._prover.check
@@ -233,22 +261,28 @@ class _Proof:
 
     def _promotion(self, intent: Leaf) -> Found[Promotion]:
         digest = str(intent.body.get("model_digest"))
-        served, before = None, None
+        served: str | None = None
+        loaded: tuple[str, ...] = ()
+        before: tuple[str, ...] = ()
         made, last = None, None
         whole = Production()
         for production in self._ledger.productions(before=intent.sequence):
-            before, served, last = served, production.current, production.last
+            before, loaded = loaded, production.loadable
+            served, last = production.current, production.last
             made, whole = production.made_for(digest), production
         self._ledger.require_whole(whole, before=intent.sequence)
         if made is None or last is None:
             raise ProofError(what=f"version {digest[:12]} was not approved before it answered", why="", fix="")
-        if served != digest and not (before == digest and from_text(intent.time) - last.at <= _CHANGING):
+        is_changing = digest not in loaded and digest in before and from_text(intent.time) - last.at <= _CHANGING
+        if digest not in loaded and not is_changing:
             raise ProofError(
                 what=f"version {digest[:12]} was not in production when it answered",
                 why=f"{'nothing' if served is None else served[:12]} was",
                 fix="",
             )
-        changing = "" if served == digest else ", while production was changing"
+        changing = ", while production was changing" if is_changing else ""
+        if not is_changing and served != digest:
+            changing = f", beside {'nothing' if served is None else served[:12]} in production"
         detail = f"number {made.number} at sequence {made.sequence}, {to_text(made.at)}{changing}"
         return Found(
             value=made, detail=detail, data={"number": made.number, "sequence": made.sequence, "served": served}
@@ -257,9 +291,17 @@ class _Proof:
     def _approvals(self, made: Promotion) -> Found[Statement]:
         people: SitePeople = self._ledger.people(before=made.sequence)
         statement = require_made(made, people)
-        names = [f"{approval.name} ({approval.fingerprint[-16:]})" for approval in made.approvals]
+        names = [
+            f"{approval.shown} ({NAMES[approval.approves_by]} {approval.fingerprint[-16:]})"
+            for approval in made.approvals
+        ]
         detail = f"{_list(names)}, signatures verified again over statement {statement.sha256[:12]}"
-        data = {"people": [approval.person for approval in made.approvals], "statement": made.statement}
+        data = {
+            "people": [approval.person for approval in made.approvals],
+            "classes": [approval.approves_by for approval in made.approvals],
+            "lower_class": {one.person: list(one.lower) for one in made.approvals if one.lower},
+            "statement": made.statement,
+        }
         return Found(value=statement, detail=detail, data=data)
 
     def _gates(self, statement: Statement, *, before: int) -> Found[None]:

@@ -13,10 +13,10 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import ProofError
-from appliance.promote.books import ENROLLED, REVOKED
+from appliance.promote import peoplebook
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
-from appliance.promote.people import SitePeople, person_from
+from appliance.promote.people import SitePeople
 from appliance.promote.record import Kind, Promotion
 from appliance.verify import trust
 from media.clock import from_text
@@ -33,7 +33,10 @@ class ProvenLedger:
         self._places = places
         self._anchor: note.Checkpoint | None = None
         self._names: frozenset[str] | None = None
-        self.proven: set[int] = set()
+        self._text = ""
+        self._key: note.VerifierKey | None = None
+        self.kept: dict[int, tuple[str, tuple[str, ...]]] = {}
+        """Of each proven record its bytes and its path to the anchor, by sequence."""
 
     def anchor(self) -> note.Checkpoint:
         """Return the newest checkpoint, its signature verified by the pinned key.
@@ -50,8 +53,26 @@ class ProvenLedger:
                     why="etc/ledger.pub is absent",
                     fix="restore it from the site's records",
                 )
-            self._anchor = note.verify_checkpoint(self._ledger.checkpoint(), [key])
+            self._key, self._text = key, self._ledger.checkpoint()
+            self._anchor = note.verify_checkpoint(self._text, [key])
         return self._anchor
+
+    @property
+    def proven(self) -> frozenset[int]:
+        """The sequences of all records that were proven."""
+        return frozenset(self.kept)
+
+    def key(self) -> note.VerifierKey:
+        """Return the pinned key; raises as `anchor`."""
+        self.anchor()
+        if self._key is None:
+            raise AssertionError
+        return self._key
+
+    def text(self) -> str:
+        """Return the signed checkpoint that everything is proven against; raises as `anchor`."""
+        self.anchor()
+        return self._text
 
     def require(self, leaf: Leaf) -> Leaf:
         """Return the leaf, read again from its bytes, when they lie in the signed tree.
@@ -81,7 +102,7 @@ class ProvenLedger:
                 why=f"{again.sequence}",
                 fix="run `sealift audit verify`",
             )
-        self.proven.add(leaf.sequence)
+        self.kept[leaf.sequence] = (leaf.raw.decode(), proof.hashes)
         return again
 
     def _origins(self) -> frozenset[str]:
@@ -106,15 +127,11 @@ class ProvenLedger:
             ProofError: The promoter's own file knows of a person or a revocation that no record shows.
         """
         people = SitePeople()
-        for leaf in self._walk({ENROLLED, REVOKED}, before=before):
-            if leaf.kind == ENROLLED:
-                people = people.with_person(person_from(leaf.body, enrolled=leaf.sequence))
-            else:
-                people = people.with_revocation(str(leaf.body.get("person")), leaf.sequence)
-        found = {(person.id, person.enrolled, person.revoked) for person in people.people}
+        for leaf in self._walk(set(peoplebook.KINDS), before=before):
+            people = peoplebook.after(people, leaf.kind, leaf.body, leaf.sequence)
+        found = [person.as_of(before) for person in people.people]
         for person in PromoterFolder(self._places.promoter).people().people:
-            revoked = person.revoked if person.revoked is not None and person.revoked < before else None
-            if person.enrolled < before and (person.id, person.enrolled, revoked) not in found:
+            if person.enrolled < before and person.as_of(before) not in found:
                 raise _kept_back(f"what became of {person.id}")
         return people
 

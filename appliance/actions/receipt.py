@@ -21,7 +21,7 @@ from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, StoreWriteError
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from appliance.store.content import ContentStore, StoredRelease
 from media import canonical, durable
 from media.clock import Clock, to_text
@@ -95,7 +95,7 @@ def write(config: Config, facts: Mapping[str, Any], ledger: Ledger, *, outcome: 
         proof = exporting.proof(ledger, ledger.append(MADE, body))
     except LedgerUnavailableError:  # the receive itself is recorded or spooled; a receipt can be written again
         proof = None
-    envelope = exporting.enveloped(PAYLOAD_TYPE, draft.to_payload(ledger=proof), FileKeys(places.key_files))
+    envelope = exporting.enveloped(PAYLOAD_TYPE, draft.to_payload(ledger=proof), open_keys(config))
     file = places.receipts / f"receipt-{facts['serial']}-{facts['code'][:12]}.dsse.json"
     try:
         places.receipts.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def export(config: Config, serial: int, folder: Path, *, clock: Clock, agrees: C
         made = Export(
             kind=ExportType.RECEIPT, site=config.site, name=f"receipt-{serial}", draft=draft, about=draft.about
         )
-        return exporting.write(made, folder, ledger=ledger, keys=FileKeys(config.at.key_files), agrees=agrees)
+        return exporting.write(made, folder, ledger=ledger, keys=open_keys(config), agrees=agrees)
     finally:
         ledger.close()
 

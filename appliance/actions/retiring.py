@@ -8,21 +8,19 @@ for that data and no other. Disks, media and backups elsewhere are listed, each 
 people can sign that they did.
 """
 
-import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions import retired_form
+from appliance.actions import doomed, retired_form
 from appliance.actions.backups import erasures, making
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import Ledger
-from appliance.config import Config, Places
+from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import KeyStore, open_keys
 from appliance.keys.provider import PURPOSES, Purpose
 from appliance.paper.drawn import drawn, is_drawable
 from media import durable
@@ -32,7 +30,6 @@ from media.errors import UsageError
 BEGUN: Final = "retire.begun"
 DONE: Final = "retire.done"
 METHODS: Final = ("clear", "purge", "destroy")
-_LAST: Final = "ledger-checkpoint"
 _DOOR: Final = "ledger-actions"
 _PROBE: Final = b"sealift retirement probe"
 _PEOPLE: Final = 2
@@ -139,40 +136,49 @@ def retire(
     done = _already(config, clock)
     if done is not None:
         return _written(config, done, certificate, clock)
-    doomed = _doomed(config.at)
+    keys = open_keys(config, environ={})
+    secrets = doomed.secrets_of(config, keys)
     if dry_run:
-        return Retired(facts={"keys": [name for name, _ in doomed], "dry_run": True}, checkpoint="", certificate=None)
+        keys.close()
+        return Retired(facts={"keys": [name for name, _ in secrets], "dry_run": True}, checkpoint="", certificate=None)
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
         if not isinstance(ledger, SocketLedger):
             raise LedgerUnavailableError(
                 what="a retirement cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
             )
-        facts = _destroy_all(config, ledger, decision, people=_confirmed(ledger, decision, confirm))
+        facts = _destroy_all(config, ledger, decision, keys=keys, people=_confirmed(ledger, decision, confirm))
         ledger.append(DONE, facts)
         facts["checkpoint"] = ledger.checkpoint()
     finally:
         ledger.close()
-    _destroy_last(config.at)
+    doomed.destroy_last(config, keys)
+    keys.close()
     return _written(config, facts, certificate, clock)
 
 
-def _destroy_all(config: Config, ledger: Ledger, decision: Decision, *, people: list[dict[str, str]]) -> dict[str, Any]:
-    places = config.at
-    keys = FileKeys(places.key_files)
+def _destroy_all(
+    config: Config, ledger: Ledger, decision: Decision, *, keys: KeyStore, people: list[dict[str, str]]
+) -> dict[str, Any]:
     begun = next(iter(ledger.find(kind=BEGUN, limit=1)), None)
     old = _old_ciphertext(keys) if begun is None else dict(begun.body["old"])
-    doomed = _doomed(places)
+    secrets = doomed.secrets_of(config, keys)
     if begun is None:
-        names = [name for name, _ in doomed]
+        names = [name for name, _ in secrets]
         # What the keys made goes into the record: whoever doubts it can try to open it for ever.
         ledger.append(BEGUN, {"by": people, "reason": decision.reason, "keys": names, "old": old})
-    for name, files in doomed:
-        digests = [erasures.digest(file.read_bytes()) for file in files]
-        for file in files:
-            _overwrite(file)
-        ledger.append(erasures.DESTROYED, {"name": name, "files": [file.name for file in files], "digests": digests})
-    shown = [_tried(FileKeys(places.key_files), name, bytes.fromhex(text)) for name, text in sorted(old.items())]
+    for name, found in secrets:
+        digests = [erasures.digest(file.read_bytes()) for file in found if isinstance(file, Path)]
+        for each in found:
+            if isinstance(each, Path):
+                doomed.overwrite(each)
+            else:
+                keys.remove(name, each)
+        ledger.append(erasures.DESTROYED, {"name": name, "files": doomed.labels(name, found), "digests": digests})
+    keys.close()  # what is asked below is asked anew
+    again = open_keys(config, environ={})
+    shown = [_tried(again, name, bytes.fromhex(text)) for name, text in sorted(old.items())]
+    again.close()
     made = ledger.find(kind=making.MADE, limit=_MOST_BACKUPS)
     return {
         "site": config.site,
@@ -190,7 +196,7 @@ def _destroy_all(config: Config, ledger: Ledger, decision: Decision, *, people: 
     }
 
 
-def _old_ciphertext(keys: FileKeys) -> dict[str, str]:
+def _old_ciphertext(keys: KeyStore) -> dict[str, str]:
     """Return in hex what the keys make while they live: a sealed text, or a keyed hash of a known one."""
     made = {}
     for name, purpose in PURPOSES.items():
@@ -202,12 +208,13 @@ def _old_ciphertext(keys: FileKeys) -> dict[str, str]:
     return made
 
 
-def _tried(keys: FileKeys, name: str, old: bytes) -> dict[str, str]:
+def _tried(keys: KeyStore, name: str, old: bytes) -> dict[str, str]:
     """Return that what a key made can neither be opened nor made again.
 
     Raises:
-        KeyMissingError: It can: the key is not gone.
+        KeyMissingError: It can: the key is not gone. Or nobody can tell: folder or token do not answer.
     """
+    keys.versions(name)  # a token that was pulled out is no proof
     wraps = PURPOSES[name] is Purpose.WRAP
     try:
         if wraps:
@@ -220,43 +227,6 @@ def _tried(keys: FileKeys, name: str, old: bytes) -> dict[str, str]:
     raise KeyMissingError(
         what=f"the key {name} still works", why="it was to be destroyed", fix="find what put it back, and run it again"
     )
-
-
-def _doomed(places: Places) -> list[tuple[str, list[Path]]]:
-    """Return every secret file of this box by name, the ledger's own key not among them: it signs until the end."""
-    found = []
-    for name in PURPOSES:
-        files = sorted(places.key_files.glob(f"{name}.v*")) if places.key_files.is_dir() else []
-        if name != _LAST and files:
-            found.append((name, files))
-    for name, files in (
-        ("tls", sorted((places.etc / "tls").rglob("*.key"))),
-        ("password hashes", [places.promoter / "passwords.json"]),
-        ("enrolment codes", [places.promoter / "codes.json"]),
-    ):
-        there = [file for file in files if file.is_file()]
-        if there:
-            found.append((name, there))
-    return found
-
-
-def _destroy_last(places: Places) -> None:
-    for file in sorted(places.key_files.glob(f"{_LAST}.v*")):
-        _overwrite(file)
-
-
-def _overwrite(file: Path) -> None:
-    try:
-        file.chmod(0o600)
-        with file.open("r+b", buffering=0) as stream:
-            stream.write(secrets.token_bytes(file.stat().st_size))
-            os.fsync(stream.fileno())
-        file.unlink()
-        durable.sync_folder(file.parent)
-    except OSError as error:
-        raise KeyMissingError(
-            what=f"the secret {file.name} could not be destroyed", why=error.strerror or "", fix="run as root, again"
-        ) from error
 
 
 def _confirmed(ledger: Ledger, decision: Decision, confirm: Callable[[str], str]) -> list[dict[str, str]]:
@@ -280,7 +250,9 @@ def _already(config: Config, clock: Clock) -> dict[str, Any] | None:
         return None
     finally:
         ledger.close()
-    _destroy_last(config.at)
+    keys = open_keys(config, environ={})
+    doomed.destroy_last(config, keys)
+    keys.close()
     return facts
 
 

@@ -1,4 +1,7 @@
-"""Go back to a version that was in production before: one person, one reason, at any hour."""
+"""Go back to a version that was in production before: one person, one reason, at any hour.
+
+While a canary runs, going back means ending it: production is the version before.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,7 @@ class RollbackFacts:
         """Return the fields for answers."""
         return {
             "model_digest": self.promotion.model_digest,
+            "canary": None if self.promotion.terms is None else self.promotion.terms.version,
             "previous": self.promotion.previous,
             "person": self.promotion.person,
             "class": self.promotion.person_class,
@@ -50,6 +54,10 @@ def rollback(
     if to:
         with here.state.connect() as session:
             target = catalog.version(session, to).model_digest
+    if not target and here.promoter.canary()["canary"] is not None:
+        promotion = here.promoter.step_canary("abort", person=person, reason=reason, password=password)
+        here.tell(f"the canary's end is recorded at sequence {promotion.sequence}")
+        return RollbackFacts(promotion=promotion, served=settle(here))
     promotion = here.promoter.rollback(person=person, reason=reason, model_digest=target, password=password)
     here.tell(f"going back is recorded at sequence {promotion.sequence}")
     return RollbackFacts(promotion=promotion, served=settle(here))

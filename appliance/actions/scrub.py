@@ -2,9 +2,10 @@
 
     lock -> go on behind the cursor -> every object -> what is missing -> the releases' own files -> record -> state
 
-A bad object stays where it lies: the launcher, the installer and the gates hash before they use, so it is not served,
-and receiving its release again puts a sound one in its place. Bad objects are moved out of the way when a person says
-so by name; nothing is ever deleted.
+A bad object stays where it lies: the launcher, the installer and the gates hash before they use, so it is not loaded,
+and receiving its release again puts a sound one in its place. A version that it is part of is marked at once, so that
+no caller is routed to it, and recorded by name; the mark goes when all its files hold again. Bad objects are moved out
+of the way when a person says so by name; nothing is ever deleted.
 """
 
 import fcntl
@@ -16,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions.versionwatch import VersionWatch
 from appliance.audit.client import open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -87,6 +89,7 @@ class ScrubFacts:
         resumed: It went on where another had stopped.
         aside: Names of the objects that were moved to quarantine.
         sequence: Of the record; -1 while it waits for the ledger.
+        hurt: Digests of the versions that are marked as damaged now.
     """
 
     whole: bool
@@ -96,6 +99,7 @@ class ScrubFacts:
     resumed: bool
     aside: tuple[str, ...] = ()
     sequence: int = field(default=-1)
+    hurt: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -105,6 +109,7 @@ class ScrubFacts:
             **self.figures.to_json(),
             "resumed": self.resumed,
             "set_aside": list(self.aside),
+            "versions": list(self.hurt),
             "sequence": self.sequence,
         }
 
@@ -141,6 +146,7 @@ class _Scrub:
         self._state = ScrubState.load(config.at.scrub)
         self._saved_at = clock.monotonic()
         self._bad: list[Spoilt] = []
+        self._watch = VersionWatch(config, ledger, clock)
 
     def run(self, progress: Progress) -> ScrubFacts:
         options, store = self._options, self._store
@@ -162,6 +168,7 @@ class _Scrub:
             progress(min(told, total), total, label)
 
         wanted = wanted_by(releases)
+        self._watch.begin(releases)
         reader = Scrub(store, wanted, Pace(options.rate, read))
         for name, length in listed:
             uses = wanted[name].uses if name in wanted else []
@@ -170,7 +177,7 @@ class _Scrub:
             own.after, own.objects, own.bytes, own.bad = name, own.objects + 1, own.bytes + length, findings.count
             if is_whole:
                 self._save_now_and_then()
-        known = {spoilt.sha256 for spoilt in self._bad}
+        known = {spoilt.sha256 for spoilt in self._bad} | self._watch.excused
         for spoilt in reader.missing(only):
             if spoilt.sha256 not in known:
                 self._note(findings, spoilt)
@@ -194,6 +201,7 @@ class _Scrub:
         if spoilt is not None:
             findings.add(spoilt)
             self._bad.append(spoilt)
+            self._watch.note(spoilt)
 
     def _save_now_and_then(self) -> None:
         now = self._clock.monotonic()
@@ -203,7 +211,8 @@ class _Scrub:
 
     def _conclude(self, own: Pass, serials: tuple[int, ...], findings: Findings, *, resumed: bool) -> ScrubFacts:
         figures = {name: value for name, value in own.to_json().items() if name != "after"}
-        scope = {"whole": self._options.is_whole, "serials": list(serials)}
+        hurt = self._watch.conclude()
+        scope = {"whole": self._options.is_whole, "serials": list(serials), "versions": list(hurt)}
         appended = self._ledger.append(SCRUBBED, {"site": self._config.site, **scope, **figures})
         aside = self._set_aside()
         if self._options.is_whole:
@@ -217,6 +226,7 @@ class _Scrub:
             resumed=resumed,
             aside=aside,
             sequence=appended.sequence,
+            hurt=hurt,
         )
 
     def _set_aside(self) -> tuple[str, ...]:

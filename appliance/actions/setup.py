@@ -26,6 +26,7 @@ from appliance.install.answers import Answers
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import open_supervisor
 from appliance.install.tlsfacts import fingerprint_of
+from appliance.install.trial import NONE, Trials
 from appliance.promote.client import PromoterClient
 from appliance.store.content import ContentStore, StoredRelease
 from media import durable
@@ -146,7 +147,7 @@ class Setup:
         try:
             return self.installer.preview(self._serial)
         except InstallError as error:
-            if InstalledReleases(self.config.at).current() is not None:
+            if self._is_installed():
                 raise
             store = ContentStore(self.config.at.store)
             stored = store.releases()[-1] if self._serial is None else StoredRelease.load(store, self._serial)
@@ -159,6 +160,12 @@ class Setup:
                 host="is set up from nothing; what exactly can only be told when its packages are there",
                 difference=f"{error.what}: {error.why}",
             )
+
+    def _is_installed(self) -> bool:
+        """Tell whether an install ended well here; a first one that was cut off names its release, on a bare host."""
+        pending = Trials(self.config.at).pending()
+        is_cut_off = pending is not None and pending.previous == NONE
+        return InstalledReleases(self.config.at).current() is not None and not is_cut_off
 
     def run(self) -> SetupFacts:
         """Do it all; see the module.

@@ -19,17 +19,20 @@ from appliance.errors import UnitError
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, open_supervisor
 from appliance.install.trial import Trials
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.promote.standing import current_digest, require_promoted
 from appliance.store.content import ContentStore
-from media.clock import Clock
+from media.clock import Clock, to_text
 from media.errors import SealiftError
 
 _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
 _NFT_SECONDS: Final = 10
 _BY_TIMER: Final = frozenset(
     {"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service", "sealift-network.service"}
-    | {"sealift-tls@due.service", "sealift-settle.service"}
+    | {"sealift-tls@due.service", "sealift-settle.service", "sealift-canary.service", "sealift-standby-sync.service"}
 )
+_LEASE: Final = "sealift-standby.service"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,9 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
     asked: dict[str, Callable[[], Part]] = {
         "release": lambda: _release(config),
         "production": lambda: _production(config),
-        "units": lambda: _units(supervisor or open_supervisor(config)),
+        "rollout": lambda: _rollout(config),
+        "reviews": lambda: _reviews(config, clock),
+        "units": lambda: _units(supervisor or open_supervisor(config), is_paired=bool(config.standby.listen)),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
         "ledger": lambda: _ledger(config, clock),
@@ -108,7 +113,7 @@ def _production(config: Config) -> Part:
     digest = current_digest(config.at)
     if digest is None:
         return Part(name="production", is_good=None, text="nothing is promoted", fields={"model_digest": None})
-    promoted = require_promoted(config.at, digest, approvals=config.policy.approvals)
+    promoted = require_promoted(config.at, digest, approvals=config.policy.approvals, counting=config.policy.classes)
     return Part(
         name="production",
         is_good=True,
@@ -117,10 +122,40 @@ def _production(config: Config) -> Part:
     )
 
 
-def _units(supervisor: Supervisor) -> Part:
+def _rollout(config: Config) -> Part:
+    production = PromoterFolder(config.at.promoter).production()
+    canary, beside = production.canary, production.beside
+    if canary is not None:
+        held = ", on hold" if canary.is_held else ""
+        text = f"canary {canary.version[:12]} for {canary.terms.percent} % of the callers{held}"
+    elif beside is not None:
+        text = f"{beside.version[:12]} stays loaded until {to_text(beside.until)}"
+    else:
+        text = "no canary runs"
+    fields = {"canary": canary and canary.version, "beside": beside and beside.version}
+    return Part(name="rollout", is_good=None, text=text, fields=fields)
+
+
+def _reviews(config: Config, clock: Clock) -> Part:
+    is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
+    ledger = open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
+    try:
+        found = open_reviews(ledger)
+        stopped = sorted(" ".join(caller) for caller in stopped_callers(ledger))
+    finally:
+        ledger.close()
+    words = [f"{one.person} {one.what} at {one.sequence}" for one in found]
+    text = f"to be looked at by a second person: {'; '.join(words)}" if words else "nothing waits for a second person"
+    text += f"; stopped: {', '.join(stopped)}" if stopped else ""
+    fields = {"open": [one.to_json() for one in found], "stopped": stopped}
+    return Part(name="reviews", is_good=False if found else None, text=text, fields=fields)
+
+
+def _units(supervisor: Supervisor, *, is_paired: bool) -> Part:
     found = supervisor.units()
-    resting = [one for one in found if one.state is UnitState.INACTIVE and one.name in _BY_TIMER]
-    found = tuple(one for one in found if one not in resting)  # a timer or a boot starts them
+    # A timer or a boot starts these; where no other box is named, the lease has no work.
+    may_rest = _BY_TIMER if is_paired else _BY_TIMER | {_LEASE}
+    found = tuple(one for one in found if one.state is not UnitState.INACTIVE or one.name not in may_rest)
     down = [one.name for one in found if one.state is not UnitState.ACTIVE]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
     return Part(

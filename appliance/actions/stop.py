@@ -1,10 +1,19 @@
-"""Take production out of service: one person, one reason, at any hour. Bringing it back takes two."""
+"""Stop production, one version, a key or a department: one person, one reason, at any hour. The way back takes two.
+
+Nothing that served before is needed: callers get a clear 503.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.actions import keys
 from appliance.actions.production import Served, Surroundings, settle
+from appliance.errors import ConflictError
 from appliance.promote.record import Promotion
+from appliance.promote.reviews import KEY
+from appliance.registry import catalog
+from appliance.state import projection
+from media.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +44,77 @@ def stop(here: Surroundings, *, person: str, reason: str, password: str | None =
     promotion = here.promoter.stop(person=person, reason=reason, password=password)
     here.tell(f"the stop is recorded at sequence {promotion.sequence}")
     return StopFacts(promotion=promotion, served=settle(here))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerFacts:
+    """A key or a department that was stopped, or is answered again."""
+
+    what: str
+    name: str
+    sequence: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {"what": self.what, "name": self.name, "sequence": self.sequence}
+
+
+def stop_version(here: Surroundings, which: str, *, person: str, reason: str, password: str | None = None) -> StopFacts:
+    """Stop one version: production where it is that, a canary where it is one; and nothing where it serves nowhere.
+
+    Raises:
+        UnknownVersionError: There is no such version.
+        ConflictError: It serves nowhere.
+        RemoteError, UnitError: As `stop`.
+    """
+    with here.state.connect() as session:
+        digest = catalog.version(session, which).model_digest
+    standing = here.promoter.canary()
+    if standing["model_digest"] == digest:
+        return stop(here, person=person, reason=reason, password=password)
+    canary = standing["canary"] or {}
+    if canary.get("version") != digest:
+        raise ConflictError(
+            what=f"version {digest[:12]} serves nowhere",
+            why="it is neither in production nor a canary",
+            fix="see `sealift canary status`",
+        )
+    promotion = here.promoter.step_canary("abort", person=person, reason=reason, password=password)
+    here.tell(f"the canary's end is recorded at sequence {promotion.sequence}")
+    return StopFacts(promotion=promotion, served=settle(here))
+
+
+def stop_caller(
+    here: Surroundings, *, what: str, name: str, person: str, reason: str, password: str | None = None
+) -> CallerFacts:
+    """Answer a key or a department no more; gateways see it within a second.
+
+    Raises:
+        UsageError: There is no such key, or no key of such a department.
+        RemoteError: The promoter refused: nobody of that id, no reason, or stopped already.
+    """
+    _require_known(here, what, name)
+    done = here.promoter.stop_caller(what=what, name=name, person=person, reason=reason, password=password)
+    projection.catch_up(here.state, here.ledger)
+    return CallerFacts(what=what, name=name, sequence=done)
+
+
+def free_caller(
+    here: Surroundings, *, what: str, name: str, person: str, reason: str, password: str | None = None
+) -> CallerFacts:
+    """Answer a stopped key or department again; takes another person than the one who stopped it.
+
+    Raises:
+        RemoteError: The promoter refused: nobody of that id, the same person, or nothing that is stopped.
+    """
+    done = here.promoter.free_caller(what=what, name=name, person=person, reason=reason, password=password)
+    projection.catch_up(here.state, here.ledger)
+    return CallerFacts(what=what, name=name, sequence=done)
+
+
+def _require_known(here: Surroundings, what: str, name: str) -> None:
+    known = {facts.key_id if what == KEY else facts.department for facts in keys.list_keys(here.state)}
+    if name not in known:
+        raise UsageError(
+            what=f"there is no {what} {name[:40]}", why="no such key was made", fix="see `sealift keys list`"
+        )

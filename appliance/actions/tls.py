@@ -15,7 +15,7 @@ from appliance.actions.tls_facility import request
 from appliance.actions.tls_placing import Here, facts_of, names_in, put_in_place
 from appliance.config import Config
 from appliance.errors import CertificateRefusedError, ConflictError, KeyMissingError
-from appliance.install import certificates, revocation
+from appliance.install import certificates, revocation, tlsauthorities
 from appliance.install.certificates import Credential, Moment, fingerprint, is_issued_by, serial_of
 from appliance.install.revocation import Reason, Revocations, Revoked
 from appliance.install.tlsfolder import TlsFolder
@@ -29,7 +29,10 @@ FACILITY: Final = "facility"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotated:
-    """What a rotation made (`ca`, `server`, `request`, `crl`), and whether the web server was seen to show it."""
+    """What a rotation made, and whether the web server was seen to show it.
+
+    Made are `ca`, `authorities` (whom to trust), `crl`, `server` and `request`.
+    """
 
     made: tuple[str, ...]
     why: str
@@ -81,6 +84,8 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
             why="it was replaced since",
             fix="see `sealift tls show`",
         )
+    if not dry_run:
+        tlsauthorities.mend(folder)
     made = [] if folder.authority() else ["ca"]
     why = at_once or why_due(here.config, folder, moment)
     is_facilitys = here.config.tls.authority == FACILITY and _is_facilitys(folder)
@@ -92,11 +97,8 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         return Rotated(made=(*made, *crl), why=why, fingerprint=fingerprint(shown.certificate) if shown else "")
     folder.make()
     authority = _authority(here, moment)
-    listed = Revocations.load(folder)
-    if is_due := revocation.is_due(folder, listed, authority, moment.now):
-        here.record(CRL_MADE, {"number": listed.number + 1, "revoked": len(listed.revoked)})
-        revocation.publish(folder, listed, authority, moment)
-        made.append("crl")
+    brought = _bring_lists(here, moment)
+    made += [one for one in brought if one != "authorities" or "ca" not in made]
     if "request" in made:
         request(here, moment=moment)
     is_seen = False
@@ -104,9 +106,10 @@ def rotate(here: Here, *, at_once: str = "", replaces: str = "", dry_run: bool =
         is_seen = put_in_place(
             here, certificates.make_server(here.config, authority, moment), kind=MADE, facts={"why": why}
         )
-        folder.tell_whom_to_trust(folder.authority_file)
-    elif is_due:
+    elif brought:
         is_seen = here.server.reload()
+    if "server" in made or not folder.gives_facilitys():
+        folder.tell_whom_to_trust(tlsauthorities.trusted_file(folder))
     found = folder.shown()
     return Rotated(
         made=tuple(made),
@@ -141,9 +144,22 @@ def revoke(here: Here, serial: str, reason: Reason, *, dry_run: bool = False) ->
     here.record(REVOKED, one.to_json())
     if is_shown:
         rotate(here, at_once=str(reason))
-    listed = revocation.publish(folder, Revocations.load(folder).with_one(one), authority, moment)
+    signers = tlsauthorities.accepted(folder)
+    listed = revocation.publish(folder, Revocations.load(folder).with_one(one), signers, moment)
     here.server.reload()
     return listed
+
+
+def _bring_lists(here: Here, moment: Moment) -> list[str]:
+    """Bring what nginx reads of the own authorities up to date: whom to trust, and a list of each; return which."""
+    folder = here.folder
+    told = ["authorities"] if tlsauthorities.tell(folder) else []
+    listed, signers = Revocations.load(folder), tlsauthorities.accepted(folder)
+    if not revocation.is_due(folder, listed, signers, moment.now):
+        return told
+    here.record(CRL_MADE, {"number": listed.number + 1, "revoked": len(listed.revoked)})
+    revocation.publish(folder, listed, signers, moment)
+    return [*told, "crl"]
 
 
 def _authority(here: Here, moment: Moment) -> Credential:
@@ -169,5 +185,5 @@ def _is_facilitys(folder: TlsFolder) -> bool:
 
 
 def _crl_is_due(folder: TlsFolder, moment: Moment) -> bool:
-    authority = folder.authority()
-    return authority is None or revocation.is_due(folder, Revocations.load(folder), authority, moment.now)
+    signers = tlsauthorities.accepted(folder)
+    return not signers or revocation.is_due(folder, Revocations.load(folder), signers, moment.now)

@@ -113,7 +113,7 @@ def clients(here: Here) -> list[Client]:
         StoreDamagedError: The list of revoked certificates cannot be read.
     """
     listed, now = Revocations.load(here.folder), to_text(here.clock.now())
-    found = [_client(one, listed, now_text=now) for one in _issued(here)]
+    found = [_client(one, listed, now_text=now) for one in issued(here)]
     return sorted(found, key=lambda one: (one.name, one.not_after, one.serial))
 
 
@@ -136,7 +136,8 @@ def revoke(here: Here, which: str, reason: Reason, *, dry_run: bool = False) -> 
     return valid
 
 
-def _issued(here: Here) -> Iterator[x509.Certificate]:
+def issued(here: Here) -> Iterator[x509.Certificate]:
+    """Yield every certificate that was issued to a caller and is kept here."""
     for path in sorted((here.folder.path / "clients").glob("*.crt")):
         try:
             yield x509.load_pem_x509_certificate(path.read_bytes())

@@ -15,13 +15,15 @@ from appliance.actions.findings import Finding
 from appliance.actions.tls import FACILITY
 from appliance.actions.tls_placing import facts_of
 from appliance.config import Config
-from appliance.install import certificates, revocation
+from appliance.install import certificates, revocation, tlsauthorities
 from appliance.install.tlsfolder import TlsFolder
 from media.clock import Clock, to_text
 from media.errors import SealiftError
 
 _LATE_DAYS: Final = 21
 _CRL_LATE_DAYS: Final = 16
+# A year to bring the next one to every caller: some are machines that are touched once in a year.
+_CHANGE_DAYS: Final = 365
 _ROTATE: Final = "see `journalctl -u sealift-tls@due`, then `sealift tls rotate`"
 
 
@@ -66,11 +68,17 @@ def findings(config: Config, *, clock: Clock) -> Iterator[Finding]:
         days = (authority.not_valid_after_utc - now).days
         yield Finding(
             name="authority",
-            is_good=days > certificates.SERVER_DAYS,
+            is_good=days > certificates.SERVER_DAYS and (days > _CHANGE_DAYS or None),
             text=f"ends in {days} days",
             why="what it signs ends with it, and callers have to be given the next one",
-            fix="plan the change with whoever keeps the callers; see docs/operator/tls.md",
+            fix="`sealift tls authority next`, which callers are given beside this one; see docs/operator/tls.md",
         )
+    for which, fix in (
+        (tlsauthorities.NEXT, "when every caller was given both: `sealift tls authority switch`"),
+        (tlsauthorities.FORMER, "when every caller has a certificate of the new one: `sealift tls authority finish`"),
+    ):
+        if tlsauthorities.certificate(folder, which) is not None:
+            yield Finding(name="authority change", is_good=None, text=f"a {which} one is trusted too", fix=fix)
     if config.tls.clients != "off":
         yield _crl(folder, now)
 

@@ -22,7 +22,7 @@ from appliance.install.run_units import (
     unit_files,
 )
 from appliance.install.supervisor import CONTROL
-from appliance.keys.files import create_missing
+from appliance.keys.opening import open_keys
 from appliance.wire import Line
 from media.errors import SealiftError
 
@@ -72,7 +72,7 @@ def run(source: Source, names: Sequence[str], *, ready: Callable[[UnitsRun], Non
     listeners = listen_on_loopback(config)
     files = unit_files(config, source.config_file, source.folder or hostfiles.folder("systemd"))
     config.at.state.mkdir(parents=True, exist_ok=True)
-    create_missing(config.at.key_files)
+    open_keys(config, environ={}).create_missing()
     units = RunningUnits(config, files, listeners)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: units.ended.set())

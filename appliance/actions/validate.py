@@ -11,20 +11,26 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from appliance.actions import gates
+from appliance.actions import gates, known
 from appliance.actions.gates import Bench, Progress, Verdict
+from appliance.actions.gating.bench import Leaks, machine_memory_bytes
+from appliance.actions.gating.privacy import through_the_gateway
+from appliance.actions.reviewing import BoxReviews
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import GateFailedError, ProofError
 from appliance.install.supervisor import Supervisor
+from appliance.promote import sitesets
 from appliance.promote.policy import GATES, GatePolicy, packaged
+from appliance.promote.taskset import TaskSet
 from appliance.registry import carriers, catalog, evidence
+from appliance.registry import reference as references
 from appliance.registry.catalog import Version
 from appliance.serve.client import EngineClient
 from appliance.state import projection
 from appliance.store.content import ContentStore
 from media.clock import Clock, to_text
-from media.errors import SealiftError, UsageError
+from media.errors import UsageError
 
 GATE_RESULT = "gate.result"
 
@@ -43,6 +49,10 @@ class ValidationReport:
     def passed(self) -> bool:
         """Whether every gate that ran passed, and none was left out after a failure."""
         return not self.stopped_early and all(verdict.passed for verdict in self.verdicts)
+
+    def figures_of(self, gate: str) -> dict[str, Any]:
+        """Return what one gate measured; nothing where it did not run."""
+        return next((verdict.figures for verdict in self.verdicts if verdict.gate == gate), {})
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -81,6 +91,7 @@ class Surroundings:
     supervisor: Supervisor
     clock: Clock
     sleep: Callable[[float], None] = time.sleep
+    leaks: Leaks = through_the_gateway
 
 
 def validate(
@@ -91,7 +102,7 @@ def validate(
     Args:
         here: What the action works with.
         which: A digest, the beginning of one, a name, or NAME:VERSION.
-        only: One gate; `load` is run before a gate that needs the engine, but not recorded.
+        only: One gate; what it needs runs before it, but is not recorded.
         progress: Told of each gate's steps.
 
     Raises:
@@ -123,7 +134,8 @@ def validate(
         "model_digest": version.model_digest,
         "weights_digest": version.weights_digest,
         "serial": version.serial,
-        "policy": {"name": policy.name, "digest": policy.digest},
+        "policy": {"name": policy.name, "digest": policy.digest, "format": policy.format},
+        "environment": here.config.environment,
         "started": to_text(started),
         "finished": to_text(here.clock.now()),
         "gates": [verdict.to_json() for verdict in verdicts],
@@ -138,6 +150,59 @@ def validate(
         evidence_digest=digest,
         policy=policy,
         stopped_early=len(verdicts) < len(wanted),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a validation would do: nothing was started, nothing recorded."""
+
+    version: Version
+    policy: GatePolicy
+    sets: tuple[tuple[str, str, int], ...]
+    production: str
+    full_precision: str
+    demands_review: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "dry_run": True,
+            "model_digest": self.version.model_digest,
+            "name": self.version.name,
+            "version": self.version.version,
+            "policy": {"name": self.policy.name, "digest": self.policy.digest},
+            "gates": list(self.policy.gates),
+            "sets": [{"name": name, "origin": origin, "items": items} for name, origin, items in self.sets],
+            "compared_with_production": self.production or None,
+            "compared_with_full_precision": self.full_precision or None,
+            "demands_review": self.demands_review,
+        }
+
+
+def plan(here: Surroundings, which: str) -> Plan:
+    """Return what `validate` would do with a version.
+
+    Raises:
+        UnknownVersionError: No such version is registered, or the store holds none.
+        MalformedError, StoreDamagedError: A task set cannot be read as it was received.
+    """
+    policy, places = packaged(), here.config.at
+    with here.state.connect() as session:
+        version = catalog.version(session, which)
+    stored, descriptor, paths = carriers.carrier(ContentStore(places.store), version.model_digest)
+    sets = [("release", TaskSet.from_bytes(stored.read(path))) for path in paths]
+    sets += [("site", TaskSet.from_bytes(sitesets.content(places, one))) for one in sitesets.active(here.ledger)]
+    others = known.others(here.config, here.state, version)
+    said = references.declared(stored, descriptor).values()
+    parent = "" if others.full_precision is None else f"version {others.full_precision.model_digest[:12]}"
+    return Plan(
+        version=version,
+        policy=policy,
+        sets=tuple((tasks.name, origin, len(tasks.items)) for origin, tasks in sets),
+        production="" if others.production is None else others.production.model_digest,
+        full_precision=parent or ("reference outputs" if any(one.path for one in said) else ""),
+        demands_review=here.config.environment in policy.review.demanded_in,
     )
 
 
@@ -168,10 +233,11 @@ def report_of(version: Version, evidence_digest: str, document: Mapping[str, Any
 
 
 def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:
-    if wanted in {("smoke",), ("task-evaluation",)}:
-        loaded = gates.run("load", bench)
-        if not loaded.passed:
-            return (Verdict(gate=wanted[0], passed=False, figures=loaded.figures, why=loaded.why),)
+    if len(wanted) == 1:
+        for needed in gates.NEEDS[wanted[0]]:
+            before = gates.run(needed, bench)
+            if not before.passed:
+                return (Verdict(gate=wanted[0], passed=False, figures=before.figures, why=before.why),)
     verdicts: list[Verdict] = []
     for gate in wanted:
         verdicts.append(gates.run(gate, bench))
@@ -181,7 +247,9 @@ def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:
 
 
 def _bench(here: Surroundings, version: Version, engine: EngineClient, policy: GatePolicy, progress: Progress) -> Bench:
-    stored, descriptor, task_paths = carriers.carrier(ContentStore(here.config.at.store), version.model_digest)
+    places, ledger = here.config.at, here.ledger
+    stored, descriptor, task_paths = carriers.carrier(ContentStore(places.store), version.model_digest)
+    others = known.others(here.config, here.state, version)
     return Bench(
         descriptor=descriptor,
         stored=stored,
@@ -191,30 +259,22 @@ def _bench(here: Surroundings, version: Version, engine: EngineClient, policy: G
         policy=policy,
         clock=here.clock,
         start_seconds=here.config.engine.start_seconds,
-        production_answers=_production_answers(here, version.model_digest),
+        environment=here.config.environment,
+        memory_bytes=machine_memory_bytes(),
+        leaks=here.leaks,
+        reviews=BoxReviews(places=places, ledger=ledger),
+        pins=carriers.pins(stored, version.model_digest),
+        site_sets=tuple(sitesets.content(places, one) for one in sitesets.active(ledger)),
+        production=others.production,
+        full_precision=others.full_precision,
+        accepted=known.accepted(ledger, version.model_digest),
         progress=progress,
         sleep=here.sleep,
     )
 
 
-def _production_answers(here: Surroundings, model_digest: str) -> dict[str, str]:
-    # What the version in production got on each task set, from its own evidence; nothing when it cannot be read.
-    with here.state.connect() as session:
-        current = catalog.in_production(session)
-        judged = () if current in {None, model_digest} else catalog.judgements(session, str(current))
-    for one in judged:
-        if one.gate == "task-evaluation":
-            try:
-                document = evidence.read(here.config.at, one.evidence_digest)
-            except SealiftError:
-                return {}
-            sets = [found for gate in document["gates"] for found in gate["figures"].get("sets", ())]
-            return {str(found["sha256"]): str(found["right"]) for found in sets}
-    return {}
-
-
 def _body(verdict: Verdict, version: Version, evidence_digest: str, policy: GatePolicy) -> dict[str, Any]:
-    headline = {name: value for name, value in verdict.figures.items() if not isinstance(value, list)}
+    headline = {name: value for name, value in verdict.figures.items() if not isinstance(value, list | dict)}
     return {
         "model_digest": version.model_digest,
         "gate": verdict.gate,

@@ -1,21 +1,22 @@
 """Carries out one typed job in a unit of its own, as an unprivileged user, and tells the job service how it goes.
 
-Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST``, ``switch follow|warm`` or
-``evidence RECORD-DIGEST32``. It does
+Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST``, ``switch follow|warm``,
+``evidence RECORD-DIGEST32``, or ``judge``, which is no job but a timer's. It does
 what the commands do, through the same actions; engines it asks for by jobs again. It decides nothing: `validate` is
-told a version, `switch` follows the promoter's chain.
+told a version, `switch` follows the promoter's chain, and `judge` lets the promoter look and follows it.
 """
 
 import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from appliance import config as configuration
-from appliance.actions import export_evidence, production
+from appliance.actions import canary, export_evidence, production
 from appliance.actions import validate as validation
 from appliance.audit.rights import BENCH, SWITCH
 from appliance.audit.socket_ledger import SocketLedger
@@ -25,6 +26,7 @@ from appliance.install import jobrights
 from appliance.install.jobclient import JobsClient, JobsSupervisor
 from appliance.install.joboutcome import Outcome
 from appliance.promote.client import PromoterClient
+from appliance.promote.desk import JUDGE_DOOR
 from appliance.promote.folder import PromoterFolder
 from appliance.state.database import open_state
 from media import canonical
@@ -34,6 +36,7 @@ from media.errors import MalformedError, SealiftError
 WARM: Final = "warm"
 FOLLOW: Final = "follow"
 _TELL_SECONDS: Final = 0.25
+JUDGE: Final = "judge"
 _DOORS: Final = {"validate": jobrights.BENCH, "switch": jobrights.SWITCH, "evidence": jobrights.RECEIVE}
 _EVIDENCE: Final = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 
@@ -42,14 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry the job out; returns the exit code of its error, 0 when it went well."""
     parser = argparse.ArgumentParser(prog="sealift-worker")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
-    parser.add_argument("what", choices=tuple(_DOORS))
-    parser.add_argument("instance")
+    parser.add_argument("what", choices=(*_DOORS, JUDGE))
+    parser.add_argument("instance", nargs="?", default="")
     options = parser.parse_args(arguments)
     try:
         config = configuration.load(options.config)
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
+    if options.what == JUDGE:
+        return judge(config)
     jobs = JobsClient.open(config, _DOORS[options.what])
     try:
         carry_out = {"validate": validate, "switch": switch, "evidence": evidence}[options.what]
@@ -87,24 +92,11 @@ def validate(config: Config, untrusted_digest: str, jobs: JobsClient) -> Outcome
 
 def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome:
     """Bring production to what the promoter's chain says; `warm` leaves the version before loaded."""
-    ledger, state = SocketLedger(config.at.socket(SWITCH)), open_state(config.at)
     steps = _teller(jobs)
-    here = production.Surroundings(
-        config=config,
-        ledger=ledger,
-        state=state,
-        promoter=PromoterClient.open(config),
-        supervisor=JobsSupervisor(jobs),
-        clock=SystemClock(),
-        tell=lambda text: steps(text.split()[0], 0, 1),
-    )
     last = PromoterFolder(config.at.promoter).production().last
     keep = (last.previous,) if untrusted_instance == WARM and last is not None and last.previous else ()
-    try:
+    with _on_production(config, jobs, tell=lambda text: steps(text.split()[0], 0, 1)) as here:
         served = production.settle(here, keep=keep)
-    finally:
-        ledger.close()
-        state.dispose()
     return Outcome(
         ok=True,
         started=served.started,
@@ -112,6 +104,44 @@ def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome
         millis=int(served.seconds * 1000),
         changed=bool(served.started or served.stopped),
     )
+
+
+def judge(config: Config) -> int:
+    """Let the promoter judge a canary, and bring engines and state to what it decided; returns the exit code."""
+    jobs = JobsClient.open(config, jobrights.SWITCH)
+    try:
+        with _on_production(config, jobs, tell=lambda text: sys.stderr.write(f"{text}\n")) as here:
+            changed = canary.judge(here)["changed"]
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    finally:
+        jobs.close()
+    if changed is not None:
+        sys.stderr.write(f"{changed['kind']}: {changed['reason']}\n")
+    return 0
+
+
+@contextmanager
+def _on_production(
+    config: Config, jobs: JobsClient, *, tell: Callable[[str], object]
+) -> Iterator[production.Surroundings]:
+    ledger, state = SocketLedger(config.at.socket(SWITCH)), open_state(config.at)
+    promoter = PromoterClient.open(config, JUDGE_DOOR)
+    try:
+        yield production.Surroundings(
+            config=config,
+            ledger=ledger,
+            state=state,
+            promoter=promoter,
+            supervisor=JobsSupervisor(jobs),
+            clock=SystemClock(),
+            tell=lambda text: (tell(text), None)[1],
+        )
+    finally:
+        promoter.close()
+        ledger.close()
+        state.dispose()
 
 
 def evidence(config: Config, untrusted_instance: str, _: JobsClient) -> Outcome:

@@ -53,7 +53,8 @@ def gather(config: Config, *, keys: Path, passwords: Path) -> dict[str, bytes]:
         *_below("receipts", places.receipts),
         *_below("evidence", evidence.folder(places)),
         *_below("spool", places.spool),
-        *_keys(keys),
+        # A token's never leave it: whoever restores needs the token, or makes them anew.
+        *(_keys(keys) if config.keys.provider == "files" else ()),
     ):
         content = _read(file, path)
         if content and form.is_file(path):

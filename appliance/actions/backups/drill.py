@@ -19,7 +19,7 @@ from appliance.actions.backups.shelf import Kept
 from appliance.audit import pin
 from appliance.audit.client import Ledger, OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.verify import verify
-from appliance.config import Config, DatabaseSection, PlacesSection
+from appliance.config import Config, DatabaseSection, KeysSection, PlacesSection
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
 from appliance.store.content import ContentStore
 from appliance.verify.freshness import spelled
@@ -117,8 +117,10 @@ def _drill(
     began, now = clock.monotonic(), clock.now()
     with tempfile.TemporaryDirectory(prefix="sealift-drill-") as throwaway:
         places = PlacesSection(root=throwaway, run=f"{throwaway}/run")
-        # Files, whatever the site uses: a drill may not touch its database.
-        target = config.model_copy(update={"places": places, "database": DatabaseSection()})
+        # Files, whatever the site uses: a drill may not touch its database or token.
+        target = config.model_copy(
+            update={"places": places, "database": DatabaseSection(), "keys": KeysSection()},
+        )
         if by:
             _, contents = restoring.opened(file, home, target.at.ledger)
         else:

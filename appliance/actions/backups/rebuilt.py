@@ -18,7 +18,8 @@ from appliance.audit.log import Log, Signer
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.config import Config, Places
 from appliance.errors import BackupDamagedError
-from appliance.keys.files import FileKeys, create_missing
+from appliance.keys.files import FileKeys
+from appliance.keys.opening import KeyStore
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
 from appliance.registry import evidence
@@ -77,8 +78,19 @@ def rebuild(
     erased: frozenset[str],
     facts: Mapping[str, Any],
     clock: Clock,
+    token: KeyStore | None = None,
 ) -> Rebuilt:
     """Make the site below the target's root, whose ledger lies there already as `archive.read` left it.
+
+    Args:
+        target: The site file, with a root of its own.
+        found: What the backup holds.
+        known: What people know besides.
+        serial: The highest serial that counts as accepted.
+        erased: Digests of keys that must not come back.
+        facts: For the epoch's first record.
+        clock: What time it is.
+        token: Holds the site's keys instead of files; key files of the backup are left out then.
 
     Raises:
         BackupDamagedError: The files inside contradict each other.
@@ -86,8 +98,9 @@ def rebuild(
     """
     places = target.at
     ledger = OfflineLedger(places, clock=clock)
-    withheld = _write_files(places, found, erased | erasures.recorded(ledger))
-    create_missing(places.key_files)
+    withheld = _write_files(places, found, erased | erasures.recorded(ledger), with_keys=token is None)
+    keys = FileKeys(places.key_files) if token is None else token
+    keys.create_missing()
     record = _record(found, known, serial=serial)
     last = ledger.leaf(found.signed.size - 1)
     voided = _waiting(ledger)
@@ -99,10 +112,10 @@ def rebuild(
         "covered_until": last.time,
         "serial": record.serial if record is not None else serial,
         "voided": list(voided),
-        "dropped": list(_DROPPED),
+        "dropped": [*_DROPPED, *(() if token is None else ("key files, since this box keeps its keys on a token",))],
         "erased": withheld,
     }
-    epoch, head = _begin(target, body, clock)
+    epoch, head = _begin(target, keys, body, clock)
     if record is not None:
         ended = datetime.fromisoformat(last.time).astimezone(UTC).replace(microsecond=0)
         places.trust.mkdir(parents=True, exist_ok=True)
@@ -127,8 +140,7 @@ def rebuild(
     )
 
 
-def _begin(target: Config, body: Mapping[str, Any], clock: Clock) -> tuple[int, Checkpoint]:
-    keys = FileKeys(target.at.key_files)
+def _begin(target: Config, keys: KeyStore, body: Mapping[str, Any], clock: Clock) -> tuple[int, Checkpoint]:
     signer = Signer(public=keys.public(_KEY), sign=lambda data: keys.sign(_KEY, data))
     backend = open_writer(target.at.ledger / FILE_NAME)
     try:
@@ -141,7 +153,7 @@ def _begin(target: Config, body: Mapping[str, Any], clock: Clock) -> tuple[int, 
     return number, Checkpoint(origin=head.origin, size=head.size, root=head.root)
 
 
-def _write_files(places: Places, found: Contents, erased: frozenset[str]) -> int:
+def _write_files(places: Places, found: Contents, erased: frozenset[str], *, with_keys: bool) -> int:
     """Write the small files where they belong below the target; return how many keys were withheld."""
     folders = {
         "trust": places.trust,
@@ -159,6 +171,8 @@ def _write_files(places: Places, found: Contents, erased: frozenset[str]) -> int
     places.key_files.chmod(0o700)
     for path, content in found.files.items():
         prefix, _, name = path.partition("/")
+        if prefix == "keys" and not with_keys:
+            continue
         if prefix == "keys" and erasures.digest(content) in erased:
             withheld += 1
             continue

@@ -7,6 +7,8 @@ restored box never signs with the lost one's key, and keeps every serial that an
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -25,6 +27,7 @@ from appliance.errors import (
     LedgerUnavailableError,
     StoreWriteError,
 )
+from appliance.keys.opening import PIN, KeyStore, open_keys
 from appliance.verify import trust
 from appliance.verify.freshness import spelled
 from media import durable
@@ -34,6 +37,7 @@ from media.errors import NoTrustError, WrongEnvironmentError
 
 _STAGE: Final = ".restoring"
 _ASIDE: Final = "before-restore"
+_LEDGER_KEY: Final = "ledger-checkpoint"
 _LEAST_PEOPLE: Final = 2
 _IN_USE: Final = ("person.enrolled", "request.intent", "promotion.made")
 
@@ -138,7 +142,7 @@ def restore(
         raise _unwritable(error) from error
     target = config.model_copy(update={"places": PlacesSection(root=str(stage), run=str(stage / "run"))})
     try:
-        with _stopped(config):
+        with _stopped(config), _token(config, target, dry_run=dry_run) as token:
             backup, contents = opened(file, home, target.at.ledger)
             _require_same_site(config, contents)
             known = floors.gather(
@@ -158,6 +162,7 @@ def restore(
                     "replaced": replaced,
                 },
                 clock=clock,
+                token=token,
             )
             aside = "" if dry_run else _put_in_place(config, target, at=to_text(clock.now()))
     except OSError as error:
@@ -172,6 +177,29 @@ def restore(
         seconds=round(clock.monotonic() - started, 1),
         dry_run=dry_run,
     )
+
+
+@contextmanager
+def _token(config: Config, target: Config, *, dry_run: bool) -> Iterator[KeyStore | None]:
+    """Lend the token that holds this box's keys, with a new key for the new epoch; None where they are files.
+
+    The PIN goes with the folder of keys that is put in place. What fails takes the new key away again, so that a box
+    whose ledger is not replaced goes on with the key that it knows.
+    """
+    if config.keys.provider == "files" or dry_run:
+        yield None
+        return
+    token = open_keys(config, environ={})
+    made = token.create(_LEDGER_KEY)
+    try:
+        target.at.key_files.mkdir(mode=0o700, parents=True)
+        durable.write_new(target.at.key_files / PIN, (config.at.key_files / PIN).read_bytes(), mode=0o400)
+        yield token
+    except BaseException:
+        token.remove(_LEDGER_KEY, made)
+        raise
+    finally:
+        token.close()
 
 
 def opened(file: Path, home: Path | None, ledger_folder: Path) -> tuple[str, Contents]:

@@ -52,6 +52,12 @@ def export(config: Config, folder: Path, wishes: Wishes, *, images: bool = True,
         raise UsageError(
             what=f"{folder.name} is there already", why="a chart is written whole", fix="name a new folder"
         )
+    if config.keys.provider == "token":
+        raise UsageError(
+            what="a chart cannot take this site's keys along",
+            why="they are on a token, and the chart's pods read keys from secrets of the cluster",
+            fix="export from a site file with keys.provider files; API keys are made anew in the cluster",
+        )
     digest = current_digest(config.at)
     if digest is None:
         raise NotPromotedError(

@@ -40,7 +40,9 @@ def prove(config: Config, instance: str, links: Path) -> int:
         StoreWriteError: The links could not be made.
     """
     stored, descriptor, _ = carrier(ContentStore(config.at.store), Instance.parse(instance).digest_prefix)
-    require_promoted(config.at, descriptor.model_digest, approvals=config.policy.approvals)
+    require_promoted(
+        config.at, descriptor.model_digest, approvals=config.policy.approvals, counting=config.policy.classes
+    )
     for file in descriptor.files:
         place = stored.verify(file.path)
         try:

@@ -16,7 +16,7 @@ from appliance.actions.standby import pepper
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
-from appliance.keys.files import FileKeys
+from appliance.keys.provider import KeyProvider
 from appliance.standby import bundle, mirror
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME, Bundle
 from appliance.standby.pairing import Paired, Relation, require_paired
@@ -63,7 +63,7 @@ class Grown:
         }
 
 
-def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: FileKeys, clock: Clock) -> Made:
+def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Made:
     """Make a bundle for a paired box and record that.
 
     Args:
@@ -91,7 +91,7 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
         pair,
         since=since,
         releases=installed(ledger),
-        sealed=pepper.sealed_for(pair, keys) if pair.relation is Relation.STANDBY else b"",
+        sealed=pepper.sealed_for(config, pair, keys) if pair.relation is Relation.STANDBY else b"",
         at=clock.now().replace(microsecond=0),
         keys=keys,
     )

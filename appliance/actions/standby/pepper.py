@@ -10,8 +10,8 @@ from typing import Final
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, KeyMissingError
-from appliance.keys.files import FileKeys
-from appliance.keys.provider import SECRET_BYTES
+from appliance.keys.opening import folder_of, open_keys
+from appliance.keys.provider import SECRET_BYTES, KeyProvider
 from appliance.standby import bundle, carried, sealed
 from appliance.standby.pairing import Paired
 from media import durable
@@ -23,12 +23,14 @@ _CREATED: Final = "key.created"
 _MOST_KEYS: Final = 10_000
 
 
-def sealed_for(pair: Paired, keys: FileKeys) -> bytes:
-    """Return the newest pepper sealed for the paired box.
+def sealed_for(config: Config, pair: Paired, keys: KeyProvider) -> bytes:
+    """Return the newest pepper sealed for the paired box; nothing where it is on a token, which it never leaves.
 
     Raises:
         KeyMissingError: There is none, or this process may not read it.
     """
+    if config.keys.provider == "token":
+        return b""
     return sealed.seal(keys.get(PEPPER).bytes, pair.peer.sealing, bundle.context(pair))
 
 
@@ -37,13 +39,18 @@ def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> 
 
     Raises:
         CiphertextError: It does not open.
-        ConflictError: API keys were made here under another pepper.
+        ConflictError: API keys were made here under another pepper, or this box keeps its own on a token.
         KeyMissingError: This process may not read or write keys.
         LedgerUnavailableError: It could not be recorded; nothing was changed.
     """
-    folder = config.at.key_files
-    found = sealed.unseal(untrusted, folder, bundle.context(pair))
-    own = FileKeys(folder).get(PEPPER)
+    if config.keys.provider == "token":
+        raise ConflictError(
+            what="the other box's secret of API keys cannot be taken",
+            why="this box keeps its keys on a token, and no key made outside is used there",
+            fix="give both boxes the same kind of keys: docs/operator/keys.md, PKCS#11",
+        )
+    found = sealed.unseal(untrusted, folder_of(config), bundle.context(pair))
+    own = open_keys(config).get(PEPPER)
     if len(found) == SECRET_BYTES and same(sha256_hex(found), sha256_hex(own.bytes)):
         return "kept"
     made_here = [leaf for leaf in ledger.find(kind=_CREATED, limit=_MOST_KEYS) if not carried.origin_of(leaf.body)]
@@ -53,14 +60,18 @@ def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> 
             why=f"{len(made_here)} API keys were made here under another, or it was rotated",
             fix="set the standby up anew before it makes keys of its own",
         )
-    ledger.append(ADOPTED, {"peer": pair.peer.name, "origin": pair.peer.origin})
-    file = folder / f"{PEPPER}.v1"
+    file = config.at.key_files / f"{PEPPER}.v1"
     try:
-        owner = file.stat()
+        owner = file.stat()  # before it is recorded: the unit that keeps a standby current sees no key file
+        ledger.append(ADOPTED, {"peer": pair.peer.name, "origin": pair.peer.origin})
         durable.replace(file, found, mode=0o400)
-        os.chown(file, owner.st_uid, owner.st_gid)
+        made = file.stat()
+        if (made.st_uid, made.st_gid) != (owner.st_uid, owner.st_gid):
+            os.chown(file, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise KeyMissingError(
-            what="the secret of API keys cannot be written", why=error.strerror or "", fix="run it as root, again"
+            what="the secret of API keys cannot be written",
+            why=error.strerror or "",
+            fix="run `sealift standby sync` once as root, by hand",
         ) from error
     return "adopted"

@@ -15,7 +15,8 @@ from appliance.actions.standby import keeping
 from appliance.actions.standby.keeping import EXPORTED, IMPORTED, Grown
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import folder_of
+from appliance.keys.provider import KeyProvider
 from appliance.standby import channel, vouched
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
 from appliance.standby.inbox import HAVE
@@ -41,7 +42,7 @@ class Sent:
         return {"start": self.start, "size": self.size}
 
 
-def send(config: Config, peer: str, *, ledger: Ledger, keys: FileKeys, clock: Clock) -> Sent:
+def send(config: Config, peer: str, *, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Sent:
     """Send the other box what it lacks.
 
     Raises:
@@ -56,7 +57,7 @@ def send(config: Config, peer: str, *, ledger: Ledger, keys: FileKeys, clock: Cl
     line = PeerLine(
         section.peer_address,
         section.port,
-        own=config.at.key_files / channel.KEY_FILE,
+        own=folder_of(config) / channel.KEY_FILE,
         name=peer,
         certificate=pair.peer.channel,
         timeout_seconds=TIMEOUT_SECONDS,

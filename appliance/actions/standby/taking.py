@@ -28,7 +28,6 @@ from media.errors import SealiftError
 TAKEN: Final = "standby.taken-over"
 KEYS: Final = ("key.created", "key.revoked")
 KINDS: Final = (*DECIDED, *KEYS)
-_MADE: Final = "promotion.made"
 _PAGE: Final = 200
 _MOST_GATES: Final = 32
 
@@ -110,8 +109,10 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
         ledger.append(leaf.kind, carried.marked(record.require(box), box))
         return True
     evidence: list[Carried] = []
-    if leaf.kind == _MADE:
-        evidence = list(_evidence(copy, str(leaf.body.get("model_digest")), leaf.sequence))
+    if leaf.body.get("statement"):
+        terms = leaf.body.get("terms")
+        about = terms.get("version") if isinstance(terms, dict) else leaf.body.get("model_digest")
+        evidence = list(_evidence(copy, str(about), leaf.sequence))
     return promoter.carry(box.name, record, evidence)
 
 

@@ -1,13 +1,15 @@
 """Everything a statement names is checked before a person is asked, and what is signed is what was shown."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from appliance.actions.approve import Question, approve
+from appliance.actions.approve import ApproveFacts, Question, approve
+from appliance.actions.production import Surroundings
 from appliance.actions.promote import promote
+from appliance.actions.ways import ByOpenPGP
 from appliance.errors import ApprovalRefusedError, ProofError, UnknownPersonError
 from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
@@ -48,9 +50,15 @@ def version(floor: Floor) -> ModelDescriptor:
     return descriptor
 
 
+def yes(
+    here: Surroundings, digest: str, person: str, home: Path, *, agrees: Callable[[Question], bool]
+) -> ApproveFacts:
+    return approve(here, digest, person=person, way=ByOpenPGP(home=home), agrees=agrees)
+
+
 def test_two_people_approve_with_their_own_keys(floor: Floor, version: ModelDescriptor, home: Path) -> None:
     for person in ("eva-rossi", "finn-olsen"):
-        facts = approve(floor.here, version.model_digest, person=person, home=home, agrees=lambda _: True)
+        facts = yes(floor.here, version.model_digest, person, home, agrees=lambda _: True)
 
     assert facts.to_json()["approved_by"] == ["Eva Rossi", "Finn Olsen"]
     promote(floor.here, version.model_digest, person="")
@@ -64,7 +72,7 @@ def test_what_is_shown_names_version_gates_and_changes(floor: Floor, version: Mo
         shown.append(question.to_text())
         return True
 
-    approve(floor.here, version.model_digest, person="eva-rossi", home=home, agrees=agrees)
+    yes(floor.here, version.model_digest, "eva-rossi", home, agrees=agrees)
 
     for text in (
         version.model_digest,
@@ -78,7 +86,7 @@ def test_what_is_shown_names_version_gates_and_changes(floor: Floor, version: Mo
 
 def test_who_does_not_agree_signs_nothing(floor: Floor, version: ModelDescriptor, home: Path) -> None:
     with pytest.raises(ApprovalRefusedError):
-        approve(floor.here, version.model_digest, person="eva-rossi", home=home, agrees=lambda _: False)
+        yes(floor.here, version.model_digest, "eva-rossi", home, agrees=lambda _: False)
 
     assert floor.site.client.pending()[0].approvals == ()
 
@@ -87,12 +95,12 @@ def test_nothing_waits_where_nothing_was_requested(floor: Floor, home: Path) -> 
     descriptor = floor.bring()
 
     with pytest.raises(ApprovalRefusedError):
-        approve(floor.here, descriptor.model_digest, person="eva-rossi", home=home, agrees=lambda _: True)
+        yes(floor.here, descriptor.model_digest, "eva-rossi", home, agrees=lambda _: True)
 
 
 def test_a_stranger_is_not_asked(floor: Floor, version: ModelDescriptor, home: Path) -> None:
     with pytest.raises(UnknownPersonError):
-        approve(floor.here, version.model_digest, person="mallory", home=home, agrees=lambda _: True)
+        yes(floor.here, version.model_digest, "mallory", home, agrees=lambda _: True)
 
 
 def test_changed_evidence_is_not_shown_as_if_nothing_were(floor: Floor, version: ModelDescriptor, home: Path) -> None:
@@ -101,7 +109,7 @@ def test_changed_evidence_is_not_shown_as_if_nothing_were(floor: Floor, version:
     path.write_bytes(canonical.dumps({**evidence.read(floor.site.config.at, digest), "serial": 9}))
 
     with pytest.raises(ProofError):
-        approve(floor.here, version.model_digest, person="eva-rossi", home=home, agrees=lambda _: True)
+        yes(floor.here, version.model_digest, "eva-rossi", home, agrees=lambda _: True)
 
 
 def test_a_folder_without_the_key_signs_nothing(floor: Floor, version: ModelDescriptor) -> None:
@@ -109,6 +117,12 @@ def test_a_folder_without_the_key_signs_nothing(floor: Floor, version: ModelDesc
         empty = Path(folder)
         try:
             with pytest.raises(KeyUnusableError):
-                approve(floor.here, version.model_digest, person="eva-rossi", home=empty, agrees=lambda _: True)
+                approve(
+                    floor.here,
+                    version.model_digest,
+                    person="eva-rossi",
+                    way=ByOpenPGP(home=empty),
+                    agrees=lambda _: True,
+                )
         finally:
             signers.stop_agents(empty)

@@ -25,6 +25,8 @@ from tests.support.installable import places_below, small_release, store_release
 from tests.support.promotion import Site, open_site, site_config
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds each
+
 
 class FakeHost:
     """Remembers plays; unhealthy for the serials in `sick`."""

@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from appliance.actions.keys import NewKey, create, list_keys, revoke
+from appliance.actions.keys import NewKey, Validity, create, list_keys, revoke
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.keys.files import FileKeys, create_missing
 from appliance.state.database import open_state
+from media.clock import FixedClock
 from media.errors import MalformedError, UsageError
 from tests.support.promotion import site_config
 
@@ -60,11 +63,13 @@ def test_a_revoked_key_stays_in_the_list_and_ends_once(state: Engine, keys: File
 def test_what_is_not_a_mode_a_tier_or_a_name_is_refused(state: Engine, keys: FileKeys) -> None:
     ledger = MemoryLedger()
     for changes in ({"phi_mode": "ignore"}, {"tier": "gold"}):
+        asked: dict[str, Any] = {"department": "d", "owner": "o", "phi_mode": "pass", **changes}
         with pytest.raises(UsageError):
-            create(ledger, state, keys, **{"department": "d", "owner": "o", "phi_mode": "pass", **changes})
+            create(ledger, state, keys, **asked)
     for changes in ({"department": " "}, {"owner": "a\nb"}):
+        asked = {"department": "d", "owner": "o", "phi_mode": "pass", **changes}
         with pytest.raises(MalformedError):
-            create(ledger, state, keys, **{"department": "d", "owner": "o", "phi_mode": "pass", **changes})
+            create(ledger, state, keys, **asked)
     with pytest.raises(UsageError):
         revoke(ledger, state, key_id="nothing", reason="x")
     assert ledger.find(kind="key.created") == []
@@ -78,3 +83,25 @@ def test_without_pepper_or_ledger_there_is_no_key(state: Engine, keys: FileKeys,
     with pytest.raises(LedgerUnavailableError):
         make(ledger, state, keys)
     assert list_keys(state) == ()
+
+
+def test_a_key_for_test_always_ends_and_says_so(state: Engine, keys: FileKeys) -> None:
+    ledger, clock = MemoryLedger(), FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+    for stage, days in (("test", 0), ("test", 7), ("production", 0), ("production", 365)):
+        validity = Validity.of(stage, days, clock)
+        create(ledger, state, keys, department="radiology", owner="Ana", phi_mode="tokenise", validity=validity)
+
+    found = {(one.stage, one.expires_at) for one in list_keys(state)}
+
+    assert found == {
+        ("test", "2026-12-20T00:00:00Z"),
+        ("test", "2026-11-27T00:00:00Z"),
+        ("production", None),
+        ("production", "2027-11-20T00:00:00Z"),
+    }
+
+
+@pytest.mark.parametrize(("stage", "days"), [("staging", 0), ("test", -1), ("production", 3661)])
+def test_a_stage_or_an_end_that_is_none_makes_no_key(stage: str, days: int) -> None:
+    with pytest.raises(UsageError):
+        Validity.of(stage, days, FixedClock(datetime(2026, 11, 20, tzinfo=UTC)))

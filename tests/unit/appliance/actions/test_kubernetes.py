@@ -15,6 +15,7 @@ from appliance.store.content import ContentStore, StoredRelease
 from media.errors import UsageError
 from tests.support.chart import exported, promoted_site, wishes
 from tests.support.promotion import digest, open_site
+from tests.support.versions import weights_file
 
 
 def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_a_pod_proves_approvals_and_bytes_before_it_links_them(tmp_path: Path) -
     assert pod.prove(site.config, f"production-{descriptor.model_digest[:12]}", links) == len(descriptor.files)
 
     [weights] = descriptor.weights
-    assert (links / Path(weights.path).name).read_bytes() == b"GGUF weights"
+    assert (links / Path(weights.path).name).read_bytes() == weights_file(b"GGUF weights")
 
 
 def test_a_pod_refuses_changed_weights_and_what_nobody_approved(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ class Units:
     def stop(self, unit: str) -> None:
         raise AssertionError(unit)
 
+    def kill(self, unit: str) -> None:
+        raise AssertionError(unit)
+
     def state(self, unit: str) -> UnitState:
         raise AssertionError(unit)
 

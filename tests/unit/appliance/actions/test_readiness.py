@@ -64,7 +64,7 @@ def test_what_was_promoted_and_validated_is_seen(floor: Floor) -> None:
 
     assert [found[name].verdict for name in ("M22.2", "M23.1", "M23.2", "M23.3")] == [HELD] * 4
     assert digest[:12] in found["M22.2"].found
-    assert "4 of 4 gates passed" in found["M23.2"].found
+    assert "13 of 13 gates passed" in found["M23.2"].found
     assert "n_seq_max 1" in found["M23.3"].found
 
 

@@ -48,8 +48,8 @@ def test_an_installed_release_and_its_units_are_shown(tmp_path: Path) -> None:
     assert found["addresses"]["gateway"] == "https://sealift.internal"
 
 
-@pytest.mark.parametrize("resting", ["sealift-scrub.service", "sealift-settle.service"])
-def test_a_service_that_a_timer_or_a_boot_starts_may_rest_but_not_fail(tmp_path: Path, resting: str) -> None:
+@pytest.mark.parametrize("resting", ["sealift-scrub.service", "sealift-settle.service", "sealift-standby.service"])
+def test_a_service_that_a_timer_a_boot_or_a_pair_starts_may_rest_but_not_fail(tmp_path: Path, resting: str) -> None:
     supervisor = FakeSupervisor()
     supervisor.start("sealift-ledger.service")
     supervisor.start(resting)

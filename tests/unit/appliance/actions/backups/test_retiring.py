@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import retiring
+from appliance.actions import doomed, retiring
 from appliance.actions.backups import making
 from appliance.actions.backups.erasures import DESTROYED
 from appliance.actions.retiring import BEGUN, DONE, Decision, Disks
@@ -100,7 +100,7 @@ def test_a_wrong_password_a_ledger_that_is_down_and_a_dry_run_destroy_nothing(si
 def test_a_retirement_that_was_cut_off_goes_on_although_the_passwords_are_gone(
     site: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = retiring._overwrite
+    real = doomed.overwrite
     done: list[Path] = []
 
     def cut(file: Path) -> None:
@@ -114,12 +114,12 @@ def test_a_retirement_that_was_cut_off_goes_on_although_the_passwords_are_gone(
 
     with site.box.running():
         with monkeypatch.context() as power:
-            power.setattr(retiring, "_overwrite", cut)
+            power.setattr(doomed, "overwrite", cut)
             with pytest.raises(KeyboardInterrupt):
                 retire(site, tmp_path / "c.html")
 
         finished = retire(site, tmp_path / "c.html", confirm=forgotten)
-    assert len(finished.facts["shown"]) == 4
+    assert len(finished.facts["shown"]) == 5
     assert secrets_of(site) == set()
     again = retire(site, tmp_path / "again.pdf", confirm=forgotten)
     assert again.certificate is not None

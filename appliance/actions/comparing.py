@@ -1,0 +1,142 @@
+"""Two versions side by side, from what their gates measured on this box: quality, speed by callers, memory.
+
+Nothing is started: each version was validated here, and its newest evidence is read by digest. Sets are compared where
+both did the same one; speed where both were asked in the same way. Which quantization serves best under load is
+measured, not looked up: a smaller file is not always the faster one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from appliance.actions import known
+from appliance.actions.gating.bench import Known
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import GateFailedError
+from appliance.promote import evaluation, levels
+from appliance.promote.policy import packaged
+from appliance.registry import catalog
+from appliance.registry.catalog import Version
+
+_SPEED: Final = "performance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One version with what is known of it; `refused` names its level where nobody accepted that for production."""
+
+    version: Version
+    known: Known
+    refused: str
+
+    @property
+    def label(self) -> str:
+        """Name and version for a picture."""
+        return f"{self.version.name} {self.version.version}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        fit = self.known.gates.get("fit", {})
+        return {
+            "model_digest": self.version.model_digest,
+            "name": self.version.name,
+            "version": self.version.version,
+            "quantization": self.known.quantization,
+            "evidence_digest": self.known.evidence_digest,
+            "total_bytes": fit.get("total_bytes"),
+            "not_for_production": self.refused or None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Both sides; each set and level holds the figures of the first, the second, and the difference."""
+
+    first: Side
+    second: Side
+    sets: tuple[Mapping[str, Any], ...]
+    speeds: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "first": self.first.to_json(),
+            "second": self.second.to_json(),
+            "sets": [dict(one) for one in self.sets],
+            "speeds": [dict(one) for one in self.speeds],
+        }
+
+
+def compare(config: Config, state: Engine, ledger: Ledger, first: str, second: str) -> Compared:
+    """Return both versions side by side.
+
+    Raises:
+        UnknownVersionError: No such version is registered.
+        GateFailedError: One was not evaluated on this box, or its evidence cannot be read.
+    """
+    sides = tuple(_side(config, state, ledger, which) for which in (first, second))
+    return Compared(first=sides[0], second=sides[1], sets=_sets(*sides), speeds=_speeds(*sides))
+
+
+def _side(config: Config, state: Engine, ledger: Ledger, which: str) -> Side:
+    with state.connect() as session:
+        version = catalog.version(session, which)
+        found = known.of(config, version, catalog.judgements(session, version.model_digest))
+    if found is None:
+        raise GateFailedError(
+            what=f"{version.name} {version.version} cannot be compared",
+            why="it was not evaluated on this box, or its evidence cannot be read",
+            fix=f"run `sealift validate {version.model_digest[:12]}`",
+        )
+    level = levels.level_of(found.quantization)
+    word = levels.acceptance(ledger, version.model_digest)
+    accepted = word is not None and word.get("level") == level
+    return Side(version=version, known=found, refused=level if level is not None and not accepted else "")
+
+
+def _sets(first: Side, second: Side) -> tuple[Mapping[str, Any], ...]:
+    theirs, rows = second.known.sets(), []
+    for digest, mine in first.known.sets().items():
+        other = theirs.get(digest)
+        if other is None:
+            continue
+        pairs = evaluation.paired(str(other["right"]), str(mine["right"]))
+        change = evaluation.difference_of(pairs, seed=digest, policy=packaged().tasks).to_json() if pairs else None
+        rows.append(
+            {
+                "name": mine["name"],
+                "sha256": digest,
+                "first": _accuracy(mine),
+                "second": _accuracy(other),
+                "second_less_first": change,
+            }
+        )
+    return tuple(rows)
+
+
+def _accuracy(found: Mapping[str, Any]) -> dict[str, Any]:
+    perplexity = found.get("perplexity")
+    return {
+        **{name: found.get(name) for name in ("accuracy_millis", "low_millis", "high_millis")},
+        "word_perplexity_millis": None if perplexity is None else perplexity["word_perplexity_millis"],
+    }
+
+
+def _speeds(first: Side, second: Side) -> tuple[Mapping[str, Any], ...]:
+    mine, theirs = (side.known.gates.get(_SPEED, {}) for side in (first, second))
+    if mine.get("answer_tokens") != theirs.get("answer_tokens"):
+        return ()
+    others = {level["callers"]: level for level in theirs.get("levels", ())}
+    names = ("first_token_p50_millis", "latency_p50_millis", "tokens_per_second_millis")
+    return tuple(
+        {
+            "callers": level["callers"],
+            "first": {name: level[name] for name in names},
+            "second": {name: others[level["callers"]][name] for name in names},
+        }
+        for level in mine.get("levels", ())
+        if level["callers"] in others
+    )

@@ -1,0 +1,204 @@
+"""What memory holds before a promotion starts, and what that means for the way forward and the way back.
+
+Two versions: the canary runs beside production, and the version before stays loaded, so that going back takes seconds.
+One: the candidate is tested while production rests, then takes its place, is watched for 48 hours, and going back means
+loading the version before again, for which the time that this box needed is told. None: it is refused before people
+are asked.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import EngineLoadError, UnknownVersionError
+from appliance.registry import catalog, memory
+from appliance.registry.carriers import carrier
+from appliance.registry.catalog import Version
+from appliance.registry.memory import Need, Room
+from appliance.store.content import ContentStore
+from media.errors import SealiftError
+
+WATCH_HOURS: Final = 48
+_MIB: Final = 2**20
+
+
+class Holds(StrEnum):
+    """How many of the two versions memory holds at once."""
+
+    TWO = "two"
+    ONE = "one"
+    NONE = "none"
+    UNKNOWN = "unknown"  # the engine sizes itself by what it finds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitFacts:
+    """What a promotion of one version meets on this machine.
+
+    Attributes:
+        version: The candidate.
+        need: What it takes; None where that cannot be computed.
+        production: What serves now, if anything does.
+        production_need: What that takes.
+        room: What the machine has.
+        holds: The verdict.
+        return_seconds: How long this box took to load what serves now, when it was last measured; None when never.
+        serves: The version itself is in production.
+    """
+
+    version: Version
+    need: Need | None
+    production: Version | None
+    production_need: Need | None
+    room: Room
+    holds: Holds
+    return_seconds: float | None
+    serves: bool = False
+
+    @property
+    def plan(self) -> tuple[str, ...]:
+        """The way forward and the way back, in sentences."""
+        if self.holds is Holds.NONE:
+            return ("It cannot be loaded on this machine.",)
+        if self.serves:
+            return ("It is in production.",)
+        if self.production is None:
+            return ("Nothing is in production: it is loaded when two people have approved it.",)
+        if self.holds is Holds.TWO:
+            return (
+                "It is tested, and runs as a canary, beside the version in production.",
+                "After the cut-over the version before stays loaded; going back takes seconds and loses no request.",
+            )
+        back = (
+            "its loading was never measured here"
+            if self.return_seconds is None
+            else f"which took {self.return_seconds:.1f} s here when it was last measured"
+        )
+        return (
+            "Memory is not shown to hold both versions: test it in a maintenance window, while production rests.",
+            f"The cut-over replaces the version before and is watched for {WATCH_HOURS} hours.",
+            f"Going back loads {self.production.name} {self.production.version} again, {back}.",
+            "Callers get a clear 503 while either is loaded.",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers; memory in bytes."""
+        return {
+            "model_digest": self.version.model_digest,
+            "name": self.version.name,
+            "version": self.version.version,
+            "need": None if self.need is None else self.need.to_json(),
+            "production": None if self.production is None else self.production.model_digest,
+            "production_need": None if self.production_need is None else self.production_need.to_json(),
+            "room": self.room.to_json(),
+            "holds": str(self.holds),
+            "return_seconds": self.return_seconds,
+            "watch_hours": WATCH_HOURS if self.holds in {Holds.ONE, Holds.UNKNOWN} and self.production else 0,
+            "plan": list(self.plan),
+        }
+
+    def require_loadable(self) -> None:
+        """Return unless it is known that the version does not fit.
+
+        Raises:
+            EngineLoadError: It takes more than all engines may.
+        """
+        if self.holds is Holds.NONE and self.need is not None:
+            raise EngineLoadError(
+                what=f"{self.version.name} {self.version.version} does not fit this machine's memory",
+                why=f"it takes {_mib(self.need.total)} MiB at most (weights {_mib(self.need.weights)}, cache "
+                f"{_mib(self.need.cache)}, compute {_mib(self.need.compute)}), and engines may take "
+                f"{_mib(self.room.engines)} MiB",
+                fix="choose a smaller quantization or context (`sealift models advise`), or a machine with more memory",
+            )
+
+
+def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room | None = None) -> FitFacts:
+    """Return what memory holds of a version and of what is in production.
+
+    Args:
+        config: The site file.
+        ledger: Where needs were recorded when versions were registered.
+        state: Brought up to the ledger.
+        which: A digest, the beginning of one, a name, or NAME:VERSION.
+        room: What the machine has; asked of the kernel when not given.
+
+    Raises:
+        UnknownVersionError: There is no such version.
+        EngineLoadError: The kernel does not say how much memory there is.
+    """
+    with state.connect() as session:
+        version = catalog.version(session, which)
+        current = catalog.in_production(session)
+        production = None if current in {None, version.model_digest} else catalog.version(session, str(current))
+    found = memory.room() if room is None else room
+    need = need_of(config, ledger, version)
+    other = None if production is None else need_of(config, ledger, production)
+    return FitFacts(
+        version=version,
+        need=need,
+        production=production,
+        production_need=other,
+        room=found,
+        holds=judge(need, other, found, alone=production is None),
+        return_seconds=None if production is None else loading_seconds(ledger, production.model_digest),
+        serves=current == version.model_digest,
+    )
+
+
+def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool) -> Holds:
+    """Return how many versions memory holds.
+
+    Args:
+        need: Of the candidate.
+        other: Of what is in production.
+        room: What the machine has.
+        alone: Nothing is in production.
+    """
+    if need is not None and need.total > room.engines:
+        return Holds.NONE
+    if need is None or (other is None and not alone):
+        return Holds.UNKNOWN
+    both = need.total + (0 if other is None else other.total)
+    return Holds.TWO if both <= room.engines else Holds.ONE
+
+
+def need_of(config: Config, ledger: Ledger, version: Version) -> Need | None:
+    """Return what a version takes, as recorded when it was registered, else computed from the store; None if unknown.
+
+    Never raises: a version whose need cannot be told is handled as one that may not fit beside another.
+    """
+    for leaf in ledger.find(kind=catalog.REGISTERED, field="model_digest", value=version.model_digest, limit=1):
+        if (recorded := Need.from_json(leaf.body.get("memory"))) is not None:
+            return recorded
+    try:
+        stored, descriptor, _ = carrier(ContentStore(config.at.store), version.model_digest)
+        return memory.need_of(descriptor, stored.path_of(descriptor.weights[0].path))
+    except (SealiftError, OSError):
+        return None
+
+
+def loading_seconds(ledger: Ledger, model_digest: str) -> float | None:
+    """Return how long this box took from starting a version's engine until it answered, as last measured."""
+    for leaf in ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=100):
+        figures = leaf.body.get("figures")
+        millis = figures.get("load_millis") if isinstance(figures, dict) else None
+        if leaf.body.get("gate") == "load" and type(millis) is int:
+            return millis / 1000
+    return None
+
+
+def beside(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room | None = None) -> bool:
+    """Tell whether memory holds a version beside the one in production; no where that cannot be told."""
+    try:
+        return fit(config, ledger, state, which, room=room).holds is Holds.TWO
+    except (UnknownVersionError, EngineLoadError):
+        return False
+
+
+def _mib(size: int) -> int:
+    return -(-size // _MIB)

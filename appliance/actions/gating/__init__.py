@@ -1,0 +1,1 @@
+"""The gates themselves: each a function from one bench to one verdict."""

@@ -1,0 +1,143 @@
+"""Everything that was asked, decided and done about versions and production: who, what, when, why; from the ledger."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.promote.classes import shown
+from appliance.registry import deletion
+from media import canonical
+from media.errors import MediaError
+
+_KINDS: Final = {
+    deletion.REGISTERED: "registered",
+    "gate.result": "validated",
+    "promotion.requested": "requested",
+    "approval.given": "approved",
+    "promotion.made": "made",
+    "promotion.rolled-back": "rolled back",
+    "promotion.stopped": "stopped",
+    "promotion.canary-started": "canary started",
+    "promotion.canary-judged": "canary judged",
+    "promotion.canary-held": "canary held",
+    "promotion.canary-resumed": "canary resumed",
+    "promotion.canary-aborted": "canary aborted",
+    "promotion.cut-over": "cut over",
+    "promotion.retired": "retired",
+    "stop.made": "caller stopped",
+    "stop.lifted": "caller freed",
+    "stop.reviewed": "reviewed",
+    "model.damaged": "found damaged",
+    "model.sound": "found sound",
+    deletion.HELD: "put on hold",
+    deletion.LIFTED: "hold lifted",
+    deletion.DELETED: "deleted",
+}
+PRODUCTION: Final = frozenset(
+    kind
+    for kind in _KINDS
+    if kind.startswith(("promotion.", "approval.", "stop.")) and kind != "promotion.canary-judged"
+)
+"""What is about production alone; the rest is about versions."""
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One step, as the ledger has it."""
+
+    sequence: int
+    at: str
+    what: str
+    model_digest: str | None
+    people: tuple[str, ...]
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "sequence": self.sequence,
+            "at": self.at,
+            "what": self.what,
+            "model_digest": self.model_digest,
+            "people": list(self.people),
+            "reason": self.reason,
+        }
+
+
+def history(ledger: Ledger, *, every: bool = False, model_digest: str = "") -> tuple[Event, ...]:
+    """Return what happened, in order.
+
+    Args:
+        ledger: Where it stands.
+        every: Registrations, gates, holds, deletions and damage, too, not only what was decided about production.
+        model_digest: Only what is about one version; implies `every`.
+    """
+    kinds = set(_KINDS) if every or model_digest else set(PRODUCTION)
+    events: list[Event] = []
+    start = 0
+    while page := ledger.leaves(start, _PAGE, kinds=kinds):
+        events.extend(_event(leaf) for leaf in page if model_digest in {"", *_about(leaf.body)})
+        start = page[-1].sequence + 1
+    return tuple(events)
+
+
+def _about(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the versions that a record is about: a canary's is in its terms."""
+    terms = body.get("terms")
+    version = terms.get("version") if isinstance(terms, Mapping) else None
+    return tuple(str(one) for one in (version, body.get("model_digest")) if one)
+
+
+def _event(leaf: Leaf) -> Event:
+    body = leaf.body
+    alone = shown(str(body.get("person") or body.get("requested_by") or ""), body.get("lower", []))
+    approvals = body.get("approvals")
+    people = (
+        [shown(str(one.get("name")), one.get("lower", [])) for one in approvals]
+        if isinstance(approvals, list | tuple) and approvals
+        else [alone]
+    )
+    about = _about(body)
+    return Event(
+        sequence=leaf.sequence,
+        at=leaf.time,
+        what=_KINDS[leaf.kind],
+        model_digest=about[0] if about else None,
+        people=tuple(one for one in people if one) or ("",),
+        reason=_why(leaf),
+    )
+
+
+def _why(leaf: Leaf) -> str:
+    body = leaf.body
+    said = _WHY.get(leaf.kind)
+    if said is not None:
+        return said(body)
+    return str(body.get("reason") or body.get("note") or body.get("why") or "")
+
+
+def _meaning(body: Mapping[str, Any]) -> str:
+    """Return the words that people signed."""
+    try:
+        statement = canonical.mapping(canonical.loads(str(body.get("statement", "")).encode()), "statement")
+    except MediaError:
+        return ""
+    return str(statement.get("meaning", ""))
+
+
+def _gate(body: Mapping[str, Any]) -> str:
+    figures = body.get("figures")
+    why = str(figures.get("why", "")) if isinstance(figures, Mapping) else ""
+    return f"{body.get('gate')} {'passed' if body.get('passed') is True else f'failed: {why}'}"
+
+
+_WHY: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    deletion.REGISTERED: lambda body: f"{body.get('name')} {body.get('version')}, release serial {body.get('serial')}",
+    "gate.result": _gate,
+    "promotion.requested": _meaning,
+    "promotion.made": _meaning,
+    "promotion.canary-started": _meaning,
+}

@@ -1,0 +1,88 @@
+"""The proof of one answer as one file that is checked elsewhere, by `check/verify.py proof FILE` of any medium.
+
+It holds the exact bytes of every record that the proof names, each with its path to one signed checkpoint, the records
+that name the ledger's keys, and what this machine found when it hashed weights and media again. Records hold no prompt
+and no answer, so neither does the file. What only this machine could check (bytes of weights, custody on media) is in
+its report and has to be believed, or checked with the medium itself.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.actions.auditing.records import KEY_KIND, continued
+from appliance.actions.proof import ProofReport
+from appliance.actions.prove import prove
+from appliance.actions.proven_ledger import ProvenLedger
+from appliance.audit import epochs, note
+from appliance.audit.facts import EvidenceLedger
+from appliance.config import Config
+from appliance.errors import ProofError
+from media import canonical
+
+FORMAT: Final = 1
+TYPE: Final = "sealift/proof-of-answer"
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portable:
+    """A proof, and the file of it."""
+
+    report: ProofReport
+    content: bytes
+
+
+def made(
+    config: Config,
+    ledger: EvidenceLedger,
+    request_id: str,
+    *,
+    printed: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Portable:
+    """Prove an answer and return the proof with its file; whether it holds is in the report.
+
+    Args:
+        config: The site file.
+        ledger: Through its door or from its file.
+        request_id: The x-request-id of the answer, or the id in its body.
+        printed: Checkpoints from outside that the file must be comparable with.
+        tell: Told of each step as it begins.
+
+    Raises:
+        ProofError: No key is pinned, or the records that name keys are not in the signed tree.
+        LedgerUnavailableError: There is no checkpoint.
+    """
+    proven = ProvenLedger(ledger, config.at)
+    report = prove(config, ledger, request_id, tell=tell, proven=proven)
+    anchor = proven.anchor()
+    for leaf in ledger.leaves(0, _PAGE, kinds=[epochs.OPENED, epochs.RESTORED, KEY_KIND]):
+        if leaf.sequence < anchor.size:
+            proven.require(leaf)
+    sizes = sorted({note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed})
+    asked = next((step.data.get("request_id") for step in report.steps if step.name == "request"), None)
+    content = {
+        "format": FORMAT,
+        "type": TYPE,
+        "request": asked or request_id,
+        "origin": anchor.origin,
+        "key": proven.key().to_text(),
+        "checkpoint": _cosigned(ledger, anchor, proven.text()),
+        "records": [
+            {"sequence": sequence, "raw": raw, "hashes": list(hashes)}
+            for sequence, (raw, hashes) in sorted(proven.kept.items())
+        ],
+        "continues": [
+            {"size": size, "hashes": continued(ledger, size, anchor.size)} for size in sizes if 0 < size < anchor.size
+        ],
+        "report": report.to_json(),
+    }
+    return Portable(report=report, content=canonical.dumps(content, allow_floats=True) + b"\n")
+
+
+def _cosigned(ledger: EvidenceLedger, anchor: note.Checkpoint, text: str) -> str:
+    try:
+        return ledger.cosigned(anchor.size)
+    except ProofError:
+        return text

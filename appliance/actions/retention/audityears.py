@@ -1,0 +1,102 @@
+"""The audit class: records stay for ever, what leads from a record to a person goes after the site's years.
+
+A ledger cannot forget a leaf. Its records hold no content; they know people and texts by keyed hashes only. So the keys
+of these hashes have a version for each year, and when every record made under a version is older than the site's
+`policy.audit_retention_years`, that version is destroyed: then nobody can tell any more whom those records are about.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from appliance.actions.boxkeys import ROTATED, Keyring
+from appliance.actions.retention.deeds import EXPIRED, EXPIRING, FLOOR_YEARS, Retention
+from appliance.audit.epochs import OPENED
+from appliance.audit.facts import Ledger
+from appliance.errors import LegalHoldError
+from appliance.keys.provider import KeyProvider
+from media.clock import Clock, from_text, to_text
+from media.errors import UsageError
+
+YEARLY: Final = ("identity-hmac", "content-hmac")
+_YEAR: Final = timedelta(days=365)
+_REASON: Final = "retention: a key for each year"
+_MOST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyYear:
+    """A version of a key of keyed hashes: since when it makes, and until when; `until` is None for the newest."""
+
+    name: str
+    version: int
+    since: datetime
+    until: datetime | None
+
+
+def key_years(ledger: Ledger, keys: KeyProvider) -> tuple[KeyYear, ...]:
+    """Return every version that is here, by the ledger's records of when each began."""
+    return tuple(each for name in YEARLY for each in _of(name, ledger, keys))
+
+
+def _of(name: str, ledger: Ledger, keys: KeyProvider) -> Iterator[KeyYear]:
+    opened = ledger.find(OPENED, limit=1)
+    begun = {1: from_text(opened[0].time)} if opened else {}
+    for leaf in ledger.find(ROTATED, field="name", value=name, limit=_MOST):
+        version: Any = leaf.body.get("version")
+        begun[version] = from_text(leaf.time)
+    here = [version for version in keys.versions(name) if version in begun]
+    for version in here:
+        later = [begun[other] for other in sorted(begun) if other > version]
+        yield KeyYear(name=name, version=version, since=begun[version], until=later[0] if later else None)
+
+
+def due(ledger: Ledger, keys: KeyProvider, *, years: int, clock: Clock) -> tuple[KeyYear, ...]:
+    """Return the versions under which no record of the last `years` years was made.
+
+    Raises:
+        UsageError: The years are below the floor.
+    """
+    if years < FLOOR_YEARS:
+        raise UsageError(what=f"{years} years are below the floor", why=f"it is {FLOOR_YEARS}", fix="keep it longer")
+    now = clock.now()
+    return tuple(each for each in key_years(ledger, keys) if each.until and _after(each.until, years) <= now)
+
+
+def run(
+    ledger: Ledger, keys: KeyProvider, keyring: Keyring, retention: Retention, *, years: int, clock: Clock
+) -> tuple[KeyYear, ...]:
+    """Begin a new version where the newest has made for a year, and destroy what is due; return what was destroyed.
+
+    Raises:
+        UsageError: The years are below the floor.
+        LegalHoldError: Something is due and a hold is in force.
+        Others: As `Keyring.rotate` and `Keyring.destroy`.
+    """
+    gone = due(ledger, keys, years=years, clock=clock)
+    for each in key_years(ledger, keys):
+        if each.until is None and clock.now() - each.since >= _YEAR:
+            keyring.rotate(each.name, reason=_REASON)
+    if gone and retention.holds():
+        raise LegalHoldError(
+            what="a legal hold forbids it", why=f"{len(gone)} keys of the audit class are due", fix="release the hold"
+        )
+    for each in gone:
+        body = {
+            "class": "audit",
+            "key": f"{each.name}.v{each.version}",
+            "records_before": to_text(each.until or each.since),
+            "years": years,
+        }
+        ledger.append(EXPIRING, body)
+        keyring.destroy(each.name, reason=f"retention: {years} years are over", only=(each.version,))
+        ledger.append(EXPIRED, body)
+    return gone
+
+
+def _after(moment: datetime, years: int) -> datetime:
+    try:
+        return moment.replace(year=moment.year + years)
+    except ValueError:  # the 29th of February
+        return moment.replace(year=moment.year + years, month=3, day=1)

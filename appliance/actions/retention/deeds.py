@@ -1,0 +1,178 @@
+"""What people and time do to what is kept: holds, erasure, expiry, looking at a sample. Each is in the ledger first.
+
+Rules:
+    RET-1 A legal hold wins over expiry and over erasure; it ends only by being released, by name and reason.
+    RET-2 Keys of a year are kept for the site's years, never below six (45 CFR 164.316(b)(2)(i): six from creation).
+    RET-3 What goes, goes by the destruction of its keys. That it will is recorded before, that it did after; what was
+          cut in between is finished by the next run.
+    RET-4 Nobody sees a sample whose viewing is not recorded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from appliance.actions.retention.reviewstore import ReviewStore, Sample, year_ends
+from appliance.audit.facts import Ledger
+from appliance.errors import LegalHoldError
+from media import canonical
+from media.clock import Clock, to_text
+from media.errors import UsageError
+
+HELD: Final = "retention.held"
+RELEASED: Final = "retention.released"
+EXPIRING: Final = "retention.expiring"
+EXPIRED: Final = "retention.expired"
+ERASING: Final = "erasure.begun"
+ERASED: Final = "erasure.done"
+READ: Final = "review.read"
+FLOOR_YEARS: Final = 6
+EVERYTHING: Final = "all"
+_MOST: Final = 1000
+_WORDS: Final = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A legal hold: the sequence of its record is its number. `about` is `all`, or a request's id."""
+
+    number: int
+    about: str
+    person: str
+    reason: str
+
+
+class Retention:
+    """Deeds on the review store of one box.
+
+    Args:
+        store: The samples.
+        ledger: Where every deed is recorded; one that cannot be does not happen.
+        clock: What time it is.
+    """
+
+    def __init__(self, store: ReviewStore, ledger: Ledger, *, clock: Clock) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+
+    def hold(self, about: str, *, person: str, reason: str) -> Hold:
+        """Begin a legal hold over everything (`all`) or one request's sample.
+
+        Raises:
+            UsageError, MalformedError: A name, a reason or what it is about is missing.
+            LedgerUnavailableError: It is not recorded, so it does not hold.
+        """
+        body = {"about": canonical.text(about, "the hold", most=128), **_said(person, reason)}
+        number = self._ledger.append(HELD, body).sequence
+        return Hold(number=number, about=about, person=body["person"], reason=body["reason"])
+
+    def release(self, number: int, *, person: str, reason: str) -> None:
+        """End a hold.
+
+        Raises:
+            UsageError: There is no such hold, or it was released.
+        """
+        if number not in {hold.number for hold in self.holds()}:
+            raise UsageError(what=f"there is no hold {number}", why="", fix="see `sealift retention status`")
+        self._ledger.append(RELEASED, {"hold": number, **_said(person, reason)})
+
+    def holds(self) -> tuple[Hold, ...]:
+        """Return the holds that hold now, the oldest first."""
+        released = {leaf.body.get("hold") for leaf in self._ledger.find(RELEASED, limit=_MOST)}
+        return tuple(
+            Hold(
+                number=leaf.sequence,
+                about=str(leaf.body.get("about")),
+                person=str(leaf.body.get("person")),
+                reason=str(leaf.body.get("reason")),
+            )
+            for leaf in reversed(self._ledger.find(HELD, limit=_MOST))
+            if leaf.sequence not in released
+        )
+
+    def read(self, request_id: str, *, person: str, reason: str) -> bytes:
+        """Return a sample after recording who looks at it and why.
+
+        Raises:
+            UsageError: No such sample is kept.
+            KeyMissingError: It was erased meanwhile.
+            LedgerUnavailableError: It is not recorded, so it is not shown.
+        """
+        found = [sample for sample in self._store.samples() if sample.request_id == request_id]
+        if not found:
+            raise UsageError(what=f"no sample of {request_id[:64]} is kept", why="", fix="it expired, or was none")
+        self._ledger.append(READ, {"request_id": request_id, **_said(person, reason)})
+        return self._store.content(found[0])
+
+    def erase(self, subject: str, *, subject_hash: str, person: str, reason: str) -> int:
+        """Erase a person: their keys of every year and their samples; return how many samples went.
+
+        Args:
+            subject: The name that the person's application gives them.
+            subject_hash: The keyed hash by which the ledger knows them; the name itself is never recorded.
+            person: Who decided.
+            reason: Why.
+
+        Raises:
+            LegalHoldError: A hold covers one of their samples.
+        """
+        covered = [sample.request_id for sample in self._store.of_subject(subject) if self._is_held(sample)]
+        if covered or EVERYTHING in {hold.about for hold in self.holds()}:
+            raise _held(f"{len(covered)} samples of this person are under a legal hold")
+        about = {"subject_hash": subject_hash, **_said(person, reason)}
+        self._ledger.append(ERASING, about)
+        count = self._store.erase(subject)
+        self._ledger.append(ERASED, {**about, "samples": count})
+        return count
+
+    def expire(self) -> int:
+        """Destroy every sample whose time is over and that no hold covers; return how many."""
+        now = to_text(self._clock.now())
+        due = [sample for sample in self._store.samples(expired_at=now) if not self._is_held(sample)]
+        if due:
+            self._ledger.append(EXPIRING, {"class": "review", "until": now, "samples": len(due)})
+            for sample in due:
+                self._store.remove(sample)
+            self._ledger.append(EXPIRED, {"class": "review", "until": now, "samples": len(due)})
+        return len(due)
+
+    def end_year(self, year: int, *, years: int) -> int:
+        """Destroy a year's key once it was kept for `years` after the year's end; return how many samples went.
+
+        Raises:
+            UsageError: It is too early, or the years are below the floor.
+            LegalHoldError: A hold is in force.
+        """
+        if years < FLOOR_YEARS:
+            raise UsageError(
+                what=f"{years} years are below the floor", why=f"the law says {FLOOR_YEARS}", fix="keep it longer"
+            )
+        ends = kept_until(year, years)
+        if self._clock.now() < ends:
+            raise UsageError(what=f"the keys of {year} are kept until {to_text(ends)}", why="", fix="wait until then")
+        if self.holds():
+            raise _held("a legal hold is in force, and a year's key opens everything of the year")
+        body = {"class": "review", "year": year, "years": years}
+        self._ledger.append(EXPIRING, body)
+        count = self._store.end_year(year)
+        self._ledger.append(EXPIRED, {**body, "samples": count})
+        return count
+
+    def _is_held(self, sample: Sample) -> bool:
+        return bool({EVERYTHING, sample.request_id} & {hold.about for hold in self.holds()})
+
+
+def kept_until(year: int, years: int) -> datetime:
+    """Return the moment at which a year's keys may go."""
+    return year_ends(year + years)
+
+
+def _said(person: str, reason: str) -> dict[str, Any]:
+    found: Mapping[str, str] = {"person": person.strip(), "reason": reason.strip()}
+    return {name: canonical.text(text, f"the {name}", most=_WORDS) for name, text in found.items()}
+
+
+def _held(why: str) -> LegalHoldError:
+    return LegalHoldError(what="a legal hold forbids it", why=why, fix="two people release the hold first, or wait")

@@ -1,0 +1,213 @@
+"""Prompts and answers that a site's policy lets people look at again: encrypted, for a time, and gone when it is over.
+
+Three keys open a sample, each wrapped by the one before: of the year, of the subject, of the sample itself. Destroying
+one erases all below it: a year, a person, a sample. The key of a year is wrapped by the box's key `retention`, on a
+token where the box has one. Ciphertext lies in `review.db`, wrapped keys in `review.keys`, which leaves no copies.
+AES-256-GCM throughout; every ciphertext is bound to the name of what it belongs to.
+"""
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from appliance.actions.retention.keyslots import KeySlots
+from appliance.errors import KeyMissingError, StoreWriteError
+from appliance.keys import sealing
+from appliance.keys.provider import KeyProvider
+from media.clock import Clock, to_text
+
+KEY: Final = "retention"
+_FOREVER: Final = "9999"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS sample(
+  request_id TEXT PRIMARY KEY,
+  year INTEGER NOT NULL,
+  subject BLOB NOT NULL CHECK(length(subject) = 32),
+  made TEXT NOT NULL,
+  expires TEXT NOT NULL,
+  sealed BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS sample_expires ON sample(expires);
+"""
+_PRAGMAS: Final = ("journal_mode=DELETE", "synchronous=EXTRA", "secure_delete=ON", "trusted_schema=OFF", "mmap_size=0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What is known of a sample without opening it; `subject` names a person's key of one year, not the person."""
+
+    request_id: str
+    year: int
+    subject: bytes
+    made: str
+    expires: str
+
+
+class ReviewStore:
+    """The samples of one box; one process at a time writes.
+
+    Args:
+        folder: Where its two files lie; 0700.
+        keys: Holds the box's key `retention`.
+        clock: What time it is.
+    """
+
+    def __init__(self, folder: Path, *, keys: KeyProvider, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._path = folder / "review.db"
+        self._slots = KeySlots(folder / "review.keys")
+
+    def add(self, request_id: str, *, subject: str, content: bytes, days: int) -> Sample:
+        """Keep one request's prompt and answer for so many days.
+
+        Raises:
+            KeyMissingError: The box has no key for it, or the year's was destroyed.
+            StoreWriteError: It is not kept.
+        """
+        now = self._clock.now()
+        year_key = self._year_key(now.year, make=True)
+        owner = _owner(year_key, subject)
+        subject_key = self._subject_key(owner, year_key, now.year, make=True)
+        own, name = secrets.token_bytes(32), _slot("sample", request_id)
+        self._slots.put(name, sealing.seal(subject_key, key_id="sample", version=now.year, data=own, aad=name))
+        sealed = sealing.seal(own, key_id="content", version=now.year, data=content, aad=request_id.encode())
+        sample = Sample(
+            request_id=request_id,
+            year=now.year,
+            subject=owner,
+            made=to_text(now),
+            expires=to_text(now + timedelta(days=days)),
+        )
+        values = (request_id, sample.year, owner, sample.made, sample.expires, sealed)
+        try:
+            with self._opened() as database:
+                database.execute("INSERT INTO sample VALUES(?, ?, ?, ?, ?, ?)", values)
+        except StoreWriteError:
+            self._slots.destroy(name)
+            raise
+        return sample
+
+    def content(self, sample: Sample) -> bytes:
+        """Return what was kept; whoever calls records who looked and why.
+
+        Raises:
+            KeyMissingError: It was erased or has expired.
+            CiphertextError: The file was altered.
+        """
+        with self._opened() as database:
+            found = database.execute("SELECT sealed FROM sample WHERE request_id = ?", (sample.request_id,)).fetchone()
+        if found is None:
+            raise KeyMissingError(what="there is no such sample", why="it expired or was erased", fix="nothing")
+        subject_key = self._subject_key(sample.subject, self._year_key(sample.year), sample.year)
+        own = _unsealed(subject_key, self._slots.get(name := _slot("sample", sample.request_id)), name)
+        return _unsealed(own, bytes(found[0]), sample.request_id.encode())
+
+    def samples(self, *, expired_at: str = _FOREVER) -> tuple[Sample, ...]:
+        """Return all samples whose time is over at a moment, the oldest first; by default every one."""
+        with self._opened() as database:
+            rows = database.execute(
+                "SELECT request_id, year, subject, made, expires FROM sample WHERE expires <= ? ORDER BY made, 1",
+                (expired_at,),
+            ).fetchall()
+        return tuple(
+            Sample(request_id=row[0], year=row[1], subject=bytes(row[2]), made=row[3], expires=row[4]) for row in rows
+        )
+
+    def of_subject(self, subject: str) -> tuple[Sample, ...]:
+        """Return the samples of a person, in every year whose key is still here."""
+        owners = {_owner(key, subject) for key in self._year_keys().values()}
+        return tuple(sample for sample in self.samples() if sample.subject in owners)
+
+    def remove(self, sample: Sample) -> None:
+        """Destroy a sample's key, then its row; running it again after a cut goes on."""
+        self._slots.destroy(_slot("sample", sample.request_id))
+        with self._opened() as database:
+            database.execute("DELETE FROM sample WHERE request_id = ?", (sample.request_id,))
+
+    def erase(self, subject: str) -> int:
+        """Destroy a person's keys of every year and remove their samples; return how many samples went."""
+        gone = self.of_subject(subject)
+        for year_key in self._year_keys().values():
+            self._slots.destroy(_owner(year_key, subject))
+        for sample in gone:
+            self.remove(sample)
+        return len(gone)
+
+    def end_year(self, year: int) -> int:
+        """Destroy a year's key and all that it opened; return how many samples went."""
+        gone = tuple(sample for sample in self.samples() if sample.year == year)
+        self._slots.destroy(_slot("year", str(year)))
+        for sample in gone:
+            self._slots.destroy(sample.subject)
+            self.remove(sample)
+        return len(gone)
+
+    def years(self) -> tuple[int, ...]:
+        """Return the years whose keys are here, the oldest first."""
+        return tuple(sorted(self._year_keys()))
+
+    def _year_keys(self) -> dict[int, bytes]:
+        names = self._slots.names()
+        this_year = self._clock.now().year
+        return {year: self._year_key(year) for year in range(2020, this_year + 2) if _slot("year", str(year)) in names}
+
+    def _year_key(self, year: int, *, make: bool = False) -> bytes:
+        name = _slot("year", str(year))
+        if make and name not in self._slots.names():
+            self._slots.put(name, self._keys.wrap(KEY, secrets.token_bytes(32), name))
+        return self._keys.unwrap(KEY, self._slots.get(name), name)
+
+    def _subject_key(self, owner: bytes, year_key: bytes, year: int, *, make: bool = False) -> bytes:
+        if make and owner not in self._slots.names():
+            fresh = sealing.seal(year_key, key_id="subject", version=year, data=secrets.token_bytes(32), aad=owner)
+            self._slots.put(owner, fresh)
+        return _unsealed(year_key, self._slots.get(owner), owner)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            database = sqlite3.connect(self._path, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise _refused(error) from error
+        try:
+            for pragma in _PRAGMAS:
+                database.execute(f"PRAGMA {pragma}").fetchall()
+            database.executescript(_SCHEMA)
+            yield database
+        except sqlite3.Error as error:
+            raise _refused(error) from error
+        finally:
+            database.close()
+
+
+def year_ends(year: int) -> datetime:
+    """Return the first moment after a year."""
+    return datetime(year + 1, 1, 1, tzinfo=UTC)
+
+
+def _slot(kind: str, name: str) -> bytes:
+    return hashlib.sha256(f"sealift/1/{kind}/{name}".encode()).digest()
+
+
+def _owner(year_key: bytes, subject: str) -> bytes:
+    """Return what names a person's key of a year; without the year's key nobody finds the person by it."""
+    return hmac.digest(year_key, b"sealift/1/subject/" + subject.encode(), hashlib.sha256)
+
+
+def _unsealed(key: bytes, sealed: bytes, aad: bytes) -> bytes:
+    return sealing.unseal(key, header=sealing.read_header(sealed), untrusted=sealed, aad=aad)
+
+
+def _refused(error: Exception) -> StoreWriteError:
+    return StoreWriteError(
+        what="the review store cannot be used", why=type(error).__name__, fix="see docs/operator/retention.md"
+    )

@@ -1,0 +1,123 @@
+"""The report on a validation that people sign: each gate with verdict and figures, and the digests that prove it.
+
+One content, as PDF and as HTML like every sheet (`appliance.paper`), and on the page. It is drawn from the evidence,
+whose digest two people sign in the statement; so the paper can be held against what was approved.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.actions.gating import shown
+from appliance.actions.validate import GATE_RESULT, ValidationReport
+from appliance.audit.facts import Ledger
+from appliance.errors import StoreWriteError
+from appliance.paper.drawn import drawn, is_drawable
+from appliance.paper.form import Form, Section, Table
+from media.errors import UsageError
+
+PDF_NAME: Final = Path("report.pdf")
+"""What `drawn` is told where there is no file."""
+_MOST: Final = 200
+
+
+def form_of(report: ValidationReport, *, site: str, at: str, sequences: tuple[int, ...]) -> Form:
+    """Return the sheet.
+
+    Args:
+        report: What the gates said.
+        site: Of the site file.
+        at: When the last verdict was recorded, RFC 3339.
+        sequences: The ledger's records of the verdicts.
+    """
+    version, policy = report.version, report.policy
+    failed = [one.gate for one in report.verdicts if not one.passed]
+    result = (
+        "PASSED: every gate of the policy." if report.passed else f"NOT PASSED: {', '.join(failed) or 'not all ran'}."
+    )
+    facts = (
+        ("Site", site),
+        ("Version", f"{version.name} {version.version}"),
+        ("Quantization", str(version.descriptor.get("quantization", ""))),
+        ("Model digest", version.model_digest),
+        ("Weights digest", version.weights_digest),
+        ("Release serial", str(version.serial)),
+    )
+    proof = (
+        ("Evidence digest", report.evidence_digest),
+        ("Policy", f"{policy.name}, {policy.digest}"),
+        ("Ledger records", f"{sequences[0]} to {sequences[-1]}" if sequences else "not recorded"),
+    )
+    rows = tuple(
+        (
+            one.gate,
+            "passed" if one.passed else "FAILED",
+            "; ".join((one.why, *_figures(one.gate, one.figures))).strip("; "),
+        )
+        for one in report.verdicts
+    )
+    left_out = [gate for gate in policy.gates if gate not in {one.gate for one in report.verdicts}]
+    notes = (f"Not run: {', '.join(left_out)}.",) if left_out else ()
+    sections = (
+        Section(title="The version", facts=facts),
+        Section(
+            title="The gates, in their order",
+            table=Table(heads=("gate", "verdict", "what was found"), rows=rows, widths=(18, 12, 90)),
+            notes=notes,
+        ),
+        Section(
+            title="How to hold this against what is approved",
+            facts=proof,
+            notes=(
+                "Approvers sign a statement with these two digests; `sealift history` and `sealift prove` show it.",
+            ),
+        ),
+        Section(title="Read and found complete", lines=(("name", "signature", "date"), ("name", "signature", "date"))),
+    )
+    return Form(title=f"Validation of {version.name} {version.version}", result=result, at=at, sections=sections)
+
+
+def made(report: ValidationReport, *, ledger: Ledger, site: str) -> Form:
+    """Return the sheet with what the ledger has of this run."""
+    leaves = [
+        leaf
+        for leaf in ledger.find(kind=GATE_RESULT, field="model_digest", value=report.version.model_digest, limit=_MOST)
+        if leaf.body.get("evidence_digest") == report.evidence_digest
+    ]
+    leaves.sort(key=lambda leaf: leaf.sequence)
+    at = leaves[-1].time if leaves else "1970-01-01T00:00:00Z"
+    return form_of(report, site=site, at=at, sequences=tuple(leaf.sequence for leaf in leaves))
+
+
+def require_writable(file: Path) -> None:
+    """Return when the sheet can be written there.
+
+    Raises:
+        UsageError: It exists, or its name says nothing of how it is drawn.
+    """
+    why = "" if is_drawable(file) else "its name ends neither in .pdf nor in .html"
+    if why or file.exists():
+        raise UsageError(
+            what=f"the report cannot be written to {file.name}", why=why or "it exists", fix="choose another file"
+        )
+
+
+def write(file: Path, report: ValidationReport, *, ledger: Ledger, site: str) -> None:
+    """Write the sheet.
+
+    Raises:
+        UsageError: As `require_writable`.
+        StoreWriteError: It could not be written.
+    """
+    require_writable(file)
+    content = drawn(made(report, ledger=ledger, site=site), file)
+    try:
+        with file.open("xb") as target:
+            target.write(content)
+    except OSError as error:
+        raise StoreWriteError(
+            what=f"the report {file.name} could not be written", why=error.strerror or "", fix="choose another folder"
+        ) from error
+
+
+def _figures(gate: str, figures: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(line.strip() for line in shown.lines_of(gate, figures))

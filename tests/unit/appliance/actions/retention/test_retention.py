@@ -1,0 +1,203 @@
+"""Holds, erasure, expiry, and looking at what was kept."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.actions.boxkeys import ROTATED
+from appliance.actions.retention import audityears
+from appliance.actions.retention.deeds import kept_until
+from appliance.actions.retention.keyslots import SLOT_BYTES, KeySlots
+from appliance.errors import CiphertextError, KeyMissingError, LedgerUnavailableError, LegalHoldError
+from media.errors import MalformedError, UsageError
+from tests.support.retention import BEGIN, DAY, WHO, Kept, kept
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Kept:
+    return kept(tmp_path)
+
+
+def test_a_sample_opens_until_its_time_is_over_and_every_look_is_recorded_first(site: Kept) -> None:
+    site.store.add("req_1", subject="pat", content=b"prompt and answer", days=30)
+
+    assert site.retention.read("req_1", **WHO) == b"prompt and answer"
+    site.ledger.available = False
+    with pytest.raises(LedgerUnavailableError):
+        site.retention.read("req_1", **WHO)
+    site.ledger.available = True
+    site.clock.advance(30 * DAY)
+    assert site.retention.expire() == 1
+    with pytest.raises(UsageError):
+        site.retention.read("req_1", **WHO)
+    assert site.kinds() == ["review.read", "retention.expiring", "retention.expired"]
+
+
+def test_nothing_of_a_prompt_or_a_person_is_in_the_files_or_the_ledger(site: Kept) -> None:
+    site.store.add("req_1", subject="patient 4711", content=b"chest pain since monday", days=30)
+    site.retention.erase("patient 4711", subject_hash="f" * 64, **WHO)
+
+    content = b"".join(path.read_bytes() for path in (site.folder / "review").iterdir())
+    told = b"".join(leaf.raw for leaf in site.ledger.leaves(0, 1000))
+    assert not any(word in content + told for word in (b"chest", b"4711", b"monday"))
+
+
+def test_erasing_a_person_takes_their_samples_of_every_year_and_nobody_elses(site: Kept) -> None:
+    for number, subject in enumerate(("pat", "sam", "pat")):
+        site.store.add(f"req_{number}", subject=subject, content=b"text", days=4000)
+        site.clock.advance(200 * DAY)
+    taken = site.store.of_subject("pat")
+
+    assert [sample.request_id for sample in taken] == ["req_0", "req_2"]
+    assert {sample.year for sample in taken} == {2026, 2027}
+    assert site.retention.erase("pat", subject_hash="f" * 64, **WHO) == 2
+    assert [sample.request_id for sample in site.store.samples()] == ["req_1"]
+    for sample in taken:
+        with pytest.raises(KeyMissingError):
+            site.store.content(sample)
+
+
+def test_a_row_that_survives_its_key_stays_shut(site: Kept) -> None:
+    sample = site.store.add("req_1", subject="pat", content=b"text", days=30)
+    copy = (site.folder / "review/review.db").read_bytes()
+    site.retention.erase("pat", subject_hash="f" * 64, **WHO)
+    (site.folder / "review/review.db").write_bytes(copy)
+
+    assert site.store.samples() == (sample,)
+    with pytest.raises(KeyMissingError):
+        site.store.content(sample)
+
+
+@pytest.mark.parametrize("about", ["all", "req_1"])
+def test_a_hold_wins_over_expiry_and_erasure_until_it_is_released(site: Kept, about: str) -> None:
+    site.store.add("req_1", subject="pat", content=b"text", days=1)
+    hold = site.retention.hold(about, **WHO)
+    site.clock.advance(DAY)
+
+    assert site.retention.expire() == 0
+    with pytest.raises(LegalHoldError):
+        site.retention.erase("pat", subject_hash="f" * 64, **WHO)
+    assert site.retention.read("req_1", **WHO) == b"text"
+    site.retention.release(hold.number, **WHO)
+    with pytest.raises(UsageError):
+        site.retention.release(hold.number, **WHO)
+    assert (site.retention.holds(), site.retention.expire()) == ((), 1)
+
+
+def test_a_hold_over_one_request_keeps_no_other(site: Kept) -> None:
+    for number in range(2):
+        site.store.add(f"req_{number}", subject=f"s{number}", content=b"text", days=1)
+    site.retention.hold("req_0", **WHO)
+    site.clock.advance(DAY)
+
+    assert site.retention.expire() == 1
+    assert [sample.request_id for sample in site.store.samples()] == ["req_0"]
+
+
+def test_a_hold_needs_a_name_and_a_reason(site: Kept) -> None:
+    for words in ({"person": "", "reason": "x"}, {"person": "ada", "reason": " "}):
+        with pytest.raises(MalformedError):
+            site.retention.hold("all", **words)
+
+
+def test_a_years_key_goes_after_the_sites_years_never_below_the_floor_and_not_under_a_hold(site: Kept) -> None:
+    site.store.add("req_1", subject="pat", content=b"text", days=9000)
+    with pytest.raises(UsageError, match="floor"):
+        site.retention.end_year(2026, years=5)
+    with pytest.raises(UsageError, match="kept until"):
+        site.retention.end_year(2026, years=7)
+    site.clock.advance((kept_until(2026, 7) - BEGIN).total_seconds())
+    hold = site.retention.hold("all", **WHO)
+    with pytest.raises(LegalHoldError):
+        site.retention.end_year(2026, years=7)
+    site.retention.release(hold.number, **WHO)
+
+    assert site.retention.end_year(2026, years=7) == 1
+    assert (site.store.years(), site.store.samples()) == ((), ())
+
+
+def test_what_is_not_recorded_does_not_happen(site: Kept) -> None:
+    site.store.add("req_1", subject="pat", content=b"text", days=1)
+    site.clock.advance(DAY)
+    site.ledger.available = False
+
+    with pytest.raises(LedgerUnavailableError):
+        site.retention.expire()
+    with pytest.raises(LedgerUnavailableError):
+        site.retention.erase("pat", subject_hash="f" * 64, **WHO)
+
+    assert len(site.store.samples()) == 1
+
+
+def test_a_changed_file_does_not_open(site: Kept) -> None:
+    sample = site.store.add("req_1", subject="pat", content=b"text", days=30)
+    path = site.folder / "review/review.keys"
+    content = bytearray(path.read_bytes())
+    content[2 * SLOT_BYTES + 60] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(CiphertextError):
+        site.store.content(sample)
+
+
+def test_a_slot_is_used_again_and_what_was_in_it_is_gone(tmp_path: Path) -> None:
+    slots = KeySlots(tmp_path / "slots")
+    slots.put(b"a" * 32, b"first key")
+    slots.put(b"b" * 32, b"second key")
+
+    assert slots.destroy(b"a" * 32)
+    assert not slots.destroy(b"a" * 32)
+    assert b"first key" not in (tmp_path / "slots").read_bytes()
+    slots.put(b"c" * 32, b"third key")
+    assert (tmp_path / "slots").stat().st_size == 2 * SLOT_BYTES
+    assert (slots.get(b"b" * 32), slots.get(b"c" * 32)) == (b"second key", b"third key")
+    with pytest.raises(KeyMissingError):
+        slots.put(b"c" * 32, b"again")
+
+
+class Ring:
+    """What the audit class asks of the keyring, over the keys themselves."""
+
+    def __init__(self, site: Kept) -> None:
+        self.site = site
+
+    def rotate(self, name: str, *, reason: str) -> None:
+        self.site.ledger.append(ROTATED, {"name": name, "version": self.site.keys.create(name), "reason": reason})
+
+    def destroy(self, name: str, *, reason: str, only: Collection[int]) -> None:
+        for version in only:
+            self.site.keys.remove(name, version)
+
+
+def test_keys_of_keyed_hashes_have_a_version_for_each_year_and_go_after_the_sites_years(site: Kept) -> None:
+    ring: Any = Ring(site)
+    gone = []
+    for _ in range(9):  # years of 366 days
+        done = audityears.run(
+            site.ledger,
+            site.keys,
+            ring,
+            site.retention,
+            years=7,
+            clock=site.clock,
+        )
+        gone += [(each.name, each.version) for each in done]
+        site.clock.advance(timedelta(days=366).total_seconds())
+
+    assert gone == [("identity-hmac", 1), ("content-hmac", 1)]
+    assert site.keys.versions("identity-hmac")[0] == 2
+    site.retention.hold("all", **WHO)
+    with pytest.raises(LegalHoldError):
+        audityears.run(
+            site.ledger,
+            site.keys,
+            ring,
+            site.retention,
+            years=7,
+            clock=site.clock,
+        )
+    with pytest.raises(UsageError):
+        audityears.due(site.ledger, site.keys, years=5, clock=site.clock)

@@ -1,0 +1,99 @@
+"""Before people are asked, the plan says what memory holds and what that means for the way back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from appliance.actions.fit import FitFacts, Holds, fit
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Config
+from appliance.errors import EngineLoadError
+from appliance.registry.memory import Need, Room
+from appliance.state import projection
+from appliance.state.database import open_state
+from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
+from tests.support.promotion import site_config
+
+GIB = 2**30
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return site_config(tmp_path)
+
+
+@pytest.fixture
+def state(config: Config) -> Iterator[Engine]:
+    engine = open_state(config.at)
+    yield engine
+    engine.dispose()
+
+
+def register(ledger: MemoryLedger, digest: str, gib: float | None) -> None:
+    need = None if gib is None else Need(weights=int(gib * GIB), cache=0, compute=0, process=0).to_json()
+    ledger.append("model.registered", {**bodies(digest)["model.registered"], "memory": need})
+
+
+def planned(config: Config, state: Engine, *, new: float | None, old: float | None, total: float) -> FitFacts:
+    """Ask with B new, A in production where `old` is given, and a machine of so many GiB."""
+    ledger = MemoryLedger()
+    register(ledger, DIGEST_B, new)
+    if old is not None:
+        register(ledger, DIGEST_A, old or None)
+        result: dict[str, Any] = {**bodies(DIGEST_A)["gate.result"], "gate": "load", "figures": {"load_millis": 12345}}
+        ledger.append("gate.result", result)
+        ledger.append("promotion.made", {**bodies(DIGEST_A)["promotion.made"], "previous": None})
+    projection.catch_up(state, ledger)
+    room = Room(total=int(total * GIB), available=int(total * GIB))
+    return fit(config, ledger, state, DIGEST_B, room=room)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "total", "holds"),
+    [
+        (4, 4, 10, Holds.TWO),
+        (4, 4.6, 10, Holds.ONE),
+        (8.6, 1, 10, Holds.NONE),
+        (8.4, None, 10, Holds.TWO),
+        (None, 4, 10, Holds.UNKNOWN),
+        (4, 0, 10, Holds.UNKNOWN),
+    ],
+)
+def test_what_memory_holds(
+    config: Config, state: Engine, new: float | None, old: float | None, total: float, holds: Holds
+) -> None:
+    assert planned(config, state, new=new, old=old, total=total).holds is holds
+
+
+def test_where_one_fits_the_plan_tells_the_window_the_watch_and_the_measured_way_back(
+    config: Config, state: Engine
+) -> None:
+    facts = planned(config, state, new=4, old=4.6, total=10)
+
+    said = " ".join(facts.plan)
+    assert "maintenance window" in said
+    assert "watched for 48 hours" in said
+    assert "12.3 s here when it was last measured" in said
+    assert (facts.return_seconds, facts.to_json()["watch_hours"]) == (12.345, 48)
+
+
+def test_where_two_fit_the_version_before_stays_loaded(config: Config, state: Engine) -> None:
+    facts = planned(config, state, new=4, old=4, total=10)
+
+    assert "stays loaded" in " ".join(facts.plan)
+    assert facts.to_json()["watch_hours"] == 0
+
+
+def test_what_fits_in_no_way_is_refused_with_both_numbers(config: Config, state: Engine) -> None:
+    with pytest.raises(EngineLoadError) as refused:
+        planned(config, state, new=8.6, old=1, total=10).require_loadable()
+
+    assert "8807 MiB" in refused.value.why
+    assert "8704 MiB" in refused.value.why
+
+
+def test_what_cannot_be_computed_is_left_to_the_gates(config: Config, state: Engine) -> None:
+    planned(config, state, new=None, old=4, total=10).require_loadable()

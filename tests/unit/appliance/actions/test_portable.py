@@ -1,0 +1,99 @@
+"""The proof of an answer as a file, read by the stand-alone checker in this process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from appliance.actions import portable
+from appliance.audit import pin
+from appliance.audit.note import VerifierKey
+from appliance.store.content import ContentStore
+from tests.support import checker
+from tests.support.floor import Floor, open_floor
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    return checker.loaded()
+
+
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, str]]:
+    """A proof as a file, the ledger's key, and a checkpoint that was printed before."""
+    folder = tmp_path_factory.mktemp("proof")
+    with open_floor() as floor:
+        config, ledger = floor.site.config, floor.site.ledger
+        config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(config.at, VerifierKey.from_text(ledger.vkey))
+        descriptor = floor.bring()
+        ledger.append("release.received", received(floor))
+        printed = ledger.checkpoint()
+        floor.serve(descriptor)
+        asked = ledger.append("request.intent", {"request_id": "req_one", "model_digest": descriptor.model_digest})
+        ended = {"request_id": "req_one", "intent_sequence": asked.sequence, "outcome": "ok"}
+        ledger.append("request.outcome", ended)
+        made = portable.made(config, ledger, "chatcmpl-one", printed=[printed])
+        (folder / "proof.json").write_bytes(made.content)
+        (folder / "printed.txt").write_text(printed)
+        yield folder, ledger.vkey, descriptor.model_digest
+
+
+def received(floor: Floor) -> dict[str, Any]:
+    (stored,) = ContentStore(floor.site.config.at.store).releases()
+    return {"serial": stored.serial, "release": stored.release, "code": stored.code, "site": "demo", "files": 1}
+
+
+def test_the_checker_follows_the_line_from_the_answer_to_the_people_who_approved(
+    proven: tuple[Path, str, str], module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, key, digest = proven
+
+    words = ("proof", "--key", key, "--printed", folder / "printed.txt", folder / "proof.json")
+    assert checker.ending(module, *words) == 0
+    out = capsys.readouterr().out
+    assert f"version       {digest}" in out
+    assert out.count("checked with gpgv") == 2
+    assert "HOLDS" in out
+
+
+def test_a_proof_that_was_changed_in_any_record_is_refused(
+    proven: tuple[Path, str, str], module: ModuleType, tmp_path: Path
+) -> None:
+    folder, key, _ = proven
+    value = json.loads((folder / "proof.json").read_bytes())
+    spoilt = []
+    for number, record in enumerate(value["records"]):
+        changed = json.loads(json.dumps(value))
+        changed["records"][number]["raw"] = record["raw"].replace('"schema":1', '"schema":1 ')
+        spoilt.append(changed)
+        changed = json.loads(json.dumps(value))
+        del changed["records"][number]
+        if '"kind":"person.enrolled"' not in record["raw"] and '"kind":"gate.result"' not in record["raw"]:
+            spoilt.append(changed)
+    spoilt.append({**value, "request": "req_two"})
+    spoilt.append({**value, "checkpoint": (folder / "printed.txt").read_text()})
+
+    taken = []
+    for number, one in enumerate(spoilt):
+        text = json.dumps(one, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        (tmp_path / "proof.json").write_text(text + "\n")
+        if checker.ending(module, "proof", "--key", key, tmp_path / "proof.json") == 0:
+            taken.append(number)
+
+    assert [json.loads(value["records"][one // 2]["raw"])["kind"] for one in taken] == []
+
+
+def test_a_print_of_another_ledger_or_a_foreign_key_is_refused(
+    proven: tuple[Path, str, str], module: ModuleType, tmp_path: Path
+) -> None:
+    folder, key, _ = proven
+    (tmp_path / "other.txt").write_text((folder / "printed.txt").read_text().replace("sealift/", "sealift/x", 1))
+
+    foreign = checker.ending(module, "proof", "--key", key.replace("+", "x+", 1), folder / "proof.json")
+    other = checker.ending(module, "proof", "--key", key, "--printed", tmp_path / "other.txt", folder / "proof.json")
+
+    assert 0 not in {foreign, other}

@@ -1,0 +1,163 @@
+"""The box's own authority is replaced step by step; what a power cut left half done, the next rotation completes."""
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from appliance.actions import tls, tls_authority, tls_clients, tls_standing
+from appliance.actions.tls_placing import Here
+from appliance.errors import ConflictError, KeyMissingError
+from appliance.install import tlsauthorities
+from appliance.install.certificates import fingerprint, is_issued_by
+from appliance.install.revocation import read_crls
+from appliance.install.tlsauthorities import FORMER, NEXT
+from media import durable
+from tests.support.tls import here, site
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Here:
+    made = here(site(tmp_path))
+    tls.rotate(made)
+    return made
+
+
+def signer(box: Here) -> str:
+    found = box.folder.authority()
+    assert found is not None
+    return fingerprint(found.certificate)
+
+
+def trusted(box: Here) -> int:
+    return (box.folder.path / "trust.crt").read_bytes().count(b"BEGIN CERTIFICATE")
+
+
+def test_each_step_is_recorded_before_and_says_which_authority(box: Here) -> None:
+    first = signer(box)
+
+    following = tls_authority.begin(box).found[NEXT]["fingerprint"]
+    counted = [trusted(box)]
+    tls_authority.switch(box)
+    counted.append(trusted(box))
+    tls_authority.finish(box)
+
+    kinds = [leaf.kind for leaf in box.ledger.find(limit=50, newest_first=False) if "authority" in leaf.kind]
+    assert kinds == [tls.AUTHORITY_MADE, tls_authority.MADE, tls_authority.SWITCHED, tls_authority.FINISHED]
+    [switched] = box.ledger.find(kind=tls_authority.SWITCHED, limit=2)
+    assert switched.body == {"from": first, "to": following}
+    assert signer(box) == following != first
+    assert (counted, trusted(box)) == ([2, 2], 1)
+    assert len(read_crls(box.folder)) == 1
+    names = [str(one.subject.rfc4514_string()) for one in [_authority(box)]]
+    assert names == ["CN=Sealift CA of ward-7\\, 2,O=Sealift"]
+
+
+def _authority(box: Here) -> x509.Certificate:
+    found = box.folder.authority()
+    assert found is not None
+    return found.certificate
+
+
+def test_while_both_are_trusted_each_has_its_list_and_everything_new_is_of_the_one_that_signs(box: Here) -> None:
+    tls_authority.begin(box)
+    before = _authority(box)
+    early = box.folder.shown()
+    lists = read_crls(box.folder)
+    tls_authority.switch(box)
+    shown, made = box.folder.shown(), tls_clients.issue(box, name="emr-1")
+
+    assert early is not None
+    assert shown is not None
+    assert is_issued_by(early.certificate, before)
+    assert is_issued_by(shown.certificate, _authority(box))
+    assert made.client.name == "emr-1"
+    assert len({crl.issuer for crl in lists}) == len({crl.issuer for crl in read_crls(box.folder)}) == 2
+    assert tls.rotate(box).made == ()
+    said = [one.text for one in tls_standing.findings(box.config, clock=box.clock) if one.name == "authority change"]
+    assert said == ["a former one is trusted too"]
+
+
+def test_steps_out_of_order_are_refused_and_change_nothing(box: Here, tmp_path: Path) -> None:
+    for step in (tls_authority.switch, tls_authority.finish):
+        with pytest.raises(ConflictError):
+            step(box)
+    first = signer(box)
+    tls_authority.begin(box, dry_run=True)
+    assert tlsauthorities.other(box.folder, NEXT) is None
+    tls_authority.begin(box)
+    tls_authority.switch(box, dry_run=True)
+    assert signer(box) == first
+    tls_authority.switch(box)
+    with pytest.raises(ConflictError):
+        tls_authority.begin(box)
+    tls_authority.finish(box, dry_run=True)
+    assert tlsauthorities.other(box.folder, FORMER) is not None
+    with pytest.raises(KeyMissingError):
+        tls_authority.begin(here(site(tmp_path / "bare")))
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3, 5, 7])
+def test_a_switch_that_is_cut_off_anywhere_leaves_one_of_the_two_and_is_completed(
+    box: Here, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = tls_authority.begin(box).found[NEXT]["fingerprint"]
+    known = {signer(box), following}
+    done = 0
+    real = durable.replace
+
+    def cut(path: Path, data: bytes, **more: int) -> None:
+        nonlocal done
+        if done == writes:
+            raise KeyboardInterrupt
+        done += 1
+        real(path, data, **more)
+
+    with monkeypatch.context() as power:
+        power.setattr(durable, "replace", cut)
+        with pytest.raises(KeyboardInterrupt):
+            tls_authority.switch(box)
+
+    tls.rotate(box)
+    assert signer(box) in known
+    if signer(box) != following:
+        tls_authority.switch(box)
+    assert signer(box) == following
+    assert tlsauthorities.other(box.folder, NEXT) is None
+    assert {fingerprint(one.certificate) for one in tlsauthorities.accepted(box.folder)} == known
+    shown = box.folder.shown()
+    assert shown is not None
+    assert is_issued_by(shown.certificate, _authority(box))
+    assert len(box.ledger.find(kind=tls.AUTHORITY_MADE, limit=9)) == 1
+
+
+def test_half_an_authority_is_dropped_and_never_counts(box: Here) -> None:
+    tls_authority.begin(box)
+    (box.folder.path / "next/ca.key").unlink()
+    tls.rotate(box)
+    assert (trusted(box), list(box.folder.path.glob("next"))) == (1, [])
+    tls_authority.begin(box)
+    tls_authority.switch(box)
+    tlsauthorities._overwrite(box.folder.path / "former/ca.key")
+    tls.rotate(box)
+    assert (trusted(box), list(box.folder.path.glob("former"))) == (1, [])
+    assert len(read_crls(box.folder)) == 1
+
+
+def test_the_key_of_the_former_authority_is_overwritten(box: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls_authority.begin(box)
+    tls_authority.switch(box)
+    key, seen = box.folder.path / "former/ca.key", []
+    before = key.read_bytes()
+    real = tlsauthorities._overwrite
+
+    def watched(file: Path) -> None:
+        real(file)
+        seen.append(file.read_bytes())
+
+    monkeypatch.setattr(tlsauthorities, "_overwrite", watched)
+    tls_authority.finish(box)
+
+    assert len(seen) == 1
+    assert seen[0] != before
+    assert not key.exists()
