@@ -1,7 +1,7 @@
 """The application factory: headers, sessions, CSRF, and a default of no.
 
-Every view needs a person who logged in, unless its endpoint is in `OPEN`; a test walks the routes. There is no script
-on any page, so the content security policy allows none.
+Every view needs a person who logged in, unless its endpoint is in `OPEN`; a test walks the routes. The content security
+policy allows no script but on the pages in `WITH_KEYS`, which speak to security keys by one file of ours.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.actions import alerts
 from appliance.actions import clock as clock_action
-from appliance.admin import media, pages, people, work
+from appliance.admin import approval, media, pages, people, rollout, validation, work
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Sessions, is_same
@@ -25,6 +25,7 @@ from media.clock import Clock
 from media.errors import SealiftError
 
 OPEN: Final = frozenset({"static", "people.login", "people.enrol", "health"})
+WITH_KEYS: Final = frozenset({"approval.wizard", "work.host", "people.enrol"})
 MAX_BODY_BYTES: Final = 256 * 1024
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
@@ -36,7 +37,10 @@ HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Permissions-Policy": (
+        "camera=(), microphone=(), geolocation=(), "
+        "publickey-credentials-get=(self), publickey-credentials-create=(self)"
+    ),
 }
 
 
@@ -60,8 +64,11 @@ def create_admin_app(
     app.jinja_env.lstrip_blocks = True
     app.register_blueprint(people.make_blueprint())
     app.register_blueprint(pages.make_blueprint())
+    app.register_blueprint(approval.make_blueprint())
     app.register_blueprint(work.make_blueprint())
+    app.register_blueprint(rollout.make_blueprint())
     app.register_blueprint(media.make_blueprint())
+    app.register_blueprint(validation.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)
@@ -104,6 +111,9 @@ def _require_own_form() -> None:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers[name] = value
+    if request.endpoint in WITH_KEYS:
+        policy = f"{HEADERS['Content-Security-Policy']}; script-src 'self'"
+        response.headers["Content-Security-Policy"] = policy
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     if "session" in g:

@@ -8,9 +8,14 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from appliance.actions.fit import FitFacts, fit
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.promote.classes import shown
 from appliance.registry import catalog
+from appliance.registry.aliases import aliases
 from appliance.registry.catalog import Version
-from appliance.state.tables import Promotion, Release
+from appliance.state.tables import ApiKey, Promotion, Release
 from media import canonical
 from media.errors import SealiftError
 
@@ -107,6 +112,20 @@ class Facts:
             found = next((one for one in catalog.versions(session) if one.model_digest == digest), None)
             return None if found is None else _row(session, found)
 
+    def registered(self, digest: str) -> Version | None:
+        """Return one version by its whole digest, as the registry has it."""
+        with Session(self._state) as session:
+            return next((one for one in catalog.versions(session) if one.model_digest == digest), None)
+
+    def fit(self, config: Config, ledger: Ledger, digest: str) -> FitFacts:
+        """Return what memory holds of a version; see `appliance.actions.fit`."""
+        return fit(config, ledger, self._state, digest)
+
+    def aliases(self) -> Mapping[str, str]:
+        """Return production, previous and candidate by digest, those that stand for a version now."""
+        with Session(self._state) as session:
+            return {digest: alias for alias, digest in aliases(session).items()}
+
     def history(self) -> Sequence[PromotionRow]:
         """Return every change of production, newest first."""
         with Session(self._state) as session:
@@ -117,11 +136,16 @@ class Facts:
                     digest=row.model_digest or "",
                     previous=row.previous or "",
                     at=row.at,
-                    people=tuple(str(one.get("name", one.get("person", ""))) for one in row.people),
+                    people=tuple(_who(one) for one in row.people),
                     reason=row.reason or "",
                 )
                 for row in session.scalars(select(Promotion).order_by(Promotion.sequence.desc()))
             ]
+
+    def departments(self) -> Sequence[str]:
+        """Return the departments whose keys are in force, each once."""
+        with Session(self._state) as session:
+            return list(session.scalars(select(ApiKey.department).where(ApiKey.revoked_at.is_(None)).distinct()))
 
     def production(self) -> VersionRow | None:
         """Return what production serves, if anything."""
@@ -155,11 +179,15 @@ def pending_requests(promoter: Promoter) -> list[PendingRequest]:
         raw = one["statement"]
         text = raw if isinstance(raw, str) else canonical.dumps(raw).decode()
         fields = canonical.mapping(canonical.loads(text.encode()), "statement")
-        names = tuple(str(approval.get("name", approval.get("person", ""))) for approval in one.get("approvals", []))
+        names = tuple(_who(approval) for approval in one.get("approvals", []))
         found.append(
             PendingRequest(digest=str(one["statement_sha256"]), statement=text, fields=fields, approvals=names)
         )
     return found
+
+
+def _who(approval: Mapping[str, Any]) -> str:
+    return shown(str(approval.get("name", approval.get("person", ""))), approval.get("lower", []))
 
 
 def _row(session: Session, version: Version) -> VersionRow:

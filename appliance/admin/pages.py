@@ -1,21 +1,19 @@
 """What a person sees after the login: overview, releases, versions, promotion, ledger, connecting."""
 
-import base64
 import binascii
 
-from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, abort, render_template, request
 
 from appliance.actions import export_evidence
 from appliance.actions.capacity import latest
+from appliance.actions.provenance import provenance
 from appliance.actions.units import addresses
 from appliance.admin import collaborators
 from appliance.admin.facts import pending_requests
 from appliance.config import Config
-from appliance.errors import UnitError
+from appliance.errors import EngineLoadError, UnitError, UnknownVersionError
 
 _PAGE_SIZE = 50
-_MAX_SIGNATURE = 16 * 1024
 
 
 def make_blueprint() -> Blueprint:
@@ -27,7 +25,6 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/versions/<digest>", "version", _version)
     blueprint.add_url_rule("/promotion", "promotion", _promotion)
     blueprint.add_url_rule("/promotion/<digest>/statement", "statement", _statement)
-    blueprint.add_url_rule("/promotion/<digest>/approve", "approve", _approve, methods=["POST"])
     blueprint.add_url_rule("/ledger", "ledger", _ledger)
     blueprint.add_url_rule("/ledger/<int:sequence>", "leaf", _leaf)
     blueprint.add_url_rule("/connect", "connect", _connect)
@@ -55,14 +52,30 @@ def _releases() -> str:
 
 def _versions() -> str:
     facts = collaborators.page().facts
-    return render_template("versions.html", versions=facts.versions(), production=facts.production())
+    return render_template("versions.html", versions=facts.versions(), aliases=facts.aliases())
 
 
 def _version(digest: str) -> str:
-    found = collaborators.page().facts.version(digest)
-    if found is None:
+    here = collaborators.page()
+    found, registered = here.facts.version(digest), here.facts.registered(digest)
+    if found is None or registered is None:
         abort(404)
-    return render_template("version.html", version=found)
+    try:
+        record = provenance(here.config, here.ledger, registered).to_json()
+    except UnknownVersionError:  # deleted since the state was read
+        abort(404)
+    return render_template(
+        "version.html", version=found, record=record, alias=here.facts.aliases().get(digest, "none"), fit=_fit(digest)
+    )
+
+
+def _fit(digest: str) -> tuple[str, ...]:
+    """Return what memory holds of a version and what that means; nothing where the machine does not say."""
+    here = collaborators.page()
+    try:
+        return here.facts.fit(here.config, here.ledger, digest).plan
+    except EngineLoadError:
+        return ()
 
 
 def _promotion() -> str:
@@ -85,18 +98,6 @@ def _statement(digest: str) -> Response:
         mimetype="application/octet-stream",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
-
-
-def _approve(digest: str) -> AnyResponse:
-    """Relay a signature made elsewhere; who approved is what the promoter reads from the signature, not this login."""
-    upload = request.files.get("signature")
-    signature = upload.read(_MAX_SIGNATURE + 1) if upload is not None else b""
-    if not signature or len(signature) > _MAX_SIGNATURE:
-        abort(400, "Choose the binary signature file that gpg made.")
-    here = collaborators.page()
-    here.promoter.call("approve", statement_sha256=digest, signature=base64.b64encode(signature).decode())
-    here.ledger.append("admin.relayed-approval", {"person": collaborators.session().person, "statement_sha256": digest})
-    return redirect(url_for("pages.promotion"))
 
 
 def _ledger() -> str:

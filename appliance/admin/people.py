@@ -1,15 +1,23 @@
 """Login, logout and enrolment. The page keeps no password: the promoter checks it."""
 
 import base64
+from contextlib import suppress
+from typing import Any, Final
 
+import segno
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from appliance.admin import collaborators
+from appliance.promote.classes import WEBAUTHN
 from appliance.wire import RemoteError
+from media.errors import SealiftError
 
 _MAX_FIELD = 200
 _MAX_CERTIFICATE = 64 * 1024
+_MAX_ANSWER = 8 * 1024
+_REGISTRATION: Final = ("challenge", "credential_id", "attestation", "client_data")
 
 
 def make_blueprint() -> Blueprint:
@@ -67,27 +75,49 @@ def _logout() -> Response:
 
 def _enrol() -> Response | str | tuple[str, int]:
     if request.method == "GET":
-        return render_template("enrol.html", problem="")
+        return _enrol_form()
     here = collaborators.page()
     if not here.attempts.allow(f"address {_address()}"):
-        return render_template("enrol.html", problem="Too many attempts. Wait a minute."), 429
+        return _enrol_form("Too many attempts. Wait a minute."), 429
     password = request.form.get("password", "")
-    if password != request.form.get("again", ""):
-        return render_template("enrol.html", problem="The two passwords differ."), 400
-    upload = request.files.get("certificate")
-    certificate = upload.read(_MAX_CERTIFICATE + 1) if upload is not None else b""
-    if not certificate or len(certificate) > _MAX_CERTIFICATE:
-        return render_template("enrol.html", problem="Choose your OpenPGP certificate (a binary file)."), 400
+    keys = {name: _file(name) for name in ("certificate", "token_key")}
+    if password != request.form.get("again", "") or any(len(key) > _MAX_CERTIFICATE for key in keys.values()):
+        return _enrol_form("The two passwords differ, or a file is too large to be a key."), 400
+    brought: dict[str, Any] = {name: base64.b64encode(key).decode() for name, key in keys.items() if key}
+    if request.form.get("attestation"):
+        brought["registration"] = {name: request.form.get(name, "")[:_MAX_ANSWER] for name in _REGISTRATION}
+    if request.form.get("totp") == "yes":
+        brought["totp"] = True
     try:
-        here.promoter.call(
+        done = here.promoter.call(
             "enrol",
             code=_field("code"),
             person=_field("person"),
             name=_field("name"),
-            certificate=base64.b64encode(certificate).decode(),
             password=password[:_MAX_FIELD],
+            **brought,
         )
     except RemoteError as error:
         fields = error.to_json()
-        return render_template("enrol.html", problem=f"{fields['what']}. {fields['fix']}"), 400
-    return redirect(url_for("people.login"))
+        return _enrol_form(f"{fields['what']}: {fields['why']}. {fields['fix']}"), 400
+    address, printed = str(done.get("totp_address", "")), str(done.get("printed_code", ""))
+    if not address and not printed:
+        return redirect(url_for("people.login"))
+    code = Markup(segno.make(address).svg_inline(scale=4)) if address else ""  # noqa: S704 - made here, of no markup
+    return render_template("enrolled.html", address=address, printed=printed, code=code)
+
+
+def _enrol_form(problem: str = "") -> str:
+    """Return the form; each time with a new challenge for a security key, where those count."""
+    here = collaborators.page()
+    register: dict[str, Any] = {}
+    if WEBAUTHN in here.config.policy.classes:
+        # Without the promoter the form is shown all the same, and says what is wrong when it is sent.
+        with suppress(SealiftError):
+            register = here.promoter.call("register")
+    return render_template("enrol.html", problem=problem, register=register, classes=here.config.policy.classes)
+
+
+def _file(name: str) -> bytes:
+    upload = request.files.get(name)
+    return upload.read(_MAX_CERTIFICATE + 1) if upload is not None else b""

@@ -4,14 +4,13 @@ The page itself starts nothing. Decisions are the promoter's (going back and sto
 root steps are typed jobs, and each job has a page that shows its progress until it has ended.
 """
 
-import base64
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from appliance.admin import collaborators
+from appliance.admin import approval, collaborators
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.promote.hostchange import HostRequest
@@ -20,7 +19,7 @@ from appliance.promote.validated import require_validated
 from media import canonical
 
 _MAX_FIELD = 500
-_MAX_SIGNATURE = 16 * 1024
+_STEPS: Final = ("hold", "resume", "abort")
 
 
 def make_blueprint() -> Blueprint:
@@ -30,6 +29,9 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/versions/<digest>/request", "request", _request, methods=["POST"])
     blueprint.add_url_rule("/promotion/<digest>/promote", "promote", _promote, methods=["POST"])
     blueprint.add_url_rule("/promotion/rollback", "rollback", _rollback, methods=["POST"])
+    for step in _STEPS:
+        rule = f"/rollout/{step}"
+        blueprint.add_url_rule(rule, f"canary_{step}", _canary, methods=["POST"], defaults={"step": step})
     blueprint.add_url_rule("/promotion/stop", "stop", _stop, methods=["POST"])
     blueprint.add_url_rule("/releases/<int:serial>/plan", "plan", _plan, methods=["POST"])
     blueprint.add_url_rule("/releases/<int:serial>/install", "install", _install, methods=["POST"])
@@ -70,7 +72,15 @@ def _promote(digest: str) -> AnyResponse:
 
 
 def _rollback() -> AnyResponse:
-    answer = _alone("rollback", model_digest=request.form.get("digest") or None)
+    digest = request.form.get("digest") or None
+    # While a canary runs, going back means ending it, as `sealift rollback` does.
+    has_canary = digest is None and collaborators.page().promoter.call("canary-standing")["canary"] is not None
+    answer = _alone("canary-abort") if has_canary else _alone("rollback", model_digest=digest)
+    return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+
+
+def _canary(step: str) -> AnyResponse:
+    answer = _alone(f"canary-{step}")
     return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
 
 
@@ -112,7 +122,9 @@ def _job(number: int) -> str:
 
 def _host() -> str:
     here = collaborators.page()
-    return render_template("host.html", requests=_waiting(), needed=here.config.policy.approvals)
+    return render_template(
+        "host.html", requests=_waiting(), needed=here.config.policy.approvals, ways_for=approval.ways
+    )
 
 
 def _host_plan(digest: str) -> str:
@@ -145,14 +157,8 @@ def _host_statement(digest: str) -> Response:
 
 
 def _host_approve(digest: str) -> AnyResponse:
-    """Relay a signature made elsewhere; whose it is, the promoter reads from it."""
-    upload = request.files.get("signature")
-    signature = upload.read(_MAX_SIGNATURE + 1) if upload is not None else b""
-    if not signature or len(signature) > _MAX_SIGNATURE:
-        abort(400, "Choose the binary signature file that gpg made.")
-    here = collaborators.page()
-    here.promoter.call("host-approve", statement_sha256=digest, signature=base64.b64encode(signature).decode())
-    here.ledger.append("admin.relayed-approval", {"person": collaborators.session().person, "statement_sha256": digest})
+    """Relay what a person made; whose it is, the promoter finds out."""
+    approval.relay("host-approve", digest)
     return redirect(url_for("work.host"))
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from appliance.actions import alerts
 from appliance.actions.alerts import Alert, Told
-from appliance.admin.application import OPEN, create_admin_app
+from appliance.admin.application import OPEN, WITH_KEYS, create_admin_app
 from appliance.admin.facts import Facts
 from appliance.admin.sessions import QUIET, Attempts, Sessions
 from appliance.audit.memory import MemoryLedger
@@ -34,10 +34,37 @@ from tests.support.hostplans import make_plan
 from tests.support.ledger import ledger_site
 
 DIGEST = "ab" * 32
+OWN_SCRIPT = '<script src="/static/securitykey.js" defer></script>'
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 PLAN = make_plan(difference=EVIL)
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 EXPORT = canonical.dumps({"note": EVIL})
+
+
+CANARY = {
+    "version": "ef" * 32,
+    "production": DIGEST,
+    "percent": 20,
+    "hours": 48,
+    "started": "2026-11-20T08:00:00Z",
+    "held": True,
+    "left_seconds": 7200,
+    "missing": EVIL,
+    "verdict": {
+        "state": "going",
+        "why": EVIL,
+        "streams": [
+            {
+                "stream": "errors",
+                "evidence_millis": 900,
+                "limit_millis": 3912,
+                "worse": False,
+                "canary": {"requests": 10, "faults": 3},
+                "production": {"requests": 40, "faults": 0},
+            }
+        ],
+    },
+}
 
 
 class FakePromoter:
@@ -69,6 +96,11 @@ class FakePromoter:
             return {
                 "requests": [{"statement": statement, "statement_sha256": "12" * 32, "approvals": [{"name": EVIL}]}]
             }
+        if do == "canary-standing":
+            return {"canary": CANARY, "beside": None, "model_digest": DIGEST}
+        if do == "reviews":
+            deed = {"sequence": 1, "at": "2026-11-20T08:00:00Z", "what": "went back", "person": "omar", "reason": EVIL}
+            return {"open": [deed]}
         return {"requests": []} if do == "host-pending" else {}
 
 
@@ -137,8 +169,11 @@ def state() -> Iterator[Engine]:
 
 @pytest.fixture
 def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path) -> Flask:
+    sent = {"source": EVIL, "created_by": EVIL, "changes": [EVIL], "download_date": EVIL}
+    known = {"model_digest": DIGEST, "name": EVIL, "version": "1", "weights_digest": "bb" * 32, "serial": 7}
     ledger = MemoryLedger(door="ledger-admin")
     ledger.append("admin.note", {"text": EVIL})
+    ledger.append("model.registered", {**known, "descriptor": {}, "provenance": sent})
     config = Config(site="demo-clinic", environment="demo", places=PlacesSection(root=str(tmp_path), run="/run/s"))
     facts = Facts(state, authority_file=tmp_path / "ca.crt")
     return create_admin_app(config, facts=facts, ledger=ledger, promoter=promoter, jobs=FakeJobs(), clock=clock)
@@ -193,7 +228,9 @@ def test_every_page_reads_well_for_a_person_and_executes_nothing(app: Flask, bro
             continue
         answer = browser.get(path)
         assert answer.status_code in {200, 404}, path
-        assert "<script" not in answer.text, path
+        known = answer.text.replace(OWN_SCRIPT, "") if endpoint in WITH_KEYS else answer.text
+        assert "<script" not in known, path
+        assert ("script-src" in answer.headers["Content-Security-Policy"]) == (endpoint in WITH_KEYS), path
         assert "<img" not in answer.text, path
 
 
@@ -206,6 +243,7 @@ def test_no_page_names_another_origin_or_holds_inline_style(app: Flask, browser:
         "/versions",
         f"/versions/{DIGEST}",
         "/promotion",
+        f"/promotion/{'12' * 32}/approval",
         "/ledger",
         "/ledger/0",
         "/connect",
@@ -217,6 +255,16 @@ def test_no_page_names_another_origin_or_holds_inline_style(app: Flask, browser:
         text = browser.get(path).text
         assert not re.search(r'(?:src|href|action)="(?:https?:)?//', text), path
         assert "style=" not in text, path
+
+
+def test_a_versions_page_tells_where_it_is_from_who_stands_for_it_and_what_memory_holds(browser: FlaskClient) -> None:
+    log_in(browser)
+
+    answer = browser.get(f"/versions/{DIGEST}")
+
+    assert answer.status_code == 200
+    for said in ("Provenance", "Created by", "Approved by", "Legal hold", "What memory holds"):
+        assert said in answer.text, said
 
 
 def test_headers_forbid_scripts_frames_and_guessing(browser: FlaskClient) -> None:
@@ -306,7 +354,7 @@ def test_a_signature_is_relayed_as_it_is_and_the_relay_recorded(
     assert answer.status_code == 302
     assert promoter.asked[-1] == (
         "approve",
-        {"statement_sha256": "12" * 32, "signature": base64.b64encode(b"\x88sig").decode()},
+        {"statement_sha256": "12" * 32, "class": "openpgp", "signature": base64.b64encode(b"\x88sig").decode()},
     )
     assert app.extensions["sealift"].ledger.find(kind="admin.relayed-approval")[0].body["person"] == "iris"
 
@@ -463,3 +511,18 @@ def test_that_the_box_went_back_is_a_banner_for_people_who_logged_in(browser: Fl
     assert "went back" not in stranger
     assert "release r2 (serial 2) did not stay" in shown
     assert EVIL not in shown
+
+
+def test_the_rollouts_page_shows_both_arms_and_hands_in_a_review(browser: FlaskClient, promoter: FakePromoter) -> None:
+    log_in(browser)
+
+    page = browser.get("/rollout").get_data(as_text=True)
+
+    assert "3 of 10" in page
+    assert "went back" in page
+    assert "canary 30.0% (3 of 10)" in page[page.index("<svg") :]
+    form = {"csrf": csrf(browser, "/rollout"), "note": "it was right", "password": "correct horse battery"}
+    assert browser.post("/rollout/review/1", data=form).status_code == 302
+    wanted = {"sequence": 1, "person": "iris", "note": "it was right", "password": "correct horse battery"}
+    assert ("review", wanted) in promoter.asked
+    assert browser.post("/rollout/review/1", data={**form, "note": " "}).status_code == 400

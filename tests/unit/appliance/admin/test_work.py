@@ -1,10 +1,9 @@
 """What people do on the page, with the real promoter and the real job desk behind their doors."""
 
 import io
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,12 @@ from appliance.install.jobrights import ADMIN
 from appliance.promote.desk import ADMIN_DOOR
 from appliance.promote.hostchange import HostRequest
 from appliance.state.database import open_state
-from appliance.wire import Peer, RemoteError
-from media.errors import SealiftError
+from tests.support.doors import Door
 from tests.support.hostplans import make_plan
 from tests.support.promotion import PASSWORD, Site, digest, open_site
 from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import store_version
-
-
-class Door:
-    """A desk behind one door, without the socket."""
-
-    def __init__(self, desk: Callable[[Peer, Mapping[str, Any]], Mapping[str, Any]], door: str) -> None:
-        self._desk = desk
-        self._peer = Peer(door=door, pid=os.getpid(), uid=os.getuid(), gid=os.getgid())
-
-    def call(self, do: str, **fields: Any) -> dict[str, Any]:
-        try:
-            return dict(self._desk(self._peer, {"do": do, **fields}))
-        except SealiftError as error:
-            told = error.to_json()
-            raise RemoteError(
-                what=error.what, why=error.why, fix=error.fix, code=str(told["code"]), exit_code=error.exit_code
-            ) from error
 
 
 class Runner(FakeSupervisor):
@@ -153,6 +134,24 @@ def test_one_person_goes_back_by_the_page(page: Page) -> None:
     assert page.runner.asked == [("start", "sealift-switch@follow.service")]
 
 
+def test_one_person_holds_a_canary_and_going_back_ends_it(page: Page) -> None:
+    _, descriptor = store_version(page.site.config)
+    page.site.promote(descriptor.model_digest)
+    request = page.site.approve(page.site.request(digest("a canary")), *signatories()[:2])
+    page.site.client.start_canary(request.statement.sha256, percent=20, hours=48, watch_hours=48)
+    assert "Add no caller for now" in page.browser.get("/rollout").text
+
+    assert page.post("/rollout/hold", reason="to look at it", password="guessed").status_code == 400
+    page.job_after(page.post("/rollout/hold", reason="to look at it", password=PASSWORD))
+    assert page.site.client.canary()["canary"]["held"] is True
+    assert "Let it go on" in page.browser.get("/rollout").text
+    page.job_after(page.post("/promotion/rollback", reason="worse answers", password=PASSWORD))
+
+    assert page.site.client.canary()["canary"] is None
+    assert page.site.client.current()["model_digest"] == descriptor.model_digest
+    assert "ended a canary" in page.browser.get("/rollout").text
+
+
 def test_one_approval_gives_no_button_and_no_promotion(page: Page) -> None:
     _, descriptor = store_version(page.site.config)
     page.site.validate(descriptor.model_digest)
@@ -196,6 +195,8 @@ def test_a_host_change_is_planned_read_requested_and_signed_by_the_page(page: Pa
         f"/promotion/{'a' * 64}/promote",
         "/promotion/rollback",
         "/promotion/stop",
+        "/rollout/abort",
+        "/rollout/review/1",
         "/releases/1/plan",
         "/releases/1/install",
         f"/host/{'a' * 64}/request",

@@ -1,0 +1,39 @@
+"""The page of a rollout: the canary that runs with its arms, what is missing, keys with rules, and open reviews."""
+
+from flask import Blueprint, abort, redirect, render_template, request, url_for
+from markupsafe import Markup
+from werkzeug.wrappers import Response as AnyResponse
+
+from appliance.actions import canary_plot
+from appliance.admin import collaborators
+
+
+def make_blueprint() -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("rollout", __name__)
+    blueprint.add_url_rule("/rollout", "standing", _standing)
+    blueprint.add_url_rule("/rollout/review/<int:sequence>", "review", _review, methods=["POST"])
+    return blueprint
+
+
+def _standing() -> str:
+    promoter = collaborators.page().promoter
+    found = promoter.call("canary-standing")
+    reviews = promoter.call("reviews")["open"]
+    canary = found["canary"]
+    # Of numbers and escaped names only; see `canary_plot`.
+    picture = Markup(canary_plot.svg(canary)) if canary else ""  # noqa: S704
+    return render_template("rollout.html", canary=canary, beside=found["beside"], reviews=reviews, picture=picture)
+
+
+def _review(sequence: int) -> AnyResponse:
+    """Hand in that the person of this session looked at what another did; the password says that it is that person."""
+    here = collaborators.page()
+    person = collaborators.session().person
+    note, password = request.form.get("note", "").strip()[:500], request.form.get("password", "")
+    if not here.attempts.allow(f"person {person}"):
+        abort(429)
+    if not note or not password:
+        abort(400, "Say what you found, and give your password.")
+    here.promoter.call("review", sequence=sequence, person=person, note=note, password=password)
+    return redirect(url_for("rollout.standing"))
