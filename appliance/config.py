@@ -16,6 +16,7 @@ from appliance.sections import (
     BackupSection,
     DatabaseSection,
     EngineSection,
+    KeysSection,
     LimitsSection,
     MediaSection,
     MonitoringSection,
@@ -24,9 +25,11 @@ from appliance.sections import (
     PolicySection,
     Section,
     ServiceSection,
+    SiemSection,
     StandbySection,
     TimeSection,
     TlsSection,
+    WebauthnSection,
 )
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Config",
     "DatabaseSection",
     "EngineSection",
+    "KeysSection",
     "LimitsSection",
     "MediaSection",
     "MonitoringSection",
@@ -45,14 +49,17 @@ __all__ = [
     "PlacesSection",
     "PolicySection",
     "ServiceSection",
+    "SiemSection",
     "StandbySection",
     "TimeSection",
     "TlsSection",
+    "WebauthnSection",
     "load",
     "parse",
 ]
 
 FORMAT: Final = 1
+SMALLEST_PROFILE: Final = "single-cpu"
 DEFAULT_PATH = Path("/etc/sealift/sealift.toml")
 _MAX_BYTES = 256 * 1024
 
@@ -71,24 +78,41 @@ class Config(Section):
     engine: EngineSection = EngineSection()
     network: NetworkSection = NetworkSection()
     tls: TlsSection = TlsSection()
+    webauthn: WebauthnSection = WebauthnSection()
     time: TimeSection = TimeSection()
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
+    siem: SiemSection = SiemSection()
     monitoring: MonitoringSection = MonitoringSection()
     standby: StandbySection = StandbySection()
     media: MediaSection = MediaSection()
     database: DatabaseSection = DatabaseSection()
+    keys: KeysSection = KeysSection()
+
+    @property
+    def separates_roles(self) -> bool:
+        """Whether admins and approvers are different people here; at the smallest sites, two people are both."""
+        return self.profile != SMALLEST_PROFILE
+
+    @property
+    def release_is_request(self) -> bool:
+        """Whether the signed release counts as the request, so that who typed it in may approve as well."""
+        return self.policy.request == "release" or (self.policy.request == "by-profile" and not self.separates_roles)
 
     @property
     def destinations(self) -> tuple[str, ...]:
-        """Every ``PROTOCOL ADDRESS PORT`` this box calls: `network.egress`, time servers, relay, syslog, database."""
+        """Every ``PROTOCOL ADDRESS PORT`` this box calls: `network.egress`, time, relay, syslog, database, HSM."""
         named = [*self.network.egress, *(f"udp {server} 123" for server in self.time.servers)]
         if self.alerts.mail_relay:
             named.append(f"tcp {self.alerts.mail_relay} {self.alerts.mail_port}")
         if self.alerts.syslog:
             named.append(self.alerts.syslog)
+        if self.siem.address:
+            named.append(f"tcp {self.siem.address} {self.siem.port}")
         if self.database.kind == "postgresql" and self.database.address:
             named.append(f"tcp {self.database.address} {self.database.port}")
+        if self.keys.provider == "token" and self.keys.address:
+            named.append(self.keys.address)
         voters = (self.standby.peer_address, self.standby.witness_address)
         named += [f"tcp {address} {self.standby.port}" for address in voters if address]
         return tuple(dict.fromkeys(named))
@@ -138,6 +162,11 @@ class Places:
     def database_secrets(self) -> Path:
         """Passwords by role and the certificate authority of a PostgreSQL server, as the site's people put them."""
         return self.etc / "database"
+
+    @property
+    def collector_authority(self) -> Path:
+        """The certificate authority of the site's collector, PEM, as the site's people put it."""
+        return self.etc / "collector-ca.pem"
 
     @property
     def boxes(self) -> Path:
@@ -238,6 +267,16 @@ class Places:
     def inspected(self) -> Path:
         """What media claim to be; nobody believes it."""
         return self.run / "inspected"
+
+    @property
+    def review(self) -> Path:
+        """Samples of prompts and answers, encrypted, where the site's policy keeps any."""
+        return self.state / "review"
+
+    @property
+    def counters(self) -> Path:
+        """What the gateways of this box count together; see `appliance.gateway.quotas`."""
+        return self.state / "gateway" / "limits.db"
 
     @property
     def receipts(self) -> Path:

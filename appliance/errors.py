@@ -259,6 +259,37 @@ class NotActiveError(ApplianceError):
     code = "not-active"
 
 
+class ServiceError(ApplianceError):
+    """A box that was asked as a client refused, failed or did not answer.
+
+    Args:
+        request_id: What its record is found by; empty where none came.
+        http_status: 0 where there was no answer.
+        service_code: The code of docs/api.md.
+        may_be_asked_again: Whether the same question may be answered later.
+    """
+
+    exit_code = 84
+    code = "service"
+
+    def __init__(
+        self,
+        *,
+        what: str,
+        why: str = "",
+        fix: str = "",
+        request_id: str = "",
+        http_status: int = 0,
+        service_code: str = "",
+        may_be_asked_again: bool = False,
+    ) -> None:
+        super().__init__(what=what, why=why, fix=fix)
+        self.request_id = request_id
+        self.http_status = http_status
+        self.service_code = service_code
+        self.may_be_asked_again = may_be_asked_again
+
+
 class PhiUnavailableError(ApplianceError):
     """The search for patient identifiers failed, so the request must not reach an engine."""
 
@@ -306,6 +337,20 @@ class WireError(ApplianceError):
 
     exit_code = 94
     code = "wire"
+
+
+class CollectorError(ApplianceError):
+    """The site's collector did not take records; they wait in the ledger and are sent again."""
+
+    exit_code = 95
+    code = "collector"
+
+
+class LegalHoldError(ApplianceError):
+    """A legal hold keeps what was to be erased or to expire."""
+
+    exit_code = 96
+    code = "legal-hold"
 
 
 class CertificateRefusedError(ApplianceError):

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 _PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 _DESTINATION = re.compile(r"(tcp|udp) (\S{2,45}) ([0-9]{1,5})")
 _SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9+_][A-Za-z0-9._+-]{0,127}){1,16}")
+_VARIABLE = re.compile(r"(?!LD_|GCONV|GLIBC|PYTHON|SEALIFT|PATH=|HOME=|TMPDIR=)([A-Z][A-Z0-9_]{1,63})=(.+)")
 _MAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -50,11 +52,13 @@ class LimitsSection(Section):
     requests_per_minute: int = Field(default=600, ge=1)
     unauthenticated_per_minute: int = Field(default=10, ge=1)
     concurrent_requests: int = Field(default=64, ge=1)
+    tokens_per_minute: int = Field(default=0, ge=0)
+    tokens_per_day: int = Field(default=0, ge=0)
+    tokens_per_month: int = Field(default=0, ge=0)
 
     def shared_by(self, gateways: int) -> "LimitsSection":
-        """Return what one of several gateways keeps, so that all together keep what the site file says."""
-        counted = ("requests_per_minute", "unauthenticated_per_minute", "concurrent_requests")
-        return self.model_copy(update={name: max(getattr(self, name) // gateways, 1) for name in counted})
+        """Return what one of several gateways keeps of what each counts by itself."""
+        return self.model_copy(update={"concurrent_requests": max(self.concurrent_requests // gateways, 1)})
 
 
 class PolicySection(Section):
@@ -62,9 +66,15 @@ class PolicySection(Section):
 
     approvals: int = Field(default=2, ge=2)
     approval_hours: int = Field(default=72, ge=1)
+    classes: list[Literal["openpgp", "webauthn", "pkcs11", "password-totp"]] = Field(
+        default=["openpgp", "webauthn", "pkcs11"], min_length=1
+    )
+    request: Literal["by-profile", "release", "person"] = "by-profile"
     rehearsal_level: Literal["installed", "answered-on-cpu", "answered-on-target"] = "answered-on-cpu"
     serial_jump: int = Field(default=1000, ge=1)
     audit_retention_years: int = Field(default=7, ge=6)
+    injection: Literal["off", "flag", "block"] = "flag"
+    code: Literal["off", "flag", "block"] = "off"
 
 
 class EngineSection(Section):
@@ -119,6 +129,30 @@ def _mail(text: str) -> str:
     return text
 
 
+def _plain_path(text: str) -> str:
+    # It is written into units, where blanks, quotes and percent signs mean something.
+    if not _PLAIN_PATH.fullmatch(text):
+        message = "expected an absolute path of letters, digits and ._+-, e.g. /usr/lib/softhsm/libsofthsm2.so"
+        raise ValueError(message)
+    return text
+
+
+def _device(text: str) -> str:
+    if not _plain_path(text).startswith("/dev/"):
+        message = "expected a device, e.g. /dev/tpmrm0"
+        raise ValueError(message)
+    return text
+
+
+def _variable(text: str) -> str:
+    found = _VARIABLE.fullmatch(text)
+    if found is None:
+        message = "expected NAME=/path, e.g. YUBIHSM_PKCS11_CONF=/etc/yubihsm_pkcs11.conf"
+        raise ValueError(message)
+    _plain_path(found[2])
+    return text
+
+
 def _optional(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(lambda text: check(text) if text else text)
 
@@ -127,6 +161,9 @@ MaybeAddress = Annotated[str, _optional(_address)]
 MaybeMail = Annotated[str, _optional(_mail)]
 MaybeDestination = Annotated[str, _optional(_destination)]
 MaybeServer = Annotated[str, _optional(_server_name)]
+MaybePath = Annotated[str, _optional(_plain_path)]
+MaybeDevice = Annotated[str, _optional(_device)]
+Variable = Annotated[str, AfterValidator(_variable)]
 Folder = Annotated[str, AfterValidator(_folder)]
 MailAddress = Annotated[str, AfterValidator(_mail)]
 Network = Annotated[str, AfterValidator(_network)]
@@ -152,6 +189,13 @@ class TlsSection(Section):
 
     authority: Literal["own", "facility"] = "own"
     clients: Literal["off", "optional", "required"] = "off"
+
+
+class WebauthnSection(Section):
+    """Where security keys are used: the relying party and the admin page's address; empty follows from `service`."""
+
+    rp_id: MaybeServer = ""
+    origin: str = Field(default="", pattern=r"^(https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?)?$")
 
 
 class TimeSection(Section):
@@ -183,6 +227,22 @@ class AlertsSection(Section):
     def _whole(self) -> "AlertsSection":
         if bool(self.mail_relay) != bool(self.mail_to):
             message = "mail_relay and mail_to are given together or not at all"
+            raise ValueError(message)
+        return self
+
+
+class SiemSection(Section):
+    """The site's collector of records: syslog over TLS, its certificate verified in full; none by default."""
+
+    server: MaybeServer = ""
+    address: MaybeAddress = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 6514
+    format: Literal["rfc5424", "json", "cef"] = "rfc5424"
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SiemSection":
+        if bool(self.server) != bool(self.address):
+            message = "server and address are given together or not at all"
             raise ValueError(message)
         return self
 
@@ -224,6 +284,31 @@ class DatabaseSection(Section):
         remote = bool(self.server and self.address)
         if bool(self.server) != bool(self.address) or (self.kind == "postgresql" and bool(self.socket) == remote):
             message = "postgresql takes either socket, or server and address together"
+            raise ValueError(message)
+        return self
+
+
+class KeysSection(Section):
+    """Where the box's own keys are: in files, or on a PKCS#11 token or HSM that makes and uses them.
+
+    `module` is the vendor's library, `token` the token's label, `variables` tell the module where its own files lie.
+    The others say what the services that use keys must reach besides: a device, a folder that the module writes in, the
+    group that may use these, an HSM in the network. The PIN is never here.
+    """
+
+    provider: Literal["files", "token"] = "files"
+    module: MaybePath = ""
+    token: str = Field(default="", pattern=r"^([!-~]([ -~]{0,30}[!-~])?)?$")
+    variables: list[Variable] = []
+    device: MaybeDevice = ""
+    folder: MaybePath = ""
+    group: str = Field(default="", pattern=r"^([a-z_][a-z0-9_-]{0,31})?$")
+    address: MaybeDestination = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "KeysSection":
+        if self.provider == "token" and not (self.module and self.token):
+            message = "a token takes module and token, its label"
             raise ValueError(message)
         return self
 

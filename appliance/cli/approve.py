@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from appliance.actions import approve as action
+from appliance.actions.ways import Way
 from appliance.cli import context as shared
 from appliance.cli import signing
+from appliance.cli.gathering import gathered
 from appliance.cli.opened import production_of
 
 
@@ -15,11 +17,12 @@ def register(app: typer.Typer) -> None:
     app.command("approve")(_approve)
 
 
+@gathered("way", signing.way_of)
 def _approve(
     context: typer.Context,
     which: Annotated[str, typer.Argument(help="A digest, the beginning of one, a name, or NAME:VERSION.")],
     person: signing.Person,
-    gnupg_home: signing.GnupgHome = None,
+    way: Way,
     yes: signing.Yes = False,
 ) -> None:
     """Show what would change in production, and sign it."""
@@ -29,8 +32,7 @@ def _approve(
             here,
             which,
             person=person,
-            home=signing.home_of(gnupg_home),
+            way=way,
             agrees=lambda question: signing.agrees(own, question.to_text(), yes=yes),
         )
-    names = ", ".join(one.name for one in facts.request.approvals)
-    own.result(facts.to_json(), f"approved by {names}: {len(facts.request.approvals)} of {facts.needed}")
+    signing.tell(own, facts.to_json(), [one.shown for one in facts.request.approvals], facts.needed)

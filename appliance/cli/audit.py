@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import segno
 import typer
 
-from appliance.audit import export, note, pin, verify
+from appliance.actions.auditing import making
+from appliance.actions.auditing.span import moment
+from appliance.audit import note, pin, verify
+from appliance.audit.client import SocketLedger
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.cli import context as shared
-from appliance.cli.opened import ledger_of
+from appliance.cli.opened import evidence_of, ledger_of, read_note
 from appliance.errors import LedgerDamagedError
-from media.errors import UsageError
 
 _BODY_CHARACTERS = 100
 
@@ -82,7 +84,7 @@ def _verify(
 ) -> None:
     """Recompute the tree and the chain from every record and compare them with the signed checkpoints."""
     own = shared.of(context)
-    notes = [_read_note(path) for path in checkpoint or []]
+    notes = [read_note(path) for path in checkpoint or []]
     with ledger_of(own) as ledger, own.progress() as bar:
         task = bar.add_task("records", total=0)
         done = verify.verify(
@@ -117,32 +119,49 @@ def _checkpoint(
 
 
 def _export(
-    context: typer.Context, folder: Annotated[Path, typer.Argument(help="A folder that does not exist.")]
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist.")],
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this day or time on.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Before this day or time.")] = "",
+    printed: Annotated[
+        list[Path] | None,
+        typer.Option("--printed", help="A checkpoint from outside that the proofs must reach; may be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would hold; write and record nothing.")
+    ] = False,
 ) -> None:
-    """Write all records, the checkpoint and the key as plain files for an auditor."""
+    """Write records, proofs, checkpoints and a report as plain files for an auditor, and record that it was done."""
     own = shared.of(context)
-    with ledger_of(own) as ledger, own.progress() as bar:
-        task = bar.add_task("records", total=0)
-        facts = export.export(
-            ledger,
-            folder,
+    with evidence_of(own) as ledger:
+        wanted = making.Wanted(
+            site=own.config.site,
             key=pin.read_pin(own.config.at) or _own_key(ledger),
-            progress=lambda count, of: bar.update(task, completed=count, total=of),
+            since=moment(since) if since else "",
+            until=moment(until) if until else "",
+            printed=[read_note(path) for path in printed or []],
+            recorded=isinstance(ledger, SocketLedger),
         )
-    own.result(asdict(facts), f"{facts.size} records, root {facts.root}")
+        if dry_run:
+            planned = making.plan(ledger, wanted)
+            count = planned.end - planned.start
+            own.result({**planned.to_json(), "dry_run": True}, f"would hold {count} of {planned.size} records")
+            return
+        with own.progress() as bar:
+            task = bar.add_task("records", total=0)
+            made = making.make(
+                ledger,
+                folder,
+                wanted,
+                clock=own.clock,
+                progress=lambda count, of: bar.update(task, completed=count, total=of),
+            )
+    said = f"recorded as {made.record}" if made.record >= 0 else "NOT recorded: the ledger does not run"
+    own.result(made.to_json(), f"{made.end - made.start} of {made.size} records, root {made.root}; {said}")
 
 
 def _own_key(ledger: Ledger) -> note.VerifierKey:
     return note.VerifierKey.from_text(str(ledger.leaf(0).body.get("vkey", "")))
-
-
-def _read_note(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            what=f"the checkpoint {path.name} cannot be read", fix="name the file that holds it"
-        ) from error
 
 
 def _facts(leaf: Leaf) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from appliance.actions import boxkeys as action
+from appliance.actions import tokenpin
 from appliance.actions.boxkeys import Changed, Keyring
 from appliance.cli import context as shared
 from appliance.cli.context import Context
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     keys.command("list")(_list)
     keys.command("rotate")(_rotate)
     keys.command("destroy")(_destroy)
+    keys.command("pin")(_pin)
 
 
 def _list(context: typer.Context) -> None:
@@ -52,7 +54,7 @@ def _rotate(context: typer.Context, name: _Name, reason: _Reason, dry_run: _DryR
     if dry_run:
         _would(own, name, "a new version is made")
         return
-    with _keyring(own) as keyring:
+    with keyring_of(own) as keyring:
         _said(own, keyring.rotate(name, reason=reason))
 
 
@@ -74,12 +76,25 @@ def _destroy(
         raise UsageError(what="nobody can be asked", why="there is no terminal", fix="give --yes")
     if not yes and not typer.confirm("Destroy the older versions?", err=True):
         raise UsageError(what="nothing was destroyed", why="the answer was no", fix="run it again to destroy them")
-    with _keyring(own) as keyring:
+    with keyring_of(own) as keyring:
         _said(own, keyring.destroy(name, reason=reason))
 
 
+def _pin(context: typer.Context) -> None:
+    """Keep the PIN of the token that the site file chooses; asked for, or one line of standard input."""
+    own = shared.of(context)
+    if sys.stdin.isatty():
+        typed = str(typer.prompt("User PIN of the token", hide_input=True, err=True))
+    else:
+        typed = sys.stdin.readline().rstrip("\r\n")
+    held = tokenpin.place(own.config, typed)
+    said = f"the token {own.config.keys.token} opens; it holds {', '.join(held) or 'no key of ours yet'}"
+    own.result({"token": own.config.keys.token, "keys": list(held)}, f"{said}. Units use the PIN when they start.")
+
+
 @contextmanager
-def _keyring(own: Context) -> Iterator[Keyring]:
+def keyring_of(own: Context) -> Iterator[Keyring]:
+    """Yield what changes the keys of this box."""
     has_systemd = is_booted_box(own.config)
     with ledger_of(own) as ledger:
         yield Keyring(

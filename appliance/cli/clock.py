@@ -7,10 +7,12 @@ import typer
 
 from appliance.actions import clock as action
 from appliance.actions.clocksetter import require_settable
+from appliance.actions.ways import Way
 from appliance.audit.client import open_ledger
 from appliance.audit.rights import ACTIONS
 from appliance.cli import context as shared
 from appliance.cli import signing
+from appliance.cli.gathering import gathered
 from appliance.cli.opened import jobs_of, ledger_of, promoter_of
 from appliance.errors import UnitError
 from appliance.install.jobs import Kind
@@ -104,18 +106,19 @@ def _list(context: typer.Context) -> None:
     ]
     lines = [
         f"{one.statement.sha256[:12]}  {one.statement.correction_seconds:+} seconds  {one.statement.meaning}"
-        f"  approved by {', '.join(approval.name for approval in one.approvals) or 'nobody'}"
+        f"  approved by {', '.join(approval.shown for approval in one.approvals) or 'nobody'}"
         for one in found
     ]
     own.result({"waiting": rows}, "\n".join(lines) or "no correction of the clock waits")
 
 
 @_group.command("approve")
+@gathered("way", signing.way_of)
 def _approve(
     context: typer.Context,
     digest: Annotated[str, typer.Argument(help="The statement's digest, or its beginning.")],
     person: signing.Person,
-    gnupg_home: signing.GnupgHome = None,
+    way: Way,
     yes: signing.Yes = False,
 ) -> None:
     """Compare the corrected time with your own watch, and sign it."""
@@ -126,16 +129,14 @@ def _approve(
             promoter,
             digest,
             person=person,
-            home=signing.home_of(gnupg_home),
+            way=way,
             agrees=lambda text: signing.agrees(own, text, yes=yes),
             clock=own.clock,
         )
-    names = [one.name for one in request.approvals]
-    needed = max(2, own.config.policy.approvals)
-    text = f"approved by {', '.join(names)}: {len(names)} of {needed}"
-    if len(names) >= needed:
-        text += f"; now `sealift clock apply {request.statement.sha256[:12]}`"
-    own.result({"statement": request.statement.sha256, "approved_by": names}, text)
+    facts = {"statement": request.statement.sha256, "approved_by": [one.name for one in request.approvals]}
+    shown = [one.shown for one in request.approvals]
+    then = f"now `sealift clock apply {request.statement.sha256[:12]}`"
+    signing.tell(own, facts, shown, max(2, own.config.policy.approvals), then=then)
 
 
 @_group.command("apply")

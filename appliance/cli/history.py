@@ -1,10 +1,15 @@
-"""`sealift history`: everything that was asked, approved and done about production."""
+"""`sealift history`: everything that was asked, decided and done about production, or about versions."""
+
+from typing import Annotated
 
 import typer
 
-from appliance.actions import versions as actions
+from appliance.actions import history as actions
 from appliance.cli import context as shared
-from appliance.cli.opened import ledger_of
+from appliance.cli.opened import records_of
+from appliance.registry import catalog
+
+_DIGITS = 64
 
 
 def register(app: typer.Typer) -> None:
@@ -12,14 +17,29 @@ def register(app: typer.Typer) -> None:
     app.command("history")(_history)
 
 
-def _history(context: typer.Context) -> None:
-    """Show production's history from the ledger, the oldest first."""
+def _history(
+    context: typer.Context,
+    every: Annotated[
+        bool, typer.Option("--all", help="Registrations, gates, holds, deletions and damage, too.")
+    ] = False,
+    of: Annotated[str, typer.Option("--of", help="Everything about one version: a digest, name or alias.")] = "",
+) -> None:
+    """Show who did what, when and why, from the ledger, the oldest first."""
     own = shared.of(context)
-    with ledger_of(own) as ledger:
-        events = actions.history(ledger)
+    with records_of(own) as (ledger, state):
+        digest = _digest(of) if of else ""
+        if of and not digest:
+            with state.connect() as session:
+                digest = catalog.version(session, of).model_digest
+        events = actions.history(ledger, every=every, model_digest=digest)
     lines = [
-        f"{one.sequence:>6}  {one.at}  {one.what:<11}  {(one.model_digest or '-')[:12]:<12}  {', '.join(one.people)}"
+        f"{one.sequence:>6}  {one.at}  {one.what:<14}  {(one.model_digest or '-')[:12]:<12}  {', '.join(one.people)}"
         f"{f'  ({one.reason})' if one.reason else ''}"
         for one in events
     ]
     own.result({"events": [one.to_json() for one in events]}, "\n".join(lines) or "nothing was ever in production")
+
+
+def _digest(untrusted: str) -> str:
+    """Return a whole digest as it is: a deleted version is found by nothing else."""
+    return untrusted if len(untrusted) == _DIGITS and set(untrusted) <= set("0123456789abcdef") else ""

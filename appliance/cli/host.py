@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from appliance.actions import hostapproval as action
+from appliance.actions.ways import Way
 from appliance.cli import context as shared
 from appliance.cli import signing
+from appliance.cli.gathering import gathered
 from appliance.cli.opened import is_operator, jobs_of, promoter_of
 from media.clock import to_text
 
@@ -30,7 +32,7 @@ def _list(context: typer.Context) -> None:
             "serial": one.statement.serial,
             "meaning": one.statement.meaning,
             "expires": to_text(one.statement.expires),
-            "approved_by": [approval.name for approval in one.approvals],
+            "approved_by": [approval.shown for approval in one.approvals],
         }
         for one in waiting
     ]
@@ -43,11 +45,12 @@ def _list(context: typer.Context) -> None:
 
 
 @_group.command("approve")
+@gathered("way", signing.way_of)
 def _approve(
     context: typer.Context,
     plan: Annotated[str, typer.Argument(help="The plan's digest, or its beginning.")],
     person: signing.Person,
-    gnupg_home: signing.GnupgHome = None,
+    way: Way,
     yes: signing.Yes = False,
 ) -> None:
     """Show what would change on the host, and sign it."""
@@ -59,11 +62,11 @@ def _approve(
             promoter,
             plan,
             person=person,
-            home=signing.home_of(gnupg_home),
+            way=way,
             agrees=lambda text: signing.agrees(own, text, yes=yes),
             source=source,
         )
     names = [one.name for one in request.approvals]
-    needed = max(2, own.config.policy.approvals)
     facts = {"plan": request.statement.plan_digest, "serial": request.statement.serial, "approved_by": names}
-    own.result(facts, f"approved by {', '.join(names)}: {len(names)} of {needed}")
+    shown = [one.shown for one in request.approvals]
+    signing.tell(own, facts, shown, max(2, own.config.policy.approvals))

@@ -7,7 +7,7 @@ import typer
 from appliance.actions import keys as actions
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +25,12 @@ def _create(
     owner: Annotated[str, typer.Option("--owner", help="Who answers for it.")],
     phi: Annotated[str, typer.Option("--phi", help="Identifiers: tokenise, pass or block.")] = "tokenise",
     tier: Annotated[str, typer.Option("--tier", help="basic, standard or premium.")] = "standard",
+    stage: Annotated[
+        str, typer.Option("--stage", help="production, or test: for application developers, refused by production.")
+    ] = actions.PRODUCTION,
+    days: Annotated[
+        int, typer.Option("--days", help="How long it works; 0 for no end, or 30 days for test.", min=0)
+    ] = 0,
 ) -> None:
     """Make a key and print it once."""
     own = shared.of(context)
@@ -32,11 +38,12 @@ def _create(
         made = actions.create(
             ledger,
             state,
-            FileKeys(own.config.at.key_files),
+            open_keys(own.config),
             department=department,
             owner=owner,
             phi_mode=phi,
             tier=tier,
+            validity=actions.Validity.of(stage, days, own.clock),
         )
     own.say(f"key {made.facts.key_id} of {made.facts.department}; it is shown once and kept nowhere")
     own.result({**made.facts.to_json(), "key": made.text}, made.text)
@@ -49,6 +56,7 @@ def _list(context: typer.Context) -> None:
         found = actions.list_keys(state)
     lines = [
         f"{one.key_id}  {one.department:<24} {one.owner:<24} {one.phi_mode:<9} {one.tier:<9} {one.created_at}"
+        f"{'  for test' if one.stage == actions.TEST else ''}{f'  ends {one.expires_at}' if one.expires_at else ''}"
         f"{f'  revoked {one.revoked_at}' if one.revoked_at else ''}"
         for one in found
     ]

@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
 from appliance.actions import production, validate
 from appliance.actions.production import Served
-from appliance.audit.client import open_ledger
+from appliance.audit.client import OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.facts import Ledger
 from appliance.audit.rights import ACTIONS
 from appliance.audit.rights import OPERATOR as LEDGER_OPERATOR
@@ -30,6 +31,7 @@ from appliance.promote.desk import ACTIONS_DOOR, OPERATOR_DOOR
 from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.state.tables import Base
+from media.errors import UsageError
 
 
 def may_use(config: Config, door: str) -> bool:
@@ -64,6 +66,31 @@ def ledger_of(own: Context) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
+
+
+@contextmanager
+def evidence_of(own: Context) -> Iterator[SocketLedger | OfflineLedger]:
+    """Yield the same with all that it hands out to auditors."""
+    door = LEDGER_OPERATOR if is_operator(own.config) else ACTIONS
+    ledger = open_ledger(own.config, door, clock=own.clock)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def read_note(path: Path) -> str:
+    """Return the text of a checkpoint from outside.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            what=f"the checkpoint {path.name} cannot be read", why="", fix="name the file that holds it"
+        ) from error
 
 
 @contextmanager

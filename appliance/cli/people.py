@@ -1,42 +1,55 @@
 """`sealift people`: who may approve, go back and stop at this site."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from appliance.actions import people as actions
+from appliance.actions.ways import ByToken
 from appliance.cli import context as shared
-from appliance.cli import passwords
+from appliance.cli import passwords, signing
 from appliance.cli.opened import promoter_of
+from appliance.promote.classes import NAMES
 from media.errors import UsageError
 
 PasswordFile = Annotated[
     Path | None, typer.Option("--password-file", help="File with the password; - is standard input.")
 ]
 
+By = Annotated[list[str], typer.Option("--by", help="An enrolled person who says so; twice, two different ones.")]
+PasswordFiles = Annotated[
+    list[Path] | None, typer.Option("--password-file", help="Their password files, in the same order.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    people = typer.Typer(help="The site's people: one-time codes, enrolment, revocation.", no_args_is_help=True)
+    people = typer.Typer(
+        help="The site's people: one-time codes, enrolment, roles, resets, revocation.", no_args_is_help=True
+    )
     app.add_typer(people, name="people")
     people.command("codes")(_codes)
     people.command("enrol")(_enrol)
     people.command("list")(_list)
     people.command("invite")(_invite)
     people.command("revoke")(_revoke)
+    people.command("reset")(_reset)
+    people.command("roles")(_roles)
 
 
 def _codes(
     context: typer.Context,
     count: Annotated[int, typer.Option("--count", help="How many people will enrol: 2 to 8.")] = 2,
+    admins: Annotated[int, typer.Option("--admins", help="How many admins besides, who never approve.")] = 0,
 ) -> None:
     """Print the first one-time codes, while nobody is enrolled. Hand each to another person."""
     own = shared.of(context)
     with promoter_of(own) as promoter:
-        codes = promoter.codes(count)
+        codes = promoter.codes(count, admins=admins)
     own.say("each code enrols one person once; they are not kept and not shown again")
-    own.result({"codes": list(codes)}, "\n".join(codes))
+    lines = [*codes[:count], *(f"{code}  (an admin)" for code in codes[count:])]
+    own.result({"codes": list(codes), "admins": admins}, "\n".join(lines))
 
 
 def _enrol(
@@ -47,55 +60,134 @@ def _enrol(
     certificate: Annotated[Path | None, typer.Option("--certificate", help="Binary OpenPGP certificate.")] = None,
     gnupg_home: Annotated[Path | None, typer.Option("--gnupg-home", help="Take it from this GnuPG folder.")] = None,
     fingerprint: Annotated[str, typer.Option("--fingerprint", help="Which key of the folder.")] = "",
+    token_public_key: Annotated[
+        Path | None, typer.Option("--token-public-key", help="Public key of a PKCS#11 token, PEM or DER.")
+    ] = None,
+    token: signing.Token = "",
+    token_key_label: signing.TokenKeyLabel = "",
+    token_module: signing.TokenModule = "",
+    pin_file: signing.PinFile = None,
+    one_time_code: Annotated[
+        bool, typer.Option("--one-time-code", help="Approve by password and one-time code too: the lower class.")
+    ] = False,
     password_file: PasswordFile = None,
 ) -> None:
-    """Enrol a person with a one-time code and an OpenPGP certificate of their own."""
+    """Enrol a person with a one-time code and keys of their own, or give a person who was reset new keys.
+
+    A security key is enrolled on the page, since a browser speaks to it.
+    """
     own = shared.of(context)
-    if (certificate is None) == (gnupg_home is None):
+    if certificate is not None and gnupg_home is not None:
         raise UsageError(
             what="one certificate is needed",
             why="give a file or a GnuPG folder",
             fix="--certificate FILE, or --gnupg-home FOLDER",
         )
+    content = b""
     if certificate is not None:
         content = actions.read_certificate(certificate)
-    else:
-        content = actions.certificate_from_home(gnupg_home or Path(), fingerprint)
+    elif gnupg_home is not None:
+        content = actions.certificate_from_home(gnupg_home, fingerprint)
+    token_key = b"" if token_public_key is None else actions.read_public_key(token_public_key)
+    if token:
+        way = signing.way_of(token=token, token_key=token_key_label, token_module=token_module, pin_file=pin_file)
+        token_key = way.public_key() if isinstance(way, ByToken) else b""
     password = passwords.read(password_file, prompt=f"New password of {name}", confirm=True)
     with promoter_of(own) as promoter:
-        enrolled = actions.enrol(promoter, code=code, name=name, certificate=content, password=password, person=person)
-    own.result(enrolled.to_json(), f"{enrolled.name} is enrolled as {enrolled.person} with key {enrolled.fingerprint}")
+        enrolled = actions.enrol(
+            promoter,
+            code=code,
+            name=name,
+            certificate=content,
+            token_key=token_key,
+            totp=one_time_code,
+            password=password,
+            person=person,
+        )
+    lines = [f"{enrolled.name} is enrolled as {enrolled.person}"]
+    lines += [f"  {NAMES[kind]} {key}" for kind, key in enrolled.credentials]
+    if enrolled.totp_address:
+        lines.append(f"  for the app that shows one-time codes, shown once: {enrolled.totp_address}")
+    if enrolled.printed_code:
+        lines.append(f"  print and seal, for a reset, shown once: {enrolled.printed_code}")
+    own.result(enrolled.to_json(), "\n".join(lines))
 
 
 def _list(context: typer.Context) -> None:
     """List everyone who was ever enrolled."""
     own = shared.of(context)
     with promoter_of(own) as promoter:
-        people = promoter.people()
-    lines = [
-        f"{one['person']:<24} {one['name']:<32} {one['fingerprint']}{'  revoked' if one['revoked'] else ''}"
-        for one in people
-    ]
-    own.result({"people": list(people)}, "\n".join(lines) or "nobody is enrolled: `sealift people codes`")
+        found = promoter.site_people()
+    lines = [line for one in found["people"] for line in _lines(one)]
+    if lines and not found["separates_roles"]:
+        lines.append("lower class: at this site approvers are admins too (profile single-cpu)")
+    elif lines and len(found["admins"]) < 2:
+        lines.append("fewer than two admins are enrolled: any two people vouch; `sealift people invite --role admin`")
+    own.result(found, "\n".join(lines) or "nobody is enrolled: `sealift people codes`")
+
+
+def _lines(one: dict[str, Any]) -> list[str]:
+    is_void = f"  approvals count from {one['counts_from']}" if one["counts_from"] else ""
+    head = f"{one['person']:<24} {one['name']:<32} {', '.join(one['roles'])}"
+    keys = [f"    {NAMES[key['class']]:<28} {key['fingerprint']}" for key in one["credentials"]]
+    return [f"{head}{'  revoked' if one['revoked'] else is_void}", *keys]
 
 
 def _invite(
     context: typer.Context,
-    by: Annotated[list[str], typer.Option("--by", help="An enrolled person; twice, two different ones.")],
-    password_file: Annotated[
-        list[Path] | None, typer.Option("--password-file", help="Their password files, in the same order.")
-    ] = None,
+    by: By,
+    password_file: PasswordFiles = None,
+    role: Annotated[str, typer.Option("--role", help="approver, operator or admin; else the profile's own.")] = "",
 ) -> None:
     """Print one more code, by the passwords of two different people."""
     own = shared.of(context)
-    files: list[Path | None] = list(password_file or [])
-    files += [None] * (len(by) - len(files))
-    vouchers = [
-        (person, passwords.read(path, prompt=f"Password of {person}")) for person, path in zip(by, files, strict=False)
-    ]
+    vouchers = _vouchers(by, password_file)
     with promoter_of(own) as promoter:
-        code = promoter.invite(vouchers)
+        code = promoter.invite(vouchers, role=role)
     own.result({"code": code}, code)
+
+
+def _reset(
+    context: typer.Context,
+    person: Annotated[str, typer.Argument(help="Whose keys and password end.")],
+    by: By,
+    password_file: PasswordFiles = None,
+    printed_code: Annotated[
+        str, typer.Option("--printed-code", help="Of that person; then one other is enough (profile single-cpu).")
+    ] = "",
+) -> None:
+    """End a person's keys and password by two others, and print the code for new ones.
+
+    What the person approved and waits is void, and for 24 hours nothing the person approves counts.
+    """
+    own = shared.of(context)
+    vouchers = _vouchers(by, password_file)
+    with promoter_of(own) as promoter:
+        code = promoter.reset(person, vouchers, printed_code=printed_code)
+    own.say(f"{person} enrols again with this code and --id {person}; approvals count after 24 hours")
+    own.result({"reset": person, "code": code}, code)
+
+
+def _roles(
+    context: typer.Context,
+    person: Annotated[str, typer.Argument(help="Whose roles change.")],
+    by: By,
+    role: Annotated[list[str], typer.Option("--role", help="approver, operator or admin; more than once.")],
+    password_file: PasswordFiles = None,
+) -> None:
+    """Give a person these roles in place of the present ones, by two others."""
+    own = shared.of(context)
+    vouchers = _vouchers(by, password_file)
+    with promoter_of(own) as promoter:
+        changed = promoter.give_roles(person, role, vouchers)
+    own.result(changed, f"{changed['name']} is now: {', '.join(changed['roles'])}")
+
+
+def _vouchers(by: list[str], files: list[Path] | None) -> list[tuple[str, str]]:
+    paths: list[Path | None] = [*(files or []), *([None] * len(by))]
+    return [
+        (person, passwords.read(path, prompt=f"Password of {person}")) for person, path in zip(by, paths, strict=False)
+    ]
 
 
 def _revoke(

@@ -8,6 +8,7 @@ from appliance.actions import promote as action
 from appliance.actions.promote import PromoteFacts, Step
 from appliance.cli import context as shared
 from appliance.cli.opened import production_of
+from appliance.cli.versions import fit_lines
 from appliance.errors import NotEnoughApprovalsError
 
 
@@ -41,9 +42,10 @@ def _text(facts: PromoteFacts) -> str:
     version = f"{facts.version.name} {facts.version.version}"
     if facts.step is Step.REQUESTED:
         digest = facts.version.model_digest[:12]
+        plan = "" if facts.fit is None else "\n".join(("", *fit_lines(facts.fit)))
         return (
             f"requested {version} for production; {facts.needed} different people approve it with\n"
-            f"  sealift approve {digest} --as PERSON\nthen run\n  sealift promote {digest}"
+            f"  sealift approve {digest} --as PERSON\nthen run\n  sealift promote {digest}{plan}"
         )
     served = facts.served
     seconds = "" if served is None else f" after {served.seconds:.1f} s"

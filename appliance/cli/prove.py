@@ -1,13 +1,16 @@
 """`sealift prove`: from an answer to its origin, every step checked afresh."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from appliance.actions import portable
 from appliance.actions import prove as action
 from appliance.cli import context as shared
-from appliance.cli.opened import ledger_of
-from appliance.errors import ProofError
+from appliance.cli.opened import evidence_of, read_note
+from appliance.errors import ProofError, StoreWriteError
+from media import durable
 
 
 def register(app: typer.Typer) -> None:
@@ -18,12 +21,35 @@ def register(app: typer.Typer) -> None:
 def _prove(
     context: typer.Context,
     request_id: Annotated[str, typer.Argument(help="The x-request-id header of an answer.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the proof to a new file for elsewhere."),
+    ] = None,
+    printed: Annotated[
+        list[Path] | None,
+        typer.Option("--printed", help="A checkpoint from outside that the file must be comparable with."),
+    ] = None,
 ) -> None:
     """Prove where an answer came from. Needs no network and nothing running."""
     own = shared.of(context)
-    with ledger_of(own) as ledger:
-        report = action.prove(own.config, ledger, request_id)
+    with evidence_of(own) as ledger:
+        if out is None:
+            report = action.prove(own.config, ledger, request_id)
+        else:
+            made = portable.made(own.config, ledger, request_id, printed=[read_note(path) for path in printed or []])
+            report = made.report
+            if report.ok:
+                _write(out, made.content)
     own.result(report.to_json(), report.to_text())
     if not report.ok and own.as_json:
         raise typer.Exit(ProofError.exit_code)  # the report is the one document on stdout
     report.require()
+
+
+def _write(out: Path, content: bytes) -> None:
+    try:
+        durable.write_new(out, content)
+    except OSError as error:
+        raise StoreWriteError(
+            what=f"{out.name} cannot be written", why=error.strerror or "", fix="name a file that does not exist"
+        ) from error

@@ -9,7 +9,7 @@ from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import reporting
 from appliance.cli import context as shared
 from appliance.cli.opened import ledger_of, records_of
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from appliance.registry import catalog
 from appliance.state import projection
 from media import durable, limits
@@ -37,7 +37,7 @@ def _export(
     with records_of(own) as (ledger, state):
         with state.connect() as session:
             version = catalog.version(session, which)
-        keys = FileKeys(own.config.at.key_files)
+        keys = open_keys(own.config)
         made = reporting.make(own.config, peer, version.model_digest, ledger=ledger, keys=keys, clock=own.clock)
     try:
         durable.replace(to, made, mode=0o644)

@@ -8,7 +8,7 @@ import typer
 from appliance.actions import rollback as action
 from appliance.cli import context as shared
 from appliance.cli import passwords
-from appliance.cli.opened import is_operator, production_of
+from appliance.cli.opened import is_operator, production_of, promoter_of
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +24,16 @@ def _rollback(
         Path | None, typer.Option("--password-file", help="The person's password; asked of operators. - is stdin.")
     ] = None,
     to: Annotated[str, typer.Option("--to", help="The version; the one before when absent.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would lead.")] = False,
 ) -> None:
-    """Go back to a version that was in production before."""
+    """Go back to a version that was in production before, or end the canary that runs."""
     own = shared.of(context)
+    if dry_run:
+        with promoter_of(own) as promoter:
+            canary, returnable = promoter.canary()["canary"], promoter.current()["returnable"]
+        leads = "ends the canary" if canary and not to else f"goes back to {to or next(iter(returnable), 'nothing')}"
+        own.result({"dry_run": True, "canary": bool(canary), "returnable": returnable}, f"{leads}; nothing was changed")
+        return
     secret = None
     if password_file is not None or is_operator(own.config):
         secret = passwords.read(password_file, prompt=f"Password of {person}")
@@ -34,8 +41,9 @@ def _rollback(
         facts = action.rollback(here, person=person, reason=reason, to=to, password=secret)
     digest = (facts.promotion.model_digest or "")[:12]
     warm = "it was warm" if not facts.served.started else "its engine was started"
+    ended = "" if facts.promotion.terms is None else f"the canary {facts.promotion.terms.version[:12]} is ended; "
     own.result(
         facts.to_json(),
-        f"{digest} serves production again after {facts.served.seconds:.1f} s ({warm});"
+        f"{ended}{digest} serves production again after {facts.served.seconds:.1f} s ({warm});"
         f" ledger sequence {facts.promotion.sequence}",
     )

@@ -76,6 +76,7 @@ def _text(facts: ScrubFacts) -> str:
             "  fix: check the disk, then `sealift receive VOLUME...` that release again from a full set;",
             "       a delta set that leaves these bytes out is refused",
         ]
+    lines += [f"✗ version {digest[:12]} is damaged; no caller is routed to it" for digest in facts.hurt]
     lines += [f"  moved to quarantine: object {name[:12]}" for name in facts.aside]
     lines.append(f"  record {facts.sequence if facts.sequence >= 0 else 'waits for the ledger to start'}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from appliance.cli import context as shared
 from appliance.cli import standby_lease
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of, production_of, promoter_of
-from appliance.keys.files import FileKeys
+from appliance.keys.opening import open_keys
 from appliance.standby.pairing import Relation
 from media import durable
 from media.errors import UsageError
@@ -49,9 +49,7 @@ def _card(
     """Write this box's card for the other box, and show the code that people type there."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
-        made = introducing.make_card(
-            own.config, name, ledger=ledger, keys=FileKeys(own.config.at.key_files), clock=own.clock
-        )
+        made = introducing.make_card(own.config, name, ledger=ledger, keys=open_keys(own.config), clock=own.clock)
     _put(to, made.file)
     own.result(
         {**made.to_json(), "file": to.name},
@@ -90,7 +88,7 @@ def _pair(
             codes=code or [typer.prompt(prompt, hide_input=True) for prompt in _PROMPTS],
             by=by or [],
             ledger=ledger,
-            keys=FileKeys(own.config.at.key_files),
+            keys=open_keys(own.config),
         )
     _put(to, half)
     own.result(
@@ -160,7 +158,7 @@ def _export(
             peer,
             since=since,
             ledger=ledger,
-            keys=FileKeys(own.config.at.key_files),
+            keys=open_keys(own.config),
             clock=own.clock,
         )
     files = keeping.write(folder, made)
@@ -195,14 +193,21 @@ def _take(context: typer.Context, peer: Peer) -> None:
     own.result(taken.to_json(), _taken_text(taken))
 
 
-def _sync(context: typer.Context, peer: Peer) -> None:
+def _sync(
+    context: typer.Context,
+    named: Annotated[str, typer.Argument(metavar="[BOX]", help="The other box; the site file's by default.")] = "",
+) -> None:
     """Send the other box what it lacks, over the network, and take over what it has sent; a timer runs this."""
     own = shared.of(context)
+    peer = named or (own.config.standby.peer if own.config.standby.peer_address else "")
+    if not peer:
+        own.result({"sent": None, "grown": None, "taken": None}, "the site file names no other box to reach")
+        return
     with ledger_of(own) as ledger:
         grown = sending.take_in(own.config, peer, ledger=ledger)
     taken = _taken(own, peer) if grown is not None and grown.pair.relation is Relation.STANDBY else None
     with ledger_of(own) as ledger:
-        keys = FileKeys(own.config.at.key_files)
+        keys = open_keys(own.config)
         sent = sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock)
     facts = {
         "sent": sent.to_json(),

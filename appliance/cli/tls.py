@@ -10,7 +10,7 @@ from appliance.actions import tls as actions
 from appliance.actions import tls_facility, tls_standing
 from appliance.actions.tls_placing import facts_of
 from appliance.cli import context as shared
-from appliance.cli import tls_clients
+from appliance.cli import tls_authority, tls_clients
 from appliance.cli.context import Context
 from appliance.cli.marks import marked
 from appliance.cli.opened import is_operator, jobs_of
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     commands.command("import")(_import)
     commands.command("revoke")(_revoke)
     tls_clients.add_to(commands)
+    tls_authority.add_to(commands)
 
 
 def _show(context: typer.Context) -> None:

@@ -1,19 +1,22 @@
 """`sealift validate`: run the gates on a version in the test stage."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.progress import TaskID
 
 from appliance.actions import validate as action
-from appliance.actions.validate import ValidationReport
+from appliance.actions import validation_report
+from appliance.actions.gating import shown
+from appliance.actions.validate import Plan, ValidationReport
 from appliance.cli import context as shared
 from appliance.cli.context import Context
-from appliance.cli.opened import bench_of, jobs_of, records_of
+from appliance.cli.opened import bench_of, is_operator, jobs_of, records_of
 from appliance.errors import GateFailedError
 from appliance.install.jobclient import JobsClient, Seen
 from appliance.install.jobs import Kind
-from appliance.registry import catalog
+from appliance.registry import catalog, evidence
 
 
 def register(app: typer.Typer) -> None:
@@ -25,26 +28,81 @@ def _validate(
     context: typer.Context,
     which: Annotated[str, typer.Argument(help="A digest, the beginning of one, a name, or NAME:VERSION.")],
     only: Annotated[str, typer.Option("--only", help="Run one gate, e.g. smoke in a rehearsal.")] = "",
+    report_file: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Print the report to sign; .pdf or .html.")
+    ] = None,
+    last: Annotated[bool, typer.Option("--last", help="Run nothing; show what the last run found.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; start nothing.")] = False,
 ) -> None:
     """Start the version in test, run its gates, keep the evidence, and stop it again. Production is untouched."""
     own = shared.of(context)
+    if dry_run:
+        with bench_of(own) as here:
+            planned = action.plan(here, which)
+        own.result(planned.to_json(), _plan_text(planned))
+        return
+    if report_file is not None:
+        validation_report.require_writable(report_file)
+    report = _last(own, which) if last else _run(own, which, only)
+    if report_file is not None:
+        with records_of(own) as (ledger, _):
+            validation_report.write(report_file, report, ledger=ledger, site=own.config.site)
+        own.say(f"the report is in {report_file.name}")
+    own.result(report.to_json(), _text(report))
+    if not report.passed and own.as_json:
+        raise typer.Exit(GateFailedError.exit_code)  # the report is the one document on stdout
+    report.require_passed()
+
+
+def _run(own: Context, which: str, only: str) -> ValidationReport:
     with jobs_of(own) as jobs, own.progress() as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(gate: str, done: int, total: int) -> None:
             if gate not in tasks:
+                for earlier in tasks.values():  # a job tells its newest step only
+                    bar.update(earlier, total=1, completed=1)
                 tasks[gate] = bar.add_task(gate, total=total)
             bar.update(tasks[gate], completed=done, total=total)
 
         if jobs is not None and not only:
-            report = _by_job(own, jobs, which, show)
-        else:
-            with bench_of(own) as here:
-                report = action.validate(here, which, only=only, progress=show)
-    own.result(report.to_json(), _text(report))
-    if not report.passed and own.as_json:
-        raise typer.Exit(GateFailedError.exit_code)  # the report is the one document on stdout
-    report.require_passed()
+            return _by_job(own, jobs, which, show)
+        with bench_of(own) as here:
+            return action.validate(here, which, only=only, progress=show)
+
+
+def _last(own: Context, which: str) -> ValidationReport:
+    with records_of(own) as (_, state), jobs_of(own) as jobs:
+        with state.connect() as session:
+            version = catalog.version(session, which)
+            judged = catalog.judgements(session, version.model_digest)
+        if not judged:
+            raise GateFailedError(
+                what=f"{version.name} {version.version} was not validated here",
+                why="the ledger has no gate.result for it",
+                fix=f"run `sealift validate {version.model_digest[:12]}`",
+            )
+        digest = max(judged, key=lambda one: one.sequence).evidence_digest
+        is_far = jobs is not None and is_operator(own.config)
+        document = jobs.evidence(digest) if jobs is not None and is_far else evidence.read(own.config.at, digest)
+        return action.report_of(version, digest, document)
+
+
+def _plan_text(planned: Plan) -> str:
+    sets = [f"  {name}: {items} items of the {origin}" for name, origin, items in planned.sets]
+    compared = f"  against production: {planned.production[:12] or 'nothing serves'}"
+    parent = f"  against full precision: {planned.full_precision or 'not made'}"
+    review = "demanded" if planned.demands_review else "not demanded in this environment"
+    return "\n".join(
+        [
+            f"would validate {planned.version.name} {planned.version.version} under {planned.policy.name}",
+            f"  gates: {', '.join(planned.policy.gates)}",
+            *sets,
+            compared,
+            parent,
+            f"  judged by people: {review}",
+        ]
+    )
 
 
 def _by_job(own: Context, jobs: JobsClient, which: str, show: Seen) -> ValidationReport:
@@ -60,25 +118,6 @@ def _text(report: ValidationReport) -> str:
     lines = [f"{report.version.name} {report.version.version}  {report.version.model_digest}"]
     for verdict in report.verdicts:
         lines.append(f"{'✓' if verdict.passed else '✗'} {verdict.gate}{f': {verdict.why}' if verdict.why else ''}")
-        for tasks in verdict.figures.get("sets", ()):
-            lines += [
-                (
-                    f"    {tasks['name']}: {tasks['accuracy_millis'] / 10:.1f} % of {tasks['items']}"
-                    f" (95 % interval {tasks['low_millis'] / 10:.1f} to {tasks['high_millis'] / 10:.1f},"
-                    f" floor {tasks['floor_millis'] / 10:.1f})"
-                ),
-                f"      {_reference(tasks['reference'])}",
-            ]
+        lines += [f"    {line}" for line in shown.lines_of(verdict.gate, verdict.figures)]
     lines.append(f"evidence {report.evidence_digest}")
     return "\n".join(lines)
-
-
-def _reference(found: dict[str, Any]) -> str:
-    if "not_made" in found:
-        return f"not compared with full precision: {found['not_made']}"
-    moved = found["difference_millinats"]
-    likelihoods = "" if moved is None else f", log-likelihoods {moved / 1000:+.3f} on average"
-    return (
-        f"as its parent {found['parent_sha256'][:12]} in {found['agreement_millis'] / 10:.1f} %"
-        f" of {found['items']}{likelihoods}"
-    )

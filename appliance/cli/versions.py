@@ -1,13 +1,22 @@
-"""`sealift models`: the versions this site knows."""
+"""`sealift models`: the versions this site knows, what they take, and how they are deleted."""
 
 from typing import Annotated, Any
 
 import typer
 
+from appliance.actions import fit as fitting
 from appliance.actions import versions as actions
+from appliance.actions.fit import FitFacts, Holds
+from appliance.actions.provenance import Provenance, provenance
 from appliance.actions.versions import VersionFacts
+from appliance.cli import compare, versions_advise, versions_change
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
+
+Which = Annotated[
+    str, typer.Argument(help="production, previous, candidate, a digest, its beginning, a name, or NAME:VERSION.")
+]
+_MIB = 2**20
 
 
 def register(app: typer.Typer) -> None:
@@ -16,37 +25,106 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models, name="models")
     models.command("list")(_list)
     models.command("show")(_show)
+    models.command("variants")(_variants)
+    models.command("fit")(_fit)
+    versions_advise.register(models)
+    versions_change.register(models)
+    compare.register(models)
 
 
 def _list(context: typer.Context) -> None:
-    """List all versions with their stage."""
+    """List all versions with their stage and alias."""
     own = shared.of(context)
     with records_of(own) as (_, state):
         found = actions.list_versions(state)
     lines = [
         f"{one.version.model_digest[:12]}  {one.version.name} {one.version.version}  {one.stage}"
-        f"  release serial {one.version.serial}"
+        f"  release serial {one.version.serial}{f'  ({one.alias})' if one.alias else ''}"
         for one in found
     ]
     own.result({"versions": [one.to_json() for one in found]}, "\n".join(lines) or "no version is registered")
 
 
-def _show(
-    context: typer.Context,
-    which: Annotated[str, typer.Argument(help="A digest, the beginning of one, a name, or NAME:VERSION.")],
-) -> None:
-    """Show one version: digests, origin, gates."""
+def _show(context: typer.Context, which: Which) -> None:
+    """Show one version: digests, origin, people, gates, profile, changelog."""
+    own = shared.of(context)
+    with records_of(own) as (ledger, state):
+        found = actions.show(state, which)
+        record = provenance(own.config, ledger, found.version)
+    descriptor = found.version.descriptor
+    profile = {name: descriptor.get(name) for name in ("runtime", "system_prompt", "rules", "chat_template", "files")}
+    own.result({**found.to_json(), "provenance": record.to_json(), "profile": profile}, "\n".join(_text(found, record)))
+
+
+def _variants(context: typer.Context) -> None:
+    """List the versions of each model by quantization level."""
     own = shared.of(context)
     with records_of(own) as (_, state):
-        found = actions.show(state, which)
-    own.result(found.to_json(), _text(found))
+        found = actions.variants(state)
+    lines = [
+        line
+        for model, variants in found.items()
+        for line in (
+            model,
+            *(
+                f"  {one.quantization:<9} {one.version.model_digest[:12]}  {one.version.name} {one.version.version}"
+                f"  {-(-one.bytes // _MIB)} MiB"
+                for one in variants
+            ),
+        )
+    ]
+    own.result(
+        {"models": {model: [one.to_json() for one in variants] for model, variants in found.items()}},
+        "\n".join(lines) or "no version is registered",
+    )
 
 
-def _text(facts: VersionFacts) -> str:
-    version = facts.version
+def _fit(context: typer.Context, which: Which) -> None:
+    """Say what memory holds of a version beside production, and what that means for going forward and back."""
+    own = shared.of(context)
+    with records_of(own) as (ledger, state):
+        facts = fitting.fit(own.config, ledger, state, which)
+    own.result(facts.to_json(), "\n".join(fit_lines(facts)))
+
+
+def fit_lines(facts: FitFacts) -> list[str]:
+    """Return what memory holds, for a person."""
+    need = facts.need
+    holds = _SAID[str(facts.holds)] if facts.production is not None or facts.holds is Holds.NONE else "it"
+    lines = [f"{facts.version.name} {facts.version.version}: memory holds {holds}"]
+    if need is not None:
+        lines.append(
+            f"  it takes {_mib(need.total)} MiB at most: weights {_mib(need.weights)}, cache {_mib(need.cache)}, "
+            f"compute {_mib(need.compute)}, process {_mib(need.process)}"
+        )
+    if facts.production is not None:
+        other = facts.production_need
+        taken = "an unknown amount" if other is None else f"{_mib(other.total)} MiB at most"
+        lines.append(f"  in production: {facts.production.name} {facts.production.version}, {taken}")
+    lines.append(f"  engines may take {_mib(facts.room.engines)} of {_mib(facts.room.total)} MiB")
+    return [*lines, *(f"  - {sentence}" for sentence in facts.plan)]
+
+
+_SAID = {
+    "two": "both versions",
+    "one": "one version at a time",
+    "none": "not even this version",
+    "unknown": "one version at a time, as far as can be told",
+}
+
+
+def _mib(size: int) -> int:
+    return -(-size // _MIB)
+
+
+def _text(facts: VersionFacts, record: Provenance) -> list[str]:
+    version, told = facts.version, record.to_json()
+    changelog: dict[str, Any] = told["changelog"]
+    impact = changelog["impact"] or {}
     rows: list[tuple[str, Any]] = [
         ("Version", f"{version.name} {version.version}"),
         ("Stage", facts.stage),
+        ("Alias", facts.alias or "none"),
         ("Model digest", version.model_digest),
         ("Weights digest", version.weights_digest),
         ("Release serial", version.serial),
@@ -54,11 +132,21 @@ def _text(facts: VersionFacts) -> str:
         ("Quantization", version.descriptor.get("quantization")),
         ("License", version.descriptor.get("license")),
         ("Registered", f"sequence {version.sequence}"),
+        ("Source", told["source"] or "not stated"),
+        ("Downloaded", told["download_date"] or "not stated"),
+        ("Created by", told["created_by"] or "not stated"),
+        ("Approved by", ", ".join(told["approved_by"]) or "nobody"),
+        ("Deployed", told["deployment_date"] or "never"),
+        ("Review", told["review_status"]),
+        ("Legal hold", told["legal_hold"] or "none"),
+        ("Changes", "; ".join(changelog["changes"]) or "none stated"),
+        ("Impact", ", ".join(f"{name} {change}" for name, change in impact.items()) or "not measured"),
+        ("Baseline", ", ".join(f"{name} {value}" for name, value in record.baseline.items()) or "not measured"),
     ]
-    lines = [f"{label:<16}{value}" for label, value in rows]
-    for gate in facts.gates:
-        mark = "✓" if gate.passed else "✗"
-        lines.append(
-            f"Gate            {mark} {gate.gate}, sequence {gate.sequence}, evidence {gate.evidence_digest[:12]}"
-        )
-    return "\n".join(lines)
+    lines = [f"{label:<15} {value}" for label, value in rows]
+    lines.extend(
+        f"Gate            {'✓' if gate.passed else '✗'} {gate.gate}, sequence {gate.sequence}, "
+        f"evidence {gate.evidence_digest[:12]}"
+        for gate in facts.gates
+    )
+    return lines

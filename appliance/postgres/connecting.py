@@ -130,8 +130,10 @@ def _settings(places: Places, section: DatabaseSection, role: Role) -> dict[str,
 
 
 def _authority(places: Places) -> Path:
-    path = places.database_secrets / AUTHORITY
-    if not path.is_file():
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    passed = Path(folder) / AUTHORITY
+    path = passed if folder and passed.is_file() else places.database_secrets / AUTHORITY
+    if not os.access(path, os.R_OK):
         raise DatabaseError(
             what="the server's certificate cannot be verified",
             why=f"{AUTHORITY} is absent from /etc/sealift/database",

@@ -1,0 +1,163 @@
+"""`sealift run` and `sealift chat`: ask a box from a terminal, as any program would, with a key (D28)."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from appliance.cli import context as shared
+from appliance.cli.gathering import gathered
+from appliance.client import Answer, InferenceClient
+from appliance.errors import ServiceError
+from media.errors import UsageError
+
+_URL: Final = "http://127.0.0.1:8000/v1"
+_KEY: Final = "SEALIFT_KEY"
+_LEAVE: Final = frozenset({"/bye", "/exit", "/quit"})
+
+Url = Annotated[str, typer.Option("--url", envvar="SEALIFT_URL", help="The service's address; ends in /v1.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key-file", help=f"A file with the API key; else {_KEY} of the environment.")
+]
+CaFile = Annotated[Path | None, typer.Option("--ca-file", help="The box's own authority, for https.")]
+Model = Annotated[str, typer.Option("--model", help="A name of /v1/models.")]
+System = Annotated[str, typer.Option("--system", help="An instruction before the question.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, max=2.0, help="The version's own if absent.")
+]
+TopP = Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0, help="The version's own if absent.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Where the answer is cut.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """What asks, and what goes with every question."""
+
+    client: InferenceClient
+    system: str
+    parameters: dict[str, Any]
+
+    def ask(self, ours: shared.Context, said: list[tuple[str, str]]) -> Answer:
+        """Ask with what was said so far; print the answer as it is written, unless results are JSON."""
+        instruction = [("system", self.system)] if self.system else []
+        messages = [{"role": role, "content": content} for role, content in [*instruction, *said]]
+        stream = self.client.stream_chat(messages, **self.parameters)
+        for piece in stream:
+            if not ours.as_json:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        if not ours.as_json:
+            sys.stdout.write("\n")
+        return stream.answer
+
+
+def asker(
+    *,
+    url: Url = _URL,
+    key_file: KeyFile = None,
+    ca_file: CaFile = None,
+    model: Model = "production",
+    system: System = "",
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = 1024,
+) -> Asker:
+    """Return what asks, as the options have it.
+
+    Raises:
+        UsageError: There is no key, or it cannot be read.
+    """
+    given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    client = InferenceClient(url, _key(key_file), model=model, ca_file=ca_file)
+    parameters = {name: value for name, value in given.items() if value is not None}
+    return Asker(client=client, system=system, parameters=parameters)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("run")(_run)
+    app.command("chat")(_chat)
+
+
+@gathered("ready", asker)
+def _run(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    ready: Asker,
+) -> None:
+    """Ask one question and print the answer as it is written."""
+    ours = shared.of(context)
+    question = sys.stdin.read() if prompt == "-" else prompt
+    with ready.client:
+        answer = ready.ask(ours, [("user", question)])
+    ours.result(_facts(answer), "")
+    ours.say(_origin(answer))
+
+
+@gathered("ready", asker)
+def _chat(context: typer.Context, ready: Asker) -> None:
+    """Talk with the promoted model; an empty line or /bye ends it, /new begins anew."""
+    ours = shared.of(context)
+    said: list[tuple[str, str]] = []
+    with ready.client:
+        while (question := _question(ours)) is not None:
+            if question == "/new":
+                said = []
+                continue
+            asked = [*said, ("user", question)]
+            try:
+                answer = ready.ask(ours, asked)
+            except ServiceError as error:  # what was said before is not lost by one failure
+                if not error.may_be_asked_again:
+                    raise
+                ours.say(f"error: {error.what} ({error.why})")
+                continue
+            said = [*asked, ("assistant", answer.content)]
+            ours.say(_origin(answer))
+
+
+def _question(ours: shared.Context) -> str | None:
+    ours.talk.print("> ", end="", markup=False)
+    line = sys.stdin.readline()
+    question = line.strip()
+    return None if not question or question in _LEAVE else question
+
+
+def _key(file: Path | None) -> str:
+    if file is not None:
+        try:
+            return file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                what="the key file cannot be read", why=type(error).__name__, fix="give a file with one API key"
+            ) from error
+    key = os.environ.get(_KEY, "")
+    if not key:
+        raise UsageError(
+            what="no API key was given",
+            why=f"neither --key-file nor {_KEY}",
+            fix="`sealift keys create` makes one; keep it in a file that only you can read",
+        )
+    return key
+
+
+def _facts(answer: Answer) -> dict[str, Any]:
+    usage = answer.usage
+    return {
+        "content": answer.content,
+        "model": answer.model,
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "latency_ms": answer.latency_ms,
+        "request_id": answer.request_id,
+        "model_version": answer.model_version,
+    }
+
+
+def _origin(answer: Answer) -> str:
+    cut = "; cut at --max-tokens" if answer.is_cut else ""
+    return f"{answer.request_id}: version {answer.model_version[:12]}, {answer.latency_ms} ms{cut}"

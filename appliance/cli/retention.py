@@ -1,0 +1,162 @@
+"""`sealift retention`: what is kept how long, legal holds, expiry, and the erasure of a person."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+
+from appliance.actions.retention import audityears
+from appliance.actions.retention.audityears import KeyYear
+from appliance.actions.retention.deeds import Retention
+from appliance.actions.retention.reviewstore import ReviewStore
+from appliance.audit.facts import Ledger
+from appliance.cli import context as shared
+from appliance.cli.boxkeys import keyring_of
+from appliance.cli.context import Context
+from appliance.cli.opened import ledger_of
+from appliance.keys.opening import open_keys
+from media.clock import to_text
+from media.errors import UsageError
+
+_IDENTITY: Final = "identity-hmac"
+
+_Person = Annotated[str, typer.Option("--as", help="Who decides, for the record.")]
+_Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    retention = typer.Typer(help="What is kept how long, and how it goes.", no_args_is_help=True)
+    app.add_typer(retention, name="retention")
+    retention.command("status")(_status)
+    retention.command("hold")(_hold)
+    retention.command("release")(_release)
+    retention.command("run")(_run)
+    retention.command("erase")(_erase)
+    retention.command("show")(_show)
+
+
+def _status(context: typer.Context) -> None:
+    """List the classes, the keys of each year, what is due, and the holds in force."""
+    own = shared.of(context)
+    years = own.config.policy.audit_retention_years
+    with _retention_of(own) as (ledger, retention, store):
+        keys = open_keys(own.config)
+        found = audityears.key_years(ledger, keys)
+        due = audityears.due(ledger, keys, years=years, clock=own.clock)
+        holds, samples = retention.holds(), store.samples()
+    lines = [
+        f"audit    {years} years; records stay, keys of keyed hashes go by year",
+        "logs     90 days, by the journal (MaxRetentionSec)",
+        f"review   {len(samples)} samples, each until its own time",
+        *(_line(each, is_due=each in due) for each in found),
+        *(f"hold {hold.number}  {hold.about}  {hold.person}" for hold in holds),
+    ]
+    facts = {
+        "audit_years": years,
+        "samples": len(samples),
+        "keys": [
+            {"key": f"{each.name}.v{each.version}", "since": to_text(each.since), "due": each in due} for each in found
+        ],
+        "holds": [{"hold": hold.number, "about": hold.about, "person": hold.person} for hold in holds],
+    }
+    own.result(facts, "\n".join(lines))
+
+
+def _line(each: KeyYear, *, is_due: bool) -> str:
+    until = f"until {to_text(each.until)}" if each.until else "on"
+    return f"  {each.name}.v{each.version}  from {to_text(each.since)} {until}{', due' if is_due else ''}"
+
+
+def _hold(
+    context: typer.Context,
+    about: Annotated[str, typer.Argument(help="`all`, or the id of a request whose sample is held.")],
+    person: _Person,
+    reason: _Reason,
+    dry_run: _DryRun = False,
+) -> None:
+    """Begin a legal hold: what it covers neither expires nor is erased until it is released."""
+    own = shared.of(context)
+    if dry_run:
+        own.result({"dry_run": True, "about": about}, f"would hold {about}")
+        return
+    with _retention_of(own) as (_, retention, _store):
+        made = retention.hold(about, person=person, reason=reason)
+    own.result({"hold": made.number, "about": made.about}, f"hold {made.number} covers {made.about}")
+
+
+def _release(
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(help="The hold, as `sealift retention status` numbers it.")],
+    person: _Person,
+    reason: _Reason,
+    dry_run: _DryRun = False,
+) -> None:
+    """End a legal hold."""
+    own = shared.of(context)
+    if dry_run:
+        own.result({"dry_run": True, "hold": number}, f"would release hold {number}")
+        return
+    with _retention_of(own) as (_, retention, _store):
+        retention.release(number, person=person, reason=reason)
+    own.result({"released": number}, f"hold {number} is released")
+
+
+def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
+    """Destroy what is due: samples whose time is over, and keys of years that the audit class no longer keeps."""
+    own = shared.of(context)
+    years = own.config.policy.audit_retention_years
+    with _retention_of(own) as (ledger, retention, store):
+        keys = open_keys(own.config)
+        if dry_run:
+            due = audityears.due(ledger, keys, years=years, clock=own.clock)
+            over = store.samples(expired_at=to_text(own.clock.now()))
+            names = [f"{each.name}.v{each.version}" for each in due]
+            own.result({"dry_run": True, "keys": names, "samples": len(over)}, f"due: {len(over)} samples, {names}")
+            return
+        samples = retention.expire()
+        with keyring_of(own) as keyring:
+            gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=own.clock)
+    names = [f"{each.name}.v{each.version}" for each in gone]
+    own.result({"keys": names, "samples": samples}, f"destroyed: {samples} samples, {', '.join(names) or 'no key'}")
+
+
+def _erase(context: typer.Context, person: _Person, reason: _Reason, dry_run: _DryRun = False) -> None:
+    """Erase a person: one line of standard input is the name that the application gives them; it is never recorded."""
+    own = shared.of(context)
+    subject = sys.stdin.readline().rstrip("\r\n")
+    if not subject:
+        raise UsageError(what="nobody is named", why="standard input is empty", fix="type the name, or pipe it")
+    with _retention_of(own) as (_, retention, store):
+        if dry_run:
+            count = len(store.of_subject(subject))
+            own.result({"dry_run": True, "samples": count}, f"would erase {count} samples and the person's keys")
+            return
+        hashed = open_keys(own.config).hmac(_IDENTITY, subject.encode(errors="surrogatepass")).hex()
+        count = retention.erase(subject, subject_hash=hashed, person=person, reason=reason)
+    own.result({"samples": count}, f"erased: {count} samples and the person's keys")
+
+
+def _show(
+    context: typer.Context,
+    request_id: Annotated[str, typer.Argument(help="The request whose sample is looked at.")],
+    person: _Person,
+    reason: _Reason,
+) -> None:
+    """Show a kept prompt and answer; who looked and why is recorded first."""
+    own = shared.of(context)
+    with _retention_of(own) as (_, retention, _store):
+        content = retention.read(request_id, person=person, reason=reason)
+    text = content.decode(errors="replace")
+    shown = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+    own.result({"request_id": request_id, "content": text}, shown)
+
+
+@contextmanager
+def _retention_of(own: Context) -> Iterator[tuple[Ledger, Retention, ReviewStore]]:
+    with ledger_of(own) as ledger:
+        store = ReviewStore(own.config.at.review, keys=open_keys(own.config), clock=own.clock)
+        yield ledger, Retention(store, ledger, clock=own.clock), store
