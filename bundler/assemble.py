@@ -37,6 +37,7 @@ def release_facts(
     environments: dict[str, str],
     debs: Sequence[str],
     references: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+    pins: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Artifact:
     """Return `data/release.json`: what the appliance reads first when it installs.
 
@@ -45,6 +46,7 @@ def release_facts(
         environments: The requirements file of each environment, by its name.
         debs: Paths of the Debian packages.
         references: What is said of each model's reference outputs, by the model's name.
+        pins: Digests that must come out again at the site, by the model's name.
     """
     value: dict[str, Any] = {
         "format": 1,
@@ -58,6 +60,7 @@ def release_facts(
                 "descriptor": descriptor_target(model),
                 "evals": [target_of(path) for path in model.evals],
                 "references": [dict(each) for each in (references or {}).get(model.name, ())],
+                **({"pins": dict(found)} if (found := (pins or {}).get(model.name)) else {}),
             }
             for model in recipe.models
         ],

@@ -6,7 +6,7 @@ stored once.
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +17,13 @@ from bundler.artifact import Artifact, Material
 from bundler.cache import Cache
 from bundler.digests import Digests, remembering
 from bundler.download import Line
-from bundler.errors import RecipeError
+from bundler.errors import RecipeError, ScanError
 from bundler.gather import Workshop, gather
 from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
-from bundler.scan import Antivirus, Loading, ScanReport, scan
+from bundler.scan import Antivirus, Loading, ScanReport, judge, scan
+from bundler.scanning.proposed import proposals
 from bundler.sources import wheels
 from bundler.sources.server import Checkout
 from bundler.toolchain import ready
@@ -58,6 +59,7 @@ def build(
     progress: Progress = quiet,
     counted: measure.Progress = measure.no_progress,
     checkout: Path | None = None,
+    refused: Callable[[str], None] | None = None,
 ) -> tuple[Candidate, ...]:
     """Make the candidate of a recipe in a work folder, or of each of its sites in a folder below it.
 
@@ -69,6 +71,7 @@ def build(
         progress: Told each step.
         counted: Told the bytes of each download and of each large file that is hashed.
         checkout: The source tree of Sealift, where it is not the one this program runs from.
+        refused: Told allowances to look at, as TOML, before the scan's error is raised.
 
     Raises:
         SealiftError: A source, the scan or a work folder refused; nothing half-made is left.
@@ -85,6 +88,7 @@ def build(
         clock=clock,
         progress=progress,
         line=Line(progress=counted),
+        proposes=refused,
     )
     return build_sites(shop, recipe, work.root)
 
@@ -145,14 +149,21 @@ def _gathered(shop: Workshop, recipe: Recipe, work: WorkFolder) -> _Part:
     found = gather(shop, recipe)
     artifacts = assemble.merged(found.artifacts)
     wanted = recipe.scan.antivirus
-    report = scan(
-        artifacts,
-        allowed=recipe.scan.allowed,
-        accepted=recipe.accept_licences,
-        clamav=None if wanted is None else Antivirus(max_age_days=wanted.max_age_days, clock=shop.clock),
-        loading=Loading(python=recipe.target.python, cache=shop.cache, clock=shop.clock),
-        progress=shop.progress,
-    )
+    try:
+        report = scan(
+            artifacts,
+            allowed=recipe.scan.allowed,
+            accepted=recipe.accept_licences,
+            clamav=None if wanted is None else Antivirus(max_age_days=wanted.max_age_days, clock=shop.clock),
+            loading=Loading(python=recipe.target.python, cache=shop.cache, clock=shop.clock),
+            progress=shop.progress,
+        )
+    except ScanError:
+        if shop.proposes is not None:
+            whole = judge(artifacts, allowed=recipe.scan.allowed, accepted=recipe.accept_licences)
+            if whole.refused:
+                shop.proposes(proposals(whole.refused, artifacts))
+        raise
     return _Part(
         recipe=recipe,
         work=work,

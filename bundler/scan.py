@@ -59,7 +59,7 @@ def scan(
         MediaError: A record of a model does not read.
     """
     found = examine(artifacts, accepted=accepted, clamav=clamav, progress=progress)
-    judged, blocking, used = _sorted(found.findings, allowed)
+    judged, blocking, used = _sorted(found.findings, allowed, artifacts)
     if blocking:
         raise _refused(blocking)
     for number, entry in enumerate(allowed):
@@ -104,7 +104,7 @@ def judge(
     """
     found = examine(artifacts, accepted=accepted, clamav=clamav, goes_on=True, progress=progress)
     found.findings = [each for each in found.findings if each.rule not in without]
-    judged, refused, _ = _sorted(found.findings, allowed)
+    judged, refused, _ = _sorted(found.findings, allowed, artifacts)
     if loading is not None and not refused:
         try:
             judged += _load(found, artifacts, loading, progress)
@@ -169,14 +169,16 @@ def _gather(made: Examination, check: Callable[[], Iterable[Finding]], path: str
 
 
 def _sorted(
-    findings: Sequence[Finding], allowed: Sequence[AllowedFinding]
+    findings: Sequence[Finding], allowed: Sequence[AllowedFinding], artifacts: Sequence[Artifact]
 ) -> tuple[list[Finding], list[Finding], set[int]]:
     """Return what is listed or allowed, what blocks, and which allowances were needed."""
     judged: list[Finding] = []
     blocking: list[Finding] = []
     used: set[int] = set()
+    digests = {artifact.target: artifact.sha256 for artifact in artifacts}
     for found in findings:
-        number = next((n for n, entry in enumerate(allowed) if _matches(entry, found)), None)
+        digest = digests.get(found.path.partition("!")[0])
+        number = next((n for n, entry in enumerate(allowed) if _matches(entry, found, digest)), None)
         if found.reason:
             judged.append(found)
         elif number is None or found.rule == MALFORMED:
@@ -205,8 +207,10 @@ def _refused(blocking: list[Finding]) -> ScanError:
     )
 
 
-def _matches(entry: AllowedFinding, found: Finding) -> bool:
-    return entry.rule == found.rule and fnmatchcase(found.path, entry.path)
+def _matches(entry: AllowedFinding, found: Finding, digest: str | None) -> bool:
+    """Whether a finding is the one that people looked at; where they named a digest, in that very file."""
+    is_file = entry.sha256 is None or entry.sha256 == digest
+    return is_file and entry.rule == found.rule and fnmatchcase(found.path, entry.path)
 
 
 def _require_used(artifacts: Sequence[Artifact], accepted: Sequence[AcceptedLicence]) -> None:

@@ -10,6 +10,7 @@ import base64
 import csv
 import hashlib
 import io
+import re
 import stat
 import struct
 import zipfile
@@ -31,6 +32,9 @@ _MAX_BYTES: Final = 16 * 2**30
 _MAX_METADATA: Final = 4 * 2**20
 _SCHEMES: Final = frozenset({"purelib", "platlib", "scripts", "headers", "data"})
 _PROGRAMS: Final = "bin"
+_LIBRARY: Final = re.compile(
+    r"lib/(?:(?!libpython)lib[A-Za-z0-9_+.-]+\.(?:a|dbg|so(?:\.[0-9]+)*)|pkgconfig/[A-Za-z0-9_+.-]+\.pc)", re.ASCII
+)
 _OWN: Final = frozenset({"lib", "lib64", "scripts", "pyvenv.cfg"})
 _UNSIGNED: Final = frozenset({"RECORD.jws", "RECORD.p7s"})
 _CHUNK: Final = 2**20
@@ -237,6 +241,7 @@ def _require_landing(member: PurePosixPath, data_folder: str, label: str) -> Non
     """Refuse what would be installed over the environment's own programs, libraries and settings.
 
     Files of the scheme data lie beside those, in folders of the wheel's choice (share, but also external or bin).
+    Shared libraries may lie in lib itself, beside Python's folder, as Intel's do: nothing loads them by name alone.
     """
     top = member.parts[0]
     if not top.endswith(".data") or len(member.parts) == 1:
@@ -247,7 +252,9 @@ def _require_landing(member: PurePosixPath, data_folder: str, label: str) -> Non
     is_program = scheme == "scripts"
     if scheme == "data":
         is_program = member.parts[2] == _PROGRAMS and len(member.parts) == 4
-        if not is_program and (len(member.parts) < 4 or member.parts[2].casefold() in {*_OWN, _PROGRAMS}):
+        is_library = _LIBRARY.fullmatch("/".join(member.parts[2:])) is not None
+        is_own = len(member.parts) < 4 or member.parts[2].casefold() in {*_OWN, _PROGRAMS}
+        if is_own and not is_program and not is_library:
             raise _refused(label, f"{member} would be installed over the environment itself")
     if is_program and member.name.casefold().startswith(("python", "pip", "activate")):
         raise _refused(label, f"{member} would replace a program of the environment")

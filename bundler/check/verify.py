@@ -1,9 +1,11 @@
-"""A second opinion on a sealed release: one file, the Python standard library and gpgv, nothing of the product.
+"""A second opinion on a sealed release and on a ledger: one file, the standard library and gpgv, nothing of ours.
 
     python3 -I verify.py --code CODE --signer FINGERPRINT --signer FINGERPRINT VOLUME...
+    python3 -I verify.py ledger [--key KEY] [--printed FILE]... FOLDER
+    python3 -I verify.py proof [--key KEY] [--printed FILE]... FILE
 
-VOLUME is where a medium is mounted (the folder that holds release/); give all volumes. CODE and the FINGERPRINTs are
-on the trust sheet, which reached you apart from the medium. The ending is 0 only if all of this holds:
+MEDIA. VOLUME is where a medium is mounted (the folder that holds release/); give all volumes. CODE and the FINGERPRINTs
+are on the trust sheet, which reached you apart from the medium. The ending is 0 only if all of this holds:
 
 1. the SHA-256 of volume 1's tag manifest is CODE;
 2. on every volume the tag manifest is signed by each FINGERPRINT named, and by two at least;
@@ -15,12 +17,24 @@ on the trust sheet, which reached you apart from the medium. The ending is 0 onl
 
 It cannot see whether a newer release replaces this one, or whether a signer was revoked since: only the appliance
 knows. Of a delta set it sees what is carried; what the set leaves to the site's own store it only counts. Files beside
-release/ are not looked at. Endings: 0 holds, 2 usage, 10 malformed, 11 file misses, 12 extra file, 13 unsafe name or
-file type, 14 wrong volume, 15 digest differs, 17 volume misses, 18 unreadable, 19 newer format, 20 bad signature,
-21 signature misses.
+release/ are not looked at.
+
+LEDGER. FOLDER is what `sealift audit export` wrote. The ending is 0 only if the folder holds the files that it should,
+each record lies at its place without a gap in the tree (RFC 6962) whose head the ledger's key signed, every checkpoint
+in the folder and every one given as --printed lies in that tree, the reports of time and of erasure are what the
+records say, and the ledger itself recorded this export. Take this file from a medium whose code you know, not from the
+box that is looked into. Who has root and the key can rewrite what no checkpoint from outside covers: that is shown as
+NOT COVERED.
+
+PROOF. FILE is what `sealift prove --out` wrote about one answer.
+
+Endings: 0 holds, 2 usage, 10 malformed, 11 file misses, 12 extra file, 13 unsafe name or file type, 14 wrong volume,
+15 digest differs, 17 volume misses, 18 unreadable, 19 newer format, 20 bad signature, 21 signature misses,
+91 the records contradict what was signed.
 """
 
 import argparse
+import binascii
 import hashlib
 import json
 import os
@@ -29,7 +43,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -389,10 +403,783 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# The ledger: exports that an auditor was handed, and the proof of one answer. Nothing below is used for media.
+# ---------------------------------------------------------------------------------------------------------------------
+
+LEDGER_FORMAT = 2
+SIGNED_LINE = re.compile("\u2014 ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
+FIRST_KINDS = {"ledger.opened", "ledger.restored"}
+KEY_KIND = "ledger.key"
+COSIGNED_KIND = "ledger.cosigned"
+ERASING = {"erasure.done", "retention.expired"}
+ED25519 = b"\x01"
+ML_DSA_87 = b"\xffsealift/ml-dsa-87\n"
+NOT_RECORDED = "no record in the ledger names this export: only leaves and checkpoints are covered"
+
+
+def ledger(arguments: list[str]) -> int:
+    """Check a folder that `sealift audit export` wrote, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="verify.py ledger")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--key", action="append", default=[], help="the ledger's key, as it reached you apart from this"
+    )
+    parser.add_argument(
+        "--printed", action="append", default=[], type=Path, help="a checkpoint that was printed or sent"
+    )
+    parser.add_argument("--unrecorded", action="store_true", help="accept an export that no record names")
+    asked = parser.parse_args(arguments)
+    return told(lambda: export_lines(asked.folder, asked.key, asked.printed, unrecorded=asked.unrecorded))
+
+
+def proof(arguments: list[str]) -> int:
+    """Check a file that `sealift prove --out` wrote, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="verify.py proof")
+    parser.add_argument("file", type=Path)
+    parser.add_argument(
+        "--key", action="append", default=[], help="the ledger's key, as it reached you apart from this"
+    )
+    parser.add_argument(
+        "--printed", action="append", default=[], type=Path, help="a checkpoint that was printed or sent"
+    )
+    asked = parser.parse_args(arguments)
+    return told(lambda: proof_lines(asked.file, asked.key, asked.printed))
+
+
+def told(check_all: Callable[[], list[str]]) -> int:
+    """Print what was found, or why it is refused, and return the exit status."""
+    try:
+        lines = check_all()
+    except RefusedError as refused:
+        print(f"REFUSED: {ascii(str(refused))[1:-1]}", file=sys.stderr)
+        return refused.ending
+    except OSError as error:
+        print(f"NOT CHECKED: a file could not be read: {error.strerror}", file=sys.stderr)
+        return 18
+    for line in lines:  # what records say came from outside, and this is a terminal
+        print("".join(each if each.isprintable() else ascii(each)[1:-1] for each in line))
+    return 0
+
+
+def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecorded: bool) -> list[str]:
+    """Return what holds of an export; anything that does not is refused."""
+    about = check_files(folder)
+    proofs = canonical(read(folder / "proofs.json"), "proofs.json")
+    start, end, size = about["start"], about["end"], about["size"]
+    if (proofs["start"], proofs["end"], proofs["size"]) != (start, end, size) or not 0 <= start <= end <= size:
+        raise RefusedError(91, "export.json and proofs.json are about different records")
+    walk = Walk(start, size, [unhex(each) for each in proofs["before"]])
+    outside = [kept["raw"].encode() for kept in proofs["records"]]
+    for raw in outside:
+        walk.note_keys(leaf_of(raw))
+    listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl").splitlines()]
+    wanted = {*listed, *(note_size(path) for path in printed)}
+    with opened(folder / "leaves.jsonl") as stream:
+        for line in stream:
+            walk.take(line, wanted)
+    if walk.size != end:
+        raise RefusedError(91, f"{walk.size - start} records are here, and export.json says {end - start}")
+    root = walk.close(end, size, [unhex(each) for each in proofs["after"]])
+    check_records(proofs["records"], size, root)
+    given = [Key(text) for text in keys]
+    named = named_key(read(folder / "ledger.pub").decode("ascii").strip(), given, walk)
+    head = signed_head(read(folder / "checkpoint.txt").decode(), list(walk.keys.values()), by=named)
+    if (head.origin, head.size, head.root) != (walk.origin_at(size), size, root):
+        raise RefusedError(91, "the records are not those that the checkpoint signed")
+    roots = {**walk.roots, size: root}
+    for one in proofs["checkpoints"]:
+        roots[one["size"]] = older_root(one, size, root)
+    lines = walk.lines(folder, start, end)
+    signed_sizes = check_own_checkpoints(folder, walk, roots)
+    lines.append(f"checkpoints   {len(signed_sizes)} of this ledger lie in the tree, each signed by its key")
+    lines += cosigned_lines(walk, roots)
+    newest = 0
+    for path in printed:
+        newest = max(newest, check_printed(path, walk, given, roots, size))
+    lines += outside_lines(newest, size, len(printed))
+    lines += recorded_lines(folder, about, walk, head, named, unrecorded=unrecorded)
+    lines.append(f"signed by     {', '.join(head.signers)}")
+    lines.append(f"origin        {head.origin}, {size} records, root {root.hex()}")
+    return [*lines, *verdict(named, pinned=bool(given))]
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """Check that the folder holds exactly the files that export.json names, each with its digest."""
+    about = canonical(read(folder / "export.json"), "export.json")
+    if about.get("format") != LEDGER_FORMAT:
+        raise RefusedError(19, "export.json has another format")
+    expected = {*about["files"], "export.json", *(["exported.json"] if about["recorded"] else [])}
+    found = set(walk_flat(folder))
+    if extra := sorted(found - expected):
+        raise RefusedError(12, f"{extra[0]} is here, and export.json does not name it")
+    if missing := sorted(expected - found):
+        raise RefusedError(11, f"{missing[0]} is not here")
+    for name, digest in about["files"].items():
+        if sha256(folder / name) != digest:
+            raise RefusedError(15, f"{name} is not what was exported")
+    return about
+
+
+def walk_flat(folder: Path) -> Iterator[str]:
+    """Yield the names in a folder; anything but plain files is refused."""
+    for entry in sorted(os.scandir(folder), key=lambda each: each.name):
+        if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            raise RefusedError(13, f"{entry.name!r} is not a plain file")
+        yield entry.name
+
+
+class Walk:
+    """The tree and what the records say, grown record by record from the tree of `start` records."""
+
+    def __init__(self, start: int, size: int, before: list[bytes]) -> None:
+        self.size, self.total = start, size
+        levels = [level for level in range(size.bit_length(), -1, -1) if start >> level & 1]
+        if len(levels) != len(before):
+            raise RefusedError(91, "what is said of the records before is not a tree")
+        self.stack = list(zip(levels, before, strict=True))
+        self.roots: dict[int, bytes] = {0: hashlib.sha256().digest()}
+        if start:
+            self.roots[start] = self.root()
+        self.keys: dict[str, Key] = {}
+        self.origins: list[tuple[int, str]] = []
+        self.times: list[dict[str, Any]] = []
+        self.starts: list[dict[str, Any]] = []
+        self.erased: list[dict[str, Any]] = []
+        self.cosigned: list[str] = []
+        self.first = self.last = ""
+
+    def take(self, line: bytes, wanted: set[int]) -> None:
+        """Add one record: its line without the line feed is what is hashed."""
+        if not line.endswith(b"\n"):
+            raise RefusedError(91, f"record {self.size} is cut off")
+        raw = line[:-1]
+        leaf = leaf_of(raw)
+        if leaf["sequence"] != self.size:
+            raise RefusedError(91, f"record {self.size} says that it is {leaf['sequence']}")
+        self.note_keys(leaf)
+        if leaf["origin"] != self.origin_at(self.size + 1):
+            raise RefusedError(91, f"record {self.size} is of another ledger")
+        if leaf["kind"] == "ledger.restored" and self.size:
+            before = {"origin": self.origin_at(self.size), "size": self.size, "root": self.root().hex()}
+            if leaf["body"]["continues"] != before:
+                raise RefusedError(91, f"the restore at record {self.size} continues another tree")
+        self.push(0, hashlib.sha256(b"\x00" + raw).digest())
+        self.size += 1
+        if self.size in wanted:
+            self.roots[self.size] = self.root()
+        self.note_times(leaf)
+        if leaf["kind"] == COSIGNED_KIND and leaf["via"]["door"] == "ledger":
+            self.cosigned.append(leaf["body"]["note"])
+        if leaf["kind"] in ERASING:
+            self.erased.append(
+                {"sequence": leaf["sequence"], "time": leaf["time"], "kind": leaf["kind"], **leaf["body"]}
+            )
+
+    def root(self) -> bytes:
+        """Return the root of what was added so far."""
+        return folded([each for _, each in self.stack])
+
+    def origin_at(self, size: int) -> str:
+        """Return what the ledger called itself when it had so many records; a restore goes on under a new name."""
+        names = [name for begin, name in sorted(self.origins) if begin < size]
+        return names[-1] if names else ""
+
+    def push(self, level: int, value: bytes) -> None:
+        """Add one complete subtree at the right."""
+        while self.stack and self.stack[-1][0] == level:
+            value, level = hashlib.sha256(b"\x01" + self.stack.pop()[1] + value).digest(), level + 1
+        self.stack.append((level, value))
+
+    def close(self, end: int, size: int, after: list[bytes]) -> bytes:
+        """Return the root of the whole tree, with the subtrees that follow the range."""
+        place = end
+        for value in after:
+            level = 0
+            while not place >> level & 1 and place + (2 << level) <= size:
+                level += 1
+            self.push(level, value)
+            place += 1 << level
+        if place != size:
+            raise RefusedError(91, "what is said of the records after is not a tree")
+        return self.root()
+
+    def note_keys(self, leaf: dict[str, Any]) -> None:
+        """Take the keys that the ledger's own records name; a new one is signed by the one before."""
+        if leaf["via"]["door"] != "ledger" or leaf["kind"] not in {*FIRST_KINDS, KEY_KIND}:
+            return
+        key = Key(leaf["body"]["vkey"])
+        if leaf["kind"] in FIRST_KINDS:
+            if key.name != leaf["origin"] or (leaf["kind"] == "ledger.opened") != (leaf["sequence"] == 0):
+                raise RefusedError(91, f"record {leaf['sequence']} begins no ledger")
+            self.origins.append((leaf["sequence"], leaf["origin"]))
+        elif key.kind != "ML-DSA-87":
+            raise RefusedError(91, f"record {leaf['sequence']} names a key of another kind")
+        elif before := leaf["body"]["previous"]:
+            old = [each for each in self.keys.values() if each.text == before]
+            text = f"sealift/ledger-key\n{leaf['origin']}\n{key.text}\n".encode()
+            if not old or not old[0].verifies(base64(leaf["body"]["signature"]), text):
+                raise RefusedError(20, f"the key of record {leaf['sequence']} is not signed by the one before")
+        self.keys[key.text] = key
+
+    def note_times(self, leaf: dict[str, Any]) -> None:
+        """Note where the clock went back, and each start of the ledger."""
+        if leaf["time"] < self.last:
+            self.times.append({"sequence": leaf["sequence"], "from": self.last, "to": leaf["time"]})
+        if leaf["kind"] == "ledger.started":
+            boot = leaf["body"].get("boot_id", "")
+            self.starts.append({"sequence": leaf["sequence"], "time": leaf["time"], "boot_id": boot})
+        self.first, self.last = self.first or leaf["time"], leaf["time"]
+
+    def lines(self, folder: Path, start: int, end: int) -> list[str]:
+        """Return what the records say of time and erasure, which must be what the export says of them."""
+        times = {"first": self.first, "last": self.last, "steps_back": self.times, "starts": self.starts}
+        for name, found in (("times.json", times), ("redactions.json", {"erased": self.erased})):
+            if canonical(read(folder / name), name) != found:
+                raise RefusedError(91, f"{name} is not what the records say")
+        boots = len({each["boot_id"] for each in self.starts})
+        lines = [f"records       {end - start}, from {start} to {end - 1}, without a gap"]
+        lines.append(f"time          {self.first} to {self.last}; {len(self.starts)} starts in {boots} boots")
+        lines += [f"clock back    at {each['sequence']}: {each['from']} to {each['to']}" for each in self.times]
+        lines += [f"erased        {each['kind']} at {each['sequence']}, {each['time']}" for each in self.erased]
+        return lines
+
+
+def named_key(text: str, given: list["Key"], walk: Walk) -> "Key":
+    """Return the key beside the records, if it is one that was given and that the records name."""
+    key = Key(text)
+    if given and text not in [each.text for each in given]:
+        raise RefusedError(21, "the key beside the records is not one of those you gave")
+    if text not in walk.keys:
+        raise RefusedError(21, "no record of the ledger names the key beside it")
+    return key
+
+
+def check_records(records: list[dict[str, Any]], size: int, root: bytes) -> None:
+    """Check that single records lie in the tree at the places they say."""
+    for kept in records:
+        raw = kept["raw"].encode()
+        require_included(raw, kept["sequence"], size, [unhex(each) for each in kept["hashes"]], root)
+        if leaf_of(raw)["sequence"] != kept["sequence"]:
+            raise RefusedError(91, f"record {kept['sequence']} says it is another")
+
+
+def check_own_checkpoints(folder: Path, walk: Walk, roots: dict[int, bytes]) -> list[int]:
+    """Check every checkpoint in the export; return their sizes."""
+    sizes = []
+    for line in read(folder / "checkpoints.jsonl").decode().splitlines():
+        one = load(line.encode())
+        head = signed_head(one["note"], list(walk.keys.values()))
+        if head.size != one["size"] or roots.get(head.size) != head.root or head.origin != walk.origin_at(head.size):
+            raise RefusedError(91, f"the checkpoint of {one['size']} records signed another tree")
+        sizes.append(head.size)
+    if sizes != sorted(set(sizes)):
+        raise RefusedError(91, "the checkpoints are not in order")
+    return sizes
+
+
+def cosigned_lines(walk: Walk, roots: dict[int, bytes]) -> list[str]:
+    """Check the checkpoints that were signed twice and recorded."""
+    for text in walk.cosigned:
+        twice = signed_head(text, list(walk.keys.values()))
+        if roots.get(twice.size, twice.root) != twice.root or len(twice.signers) < 2:
+            raise RefusedError(91, f"the second signature of {twice.size} records is over another tree")
+    return [f"second        {len(walk.cosigned)} checkpoints are signed by ML-DSA-87 too"] if walk.cosigned else []
+
+
+def check_printed(path: Path, walk: Walk, given: list["Key"], roots: dict[int, bytes], size: int) -> int:
+    """Check that a checkpoint from outside lies in the tree; return its size."""
+    head = signed_head(path.read_text(), [*walk.keys.values(), *given])
+    if head.size > size:
+        raise RefusedError(91, f"{path.name} signed {head.size} records, and the ledger has {size}: it was cut back")
+    if head.origin != walk.origin_at(head.size):
+        raise RefusedError(91, f"{path.name} is of another ledger, or of records that a restore lost")
+    if head.size not in roots:
+        raise RefusedError(2, f"no proof for {head.size} records is here; export with --printed {path.name}")
+    if roots[head.size] != head.root:
+        raise RefusedError(91, f"INCONSISTENT: the first {head.size} records are not those that {path.name} signed")
+    return head.size
+
+
+def outside_lines(newest: int, size: int, count: int) -> list[str]:
+    """Return what the checkpoints from outside cover, and what nothing covers."""
+    if not count:
+        return ["NOT COVERED   no checkpoint from outside was given: who holds the key may have rewritten all of it"]
+    lines = [f"from outside  {count} checkpoints agree: records 0 to {newest - 1} are those of then"]
+    if newest < size:
+        lines.append(f"NOT COVERED   records {newest} to {size - 1} are newer than any checkpoint from outside")
+    return lines
+
+
+def recorded_lines(
+    folder: Path, about: dict[str, Any], walk: Walk, head: "Head", named: "Key", *, unrecorded: bool
+) -> list[str]:
+    """Check the ledger's own record of this export, which covers every byte of it."""
+    if not about["recorded"]:
+        if not unrecorded:
+            raise RefusedError(21, f"{NOT_RECORDED}; accept that with --unrecorded")
+        return [f"NOT COVERED   {NOT_RECORDED}"]
+    kept = canonical(read(folder / "exported.json"), "exported.json")
+    later = signed_head(kept["checkpoint"], list(walk.keys.values()), by=named)
+    raw = kept["record"].encode()
+    leaf = leaf_of(raw)
+    path = [unhex(each) for each in kept["hashes"]]
+    require_included(raw, leaf["sequence"], later.size, path, later.root)
+    steps = [unhex(each) for each in kept["continues"]]
+    require_continued(head, later, steps)
+    if leaf["kind"] != "evidence.exported" or leaf["body"]["export_sha256"] != sha256(folder / "export.json"):
+        raise RefusedError(15, "the record of the export names another one")
+    count = len(about["files"]) + 1
+    return [f"recorded      as {leaf['sequence']}, {leaf['time']}: all {count} files are the ones that were exported"]
+
+
+def verdict(named: "Key", *, pinned: bool) -> list[str]:
+    """Return the last lines: whether this proves something."""
+    if pinned:
+        return ["HOLDS: these are the records that the key you gave signed."]
+    return [
+        f"key           {named.text}",
+        "The records agree with each other. THIS PROVES NOTHING until the key above is compared with the one",
+        "that reached you apart from them (--key).",
+    ]
+
+
+def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
+    """Return what holds of the proof of one answer; anything that does not is refused."""
+    about = canonical(read(file), file.name)
+    if about.get("format") != 1 or about.get("type") != "sealift/proof-of-answer":
+        raise RefusedError(19, "this is no proof of an answer, or of another format")
+    given = [Key(text) for text in keys]
+    leaves: dict[int, dict[str, Any]] = {}
+    walk = Walk(0, 0, [])
+    for kept in about["records"]:
+        leaves[kept["sequence"]] = leaf_of(kept["raw"].encode())
+    for _, leaf in sorted(leaves.items()):
+        walk.note_keys(leaf)
+    named = named_key(about["key"], given, walk)
+    head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named)
+    check_records(about["records"], head.size, head.root)
+    for path_of_print in printed:
+        other = signed_head(path_of_print.read_text(), [*walk.keys.values(), *given])
+        if (other.size, other.root) != (head.size, head.root):
+            steps = [one for one in about["continues"] if one["size"] == other.size]
+            if not steps:
+                raise RefusedError(2, f"the proof does not reach {path_of_print.name}; make it with --printed")
+            if older_root(steps[0], head.size, head.root) != other.root:
+                raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path_of_print.name} signed")
+    lines = [f"records       {len(leaves)} lie in the tree of {head.size} that {', '.join(head.signers)} signed"]
+    lines += answer_lines(about, leaves)
+    return [*lines, *verdict(named, pinned=bool(given))]
+
+
+def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> list[str]:
+    """Return the line from the answer to its origin, each record found by what the one before names."""
+
+    def one(kind: str, **fields: Any) -> dict[str, Any]:
+        for _, leaf in sorted(leaves.items(), reverse=True):
+            if leaf["kind"] == kind and all(leaf["body"].get(name) == value for name, value in fields.items()):
+                return leaf
+        raise RefusedError(91, f"no record {kind} fits what the records before it say")
+
+    asked = one("request.intent", request_id=about["request"])
+    ended = one("request.outcome", request_id=about["request"], intent_sequence=asked["sequence"])
+    version = asked["body"]["model_digest"]
+    registered = one("model.registered", model_digest=version)
+    received = one("release.received", serial=registered["body"]["serial"])
+    release = received["body"]
+    made = promotion_of(version, asked["sequence"], leaves)
+    people = approvers(made, leaves)
+    return [
+        f"asked         record {asked['sequence']}, {asked['time']}, key {asked['body'].get('key_id')}",
+        f"answered      record {ended['sequence']}, {ended['time']}, {ended['body']['outcome']}",
+        f"version       {version}, weights {registered['body']['weights_digest']}",
+        f"release       {release['release']}, serial {release['serial']}, received {received['time']}",
+        f"              release code {release['code']}: check its medium with verify.py --code",
+        f"promoted      record {made['sequence']}, {made['time']}; approved by {', '.join(people)}",
+    ]
+
+
+def promotion_of(version: str, before: int, leaves: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return the newest promotion of a version before a record."""
+    for sequence, leaf in sorted(leaves.items(), reverse=True):
+        if sequence < before and leaf["kind"] == "promotion.made" and leaf["body"]["model_digest"] == version:
+            return leaf
+    raise RefusedError(91, "the version was not promoted before it answered")
+
+
+def approvers(made: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> list[str]:
+    """Check each approval's signature with gpgv against the certificate of a person enrolled before; return names."""
+    statement = made["body"]["statement"].encode()
+    if load(statement)["model_digest"] != made["body"]["model_digest"]:
+        raise RefusedError(91, "what was approved is another version")
+    certificates: dict[tuple[str, str], bytes] = {}
+    for _, leaf in sorted(leaves.items()):
+        body = leaf["body"]
+        if leaf["sequence"] >= made["sequence"] or not leaf["kind"].startswith("person."):
+            continue
+        if leaf["kind"] == "person.revoked":
+            certificates = {whose: each for whose, each in certificates.items() if whose[0] != body["person"]}
+        if "certificate" in body:  # format 1: one OpenPGP certificate, named by the approvals
+            certificates[body["person"], ""] = base64(body["certificate"])
+        for each in body.get("credentials", []):
+            if each["class"] == "openpgp":
+                certificates[body["person"], each["fingerprint"]] = base64(each["key"])
+    found = {}
+    for each in made["body"]["approvals"]:
+        person, fingerprint = each["person"], each["fingerprint"]
+        if each.get("class", "openpgp") != "openpgp":
+            found[person] = f"{person} by {each['class']}, which is not checked here"
+            continue
+        certificate = certificates.get((person, fingerprint), certificates.get((person, "")))
+        if certificate is None:
+            raise RefusedError(21, "an approver is not enrolled before the promotion")
+        signature = base64(each["signature"])
+        require_shape(fingerprint, signature=signature, data=statement)
+        gpgv(fingerprint, keyring=certificate, signature=signature, data=statement)
+        found[person] = f"{person} ({fingerprint[-16:]}, checked with gpgv)"
+    if len(found) < 2:
+        raise RefusedError(21, "fewer than two people approved the version")
+    return sorted(found.values())
+
+
+class Head:
+    """A signed tree head: origin, size, root, and the names of the keys whose signatures hold."""
+
+    def __init__(self, text: str, signers: list[str]) -> None:
+        origin, size, root, last = text.split("\n")
+        if last or not re.fullmatch("0|[1-9][0-9]{0,18}", size, re.ASCII) or len(base64(root)) != 32:
+            raise RefusedError(10, "a checkpoint is not in its form")
+        self.origin, self.size, self.root, self.signers = origin, int(size), base64(root), signers
+
+
+def signed_head(text: str, keys: list["Key"], *, by: "Key | None" = None) -> Head:
+    """Return the head in a signed note; every signature in it must be by a known key, and Ed25519 among them.
+
+    What is believed in the end must be signed `by` the key from outside: the others are known from records only.
+    """
+    body, _, tail = text.rpartition("\n\n")
+    if not body or not tail.endswith("\n"):
+        raise RefusedError(10, "a checkpoint is no signed note")
+    body += "\n"
+    signers: dict[str, str] = {}
+    held: list[str] = []
+    for line in tail[:-1].split("\n"):
+        match = SIGNED_LINE.fullmatch(line)
+        blob = base64(match[2]) if match else b""
+        known = [key for key in keys if match and key.name == match[1] and key.id == blob[:4]]
+        if not known:
+            raise RefusedError(21, "a checkpoint is signed by a key that no record names")
+        if not known[0].verifies(blob[4:], body.encode()):
+            raise RefusedError(20, f"the signature of {known[0].name} does not hold")
+        signers[known[0].kind] = f"{known[0].kind} {known[0].id.hex()}"
+        held.append(known[0].text)
+    head = Head(body, sorted(signers.values()))
+    if "Ed25519" not in signers or any(key.name != head.origin for key in keys if key.text in held):
+        raise RefusedError(21, "a checkpoint lacks its Ed25519 signature, or another ledger's key made it")
+    if by is not None and by.text not in held:
+        raise RefusedError(21, "the checkpoint is not signed by the ledger's key")
+    return head
+
+
+def note_size(path: Path) -> int:
+    """Return the size that a checkpoint's text names, before anything of it is believed."""
+    words = path.read_text().split("\n")
+    return int(words[1]) if len(words) > 2 and words[1].isdecimal() else -1
+
+
+class Key:
+    """A verifier key: NAME+ID+BASE64 of a kind and the public key (C2SP signed notes)."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.name, _, rest = text.partition("+")
+        wanted, _, encoded = rest.partition("+")
+        material = base64(encoded)
+        for mark, kind, length in ((ED25519, "Ed25519", 32), (ML_DSA_87, "ML-DSA-87", 2592)):
+            if material.startswith(mark) and len(material) == len(mark) + length:
+                self.kind, self.public = kind, material[len(mark) :]
+                break
+        else:
+            raise RefusedError(10, "a key is of no known kind")
+        self.id = hashlib.sha256(self.name.encode() + b"\n" + material).digest()[:4]
+        if not self.name or self.id.hex() != wanted:
+            raise RefusedError(10, "a key does not have its own id")
+
+    def verifies(self, signature: bytes, data: bytes) -> bool:
+        """Tell whether this key made the signature."""
+        return (ed25519 if self.kind == "Ed25519" else ml_dsa_87)(self.public, data, signature)
+
+
+def folded(hashes: list[bytes]) -> bytes:
+    """Return the root over complete subtrees, largest first."""
+    value = hashes[-1] if hashes else hashlib.sha256().digest()
+    for left in reversed(hashes[:-1]):
+        value = hashlib.sha256(b"\x01" + left + value).digest()
+    return value
+
+
+def require_included(raw: bytes, index: int, size: int, path: list[bytes], root: bytes) -> None:
+    """Pass only if these bytes are the record of that index in the tree (RFC 9162, section 2.1.3.2)."""
+    first, last, value, steps = index, size - 1, hashlib.sha256(b"\x00" + raw).digest(), list(path)
+    holds = 0 <= index < size
+    while holds and last:
+        if first & 1 or first < last:
+            holds = bool(steps)
+            other = steps.pop(0) if steps else b""
+            value = hashlib.sha256(b"\x01" + (other + value if first & 1 else value + other)).digest()
+        first, last = first >> 1, last >> 1
+    if not holds or steps or value != root:
+        raise RefusedError(91, f"record {index} does not lie in the signed tree")
+
+
+def require_continued(old: Head, new: Head, steps: list[bytes]) -> None:
+    """Pass only if the newer tree begins with the older one."""
+    if old.size == new.size:
+        holds = old.root == new.root and not steps
+    else:
+        holds = older_root({"size": old.size, "hashes": [each.hex() for each in steps]}, new.size, new.root) == old.root
+    if not holds:
+        raise RefusedError(91, "a later checkpoint does not continue the earlier one")
+
+
+def older_root(kept: dict[str, Any], new: int, new_root: bytes) -> bytes:
+    """Return the root of the older tree, which the proof shows the newer one to begin with (RFC 9162, 2.1.4.2).
+
+    The proof is the older tree's own subtrees and what completes them to the newer one, in the order of RFC 6962. For
+    an older tree whose size is a power of two, format 2 names its root in front.
+    """
+    old, steps = kept["size"], [unhex(each) for each in kept["hashes"]]
+    if not 0 < old <= new or not steps:
+        raise RefusedError(91, "a proof between two checkpoints is not one")
+    if old == new:
+        return new_root
+    first, last = old - 1, new - 1
+    while first & 1:
+        first, last = first >> 1, last >> 1
+    older = newer = steps[0]
+    for step in steps[1:]:
+        if first & 1 or first == last:
+            older = hashlib.sha256(b"\x01" + step + older).digest()
+            newer = hashlib.sha256(b"\x01" + step + newer).digest()
+            while not first & 1 and first:
+                first, last = first >> 1, last >> 1
+        else:
+            newer = hashlib.sha256(b"\x01" + newer + step).digest()
+        first, last = first >> 1, last >> 1
+    if last or newer != new_root:
+        raise RefusedError(91, f"the tree of {new} records does not continue that of {old}")
+    return older
+
+
+def leaf_of(raw: bytes) -> dict[str, Any]:
+    """Return a record's members."""
+    leaf = load(raw)
+    if set(leaf) != {"schema", "origin", "sequence", "time", "kind", "via", "body"} or leaf["schema"] != 1:
+        raise RefusedError(91, "a line is no record")
+    return dict(leaf)
+
+
+def canonical(data: bytes, name: str) -> dict[str, Any]:
+    """Return the object in a file that has one way to be written: sorted keys, no blanks, one line feed."""
+    value = load(data)
+    if json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n" != data:
+        raise RefusedError(10, f"{name} is not written in its one form")
+    return dict(value)
+
+
+def unhex(text: str) -> bytes:
+    """Return what lower-case hexadecimal names; in upper case it would be another way to write the same."""
+    if not re.fullmatch("(?:[0-9a-f]{2})*", text, re.ASCII):
+        raise RefusedError(10, "something is not hexadecimal in its one form")
+    return bytes.fromhex(text)
+
+
+def base64(text: str) -> bytes:
+    """Return what base64 encodes, in its one form only."""
+    try:
+        data = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+    except (ValueError, UnicodeEncodeError):
+        raise RefusedError(10, "something is not base64") from None
+    if binascii.b2a_base64(data, newline=False).decode() != text:
+        raise RefusedError(10, "something is not base64 in its one form")
+    return data
+
+
+# Ed25519, verification only: RFC 8032, section 5.1, in extended coordinates (section 5.1.4).
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+CURVE_D = -121665 * pow(121666, P - 2, P) % P
+ROOT_OF_MINUS_ONE = pow(2, (P - 1) // 4, P)
+Point = tuple[int, int, int, int]
+
+
+def ed25519(public: bytes, data: bytes, signature: bytes) -> bool:
+    """Tell whether the signature holds; a scalar or a point in any but its one form does not."""
+    if len(signature) != 64:
+        return False
+    key, scalar = decoded_point(public), int.from_bytes(signature[32:], "little")
+    if key is None or scalar >= ORDER or decoded_point(signature[:32]) is None:
+        return False
+    challenge = int.from_bytes(hashlib.sha512(signature[:32] + public + data).digest(), "little") % ORDER
+    base = decoded_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+    minus: Point = (-key[0] % P, key[1], key[2], -key[3] % P)
+    x, y, z, _ = added(times(scalar, base or minus), times(challenge, minus))
+    inverse = pow(z, P - 2, P)
+    return (y * inverse % P | (x * inverse % P & 1) << 255).to_bytes(32, "little") == signature[:32]
+
+
+def decoded_point(data: bytes) -> Point | None:
+    """Return the point that 32 bytes name, or nothing."""
+    number = int.from_bytes(data, "little")
+    sign, y = number >> 255, number & (1 << 255) - 1
+    if y >= P or len(data) != 32:
+        return None
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if x * x % P != square:
+        x = x * ROOT_OF_MINUS_ONE % P
+    if x * x % P != square or (x == 0 and sign):
+        return None
+    x = P - x if x & 1 != sign else x
+    return (x, y, 1, x * y % P)
+
+
+def added(one: Point, other: Point) -> Point:
+    """Return the sum of two points."""
+    a = (one[1] - one[0]) * (other[1] - other[0]) % P
+    b = (one[1] + one[0]) * (other[1] + other[0]) % P
+    c = 2 * one[3] * other[3] * CURVE_D % P
+    d = 2 * one[2] * other[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return (e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def times(scalar: int, point: Point) -> Point:
+    """Return a multiple of a point."""
+    result: Point = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            result = added(result, point)
+        point, scalar = added(point, point), scalar >> 1
+    return result
+
+
+# ML-DSA-87, verification only: FIPS 204, algorithms 3 and 8, with an empty context.
+Q, GAMMA1, GAMMA2, BETA, TAU, OMEGA = 8380417, 2**19, (8380417 - 1) // 32, 120, 60, 75
+ROWS, COLUMNS = 8, 7
+Polynomial = list[int]
+ZETAS = [pow(1753, int(f"{place:08b}"[::-1], 2), Q) for place in range(256)]
+
+
+def ml_dsa_87(public: bytes, data: bytes, signature: bytes) -> bool:
+    """Tell whether the signature holds."""
+    if len(public) != 2592 or len(signature) != 4627:
+        return False
+    seed, challenge = public[:32], signature[:64]
+    response = [
+        [GAMMA1 - each for each in unpacked(signature[64 + 640 * column : 704 + 640 * column], 20)]
+        for column in range(COLUMNS)
+    ]
+    hints = unpacked_hints(signature[64 + 640 * COLUMNS :])
+    if hints is None or max(abs(each) for one in response for each in one) >= GAMMA1 - BETA:
+        return False
+    message = hashlib.shake_256(hashlib.shake_256(public).digest(64) + b"\x00\x00" + data).digest(64)
+    ball = ntt(in_ball(challenge))
+    moved = [ntt(one) for one in response]
+    packed = bytearray()
+    for row in range(ROWS):
+        high = ntt([each << 13 for each in unpacked(public[32 + 320 * row : 352 + 320 * row], 10)])
+        total = [-ball[place] * high[place] for place in range(256)]
+        for column in range(COLUMNS):
+            entry = expanded(seed + bytes([column, row]))
+            total = [value + entry[place] * moved[column][place] for place, value in enumerate(total)]
+        found = [use_hint(value, place in hints[row]) for place, value in enumerate(inverse_ntt(total))]
+        packed += bytes(found[place] | found[place + 1] << 4 for place in range(0, 256, 2))
+    return hashlib.shake_256(message + packed).digest(64) == challenge
+
+
+def unpacked(data: bytes, bits: int) -> Polynomial:
+    """Return 256 numbers of so many bits."""
+    number = int.from_bytes(data, "little")
+    return [number >> bits * place & (1 << bits) - 1 for place in range(256)]
+
+
+def unpacked_hints(data: bytes) -> list[set[int]] | None:
+    """Return the places of the hints in each row, or nothing where they are not in their one form."""
+    found: list[set[int]] = []
+    begin = 0
+    for row in range(ROWS):
+        end = data[OMEGA + row]
+        places = list(data[begin:end])
+        if not begin <= end <= OMEGA or places != sorted(set(places)):
+            return None
+        found.append(set(places))
+        begin = end
+    return None if any(data[begin:OMEGA]) else found
+
+
+def in_ball(challenge: bytes) -> Polynomial:
+    """Return the polynomial with TAU coefficients of 1 or -1 that the challenge names."""
+    stream = iter(hashlib.shake_256(challenge).digest(4096))
+    signs = int.from_bytes(bytes(next(stream) for _ in range(8)), "little")
+    ball = [0] * 256
+    for place in range(256 - TAU, 256):
+        other = next(each for each in stream if each <= place)
+        ball[place], ball[other] = ball[other], 1 - 2 * (signs & 1)
+        signs >>= 1
+    return ball
+
+
+def expanded(seed: bytes) -> Polynomial:
+    """Return one entry of the matrix that the public key's seed names."""
+    data = hashlib.shake_128(seed).digest(3 * 512)
+    numbers = (int.from_bytes(data[at : at + 3], "little") & 0x7FFFFF for at in range(0, len(data), 3))
+    return [each for each in numbers if each < Q][:256]
+
+
+def ntt(values: Polynomial) -> Polynomial:
+    """Return the number-theoretic transform."""
+    values, place, length = list(values), 0, 128
+    while length:
+        for start in range(0, 256, 2 * length):
+            place += 1
+            for at in range(start, start + length):
+                turned = ZETAS[place] * values[at + length] % Q
+                values[at + length], values[at] = (values[at] - turned) % Q, (values[at] + turned) % Q
+        length //= 2
+    return values
+
+
+def inverse_ntt(values: Polynomial) -> Polynomial:
+    """Return what `ntt` was given."""
+    values, place, length = list(values), 256, 1
+    while length < 256:
+        for start in range(0, 256, 2 * length):
+            place -= 1
+            for at in range(start, start + length):
+                one, other = values[at], values[at + length]
+                values[at], values[at + length] = (one + other) % Q, ZETAS[place] * (other - one) % Q
+        length *= 2
+    return [each * 8347681 % Q for each in values]
+
+
+def use_hint(value: int, hinted: bool) -> int:  # noqa: FBT001 - as in the standard
+    """Return the high bits of a coefficient, moved by one where there is a hint."""
+    low = (value % Q) % (2 * GAMMA2)
+    low -= 2 * GAMMA2 if low > GAMMA2 else 0
+    high = 0 if value % Q - low == Q - 1 else (value % Q - low) // (2 * GAMMA2)
+    low -= 1 if value % Q - low == Q - 1 else 0
+    return (high + (1 if low > 0 else -1)) % 16 if hinted else high
+
+
+COMMANDS = {"ledger": ledger, "proof": proof}
+
+
 if __name__ == "__main__":
     try:
-        ENDING = main(sys.argv[1:])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        print("REFUSED: a list on the medium is malformed", file=sys.stderr)
+        COMMAND = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+        ENDING = COMMAND(sys.argv[2:]) if COMMAND else main(sys.argv[1:])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        print("REFUSED: a list is malformed", file=sys.stderr)
         ENDING = 10
     sys.exit(ENDING)

@@ -15,7 +15,8 @@ from bundler.measure import Progress
 from bundler.mediasizes import room_of
 from bundler.privatekeys import PrivateKeys, place_of
 from bundler.register import Register
-from media.errors import UsageError
+from media import durable
+from media.errors import UnreadableError, UsageError
 
 Work = Annotated[Path, typer.Argument(help="The release's work folder.")]
 CeremonyFolder = Annotated[
@@ -62,7 +63,30 @@ def require_new(file: Path) -> None:
         NotEmptyError: It is.
     """
     if file.exists() or file.is_symlink():
-        raise NotEmptyError(what=f"{file.name} exists", why="nothing is overwritten", fix="choose another name")
+        raise _exists(file)
+
+
+def write_new(file: Path, data: bytes) -> None:
+    """Write a file that is not there yet, through to the disk.
+
+    Raises:
+        NotEmptyError: It is there.
+        UnreadableError: It cannot be written.
+    """
+    try:
+        durable.write_new(file, data, mode=0o644)
+    except FileExistsError:
+        raise _exists(file) from None
+    except OSError as error:
+        raise UnreadableError(
+            what=f"{file.name} cannot be written",
+            why=error.strerror or "input/output error",
+            fix="choose another folder",
+        ) from error
+
+
+def _exists(file: Path) -> NotEmptyError:
+    return NotEmptyError(what=f"{file.name} exists", why="nothing is overwritten", fix="choose another name")
 
 
 def own_keys(home: Path | None, places: list[str] | None, secret_fd: int | None) -> PrivateKeys:

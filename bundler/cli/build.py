@@ -11,7 +11,7 @@ from bundler.build import Candidate, build, folders_of
 from bundler.buildplan import plan_build
 from bundler.cache import Cache, default_root
 from bundler.cli import context as shared
-from bundler.cli.bars import download_bar
+from bundler.cli.bars import download_bar, require_new, write_new
 from bundler.recipe import Recipe
 from bundler.sources.server import Checkout
 from bundler.workfolder import WorkFolder
@@ -34,6 +34,10 @@ def register(app: typer.Typer) -> None:
         checkout: Annotated[
             Path | None, typer.Option("--checkout", help="Sealift's source tree, if this is not run from one.")
         ] = None,
+        propose_allow: Annotated[
+            Path | None,
+            typer.Option("--propose-allow", help="A new file for what the scan refuses, to look at and to allow."),
+        ] = None,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Only say what would be fetched and what each site gets.")
         ] = False,
@@ -46,6 +50,8 @@ def register(app: typer.Typer) -> None:
             plan = plan_build(wanted, folders_of(wanted, work), cache=held, checkout=Checkout.find(checkout))
             ours.result(plan.to_json(), str(plan))
             return
+        if propose_allow is not None:
+            require_new(propose_allow)
         with download_bar(ours) as counted:
             made = build(
                 wanted,
@@ -55,6 +61,7 @@ def register(app: typer.Typer) -> None:
                 progress=ours.say,
                 counted=counted,
                 checkout=checkout,
+                refused=None if propose_allow is None else lambda text: write_new(propose_allow, text.encode()),
             )
         ours.result(_facts(made), "\n".join(line for each in made for line in _lines(each)))
 

@@ -19,13 +19,12 @@ from bundler.ceremony import (
 from bundler.ceremonyscript import ceremony_script
 from bundler.chunks import read_small_file, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import NOT_WRITTEN, DryRun, Home, OfflineRequired, SecretFd, own_keys, require_new
+from bundler.cli.bars import NOT_WRITTEN, DryRun, Home, OfflineRequired, SecretFd, own_keys, require_new, write_new
 from bundler.joining import Brought, Joining, join
 from bundler.offline import require_offline
 from bundler.proposal import Proposal
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony
-from media import durable
 from media.digest import sha256_hex
 from media.errors import UsageError
 
@@ -78,7 +77,7 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             require_new(out)
         else:
-            durable.write_new(out, made, mode=0o644)
+            write_new(out, made)
         if codes is not None and not dry_run:
             write_codes(codes, out.stem, made, at=shared.of(context).clock.now())
         digest = Joining.from_bytes(made).sha256
@@ -122,7 +121,7 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             require_new(out)
         else:
-            durable.write_new(out, page, mode=0o644)
+            write_new(out, page)
         after = NOT_WRITTEN if dry_run else "print it twice"
         ours.result(
             {"file": out.name, "steps": len(script.steps), "dry_run": dry_run},

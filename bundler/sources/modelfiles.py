@@ -116,7 +116,9 @@ def _descriptor(model: ModelSection, files: list[dict[str, Any]], template: Arti
                 "defaults": {
                     "temperature": model.runtime.defaults.temperature,
                     "top_p": model.runtime.defaults.top_p,
+                    **model.runtime.defaults.said,
                 },
+                **({} if model.runtime.vllm is None else {"vllm": model.runtime.vllm.model_dump()}),
             },
             "quantization": model.quantization,
             "license": model.license,
@@ -148,6 +150,7 @@ def _provenance(
             "license": model.license,
             "quantization": model.quantization,
             "created_by": model.created_by,
+            **({"changes": list(model.changes)} if model.changes else {}),
             **({"quantization_config": quantized} if quantized else {}),
             **({} if derivation is None else {"derived_from": derivation.to_json()}),
             **({} if pinned.signed is None else {"model_signing": pinned.signed.to_json()}),

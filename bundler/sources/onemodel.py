@@ -1,6 +1,6 @@
 """One model from its source to its files: obtained, its signature verified, quantized, described, and examined."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bundler.sources.llama_wheel import PACKAGE
 from bundler.sources.quantize import Engine
 from bundler.sources.reference import Examiner
 from bundler.sources.wheels import Fetch
+from media import gguf_vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +31,11 @@ class Kit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brought:
-    """Files and inputs of one model, and what `release.json` says of its reference outputs."""
+    """Files and inputs of one model, and what `release.json` says of its reference outputs and pins (PIN-1)."""
 
     gathered: Gathered
     references: Sequence[dict[str, str]]
+    pins: Mapping[str, str]
 
 
 def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) -> Brought:
@@ -65,4 +67,12 @@ def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) ->
     return Brought(
         gathered=Gathered(artifacts=(*gathered.artifacts, *made.artifacts), materials=gathered.materials),
         references=made.declared,
+        pins=_pins(pinned.parent, gathered),
     )
+
+
+def _pins(parent: Path | None, gathered: Gathered) -> dict[str, str]:
+    """Return the digest of the tokenizer: the parent's where weights were quantized here, which must not change it."""
+    own = next((each.file for each in gathered.artifacts if each.target.endswith(".gguf")), None)
+    found = parent if parent is not None else own
+    return {} if found is None else {"tokenizer_sha256": gguf_vocabulary.read(found).sha256}

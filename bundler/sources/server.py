@@ -5,8 +5,10 @@ Provenance names the commit and says when the checkout differs from it.
 """
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bundler.artifact import Artifact, Component, Gathered, Material
 from bundler.errors import BuildError, SourceError
@@ -114,9 +116,11 @@ def host_files(checkout: Checkout) -> Gathered:
     return Gathered(artifacts=tuple(artifacts))
 
 
-def requirements_text(wheels: tuple[ChosenWheel, ...]) -> bytes:
-    """Return the requirements file that installs exactly these wheels, by name."""
-    return "".join(f"{wheel.requirement}\n" for wheel in sorted(wheels, key=lambda wheel: wheel.name)).encode()
+def requirements_text(wheels: tuple[ChosenWheel, ...], left_out: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """Return the requirements file that installs exactly these wheels, by name, and says what they do without."""
+    lines = [f"# left out: {name}: {reason}" for name, reason in sorted(left_out.items())]
+    lines += [wheel.requirement for wheel in sorted(wheels, key=lambda wheel: wheel.name)]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _tree(folder: Path) -> list[Path]:

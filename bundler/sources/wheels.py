@@ -9,8 +9,10 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
@@ -29,8 +31,10 @@ from bundler.wheelfile import parse_name
 from media.canonical import dumps
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_AT_ONCE: Final = 8
+_FETCHES: Final = 6
 Fetch = Callable[[str, WheelTarget, Path], None]
-"""Downloads what a requirements text names, for a target, into a folder."""
+"""Downloads what a requirements text names, for a target, into a folder; called from several threads at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +111,8 @@ def read_lock(path: Path) -> str:
 
 def cached_length(package: Locked, target: WheelTarget, *, cache: Cache) -> int | None:
     """Return the size of the wheel that an earlier build chose, where the cache still has it; nothing is read."""
-    memo = cache.recall("resolved", _memo_key(package, target))
-    held = cache.peek(str(memo.get("sha256"))) if isinstance(memo, dict) else None
+    sha256 = _chosen(package, target, cache)
+    held = None if sha256 is None else cache.peek(sha256)
     return None if held is None else held.stat().st_size
 
 
@@ -164,9 +168,17 @@ def obtain(
     missing = [package for package in packages if package.name not in ready]
     if missing:
         progress(f"downloading {len(missing)} wheels for {target.python} {target.platform} glibc {target.glibc}")
-        with cache.scratch() as folder:
-            fetch("".join(_pinned(package) for package in missing), target, folder)
-            ready |= _taken_in(missing, folder, target, cache)
+
+        def bring(some: Sequence[Locked]) -> dict[str, ChosenWheel]:
+            with cache.scratch() as folder:
+                fetch("".join(_pinned(package) for package in some), target, folder)
+                return _taken_in(some, folder, target, cache)
+
+        # An index answers slowly, and for one package after the other. What came stays, also when another one fails.
+        batches = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
+        with ThreadPoolExecutor(max_workers=_FETCHES) as pool:
+            for brought in pool.map(bring, batches):
+                ready |= brought
     return tuple(ready[package.name] for package in packages)
 
 
@@ -228,11 +240,18 @@ def _taken_in(missing: Sequence[Locked], folder: Path, target: WheelTarget, cach
 
 
 def _remembered(package: Locked, target: WheelTarget, cache: Cache) -> ChosenWheel | None:
+    sha256 = _chosen(package, target, cache)
+    file = None if sha256 is None else cache.find(sha256)
+    return None if sha256 is None or file is None else _checked(package, file, sha256, target, is_built=False)
+
+
+def _chosen(package: Locked, target: WheelTarget, cache: Cache) -> str | None:
+    """Return the digest of the file that an earlier build chose, or of the only one there is to choose."""
     memo = cache.recall("resolved", _memo_key(package, target))
-    if not isinstance(memo, dict) or not isinstance(memo.get("sha256"), str):
-        return None
-    file = cache.find(memo["sha256"])
-    return _checked(package, file, memo["sha256"], target, is_built=False) if file else None
+    if memo is None and len(package.hashes) == 1:
+        return next(iter(package.hashes))
+    sha256 = memo.get("sha256") if isinstance(memo, dict) else None
+    return sha256 if isinstance(sha256, str) else None
 
 
 def _checked(package: Locked, file: Path, sha256: str, target: WheelTarget, *, is_built: bool) -> ChosenWheel:

@@ -120,3 +120,13 @@ def test_any_metadata_is_read_or_refused_by_us(untrusted: bytes) -> None:
         wheelmetadata.parse(untrusted, label="x", version="1")
     except ScanError:
         return
+
+
+def test_what_people_left_out_may_be_missing_and_nothing_may_be_left_out_in_vain(tmp_path: Path) -> None:
+    file = wheel(tmp_path, "alpha", license_line="License-Expression: MIT\nRequires-Dist: Sound>=2")
+    alone = [ChosenWheel(name="alpha", version="1.0", file=file, sha256=sha256(file))]
+
+    require_complete(alone, TARGET, label="engine-vllm", without={"sound"})
+
+    with pytest.raises(SourceError, match=r"locks\.left_out: video is not left out of engine-vllm"):
+        require_complete(alone, TARGET, label="engine-vllm", without={"sound", "video"})

@@ -216,3 +216,33 @@ def test_a_fault_names_the_line_where_it_stands(old: str, new: str, line: str) -
 )
 def test_the_line_of_a_key_is_right_or_none(text: str, path: tuple[str | int, ...], expected: int | None) -> None:
     assert line_of(text, path) == expected
+
+
+def test_a_model_for_vllm_has_vllms_usual_settings_where_the_recipe_says_nothing(tmp_path: Path) -> None:
+    recipe = Recipe.load(for_vllm(tmp_path / "recipe", tmp_path / "index"))
+
+    model = next(each for each in recipe.models if each.engine == "vllm")
+
+    assert (model.runtime.n_ctx, model.runtime.n_batch, model.runtime.n_seq_max) == (4096, 8192, 256)
+    assert model.runtime.vllm is not None
+    assert model.runtime.vllm.gpu_memory_utilization == "0.90"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "why"),
+    [
+        ("runtime = { n_seq_max = 8 }", "64 to 512"),
+        ("runtime = { n_ctx = 1024 }", "2048 to 131072"),
+        ("runtime = { vllm = { tensor_parallel_size = 3 } }", "1, 2, 4, 8"),
+        ("runtime = { vllm = { gpu_memory_utilization = 0.99 } }", "0.7 to 0.95"),
+        ("runtime = { vllm = { trust_remote_code = true } }", "trust_remote_code"),
+    ],
+)
+def test_settings_that_a_site_would_refuse_are_never_signed(tmp_path: Path, runtime: str, why: str) -> None:
+    path = for_vllm(tmp_path / "recipe", tmp_path / "index")
+    path.write_text(path.read_text().replace("[models.source]", f"{runtime}\n[models.source]", 1))
+
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path)
+
+    assert why in f"{caught.value.what} {caught.value.why}"

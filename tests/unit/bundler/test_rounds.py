@@ -25,6 +25,8 @@ from tests.support.candidate import new_candidate
 from tests.support.gpg import GnuPG
 from tests.support.medium import MADE_AT, throwaway_ceremony, tiny_payload
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds each
+
 CLOCK = FixedClock(at=MADE_AT)
 
 

@@ -115,6 +115,8 @@ def test_a_link_or_a_device_is_refused(tmp_path: Path, mode: int) -> None:
         ("a-1.0.data/data/bin/deep/x", "the environment itself"),
         ("a-1.0.data/data/Bin/x", "the environment itself"),
         ("a-1.0.data/data/lib/x.py", "the environment itself"),
+        ("a-1.0.data/data/lib/libpython3.11.so.1.0", "the environment itself"),
+        ("a-1.0.data/data/lib/python3.11/libx.so", "the environment itself"),
         ("a-1.0.data/data/lib64/python3.11/site-packages/x.pth", "the environment itself"),
         ("a-1.0.data/data/pyvenv.cfg", "the environment itself"),
         ("a-1.0.data/scripts/python3", "replace a program"),
@@ -131,6 +133,7 @@ def test_scripts_and_shared_files_of_its_own_are_a_wheels_right(tmp_path: Path) 
         "a-1.0.data/data/share/a.1": b"",
         "a-1.0.data/data/external/ffmpeg/readme.txt": b"",
         "a-1.0.data/data/bin/z3": b"\x7fELF",
+        "a-1.0.data/data/lib/libiomp5.so": b"\x7fELF",
         "a-1.0.data/purelib/a.py": b"",
     }
 

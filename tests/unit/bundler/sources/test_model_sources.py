@@ -108,6 +108,20 @@ def test_a_model_travels_with_licence_template_provenance_and_descriptor(tmp_pat
     assert {"name", "version", "source", "sha256", "license", "quantization", "created_by"} <= provenance.keys()
 
 
+def test_what_changed_since_the_version_before_is_told_and_approved_by_no_digest(tmp_path: Path) -> None:
+    told, silent = tmp_path / "told", tmp_path / "silent"
+    told.mkdir()
+    silent.mkdir()
+    recipe = changed(told, 'created_by = "tests"', 'created_by = "tests"\nchanges = ["longer context"]')
+
+    files = gathered(recipe, Cache(root=tmp_path / "cache"))
+    plain = gathered(Recipe.load(recipe_folder(silent)), Cache(root=tmp_path / "cache"))
+
+    assert json.loads(files["provenance.json"])["changes"] == ["longer context"]
+    assert "changes" not in json.loads(plain["provenance.json"])
+    assert files["descriptor.json"] == plain["descriptor.json"]
+
+
 def test_weights_that_are_not_the_pinned_ones_fail_the_build(tmp_path: Path) -> None:
     recipe = Recipe.load(recipe_folder(tmp_path))
     (tmp_path / "tiny.gguf").write_bytes(gguf(template="{{ evil }}"))

@@ -296,3 +296,40 @@ def test_any_lines_of_pip_are_explained_or_passed_over(lines: list[str]) -> None
 
     assert error is not None
     assert "host.invalid" not in error.why
+
+
+def test_many_wheels_come_in_parts_and_what_came_stays_when_another_fails(tmp_path: Path) -> None:
+    files = {f"p{number:02}": wheel(tmp_path / "index", f"p{number:02}") for number in range(20)}
+    packages = wheels.parse_lock(locked(*files.values()), label="x")
+    asked: list[int] = []
+
+    def fetch(requirements: str, _: WheelTarget, folder: Path) -> None:
+        names = [line.partition("==")[0] for line in requirements.splitlines()]
+        asked.append(len(names))
+        if "p19" in names and len(asked) < 4:
+            raise SourceError(what="cut off", why="", fix="")
+        for name in names:
+            shutil.copy(files[name], folder)
+
+    cache = Cache(root=tmp_path / "cache")
+    with pytest.raises(SourceError, match="cut off"):
+        wheels.obtain(packages, TARGET, cache=cache, fetch=fetch, built={})
+    chosen = wheels.obtain(packages, TARGET, cache=cache, fetch=fetch, built={})
+
+    assert [one.name for one in chosen] == sorted(files)
+    assert sorted(asked) == [4, 4, 8, 8]
+
+
+def test_a_lock_with_one_file_for_a_package_takes_it_from_the_cache_whoever_put_it_there(tmp_path: Path) -> None:
+    file = wheel(tmp_path / "index", "alpha")
+    (package,) = wheels.parse_lock(locked(file), label="x")
+    cache = Cache(root=tmp_path / "cache")
+    digest = next(iter(package.hashes))
+    kept = cache.add(Path(shutil.copy(file, tmp_path / file.name)), sha256=digest, name=file.name)
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    (chosen,) = wheels.obtain([package], TARGET, cache=cache, fetch=never, built={})
+
+    assert chosen.file == kept

@@ -1,0 +1,106 @@
+"""The vocabulary that a GGUF file carries: its digest, and which of its tokens are control tokens.
+
+The digest is SHA-256 over every key that begins with ``tokenizer.ggml.``, in the order of the keys, each as the key, a
+zero byte, the length of its value in eight bytes (little-endian) and the value as the file has it. So it is that of the
+tokenizer alone: quantizing does not change it, and a swapped, renamed or retyped token does.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from media.errors import UnreadableError
+from media.gguf_fields import INT32, STRING, ArrayFacts, FieldReader, refused
+
+_MAX_HEADER: Final = 128 * 2**20
+_MAX_KEYS: Final = 4096
+_PREFIX: Final = "tokenizer.ggml."
+_TOKENS: Final = "tokenizer.ggml.tokens"
+_TYPES: Final = "tokenizer.ggml.token_type"
+_ARRAY: Final = 9
+_CONTROL: Final = 3  # llama.cpp: LLAMA_TOKEN_TYPE_CONTROL
+_USER_DEFINED: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What a file says of its tokenizer.
+
+    Attributes:
+        sha256: The digest above; that of nothing where the file carries no tokenizer.
+        tokens: How many tokens there are.
+        control: Control tokens by number: texts that a model was taught to obey, such as the end of a turn.
+        defined: Other tokens that a text becomes whole, by number.
+    """
+
+    sha256: str
+    tokens: int
+    control: Mapping[int, str]
+    defined: Mapping[int, str]
+
+
+def read(path: Path) -> Vocabulary:
+    """Read a file's vocabulary; `media.gguf.read` judges the rest of the header.
+
+    Raises:
+        MalformedError: It is no GGUF file, or a field does not fit.
+        UnreadableError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as untrusted:
+            return _read(untrusted, path.stat().st_size)
+    except OSError as error:
+        raise UnreadableError(
+            what=f"{path.name} cannot be read", why=error.strerror or "", fix="check the file"
+        ) from error
+
+
+def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
+    reader = FieldReader(untrusted, min(size, _MAX_HEADER))
+    if reader.take(4) != b"GGUF":
+        raise refused("it does not start with GGUF")
+    reader.number("<I")
+    reader.number("<Q")
+    keys = reader.number("<Q")
+    if keys > _MAX_KEYS:
+        raise refused(f"{keys} keys; the limit is {_MAX_KEYS}")
+    places: dict[str, tuple[int, int]] = {}
+    facts: dict[str, ArrayFacts] = {}
+    for _ in range(keys):
+        name, begin = reader.name(), reader.at
+        _, value = reader.value(name)
+        if name.startswith(_PREFIX):
+            places[name] = (begin, reader.at)
+            if isinstance(value, ArrayFacts):
+                facts[name] = value
+    kept: dict[str, bytes] = {}
+    hashed = sha256()
+    for name, (begin, end) in sorted(places.items()):
+        untrusted.seek(begin)
+        content = untrusted.read(end - begin)
+        hashed.update(name.encode() + b"\0" + struct.pack("<Q", len(content)) + content)
+        if name in {_TOKENS, _TYPES}:
+            kept[name] = content[16:]  # type of the key, type of the elements, their number
+    named = _marked(kept, facts)
+    count = facts[_TOKENS].count if _TOKENS in facts else 0
+    return Vocabulary(sha256=hashed.hexdigest(), tokens=count, control=named[_CONTROL], defined=named[_USER_DEFINED])
+
+
+def _marked(kept: Mapping[str, bytes], facts: Mapping[str, ArrayFacts]) -> dict[int, dict[int, str]]:
+    marked: dict[int, dict[int, str]] = {_CONTROL: {}, _USER_DEFINED: {}}
+    tokens, types = facts.get(_TOKENS), facts.get(_TYPES)
+    if tokens is None or types is None:
+        return marked
+    if tokens.kind != STRING or types.kind != INT32 or types.count != tokens.count:
+        raise refused("its vocabulary and their types do not belong together")
+    kinds = struct.unpack(f"<{types.count}i", kept[_TYPES])
+    texts, at = kept[_TOKENS], 0
+    for number, kind in enumerate(kinds):
+        length = int.from_bytes(texts[at : at + 8], "little")
+        if kind in marked:
+            marked[kind][number] = texts[at + 8 : at + 8 + length].decode(errors="replace")
+        at += 8 + length
+    return marked

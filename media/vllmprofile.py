@@ -1,0 +1,96 @@
+"""How vLLM opens a model: the settings of a version's profile, and the ranges outside of which they are refused.
+
+The ranges are those that people who run vLLM in production keep to (requirements C13 to C18 and C26). A sender's
+recipe and the appliance both ask here, so what a site would refuse is never signed. Decimal numbers are texts, as in
+all that is signed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from media import canonical
+from media.errors import MalformedError
+
+TENSOR_PARALLEL: Final = (1, 2, 4, 8)
+PIPELINE_PARALLEL: Final = (1, 2, 4)
+QUANTIZATIONS: Final = ("awq", "awq_marlin", "fp8", "gptq", "gptq_marlin", "squeezellm")
+"""Methods that weights may be quantized by; none is said for weights of 16 bits."""
+_MEMORY: Final = (Decimal("0.7"), Decimal("0.95"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmSettings:
+    """What only vLLM asks for.
+
+    Args:
+        tensor_parallel_size: GPUs that share each layer.
+        pipeline_parallel_size: Groups of GPUs that share the layers.
+        gpu_memory_utilization: Share of a GPU's memory, as decimal text.
+        quantization: The method of quantized weights; empty to read it from the weights' own configuration.
+        enforce_eager: Compile no graphs: starts sooner, answers slower.
+    """
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    gpu_memory_utilization: str = "0.90"
+    quantization: str = ""
+    enforce_eager: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a descriptor has them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, untrusted: Any, what: str) -> "VllmSettings":
+        """Read what a descriptor says.
+
+        Raises:
+            MalformedError: It has other fields, or of other types.
+        """
+        said: Mapping[str, Any] = canonical.mapping(untrusted, what)
+        canonical.exact_keys(said, tuple(field.name for field in fields(cls)), what=what)
+        eager = said["enforce_eager"]
+        if not isinstance(eager, bool):
+            raise MalformedError(what=f"{what}.enforce_eager is not true or false", why="", fix="build it again")
+        return cls(
+            tensor_parallel_size=canonical.integer(said["tensor_parallel_size"], f"{what}.tensor_parallel_size"),
+            pipeline_parallel_size=canonical.integer(said["pipeline_parallel_size"], f"{what}.pipeline_parallel_size"),
+            gpu_memory_utilization=canonical.text(said["gpu_memory_utilization"], f"{what}.gpu_memory_utilization"),
+            quantization=canonical.text(said["quantization"], f"{what}.quantization", may_be_empty=True),
+            enforce_eager=eager,
+        )
+
+
+def faults(settings: VllmSettings, *, n_ctx: int, n_batch: int, n_seq_max: int) -> Iterator[str]:
+    """Yield what is outside its range, each with the range.
+
+    Args:
+        settings: Of vLLM alone.
+        n_ctx: Tokens of one question and its answer (vLLM's max_model_len).
+        n_batch: Tokens of one step (max_num_batched_tokens).
+        n_seq_max: Answers at once (max_num_seqs).
+    """
+    for name, value, least, most in (
+        ("n_ctx", n_ctx, 2048, 131072),
+        ("n_batch", n_batch, 2048, 16384),
+        ("n_seq_max", n_seq_max, 64, 512),
+    ):
+        if not least <= value <= most:
+            yield f"{name} is {value}; vLLM is given {least} to {most}"
+    for name, value, allowed in (
+        ("tensor_parallel_size", settings.tensor_parallel_size, TENSOR_PARALLEL),
+        ("pipeline_parallel_size", settings.pipeline_parallel_size, PIPELINE_PARALLEL),
+    ):
+        if value not in allowed:
+            yield f"{name} is {value}; allowed are {', '.join(map(str, allowed))}"
+    if settings.quantization and settings.quantization not in QUANTIZATIONS:
+        yield f"quantization is {settings.quantization[:40]}; allowed are {', '.join(QUANTIZATIONS)}"
+    try:
+        share = Decimal(settings.gpu_memory_utilization)
+    except InvalidOperation:
+        share = Decimal(0)
+    if not _MEMORY[0] <= share <= _MEMORY[1]:
+        said = settings.gpu_memory_utilization[:12]
+        yield f"gpu_memory_utilization is {said}; allowed is {_MEMORY[0]} to {_MEMORY[1]}"
