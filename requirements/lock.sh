@@ -8,6 +8,7 @@ compile() {
 compile pyproject.toml --extra bundler --extra bundler-hub --extra bundler-hsm --extra postgresql --group test -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/server.txt
 compile pyproject.toml --extra postgresql -c requirements/dev.txt -o requirements/server-postgresql.txt
+compile pyproject.toml --extra hsm -c requirements/dev.txt -o requirements/server-hsm.txt
 compile pyproject.toml --extra bundler -c requirements/dev.txt -o requirements/bundler.txt
 compile pyproject.toml --extra host -c requirements/dev.txt -o requirements/host.txt
 compile pyproject.toml --extra engine-llama-cpp -c requirements/dev.txt -o requirements/engine-llama-cpp.txt
