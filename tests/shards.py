@@ -19,16 +19,20 @@ SHARDS: dict[str, list[list[str]]] = {
     # The engine's wheel takes most of a shard's time where no cache has it, so it has one of its own.
     "build": [["sh", "-ec", BUILD]],
     "demo": [[sys.executable, "-m", "examples.demo.run"], [*PYTEST, "-m", "demo"]],
+    "slow": [[*PYTEST, "-n", "2", "-m", "slow"]],
+    "browser": [[*PYTEST, "-m", "browser"]],
     "fault": [[*PYTEST, "-m", "fault"]],
     "interop": [[*PYTEST, "-m", "interop"]],
-    "box": [[*PYTEST, "-m", "box and not box_faults", "tests/box/test_box.py"]],
-    "units": [[*PYTEST, "-m", "box and not box_faults", "--ignore=tests/box/test_box.py"]],
-    # On demand. Takes the box that the shard before left in the cache, and makes one where there is none.
+    "engines": [[*PYTEST, "-m", "engines"]],
+    "box": [[*PYTEST, "-m", "box", "tests/box/test_box.py"]],
+    # These two take the box that the shard before left in the cache, and make one where there is none.
     "box-faults": [[*PYTEST, "-m", "box_faults"]],
+    "box-upgrade": [[*PYTEST, "-m", "box_upgrade"]],
+    "units": [[*PYTEST, "-m", "box and not box_faults and not box_upgrade", "--ignore=tests/box/test_box.py"]],
 }
-NEEDS_ROOT = {"box", "units", "box-faults"}
-# It takes longer than a shard of each run may: see docs/status.md.
-ON_DEMAND = {"box-faults": 40 * 60}
+NEEDS_ROOT = {"box", "box-faults", "box-upgrade", "units"}
+# Longer than a shard of each run may take: see docs/status.md.
+ON_DEMAND: dict[str, int] = {"engines": 40 * 60}
 
 
 def run_shard(name: str) -> bool:

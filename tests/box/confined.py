@@ -95,7 +95,7 @@ def _of(*names: str) -> frozenset[str]:
 
 _EXPECTED = {
     "sealift-ledger.service": _May(
-        reads=_of("ledger"), writes=_of("ledger", "spool"), secrets=_of("ledger-checkpoint")
+        reads=_of("ledger"), writes=_of("ledger", "spool"), secrets=_of("ledger-checkpoint", "ledger-mldsa")
     ),
     "sealift-promoter.service": _May(
         doors=_of("ledger-promoter"), reads=_of("promotions"), writes=_of("promoter"), secrets=_of()

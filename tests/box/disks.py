@@ -17,19 +17,20 @@ _FILLER = "filler"
 
 
 @contextmanager
-def small_disks(run: Run) -> Iterator[None]:
+def small_disks(run: Run, *points: str) -> Iterator[None]:
     """Move these folders of a box that does not run yet onto disks of their own, and away with them afterwards."""
     with ExitStack() as stack:
         disks: dict[str, Path] = {}
-        for point, room in _ROOM_MIB.items():
+        for point in points:
             inside = run.machine.root / point.lstrip("/")
             used = int(
                 subprocess.run(["du", "-sm", inside], capture_output=True, check=True, text=True).stdout.split()[0]
             )
             name = point.strip("/").replace("/", "-")
             image, place = run.out / f"{name}.img", run.out / f"disk-{name}"
+            stack.callback(image.unlink, missing_ok=True)
             with image.open("wb") as file:
-                file.truncate((used + room) << 20)
+                file.truncate((used + _ROOM_MIB[point]) << 20)
             subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
             place.mkdir()
             subprocess.run(["mount", "-o", "loop", image, place], check=True)

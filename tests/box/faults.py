@@ -1,6 +1,10 @@
-"""What goes wrong on a box that serves, and how it comes back: kills, cuts, full disks, bad releases, old images.
+"""What goes wrong on a box that serves, and how it comes back, in two parts, each a shard of its own.
 
-Takes the box that `make box` left in the cache, or makes one. Facts go to build/box-faults/summary.json. Root only.
+    faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
+              the guided install at a terminal, through a power failure
+    upgrade   the next release: a full disk, a power failure, a release that does not answer, monitoring
+
+Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
 """
 
 import argparse
@@ -9,38 +13,44 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from examples.demo.stage import Stage, StageError
-from tests.box import full, kills, monitored, oldimage, powercut, prepared, removed, upgrade
+from tests.box import full, guided, kills, monitored, oldimage, powercut, prepared, removed, upgrade
 from tests.box.box import serve
-from tests.box.disks import small_disks
+from tests.box.disks import LEDGER, RELEASES, STATE, small_disks
 from tests.box.machine import BoxError, Machine, install_tools
 from tests.box.network import Facility
+from tests.box.prepared import Served
 from tests.box.run import ROOT, Run, wait_for_engine
 
-MONITORED = ROOT / "examples/monitored.toml"
+# Of both parts, so that what one rehearsed the other need not.
+NEXT_RECIPE = ROOT / "examples/monitored.toml"
+NEXT = "/media/sealift-2"
 
 
-def whole(run: Run, stack: ExitStack, *, further: bool) -> None:
-    """Everything, in order; `further` adds what would make the shard too long."""
-    served = prepared.take(run)
-    for point in run.machine.media:
-        (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
-    stack.enter_context(small_disks(run))
-    with run.stage.chapter("Boot the box that serves, its folders on small disks"):
-        run.machine.boot()
-        run.facility.create()
-        run.facility.plug_in(run.machine.leader)
-        wait_for_engine(run)
-    serve(run, served.key, chapter="It serves")
+def faults(run: Run, stack: ExitStack) -> None:
+    """What breaks while it serves; then a box that lost records, one that is taken off, and one that is new."""
+    served = _serving(run, stack, STATE, LEDGER)
     kills.kill_each(run, served)
     kills.cut_cable(run, served)
     full.ledger_full(run, served)
-    upgrade.next_release(run, 2, recipe=MONITORED)
-    full.state_full(run, "/media/sealift-2", served)
+    volume = oldimage.tell_the_sender(run, recipe=NEXT_RECIPE)
+    full.state_full(run, NEXT, served)
+    oldimage.old_image_stops(run, volume)
+    removed.uninstall(run)
+    run.machine.stop()
+    guided.first_install(run, served)
+
+
+def upgraded(run: Run, stack: ExitStack) -> None:
+    """The next release, through everything that can go wrong with it, until it serves and is watched."""
+    served = _serving(run, stack, RELEASES)
+    upgrade.next_release(run, 2, recipe=NEXT_RECIPE)
     with run.stage.chapter("Two people approve what release 2 changes on the host, monitoring switched on"):
+        run.machine.run("sealift", "receive", NEXT)
         upgrade.monitor(run)
         upgrade.approve_next(run)
     full.releases_full(run)
@@ -52,37 +62,49 @@ def whole(run: Run, stack: ExitStack, *, further: bool) -> None:
     monitored.begin(run)
     serve(run, served.key, chapter="The next release serves")
     monitored.targets_and_banner(run)
-    if further:
-        oldimage.old_image_stops(run, oldimage.tell_the_sender(run))
-        removed.uninstall(run)
-        powercut.during_first_install(run, served)
+
+
+PARTS: dict[str, Callable[[Run, ExitStack], None]] = {"faults": faults, "upgrade": upgraded}
+
+
+def _serving(run: Run, stack: ExitStack, *small: str) -> Served:
+    served = prepared.take(run)
+    for point in run.machine.media:
+        (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    with run.stage.chapter("Boot the box that serves, its folders on small disks"):
+        stack.enter_context(small_disks(run, *small))
+        run.machine.boot()
+        run.facility.create()
+        run.facility.plug_in(run.machine.leader)
+        wait_for_engine(run)
+    serve(run, served.key, chapter="It serves")
+    return served
 
 
 def main() -> int:
-    """Run it all and write the summary."""
+    """Run one part and write the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--keep", action="store_true", help="leave the box running and its folder in place")
-    parser.add_argument("--further", action="store_true", help="also an old disk image, uninstall, a cut first install")
-    parser.add_argument("--out", type=Path, default=ROOT / "build/box-faults")
+    parser.add_argument("--out", type=Path, help="instead of build/box-PART")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("error: the box is a container of its own, and only root can start one", file=sys.stderr)
         return 55
     install_tools()
-    out = arguments.out.resolve()
+    out = (arguments.out or ROOT / f"build/box-{arguments.part}").resolve()
     shutil.rmtree(out, ignore_errors=True)
-    media = {f"/media/sealift-{serial}": out / f"release-{serial}/media/volume-1" for serial in (2, 3)}
-    media["/media/sealift-1"] = out / "media/volume-1"
+    media = {"/media/sealift-1": out / "media/volume-1", NEXT: out / "release-2/media/volume-1"}
     for folder in media.values():
         folder.mkdir(parents=True)
-    name = f"slf{os.getpid()}"
+    name = f"sl{arguments.part[0]}{os.getpid()}"
     machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
     stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
     run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
     began, ok = time.monotonic(), False
     stack = ExitStack()
     try:
-        whole(run, stack, further=arguments.further)
+        PARTS[arguments.part](run, stack)
         ok = True
     except (BoxError, StageError, RuntimeError) as error:
         print(f"\nerror: {error}", file=sys.stderr)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,13 +47,24 @@ class Load:
         Raises:
             BoxError: There was none within two minutes.
         """
+        return self._first(lambda one: one.began >= moment)
+
+    def answered_after(self, moment: float) -> Asked:
+        """Wait for a good answer that came after a moment, whenever it was asked for, and return it.
+
+        Raises:
+            BoxError: There was none within two minutes.
+        """
+        return self._first(lambda one: one.ended >= moment)
+
+    def _first(self, counts: Callable[[Asked], bool]) -> Asked:
         until = time.time() + _WAIT_SECONDS
         while time.time() < until:
             for one in self.read():
-                if one.began >= moment and one.status == 200:
+                if counts(one) and one.status == 200:
                     return one
             time.sleep(_PAUSE_SECONDS)
-        last = [(one.status, round(one.began - moment, 1)) for one in self.asked[-5:]]
+        last = [(one.status, round(one.ended - until + _WAIT_SECONDS, 1)) for one in self.asked[-5:]]
         message = f"no good answer within {_WAIT_SECONDS:.0f} seconds; the last ones were {last}"
         raise BoxError(message)
 

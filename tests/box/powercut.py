@@ -1,15 +1,14 @@
-"""The whole machine ends in the middle of an install, the first one and an upgrade: it boots and finishes."""
+"""The whole machine ends in the middle of an install: it boots and finishes, or takes it back."""
 
 import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from tests.box.box import first_trust
-from tests.box.machine import BoxError, Machine, base_image
+from tests.box.machine import BoxError, Machine
 from tests.box.operators import as_person
-from tests.box.prepared import Served
 from tests.box.run import Run
 from tests.box.upgrade import require_back
 
@@ -21,9 +20,9 @@ def during_upgrade(run: Run) -> None:
     """Cut the power when the units of release 2 are half in place: the boot takes it back by the code of release 1."""
     machine = run.machine
     with run.stage.chapter("Power is lost in the middle of the upgrade"):
-        _cut_when(
+        cut_when(
             machine,
-            as_person("omar", "sealift", "install", "2"),
+            lambda: machine.run(*as_person("omar", "sealift", "install", "2")),
             lambda: "serial=2" in _text(machine.root / _MARK),
         )
         trial = json.loads(_text(_releases(machine) / "trial.json"))
@@ -37,35 +36,14 @@ def during_upgrade(run: Run) -> None:
         machine.run("sealift", "audit", "verify", shown=False)
 
 
-def during_first_install(run: Run, served: Served) -> None:
-    """Cut the power in the middle of a bare box's first install: the same command, typed again, finishes it."""
-    name = f"{run.machine.name}f"
-    fresh = Machine(root=run.out / "fresh", name=name, media=run.machine.media, log=run.out / "fresh.log")
-    other = Run(out=run.out, stage=run.stage, machine=fresh, facility=run.facility, facts=run.facts)
-    try:
-        fresh.create(base_image())
-        fresh.boot()
-        first_trust(other, served.sealed(run))
-        with run.stage.chapter("Power is lost in the middle of the first install"):
-            _cut_when(fresh, ("sealift", "install"), (fresh.root / _MARK).exists)
-            fresh.boot()
-            facts = fresh.result("sealift", "install")
-            run.require("a first install that was cut off is finished by the same command", facts["changed"], facts)
-            again = fresh.result("sealift", "install")
-            run.require("and then nothing is left to do", again["changed"] is False, again)
-            told = json.loads(fresh.run("sealift", "status", "--json", shown=False, may_fail=True).stdout)
-            run.require("all units run after it", told["units"]["good"] is True, told["units"])
-    finally:
-        fresh.stop()
-
-
-def _cut_when(machine: Machine, words: tuple[str, ...], is_time: Callable[[], bool]) -> None:
-    """Start a command in the box and cut the power at a moment of its course.
+def cut_when(machine: Machine, work: Callable[[], object], is_time: Callable[[], bool]) -> None:
+    """Begin some work in the box and cut the power at a moment of its course.
 
     Raises:
         BoxError: The moment never came.
     """
-    running = threading.Thread(target=machine.run, args=words, kwargs={"may_fail": True}, daemon=True)
+    # What the work says when the power goes is of no interest.
+    running = threading.Thread(target=lambda: _survived(work), daemon=True)
     running.start()
     try:
         _wait(lambda: is_time() or not running.is_alive(), "the install did not get far enough")
@@ -75,6 +53,11 @@ def _cut_when(machine: Machine, words: tuple[str, ...], is_time: Callable[[], bo
     finally:
         machine.cut_power()
     running.join()
+
+
+def _survived(work: Callable[[], object]) -> None:
+    with suppress(BoxError):
+        work()
 
 
 def _wait(holds_now: Callable[[], bool], otherwise: str) -> None:

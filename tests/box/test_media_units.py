@@ -8,57 +8,41 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from media import canonical
-from tests.box.machine import Machine, base_image, install_tools
-from tests.box.test_backup_units import FOLDERS, PYTHON, furnish, journal
+from tests.box.checkout import SEALIFT, booted, journal, lay_down, require_debian, start
+from tests.box.machine import Machine
 from tests.functional.test_exports import _PROBE
 from tests.support.medium import make_medium
 
 pytestmark = pytest.mark.box
 
 SITE = 'format = 1\nsite = "demo-clinic"\nenvironment = "demo"\nprofile = "cpu"\n[media]\nfilesystems = ["ext4"]\n'
-SEALIFT = "/opt/sealift/current/server/bin/sealift --config /etc/sealift/sealift.toml --json"
 # Loop devices stand in for sticks; on a site's box they cannot be opened.
 DROP_IN = "[Service]\nDeviceAllow=block-loop r\n"
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    if not PYTHON.exists() or not Path("/etc/debian_version").read_text().startswith("12."):
-        pytest.skip("this machine is no Debian 12 with its own Python")
-    install_tools()
-    with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slmd"))) / "root"
-        media = {"/usr": Path("/usr"), **FOLDERS}
-        machine = Machine(root=root, name="slmd", media={}, log=root.parent / "console")
-        machine.create(base_image())
-        for point in media:
-            (root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        machine.media = media
-        furnish(root, b"")
-        (root / "etc/sealift/sealift.toml").write_text(SITE)
+    require_debian()
+
+    def lay(root: Path) -> None:
+        lay_down(root, SITE)
         pinned = root / "etc/sealift/trust"
         pinned.mkdir()
         (pinned / "1.root.json").write_bytes(medium_of(tmp_path_factory).root_json)
         drop_in = root / "etc/systemd/system/sealift-media@.service.d"
         drop_in.mkdir()
         (drop_in / "loop.conf").write_text(DROP_IN)
-        machine.boot()
-        stack.callback(machine.stop)
-        machine.run("systemd-sysusers", "sealift.conf", shown=False)
-        machine.run("systemd-tmpfiles", "--create", "sealift.conf", shown=False)
-        machine.run("systemctl", "daemon-reload", shown=False)
+
+    with booted("slmd", lay) as machine:
         for name in ("sealift-ledger", "sealift-jobs"):
-            started = machine.shell(f"systemctl start {name}.service")
-            assert started.returncode == 0, journal(machine, name)
+            start(machine, f"{name}.service")
         yield machine
 
 

@@ -7,30 +7,22 @@ lets the unit do all of its work: keys, ledger, reload, looking at what is shown
 import json
 import shlex
 import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from appliance.keys.files import create_missing
-from tests.box.machine import Machine, base_image, install_tools
+from tests.box.checkout import CHECKOUT, SEALIFT, SERVER, booted, journal, lay_down, require_debian, start
+from tests.box.machine import Machine
 from tests.support import nginx
 
 pytestmark = pytest.mark.box
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
-SERVER = "opt/sealift/current/server"
-PACKAGES = Path(pytest.__file__).resolve().parents[1]
 HOST = "box.example"
 SITE = (
     'format = 1\nsite = "demo"\n[service]\nhostname = "box.example"\ntls = true\n[tls]\nclients = "optional"\n'
     '[network]\naddresses = ["10.0.0.7"]\n'
 )
-SEALIFT = f"/{SERVER}/bin/sealift --config /etc/sealift/sealift.toml --json"
 UNIT = """[Service]
 Type=forking
 PIDFile=/run/nginx.pid
@@ -41,56 +33,19 @@ ExecReload=/srv/nginx/nginx -c /etc/nginx/nginx.conf -s reload
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Machine]:
-    if not PYTHON.exists() or not Path("/etc/debian_version").read_text().startswith("12."):
-        pytest.skip("this machine is no Debian 12 with its own Python")
+    require_debian()
     if (program := nginx.program()) is None:
         pytest.skip("neither nginx nor apt is here")
-    install_tools()
-    with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sltls"))) / "root"
-        machine = Machine(root=root, name="sltls", media={}, log=root.parent / "console")
-        machine.create(base_image())
-        machine.media = {
-            "/usr": Path("/usr"),
-            "/srv/checkout": CHECKOUT,
-            "/srv/packages": PACKAGES,
-            "/srv/nginx": nginx.fetched(program).parent,
-        }
-        for point in machine.media:
-            (root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        furnish(root)
-        machine.boot()
-        stack.callback(machine.stop)
-        machine.run("systemd-sysusers", "sealift.conf", shown=False)
-        machine.run("systemd-tmpfiles", "--create", "sealift.conf", shown=False)
-        machine.run("systemctl", "daemon-reload", shown=False)
+    media = {"/srv/nginx": nginx.fetched(program).parent}
+    with booted("sltls", lay, media=media) as machine:
         yield machine
 
 
-def furnish(root: Path) -> None:
-    """Lay down what an installation leaves: units, accounts, an environment, the site file, the web server's files."""
-    for source, place in (
-        (CHECKOUT / "systemd", "etc/systemd/system"),
-        (CHECKOUT / "systemd/sysusers.d", "etc/sysusers.d"),
-        (CHECKOUT / "systemd/tmpfiles.d", "etc/tmpfiles.d"),
-    ):
-        (root / place).mkdir(parents=True, exist_ok=True)
-        for path in source.iterdir():
-            if path.is_file():
-                shutil.copy(path, root / place)
-    server = root / SERVER
-    packages = server / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    for folder in (server / "bin", packages, root / "etc/nginx", root / "var/log/nginx"):
-        folder.mkdir(parents=True)
-    (root / "var/lib/nginx").mkdir(parents=True)
-    (server / "bin/python").symlink_to(PYTHON)
-    (packages / "checkout.pth").write_text("/srv/checkout\n/srv/packages\n")
-    (server / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
-    script = server / "bin/sealift"
-    script.write_text(f"#!/{SERVER}/bin/python -I\nfrom appliance.cli.main import main\nmain()\n")
-    script.chmod(0o755)
-    create_missing(root / "etc/sealift/keys")
-    (root / "etc/sealift/sealift.toml").write_text(SITE)
+def lay(root: Path) -> None:
+    """Lay down an installation with the web server's files."""
+    lay_down(root, SITE)
+    for folder in ("etc/nginx", "var/log/nginx", "var/lib/nginx"):
+        (root / folder).mkdir(parents=True)
     (root / "etc/nginx/nginx.conf").write_text(nginx.rendered(hostname=HOST, clients="optional"))
     units = root / "etc/systemd/system"
     (units / "nginx.service").write_text(UNIT)
@@ -104,14 +59,6 @@ def by_the_role() -> str:
     words = [line.strip().removeprefix("- ").strip('"') for line in lines if line.startswith("      - ")]
     values = {"{{ sealift_python }}": f"/{SERVER}/bin/python", "{{ sealift_config_file }}": "/etc/sealift/sealift.toml"}
     return shlex.join(values.get(word, word) for word in words)
-
-
-def told(box: Machine, unit: str) -> str:
-    return box.shell(f"journalctl -u {unit} -n 40 --no-pager -o cat").stdout
-
-
-def start(box: Machine, unit: str) -> None:
-    assert box.shell(f"systemctl start {unit}").returncode == 0, told(box, unit)
 
 
 def shown(box: Machine) -> str:
@@ -131,13 +78,13 @@ def test_the_unit_rotates_behind_a_hardened_nginx_and_records_it(box: Machine) -
     assert shown(box) == first["fingerprint"]
 
     start(box, "sealift-tls@due.service")
-    assert "nothing is due" in told(box, "sealift-tls@due")
+    assert "nothing is due" in journal(box, "sealift-tls@due")
     assert shown(box) == first["fingerprint"]
 
     box.shell("sed -i s/10.0.0.7/10.0.0.8/ /etc/sealift/sealift.toml")
     start(box, "sealift-tls@due.service")
 
-    assert "made server; callers are shown" in told(box, "sealift-tls@due")
+    assert "made server; callers are shown" in journal(box, "sealift-tls@due")
     assert shown(box) not in {"", first["fingerprint"]}
     records = json.loads(box.shell(f"{SEALIFT} audit list --kind tls.certificate-made").stdout)
     assert shown(box) in json.dumps(records)
@@ -152,7 +99,7 @@ def test_an_operator_has_the_certificate_replaced_by_a_job_that_names_it(box: Ma
 
     done = box.shell(f"runuser -u iris -- {SEALIFT} tls rotate --now leaked")
 
-    assert done.returncode == 0, done.stdout + told(box, f"sealift-tls@{before}")
+    assert done.returncode == 0, done.stdout + journal(box, f"sealift-tls@{before}")
     assert shown(box) not in {"", before}
     asked = json.loads(box.shell(f"{SEALIFT} audit list --kind job.asked").stdout)["leaves"]
     assert [(one["body"]["kind"], one["body"]["digest"], one["body"]["account"]) for one in asked] == [
@@ -169,4 +116,4 @@ def test_nginx_refused_the_new_pair_and_callers_are_shown_the_old_one(box: Machi
 
     assert done.returncode != 0
     assert shown(box) == before
-    assert "did not read its files again" in told(box, "sealift-tls@due")
+    assert "did not read its files again" in journal(box, "sealift-tls@due")

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -268,7 +269,18 @@ def site_file(root: Path, run_folder: Path, name: str, *, witness: bool, seconds
     return f"{head}[standby]\n{lines}\n"
 
 
-def introduce(first: Box, second: Box, relation: Relation) -> None:
+class Introduced(Protocol):
+    """What introducing reads of a box."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def ledger(self) -> SocketLedger: ...
+
+
+def introduce(first: Introduced, second: Introduced, relation: Relation) -> None:
     boxes = (first, second)
     cards = [
         introducing.make_card(
