@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("media", "bundler", "appliance", "bench")
 LONGEST_MODULE = 400
+# One file for people who distrust our packages: a medium, a ledger and two kinds of signatures (ADR 35).
+STAND_ALONE = {"bundler/check/verify.py": 1300}
 HOME_PATH = re.compile(rb"/(?:home|Users|work)/[a-z]+/")
 REGISTRY_HOST = re.compile(r"(pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|huggingface\.co)")
 
@@ -25,7 +27,8 @@ def test_no_module_is_longer_than_the_hard_stop() -> None:
         str(path.relative_to(ROOT)): lines
         for package in CODE
         for path in (ROOT / package).rglob("*.py")
-        if (lines := len(path.read_text().splitlines())) > LONGEST_MODULE
+        if (lines := len(path.read_text().splitlines()))
+        > STAND_ALONE.get(path.relative_to(ROOT).as_posix(), LONGEST_MODULE)
     }
 
     assert long == {}

@@ -172,7 +172,7 @@ def test_the_server_came_from_the_medium() -> None:
 
 
 def test_no_question_and_no_identifier_is_anywhere_in_the_appliance() -> None:
-    canaries = [b"123-45-6789", b"00451234", b"capital of France"]
+    canaries = [b"123-45-6789", b"00451234", b"France? Answer in one sentence"]  # the tasks ask in other words
     found = [
         path.name
         for path in (DEMO / "appliance/var").rglob("*")

@@ -89,6 +89,30 @@ def test_labels_are_shown_and_not_written(typist: Typist, tmp_path: Path, name: 
     assert typist.run("labels", medium.work.root, "--out", out, "--dry-run")[0] == NOT_EMPTY
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("probe", "file", "-o"), ("probe", "form", "-o"), ("custody", "form", "{v}", "--out")],
+    ids=lambda arguments: "-".join(arguments[:2]),
+)
+@pytest.mark.parametrize("name", ["new.pdf", "new.html"])
+def test_forms_and_programs_are_shown_and_not_written(
+    typist: Typist, tmp_path: Path, arguments: tuple[str, ...], name: str
+) -> None:
+    volume = make_medium(tmp_path / "m").volumes[0] if arguments[0] == "custody" else tmp_path
+    out = tmp_path / name
+    before = everything(tmp_path)
+    typed = [*(each.format(v=volume) for each in arguments), out]
+
+    assert typist.facts(*typed, "--dry-run")["dry_run"] is True
+
+    assert everything(tmp_path) == before
+    assert typist.facts(*typed)["dry_run"] is False
+    written = out.read_bytes()
+    for more in ((), ("--dry-run",)):
+        assert typist.run(*typed, *more)[0] == NOT_EMPTY, typist.talk
+    assert out.read_bytes() == written
+
+
 def note(typist: Typist, held: Ceremony, folder: Path) -> None:
     """Write a draft, and a note that two signed."""
     place = ("--ceremony", held.folder)
@@ -146,4 +170,25 @@ def test_a_joining_and_a_script_are_made_and_not_written(typist: Typist, gnupg: 
     assert script["steps"] > 5
     assert joining[0] == 0, typist.talk
     assert "nothing was written" in joining[1]
+    assert everything(tmp_path) == before
+
+
+def test_a_joining_and_a_script_are_not_written_over_a_file(typist: Typist, gnupg: GnuPG, tmp_path: Path) -> None:
+    (tmp_path / "gina.json").write_bytes(make_member(tmp_path, gnupg, "gina").joined)
+    (tmp_path / "hugo.json").write_bytes(make_member(tmp_path, gnupg, "hugo").joined)
+    joins = ("--join", tmp_path / "gina.json", "--join", tmp_path / "hugo.json")
+    typist.facts("root", "propose", tmp_path / "p.json", *joins, "--environment", "demo")
+    key = f"file:{tmp_path / 'gina.root.ed25519.pem'}"
+    before = everything(tmp_path)
+
+    joining = typist.run(
+        *("ceremony", "join", tmp_path / "gina.json", "--person", "gina:Gina:root", "--root-key", key), secrets=(KEYS,)
+    )
+    said = typist.talk
+    script = typist.run(
+        *("ceremony", "script", tmp_path / "p.json", "--proposal", tmp_path / "p.json", *joins, "--witness", "Wendy")
+    )
+
+    assert (joining[0], script[0]) == (NOT_EMPTY, NOT_EMPTY), said + typist.talk
+    assert "gina.json exists" in said
     assert everything(tmp_path) == before

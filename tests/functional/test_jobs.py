@@ -65,7 +65,8 @@ def test_people_validate_promote_and_stop_by_jobs_alone(
     assert asked.keys() == done.keys()
     assert all(body["ok"] is True for body in done.values())
     assert {body["kind"] for body in asked.values()} == {
-        *("validate", "start-test-engine", "stop-test-engine", "start-production-engine", "stop-production-engine"),
+        *("validate", "start-test-engine", "stop-test-engine", "kill-test-engine"),
+        *("start-production-engine", "stop-production-engine"),
         *("switch-production", "halt-production"),
     }
 

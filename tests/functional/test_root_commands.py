@@ -9,6 +9,7 @@ from tests.support.gpg import GnuPG
 from tests.support.members import make_member
 from tests.support.typist import Typist
 
+NOT_EMPTY = 113
 WORDS = "correct horse battery"
 
 
@@ -39,6 +40,26 @@ def sign(typist: Typist, joined: Path, proposal: Path, person: str, *options: ob
     return typist.run(
         "root", "sign", proposal, "--person", person, "--out", out, *places, *options, secrets=(WORDS, WORDS)
     )
+
+
+def test_a_proposal_and_a_signature_are_tried_and_not_written_and_nothing_is_written_over(
+    typist: Typist, joined: Path, tmp_path: Path
+) -> None:
+    proposal = tmp_path / "p.json"
+    propose(typist, joined, proposal, "gina", "hugo", environment="demo", policy="hybrid")
+
+    code, out = sign(typist, joined, proposal, "gina", "--dry-run", "--codes", tmp_path / "codes")
+
+    assert (code, out) == (0, "gina can sign root 1 with 2 keys; nothing was written\n"), typist.talk
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+    (tmp_path / "gina.json").write_text("somebody's")
+    taken = (tmp_path / "gina.json").read_bytes()
+    for more in ((), ("--dry-run",)):
+        assert sign(typist, joined, proposal, "gina", *more)[0] == NOT_EMPTY, typist.talk
+    joins = ("--join", joined / "gina.join.json", "--join", joined / "hugo.join.json", "--environment", "demo")
+    assert typist.run("root", "propose", tmp_path / "gina.json", *joins)[0] == NOT_EMPTY, typist.talk
+    assert (tmp_path / "gina.json").read_bytes() == taken
+    assert not (tmp_path / "codes").exists()
 
 
 def test_a_root_is_proposed_signed_apart_and_merged(typist: Typist, joined: Path, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from tests.support.running_site import RunningSite, running_site
 from tests.support.scripted_http import Reply
 from tests.support.versions import short_folder, version_files
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds each
+
 ANSWERS = """format = 1
 profile = "cpu"
 [site]

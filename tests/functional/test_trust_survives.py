@@ -32,6 +32,8 @@ from media.volume import VolumeIndex
 from tests.support.medium import MADE_AT, SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Shelf, Site, make_site, rotated
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds each
+
 ROOT_2 = "metadata/2.root.json"
 REPOSITORY = Path(__file__).parents[2]
 

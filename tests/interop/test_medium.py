@@ -146,7 +146,10 @@ def test_the_second_opinion_shares_no_code_with_us() -> None:
     imported = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))
 
     assert imported <= set(sys.stdlib_module_names)
-    assert len(source.splitlines()) < 400
+    # Whoever checks a medium reads the first part only; the ledger's is for auditors (ADR 35).
+    media, _, ledger = source.partition("# The ledger: ")
+    assert len(media.splitlines()) < 430
+    assert 400 < len(ledger.splitlines()) < 800
 
 
 def _rename_volume(medium: SimulatedMedium) -> None:

@@ -114,7 +114,7 @@ def test_the_kubelets_questions_are_answered_by_the_real_services(services: tupl
     config, port, tls = services
 
     assert until(lambda: pod.ask_gateway("/livez", port, tls=tls)) == 200
-    assert until(lambda: pod.ask_ledger(config)) in {1, 2}  # its first record, perhaps one of the gateway's start
+    assert until(lambda: pod.ask_ledger(config)) >= 1  # its own first records, perhaps one of the gateway's start
     with pytest.raises(EngineUnavailableError, match="not ready") as caught:
         pod.ask_gateway("/readyz", port, tls=tls)
     assert caught.value.why == "status 503"

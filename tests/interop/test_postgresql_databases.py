@@ -36,7 +36,7 @@ from appliance.state.server import engine_of as server_engine_of
 from appliance.state.tables import Applied, Base
 from media.clock import SystemClock
 from media.errors import UsageError
-from tests.support.ledger import LedgerSite, ledger_site, row, toml_of, write_history
+from tests.support.ledger import LedgerSite, bodies, ledger_site, row, toml_of, write_history
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.interop
@@ -298,6 +298,7 @@ def state_engine(places: Places) -> Engine:
 def test_the_schema_goes_up_and_down_with_data_and_every_row_comes_again(places: Places) -> None:
     ledger = MemoryLedger()
     write_history(ledger)
+    ledger.append("stop.made", {**bodies()["stop.made"], "what": "department", "name": "radiology"})
     if places.server is None:
         open_state(places).dispose()  # a file is made by its first use
     else:

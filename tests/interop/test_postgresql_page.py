@@ -2,7 +2,6 @@
 
 import getpass
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from appliance.errors import DatabaseError
 from appliance.postgres.connecting import ROLES, connect
 from media.clock import SystemClock
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.unit_files import scratch_root
 
 pytestmark = pytest.mark.interop
 
@@ -72,23 +70,6 @@ def test_the_page_sets_a_server_up(server: PostgresServer, config: Config) -> No
         with pytest.raises(DatabaseError) as caught:
             connect(config.at, role)
         assert "authentication failed" in caught.value.why
-
-
-@pytest.mark.parametrize("unit", ["sealift-ledger.service", "sealift-gateway.service"])
-def test_systemd_accepts_the_drop_in(unit: str, tmp_path: Path) -> None:
-    root = scratch_root(tmp_path / "root")
-    folder = root / f"etc/systemd/system/{unit}.d"
-    folder.mkdir()
-    (folder / "database.conf").write_text(block("conf", "LoadCredential"))
-
-    done = subprocess.run(
-        ["systemd-analyze", "verify", f"--root={root}", "--recursive-errors=yes", unit],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_others_cannot_even_connect(server: PostgresServer) -> None:

@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance.actions import tls, tls_clients, tls_facility
+from appliance.actions import tls, tls_authority, tls_clients, tls_facility
 from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
 from appliance.config import TlsSection
+from appliance.errors import ConflictError
 from appliance.install.certificates import fingerprint
 from appliance.install.revocation import Reason
 from media.clock import FixedClock
@@ -328,6 +329,74 @@ def test_a_revocation_list_past_its_end_lets_nobody_in(start: Start, tmp_path: P
     assert "crl" in tls.rotate(box).made
 
     assert settled(lambda: ask(web, mine)[0] == 200)
+
+
+def openssl_verifies(box: Here, certificate: Path, purpose: str) -> bool:
+    """Ask OpenSSL's own tool, with the files that callers and nginx are given."""
+    path = box.folder.path
+    if purpose == "sslserver":
+        known = ["-CAfile", str(path / "trust.crt")]
+    else:
+        known = ["-CAfile", str(path / "authorities.crt"), "-CRLfile", str(path / "crl.pem"), "-crl_check"]
+    command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, *known, str(certificate)]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def test_the_boxes_own_authority_is_replaced_while_nobody_loses_a_connection(start: Start, tmp_path: Path) -> None:
+    box, web = start("required")
+    trust, server = box.folder.path / "trust.crt", box.folder.path / "current/server.crt"
+    old = issued(box, tmp_path, "emr-1")
+    knows = {"old": trust.read_bytes()}
+
+    def answers(mine: Path) -> dict[str, bool]:
+        return {which: ask(web, context(box, identity=mine, authority=pems))[0] == 200 for which, pems in knows.items()}
+
+    made = tls_authority.begin(box)
+    knows["both"] = trust.read_bytes()
+    knows["new"] = (box.folder.path / "next/ca.crt").read_bytes()
+    announced = answers(old)
+    with pytest.raises(ConflictError):
+        tls_authority.begin(box)
+
+    switched = tls_authority.switch(box)
+    new = issued(box, tmp_path, "emr-2")
+    shows_both = (openssl_verifies(box, server, "sslserver"), openssl_verifies(box, old, "sslclient"))
+    assert settled(lambda: answers(old) == answers(new) == {"old": False, "both": True, "new": True})
+    with pytest.raises(ConflictError, match="valid certificates of the former"):
+        tls_authority.finish(box)
+    tls_clients.revoke(box, "emr-1", Reason.SUPERSEDED)
+    refused = context(box, identity=old, authority=knows["both"])
+    assert settled(lambda: all(ask(web, refused)[0] != 200 for _ in range(5)))
+    assert not openssl_verifies(box, old, "sslclient")
+
+    finished = tls_authority.finish(box)
+
+    assert announced == {"old": True, "both": True, "new": False}
+    assert set(made.found) == {"signs", "next"}
+    assert made.found["next"]["fingerprint"] == switched.found["signs"]["fingerprint"]
+    assert made.found["signs"] == switched.found["former"]
+    assert shows_both == (True, True)
+    assert finished.found == {"signs": switched.found["signs"]}
+    assert trust.read_bytes() == knows["new"]
+    assert not (box.folder.path / "former").exists()
+    assert settled(lambda: ask(web, context(box, identity=new, authority=knows["new"]))[0] == 200)
+    assert (openssl_verifies(box, server, "sslserver"), openssl_verifies(box, new, "sslclient")) == (True, True)
+
+
+def test_a_certificate_of_the_former_authority_is_refused_once_it_is_finished(start: Start, tmp_path: Path) -> None:
+    box, web = start("required")
+    old = issued(box, tmp_path, "emr-1")
+    tls_authority.begin(box)
+    tls_authority.switch(box)
+    both = (box.folder.path / "trust.crt").read_bytes()
+    new = issued(box, tmp_path, "emr-2")
+    assert settled(lambda: ask(web, context(box, identity=old, authority=both))[0] == 200)
+
+    tls_authority.finish(box, drop_clients=True)
+
+    refused = context(box, identity=old, authority=both)
+    assert settled(lambda: all(ask(web, refused)[0] != 200 for _ in range(5)))
+    assert ask(web, context(box, identity=new, authority=both))[0] == 200
 
 
 def test_the_facilitys_chain_is_shown_to_callers_that_know_its_root_alone(start: Start) -> None:

@@ -9,14 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.promote.approvals import Approval
+from appliance.promote.assertion import Assertion
+from appliance.promote.credentials import Credential
 from appliance.promote.people import SitePeople
+from appliance.promote.peoplebook import enrolment, person_from
 from appliance.promote.policy import GatePolicy
+from appliance.promote.presented import Presented
 from appliance.promote.promoter import Request
 from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import Statement
 from appliance.promote.taskset import TaskSet
 from media import canonical
 from media.errors import SealiftError
+from tests.support.authenticator import Authenticator
 from tests.support.promotion import digest
 from tests.support.signatories import signatories
 from tests.support.versions import task_file
@@ -29,13 +34,28 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "promotion": (Promotion.from_bytes, made(with_a_and_b(), digest("C")).to_bytes()),
     "rollback": (Promotion.from_bytes, alone(with_a_and_b(), Kind.ROLLED_BACK, A).to_bytes()),
     "people": (SitePeople.from_bytes, SitePeople().with_person(person_of(signatories()[0])).to_bytes()),
-    "policy": (GatePolicy.from_bytes, (files("appliance.promote") / "policy_v1.json").read_bytes()),
+    "policy": (GatePolicy.from_bytes, (files("appliance.promote") / "policy_v2.json").read_bytes()),
     "tasks": (TaskSet.from_bytes, task_file(4)),
     "request": (
         lambda raw: Request.from_json(canonical.loads(raw)),
         Request(statement=STATEMENT, basis=0).to_bytes(),
     ),
     "approval": (lambda raw: Approval.from_json(canonical.loads(raw)), canonical.dumps(YES.to_json())),
+    "assertion": (Assertion.from_bytes, Authenticator().approve(b"statement").signature),
+    "presented": (
+        lambda raw: Presented.from_message(canonical.mapping(canonical.loads(raw), "message")),
+        canonical.dumps(Presented(signature=b"signature").to_message()),
+    ),
+    "credential": (
+        lambda raw: Credential.from_json(canonical.loads(raw)),
+        canonical.dumps(person_of(signatories()[0]).credentials[0].to_json()),
+    ),
+    "enrolment": (
+        lambda raw: person_from(canonical.mapping(canonical.loads(raw), "body"), enrolled=1),
+        canonical.dumps(
+            enrolment(person="ana", name="Ana", roles=["approver"], credentials=person_of(signatories()[0]).credentials)
+        ),
+    ),
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(min_value=-9, max_value=9) | st.text(max_size=5),

@@ -63,6 +63,7 @@ class FakeEngine:
     started: threading.Event = field(default_factory=threading.Event)
     is_ready: bool = True
     model_digest: str = MODEL_DIGEST
+    weights_digest: str = WEIGHTS_DIGEST
 
     @property
     def last(self) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json(
                     {
                         "model_digest": engine.model_digest,
-                        "weights_digest": WEIGHTS_DIGEST,
+                        "weights_digest": engine.weights_digest,
                         "stage": "production",
                         "state": "ready",
                         "n_ctx": engine.n_ctx,

@@ -19,7 +19,7 @@ from appliance.gateway import create_app
 from appliance.gateway.application import running
 from appliance.gateway.auth import PEPPER, ApiKey
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.routing import Route
+from appliance.gateway.routing import Route, Serving
 from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode
@@ -63,13 +63,23 @@ class Keys:
 
 @dataclass
 class OneRoute:
-    """What is promoted; None for nothing."""
+    """What is promoted; None for nothing. `split` puts another version beside it, `stopped` names callers."""
 
     route: Route | None
+    split: dict[str, Any] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
 
     def production(self) -> Route | None:
         """Return it."""
         return self.route
+
+    def serving(self) -> Serving | None:
+        """Return it with what is beside it."""
+        return None if self.route is None else Serving(production=self.route, **self.split)
+
+    def is_stopped(self, *, key_id: str, department: str) -> bool:
+        """Tell whether a key or a department is stopped."""
+        return bool({key_id, department} & self.stopped)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -38,6 +38,9 @@ class UnitRunner:
     def stop(self, unit: str) -> None:
         raise UnitError(what=f"{unit} did not stop", why="the test stops no unit", fix="")
 
+    def kill(self, unit: str) -> None:
+        raise UnitError(what=f"{unit} cannot be killed", why="the test kills no unit", fix="")
+
     def state(self, unit: str) -> UnitState:
         del unit
         return UnitState.INACTIVE

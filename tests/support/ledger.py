@@ -55,6 +55,7 @@ def bodies(digest: str = DIGEST_A) -> dict[str, dict[str, Any]]:
             "serial": 7,
             "descriptor": {"format": 1, "runtime": {"defaults": {"temperature": 0.2}}},
         },
+        "model.deleted": {"model_digest": "f" * 64, "person": "iris", "reason": "superseded"},
         "gate.result": {
             "model_digest": digest,
             "gate": "smoke",
@@ -79,8 +80,29 @@ def bodies(digest: str = DIGEST_A) -> dict[str, dict[str, Any]]:
             "phi_mode": "tokenise",
             "tier": "basic",
             "owner": "ada",
+            "stage": None,
+            "expires_at": None,
         },
         "key.revoked": {"key_id": "abcdefghij", "reason": "left"},
+        **rollout_bodies(digest),
+    }
+
+
+def rollout_bodies(digest: str = DIGEST_A) -> dict[str, dict[str, Any]]:
+    """Return a right body for every projected kind of rollouts and stops, in an order that can happen."""
+    terms = {"version": DIGEST_B, "percent": 20, "hours": 48, "watch_hours": 48}
+    alone = {"model_digest": digest, "previous": digest, "person": "ada", "reason": "so", "terms": terms}
+    caller = {"what": "key", "name": "abcdefghij", "person": "ada", "reason": "leaks"}
+    return {
+        "promotion.canary-started": {**alone, "approvals": [approval("ada"), approval("bo")]},
+        "promotion.canary-held": alone,
+        "promotion.canary-resumed": alone,
+        "promotion.canary-aborted": alone,
+        "promotion.cut-over": {**alone, "model_digest": DIGEST_B},
+        "promotion.retired": {**alone, "model_digest": None},
+        "stop.made": caller,
+        "stop.lifted": {**caller, "person": "bo"},
+        "key.ruled": {"key_id": "abcdefghij", "rule": "kept-out", "model_digest": None},
     }
 
 

@@ -19,7 +19,9 @@ from appliance import config as configuration
 from appliance import wire
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import (
+    affected,
     approve,
+    canary,
     clock,
     history,
     keys,
@@ -29,6 +31,7 @@ from appliance.cli import (
     promote,
     prove,
     report,
+    review,
     rollback,
     standby,
     stop,
@@ -47,7 +50,9 @@ from tests.support.medium import SimulatedMedium
 from tests.support.versions import EngineSupervisor
 
 COMMANDS = (
+    affected,
     approve,
+    canary,
     clock,
     history,
     keys,
@@ -56,6 +61,7 @@ COMMANDS = (
     promote,
     prove,
     report,
+    review,
     rollback,
     standby,
     stop,
@@ -158,9 +164,25 @@ def as_json(run: Run, *arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def running_site(root: Path, medium: SimulatedMedium) -> Iterator[RunningSite]:
-    """Yield a site that has the medium's root pinned and whose ledger and promoter run."""
-    text = f'format = 1\nsite = "demo-clinic"\nenvironment = "demo"\nprofile = "cpu"\n[places]\nroot = "{root}"\n'
+def running_site(
+    root: Path,
+    medium: SimulatedMedium,
+    *,
+    engines: Callable[[Config], EngineSupervisor] = EngineSupervisor,
+    more: str = "",
+) -> Iterator[RunningSite]:
+    """Yield a site that has the medium's root pinned and whose ledger and promoter run.
+
+    Args:
+        root: The site's folder.
+        medium: Whose root is pinned.
+        engines: Starts its engines.
+        more: Further lines of the site file.
+    """
+    # Two people run this site, whatever its profile: who requests approves as well.
+    policy = "" if "[policy]" in more else 'policy.request = "release"\n'
+    head = f'format = 1\nsite = "demo-clinic"\nenvironment = "demo"\nprofile = "cpu"\n{policy}'
+    text = f'{head}[places]\nroot = "{root}"\n{more}'
     config = configuration.parse(text.encode())
     places = config.at
     places.pinned_trust.mkdir(parents=True)
@@ -171,8 +193,8 @@ def running_site(root: Path, medium: SimulatedMedium) -> Iterator[RunningSite]:
     with ExitStack() as stack:
         notices = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notices.bind(str(root / "notify"))
-        notices.settimeout(30)
-        site = RunningSite(root=root, config=config, supervisor=EngineSupervisor(config), notices=notices)
+        notices.settimeout(100)
+        site = RunningSite(root=root, config=config, supervisor=engines(config), notices=notices)
         stack.enter_context(_control(site))
         try:
             site.start("ledger")
@@ -193,6 +215,8 @@ def _control(site: RunningSite) -> Iterator[None]:
             site.supervisor.start(unit)
         elif do == "stop":
             site.supervisor.stop(unit)
+        elif do == "kill":
+            site.supervisor.kill(unit)
         elif do == "status":
             return {"state": str(site.supervisor.state(unit))}
         return {"units": [{"unit": one.name, "state": str(one.state)} for one in site.supervisor.units()]}

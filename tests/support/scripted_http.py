@@ -52,7 +52,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        content = self.rfile.read(int(self.headers["content-length"]))
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            body = None
+        if isinstance(body, dict):
+            self._answer(body)
+        else:
+            self._reply(Reply(status=400, body={"error": {"code": "invalid_json"}}))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Quiet."""
@@ -61,7 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.server.script
         script.asked.append((self.path, body))
         answer = script.replies.get(self.path, Reply(status=404, body={"error": {"code": "not_found"}}))
-        reply = answer(body) if callable(answer) else answer
+        self._reply(answer(body) if callable(answer) else answer)
+
+    def _reply(self, reply: Reply) -> None:
+        script = self.server.script
         self.send_response(reply.status)
         if reply.pieces is None:
             content = json.dumps(reply.body).encode()

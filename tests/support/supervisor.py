@@ -25,6 +25,12 @@ class FakeSupervisor:
         self.asked.append(("stop", name))
         self._states[name] = UnitState.INACTIVE
 
+    def kill(self, unit: str) -> None:
+        name = require_unit_name(unit)
+        self.asked.append(("kill", name))
+        if self._states.get(name) is not UnitState.ACTIVE:
+            raise UnitError(what=f"{name} cannot be killed", why="it does not run", fix="none")
+
     def state(self, unit: str) -> UnitState:
         return self._states.get(require_unit_name(unit), UnitState.INACTIVE)
 

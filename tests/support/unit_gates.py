@@ -17,7 +17,8 @@ WITH_NETWORK: Final = 15
 EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-jobs.service": (7, ("User", "PrivateUsers")),
     "sealift-network.service": (17, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
-    "sealift-standby.service": (18, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork", "IPAddressDeny")),
+    "sealift-standby.service": (17, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
+    "sealift-standby-sync.service": (16, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
     "sealift-export@.service": (7, ("User", "PrivateUsers")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),

@@ -15,6 +15,7 @@ from appliance.store.content import StoredRelease
 from media import canonical
 from media.digest import sha256_hex
 from tests.support.installable import store_release
+from tests.support.payload import gguf
 from tests.support.scripted_http import Answer, Reply, ScriptedServer, scripted_server
 from tests.support.supervisor import FakeSupervisor
 
@@ -34,6 +35,15 @@ def task_file(items: int = 12, *, floor: str = "0.50") -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
+def weights_file(mark: bytes) -> bytes:
+    """Return a small GGUF file whose header makes sense; files of different marks differ. A GGUF file is kept."""
+    if mark.startswith(b"GGUF\x03"):
+        return mark
+    sizes = {"block_count": 2, "embedding_length": 64, "feed_forward_length": 128, "attention.head_count": 4}
+    sizes["vocab_size"] = 64
+    return gguf(metadata={**{f"llama.{key}": size for key, size in sizes.items()}, "general.name": mark.decode()})
+
+
 def version_files(
     name: str = "tiny",
     *,
@@ -41,10 +51,16 @@ def version_files(
     tasks: bytes | None = None,
     reference: bytes = b"",
     references: list[dict[str, str]] | None = None,
+    template: bytes = b"{% for message in messages %}{{ message.content }} {% endfor %}",
+    quantization: str = "Q4_1",
+    pins: Mapping[str, str] | None = None,
+    n_ctx: int = 512,
+    n_seq_max: int = 1,
+    system_prompt: str = "",
 ) -> dict[str, bytes]:
     """Return the files of a release that brings one version, perhaps with the reference outputs of its parent."""
     folder = f"data/models/{name}"
-    template = b"{{ messages[0].content }}"
+    weights = weights_file(weights)
     descriptor = canonical.dumps(
         {
             "format": 1,
@@ -61,15 +77,15 @@ def version_files(
                 }
             ],
             "chat_template": {"path": f"{folder}/chat_template.jinja", "sha256": sha256_hex(template)},
-            "system_prompt": "",
+            "system_prompt": system_prompt,
             "rules": [],
             "runtime": {
-                "n_ctx": 512,
+                "n_ctx": n_ctx,
                 "n_batch": 64,
-                "n_seq_max": 1,
+                "n_seq_max": n_seq_max,
                 "defaults": {"temperature": "0.2", "top_p": "0.9"},
             },
-            "quantization": "Q4_1",
+            "quantization": quantization,
             "license": "Apache-2.0",
             "context_tokens": 512,
         }
@@ -79,6 +95,8 @@ def version_files(
         "descriptor": f"{folder}/descriptor.json",
         "evals": ["data/evals/facts.jsonl"],
     }
+    if pins:
+        model["pins"] = dict(pins)
     lies = "data/evals/facts.reference.jsonl"
     if reference or references:
         model["references"] = references or [{"eval": "data/evals/facts.jsonl", "path": lies}]
@@ -114,12 +132,32 @@ def engine_replies(descriptor: ModelDescriptor, *, stage: str, wrong: bool = Fal
         return "I do not know." if wrong else f"It is {answer}."
 
     def chat(body: Mapping[str, Any]) -> Reply:
-        if not body["stream"]:
+        if (code := refusal(body)) is not None:
+            return Reply(status=400, body={"error": {"code": code}})
+        if not body.get("stream"):
             return Reply(body={"choices": [{"message": {"content": said(body)}}]})
         words = [json.dumps({"choices": [{"delta": {"content": word}}]}).encode() for word in said(body).split(" ")]
         return Reply(pieces=(*(b"data: " + word + b"\n\n" for word in words), b"data: [DONE]\n\n"))
 
+    def refusal(body: Mapping[str, Any]) -> str | None:
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages or not isinstance(body.get("max_tokens", 1), int):
+            return "invalid_value"
+        is_known = all(one.get("role") in {"user", "system"} and isinstance(one["content"], str) for one in messages)
+        numbers = isinstance(body.get("temperature", 0), int | float) and body.get("max_tokens", 1) > 0
+        if not is_known or not numbers or not isinstance(body.get("stop", []), list):
+            return "invalid_value"
+        return "context_length_exceeded" if len(str(messages[-1]["content"]).split()) > n_ctx else None
+
+    def tokenize(body: Mapping[str, Any]) -> Reply:
+        # A token is a word; no word is a control token, whatever it spells.
+        return Reply(body={"tokens": [1000 + len(word) for word in str(body["messages"][-1]["content"]).split()]})
+
+    n_ctx = descriptor.runtime.n_ctx
+
     def score(body: Mapping[str, Any]) -> Reply:
+        if not isinstance(body["continuations"], list):
+            return Reply(status=400, body={"error": {"code": "invalid_value"}})
         best = right_answer(str(body["prompt"]))
         likely = [(one.strip() == best) != wrong for one in body["continuations"]]
         return Reply(body={"log_likelihoods": [-1.0 if one else -9.0 for one in likely], "tokens": [1] * len(likely)})
@@ -129,12 +167,13 @@ def engine_replies(descriptor: ModelDescriptor, *, stage: str, wrong: bool = Fal
         "weights_digest": descriptor.weights_digest,
         "stage": stage,
         "state": "ready",
-        "n_ctx": 512,
+        "n_ctx": n_ctx,
     }
     return {
         "/health": Reply(body={}),
         "/sealift/v1/status": Reply(body=status),
         "/sealift/v1/score": score,
+        "/sealift/v1/tokenize": tokenize,
         "/v1/chat/completions": chat,
     }
 
@@ -147,6 +186,7 @@ class EngineSupervisor(FakeSupervisor):
         self._config = config
         self.versions: dict[str, dict[str, Answer]] = {}
         self._running: dict[str, Any] = {}
+        self.stays_down = False
 
     def know(
         self, descriptor: ModelDescriptor, *, wrong: bool = False, replies: Mapping[str, Answer] | None = None
@@ -176,6 +216,15 @@ class EngineSupervisor(FakeSupervisor):
             context.__exit__(None, None, None)
             instance = unit.removeprefix("sealift-engine-").removesuffix(".service").replace("@", "-")
             self._config.at.socket(f"engine-{instance}").unlink(missing_ok=True)
+
+    def kill(self, unit: str) -> None:
+        """End it as a fault would, and start it again as a supervisor does."""
+        super().kill(unit)
+        asked = list(self.asked)
+        self.stop(unit)
+        if not self.stays_down:
+            self.start(unit)
+        self.asked = asked
 
     def close(self) -> None:
         """End every engine."""

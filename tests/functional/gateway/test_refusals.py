@@ -38,6 +38,13 @@ def test_every_route_has_a_decision_who_may_call_it(rig: Rig) -> None:
         "/v1/completions": Access.KEYED,
         "/v1/models": Access.KEYED,
         "/v1/models/<path:name>": Access.KEYED,
+        "/v1/feedback": Access.KEYED,
+        "/api/chat": Access.KEYED,
+        "/api/generate": Access.KEYED,
+        "/api/tags": Access.KEYED,
+        "/api/ps": Access.KEYED,
+        "/api/show": Access.KEYED,
+        "/api/version": Access.KEYED,
         "/livez": Access.PUBLIC,
         "/health": Access.PUBLIC,
         "/readyz": Access.PUBLIC,
@@ -502,7 +509,7 @@ def test_a_fault_of_ours_is_logged_by_type_and_place_only(rig: Rig, caplog: pyte
     def broken() -> Any:
         raise RuntimeError(SECRET)
 
-    rig.routes.production = broken  # type: ignore[method-assign]
+    rig.routes.serving = broken  # type: ignore[method-assign]
 
     response = rig.chat("hello")
 

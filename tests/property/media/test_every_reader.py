@@ -74,6 +74,7 @@ READ = {
 # Has a test of its own with any value, or is read by nobody but the machine that wrote it.
 ELSEWHERE = {
     "media/canonical.py": "test_parsers.py, and by every reader",
+    "media/vllmprofile.py": "tests/unit/appliance/serve/test_vllm.py: any value",
     "media/layout.py": "test_parsers.py: any text is a safe path or an unsafe one",
     "media/gguf_fields.py": "tests/property/bundler/test_model_headers.py",
     "bundler/rehearsing/answers.py": "what the rehearsed engine said, on the sender's own machine",

@@ -61,7 +61,8 @@ def test_status_shows_every_part_even_of_nothing(config_path: Path) -> None:
     assert shown.exit_code == 0
     assert "✗ release" in shown.stdout
     assert "· production" in shown.stdout
-    assert set(facts) == {"release", "production", "units", "addresses", "store", "ledger", "backup", "egress"}
+    known = {"release", "production", "rollout", "reviews", "units", "addresses", "store", "ledger", "backup", "egress"}
+    assert set(facts) == known
 
 
 def test_the_doctor_ends_with_its_own_code_and_one_document(config_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli import main
+
 BIN = Path(sys.executable).parent
 
 
@@ -33,3 +35,19 @@ def test_a_missing_site_file_ends_with_50_in_three_lines(tmp_path: Path) -> None
 
     assert done.returncode == 50
     assert [line.split(":")[0].strip() for line in done.stderr.splitlines()] == ["error", "why", "fix"]
+
+
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        ("rollback --as iris", "rollback"),
+        ("--json --config /etc/x.toml stop --as iris", "stop"),
+        ("canary start x", "canary"),
+        ("models list", ""),
+        ("--help", ""),
+        ("--config", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_only_the_module_of_the_command_that_is_asked_for_is_loaded(line: str, module: str) -> None:
+    assert main.asked(line.split()) == module

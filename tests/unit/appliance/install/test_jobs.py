@@ -105,8 +105,8 @@ def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untruste
     ("door", "kinds"),
     [
         (jobrights.ADMIN, set(LANES) | {Kind.EJECT}),
-        (jobrights.OPERATOR, set(LANES) | {Kind.EJECT, Kind.START_TEST, Kind.STOP_TEST}),
-        (jobrights.BENCH, {Kind.START_TEST, Kind.STOP_TEST}),
+        (jobrights.OPERATOR, set(LANES) | {Kind.EJECT, Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST}),
+        (jobrights.BENCH, {Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST}),
         (jobrights.SWITCH, {Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
         ("jobs-other", set()),
     ],

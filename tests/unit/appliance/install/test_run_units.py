@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -136,6 +137,27 @@ def test_a_unit_that_is_not_ready_in_time_is_ended(tmp_path: Path, config: Confi
     units.stop_all()
 
     assert caught.value.why == "it was not ready in time"
+
+
+def test_a_unit_that_is_killed_comes_back_by_itself_on_its_socket(tmp_path: Path, config: Config) -> None:
+    folder = write_units(tmp_path, ledger="serves")
+    write_unit(folder, "ledger", "serves", extra="RestartSec=100ms")
+    units = running(config, folder)
+    unit = {"unit": "sealift-ledger.service"}
+    with pytest.raises(UnitError):
+        units.control(PEER, {"do": "kill", **unit})
+
+    units.start(unit["unit"])
+    before = after = ask(config, "ledger")
+    units.control(PEER, {"do": "kill", **unit})
+    deadline = monotonic() + 30
+    while after["pid"] == before["pid"] and monotonic() < deadline:
+        with suppress(ValueError, ConnectionError):  # who is dying may still take a connection
+            after = ask(config, "ledger")
+    units.stop_all()
+
+    assert before["pid"] != after["pid"]
+    assert after["names"] == ["ledger"]
 
 
 def test_a_unit_that_gives_no_sign_of_life_is_killed_and_comes_back(tmp_path: Path, config: Config) -> None:

@@ -73,6 +73,14 @@ def test_systemd_is_asked_without_a_password_prompt(tmp_path: Path) -> None:
     ]
 
 
+def test_an_engine_is_killed_whole(tmp_path: Path) -> None:
+    supervisor = SystemdSupervisor(systemctl=stand_in(tmp_path, "exit 0"))
+
+    supervisor.kill(ENGINE)
+
+    assert (tmp_path / "asked").read_text() == f"--no-ask-password --signal=KILL kill {ENGINE}\n"
+
+
 def test_an_engine_under_test_is_not_there_after_a_boot(tmp_path: Path) -> None:
     supervisor = SystemdSupervisor(systemctl=stand_in(tmp_path, "exit 0"))
 

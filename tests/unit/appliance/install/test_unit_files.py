@@ -38,7 +38,8 @@ def test_the_ledger_of_the_real_units_has_its_doors_and_its_key(config: Config) 
     unit = files(config).service("sealift-ledger.service")
 
     assert {one.door for one in unit.sockets} == set(DOORS)
-    assert unit.credentials == {"ledger-checkpoint": config.at.key_files / "ledger-checkpoint.v1"}
+    names = ("ledger-checkpoint", "ledger-mldsa")
+    assert unit.credentials == {name: config.at.key_files / f"{name}.v1" for name in names}
     assert (unit.kind, unit.restarts, unit.umask, unit.state_mode) == ("notify", True, 0o077, 0o700)
 
 

@@ -42,7 +42,7 @@ def second(first: Site, tmp_path: Path) -> Site:
     return second
 
 
-def receive(box: Site, model_digest: str) -> None:
+def receive(box: Site, model_digest: str, *, level: str = "Q4_K_M") -> None:
     """Register a version as the box's own install does; no gates run there."""
     box.ledger.append(
         "model.registered",
@@ -52,7 +52,7 @@ def receive(box: Site, model_digest: str) -> None:
             "version": "1",
             "weights_digest": digest("weights" + model_digest),
             "serial": 1,
-            "descriptor": {},
+            "descriptor": {"quantization": level},
         },
     )
 
@@ -180,6 +180,17 @@ def test_a_promotion_is_judged_again_by_the_standbys_own_people_and_gates(first:
 
     assert taken.promotions == 0
     assert "another version than its statement" in taken.waits
+
+
+def test_a_level_that_may_not_serve_production_is_not_taken_over_either(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION, level="Q2_K")
+
+    taken = boxes.carry(first, second, name="two", peer="one")
+
+    assert taken.promotions == 0
+    assert "its level is Q2_K" in taken.waits
+    assert second.ledger.find(kind="promotion.made", limit=1) == []
 
 
 def test_evidence_of_failed_gates_opens_no_way(first: Site, second: Site) -> None:
@@ -321,3 +332,21 @@ def test_a_bundle_goes_through_a_folder_as_it_is(first: Site, second: Site, tmp_
 
     assert keeping.read(tmp_path / "carried") == (made.envelope, made.leaves)
     assert b"api-key" not in made.envelope
+
+
+def test_a_reset_and_new_roles_reach_the_standby_and_void_there_what_they_void_here(first: Site, second: Site) -> None:
+    ana, ben, chi, *_ = signatories()
+    boxes.carry(first, second, name="two", peer="one")
+    vouchers = [(one.id, PASSWORD) for one in (ana, ben)]
+    code = first.client.invite(vouchers)
+    first.client.enrol(code=code, name=chi.name, certificate=chi.certificate, password=PASSWORD)
+    first.client.give_roles(chi.id, ["operator"], vouchers)
+    first.client.reset(chi.id, vouchers)
+
+    taken = boxes.carry(first, second, name="two", peer="one")
+
+    assert (taken.people, taken.waits) == (3, "")
+    found = second.folder.people().require_active(chi.id)
+    assert (found.present, found.roles) == ((), ("operator",))
+    assert found.counts_from == first.folder.people().require_active(chi.id).counts_from
+    assert second.ledger.find(kind="person.reset")[0].body["carried"]["origin"] == first.ledger.head().origin

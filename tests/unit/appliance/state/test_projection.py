@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from appliance.state import projection
 from appliance.state.database import open_state, writing
 from appliance.state.shapes import SHAPES, require_shape
 from appliance.state.tables import Applied, Base, Promotion
-from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, write_history
+from media.clock import FixedClock
+from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, rollout_bodies, write_history
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
@@ -39,12 +41,60 @@ def test_a_history_becomes_rows_of_every_table(engine: Engine) -> None:
     assert reached == ledger.head().size - 1
     assert found["applied"] == [(1, reached)]
     assert found["release"] == [(7, "2026.11", "c" * 64, "2026-11-20T08:00:00Z", "2026-11-20T08:00:00Z")]
-    assert [row[1] for row in found["promotion"]] == ["made", "rolled-back", "stopped", "made"]
+    assert [row[1] for row in found["promotion"]] == ["made", "rolled-back", "stopped", "made", "made"]
     assert found["promotion"][0][5] == [{"person": "ada", "name": "Ada"}, {"person": "bo", "name": "Bo"}]
     assert found["promotion"][2][2] is None
-    assert found["api_key"][0][-1] == "2026-11-20T08:00:00Z"
+    assert found["api_key"][0][-3:] == ("2026-11-20T08:00:00Z", None, None)
     assert found["gate_result"][0][5] == {"accuracy": 0.75, "count": 40}
     assert len(found["model_version"]) == 1
+    assert [row[5] for row in found["rollout"]] == ["ended"]
+    assert found["caller_stop"] == []
+    assert found["key_rule"][0][:3] == ("abcdefghij", "kept-out", None)
+
+
+def test_a_rollouts_row_says_how_it_stands_after_each_step(engine: Engine) -> None:
+    clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+    ledger, found = MemoryLedger(clock), []
+    for kind in ("canary-started", "canary-held", "canary-resumed", "cut-over", "retired"):
+        ledger.append(f"promotion.{kind}", rollout_bodies()[f"promotion.{kind}"])
+        projection.catch_up(engine, ledger)
+        found.append((rows(engine)["rollout"][0][5], rows(engine)["rollout"][0][7][:13]))
+        clock.advance(3600)
+
+    assert found == [
+        ("running", "2026-11-24T08"),
+        ("held", "2026-11-24T08"),
+        ("running", "2026-11-24T09"),
+        ("beside", "2026-11-22T11"),
+        ("ended", "2026-11-22T11"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["promotion.made", "promotion.rolled-back", "promotion.stopped"])
+def test_a_change_of_production_ends_a_canary(engine: Engine, kind: str) -> None:
+    ledger = MemoryLedger()
+    ledger.append("promotion.canary-started", rollout_bodies()["promotion.canary-started"])
+    ledger.append(kind, bodies()[kind])
+
+    projection.catch_up(engine, ledger)
+
+    assert rows(engine)["rollout"][0][5] == "ended"
+
+
+def test_a_stopped_caller_is_free_again_and_a_keys_rule_is_the_last_one(engine: Engine) -> None:
+    ledger, caller = MemoryLedger(), rollout_bodies()["stop.made"]
+    for kind in ("stop.made", "stop.made"):
+        ledger.append(kind, caller)
+    ledger.append("key.ruled", {"key_id": "abcdefghij", "rule": "pinned", "model_digest": DIGEST_B})
+    projection.catch_up(engine, ledger)
+    assert [row[:2] for row in rows(engine)["caller_stop"]] == [("key", "abcdefghij")]
+    assert rows(engine)["key_rule"][0][1:3] == ("pinned", DIGEST_B)
+
+    ledger.append("stop.lifted", caller)
+    ledger.append("key.ruled", {"key_id": "abcdefghij", "rule": "free", "model_digest": None})
+    projection.catch_up(engine, ledger)
+
+    assert (rows(engine)["caller_stop"], rows(engine)["key_rule"]) == ([], [])
 
 
 def test_a_rebuild_gives_the_rows_that_were_built_leaf_by_leaf(engine: Engine) -> None:
@@ -140,6 +190,19 @@ def test_registering_a_version_again_changes_nothing(engine: Engine) -> None:
     (version,) = rows(engine)["model_version"]
     assert version[1] == "smol"
     assert version[-1] == first.sequence
+
+
+def test_a_deleted_version_and_its_gates_leave_and_come_back_without_them(engine: Engine) -> None:
+    ledger = MemoryLedger()
+    for kind in ("model.registered", "gate.result"):
+        ledger.append(kind, bodies(DIGEST_A)[kind])
+    ledger.append("model.deleted", {**bodies()["model.deleted"], "model_digest": DIGEST_A})
+    projection.catch_up(engine, ledger)
+    assert (rows(engine)["model_version"], rows(engine)["gate_result"]) == ([], [])
+
+    ledger.append("model.registered", bodies(DIGEST_A)["model.registered"])
+    projection.catch_up(engine, ledger)
+    assert (len(rows(engine)["model_version"]), rows(engine)["gate_result"]) == (1, [])
 
 
 @pytest.mark.parametrize("kind", sorted(SHAPES))

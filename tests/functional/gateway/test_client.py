@@ -1,0 +1,165 @@
+"""The Python client, and `sealift run` and `chat`, against a gateway over TCP."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+from werkzeug.serving import make_server
+
+from appliance.cli.main import build
+from appliance.client import InferenceClient
+from appliance.errors import ServiceError
+from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.gateway import MODEL, Rig
+
+SECRET = "kestrel-prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A gateway on loopback."""
+
+    rig: Rig
+    url: str
+
+
+@pytest.fixture
+def site(rig: Rig) -> Iterator[Site]:
+    server = make_server("127.0.0.1", 0, rig.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Site(rig, f"http://127.0.0.1:{server.server_port}/v1")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _client(site: Site, sleep: Callable[[float], Any] = lambda _: None, **options: Any) -> InferenceClient:
+    return InferenceClient(site.url, site.rig.key, sleep=sleep, **options)
+
+
+def test_an_answer_names_its_record_its_version_and_its_tokens(site: Site) -> None:
+    with _client(site, user="nurse-7") as client:
+        answer = client.complete("hello", system="be brief")
+
+    asked = site.rig.engine.last
+    assert answer.content == "You said: hello"
+    assert (answer.model, answer.model_version, answer.finish_reason) == (MODEL, MODEL_DIGEST, "stop")
+    assert answer.usage is not None
+    assert site.rig.bodies("request.intent")[0]["request_id"] == answer.request_id
+    assert site.rig.bodies("request.intent")[0]["user_hash"]
+    assert (asked["temperature"], asked["max_tokens"], asked["top_p"]) == (0.0, 2048, 0.95)
+    assert asked["messages"][0] == {"role": "system", "content": "be brief"}
+
+
+def test_a_stream_gives_text_as_it_is_written_and_the_answer_at_the_end(site: Site) -> None:
+    site.rig.engine.script = Script(pieces=("one ", "two ", "three"))
+    with _client(site) as client:
+        stream = client.stream_complete("count")
+        pieces = list(stream)
+
+    assert "".join(pieces) == stream.answer.content == "one two three"
+    assert len(pieces) > 1
+    assert stream.answer.usage is not None
+    assert stream.answer.request_id.startswith("req_")
+
+
+def test_a_stream_that_breaks_off_is_an_error_and_no_answer(site: Site) -> None:
+    site.rig.engine.script = Script(pieces=("one ", "two "), error_after=1)
+    with _client(site) as client:
+        stream = client.stream_complete("count")
+        with pytest.raises(ServiceError) as broken:
+            list(stream)
+
+    assert broken.value.why == "engine_error"
+    assert broken.value.request_id.startswith("req_")
+    with pytest.raises(ServiceError):
+        _ = stream.answer
+
+
+def test_what_fails_for_a_moment_is_asked_again_after_the_wait_that_was_asked_for(site: Site) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        site.rig.ledger.available = True
+
+    site.rig.ledger.available = False
+    with _client(site, sleep) as client:
+        assert client.complete("hello").content == "You said: hello"
+    assert waits == [2.0]
+
+
+def test_a_service_that_is_away_is_asked_three_times_with_growing_waits() -> None:
+    waits: list[float] = []
+    with InferenceClient("http://127.0.0.1:9/v1", "k", sleep=waits.append) as client, pytest.raises(ServiceError):
+        client.complete("hello")
+    assert waits == [2.0, 4.0]
+
+
+def test_a_refusal_is_not_asked_again_and_says_why(site: Site) -> None:
+    waits: list[float] = []
+    with _client(site, waits.append) as client, pytest.raises(ServiceError) as refused:
+        client.chat([{"role": "user", "content": "x"}], temperature=9)
+
+    assert (refused.value.http_status, refused.value.service_code, waits) == (400, "invalid_value", [])
+
+
+def test_many_questions_come_back_in_their_order_and_one_failure_stops_no_other(site: Site) -> None:
+    site.rig.engine.script = Script()
+    with _client(site) as client:
+        found = dict(client.batch(["one", "two", "x" * 40000, "four"], at_once=2))
+
+    assert [type(found[n]).__name__ for n in range(4)] == ["Answer", "Answer", "ServiceError", "Answer"]
+
+
+def test_what_was_expected_is_required(site: Site) -> None:
+    site.rig.engine.script = Script(text='{"dose": 5}')
+    with _client(site) as client:
+        assert client.complete("json please").require("json") == {"dose": 5}
+        site.rig.engine.script = Script(text="five")
+        with pytest.raises(ServiceError, match="not what was expected"):
+            client.complete("json please").require("json")
+
+
+def test_the_log_has_counts_and_no_text(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sealift.client")
+    with _client(site) as client:
+        client.complete(SECRET)
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "sealift.client"]
+    assert any("inference_complete" in line for line in lines)
+    assert SECRET not in "".join(lines)
+
+
+def test_run_prints_the_answer_and_where_it_is_recorded(site: Site, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text(site.rig.key + "\n")
+    done = CliRunner().invoke(build(), ["run", "-", "--url", site.url, "--key-file", str(key_file)], input="hello")
+    as_json = CliRunner().invoke(build(), ["--json", "run", "hello", "--url", site.url, "--key-file", str(key_file)])
+
+    assert done.stdout == "You said: hello\n"
+    assert "req_" in done.stderr
+    assert json.loads(as_json.stdout)["model_version"] == MODEL_DIGEST
+
+
+def test_chat_sends_what_was_said_before_until_it_begins_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEALIFT_KEY", site.rig.key)
+    done = CliRunner().invoke(build(), ["chat", "--url", site.url], input="one\ntwo\n/new\nthree\n/bye\n")
+
+    assert done.exit_code == 0, done.output
+    assert [len(body["messages"]) for _, body in site.rig.engine.asked] == [1, 3, 1]
+
+
+def test_without_a_key_nothing_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEALIFT_KEY", raising=False)
+    done = CliRunner().invoke(build(), ["run", "hello", "--url", site.url])
+
+    assert done.exit_code != 0
+    assert not site.rig.engine.asked

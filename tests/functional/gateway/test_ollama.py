@@ -1,0 +1,171 @@
+"""Ollama's routes: the same keys, limits, protection and records, in the shapes that Ollama's clients expect."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.config import LimitsSection
+from appliance.gateway.ollama_reading import Ollama
+from appliance.gateway.parameters import Endpoint
+from appliance.gateway.problems import Problem
+from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.gateway import MODEL, Rig
+
+USER = [{"role": "user", "content": "MRN: 12345678 is here"}]
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+def _lines(response: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in response.get_data().splitlines()]
+
+
+def _ask(rig: Rig, path: str, **body: Any) -> Any:
+    return rig.ask({"model": MODEL, **body}, path=path)
+
+
+def test_a_chat_is_streamed_a_line_at_a_time_by_default(rig: Rig) -> None:
+    response = _ask(rig, "/api/chat", messages=USER)
+    *said, last = _lines(response)
+
+    assert response.mimetype == "application/x-ndjson"
+    assert "".join(one["message"]["content"] for one in said) == "You said: MRN: 12345678 is here"
+    assert {one["done"] for one in said} == {False}
+    assert (last["done"], last["done_reason"], last["message"]["content"]) == (True, "stop", "")
+    assert last["prompt_eval_count"] > 0
+    assert last["eval_count"] > 0
+    assert {last["model"], *(one["model"] for one in said)} == {MODEL}
+    assert rig.engine.last["messages"] == [{"role": "user", "content": "MRN: [MRN_1] is here"}]
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["ok"]
+    assert response.headers["x-model-version"] == MODEL_DIGEST
+
+
+def test_a_whole_chat_is_one_object(rig: Rig) -> None:
+    body = _ask(rig, "/api/chat", messages=USER, stream=False).get_json()
+
+    assert body["message"] == {"role": "assistant", "content": "You said: MRN: 12345678 is here"}
+    assert body["done"] is True
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_prompt_is_put_into_the_models_own_template(rig: Rig, *, stream: bool) -> None:
+    answer = _lines(_ask(rig, "/api/generate", prompt="hello", system="be brief", stream=stream))
+
+    assert "".join(one["response"] for one in answer) == "You said: hello"
+    assert rig.engine.last["messages"] == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hello"},
+    ]
+
+
+def test_a_raw_prompt_is_passed_as_it_is(rig: Rig) -> None:
+    _ask(rig, "/api/generate", prompt="once upon", raw=True, stream=False)
+
+    assert rig.engine.last["prompt"] == "once upon"
+    assert rig.bodies("request.intent")[-1]["endpoint"] == "completions"
+
+
+def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
+    options = {"temperature": 0, "top_p": 0.5, "seed": 7, "num_predict": -1, "stop": ["x"], "num_ctx": 2048}
+    response = _ask(rig, "/api/chat", messages=USER, options=options, keep_alive="5m", stream=False)
+
+    asked = rig.engine.last
+    assert (asked["temperature"], asked["top_p"], asked["seed"], asked["stop"]) == (0, 0.5, 7, ["x"])
+    assert asked["max_tokens"] == rig.config.limits.max_tokens
+    assert response.headers["x-sealift-ignored"] == "keep_alive, options.num_ctx"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"options": {"mirostat": 2}}, "unsupported_parameter", "options.mirostat"),
+        ({"options": {"temperatur": 1}}, "unknown_parameter", "options.temperatur"),
+        ({"options": {"temperature": 3}}, "invalid_value", "temperature"),
+        ({"options": []}, "invalid_value", "options"),
+        ({"think": True}, "unsupported_parameter", "think"),
+        ({"format": "json"}, "unsupported_parameter", "format"),
+        ({"template": "{{ .Prompt }}"}, "unsupported_parameter", "template"),
+        ({"adapter": "x"}, "unknown_parameter", "adapter"),
+        ({"messages": [{"role": "user", "content": "x", "images": ["eA=="]}]}, "unsupported_parameter", "messages[0]"),
+        ({"model": "other"}, "model_not_found", "model"),
+        ({"stream": "yes"}, "invalid_value", "stream"),
+    ],
+)
+def test_what_is_not_offered_is_refused_by_name(rig: Rig, body: dict[str, Any], code: str, param: str) -> None:
+    refused = _ask(rig, "/api/chat", **{"messages": USER, **body}).get_json()
+
+    assert (refused["code"], refused["param"]) == (code, param)
+    assert isinstance(refused["error"], str)
+    assert not rig.engine.asked
+    assert [one["code"] for one in rig.bodies("request.refused")] == [code]
+
+
+def test_a_call_of_a_tool_is_whole_and_its_answer_finds_it_again(rig: Rig) -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"at": "Oslo"}'}}
+    rig.engine.script = Script(text="", tool_calls=(call,))
+    *said, last = _lines(_ask(rig, "/api/chat", messages=USER, tools=[WEATHER]))
+    calls = [one for line in said for one in line["message"].get("tool_calls", [])]
+
+    assert calls == [{"function": {"name": "weather", "arguments": {"at": "Oslo"}}}]
+    assert last["done_reason"] == "stop"
+
+    rig.engine.script = Script()
+    history = [
+        *USER,
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "tool_name": "weather", "content": "rain"},
+    ]
+    _ask(rig, "/api/chat", messages=history, tools=[WEATHER], stream=False)
+    sent = rig.engine.last["messages"]
+    assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
+    assert json.loads(sent[1]["tool_calls"][0]["function"]["arguments"]) == {"at": "Oslo"}
+
+
+def test_an_answer_that_breaks_off_ends_with_an_error_and_is_recorded(rig: Rig) -> None:
+    rig.engine.script = Script(pieces=("one ", "two "), error_after=1)
+    *_, last = _lines(_ask(rig, "/api/chat", messages=USER))
+
+    assert last["code"] == "engine_error"
+    assert "done" not in last
+    assert [one["outcome"] for one in rig.bodies("request.outcome")] == ["error"]
+
+
+def test_asking_only_to_load_asks_no_engine(rig: Rig) -> None:
+    assert _ask(rig, "/api/generate").get_json()["done_reason"] == "load"
+    assert _ask(rig, "/api/chat", messages=[]).get_json()["done_reason"] == "load"
+    assert not rig.engine.asked
+
+
+def test_what_is_promoted_is_listed_and_shown(rig: Rig) -> None:
+    listed = rig.client.get("/api/tags", headers=rig.headers()).get_json()["models"]
+    running = rig.client.get("/api/ps", headers=rig.headers()).get_json()["models"]
+    shown = rig.ask({"model": f"{MODEL}:latest"}, path="/api/show").get_json()
+
+    assert [one["name"] for one in listed] == [one["name"] for one in running] == [MODEL]
+    assert listed[0]["digest"] == MODEL_DIGEST
+    assert shown["capabilities"] == ["completion", "tools"]
+    assert rig.client.get("/api/version", headers=rig.headers()).get_json()["version"]
+
+
+def test_nothing_is_told_without_a_key(rig: Rig) -> None:
+    for path in ("/api/tags", "/api/ps", "/api/version"):
+        refused = rig.client.get(path)
+        assert (refused.status_code, refused.get_json()["code"]) == (401, "invalid_api_key")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 5000) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_NAMES = st.sampled_from(["model", "messages", "prompt", "options", "stream", "tools", "raw", "system", "role", "x"])
+
+
+@given(body=st.dictionaries(_NAMES, _JSON), is_chat=st.booleans())
+def test_any_object_is_read_or_refused(*, body: dict[str, Any], is_chat: bool) -> None:
+    with suppress(Problem):  # its own errors and no others
+        asked = Ollama(is_chat=is_chat).read(body, endpoint=Endpoint.CHAT, limits=LimitsSection())
+        assert asked.messages or asked.endpoint is Endpoint.COMPLETIONS

@@ -1,0 +1,68 @@
+"""Tokens a key may spend: told in headers, charged before the engine is asked, set right whatever the end is."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.gateway.quotas import Quotas
+from tests.support.engine import Script
+from tests.support.gateway import MODEL, Rig, gateway
+
+
+def _spent(rig: Rig) -> int:
+    """Return how many of the day's tokens are gone, read through another process's eyes."""
+    quotas = Quotas(rig.config.at.counters, rig.config.limits, rig.clock)
+    with quotas._transaction() as connection:
+        spent = quotas._spent(connection, rig.key.split("-")[1], rig.clock.now().strftime("%Y-%m-%d"))
+    quotas.close()
+    return spent
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_key_pays_what_its_answers_cost_and_no_more(tmp_path: Path, *, stream: bool) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 400\ntokens_per_minute = 6000") as rig:
+        answer = rig.chat("hello there", max_tokens=100, stream=stream)
+        assert answer.status_code == 200
+        outcome = rig.bodies("request.outcome")[0]
+
+        assert _spent(rig) == outcome["prompt_tokens"] + outcome["completion_tokens"] > 0
+        assert answer.headers["x-ratelimit-limit-tokens"] == "6000"
+
+
+def test_a_spent_key_is_refused_before_the_engine_is_asked(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
+        refused = rig.chat("hello", max_tokens=500)
+
+        assert (refused.status_code, refused.get_json()["error"]["code"]) == (429, "insufficient_quota")
+        assert refused.headers["x-should-retry"] == "false"
+        assert not rig.engine.asked
+        assert [one["code"] for one in rig.bodies("request.refused")] == ["insufficient_quota"]
+        assert rig.chat("hello", max_tokens=100).status_code == 200
+
+
+def test_what_was_never_answered_costs_nothing(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
+        rig.ledger.available = False
+        assert rig.chat("hello", max_tokens=100).status_code == 503
+        assert _spent(rig) == 0
+
+
+def test_an_answer_that_broke_off_costs_its_prompt_and_what_was_delivered(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
+        rig.engine.script = Script(pieces=("one ", "two "), error_after=1)
+        rig.chat("hello", max_tokens=200, stream=True)
+
+        assert 0 < _spent(rig) < 120
+
+
+def test_a_caller_that_leaves_pays_for_what_was_delivered(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 200, "stream": True}
+        response = rig.client.post("/v1/chat/completions", json=body, headers=rig.headers(), buffered=False)
+        chunks = response.iter_encoded()
+        next(chunks)
+        assert _spent(rig) > 200
+        response.close()
+
+        assert rig.bodies("request.outcome")[0]["outcome"] == "cancelled"
+        assert 0 < _spent(rig) < 120

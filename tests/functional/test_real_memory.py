@@ -1,0 +1,87 @@
+"""What the demo's engine really takes of memory with SmolLM2 stays below what was computed, and not far below."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from appliance import config as configuration
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.memory import need_of
+from appliance.serve.client import EngineClient
+from media import canonical
+from tests.support.engine_process import wait_ready
+from tests.support.installable import store_release
+from tests.support.versions import short_folder, version_files
+
+pytestmark = pytest.mark.demo
+
+DEMO = Path(os.environ.get("SEALIFT_DEMO", str(Path(__file__).resolve().parents[2] / "build/demo")))
+N_CTX, N_BATCH = 4096, 512
+
+
+def shipped() -> tuple[Path, Path]:
+    """Return the interpreter of the engine that the demo installed, and its weights."""
+    pythons = sorted((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
+    weights = sorted((DEMO / "media").glob("volume-*/release/data/models/*/*.gguf"))
+    if not pythons or not weights:
+        pytest.skip("there is no engine of the demo; run make demo")
+    return pythons[0], weights[0]
+
+
+def taken(pid: int) -> int:
+    """Return the bytes that a process and its children take: shared pages by their share, mapped files included."""
+    total = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = (entry / "status").read_text()
+            parent = next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1]
+            if str(pid) not in {entry.name, parent}:
+                continue
+            rows = (entry / "smaps_rollup").read_text().splitlines()
+        except (OSError, StopIteration):
+            continue
+        total += sum(int(row.split()[1]) * 1024 for row in rows if row.startswith("Pss:"))
+    return total
+
+
+def test_the_real_engine_takes_what_was_computed_at_most() -> None:
+    python, weights = shipped()
+    with short_folder() as root:
+        text = f'site = "s"\nenvironment = "demo"\nprofile = "cpu"\n[places]\nroot = "{root}"\n'
+        config = configuration.parse(text.encode())
+        config.at.run.mkdir(parents=True)
+        config.at.config_file.parent.mkdir(parents=True)
+        config.at.config_file.write_text(text)
+        files = version_files(weights=weights.read_bytes())
+        fields = canonical.mapping(canonical.loads(files["data/models/tiny/descriptor.json"]), "descriptor")
+        fields["runtime"] = {**fields["runtime"], "n_ctx": N_CTX, "n_batch": N_BATCH, "n_seq_max": 4}
+        files["data/models/tiny/descriptor.json"] = canonical.dumps(fields)
+        stored = store_release(config.at, files)
+        descriptor = ModelDescriptor.from_bytes(files["data/models/tiny/descriptor.json"])
+        need = need_of(descriptor, stored.path_of(descriptor.weights[0].path))
+        assert need is not None
+        name = f"test-{descriptor.model_digest[:12]}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+            notices.settimeout(300)
+            notices.bind(str(config.at.run / "notify"))
+            engine = subprocess.Popen(
+                [python, "-I", "-m", "appliance.serve.launcher", "--config", config.at.config_file, "--instance", name],
+                env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": notices.getsockname()},
+            )
+            try:
+                wait_ready(notices)
+                with EngineClient(config.at.socket(f"engine-{name}"), read_seconds=300) as client:
+                    client.chat({"messages": [{"role": "user", "content": "one two three"}], "max_tokens": 16})
+                    words = "one two three four five six seven eight " * (N_BATCH // 20)
+                    client.score(words, [words])  # a batch that keeps its scores is the largest moment
+                measured = taken(engine.pid)
+            finally:
+                engine.terminate()
+                engine.wait(timeout=60)
+
+    assert need.total / 2 <= measured <= need.total, (measured >> 20, need.to_json())

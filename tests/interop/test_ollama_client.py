@@ -1,0 +1,67 @@
+"""Ollama's own Python client against the gateway as its unit runs it."""
+
+from collections.abc import Iterator
+
+import ollama
+import pytest
+
+from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.gateway import MODEL
+from tests.support.gateway_server import Server, gateway_server
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with gateway_server(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[ollama.Client]:
+    server.engine.script = Script()
+    client = ollama.Client(host=server.url, headers={"Authorization": f"Bearer {server.key}"})
+    yield client
+    client._client.close()
+
+
+def test_it_chats_whole_and_streamed(client: ollama.Client) -> None:
+    messages = [{"role": "user", "content": "SSN 123-45-6789"}]
+    whole = client.chat(model=MODEL, messages=messages)
+    streamed = list(client.chat(model=MODEL, messages=messages, stream=True))
+
+    assert whole.message.content == "You said: SSN 123-45-6789"
+    assert "".join(one.message.content or "" for one in streamed) == whole.message.content
+    assert streamed[-1].done
+    assert streamed[-1].done_reason == "stop"
+    assert streamed[-1].eval_count
+
+
+def test_it_generates(client: ollama.Client) -> None:
+    assert client.generate(model=MODEL, prompt="hello").response == "You said: hello"
+    assert client.generate(model=MODEL).done_reason == "load"
+
+
+def test_it_is_told_that_this_version_calls_no_tools(client: ollama.Client) -> None:
+    def weather(city: str) -> str:
+        return city
+
+    with pytest.raises(ollama.ResponseError, match="does not call functions"):
+        client.chat(model=MODEL, messages=[{"role": "user", "content": "?"}], tools=[weather])
+
+
+def test_it_lists_and_shows_models(client: ollama.Client) -> None:
+    assert [one.model for one in client.list().models] == [MODEL]
+    assert [one.digest for one in client.ps().models] == [MODEL_DIGEST]
+    assert client.show(MODEL).capabilities == ["completion"]
+
+
+def test_it_raises_its_own_errors_with_our_words(client: ollama.Client, server: Server) -> None:
+    with pytest.raises(ollama.ResponseError, match="does not exist here") as refused:
+        client.chat(model="other", messages=[{"role": "user", "content": "x"}])
+    assert refused.value.status_code == 404
+
+    server.engine.script = Script(pieces=("one ", "two "), error_after=1)
+    with pytest.raises(ollama.ResponseError, match="engine failed"):
+        list(client.chat(model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True))

@@ -1,0 +1,178 @@
+"""The forwarder and a real rsyslog over TLS: each record once, in every format, also while the collector is away."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from appliance import config as configuration
+from appliance.audit.memory import MemoryLedger
+from appliance.errors import CollectorError
+from appliance.observe.siem import Forwarder, sender
+from appliance.observe.siemformats import FORMATS
+from tests.support.tls import key_pem, name_of, pem
+
+RSYSLOGD = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(not Path(RSYSLOGD).exists(), reason="rsyslog is absent"),
+]
+NAME = "siem.hospital.example"
+CONFIG = """
+global(workDirectory="{folder}" maxMessageSize="64k"
+  defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{folder}/ca.pem"
+  defaultNetstreamDriverCertFile="{folder}/cert.pem" defaultNetstreamDriverKeyFile="{folder}/key.pem")
+module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon")
+template(name="raw" type="string" string="%rawmsg%\\n")
+template(name="parsed" type="list" option.jsonf="on") {{
+  property(outname="pri" name="pri" format="jsonf")
+  property(outname="time" name="timereported" dateFormat="rfc3339" format="jsonf")
+  property(outname="app" name="app-name" format="jsonf")
+  property(outname="msgid" name="msgid" format="jsonf")
+  property(outname="data" name="structured-data" format="jsonf")
+}}
+ruleset(name="kept") {{
+  action(type="omfile" file="{folder}/raw.log" template="raw" flushOnTXEnd="on")
+  action(type="omfile" file="{folder}/parsed.log" template="parsed" flushOnTXEnd="on")
+}}
+input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/port" ruleset="kept")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(tz=UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName(NAME), x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name_of(NAME))
+        .issuer_name(name_of(NAME))
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    for name, data in (("ca.pem", pem(certificate)), ("cert.pem", pem(certificate)), ("key.pem", key_pem(key))):
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+@contextmanager
+def collector(folder: Path) -> Iterator[int]:
+    """Run rsyslog in the foreground; the port it took is in a file of its own."""
+    (folder / "port").unlink(missing_ok=True)
+    (folder / "rsyslog.conf").write_text(CONFIG.format(folder=folder))
+    command = [RSYSLOGD, "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "pid")]
+    with (folder / "out.log").open("ab") as out:
+        running = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        wait_for(lambda: (folder / "port").exists() and (folder / "port").read_text().strip() != "", running)
+        yield int((folder / "port").read_text())
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def wait_for(holds: object, running: subprocess.Popen[bytes] | None = None) -> None:
+    ends = time.monotonic() + 60
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < ends
+        assert running is None or running.poll() is None
+        threading.Event().wait(0.05)
+
+
+def forwarder(ledger: MemoryLedger, folder: Path, port: int, name: str = "rfc5424", server: str = NAME) -> Forwarder:
+    text = f'site = "s"\n[siem]\nserver = "{server}"\naddress = "127.0.0.1"\nport = {port}\nformat = "{name}"\n'
+    config = configuration.parse(text.encode())
+    send = sender(config, authority=folder / "ca.pem")
+    state = folder / "state"
+    state.mkdir(exist_ok=True)
+    return Forwarder(ledger, state, encode=FORMATS[name], host="llm.hospital.example", send=send)
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    path = folder / name
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def grow(ledger: MemoryLedger, count: int) -> None:
+    for number in range(count):
+        ledger.append("request.outcome", {"request_id": f"req_{number}", "outcome": "ok", "prompt": "secret words"})
+
+
+def sequences(folder: Path) -> list[int]:
+    return [int(found[1]) for line in lines(folder, "raw.log") if (found := re.search(r'sequence="([0-9]+)"', line))]
+
+
+def test_every_record_arrives_once_and_in_order_also_after_the_collector_was_away(folder: Path) -> None:
+    ledger = MemoryLedger()
+    grow(ledger, 700)
+    with collector(folder) as port:
+        one = forwarder(ledger, folder, port)
+        while one.turn():
+            pass
+        wait_for(lambda: len(sequences(folder)) == 701)
+    grow(ledger, 300)
+    with pytest.raises(CollectorError):
+        forwarder(ledger, folder, port).turn()
+    with collector(folder) as port:
+        again = forwarder(ledger, folder, port)
+        while again.turn():
+            pass
+        wait_for(lambda: len(sequences(folder)) == 1001)
+
+    assert sequences(folder) == list(range(1001))
+    parsed = [json.loads(line) for line in lines(folder, "parsed.log")]
+    assert {(each["app"], each["msgid"]) for each in parsed} == {
+        ("sealift", "ledger.opened"),
+        ("sealift", "request.outcome"),
+    }
+    assert all(each["data"].startswith("[sealift@32473 sequence=") for each in parsed)
+    assert "secret words" not in (folder / "raw.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["json", "cef"])
+def test_the_other_formats_arrive_as_they_were_written(folder: Path, name: str) -> None:
+    ledger = MemoryLedger()
+    grow(ledger, 5)
+    with collector(folder) as port:
+        assert forwarder(ledger, folder, port, name).turn() == 6
+        wait_for(lambda: len(lines(folder, "raw.log")) == 6)
+
+    found = lines(folder, "raw.log")
+    if name == "json":
+        assert [json.loads(line)["sequence"] for line in found] == list(range(6))
+    else:
+        assert [int(re.search(r"externalId=([0-9]+)", line)[1]) for line in found] == list(range(6))  # type: ignore[index]
+
+
+def test_a_collector_with_another_name_or_of_another_authority_gets_nothing(folder: Path) -> None:
+    ledger = MemoryLedger()
+    grow(ledger, 3)
+    with collector(folder) as port:
+        with pytest.raises(CollectorError, match="collector"):
+            forwarder(ledger, folder, port, server="other.hospital.example").turn()
+        shutil.copy("/etc/ssl/certs/ca-certificates.crt", folder / "public.pem")
+        config = configuration.parse(
+            f'site = "s"\n[siem]\nserver = "{NAME}"\naddress = "127.0.0.1"\nport = {port}\n'.encode()
+        )
+        with pytest.raises(CollectorError):
+            sender(config, authority=folder / "public.pem")(b"5 hello")
+
+    assert lines(folder, "raw.log") == []

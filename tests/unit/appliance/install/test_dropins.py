@@ -1,0 +1,129 @@
+"""What the site file changes about units: keys on a token, a database on a server; otherwise nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance import config as configuration
+from appliance.config import Config, KeysSection
+from appliance.errors import ConfigError, PreflightError
+from appliance.install import dropins, hostfiles, keysettings
+from appliance.install.answers import Answers, from_values
+from appliance.install.playbook import as_data
+from appliance.install.sitefile import render
+from appliance.install.unit_files import credential_lines
+
+UNITS = hostfiles.folder("systemd")
+TOKEN = 'provider = "token"\nmodule = "/usr/lib/hsm.so"\ntoken = "ward 7"\n'
+SERVER = '[database]\nkind = "postgresql"\nserver = "db.h"\naddress = "10.0.0.8"\n'
+
+
+def site(keys: str = "", rest: str = "") -> Config:
+    return configuration.parse(f'site = "s"\n{rest}\n[keys]\n{keys}'.encode())
+
+
+def texts(config: Config, name: str) -> dict[str, str]:
+    return {each.unit: each.text for each in dropins.drop_ins(config, UNITS) if each.name == name}
+
+
+def test_a_site_with_files_changes_nothing_about_its_units() -> None:
+    assert dropins.drop_ins(site(), UNITS) == ()
+    assert dropins.drop_ins(site('module = "/usr/lib/hsm.so"'), UNITS) == ()
+
+
+def test_with_a_token_no_unit_loads_a_key_file_and_three_get_the_pin() -> None:
+    found = texts(site(TOKEN), dropins.TOKEN)
+    loading = {unit for unit, lines in credential_lines(UNITS).items() if any(map(keysettings.is_key, lines))}
+
+    assert set(found) == loading
+    assert {unit for unit, text in found.items() if "token-pin" in text} == set(keysettings.USERS)
+    for text in found.values():
+        lines = text.splitlines()
+        assert lines[1:3] == ["[Service]", "LoadCredential="]
+        assert not [line for line in lines if line.endswith(".v1")]
+    assert "LoadCredential=passwords:/var/lib/sealift/promoter/passwords.json" in found["sealift-backup.service"]
+    assert "Private" not in "".join(found.values())
+
+
+def test_what_the_module_must_reach_is_opened_for_those_three_alone() -> None:
+    reach = 'device = "/dev/tpmrm0"\nfolder = "/var/lib/hsm"\ngroup = "tss"\naddress = "tcp 10.0.0.9 1792"\n'
+    config = site(TOKEN + reach)
+    found = texts(config, dropins.TOKEN)
+
+    for unit in keysettings.USERS:
+        lines = set(found[unit].splitlines())
+        assert {"DeviceAllow=/dev/tpmrm0 rw", "PrivateDevices=no", "ReadWritePaths=/var/lib/hsm"} <= lines
+        assert {"SupplementaryGroups=tss", "PrivateNetwork=no", "IPAddressAllow=10.0.0.9"} <= lines
+    assert "IPAddressAllow=10.0.0.9" in found[dropins.INSTALL]
+    assert "DeviceAllow" not in found["sealift-backup.service"]
+    assert "tcp 10.0.0.9 1792" in config.destinations
+
+
+def test_a_database_on_a_server_gives_each_unit_its_role_its_authority_and_one_address(tmp_path: Path) -> None:
+    config = site(rest=SERVER + f'[places]\nroot = "{tmp_path}"')
+    found = texts(config, dropins.DATABASE)
+
+    for unit, role in dropins.ROLES.items():
+        assert f"LoadCredential=database-{role}:/etc/sealift/database/database-{role}\n" in found[unit]
+        assert "LoadCredential=server-authority.pem:/etc/sealift/database/server-authority.pem\n" in found[unit]
+        assert found[unit].count("database-") == 2
+        assert "IPAddressAllow=10.0.0.8\n" in found[unit]
+    with pytest.raises(PreflightError) as caught:
+        dropins.require_secrets(config)
+    assert "database-ledger" in caught.value.why
+    assert str(tmp_path) not in caught.value.why
+    config.at.database_secrets.mkdir(parents=True)
+    for name in ("server-authority.pem", "database-ledger", "database-state", "database-reader"):
+        (config.at.database_secrets / name).write_text("x")
+    dropins.require_secrets(config)
+    assert dropins.drop_ins(site(rest='[database]\nkind = "postgresql"\nsocket = "/run/postgresql"'), UNITS) == ()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'provider = "token"',
+        TOKEN.replace("/usr/lib/hsm.so", "hsm.so"),
+        TOKEN + 'device = "/etc/shadow"',
+        TOKEN + 'folder = "/var/lib/a b"',
+        TOKEN + 'folder = "/var/lib/../../etc"',
+        TOKEN + 'folder = "/var/lib/%h"',
+        TOKEN + 'group = "tss\\nUser=root"',
+        TOKEN + 'address = "10.0.0.9"',
+        TOKEN + 'variables = ["LD_PRELOAD=/x.so"]',
+        TOKEN + 'variables = ["PYTHONPATH=/x"]',
+        TOKEN + 'variables = ["HSM_PIN=271828"]',
+        TOKEN + 'pin = "271828"',
+        TOKEN.replace("ward 7", "a label that is longer than a token's"),
+    ],
+)
+def test_what_is_no_token_or_would_be_another_line_of_a_unit_is_refused(keys: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        site(keys)
+
+    assert "271828" not in f"{caught.value.what}{caught.value.why}"
+
+
+def test_the_token_of_an_answers_file_stands_in_the_site_file_and_stays_where_none_is_answered() -> None:
+    said = {"provider": "token", "module": "/usr/lib/hsm.so", "token": "ward 7"}
+    answers: dict[str, object] = {
+        "format": 1,
+        "site": {"hostname": "llm.h", "name": "s"},
+        "network": {"addresses": ["10.0.0.5"]},
+        "time": {"confirmed_by": "Ada L"},
+        "people": {"names": ["Ada L", "Bo N"]},
+    }
+
+    made = from_values({**answers, "keys": said}).config(None)
+    again = from_values(answers).config(made)
+
+    assert isinstance(Answers.model_fields["keys"].default, KeysSection)
+    assert made.keys == again.keys == KeysSection.model_validate(said)
+    assert configuration.parse(render(made).encode()).keys == made.keys
+
+
+def test_what_a_drop_in_says_is_data_to_the_playbook() -> None:
+    made = dropins.drop_ins(site(TOKEN.replace("ward 7", "{{ lookup('pipe', 'id') }}"[:30])), UNITS)
+
+    assert as_data({"sealift_drop_ins": [each.to_json() for each in made]}).startswith("!unsafe ")
+    assert "lookup" not in "".join(each.text for each in made)
