@@ -17,7 +17,7 @@ from appliance.audit.client import SocketLedger
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.cli import context as shared
-from appliance.cli.opened import evidence_of, ledger_of, read_note
+from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import LedgerDamagedError
 
 _BODY_CHARACTERS = 100
@@ -133,7 +133,7 @@ def _export(
 ) -> None:
     """Write records, proofs, checkpoints and a report as plain files for an auditor, and record that it was done."""
     own = shared.of(context)
-    with evidence_of(own) as ledger:
+    with ledger_of(own) as ledger:
         wanted = making.Wanted(
             site=own.config.site,
             key=pin.read_pin(own.config.at) or _own_key(ledger),

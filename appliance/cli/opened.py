@@ -58,19 +58,8 @@ def jobs_of(own: Context) -> Iterator[JobsClient | None]:
 
 
 @contextmanager
-def ledger_of(own: Context) -> Iterator[Ledger]:
+def ledger_of(own: Context) -> Iterator[SocketLedger | OfflineLedger]:
     """Yield the ledger through this user's door, or read-only from its file when nothing runs."""
-    door = LEDGER_OPERATOR if is_operator(own.config) else ACTIONS
-    ledger = open_ledger(own.config, door, clock=own.clock)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-@contextmanager
-def evidence_of(own: Context) -> Iterator[SocketLedger | OfflineLedger]:
-    """Yield the same with all that it hands out to auditors."""
     door = LEDGER_OPERATOR if is_operator(own.config) else ACTIONS
     ledger = open_ledger(own.config, door, clock=own.clock)
     try:

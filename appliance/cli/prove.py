@@ -8,7 +8,7 @@ import typer
 from appliance.actions import portable
 from appliance.actions import prove as action
 from appliance.cli import context as shared
-from appliance.cli.opened import evidence_of, read_note
+from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import ProofError, StoreWriteError
 from media import durable
 
@@ -32,7 +32,7 @@ def _prove(
 ) -> None:
     """Prove where an answer came from. Needs no network and nothing running."""
     own = shared.of(context)
-    with evidence_of(own) as ledger:
+    with ledger_of(own) as ledger:
         if out is None:
             report = action.prove(own.config, ledger, request_id)
         else:
