@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.engine import Decoder, FinishReason, Generation, Piece, Row
@@ -19,6 +19,7 @@ from appliance.serve.stopping import StopBuffer
 
 PREFILL_CHUNK: Final = 256
 _LOOK_SECONDS: Final = 0.25
+_T = TypeVar("_T")
 
 
 class Handle:
@@ -92,6 +93,20 @@ class _Scoring:
 
 
 @dataclass(slots=True)
+class _Job:
+    """Work of another context on the same cores: two of them at once would stall each other's threads."""
+
+    work: Callable[[], Any]
+    answer: queue.SimpleQueue[tuple[Any, Exception | None]] = field(default_factory=queue.SimpleQueue)
+
+    def run(self) -> None:
+        try:
+            self.answer.put((self.work(), None))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            self.answer.put((None, _failure(error)))
+
+
+@dataclass(slots=True)
 class _Question:
     """Whether the thread comes round at all."""
 
@@ -103,7 +118,10 @@ class Scheduler:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._arrivals: queue.SimpleQueue[_Scoring | _Question | tuple[Handle, Generation] | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[_Scoring | _Question | _Job | tuple[Handle, Generation] | None] = (
+            queue.SimpleQueue()
+        )
+        self._jobs: deque[_Job] = deque()
         self._waiting: deque[tuple[Handle, Generation]] = deque()
         self._active: list[_Active] = []
         self._free = list(range(decoder.sequences))
@@ -158,6 +176,26 @@ class Scheduler:
             raise answer
         return answer
 
+    def between_steps(self, work: Callable[[], _T]) -> _T:
+        """Run `work` on the decoder's thread, after a step; of several that wait one a step, so that answers go on.
+
+        Raises:
+            EngineProtocolError: It failed.
+            EngineUnavailableError: The scheduler has stopped.
+        """
+        self._require_alive()
+        job = _Job(work=work)
+        self._arrivals.put(job)
+        while True:
+            try:
+                found, error = job.answer.get(timeout=_LOOK_SECONDS)
+                break
+            except queue.Empty:
+                self._require_alive()
+        if error is not None:
+            raise error
+        return found  # type: ignore[no-any-return] # it is what `work` returned
+
     def turns(self, seconds: float) -> bool:
         """Whether the thread that owns the decoder comes round within `seconds`, out of its step and for more."""
         question = _Question()
@@ -174,18 +212,24 @@ class Scheduler:
             raise EngineUnavailableError(what="the engine has stopped", why="", fix="see the journal of the unit")
 
     def _run(self) -> None:
-        while self._collect(block=not self._active and not self._waiting):
+        while self._collect(block=not self._active and not self._waiting and not self._jobs):
             try:
                 self._drop_cancelled()
                 self._admit()
                 if self._active:
                     self._step()
+                if self._jobs:
+                    self._jobs.popleft().run()
             except Exception as error:  # noqa: BLE001 - without this thread everybody would wait for ever
                 for active in list(self._active):
                     active.handle.put(_failure(error))
                     self._leave(active)
         for active in list(self._active):
             self._finish(active, "error")
+        for job in self._jobs:
+            job.answer.put(
+                (None, _failure(EngineProtocolError(what="the engine has stopped", why="", fix="ask again")))
+            )
         for handle, _ in self._waiting:
             handle.put(Piece(text="", completion_tokens=0, finish_reason="error"))
 
@@ -201,6 +245,9 @@ class Scheduler:
                 arrival.came_round.set()
             elif isinstance(arrival, _Scoring):
                 self._score(arrival)
+            elif isinstance(arrival, _Job):
+                self._jobs.append(arrival)
+                block = False
             else:
                 self._waiting.append(arrival)
                 block = False
