@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Literal, Self
 
-from media import canonical
+from media import canonical, embedding
+from media.embedding import EmbeddingProfile
 from media.errors import MalformedError, UnsupportedFormatError
 from media.vllmprofile import VllmSettings
 
@@ -44,7 +45,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """How the engine loads it: context and batch in tokens, answers at once; what only vLLM asks for."""
+    """How the engine loads it: context and batch in tokens, answers at once; what only vLLM asks for; embeddings."""
 
     n_ctx: int
     n_batch: int
@@ -55,6 +56,7 @@ class Runtime:
     repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     vllm: VllmSettings | None = None
+    embedding: EmbeddingProfile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,14 @@ class ModelDescriptor:
     def weights(self) -> tuple[ModelFile, ...]:
         """The files that hold weights."""
         return tuple(file for file in self.files if file.role == "weights")
+
+    @property
+    def embedding_weights(self) -> ModelFile | None:
+        """The file that embeddings are made with; None where the version makes none."""
+        if self.runtime.embedding is None:
+            return None
+        own = (file for file in self.files if file.role == embedding.ROLE)
+        return next(own, self.weights[0])
 
     @property
     def weights_digest(self) -> str:
@@ -166,6 +176,9 @@ def _runtime(fields: Mapping[str, Any]) -> Runtime:
             for one in canonical.array(defaults.get("stop", []), "descriptor.runtime.defaults.stop", most=4)
         ),
         vllm=VllmSettings.from_json(fields["vllm"], "descriptor.runtime.vllm") if "vllm" in fields else None,
+        embedding=EmbeddingProfile.from_json(fields["embedding"], "descriptor.runtime.embedding")
+        if "embedding" in fields
+        else None,
     )
 
 

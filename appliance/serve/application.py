@@ -10,6 +10,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from flask import Flask, Response, jsonify, request
@@ -17,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.embedding import Embedding, NotEmbeddedError
 from appliance.serve.engine import Decoder, Generation, Piece, Sampling
 from appliance.serve.scheduler import Handle, Scheduler
 from media.clock import Clock
@@ -52,9 +54,15 @@ class _RefusedError(Exception):
 
 
 def create_engine_app(
-    serving: Serving, *, decoder: Decoder, scheduler: Scheduler, template: ChatTemplate, clock: Clock
+    serving: Serving,
+    *,
+    decoder: Decoder,
+    scheduler: Scheduler,
+    template: ChatTemplate,
+    clock: Clock,
+    embedding: Embedding | None = None,
 ) -> Flask:
-    """Return the WSGI application of one loaded version."""
+    """Return the WSGI application of one loaded version; without `embedding` it makes no embeddings."""
     app = Flask("sealift-engine")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     engine = _Engine(serving=serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
@@ -92,6 +100,8 @@ def create_engine_app(
     def completions() -> Response:
         return engine.complete(_body())
 
+    app.add_url_rule("/v1/embeddings", "embeddings", partial(_embeddings, embedding), methods=["POST"])
+
     @app.post("/sealift/v1/tokenize")
     def tokenize() -> Response:
         body = _body()
@@ -125,6 +135,15 @@ def create_engine_app(
         ), code
 
     return app
+
+
+def _embeddings(embedding: Embedding | None) -> Response:
+    if embedding is None:
+        raise _RefusedError("unsupported_model", "this version makes no embeddings", status=404)
+    try:
+        return jsonify(embedding.answer(_body(), _watch(request.environ)))
+    except NotEmbeddedError as error:
+        raise _RefusedError(error.code, error.message) from error
 
 
 class _Engine:

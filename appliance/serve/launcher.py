@@ -33,9 +33,10 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.embedding import Embedding
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
-from appliance.store.content import ContentStore
+from appliance.store.content import ContentStore, StoredRelease
 from appliance.watchdog.loops import TURNS_PER_LIMIT
 from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
@@ -76,6 +77,7 @@ class Loadable:
     descriptor: ModelDescriptor
     weights: HashedFile
     template: str
+    embedding: HashedFile | None = None
 
 
 def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
@@ -99,7 +101,18 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
     template = HashedFile(stored.path_of(descriptor.template_path), name="the chat template")
     text = template.read_text(descriptor.template_sha256, max_bytes=_MAX_TEMPLATE_BYTES, name="the chat template")
     template.close()
-    return Loadable(descriptor=descriptor, weights=weights, template=text)
+    return Loadable(
+        descriptor=descriptor, weights=weights, template=text, embedding=_embedding(stored, descriptor, weights)
+    )
+
+
+def _embedding(stored: StoredRelease, descriptor: ModelDescriptor, weights: HashedFile) -> HashedFile | None:
+    file = descriptor.embedding_weights
+    if file is None or file == descriptor.weights[0]:
+        return weights if file else None
+    found = HashedFile(stored.path_of(file.path), name="the weights for embeddings")
+    found.require(file.sha256, name="the weights for embeddings")
+    return found
 
 
 def _require_approved(descriptor: ModelDescriptor, instance: Instance, config: Config) -> None:
@@ -133,6 +146,7 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
         EngineLoadError: The engine's library is not in this environment, or it refuses the model.
     """
     try:
+        from appliance.serve.embedding_llama import LlamaCppEmbedder
         from appliance.serve.llama_cpp import LlamaCppDecoder
     except ImportError as error:
         raise EngineLoadError(
@@ -151,6 +165,10 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
         threads=threads,
     )
     scheduler = Scheduler(decoder)
+    embedding = None
+    if runtime.embedding is not None and loadable.embedding is not None:
+        embedder = LlamaCppEmbedder(loadable.embedding.path, runtime.embedding, threads=threads)
+        embedding = Embedding(embedder=embedder, scheduler=scheduler, model_digest=descriptor.model_digest)
     app = create_engine_app(
         Serving(
             model_digest=descriptor.model_digest,
@@ -169,6 +187,7 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
         scheduler=scheduler,
         template=ChatTemplate(loadable.template),
         clock=SystemClock(),
+        embedding=embedding,
     )
     return Loaded(app=app, turns=scheduler.turns)
 
