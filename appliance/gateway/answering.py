@@ -19,7 +19,6 @@ from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
 from appliance.gateway.auth import ApiKey
-from appliance.gateway.body import read_object
 from appliance.gateway.classification import decide
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
@@ -52,19 +51,30 @@ _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A request as it came, and who sent it."""
+class Come:
+    """A request as it came, and who sent it.
+
+    Attributes:
+        body: Its bytes, as they are recorded; `untrusted` is the JSON object in them.
+    """
 
     request_id: str
     began: float
-    endpoint: Endpoint
-    dialect: Dialect
     key: ApiKey
     certificate: str
     body: bytes
+    untrusted: Mapping[str, Any]
     label: str
     user: str
     environ: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival(Come):
+    """A request for an answer, and the words in which it came."""
+
+    endpoint: Endpoint
+    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +100,7 @@ class Answering:
             Problem: The request is refused, or could not be answered.
             SealiftError: Likewise; `problems.from_error` says which.
         """
-        asked = arrival.dialect.read(read_object(arrival.body), endpoint=arrival.endpoint, limits=self.limits)
+        asked = arrival.dialect.read(arrival.untrusted, endpoint=arrival.endpoint, limits=self.limits)
         serving = require_serving(self.routes, asked.model)
         user = asked.user or arrival.user
         caller = caller_of(asked, key_id=arrival.key.key_id, user=user, keys=self.keys)

@@ -1,8 +1,11 @@
-"""A request that the door let in, as answering takes it."""
+"""A request that the door let in, as answering takes it; its body is parsed once, here."""
+
+from dataclasses import fields
 
 from flask import g, request
 
-from appliance.gateway.answering import Arrival
+from appliance.gateway.answering import Arrival, Come
+from appliance.gateway.body import read_object
 from appliance.gateway.dialect import Dialect
 from appliance.gateway.identity import USER_HEADER
 from appliance.gateway.parameters import Endpoint
@@ -10,17 +13,33 @@ from appliance.gateway.parameters import Endpoint
 CLASSIFICATION_HEADER = "X-Sealift-Classification"
 
 
-def arrival(endpoint: Endpoint, dialect: Dialect) -> Arrival:
-    """Return the request that is being served."""
-    return Arrival(
+def come() -> Come:
+    """Return the request that is being served.
+
+    Raises:
+        Problem: Its body is no JSON object.
+    """
+    body = request.get_data(cache=False)
+    return Come(
         request_id=g.request_id,
         began=g.began,
-        endpoint=endpoint,
-        dialect=dialect,
         key=g.key,
         certificate=g.certificate.serial,
-        body=request.get_data(cache=False),
+        body=body,
+        untrusted=read_object(body),
         label=request.headers.get(CLASSIFICATION_HEADER, ""),
         user=request.headers.get(USER_HEADER, "")[:512],
         environ=request.environ,
+    )
+
+
+def arrival(endpoint: Endpoint, dialect: Dialect) -> Arrival:
+    """Return the request that is being served, for an answer.
+
+    Raises:
+        Problem: As `come`.
+    """
+    common = come()
+    return Arrival(
+        **{one.name: getattr(common, one.name) for one in fields(common)}, endpoint=endpoint, dialect=dialect
     )

@@ -3,6 +3,7 @@
 What is loaded is what was promoted: models are neither pulled, made nor deleted here, so those routes do not exist.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Final
@@ -74,15 +75,14 @@ def make_blueprint(answering: Answering, routes: Routes, clock: Clock) -> Bluepr
 
 def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool) -> Response:
     come = arrival(Endpoint.CHAT, _CHAT if is_chat else _GENERATE)
-    untrusted = read_object(come.body)
-    if not only_loads(untrusted, is_chat=is_chat):
+    if not only_loads(come.untrusted, is_chat=is_chat):
         return answering.answer(come)
-    route = _named(routes, untrusted)
+    route = _named(routes, come.untrusted)
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
     return jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
 
 
-def _named(routes: Routes, untrusted: dict[str, Any]) -> Route:
+def _named(routes: Routes, untrusted: Mapping[str, Any]) -> Route:
     name = model_of(untrusted)
     if not isinstance(name, str) or not name:
         raise problems.invalid("model", "Name a model; see /api/tags.", code="missing_required_parameter")
