@@ -85,6 +85,7 @@ class EngineSection(Section):
 
 
 def _network(text: str) -> str:
+    watch: Literal["ask", "go-back"] = "ask"
     return str(ip_network(_without_zone(text)))
 
 

@@ -17,7 +17,7 @@ from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.judging import ENOUGH_REQUESTS, STATED_POWER
-from appliance.promote.record import Promotion
+from appliance.promote.record import BY_JUDGE, Promotion
 from appliance.promote.terms import HOURS, PERCENT, WATCH_HOURS, Terms
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
@@ -198,21 +198,24 @@ def judge(here: Surroundings) -> dict[str, Any]:
         UnitError: An engine did not follow.
     """
     found = here.promoter.judge_canary()
-    canary = found["canary"] or {}
-    while canary.get("verdict", {}).get("behind"):
+    while found["changed"] is None and _is_behind(found):
         found = here.promoter.judge_canary()
-        canary = found["canary"] or {}
     if found["changed"] is None and here.follow is None and not _is_unfinished(here):
         return {**found, "started": [], "stopped": []}
     served = settle(here)
     return {**found, "started": list(served.started), "stopped": list(served.stopped)}
 
 
+def _is_behind(found: dict[str, Any]) -> bool:
+    judged = found["canary"] or found["watch"]
+    return judged is not None and judged["verdict"]["behind"] is True
+
+
 def _is_unfinished(here: Surroundings) -> bool:
     """Tell whether engines or state are behind what was decided; what somebody stopped by hand stays stopped."""
     production = PromoterFolder(here.config.at.promoter).production()
     last = production.last
-    if last is None or not last.kind.is_rollout:
+    if last is None or not (last.kind.is_rollout or last.person_class == BY_JUDGE):
         return False
     with here.state.connect() as connection:
         is_behind = projection.applied_sequence(connection) < last.sequence

@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     canary.command("abort")(_abort)
     canary.command("cutover")(_cut_over)
     canary.command("judge")(_judge)
+    canary.command("keep")(_keep)
     canary_keys.register(canary)
 
 
@@ -113,6 +114,20 @@ def _judge(context: typer.Context, dry_run: DryRun = False) -> None:
     own.result(found, _text(found) if changed is None else f"{changed['kind']}: {changed['reason']}")
 
 
+def _keep(
+    context: typer.Context, person: Person, reason: Reason, password_file: PasswordFile = None, dry_run: DryRun = False
+) -> None:
+    """Keep the version in production in spite of what the watch after the cut-over found."""
+    own = shared.of(context)
+    if dry_run:
+        _show(own)
+        return
+    secret = _secret(own, person, password_file)
+    with promoter_of(own) as promoter:
+        sequence = promoter.keep_watched(person=person, reason=reason, password=secret)
+    own.result({"sequence": sequence, "person": person}, f"it stays; a second person reviews that; sequence {sequence}")
+
+
 def _step(own: Context, what: str, person: str, reason: str, password_file: Path | None, *, dry_run: bool) -> None:
     if dry_run:
         _show(own)
@@ -147,7 +162,7 @@ def _text(found: dict[str, Any]) -> str:
     canary, beside = found["canary"], found["beside"]
     if canary is None:
         kept = "" if beside is None else f"; {beside['version'][:12]} stays loaded until {beside['until']}"
-        return f"no canary runs{kept}"
+        return "\n".join([f"no canary runs{kept}", *_watch_lines(found.get("watch"))])
     verdict = canary["verdict"]
     where = f"{canary['percent']} % of the callers beside {canary['production'][:12]}"
     held = ", on hold" if canary["held"] else ""
@@ -164,3 +179,24 @@ def _text(found: dict[str, Any]) -> str:
         )
     lines.append(f"missing for the cut-over by one person: {canary['missing'] or 'nothing'}")
     return "\n".join(lines)
+
+
+def _watch_lines(watch: dict[str, Any] | None) -> list[str]:
+    if watch is None:
+        return []
+    verdict = watch["verdict"]
+    left = f"{watch['left_seconds'] / 3600:.1f} h are left"
+    lines = [
+        f"the watch holds {watch['version'][:12]} against {watch['before'][:12]} before it; {left}",
+        f"verdict: {verdict['state']} ({verdict['why']})",
+    ]
+    for one in verdict["streams"]:
+        if one["compared"]:
+            rates = [f"{one[which]['faults']} of {one[which]['requests']}" for which in ("now", "before")]
+            share = min(one["evidence_millis"] / one["limit_millis"], 1)
+            lines.append(f"{one['stream']:<12} now {rates[0]}, before {rates[1]}; {share:.0%} of the way to an alarm")
+    if watch["kept_by"]:
+        lines.append(f"{watch['kept_by']} keeps it all the same")
+    elif watch["asks"]:
+        lines.append("go back: `sealift rollback`; or keep it: `sealift canary keep`")
+    return lines

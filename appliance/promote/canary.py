@@ -7,6 +7,8 @@ Rules (docs/format.md, "Promotions"):
   PROM-8  Cutting over makes its version the one in production; a fresh statement may come with it. The version before
           stays beside for the watch, until it is retired, or production changes again.
   PROM-9  Bringing another version forward, going back and stopping end a canary.
+  PROM-10 A cut-over begins a watch of as many hours as its terms say, and so does bringing a version forward in the
+          place of another, for 48 hours. It ends with its time, or when production changes or another canary starts.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from appliance.promote.record import Kind, Promotion
-from appliance.promote.terms import Terms
+from appliance.promote.terms import WATCH_HOURS, Terms
 
 BUCKETS: Final = 10_000
 """Callers fall into so many equal parts, by a keyed hash."""
@@ -107,3 +109,40 @@ class Beside:
     since: int
     cut_over: datetime
     until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """The time after another version came into production, in which it is held against the one before.
+
+    Attributes:
+        version: What serves now.
+        before: What served until then.
+        sequence: Of the record by which production changed; requests after it count.
+        before_since: Of the record from which on the version before was production.
+        began: When production changed.
+        until: When the watch ends.
+    """
+
+    version: str
+    before: str
+    sequence: int
+    before_since: int
+    began: datetime
+    until: datetime
+
+    @classmethod
+    def of(cls, promotion: Promotion, *, before_since: int) -> "Watch | None":
+        """Return the watch that a promotion begins, if it begins one."""
+        hours = WATCH_HOURS if promotion.terms is None else promotion.terms.watch_hours
+        version, before = promotion.model_digest, promotion.previous
+        if not version or not before or version == before or not hours:
+            return None
+        return cls(
+            version=version,
+            before=before,
+            sequence=promotion.sequence,
+            before_since=before_since,
+            began=promotion.at,
+            until=promotion.at + timedelta(hours=hours),
+        )

@@ -253,6 +253,10 @@ class PromoterClient:
         return int(self._call("caller-free", **fields)["sequence"])
 
     def review(self, sequence: int, *, person: str, note: str, password: str | None = None) -> int:
+    def keep_watched(self, *, person: str, reason: str, password: str | None = None) -> int:
+        """Keep a version that the watch found worse; returns the record's sequence."""
+        return int(self._call("watch-keep", person=person, reason=reason, password=password)["sequence"])
+
         """Record that a second person looked at a deed; returns the record's sequence."""
         return int(self._call("review", sequence=sequence, person=person, note=note, password=password)["sequence"])
 

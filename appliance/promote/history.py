@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from appliance.errors import NotPromotedError
-from appliance.promote.canary import Beside, Canary
+from appliance.promote.canary import Beside, Canary, Watch
 from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import Statement
 from media.errors import SealiftError
@@ -31,6 +31,7 @@ class Production:
     nonces: set[str] = field(default_factory=set)
     canary: Canary | None = None
     beside: Beside | None = None
+    watch: Watch | None = None
 
     @property
     def number(self) -> int:
@@ -79,6 +80,7 @@ class Production:
             NotPromotedError: It does not follow from the ones before.
         """
         self._require_next(promotion)
+        since = self._since()
         if promotion.kind.is_rollout:
             self._roll_out(promotion)
         elif promotion.kind is Kind.MADE:
@@ -94,7 +96,15 @@ class Production:
             self.is_stopped = True
         if not promotion.kind.is_rollout:
             self.canary = self.beside = None
+        if promotion.kind not in _STILL_WATCHED:
+            begins = promotion.kind in {Kind.MADE, Kind.CUT_OVER}
+            self.watch = Watch.of(promotion, before_since=since) if begins else None
         self.promotions.append(promotion)
+
+    def _since(self) -> int:
+        """Return the record from which on the version in production now is that."""
+        changed = (one.sequence for one in reversed(self.promotions) if one.kind in _CHANGES)
+        return next(changed, -1)
 
     def _roll_out(self, promotion: Promotion) -> None:
         terms, canary = promotion.terms, self.canary
@@ -176,6 +186,9 @@ class Production:
 
 
 _PAUSES = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED})
+_CHANGES = frozenset({Kind.MADE, Kind.CUT_OVER, Kind.ROLLED_BACK, Kind.STOPPED})
+# No canary starts without ending the watch, so these come while none goes on, or do not change it.
+_STILL_WATCHED = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED, Kind.CANARY_ABORTED})
 
 
 def _about(promotion: Promotion) -> str:

@@ -6,7 +6,6 @@ fault. Nobody tells the judge anything: it reads records that the gateway made a
 share one probability of a false alarm, 5 % over the whole canary; see `appliance.promote.sequential`.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,15 +13,12 @@ from typing import Any, Final
 
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
+from appliance.promote import arrivals
+from appliance.promote.arrivals import INTENT, OUTCOME, Arrivals, Ended, Word
 from appliance.promote.canary import Canary, is_in_share
 from appliance.promote.sequential import Arm, Comparison, Outcome
 from appliance.promote.speeds import SpeedLimits
-from media.clock import from_text
 
-INTENT: Final = "request.intent"
-OUTCOME: Final = "request.outcome"
-REFUSED: Final = "request.refused"
-FEEDBACK: Final = "request.feedback"
 GATE: Final = "gate.result"
 CANARY: Final = "canary"
 PRODUCTION: Final = "production"
@@ -33,25 +29,10 @@ STATED_POWER: Final = "errors 5 % instead of 1 %, or slow answers 30 % instead o
 ERRORS, SPEED, COMPLAINTS = "errors", "speed", "complaints"
 STREAMS: Final = {ERRORS: (0.02, 0.005), SPEED: (0.02, 0.05), COMPLAINTS: (0.01, 0.05)}
 """Each stream's part of the 5 %, and its margin."""
-_KINDS: Final = frozenset({INTENT, OUTCOME, REFUSED, FEEDBACK, GATE})
+_KINDS: Final = arrivals.KINDS | {GATE}
 _PAGE: Final = 500
 _HISTORY: Final = 40_000
-_LOST_SECONDS: Final = 900
-_MOST_REMEMBERED: Final = 100_000
 _BLOCK: Final = 50
-_BAD: Final = ("down", "bad", "negative")
-
-
-@dataclass(slots=True, kw_only=True)
-class _Seen:
-    """A request of the canary's time that waits for its turn."""
-
-    request_id: str
-    in_canary: bool
-    stream: bool
-    time: str
-    is_fault: bool | None = None
-    milliseconds: int | None = None
 
 
 @dataclass(slots=True)
@@ -129,8 +110,7 @@ class Judge:
         self.canary = canary
         self._ledger = ledger
         self._next = canary.sequence + 1
-        self._waiting: OrderedDict[str, _Seen] = OrderedDict()
-        self._arms: OrderedDict[str, bool] = OrderedDict()
+        self._arrivals = Arrivals(lambda body: body.get("assigned") == SHARE)
         self._streams = {
             name: _Stream(name, Comparison(alpha=alpha, margin=margin)) for name, (alpha, margin) in STREAMS.items()
         }
@@ -151,7 +131,6 @@ class Judge:
         while seen < most and (page := self._ledger.leaves(self._next, _PAGE, kinds=_KINDS)):
             for leaf in page:
                 self._take(leaf)
-                self._settle(leaf.time)
             self._next = page[-1].sequence + 1
             seen += len(page)
         return self._verdict(is_behind=seen >= most)
@@ -185,7 +164,7 @@ class Judge:
                         waiting[request_id] = (self._is_in_share(bucket), body.get("stream") is True)
                 elif request_id in waiting:
                     in_share, stream = waiting.pop(request_id)
-                    if (milliseconds := _milliseconds(body, stream=stream)) is not None:
+                    if (milliseconds := arrivals.milliseconds(body, stream=stream)) is not None:
                         self._speeds[stream].saw_before(milliseconds, in_share=in_share)
             start = page[-1].sequence + 1
             if start > self.canary.sequence:
@@ -194,71 +173,31 @@ class Judge:
             limits.begin()
 
     def _take(self, leaf: Leaf) -> None:
-        body, request_id = leaf.body, str(leaf.body.get("request_id"))
-        if leaf.kind == INTENT and body.get("assigned") == SHARE:
-            self._waiting[request_id] = _Seen(
-                request_id=request_id,
-                in_canary=body.get("arm") == CANARY,
-                stream=body.get("stream") is True,
-                time=leaf.time,
-            )
-        elif leaf.kind == REFUSED and body.get("assigned") == SHARE and _status(body) >= 500:
-            in_canary = body.get("arm") == CANARY
-            count = body.get("repeated", 1)
-            for number in range(count if isinstance(count, int) else 1):
-                self._streams[ERRORS].take(f"{request_id}/{number}", in_canary=in_canary, is_fault=True)
-        elif leaf.kind == OUTCOME and request_id in self._waiting:
-            seen = self._waiting[request_id]
-            seen.is_fault = body.get("outcome") == "error" and _status(body) >= 500
-            seen.milliseconds = _milliseconds(body, stream=seen.stream)
-        elif leaf.kind == FEEDBACK and request_id in self._arms:
-            in_canary = self._arms.pop(request_id)  # one word counts for each answer
-            is_fault = body.get("rating") in _BAD
-            self._streams[COMPLAINTS].take(request_id, in_canary=in_canary, is_fault=is_fault)
-        elif leaf.kind == GATE and body.get("model_digest") == self.canary.version:
-            self._failed_gate = "" if body.get("passed") is True else str(body.get("gate"))
-
-    def _settle(self, now: str) -> None:
-        """Count the requests whose turn has come: those before them have ended, or are given up."""
-        while self._waiting:
-            seen = next(iter(self._waiting.values()))
-            if seen.is_fault is None and not _is_lost(seen.time, now):
-                return
-            del self._waiting[seen.request_id]
-            is_fault = seen.is_fault is not False
-            self._streams[ERRORS].take(seen.request_id, in_canary=seen.in_canary, is_fault=is_fault)
-            self._measure(seen)
-            self._arms[seen.request_id] = seen.in_canary
-            if len(self._arms) > _MOST_REMEMBERED:
-                self._arms.popitem(last=False)
-
-    def _measure(self, seen: _Seen) -> None:
-        if seen.milliseconds is None or seen.is_fault:
+        if leaf.kind == GATE:
+            if leaf.body.get("model_digest") == self.canary.version:
+                self._failed_gate = "" if leaf.body.get("passed") is True else str(leaf.body.get("gate"))
             return
-        limits = self._speeds[seen.stream]
-        limit = limits.limit(in_share=seen.in_canary)
+        for one in self._arrivals.take(leaf):
+            in_canary = one.arm == CANARY
+            if isinstance(one, Word):
+                self._streams[COMPLAINTS].take(one.request_id, in_canary=in_canary, is_fault=one.is_bad)
+            else:
+                self._streams[ERRORS].take(one.request_id, in_canary=in_canary, is_fault=one.is_fault)
+                self._measure(one, in_canary=in_canary)
+
+    def _measure(self, ended: Ended, *, in_canary: bool) -> None:
+        if ended.milliseconds is None or ended.is_fault:
+            return
+        limits = self._speeds[ended.stream]
+        limit = limits.limit(in_share=in_canary)
         if limit is not None:
-            is_slow = seen.milliseconds > limit
-            self._streams[SPEED].take(seen.request_id, in_canary=seen.in_canary, is_fault=is_slow)
-        elif not seen.in_canary:
-            limits.learn(seen.milliseconds)
+            is_slow = ended.milliseconds > limit
+            self._streams[SPEED].take(ended.request_id, in_canary=in_canary, is_fault=is_slow)
+        elif not in_canary:
+            limits.learn(ended.milliseconds)
 
     def _is_in_share(self, bucket: int) -> bool:
         return is_in_share(bucket, percent=self.canary.terms.percent, offset=self.canary.offset)
-
-
-def _milliseconds(body: Mapping[str, Any], *, stream: bool) -> int | None:
-    found = body.get("ttft_ms" if stream else "latency_ms")
-    return found if isinstance(found, int) and body.get("outcome") == "ok" else None
-
-
-def _status(body: Mapping[str, Any]) -> int:
-    status = body.get("status")
-    return status if isinstance(status, int) else 500
-
-
-def _is_lost(time: str, now: str) -> bool:
-    return (from_text(now) - from_text(time)).total_seconds() > _LOST_SECONDS
 
 
 def _is_margin(stream: str, request_id: str, margin: float) -> bool:

@@ -24,6 +24,8 @@ ROLLOUT_FORMAT: Final = 2
 MAX_BYTES: Final = 256 * 1024
 BY_JUDGE: Final = "judge"
 """How a step is known that no person took."""
+JUDGE_NAME: Final = "canary-judge"
+"""Who took it."""
 _FIELDS: Final = (
     "format",
     "number",

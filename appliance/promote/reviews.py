@@ -26,6 +26,7 @@ ALONE: Final[Mapping[str, str]] = {
     "promotion.rolled-back": "went back",
     "promotion.stopped": "stopped production",
     "promotion.canary-aborted": "ended a canary",
+    "promotion.watch-kept": "kept a version that the watch found worse",
     STOPPED: "stopped a caller",
 }
 """What one person does alone, and what it is called."""

@@ -3,23 +3,27 @@
 Promises: a canary starts only with the approvals that bring a version into production; it ends by itself when the
 judge finds it worse; after its time, with enough requests and nothing against it, one person cuts over; before that, or
 where too few requests came, two people approve anew. Holding, resuming and aborting take one person with a reason.
+After a cut-over, by a canary or in a maintenance window, the watch goes on (`appliance.promote.afterwards`).
 """
 
+from datetime import timedelta
 from typing import Any, Final
 
 from appliance.errors import ConflictError, NotEnoughApprovalsError, NotPromotedError
+from appliance.promote.afterwards import Afterwards
 from appliance.promote.books import Books
 from appliance.promote.canary import Canary
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.judging import Judge, Verdict
 from appliance.promote.promoter import Promoter
-from appliance.promote.record import BY_JUDGE, Kind, Promotion
+from appliance.promote.record import BY_JUDGE, JUDGE_NAME, Kind, Promotion
 from appliance.promote.terms import Terms
 from media.clock import Clock, to_text
 
 JUDGED: Final = "promotion.canary-judged"
-_JUDGE: Final = "canary-judge"
+TOLD_EVERY: Final = timedelta(minutes=10)
+"""How old the figures in the ledger become at most while a canary or a watch goes on."""
 _GOING: Final = "going"
 _WORSE: Final = "worse"
 _ENOUGH: Final = "enough"
@@ -28,12 +32,13 @@ _ENOUGH: Final = "enough"
 class Rollout:
     """What the promoter's process does about rollouts; the caller makes sure that one call runs at a time."""
 
-    def __init__(self, books: Books, promoter: Promoter, *, clock: Clock) -> None:
+    def __init__(self, books: Books, promoter: Promoter, *, clock: Clock, goes_back: bool = False) -> None:
         self._books = books
         self._promoter = promoter
         self._clock = clock
         self._judge: Judge | None = None
-        self._told = _GOING
+        self._told, self._told_at = _GOING, clock.now()
+        self.afterwards = Afterwards(books, clock=clock, goes_back=goes_back)
 
     def start(self, statement_sha256: str, *, percent: int, hours: int, watch_hours: int) -> Promotion:
         """Begin a canary of an approved version.
@@ -135,7 +140,9 @@ class Rollout:
         return self._books.record_promotion(production, Kind.CUT_OVER, body)
 
     def judge(self) -> dict[str, Any]:
-        """Look at what is new; end a canary that is worse, retire a version whose watch is over; return the standing.
+        """Look at what is new; end a canary that is worse, watch a version after its cut-over; return the standing.
+
+        A version whose watch is over is retired.
 
         Raises:
             LedgerUnavailableError: The ledger does not answer; nothing was decided.
@@ -144,7 +151,7 @@ class Rollout:
         done: Promotion | None = None
         if production.canary is not None:
             verdict = self._verdict(production.canary)
-            if verdict.state != self._told:
+            if verdict.state != self._told or self._clock.now() - self._told_at >= TOLD_EVERY:
                 self._tell(production.canary, verdict)
             if verdict.state == _WORSE:
                 done = self._by_judge(
@@ -153,10 +160,12 @@ class Rollout:
         elif production.beside is not None and self._clock.now() >= production.beside.until:
             terms = Terms(version=production.beside.version)
             done = self._by_judge(production, Kind.RETIRED, terms, "the watch after the cut-over is over")
+        else:
+            done = self.afterwards.judge(production)
         return {**self.standing(), "changed": None if done is None else done.to_json()}
 
     def standing(self) -> dict[str, Any]:
-        """Return the canary that runs with its figures as last judged, and the version that is kept beside."""
+        """Return the canary that runs with its figures as last judged, what is kept beside, and the watch."""
         production, now = self._books.folder.production(), self._clock.now()
         canary, beside = production.canary, production.beside
         shown = None
@@ -176,7 +185,8 @@ class Rollout:
                 "missing": self._missing(canary, verdict),
             }
         kept = None if beside is None else {"version": beside.version, "until": to_text(beside.until)}
-        return {"canary": shown, "beside": kept, "model_digest": production.current}
+        watch = None if canary is not None else self.afterwards.standing(production)
+        return {"canary": shown, "beside": kept, "watch": watch, "model_digest": production.current}
 
     def _step(self, kind: Kind, *, person: str, person_class: str, reason: str) -> Promotion:
         people, production = self._books.catch_up()
@@ -197,7 +207,7 @@ class Rollout:
         body = {
             "model_digest": production.current,
             "previous": production.current,
-            "person": _JUDGE,
+            "person": JUDGE_NAME,
             "class": BY_JUDGE,
             "reason": reason,
             "terms": terms.to_json(),
@@ -206,14 +216,14 @@ class Rollout:
 
     def _verdict(self, canary: Canary) -> Verdict:
         if self._judge is None or self._judge.canary.number != canary.number:
-            self._judge, self._told = Judge(self._books.ledger, canary), _GOING
+            self._judge, self._told, self._told_at = Judge(self._books.ledger, canary), _GOING, self._clock.now()
         return self._judge.read()
 
     def _tell(self, canary: Canary, verdict: Verdict) -> None:
         self._books.ledger.append(
             JUDGED, {"model_digest": canary.version, "canary": canary.sequence, **verdict.to_json()}
         )
-        self._told = verdict.state
+        self._told, self._told_at = verdict.state, self._clock.now()
 
     def _missing(self, canary: Canary, verdict: Verdict) -> str:
         """Return why one person may not cut over now; nothing when one may."""

@@ -3,8 +3,9 @@
 canary-start{statement_sha256,percent,hours,watch_hours} -> {promotion}
 canary-hold | canary-resume | canary-abort{person,reason,password?} -> {promotion}
 canary-cutover{person,reason,keeps_before,password?} -> {promotion}
-canary-judge -> {canary,beside,model_digest,changed}      reads on and decides; whoever asks decides nothing
-canary-standing -> {canary,beside,model_digest}
+canary-judge -> {canary,beside,watch,model_digest,changed}  reads on and decides; whoever asks decides nothing
+canary-standing -> {canary,beside,watch,model_digest}
+watch-keep{person,reason,password?} -> {sequence}         keeps what the watch found worse
 caller-stop | caller-free{what,name,person,reason,password?} -> {sequence}
 review{sequence,person,note,password?} -> {sequence}
 reviews -> {open:[...]}
@@ -68,6 +69,7 @@ def answers(rollout: Rollout, reviews: Reviews, class_of: ClassOf) -> dict[str, 
         "canary-resume": step(rollout.resume),
         "canary-abort": step(rollout.abort),
         "canary-cutover": cut_over,
+        "watch-keep": lambda peer, untrusted: {"sequence": rollout.afterwards.keep(**decided(peer, untrusted))},
         "canary-judge": lambda *_: rollout.judge(),
         "canary-standing": lambda *_: rollout.standing(),
         "caller-stop": caller(reviews.stop),

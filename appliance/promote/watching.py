@@ -1,0 +1,196 @@
+"""How a version does after the cut-over, read from the ledger: against what the version before was used to.
+
+Promises: the same records count as in a canary (`appliance.promote.arrivals`), of the version in production; nobody
+tells the watch anything. What was usual is fixed when the watch begins: the newest requests that the version before
+answered in production. The three streams share one probability of a false alarm, 5 % over the whole watch, on the
+condition that `appliance.promote.onearm` states. A gate that is run again and does not pass is told too (evaluation
+drift).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.promote import arrivals
+from appliance.promote.arrivals import Arrivals, Word
+from appliance.promote.canary import Watch
+from appliance.promote.judging import COMPLAINTS, ERRORS, GATE, PRODUCTION, SPEED
+from appliance.promote.onearm import OneArm, highest_rate
+from appliance.promote.speeds import limit_of
+
+STREAMS: Final = {ERRORS: (0.02, 0.005), SPEED: (0.02, 0.05), COMPLAINTS: (0.01, 0.05)}
+"""Each stream's part of the 5 %, half of it for what was usual, and its margin."""
+LEAST_KNOWN: Final = 100
+"""With fewer requests of the version before a stream is not compared, and the verdict says so."""
+STATED_POWER: Final = (
+    "with 2,000 requests of the version before, and 1,500 of the new one: errors 5 % instead of 1 %, or slow answers"
+    " 30 % instead of 10 %: found 9 times of 10"
+)
+GOING, WORSE = "going", "worse"
+_KINDS: Final = arrivals.KINDS | {GATE}
+_PAGE: Final = 500
+_HISTORY: Final = 40_000
+_MOST_TIMES: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Before:
+    """What the version before was used to: counts by stream, and times by whether answers were streamed."""
+
+    counted: dict[str, list[int]] = field(default_factory=lambda: {name: [0, 0] for name in STREAMS})
+    times: dict[bool, list[int]] = field(default_factory=lambda: {True: [], False: []})
+
+    def count(self, stream: str, *, is_fault: bool) -> None:
+        self.counted[stream][0] += 1
+        self.counted[stream][1] += is_fault
+
+    def speed_limits(self) -> dict[bool, int]:
+        """Fix from when on an answer is slow by every second time, and count by the others how many were."""
+        limits = {}
+        for stream, times in self.times.items():
+            if len(times) >= LEAST_KNOWN:
+                limits[stream] = limit = limit_of(times[::2])
+                for milliseconds in times[1::2]:
+                    self.count(SPEED, is_fault=milliseconds > limit)
+        return limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchVerdict:
+    """How the version does. `state` is going or worse; `why` says of which stream, or what cannot be compared."""
+
+    state: str
+    why: str
+    requests: int
+    streams: tuple[Mapping[str, Any], ...]
+    is_behind: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers and records."""
+        return {
+            "state": self.state,
+            "why": self.why,
+            "requests": self.requests,
+            "streams": [dict(one) for one in self.streams],
+            "behind": self.is_behind,
+        }
+
+
+class WatchJudge:
+    """Reads on where it stopped; made anew it comes to the same figures.
+
+    Args:
+        ledger: The promoter's door.
+        watch: Which watch.
+    """
+
+    def __init__(self, ledger: Ledger, watch: Watch) -> None:
+        self.watch = watch
+        self._ledger = ledger
+        self._next = watch.sequence + 1
+        self._arrivals = Arrivals(_is_productions)
+        self._arms: dict[str, OneArm] = {}
+        self._before = _Before()
+        self._limits: dict[bool, int] = {}
+        self._failed_gate = ""
+        self._requests = 0
+        self._has_begun = False
+
+    def read(self, most: int = 20_000) -> WatchVerdict:
+        """Read up to `most` further records and judge.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer; what was read before stays.
+        """
+        if not self._has_begun:
+            self._look_back()
+            self._has_begun = True
+        seen = 0
+        while seen < most and (page := self._ledger.leaves(self._next, _PAGE, kinds=_KINDS)):
+            for leaf in page:
+                self._take(leaf)
+            self._next = page[-1].sequence + 1
+            seen += len(page)
+        return self._verdict(is_behind=seen >= most)
+
+    def _look_back(self) -> None:
+        before, found = _Before(), Arrivals(_is_productions)
+        start = max(self.watch.sequence - _HISTORY, self.watch.before_since + 1)
+        while page := self._ledger.leaves(start, _PAGE, kinds=arrivals.KINDS):
+            for leaf in page:
+                if leaf.sequence >= self.watch.sequence:
+                    break
+                for one in found.take(leaf):
+                    if isinstance(one, Word):
+                        before.count(COMPLAINTS, is_fault=one.is_bad)
+                        continue
+                    before.count(ERRORS, is_fault=one.is_fault)
+                    if one.milliseconds is not None and len(before.times[one.stream]) < _MOST_TIMES:
+                        before.times[one.stream].append(one.milliseconds)
+            start = page[-1].sequence + 1
+            if start > self.watch.sequence:
+                break
+        self._limits, self._before = before.speed_limits(), before
+        for name, (alpha, margin) in STREAMS.items():
+            requests, faults = before.counted[name]
+            if requests >= LEAST_KNOWN // 2:
+                usual = highest_rate(faults, requests, delta=alpha / 2)
+                self._arms[name] = OneArm(rate=usual + margin - usual * margin, alpha=alpha / 2)
+
+    def _take(self, leaf: Leaf) -> None:
+        if leaf.kind == GATE:
+            if leaf.body.get("model_digest") == self.watch.version:
+                self._failed_gate = "" if leaf.body.get("passed") is True else str(leaf.body.get("gate"))
+            return
+        for one in self._arrivals.take(leaf):
+            if isinstance(one, Word):
+                self._count(COMPLAINTS, is_fault=one.is_bad)
+                continue
+            self._requests += 1
+            self._count(ERRORS, is_fault=one.is_fault)
+            limit = self._limits.get(one.stream)
+            if limit is not None and one.milliseconds is not None and not one.is_fault:
+                self._count(SPEED, is_fault=one.milliseconds > limit)
+
+    def _count(self, stream: str, *, is_fault: bool) -> None:
+        if stream in self._arms:
+            self._arms[stream].take(is_fault=is_fault)
+
+    def _verdict(self, *, is_behind: bool) -> WatchVerdict:
+        worse = [self._text(name, arm) for name, arm in self._arms.items() if arm.is_worse]
+        if self._failed_gate:
+            worse.append(f"evaluation: the gate {self._failed_gate} did not pass when it was run again")
+        unknown = [name for name in STREAMS if name not in self._arms]
+        why = f"{self._requests} requests, nothing is worse than it was"
+        if unknown:
+            why += f"; too few of the version before are known to compare {', '.join(unknown)}"
+        return WatchVerdict(
+            state=WORSE if worse else GOING,
+            why="; ".join(worse) or why,
+            requests=self._requests,
+            streams=tuple(self._shown(name) for name in STREAMS),
+            is_behind=is_behind,
+        )
+
+    def _text(self, name: str, arm: OneArm) -> str:
+        requests, faults = self._before.counted[name]
+        return f"{name}: {arm.faults} of {arm.requests} now, {faults} of {requests} of the version before"
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        """Return whole numbers, so that the ledger holds them exactly."""
+        arm, (requests, faults) = self._arms.get(name), self._before.counted[name]
+        return {
+            "stream": name,
+            "compared": arm is not None,
+            "evidence_millis": 0 if arm is None else max(round(arm.evidence * 1000), 0),
+            "limit_millis": 0 if arm is None else round(arm.limit * 1000),
+            "worse": arm is not None and arm.is_worse,
+            "before": {"requests": requests, "faults": faults},
+            "now": {"requests": 0 if arm is None else arm.requests, "faults": 0 if arm is None else arm.faults},
+        }
+
+
+def _is_productions(body: Mapping[str, Any]) -> bool:
+    return body.get("arm") == PRODUCTION
