@@ -14,6 +14,7 @@ from appliance.errors import ConfigError
 from appliance.sections import (
     AlertsSection,
     BackupSection,
+    CachesSection,
     DatabaseSection,
     EngineSection,
     KeysSection,
@@ -23,6 +24,7 @@ from appliance.sections import (
     NetworkSection,
     PlacesSection,
     PolicySection,
+    ReviewSection,
     Section,
     ServiceSection,
     SiemSection,
@@ -37,6 +39,7 @@ __all__ = [
     "FORMAT",
     "AlertsSection",
     "BackupSection",
+    "CachesSection",
     "Config",
     "DatabaseSection",
     "EngineSection",
@@ -48,6 +51,7 @@ __all__ = [
     "Places",
     "PlacesSection",
     "PolicySection",
+    "ReviewSection",
     "ServiceSection",
     "SiemSection",
     "StandbySection",
@@ -74,6 +78,7 @@ class Config(Section):
     places: PlacesSection = PlacesSection()
     service: ServiceSection = ServiceSection()
     limits: LimitsSection = LimitsSection()
+    caches: CachesSection = CachesSection()
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
     network: NetworkSection = NetworkSection()
@@ -83,6 +88,7 @@ class Config(Section):
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     siem: SiemSection = SiemSection()
+    review: ReviewSection = ReviewSection()
     monitoring: MonitoringSection = MonitoringSection()
     standby: StandbySection = StandbySection()
     media: MediaSection = MediaSection()
@@ -277,6 +283,11 @@ class Places:
     def counters(self) -> Path:
         """What the gateways of this box count together; see `appliance.gateway.quotas`."""
         return self.state / "gateway" / "limits.db"
+
+    @property
+    def queue(self) -> Path:
+        """The queue that several gateways of this box share; see `appliance.gateway.shared_queue`."""
+        return self.state / "gateway" / "queue.db"
 
     @property
     def receipts(self) -> Path:

@@ -51,14 +51,26 @@ class LimitsSection(Section):
     default_max_tokens: int = Field(default=1024, ge=1)
     requests_per_minute: int = Field(default=600, ge=1)
     unauthenticated_per_minute: int = Field(default=10, ge=1)
-    concurrent_requests: int = Field(default=64, ge=1)
+    concurrent_requests: int = Field(default=64, ge=1, le=1024)
+    queue_length: int = Field(default=64, ge=0, le=1024)
+    queue_seconds: int = Field(default=30, ge=0, le=600)
+    batch_percent: int = Field(default=50, ge=1, le=100)
     tokens_per_minute: int = Field(default=0, ge=0)
     tokens_per_day: int = Field(default=0, ge=0)
     tokens_per_month: int = Field(default=0, ge=0)
 
-    def shared_by(self, gateways: int) -> "LimitsSection":
-        """Return what one of several gateways keeps of what each counts by itself."""
-        return self.model_copy(update={"concurrent_requests": max(self.concurrent_requests // gateways, 1)})
+
+class CachesSection(Section):
+    """What the gateway keeps in memory of what was answered: MiB of each cache, 0 for none, and minutes of age.
+
+    Answers are kept only where the site says so, since text stays in memory longer than its request. Vectors are found
+    by a keyed hash, so nothing of a text stays.
+    """
+
+    answers_mib: int = Field(default=0, ge=0, le=4096)
+    answers_minutes: int = Field(default=60, ge=1, le=7 * 24 * 60)
+    embeddings_mib: int = Field(default=32, ge=0, le=4096)
+    embeddings_minutes: int = Field(default=24 * 60, ge=1, le=7 * 24 * 60)
 
 
 class PolicySection(Section):
@@ -73,6 +85,7 @@ class PolicySection(Section):
     rehearsal_level: Literal["installed", "answered-on-cpu", "answered-on-target"] = "answered-on-cpu"
     serial_jump: int = Field(default=1000, ge=1)
     audit_retention_years: int = Field(default=7, ge=6)
+    watch: Literal["ask", "go-back"] = "ask"
     injection: Literal["off", "flag", "block"] = "flag"
     code: Literal["off", "flag", "block"] = "off"
 
@@ -85,7 +98,6 @@ class EngineSection(Section):
 
 
 def _network(text: str) -> str:
-    watch: Literal["ask", "go-back"] = "ask"
     return str(ip_network(_without_zone(text)))
 
 
@@ -246,6 +258,28 @@ class SiemSection(Section):
             message = "server and address are given together or not at all"
             raise ValueError(message)
         return self
+
+
+class ReviewSection(Section):
+    """Which answers are kept, encrypted and for a time, for people who judge quality; none by default.
+
+    `one_in` keeps one answer in so many, 0 none; `departments` says otherwise for those it names. `days` is how long a
+    sample is kept, `most` how many at a time.
+    """
+
+    one_in: int = Field(default=0, ge=0)
+    departments: dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[int, Field(ge=0)]] = {}
+    days: int = Field(default=30, ge=1, le=366)
+    most: int = Field(default=1000, ge=1, le=10_000)
+
+    def of(self, department: str) -> int:
+        """Return in how many answers of a department one is kept; 0 for none."""
+        return self.departments.get(department, self.one_in)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any answer may be kept."""
+        return bool(self.one_in or any(self.departments.values()))
 
 
 class MediaSection(Section):

@@ -17,6 +17,7 @@ from werkzeug.http import http_date
 from appliance.config import LimitsSection, PolicySection
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
+from appliance.gateway.admission import Admission, Place, Wish, wish_of
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
 from appliance.gateway.auth import ApiKey
 from appliance.gateway.classification import decide
@@ -26,13 +27,12 @@ from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.engine_body import engine_body
 from appliance.gateway.exchange import Exchange, Facts, Witnesses
 from appliance.gateway.identity import user_hash
-from appliance.gateway.limits import Slots
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Held, Quotas
 from appliance.gateway.reading import parts_of
 from appliance.gateway.record import Intent
-from appliance.gateway.routing import Routes, Serving, require_serving
+from appliance.gateway.routing import Route, Routes, Serving, require_serving
 from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.gateway.upstream import Upstream, Upstreams
@@ -42,6 +42,7 @@ from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import Masked
 from appliance.phi.vault import SealedTokens
+from appliance.standby.permit import Permit
 from media.clock import from_text
 from media.errors import SealiftError
 
@@ -52,7 +53,7 @@ _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Come:
-    """A request as it came, and who sent it.
+    """A request as it came, and who sent it; without a `wish` its headers say what it asks of the queue.
 
     Attributes:
         body: Its bytes, as they are recorded; `untrusted` is the JSON object in them.
@@ -67,6 +68,7 @@ class Come:
     label: str
     user: str
     environ: Mapping[str, Any]
+    wish: Wish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ class Answering:
     upstreams: Upstreams
     keys: KeyProvider
     detector: Detector
-    slots: Slots
+    admission: Admission
+    permit: Permit
     watch: DisconnectWatch
     witnesses: Witnesses
     conversations: Conversations
@@ -135,7 +138,7 @@ class Answering:
         prompt = self._fitting(masked_asked, upstream)
         held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=asked.max_tokens)
         try:
-            exchange = self._begin(
+            exchange, place = self._begin(
                 arrival,
                 masked_asked,
                 masked,
@@ -165,6 +168,7 @@ class Answering:
         response = _stream(exchange, writer) if asked.stream else _whole(exchange, writer)
         response.headers["x-model-version"] = route.model_digest
         response.headers.extend(held.headers if held else {})
+        response.headers.extend(place.headers())
         response.headers["x-sealift-phi"] = _replaced(masked, arrival.key.phi_mode)
         if flagged:
             response.headers["x-sealift-flagged"] = ", ".join(flagged)
@@ -217,14 +221,14 @@ class Answering:
         upstream: Upstream,
         held: Held | None,
         flagged: tuple[str, ...],
-    ) -> Exchange:
+    ) -> tuple[Exchange, Place]:
         route = chosen.route
         person = user_hash(asked.user or arrival.user, self.keys)
         decision = decide(arrival.label, has_phi=bool(masked.counts))
         tokens = SealedTokens(masked.tokens, keys=self.keys, request_id=arrival.request_id)
         with ExitStack() as undo:
-            self.slots.take()
-            undo.callback(self.slots.give_back)
+            place = self._place(arrival, route)
+            undo.callback(place.give_back)
             call = upstream.start(_ROUTES[asked.endpoint], engine_body(asked, route))
             undo.callback(call.close)
             sequence = self.witnesses.recorder.intent(
@@ -257,16 +261,39 @@ class Answering:
             prompt_characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
             stream=asked.stream,
         )
-        return Exchange(
+        exchange = Exchange(
             facts,
             intent_sequence=sequence,
             began=arrival.began,
             call=call,
             tokens=tokens,
-            release=_both(unwatch, self.slots.give_back),
+            release=_both(unwatch, place.give_back),
             settle=partial(self._settle, held),
             witnesses=self.witnesses,
         )
+        return exchange, place
+
+    def _place(self, arrival: Arrival, route: Route) -> Place:
+        """Return a place; what may have changed while the request waited for it is asked again.
+
+        Raises:
+            Problem: There is none in time, the caller left, or what was to answer does not any more.
+            NotActiveError: Another box serves now.
+        """
+        wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
+        place = self.admission.take(wish, partial(self.watch.watch, arrival.environ))
+        if place.position:
+            try:
+                self.permit.require()
+                if self.routes.is_stopped(key_id=arrival.key.key_id, department=arrival.key.department):
+                    raise problems.stopped()
+                serving = self.routes.serving()
+                if serving is None or route.model_digest not in {one.model_digest for one in serving.routes}:
+                    raise problems.moved_on()
+            except BaseException:
+                place.give_back()
+                raise
+        return place
 
 
 def _whole(exchange: Exchange, writer: Writer) -> Response:

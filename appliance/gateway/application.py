@@ -8,18 +8,20 @@ from flask import Flask
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.gateway import feedback, health, ollama, openai
+from appliance.gateway.admission import Admission, MemoryDesk, bounds_of
 from appliance.gateway.answering import Answering
 from appliance.gateway.auth import ApiKeys
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.door import Door
 from appliance.gateway.exchange import Witnesses
-from appliance.gateway.limits import RateLimiter, Slots
+from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.routing import Routes
+from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.upstream import Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector, PatternDetector
@@ -38,6 +40,7 @@ class Running:
     refusals: Refusals
     upstreams: Upstreams
     quotas: Quotas
+    admission: Admission
 
     def close(self) -> None:
         """Record what is still counted and drop the engines' connections.
@@ -47,6 +50,7 @@ class Running:
         """
         self.upstreams.close()
         self.quotas.close()
+        self.admission.close()
         self.refusals.flush(everything=True)
 
 
@@ -82,13 +86,14 @@ def create_app(
     recorder = Recorder(ledger, keys=keys, clock=clock)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)
-    limits = config.limits.shared_by(config.service.gateways)
+    limits, bounds = config.limits, bounds_of(config.limits)
+    is_alone = config.service.gateways == 1
     quotas = Quotas(config.at.counters, limits, clock)
     Door(
         limits=limits,
         api_keys=api_keys,
         keys=keys,
-        limiter=RateLimiter(clock) if config.service.gateways == 1 else quotas,
+        limiter=RateLimiter(clock) if is_alone else quotas,
         refusals=refusals,
         metrics=metrics,
         log=log,
@@ -96,13 +101,16 @@ def create_app(
         permit=permit,
         stops=routes,
     ).guard(app)
+    desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
+    admission = Admission(desk, clock=clock, metrics=metrics)
     answering = Answering(
         limits=limits,
         routes=routes,
         upstreams=upstreams,
         keys=keys,
         detector=detector or PatternDetector(),
-        slots=Slots(limits.concurrent_requests),
+        admission=admission,
+        permit=permit,
         watch=DisconnectWatch(),
         witnesses=Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock),
         conversations=Conversations(ledger),
@@ -114,7 +122,9 @@ def create_app(
     app.register_blueprint(ollama.make_blueprint(answering, routes, clock))
     app.register_blueprint(feedback.make_blueprint(ledger, metrics))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
-    app.extensions[_OURS] = Running(metrics=metrics, refusals=refusals, upstreams=upstreams, quotas=quotas)
+    app.extensions[_OURS] = Running(
+        metrics=metrics, refusals=refusals, upstreams=upstreams, quotas=quotas, admission=admission
+    )
     return app
 
 

@@ -18,7 +18,7 @@ from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
-# Places for callers beyond those that are being answered, so that health and refusals never wait behind streams.
+# Threads beyond those of callers that are answered or wait, so that health and refusals never wait behind streams.
 _HEADROOM: Final = 16
 
 
@@ -40,7 +40,7 @@ bind = f"unix:{_site.at.socket('gateway')}"
 umask = 0o007
 workers = 1
 worker_class = "gthread"
-threads = _site.limits.concurrent_requests + _HEADROOM
+threads = _site.limits.concurrent_requests + _site.limits.queue_length + _HEADROOM
 worker_connections = 1024
 timeout = 60
 graceful_timeout = 25

@@ -1,4 +1,4 @@
-"""How often a caller may ask, and how many requests run at once, where one process sees every request.
+"""How often a caller may ask, where one process sees every request.
 
 Several gateways, and tokens, are counted by `appliance.gateway.quotas`.
 """
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from appliance.gateway import problems
 from media.clock import Clock
 
 # Multiples of the site's `requests_per_minute`. Every tier has a ceiling; an unknown one is the lowest.
@@ -83,26 +82,6 @@ class RateLimiter:
             reset_seconds=(per_minute - level) / rate,
             retry_after_seconds=None if is_allowed else (1 - level) / rate,
         )
-
-
-class Slots:
-    """The places for requests that run at once."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.Semaphore(count)
-
-    def take(self) -> None:
-        """Take a place.
-
-        Raises:
-            Problem: All are taken; callers ask again, they do not queue here without bound.
-        """
-        if not self._free.acquire(blocking=False):
-            raise problems.overloaded()
-
-    def give_back(self) -> None:
-        """Free one place."""
-        self._free.release()
 
 
 def per_minute(tier: str, requests_per_minute: int) -> int:

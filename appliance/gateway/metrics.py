@@ -3,7 +3,8 @@
 Label values come from our own tables, never from a request: an unknown model is `none`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -11,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from appliance.gateway.gpus import GpuReader, no_gpus
+from appliance.gateway.queueing import Priority
 from appliance.phi.patterns import PhiClass
 
 NO_MODEL: Final = "none"
@@ -19,6 +21,11 @@ _LATENCY_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TTFT_BUCKETS: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+)
+# vLLM's request_queue_time_seconds.
+_QUEUE_BUCKETS: Final = (
+    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
+    *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
 
 
@@ -74,7 +81,48 @@ class Metrics:
         self._unknown_tokens = Counter(
             "sealift_phi_unknown_tokens", "Tokens in answers that the request had not", registry=registry
         )
+        self._queue_depth = Gauge(
+            "sealift_queue_depth", "Requests that wait for a place", ["priority"], registry=registry
+        )
+        self._queue_seconds = Histogram(
+            "sealift_queue_wait_seconds",
+            "Time from a request's arrival in the queue to its place",
+            ["priority"],
+            buckets=_QUEUE_BUCKETS,
+            registry=registry,
+        )
+        self._turned_away = Counter(
+            "sealift_queue_turned_away",
+            "Requests that got no place: full, deadline, left",
+            ["priority", "why"],
+            registry=registry,
+        )
+        for priority in Priority:
+            self._queue_depth.labels(priority.value)
+        self._samples = Counter(
+            "sealift_review_samples",
+            "Answers that policy chose for review, by what became of them",
+            ["result"],
+            registry=registry,
+        )
         registry.register(_Gpus(read_gpus))
+
+    @contextmanager
+    def waiting(self, priority: str) -> Iterator[None]:
+        """Count a request that waits for a place, while it does."""
+        self._queue_depth.labels(priority).inc()
+        try:
+            yield
+        finally:
+            self._queue_depth.labels(priority).dec()
+
+    def waited(self, priority: str, seconds: float) -> None:
+        """Count how long a request waited until it had its place."""
+        self._queue_seconds.labels(priority).observe(seconds)
+
+    def turned_away(self, priority: str, why: str) -> None:
+        """Count a request that got no place."""
+        self._turned_away.labels(priority, why).inc()
 
     def began(self, model: str) -> None:
         """Count a request that is now being answered."""
@@ -129,6 +177,10 @@ class Metrics:
     def rated(self, *, rating: str, reason: str) -> None:
         """Count what somebody thought of an answer."""
         self._feedback.labels(rating, reason).inc()
+
+    def sampled(self, result: str) -> None:
+        """Count an answer that the review policy chose: kept, or dropped and why."""
+        self._samples.labels(result).inc()
 
     def unrecorded(self) -> None:
         """Count a refusal that could not be recorded."""

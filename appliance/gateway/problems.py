@@ -137,9 +137,33 @@ def stopped() -> Problem:
     return Problem(503, "stopped", "An operator has stopped this key; ask whoever runs this service.")
 
 
-def overloaded() -> Problem:
-    """Return the answer while all places are taken."""
-    return Problem(503, "overloaded", "All places are taken; ask again.", retry_after_seconds=1)
+def queue_full(*, of_class: bool, retry_after_seconds: float, position: int) -> Problem:
+    """Return the answer where a request may not wait: its class has no room (429), or the box has none (503)."""
+    if of_class:
+        problem = Problem(429, "class_full", "Too many requests of this class wait.")
+    else:
+        problem = Problem(503, "overloaded", "All places are taken, and as many wait as may; ask again.")
+    problem.retry_after_seconds = max(retry_after_seconds, 1.0)
+    problem.headers["x-sealift-queue-position"] = str(position)
+    return problem
+
+
+def waited_too_long(retry_after_seconds: float) -> Problem:
+    """Return the answer to a request that got no place in time."""
+    message = "No place came free in the time that the request may wait; ask again."
+    return Problem(503, "queue_timeout", message, retry_after_seconds=max(retry_after_seconds, 1.0))
+
+
+def caller_left() -> Problem:
+    """Return what is recorded of a caller that left while it waited."""
+    return Problem(499, "caller_left", "The caller left.")
+
+
+def moved_on() -> Problem:
+    """Return the answer to a request that waited while the version that was to answer it was taken away."""
+    return Problem(
+        503, "version_changed", "The version changed while the request waited; ask again.", retry_after_seconds=1
+    )
 
 
 def from_error(error: Exception) -> Problem:

@@ -77,6 +77,10 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "GpuBusy": ({'llama_gpu_utilization_percent{gpu_id="0"}': 96}, {'llama_gpu_utilization_percent{gpu_id="0"}': 95}),
     "LatencySlaBreach": (latency(50, 95, 100, 100), latency(50, 99, 100, 100)),
     "QueueFull": ({**_LIMIT, 'llm_active_requests{model="m"}': 52}, {**_LIMIT, 'llm_active_requests{model="m"}': 51}),
+    "QueueTurnsAway": (
+        {'sealift_queue_turned_away_total{priority="batch",why="full"}': f"0+2x{_MINUTES}"},
+        {'sealift_queue_turned_away_total{priority="batch",why="left"}': f"0+2x{_MINUTES}"},
+    ),
     "AnswersFail": (requests(good=90, bad=10), requests(good=96, bad=4)),
     "RecordsIncomplete": (
         {"sealift_spool_rejected_files": 1},
@@ -105,6 +109,14 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "StoreBad": ({"sealift_scrub_bad_objects": 1}, {"sealift_scrub_bad_objects": 0}),
     "VersionDamaged": ({"sealift_damaged_versions": 1}, {"sealift_damaged_versions": 0}),
     "ScrubOverdue": (limited("scrub_age", 101, 100), limited("scrub_age", 100, 100)),
+    "RetentionOverdue": (
+        {"sealift_retention_age_seconds": 101, "sealift_retention_limit_seconds": 100},
+        {"sealift_retention_age_seconds": 100, "sealift_retention_limit_seconds": 100},
+    ),
+    "SamplesDropped": (
+        {'sealift_review_samples_total{result="dropped-busy"}': f"0x{_MINUTES - 30} 1x30"},
+        {'sealift_review_samples_total{result="kept"}': f"0+4x{_MINUTES}"},
+    ),
     "DiskFilling": (disk(19), disk(21)),
     "DiskFull": (disk(9), disk(11)),
     "ClockBehind": ({"sealift_clock_ahead_of_floor_seconds": -1}, {"sealift_clock_ahead_of_floor_seconds": 0}),

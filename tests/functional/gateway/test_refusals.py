@@ -426,8 +426,8 @@ def test_what_was_counted_while_the_ledger_was_down_is_recorded_when_it_is_back(
         assert 3 in [body.get("repeated") for body in rig.bodies("request.refused")]
 
 
-def test_all_places_taken_means_come_back_soon(tmp_path: Path) -> None:
-    with gateway(tmp_path, limits="concurrent_requests = 1") as rig:
+def test_all_places_taken_and_nobody_may_wait_means_come_back_soon(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="concurrent_requests = 1\nqueue_length = 0") as rig:
         first = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
 
         response = rig.ask(CHAT)

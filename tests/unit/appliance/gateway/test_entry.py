@@ -25,7 +25,9 @@ def _run(config: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "sealift.toml"
-    path.write_text(f'site = "demo"\n[places]\nroot = "{tmp_path}"\n[limits]\nconcurrent_requests = 5\n')
+    path.write_text(
+        f'site = "demo"\n[places]\nroot = "{tmp_path}"\n[limits]\nconcurrent_requests = 5\nqueue_length = 3\n'
+    )
     return path
 
 
@@ -34,7 +36,7 @@ def test_every_answer_has_a_thread_and_some_are_left_for_health(config: Path, tm
 
     done = _run(config)
 
-    assert (done.returncode, done.stdout) == (0, "21 1 None\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "24 1 None\n"), done.stderr
 
 
 def test_a_missing_key_ends_it_with_the_code_for_keys(config: Path) -> None:

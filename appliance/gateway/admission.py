@@ -1,0 +1,215 @@
+"""Lets requests run or wait for a place: a thread for each, woken by a place, a deadline or its caller's leaving.
+
+Where the box has one gateway its queue is in memory; several share one in a file (`appliance.gateway.shared_queue`), so
+that places, order and bounds are those of the box.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from appliance.config import LimitsSection
+from appliance.gateway import problems
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
+from media.clock import Clock
+
+PRIORITY_HEADER: Final = "X-Sealift-Priority"
+WAIT_HEADER: Final = "X-Sealift-Max-Wait"
+POSITION_HEADER: Final = "x-sealift-queue-position"
+WAITED_HEADER: Final = "x-sealift-queue-ms"
+URGENT_TIER: Final = "premium"
+_LOOK_SECONDS: Final = 0.5
+Watch = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller asks of the queue."""
+
+    priority: Priority
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One of the places. `position` is how many were to run before the request when it came, 0 where it ran at once."""
+
+    position: int
+    waited_seconds: float
+    give_back: Callable[[], None]
+
+    def headers(self) -> dict[str, str]:
+        """Return what callers are told."""
+        return {POSITION_HEADER: str(self.position), WAITED_HEADER: str(round(self.waited_seconds * 1000))}
+
+
+class Desk(Protocol):
+    """Where the queue is kept."""
+
+    def open(self) -> AbstractContextManager[Queue]:
+        """Lend the queue to one user at a time; what was done is kept when the block ends.
+
+        Raises:
+            StoreDamagedError: It cannot be read or written.
+        """
+        ...
+
+    def await_change(self, ticket_id: str, woken: threading.Event, seconds: float) -> None:
+        """Wait until something may have changed for a ticket of this gateway, or for so many seconds."""
+        ...
+
+    def close(self) -> None:
+        """Give back what this gateway holds."""
+        ...
+
+
+class MemoryDesk:
+    """The queue of the only gateway."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._queue = Queue(bounds, Pace())
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[Queue]:
+        """Lend the queue; see `Desk`."""
+        with self._lock:
+            yield self._queue
+
+    def await_change(self, ticket_id: str, woken: threading.Event, seconds: float) -> None:  # noqa: ARG002 - the port
+        """Wait to be woken; see `Desk`."""
+        woken.wait(seconds)
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+
+class Admission:
+    """Gives places.
+
+    Args:
+        desk: Where the queue is kept.
+        clock: Its monotonic seconds are those of the kernel, the same in all processes.
+        metrics: Counted into.
+    """
+
+    def __init__(self, desk: Desk, *, clock: Clock, metrics: Metrics) -> None:
+        self._desk = desk
+        self._clock = clock
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._woken: dict[str, threading.Event] = {}
+
+    def close(self) -> None:
+        """Give back what is held."""
+        self._desk.close()
+
+    def take(self, wish: Wish, watch: Watch) -> Place:
+        """Return a place as soon as there is one.
+
+        Args:
+            wish: Of which class, and how long it may take.
+            watch: Given what is to be called when the caller leaves; returns what ends the watch.
+
+        Raises:
+            Problem: There is no room to wait in, no place in time, or the caller left.
+            StoreDamagedError: The queue cannot be read or written.
+        """
+        now = self._clock.monotonic()
+        ticket = Ticket(id=secrets.token_hex(8), priority=wish.priority, arrived=now, until=now + wish.seconds)
+        name = wish.priority.value
+        try:
+            with self._desk.open() as queue:
+                position = queue.enter(ticket, now)
+        except FullError as full:
+            self._metrics.turned_away(name, "full")
+            raise problems.queue_full(
+                of_class=full.of_class, retry_after_seconds=full.retry_after_seconds, position=full.ahead + 1
+            ) from None
+        if position:
+            with self._metrics.waiting(name):
+                self._wait(ticket, watch)
+        waited = self._clock.monotonic() - now
+        self._metrics.waited(name, waited)
+        return Place(position=position, waited_seconds=waited, give_back=lambda: self._leave(ticket.id))
+
+    def _wait(self, ticket: Ticket, watch: Watch) -> None:
+        woken, has_left = threading.Event(), threading.Event()
+        with self._lock:
+            self._woken[ticket.id] = woken
+
+        def left() -> None:
+            has_left.set()
+            woken.set()
+
+        unwatch = watch(left)
+        try:
+            while True:
+                woken.clear()  # before looking, so that what happens after the look is not lost
+                if self._is_served(ticket, has_left=has_left.is_set()):
+                    return
+                remaining = max(ticket.until - self._clock.monotonic(), 0.0)
+                self._desk.await_change(ticket.id, woken, min(remaining, _LOOK_SECONDS))
+        except BaseException:
+            self._leave(ticket.id)
+            raise
+        finally:
+            unwatch()
+            with self._lock:
+                del self._woken[ticket.id]
+
+    def _is_served(self, ticket: Ticket, *, has_left: bool) -> bool:
+        """Tell whether a ticket has its place.
+
+        Raises:
+            Problem: It will not get one.
+        """
+        name, now = ticket.priority.value, self._clock.monotonic()
+        if has_left:
+            self._metrics.turned_away(name, "left")
+            raise problems.caller_left()
+        with self._desk.open() as queue:
+            if queue.is_running(ticket.id):
+                return True
+            expected = queue.expected_seconds(ticket, now)
+        if now >= ticket.until:
+            self._metrics.turned_away(name, "deadline")
+            raise problems.waited_too_long(expected)
+        return False
+
+    def _leave(self, ticket_id: str) -> None:
+        with self._desk.open() as queue:
+            queue.leave(ticket_id, self._clock.monotonic())
+            begun = {one.id for one in queue.running}
+        with self._lock:
+            for each, woken in self._woken.items():
+                if each in begun:
+                    woken.set()
+
+
+def bounds_of(limits: LimitsSection) -> Bounds:
+    """Return the bounds that the site file names."""
+    return Bounds(places=limits.concurrent_requests, waiting=limits.queue_length, batch_percent=limits.batch_percent)
+
+
+def wish_of(environ: Mapping[str, Any], *, tier: str, limits: LimitsSection) -> Wish:
+    """Return what the headers of a request ask of the queue; a caller may wait less than the site allows, never more.
+
+    Raises:
+        Problem: A header is wrong, or the key may not have that class.
+    """
+    untrusted = str(environ.get("HTTP_X_SEALIFT_PRIORITY") or Priority.INTERACTIVE.value).strip().lower()
+    if untrusted not in set(Priority):
+        raise invalid(PRIORITY_HEADER, f"One of {', '.join(Priority)}.")
+    priority = Priority(untrusted)
+    if priority is Priority.URGENT and tier != URGENT_TIER:
+        raise Problem(403, "priority_refused", f"Only keys of tier {URGENT_TIER} ask urgently.", param=PRIORITY_HEADER)
+    seconds = str(environ.get("HTTP_X_SEALIFT_MAX_WAIT") or limits.queue_seconds).strip()
+    if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 4):
+        raise invalid(WAIT_HEADER, "Whole seconds.")
+    return Wish(priority=priority, seconds=float(min(int(seconds), limits.queue_seconds)))

@@ -1,0 +1,224 @@
+"""Who runs next while all places are taken: pure, so that order, bounds and fairness can be tried on any input.
+
+Rules:
+    QUE-1  A request runs at once when a place is free for its class and nobody who may run waits before it.
+    QUE-2  Of those who wait the one with the earliest due moment runs next: its arrival and a handicap of its class. A
+           second of waiting counts the same for all, so whoever waits overtakes later ones of a higher class in time
+           (aging), and nobody starves.
+    QUE-3  A class has a ceiling of places; who is at it lets others pass and keeps its own order.
+    QUE-4  At most so many wait, of each class and in all; who would wait longer than it may is told so at once.
+    QUE-5  What is told about time comes from measured service times: how long places were held of late.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+_WEIGHT: Final = 1 / 16
+_LEAST_SECONDS: Final = 1.0
+
+
+class Priority(StrEnum):
+    """The classes, the most urgent first."""
+
+    URGENT = "urgent"
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+# How many seconds earlier a request of a class must have come to go before an urgent one.
+HANDICAP_SECONDS: Final = {Priority.URGENT: 0.0, Priority.INTERACTIVE: 10.0, Priority.BATCH: 300.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much may run and wait.
+
+    Attributes:
+        places: Requests that run at once.
+        waiting: Requests that wait; 0 means that nobody waits.
+        batch_percent: The part of both that the class batch may have.
+    """
+
+    places: int
+    waiting: int
+    batch_percent: int = 50
+
+    def ceiling(self, priority: Priority) -> int:
+        """Return how many of a class may run at once; at least one."""
+        return max(self.places * self.batch_percent // 100, 1) if priority is Priority.BATCH else self.places
+
+    def room(self, priority: Priority) -> int:
+        """Return how many of a class may wait; the last eighth is for urgent requests only."""
+        if priority is Priority.BATCH:
+            return self.waiting * self.batch_percent // 100
+        return self.waiting if priority is Priority.URGENT else self.waiting - self.waiting // 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Ticket:
+    """One request that runs or waits; times are monotonic seconds.
+
+    Attributes:
+        number: Rises with each ticket; the earlier of two that are due at once goes first.
+        until: When it gives up waiting.
+        began: When it got its place; None while it waits.
+    """
+
+    id: str
+    priority: Priority
+    arrived: float
+    until: float
+    number: int = 0
+    began: float | None = None
+
+    @property
+    def due(self) -> tuple[float, int]:
+        """What those who wait are ordered by."""
+        return (self.arrived + HANDICAP_SECONDS[self.priority], self.number)
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """How long places were held of late, in seconds; 0 before anybody gave one back."""
+
+    mean_seconds: float = 0.0
+
+    def note(self, seconds: float) -> None:
+        """Take one more into the mean, newer ones counting more."""
+        held = max(seconds, 0.0)
+        self.mean_seconds = held if not self.mean_seconds else self.mean_seconds + _WEIGHT * (held - self.mean_seconds)
+
+
+class FullError(Exception):
+    """A request may not wait.
+
+    Attributes:
+        of_class: Its class has no room, while the queue has.
+        retry_after_seconds: When it is expected to be served within the wait that it allows.
+        ahead: How many would have been before it.
+    """
+
+    def __init__(self, *, of_class: bool, retry_after_seconds: float, ahead: int) -> None:
+        super().__init__("full")
+        self.of_class = of_class
+        self.retry_after_seconds = retry_after_seconds
+        self.ahead = ahead
+
+
+class Queue:
+    """Those who run and those who wait; not safe for threads.
+
+    Args:
+        bounds: How much may run and wait.
+        pace: What was measured.
+        tickets: Those who are there already.
+    """
+
+    def __init__(self, bounds: Bounds, pace: Pace, tickets: Iterable[Ticket] = ()) -> None:
+        self.bounds = bounds
+        self.pace = pace
+        self._next = 1
+        self._running: dict[str, Ticket] = {}
+        self._waiting: dict[str, Ticket] = {}
+        self._counts = dict.fromkeys(Priority, 0)
+        for ticket in tickets:
+            self._next = max(self._next, ticket.number + 1)
+            if ticket.began is None:
+                self._waiting[ticket.id] = ticket
+            else:
+                self._running[ticket.id] = ticket
+                self._counts[ticket.priority] += 1
+
+    @property
+    def running(self) -> tuple[Ticket, ...]:
+        """Those who have a place."""
+        return tuple(self._running.values())
+
+    @property
+    def waiting(self) -> tuple[Ticket, ...]:
+        """Those who wait, the next one first; ceilings may let later ones pass."""
+        return tuple(sorted(self._waiting.values(), key=lambda one: one.due))
+
+    def is_running(self, ticket_id: str) -> bool:
+        """Tell whether a ticket has its place."""
+        return ticket_id in self._running
+
+    def enter(self, ticket: Ticket, now: float) -> int:
+        """Take a request in; return how many will run before it, 0 where it runs at once, else counted from 1.
+
+        Raises:
+            FullError: It may not wait.
+        """
+        ticket.number, ticket.began = self._next, None
+        self._next += 1
+        self._waiting[ticket.id] = ticket
+        self.grant(now)
+        if self.is_running(ticket.id):
+            return 0
+        del self._waiting[ticket.id]
+        ahead = sum(1 for one in self._waiting.values() if one.due < ticket.due)
+        wait = self._expected(ticket.priority, ahead, now)
+        of_class = sum(1 for one in self._waiting.values() if one.priority is ticket.priority)
+        is_class_full = of_class >= self.bounds.room(ticket.priority)
+        if is_class_full or len(self._waiting) >= self.bounds.waiting or wait > ticket.until - now:
+            least = self._expected(ticket.priority, 0, now)
+            raise FullError(
+                of_class=is_class_full and len(self._waiting) < self.bounds.waiting,
+                retry_after_seconds=max(wait - max(ticket.until - now, 0.0), least),
+                ahead=ahead,
+            )
+        self._waiting[ticket.id] = ticket
+        return ahead + 1
+
+    def leave(self, ticket_id: str, now: float) -> None:
+        """Free a place or stop waiting; does nothing for a ticket that is not there. Others may run from now on."""
+        self._waiting.pop(ticket_id, None)
+        ticket = self._running.pop(ticket_id, None)
+        if ticket is not None and ticket.began is not None:
+            self._counts[ticket.priority] -= 1
+            self.pace.note(now - ticket.began)
+        self.grant(now)
+
+    def forget(self, ticket_ids: Iterable[str], now: float) -> None:
+        """Drop tickets whose gateway died: what they held was not measured to its end."""
+        for ticket_id in ticket_ids:
+            self._waiting.pop(ticket_id, None)
+            ticket = self._running.pop(ticket_id, None)
+            if ticket is not None:
+                self._counts[ticket.priority] -= 1
+        self.grant(now)
+
+    def grant(self, now: float) -> None:
+        """Give free places to those who wait."""
+        while self._waiting and len(self._running) < self.bounds.places:
+            may = [one for one in self._waiting.values() if self._is_below(one.priority)]
+            if not may:
+                return
+            ticket = min(may, key=lambda one: one.due)
+            del self._waiting[ticket.id]
+            self._begin(ticket, now)
+
+    def expected_seconds(self, ticket: Ticket, now: float) -> float:
+        """Return how long a ticket that waits will go on waiting, as measured of late."""
+        ahead = sum(1 for one in self._waiting.values() if one.due < ticket.due)
+        return self._expected(ticket.priority, ahead, now)
+
+    def _expected(self, priority: Priority, ahead: int, now: float) -> float:
+        """Return in how many seconds whoever has so many before it gets a place, at the measured pace."""
+        held = self.pace.mean_seconds or self._oldest(now)
+        places = self.bounds.ceiling(priority) if not self._is_below(priority) else self.bounds.places
+        return (ahead + 1) * held / places
+
+    def _oldest(self, now: float) -> float:
+        ages = [now - one.began for one in self._running.values() if one.began is not None]
+        return max([_LEAST_SECONDS, *ages])
+
+    def _is_below(self, priority: Priority) -> bool:
+        return self._counts[priority] < self.bounds.ceiling(priority)
+
+    def _begin(self, ticket: Ticket, now: float) -> None:
+        ticket.began = now
+        self._running[ticket.id] = ticket
+        self._counts[ticket.priority] += 1

@@ -1,0 +1,152 @@
+"""Laws of the queue, for any order of arrivals, ends and gateways that die."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from appliance.gateway.queueing import HANDICAP_SECONDS, Bounds, FullError, Pace, Priority, Queue, Ticket
+
+_priorities = st.sampled_from(list(Priority))
+_bounds = st.builds(
+    Bounds, places=st.integers(1, 6), waiting=st.integers(0, 12), batch_percent=st.sampled_from([1, 25, 50, 100])
+)
+
+
+def _ticket(name: int, priority: Priority, now: float, seconds: float = 1e9) -> Ticket:
+    return Ticket(id=str(name), priority=priority, arrived=now, until=now + seconds)
+
+
+class Life(RuleBasedStateMachine):
+    """A queue as callers come, end and leave, beside what the rules say of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.names = 1000.0, 0
+        self.queue = Queue(Bounds(places=3, waiting=8), Pace())
+
+    @rule(priority=_priorities, seconds=st.sampled_from([0.0, 5.0, 1e9]))
+    def arrive(self, priority: Priority, seconds: float) -> None:
+        self.names += 1
+        queue, bounds = self.queue, self.queue.bounds
+        ran, waited = queue.running, queue.waiting
+        of_class = [one for one in ran if one.priority is priority]
+        could_run = len(ran) < bounds.places and len(of_class) < bounds.ceiling(priority)
+        ticket = _ticket(self.names, priority, self.now, seconds)
+        try:
+            position = queue.enter(ticket, self.now)
+        except FullError:
+            assert not could_run
+            assert (queue.running, queue.waiting) == (ran, waited)
+            return
+        assert (position == 0) == could_run == queue.is_running(ticket.id)
+        if position:
+            assert [one.id for one in queue.waiting].index(ticket.id) == position - 1
+
+    @precondition(lambda self: self.queue.running)
+    @rule(place=st.integers(0, 100), seconds=st.floats(0, 30))
+    def end(self, place: int, seconds: float) -> None:
+        self.now += seconds
+        before = self.queue.waiting
+        one = self.queue.running[place % len(self.queue.running)]
+        self.queue.leave(one.id, self.now)
+        begun = [ticket for ticket in before if self.queue.is_running(ticket.id)]
+        # Whoever was passed over was at the ceiling of its class.
+        for ticket in begun:
+            for passed in self.queue.waiting:
+                if passed.due < ticket.due:
+                    of_class = [each for each in self.queue.running if each.priority is passed.priority]
+                    assert len(of_class) >= self.queue.bounds.ceiling(passed.priority)
+
+    @precondition(lambda self: self.queue.waiting)
+    @rule(place=st.integers(0, 100))
+    def give_up(self, place: int) -> None:
+        one = self.queue.waiting[place % len(self.queue.waiting)]
+        pace = self.queue.pace.mean_seconds
+        self.queue.leave(one.id, self.now)
+        assert one not in self.queue.waiting
+        assert not self.queue.is_running(one.id)
+        assert self.queue.pace.mean_seconds == pace
+
+    @rule(every=st.integers(2, 4))
+    def die(self, every: int) -> None:
+        pace = self.queue.pace.mean_seconds
+        lost = [one.id for one in (*self.queue.running, *self.queue.waiting) if int(one.id) % every == 0]
+        self.queue.forget(lost, self.now)
+        assert not {one.id for one in (*self.queue.running, *self.queue.waiting)} & set(lost)
+        assert self.queue.pace.mean_seconds == pace
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        queue, bounds = self.queue, self.queue.bounds
+        assert len(queue.running) <= bounds.places
+        assert len(queue.waiting) <= bounds.waiting
+        for priority in Priority:
+            assert sum(one.priority is priority for one in queue.running) <= bounds.ceiling(priority)
+            assert sum(one.priority is priority for one in queue.waiting) <= bounds.room(priority)
+
+    @invariant()
+    def no_place_is_idle_while_somebody_may_have_it(self) -> None:
+        queue = self.queue
+        if len(queue.running) < queue.bounds.places:
+            for one in queue.waiting:
+                of_class = [each for each in queue.running if each.priority is one.priority]
+                assert len(of_class) >= queue.bounds.ceiling(one.priority)
+
+
+TestLife = Life.TestCase
+
+
+@given(bounds=_bounds, gap=st.floats(0.5, 5), held=st.floats(0.5, 5))
+def test_nobody_starves_under_a_flood_of_urgent_requests(bounds: Bounds, gap: float, held: float) -> None:
+    queue, now, names = Queue(bounds, Pace()), 0.0, 0
+    for _ in range(bounds.places):
+        names += 1
+        queue.enter(_ticket(names, Priority.URGENT, now), now)
+    names += 1
+    batch = _ticket(names, Priority.BATCH, now)
+    try:
+        queue.enter(batch, now)
+    except FullError:
+        return
+    for _ in range(int((HANDICAP_SECONDS[Priority.BATCH] + held * (bounds.waiting + 2)) / min(gap, held)) + 5):
+        if queue.is_running(batch.id):
+            return
+        now += min(gap, held)
+        names += 1
+        with suppress(FullError):
+            queue.enter(_ticket(names, Priority.URGENT, now), now)
+        queue.leave(queue.running[0].id, now)
+    assert queue.is_running(batch.id)
+
+
+@given(arrivals=st.lists(st.tuples(_priorities, st.floats(0, 60)), min_size=1, max_size=10))
+def test_order_is_by_arrival_and_handicap_and_within_a_class_by_arrival(
+    arrivals: list[tuple[Priority, float]],
+) -> None:
+    queue, now = Queue(Bounds(places=1, waiting=100, batch_percent=100), Pace()), 0.0
+    queue.enter(_ticket(0, Priority.URGENT, now), now)
+    came: dict[str, tuple[float, int]] = {}
+    for number, (priority, gap) in enumerate(arrivals, 1):
+        now += gap
+        queue.enter(_ticket(number, priority, now), now)
+        came[str(number)] = (now + HANDICAP_SECONDS[priority], number)
+    order = []
+    while queue.waiting:
+        queue.leave(queue.running[0].id, now)
+        order.append(queue.running[0].id)
+    assert order == sorted(came, key=lambda each: came[each])
+
+
+@given(held=st.floats(0.1, 100), waiting=st.integers(0, 6), places=st.integers(1, 4))
+def test_retry_after_is_what_service_times_say(held: float, waiting: int, places: int) -> None:
+    queue = Queue(Bounds(places=places, waiting=waiting), Pace(mean_seconds=held))
+    count = 0
+    for count in range(places + waiting):
+        queue.enter(_ticket(count, Priority.URGENT, 0.0), 0.0)
+    with pytest.raises(FullError) as full:
+        queue.enter(_ticket(count + 1, Priority.URGENT, 0.0, seconds=0.0), 0.0)
+    assert full.value.ahead == waiting
+    assert full.value.retry_after_seconds == pytest.approx((waiting + 1) * held / places)
