@@ -36,6 +36,10 @@ _LOST: Final = {
     "session": "nothing: everybody signs in again",
     "retention": "samples of prompts and answers that were kept under an older version: they are erased in that sense",
     "ledger-mldsa": "nothing: the ledger names the newer key, and what the older signed still verifies",
+    "test-api-key-pepper": "test keys that were made under an older version stop working",
+    "test-identity-hmac": "records of the test stage made under an older version no longer match a person",
+    "test-content-hmac": "records of the test stage made under an older version no longer match a text",
+    "test-phi-map": "nothing that lasts",
 }
 
 

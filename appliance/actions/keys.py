@@ -2,7 +2,8 @@
 
 Promises: the key's text is returned to the caller and nowhere else; the ledger and the state hold HMAC-SHA256 of it
 under the site's pepper, which is useless without the pepper; a key works from the moment the ledger has it until the
-moment the ledger has its revocation, or until its end. A key is for one stage: production refuses those for test.
+moment the ledger has its revocation, or until its end. A key is for one stage: its hash is made under that stage's own
+pepper, its text says which, and the other stage refuses it.
 """
 
 import base64
@@ -15,6 +16,7 @@ from sqlalchemy import Engine, select
 
 from appliance.audit.facts import Ledger
 from appliance.keys.provider import KeyProvider
+from appliance.keys.stages import PEPPER, Stage, keys_of
 from appliance.phi.policy import PhiMode
 from appliance.state import projection
 from appliance.state.tables import ApiKey
@@ -22,12 +24,12 @@ from media import canonical
 from media.clock import Clock, to_text
 from media.errors import UsageError
 
-PEPPER: Final = "api-key-pepper"
 TIERS: Final = ("basic", "standard", "premium")
-PRODUCTION: Final = "production"
-TEST: Final = "test"
+PRODUCTION: Final = Stage.PRODUCTION.value
+TEST: Final = Stage.TEST.value
 STAGES: Final = (PRODUCTION, TEST)
 TEST_DAYS: Final = 30
+USUAL_TIERS: Final = {PRODUCTION: "standard", TEST: "basic"}
 MOST_DAYS: Final = 3660
 _ID_BYTES, _ID_LETTERS = 7, 10  # 10 letters of base32 hold 50 bits
 _SECRET_BYTES = 32
@@ -102,7 +104,7 @@ def create(
     department: str,
     owner: str,
     phi_mode: str,
-    tier: str = "standard",
+    tier: str = "",
     validity: Validity = Validity(),
 ) -> NewKey:
     """Make a key for a department and record it.
@@ -114,7 +116,7 @@ def create(
         department: Who uses it.
         owner: Who answers for it.
         phi_mode: What happens to identifiers.
-        tier: How much it may ask.
+        tier: How much it may ask; the stage's own when none is named, the lowest for test.
         validity: For which stage, and until when.
 
     Raises:
@@ -123,6 +125,7 @@ def create(
         KeyMissingError: The pepper is not there.
         LedgerUnavailableError: It could not be recorded; there is no such key.
     """
+    tier = tier or USUAL_TIERS[validity.stage]
     if phi_mode not in set(PhiMode) or tier not in TIERS:
         raise UsageError(
             what="the PHI mode or the tier is unknown",
@@ -130,11 +133,14 @@ def create(
             fix="see `sealift keys create --help`",
         )
     key_id = base64.b32encode(secrets.token_bytes(_ID_BYTES)).decode()[:_ID_LETTERS].lower()
-    text = f"sl-{key_id}-{secrets.token_urlsafe(_SECRET_BYTES)}"
+    own = keys_of(Stage(validity.stage), keys)
+    # What a key is for can be read from it, so that the other stage can say so without knowing it.
+    mark = "test-" if validity.stage == TEST else ""
+    text = f"sl-{mark}{key_id}-{secrets.token_urlsafe(_SECRET_BYTES)}"
     body = {
         "key_id": key_id,
-        "secret_hmac": keys.hmac(PEPPER, text.encode()).hex(),
-        "key_version": keys.newest(PEPPER),
+        "secret_hmac": own.hmac(PEPPER, text.encode()).hex(),
+        "key_version": own.newest(PEPPER),
         "department": canonical.text(department.strip(), "department", most=100),
         "owner": canonical.text(owner.strip(), "owner", most=100),
         "phi_mode": phi_mode,

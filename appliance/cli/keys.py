@@ -24,9 +24,12 @@ def _create(
     department: Annotated[str, typer.Option("--department", help="Who uses it.")],
     owner: Annotated[str, typer.Option("--owner", help="Who answers for it.")],
     phi: Annotated[str, typer.Option("--phi", help="Identifiers: tokenise, pass or block.")] = "tokenise",
-    tier: Annotated[str, typer.Option("--tier", help="basic, standard or premium.")] = "standard",
+    tier: Annotated[str, typer.Option("--tier", help="basic, standard or premium; standard, for test basic.")] = "",
     stage: Annotated[
-        str, typer.Option("--stage", help="production, or test: for application developers, refused by production.")
+        str,
+        typer.Option(
+            "--stage", help="production, or test: for application developers; each stage refuses the other's."
+        ),
     ] = actions.PRODUCTION,
     days: Annotated[
         int, typer.Option("--days", help="How long it works; 0 for no end, or 30 days for test.", min=0)

@@ -29,6 +29,11 @@ PURPOSES: Final = {
     "phi-map": Purpose.WRAP,
     "session": Purpose.SECRET,
     "retention": Purpose.WRAP,
+    # The test stage's own; see `appliance.keys.stages`.
+    "test-api-key-pepper": Purpose.HMAC,
+    "test-identity-hmac": Purpose.HMAC,
+    "test-content-hmac": Purpose.HMAC,
+    "test-phi-map": Purpose.WRAP,
 }
 
 

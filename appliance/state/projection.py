@@ -15,7 +15,7 @@ from appliance.errors import LedgerDamagedError
 from appliance.state import rollouts
 from appliance.state.database import writing
 from appliance.state.shapes import SHAPES, require_shape
-from appliance.state.tables import ApiKey, Applied, Base, GateResult, ModelVersion, Promotion, Release
+from appliance.state.tables import ApiKey, Applied, Base, GateResult, ModelVersion, Promotion, Release, StageLoad
 
 # What statements run on: a connection in a transaction, or a session.
 Runner = Connection | Session
@@ -172,7 +172,7 @@ def _model_registered(connection: Runner, leaf: Event) -> None:
 
 
 def _model_deleted(connection: Runner, leaf: Event) -> None:
-    for table in (ModelVersion, GateResult):
+    for table in (ModelVersion, GateResult, StageLoad):
         connection.execute(delete(table).where(table.model_digest == leaf.body["model_digest"]))
 
 
@@ -242,6 +242,17 @@ def _key_revoked(connection: Runner, leaf: Event) -> None:
     connection.execute(update(ApiKey).where(where, ApiKey.revoked_at.is_(None)).values(revoked_at=leaf.time))
 
 
+def _stage_loaded(connection: Runner, leaf: Event) -> None:
+    digest, row = leaf.body["model_digest"], {"at": leaf.time, "person": leaf.body["person"]}
+    statement = upsert(connection, StageLoad).values(model_digest=digest, sequence=leaf.sequence, **row)
+    row |= {"sequence": leaf.sequence}
+    connection.execute(statement.on_conflict_do_update(index_elements=[StageLoad.model_digest], set_=row))
+
+
+def _stage_unloaded(connection: Runner, leaf: Event) -> None:
+    connection.execute(delete(StageLoad).where(StageLoad.model_digest == leaf.body["model_digest"]))
+
+
 _HANDLERS: Final[Mapping[str, Callable[[Runner, Event], None]]] = {
     "release.received": _release_received,
     "install.done": _install_done,
@@ -262,6 +273,8 @@ _HANDLERS: Final[Mapping[str, Callable[[Runner, Event], None]]] = {
     "stop.made": lambda connection, leaf: rollouts.stop(connection, leaf.body, sequence=leaf.sequence, at=leaf.time),
     "stop.lifted": lambda connection, leaf: rollouts.free(connection, leaf.body),
     "key.ruled": lambda connection, leaf: rollouts.rule(connection, leaf.body, sequence=leaf.sequence),
+    "stage.loaded": _stage_loaded,
+    "stage.unloaded": _stage_unloaded,
     "key.created": _key_created,
     "key.revoked": _key_revoked,
 }

@@ -144,6 +144,20 @@ class CallerStop(Base):
     at: Mapped[str] = mapped_column(_words(20))
 
 
+class StageLoad(Base):
+    """A version that somebody had loaded in the test stage, for application developers; whether it runs is systemd's.
+
+    `sequence` is the record that loaded it last: the newest answers where a caller names no version.
+    """
+
+    __tablename__ = "stage_load"
+
+    model_digest: Mapped[str] = mapped_column(_words(64), primary_key=True)
+    sequence: Mapped[int]
+    at: Mapped[str] = mapped_column(_words(20))
+    person: Mapped[str] = mapped_column(_words(200))
+
+
 class Applied(Base):
     """One row: the sequence of the last leaf that these tables reflect, -1 before the first."""
 

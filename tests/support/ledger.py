@@ -84,6 +84,8 @@ def bodies(digest: str = DIGEST_A) -> dict[str, dict[str, Any]]:
             "expires_at": None,
         },
         "key.revoked": {"key_id": "abcdefghij", "reason": "left"},
+        "stage.loaded": {"model_digest": digest, "person": "ada"},
+        "stage.unloaded": {"model_digest": digest, "person": "ada"},
         **rollout_bodies(digest),
     }
 

@@ -105,3 +105,23 @@ def test_a_key_for_test_always_ends_and_says_so(state: Engine, keys: FileKeys) -
 def test_a_stage_or_an_end_that_is_none_makes_no_key(stage: str, days: int) -> None:
     with pytest.raises(UsageError):
         Validity.of(stage, days, FixedClock(datetime(2026, 11, 20, tzinfo=UTC)))
+
+
+def test_a_key_for_test_says_so_has_the_lowest_tier_and_is_hashed_under_a_pepper_of_its_own(
+    state: Engine, keys: FileKeys
+) -> None:
+    ledger, clock = MemoryLedger(), FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+    asked: dict[str, Any] = {"department": "radiology", "owner": "Ana", "phi_mode": "tokenise"}
+
+    made = create(ledger, state, keys, **asked, validity=Validity.of("test", 0, clock))
+    faster = create(ledger, state, keys, **asked, tier="standard", validity=Validity.of("test", 0, clock))
+
+    assert re.fullmatch(r"sl-test-[a-z2-7]{10}-[A-Za-z0-9_-]{43}", made.text)
+    assert (made.facts.tier, faster.facts.tier, make(ledger, state, keys).facts.tier) == (
+        "basic",
+        "standard",
+        "standard",
+    )
+    leaf = ledger.find(kind="key.created", field="key_id", value=made.facts.key_id)[0]
+    assert leaf.body["secret_hmac"] == keys.hmac("test-api-key-pepper", made.text.encode()).hex()
+    assert leaf.body["secret_hmac"] != keys.hmac("api-key-pepper", made.text.encode()).hex()

@@ -52,6 +52,24 @@ def test_a_history_becomes_rows_of_every_table(engine: Engine) -> None:
     assert found["key_rule"][0][:3] == ("abcdefghij", "kept-out", None)
 
 
+def test_a_version_is_loaded_in_the_test_stage_until_it_is_unloaded_or_deleted(engine: Engine) -> None:
+    ledger, loaded = MemoryLedger(), bodies()["stage.loaded"]
+    first = ledger.append("stage.loaded", loaded)
+    ledger.append("stage.loaded", {**loaded, "model_digest": DIGEST_B})
+    again = ledger.append("stage.loaded", {**loaded, "person": "bo"})
+    projection.catch_up(engine, ledger)
+    at = "2026-11-20T08:00:00Z"
+    others = (DIGEST_B, first.sequence + 1, at, "ada")
+    assert rows(engine)["stage_load"] == [(DIGEST_A, again.sequence, at, "bo"), others]
+
+    ledger.append("stage.unloaded", loaded)
+    projection.catch_up(engine, ledger)
+    assert rows(engine)["stage_load"] == [others]
+    ledger.append("model.deleted", {**bodies()["model.deleted"], "model_digest": DIGEST_B})
+    projection.catch_up(engine, ledger)
+    assert rows(engine)["stage_load"] == []
+
+
 def test_a_rollouts_row_says_how_it_stands_after_each_step(engine: Engine) -> None:
     clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
     ledger, found = MemoryLedger(clock), []
