@@ -29,7 +29,7 @@ _OWN: Final = "ledger."
 _GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused", "request.feedback"})
 _BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
 # Reading is anybody's right at a door; that evidence was taken out is recorded by whoever took it.
-_OPERATOR_KINDS: Final = frozenset({"evidence.exported"})
+_OPERATOR_KINDS: Final = frozenset({"evidence.exported", "evidence.listed", "evidence.reported"})
 _FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.", "stop.")}
 # Only the promoter knows what serves or may serve next, so it alone says that a version goes, or stays on hold.
 _DELETION_KINDS: Final = ("model.deleted", "model.held", "model.hold-lifted")

@@ -3,6 +3,7 @@
     python3 -I verify.py --code CODE --signer FINGERPRINT --signer FINGERPRINT VOLUME...
     python3 -I verify.py ledger [--key KEY] [--printed FILE]... FOLDER
     python3 -I verify.py proof [--key KEY] [--printed FILE]... FILE
+    python3 -I verify.py list [--key KEY] [--printed FILE]... FILE
 
 MEDIA. VOLUME is where a medium is mounted (the folder that holds release/); give all volumes. CODE and the FINGERPRINTs
 are on the trust sheet, which reached you apart from the medium. The ending is 0 only if all of this holds:
@@ -28,6 +29,9 @@ NOT COVERED.
 
 PROOF. FILE is what `sealift prove --out` wrote about one answer.
 
+LIST. FILE is what `sealift affected --out` wrote: answers that a version, a release, a medium, a signer or an approver
+touched. Each must lie in the signed tree, and be one that was asked for by what other records there say.
+
 Endings: 0 holds, 2 usage, 10 malformed, 11 file misses, 12 extra file, 13 unsafe name or file type, 14 wrong volume,
 15 digest differs, 17 volume misses, 18 unreadable, 19 newer format, 20 bad signature, 21 signature misses,
 91 the records contradict what was signed.
@@ -35,6 +39,7 @@ Endings: 0 holds, 2 usage, 10 malformed, 11 file misses, 12 extra file, 13 unsaf
 
 import argparse
 import binascii
+import bisect
 import hashlib
 import json
 import os
@@ -378,11 +383,11 @@ def opened(path: Path) -> BinaryIO:
     return stream
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, most: int = LARGEST_LIST) -> bytes:
     """Return a small file."""
     with opened(path) as stream:
-        data = stream.read(LARGEST_LIST + 1)
-    if len(data) > LARGEST_LIST:
+        data = stream.read(most + 1)
+    if len(data) > most:
         raise RefusedError(10, f"{path.name} is too large")
     return data
 
@@ -408,6 +413,7 @@ def sha256(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 LEDGER_FORMAT = 2
+LARGEST_OF_ANSWERS = 256 * 1024 * 1024
 SIGNED_LINE = re.compile("\u2014 ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
 FIRST_KINDS = {"ledger.opened", "ledger.restored"}
 KEY_KIND = "ledger.key"
@@ -420,31 +426,35 @@ NOT_RECORDED = "no record in the ledger names this export: only leaves and check
 
 def ledger(arguments: list[str]) -> int:
     """Check a folder that `sealift audit export` wrote, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="verify.py ledger")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--key", action="append", default=[], help="the ledger's key, as it reached you apart from this"
-    )
-    parser.add_argument(
-        "--printed", action="append", default=[], type=Path, help="a checkpoint that was printed or sent"
-    )
-    parser.add_argument("--unrecorded", action="store_true", help="accept an export that no record names")
-    asked = parser.parse_args(arguments)
-    return told(lambda: export_lines(asked.folder, asked.key, asked.printed, unrecorded=asked.unrecorded))
+    asked = asked_for("ledger", arguments)
+    return told(lambda: export_lines(asked.file, asked.key, asked.printed, unrecorded=asked.unrecorded))
 
 
 def proof(arguments: list[str]) -> int:
     """Check a file that `sealift prove --out` wrote, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="verify.py proof")
-    parser.add_argument("file", type=Path)
+    asked = asked_for("proof", arguments)
+    return told(lambda: proof_lines(asked.file, asked.key, asked.printed))
+
+
+def affected(arguments: list[str]) -> int:
+    """Check a file that `sealift affected --out` wrote, and return the exit status."""
+    asked = asked_for("list", arguments)
+    return told(lambda: list_lines(asked.file, asked.key, asked.printed, unrecorded=asked.unrecorded))
+
+
+def asked_for(door: str, arguments: list[str]) -> argparse.Namespace:
+    """Return what was asked on the command line."""
+    parser = argparse.ArgumentParser(prog=f"verify.py {door}")
+    parser.add_argument("file", type=Path, metavar="FOLDER" if door == "ledger" else "FILE")
     parser.add_argument(
         "--key", action="append", default=[], help="the ledger's key, as it reached you apart from this"
     )
     parser.add_argument(
         "--printed", action="append", default=[], type=Path, help="a checkpoint that was printed or sent"
     )
-    asked = parser.parse_args(arguments)
-    return told(lambda: proof_lines(asked.file, asked.key, asked.printed))
+    if door != "proof":
+        parser.add_argument("--unrecorded", action="store_true", help="accept what no record of the ledger names")
+    return parser.parse_args(arguments)
 
 
 def told(check_all: Callable[[], list[str]]) -> int:
@@ -719,18 +729,22 @@ def recorded_lines(
         if not unrecorded:
             raise RefusedError(21, f"{NOT_RECORDED}; accept that with --unrecorded")
         return [f"NOT COVERED   {NOT_RECORDED}"]
-    kept = canonical(read(folder / "exported.json"), "exported.json")
+    leaf = own_record(canonical(read(folder / "exported.json"), "exported.json"), walk, head, named)
+    if leaf["kind"] != "evidence.exported" or leaf["body"]["export_sha256"] != sha256(folder / "export.json"):
+        raise RefusedError(15, "the record of the export names another one")
+    count = len(about["files"]) + 1
+    return [f"recorded      as {leaf['sequence']}, {leaf['time']}: all {count} files are the ones that were exported"]
+
+
+def own_record(kept: dict[str, Any], walk: Walk, head: "Head", named: "Key") -> dict[str, Any]:
+    """Return the ledger's record of what is checked: it lies in a later tree, which continues the one of before."""
     later = signed_head(kept["checkpoint"], list(walk.keys.values()), by=named)
     raw = kept["record"].encode()
     leaf = leaf_of(raw)
     path = [unhex(each) for each in kept["hashes"]]
     require_included(raw, leaf["sequence"], later.size, path, later.root)
-    steps = [unhex(each) for each in kept["continues"]]
-    require_continued(head, later, steps)
-    if leaf["kind"] != "evidence.exported" or leaf["body"]["export_sha256"] != sha256(folder / "export.json"):
-        raise RefusedError(15, "the record of the export names another one")
-    count = len(about["files"]) + 1
-    return [f"recorded      as {leaf['sequence']}, {leaf['time']}: all {count} files are the ones that were exported"]
+    require_continued(head, later, [unhex(each) for each in kept["continues"]])
+    return leaf
 
 
 def verdict(named: "Key", *, pinned: bool) -> list[str]:
@@ -759,17 +773,112 @@ def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
     named = named_key(about["key"], given, walk)
     head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named)
     check_records(about["records"], head.size, head.root)
-    for path_of_print in printed:
-        other = signed_head(path_of_print.read_text(), [*walk.keys.values(), *given])
-        if (other.size, other.root) != (head.size, head.root):
-            steps = [one for one in about["continues"] if one["size"] == other.size]
-            if not steps:
-                raise RefusedError(2, f"the proof does not reach {path_of_print.name}; make it with --printed")
-            if older_root(steps[0], head.size, head.root) != other.root:
-                raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path_of_print.name} signed")
+    check_prints(about["continues"], head, [*walk.keys.values(), *given], printed)
     lines = [f"records       {len(leaves)} lie in the tree of {head.size} that {', '.join(head.signers)} signed"]
     lines += answer_lines(about, leaves)
     return [*lines, *verdict(named, pinned=bool(given))]
+
+
+def check_prints(proofs: list[dict[str, Any]], head: "Head", keys: list["Key"], printed: list[Path]) -> None:
+    """Check that the tree continues each checkpoint from outside."""
+    for path in printed:
+        other = signed_head(path.read_text(), keys)
+        if (other.size, other.root) != (head.size, head.root):
+            steps = [one for one in proofs if one["size"] == other.size]
+            if not steps:
+                raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")
+            if older_root(steps[0], head.size, head.root) != other.root:
+                raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path.name} signed")
+
+
+def list_lines(file: Path, keys: list[str], printed: list[Path], *, unrecorded: bool) -> list[str]:
+    """Return what holds of a list of answers; anything that does not is refused."""
+    about = canonical(read(file, LARGEST_OF_ANSWERS), file.name)
+    if about.get("format") != 1 or about.get("type") != "sealift/affected-answers":
+        raise RefusedError(19, "this is no list of answers, or of another format")
+    given, said, walk = [Key(text) for text in keys], about["list"], Walk(0, 0, [])
+    raws = {kept["sequence"]: kept["raw"].encode() for kept in about["records"]}
+    leaves = {place: leaf_of(raw) for place, raw in sorted(raws.items())}
+    if [kept["sequence"] for kept in about["records"]] != [leaf["sequence"] for leaf in leaves.values()]:
+        raise RefusedError(91, "the records are not in order, or one says that it is another")
+    for leaf in leaves.values():
+        walk.note_keys(leaf)
+    named = named_key(about["key"], given, walk)
+    head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named)
+    hashes = [unhex(each) for each in reversed(about["hashes"])]
+    if root_around(list(leaves), raws, hashes, 0, head.size) != head.root or hashes:
+        raise RefusedError(91, "the records do not lie in the signed tree")
+    if (said["origin"], said["size"], said["root"]) != (head.origin, head.size, head.root.hex()):
+        raise RefusedError(91, "the list was made of another tree")
+    check_prints(about["continues"], head, [*walk.keys.values(), *given], printed)
+    why = [leaf for leaf in leaves.values() if leaf["kind"] != "request.intent"]
+    if said["answers"] != [entry_of(leaf) for leaf in leaves.values() if is_meant(leaf, said, why)]:
+        raise RefusedError(91, "the list is not of the records that were asked for")
+    times = "".join(f", {name} {said[name]}" for name in ("since", "until") if said[name])
+    lines = [f"asked for     {said['by']} {said['value']}{times}, of {said['site']} at {said['at']}"]
+    lines.append(f"answers       {len(said['answers'])}, each in the tree")
+    if about["recorded"] is None:
+        if not unrecorded:
+            raise RefusedError(21, "no record in the ledger names this list; accept that with --unrecorded")
+        lines.append("NOT COVERED   no record in the ledger names this list")
+    else:
+        leaf = own_record(about["recorded"], walk, head, named)
+        digest = hashlib.sha256(written(said)).hexdigest()
+        if (leaf["kind"], leaf["body"]["list_sha256"]) != ("evidence.listed", digest):
+            raise RefusedError(15, "the record of the list names another one")
+        lines.append(f"recorded      as {leaf['sequence']}, {leaf['time']}")
+    lines.append("NOT COVERED   that no answer was left out: an export of all records shows it")
+    return [*lines, *verdict(named, pinned=bool(given))]
+
+
+def root_around(places: list[int], raws: dict[int, bytes], hashes: list[bytes], begin: int, end: int) -> bytes:
+    """Return the root over some records; what lies between them is given as hashes, the next one last."""
+    first = bisect.bisect_left(places, begin)
+    if first == bisect.bisect_left(places, end):
+        return hashes.pop()
+    if end - begin == 1:
+        return hashlib.sha256(b"\x00" + raws[begin]).digest()
+    middle = begin + (1 << (end - begin - 1).bit_length() - 1)
+    left = root_around(places, raws, hashes, begin, middle)
+    return hashlib.sha256(b"\x01" + left + root_around(places, raws, hashes, middle, end)).digest()
+
+
+def entry_of(leaf: dict[str, Any]) -> dict[str, Any]:
+    """Return what a list says of the beginning of an answer."""
+    names = ("request_id", "department", "key_id", "user_hash", "model_digest", "arm")
+    return {**{name: leaf["body"].get(name) or "" for name in names}, "sequence": leaf["sequence"], "at": leaf["time"]}
+
+
+def is_meant(leaf: dict[str, Any], said: dict[str, Any], why: list[dict[str, Any]]) -> bool:
+    """Tell whether a record is the beginning of an answer that was asked for, by what the other records say."""
+    if leaf["kind"] != "request.intent" or not said["since"] <= leaf["time"] < (said["until"] or "9999"):
+        return False
+    by, value, digest = said["by"], said["value"], leaf["body"]["model_digest"]
+    if by == "version":
+        return bool(digest == value)
+    if by == "approver":
+        last = [one["body"] for one in why if one["sequence"] < leaf["sequence"] and approved(one) == digest][-1:]
+        return any(value in (one["person"], one["fingerprint"]) for body in last for one in body["approvals"])
+    received = [one["body"] for one in why if one["kind"] == "release.received"]
+    serials = {body["serial"] for body in received if value in SELECTED_BY[by](body)}
+    brought = [one["body"] for one in why if one["kind"] == "model.registered" and one["body"]["serial"] in serials]
+    return digest in [body["model_digest"] for body in brought] or leaf["body"].get("serial") in serials
+
+
+def approved(leaf: dict[str, Any]) -> str:
+    """Return the version that people approved for production by a record, or nothing."""
+    if leaf["kind"] == "promotion.canary-started":
+        return str(leaf["body"]["terms"]["version"])
+    return str(leaf["body"]["model_digest"]) if leaf["kind"] == "promotion.made" else ""
+
+
+SELECTED_BY: dict[str, Callable[[dict[str, Any]], set[str]]] = {
+    "release": lambda body: {str(body["serial"]), body["release"], body["code"]},
+    "medium": lambda body: {one[name] for one in body["volumes"] for name in ("id", "tagmanifest_sha256")},
+    "signer": lambda body: {
+        one[name] for one in [*body["signers"], *body.get("metadata_signers", [])] for name in ("person", "fingerprint")
+    },
+}
 
 
 def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> list[str]:
@@ -982,9 +1091,14 @@ def leaf_of(raw: bytes) -> dict[str, Any]:
 def canonical(data: bytes, name: str) -> dict[str, Any]:
     """Return the object in a file that has one way to be written: sorted keys, no blanks, one line feed."""
     value = load(data)
-    if json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n" != data:
+    if written(value) + b"\n" != data:
         raise RefusedError(10, f"{name} is not written in its one form")
     return dict(value)
+
+
+def written(value: dict[str, Any]) -> bytes:
+    """Return the one form in which an object is written."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def unhex(text: str) -> bytes:
@@ -1172,7 +1286,7 @@ def use_hint(value: int, hinted: bool) -> int:  # noqa: FBT001 - as in the stand
     return (high + (1 if low > 0 else -1)) % 16 if hinted else high
 
 
-COMMANDS = {"ledger": ledger, "proof": proof}
+COMMANDS = {"ledger": ledger, "proof": proof, "list": affected}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.auditing import explained
-from appliance.actions.auditing.records import Walker, continued
+from appliance.actions.auditing.ownrecord import recorded
+from appliance.actions.auditing.records import Walker
 from appliance.actions.auditing.report import report
 from appliance.actions.auditing.span import Span, between
 from appliance.audit import note
@@ -161,15 +162,7 @@ def _fill(
 
 def _record(ledger: EvidenceLedger, folder: Path, signed: note.Checkpoint, span: Span, content: bytes) -> int:
     body = {"export_sha256": sha256_hex(content), "start": span.start, "end": span.end, "size": span.size}
-    sequence = ledger.append(EXPORTED, body).sequence
-    ledger.checkpoint()  # signed now, whatever the round
-    proof = ledger.inclusion(sequence)
-    kept = {
-        "record": ledger.leaf(sequence).raw.decode(),
-        "hashes": list(proof.hashes),
-        "checkpoint": proof.note,
-        "continues": continued(ledger, signed.size, proof.size),
-    }
+    sequence, kept = recorded(ledger, signed, EXPORTED, body)
     durable.write_new(folder / "exported.json", canonical.dumps(kept) + b"\n")
     return sequence
 

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from appliance.actions.retention.reviewstore import ReviewStore, Sample, year_ends
+from appliance.actions.retention.reviewstore import ReviewStore, year_ends
+from appliance.actions.tracing.holding import EVERYTHING, Cover
+from appliance.actions.tracing.selection import Selector
 from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
 from appliance.errors import LegalHoldError
 from media import canonical
 from media.clock import Clock, to_text
-from media.errors import UsageError
+from media.errors import MediaError, UsageError
 
 HELD: Final = "retention.held"
 RELEASED: Final = "retention.released"
@@ -28,19 +31,27 @@ ERASING: Final = "erasure.begun"
 ERASED: Final = "erasure.done"
 READ: Final = "review.read"
 FLOOR_YEARS: Final = 6
-EVERYTHING: Final = "all"
 _MOST: Final = 1000
 _WORDS: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """A legal hold: the sequence of its record is its number. `about` is `all`, or a request's id."""
+    """A legal hold: the sequence of its record is its number.
+
+    `about` is `all`, a request's id, or what a selector says in one line; then `selector` is what it covers.
+    """
 
     number: int
     about: str
     person: str
     reason: str
+    selector: Selector | None = None
+
+    @property
+    def covered(self) -> str | Selector:
+        """What it covers."""
+        return self.selector or self.about
 
 
 class Retention:
@@ -57,16 +68,19 @@ class Retention:
         self._ledger = ledger
         self._clock = clock
 
-    def hold(self, about: str, *, person: str, reason: str) -> Hold:
-        """Begin a legal hold over everything (`all`) or one request's sample.
+    def hold(self, about: str | Selector, *, person: str, reason: str) -> Hold:
+        """Begin a legal hold over everything (`all`), one request's sample, or all that a selector covers, later too.
 
         Raises:
             UsageError, MalformedError: A name, a reason or what it is about is missing.
             LedgerUnavailableError: It is not recorded, so it does not hold.
         """
-        body = {"about": canonical.text(about, "the hold", most=128), **_said(person, reason)}
+        selector = about if isinstance(about, Selector) else None
+        said = _said(person, reason)
+        named = {} if selector is None else {"selector": selector.to_json()}
+        body = {"about": canonical.text(str(about), "the hold", most=_WORDS), **said, **named}
         number = self._ledger.append(HELD, body).sequence
-        return Hold(number=number, about=about, person=body["person"], reason=body["reason"])
+        return Hold(number=number, about=str(about), selector=selector, **said)
 
     def release(self, number: int, *, person: str, reason: str) -> None:
         """End a hold.
@@ -82,14 +96,7 @@ class Retention:
         """Return the holds that hold now, the oldest first."""
         released = {leaf.body.get("hold") for leaf in self._ledger.find(RELEASED, limit=_MOST)}
         return tuple(
-            Hold(
-                number=leaf.sequence,
-                about=str(leaf.body.get("about")),
-                person=str(leaf.body.get("person")),
-                reason=str(leaf.body.get("reason")),
-            )
-            for leaf in reversed(self._ledger.find(HELD, limit=_MOST))
-            if leaf.sequence not in released
+            _hold_of(leaf) for leaf in reversed(self._ledger.find(HELD, limit=_MOST)) if leaf.sequence not in released
         )
 
     def read(self, request_id: str, *, person: str, reason: str) -> bytes:
@@ -118,8 +125,9 @@ class Retention:
         Raises:
             LegalHoldError: A hold covers one of their samples.
         """
-        covered = [sample.request_id for sample in self._store.of_subject(subject) if self._is_held(sample)]
-        if covered or EVERYTHING in {hold.about for hold in self.holds()}:
+        cover = self._cover()
+        covered = [sample.request_id for sample in self._store.of_subject(subject) if cover.keeps(sample.request_id)]
+        if covered or cover.is_everything:
             raise _held(f"{len(covered)} samples of this person are under a legal hold")
         about = {"subject_hash": subject_hash, **_said(person, reason)}
         self._ledger.append(ERASING, about)
@@ -130,7 +138,8 @@ class Retention:
     def expire(self) -> int:
         """Destroy every sample whose time is over and that no hold covers; return how many."""
         now = to_text(self._clock.now())
-        due = [sample for sample in self._store.samples(expired_at=now) if not self._is_held(sample)]
+        cover = self._cover()
+        due = [sample for sample in self._store.samples(expired_at=now) if not cover.keeps(sample.request_id)]
         if due:
             self._ledger.append(EXPIRING, {"class": "review", "until": now, "samples": len(due)})
             for sample in due:
@@ -160,13 +169,25 @@ class Retention:
         self._ledger.append(EXPIRED, {**body, "samples": count})
         return count
 
-    def _is_held(self, sample: Sample) -> bool:
-        return bool({EVERYTHING, sample.request_id} & {hold.about for hold in self.holds()})
+    def _cover(self) -> Cover:
+        return Cover(self._ledger, (hold.covered for hold in self.holds()))
 
 
 def kept_until(year: int, years: int) -> datetime:
     """Return the moment at which a year's keys may go."""
     return year_ends(year + years)
+
+
+def _hold_of(leaf: Leaf) -> Hold:
+    body = leaf.body
+    about, selector = str(body.get("about")), None
+    if "selector" in body:
+        try:
+            selector = Selector.from_json(body["selector"])
+        except MediaError:
+            about = EVERYTHING  # of a later version: what nobody can read keeps everything
+    person, reason = str(body.get("person")), str(body.get("reason"))
+    return Hold(number=leaf.sequence, about=about, person=person, reason=reason, selector=selector)
 
 
 def _said(person: str, reason: str) -> dict[str, Any]:

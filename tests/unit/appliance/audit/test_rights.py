@@ -27,6 +27,8 @@ ALLOWED = {
     PROMOTER: {"person.enrolled", "approval.given", "promotion.made", "promotion.requested", "promotion.stopped"},
     ACTIONS: {
         "evidence.exported",
+        "evidence.listed",
+        "evidence.reported",
         "release.received",
         "custody.accepted",
         "trust.rotated",
@@ -36,7 +38,7 @@ ALLOWED = {
     },
     BENCH: {"gate.result", "model.registered"},
     SWITCH: set(),
-    OPERATOR: {"evidence.exported"},
+    OPERATOR: {"evidence.exported", "evidence.listed", "evidence.reported"},
     METRICS: set(),
     SIEM: set(),
 }
