@@ -5,7 +5,7 @@ asked; what is shown is what changes against production; the private key is used
 read; the promoter verifies what comes out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,10 @@ from appliance.actions.promote import waiting
 from appliance.actions.summary import changes
 from appliance.actions.ways import Way
 from appliance.errors import ApprovalRefusedError, ProofError
+from appliance.promote.policy import GatePolicy
 from appliance.promote.promoter import Request
 from appliance.promote.statement import BY_PERSON, BY_RELEASE
+from appliance.promote.strictness import LOOSER
 from appliance.registry import carriers, catalog, evidence
 from appliance.registry.catalog import Version
 from appliance.registry.descriptor import ModelDescriptor
@@ -38,6 +40,7 @@ class Question:
     production: Version | None
     changes: tuple[tuple[str, str, str], ...]
     gates: tuple[tuple[str, bool, str], ...]
+    thresholds: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """Return what is shown before the signature."""
@@ -53,6 +56,8 @@ class Question:
             f"            {_REQUEST[statement.request]}",
             f"Expires     {to_text(statement.expires)}",
             f"Approved    {', '.join(one.shown for one in self.request.approvals) or 'by nobody yet'}",
+            f"Policy      {statement.policy_digest}",
+            *(f"  ! {one}" for one in self.thresholds),
             "Gates",
             *(f"  {'✓' if passed else '✗'} {gate}  {shown}" for gate, passed, shown in self.gates),
             "Changes against production",
@@ -109,12 +114,14 @@ def approve(
             why="it was not requested, it has expired, or production changed since",
             fix=f"run `sealift promote {version.model_digest[:12]} --as PERSON`",
         )
+    gates, thresholds = _require_true(here, request, version)
     question = Question(
         request=request,
         version=version,
         production=production,
         changes=changes(None if production is None else production.descriptor, version.descriptor),
-        gates=_require_true(here, request, version),
+        gates=gates,
+        thresholds=thresholds,
     )
     if not agrees(question):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")
@@ -123,7 +130,9 @@ def approve(
     return ApproveFacts(request=updated, needed=here.config.policy.approvals)
 
 
-def _require_true(here: Surroundings, request: Request, version: Version) -> tuple[tuple[str, bool, str], ...]:
+def _require_true(
+    here: Surroundings, request: Request, version: Version
+) -> tuple[tuple[tuple[str, bool, str], ...], tuple[str, ...]]:
     statement = request.statement
     descriptor = _descriptor(here, statement.model_digest)
     if descriptor.weights_digest != statement.weights_digest:
@@ -140,10 +149,25 @@ def _require_true(here: Surroundings, request: Request, version: Version) -> tup
             why=f"evidence {statement.evidence_digest[:12]}",
             fix="do not approve; ask who requested it",
         )
-    return tuple(
+    gates = tuple(
         (str(gate["gate"]), gate["passed"] is True, _headline(canonical.mapping(gate["figures"], "evidence.figures")))
         for gate in canonical.array(document.get("gates"), "evidence.gates")
     )
+    return gates, site_thresholds(document)
+
+
+def site_thresholds(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the site changed of the release's policy when this evidence was made, a line each; looser first.
+
+    Raises:
+        MalformedError: The evidence's policy is not one.
+    """
+    named = canonical.mapping(document.get("policy"), "evidence.policy")
+    if "document" not in named:
+        return ()
+    site = GatePolicy.from_bytes(str(named["document"]).encode()).site
+    changes = () if site is None else site.changes
+    return tuple(one.text for one in sorted(changes, key=lambda one: one.direction != LOOSER))
 
 
 def _descriptor(here: Surroundings, model_digest: str) -> ModelDescriptor:

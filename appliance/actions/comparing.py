@@ -17,7 +17,8 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import GateFailedError
 from appliance.promote import evaluation, levels
-from appliance.promote.policy import packaged
+from appliance.promote.policy import TaskPolicy
+from appliance.promote.sitepolicy import in_force
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
 
@@ -78,7 +79,8 @@ def compare(config: Config, state: Engine, ledger: Ledger, first: str, second: s
         GateFailedError: One was not evaluated on this box, or its evidence cannot be read.
     """
     sides = tuple(_side(config, state, ledger, which) for which in (first, second))
-    return Compared(first=sides[0], second=sides[1], sets=_sets(*sides), speeds=_speeds(*sides))
+    rows = _sets(sides[0], sides[1], in_force(ledger).tasks)
+    return Compared(first=sides[0], second=sides[1], sets=rows, speeds=_speeds(*sides))
 
 
 def _side(config: Config, state: Engine, ledger: Ledger, which: str) -> Side:
@@ -97,14 +99,14 @@ def _side(config: Config, state: Engine, ledger: Ledger, which: str) -> Side:
     return Side(version=version, known=found, refused=level if level is not None and not accepted else "")
 
 
-def _sets(first: Side, second: Side) -> tuple[Mapping[str, Any], ...]:
+def _sets(first: Side, second: Side, policy: TaskPolicy) -> tuple[Mapping[str, Any], ...]:
     theirs, rows = second.known.sets(), []
     for digest, mine in first.known.sets().items():
         other = theirs.get(digest)
         if other is None:
             continue
         pairs = evaluation.paired(str(other["right"]), str(mine["right"]))
-        change = evaluation.difference_of(pairs, seed=digest, policy=packaged().tasks).to_json() if pairs else None
+        change = evaluation.difference_of(pairs, seed=digest, policy=policy).to_json() if pairs else None
         rows.append(
             {
                 "name": mine["name"],

@@ -11,9 +11,9 @@ from typing import Any
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
-from appliance.promote.policy import packaged
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
+from appliance.promote.sitepolicy import in_force
 from appliance.promote.validated import require_validated
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
@@ -91,7 +91,7 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
     if request is None:
         if not person:
             raise UsageError(what="nobody requests it", why="a statement names who did", fix="give --as PERSON")
-        validated = require_validated(here.ledger, version.model_digest, packaged())
+        validated = require_validated(here.ledger, version.model_digest, in_force(here.ledger))
         planned = fit(here.config, here.ledger, here.state, version.model_digest)
         planned.require_loadable()
         text = meaning or f"Serve {version.name} {version.version} in production at {here.config.site}"

@@ -6,7 +6,7 @@ whatever happened; a supervisor that does not answer is not a verdict on the ver
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -22,13 +22,15 @@ from appliance.errors import GateFailedError, ProofError
 from appliance.install.supervisor import Supervisor
 from appliance.promote import sitesets
 from appliance.promote.policy import GATES, GatePolicy, packaged
+from appliance.promote.sitepolicy import in_force
 from appliance.promote.taskset import TaskSet
-from appliance.registry import carriers, catalog, evidence
+from appliance.registry import carriers, catalog, evidence, stageloads
 from appliance.registry import reference as references
 from appliance.registry.catalog import Version
 from appliance.serve.client import EngineClient
 from appliance.state import projection
 from appliance.store.content import ContentStore
+from media import canonical
 from media.clock import Clock, to_text
 from media.errors import UsageError
 
@@ -108,10 +110,11 @@ def validate(
     Raises:
         UnknownVersionError: No such version is registered.
         UsageError: There is no such gate.
+        ConflictError: Application developers use it in the test stage.
         UnitError: No supervisor answers; nothing was judged.
         LedgerUnavailableError: The verdicts could not be recorded.
     """
-    policy = packaged()
+    policy = in_force(here.ledger)
     if only and only not in GATES:
         raise UsageError(
             what=f"there is no gate {only[:40]}", why=", ".join(GATES), fix="see `sealift validate --help`"
@@ -120,6 +123,7 @@ def validate(
         catalog.register(here.ledger, here.state, stored)  # what was received before a ledger ran is not registered yet
     with here.state.connect() as session:
         version = catalog.version(session, which)
+        stageloads.require_not_loaded(session, version.model_digest)
     with EngineClient(here.config.at.socket(f"engine-{gates.TEST_STAGE}-{version.model_digest[:12]}")) as engine:
         bench = _bench(here, version, engine, policy, progress)
         here.supervisor.state(bench.unit)  # raises when no supervisor answers: no verdict on the version
@@ -134,7 +138,7 @@ def validate(
         "model_digest": version.model_digest,
         "weights_digest": version.weights_digest,
         "serial": version.serial,
-        "policy": {"name": policy.name, "digest": policy.digest, "format": policy.format},
+        "policy": _kept(policy),
         "environment": here.config.environment,
         "started": to_text(started),
         "finished": to_text(here.clock.now()),
@@ -171,7 +175,7 @@ class Plan:
             "model_digest": self.version.model_digest,
             "name": self.version.name,
             "version": self.version.version,
-            "policy": {"name": self.policy.name, "digest": self.policy.digest},
+            "policy": self.policy.named(),
             "gates": list(self.policy.gates),
             "sets": [{"name": name, "origin": origin, "items": items} for name, origin, items in self.sets],
             "compared_with_production": self.production or None,
@@ -187,7 +191,7 @@ def plan(here: Surroundings, which: str) -> Plan:
         UnknownVersionError: No such version is registered, or the store holds none.
         MalformedError, StoreDamagedError: A task set cannot be read as it was received.
     """
-    policy, places = packaged(), here.config.at
+    policy, places = in_force(here.ledger), here.config.at
     with here.state.connect() as session:
         version = catalog.version(session, which)
     stored, descriptor, paths = carriers.carrier(ContentStore(places.store), version.model_digest)
@@ -207,10 +211,10 @@ def plan(here: Surroundings, which: str) -> Plan:
 
 
 def report_of(version: Version, evidence_digest: str, document: Mapping[str, Any]) -> ValidationReport:
-    """Return the report of a run whose evidence this is.
+    """Return the report of a run whose evidence this is, under the policy that it was made under.
 
     Raises:
-        ProofError: The evidence is about another version.
+        ProofError: The evidence is about another version, or the policy in it is not the one that it names.
     """
     if document.get("model_digest") != version.model_digest:
         raise ProofError(
@@ -222,7 +226,7 @@ def report_of(version: Version, evidence_digest: str, document: Mapping[str, Any
         )
         for gate in document["gates"]
     )
-    policy = packaged()
+    policy = _policy_of(document)
     return ValidationReport(
         version=version,
         verdicts=verdicts,
@@ -230,6 +234,26 @@ def report_of(version: Version, evidence_digest: str, document: Mapping[str, Any
         policy=policy,
         stopped_early=len(verdicts) < len(policy.gates),
     )
+
+
+def _kept(policy: GatePolicy) -> dict[str, Any]:
+    # A policy of the site's own is whole in the evidence, so that whoever reads that later needs nothing else.
+    return policy.named() if policy.site is None else {**policy.named(), "document": policy.to_bytes().decode()}
+
+
+def _policy_of(document: Mapping[str, Any]) -> GatePolicy:
+    named = canonical.mapping(document.get("policy"), "evidence.policy")
+    if named.get("digest") == packaged().digest:
+        return packaged()
+    if "document" not in named:  # of another release: its gates are known by what ran
+        gates = tuple(str(gate["gate"]) for gate in document["gates"])
+        return replace(packaged(), name=str(named.get("name")), digest=str(named.get("digest")), gates=gates)
+    policy = GatePolicy.from_bytes(str(named["document"]).encode())
+    if policy.digest != named.get("digest"):
+        raise ProofError(
+            what="the policy in the evidence is not the one that it names", why="", fix="validate the version again"
+        )
+    return policy
 
 
 def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:

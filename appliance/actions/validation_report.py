@@ -42,11 +42,14 @@ def form_of(report: ValidationReport, *, site: str, at: str, sequences: tuple[in
         ("Weights digest", version.weights_digest),
         ("Release serial", str(version.serial)),
     )
-    proof = (
+    proof: tuple[tuple[str, str], ...] = (
         ("Evidence digest", report.evidence_digest),
         ("Policy", f"{policy.name}, {policy.digest}"),
         ("Ledger records", f"{sequences[0]} to {sequences[-1]}" if sequences else "not recorded"),
     )
+    thresholds = () if policy.site is None else tuple((one.key, one.text) for one in policy.site.changes)
+    if policy.site is not None:
+        proof = (*proof, ("Site's thresholds", f"{policy.site.name}, {policy.site.sha256}"))
     rows = tuple(
         (
             one.gate,
@@ -64,6 +67,7 @@ def form_of(report: ValidationReport, *, site: str, at: str, sequences: tuple[in
             table=Table(heads=("gate", "verdict", "what was found"), rows=rows, widths=(18, 12, 90)),
             notes=notes,
         ),
+        *_thresholds(thresholds),
         Section(
             title="How to hold this against what is approved",
             facts=proof,
@@ -117,6 +121,13 @@ def write(file: Path, report: ValidationReport, *, ledger: Ledger, site: str) ->
         raise StoreWriteError(
             what=f"the report {file.name} could not be written", why=error.strerror or "", fix="choose another folder"
         ) from error
+
+
+def _thresholds(lines: tuple[tuple[str, str], ...]) -> tuple[Section, ...]:
+    if not lines:
+        return ()
+    table = Table(heads=("threshold", "release, site, by whose word"), rows=lines, widths=(40, 80))
+    return (Section(title="Thresholds of the site's own", table=table),)
 
 
 def _figures(gate: str, figures: dict[str, Any]) -> tuple[str, ...]:

@@ -10,12 +10,15 @@ from typing import Any, Final
 from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from appliance.actions.approve import site_thresholds
 from appliance.actions.summary import summarise
 from appliance.admin import collaborators
 from appliance.admin.facts import PendingRequest, VersionRow, pending_requests
+from appliance.errors import ProofError
 from appliance.promote import base64text
 from appliance.promote.classes import OPENPGP, PASSWORD_TOTP, PKCS11, WEBAUTHN
 from appliance.promote.presented import Presented
+from appliance.registry import evidence
 
 _MAX_SIGNATURE: Final = 16 * 1024
 _MAX_FIELD: Final = 500
@@ -74,6 +77,7 @@ def _wizard(digest: str) -> str:
     return render_template(
         "approval.html",
         one=asked,
+        thresholds=_thresholds(str(asked.fields["evidence_digest"])),
         version=after,
         production=before,
         summary=summarise(
@@ -112,6 +116,13 @@ def _presented(person: str) -> Presented:
     if not signature or len(signature) > _MAX_SIGNATURE:
         abort(400, "Choose the binary signature file that gpg or the token's tool made.")
     return Presented(approves_by=approves_by, signature=signature)
+
+
+def _thresholds(evidence_digest: str) -> tuple[str, ...]:
+    try:
+        return site_thresholds(evidence.read(collaborators.page().config.at, evidence_digest))
+    except ProofError as error:
+        return (f"not known: {error.what}",)
 
 
 def _waiting(digest: str) -> PendingRequest:

@@ -14,7 +14,7 @@ from appliance.admin import approval, collaborators
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.promote.hostchange import HostRequest
-from appliance.promote.policy import packaged
+from appliance.promote.sitepolicy import in_force
 from appliance.promote.validated import require_validated
 from media import canonical
 
@@ -52,7 +52,7 @@ def _validate(digest: str) -> AnyResponse:
 def _request(digest: str) -> AnyResponse:
     """Ask for approvals of a version whose gates passed; the statement is then signed elsewhere."""
     here = collaborators.page()
-    validated = require_validated(here.ledger, canonical.sha256_hex(digest, "digest"), packaged())
+    validated = require_validated(here.ledger, canonical.sha256_hex(digest, "digest"), in_force(here.ledger))
     here.promoter.call(
         "request",
         model_digest=validated.model_digest,

@@ -36,6 +36,7 @@ _COMMANDS = (
     "versions",
     "validate",
     "evals",
+    "policy",
     "answers",
     "approve",
     "promote",

@@ -7,7 +7,7 @@ that may serve production. Records are taken in their order there, each once, an
 back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from appliance.audit.leaf import Leaf
@@ -39,7 +39,7 @@ _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
 class Carrying:
     """Takes over what the other box of a pair has decided."""
 
-    def __init__(self, books: Books, *, config: Config, policy: GatePolicy) -> None:
+    def __init__(self, books: Books, *, config: Config, policy: Callable[[], GatePolicy]) -> None:
         self._books = books
         self._config = config
         self._policy = policy
@@ -180,8 +180,9 @@ class Carrying:
             if found == wanted and leaf.body.get("passed") is True:
                 passed.add(str(leaf.body.get("gate")))
         # Under an older policy than this release's, which gates there were is for that release to say: at least one.
-        is_current = statement.policy_digest == self._policy.digest
-        missing = [gate for gate in self._policy.gates if gate not in passed] if is_current else []
+        policy = self._policy()
+        is_current = statement.policy_digest == policy.digest
+        missing = [gate for gate in policy.gates if gate not in passed] if is_current else []
         if missing or not passed:
             raise GateFailedError(
                 what=f"the gates of version {statement.model_digest[:12]} are not proven",

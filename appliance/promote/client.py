@@ -11,6 +11,7 @@ from appliance.promote.classes import NAMES, OPENPGP
 from appliance.promote.clockchange import ClockRequest
 from appliance.promote.desk import ACTIONS_DOOR
 from appliance.promote.hostchange import HostRequest
+from appliance.promote.policychange import PolicyRequest
 from appliance.promote.presented import Presented
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
@@ -195,6 +196,20 @@ class PromoterClient:
         answer = self._call("clock-approve", statement_sha256=statement_sha256, **_message(presented))
         return ClockRequest.from_json(answer["request"])
 
+    def request_policy(self, *, policy: str, meaning: str, requested_by: str) -> PolicyRequest:
+        """Ask for approvals of thresholds of the site's own: the whole text of the file."""
+        answer = self._call("policy-request", policy=policy, meaning=meaning, requested_by=requested_by)
+        return PolicyRequest.from_json(answer["request"])
+
+    def pending_policies(self) -> tuple[PolicyRequest, ...]:
+        """Return the policies that can still be approved."""
+        return tuple(PolicyRequest.from_json(one) for one in self._call("policy-pending")["requests"])
+
+    def approve_policy(self, statement_sha256: str, presented: Presented | bytes) -> tuple[PolicyRequest, bool]:
+        """Hand in one approval of a policy; bytes are an OpenPGP signature. Returns whether it holds from now on."""
+        answer = self._call("policy-approve", statement_sha256=statement_sha256, **_message(presented))
+        return PolicyRequest.from_json(answer["request"]), answer.get("holds") is True
+
     def carry(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
         """Take over one record of a paired box; return whether anything changed here."""
         proven = [one.to_json() for one in evidence]
@@ -253,10 +268,6 @@ class PromoterClient:
         return int(self._call("caller-free", **fields)["sequence"])
 
     def review(self, sequence: int, *, person: str, note: str, password: str | None = None) -> int:
-    def keep_watched(self, *, person: str, reason: str, password: str | None = None) -> int:
-        """Keep a version that the watch found worse; returns the record's sequence."""
-        return int(self._call("watch-keep", person=person, reason=reason, password=password)["sequence"])
-
         """Record that a second person looked at a deed; returns the record's sequence."""
         return int(self._call("review", sequence=sequence, person=person, note=note, password=password)["sequence"])
 

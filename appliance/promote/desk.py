@@ -28,6 +28,7 @@ signature, nor does an enrolment, since it takes a code.
     clock-approve{statement_sha256,...} -> {request}
     current -> {model_digest,number,is_stopped,returnable,last}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
+    policy-request policy-pending policy-approve              see `appliance.promote.policy_desk`
     canary-* caller-* review reviews                          see `appliance.promote.rollout_desk`
 """
 
@@ -40,7 +41,7 @@ from argon2 import PasswordHasher
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
-from appliance.promote import deletion_desk, rollout_desk
+from appliance.promote import deletion_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
 from appliance.promote.books import Books
 from appliance.promote.clockchange import ClockChanges
@@ -50,12 +51,13 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
 from appliance.promote.passwords import CodeBook, Passwords
 from appliance.promote.people_desk import PeopleDesk
-from appliance.promote.policy import packaged
+from appliance.promote.policychange import PolicyChanges
 from appliance.promote.presented import Presented
 from appliance.promote.promoter import Promoter
 from appliance.promote.reviews import Reviews
 from appliance.promote.rollout import Rollout
 from appliance.promote.secondfactor import SecondFactors
+from appliance.promote.sitepolicy import in_force
 from appliance.standby.carried import Carried
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
@@ -101,17 +103,16 @@ def build_desk(
     )
     acceptance = Acceptance(folder, config=config, clock=clock, factors=secrets.factors)
     people = PeopleDesk(books, secrets, config=config, clock=clock, acceptance=acceptance)
-    promoter = Promoter(books, config=config, policy=packaged(), clock=clock, acceptance=acceptance)
+    promoter = Promoter(books, config=config, policy=lambda: in_force(ledger), clock=clock, acceptance=acceptance)
     hosts = HostChanges(books, config=config, clock=clock, acceptance=acceptance)
     clocks = ClockChanges(books, config=config, clock=machine or clock, acceptance=acceptance)
-    rollout = Rollout(books, promoter, clock=clock, goes_back=config.policy.watch == "go-back")
+    rollout = Rollout(books, promoter, clock=clock)
     policies = PolicyChanges(books, config=config, clock=clock, acceptance=acceptance)
     return Desk(
         folder=folder,
         people=people,
         promoter=promoter,
-        hosts=hosts,
-        clocks=clocks,
+        changes=(hosts, clocks, policies),
         rollout=rollout,
         reviews=Reviews(books),
         deletions=Deletions(books, promoter.pending),
@@ -127,8 +128,7 @@ class Desk:
         folder: PromoterFolder,
         people: PeopleDesk,
         promoter: Promoter,
-        hosts: HostChanges,
-        clocks: ClockChanges,
+        changes: tuple[HostChanges, ClockChanges, PolicyChanges],
         rollout: Rollout,
         reviews: Reviews,
         deletions: Deletions,
@@ -136,8 +136,7 @@ class Desk:
         self._folder = folder
         self._people = people
         self._promoter = promoter
-        self._hosts = hosts
-        self._clocks = clocks
+        self._hosts, self._clocks, policies = changes
         self._lock = threading.Lock()
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             **people.answers,
@@ -157,6 +156,7 @@ class Desk:
             "carry": self._carry,
             **rollout_desk.answers(rollout, reviews, self._class_of),
             **deletion_desk.answers(deletions, self._class_of),
+            **policy_desk.answers(policies),
         }
 
     def turns(self, seconds: float) -> bool:

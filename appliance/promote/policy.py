@@ -1,22 +1,25 @@
 """What a version must show before people are asked: the gates and their thresholds, by digest.
 
-Promises: the policy is a file of the installed release, so the same two people who approve a release approve it; its
-digest is in every gate's figures, in the evidence and in the statement, so evidence made under another policy is stale.
-Thousandths are whole numbers, because nothing that is signed holds a fraction. Format 1, which the first releases
-carry, is still read, so that evidence and statements made under it can be explained; it has four gates.
+Promises: the policy is a file of the installed release, so the same two people who approve a release approve it; a site
+may lay thresholds of its own over it (`appliance.promote.sitepolicy`). The digest of what holds is in every gate's
+figures, in the evidence and in the statement, so evidence made under another policy is stale. Thousandths are whole
+numbers, because nothing that is signed holds a fraction. Format 1, which the first releases carry, is still read, so
+that evidence and statements made under it can be explained; it has four gates. Format 3 is a release's policy of format
+2 with what a site changed, under `site`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final, Self, TypeVar
 
+from appliance.promote.strictness import LOOSER, STRICTER, Change, Override
 from media import canonical
 from media.errors import MalformedError
 
-FORMATS: Final = (1, 2)
+FORMATS: Final = (1, 2, 3)
 GATES: Final = (
     "integrity",
     "level",
@@ -37,6 +40,8 @@ GATES: Final = (
 _FILE: Final = "policy_v2.json"
 _FIRST_FORMAT: Final = ("smoke", "task_evaluation")
 _ENVIRONMENTS: Final = ("demo", "rehearsal", "production")
+_OF_SITE: Final = 3
+_MOST_CHANGES: Final = 64
 _MOST_CALLERS: Final = 64
 _MILLIS: Final = 1000
 _MOST: Final = {"confidence_millis": 999, "max_tokens": 256, "answer_tokens": 512, "entries": 200, "patients": 64}
@@ -146,8 +151,32 @@ class ReviewPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SiteThresholds:
+    """What a site laid over a release's policy: its file's name and digest, the release's digest, and each change."""
+
+    name: str
+    sha256: str
+    release_sha256: str
+    changes: tuple[Change, ...]
+
+    @property
+    def looser(self) -> tuple[Change, ...]:
+        """What is looser than the release has it, each by a person's word, and counts."""
+        return tuple(one for one in self.changes if one.direction == LOOSER and one.counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for the policy's document, evidence and answers."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "release_sha256": self.release_sha256,
+            "changes": [one.to_json() for one in self.changes],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatePolicy:
-    """The gates that must pass, in their order, and what each demands; `digest` is that of the policy file."""
+    """The gates that must pass, in their order, and what each demands; `digest` is that of the policy's document."""
 
     digest: str
     name: str
@@ -162,10 +191,24 @@ class GatePolicy:
     privacy: PrivacyPolicy = PrivacyPolicy()
     injection: InjectionPolicy = InjectionPolicy()
     review: ReviewPolicy = ReviewPolicy()
+    site: SiteThresholds | None = None
+
+    def named(self) -> dict[str, Any]:
+        """Return what evidence and answers say of the policy; with a site's thresholds where there are any."""
+        found: dict[str, Any] = {"name": self.name, "digest": self.digest, "format": self.format}
+        return found if self.site is None else {**found, "site": self.site.to_json()}
+
+    def to_bytes(self) -> bytes:
+        """Return the document of a policy of format 2 or 3; its digest is `digest`."""
+        document: dict[str, Any] = {"format": self.format, "name": self.name, "gates": list(self.gates)}
+        for section, (attribute, _) in _SECTIONS.items():
+            found = asdict(getattr(self, attribute)).items()
+            document[section] = {name: list(value) if isinstance(value, tuple) else value for name, value in found}
+        return canonical.dumps(document if self.site is None else {**document, "site": self.site.to_json()})
 
     @classmethod
     def from_bytes(cls, untrusted: bytes) -> Self:
-        """Parse a policy file of format 1 or 2.
+        """Parse a policy's document of format 1, 2 or 3.
 
         Raises:
             MalformedError: It is not canonical JSON of exactly these fields.
@@ -173,7 +216,8 @@ class GatePolicy:
         document = canonical.mapping(canonical.loads_canonical(untrusted), "policy")
         written = canonical.integer(document.get("format"), "policy.format", minimum=FORMATS[0], maximum=FORMATS[-1])
         sections = _FIRST_FORMAT if written == 1 else tuple(_SECTIONS)
-        found = canonical.exact_keys(document, ("format", "name", "gates", *sections), what="policy")
+        site = ("site",) if written == _OF_SITE else ()
+        found = canonical.exact_keys(document, ("format", "name", "gates", *sections, *site), what="policy")
         gates = tuple(
             canonical.one_of(gate, GATES, "policy.gates")
             for gate in canonical.array(found["gates"], "policy.gates", most=len(GATES))
@@ -184,6 +228,7 @@ class GatePolicy:
             _SECTIONS[name][0]: _section(found[name], _SECTIONS[name][1], name, whole=written > 1) for name in sections
         }
         name = canonical.text(found["name"], "policy.name")
+        parts["site"] = _site(found["site"]) if site else None
         return cls(digest=sha256(untrusted).hexdigest(), name=name, format=written, gates=gates, **parts)
 
 
@@ -204,13 +249,31 @@ _Part = TypeVar("_Part")
 
 def _section(untrusted: Any, kind: type[_Part], name: str, *, whole: bool) -> _Part:
     # The first format knew four fields of task evaluation; what it did not know is as it was then: not demanded.
-    names = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]
+    names = tuple(one.name for one in fields(kind))  # type: ignore[arg-type]
     wanted = names if whole or kind is not TaskPolicy else _FIRST_TASK_FIELDS
     found = canonical.exact_keys(untrusted, wanted, what=f"policy.{name}")
-    return kind(**{field: _value(found[field], field, f"policy.{name}.{field}") for field in wanted})
+    return kind(**{one: value(found[one], one, f"policy.{name}.{one}") for one in wanted})
 
 
-def _value(untrusted: Any, field: str, what: str) -> Any:
+def sections() -> Mapping[str, tuple[str, tuple[str, ...]]]:
+    """Return the sections of a policy's document: the attribute of each, and its fields."""
+    return {
+        section: (attribute, tuple(one.name for one in fields(kind)))
+        for section, (attribute, kind) in _SECTIONS.items()
+    }
+
+
+def value(untrusted: Any, field: str, what: str) -> Any:
+    """Return one field's value, as every section has it.
+
+    Args:
+        untrusted: What stands there.
+        field: The field's own name.
+        what: Names it to the reader.
+
+    Raises:
+        MalformedError: It is of another kind, or out of its bounds.
+    """
     if field == "prompt":
         return canonical.text(untrusted, what)
     if field == "callers":
@@ -222,6 +285,37 @@ def _value(untrusted: Any, field: str, what: str) -> Any:
     share = field.endswith("_millis") and field not in {"first_token_millis", "slowdown_millis", "unnoticed_millis"}
     most = _MOST.get(field, _MILLIS if share else 1_000_000)
     return canonical.integer(untrusted, what, minimum=_LEAST.get(field, 0), maximum=most)
+
+
+def _site(untrusted: Any) -> SiteThresholds:
+    what = "policy.site"
+    found = canonical.exact_keys(untrusted, ("name", "sha256", "release_sha256", "changes"), what=what)
+    rows = canonical.array(found["changes"], f"{what}.changes", most=_MOST_CHANGES)
+    return SiteThresholds(
+        name=canonical.text(found["name"], f"{what}.name"),
+        sha256=canonical.sha256_hex(found["sha256"], f"{what}.sha256"),
+        release_sha256=canonical.sha256_hex(found["release_sha256"], f"{what}.release_sha256"),
+        changes=tuple(_change(one) for one in rows),
+    )
+
+
+def _change(untrusted: Any) -> Change:
+    what = "policy.site.changes"
+    names = ("key", "release", "site", "direction", "person", "reason", "counts")
+    found = canonical.exact_keys(untrusted, names, what=what)
+    key, override = canonical.text(found["key"], f"{what}.key"), None
+    leaf = key.rpartition(".")[2]
+    if found["person"] is not None:
+        person, reason = (canonical.text(found[name], f"{what}.{name}") for name in ("person", "reason"))
+        override = Override(key=key, person=person, reason=reason)
+    return Change(
+        key=key,
+        release=value(found["release"], leaf, f"{what}.release"),
+        site=value(found["site"], leaf, f"{what}.site"),
+        direction=canonical.one_of(found["direction"], (STRICTER, LOOSER), f"{what}.direction"),
+        override=override,
+        counts=canonical.boolean(found["counts"], f"{what}.counts"),
+    )
 
 
 @cache

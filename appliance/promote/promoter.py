@@ -7,7 +7,7 @@ alone, with a reason, goes back or stops.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -79,7 +79,7 @@ class Promoter:
     """What the promoter's process does; the caller makes sure that one call runs at a time."""
 
     def __init__(
-        self, books: Books, *, config: Config, policy: GatePolicy, clock: Clock, acceptance: Acceptance
+        self, books: Books, *, config: Config, policy: Callable[[], GatePolicy], clock: Clock, acceptance: Acceptance
     ) -> None:
         self._books = books
         self._acceptance = acceptance
@@ -105,7 +105,7 @@ class Promoter:
         """
         people, production = self._books.catch_up()
         person = people.require_active(requested_by)
-        validated = require_validated(self._books.ledger, model_digest, self._policy)
+        validated = require_validated(self._books.ledger, model_digest, self._policy())
         if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("the evidence or the policy is not the newest one")
         if production.current == model_digest:
@@ -212,7 +212,7 @@ class Promoter:
             )
         raw = statement.to_bytes()
         require_approved(raw, approvals, people, sequence=sequence, threshold=self._threshold, counting=self._classes)
-        validated = require_validated(self._books.ledger, statement.model_digest, self._policy)
+        validated = require_validated(self._books.ledger, statement.model_digest, self._policy())
         if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("its evidence or its policy is not the newest one")
         return {

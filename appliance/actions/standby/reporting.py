@@ -13,6 +13,7 @@ from appliance.config import Config
 from appliance.errors import ConflictError, UnknownVersionError
 from appliance.keys.provider import KeyProvider
 from appliance.promote.policy import packaged
+from appliance.promote.sitepolicy import in_force
 from appliance.promote.validated import require_validated
 from appliance.registry import evidence
 from appliance.standby import carried, report, vouched
@@ -67,7 +68,7 @@ def make(config: Config, peer: str, model_digest: str, *, ledger: Ledger, keys: 
     pair = require_paired(config.at, peer, Relation.TEST)
     if pair.is_first:
         raise vouched.refused(f"{peer} tests for this box, not this box for it")
-    validated = require_validated(ledger, model_digest, packaged())
+    validated = require_validated(ledger, model_digest, in_force(ledger))
     document = evidence.read(config.at, validated.evidence_digest)
     body = {"peer": peer, "model_digest": model_digest, "evidence_digest": validated.evidence_digest}
     ledger.append(EXPORTED, body)
@@ -108,7 +109,7 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
     pair = require_paired(config.at, peer, Relation.TEST)
     if not pair.is_first:
         raise vouched.refused(f"this box tests for {peer}, and takes no reports of it")
-    policy = packaged()
+    policy = in_force(ledger)
     found, leaves = report.require_sound(
         untrusted, pair, policy_digest=policy.digest, gates=policy.gates, now=clock.now()
     )

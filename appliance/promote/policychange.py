@@ -1,0 +1,255 @@
+"""Two people's word on thresholds of the site's own: the whole text of the file, over one release's policy.
+
+The statement holds the file itself, so that nothing can be signed unseen, the digest of the release's policy that it is
+laid over, and the digest of the policy that holds until then; another one meanwhile voids it. It is of a type of its
+own, so that no signature given for anything else counts here.
+
+    policy-changes/SHA256.json    statement and approvals (format 1), below the promoter's folder (HOST-2)
+
+Promises: the ledger knows of each request and each approval before a file says it; with enough approvals, every
+signature verified again, the promoter records that the policy holds (`approval.policy-adopted`), which it alone may;
+who asked for it may approve it as with a promotion; a person whose word a looser threshold rests on is enrolled here.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+from appliance.config import Config
+from appliance.errors import ApprovalRefusedError, ConflictError
+from appliance.promote.accepting import Acceptance
+from appliance.promote.approvable import Approvable
+from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.promote.books import Books
+from appliance.promote.people import SitePeople
+from appliance.promote.policy import GatePolicy, packaged
+from appliance.promote.presented import Presented
+from appliance.promote.sitepolicy import ADOPTED, MAX_BYTES, SitePolicy, in_force
+from appliance.promote.statement import require_meaning
+from media import canonical, clock
+from media.clock import Clock
+
+FORMAT: Final = 1
+TYPE: Final = "sealift/policy"
+REQUESTED: Final = "approval.policy-requested"
+GIVEN: Final = "approval.policy-given"
+MOST_PENDING: Final = 8
+_MAX_BYTES: Final = 16 * 1024
+_NONCE: Final = re.compile(r"[0-9a-f]{32}")
+_FIELDS: Final = (
+    *("format", "type", "site", "policy", "release_sha256", "replaces", "meaning", "nonce"),
+    *("requested_by", "requested_at", "expires"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStatement:
+    """What an approver of thresholds says yes to; `policy` is the file's text, both times are whole seconds in UTC."""
+
+    site: str
+    policy: str
+    release_sha256: str
+    replaces: str
+    meaning: str
+    nonce: str
+    requested_by: str
+    requested_at: datetime
+    expires: datetime
+
+    @property
+    def sha256(self) -> str:
+        """The statement's own digest."""
+        return sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that are signed."""
+        return canonical.dumps(
+            {
+                "format": FORMAT,
+                "type": TYPE,
+                "site": self.site,
+                "policy": self.policy,
+                "release_sha256": self.release_sha256,
+                "replaces": self.replaces,
+                "meaning": self.meaning,
+                "nonce": self.nonce,
+                "requested_by": self.requested_by,
+                "requested_at": clock.to_text(self.requested_at),
+                "expires": clock.to_text(self.expires),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, untrusted: bytes) -> Self:
+        """Parse the signed bytes.
+
+        Raises:
+            MalformedError: It is not canonical JSON of exactly these fields.
+            ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
+        """
+        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
+        fields = canonical.exact_keys(value, _FIELDS, what="statement")
+        nonce = canonical.text(fields["nonce"], "statement.nonce")
+        if fields["format"] != FORMAT or fields["type"] != TYPE or not _NONCE.fullmatch(nonce):
+            raise _refused("it is not a statement about a policy of this format")
+        return cls(
+            site=canonical.text(fields["site"], "statement.site"),
+            policy=canonical.text(fields["policy"], "statement.policy", most=MAX_BYTES, lines=True),
+            release_sha256=canonical.sha256_hex(fields["release_sha256"], "statement.release_sha256"),
+            replaces=canonical.sha256_hex(fields["replaces"], "statement.replaces"),
+            meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
+            nonce=nonce,
+            requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
+            requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
+            expires=canonical.moment(fields["expires"], "statement.expires"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRequest(Approvable[PolicyStatement]):
+    """A statement about a policy with the approvals it has."""
+
+    NAME = "policy request"
+
+    @classmethod
+    def parse(cls, untrusted: bytes) -> PolicyStatement:
+        """Parse the statement; see `PolicyStatement.from_bytes`."""
+        return PolicyStatement.from_bytes(untrusted)
+
+
+class PolicyChanges:
+    """The promoter's part: requests, approvals, and saying what holds; one call at a time is the caller's to make sure.
+
+    Args:
+        books: People and ledger.
+        config: The site file.
+        clock: By which a request expires.
+        acceptance: What an approval has to be.
+    """
+
+    def __init__(self, books: Books, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
+        self._books = books
+        self._acceptance = acceptance
+        self._config = config
+        self._folder: Path = books.folder.path / "policy-changes"
+        self._clock = clock
+
+    def request(self, *, policy: str, meaning: str, requested_by: str) -> PolicyRequest:
+        """Return the statement to sign for a file's text; the same one again while it waits.
+
+        Raises:
+            ApprovalRefusedError: The meaning is not one.
+            ConflictError: Too many wait, or exactly this holds already.
+            LimitExceededError, MalformedError: The file is refused; `what` names the dotted key.
+            UnknownPersonError: Who asks, or whose word a looser threshold rests on, is not enrolled.
+        """
+        people, _ = self._books.catch_up()
+        person = people.require_active(requested_by)
+        file = SitePolicy.from_bytes(policy.encode())
+        holds, release = in_force(self._books.ledger), packaged()
+        if file.thresholds:
+            file.over(release)
+        _require_words(file, people)
+        _require_news(file, holds)
+        waiting = self.pending()
+        for one in waiting:
+            if (one.statement.policy, one.statement.meaning) == (policy, meaning):
+                return one
+        if len(waiting) >= MOST_PENDING:
+            raise ConflictError(what="too many policies wait", why=f"{MOST_PENDING}", fix="let them expire")
+        now = self._clock.now().replace(microsecond=0)
+        statement = PolicyStatement(
+            site=self._config.site,
+            policy=policy,
+            release_sha256=release.digest,
+            replaces=holds.digest,
+            meaning=require_meaning(meaning),
+            nonce=secrets.token_hex(16),
+            requested_by=person.id,
+            requested_at=now,
+            expires=now + timedelta(hours=self._config.policy.approval_hours),
+        )
+        request = PolicyRequest(statement=statement)
+        body = {"statement": statement.to_bytes().decode(), "statement_sha256": statement.sha256}
+        self._books.ledger.append(REQUESTED, {**body, "requested_by": person.id})
+        request.save(self._folder)
+        return request
+
+    def pending(self) -> tuple[PolicyRequest, ...]:
+        """Return the requests that can still be approved, the oldest first."""
+        now, holds, release = self._clock.now(), in_force(self._books.ledger).digest, packaged().digest
+        found = [
+            one
+            for one in PolicyRequest.stored(self._folder)
+            if now <= one.statement.expires
+            and (one.statement.replaces, one.statement.release_sha256) == (holds, release)
+        ]
+        return tuple(sorted(found, key=lambda one: one.statement.requested_at))
+
+    def approve(self, statement_sha256: str, presented: Presented) -> tuple[PolicyRequest, bool]:
+        """Add one person's approval; return the request, and whether its policy holds from now on.
+
+        Raises:
+            ApprovalRefusedError: The statement is unknown, void or expired, the signature is refused, or who asked for
+                it would approve where the site separates that.
+            UnknownPersonError: Somebody whose word it rests on is not enrolled any more.
+        """
+        people, _ = self._books.catch_up()
+        request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
+        if request is None:
+            raise _refused("no policy of this digest waits here; it has expired, or another holds since")
+        statement = request.statement
+        _require_words(SitePolicy.from_bytes(statement.policy.encode()), people)
+        updated, approval = request.with_approval(presented, people, self._acceptance)
+        if not self._config.release_is_request and approval.person == statement.requested_by:
+            raise _refused(f"{approval.name} asked for it, and at this site who asks does not approve")
+        self._books.ledger.append(GIVEN, {"statement_sha256": statement_sha256, **approval.to_json()})
+        updated.save(self._folder)
+        threshold = max(self._config.policy.approvals, LEAST_PEOPLE)
+        if len(updated.approvals) < threshold:
+            return updated, False
+        updated.require_approved(people, threshold=threshold, counting=tuple(self._config.policy.classes))
+        self._books.ledger.append(ADOPTED, _adopted(updated))
+        return updated, True
+
+
+def _adopted(request: PolicyRequest) -> dict[str, Any]:
+    statement = request.statement
+    file = SitePolicy.from_bytes(statement.policy.encode())
+    return {
+        "policy": statement.policy,
+        "policy_sha256": file.sha256,
+        "name": file.name,
+        "release_sha256": statement.release_sha256,
+        "statement": statement.to_bytes().decode(),
+        "statement_sha256": statement.sha256,
+        "approvals": [one.to_json() for one in request.approvals],
+        "requested_by": statement.requested_by,
+    }
+
+
+def _require_news(file: SitePolicy, holds: GatePolicy) -> None:
+    site = holds.site
+    # Words that were given about another release's policy are given again by the same file.
+    is_held = site is not None and site.sha256 == file.sha256 and all(one.counts for one in site.changes)
+    if is_held or (site is None and not file.thresholds):
+        raise ConflictError(
+            what=f"what {file.name} says holds already",
+            why="nothing would change",
+            fix="see `sealift policy show`",
+        )
+
+
+def _require_words(file: SitePolicy, people: SitePeople) -> None:
+    for word in file.overrides.values():
+        people.require_active(word.person)
+
+
+def _refused(why: str) -> ApprovalRefusedError:
+    return ApprovalRefusedError(
+        what="the policy cannot be approved", why=why, fix="ask for it again: `sealift policy import`"
+    )
