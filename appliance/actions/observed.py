@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from appliance.actions import nettest, scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
+from appliance.actions.retention import overdue
 from appliance.audit.facts import Ledger
 from appliance.audit.spool import REJECTED, Spool
 from appliance.config import Config
@@ -54,6 +55,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_damaged_versions": ("Versions that the scrub marked as damaged; no caller is routed to them", ()),
     "sealift_ledger_records": ("Records in the ledger", ()),
     "sealift_ledger_last_append_timestamp_seconds": ("When the ledger last took a record", ()),
+    "sealift_retention_age_seconds": ("Since what is due was last destroyed, or since the ledger began", ()),
+    "sealift_retention_limit_seconds": ("How long ago that may be", ()),
     "sealift_spool_files": ("Facts that wait for the ledger", ()),
     "sealift_spool_rejected_files": ("Facts that the ledger could not read", ()),
     "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
@@ -93,6 +96,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "backup": lambda: _backup(config, ledger, clock),
         "scrub": lambda: _scrub(config, clock),
         "ledger": lambda: _ledger(ledger),
+        "retention": lambda: _retention(ledger, clock),
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
@@ -158,6 +162,11 @@ def _ledger(ledger: Ledger) -> Iterator[Sample]:
     yield _sample("sealift_ledger_records", size)
     if size:
         yield _sample("sealift_ledger_last_append_timestamp_seconds", _moment(ledger.leaf(size - 1).time).timestamp())
+
+
+def _retention(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    yield _sample("sealift_retention_age_seconds", overdue.age_seconds(ledger, clock))
+    yield _sample("sealift_retention_limit_seconds", overdue.LIMIT_SECONDS)
 
 
 def _spool(config: Config) -> Iterator[Sample]:

@@ -13,7 +13,9 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.actions import alerts
 from appliance.actions import clock as clock_action
+from appliance.actions.retention.reviewdesk import Reviews
 from appliance.admin import approval, media, pages, people, rollout, validation, work
+from appliance.admin import samples as samples_page
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Sessions, is_same
@@ -45,7 +47,14 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 def create_admin_app(
-    config: Config, *, facts: Facts, ledger: Ledger, promoter: Promoter, jobs: Promoter, clock: Clock
+    config: Config,
+    *,
+    facts: Facts,
+    ledger: Ledger,
+    promoter: Promoter,
+    jobs: Promoter,
+    clock: Clock,
+    samples: Reviews | None = None,
 ) -> Flask:
     """Return the page's WSGI application; collaborators are arguments."""
     app = Flask("appliance.admin", template_folder="templates", static_folder="static")
@@ -59,6 +68,7 @@ def create_admin_app(
         sessions=Sessions(clock),
         attempts=Attempts(clock),
         clock=clock,
+        samples=samples,
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -67,6 +77,7 @@ def create_admin_app(
     app.register_blueprint(approval.make_blueprint())
     app.register_blueprint(work.make_blueprint())
     app.register_blueprint(rollout.make_blueprint())
+    app.register_blueprint(samples_page.make_blueprint())
     app.register_blueprint(media.make_blueprint())
     app.register_blueprint(validation.make_blueprint())
     app.before_request(_open_session)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app, g
 
+from appliance.actions.retention.reviewdesk import Reviews
 from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Session, Sessions
 from appliance.audit.client import Ledger
@@ -23,6 +24,7 @@ class Page:
     sessions: Sessions
     attempts: Attempts
     clock: Clock
+    samples: Reviews | None = None
 
 
 def page() -> Page:

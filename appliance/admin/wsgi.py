@@ -6,6 +6,7 @@ from pathlib import Path
 from flask import Flask
 
 from appliance import config as configuration
+from appliance.actions.retention.reviewdesk import ADMIN_DOOR as REVIEW
 from appliance.admin.application import create_admin_app
 from appliance.admin.facts import Facts
 from appliance.audit.client import SocketLedger
@@ -27,6 +28,7 @@ def make() -> Flask:
         promoter=Line(places.socket("promoter-admin")),
         jobs=Line(places.socket(JOBS)),
         clock=SystemClock(),
+        samples=Line(places.socket(REVIEW)),
     )
 
 

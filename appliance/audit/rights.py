@@ -60,7 +60,13 @@ _PRIVILEGED: Final = (
 BACKUP_ACCOUNT: Final = "sealift-backup"
 CLOCK_ACCOUNT: Final = "sealift-clock"
 STANDBY_ACCOUNT: Final = "sealift-standby"
-_ONE_FAMILY: Final = {BACKUP_ACCOUNT: "backup.", CLOCK_ACCOUNT: "clock.", STANDBY_ACCOUNT: "standby."}
+REVIEW_ACCOUNT: Final = "sealift-review"
+_ONE_FAMILY: Final = {
+    BACKUP_ACCOUNT: "backup.",
+    CLOCK_ACCOUNT: "clock.",
+    STANDBY_ACCOUNT: "standby.",
+    REVIEW_ACCOUNT: "review.",
+}
 
 
 def require_may_append(door: str, kind: str) -> None:
@@ -114,6 +120,26 @@ def require_may_enter(peer: Peer) -> None:
     if peer.door == OPERATOR:
         allowed |= {0}
     if peer.uid not in allowed and not (peer.door == OPERATOR and _is_operator(peer.uid)):
+        raise LedgerRefusedError(
+            what=f"user {peer.uid} may not use the door {peer.door}",
+            why="the socket's owner and this rule disagree",
+            fix="check the socket's owner and mode",
+        )
+
+
+def require_is_one_of(peer: Peer, *, account: str, operators: bool = False) -> None:
+    """Return when the user at another service's door is its own, or that service's, or one of the people it is for.
+
+    Args:
+        peer: Who speaks, as the kernel says.
+        account: Whose door it is; empty for none.
+        operators: Whether root and the operators may stand there.
+
+    Raises:
+        LedgerRefusedError: The user may not.
+    """
+    allowed = {os.getuid(), _uid(account), *({0} if operators else set())}
+    if peer.uid not in allowed and not (operators and _is_operator(peer.uid)):
         raise LedgerRefusedError(
             what=f"user {peer.uid} may not use the door {peer.door}",
             why="the socket's owner and this rule disagree",

@@ -49,6 +49,7 @@ _COMMANDS = (
     "keys",
     "boxkeys",
     "retention",
+    "samples",
     "tls",
     "audit",
     "state",

@@ -10,12 +10,14 @@ import typer
 from appliance.actions.retention import audityears
 from appliance.actions.retention.audityears import KeyYear
 from appliance.actions.retention.deeds import Retention
+from appliance.actions.retention.overdue import LIMIT_SECONDS, RAN, age_seconds
 from appliance.actions.retention.reviewstore import ReviewStore
 from appliance.audit.facts import Ledger
 from appliance.cli import context as shared
 from appliance.cli.boxkeys import keyring_of
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
+from appliance.errors import LegalHoldError
 from appliance.keys.opening import open_keys
 from media.clock import to_text
 from media.errors import UsageError
@@ -47,17 +49,19 @@ def _status(context: typer.Context) -> None:
         keys = open_keys(own.config)
         found = audityears.key_years(ledger, keys)
         due = audityears.due(ledger, keys, years=years, clock=own.clock)
-        holds, samples = retention.holds(), store.samples()
+        holds, samples, age = retention.holds(), store.samples(), age_seconds(ledger, own.clock)
     lines = [
         f"audit    {years} years; records stay, keys of keyed hashes go by year",
         "logs     90 days, by the journal (MaxRetentionSec)",
         f"review   {len(samples)} samples, each until its own time",
+        f"last run {age / 3600:.0f} hours ago{', overdue' if age > LIMIT_SECONDS else ''}",
         *(_line(each, is_due=each in due) for each in found),
         *(f"hold {hold.number}  {hold.about}  {hold.person}" for hold in holds),
     ]
     facts = {
         "audit_years": years,
         "samples": len(samples),
+        "last_run_seconds": round(age),
         "keys": [
             {"key": f"{each.name}.v{each.version}", "since": to_text(each.since), "due": each in due} for each in found
         ],
@@ -117,11 +121,16 @@ def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
             names = [f"{each.name}.v{each.version}" for each in due]
             own.result({"dry_run": True, "keys": names, "samples": len(over)}, f"due: {len(over)} samples, {names}")
             return
-        samples = retention.expire()
+        samples, held = retention.expire(), ""
         with keyring_of(own) as keyring:
-            gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=own.clock)
-    names = [f"{each.name}.v{each.version}" for each in gone]
-    own.result({"keys": names, "samples": samples}, f"destroyed: {samples} samples, {', '.join(names) or 'no key'}")
+            try:
+                gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=own.clock)
+            except LegalHoldError as error:  # the hold is what people want: no failure of this run
+                gone, held = (), error.why
+        names = [f"{each.name}.v{each.version}" for each in gone]
+        ledger.append(RAN, {"samples": samples, "keys": names, "held": bool(held)})
+    text = f"destroyed: {samples} samples, {', '.join(names) or 'no key'}{f'; on hold: {held}' if held else ''}"
+    own.result({"keys": names, "samples": samples, "held": held}, text)
 
 
 def _erase(context: typer.Context, person: _Person, reason: _Reason, dry_run: _DryRun = False) -> None:

@@ -11,6 +11,7 @@ USERS: Final = (
     "sealift-gateway.service",
     "sealift-gateway@.service",
     "sealift-ledger.service",
+    "sealift-review.service",
     "sealift-standby-sync.service",
 )
 """The services that use keys. Others that load key files copy them into backups, or ask for one that nothing needs."""

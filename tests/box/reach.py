@@ -36,8 +36,8 @@ _PLACES = {
 _EXPECTED = {
     "sealift-ledger": (set(), {"ledger"}),
     "sealift-promoter": ({"ledger-promoter"}, {"promotions"}),
-    "sealift-gateway": ({"ledger-gateway", "engine-production"}, {"state"}),
-    "sealift-admin": ({"ledger-admin", "promoter-admin", "jobs-admin"}, {"state"}),
+    "sealift-gateway": ({"ledger-gateway", "engine-production", "review-gateway"}, {"state"}),
+    "sealift-admin": ({"ledger-admin", "promoter-admin", "jobs-admin", "review-admin"}, {"state"}),
     "sealift-engine-test": (set(), {"store"}),
     "sealift-engine-prod": (set(), {"promotions", "store"}),
     "sealift-bench": ({"ledger-bench", "jobs-bench", "engine-test"}, {"state", "store"}),
@@ -50,8 +50,9 @@ _EXPECTED = {
     "sealift-clock": (set(), set()),
     "sealift-alerts": (set(), set()),
     "sealift-siem": ({"ledger-siem"}, set()),
+    "sealift-review": (set(), set()),
     "www-data": ({"gateway", "admin"}, set()),
-    "iris": ({"ledger-operator", "promoter-operator", "jobs-operator"}, set()),
+    "iris": ({"ledger-operator", "promoter-operator", "jobs-operator", "review-operator"}, set()),
     "nobody": (set(), set()),
 }
 

@@ -22,6 +22,9 @@ DOORS = {
     "lease": ("root", "0600"),
     "ledger-metrics": ("sealift-metrics", "0660"),
     "ledger-siem": ("sealift-siem", "0660"),
+    "review-gateway": ("sealift-gateway", "0660"),
+    "review-admin": ("sealift-admin", "0660"),
+    "review-operator": ("sealift-operators", "0660"),
     "metrics": ("www-data", "0660"),
     "alerts": ("www-data", "0660"),
     "gateway": ("www-data", "0660"),
@@ -44,6 +47,7 @@ CREDENTIALS = {
     "sealift-ledger.service": {"ledger-checkpoint", "ledger-mldsa"},
     "sealift-gateway.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-gateway@.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
+    "sealift-review.service": {"retention"},
     "sealift-admin.service": {"session"},
     "sealift-standby.service": {"box-channel.pem"},
     "sealift-standby-sync.service": {"ledger-checkpoint", "api-key-pepper", "box-channel.pem", "box-sealing.x25519"},
@@ -52,7 +56,9 @@ CREDENTIALS = {
 }
 
 needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is absent")
-confined = [path for path in services() if path.name not in ON_THE_HOST]
+# Makes and destroys versions of keys, so it has their folder; it is a oneshot and reaches little else.
+RETENTION = "sealift-retention.service"
+confined = [path for path in services() if path.name not in {*ON_THE_HOST, RETENTION}]
 
 
 @needs_systemd_analyze
@@ -89,6 +95,15 @@ def test_only_the_ledger_reaches_the_ledger_folder(path: Path) -> None:
 
     assert reaches is (path.name == "sealift-ledger.service")
     assert hidden is not reaches
+
+
+def test_only_what_destroys_keys_of_years_may_write_keys() -> None:
+    writes = {path.name for path in services() if "/etc/sealift/keys" in " ".join(values(path, "ReadWritePaths"))}
+    hidden = " ".join(values(SYSTEMD / RETENTION, "InaccessiblePaths")).split()
+
+    assert writes == {RETENTION}
+    assert {"-/var/lib/sealift/ledger", "-/var/lib/sealift/promoter", "-/var/lib/sealift/trust"} <= set(hidden)
+    assert not values(SYSTEMD / RETENTION, "LoadCredential")
 
 
 @pytest.mark.parametrize("name", [ROOT_STEP, SETTLE])

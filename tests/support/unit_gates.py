@@ -21,6 +21,7 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-standby-sync.service": (16, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
     "sealift-export@.service": (7, ("User", "PrivateUsers")),
+    "sealift-retention.service": (9, ("User", "PrivateUsers", "CapabilityBoundingSet")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
     "sealift-plan@.service": (37, ("User", "NoNewPrivileges", "PrivateNetwork", "CapabilityBoundingSet")),
     "sealift-install@.service": (45, ("User", "NoNewPrivileges", "PrivateNetwork", "ProtectSystem")),

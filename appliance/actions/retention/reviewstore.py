@@ -9,6 +9,7 @@ AES-256-GCM throughout; every ciphertext is bound to the name of what it belongs
 import hashlib
 import hmac
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from appliance.actions.retention.keyslots import KeySlots
-from appliance.errors import KeyMissingError, StoreWriteError
+from appliance.errors import KeyMissingError, NoSpaceError, StoreWriteError
 from appliance.keys import sealing
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock, to_text
 
 KEY: Final = "retention"
+LEFT_FREE: Final = 0.1
+"""The part of the disk that samples leave free: the ledger's alarm rings at this, and without a record is no answer."""
 _FOREVER: Final = "9999"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sample(
@@ -95,6 +98,29 @@ class ReviewStore:
             raise
         return sample
 
+    def require_room(self, *, most: int) -> None:
+        """Return when one more sample may be kept.
+
+        Raises:
+            NoSpaceError: There are `most` already, or the disk is nearly full.
+            StoreWriteError: The store cannot be read.
+        """
+        count = len(self.samples())
+        usage = shutil.disk_usage(self._path.parent)
+        if count >= most or usage.free < usage.total * LEFT_FREE:
+            raise NoSpaceError(
+                what="no further sample is kept",
+                why=f"there are {count} of {most}" if count >= most else "less than a tenth of the disk is free",
+                fix="wait until some expire, or raise review.most in the site file",
+            )
+
+    def tidy(self) -> int:
+        """Destroy keys that open no sample, as a power cut leaves them; return how many. Nobody may be adding."""
+        kept = self.samples()
+        needed = {sample.subject for sample in kept} | {_slot("sample", sample.request_id) for sample in kept}
+        needed |= {_slot("year", str(year)) for year in self._year_numbers()}
+        return sum(self._slots.destroy(name) for name in self._slots.names() - needed)
+
     def content(self, sample: Sample) -> bytes:
         """Return what was kept; whoever calls records who looked and why.
 
@@ -127,10 +153,12 @@ class ReviewStore:
         return tuple(sample for sample in self.samples() if sample.subject in owners)
 
     def remove(self, sample: Sample) -> None:
-        """Destroy a sample's key, then its row; running it again after a cut goes on."""
+        """Destroy a sample's key, then its row, then its subject's key with the last; a cut is gone on with again."""
         self._slots.destroy(_slot("sample", sample.request_id))
         with self._opened() as database:
             database.execute("DELETE FROM sample WHERE request_id = ?", (sample.request_id,))
+            if not database.execute("SELECT 1 FROM sample WHERE subject = ? LIMIT 1", (sample.subject,)).fetchone():
+                self._slots.destroy(sample.subject)
 
     def erase(self, subject: str) -> int:
         """Destroy a person's keys of every year and remove their samples; return how many samples went."""
@@ -152,12 +180,15 @@ class ReviewStore:
 
     def years(self) -> tuple[int, ...]:
         """Return the years whose keys are here, the oldest first."""
-        return tuple(sorted(self._year_keys()))
+        return self._year_numbers()
 
     def _year_keys(self) -> dict[int, bytes]:
+        return {year: self._year_key(year) for year in self._year_numbers()}
+
+    def _year_numbers(self) -> tuple[int, ...]:
         names = self._slots.names()
-        this_year = self._clock.now().year
-        return {year: self._year_key(year) for year in range(2020, this_year + 2) if _slot("year", str(year)) in names}
+        years = range(2020, self._clock.now().year + 2)
+        return tuple(year for year in years if _slot("year", str(year)) in names)
 
     def _year_key(self, year: int, *, make: bool = False) -> bytes:
         name = _slot("year", str(year))

@@ -1,0 +1,25 @@
+"""When what is due was last destroyed, and how late that may become: a promise to delete needs somebody who looks."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from appliance.audit.epochs import OPENED
+from appliance.audit.facts import Ledger
+from media.clock import Clock
+
+RAN: Final = "retention.ran"
+LIMIT_SECONDS: Final = 48 * 3600
+"""Its timer runs every day; a box that is off over a night makes up for it."""
+
+
+def age_seconds(ledger: Ledger, clock: Clock) -> float:
+    """Return how long ago the last run ended; before the first one, how old the ledger is. 0 for an empty ledger.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    newest = ledger.find(RAN, limit=1) or ledger.find(OPENED, limit=1)
+    if not newest:
+        return 0.0
+    since = datetime.fromisoformat(newest[0].time).astimezone(UTC)
+    return max((clock.now() - since).total_seconds(), 0.0)
