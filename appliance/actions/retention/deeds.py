@@ -99,18 +99,26 @@ class Retention:
             _hold_of(leaf) for leaf in reversed(self._ledger.find(HELD, limit=_MOST)) if leaf.sequence not in released
         )
 
-    def read(self, request_id: str, *, person: str, reason: str) -> bytes:
+    def read(self, request_id: str, *, person: str, reason: str, through: str = "") -> bytes:
         """Return a sample after recording who looks at it and why.
 
         Raises:
+        Args:
+            request_id: The request whose sample it is.
+            person: Who looks.
+            reason: Why.
+            through: By which door, and as which user, where another process asked.
+
             UsageError: No such sample is kept.
             KeyMissingError: It was erased meanwhile.
             LedgerUnavailableError: It is not recorded, so it is not shown.
         """
         found = [sample for sample in self._store.samples() if sample.request_id == request_id]
-        if not found:
-            raise UsageError(what=f"no sample of {request_id[:64]} is kept", why="", fix="it expired, or was none")
-        self._ledger.append(READ, {"request_id": request_id, **_said(person, reason)})
+        now = to_text(self._clock.now())
+        if not found or (found[0].expires <= now and not self._cover().keeps(request_id)):
+            raise UsageError(what=f"no sample of {request_id[:64]!r} is kept", why="", fix="it expired, or was none")
+        said = {"request_id": request_id, **_said(person, reason)}
+        self._ledger.append(READ, {**said, "through": through} if through else said)
         return self._store.content(found[0])
 
     def erase(self, subject: str, *, subject_hash: str, person: str, reason: str) -> int:
