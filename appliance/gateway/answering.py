@@ -5,11 +5,10 @@ recorded, and only then read what the engine says. Before the intent a failure i
 """
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from flask import Response
 from werkzeug.http import http_date
@@ -17,58 +16,28 @@ from werkzeug.http import http_date
 from appliance.config import LimitsSection, PolicySection
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
-from appliance.gateway.admission import Admission, Place, Wish, wish_of
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
-from appliance.gateway.auth import ApiKey
-from appliance.gateway.classification import decide
+from appliance.gateway.beginning import Beginning, Come, Question, replaced
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
-from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.engine_body import engine_body
-from appliance.gateway.exchange import Exchange, Facts, Witnesses
-from appliance.gateway.identity import user_hash
+from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
-from appliance.gateway.quotas import Held, Quotas
+from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
-from appliance.gateway.record import Intent
-from appliance.gateway.routing import Route, Routes, Serving, require_serving
+from appliance.gateway.routing import Routes, Serving, require_serving
 from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.gateway.upstream import Upstream, Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
-from appliance.phi.patterns import PhiClass
-from appliance.phi.policy import PhiMode
-from appliance.phi.tokens import Masked
-from appliance.phi.vault import SealedTokens
-from appliance.standby.permit import Permit
 from media.clock import from_text
 from media.errors import SealiftError
 
 # A token covers at least one byte of text; a chat template adds a few around each message.
 _TEMPLATE_TOKENS: Final = 32
 _ROUTES: Final = {Endpoint.CHAT: "/v1/chat/completions", Endpoint.COMPLETIONS: "/v1/completions"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Come:
-    """A request as it came, and who sent it; without a `wish` its headers say what it asks of the queue.
-
-    Attributes:
-        body: Its bytes, as they are recorded; `untrusted` is the JSON object in them.
-    """
-
-    request_id: str
-    began: float
-    key: ApiKey
-    certificate: str
-    body: bytes
-    untrusted: Mapping[str, Any]
-    label: str
-    user: str
-    environ: Mapping[str, Any]
-    wish: Wish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +57,7 @@ class Answering:
     upstreams: Upstreams
     keys: KeyProvider
     detector: Detector
-    admission: Admission
-    permit: Permit
-    watch: DisconnectWatch
+    beginning: Beginning
     witnesses: Witnesses
     conversations: Conversations
     quotas: Quotas
@@ -136,21 +103,24 @@ class Answering:
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket)
         prompt = self._fitting(masked_asked, upstream)
+        question = Question(
+            endpoint=asked.endpoint,
+            chosen=chosen,
+            caller=caller,
+            user=asked.user or arrival.user,
+            phi=masked.counts,
+            tokens=masked.tokens,
+            characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
+            stream=asked.stream,
+            flagged=flagged,
+            start=partial(upstream.start, _ROUTES[asked.endpoint], engine_body(masked_asked, route)),
+        )
         held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=asked.max_tokens)
         try:
-            exchange, place = self._begin(
-                arrival,
-                masked_asked,
-                masked,
-                caller=caller,
-                chosen=chosen,
-                upstream=upstream,
-                held=held,
-                flagged=flagged,
-            )
+            exchange, place = self.beginning.begin(arrival, question, held)
         except BaseException:
             with suppress(SealiftError):
-                self._settle(held, 0, "")  # nothing was answered
+                self.beginning.settle(held, 0, "")  # nothing was answered
             raise
         if serving.is_split:
             began = Began(model_digest=route.model_digest, assigned=chosen.assigned.value)
@@ -169,16 +139,12 @@ class Answering:
         response.headers["x-model-version"] = route.model_digest
         response.headers.extend(held.headers if held else {})
         response.headers.extend(place.headers())
-        response.headers["x-sealift-phi"] = _replaced(masked, arrival.key.phi_mode)
+        response.headers["x-sealift-phi"] = replaced(masked.counts, arrival.key.phi_mode)
         if flagged:
             response.headers["x-sealift-flagged"] = ", ".join(flagged)
         if asked.ignored:
             response.headers["x-sealift-ignored"] = ", ".join(asked.ignored)
         return response
-
-    def _settle(self, held: Held | None, tokens: int | None, delivered: str) -> None:
-        if held is not None:
-            self.quotas.settle(held, tokens, delivered=delivered)
 
     def _fitting(self, asked: Asked, upstream: Upstream) -> int:
         """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
@@ -210,91 +176,6 @@ class Answering:
             )
         return count
 
-    def _begin(
-        self,
-        arrival: Arrival,
-        asked: Asked,
-        masked: Masked,
-        *,
-        caller: Caller,
-        chosen: Chosen,
-        upstream: Upstream,
-        held: Held | None,
-        flagged: tuple[str, ...],
-    ) -> tuple[Exchange, Place]:
-        route = chosen.route
-        person = user_hash(asked.user or arrival.user, self.keys)
-        decision = decide(arrival.label, has_phi=bool(masked.counts))
-        tokens = SealedTokens(masked.tokens, keys=self.keys, request_id=arrival.request_id)
-        with ExitStack() as undo:
-            place = self._place(arrival, route)
-            undo.callback(place.give_back)
-            call = upstream.start(_ROUTES[asked.endpoint], engine_body(asked, route))
-            undo.callback(call.close)
-            sequence = self.witnesses.recorder.intent(
-                Intent(
-                    request_id=arrival.request_id,
-                    endpoint=asked.endpoint,
-                    key_id=arrival.key.key_id,
-                    certificate=arrival.certificate,
-                    department=arrival.key.department,
-                    user_hash=person,
-                    chosen=chosen,
-                    caller=caller,
-                    decision=decision,
-                    phi=masked.counts,
-                    phi_mode=arrival.key.phi_mode,
-                    flagged=flagged,
-                    stream=asked.stream,
-                    body=arrival.body,
-                )
-            )
-            unwatch = self.watch.watch(arrival.environ, call.cancel)
-            undo.pop_all()
-        facts = Facts(
-            request_id=arrival.request_id,
-            endpoint=asked.endpoint,
-            model=route.name,
-            arm=chosen.arm.value,
-            department=arrival.key.department,
-            user_hash=person,
-            prompt_characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
-            stream=asked.stream,
-        )
-        exchange = Exchange(
-            facts,
-            intent_sequence=sequence,
-            began=arrival.began,
-            call=call,
-            tokens=tokens,
-            release=_both(unwatch, place.give_back),
-            settle=partial(self._settle, held),
-            witnesses=self.witnesses,
-        )
-        return exchange, place
-
-    def _place(self, arrival: Arrival, route: Route) -> Place:
-        """Return a place; what may have changed while the request waited for it is asked again.
-
-        Raises:
-            Problem: There is none in time, the caller left, or what was to answer does not any more.
-            NotActiveError: Another box serves now.
-        """
-        wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
-        place = self.admission.take(wish, partial(self.watch.watch, arrival.environ))
-        if place.position:
-            try:
-                self.permit.require()
-                if self.routes.is_stopped(key_id=arrival.key.key_id, department=arrival.key.department):
-                    raise problems.stopped()
-                serving = self.routes.serving()
-                if serving is None or route.model_digest not in {one.model_digest for one in serving.routes}:
-                    raise problems.moved_on()
-            except BaseException:
-                place.give_back()
-                raise
-        return place
-
 
 def _whole(exchange: Exchange, writer: Writer) -> Response:
     try:
@@ -318,17 +199,3 @@ def _stream(exchange: Exchange, writer: Writer) -> Response:
         raise exchange.fail(error) from None
     stream = AnswerStream(exchange, writer)
     return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)
-
-
-def _replaced(masked: Masked, mode: PhiMode) -> str:
-    if mode is PhiMode.PASS or not masked.counts:
-        return "none"
-    return ", ".join(f"{one.value}={masked.counts[one]}" for one in PhiClass if one in masked.counts)
-
-
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def call() -> None:
-        first()
-        second()
-
-    return call

@@ -11,6 +11,7 @@ from appliance.gateway import feedback, health, ollama, openai
 from appliance.gateway.admission import Admission, MemoryDesk, bounds_of
 from appliance.gateway.answering import Answering
 from appliance.gateway.auth import ApiKeys
+from appliance.gateway.beginning import Beginning
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.door import Door
@@ -103,16 +104,25 @@ def create_app(
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
     admission = Admission(desk, clock=clock, metrics=metrics)
+    witnesses = Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock)
+    beginning = Beginning(
+        limits=limits,
+        routes=routes,
+        keys=keys,
+        admission=admission,
+        permit=permit,
+        watch=DisconnectWatch(),
+        witnesses=witnesses,
+        quotas=quotas,
+    )
     answering = Answering(
         limits=limits,
         routes=routes,
         upstreams=upstreams,
         keys=keys,
         detector=detector or PatternDetector(),
-        admission=admission,
-        permit=permit,
-        watch=DisconnectWatch(),
-        witnesses=Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock),
+        beginning=beginning,
+        witnesses=witnesses,
         conversations=Conversations(ledger),
         quotas=quotas,
         policy=config.policy,

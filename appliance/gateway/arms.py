@@ -6,9 +6,11 @@ Rules, the first that fits decides:
     ARM-3  A conversation that began before the canary began on what is production now, or was before the cut-over.
     ARM-4  Otherwise the caller's bucket decides, the same at each request: the canary's share gets the canary. None is
            added while it is on hold.
+    ARM-5  Embeddings come from the key's pinned version, else from production's: vectors of two versions cannot be
+           compared, so no canary has a share of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -81,7 +83,6 @@ def caller_of(asked: Asked, *, key_id: str, user: str, keys: KeyProvider) -> Cal
     Raises:
         KeyMissingError: There is no key to hash with.
     """
-    bucket = int.from_bytes(keys.hmac(_ARM_KEY, f"bucket\0{key_id}\0{user}".encode(errors="surrogatepass"))[:8])
     conversation, goes_on = "", False
     if asked.endpoint is Endpoint.CHAT:
         opening = []
@@ -92,7 +93,18 @@ def caller_of(asked: Asked, *, key_id: str, user: str, keys: KeyProvider) -> Cal
         goes_on = any(message.role == "assistant" for message in asked.messages)
         text = "\0".join(["conversation", key_id, user, *opening])
         conversation = keys.hmac(_ARM_KEY, text.encode(errors="surrogatepass")).hex()[:_ID_CHARACTERS]
-    return Caller(key_id=key_id, bucket=bucket % BUCKETS, conversation=conversation, goes_on=goes_on)
+    alone = caller_alone(key_id=key_id, user=user, keys=keys)
+    return replace(alone, conversation=conversation, goes_on=goes_on)
+
+
+def caller_alone(*, key_id: str, user: str, keys: KeyProvider) -> Caller:
+    """Return what arms need of a request that belongs to no conversation.
+
+    Raises:
+        KeyMissingError: There is no key to hash with.
+    """
+    bucket = int.from_bytes(keys.hmac(_ARM_KEY, f"bucket\0{key_id}\0{user}".encode(errors="surrogatepass"))[:8])
+    return Caller(key_id=key_id, bucket=bucket % BUCKETS)
 
 
 def choose(serving: Serving, caller: Caller, began: Began | None) -> Chosen:
@@ -121,6 +133,16 @@ def choose(serving: Serving, caller: Caller, began: Began | None) -> Chosen:
         return _chosen(serving, Arm.PRODUCTION, Assigned.ONLY)
     wanted = is_in_share(caller.bucket, percent=canary.percent, offset=canary.offset)
     return _chosen(serving, Arm.CANARY if wanted else Arm.PRODUCTION, Assigned.SHARE)
+
+
+def choose_for_vectors(serving: Serving, caller: Caller) -> Chosen:
+    """Return which version makes embeddings (ARM-5).
+
+    Raises:
+        Problem: The key is pinned to a version that is not loaded.
+    """
+    rule = serving.rules.get(caller.key_id)
+    return _chosen(serving, Arm.PRODUCTION, Assigned.ONLY) if rule is None else _by_rule(serving, rule)
 
 
 def _by_rule(serving: Serving, rule: Rule) -> Chosen:

@@ -4,7 +4,8 @@ from dataclasses import fields
 
 from flask import g, request
 
-from appliance.gateway.answering import Arrival, Come
+from appliance.gateway.answering import Arrival
+from appliance.gateway.beginning import Come
 from appliance.gateway.body import read_object
 from appliance.gateway.dialect import Dialect
 from appliance.gateway.identity import USER_HEADER

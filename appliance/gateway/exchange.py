@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.gateway.assembly import Assembly
+from appliance.gateway.calls import Delivery, EngineCall
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem, from_error
 from appliance.gateway.reading import Usage
 from appliance.gateway.record import Ending, Outcome, Recorder
-from appliance.gateway.upstream import Call
 from appliance.phi.vault import SealedTokens
 from media.clock import Clock
 from media.errors import SealiftError
@@ -28,7 +27,7 @@ class Facts:
     """What metrics and the log say about a request; no content."""
 
     request_id: str
-    endpoint: Endpoint
+    endpoint: str
     model: str
     arm: str
     department: str
@@ -54,7 +53,7 @@ class Exchange:
         facts: For metrics and the log.
         intent_sequence: Where the intent stands in the ledger.
         began: The clock's monotonic seconds when the request came.
-        call: The engine's answer.
+        call: The engine's answer, or that of a cache.
         tokens: The request's tokens, encrypted until the answer begins.
         release: Gives back what the exchange holds.
         settle: Told how many tokens the answer cost, where somebody counted, and what was delivered.
@@ -67,7 +66,7 @@ class Exchange:
         *,
         intent_sequence: int,
         began: float,
-        call: Call,
+        call: EngineCall,
         tokens: SealedTokens,
         release: Callable[[], None],
         settle: Callable[[int | None, str], None],
@@ -81,7 +80,8 @@ class Exchange:
         self._release = release
         self._settle = settle
         self._witnesses = witnesses
-        self._assembly: Assembly | None = None
+        self._keep: Callable[[], None] = lambda: None
+        self._assembly: Delivery | None = None
         self._ttft_seconds: float | None = None
         self._ended = False
         witnesses.metrics.began(facts.model)
@@ -92,8 +92,17 @@ class Exchange:
         Raises:
             KeyMissingError: They cannot be opened.
         """
-        self._assembly = Assembly(self._tokens.open())
-        return self._assembly
+        assembly = Assembly(self._tokens.open())
+        self.deliver(assembly)
+        return assembly
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Note what reaches the caller, or begins to."""
+        self._assembly = delivery
+
+    def when_whole(self, keep: Callable[[], None]) -> None:
+        """Let `keep` be called when the answer is whole and its outcome durable."""
+        self._keep = keep
 
     def first_token(self) -> None:
         """Note the time to the first token of a stream."""
@@ -107,7 +116,9 @@ class Exchange:
             LedgerUnavailableError: It is not recorded.
             KeyMissingError: Its content cannot be hashed.
         """
-        self._end("ok", status=200)
+        if not self._ended:
+            self._end("ok", status=200)
+            self._keep()
 
     def fail(self, error: Exception) -> Problem:
         """Record that no whole answer could be given; return what the caller is told, if still there."""
@@ -167,7 +178,7 @@ class Exchange:
         except SealiftError as lost:  # charged too much is no reason to lose the answer
             self._witnesses.log.alert(Event.LOST_COUNT, request_id=self.facts.request_id, code=lost.code)
 
-    def _count(self, ending: Ending, assembly: Assembly | None, *, seconds: float, success: bool) -> None:
+    def _count(self, ending: Ending, assembly: Delivery | None, *, seconds: float, success: bool) -> None:
         facts = self.facts
         self._witnesses.metrics.ended(
             model=facts.model,

@@ -43,6 +43,7 @@ class Intent:
     flagged: tuple[str, ...]
     stream: bool
     body: bytes
+    cache: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,8 @@ class Recorder:
         }
         if intent.flagged:
             body["flagged"] = list(intent.flagged)
+        if intent.cache:
+            body["cache"] = intent.cache
         if intent.certificate:
             body["certificate"] = intent.certificate
         return self._append("request.intent", body)

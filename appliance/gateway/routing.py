@@ -23,6 +23,7 @@ from appliance.state.database import open_state
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 from media.clock import Clock, from_text
+from media.embedding import EmbeddingProfile
 
 ALIAS: Final = "production"
 _FRESH_SECONDS: Final = 1.0
@@ -40,6 +41,7 @@ class Route:
         created: When it was promoted, in seconds since 1970.
         temperature: What is used when a caller asks for none; part of what was approved.
         has_tools: Whether its engine calls functions.
+        embedding: How it makes embeddings; None where it makes none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Route:
     temperature: float = _TEMPERATURE
     top_p: float = _TOP_P
     has_tools: bool = False
+    embedding: EmbeddingProfile | None = None
 
     def answers_to(self, name: str) -> bool:
         """Tell whether callers may use this name for it."""
@@ -266,7 +269,9 @@ class StateRoutes:
 
     def _route_of(self, digest: str, at: str, version: Any) -> Route:
         descriptor: Mapping[str, Any] = version.descriptor
-        defaults = descriptor.get("runtime", {}).get("defaults", {})
+        runtime = descriptor.get("runtime", {})
+        defaults = runtime.get("defaults", {})
+        embedding = runtime.get("embedding")
         return Route(
             name=version.name,
             version=version.version,
@@ -278,6 +283,7 @@ class StateRoutes:
             temperature=float(defaults.get("temperature", _TEMPERATURE)),
             top_p=float(defaults.get("top_p", _TOP_P)),
             has_tools=descriptor.get("engine") == "vllm",
+            embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )
 
 

@@ -1,0 +1,199 @@
+"""From a request that is read and protected to an answer that begins: a place, the engine, the recorded intent.
+
+In this order, for every kind of request. The engine begins while the intent is being recorded and is cancelled where
+the record fails; whatever was taken is given back when a step fails.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from appliance.config import LimitsSection
+from appliance.gateway import problems
+from appliance.gateway.admission import Admission, Place, Wish, wish_of
+from appliance.gateway.arms import Caller, Chosen
+from appliance.gateway.auth import ApiKey
+from appliance.gateway.calls import EngineCall
+from appliance.gateway.classification import decide
+from appliance.gateway.disconnect import DisconnectWatch
+from appliance.gateway.exchange import Exchange, Facts, Witnesses
+from appliance.gateway.identity import user_hash
+from appliance.gateway.quotas import Held, Quotas
+from appliance.gateway.record import Intent
+from appliance.gateway.routing import Route, Routes
+from appliance.keys.provider import KeyProvider
+from appliance.phi.patterns import PhiClass
+from appliance.phi.policy import PhiMode
+from appliance.phi.tokens import TokenMap
+from appliance.phi.vault import SealedTokens
+from appliance.standby.permit import Permit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Come:
+    """A request as it came, and who sent it; without a `wish` its headers say what it asks of the queue.
+
+    Attributes:
+        body: Its bytes, as they are recorded; `untrusted` is the JSON object in them.
+    """
+
+    request_id: str
+    began: float
+    key: ApiKey
+    certificate: str
+    body: bytes
+    untrusted: Mapping[str, Any]
+    label: str
+    user: str
+    environ: Mapping[str, Any]
+    wish: Wish | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is put to an engine, and what records say about it.
+
+    Attributes:
+        user: The person it is for, as the request names them.
+        phi: What was replaced or found, and `tokens`, what puts it back.
+        characters: How long the texts are.
+        cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it.
+        start: Sends it; called when there is a place.
+        keep: Told of a whole answer whose outcome is durable.
+    """
+
+    endpoint: str
+    chosen: Chosen
+    caller: Caller
+    user: str
+    phi: Mapping[PhiClass, int]
+    tokens: TokenMap
+    characters: int
+    stream: bool = False
+    flagged: tuple[str, ...] = ()
+    cache: str = ""
+    start: Callable[[], EngineCall]
+    keep: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Everything that beginning an answer needs; made once for each process."""
+
+    limits: LimitsSection
+    routes: Routes
+    keys: KeyProvider
+    admission: Admission
+    permit: Permit
+    watch: DisconnectWatch
+    witnesses: Witnesses
+    quotas: Quotas
+
+    def begin(self, come: Come, question: Question, held: Held | None) -> tuple[Exchange, Place]:
+        """Return the answer that begins, and the place that it has.
+
+        Raises:
+            Problem: There is no place, or what was to answer does not any more.
+            LedgerUnavailableError: The intent is not recorded, so there is no answer.
+            EngineUnavailableError: Nobody listens.
+        """
+        route = question.chosen.route
+        person = user_hash(question.user, self.keys)
+        decision = decide(come.label, has_phi=bool(question.phi))
+        tokens = SealedTokens(question.tokens, keys=self.keys, request_id=come.request_id)
+        with ExitStack() as undo:
+            place = self._place(come, route)
+            undo.callback(place.give_back)
+            call = question.start()
+            undo.callback(call.close)
+            sequence = self.witnesses.recorder.intent(
+                Intent(
+                    request_id=come.request_id,
+                    endpoint=question.endpoint,
+                    key_id=come.key.key_id,
+                    certificate=come.certificate,
+                    department=come.key.department,
+                    user_hash=person,
+                    chosen=question.chosen,
+                    caller=question.caller,
+                    decision=decision,
+                    phi=question.phi,
+                    phi_mode=come.key.phi_mode,
+                    flagged=question.flagged,
+                    stream=question.stream,
+                    cache=question.cache,
+                    body=come.body,
+                )
+            )
+            unwatch = self.watch.watch(come.environ, call.cancel)
+            undo.pop_all()
+        facts = Facts(
+            request_id=come.request_id,
+            endpoint=question.endpoint,
+            model=route.name,
+            arm=question.chosen.arm.value,
+            department=come.key.department,
+            user_hash=person,
+            prompt_characters=question.characters,
+            stream=question.stream,
+        )
+        exchange = Exchange(
+            facts,
+            intent_sequence=sequence,
+            began=come.began,
+            call=call,
+            tokens=tokens,
+            release=_both(unwatch, place.give_back),
+            settle=partial(self.settle, held),
+            witnesses=self.witnesses,
+        )
+        exchange.when_whole(question.keep)
+        return exchange, place
+
+    def settle(self, held: Held | None, tokens: int | None, delivered: str) -> None:
+        """Set right what was charged for a request.
+
+        Raises:
+            StoreDamagedError: The counters cannot be written.
+        """
+        if held is not None:
+            self.quotas.settle(held, tokens, delivered=delivered)
+
+    def _place(self, come: Come, route: Route) -> Place:
+        """Return a place; what may have changed while the request waited for it is asked again.
+
+        Raises:
+            Problem: There is none in time, the caller left, or what was to answer does not any more.
+            NotActiveError: Another box serves now.
+        """
+        wish = come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
+        place = self.admission.take(wish, partial(self.watch.watch, come.environ))
+        if place.position:
+            try:
+                self.permit.require()
+                if self.routes.is_stopped(key_id=come.key.key_id, department=come.key.department):
+                    raise problems.stopped()
+                serving = self.routes.serving()
+                if serving is None or route.model_digest not in {one.model_digest for one in serving.routes}:
+                    raise problems.moved_on()
+            except BaseException:
+                place.give_back()
+                raise
+        return place
+
+
+def replaced(counts: Mapping[PhiClass, int], mode: PhiMode) -> str:
+    """Return what `x-sealift-phi` says."""
+    if mode is PhiMode.PASS or not counts:
+        return "none"
+    return ", ".join(f"{one.value}={counts[one]}" for one in PhiClass if one in counts)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call

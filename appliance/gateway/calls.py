@@ -1,0 +1,89 @@
+"""What an exchange needs of whoever answers it: an engine, a cache, or nobody any more."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from appliance.gateway.reading import FinishReason, Usage
+
+
+class EngineCall(Protocol):
+    """One request and its answer; `appliance.gateway.upstream.Call` is an engine's."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; then whatever was read is worth nothing."""
+        ...
+
+    def cancel(self) -> None:
+        """End the call, from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Give up what was not read."""
+        ...
+
+    def opened(self) -> None:
+        """Wait until the request is accepted."""
+        ...
+
+    def answer(self) -> dict[str, Any]:
+        """Return the whole answer."""
+        ...
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream; returns after its end."""
+        ...
+
+
+class Delivery(Protocol):
+    """What reaches the caller, as far as records and metrics are concerned."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, where somebody counted."""
+        ...
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it ended; None before, and where answers do not end for a reason."""
+        ...
+
+    @property
+    def unknown_tokens(self) -> int:
+        """How many identifiers' tokens were left as they were, because the request had none like them."""
+        ...
+
+    def delivered(self) -> str:
+        """Return what `response_hmac` is made over."""
+        ...
+
+
+class Replayed:
+    """An answer that was given before: what the engine said then, said again."""
+
+    def __init__(self, said: tuple[dict[str, Any], ...]) -> None:
+        self._said = said
+        self._cancelled = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; see `EngineCall`."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """End the call; see `EngineCall`."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def opened(self) -> None:
+        """It is accepted."""
+
+    def answer(self) -> dict[str, Any]:
+        """Return the whole answer; see `EngineCall`."""
+        return self._said[0]
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream; see `EngineCall`."""
+        yield from self._said
