@@ -20,13 +20,12 @@ from appliance.config import Places
 from appliance.errors import StoreDamagedError, StoreWriteError, UnknownVersionError
 from appliance.promote import sheet as sheets
 from appliance.promote.folder import PromoterFolder
-from appliance.promote.sheet import Answer, Judgement, Sheet
+from appliance.promote.sheet import JUDGED, Answer, Judgement, Sheet
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
 from media import canonical, durable
 from media.errors import MalformedError
 
-JUDGED: Final = "answers.judged"
 _GATE: Final = "human-review"
 _MOST: Final = 200
 _MODE: Final = 0o640
@@ -101,15 +100,25 @@ def open_sheet(places: Places, state: Engine, which: str) -> OpenSheet:
             why="no validation came as far as the gate human-review, or no task has the model write an answer",
             fix=f"run `sealift validate {version.model_digest[:12]}`",
         )
+    sheet, secret = kept(places, digest)
+    return OpenSheet(version=version, sheet=sheet, secret=secret)
+
+
+def kept(places: Places, digest: str) -> tuple[Sheet, str]:
+    """Return a kept sheet and its secret, which says which side of a pair is which.
+
+    Raises:
+        StoreDamagedError: The sheet is gone, or not what its digest says.
+    """
     try:
-        kept = _sheet_place(places, digest).read_bytes()
-        document = canonical.mapping(canonical.loads(kept, max_bytes=sheets.MAX_BYTES), "sheet")
+        found = _sheet_place(places, digest).read_bytes()
+        document = canonical.mapping(canonical.loads(found, max_bytes=sheets.MAX_BYTES), "sheet")
     except OSError as error:
         raise _damaged(digest, error.strerror or "") from error
     content = str(document.get("sheet", "")).encode()
     if sha256(content).hexdigest() != digest:
         raise _damaged(digest, "its bytes have another digest")
-    return OpenSheet(version=version, sheet=Sheet.from_bytes(content), secret=str(document.get("secret", "")))
+    return Sheet.from_bytes(content), str(document.get("secret", ""))
 
 
 def take(

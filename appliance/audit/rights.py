@@ -33,6 +33,8 @@ _OPERATOR_KINDS: Final = frozenset({"evidence.exported", "evidence.listed", "evi
 _FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.", "stop.")}
 # Only the promoter knows what serves or may serve next, so it alone says that a version goes, or stays on hold.
 _DELETION_KINDS: Final = ("model.deleted", "model.held", "model.hold-lifted")
+# The page hands judgements in by the promoter, which checks the person's password; commands of root record them too.
+_JUDGED: Final = "answers.judged"
 _TAKEN: Final = (
     _OWN,
     "request.",
@@ -84,7 +86,7 @@ def require_may_append(door: str, kind: str) -> None:
     elif door == ACTIONS:
         allowed = not kind.startswith(_TAKEN)
     else:
-        allowed = kind.startswith(_FAMILIES.get(door, ())) or (door == PROMOTER and kind in _DELETION_KINDS)
+        allowed = kind.startswith(_FAMILIES.get(door, ())) or (door == PROMOTER and kind in {*_DELETION_KINDS, _JUDGED})
     if not allowed:
         raise LedgerRefusedError(
             what=f"records of kind {kind} may not come through the door {door}",

@@ -29,6 +29,7 @@ signature, nor does an enrolment, since it takes a code.
     current -> {model_digest,number,is_stopped,returnable,last}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
     policy-request policy-pending policy-approve              see `appliance.promote.policy_desk`
+    answers-judged                                            see `appliance.promote.judgement_desk`
     canary-* caller-* review reviews                          see `appliance.promote.rollout_desk`
 """
 
@@ -41,7 +42,7 @@ from argon2 import PasswordHasher
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
-from appliance.promote import deletion_desk, policy_desk, rollout_desk
+from appliance.promote import deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
 from appliance.promote.books import Books
 from appliance.promote.clockchange import ClockChanges
@@ -109,7 +110,7 @@ def build_desk(
     rollout = Rollout(books, promoter, clock=clock)
     policies = PolicyChanges(books, config=config, clock=clock, acceptance=acceptance)
     return Desk(
-        folder=folder,
+        books=books,
         people=people,
         promoter=promoter,
         changes=(hosts, clocks, policies),
@@ -125,7 +126,7 @@ class Desk:
     def __init__(
         self,
         *,
-        folder: PromoterFolder,
+        books: Books,
         people: PeopleDesk,
         promoter: Promoter,
         changes: tuple[HostChanges, ClockChanges, PolicyChanges],
@@ -133,7 +134,7 @@ class Desk:
         reviews: Reviews,
         deletions: Deletions,
     ) -> None:
-        self._folder = folder
+        self._folder = books.folder
         self._people = people
         self._promoter = promoter
         self._hosts, self._clocks, policies = changes
@@ -157,6 +158,7 @@ class Desk:
             **rollout_desk.answers(rollout, reviews, self._class_of),
             **deletion_desk.answers(deletions, self._class_of),
             **policy_desk.answers(policies),
+            **judgement_desk.answers(books, self._class_of),
         }
 
     def turns(self, seconds: float) -> bool:

@@ -16,6 +16,8 @@ from media.errors import MalformedError
 FORMAT: Final = 1
 SHEET_TYPE: Final = "sealift/review-sheet"
 FORM_TYPE: Final = "sealift/review-form"
+JUDGED: Final = "answers.judged"
+"""The record of one person's judgement of a sheet."""
 MAX_BYTES: Final = 16 * 2**20
 PAIR_CHOICES: Final = ("first", "second", "same")
 LONE_CHOICES: Final = ("good", "bad")
