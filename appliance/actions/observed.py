@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import nettest, scrub, tls_standing
+from appliance.actions import nettest, rollout_observed, scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
@@ -73,6 +73,7 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_production_info": ("What is promoted, by its digest", ("digest",)),
     "sealift_production_count": ("1 when a version is promoted", ()),
     "sealift_unit_up": ("1 when a unit of ours runs; engines by their stage", ("unit",)),
+    **rollout_observed.FACTS,
     "sealift_concurrent_requests_limit": ("limits.concurrent_requests of the site file", ()),
 }
 """Every name with its meaning and labels; nothing else is offered."""
@@ -104,6 +105,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "receipt": lambda: _receipts(ledger, clock),
         "release": lambda: _release(config),
         "production": lambda: _production(config),
+        "rollout": lambda: _rollout(ledger, clock),
         "units": lambda: _units(supervisor),
     }
     for name, ask in parts.items():
@@ -233,6 +235,11 @@ def _production(config: Config) -> Iterator[Sample]:
     yield _sample("sealift_production_count", bool(digest))
     if digest:
         yield _sample("sealift_production_info", 1, digest=digest[:12])
+
+
+def _rollout(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    for name, value, labels in rollout_observed.observed(ledger, clock):
+        yield _sample(name, value, **labels)
 
 
 def _units(supervisor: Supervisor | None) -> Iterator[Sample]:

@@ -17,7 +17,7 @@ from appliance.promote.history import Production
 from appliance.promote.record import BY_JUDGE, JUDGE_NAME, Kind, Promotion
 from appliance.promote.watching import GOING, WORSE, WatchJudge, WatchVerdict
 from appliance.registry.deletion import deleted
-from media.clock import Clock, to_text
+from media.clock import Clock, from_text, to_text
 
 WATCHED: Final = "promotion.watch-judged"
 KEPT: Final = "promotion.watch-kept"
@@ -125,7 +125,9 @@ class Afterwards:
         if not self._told:
             newest = self._books.ledger.find(kind=WATCHED, limit=1)
             is_own = bool(newest) and newest[0].body.get("watch") == watch.sequence
-            self._told, self._told_at = str(newest[0].body.get("state")) if is_own else GOING, self._clock.now()
+            self._told, self._told_at = GOING, watch.began
+            if is_own:
+                self._told, self._told_at = str(newest[0].body.get("state")), from_text(newest[0].time)
         return self._told
 
     def _tell(self, watch: Watch, verdict: WatchVerdict) -> None:

@@ -216,7 +216,7 @@ class Rollout:
 
     def _verdict(self, canary: Canary) -> Verdict:
         if self._judge is None or self._judge.canary.number != canary.number:
-            self._judge, self._told, self._told_at = Judge(self._books.ledger, canary), _GOING, self._clock.now()
+            self._judge, self._told, self._told_at = Judge(self._books.ledger, canary), _GOING, canary.started
         return self._judge.read()
 
     def _tell(self, canary: Canary, verdict: Verdict) -> None:

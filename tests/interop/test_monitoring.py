@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus is absent"),
 ]
 _MINUTES: Final = 90
-_LONGER: Final = {"BackupMissing": 1500, "ClockUnsynchronised": 400}
+_LONGER: Final = {"BackupMissing": 1500, "ClockUnsynchronised": 400, "CanaryUndecided": 800, "CanaryHeld": 1500}
 _DAY: Final = 86400
 _LIMIT: Final = {"sealift_concurrent_requests_limit": 64}
 _BUCKETS: Final = ("1.0", "5.0", "10.0", "+Inf")
@@ -132,6 +132,22 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     ),
     "ClockUnsynchronised": ({"node_timex_sync_status": 0}, {"node_timex_sync_status": 1}),
     "ReceiptOverdue": (limited("receipt_waiting", 101, 100), limited("receipt_waiting", 100, 100)),
+    "CanaryEnded": ({"sealift_canary_ended_age_seconds": 14399}, {"sealift_canary_ended_age_seconds": 14400}),
+    "CanaryUndecided": (
+        {"sealift_canary_left_seconds": 0, "sealift_canary_running": 1},
+        {"sealift_canary_left_seconds": 1, "sealift_canary_running": 1},
+    ),
+    "CanaryHeld": ({"sealift_canary_held": 1}, {"sealift_canary_held": 0}),
+    "JudgeSilent": (
+        {"sealift_canary_figures_age_seconds": 1801},
+        {"sealift_canary_figures_age_seconds": 1800, "sealift_watch_figures_age_seconds": 1800},
+    ),
+    "WatchFoundWorse": ({"sealift_watch_worse": 1}, {"sealift_watch_worse": 0}),
+    "ReviewWaits": ({"sealift_review_age_seconds": 86401}, {"sealift_review_age_seconds": 86400}),
+}
+_EXTRA: Final = {
+    "RecordsIncomplete": {"sealift_unrecorded_refusals_total": f"0x{_MINUTES - 30} 1x30"},
+    "JudgeSilent": {"sealift_watch_figures_age_seconds": 1801},
 }
 _EXTRA: Final = {"RecordsIncomplete": {"sealift_unrecorded_refusals_total": f"0x{_MINUTES - 30} 1x30"}}
 

@@ -22,13 +22,15 @@ ANA, BEN, *_ = signatories()
 _NUMBERS = itertools.count()
 
 
-def answers(site: Site, count: int, *, every: int = 0, arm: str = "production", **changes: Any) -> None:
+def answers(
+    site: Site, count: int, *, every: int = 0, arm: str = "production", assigned: str = "only", **changes: Any
+) -> None:
     """Record requests as the gateway does; each `every`-th one is changed."""
     for number in range(count):
         request_id = f"req_{next(_NUMBERS)}"
         changed = changes if every and number % every == 0 else {}
         site.ledger.append(
-            "request.intent", {"request_id": request_id, "arm": arm, "assigned": "only", "stream": True, "bucket": 1}
+            "request.intent", {"request_id": request_id, "arm": arm, "assigned": assigned, "stream": True, "bucket": 1}
         )
         fine = {"request_id": request_id, "outcome": "ok", "status": 200, "ttft_ms": 100, "latency_ms": 900}
         site.ledger.append("request.outcome", fine | changed)

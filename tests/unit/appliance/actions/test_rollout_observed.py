@@ -1,0 +1,117 @@
+"""What monitoring is told of rollouts, against what the promoter itself says of them."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.actions.rollout_observed import FACTS, asks, observed
+from tests.support.promotion import Site, digest, open_site
+from tests.support.signatories import signatories
+from tests.unit.appliance.promote.test_watch import FAILED, answers, cut_over
+
+OLD, NEW = digest("old"), digest("new")
+ANA, BEN, *_ = signatories()
+Key = tuple[str, ...]
+
+
+def numbers(site: Site) -> dict[Key, float]:
+    found = {(name, *labels.values()): float(value) for name, value, labels in observed(site.ledger, site.clock)}
+    assert {key[0] for key in found} <= set(FACTS)
+    return found
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = open_site(tmp_path)
+    site.promote(OLD)
+    return site
+
+
+def start(site: Site) -> None:
+    request = site.approve(site.request(NEW), ANA, BEN)
+    site.client.start_canary(request.statement.sha256, percent=20, hours=2, watch_hours=48)
+
+
+def test_where_nothing_goes_on_that_is_said(site: Site) -> None:
+    found = numbers(site)
+
+    assert (found["sealift_canary_running",], found["sealift_watch_running",]) == (0, 0)
+    assert (
+        found["sealift_reviews_open",] == found["sealift_review_age_seconds",] == found["sealift_callers_stopped",] == 0
+    )
+    assert asks(site.ledger, site.clock) == ""
+
+
+def test_a_canary_is_seen_with_its_arms_and_its_time_stands_still_on_hold(site: Site) -> None:
+    start(site)
+    answers(site, 4, assigned="share")
+    answers(site, 1, arm="canary", assigned="share", every=1, **FAILED)
+    answers(site, 4, assigned="share")
+    answers(site, 1, arm="canary", assigned="share")
+    site.clock.advance(1200)
+    site.client.judge_canary()
+    site.clock.advance(60)
+    found = numbers(site)
+    assert (found["sealift_canary_running",], found["sealift_canary_held",]) == (1, 0)
+    assert found["sealift_canary_left_seconds",] == site.client.canary()["canary"]["left_seconds"] == 7200 - 1260
+    assert found["sealift_canary_figures_age_seconds",] == 60
+    assert found["sealift_canary_requests", "errors", "canary"] == 2
+    assert found["sealift_canary_faults", "errors", "canary"] == 1
+    assert 0 <= found["sealift_canary_evidence_ratio", "errors"] < 1
+
+    site.client.step_canary("hold", person=ANA.id, reason="lunch")
+    site.clock.advance(3600)
+    found = numbers(site)
+    assert (found["sealift_canary_held",], found["sealift_canary_left_seconds",]) == (1, 7200 - 1260)
+    site.client.step_canary("resume", person=ANA.id, reason="go on")
+    site.clock.advance(100)
+    assert numbers(site)["sealift_canary_left_seconds",] == site.client.canary()["canary"]["left_seconds"]
+
+    site.client.step_canary("abort", person=ANA.id, reason="enough")
+    site.clock.advance(100)
+    found = numbers(site)
+    assert (found["sealift_canary_running",], found["sealift_reviews_open",]) == (0, 1)
+    assert found["sealift_review_age_seconds",] == 100
+    assert ("sealift_canary_ended_age_seconds",) not in found
+
+
+def test_that_the_judge_ended_one_is_seen_for_as_long_as_it_matters(site: Site) -> None:
+    start(site)
+    for _ in range(12):
+        answers(site, 4, assigned="share")
+        answers(site, 1, arm="canary", assigned="share", every=1, **FAILED)
+    assert site.client.judge_canary()["changed"]["kind"] == "canary-aborted"
+    site.clock.advance(30)
+
+    found = numbers(site)
+
+    assert (found["sealift_canary_ended_age_seconds",], found["sealift_canary_running",]) == (30, 0)
+
+
+def test_the_watch_is_seen_until_people_decide(site: Site) -> None:
+    answers(site, 200, every=100, **FAILED)
+    cut_over(site)
+    site.clock.advance(10)
+    found = numbers(site)
+    assert (found["sealift_watch_running",], found["sealift_watch_worse",]) == (1, 0)
+    assert found["sealift_watch_left_seconds",] == site.client.canary()["watch"]["left_seconds"]
+    answers(site, 60, every=2, **FAILED)
+    site.client.judge_canary()
+
+    found = numbers(site)
+    assert found["sealift_watch_worse",] == 1
+    assert found["sealift_watch_evidence_ratio", "errors"] >= 1
+    assert ("sealift_watch_evidence_ratio", "complaints") not in found
+    assert asks(site.ledger, site.clock).startswith("errors: ")
+
+    site.client.keep_watched(person=ANA.id, reason="the network")
+    assert (numbers(site)["sealift_watch_worse",], asks(site.ledger, site.clock)) == (0, "")
+    site.clock.advance(48 * 3600)
+    assert numbers(site)["sealift_watch_running",] == 0
+
+
+def test_a_cut_over_in_a_maintenance_window_is_watched_and_going_back_ends_that(site: Site) -> None:
+    site.promote(NEW)
+    assert numbers(site)["sealift_watch_running",] == 1
+    site.client.rollback(person=ANA.id, reason="x")
+    assert numbers(site)["sealift_watch_running",] == 0
