@@ -12,9 +12,11 @@ from appliance.gateway.admission import Admission, MemoryDesk, bounds_of
 from appliance.gateway.answering import Answering
 from appliance.gateway.auth import ApiKeys
 from appliance.gateway.beginning import Beginning
+from appliance.gateway.caches import Caches
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.door import Door
+from appliance.gateway.embedding import Embeddings
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Log
@@ -115,6 +117,7 @@ def create_app(
         witnesses=witnesses,
         quotas=quotas,
     )
+    caches = Caches(config.caches, keys=keys, clock=clock, metrics=metrics)
     answering = Answering(
         limits=limits,
         routes=routes,
@@ -127,9 +130,10 @@ def create_app(
         quotas=quotas,
         policy=config.policy,
     )
+    embeddings = Embeddings(answering=answering, caches=caches)
     readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
-    app.register_blueprint(openai.make_blueprint(answering, routes))
-    app.register_blueprint(ollama.make_blueprint(answering, routes, clock))
+    app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
+    app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
     app.register_blueprint(feedback.make_blueprint(ledger, metrics))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
     app.extensions[_OURS] = Running(

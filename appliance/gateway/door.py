@@ -33,6 +33,9 @@ from media.clock import Clock
 _ENDPOINTS: Final = {
     "/v1/chat/completions": Endpoint.CHAT.value,
     "/v1/completions": Endpoint.COMPLETIONS.value,
+    "/v1/embeddings": "embeddings",
+    "/api/embed": "embeddings",
+    "/api/embeddings": "embeddings",
     "/v1/models": "models",
     "/v1/models/<path:name>": "models",
     "/v1/feedback": "feedback",

@@ -105,6 +105,11 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self._cache_lookups = Counter(
+            "sealift_cache_lookups", "Looks into the caches: hit, miss", ["cache", "result"], registry=registry
+        )
+        self._cache_bytes = Gauge("sealift_cache_bytes", "What the caches hold", ["cache"], registry=registry)
+        self._cache_entries = Gauge("sealift_cache_entries", "Entries of the caches", ["cache"], registry=registry)
         registry.register(_Gpus(read_gpus))
 
     @contextmanager
@@ -181,6 +186,15 @@ class Metrics:
     def sampled(self, result: str) -> None:
         """Count an answer that the review policy chose: kept, or dropped and why."""
         self._samples.labels(result).inc()
+
+    def looked_up(self, cache: str, *, is_hit: bool) -> None:
+        """Count a look into a cache."""
+        self._cache_lookups.labels(cache, "hit" if is_hit else "miss").inc()
+
+    def cached(self, cache: str, *, count: int, size: int) -> None:
+        """Say what a cache holds: entries, and their bytes."""
+        self._cache_entries.labels(cache).set(count)
+        self._cache_bytes.labels(cache).set(size)
 
     def unrecorded(self) -> None:
         """Count a refusal that could not be recorded."""

@@ -13,8 +13,10 @@ from flask import Blueprint, Response, jsonify, request
 from appliance.gateway import problems
 from appliance.gateway.access import keyed
 from appliance.gateway.answering import Answering
-from appliance.gateway.arrival import arrival
+from appliance.gateway.arrival import arrival, come
 from appliance.gateway.body import read_object
+from appliance.gateway.embedding import Embeddings
+from appliance.gateway.embedding_reading import Wording, asks_nothing
 from appliance.gateway.ollama_reading import Ollama, model_of, only_loads
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.routing import Route, Routes, require_route
@@ -24,7 +26,7 @@ _CHAT: Final = Ollama(is_chat=True)
 _GENERATE: Final = Ollama(is_chat=False)
 
 
-def make_blueprint(answering: Answering, routes: Routes, clock: Clock) -> Blueprint:
+def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes, clock: Clock) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("ollama", __name__)
 
@@ -37,6 +39,16 @@ def make_blueprint(answering: Answering, routes: Routes, clock: Clock) -> Bluepr
     @keyed
     def generate() -> Response:
         return _answer(answering, routes, clock, is_chat=False)
+
+    @blueprint.post("/api/embed")
+    @keyed
+    def embed() -> Response:
+        return _vectors(embeddings, routes, "ollama")
+
+    @blueprint.post("/api/embeddings")
+    @keyed
+    def embed_one() -> Response:
+        return _vectors(embeddings, routes, "ollama-one")
 
     @blueprint.get("/api/tags")
     @keyed
@@ -54,7 +66,7 @@ def make_blueprint(answering: Answering, routes: Routes, clock: Clock) -> Bluepr
     @keyed
     def show() -> Response:
         route = _named(routes, read_object(request.get_data(cache=False)))
-        abilities = ["completion", "tools"] if route.has_tools else ["completion"]
+        abilities = ["completion", *(["tools"] if route.has_tools else []), *(["embedding"] if route.embedding else [])]
         listed = _listed(route)
         facts = {"general.version": route.version, "sealift.model_digest": route.model_digest}
         return jsonify(
@@ -74,12 +86,20 @@ def make_blueprint(answering: Answering, routes: Routes, clock: Clock) -> Bluepr
 
 
 def _answer(answering: Answering, routes: Routes, clock: Clock, *, is_chat: bool) -> Response:
-    come = arrival(Endpoint.CHAT, _CHAT if is_chat else _GENERATE)
-    if not only_loads(come.untrusted, is_chat=is_chat):
-        return answering.answer(come)
-    route = _named(routes, come.untrusted)
+    asked = arrival(Endpoint.CHAT, _CHAT if is_chat else _GENERATE)
+    if not only_loads(asked.untrusted, is_chat=is_chat):
+        return answering.answer(asked)
+    route = _named(routes, asked.untrusted)
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
     return jsonify(model=route.name, created_at=to_text(clock.now()), **said, done=True, done_reason="load")
+
+
+def _vectors(embeddings: Embeddings, routes: Routes, wording: Wording) -> Response:
+    asked = come()
+    if not asks_nothing(asked.untrusted, wording):
+        return embeddings.answer(asked, wording)
+    route = _named(routes, asked.untrusted)
+    return jsonify(embedding=[]) if wording == "ollama-one" else jsonify(model=route.name, embeddings=[])
 
 
 def _named(routes: Routes, untrusted: Mapping[str, Any]) -> Route:

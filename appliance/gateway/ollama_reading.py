@@ -132,6 +132,21 @@ def _options(given: Mapping[str, Any], limits: LimitsSection) -> tuple[dict[str,
     return words, ignored
 
 
+def loading_options(given: Mapping[str, Any]) -> list[str]:
+    """Return the names of a request's options where nothing is sampled, so that none of them has an effect.
+
+    Raises:
+        Problem: One is unknown.
+    """
+    options = given.get("options", {})
+    if not isinstance(options, dict):
+        raise invalid("options", "An object.")
+    for name in options:
+        if name not in _LOADING and name not in _OPTIONS and name not in _NEUTRAL_OPTIONS and name != "num_predict":
+            raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
+    return [f"options.{name}" for name, value in options.items() if value is not None]
+
+
 def _is_raw(given: Mapping[str, Any]) -> bool:
     raw = given.get("raw", False)
     if not isinstance(raw, bool):

@@ -7,7 +7,8 @@ from flask import Blueprint, Response, jsonify
 from appliance.gateway import problems, shapes
 from appliance.gateway.access import keyed
 from appliance.gateway.answering import Answering
-from appliance.gateway.arrival import arrival
+from appliance.gateway.arrival import arrival, come
+from appliance.gateway.embedding import Embeddings
 from appliance.gateway.events import OpenAi
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.routing import ALIAS, Routes, require_route
@@ -15,7 +16,7 @@ from appliance.gateway.routing import ALIAS, Routes, require_route
 _DIALECT: Final = OpenAi()
 
 
-def make_blueprint(answering: Answering, routes: Routes) -> Blueprint:
+def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes) -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("openai", __name__)
 
@@ -28,6 +29,11 @@ def make_blueprint(answering: Answering, routes: Routes) -> Blueprint:
     @keyed
     def completions() -> Response:
         return answering.answer(arrival(Endpoint.COMPLETIONS, _DIALECT))
+
+    @blueprint.post("/v1/embeddings")
+    @keyed
+    def vectors() -> Response:
+        return embeddings.answer(come(), "openai")
 
     @blueprint.get("/v1/models")
     @keyed

@@ -3,10 +3,13 @@
 Its model repeats what it was last told. A token is a word with the space around it, so counts are plain.
 """
 
+import base64
 import json
+import math
 import re
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +22,7 @@ from typing import Any
 
 MODEL_DIGEST = "ab" * 32
 WEIGHTS_DIGEST = "cd" * 32
+DIMENSIONS = 8
 _TOKEN = re.compile(r"\s*\S+|\s+")
 
 
@@ -64,6 +68,11 @@ class FakeEngine:
     is_ready: bool = True
     model_digest: str = MODEL_DIGEST
     weights_digest: str = WEIGHTS_DIGEST
+
+    @property
+    def embedded(self) -> list[Any]:
+        """The inputs of every request for embeddings, oldest first."""
+        return [body["input"] for route, body in self.asked if route == "/v1/embeddings"]
 
     @property
     def last(self) -> dict[str, Any]:
@@ -134,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
             match self.path:
                 case "/v1/chat/completions" | "/v1/completions":
                     self._generate(body, engine.script)
+                case "/v1/embeddings":
+                    self._embed(body, engine.script)
                 case "/sealift/v1/tokenize":
                     self._json({"tokens": len(tokens(_prompt(body)))})
                 case "/sealift/v1/score":
@@ -175,6 +186,16 @@ class _Handler(BaseHTTPRequestHandler):
         if script.events is not None:
             answer = script.events[0]
         self._json(answer)
+
+    def _embed(self, body: Mapping[str, Any], script: Script) -> None:
+        if script.refuse is not None:
+            raise _RefusedError(*script.refuse)
+        self.server.engine.started.set()
+        self._wait(script)
+        if script.tear_after is not None:
+            self._tear()
+            return
+        self._json(_vectors(body["input"], counts=script.counts) if script.events is None else script.events[0])
 
     def _stream(
         self, said: list[str], reason: str, *, chat: bool, script: Script, usage: dict[str, int] | None
@@ -283,6 +304,21 @@ def _events(
     yield choice({}, reason)
     if usage is not None:
         yield {"id": "x", "choices": [], "usage": usage}
+
+
+def _vectors(texts: list[Any], *, counts: bool) -> dict[str, Any]:
+    """Return a vector for each text: how often each letter is in it, by its number modulo `DIMENSIONS`."""
+    rows = []
+    for index, text in enumerate(texts):
+        row = [0.0] * DIMENSIONS
+        for letter in text:
+            row[(ord(letter) if isinstance(letter, str) else letter) % DIMENSIONS] += 1
+        length = math.sqrt(sum(one * one for one in row))
+        raw = struct.pack(f"<{DIMENSIONS}f", *(one / length for one in row))
+        count = {"tokens": len(text)} if counts else {}
+        rows.append({"index": index, "embedding": base64.b64encode(raw).decode(), **count})
+    usage = {"prompt_tokens": sum(map(len, texts))} if counts else None
+    return {"object": "list", "data": rows[::-1], "usage": usage}  # the order is told by the index alone
 
 
 def _scores(body: Mapping[str, Any]) -> dict[str, Any]:

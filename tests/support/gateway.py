@@ -24,7 +24,8 @@ from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode
 from media.clock import FixedClock
-from tests.support.engine import MODEL_DIGEST, FakeEngine, fake_engine
+from media.embedding import EmbeddingProfile
+from tests.support.engine import DIMENSIONS, MODEL_DIGEST, FakeEngine, fake_engine
 
 MODEL = "smollm2-135m"
 DEPARTMENT = "cardiology"
@@ -164,15 +165,20 @@ def site_file(root: Path, extra: str = "") -> Config:
 
 @contextmanager
 def gateway(
-    folder: Path, *, limits: str = "", mode: PhiMode = PhiMode.TOKENISE, detector: Detector | None = None
+    folder: Path,
+    *,
+    limits: str = "",
+    caches: str = "",
+    mode: PhiMode = PhiMode.TOKENISE,
+    detector: Detector | None = None,
 ) -> Iterator[Rig]:
-    """Run a gateway in this process; `limits` is the TOML of `[limits]`."""
+    """Run a gateway in this process; `limits` and `caches` are the TOML of their sections."""
     logging.getLogger("sealift.gateway").setLevel(logging.INFO)
     create_missing(folder / "keys")
     keys = FileKeys(folder / "keys")
     api_keys = Keys(keys)
     key = api_keys.add(key_text(), mode=mode)
-    config = site_file(folder, f"[limits]\n{limits}")
+    config = site_file(folder, f"[limits]\n{limits}\n[caches]\n{caches}\n")
     clock = FixedClock(NOW)
     ledger, metrics = MemoryLedger(clock, door="ledger-gateway"), Metrics()
     with fake_engine(folder / "engine.sock") as engine:
@@ -186,6 +192,7 @@ def gateway(
                 socket=engine.path,
                 created=1_790_000_000,
                 has_tools=True,
+                embedding=EmbeddingProfile(pooling="mean", n_ctx=512, dimensions=DIMENSIONS, matryoshka=True),
             )
         )
         app = create_app(

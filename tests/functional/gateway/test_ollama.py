@@ -146,7 +146,7 @@ def test_what_is_promoted_is_listed_and_shown(rig: Rig) -> None:
 
     assert [one["name"] for one in listed] == [one["name"] for one in running] == [MODEL]
     assert listed[0]["digest"] == MODEL_DIGEST
-    assert shown["capabilities"] == ["completion", "tools"]
+    assert shown["capabilities"] == ["completion", "tools", "embedding"]
     assert rig.client.get("/api/version", headers=rig.headers()).get_json()["version"]
 
 

@@ -1,0 +1,231 @@
+"""What was answered before and may be answered again: answers at temperature 0, and vectors.
+
+Rules:
+    CACHE-1 A key is the keyed hash of caller, version, policy and what the engine is asked, identifiers replaced:
+            nothing of one API key ever answers another, and no text is kept beside an answer's own.
+    CACHE-2 Only what an engine would say again is kept: temperature 0 (X21), a whole answer, its outcome recorded.
+    CACHE-3 Keys whose identifiers pass (PHI mode `pass`) have no cache: it would hold what must not outlive a request.
+    CACHE-4 The least recently used leaves first, by bytes and by number; what is too old is not given out.
+    CACHE-5 What a version said goes when it is no longer loaded, and what a key was told when an operator stops it.
+    CACHE-6 A hit is an answer like any other: recorded before and after, counted against the key's tokens, named in a
+            header and in the record.
+
+It lies in the gateway's memory alone and ends with the process.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from appliance.gateway.calls import EngineCall, Replayed
+from appliance.gateway.metrics import Metrics
+from appliance.keys.provider import KeyProvider
+from appliance.phi.policy import PhiMode
+from appliance.sections import CachesSection
+from media.clock import Clock
+
+Name = Literal["answers", "embeddings"]
+HEADER: Final = "x-sealift-cache"
+MOST_ENTRIES: Final = 10_000
+"""The documents' size of both caches (J4, J7)."""
+_KEY: Final = "content-hmac"
+_ENTRY_BYTES: Final = 512  # what Python keeps beside the bytes of an entry
+_LARGEST_SHARE: Final = 8  # no entry takes more than an eighth of its cache
+_MIB: Final = 2**20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry(Generic[_T]):
+    value: _T
+    size: int
+    at: float
+    model_digest: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where something may be kept: the hash that it is found by, and to whom and which version it belongs."""
+
+    digest: bytes
+    key_id: str
+    model_digest: str
+
+
+class Cache(Generic[_T]):
+    """One real LRU cache (X21); safe for threads.
+
+    Args:
+        name: For metrics.
+        most_bytes: What its entries may take together; 0 for no cache.
+        seconds: How old an entry may be.
+        clock: Its monotonic seconds are used.
+        metrics: Counted into.
+    """
+
+    def __init__(self, name: Name, *, most_bytes: int, seconds: float, clock: Clock, metrics: Metrics) -> None:
+        self._name = name
+        self._most_bytes = most_bytes
+        self._seconds = seconds
+        self._clock = clock
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[bytes, _Entry[_T]] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._most_bytes > 0
+
+    def find(self, place: Place) -> _T | None:
+        """Return what is kept there, and count a hit or a miss."""
+        if not self.is_on:
+            return None
+        with self._lock:
+            entry = self._entries.get(place.digest)
+            if entry is not None and self._clock.monotonic() - entry.at > self._seconds:
+                self._drop(place.digest)
+                entry = None
+            if entry is not None:
+                self._entries.move_to_end(place.digest)
+            self._tell()
+        self._metrics.looked_up(self._name, is_hit=entry is not None)
+        return None if entry is None else entry.value
+
+    def keep(self, place: Place, value: _T, *, size: int) -> None:
+        """Keep something; what was not used for longest makes room for it."""
+        size += _ENTRY_BYTES
+        if size > self._most_bytes // _LARGEST_SHARE:
+            return
+        entry = _Entry(
+            value=value,
+            size=size,
+            at=self._clock.monotonic(),
+            model_digest=place.model_digest,
+            key_id=place.key_id,
+        )
+        with self._lock:
+            self._drop(place.digest)
+            self._entries[place.digest] = entry
+            self._bytes += size
+            while self._bytes > self._most_bytes or len(self._entries) > MOST_ENTRIES:
+                self._drop(next(iter(self._entries)))
+            self._tell()
+
+    def forget(self, which: Callable[[str, str], bool]) -> None:
+        """Drop every entry whose version's digest and key's id are told so."""
+        with self._lock:
+            for digest in [one for one, kept in self._entries.items() if which(kept.model_digest, kept.key_id)]:
+                self._drop(digest)
+            self._tell()
+
+    def _drop(self, digest: bytes) -> None:
+        entry = self._entries.pop(digest, None)
+        if entry is not None:
+            self._bytes -= entry.size
+
+    def _tell(self) -> None:
+        self._metrics.cached(self._name, count=len(self._entries), size=self._bytes)
+
+
+class Caches:
+    """Both caches of one gateway process."""
+
+    def __init__(self, section: CachesSection, *, keys: KeyProvider, clock: Clock, metrics: Metrics) -> None:
+        self._keys = keys
+        self._loaded: frozenset[str] = frozenset()
+        self.answers: Cache[tuple[dict[str, Any], ...]] = Cache(
+            "answers",
+            most_bytes=section.answers_mib * _MIB,
+            seconds=section.answers_minutes * 60,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.embeddings: Cache[tuple[bytes, int]] = Cache(
+            "embeddings",
+            most_bytes=section.embeddings_mib * _MIB,
+            seconds=section.embeddings_minutes * 60,
+            clock=clock,
+            metrics=metrics,
+        )
+
+    def follow(self, loaded: frozenset[str]) -> None:
+        """Drop what versions said that are not loaded any more (CACHE-5)."""
+        if loaded != self._loaded:
+            self._loaded = loaded
+            for cache in (self.answers, self.embeddings):
+                cache.forget(lambda digest, _: digest not in loaded)
+
+    def forget_key(self, key_id: str) -> None:
+        """Drop what a key was told (CACHE-5)."""
+        for cache in (self.answers, self.embeddings):
+            cache.forget(lambda _, kept: kept == key_id)
+
+    def place(
+        self, *, key_id: str, model_digest: str, policy: str, mode: PhiMode, asked: Mapping[str, Any]
+    ) -> Place | None:
+        """Return where the answer to something would be kept; None where it must not be (CACHE-1, CACHE-3).
+
+        Raises:
+            KeyMissingError: There is no key to hash with.
+        """
+        if mode is PhiMode.PASS:
+            return None
+        text = json.dumps([key_id, model_digest, policy, mode.value, asked], sort_keys=True, separators=(",", ":"))
+        digest = self._keys.hmac(_KEY, b"cache\0" + text.encode())
+        return Place(digest=digest, key_id=key_id, model_digest=model_digest)
+
+
+class Remembered:
+    """An engine's call that notes what it says, to be kept when the answer is whole."""
+
+    def __init__(self, call: EngineCall, cache: Cache[tuple[dict[str, Any], ...]], place: Place) -> None:
+        self._call = call
+        self._cache = cache
+        self._place = place
+        self._said: list[dict[str, Any]] = []
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; see `EngineCall`."""
+        return self._call.is_cancelled
+
+    def cancel(self) -> None:
+        """End the call; see `EngineCall`."""
+        self._call.cancel()
+
+    def close(self) -> None:
+        """Give up what was not read; see `EngineCall`."""
+        self._call.close()
+
+    def opened(self) -> None:
+        """Wait until the request is accepted; see `EngineCall`."""
+        self._call.opened()
+
+    def answer(self) -> dict[str, Any]:
+        """Return the whole answer; see `EngineCall`."""
+        said = self._call.answer()
+        self._said.append(said)
+        return said
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream; see `EngineCall`."""
+        for said in self._call.events():
+            self._said.append(said)
+            yield said
+
+    def keep(self) -> None:
+        """Keep the answer: it is whole, and its outcome is recorded (CACHE-2)."""
+        size = len(json.dumps(self._said))
+        self._cache.keep(self._place, tuple(self._said), size=size)
+
+
+def replayed(cache: Cache[tuple[dict[str, Any], ...]], place: Place | None) -> Replayed | None:
+    """Return the answer that is kept, if one is."""
+    said = None if place is None else cache.find(place)
+    return None if said is None else Replayed(said)
