@@ -20,7 +20,8 @@ from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding, NotEmbeddedError
 from appliance.serve.engine import Decoder, Generation, Piece, Sampling
-from appliance.serve.scheduler import Handle, Scheduler
+from appliance.serve.handles import Handle
+from appliance.serve.scheduler import Scheduler
 from media.clock import Clock
 from media.errors import SealiftError
 

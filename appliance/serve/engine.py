@@ -1,21 +1,47 @@
 """The seam between what schedules and what decodes, and the types that cross it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. Temperature 0 is greedy and deterministic; top_k 0 leaves all tokens in."""
+    """How the next token is drawn. Temperature 0 is greedy and deterministic; top_k 0 leaves all tokens in.
+
+    Attributes:
+        grammar: What the answer must match, as `Decoder.grammar_of` made it; empty for any text.
+    """
 
     temperature: float = 0.7
     top_p: float = 1.0
     top_k: int = 0
     repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     seed: int = 0
+    grammar: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What an answer must look like.
+
+    Attributes:
+        schema: What its JSON must match, as `appliance.serve.schema.read` returned it.
+        opening: Text that comes before the JSON.
+        closing: Text that comes behind it.
+        most: How many times the whole may come, one after the other.
+        is_optional: Whether any text may come instead that does not begin as `opening` does.
+    """
+
+    schema: Mapping[str, Any]
+    opening: str = ""
+    closing: str = ""
+    most: int = 1
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,23 +50,50 @@ class Generation:
 
     Attributes:
         tokens: The prompt, at least one token.
-        max_tokens: How many tokens to produce at most.
+        max_tokens: How many tokens to produce at most, in each answer.
         stop: Texts that end the answer and are not part of it.
+        answers: How many answers are wanted; each has the seed of the one before plus one.
+        top_logprobs: How many alternatives each token is told with; None tells no probabilities.
+        salt: Whose prompt it is. What was read before is used again only for the same one; empty means for nobody.
+        priority: Lower runs sooner; one that is lower by a class or more may take the place of another.
     """
 
     tokens: Sequence[int]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
+    answers: int = 1
+    top_logprobs: int | None = None
+    salt: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """How likely a token was: its natural logarithm, before temperature and limits; `top` are the likeliest."""
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What a step added to one answer: text that is final, and at the end why it ended."""
+    """What a step added to one answer: text that is final, and at the end why it ended.
+
+    Attributes:
+        completion_tokens: How many tokens the answer has so far.
+        index: Which of the answers.
+        likelihoods: Of the tokens that the text is made of, where they were asked for.
+        cached_tokens: How many tokens of the prompt did not have to be read.
+    """
 
     text: str
     completion_tokens: int
     finish_reason: FinishReason | None = None
+    index: int = 0
+    likelihoods: tuple[Likelihood, ...] = ()
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +107,7 @@ class Row:
 
 
 class Decoder(Protocol):
-    """A loaded model. Called by one thread only."""
+    """A loaded model. Called by one thread only, but for `tokenize` and `grammar_of`."""
 
     @property
     def context_tokens(self) -> int:
@@ -68,15 +121,23 @@ class Decoder(Protocol):
 
     @property
     def sequences(self) -> int:
-        """How many sequences may be alive at once."""
+        """How many sequences may be alive at once; the one of this number is for padding and scoring."""
         ...
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`."""
         ...
 
+    def grammar_of(self, constraint: Constraint) -> str:
+        """Return the grammar of a constraint.
+
+        Raises:
+            SchemaRefusedError: It cannot be made into one.
+        """
+        ...
+
     def begin(self, sequence: int, sampling: Sampling) -> None:
-        """Prepare a free sequence and its sampler."""
+        """Make the sampler of a sequence that has none."""
         ...
 
     def decode(self, rows: Sequence[Row]) -> None:
@@ -88,7 +149,15 @@ class Decoder(Protocol):
         ...
 
     def sample(self, sequence: int, row: int) -> int:
-        """Draw the next token of `sequence` from the logits of batch row `row`."""
+        """Draw the next token of `sequence` from the logits of batch row `row`.
+
+        Raises:
+            EngineProtocolError: No token fits the sequence's grammar.
+        """
+        ...
+
+    def likelihood(self, row: int, token: int, top: int) -> Likelihood:
+        """Return how likely `token` was at batch row `row`, with the `top` likeliest tokens."""
         ...
 
     def bytes_of(self, token: int) -> bytes:
@@ -99,8 +168,32 @@ class Decoder(Protocol):
         """Tell whether the token ends a turn."""
         ...
 
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        """Make an empty sequence hold the first tokens of another; False, and nothing held, where that cannot be."""
+        ...
+
+    def cut(self, sequence: int, tokens: int) -> bool:
+        """Leave only the first tokens of a sequence; False, and nothing held, where that cannot be (hybrid models)."""
+        ...
+
+    def rest(self, sequence: int) -> None:
+        """Forget a sequence's sampler, and keep what it holds."""
+        ...
+
     def release(self, sequence: int) -> None:
         """Forget a sequence and its sampler."""
+        ...
+
+    def suspend(self, sequence: int, *, most_bytes: int) -> Any:
+        """Take a sequence out with its sampler, and with its state unless that is larger than `most_bytes`."""
+        ...
+
+    def resume(self, sequence: int, suspended: Any) -> bool:
+        """Put what was suspended into an empty sequence; False where its tokens have to be read again."""
+        ...
+
+    def discard(self, suspended: Any) -> None:
+        """Forget what was suspended and does not come back."""
         ...
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:

@@ -1,20 +1,27 @@
 """llama.cpp through llama-cpp-python's low-level API. The only module that imports `llama_cpp`.
 
-Threads: one caller. Sampling stays in llama.cpp's own chain, so Python touches no logits except for scoring.
+Threads: one caller. Sampling stays in llama.cpp's own chain, so Python touches no logits except to tell how likely a
+token was. A grammar is asked about the token that the chain drew, and about the whole vocabulary only where it refuses
+that one: this draws from the same distribution, and most steps cost nothing.
 """
 
 import ctypes
+import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import llama_cpp
 import numpy as np
+from llama_cpp.llama_grammar import SchemaConverter
 
 from appliance.errors import EngineLoadError, EngineProtocolError
-from appliance.serve.engine import Row, Sampling
+from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
+from appliance.serve.grammar import grammar_text
+from appliance.serve.schema import SchemaRefusedError
 
 _MIN_KEEP: Final = 1
 _LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
@@ -34,6 +41,25 @@ def load_backends() -> None:
         return
     ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
     ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(variants).encode()))
+
+
+class _Converter(SchemaConverter):  # type: ignore[misc] # llama_cpp carries no types
+    def _format_literal(self, literal: str) -> str:
+        # Its own escapes leave a backslash alone, and write letters beyond ASCII as they look in JSON's escapes.
+        text = json.dumps(json.loads(literal), ensure_ascii=False)
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sampler:
+    chain: Any
+    grammar: Any = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Suspended:
+    sampler: _Sampler | None
+    state: Any
 
 
 class LlamaCppDecoder:
@@ -74,7 +100,14 @@ class LlamaCppDecoder:
         self._vocab_size = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
-        self._samplers: dict[int, Any] = {}
+        self._samplers: dict[int, _Sampler] = {}
+        self._pieces: dict[int, bytes] = {}
+        self._candidates = np.zeros(self._vocab_size, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
+        self._ids = np.arange(self._vocab_size, dtype=np.int32)
+        # Their memory is one state, not a row of tokens: no part of it can be taken away or given on.
+        self._is_whole = bool(
+            llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        )
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text` without adding a start token; see `Decoder`."""
@@ -86,12 +119,22 @@ class LlamaCppDecoder:
             raise EngineProtocolError(what="the tokenizer failed", why=f"code {count}", fix="report it")
         return list(buffer[:count])
 
+    def grammar_of(self, constraint: Constraint) -> str:
+        """Return the grammar in llama.cpp's own notation; see `Decoder`."""
+        converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+        try:
+            schema = converter.resolve_refs(json.loads(json.dumps(constraint.schema)), "")
+            converter.visit(schema, "")
+        except (AssertionError, KeyError, ValueError, TypeError, RecursionError) as error:
+            raise SchemaRefusedError("", "the schema cannot be made into a grammar") from error
+        return grammar_text(converter._rules, constraint)  # noqa: SLF001 - it has no other door to its rules
+
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if sampling.repeat_penalty != 1:
-            repeat = (self._vocab_size, _LAST_TOKENS, sampling.repeat_penalty, 0.0, 0.0)
-            penalties = llama_cpp.llama_sampler_init_penalties(*repeat)
+        repeat = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        if repeat != (1.0, 0.0, 0.0):
+            penalties = llama_cpp.llama_sampler_init_penalties(self._vocab_size, _LAST_TOKENS, *repeat)
             llama_cpp.llama_sampler_chain_add(chain, penalties)
         if sampling.temperature < _GREEDY_BELOW:
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
@@ -102,7 +145,14 @@ class LlamaCppDecoder:
                 llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, _MIN_KEEP))
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
-        self._samplers[sequence] = chain
+        self._samplers[sequence] = sampler = _Sampler(chain=chain)
+        if sampling.grammar:
+            text = sampling.grammar.encode()
+            sampler.grammar = llama_cpp.llama_sampler_init_grammar(self._vocab, text, b"root")
+            if not sampler.grammar:
+                raise EngineProtocolError(
+                    what="a grammar was not taken", why="llama.cpp does not read it", fix="simplify the schema"
+                )
 
     def decode(self, rows: Sequence[Row]) -> None:
         """Run one step; see `Decoder`."""
@@ -122,10 +172,71 @@ class LlamaCppDecoder:
 
     def sample(self, sequence: int, row: int) -> int:
         """Draw a token in llama.cpp's chain; see `Decoder`."""
-        return int(llama_cpp.llama_sampler_sample(self._samplers[sequence], self._context, row))
+        sampler = self._samplers[sequence]
+        if sampler.grammar is None:
+            return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))
+        token = self._draw(sampler, row, within_grammar=False)
+        if not self._fits(sampler, token):
+            token = self._draw(sampler, row, within_grammar=True)
+            if not self._fits(sampler, token):
+                raise EngineProtocolError(
+                    what="no token fits the answer's schema",
+                    why="its grammar came to an end",
+                    fix="simplify the schema",
+                )
+        # The grammar ends the process for a token that it would not take, so it is asked before.
+        llama_cpp.llama_sampler_accept(sampler.grammar, token)
+        llama_cpp.llama_sampler_accept(sampler.chain, token)
+        return token
+
+    def _draw(self, sampler: _Sampler, row: int, *, within_grammar: bool) -> int:
+        candidates = self._candidates
+        candidates["id"] = self._ids
+        candidates["logit"] = self._logits(row)
+        candidates["p"] = 0
+        held = self._array(candidates)
+        if within_grammar:
+            llama_cpp.llama_sampler_apply(sampler.grammar, ctypes.byref(held))
+        llama_cpp.llama_sampler_apply(sampler.chain, ctypes.byref(held))
+        return int(held.data[held.selected].id)
+
+    def _fits(self, sampler: _Sampler, token: int) -> bool:
+        one = np.zeros(1, dtype=self._candidates.dtype)
+        one["id"] = token
+        llama_cpp.llama_sampler_apply(sampler.grammar, ctypes.byref(self._array(one)))
+        return bool(one["logit"][0] == 0)
+
+    def _array(self, candidates: Any) -> Any:
+        pointer = ctypes.cast(candidates.ctypes.data, llama_cpp.llama_token_data_p)
+        return llama_cpp.llama_token_data_array(data=pointer, size=len(candidates), selected=-1, sorted=False)
+
+    def _logits(self, row: int) -> Any:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+
+    def likelihood(self, row: int, token: int, top: int) -> Likelihood:
+        """Return how likely a token was; see `Decoder`."""
+        logits = self._logits(row).astype(np.float64)
+        highest = float(logits.max())
+        total = highest + math.log(float(np.exp(logits - highest).sum()))
+        likeliest: list[int] = []
+        if top:
+            found = np.argpartition(logits, -top)[-top:]
+            likeliest = [int(one) for one in found[np.argsort(-logits[found], kind="stable")]]
+        return Likelihood(
+            token=self.bytes_of(token),
+            logprob=_finite(float(logits[token]) - total),
+            top=tuple((self.bytes_of(one), _finite(float(logits[one]) - total)) for one in likeliest),
+        )
 
     def bytes_of(self, token: int) -> bytes:
         """Return a token's bytes; see `Decoder`."""
+        found = self._pieces.get(token)
+        if found is None:
+            found = self._pieces[token] = self._bytes_of(token)
+        return found
+
+    def _bytes_of(self, token: int) -> bytes:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -138,12 +249,60 @@ class LlamaCppDecoder:
         """Tell whether the token ends a turn; see `Decoder`."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        """Share cells of the cache; see `Decoder`."""
+        if self._is_whole:
+            return False
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+        return True
+
+    def cut(self, sequence: int, tokens: int) -> bool:
+        """Take the end of a sequence away; see `Decoder`."""
+        if llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
+            return True
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return False
+
+    def rest(self, sequence: int) -> None:
+        """Forget a sequence's sampler; see `Decoder`."""
+        self._free(self._samplers.pop(sequence, None))
+
     def release(self, sequence: int) -> None:
         """Forget a sequence; see `Decoder`."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-        chain = self._samplers.pop(sequence, None)
-        if chain is not None:
-            llama_cpp.llama_sampler_free(chain)
+        self.rest(sequence)
+
+    def suspend(self, sequence: int, *, most_bytes: int) -> object:
+        """Copy the sequence's state out of the cache; see `Decoder`."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
+        state = None
+        if 0 < size <= most_bytes:
+            state = (ctypes.c_uint8 * size)()
+            if llama_cpp.llama_state_seq_get_data(self._context, state, size, sequence) != size:
+                state = None
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return _Suspended(sampler=self._samplers.pop(sequence, None), state=state)
+
+    def resume(self, sequence: int, suspended: Any) -> bool:
+        """Copy a state back; see `Decoder`."""
+        if suspended.sampler is not None:
+            self._samplers[sequence] = suspended.sampler
+        if suspended.state is None:
+            return False
+        if llama_cpp.llama_state_seq_set_data(self._context, suspended.state, len(suspended.state), sequence):
+            return True
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return False
+
+    def discard(self, suspended: Any) -> None:
+        """Forget a suspended sampler; see `Decoder`."""
+        self._free(suspended.sampler)
+
+    def _free(self, sampler: _Sampler | None) -> None:
+        if sampler is not None:
+            llama_cpp.llama_sampler_free(sampler.chain)
+            if sampler.grammar is not None:
+                llama_cpp.llama_sampler_free(sampler.grammar)
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         """Score in a sequence of its own; see `Decoder`."""
@@ -162,15 +321,10 @@ class LlamaCppDecoder:
         ]
         try:
             self.decode(rows)
-            return sum(self._log_probability(first + offset, token) for offset, token in enumerate(continuation))
+            return sum(self.likelihood(first + offset, token, 0).logprob for offset, token in enumerate(continuation))
         finally:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def _log_probability(self, row: int, token: int) -> float:
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        logits = np.ctypeslib.as_array(pointer, shape=(self._vocab_size,)).astype(np.float64)
-        top = float(logits.max())
-        value = float(logits[token]) - top - math.log(float(np.exp(logits - top).sum()))
-        if not math.isfinite(value):
-            return -sys.float_info.max
-        return value
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else -sys.float_info.max

@@ -3,128 +3,73 @@
 Admission reserves a sequence's whole need (prompt and max_tokens), so a started answer never runs out of context. A
 cancelled request leaves at the next step, inside a prefill too, because a prefill is fed in chunks. Whatever fails,
 whoever waits is told, and the thread goes on.
+
+Rules:
+    SCHED-1 An answer whose priority is a lower class gives its place to one that waits and would not fit otherwise; it
+            goes on later where it was, with what its sequence held where that is not too large; a few times at most.
+    SCHED-2 How many answers go on in one step is what the curve says (`curve`); rounds take turns.
+    SCHED-3 A failure in one answer's sampling ends that answer only.
 """
 
-import codecs
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
-from appliance.errors import EngineProtocolError, EngineUnavailableError
-from appliance.serve.engine import Decoder, FinishReason, Generation, Piece, Row
-from appliance.serve.stopping import StopBuffer
+from appliance.errors import EngineUnavailableError
+from appliance.serve.curve import Curve, Plan, padding
+from appliance.serve.engine import Decoder, FinishReason, Generation, Row
+from appliance.serve.errands import Question, Scoring, Work, failure
+from appliance.serve.handles import Handle
+from appliance.serve.jobs import Job, jobs_of
+from appliance.serve.places import Places
+from appliance.serve.waiting import Shares, Waiting
 
 PREFILL_CHUNK: Final = 256
+MOST_SUSPENDED_BYTES: Final = 256 << 20
+MOST_PREEMPTIONS: Final = 4
 _LOOK_SECONDS: Final = 0.25
 _T = TypeVar("_T")
 
 
-class Handle:
-    """A caller's end of one generation."""
-
-    def __init__(self) -> None:
-        self._pieces: queue.SimpleQueue[Piece | Exception] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
-
-    def cancel(self) -> None:
-        """Ask the scheduler to stop within one step; safe at any time and more than once."""
-        self._cancelled.set()
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled.is_set()
-
-    def put(self, piece: Piece | Exception) -> None:
-        """Deliver from the scheduler."""
-        self._pieces.put(piece)
-
-    def pieces(self, has_left: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
-        """Yield what is final until a piece with a finish reason; leaving the loop early cancels.
-
-        Args:
-            has_left: Asked between pieces, and while one does not come, whether the caller is gone; then it ends too.
-
-        Raises:
-            EngineProtocolError: The decoder failed.
-        """
-        try:
-            while True:
-                if has_left():
-                    yield Piece(text="", completion_tokens=0, finish_reason="cancelled")
-                    return
-                try:
-                    piece = self._pieces.get(timeout=_LOOK_SECONDS)
-                except queue.Empty:
-                    continue
-                if isinstance(piece, Exception):
-                    raise piece
-                yield piece
-                if piece.finish_reason is not None:
-                    return
-        finally:
-            self.cancel()
-
-
 @dataclass(slots=True)
-class _Active:
-    handle: Handle
-    generation: Generation
-    sequence: int
-    fed: int = 0
-    produced: int = 0
-    next_token: int | None = None
-    text: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
-    stops: StopBuffer = field(default_factory=lambda: StopBuffer(()))
+class Counts:
+    """What happened since the start; read by other threads, exact enough for metrics."""
 
-    @property
-    def need(self) -> int:
-        return len(self.generation.tokens) + self.generation.max_tokens
+    steps: int = 0
+    rows: int = 0
+    padded: int = 0
+    preempted: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
-@dataclass(slots=True)
-class _Scoring:
-    prompt: Sequence[int]
-    continuations: Sequence[Sequence[int]]
-    answer: queue.SimpleQueue[list[float] | Exception] = field(default_factory=queue.SimpleQueue)
-
-
-@dataclass(slots=True)
-class _Job:
-    """Work of another context on the same cores: two of them at once would stall each other's threads."""
-
-    work: Callable[[], Any]
-    answer: queue.SimpleQueue[tuple[Any, Exception | None]] = field(default_factory=queue.SimpleQueue)
-
-    def run(self) -> None:
-        try:
-            self.answer.put((self.work(), None))
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
-            self.answer.put((None, _failure(error)))
-
-
-@dataclass(slots=True)
-class _Question:
-    """Whether the thread comes round at all."""
-
-    came_round: threading.Event = field(default_factory=threading.Event)
+_Arrival = Scoring | Work | Question | list[Job] | None
 
 
 class Scheduler:
-    """Runs one decoder for many callers."""
+    """Runs one decoder for many callers.
 
-    def __init__(self, decoder: Decoder) -> None:
+    Args:
+        decoder: What decodes; nobody else calls it from now on, but for `tokenize` and `grammar_of`.
+        curve: What its steps take; without one, everybody goes on in every step.
+    """
+
+    def __init__(self, decoder: Decoder, *, curve: Curve | None = None) -> None:
+        self.counts = Counts()
         self._decoder = decoder
-        self._arrivals: queue.SimpleQueue[_Scoring | _Question | _Job | tuple[Handle, Generation] | None] = (
-            queue.SimpleQueue()
-        )
-        self._jobs: deque[_Job] = deque()
-        self._waiting: deque[tuple[Handle, Generation]] = deque()
-        self._active: list[_Active] = []
-        self._free = list(range(decoder.sequences))
+        self._plan = Plan(curve, most=min(decoder.sequences, decoder.batch_tokens))
+        self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
+        self._shares = Shares()
+        self._waiting = Waiting(self._shares)
+        self._places = Places(decoder)
+        self._active: list[Job] = []
+        self._work: deque[Work] = deque()
+        self._numbers = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
@@ -157,8 +102,11 @@ class Scheduler:
                 fix="shorten the prompt or lower max_tokens",
             )
         self._require_alive()
-        handle = Handle()
-        self._arrivals.put((handle, generation))
+        with self._lock:
+            number = self._numbers
+            self._numbers += generation.answers
+        handle, jobs = jobs_of(generation, number)
+        self._arrivals.put(jobs)
         return handle
 
     def score(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[float]:
@@ -169,7 +117,7 @@ class Scheduler:
             EngineUnavailableError: The scheduler has stopped.
         """
         self._require_alive()
-        scoring = _Scoring(prompt=prompt, continuations=continuations)
+        scoring = Scoring(prompt=prompt, continuations=continuations)
         self._arrivals.put(scoring)
         answer = scoring.answer.get()
         if isinstance(answer, Exception):
@@ -184,11 +132,11 @@ class Scheduler:
             EngineUnavailableError: The scheduler has stopped.
         """
         self._require_alive()
-        job = _Job(work=work)
-        self._arrivals.put(job)
+        asked = Work(work=work)
+        self._arrivals.put(asked)
         while True:
             try:
-                found, error = job.answer.get(timeout=_LOOK_SECONDS)
+                found, error = asked.answer.get(timeout=_LOOK_SECONDS)
                 break
             except queue.Empty:
                 self._require_alive()
@@ -198,7 +146,7 @@ class Scheduler:
 
     def turns(self, seconds: float) -> bool:
         """Whether the thread that owns the decoder comes round within `seconds`, out of its step and for more."""
-        question = _Question()
+        question = Question()
         self._arrivals.put(question)
         return question.came_round.wait(seconds)
 
@@ -212,26 +160,23 @@ class Scheduler:
             raise EngineUnavailableError(what="the engine has stopped", why="", fix="see the journal of the unit")
 
     def _run(self) -> None:
-        while self._collect(block=not self._active and not self._waiting and not self._jobs):
+        while self._collect(block=not self._active and not len(self._waiting) and not self._work):
             try:
                 self._drop_cancelled()
                 self._admit()
                 if self._active:
                     self._step()
-                if self._jobs:
-                    self._jobs.popleft().run()
+                if self._work:
+                    self._work.popleft().run()
             except Exception as error:  # noqa: BLE001 - without this thread everybody would wait for ever
-                for active in list(self._active):
-                    active.handle.put(_failure(error))
-                    self._leave(active)
-        for active in list(self._active):
-            self._finish(active, "error")
-        for job in self._jobs:
-            job.answer.put(
-                (None, _failure(EngineProtocolError(what="the engine has stopped", why="", fix="ask again")))
-            )
-        for handle, _ in self._waiting:
-            handle.put(Piece(text="", completion_tokens=0, finish_reason="error"))
+                for job in list(self._active):
+                    self._fail(job, error)
+                with suppress(Exception):
+                    self._places.forget()
+        for job in [*self._active, *self._waiting.take_all()]:
+            self._finish(job, "error")
+        for work in self._work:
+            work.refuse()
 
     def _collect(self, *, block: bool) -> bool:
         while True:
@@ -241,107 +186,167 @@ class Scheduler:
                 return True
             if arrival is None:
                 return False
-            if isinstance(arrival, _Question):
+            if isinstance(arrival, Question):
                 arrival.came_round.set()
-            elif isinstance(arrival, _Scoring):
-                self._score(arrival)
-            elif isinstance(arrival, _Job):
-                self._jobs.append(arrival)
+            elif isinstance(arrival, Scoring):
+                arrival.run(self._decoder)
+            elif isinstance(arrival, Work):
+                self._work.append(arrival)
                 block = False
             else:
-                self._waiting.append(arrival)
+                self._shares.arrive(arrival[0].salt, self._salts())
+                for job in arrival:
+                    self._waiting.add(job, step=self.counts.steps)
                 block = False
 
-    def _score(self, scoring: _Scoring) -> None:
-        try:
-            scoring.answer.put([self._decoder.score(scoring.prompt, one) for one in scoring.continuations])
-        except Exception as error:  # noqa: BLE001 - as above
-            scoring.answer.put(_failure(error))
+    def _salts(self) -> set[str]:
+        return self._waiting.salts | {job.salt for job in self._active}
 
     def _drop_cancelled(self) -> None:
-        for active in [one for one in self._active if one.handle.is_cancelled]:
-            self._finish(active, "cancelled")
-        if any(handle.is_cancelled for handle, _ in self._waiting):
-            for handle, _ in self._waiting:
-                if handle.is_cancelled:
-                    handle.put(Piece(text="", completion_tokens=0, finish_reason="cancelled"))
-            self._waiting = deque(one for one in self._waiting if not one[0].is_cancelled)
+        for job in [*(one for one in self._active if one.handle.is_cancelled), *self._waiting.take_cancelled()]:
+            self._finish(job, "cancelled")
 
     def _admit(self) -> None:
-        held = sum(active.need for active in self._active)
-        while self._waiting and self._free:
-            handle, generation = self._waiting[0]
-            need = len(generation.tokens) + generation.max_tokens
-            if held + need > self._decoder.context_tokens:
+        while (job := self._waiting.next(step=self.counts.steps)) is not None:
+            if not self._fits(job, self._active) and not self._preempt_for(job):
                 return
-            self._waiting.popleft()
-            held += need
-            sequence = self._free.pop()
-            active = _Active(handle=handle, generation=generation, sequence=sequence)
-            active.stops = StopBuffer(generation.stop)
-            self._active.append(active)
-            self._decoder.begin(sequence, generation.sampling)
+            self._waiting.remove(job)
+            room = self._decoder.context_tokens - sum(one.need for one in self._active)
+            self._active.append(job)
+            try:
+                self._place(job, room)
+            except Exception as error:  # noqa: BLE001 - as above, and it is this one's fault only
+                self._fail(job, error)
+
+    def _place(self, job: Job, room: int) -> None:
+        if job.suspended is not None:
+            self._places.restore(job, room=room)
+            return
+        self._places.place(job, self._active, room=room)
+        if job.sequence is None:
+            return
+        sampling = job.generation.sampling
+        self._decoder.begin(job.sequence, replace(sampling, seed=sampling.seed + job.index))
+        if job.cached is None:
+            job.cached = job.held
+            self.counts.prompt_tokens += len(job.tokens)
+            self.counts.cached_tokens += job.held
+
+    def _fits(self, job: Job, beside: Sequence[Job]) -> bool:
+        if len(beside) >= self._decoder.sequences:
+            return False
+        return sum(one.need for one in beside) + job.need <= self._decoder.context_tokens
+
+    def _preempt_for(self, job: Job) -> bool:
+        """Take the places of the least urgent that are less urgent than `job`, if it then fits."""
+        stays, order = list(self._active), sorted(self._active, key=lambda one: (one.generation.priority, one.number))
+        leaving: list[Job] = []
+        while order and not self._fits(job, stays):
+            last = order.pop()
+            if last.generation.priority > job.generation.priority and last.preempted < MOST_PREEMPTIONS:
+                stays.remove(last)
+                leaving.append(last)
+        if not leaving or not self._fits(job, stays):
+            return False
+        for one in leaving:
+            self._suspend(one)
+        return True
+
+    def _suspend(self, job: Job) -> None:
+        has_room = self._waiting.suspended < self._decoder.sequences
+        self._active.remove(job)
+        self._places.suspend(job, most_bytes=MOST_SUSPENDED_BYTES // self._decoder.sequences if has_room else 0)
+        job.preempted += 1
+        self.counts.preempted += 1
+        self._waiting.add(job, step=self.counts.steps)
 
     def _step(self) -> None:
+        self.counts.steps += 1
+        going = [job for job in self._active if not job.is_reading]
+        reading = [job for job in self._active if job.is_reading]
+        width = min(len(going), self._decoder.batch_tokens) if reading else self._plan.rows(len(going))
+        # Rounds take turns: who waited longest for a step is first.
+        if width < len(going):
+            going = sorted(going, key=lambda job: (job.turn, job.number))[:width]
         rows: list[Row] = []
-        sampled: list[tuple[_Active, int]] = []
-        for active in self._active:
-            if active.next_token is not None:
-                position = len(active.generation.tokens) + active.produced - 1
-                sampled.append((active, len(rows)))
-                rows.append(
-                    Row(token=active.next_token, position=position, sequence=active.sequence, wants_logits=True)
-                )
-        for active in self._active:
-            if active.next_token is None:
-                self._feed(active, rows, sampled)
-        self._decoder.decode(rows)
-        for active, row in sampled:
-            self._take(active, self._decoder.sample(active.sequence, row))
-
-    def _feed(self, active: _Active, rows: list[Row], sampled: list[tuple[_Active, int]]) -> None:
-        tokens = active.generation.tokens
+        sampled: list[tuple[Job, int]] = []
+        for job in going:
+            self._feed(job, 1, rows, sampled)
         room = min(PREFILL_CHUNK, self._decoder.batch_tokens - len(rows))
-        for position in range(active.fed, min(active.fed + room, len(tokens))):
-            is_last = position == len(tokens) - 1
-            if is_last:
-                sampled.append((active, len(rows)))
-            rows.append(Row(token=tokens[position], position=position, sequence=active.sequence, wants_logits=is_last))
-            active.fed = position + 1
+        for job in sorted(reading, key=lambda one: (one.generation.priority, one.number)):
+            room -= self._feed(job, room, rows, sampled)
+        spare = 0 if reading else width - len(going)
+        if spare > 0:
+            rows.extend(padding(spare, sequence=self._decoder.sequences, token=rows[0].token))
+            self.counts.padded += spare
+        self.counts.rows += len(rows)
+        try:
+            self._decoder.decode(rows)
+        finally:
+            if spare > 0:
+                self._decoder.cut(self._decoder.sequences, 0)
+        for job, row in sampled:
+            try:
+                self._take(job, row)
+            except Exception as error:  # noqa: BLE001 - one answer's fault is not the others'
+                self._fail(job, error)
 
-    def _take(self, active: _Active, token: int) -> None:
-        if self._decoder.is_end(token):
-            self._finish(active, "stop")
+    def _feed(self, job: Job, room: int, rows: list[Row], sampled: list[tuple[Job, int]]) -> int:
+        """Add the job's next tokens to the rows; return how many."""
+        sequence = job.sequence
+        if sequence is None or room <= 0:
+            return 0
+        job.turn = self.counts.steps
+        begin, end = job.held, min(job.held + room, len(job.tokens))
+        last = len(job.tokens) - 1
+        for position in range(begin, end):
+            if position == last:
+                sampled.append((job, len(rows)))
+            row = Row(token=job.tokens[position], position=position, sequence=sequence, wants_logits=position == last)
+            rows.append(row)
+        job.held = end
+        self._shares.charge(job.salt, end - begin)
+        return end - begin
+
+    def _take(self, job: Job, row: int) -> None:
+        sequence = job.sequence
+        if sequence is None:
             return
-        active.produced += 1
-        active.next_token = token
-        text, stopped = active.stops.add(active.text.decode(self._decoder.bytes_of(token)))
+        token = self._decoder.sample(sequence, row)
+        if self._decoder.is_end(token):
+            self._finish(job, "stop")
+            return
+        generation = job.generation
+        likelihood = None
+        if generation.top_logprobs is not None:
+            likelihood = self._decoder.likelihood(row, token, generation.top_logprobs)
+        job.produced += 1
+        job.tokens.append(token)
+        text, stopped = job.speech.add(self._decoder.bytes_of(token), likelihood)
         if stopped:
-            active.handle.put(Piece(text=text, completion_tokens=active.produced, finish_reason="stop"))
-            self._leave(active)
-        elif active.produced >= active.generation.max_tokens:
-            active.handle.put(Piece(text=text, completion_tokens=active.produced))
-            self._finish(active, "length")
+            self._leave(job, keeps=True)
+            job.say(text, "stop", job.speech.told())
+        elif job.produced >= generation.max_tokens:
+            job.say(text, None, job.speech.told())
+            self._finish(job, "length")
         elif text:
-            active.handle.put(Piece(text=text, completion_tokens=active.produced))
+            job.say(text, None, job.speech.told())
 
-    def _finish(self, active: _Active, reason: FinishReason) -> None:
-        text, stopped = active.stops.add(active.text.decode(b"", final=True))
-        rest = "" if stopped else active.stops.flush()
-        finish: FinishReason = "stop" if stopped else reason
-        active.handle.put(Piece(text=text + rest, completion_tokens=active.produced, finish_reason=finish))
-        self._leave(active)
+    def _finish(self, job: Job, reason: FinishReason) -> None:
+        text, stopped = job.speech.end()
+        self._leave(job, keeps=reason != "error")
+        job.say(text, "stop" if stopped else reason, job.speech.told(all_of_them=not stopped))
 
-    def _leave(self, active: _Active) -> None:
-        self._decoder.release(active.sequence)
-        self._active.remove(active)
-        self._free.append(active.sequence)
+    def _fail(self, job: Job, error: Exception) -> None:
+        job.handle.put(failure(error))
+        with suppress(Exception):
+            self._leave(job, keeps=False)
 
-
-def _failure(error: Exception) -> EngineProtocolError:
-    """Return the error as callers see it; of a fault of ours only its type, because its text may hold content."""
-    if isinstance(error, EngineProtocolError):
-        return error
-    return EngineProtocolError(
-        what="the engine failed", why=f"a fault of ours ({type(error).__name__})", fix="see the journal of the engine"
-    )
+    def _leave(self, job: Job, *, keeps: bool) -> None:
+        job.ended = True
+        if job in self._active:
+            self._active.remove(job)
+        if job.suspended is not None:
+            suspended, job.suspended = job.suspended, None
+            self._decoder.discard(suspended)
+        self._places.give_back(job, keeps=keeps)

@@ -1,17 +1,45 @@
 """A deterministic decoder: letters are tokens, and each answer is the prompt's letters in upper case, then an end."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from appliance.errors import EngineProtocolError
-from appliance.serve.engine import Row, Sampling
+from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 
 END = 0
 
 
 @dataclass
+class _Sampler:
+    """Under a grammar the answer is the grammar's text."""
+
+    text: str
+    drawn: int = 0
+
+
+def _example(schema: Any, definitions: Any) -> Any:
+    """Return a value that a schema takes."""
+    if "$ref" in schema:
+        return _example(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], definitions)
+    if "enum" in schema:
+        return schema["enum"][0]
+    kind = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
+    if kind == "object":
+        return {name: _example(one, definitions) for name, one in schema.get("properties", {}).items()}
+    return {"array": [], "string": "x", "number": 1.5, "integer": 7, "boolean": True}.get(kind)
+
+
+@dataclass
 class EchoDecoder:
-    """Answers ``abc`` with ``ABC`` and ends; fails on demand. Records what it was asked to decode."""
+    """Answers ``abc`` with ``ABC`` and ends; fails on demand. Records what it was asked to decode.
+
+    Attributes:
+        is_whole: It cannot give a part of what a sequence holds, as hybrid models.
+    """
 
     context_tokens: int = 64
     batch_tokens: int = 16
@@ -20,12 +48,25 @@ class EchoDecoder:
     fail_at_step: int | None = None
     prompts: dict[int, list[int]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
+    is_whole: bool = False
+    samplers: dict[int, "_Sampler"] = field(default_factory=dict)
+    begun: list[Sampling] = field(default_factory=list)
+    copied: list[tuple[int, int, int]] = field(default_factory=list)
+    resumed: list[bool] = field(default_factory=list)
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         return [ord(letter) for letter in text]
 
     def begin(self, sequence: int, sampling: Sampling) -> None:
-        self.prompts[sequence] = []
+        assert sequence not in self.samplers, "a sequence has one sampler"
+        self.prompts.setdefault(sequence, [])
+        self.samplers[sequence] = _Sampler(text=sampling.grammar)
+        self.begun.append(sampling)
+
+    def grammar_of(self, constraint: Constraint) -> str:
+        """Return a text that the constraint allows."""
+        said = json.dumps(_example(constraint.schema, constraint.schema.get("$defs", {})))
+        return constraint.opening + said + constraint.closing
 
     def decode(self, rows: Sequence[Row]) -> None:
         if self.fail_at_step is not None and len(self.steps) >= self.fail_at_step:
@@ -33,15 +74,23 @@ class EchoDecoder:
         assert 0 < len(rows) <= self.batch_tokens
         self.steps.append(list(rows))
         for row in rows:
-            seen = self.prompts[row.sequence]
+            seen = self.prompts.setdefault(row.sequence, [])
             assert row.position == len(seen), "positions have no gaps"
             seen.append(row.token)
 
     def sample(self, sequence: int, row: int) -> int:
-        seen = self.prompts[sequence]
+        seen, sampler = self.prompts[sequence], self.samplers[sequence]
+        if sampler.text:
+            sampler.drawn += 1
+            return ord(sampler.text[sampler.drawn - 1]) if sampler.drawn <= len(sampler.text) else END
         lower = [token for token in seen if chr(token).islower()]
         upper = [token for token in seen if chr(token).isupper()]
         return END if len(upper) >= len(lower) else ord(chr(lower[len(upper)]).upper())
+
+    def likelihood(self, row: int, token: int, top: int) -> Likelihood:
+        return Likelihood(
+            token=self.bytes_of(token), logprob=-0.5, top=tuple((b"abc"[at : at + 1], -1.0 - at) for at in range(top))
+        )
 
     def bytes_of(self, token: int) -> bytes:
         return chr(token).encode()
@@ -49,9 +98,42 @@ class EchoDecoder:
     def is_end(self, token: int) -> bool:
         return token == END
 
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        if self.is_whole:
+            return False
+        assert not self.prompts.get(target)
+        assert len(self.prompts[source]) >= tokens
+        self.copied.append((source, target, tokens))
+        self.prompts[target] = self.prompts[source][:tokens]
+        return True
+
+    def cut(self, sequence: int, tokens: int) -> bool:
+        held = self.prompts.get(sequence, [])
+        assert tokens <= len(held)
+        is_done = not self.is_whole or tokens in {0, len(held)}
+        self.prompts[sequence] = held[:tokens] if is_done else []
+        return is_done
+
+    def rest(self, sequence: int) -> None:
+        self.samplers.pop(sequence, None)
+
     def release(self, sequence: int) -> None:
         self.released.append(sequence)
         self.prompts.pop(sequence, None)
+        self.samplers.pop(sequence, None)
+
+    def suspend(self, sequence: int, *, most_bytes: int) -> Any:
+        held = self.prompts.pop(sequence)
+        return self.samplers.pop(sequence), held if 8 * len(held) <= most_bytes else None
+
+    def resume(self, sequence: int, suspended: Any) -> bool:
+        self.samplers[sequence], held = suspended
+        self.prompts[sequence] = held or []
+        self.resumed.append(held is not None)
+        return held is not None
+
+    def discard(self, suspended: Any) -> None:
+        pass
 
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         return -float(len(continuation))

@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
-from appliance.serve.engine import Generation, Piece, Sampling
-from appliance.serve.scheduler import Handle, Scheduler
+from appliance.serve.curve import Curve
+from appliance.serve.engine import Generation, Piece, Row, Sampling
+from appliance.serve.handles import Handle
+from appliance.serve.scheduler import Scheduler
 from tests.support.decoder import EchoDecoder
 
 
@@ -165,3 +167,184 @@ def test_those_who_still_wait_at_the_end_are_told(decoder: EchoDecoder) -> None:
     assert list(handles[2].pieces())[-1].finish_reason == "error"
     with pytest.raises(EngineUnavailableError):
         scheduler.score([1], [[2]])
+
+
+def held(decoder: EchoDecoder, *, letters: str) -> threading.Event:
+    """Let the decoder wait before each step that reads one of the letters."""
+    go = threading.Event()
+    decode = decoder.decode
+
+    def waits(rows: Sequence[Row]) -> None:
+        decode(rows)
+        if any(chr(row.token) in letters for row in rows):
+            assert go.wait(20)
+
+    decoder.decode = waits  # type: ignore[method-assign]
+    return go
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_several_answers_read_their_prompt_once_and_have_seeds_of_their_own() -> None:
+    decoder = EchoDecoder(context_tokens=256, sequences=4)
+    scheduler = Scheduler(decoder)
+
+    handle = scheduler.submit(generation("abcdefgh", answers=3, sampling=Sampling(seed=5)))
+    pieces = list(handle.pieces())
+    scheduler.stop()
+
+    texts = {index: "".join(piece.text for piece in pieces if piece.index == index) for index in range(3)}
+    assert texts == dict.fromkeys(range(3), "ABCDEFGH")
+    assert [tokens for _, _, tokens in decoder.copied] == [7, 7]
+    assert [sampling.seed for sampling in decoder.begun] == [5, 6, 7]
+    assert sum(piece.finish_reason is not None for piece in pieces) == 3
+
+
+def test_what_was_read_is_used_again_for_the_same_caller_only(decoder: EchoDecoder, scheduler: Scheduler) -> None:
+    first = whole(scheduler.submit(generation("abcdefgh", salt="one")))[1]
+    other = whole(scheduler.submit(generation("abcdefgh", salt="two")))[1]
+    nobody = whole(scheduler.submit(generation("abcdefgh")))[1]
+    text, again = whole(scheduler.submit(generation("abcdefxy", salt="one")))
+
+    assert (first.cached_tokens, other.cached_tokens, nobody.cached_tokens) == (0, 0, 0)
+    assert text == "ABCDEFXY"
+    assert again.cached_tokens in {0, 6}  # what rests may have had to go for the others
+
+
+def test_the_same_prompt_costs_its_last_token_only(decoder: EchoDecoder, scheduler: Scheduler) -> None:
+    whole(scheduler.submit(generation("abcdefgh", salt="one")))
+
+    text, last = whole(scheduler.submit(generation("abcdefgh", salt="one")))
+
+    assert (text, last.cached_tokens) == ("ABCDEFGH", 7)
+
+
+def test_a_model_that_cannot_give_a_part_reads_again_and_says_the_same() -> None:
+    decoder = EchoDecoder(context_tokens=256, sequences=3, is_whole=True)
+    scheduler = Scheduler(decoder)
+
+    whole(scheduler.submit(generation("abcdefgh", salt="one")))
+    text, last = whole(scheduler.submit(generation("abcdexyz", salt="one")))
+    pieces = list(scheduler.submit(generation("abc", answers=2)).pieces())
+    scheduler.stop()
+
+    assert (text, last.cached_tokens) == ("ABCDEXYZ", 0)
+    assert "".join(piece.text for piece in pieces if piece.index == 1) == "ABC"
+
+
+def test_what_rests_goes_before_anyone_is_turned_away(decoder: EchoDecoder, scheduler: Scheduler) -> None:
+    for salt in ("one", "two", "three", "four"):
+        assert whole(scheduler.submit(generation("abcdefgh", salt=salt, max_tokens=30)))[0] == "ABCDEFGH"
+
+    assert whole(scheduler.submit(generation("a" * 20, max_tokens=44)))[0] == "A" * 20
+
+
+@pytest.mark.parametrize("most_bytes", [None, 0])
+def test_an_urgent_one_takes_the_place_of_another_that_goes_on_later_where_it_was(most_bytes: int | None) -> None:
+    decoder = EchoDecoder(sequences=1)
+    if most_bytes is not None:
+        suspend = decoder.suspend
+        decoder.suspend = lambda sequence, **_: suspend(sequence, most_bytes=0)  # type: ignore[method-assign]
+    go = held(decoder, letters="D")
+    scheduler = Scheduler(decoder)
+    slow = scheduler.submit(generation("abcdefgh", priority=1))
+    until(lambda: any(row.token == ord("D") for rows in decoder.steps for row in rows))
+    urgent = scheduler.submit(generation("xyz", priority=0))
+    go.set()
+
+    assert whole(urgent)[0] == "XYZ"
+    text, last = whole(slow)
+    scheduler.stop()
+
+    assert (text, last.completion_tokens) == ("ABCDEFGH", 8)
+    assert (scheduler.counts.preempted, decoder.resumed) == (1, [most_bytes is None])
+
+
+def test_equal_ones_do_not_take_each_others_places() -> None:
+    decoder = EchoDecoder(sequences=1)
+    scheduler = Scheduler(decoder)
+
+    handles = [scheduler.submit(generation("abc", priority=1)), scheduler.submit(generation("xyz", priority=1))]
+
+    assert [whole(handle)[0] for handle in handles] == ["ABC", "XYZ"]
+    assert scheduler.counts.preempted == 0
+    scheduler.stop()
+
+
+def test_a_caller_with_many_requests_does_not_hold_up_one_with_few() -> None:
+    decoder = EchoDecoder(sequences=1)
+    go = held(decoder, letters="Z")
+    scheduler = Scheduler(decoder)
+    first = scheduler.submit(generation("z", salt="other"))
+    many = [scheduler.submit(generation("abcd", salt="many")) for _ in range(4)]
+    few = scheduler.submit(generation("xy", salt="few"))
+    go.set()
+    for handle in (first, *many, few):
+        whole(handle)
+    scheduler.stop()
+
+    said = "".join(chr(row.token) for rows in decoder.steps for row in rows)
+    assert said.index("xy") < said.rindex("abcd")
+    assert said.count("abcd", 0, said.index("xy")) <= 1
+
+
+def test_a_cancelled_prefill_ends_within_a_step() -> None:
+    decoder = EchoDecoder(context_tokens=10**6, batch_tokens=8)
+    go = held(decoder, letters="q")
+    scheduler = Scheduler(decoder)
+    handle = scheduler.submit(generation("q" * 10_000))
+    until(lambda: bool(decoder.steps))
+    handle.cancel()
+    go.set()
+
+    assert list(handle.pieces())[-1].finish_reason == "cancelled"
+    until(lambda: scheduler.running == 0)
+    assert len(decoder.steps) == 1
+    scheduler.stop()
+
+
+def test_steps_are_filled_up_or_taken_in_rounds_as_the_curve_says() -> None:
+    micros = {1: 10, 2: 30, 3: 40, 4: 28}
+    for prompts, widths in ((2, {1}), (3, {4}), (4, {4})):
+        decoder = EchoDecoder(context_tokens=256, sequences=4)
+        go = held(decoder, letters="a")
+        scheduler = Scheduler(decoder, curve=Curve(threads=1, micros=micros))
+        handles = [scheduler.submit(generation("bcd" + "aefg")) for _ in range(prompts)]
+        go.set()
+
+        assert [whole(handle)[0] for handle in handles] == ["BCDAEFG"] * prompts
+        scheduler.stop()
+        alone = [rows for rows in decoder.steps if sum(chr(row.token).isupper() for row in rows) == len(rows)]
+        in_all = {len({row.sequence for row in rows} - {4}) for rows in alone}
+        assert {len(rows) for rows in alone} & widths
+        assert prompts in in_all or widths == {1}
+
+
+def test_one_answers_failure_leaves_the_others_alone(decoder: EchoDecoder, scheduler: Scheduler) -> None:
+    sample = decoder.sample
+
+    def fails(sequence: int, row: int) -> int:
+        if ord("q") in decoder.prompts[sequence]:
+            raise EngineProtocolError(what="no token fits", why="as asked", fix="none")
+        return sample(sequence, row)
+
+    decoder.sample = fails  # type: ignore[method-assign]
+    good, bad = scheduler.submit(generation("abcd")), scheduler.submit(generation("q"))
+
+    with pytest.raises(EngineProtocolError):
+        whole(bad)
+    assert whole(good)[0] == "ABCD"
+
+
+def test_tokens_are_told_with_the_text_they_made(scheduler: Scheduler) -> None:
+    pieces = list(scheduler.submit(generation("abcdef", top_logprobs=2, stop=("DX", "EF"))).pieces())
+
+    told = [one for piece in pieces for one in piece.likelihoods]
+    assert "".join(piece.text for piece in pieces) == "ABCD"
+    assert b"".join(one.token for one in told) == b"ABCD"
+    assert [len(one.top) for one in told] == [2] * 4

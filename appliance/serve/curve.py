@@ -1,0 +1,153 @@
+"""How long a step takes by its number of rows, and what follows for how many answers go on in one step.
+
+The curve is not monotone: with some weights and processors 8 rows take less time than 7, and two single steps less than
+one of two rows. So the next token for everybody is made in the steps that take least time together: one batch, rounds,
+or a batch that is filled up with rows nobody asked for.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.errors import EngineProtocolError
+from appliance.serve.engine import Decoder, Row
+from media.clock import Clock
+
+FORMAT: Final = 1
+MAX_ROWS: Final = 512
+_WIDTHS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+_MOST_MEASURES: Final = 5
+_GAIN: Final = 0.97
+"""Of two ways the plain batch is taken unless the other needs less than this part of its time: curves have noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Measured steps: rows and microseconds, both rising in rows.
+
+    Attributes:
+        threads: How many threads decoded.
+    """
+
+    threads: int
+    micros: Mapping[int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return whole numbers, so that the ledger holds them exactly."""
+        points = [{"rows": rows, "micros": micros} for rows, micros in sorted(self.micros.items())]
+        return {"format": FORMAT, "threads": self.threads, "steps": points}
+
+    @classmethod
+    def from_json(cls, untrusted: object) -> "Curve":
+        """Read what `to_json` wrote.
+
+        Raises:
+            EngineProtocolError: It is no curve.
+        """
+        fields = untrusted if isinstance(untrusted, dict) else {}
+        points, threads = fields.get("steps"), fields.get("threads")
+        if fields.get("format") != FORMAT or not isinstance(points, list) or type(threads) is not int:
+            raise _no_curve("its form")
+        micros: dict[int, int] = {}
+        for point in points:
+            rows, time = (point.get("rows"), point.get("micros")) if isinstance(point, dict) else (None, None)
+            if type(rows) is not int or type(time) is not int or not 1 <= rows <= MAX_ROWS or time < 1:
+                raise _no_curve("a step of it")
+            micros[rows] = time
+        if 1 not in micros or threads < 1:
+            raise _no_curve("what a single row takes")
+        return cls(threads=threads, micros=micros)
+
+    def seconds(self, rows: int) -> float:
+        """Return how long a step of so many rows takes: measured, or drawn between what was measured."""
+        known = sorted(self.micros)
+        below = max((one for one in known if one <= rows), default=known[0])
+        above = min((one for one in known if one >= rows), default=known[-1])
+        if rows > known[-1]:
+            return self.micros[known[-1]] * rows / known[-1] / 1e6
+        if below == above:
+            return self.micros[below] / 1e6
+        part = (rows - below) / (above - below)
+        return (self.micros[below] + part * (self.micros[above] - self.micros[below])) / 1e6
+
+
+class Plan:
+    """The best way to give so many answers their next token.
+
+    Args:
+        curve: What steps take; without one everything goes in one batch.
+        most: How many answers and rows there can be in a step.
+    """
+
+    def __init__(self, curve: Curve | None, *, most: int) -> None:
+        self._first: list[int] = [0]
+        self._total: list[float] = [0.0]
+        for answers in range(1, most + 1):
+            self._first.append(answers)
+            if curve is None:
+                continue
+            plain = curve.seconds(answers)
+            ways = [
+                (curve.seconds(rows) + self._total[answers - min(rows, answers)], rows)
+                for rows in range(1, most + 1)
+                if rows in curve.micros and rows != answers
+            ]
+            best, rows = min(ways, default=(plain, answers))
+            if best < plain * _GAIN:
+                self._first[answers] = rows
+            else:
+                best = plain
+            self._total.append(best)
+
+    def rows(self, answers: int) -> int:
+        """Return how many rows the next step has: fewer than the answers in rounds, more where it is filled up."""
+        return self._first[min(answers, len(self._first) - 1)]
+
+
+def measure(decoder: Decoder, *, clock: Clock, threads: int, seconds: float) -> Curve:
+    """Measure steps of one row in each sequence; nothing else may use the decoder meanwhile.
+
+    Args:
+        decoder: A decoder whose sequences are all empty.
+        clock: Times the steps.
+        threads: Told in the curve.
+        seconds: About how long it may take; widths that do not fit into it are left out, the single row never is.
+
+    Raises:
+        EngineProtocolError: A step failed.
+    """
+    most = min(decoder.sequences, decoder.batch_tokens)
+    token = next(iter(decoder.tokenize("a", special=False)), 0)
+    until = clock.monotonic() + seconds
+    micros: dict[int, int] = {}
+    for rows in [one for one in (*_WIDTHS, most) if one <= most and one not in micros]:
+        if micros and clock.monotonic() + 3 * micros[max(micros)] / 1e6 > until:
+            break
+        micros[rows] = _timed(decoder, rows, token=token, clock=clock, until=until)
+    return Curve(threads=threads, micros=micros)
+
+
+def _timed(decoder: Decoder, rows: int, *, token: int, clock: Clock, until: float) -> int:
+    times: list[float] = []
+    try:
+        for place in range(1 + _MOST_MEASURES):
+            step = [Row(token=token, position=place, sequence=one, wants_logits=True) for one in range(rows)]
+            began = clock.monotonic()
+            decoder.decode(step)
+            times.append(clock.monotonic() - began)
+            if len(times) > 1 and clock.monotonic() > until:
+                break
+    finally:
+        for one in range(rows):
+            decoder.cut(one, 0)
+    return max(1, round(statistics.median(times[1:]) * 1e6))  # the first has its memory to find
+
+
+def padding(count: int, *, sequence: int, token: int) -> Sequence[Row]:
+    """Return rows nobody asked for; they are cut off again after the step."""
+    return [Row(token=token, position=place, sequence=sequence, wants_logits=True) for place in range(count)]
+
+
+def _no_curve(what: str) -> EngineProtocolError:
+    return EngineProtocolError(what="a step-time curve is none", why=what, fix="validate the version again")

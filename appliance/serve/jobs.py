@@ -1,0 +1,97 @@
+"""One answer in the making: what its sequence must hold, what it holds, and what was said of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece
+from appliance.serve.handles import Handle
+from appliance.serve.speech import Speech
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job:
+    """One answer of a generation.
+
+    Attributes:
+        tokens: The prompt and what was drawn so far.
+        held: How many of them the sequence holds.
+        sequence: Which one; None while it waits.
+        leader: Another answer to the same prompt, which reads it first.
+        suspended: What the decoder kept when another took this one's place.
+        cached: How many tokens of the prompt were there already.
+        salt: Whose prompt it is; answers of one generation share theirs even where nobody else may.
+        is_kept: Whether what was read may be used by later ones of the same salt.
+        turn: The step it was last part of.
+        since: The step in which it began to wait.
+        preempted: How often it gave its place away.
+    """
+
+    handle: Handle
+    generation: Generation
+    index: int
+    number: int
+    salt: str
+    is_kept: bool
+    tokens: list[int]
+    speech: Speech
+    leader: "Job | None" = None
+    held: int = 0
+    sequence: int | None = None
+    suspended: Any = None
+    cached: int | None = None
+    produced: int = 0
+    turn: int = 0
+    since: int = 0
+    preempted: int = 0
+    ended: bool = False
+
+    @property
+    def need(self) -> int:
+        """How many tokens it may come to hold."""
+        return len(self.generation.tokens) + self.generation.max_tokens
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more than the newest token has to be decoded before another can be drawn."""
+        return len(self.tokens) - self.held > 1
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the leader, if there is one, has read the prompt or is gone."""
+        leader = self.leader
+        return leader is None or leader.ended or (leader.held >= len(leader.generation.tokens))
+
+    def say(self, text: str, reason: FinishReason | None = None, likelihoods: Sequence[Likelihood] = ()) -> None:
+        """Deliver a piece."""
+        self.handle.put(
+            Piece(
+                text=text,
+                completion_tokens=self.produced,
+                finish_reason=reason,
+                index=self.index,
+                likelihoods=tuple(likelihoods),
+                cached_tokens=self.cached or 0,
+            )
+        )
+
+
+def jobs_of(generation: Generation, number: int) -> tuple[Handle, list[Job]]:
+    """Return the answers that a generation asks for, and the caller's end of them."""
+    handle = Handle(generation.answers)
+    jobs: list[Job] = []
+    for index in range(generation.answers):
+        jobs.append(
+            Job(
+                handle=handle,
+                generation=generation,
+                index=index,
+                number=number + index,
+                salt=generation.salt or f"\0{number}",
+                is_kept=bool(generation.salt),
+                tokens=list(generation.tokens),
+                speech=Speech(generation.stop),
+                leader=jobs[0] if jobs else None,
+            )
+        )
+    return handle, jobs

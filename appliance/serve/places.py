@@ -1,0 +1,123 @@
+"""The decoder's sequences: which are free, and what the ones at rest still hold, so that it need not be read again.
+
+Rules:
+    PLACE-1 What was read for one salt is used for that salt only: how soon an answer begins tells nobody what others
+            asked.
+    PLACE-2 What rests goes before anyone is turned away: the longest unused first.
+    PLACE-3 Where a model cannot give a part of what it read (hybrid and recurrent ones), it is read again.
+    PLACE-4 The last token of a prompt is always decoded: the first one of the answer is drawn from it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from appliance.serve.engine import Decoder
+from appliance.serve.jobs import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resting:
+    sequence: int
+    salt: str
+    tokens: Sequence[int]
+
+
+class Places:
+    """Sequences of one decoder."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._free = list(reversed(range(decoder.sequences)))
+        self._resting: list[_Resting] = []
+
+    @property
+    def has_one(self) -> bool:
+        """Whether another job can be placed."""
+        return bool(self._free or self._resting)
+
+    @property
+    def resting_tokens(self) -> int:
+        """How many tokens rest."""
+        return sum(len(one.tokens) for one in self._resting)
+
+    def place(self, job: Job, active: Iterable[Job], *, room: int) -> None:
+        """Give a job a sequence and what can be used again; what it comes to hold fits into `room` with what rests."""
+        wanted = len(job.tokens) - 1
+        rested = max(
+            (one for one in self._resting if one.salt == job.salt),
+            key=lambda one: _common(one.tokens, job.tokens),
+            default=None,
+        )
+        if rested is not None and not _common(rested.tokens, job.tokens):
+            rested = None
+        if rested is not None:
+            self._resting.remove(rested)
+        self._make_room(room - job.need, needs_sequence=rested is None)
+        if rested is not None:
+            keep = min(_common(rested.tokens, job.tokens), wanted)
+            job.sequence = rested.sequence
+            job.held = keep if self._decoder.cut(rested.sequence, keep) else 0
+        else:
+            job.sequence = self._free.pop()
+            job.held = self._copied(job, active, wanted)
+
+    def restore(self, job: Job, *, room: int) -> None:
+        """Give a job that was suspended a sequence, with what it held where the decoder kept it."""
+        self._make_room(room - job.need, needs_sequence=True)
+        job.sequence = self._free.pop()
+        suspended, job.suspended = job.suspended, None
+        if not self._decoder.resume(job.sequence, suspended):
+            job.held = 0
+
+    def give_back(self, job: Job, *, keeps: bool) -> None:
+        """Take a job's sequence back; what it holds rests where `keeps` is true and the job's caller may have it."""
+        sequence, job.sequence = job.sequence, None
+        if sequence is None:
+            return
+        if keeps and job.is_kept and job.held:
+            self._decoder.rest(sequence)
+            self._resting.append(_Resting(sequence=sequence, salt=job.salt, tokens=job.tokens[: job.held]))
+            return
+        self._decoder.release(sequence)
+        self._free.append(sequence)
+
+    def suspend(self, job: Job, *, most_bytes: int) -> None:
+        """Take a job's sequence away, and keep for it what the decoder keeps."""
+        if job.sequence is not None:
+            job.suspended = self._decoder.suspend(job.sequence, most_bytes=most_bytes)
+            self._free.append(job.sequence)
+            job.sequence = None
+
+    def forget(self) -> None:
+        """Free everything that rests."""
+        while self._resting:
+            self._evict()
+
+    def _copied(self, job: Job, active: Iterable[Job], wanted: int) -> int:
+        donors = [one for one in active if one.salt == job.salt and one.sequence is not None and one is not job]
+        shared = [(min(_common(one.tokens[: one.held], job.tokens), wanted), one) for one in donors]
+        keep, donor = max(shared, key=lambda pair: pair[0], default=(0, None))
+        if donor is None or not keep or donor.sequence is None or job.sequence is None:
+            return 0
+        return keep if self._decoder.copy(donor.sequence, job.sequence, keep) else 0
+
+    def _make_room(self, tokens: int, *, needs_sequence: bool) -> None:
+        while self._resting and (self.resting_tokens > tokens or (needs_sequence and not self._free)):
+            self._evict()
+
+    def _evict(self) -> None:
+        oldest = self._resting.pop(0)
+        self._decoder.release(oldest.sequence)
+        self._free.append(oldest.sequence)
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:  # slices are compared in C
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,50 @@
+"""One answer's text as it becomes final: whole characters, stop texts held back, and how likely its tokens were."""
+
+import codecs
+from collections import deque
+
+from appliance.serve.engine import Likelihood
+from appliance.serve.stopping import StopBuffer
+
+
+class Speech:
+    """Turns tokens into text.
+
+    Args:
+        stop: Texts that end the answer and are not part of it.
+    """
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._stops = StopBuffer(stop)
+        self._read = 0
+        self._said = 0
+        self._held: deque[tuple[int, Likelihood]] = deque()
+
+    def add(self, token: bytes, likelihood: Likelihood | None = None) -> tuple[str, bool]:
+        """Take a token; return the text that is final now, and whether a stop text was met."""
+        if likelihood is not None:
+            self._held.append((self._read, likelihood))
+        text = self._decode(token)
+        self._read += len(text)
+        said, stopped = self._stops.add(text)
+        self._said += len(said)
+        return said, stopped
+
+    def end(self) -> tuple[str, bool]:
+        """Return the rest of the text, and whether a stop text was in it after all."""
+        text, stopped = self._stops.add(self._decode(b"", True))
+        said = text if stopped else text + self._stops.flush()
+        self._said += len(said)
+        return said, stopped
+
+    def told(self, *, all_of_them: bool = False) -> tuple[Likelihood, ...]:
+        """Return how likely those tokens were whose text has been said since the last time.
+
+        Args:
+            all_of_them: Also those that made no text, because the answer has ended without a stop text.
+        """
+        found = []
+        while self._held and (all_of_them or self._held[0][0] < self._said):
+            found.append(self._held.popleft()[1])
+        return tuple(found)

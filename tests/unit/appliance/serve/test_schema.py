@@ -1,0 +1,118 @@
+"""What of a caller's JSON schema is kept, and what is refused by name."""
+
+from typing import Any
+
+import pytest
+
+from appliance.serve import schema
+from appliance.serve.schema import SchemaRefusedError
+
+NODE = {
+    "type": "object",
+    "properties": {"value": {"type": "string"}, "next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}},
+    "required": ["value", "next"],
+    "additionalProperties": False,
+}
+
+
+def test_notes_for_people_are_left_out_and_the_rest_is_kept() -> None:
+    read = schema.read(
+        {
+            "title": "Note",
+            "type": "object",
+            "properties": {"a": {"type": "integer", "description": "x"}, "b": {"enum": ["x", 1, None]}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        }
+    )
+
+    assert read["properties"] == {"a": {"type": "integer"}, "b": {"enum": ["x", 1, None]}}
+    assert read["required"] == ["a", "b"]
+
+
+def test_a_recursive_list_is_kept_and_its_definition_is_nobodys_property() -> None:
+    read = schema.read({"$ref": "#/$defs/Node", "$defs": {"Node": NODE}})
+    clash = schema.read({"type": "object", "properties": {"part-0": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": NODE}})
+
+    assert read["$ref"] == "#/$defs/part-0"
+    assert set(clash["$defs"]) == {"part-x-0"}
+
+
+def test_a_list_of_types_keeps_each_types_own_words() -> None:
+    read = schema.read({"type": ["string", "null"], "maxLength": 4})
+
+    assert read == {"anyOf": [{"type": "string", "maxLength": 4}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("refused", "at"),
+    [
+        ([], ""),
+        ({"type": "integer", "minimum": 3}, ""),
+        ({"type": "string", "pattern": "(a+)+$"}, ""),
+        ({"type": "string", "format": "email"}, "/format"),
+        ({"allOf": [{"type": "string"}]}, ""),
+        ({"type": "object", "properties": {"a": {"not": {}}}}, "/properties/a"),
+        ({"$ref": "https://elsewhere.example/schema"}, "/$ref"),
+        ({"$ref": "#/properties/a"}, "/$ref"),
+        ({"$ref": "#"}, "/$ref"),
+        ({"type": "object", "required": ["a"]}, "/required"),
+        ({"type": "string", "maxLength": 10**9}, "/maxLength"),
+        ({"type": "string", "minLength": True}, "/minLength"),
+        ({"type": "array", "items": {}, "minItems": 5, "maxItems": 4}, "/maxItems"),
+        ({"enum": []}, "/enum"),
+        ({"enum": ["a\nb"]}, "/enum"),
+        ({"const": {"a": 1}}, "/enum"),
+        ({"const": float("inf")}, "/enum"),
+        ({"type": "nothing"}, "/type"),
+        ({"type": "object", "properties": {"$ref": {"type": "string"}}}, "/properties"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "$defs"),
+        (
+            {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}},
+            "$defs",
+        ),
+    ],
+)
+def test_what_would_not_be_kept_is_refused_where_it_is(refused: Any, at: str) -> None:
+    with pytest.raises(SchemaRefusedError) as caught:
+        schema.read(refused)
+
+    assert caught.value.at == at
+
+
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        found = {"type": "array", "items": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        nested(13),
+        nested(50_000),
+        {"type": "object", "properties": {f"p{at}": {"type": "string"} for at in range(65)}},
+        {"type": "object", "properties": {f"p{at}": {"enum": list("ab")} for at in range(2000)}},
+        {"anyOf": [{"type": "string", "maxLength": 256}] * 9},
+        {"title": "x" * 70_000, "type": "string"},
+        # Each level doubles in how many ways a text may be read.
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"anyOf": [{"type": "object", "properties": {"x": {"$ref": "#/$defs/a"}}}] * 2}},
+        },
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {
+                "a": {
+                    "type": "object",
+                    "properties": {"x": {"$ref": "#/$defs/a"}},
+                    "additionalProperties": {"$ref": "#/$defs/a"},
+                }
+            },
+        },
+    ],
+)
+def test_a_schema_that_would_cost_without_end_is_refused(bomb: Any) -> None:
+    with pytest.raises(SchemaRefusedError):
+        schema.read(bomb)
