@@ -1,14 +1,19 @@
-"""`sealift report`: a separate test appliance's word on a version, and production taking it."""
+"""`sealift report`: what happened in a quarter; a test appliance's word on a version, and production taking it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from appliance.actions.pinned import plain_bytes
+from appliance.actions.reports import making, period
+from appliance.actions.reports.sheet import sheet
 from appliance.actions.standby import reporting
+from appliance.audit import note, pin
+from appliance.audit.client import SocketLedger
 from appliance.cli import context as shared
 from appliance.cli.opened import ledger_of, records_of
+from appliance.errors import StoreWriteError
 from appliance.keys.opening import open_keys
 from appliance.registry import catalog
 from appliance.state import projection
@@ -20,10 +25,80 @@ Peer = Annotated[str, typer.Argument(metavar="BOX", help="Name of the other box,
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    commands = typer.Typer(help="Validation reports of a separate test appliance.", no_args_is_help=True)
+    commands = typer.Typer(help="Reports of a quarter or a time; validation reports of a separate test appliance.")
+    commands.callback(invoke_without_command=True)(_of_a_time)
     app.add_typer(commands, name="report")
     commands.command("export")(_export)
     commands.command("accept")(_accept)
+
+
+def _of_a_time(
+    context: typer.Context,
+    quarter: Annotated[str, typer.Option("--quarter", help="A quarter such as 2026Q4, or `last`.")] = "",
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="From this day or time on.")] = "",
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="Before this day or time.")] = "",
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("--out", metavar="FILE", help="A new file that ends in .html, .pdf or .json; may be repeated."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and tell; write no file, record nothing.")] = False,
+) -> None:
+    """Report what happened in a time: volumes, PHI, refusals, production, custody, integrity, access, drills."""
+    if context.invoked_subcommand is not None:
+        return
+    own = shared.of(context)
+    if bool(quarter) == bool(since or until) or bool(since) != bool(until):
+        raise UsageError(what="name one time", why="", fix="give --quarter 2026Q4, or --from and --to")
+    if quarter:
+        about = period.last_quarter(own.clock.now()) if quarter == "last" else period.quarter(quarter)
+    else:
+        about = period.between(since, until)
+    files = [_new(file) for file in out or ()]
+    with ledger_of(own) as ledger, own.progress() as bar:
+        task = bar.add_task("records", total=0)
+        facts = making.counted(
+            ledger,
+            about,
+            site=own.config.site,
+            key=pin.read_pin(own.config.at) or note.VerifierKey.from_text(str(ledger.leaf(0).body.get("vkey", ""))),
+            clock=own.clock,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+        sequence = -1
+        if files and not dry_run:
+            made = making.made(facts)
+            sequence = making.record(ledger, made) if isinstance(ledger, SocketLedger) else -1
+            for file in files:
+                _write(file, made.files[file.suffix.lower()])
+    own.result({**facts, "record": sequence, "dry_run": dry_run}, _told(facts, files, sequence, dry_run=dry_run))
+
+
+def _told(facts: dict[str, Any], files: list[Path], sequence: int, *, dry_run: bool) -> str:
+    form = sheet(facts)
+    lines = [form.title, form.result]
+    if files and not dry_run:
+        said = f"recorded as {sequence}" if sequence >= 0 else "NOT recorded: the ledger does not run"
+        lines.append(f"{', '.join(file.name for file in files)}; {said}")
+    elif files:
+        lines.append(f"would write {', '.join(file.name for file in files)}")
+    return "\n".join(lines)
+
+
+def _new(file: Path) -> Path:
+    if file.suffix.lower() not in making.SUFFIXES or file.exists():
+        raise UsageError(
+            what=f"{file.name} cannot be written", why="", fix="name a new file that ends in .html, .pdf or .json"
+        )
+    return file
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        durable.write_new(file, content)
+    except OSError as error:
+        raise StoreWriteError(
+            what=f"{file.name} cannot be written", why=error.strerror or "", fix="make room, or name another file"
+        ) from error
 
 
 def _export(

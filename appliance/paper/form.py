@@ -26,11 +26,29 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """A plot: numbers that are not negative, each with its label; `unit` stands behind each number."""
+
+    title: str
+    rows: tuple[tuple[str, int], ...]
+    unit: str = ""
+
+    def share(self, value: int) -> float:
+        """Return how long a bar is, of the longest; between 0 and 1."""
+        return max(0, value) / max([1, *(each for _, each in self.rows)])
+
+    def said(self, value: int) -> str:
+        """Return a number as it stands beside its bar."""
+        return f"{value} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of a sheet: facts, then a table, then notes, then rows of labelled lines to write on."""
+    """A part of a sheet: facts, plots, then a table, then notes, then rows of labelled lines to write on."""
 
     title: str
     facts: tuple[tuple[str, str], ...] = ()
+    bars: tuple[Bars, ...] = ()
     table: Table | None = None
     notes: tuple[str, ...] = ()
     lines: tuple[tuple[str, ...], ...] = ()

@@ -5,6 +5,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from appliance.paper.bars import svg
 from appliance.paper.form import Form, shown
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -20,4 +21,5 @@ def html(form: Form) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = shown
+    environment.filters["svg"] = svg
     return environment.get_template("form.html").render(form=form).encode()

@@ -12,7 +12,8 @@ from fpdf import FPDF
 from fpdf.enums import TableBordersLayout
 from fpdf.fonts import FontFace, TTFFont
 
-from appliance.paper.form import Form, Section, Table, shown, spelled_out
+from appliance.paper.bars import short
+from appliance.paper.form import Bars, Form, Section, Table, shown, spelled_out
 
 FONTS: Final = Path("/usr/share/fonts/truetype/dejavu")
 _FILES: Final = {"": "DejaVuSans.ttf", "B": "DejaVuSans-Bold.ttf"}
@@ -20,6 +21,8 @@ _FAMILY: Final = "sans"
 _CORE: Final = "helvetica"
 _LINE: Final = 5.0
 _NAMES: Final = 52.0
+_NUMBERS: Final = 30.0
+_BAR: Final = 4.4
 
 
 def pdf(form: Form, *, fonts: Path = FONTS) -> bytes:
@@ -73,6 +76,8 @@ class _Sheet:
         self._write(section.title, size=11.5, style="B", height=6)
         for name, text in section.facts:
             self._fact(name, text)
+        for bars in section.bars:
+            self._bars(bars)
         if section.table is not None:
             self._table(section.table)
         for note in section.notes:
@@ -88,6 +93,22 @@ class _Sheet:
         self.page.set_xy(self.page.l_margin + _NAMES, top)
         self._write(text, style="B", width=self.page.epw - _NAMES)
         self.page.set_xy(self.page.l_margin, max(bottom, self.page.get_y()))
+
+    def _bars(self, bars: Bars) -> None:
+        self._keep(3 * _LINE)
+        self._write(bars.title, style="B", size=9)
+        self.page.set_font(self.page.family, size=8)
+        self.page.set_fill_color(42, 111, 151)
+        room = self.page.epw - _NAMES - _NUMBERS
+        for label, value in bars.rows:
+            self._keep(_BAR)
+            top, wide = self.page.get_y(), room * bars.share(value)
+            self.page.cell(_NAMES - 2, _BAR, self._text(short(label)), align="R")
+            self.page.rect(self.page.l_margin + _NAMES, top + 0.6, max(wide, 0.1), _BAR - 1.2, style="F")
+            self.page.set_xy(self.page.l_margin + _NAMES + wide + 1, top)
+            self.page.cell(_NUMBERS, _BAR, self._text(bars.said(value)))
+            self.page.set_xy(self.page.l_margin, top + _BAR)
+        self.page.ln(1)
 
     def _table(self, table: Table) -> None:
         self.page.set_font(self.page.family, size=8)
