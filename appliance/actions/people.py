@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -15,8 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
 from appliance.promote.client import PromoterClient
 from media import limits, signers
 from media.errors import LimitExceededError, MissingFileError
-
-DEMO_DOMAIN: Final = "demo.invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

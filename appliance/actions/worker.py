@@ -34,7 +34,6 @@ from media.clock import SystemClock
 from media.errors import MalformedError, SealiftError
 
 WARM: Final = "warm"
-FOLLOW: Final = "follow"
 _TELL_SECONDS: Final = 0.25
 JUDGE: Final = "judge"
 _DOORS: Final = {"validate": jobrights.BENCH, "switch": jobrights.SWITCH, "evidence": jobrights.RECEIVE}

@@ -12,24 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError, NotPromotedError, UnknownVersionError
 from appliance.serve.launcher import MOST_WORKERS
-from tests.support.versions import short_folder, store_version
+from tests.support.engine_process import engine_site
+from tests.support.versions import store_version
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def site() -> Iterator[Config]:
-    with short_folder() as root:
-        text = f'site = "s"\nenvironment = "demo"\nprofile = "cpu"\n[places]\nroot = "{root}"\n'
-        config = configuration.parse(text.encode())
-        config.at.run.mkdir(parents=True)
-        config.at.config_file.parent.mkdir(parents=True)
-        config.at.config_file.write_text(text)
-        yield config
+    with engine_site() as lent:
+        yield lent
 
 
 def begin(
