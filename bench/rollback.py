@@ -32,7 +32,7 @@ def main() -> int:
     lost: list[int] = []
     asked: list[int] = []
     with ExitStack() as stack:
-        homes = _people(stack)
+        homes = people(stack)
         root = stack.enter_context(short_folder())
         site, run, _, second = stack.enter_context(rollout_site(root, homes))
         load = stack.enter_context(load_on(site, run, callers=CALLERS))
@@ -93,7 +93,8 @@ def _went_on(after: int, got: Sequence[Got]) -> bool:
     return len(got) >= after + 4 * CALLERS
 
 
-def _people(stack: ExitStack) -> dict[str, Path]:
+def people(stack: ExitStack) -> dict[str, Path]:
+    """Return homes of two people with keys, by person, until the stack closes."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slf", dir="/tmp")))
     homes = {person: folder / person[:1] for person in PEOPLE}
     for person, home in homes.items():

@@ -1,0 +1,92 @@
+"""vLLM behind our launcher alone: no media, no rollout, so that it runs wherever an environment with vLLM is.
+
+Name its interpreter and a folder of safetensors (`python -m tests.engines.smollm2 GGUF FOLDER` makes one):
+``SEALIFT_VLLM_PYTHON=… SEALIFT_VLLM_MODEL=… pytest -m engines tests/engines/test_vllm_launched.py``. On a machine with
+a GPU and vLLM's build for it, it is the GPU that answers.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from appliance.gateway import gpus
+from appliance.serve.client import EngineClient
+from tests.support.engine_process import engine_site
+from tests.support.vllm_engine import ROOT, START_SECONDS, launched, store_version
+
+PYTHON: Final = os.environ.get("SEALIFT_VLLM_PYTHON", "")
+MODEL: Final = os.environ.get("SEALIFT_VLLM_MODEL", "")
+PATIENCE_SECONDS: Final = 120.0
+LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
+
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not (PYTHON and MODEL), reason="name SEALIFT_VLLM_PYTHON and SEALIFT_VLLM_MODEL"),
+]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Path]:
+    with engine_site() as site:
+        with site.at.config_file.open("a") as stream:
+            stream.write(f"[engine]\nstart_seconds = {START_SECONDS}\n")
+        descriptor = store_version(site, Path(MODEL))
+        instance = f"test-{descriptor.model_digest[:12]}"
+        began = time.monotonic()
+        with launched(site, instance, python=Path(PYTHON), log=site.at.run / "log"):
+            sys.stdout.write(f"ready after {time.monotonic() - began:.1f} s\n")
+            yield site.at.socket(f"engine-{instance}")
+
+
+def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
+         "-k", "real", "--timeout", "600"],
+        cwd=ROOT,
+        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+    sys.stdout.write(done.stdout[-3000:])
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_it_answers_what_it_was_asked(engine: Path) -> None:
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    with EngineClient(engine, read_seconds=PATIENCE_SECONDS) as client:
+        answer = client.chat({"messages": question, "temperature": 0, "max_tokens": 24})
+
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+def test_a_caller_that_leaves_ends_the_generation(engine: Path) -> None:
+    with EngineClient(engine, read_seconds=PATIENCE_SECONDS) as client:
+        stream = client.chat_stream({**LONG, "max_tokens": 1800})
+        next(stream)
+        assert client.running() == 1
+        stream.close()
+        began = time.monotonic()
+        while client.running():
+            assert time.monotonic() - began < PATIENCE_SECONDS
+            time.sleep(0.01)
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no GPU")
+def test_the_gpu_that_holds_the_weights_is_measured(engine: Path) -> None:
+    with EngineClient(engine, read_seconds=PATIENCE_SECONDS) as client:
+        assert client.health()
+    read = gpus.open_reader()()
+
+    assert read
+    assert read[0].memory_bytes > 2**30
+    assert read[0].memory_bytes <= read[0].memory_total_bytes

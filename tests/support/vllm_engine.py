@@ -1,0 +1,157 @@
+"""vLLM behind a site of a test: a version of safetensors as a release brings it, and the launcher that stands by it.
+
+The model is a folder as `tests.engines.smollm2` writes it. The interpreter is one whose environment has vLLM: for
+processors, or for GPUs.
+"""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.config import Config
+from appliance.errors import UnitError
+from appliance.registry.descriptor import ModelDescriptor
+from media import canonical
+from media.digest import sha256_hex
+from tests.support.installable import store_release
+from tests.support.supervisor import FakeSupervisor
+from tests.support.versions import EngineSupervisor, task_file
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RUNTIME: Final = {"n_ctx": 2048, "n_batch": 2048, "n_seq_max": 64, "defaults": {"temperature": "0.2", "top_p": "0.9"}}
+START_SECONDS: Final = 600
+_TEMPLATE: Final = "chat_template.jinja"
+_ROLES: Final = {".safetensors": "weights"}
+
+
+def version_files(folder: Path, *, settings: dict[str, Any] | None = None) -> dict[str, bytes]:
+    """Return the files of a release that brings one version for vLLM.
+
+    Args:
+        folder: Weights, configuration, tokenizer and chat template.
+        settings: What only vLLM asks for, as a descriptor has it.
+    """
+    place = "data/models/small"
+    found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    template = found.pop(_TEMPLATE)
+    descriptor = canonical.dumps(
+        {
+            "format": 1,
+            "name": "small",
+            "version": "1",
+            "engine": "vllm",
+            "environment": sha256_hex(b"environment"),
+            "files": [
+                {
+                    "path": f"{place}/{name}",
+                    "role": _ROLES.get(Path(name).suffix, "tokenizer" if "token" in name else "config"),
+                    "sha256": sha256_hex(content),
+                    "length": len(content),
+                }
+                for name, content in found.items()
+            ],
+            "chat_template": {"path": f"{place}/{_TEMPLATE}", "sha256": sha256_hex(template)},
+            "system_prompt": "",
+            "rules": [],
+            "runtime": {**RUNTIME, **({"vllm": settings} if settings else {})},
+            "quantization": "BF16",
+            "license": "Apache-2.0",
+            "context_tokens": 2048,
+        }
+    )
+    named = {"name": "small", "descriptor": f"{place}/descriptor.json", "evals": ["data/evals/facts.jsonl"]}
+    return {
+        **{f"{place}/{name}": content for name, content in found.items()},
+        f"{place}/{_TEMPLATE}": template,
+        f"{place}/descriptor.json": descriptor,
+        "data/evals/facts.jsonl": task_file(),
+        "data/release.json": canonical.dumps({"format": 1, "environments": {}, "models": [named]}),
+    }
+
+
+@contextmanager
+def launched(config: Config, instance: str, *, python: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the launcher of one instance until the block ends; entered once it said that it is ready.
+
+    Args:
+        config: Of a site whose store holds the version; the site file must give it `START_SECONDS` to start.
+        instance: STAGE-DIGEST12.
+        python: Whose environment has vLLM.
+        log: Where its stderr goes.
+
+    Raises:
+        UnitError: It ended before, with the end of its log.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, log.open("wb") as errors:
+        place = config.at.run / f"ready-{instance[-6:]}"
+        place.unlink(missing_ok=True)
+        notices.bind(str(place))
+        notices.settimeout(1)
+        process = subprocess.Popen(
+            [python, "-m", "appliance.serve.launcher", "--config", config.at.config_file, "--instance", instance],
+            cwd=ROOT,
+            env={**os.environ, "NOTIFY_SOCKET": str(place), "PYTHONPATH": str(ROOT)},
+            stdout=errors,
+            stderr=errors,
+        )
+        try:
+            _until_ready(process, notices, log)
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _until_ready(process: "subprocess.Popen[bytes]", notices: socket.socket, log: Path) -> None:
+    for _ in range(START_SECONDS):
+        with suppress(TimeoutError):
+            if b"READY=1" in notices.recv(4096):
+                return
+        if process.poll() is not None:
+            break
+    raise UnitError(what="vLLM's launcher is not ready", why=log.read_text(errors="replace")[-6000:], fix="")
+
+
+def store_version(config: Config, folder: Path, *, settings: dict[str, Any] | None = None) -> ModelDescriptor:
+    """Lay the version into the store of a site; return its descriptor."""
+    files = version_files(folder, settings=settings)
+    store_release(config.at, files)
+    return ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"])
+
+
+def supervisor(python: Path) -> type[EngineSupervisor]:
+    """Return a supervisor that starts the real launcher behind each production unit; the test stage is a stand-in."""
+
+    class VllmSupervisor(EngineSupervisor):
+        def __init__(self, config: Config) -> None:
+            super().__init__(config)
+            self._launched: dict[str, Any] = {}
+
+        def start(self, unit: str) -> None:
+            if "-production@" not in unit:
+                super().start(unit)
+                return
+            FakeSupervisor.start(self, unit)
+            if unit not in self._launched:
+                instance = unit.removeprefix("sealift-engine-").removesuffix(".service").replace("@", "-")
+                log = self._config.at.run.parent / f"{instance}.log"
+                context = launched(self._config, instance, python=python, log=log)
+                context.__enter__()
+                self._launched[unit] = context
+
+        def stop(self, unit: str) -> None:
+            super().stop(unit)
+            context = self._launched.pop(unit, None)
+            if context is not None:
+                context.__exit__(None, None, None)
+
+        def close(self) -> None:
+            super().close()
+            for unit in list(self._launched):
+                self.stop(unit)
+
+    return VllmSupervisor
