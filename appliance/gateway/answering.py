@@ -28,6 +28,7 @@ from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
 from appliance.gateway.routing import Routes, Serving, require_serving
 from appliance.gateway.streaming import AnswerStream
+from appliance.gateway.samples import About as Kept
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.gateway.upstream import Upstream, Upstreams
 from appliance.keys.provider import KeyProvider
@@ -135,6 +136,14 @@ class Answering:
                 with_usage=asked.include_usage,
             )
         )
+        kept = Kept(
+            request_id=arrival.request_id,
+            subject=asked.user or arrival.user,
+            department=arrival.key.department,
+            model_digest=route.model_digest,
+            endpoint=asked.endpoint.value,
+        )
+        self.witnesses.samples.choose(asked, kept, label=arrival.label)
         response = _stream(exchange, writer) if asked.stream else _whole(exchange, writer)
         response.headers["x-model-version"] = route.model_digest
         response.headers.extend(held.headers if held else {})

@@ -5,6 +5,7 @@ from typing import Final
 
 from flask import Flask
 
+from appliance.actions.retention.reviewdesk import GATEWAY_DOOR
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.gateway import feedback, health, ollama, openai
@@ -25,15 +26,18 @@ from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.routing import Routes
 from appliance.gateway.shared_queue import SharedDesk
+from appliance.gateway.samples import Samples
 from appliance.gateway.upstream import Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector, PatternDetector
 from appliance.standby.permit import permit_of
 from media.clock import Clock
+from appliance.wire import Line
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _OURS: Final = "sealift"
 
+_REVIEW_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -45,6 +49,7 @@ class Running:
     quotas: Quotas
     admission: Admission
 
+    samples: Samples
     def close(self) -> None:
         """Record what is still counted and drop the engines' connections.
 
@@ -54,6 +59,7 @@ class Running:
         self.upstreams.close()
         self.quotas.close()
         self.admission.close()
+        self.samples.close()
         self.refusals.flush(everything=True)
 
 
@@ -106,7 +112,10 @@ def create_app(
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
     admission = Admission(desk, clock=clock, metrics=metrics)
-    witnesses = Witnesses(recorder=recorder, metrics=metrics, log=log, clock=clock)
+    detector = detector or PatternDetector()
+    review = Line(config.at.socket(GATEWAY_DOOR), timeout_seconds=_REVIEW_SECONDS)
+    samples = Samples(config.review, store=review, detector=detector, metrics=metrics, clock=clock)
+    witnesses = Witnesses(recorder=recorder, metrics=metrics, log=log, samples=samples, clock=clock)
     beginning = Beginning(
         limits=limits,
         routes=routes,
@@ -123,7 +132,7 @@ def create_app(
         routes=routes,
         upstreams=upstreams,
         keys=keys,
-        detector=detector or PatternDetector(),
+        detector=detector,
         beginning=beginning,
         witnesses=witnesses,
         conversations=Conversations(ledger),
@@ -137,7 +146,12 @@ def create_app(
     app.register_blueprint(feedback.make_blueprint(ledger, metrics))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
     app.extensions[_OURS] = Running(
-        metrics=metrics, refusals=refusals, upstreams=upstreams, quotas=quotas, admission=admission
+        metrics=metrics,
+        refusals=refusals,
+        upstreams=upstreams,
+        quotas=quotas,
+        admission=admission,
+        samples=samples,
     )
     return app
 

@@ -15,6 +15,7 @@ from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem, from_error
 from appliance.gateway.reading import Usage
 from appliance.gateway.record import Ending, Outcome, Recorder
+from appliance.gateway.samples import Samples
 from appliance.phi.vault import SealedTokens
 from media.clock import Clock
 from media.errors import SealiftError
@@ -38,11 +39,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witnesses:
-    """Who notes how answers end: the ledger, metrics, the log, and the clock they read."""
+    """Who notes how answers end: the ledger, metrics, the log, what keeps samples, and the clock they read."""
 
     recorder: Recorder
     metrics: Metrics
     log: Log
+    samples: Samples
     clock: Clock
 
 
@@ -162,6 +164,7 @@ class Exchange:
             latency_ms=round(seconds * 1000),
             ttft_ms=None if self._ttft_seconds is None else round(self._ttft_seconds * 1000),
             delivered=assembly.delivered() if assembly else "",
+            sampled=outcome == "ok" and self._witnesses.samples.has_chosen(self.facts.request_id),
         )
         success = False
         self._pay(ending, usage)
@@ -169,6 +172,7 @@ class Exchange:
             self._witnesses.recorder.outcome(self.facts.request_id, self._sequence, ending)
             success = outcome == "ok"
         finally:
+            self._witnesses.samples.ended(self.facts.request_id, ending.delivered if success else None)
             self._count(ending, assembly, seconds=seconds, success=success)
 
     def _pay(self, ending: Ending, usage: Usage | None) -> None:

@@ -48,7 +48,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an answer ended, and the text that was delivered."""
+    """How an answer ended, and the text that was delivered; `sampled` when policy chose it for the review store."""
 
     status: int
     outcome: Outcome
@@ -65,6 +65,7 @@ class Recorder:
 
     def __init__(self, ledger: Ledger, *, keys: KeyProvider, clock: Clock) -> None:
         self._ledger = ledger
+    sampled: bool = False
         self._keys = keys
         self._clock = clock
 
@@ -136,6 +137,7 @@ class Recorder:
 
         Raises:
             LedgerUnavailableError: It is not recorded.
+            **({"sampled": True} if ending.sampled else {}),
         """
         body: dict[str, Any] = {
             "request_id": refusal.request_id,

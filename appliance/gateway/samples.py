@@ -120,10 +120,10 @@ class Samples:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def choose(self, asked: Asked, about: About, data_class: DataClass) -> None:
+    def choose(self, asked: Asked, about: About, *, label: str) -> None:
         """Decide whether the answer to a request is to be kept; what is labelled secret never is."""
         one_in = self._policy.of(about.department)
-        if not one_in or data_class is DataClass.SECRET or self._below(one_in):
+        if not one_in or label.strip().upper() == DataClass.SECRET or self._below(one_in):
             return
         roles = (*(message.role for message in asked.messages), *(("prompt",) if asked.prompt else ()))
         texts = (*(message.content or "" for message in asked.messages), *((asked.prompt,) if asked.prompt else ()))

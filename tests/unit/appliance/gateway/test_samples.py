@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from appliance.errors import WireError
-from appliance.gateway.classification import DataClass
 from appliance.gateway.messages import Message
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.parameters import Asked, Endpoint
@@ -65,9 +64,9 @@ class Site:
 
     def answered(self, prompt: str, answer: str | None = "fine", *, number: int = 1, **about: Any) -> bool:
         facts = {"subject": "", "department": "cardiology", "model_digest": "a" * 64, "endpoint": "chat", **about}
-        data_class = facts.pop("data_class", DataClass.UNKNOWN)
+        label = facts.pop("label", "")
         request_id = f"req_{number}"
-        self.samples.choose(asked(prompt), About(request_id=request_id, **facts), data_class)
+        self.samples.choose(asked(prompt), About(request_id=request_id, **facts), label=label)
         chosen = self.samples.has_chosen(request_id)
         self.samples.ended(request_id, answer)
         return chosen
@@ -104,7 +103,7 @@ def test_what_is_handed_in_has_no_identifier_of_prompt_or_answer() -> None:
         ({"one_in": 0, "departments": {"cardiology": 1}}, {}, True),
         ({"one_in": 0, "departments": {"radiology": 1}}, {}, False),
         ({"one_in": 1, "departments": {"cardiology": 0}}, {}, False),
-        ({"one_in": 1}, {"data_class": DataClass.SECRET}, False),
+        ({"one_in": 1}, {"label": " secret"}, False),
     ],
 )
 def test_policy_chooses_by_department_by_chance_and_never_what_is_secret(
