@@ -27,8 +27,8 @@ from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
 from appliance.gateway.routing import Routes, Serving, require_serving
-from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.samples import About as Kept
+from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.gateway.upstream import Upstream, Upstreams
 from appliance.keys.provider import KeyProvider

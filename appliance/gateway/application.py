@@ -25,19 +25,19 @@ from appliance.gateway.metrics import Metrics
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.routing import Routes
-from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.samples import Samples
+from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.upstream import Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector, PatternDetector
 from appliance.standby.permit import permit_of
-from media.clock import Clock
 from appliance.wire import Line
+from media.clock import Clock
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _OURS: Final = "sealift"
-
 _REVIEW_SECONDS: Final = 10.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -48,8 +48,8 @@ class Running:
     upstreams: Upstreams
     quotas: Quotas
     admission: Admission
-
     samples: Samples
+
     def close(self) -> None:
         """Record what is still counted and drop the engines' connections.
 
@@ -58,8 +58,8 @@ class Running:
         """
         self.upstreams.close()
         self.quotas.close()
-        self.admission.close()
         self.samples.close()
+        self.admission.close()
         self.refusals.flush(everything=True)
 
 

@@ -58,6 +58,7 @@ class Ending:
     latency_ms: int
     ttft_ms: int | None
     delivered: str
+    sampled: bool = False
 
 
 class Recorder:
@@ -65,7 +66,6 @@ class Recorder:
 
     def __init__(self, ledger: Ledger, *, keys: KeyProvider, clock: Clock) -> None:
         self._ledger = ledger
-    sampled: bool = False
         self._keys = keys
         self._clock = clock
 
@@ -129,6 +129,7 @@ class Recorder:
             "latency_ms": ending.latency_ms,
             "ttft_ms": ending.ttft_ms,
             "response_hmac": self._keys.hmac(CONTENT_KEY, delivered).hex(),
+            **({"sampled": True} if ending.sampled else {}),
         }
         self._append("request.outcome", body)
 
@@ -137,7 +138,6 @@ class Recorder:
 
         Raises:
             LedgerUnavailableError: It is not recorded.
-            **({"sampled": True} if ending.sampled else {}),
         """
         body: dict[str, Any] = {
             "request_id": refusal.request_id,
