@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Sha256, Site
 from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection
+from media.embedding import MOST_TOKENS, Pooling
 from media.vllmprofile import VllmSettings, faults
 
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")]
@@ -98,6 +99,14 @@ class VllmSection(Section):
     enforce_eager: bool = False
 
 
+class EmbeddingSection(Section):
+    """That the version makes embeddings, from the pooled states of its own weights; see `media.embedding`."""
+
+    pooling: Pooling = "mean"
+    n_ctx: int = Field(default=512, ge=1, le=MOST_TOKENS)
+    matryoshka: bool = False
+
+
 class RuntimeSection(Section):
     """How the engine opens the model; part of what is approved."""
 
@@ -105,6 +114,7 @@ class RuntimeSection(Section):
     n_batch: int = Field(default=512, ge=1, le=2**16)
     n_seq_max: int = Field(default=1, ge=1, le=512)
     defaults: DefaultsSection = DefaultsSection()
+    embedding: EmbeddingSection | None = None
     vllm: VllmSection | None = None
 
 
@@ -149,6 +159,17 @@ class ModelSection(Section):
         found = faults(settings, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, n_seq_max=runtime.n_seq_max)
         if fault := next(found, None):
             message = f"runtime: {fault}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _embeds_as_it_can(self) -> "ModelSection":
+        embedding = self.runtime.embedding
+        if embedding is not None and self.engine != "llama.cpp":
+            message = "runtime.embedding is for models that llama.cpp serves"
+            raise ValueError(message)
+        if embedding is not None and embedding.n_ctx > self.context_tokens:
+            message = f"runtime.embedding.n_ctx {embedding.n_ctx} is above context_tokens {self.context_tokens}"
             raise ValueError(message)
         return self
 

@@ -88,6 +88,12 @@ class GgufHeader:
         return found if isinstance(found, int) else 0
 
     @property
+    def embedding_length(self) -> int:
+        """How many numbers a state has; 0 where the file does not say."""
+        found = self.metadata.get(f"{self.architecture}.embedding_length", 0)
+        return found if isinstance(found, int) else 0
+
+    @property
     def parameters(self) -> int:
         """The number of weights in all tensors."""
         return sum(_product(tensor.shape) for tensor in self.tensors)

@@ -22,7 +22,7 @@ _POOLINGS: Final[dict[Pooling, int]] = {
     "cls": llama_cpp.LLAMA_POOLING_TYPE_CLS,
     "last": llama_cpp.LLAMA_POOLING_TYPE_LAST,
 }
-_BATCH_TOKENS: Final = 512
+_BATCH_TOKENS: Final = 256  # one batch holds answers up for as long as it takes
 _BATCH_TEXTS: Final = 32
 
 

@@ -18,6 +18,7 @@ from bundler.sources.weights import PinnedModel, small_file
 from media.canonical import dumps
 from media.clock import to_text
 from media.digest import sha256_hex
+from media.embedding import MOST_DIMENSIONS, EmbeddingProfile
 
 _SMALL_BYTES: Final = 64 * 2**20
 
@@ -72,7 +73,7 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
             template,
             _wrapped(model, f"{folder}/LICENSE", pinned.license_text),
             _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned, quantized)),
-            _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment)),
+            _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment, pinned)),
         ),
         materials=(
             pinned.material,
@@ -97,7 +98,9 @@ def _wrapped(model: ModelSection, target: str, content: bytes) -> Artifact:
     return Artifact.of_bytes(content, target=target, kind="model", component=component)
 
 
-def _descriptor(model: ModelSection, files: list[dict[str, Any]], template: Artifact, environment: str) -> bytes:
+def _descriptor(
+    model: ModelSection, files: list[dict[str, Any]], template: Artifact, environment: str, pinned: PinnedModel
+) -> bytes:
     return dumps(
         {
             "format": 1,
@@ -119,12 +122,29 @@ def _descriptor(model: ModelSection, files: list[dict[str, Any]], template: Arti
                     **model.runtime.defaults.said,
                 },
                 **({} if model.runtime.vllm is None else {"vllm": model.runtime.vllm.model_dump()}),
+                **_embedding(model, pinned),
             },
             "quantization": model.quantization,
             "license": model.license,
             "context_tokens": model.context_tokens,
         }
     )
+
+
+def _embedding(model: ModelSection, pinned: PinnedModel) -> dict[str, Any]:
+    """Return the profile's table of embeddings, where the recipe has one; how long vectors are the weights say."""
+    said = model.runtime.embedding
+    if said is None:
+        return {}
+    length = _only_header(model, pinned).embedding_length
+    if not 1 <= length <= MOST_DIMENSIONS:
+        raise RecipeError(
+            what=f"models.{model.name}.runtime.embedding: the weights do not say how long a vector is",
+            why="embedding_length is not in their header",
+            fix="leave the table out, or use weights that say so",
+        )
+    profile = EmbeddingProfile(**said.model_dump(), dimensions=length)
+    return {"embedding": profile.to_json()}
 
 
 def _provenance(
