@@ -4,7 +4,7 @@ Secrets are never here: they come as systemd credentials. Limits of formats are 
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,6 +33,7 @@ from appliance.sections import (
     TlsSection,
     WebauthnSection,
 )
+from appliance.stages import Stage
 
 __all__ = [
     "DEFAULT_PATH",
@@ -54,6 +55,7 @@ __all__ = [
     "ReviewSection",
     "ServiceSection",
     "SiemSection",
+    "StagedConfig",
     "StandbySection",
     "TimeSection",
     "TlsSection",
@@ -131,13 +133,33 @@ class Config(Section):
         return Places(root=root, run=run, server=self.database if self.database.kind == "postgresql" else None)
 
 
+class StagedConfig(Config):
+    """The site file as the test stage's gateway reads it: a folder of its own, fewer places, no samples kept."""
+
+    @classmethod
+    def of(cls, config: Config) -> "StagedConfig":
+        """Return the same site for the test stage."""
+        alone = config.service.model_copy(update={"gateways": 1, "metrics_port": 0})
+        changed = {"service": alone, "limits": config.limits.in_test(), "review": ReviewSection()}
+        return cls.model_construct(**{name: getattr(config, name) for name in type(config).model_fields} | changed)
+
+    @property
+    def at(self) -> "Places":
+        """The paths, those of the gateway being the test stage's."""
+        return replace(super().at, stage=Stage.TEST)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Every path of the appliance; nothing else spells them. `server` holds ledger and state instead of files."""
+    """Every path of the appliance; nothing else spells them. `server` holds ledger and state instead of files.
+
+    `stage` is the one that the process serves, where it serves one: each gateway counts in a folder of its own.
+    """
 
     root: Path
     run: Path
     server: DatabaseSection | None = None
+    stage: Stage = Stage.PRODUCTION
 
     @property
     def etc(self) -> Path:
@@ -280,14 +302,19 @@ class Places:
         return self.state / "review"
 
     @property
+    def gateway(self) -> Path:
+        """What the gateways of this stage keep on disk: counters, nothing of a request."""
+        return self.state / ("gateway" if self.stage is Stage.PRODUCTION else f"gateway-{self.stage}")
+
+    @property
     def counters(self) -> Path:
         """What the gateways of this box count together; see `appliance.gateway.quotas`."""
-        return self.state / "gateway" / "limits.db"
+        return self.gateway / "limits.db"
 
     @property
     def queue(self) -> Path:
         """The queue that several gateways of this box share; see `appliance.gateway.shared_queue`."""
-        return self.state / "gateway" / "queue.db"
+        return self.gateway / "queue.db"
 
     @property
     def receipts(self) -> Path:

@@ -36,6 +36,7 @@ class ServiceSection(Section):
     host: str = "127.0.0.1"
     gateway_port: Port = 8000
     admin_port: Port = 8001
+    test_port: Port = 0
     metrics_port: Port = 9090
     gateways: int = Field(default=1, ge=1, le=8)
     hostname: str = "sealift.internal"
@@ -58,6 +59,14 @@ class LimitsSection(Section):
     tokens_per_minute: int = Field(default=0, ge=0)
     tokens_per_day: int = Field(default=0, ge=0)
     tokens_per_month: int = Field(default=0, ge=0)
+    test_requests_per_minute: int = Field(default=120, ge=1)
+    test_concurrent_requests: int = Field(default=4, ge=1, le=64)
+
+    def in_test(self) -> "LimitsSection":
+        """Return what the test stage's gateway keeps: its own rate and places, never more than production's."""
+        rate = min(self.test_requests_per_minute, self.requests_per_minute)
+        places = min(self.test_concurrent_requests, self.concurrent_requests)
+        return self.model_copy(update={"requests_per_minute": rate, "concurrent_requests": places})
 
 
 class CachesSection(Section):

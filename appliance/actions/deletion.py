@@ -84,7 +84,7 @@ def delete(
         raise ConflictError(
             what=f"version {version.model_digest[:12]} is not deleted",
             why="; ".join(loaded),
-            fix="wait until its engine has stopped; `sealift models list` shows what is loaded",
+            fix="`sealift stage unload` where developers have it, else wait until its engine has stopped",
         )
     sequence = here.promoter.decide_model(
         "delete", version.model_digest, person=person, reason=reason, password=password

@@ -1,5 +1,7 @@
 """What memory holds before a promotion starts, and what that means for the way forward and the way back.
 
+Versions in the test stage hold memory too, and are counted: they are the first that may go.
+
 Two versions: the canary runs beside production, and the version before stays loaded, so that going back takes seconds.
 One: the candidate is tested while production rests, then takes its place, is watched for 48 hours, and going back means
 loading the version before again, for which the time that this box needed is told. None: it is refused before people
@@ -10,15 +12,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnknownVersionError
-from appliance.registry import catalog, memory
+from appliance.registry import catalog, memory, stageloads
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import Version
 from appliance.registry.memory import Need, Room
+from appliance.state.rollouts import OPEN
+from appliance.state.tables import Rollout
 from appliance.store.content import ContentStore
 from media.errors import SealiftError
 
@@ -36,6 +40,14 @@ class Holds(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Memory that is held, in bytes, as far as it is known, and by which versions besides the one that is asked for."""
+
+    total: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitFacts:
     """What a promotion of one version meets on this machine.
 
@@ -48,6 +60,7 @@ class FitFacts:
         holds: The verdict.
         return_seconds: How long this box took to load what serves now, when it was last measured; None when never.
         serves: The version itself is in production.
+        tested: What others hold in the test stage.
     """
 
     version: Version
@@ -58,6 +71,7 @@ class FitFacts:
     holds: Holds
     return_seconds: float | None
     serves: bool = False
+    tested: Held = Held(total=0, names=())
 
     @property
     def plan(self) -> tuple[str, ...]:
@@ -73,6 +87,11 @@ class FitFacts:
                 "It is tested, and runs as a canary, beside the version in production.",
                 "After the cut-over the version before stays loaded; going back takes seconds and loses no request.",
             )
+        freed = (
+            (f"The test stage holds {_mib(self.tested.total)} MiB: {', '.join(self.tested.names)}.",)
+            if self.tested.names
+            else ()
+        )
         back = (
             "its loading was never measured here"
             if self.return_seconds is None
@@ -83,6 +102,7 @@ class FitFacts:
             f"The cut-over replaces the version before and is watched for {WATCH_HOURS} hours.",
             f"Going back loads {self.production.name} {self.production.version} again, {back}.",
             "Callers get a clear 503 while either is loaded.",
+            *freed,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +115,7 @@ class FitFacts:
             "production": None if self.production is None else self.production.model_digest,
             "production_need": None if self.production_need is None else self.production_need.to_json(),
             "room": self.room.to_json(),
+            "test_stage": {"bytes": self.tested.total, "versions": list(self.tested.names)},
             "holds": str(self.holds),
             "return_seconds": self.return_seconds,
             "watch_hours": WATCH_HOURS if self.holds in {Holds.ONE, Holds.UNKNOWN} and self.production else 0,
@@ -138,19 +159,21 @@ def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room
     found = memory.room() if room is None else room
     need = need_of(config, ledger, version)
     other = None if production is None else need_of(config, ledger, production)
+    tested = held_in_test(config, ledger, state, version)
     return FitFacts(
         version=version,
         need=need,
         production=production,
         production_need=other,
         room=found,
-        holds=judge(need, other, found, alone=production is None),
+        holds=judge(need, other, found, alone=production is None, tested=tested.total),
         return_seconds=None if production is None else loading_seconds(ledger, production.model_digest),
         serves=current == version.model_digest,
+        tested=tested,
     )
 
 
-def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool) -> Holds:
+def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool, tested: int = 0) -> Holds:
     """Return how many versions memory holds.
 
     Args:
@@ -158,12 +181,13 @@ def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool) -> 
         other: Of what is in production.
         room: What the machine has.
         alone: Nothing is in production.
+        tested: Bytes that other versions hold in the test stage.
     """
     if need is not None and need.total > room.engines:
         return Holds.NONE
     if need is None or (other is None and not alone):
         return Holds.UNKNOWN
-    both = need.total + (0 if other is None else other.total)
+    both = need.total + (0 if other is None else other.total) + tested
     return Holds.TWO if both <= room.engines else Holds.ONE
 
 
@@ -180,6 +204,39 @@ def need_of(config: Config, ledger: Ledger, version: Version) -> Need | None:
         return memory.need_of(descriptor, stored.path_of(descriptor.weights[0].path))
     except (SealiftError, OSError):
         return None
+
+
+def held_in_test(config: Config, ledger: Ledger, state: Engine, version: Version) -> Held:
+    """Return what other versions hold in the test stage; the version itself would be there once."""
+    with state.connect() as session:
+        digests = [one.model_digest for one in stageloads.loads(session) if one.model_digest != version.model_digest]
+    return _held(config, ledger, state, digests)
+
+
+def held_beside(config: Config, ledger: Ledger, state: Engine, version: Version) -> Held:
+    """Return what a version would hold in the test stage together with everything that is loaded; it first by name."""
+    with state.connect() as session:
+        rollout = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN))).first()
+        serving = {
+            catalog.in_production(session),
+            *(() if rollout is None else (rollout.model_digest, rollout.control)),
+        }
+        tested = {one.model_digest for one in stageloads.loads(session)} - {version.model_digest}
+    resident = [*sorted(digest for digest in serving if digest), *sorted(tested)]
+    others, own = _held(config, ledger, state, resident), need_of(config, ledger, version)
+    return Held(total=others.total + (0 if own is None else own.total), names=others.names)
+
+
+def _held(config: Config, ledger: Ledger, state: Engine, digests: list[str]) -> Held:
+    """Return what these versions hold, each as often as it is named: one engine is loaded for each stage."""
+    with state.connect() as session:
+        known = {one.model_digest: one for one in catalog.versions(session)}
+    found = [known[digest] for digest in digests if digest in known]
+    needs = [need_of(config, ledger, one) for one in found]
+    return Held(
+        total=sum(need.total for need in needs if need is not None),
+        names=tuple(f"{one.name} {one.version}" for one in found),
+    )
 
 
 def loading_seconds(ledger: Ledger, model_digest: str) -> float | None:

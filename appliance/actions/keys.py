@@ -16,8 +16,9 @@ from sqlalchemy import Engine, select
 
 from appliance.audit.facts import Ledger
 from appliance.keys.provider import KeyProvider
-from appliance.keys.stages import PEPPER, Stage, keys_of
+from appliance.keys.stages import PEPPER, keys_of
 from appliance.phi.policy import PhiMode
+from appliance.stages import Stage
 from appliance.state import projection
 from appliance.state.tables import ApiKey
 from media import canonical

@@ -20,7 +20,7 @@ from typing import Any, Final
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Leaf, Via
 from appliance.audit.log import Entry, Log
-from appliance.audit.rights import require_account_may, require_may_append
+from appliance.audit.rights import require_account_may, require_may_append, require_own_stage
 from appliance.errors import WireError
 from appliance.wire import Peer
 from media.errors import SealiftError
@@ -60,6 +60,7 @@ def entry_of(peer: Peer, untrusted: Mapping[str, Any]) -> Entry:
         # Half a surrogate pair, for one, is no text that the file takes: it would fail the whole batch.
         raise _wrong("an idempotency key is wrong", f"printable ASCII of at most {MAX_KEY_CHARACTERS} characters")
     require_may_append(peer.door, kind)
+    require_own_stage(peer.door, kind, body)
     require_account_may(peer, kind)
     return Entry.of(kind, body, via=Via(door=peer.door, uid=peer.uid), key=key)
 

@@ -7,13 +7,16 @@ Where the box's accounts do not exist (demo, rehearsal), only the ledger's own u
 import grp
 import os
 import pwd
+from collections.abc import Mapping
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from appliance.errors import LedgerRefusedError
+from appliance.stages import Stage
 from appliance.wire import Peer
 
 GATEWAY: Final = "ledger-gateway"
+TEST_GATEWAY: Final = "ledger-test"
 ADMIN: Final = "ledger-admin"
 PROMOTER: Final = "ledger-promoter"
 ACTIONS: Final = "ledger-actions"
@@ -22,14 +25,16 @@ SWITCH: Final = "ledger-switch"
 OPERATOR: Final = "ledger-operator"
 METRICS: Final = "ledger-metrics"
 SIEM: Final = "ledger-siem"
-DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER, BENCH, SWITCH, OPERATOR, METRICS, SIEM)
+DOORS: Final = (GATEWAY, ADMIN, ACTIONS, PROMOTER, BENCH, SWITCH, OPERATOR, METRICS, SIEM, TEST_GATEWAY)
 _OPERATORS: Final = "sealift-operators"
 
 _OWN: Final = "ledger."
 _GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused", "request.feedback"})
 _BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
 # Reading is anybody's right at a door; that evidence was taken out is recorded by whoever took it.
-_OPERATOR_KINDS: Final = frozenset({"evidence.exported", "evidence.listed", "evidence.reported"})
+_OPERATOR_KINDS: Final = frozenset(
+    {"evidence.exported", "evidence.listed", "evidence.reported", "stage.loaded", "stage.unloaded"}
+)
 _FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.", "stop.")}
 # Only the promoter knows what serves or may serve next, so it alone says that a version goes, or stays on hold.
 _DELETION_KINDS: Final = ("model.deleted", "model.held", "model.hold-lifted")
@@ -43,6 +48,7 @@ _TAKEN: Final = (
 )
 _ACCOUNTS: Final = {
     GATEWAY: "sealift-gateway",
+    TEST_GATEWAY: "sealift-gateway-test",
     ADMIN: "sealift-admin",
     PROMOTER: "sealift-promoter",
     ACTIONS: "sealift-receive",
@@ -56,7 +62,7 @@ _PRIVILEGED: Final = (
     "tls.",
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
     *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", "stop.", _OWN),
-    *("evidence.", "retention.", "erasure.", "review."),
+    *("evidence.", "retention.", "erasure.", "review.", "stage."),
 )
 # Who may come in by the door of actions with one family only.
 BACKUP_ACCOUNT: Final = "sealift-backup"
@@ -77,7 +83,7 @@ def require_may_append(door: str, kind: str) -> None:
     Raises:
         LedgerRefusedError: They may not.
     """
-    if door == GATEWAY:
+    if door in {GATEWAY, TEST_GATEWAY}:
         allowed = kind in _GATEWAY_KINDS
     elif door == BENCH:
         allowed = kind in _BENCH_KINDS
@@ -93,6 +99,21 @@ def require_may_append(door: str, kind: str) -> None:
             why="each process records what it is there for",
             fix="report it: a fault of ours, or a misuse",
         )
+
+
+def require_own_stage(door: str, kind: str, body: Mapping[str, Any]) -> None:
+    """Return when a record of a request says the stage whose gateway stands at this door.
+
+    Raises:
+        LedgerRefusedError: What the test stage answered would pass for production's, or the other way round.
+    """
+    if not kind.startswith("request.") or (body.get("stage") == Stage.TEST) is (door == TEST_GATEWAY):
+        return
+    raise LedgerRefusedError(
+        what=f"a record of kind {kind} names another stage than the door {door} serves",
+        why="requests of the test stage are recorded as such, and no others",
+        fix="report it: a fault of ours, or a misuse",
+    )
 
 
 def require_account_may(peer: Peer, kind: str) -> None:

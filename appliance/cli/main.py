@@ -34,6 +34,7 @@ _COMMANDS = (
     "readiness",
     "people",
     "versions",
+    "stage",
     "validate",
     "evals",
     "policy",

@@ -19,6 +19,7 @@ from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.door import Door
 from appliance.gateway.embedding import Embeddings
 from appliance.gateway.exchange import Witnesses
+from appliance.gateway.fleet import Upstreams
 from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
@@ -27,8 +28,8 @@ from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.routing import Routes
 from appliance.gateway.samples import Samples
 from appliance.gateway.shared_queue import SharedDesk
-from appliance.gateway.upstream import Upstreams
 from appliance.keys.provider import KeyProvider
+from appliance.keys.stages import keys_of
 from appliance.phi.detect import Detector, PatternDetector
 from appliance.standby.permit import permit_of
 from appliance.wire import Line
@@ -77,10 +78,10 @@ def create_app(
     """Return the gateway.
 
     Args:
-        config: The site file; its limits are used.
-        routes: What is promoted, and who is stopped.
+        config: The site file; its limits are used, and the stage that its places are for.
+        routes: What is promoted, or loaded in the test stage, and who is stopped.
         ledger: Where requests are recorded, through the gateway's door.
-        keys: Holds api-key-pepper, identity-hmac, content-hmac and phi-map.
+        keys: Holds api-key-pepper, identity-hmac, content-hmac and phi-map; for the test stage those named test-.
         api_keys: Who may ask.
         clock: Every time that is recorded or measured.
         metrics: Counted into; new ones when absent.
@@ -89,10 +90,12 @@ def create_app(
     # No static folder, and no OPTIONS that Flask would answer by itself: a route exists because it was decided on.
     app = Flask("sealift-gateway", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
-    metrics = metrics or Metrics()
+    stage = config.at.stage
+    metrics, keys = metrics or Metrics(), keys_of(stage, keys)
+    metrics.serves(stage)
     log = Log(clock)
-    upstreams = Upstreams()
-    recorder = Recorder(ledger, keys=keys, clock=clock)
+    upstreams = Upstreams(clock=clock, metrics=metrics)
+    recorder = Recorder(ledger, keys=keys, clock=clock, stage=stage)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)
     limits, bounds = config.limits, bounds_of(config.limits)
@@ -109,6 +112,7 @@ def create_app(
         clock=clock,
         permit=permit,
         stops=routes,
+        stage=stage,
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
     admission = Admission(desk, clock=clock, metrics=metrics)
@@ -143,7 +147,7 @@ def create_app(
     readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
-    app.register_blueprint(feedback.make_blueprint(ledger, metrics))
+    app.register_blueprint(feedback.make_blueprint(ledger, metrics, stage))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
     app.extensions[_OURS] = Running(
         metrics=metrics,

@@ -25,11 +25,12 @@ _ID_CHARACTERS: Final = 32
 
 
 class Arm(StrEnum):
-    """Which of the versions that are loaded, as records have it."""
+    """Which of the versions that are loaded, as records have it; in the test stage there is no other."""
 
     PRODUCTION = "production"
     CANARY = "canary"
     BEFORE = "before"
+    TEST = "test"
 
 
 class Assigned(StrEnum):
@@ -155,7 +156,8 @@ def _by_rule(serving: Serving, rule: Rule) -> Chosen:
 
 
 def _chosen(serving: Serving, arm: Arm, assigned: Assigned, *, notice: str = "") -> Chosen:
-    return Chosen(route=_route_of(serving, arm), arm=arm, assigned=assigned, notice=notice)
+    named = Arm.TEST if serving.is_test else arm
+    return Chosen(route=_route_of(serving, arm), arm=named, assigned=assigned, notice=notice)
 
 
 def _arm_of(serving: Serving, digest: str) -> Arm | None:

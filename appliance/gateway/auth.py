@@ -1,7 +1,8 @@
 """Who may ask: one API key per application, known only as a keyed hash, compared in constant time.
 
-A missing, malformed, unknown, wrong, revoked and ended key, and one for test, all get the same answer in about the same
-time. A revocation is in force within two seconds.
+A missing, malformed, unknown, wrong, revoked and ended key all get the same answer in about the same time. A key of the
+other stage is told so by its form alone, before anything is looked up: each stage has a pepper of its own, and neither
+could judge the other's keys. A revocation is in force within two seconds.
 """
 
 import hmac
@@ -18,12 +19,16 @@ from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems
 from appliance.keys.provider import KeyProvider
 from appliance.phi.policy import PhiMode
+from appliance.stages import Stage
 from appliance.state.database import open_state
 from appliance.state.tables import ApiKey as ApiKeyRow
 from media.clock import Clock, from_text
 
 PEPPER: Final = "api-key-pepper"
-_KEY: Final = re.compile(r"sl-([A-Za-z2-7]{10})-[A-Za-z0-9_-]{43}")
+_FORMS: Final = {
+    Stage.PRODUCTION: re.compile(r"sl-([A-Za-z2-7]{10})-[A-Za-z0-9_-]{43}"),
+    Stage.TEST: re.compile(r"sl-test-([A-Za-z2-7]{10})-[A-Za-z0-9_-]{43}"),
+}
 _FRESH_SECONDS: Final = 1.0
 _REMEMBERED_KEYS: Final = 10_000
 _NOBODY: Final = "0" * 64
@@ -54,14 +59,22 @@ class ApiKeys(Protocol):
         ...
 
 
-def authenticate(untrusted: str, *, api_keys: ApiKeys, keys: KeyProvider) -> ApiKey:
+def authenticate(untrusted: str, *, api_keys: ApiKeys, keys: KeyProvider, stage: Stage = Stage.PRODUCTION) -> ApiKey:
     """Return what a key stands for.
 
+    Args:
+        untrusted: As it came.
+        api_keys: Where keys of this stage are looked up.
+        keys: Holds the stage's pepper.
+        stage: The one that is asked.
+
     Raises:
-        Problem: It is not valid.
+        Problem: It is not valid, or by its form for the other stage.
         KeyMissingError: The pepper is missing, so nobody can be known.
     """
-    form = _KEY.fullmatch(untrusted)
+    if any(other is not stage and form.fullmatch(untrusted) for other, form in _FORMS.items()):
+        raise problems.wrong_stage(stage)
+    form = _FORMS[stage].fullmatch(untrusted)
     known = api_keys.lookup(form[1]) if form else None
     version = known.key_version if known else None
     computed = keys.hmac(PEPPER, untrusted.encode(errors="surrogatepass"), version=version).hex()
@@ -80,7 +93,12 @@ def carried(authorization: str, x_api_key: str) -> str:
 
 
 class StateApiKeys:
-    """Reads keys from `state.db`; one that was found is remembered for a second."""
+    """Reads the keys of one stage from `state.db`; one that was found is remembered for a second.
+
+    Args:
+        places: Where the state is, and which stage is served.
+        clock: Tells when a key ends.
+    """
 
     def __init__(self, places: Places, clock: Clock) -> None:
         self._places = places
@@ -117,7 +135,7 @@ class StateApiKeys:
             raise StoreDamagedError(
                 what="the keys cannot be read", why=type(error).__name__, fix="see `sealift status`"
             ) from error
-        if row is None or row.revoked_at is not None or row.stage is not None:
+        if row is None or row.revoked_at is not None or (row.stage or Stage.PRODUCTION) != self._places.stage:
             return None
         if row.expires_at is not None and from_text(row.expires_at) <= self._clock.now():
             return None

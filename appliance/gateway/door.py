@@ -27,6 +27,7 @@ from appliance.gateway.problems import Problem
 from appliance.gateway.record import Refusal, Refusals
 from appliance.gateway.routing import Routes
 from appliance.keys.provider import KeyProvider
+from appliance.stages import Stage
 from appliance.standby.permit import Permit
 from media.clock import Clock
 
@@ -66,6 +67,7 @@ class Door:
     clock: Clock
     permit: Permit
     stops: Routes
+    stage: Stage = Stage.PRODUCTION
 
     def guard(self, app: Flask) -> None:
         """Put the hooks in place."""
@@ -95,7 +97,7 @@ class Door:
         try:
             untrusted = carried(request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", ""))
             certificate = presented(request.environ)
-            key = authenticate(untrusted, api_keys=self.api_keys, keys=self.keys)
+            key = authenticate(untrusted, api_keys=self.api_keys, keys=self.keys, stage=self.stage)
             certificate.require_for(key.key_id)
         except Problem:
             allowance = self.limiter.take(

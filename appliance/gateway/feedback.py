@@ -14,6 +14,8 @@ from appliance.gateway.access import keyed
 from appliance.gateway.body import read_object
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem, invalid
+from appliance.gateway.record import stamped
+from appliance.stages import Stage
 
 KIND: Final = "request.feedback"
 RATINGS: Final = ("up", "down")
@@ -22,7 +24,7 @@ _INTENT: Final = "request.intent"
 _REQUEST_ID: Final = re.compile(r"req_[a-z2-7]{26}")
 
 
-def make_blueprint(ledger: Ledger, metrics: Metrics) -> Blueprint:
+def make_blueprint(ledger: Ledger, metrics: Metrics, stage: Stage = Stage.PRODUCTION) -> Blueprint:
     """Return the route."""
     blueprint = Blueprint("feedback", __name__)
 
@@ -40,7 +42,8 @@ def make_blueprint(ledger: Ledger, metrics: Metrics) -> Blueprint:
                 raise Problem(409, "feedback_given", "The answer was rated already.", param="request_id")
             return jsonify(object="feedback", **said, sequence=before.sequence)
         facts = {name: intent.body.get(name) for name in ("key_id", "department", "model_digest", "arm")}
-        appended = ledger.append(KIND, {**said, "intent_sequence": intent.sequence, **facts})
+        body = stamped({**said, "intent_sequence": intent.sequence, **facts}, stage)
+        appended = ledger.append(KIND, body)
         metrics.rated(rating=rating, reason=said["reason"])
         return jsonify(object="feedback", **said, sequence=appended.sequence)
 

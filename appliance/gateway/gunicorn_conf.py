@@ -14,6 +14,7 @@ from appliance.gateway.application import running
 from appliance.gateway.disconnect import bound_reads
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.settings import load_config, require_keys
+from appliance.stages import Stage
 from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
@@ -36,7 +37,8 @@ def _config() -> Config:
 _site = _config()
 
 wsgi_app = "appliance.gateway.wsgi:app"
-bind = f"unix:{_site.at.socket('gateway')}"
+_name: Final = "gateway" if _site.at.stage is Stage.PRODUCTION else f"gateway-{_site.at.stage}"
+bind = f"unix:{_site.at.socket(_name)}"
 umask = 0o007
 workers = 1
 worker_class = "gthread"
@@ -52,7 +54,7 @@ accesslog = None
 errorlog = "-"
 # Below this gunicorn quotes header lines and paths of requests it cannot parse, which may hold a key.
 loglevel = "error"
-proc_name = "sealift-gateway"
+proc_name = f"sealift-{_name}"
 preload_app = False
 control_socket_disable = True
 

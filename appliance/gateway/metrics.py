@@ -97,6 +97,13 @@ class Metrics:
             ["priority", "why"],
             registry=registry,
         )
+        self._stage = Gauge("sealift_gateway_stage", "The stage that is served: 1 for it", ["stage"], registry=registry)
+        self._engines_out = Gauge(
+            "sealift_engines_out", "Instances of a version that callers are kept from", ["engine"], registry=registry
+        )
+        self._elsewhere = Counter(
+            "sealift_asked_elsewhere", "Calls that another instance of a version was asked for", registry=registry
+        )
         for priority in Priority:
             self._queue_depth.labels(priority.value)
         self._samples = Counter(
@@ -111,6 +118,10 @@ class Metrics:
         self._cache_bytes = Gauge("sealift_cache_bytes", "What the caches hold", ["cache"], registry=registry)
         self._cache_entries = Gauge("sealift_cache_entries", "Entries of the caches", ["cache"], registry=registry)
         registry.register(_Gpus(read_gpus))
+
+    def serves(self, stage: str) -> None:
+        """Say which stage these figures are of; production's and the test stage's come from two gateways."""
+        self._stage.labels(stage).set(1)
 
     @contextmanager
     def waiting(self, priority: str) -> Iterator[None]:
@@ -128,6 +139,14 @@ class Metrics:
     def turned_away(self, priority: str, why: str) -> None:
         """Count a request that got no place."""
         self._turned_away.labels(priority, why).inc()
+
+    def engines_out(self, engine: str, count: int) -> None:
+        """Tell how many instances of a version are out; an engine is named by its socket."""
+        self._engines_out.labels(engine).set(count)
+
+    def asked_elsewhere(self) -> None:
+        """Count a call that another instance was asked for."""
+        self._elsewhere.inc()
 
     def began(self, model: str) -> None:
         """Count a request that is now being answered."""

@@ -11,7 +11,7 @@ from appliance.gateway.arrival import arrival, come
 from appliance.gateway.embedding import Embeddings
 from appliance.gateway.events import OpenAi
 from appliance.gateway.parameters import Endpoint
-from appliance.gateway.routing import ALIAS, Routes, require_route
+from appliance.gateway.routing import Routes, require_route
 
 _DIALECT: Final = OpenAi()
 
@@ -39,11 +39,8 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes)
     @keyed
     def models() -> Response:
         serving = routes.serving()
-        named = {} if serving is None else {route.name: route for route in reversed(serving.routes)}
-        rows = [shapes.model(route, name) for name, route in reversed(named.items())]
-        if serving is not None:
-            rows.append(shapes.model(serving.production, ALIAS))
-        return jsonify(object="list", data=rows)
+        named = {} if serving is None else serving.names
+        return jsonify(object="list", data=[shapes.model(route, name) for name, route in named.items()])
 
     @blueprint.get("/v1/models/<path:name>")
     @keyed

@@ -21,6 +21,7 @@ from appliance.errors import (
     PhiUnavailableError,
     StoreDamagedError,
 )
+from appliance.stages import Stage
 from media.errors import SealiftError
 
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
@@ -105,6 +106,16 @@ def unauthorized() -> Problem:
     return Problem(401, "invalid_api_key", "Give a valid API key as `Authorization: Bearer KEY` or `X-Api-Key: KEY`.")
 
 
+def wrong_stage(stage: Stage) -> Problem:
+    """Return the answer to a key of the other stage, as its own text says; so it tells nothing about any key."""
+    message = (
+        "This key is for production; the test stage takes test keys (`sealift keys create --stage test`)."
+        if stage is Stage.TEST
+        else "This key is for the test stage, whose address ends in /test/v1; production takes other keys."
+    )
+    return Problem(403, "wrong_stage", message)
+
+
 def rate_limited(retry_after_seconds: float) -> Problem:
     """Return the answer to a caller that asks too often."""
     return Problem(429, "rate_limit_exceeded", "Too many requests.", retry_after_seconds=retry_after_seconds)
@@ -123,8 +134,8 @@ def model_not_found() -> Problem:
 
 
 def no_model() -> Problem:
-    """Return the answer while nothing is promoted."""
-    return Problem(503, "no_model", "No model version is promoted to production.", retry_after_seconds=5)
+    """Return the answer while nothing is promoted, or, in the test stage, loaded."""
+    return Problem(503, "no_model", "No model version is loaded here for callers.", retry_after_seconds=5)
 
 
 def pinned_version_gone() -> Problem:

@@ -15,14 +15,21 @@ from appliance.errors import LedgerRefusedError, LedgerUnavailableError, WireErr
 from appliance.gateway.arms import Caller, Chosen
 from appliance.gateway.classification import Decision
 from appliance.keys.provider import KeyProvider
+from appliance.keys.stages import key_name
 from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode
+from appliance.stages import Stage
 from media.clock import Clock, to_text
 
 CONTENT_KEY: Final = "content-hmac"
 _FOLD_SECONDS: Final = 1.0
 _MAX_FOLDS: Final = 10_000
 Outcome = Literal["ok", "error", "cancelled"]
+
+
+def stamped(body: Mapping[str, Any], stage: Stage) -> Mapping[str, Any]:
+    """Return a body that says its stage; production's need not, and the ledger's doors hold each gateway to its own."""
+    return body if stage is Stage.PRODUCTION else {**body, "stage": stage.value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,8 @@ class Ending:
 class Recorder:
     """Writes through one door of the ledger; a method returns when the record is durable."""
 
-    def __init__(self, ledger: Ledger, *, keys: KeyProvider, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, *, keys: KeyProvider, clock: Clock, stage: Stage = Stage.PRODUCTION) -> None:
+        self._stage = stage
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
@@ -100,7 +108,7 @@ class Recorder:
             "phi_mode": intent.phi_mode.value,
             "stream": intent.stream,
             "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=version).hex(),
-            "hmac_key": f"{CONTENT_KEY}.v{version}",
+            "hmac_key": f"{key_name(self._stage, CONTENT_KEY)}.v{version}",
         }
         if intent.flagged:
             body["flagged"] = list(intent.flagged)
@@ -152,7 +160,7 @@ class Recorder:
 
     def _append(self, kind: str, body: Mapping[str, Any]) -> int:
         try:
-            return self._ledger.append(kind, body).sequence
+            return self._ledger.append(kind, stamped(body, self._stage)).sequence
         except (WireError, LedgerRefusedError) as error:
             raise LedgerUnavailableError(
                 what="the ledger took no record", why=type(error).__name__, fix="see `sealift status`"

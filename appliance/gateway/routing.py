@@ -42,6 +42,7 @@ class Route:
         temperature: What is used when a caller asks for none; part of what was approved.
         has_tools: Whether its engine calls functions.
         embedding: How it makes embeddings; None where it makes none.
+        also: Other names that callers may use for it.
     """
 
     name: str
@@ -56,9 +57,11 @@ class Route:
     has_tools: bool = False
     embedding: EmbeddingProfile | None = None
 
+    also: tuple[str, ...] = (ALIAS,)
+
     def answers_to(self, name: str) -> bool:
         """Tell whether callers may use this name for it."""
-        return name in {self.name, ALIAS}
+        return name == self.name or name in self.also
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,8 @@ class Serving:
 
     Attributes:
         since: The record of the canary's start: conversations that began later are in the ledger after it.
+        is_test: It is the test stage's: `production` is what was loaded there last, `others` were before, and callers
+            choose among them by name.
         leaving: The version that goes when the rollout ends well, and `leaves`, when that may be.
     """
 
@@ -106,12 +111,24 @@ class Serving:
     leaving: str = ""
     leaves: str = ""
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    is_test: bool = False
+    others: tuple[Route, ...] = ()
+
+    @property
+    def names(self) -> dict[str, Route]:
+        """Every name that callers may use, with the version that it means; the models' own names first."""
+        found = {route.name: route for route in reversed(self.routes)}
+        named = {name: found[name] for name in reversed(found)}
+        for route in self.routes:
+            for name in route.also:
+                named.setdefault(name, route)
+        return named
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """The versions that are loaded, production's first."""
         others = (self.canary.route if self.canary else None, self.beside.route if self.beside else None)
-        return (self.production, *(one for one in others if one is not None))
+        return (self.production, *(one for one in others if one is not None), *self.others)
 
     @property
     def is_split(self) -> bool:
@@ -160,9 +177,10 @@ def require_serving(routes: Routes, model: str) -> Serving:
     serving = routes.serving()
     if serving is None:
         raise problems.no_model()
-    if not any(route.answers_to(model) for route in serving.routes):
+    meant = next((route for route in serving.routes if route.answers_to(model)), None)
+    if meant is None:
         raise problems.model_not_found()
-    return serving
+    return replace(serving, production=meant, others=()) if serving.is_test else serving
 
 
 def require_route(routes: Routes, model: str) -> Route:
@@ -176,6 +194,8 @@ def require_route(routes: Routes, model: str) -> Route:
 
 class StateRoutes:
     """Reads promotions, rollouts and stops from `state.db`, at most once a second."""
+
+    engines = "engine-production"
 
     def __init__(self, places: Places, clock: Clock) -> None:
         self._places = places
@@ -278,13 +298,17 @@ class StateRoutes:
             model_digest=digest,
             serial=version.serial,
             release=version.release or "",
-            socket=self._places.socket(f"engine-production-{digest[:_DIGEST_CHARACTERS]}"),
+            socket=self._places.socket(f"{self.engines}-{digest[:_DIGEST_CHARACTERS]}"),
             created=int(from_text(at).timestamp()),
             temperature=float(defaults.get("temperature", _TEMPERATURE)),
             top_p=float(defaults.get("top_p", _TOP_P)),
             has_tools=descriptor.get("engine") == "vllm",
+            also=self._also(version),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )
+
+    def _also(self, _version: Any) -> tuple[str, ...]:
+        return (ALIAS,)
 
 
 def _rules(connection: Connection) -> dict[str, Rule]:

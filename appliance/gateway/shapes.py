@@ -9,7 +9,7 @@ from typing import Any
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.reading import CallPiece, Text
-from appliance.gateway.routing import ALIAS, Route
+from appliance.gateway.routing import Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,5 +102,5 @@ def model(route: Route, name: str) -> dict[str, Any]:
         "object": "model",
         "created": route.created,
         "owned_by": "sealift",
-        "sealift": {"model_digest": route.model_digest, "version": route.version, "alias": name == ALIAS},
+        "sealift": {"model_digest": route.model_digest, "version": route.version, "alias": name != route.name},
     }

@@ -3,7 +3,7 @@
 from flask import Flask
 
 from appliance.audit.client import SocketLedger
-from appliance.audit.rights import GATEWAY
+from appliance.audit.rights import GATEWAY, TEST_GATEWAY
 from appliance.gateway import logs
 from appliance.gateway.application import create_app
 from appliance.gateway.auth import StateApiKeys
@@ -11,7 +11,9 @@ from appliance.gateway.gpus import open_reader
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.routing import StateRoutes
 from appliance.gateway.settings import load_config
+from appliance.gateway.stageroutes import StageRoutes
 from appliance.keys.opening import open_keys
+from appliance.stages import Stage
 from media.clock import SystemClock
 
 _LEDGER_SECONDS = 10.0
@@ -21,11 +23,12 @@ def make() -> Flask:
     """Build the application. The ledger may come up later than the gateway, or again: no answer leaves without it."""
     config = load_config()
     clock = SystemClock()
+    is_test = config.at.stage is Stage.TEST
     logs.to_stderr()
     return create_app(
         config,
-        routes=StateRoutes(config.at, clock),
-        ledger=SocketLedger(config.at.socket(GATEWAY), timeout_seconds=_LEDGER_SECONDS),
+        routes=StageRoutes(config.at, clock) if is_test else StateRoutes(config.at, clock),
+        ledger=SocketLedger(config.at.socket(TEST_GATEWAY if is_test else GATEWAY), timeout_seconds=_LEDGER_SECONDS),
         keys=open_keys(config),
         api_keys=StateApiKeys(config.at, clock),
         clock=clock,

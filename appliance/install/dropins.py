@@ -25,6 +25,7 @@ ROLES: Final[Mapping[str, Role]] = {
     "sealift-admin.service": "state",
     "sealift-gateway.service": "reader",
     "sealift-gateway@.service": "reader",
+    "sealift-gateway-test.service": "reader",
     "sealift-ledger.service": "ledger",
     "sealift-metrics.service": "reader",
     "sealift-switch@.service": "state",

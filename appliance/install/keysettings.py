@@ -10,6 +10,7 @@ FOLDER: Final = "/etc/sealift/keys"
 USERS: Final = (
     "sealift-gateway.service",
     "sealift-gateway@.service",
+    "sealift-gateway-test.service",
     "sealift-ledger.service",
     "sealift-review.service",
     "sealift-standby-sync.service",

@@ -25,7 +25,11 @@ from media.errors import UsageError
 PORTS_FILE: Final = "ports.json"
 _WANTED: Final = "wanted-engines.json"
 _PRODUCTION: Final = "sealift-engine-production@"
-_WEB: Final = {"gateway": "sealift-gateway.service", "admin": "sealift-admin.service"}
+_WEB: Final = {
+    "gateway": "sealift-gateway.service",
+    "test": "sealift-gateway-test.service",
+    "admin": "sealift-admin.service",
+}
 
 
 class RunningUnits:
@@ -181,12 +185,16 @@ def hold_run_folder(run: Path) -> int:
 
 
 def listen_on_loopback(config: Config) -> dict[str, socket.socket]:
-    """Open the loopback ports of gateway and admin; port 0 takes a free one. All are written to the ports file.
+    """Open the loopback ports of both gateways and admin; port 0 takes a free one. All are written to the ports file.
 
     Raises:
         UnitError: A port is taken.
     """
-    asked = {"gateway": config.service.gateway_port, "admin": config.service.admin_port}
+    asked = {
+        "gateway": config.service.gateway_port,
+        "test": config.service.test_port,
+        "admin": config.service.admin_port,
+    }
     opened: dict[str, socket.socket] = {}
     for door, port in asked.items():
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

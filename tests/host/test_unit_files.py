@@ -29,6 +29,8 @@ DOORS = {
     "alerts": ("www-data", "0660"),
     "gateway": ("www-data", "0660"),
     "gateway-%i": ("www-data", "0660"),
+    "gateway-test": ("www-data", "0660"),
+    "ledger-test": ("sealift-gateway-test", "0660"),
     "admin": ("www-data", "0660"),
     "ledger-bench": ("sealift-bench", "0660"),
     "ledger-switch": ("sealift-switch", "0660"),
@@ -40,7 +42,7 @@ DOORS = {
     "jobs-bench": ("sealift-bench", "0660"),
     "jobs-switch": ("sealift-switch", "0660"),
     "jobs-receive": ("sealift-receive", "0660"),
-    "engine-test-%i": ("sealift-bench", "0660"),
+    "engine-test-%i": ("sealift-test-callers", "0660"),
     "engine-production-%i": ("sealift-engine-callers", "0660"),
 }
 CREDENTIALS = {
@@ -48,6 +50,9 @@ CREDENTIALS = {
     "sealift-gateway.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-gateway@.service": {"api-key-pepper", "identity-hmac", "content-hmac", "phi-map"},
     "sealift-review.service": {"retention"},
+    "sealift-gateway-test.service": {
+        *("test-api-key-pepper", "test-identity-hmac", "test-content-hmac", "test-phi-map"),
+    },
     "sealift-admin.service": {"session"},
     "sealift-standby.service": {"box-channel.pem"},
     "sealift-standby-sync.service": {"ledger-checkpoint", "api-key-pepper", "box-channel.pem", "box-sealing.x25519"},
@@ -140,6 +145,15 @@ def test_each_socket_lies_at_its_doors_path() -> None:
         assert _place(path) == door or (door == "engine" and _place(path).startswith("engine-"))
 
 
+def test_the_gateways_sockets_outlast_a_restart_of_the_target_and_not_its_stop() -> None:
+    for path in SYSTEMD.glob("sealift-gateway*.socket"):
+        # systemd.unit(5): PartOf= hands on stop and restart, StopPropagatedFrom= the stop alone.
+        assert values(path, "PartOf") == []
+        assert values(path, "StopPropagatedFrom") == ["sealift.target"]
+    for path in SYSTEMD.glob("sealift-gateway*.service"):
+        assert values(path, "PartOf") == ["sealift.target"]
+
+
 def _place(path: Path) -> str:
     return values(path, "ListenStream")[0].removeprefix("/run/sealift/").removesuffix(".sock")
 
@@ -150,9 +164,27 @@ def test_neither_stage_of_engines_can_be_reached_by_the_others_callers() -> None
     members = {group: {one[1] for one in lines if one[:1] == ["m"] and one[2] == group} for group in (test, production)}
 
     assert members[production] == {"sealift-gateway", "sealift-switch"}
-    assert members[test] == set()
+    assert members[test] == {"sealift-gateway-test", "sealift-bench"}
     assert values(SYSTEMD / "sealift-engine-test@.service", "User") == ["sealift-engine-test"]
     assert values(SYSTEMD / "sealift-engine-production@.service", "User") == ["sealift-engine-prod"]
+
+
+def test_the_test_stages_gateway_has_nothing_of_productions() -> None:
+    path, production = SYSTEMD / "sealift-gateway-test.service", SYSTEMD / "sealift-gateway.service"
+    hidden = " ".join(values(path, "InaccessiblePaths")).split()
+    made = [
+        line.split()[1] for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines() if line[:1] == "d"
+    ]
+
+    for key in ("User", "Group", "StateDirectory", "Sockets"):
+        assert values(path, key) != values(production, key)
+    assert not set(values(path, "LoadCredential")) & set(values(production, "LoadCredential"))
+    assert values(path, "Environment")[1:] == ["SEALIFT_STAGE=test"]
+    for place in ("gateway", "review", "store", "registry/evals", "registry/reviews", "registry/evidence"):
+        assert f"-/var/lib/sealift/{place}" in hidden
+    # What is not there when a unit starts is not hidden from it later.
+    assert {f"/var/lib/sealift/registry/{one}" for one in ("evals", "reviews", "evidence")} <= set(made)
+    assert {"/var/lib/sealift/review", "/var/lib/sealift/store"} <= set(made)
 
 
 def test_services_own_no_runtime_directory_that_would_take_the_sockets_with_it() -> None:

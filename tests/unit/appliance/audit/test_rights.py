@@ -14,9 +14,11 @@ from appliance.audit.rights import (
     PROMOTER,
     SIEM,
     SWITCH,
+    TEST_GATEWAY,
     is_privileged,
     require_may_append,
     require_may_enter,
+    require_own_stage,
 )
 from appliance.errors import LedgerRefusedError
 from appliance.wire import Peer
@@ -35,12 +37,15 @@ ALLOWED = {
         "model.registered",
         "gate.result",
         "key.created",
+        "stage.loaded",
+        "stage.unloaded",
     },
     BENCH: {"gate.result", "model.registered"},
     SWITCH: set(),
-    OPERATOR: {"evidence.exported", "evidence.listed", "evidence.reported"},
+    OPERATOR: {"evidence.exported", "evidence.listed", "evidence.reported", "stage.loaded", "stage.unloaded"},
     METRICS: set(),
     SIEM: set(),
+    TEST_GATEWAY: {"request.intent", "request.outcome", "request.refused"},
 }
 NOBODYS = {"ledger.opened", "ledger.started", "request.other"}
 KINDS = sorted({kind for kinds in ALLOWED.values() for kind in kinds} | NOBODYS)
@@ -55,6 +60,17 @@ def test_each_door_takes_its_own_kinds_and_no_other(door: str, kind: str) -> Non
 
     with pytest.raises(LedgerRefusedError, match=kind):
         require_may_append(door, kind)
+
+
+@pytest.mark.parametrize("kind", ["request.intent", "request.outcome", "request.refused", "request.feedback"])
+def test_what_one_stage_answered_cannot_be_recorded_as_the_others(kind: str) -> None:
+    require_own_stage(TEST_GATEWAY, kind, {"stage": "test"})
+    require_own_stage(GATEWAY, kind, {})
+    require_own_stage(ACTIONS, "stage.loaded", {"stage": "test"})
+
+    for door, body in ((TEST_GATEWAY, {}), (TEST_GATEWAY, {"stage": "production"}), (GATEWAY, {"stage": "test"})):
+        with pytest.raises(LedgerRefusedError, match="another stage"):
+            require_own_stage(door, kind, body)
 
 
 def test_an_unknown_door_takes_nothing() -> None:

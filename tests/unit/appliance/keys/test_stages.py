@@ -6,7 +6,8 @@ import pytest
 
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys.files import FileKeys, create_missing
-from appliance.keys.stages import OWN, Stage, StageKeys, keys_of
+from appliance.keys.stages import OWN, StageKeys, keys_of
+from appliance.stages import Stage
 
 
 @pytest.fixture

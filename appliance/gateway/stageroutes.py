@@ -1,0 +1,40 @@
+"""Which engines may answer in the test stage: the versions that somebody had loaded there, the newest first.
+
+Callers choose among them: by a model's name (its newest), by NAME:VERSION, or `test` for what was loaded last. Nothing
+of production is among them, also where the same version serves there: its engine is another process, of another user,
+that this gateway cannot reach.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import Connection, inspect
+
+from appliance.gateway.routing import Route, Serving, StateRoutes
+from appliance.registry import stageloads
+from appliance.stages import Stage
+from appliance.state.tables import StageLoad
+
+ALIAS: Final = Stage.TEST.value
+
+
+class StageRoutes(StateRoutes):
+    """Reads what is loaded, and stops, from `state.db`, at most once a second; see `Routes`."""
+
+    engines = f"engine-{Stage.TEST}"
+
+    def _read(self, connection: Connection, *, is_whole: bool) -> Serving | None:
+        # After an upgrade this gateway may be there before whoever writes the state brings its schema up.
+        if not is_whole or not inspect(connection).has_table(StageLoad.__tablename__):
+            return None
+        found = tuple(self._loaded(connection))
+        return Serving(production=found[0], others=found[1:], is_test=True) if found else None
+
+    def _loaded(self, connection: Connection) -> Iterator[Route]:
+        for one in stageloads.loads(connection):
+            route = self._route(connection, one.model_digest, one.at)
+            if route is not None:
+                yield route
+
+    def _also(self, version: Any) -> tuple[str, ...]:
+        return (f"{version.name}:{version.version}", ALIAS)
