@@ -133,6 +133,40 @@ def test_a_gateway_that_is_killed_under_load_loses_no_answer_that_a_caller_got(t
         assert all(at >= killed_at for at, _ in load.failed)
 
 
+def test_a_gateway_that_restarts_behind_its_socket_loses_no_question(tmp_path: Path) -> None:
+    """Scenario: callers ask without pause while the gateway stops and starts anew; its socket stays, as on a box."""
+    assert PROGRAM is not None
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(gateway_server(tmp_path, limits="requests_per_minute = 1000000"))
+        own = Here(config=site(tmp_path / "tls"), ledger=MemoryLedger(), clock=SystemClock())
+        tls.rotate(own)
+        (tmp_path / "nginx").mkdir()
+        gateway = server.site.places.socket("gateway")
+        web = stack.enter_context(
+            nginx.running(
+                tmp_path / "nginx", PROGRAM, tls=own.folder.path, gateway=gateway, hostname=HOST, clients="off"
+            )
+        )
+        trusted = ssl.create_default_context(cadata=own.folder.authority_file.read_bytes().decode())
+        trusted.check_hostname = False
+        load = Load(url=f"https://127.0.0.1:{web.port}", key=server.key, context=trusted)
+        threads = [threading.Thread(target=load.run) for _ in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(2):
+                wait_until(load, answers=len(load.answered) + 20)
+                server.restart()
+            wait_until(load, answers=len(load.answered) + 20)
+        finally:
+            load.ending.set()
+            for thread in threads:
+                thread.join(timeout=60)
+
+        assert load.failed == []
+        assert {name for _, name in load.answered} <= recorded(server)
+
+
 def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 

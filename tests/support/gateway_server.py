@@ -36,6 +36,14 @@ class Server:
     key: str
     stderr: Path
     process: subprocess.Popen[bytes]
+    listeners: tuple[socket.socket, ...] = ()
+
+    def restart(self) -> None:
+        """Stop the gateway and start it on the same sockets, as systemd does when its socket unit stays."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=40)
+        self.process = _start(self.site, self.listeners, self.stderr.with_name("restarted.log"))
+        _wait_until_it_answers(self)
 
     def happen(self, kind: str, body: Mapping[str, Any]) -> None:
         """Record something and bring the state up to date, as an action does."""
@@ -90,6 +98,7 @@ def gateway_server(folder: Path, *, limits: str = "") -> Iterator[Server]:
                 key="",
                 stderr=folder / "gateway.log",
                 process=_start(site, (listener, unix), folder / "gateway.log"),
+                listeners=(listener, unix),
             )
             try:
                 _furnish(server)
@@ -129,17 +138,28 @@ def _furnish(server: Server) -> None:
     server.key = server.add_key(key_text())
 
 
+# What systemd does between fork and exec (sd_listen_fds(3)): the sockets from 3 on, and for whom they are.
+_ACTIVATE = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 100) for one in sys.argv[1].split(",")]
+for place, number in enumerate(high):
+    os.dup2(number, 3 + place, inheritable=True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high))}
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
 def _start(site: LedgerSite, listeners: Sequence[socket.socket], log: Path) -> subprocess.Popen[bytes]:
-    binds = " ".join(f"--bind fd://{one.fileno()}" for one in listeners)
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf"]
+    numbers = ",".join(str(one.fileno()) for one in listeners)
+    gunicorn = ["-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf", "appliance.gateway.wsgi:app"]
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     with log.open("wb") as stderr:
         return subprocess.Popen(
-            [*command, "appliance.gateway.wsgi:app"],
+            [sys.executable, "-c", _ACTIVATE, numbers, *gunicorn],
             cwd=ROOT,
             pass_fds=[one.fileno() for one in listeners],
             stderr=stderr,
-            env={**kept, "PYTHONPATH": str(ROOT), "SEALIFT_CONFIG": str(site.config_file), "GUNICORN_CMD_ARGS": binds},
+            env={**kept, "PYTHONPATH": str(ROOT), "SEALIFT_CONFIG": str(site.config_file)},
         )
 
 
