@@ -5,10 +5,11 @@ recorded, and only then read what the engine says. Before the intent a failure i
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from flask import Response
 from werkzeug.http import http_date
@@ -18,19 +19,20 @@ from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
+from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
 from appliance.gateway.engine_body import engine_body
 from appliance.gateway.exchange import Exchange, Witnesses
+from appliance.gateway.fleet import Fleet, Upstreams
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
-from appliance.gateway.routing import Routes, Serving, require_serving
+from appliance.gateway.routing import Route, Routes, Serving, require_serving
 from appliance.gateway.samples import About as Kept
 from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
-from appliance.gateway.upstream import Upstream, Upstreams
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
 from media.clock import from_text
@@ -63,6 +65,7 @@ class Answering:
     conversations: Conversations
     quotas: Quotas
     policy: PolicySection
+    caches: Caches
 
     def answer(self, arrival: Arrival) -> Response:
         """Return the answer.
@@ -72,6 +75,7 @@ class Answering:
             SealiftError: Likewise; `problems.from_error` says which.
         """
         asked = arrival.dialect.read(arrival.untrusted, endpoint=arrival.endpoint, limits=self.limits)
+        self.caches.follow(self.routes)
         serving = require_serving(self.routes, asked.model)
         user = asked.user or arrival.user
         caller = caller_of(asked, key_id=arrival.key.key_id, user=user, keys=self.keys)
@@ -104,6 +108,9 @@ class Answering:
         self.witnesses.metrics.found(arrival.key.department, masked.counts)
         upstream = self.upstreams.to(route.socket)
         prompt = self._fitting(masked_asked, upstream)
+        body = engine_body(masked_asked, route)
+        start = partial(upstream.start, _ROUTES[asked.endpoint], body)
+        before = Before(self.caches.answers, self._kept_at(arrival, body, route), start)
         question = Question(
             endpoint=asked.endpoint,
             chosen=chosen,
@@ -114,7 +121,9 @@ class Answering:
             characters=len(asked.prompt) + sum(len(one.content or "") for one in asked.messages),
             stream=asked.stream,
             flagged=flagged,
-            start=partial(upstream.start, _ROUTES[asked.endpoint], engine_body(masked_asked, route)),
+            cache="hit" if before.result == "hit" else "",
+            start=before.start,
+            keep=before.keep,
         )
         held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=asked.max_tokens)
         try:
@@ -149,13 +158,27 @@ class Answering:
         response.headers.extend(held.headers if held else {})
         response.headers.extend(place.headers())
         response.headers["x-sealift-phi"] = replaced(masked.counts, arrival.key.phi_mode)
+        if before.result:
+            response.headers[HEADER] = before.result
         if flagged:
             response.headers["x-sealift-flagged"] = ", ".join(flagged)
         if asked.ignored:
             response.headers["x-sealift-ignored"] = ", ".join(asked.ignored)
         return response
 
-    def _fitting(self, asked: Asked, upstream: Upstream) -> int:
+    def _kept_at(self, arrival: Arrival, body: Mapping[str, Any], route: Route) -> Place | None:
+        """Return where the answer is kept; None where nothing may be: only greedy answers come out alike (X21)."""
+        if not self.caches.answers.is_on or body["temperature"] != 0:
+            return None
+        return self.caches.place(
+            key_id=arrival.key.key_id,
+            model_digest=route.model_digest,
+            policy=f"{arrival.endpoint} {self.policy.injection} {self.policy.code}",
+            mode=arrival.key.phi_mode,
+            asked=body,
+        )
+
+    def _fitting(self, asked: Asked, upstream: Fleet) -> int:
         """Return how many tokens a prompt has at most; the engine counts only where its length alone does not tell.
 
         Raises:

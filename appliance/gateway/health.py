@@ -8,10 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from appliance.audit.facts import Ledger
 from appliance.errors import ApplianceError, NotActiveError
 from appliance.gateway.access import local, public
+from appliance.gateway.fleet import Upstreams
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem
 from appliance.gateway.routing import Routes
-from appliance.gateway.upstream import Upstreams
 from appliance.standby.permit import Permit
 from media.clock import Clock
 

@@ -20,7 +20,6 @@ from appliance.serve.events import DONE, EventReader, broken, json_object, refus
 
 _CHUNK: Final = 65536
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
-_ENGINES: Final = 4
 _DRAIN_SECONDS: Final = 0.2
 _HEADERS: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
@@ -46,29 +45,6 @@ class Upstream:
         """Drop the idle connections."""
         self._connections.close()
         self.client.close()
-
-
-class Upstreams:
-    """The engines by their sockets; the one not used for longest is dropped."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, Upstream] = {}
-        self._lock = threading.Lock()
-
-    def to(self, path: Path) -> Upstream:
-        """Return one engine."""
-        with self._lock:
-            upstream = self._known.pop(path, None) or Upstream(path)
-            self._known[path] = upstream
-            if len(self._known) > _ENGINES:
-                self._known.pop(next(iter(self._known))).close()
-        return upstream
-
-    def close(self) -> None:
-        """Drop all idle connections."""
-        with self._lock:
-            while self._known:
-                self._known.popitem()[1].close()
 
 
 class Call:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
-from appliance.gateway.upstream import Upstream, Upstreams
+from appliance.gateway.upstream import Upstream
 from tests.support.engine import FakeEngine, Script, fake_engine
 
 CHAT = {"messages": [{"role": "user", "content": "hello there"}]}
@@ -211,16 +211,3 @@ def test_an_engine_that_lingers_after_done_costs_no_time(tmp_path: Path) -> None
         assert time.monotonic() - began < 1
         call.close()
         assert upstream._connections._idle == []
-
-
-def test_few_engines_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.gateway.upstream._ENGINES", 2)
-    upstreams = Upstreams()
-
-    first = upstreams.to(tmp_path / "a")
-    upstreams.to(tmp_path / "b")
-    assert upstreams.to(tmp_path / "a") is first
-    upstreams.to(tmp_path / "c")
-    assert upstreams.to(tmp_path / "a") is first
-    upstreams.close()
-    assert upstreams.to(tmp_path / "a") is not first

@@ -1,0 +1,260 @@
+"""The engines of each version as one to ask: picks an instance for each call, and another one before the first byte.
+
+Instances of a version are found by their sockets: `engine-production-DIGEST.sock`, further ones `…-2.sock` to
+`…-9.sock`, `…-cpu.sock` for overflow and `…-standby.sock`. Which of them runs is not the gateway's to decide.
+"""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.gateway.instances import Instance, Instances, Kind
+from appliance.gateway.metrics import Metrics
+from appliance.gateway.upstream import Call, Upstream
+from appliance.serve.client import EngineClient
+from media.clock import Clock
+
+_FRESH_SECONDS: Final = 1.0
+_VERSIONS: Final = 4
+_BUSY: Final = frozenset({429, 503})
+_FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
+_KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
+# With an overflow instance beside it, an engine is asked for so many answers at once before the other is.
+_OWN_MOST: Final = 32
+
+
+class Fleet:
+    """One version's engines; safe for threads.
+
+    Args:
+        path: The socket of its first instance.
+        clock: Its monotonic seconds are used.
+        metrics: Told of instances that are out, and of calls that were asked elsewhere.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics) -> None:
+        self._path = path
+        self._clock = clock
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._instances = Instances()
+        self._upstreams = {path.name: Upstream(path)}
+        self._looked_at = float("-inf")
+
+    @property
+    def client(self) -> EngineClient:
+        """For short questions, to an instance that is in."""
+        with self._lock:
+            self._look()
+            chosen = self._instances.choose(self._clock.monotonic())
+            name = self._path.name if chosen is None else chosen.name
+            self._instances.ended(name)
+            return self._upstreams[name].client
+
+    def start(self, route: str, body: Mapping[str, Any]) -> "FleetCall":
+        """Send a request to an instance without waiting for its answer.
+
+        Raises:
+            EngineUnavailableError: Nobody listens.
+        """
+        return FleetCall(self, route=route, body=body)
+
+    def pick(self, tried: frozenset[str]) -> Upstream | None:
+        """Return the instance to ask, whose call counts as running; None where all were tried."""
+        with self._lock:
+            self._look()
+            chosen = self._instances.choose(self._clock.monotonic(), tried=tried)
+            return None if chosen is None else self._upstreams[chosen.name]
+
+    def answered(self, name: str, seconds: float) -> None:
+        """Note that an instance began to answer."""
+        with self._lock:
+            self._instances.answered(name, seconds, self._clock.monotonic())
+            self._tell()
+
+    def failed(self, name: str) -> None:
+        """Note that an instance failed a call."""
+        with self._lock:
+            self._instances.failed(name, self._clock.monotonic())
+            self._tell()
+
+    def ended(self, name: str) -> None:
+        """Note that a call is over."""
+        with self._lock:
+            self._instances.ended(name)
+
+    def elsewhere(self) -> None:
+        """Count a call that another instance was asked for."""
+        self._metrics.asked_elsewhere()
+
+    def now(self) -> float:
+        """Return the clock's monotonic seconds."""
+        return self._clock.monotonic()
+
+    def close(self) -> None:
+        """Drop the idle connections."""
+        with self._lock:
+            for one in self._upstreams.values():
+                one.close()
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._looked_at <= _FRESH_SECONDS and self._instances.known:
+            return
+        self._looked_at = now
+        found = {self._path.name: Kind.OWN}
+        for path in sorted(self._path.parent.glob(f"{self._path.stem}-*{self._path.suffix}")):
+            word = _FURTHER.fullmatch(path.stem.removeprefix(self._path.stem))
+            if word is not None:
+                found[path.name] = _KINDS.get(word[1], Kind.OWN)
+        has_overflow = Kind.OVERFLOW in found.values()
+        self._instances.set(
+            [
+                Instance(name=name, kind=kind, most=_OWN_MOST if has_overflow and kind is Kind.OWN else 0)
+                for name, kind in found.items()
+            ]
+        )
+        for name in [name for name in self._upstreams if name not in found]:
+            self._upstreams.pop(name).close()
+        for name in found:
+            if name not in self._upstreams:
+                self._upstreams[name] = Upstream(self._path.with_name(name))
+
+    def _tell(self) -> None:
+        self._metrics.engines_out(self._path.stem, sum(one.is_out for one in self._instances.known.values()))
+
+
+class FleetCall:
+    """One request and its answer, from whichever instance began to give it. Only `cancel` is for other threads."""
+
+    def __init__(self, fleet: Fleet, *, route: str, body: Mapping[str, Any]) -> None:
+        self._fleet = fleet
+        self._route = route
+        self._body = body
+        self._lock = threading.Lock()
+        self._tried: frozenset[str] = frozenset()
+        self._is_cancelled = False
+        self._is_open = False
+        self._name = ""
+        self._began = 0.0
+        self._call = self._another(None)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled; then whatever was read is worth nothing."""
+        return self._is_cancelled
+
+    def cancel(self) -> None:
+        """End the call: the engine sees its caller leave, and a read that waits returns at once."""
+        with self._lock:
+            self._is_cancelled = True
+            self._call.cancel()
+
+    def close(self) -> None:
+        """Give up what was not read."""
+        self._call.close()
+        self._end()
+
+    def opened(self) -> None:
+        """Wait until an instance accepts the request; one that does not is left for another that was not asked yet.
+
+        Raises:
+            EngineRefusedError: As `appliance.gateway.upstream.Call.opened`, of the last instance.
+            EngineUnavailableError: Likewise.
+            EngineProtocolError: Likewise.
+        """
+        while not self._is_open:
+            try:
+                self._call.opened()
+            except (EngineUnavailableError, EngineProtocolError, EngineRefusedError) as error:
+                is_busy = isinstance(error, EngineRefusedError) and error.http_status in _BUSY
+                if isinstance(error, EngineRefusedError) and not is_busy and error.http_status < 500:
+                    self._fleet.answered(self._name, self._fleet.now() - self._began)
+                    raise
+                self._fault()
+                if self._is_cancelled:
+                    raise
+                self._call.close()
+                self._end()
+                self._go_on_with(self._another(error))
+            else:
+                self._is_open = True
+                self._fleet.answered(self._name, self._fleet.now() - self._began)
+
+    def answer(self) -> dict[str, Any]:
+        """Return the whole answer; see `appliance.gateway.upstream.Call.answer`."""
+        self.opened()
+        try:
+            return self._call.answer()
+        except (EngineUnavailableError, EngineProtocolError):
+            self._fault()
+            raise
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream; see `appliance.gateway.upstream.Call.events`."""
+        self.opened()
+        try:
+            yield from self._call.events()
+        except (EngineUnavailableError, EngineProtocolError):
+            self._fault()
+            raise
+
+    def _another(self, error: Exception | None) -> Call:
+        while True:
+            upstream = self._fleet.pick(self._tried)
+            if upstream is None:
+                raise error or EngineUnavailableError(
+                    what="no engine answers", why="all were asked", fix="see `sealift status`"
+                )
+            self._name, self._began = upstream.name, self._fleet.now()
+            self._tried |= {upstream.name}
+            try:
+                return upstream.start(self._route, self._body)
+            except EngineUnavailableError as unreachable:
+                self._fault()
+                self._end()
+                error = unreachable
+
+    def _go_on_with(self, following: Call) -> None:
+        with self._lock:
+            self._call = following
+            if self._is_cancelled:
+                following.cancel()
+        self._fleet.elsewhere()
+
+    def _fault(self) -> None:
+        if not self._is_cancelled:  # then it was the caller who broke off
+            self._fleet.failed(self._name)
+
+    def _end(self) -> None:
+        name, self._name = self._name, ""
+        if name:
+            self._fleet.ended(name)
+
+
+class Upstreams:
+    """The versions' engines by the socket of the first; the version not used for longest is dropped."""
+
+    def __init__(self, *, clock: Clock, metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._known: dict[Path, Fleet] = {}
+        self._lock = threading.Lock()
+
+    def to(self, path: Path) -> Fleet:
+        """Return one version's."""
+        with self._lock:
+            fleet = self._known.pop(path, None) or Fleet(path, clock=self._clock, metrics=self._metrics)
+            self._known[path] = fleet
+            if len(self._known) > _VERSIONS:
+                self._known.pop(next(iter(self._known))).close()
+        return fleet
+
+    def close(self) -> None:
+        """Drop all idle connections."""
+        with self._lock:
+            while self._known:
+                self._known.popitem()[1].close()

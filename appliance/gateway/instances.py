@@ -1,0 +1,139 @@
+"""Which instance of a version answers next: pure over the seconds it is told, so that every rule can be tried.
+
+Rules:
+    RTE-1  Of the instances that are in, the one with the fewest running calls; of equals the one asked longest ago.
+    RTE-2  An instance that failed three times in a row is out, as is one whose first words take five times as long as
+           those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most.
+    RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered.
+    RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
+           or have as many calls as they take, then a warm standby while all others are out.
+    RTE-5  Putting out never leaves callers without an instance: where all are out, the one due back first is asked.
+"""
+
+import statistics
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+FAULTS: Final = 3
+SLOW_TIMES: Final = 5.0
+SLOW_SECONDS: Final = 1.0
+SLOW_SAMPLES: Final = 20
+FIRST_OUT_SECONDS: Final = 5.0
+LONGEST_OUT_SECONDS: Final = 300.0
+_WEIGHT: Final = 1 / 8
+
+
+class Kind(IntEnum):
+    """What an instance is there for, the first choice first."""
+
+    OWN = 0
+    OVERFLOW = 1
+    STANDBY = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Instance:
+    """One engine of a version, as its calls went.
+
+    Attributes:
+        most: Calls that it takes before overflow is asked; 0 means any number.
+        out_until: Until when it is out; 0 while it is in.
+        is_tried: A call is finding out whether it is well again.
+    """
+
+    name: str
+    kind: Kind = Kind.OWN
+    most: int = 0
+    running: int = 0
+    faults: int = 0
+    asked_at: float = 0.0
+    out_until: float = 0.0
+    out_seconds: float = FIRST_OUT_SECONDS
+    is_tried: bool = False
+    mean_seconds: float = 0.0
+    samples: int = 0
+
+    @property
+    def is_out(self) -> bool:
+        """Whether callers are kept from it."""
+        return self.out_until > 0
+
+
+@dataclass(slots=True)
+class Instances:
+    """The instances of one version; not safe for threads."""
+
+    known: dict[str, Instance] = field(default_factory=dict)
+
+    def set(self, found: Collection[Instance]) -> None:
+        """Take what there is now; what is known of an instance that stays is kept."""
+        self.known = {one.name: self.known.get(one.name, one) for one in found}
+
+    def choose(self, now: float, *, tried: Collection[str] = ()) -> Instance | None:
+        """Return which one to ask, and count the call as running; None where all were tried."""
+        left = [one for one in self.known.values() if one.name not in tried]
+        if not left:
+            return None
+        chosen = self._due_back(left, now) or self._best(left) or min(left, key=lambda one: one.out_until)
+        chosen.is_tried = chosen.is_out
+        chosen.running += 1
+        chosen.asked_at = now
+        return chosen
+
+    def answered(self, name: str, seconds: float, now: float) -> None:
+        """Note that an instance began to answer after so many seconds."""
+        one = self.known.get(name)
+        if one is None:
+            return
+        one.faults = 0
+        if one.is_out:
+            one.out_until, one.is_tried, one.samples, one.mean_seconds = 0.0, False, 0, 0.0
+        one.samples += 1
+        one.mean_seconds += (seconds - one.mean_seconds) * max(_WEIGHT, 1 / one.samples)
+        others = [each.mean_seconds for each in self._peers(one) if each.samples >= SLOW_SAMPLES]
+        if others and one.samples >= SLOW_SAMPLES:
+            usual = statistics.median(others)
+            if one.mean_seconds > max(SLOW_TIMES * usual, SLOW_SECONDS):
+                self._put_out(one, now)
+        if one.samples >= SLOW_SAMPLES and not one.is_out:
+            one.out_seconds = FIRST_OUT_SECONDS
+
+    def failed(self, name: str, now: float) -> None:
+        """Note that an instance could not be reached, refused as busy or broke off."""
+        one = self.known.get(name)
+        if one is None:
+            return
+        one.faults += 1
+        if one.is_out or one.faults >= FAULTS:
+            self._put_out(one, now)
+
+    def ended(self, name: str) -> None:
+        """Note that a call is over, however it ended."""
+        one = self.known.get(name)
+        if one is not None:
+            one.running = max(one.running - 1, 0)
+            if not one.running:
+                one.is_tried = False
+
+    def _put_out(self, one: Instance, now: float) -> None:
+        if one.is_out:
+            one.out_seconds = min(one.out_seconds * 2, LONGEST_OUT_SECONDS)
+        one.out_until, one.is_tried = now + one.out_seconds, False
+
+    def _due_back(self, left: Collection[Instance], now: float) -> Instance | None:
+        due = [one for one in left if one.is_out and one.out_until <= now and not one.is_tried]
+        return min(due, key=lambda one: one.out_until, default=None)
+
+    def _best(self, left: Collection[Instance]) -> Instance | None:
+        for kind in Kind:
+            of_kind = [one for one in left if one.kind is kind and not one.is_out]
+            free = [one for one in of_kind if not one.most or one.running < one.most]
+            if free:
+                return min(free, key=lambda one: (one.running, one.asked_at))
+        well = [one for one in left if not one.is_out]
+        return min(well, key=lambda one: (one.kind, one.running, one.asked_at), default=None)
+
+    def _peers(self, one: Instance) -> list[Instance]:
+        return [each for each in self.known.values() if each is not one and each.kind is one.kind and not each.is_out]

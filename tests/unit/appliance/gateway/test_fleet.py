@@ -1,0 +1,200 @@
+"""Several instances of a version behind one name: who is asked, who is kept out, what a failure costs the caller."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.gateway.fleet import Fleet, Upstreams
+from appliance.gateway.instances import FAULTS, FIRST_OUT_SECONDS, SLOW_SAMPLES, Instance, Instances, Kind
+from appliance.gateway.metrics import Metrics
+from media.clock import FixedClock
+from tests.support.engine import FakeEngine, Script, fake_engine
+
+ROUTE = "/v1/chat/completions"
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
+STREAM = {**CHAT, "stream": True}
+
+
+def _instances(*kinds: Kind, most: int = 0) -> Instances:
+    found = Instances()
+    found.set([Instance(name=str(place), kind=kind, most=most) for place, kind in enumerate(kinds)])
+    return found
+
+
+def _chosen(instances: Instances, now: float = 0.0, tried: tuple[str, ...] = ()) -> str:
+    one = instances.choose(now, tried=tried)
+    assert one is not None
+    return one.name
+
+
+def _out(instances: Instances) -> set[str]:
+    return {name for name, one in instances.known.items() if one.is_out}
+
+
+def _put_out(instances: Instances, name: str, now: float = 0.0) -> None:
+    for _ in range(FAULTS):
+        instances.failed(name, now)
+
+
+@given(ends=st.lists(st.integers(0, 3), max_size=60))
+def test_the_least_loaded_is_asked_whatever_ends_when(ends: list[int]) -> None:
+    instances, running = _instances(*[Kind.OWN] * 4), [0, 0, 0, 0]
+    for now, end in enumerate(ends):
+        name = int(_chosen(instances, float(now)))
+        assert running[name] == min(running)
+        running[name] += 1
+        if running[end]:
+            instances.ended(str(end))
+            running[end] -= 1
+
+
+def test_three_faults_in_a_row_put_out_and_one_answered_call_brings_back() -> None:
+    instances = _instances(Kind.OWN, Kind.OWN)
+    _put_out(instances, "0")
+    assert {_chosen(instances, 1.0) for _ in range(4)} == {"1"}
+    assert _chosen(instances, FIRST_OUT_SECONDS + 1) == "0", "one call finds out"
+    assert _chosen(instances, FIRST_OUT_SECONDS + 1) == "1", "and only one at a time"
+    instances.failed("0", FIRST_OUT_SECONDS + 1)
+    assert _chosen(instances, 2 * FIRST_OUT_SECONDS + 2) == "1", "twice as long"
+    assert _chosen(instances, 3 * FIRST_OUT_SECONDS + 2) == "0"
+    instances.answered("0", 0.1, 20.0)
+    for name in ("0", "1"):
+        for _ in range(8):
+            instances.ended(name)
+    assert {_chosen(instances, 21.0), _chosen(instances, 21.5)} == {"0", "1"}
+
+
+def test_an_instance_that_is_much_slower_than_the_others_is_out() -> None:
+    instances = _instances(Kind.OWN, Kind.OWN, Kind.OWN)
+    for _ in range(SLOW_SAMPLES):
+        for name in ("0", "1"):
+            instances.answered(name, 0.5, 0.0)
+    for _ in range(SLOW_SAMPLES - 1):
+        instances.answered("2", 9.0, 0.0)
+    assert _out(instances) == set()
+    instances.answered("2", 9.0, 0.0)
+    assert _out(instances) == {"2"}
+
+
+def test_overflow_when_full_standby_when_all_are_out_and_somebody_always() -> None:
+    instances = _instances(Kind.OWN, Kind.OVERFLOW, Kind.STANDBY, most=1)
+    assert [_chosen(instances) for _ in range(2)] == ["0", "1"]
+    instances.ended("0")
+    instances.ended("1")
+    _put_out(instances, "0")
+    assert _chosen(instances, 1.0) == "1"
+    _put_out(instances, "1", 2.0)
+    assert _chosen(instances, 2.0) == "2"
+    _put_out(instances, "2", 3.0)
+    assert _chosen(instances, 3.0) == "0", "due back first"
+    assert instances.choose(3.0, tried=("0", "1", "2")) is None
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+
+
+@contextmanager
+def _engines(folder: Path, *names: str) -> Iterator[list[FakeEngine]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(fake_engine(folder / f"{name}.sock")) for name in names]
+
+
+def _fleet(folder: Path, clock: FixedClock) -> tuple[Fleet, Metrics]:
+    metrics = Metrics()
+    return Fleet(folder / "e.sock", clock=clock, metrics=metrics), metrics
+
+
+def _text(event: dict[str, Any]) -> str:
+    return "".join(one.get("delta", one.get("message", {})).get("content") or "" for one in event["choices"])
+
+
+def test_an_instance_that_refuses_as_busy_costs_the_caller_nothing(tmp_path: Path, clock: FixedClock) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        first.script = Script(refuse=(503, "loading"))
+        fleet, metrics = _fleet(tmp_path, clock)
+        for _ in range(2 * FAULTS):
+            call = fleet.start(ROUTE, STREAM)
+            assert "".join(_text(one) for one in call.events()) == "You said: hi"
+            call.close()
+        assert len(second.asked) == 2 * FAULTS
+        assert len(first.asked) == FAULTS, "then it is out"
+        assert metrics.registry.get_sample_value("sealift_asked_elsewhere_total") == FAULTS
+        assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        fleet.close()
+
+
+def test_an_instance_that_is_gone_is_left_before_the_first_byte(tmp_path: Path, clock: FixedClock) -> None:
+    with _engines(tmp_path, "e-2") as (second,):
+        fleet, _ = _fleet(tmp_path, clock)
+        assert _text(fleet.start(ROUTE, CHAT).answer()) == "You said: hi"
+        assert len(second.asked) == 1
+        fleet.close()
+    with pytest.raises(EngineUnavailableError):
+        fleet.start(ROUTE, CHAT)
+
+
+def test_after_the_first_byte_nobody_else_is_asked(tmp_path: Path, clock: FixedClock) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        first.script = second.script = Script(pieces=("one ", "two ", "three "), tear_after=2)
+        fleet, _ = _fleet(tmp_path, clock)
+        said: list[str] = []
+        call = fleet.start(ROUTE, STREAM)
+        with pytest.raises(EngineProtocolError):
+            said.extend(_text(event) for event in call.events())
+        call.close()
+        assert "".join(said) == "one two "
+        assert len(first.asked) + len(second.asked) == 1
+        fleet.close()
+
+
+def test_what_is_wrong_with_the_request_is_asked_nowhere_else(tmp_path: Path, clock: FixedClock) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        first.script = second.script = Script(refuse=(400, "context_length_exceeded"))
+        fleet, _ = _fleet(tmp_path, clock)
+        for _ in range(2 * FAULTS):
+            call = fleet.start(ROUTE, CHAT)
+            with pytest.raises(EngineRefusedError):
+                call.opened()
+            call.close()
+        assert len(first.asked) + len(second.asked) == 2 * FAULTS
+        assert not any(one.is_out for one in fleet._instances.known.values())
+        fleet.close()
+
+
+def test_a_caller_that_leaves_is_no_fault_of_the_instance_and_asks_nobody_else(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        first.script = second.script = Script(hold=threading.Event())
+        fleet, _ = _fleet(tmp_path, clock)
+        call = fleet.start(ROUTE, CHAT)
+        threading.Timer(0.05, call.cancel).start()
+        with pytest.raises((EngineProtocolError, EngineUnavailableError)):
+            call.answer()
+        call.close()
+        assert len(first.asked) + len(second.asked) <= 1
+        assert all(not one.faults and not one.running for one in fleet._instances.known.values())
+        fleet.close()
+
+
+def test_few_versions_are_remembered(tmp_path: Path, clock: FixedClock) -> None:
+    fleets = Upstreams(clock=clock, metrics=Metrics())
+    first = fleets.to(tmp_path / "0.sock")
+    for number in range(1, 4):
+        fleets.to(tmp_path / f"{number}.sock")
+    assert fleets.to(tmp_path / "0.sock") is first
+    for number in range(4, 7):
+        fleets.to(tmp_path / f"{number}.sock")
+    assert fleets.to(tmp_path / "0.sock") is first
+    fleets.close()
+    assert fleets.to(tmp_path / "0.sock") is not first
