@@ -5,9 +5,9 @@ durable before each answer, our launcher, and vLLM behind our door. The peer is 
 TCP port, with the same model and the same limits. Both stay loaded; they are asked in turns. A version is received,
 validated and promoted by two people as on a site; only the gates' engine is a stand-in.
 
-``SEALIFT_VLLM_PYTHON`` names an interpreter that has vLLM (else one is made from tests/engines/engine-vllm.txt and kept
-in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's model, widened), ``CALLERS`` and
-``ROUNDS`` how many.
+``SEALIFT_VLLM_PYTHON`` names an interpreter that finds vLLM and this checkout (else one is made from
+tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's
+model, widened), ``CALLERS``, ``ROUNDS`` and ``ASKED`` how many.
 """
 
 import http.client
@@ -180,6 +180,9 @@ def interpreter() -> Path:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
         subprocess.run([*pip, "-r", str(lock)], check=True)
+        # A box has our wheel in the engine's environment; vLLM, which looks at no PYTHONPATH, imports our door from it.
+        (found,) = folder.glob("lib/python3*/site-packages")
+        (found / "sealift.pth").write_text(f"{line.ROOT}\n")
         (folder / ".complete").touch()
     return folder / "bin/python"
 

@@ -1,6 +1,7 @@
 """vLLM behind our launcher alone: no media, no rollout, so that it runs wherever an environment with vLLM is.
 
-Name its interpreter and a folder of safetensors (`python -m tests.engines.smollm2 GGUF FOLDER` makes one):
+Name its interpreter, which must find this checkout by itself (a .pth file), and a folder of safetensors
+(``python -m tests.engines.smollm2 GGUF FOLDER`` makes one):
 ``SEALIFT_VLLM_PYTHON=… SEALIFT_VLLM_MODEL=… pytest -m engines tests/engines/test_vllm_launched.py``. On a machine with
 a GPU and vLLM's build for it, it is the GPU that answers.
 """
