@@ -132,7 +132,7 @@ def start(
         raise ConflictError(
             what="memory does not hold two versions, so no canary can run",
             why=f"see `sealift models fit {digest[:12]}`",
-            fix=f"bring it forward in a maintenance window: `sealift promote {digest[:12]} --as PERSON`",
+            fix=f"cut over in a maintenance window: `sealift promote {digest[:12]} --window --as PERSON --reason TEXT`",
         )
     needed = max(here.config.policy.approvals, LEAST_PEOPLE)
     waiting = [one for one in here.promoter.pending() if one.statement.model_digest == digest]

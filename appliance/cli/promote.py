@@ -1,15 +1,21 @@
 """`sealift promote`: bring a version into production, as far as its approvals allow."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from appliance.actions import promote as action
+from appliance.actions import window as windows
 from appliance.actions.promote import PromoteFacts, Step
+from appliance.actions.window import WindowFacts
 from appliance.cli import context as shared
+from appliance.cli import passwords
+from appliance.cli.context import Context
 from appliance.cli.opened import production_of
 from appliance.cli.versions import fit_lines
 from appliance.errors import NotEnoughApprovalsError
+from media.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -23,9 +29,26 @@ def _promote(
     person: Annotated[str, typer.Option("--as", help="Who requests it, by id.")] = "",
     meaning: Annotated[str, typer.Option("--meaning", help="Why, in the words people sign.")] = "",
     keep_warm: Annotated[bool, typer.Option("--keep-warm", help="Leave the version before loaded.")] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="Stop production, test, cut over: where memory holds one version.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why the window is opened, for the record.")] = "",
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="The person's password, where it is asked. - is stdin.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --window: only say what it would do.")] = False,
 ) -> None:
     """Request a promotion, or finish one that two different people have approved. Repeat it until it serves."""
     own = shared.of(context)
+    if window:
+        _window(own, which, person=person, reason=reason, password_file=password_file, dry_run=dry_run)
+        return
+    if dry_run or reason or password_file is not None:
+        raise UsageError(
+            what="--reason, --password-file and --dry-run belong to --window",
+            why="a promotion without a window stops nothing by itself",
+            fix="see `sealift models fit` for what it would do, or give --window",
+        )
     with production_of(own) as here:
         facts = action.promote(here, which, person=person, meaning=meaning, keep_warm=keep_warm)
     if facts.step is Step.WAITING:
@@ -36,6 +59,36 @@ def _promote(
             fix=f"let another person run `sealift approve {facts.version.model_digest[:12]} --as PERSON`",
         )
     own.result(facts.to_json(), _text(facts))
+
+
+def _window(own: Context, which: str, *, person: str, reason: str, password_file: Path | None, dry_run: bool) -> None:
+    with production_of(own) as here:
+        if dry_run:
+            planned = windows.plan(here, which)
+            approved = f"{len(planned.approved_by)} of {planned.needed} have approved"
+            said = "\n".join((*planned.lines, approved, "nothing was changed"))
+            own.result({"dry_run": True, **planned.to_json()}, said)
+            return
+        if not person or not reason:
+            raise UsageError(
+                what="a window is opened by somebody, with a reason",
+                why="callers get no answers meanwhile",
+                fix="give --as PERSON and --reason TEXT",
+            )
+        secret = None if password_file is None else passwords.read(password_file, prompt=f"Password of {person}")
+        facts = windows.cut_over(here, which, person=person, reason=reason, password=secret)
+    own.result(facts.to_json(), _window_text(facts))
+
+
+def _window_text(facts: WindowFacts) -> str:
+    back, before = facts.plan.fit.return_seconds, facts.plan.fit.production
+    was = "the version before" if before is None else f"{before.name} {before.version}"
+    loads = "its loading was never measured here" if back is None else f"loading it took {back:.1f} s here"
+    return (
+        f"{facts.plan.fit.version.name} {facts.plan.fit.version.version} serves production; callers got no answers for"
+        f" {facts.silent_seconds:.1f} s, {facts.tested_seconds:.1f} s of them for the test\n"
+        f"it is watched against {was} for 48 hours (`sealift canary status`); going back is `sealift rollback`: {loads}"
+    )
 
 
 def _text(facts: PromoteFacts) -> str:
