@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Sha256, Site
 from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection
 from media.embedding import MOST_TOKENS, Pooling
+from media.llamaprofile import LlamaSettings
+from media.llamaprofile import faults as llama_faults
 from media.vllmprofile import VllmSettings, faults
 
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{1,99}$")]
@@ -99,6 +101,21 @@ class VllmSection(Section):
     enforce_eager: bool = False
 
 
+class LlamaSection(Section):
+    """What only llama.cpp asks for; ranges and what contradicts are `media.llamaprofile`'s to say."""
+
+    n_gpu_layers: int = 0
+    num_gpu: int = 0
+    main_gpu: int = 0
+    tensor_split: Annotated[tuple[Number, ...], Many] = ()
+    num_keep: int = 0
+
+    @property
+    def settings(self) -> LlamaSettings:
+        """The same for the descriptor."""
+        return LlamaSettings(**self.model_dump())
+
+
 class EmbeddingSection(Section):
     """That the version makes embeddings, from the pooled states of its own weights; see `media.embedding`."""
 
@@ -116,6 +133,7 @@ class RuntimeSection(Section):
     defaults: DefaultsSection = DefaultsSection()
     embedding: EmbeddingSection | None = None
     vllm: VllmSection | None = None
+    llama_cpp: LlamaSection | None = None
 
 
 class ModelSection(Section):
@@ -145,7 +163,14 @@ class ModelSection(Section):
             if self.runtime.vllm is not None:
                 message = "runtime.vllm is for models that vLLM serves"
                 raise ValueError(message)
+            if self.runtime.llama_cpp is not None:
+                for wrong in llama_faults(self.runtime.llama_cpp.settings, n_ctx=self.runtime.n_ctx):
+                    message = f"runtime.llama_cpp: {wrong}"
+                    raise ValueError(message)
             return self
+        if self.runtime.llama_cpp is not None:
+            message = "runtime.llama_cpp is for models that llama.cpp serves"
+            raise ValueError(message)
         if said := sorted(self.runtime.defaults.said):
             message = f"runtime.defaults.{said[0]} is for models that llama.cpp serves"
             raise ValueError(message)

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self
 from media import canonical, embedding
 from media.embedding import EmbeddingProfile
 from media.errors import MalformedError, UnsupportedFormatError
+from media.llamaprofile import ON_PROCESSOR, LlamaSettings, faults
 from media.vllmprofile import VllmSettings
 
 FORMAT: Final = 1
@@ -45,7 +46,10 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """How the engine loads it: context and batch in tokens, answers at once; what only vLLM asks for; embeddings."""
+    """How the engine loads it: context and batch in tokens, answers at once; what one engine alone asks; embeddings.
+
+    A profile of before `llama` was known stands for its defaults: everything on the processor, nothing left out.
+    """
 
     n_ctx: int
     n_batch: int
@@ -56,6 +60,7 @@ class Runtime:
     repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     vllm: VllmSettings | None = None
+    llama: LlamaSettings = ON_PROCESSOR
     embedding: EmbeddingProfile | None = None
 
 
@@ -179,7 +184,20 @@ def _runtime(fields: Mapping[str, Any]) -> Runtime:
         embedding=EmbeddingProfile.from_json(fields["embedding"], "descriptor.runtime.embedding")
         if "embedding" in fields
         else None,
+        llama=_llama(fields),
     )
+
+
+def _llama(fields: Mapping[str, Any]) -> LlamaSettings:
+    if "llama_cpp" not in fields:
+        return ON_PROCESSOR
+    what = "descriptor.runtime.llama_cpp"
+    settings = LlamaSettings.from_json(fields["llama_cpp"], what)
+    if fault := next(faults(settings, n_ctx=canonical.integer(fields.get("n_ctx"), "descriptor.runtime.n_ctx")), None):
+        raise MalformedError(what=f"{what} is out of range", why=fault, fix="build it again")
+    if "vllm" in fields:
+        raise MalformedError(what=f"{what} is malformed", why="this version is for vLLM", fix="build it again")
+    return settings
 
 
 def _positive(untrusted: Any, what: str) -> float:

@@ -163,6 +163,7 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
         n_batch=runtime.n_batch,
         n_seq_max=runtime.n_seq_max,
         threads=threads,
+        settings=runtime.llama,
     )
     scheduler = Scheduler(decoder)
     embedding = None

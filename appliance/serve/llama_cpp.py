@@ -22,9 +22,11 @@ from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 from appliance.serve.grammar import grammar_text
 from appliance.serve.schema import SchemaRefusedError
+from media.llamaprofile import ON_PROCESSOR, LlamaSettings
 
 _MIN_KEEP: Final = 1
 _LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
+_GPU_DEVICE: Final = 1  # GGML_BACKEND_DEVICE_TYPE_GPU
 _GREEDY_BELOW: Final = 1e-4  # dividing logits by less overflows and draws garbage
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
@@ -65,13 +67,23 @@ class _Suspended:
 class LlamaCppDecoder:
     """A GGUF model and one context, as `appliance.serve.engine.Decoder`."""
 
-    def __init__(self, path: Path, *, n_ctx: int, n_batch: int, n_seq_max: int, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_ctx: int,
+        n_batch: int,
+        n_seq_max: int,
+        threads: int,
+        settings: LlamaSettings = ON_PROCESSOR,
+    ) -> None:
         llama_cpp.llama_log_set(_QUIET, ctypes.c_void_p(0))
         load_backends()
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
-        model_params.n_gpu_layers = 0
+        shares = _place(model_params, settings)
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+        del shares  # llama.cpp has read them
         if not self._model:
             raise EngineLoadError(
                 what="llama.cpp could not load the weights",
@@ -324,6 +336,43 @@ class LlamaCppDecoder:
             return sum(self.likelihood(first + offset, token, 0).logprob for offset, token in enumerate(continuation))
         finally:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+
+def _place(model_params: Any, settings: LlamaSettings) -> Any:
+    """Say where layers lie; return what has to live until the model is loaded.
+
+    Raises:
+        EngineLoadError: The profile asks for GPUs, and this build has no backend for one, or the machine too few.
+    """
+    model_params.n_gpu_layers = settings.n_gpu_layers
+    if not settings.num_gpu:
+        return None
+    found = _gpus()
+    if found < settings.num_gpu:
+        raise EngineLoadError(
+            what=f"the version's profile asks for {settings.num_gpu} GPU{'s' if settings.num_gpu > 1 else ''}",
+            why=f"llama.cpp finds {found} here",
+            fix="see `sealift doctor`; carry an engine built for the GPU, or a version with n_gpu_layers 0",
+        )
+    model_params.main_gpu = settings.main_gpu
+    # One GPU holds all of its layers; several hold whole layers each.
+    is_alone = settings.num_gpu == 1
+    model_params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE if is_alone else llama_cpp.LLAMA_SPLIT_MODE_LAYER
+    places = max(int(llama_cpp.llama_max_devices()), settings.num_gpu)
+    shares = (ctypes.c_float * places)(*settings.shares(places))
+    model_params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
+    return shares
+
+
+def _gpus() -> int:
+    if not llama_cpp.llama_supports_gpu_offload():
+        return 0
+    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib/libggml.so.0"))
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.argtypes, ggml.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
+    ggml.ggml_backend_dev_type.argtypes, ggml.ggml_backend_dev_type.restype = [ctypes.c_void_p], ctypes.c_int
+    devices = [ggml.ggml_backend_dev_get(at) for at in range(ggml.ggml_backend_dev_count())]
+    return sum(ggml.ggml_backend_dev_type(one) == _GPU_DEVICE for one in devices)
 
 
 def _finite(value: float) -> float:

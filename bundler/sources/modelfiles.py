@@ -123,6 +123,9 @@ def _descriptor(
                 },
                 **({} if model.runtime.vllm is None else {"vllm": model.runtime.vllm.model_dump()}),
                 **_embedding(model, pinned),
+                **(
+                    {} if model.runtime.llama_cpp is None else {"llama_cpp": model.runtime.llama_cpp.settings.to_json()}
+                ),
             },
             "quantization": model.quantization,
             "license": model.license,

@@ -78,6 +78,13 @@ def test_numbers_of_the_sampling_become_decimal_text() -> None:
         ('kind = "file", ', 'kind = "file", branch = "main", ', "models.0.source.branch"),
         ("n_ctx = 256", "n_ctx = 1024", "models.0"),
         ("n_ctx = 256", "defaults = { temperature = nan }", "models.0.runtime.defaults.temperature"),
+        ("n_ctx = 256", "n_ctx = 256, llama_cpp = { n_gpu_layers = -1 }", "models.0"),
+        ("n_ctx = 256", "n_ctx = 256, llama_cpp = { num_keep = 129 }", "models.0"),
+        (
+            "n_ctx = 256",
+            'n_ctx = 256, llama_cpp = { tensor_split = ["x"] }',
+            "models.0.runtime.llama_cpp.tensor_split.0",
+        ),
         ("format = 1", "format = 2", "format"),
         ("format = 1", "format = 1\nfolder = 'x'", "folder"),
     ],
@@ -90,6 +97,18 @@ def test_an_error_names_the_dotted_key(old: str, new: str, key: str) -> None:
 
     assert error.what.partition(":")[0] == key
     assert error.fix
+
+
+def test_layers_on_gpus_contradict_by_name_and_shares_become_decimal_text() -> None:
+    said = "llama_cpp = { n_gpu_layers = 20, num_gpu = 2, main_gpu = 1, tensor_split = [0.6, 0.4], num_keep = 64 }"
+    text = recipe_text().replace("n_ctx = 256", f"n_ctx = 256, {said}")
+
+    table = parsed(text).models[0].runtime.llama_cpp
+
+    assert table is not None
+    assert (table.settings.tensor_split, table.settings.num_keep) == (("0.6", "0.4"), 64)
+    assert "main_gpu is 2" in str(refused(text.replace("main_gpu = 1", "main_gpu = 2")))
+    assert "tensor_split has 2 shares for 3 GPUs" in str(refused(text.replace("num_gpu = 2", "num_gpu = 3")))
 
 
 @pytest.mark.parametrize("word", ["census", "patients", "notes", "site_evals", "annotations"])
