@@ -17,7 +17,8 @@ from appliance.errors import EngineProtocolError
 from appliance.promote import evaluation
 from appliance.promote.comparison import Recorder, Said
 from appliance.promote.taskset import CONTAINS, Item, TaskSet
-from appliance.serve.application import Serving, create_engine_app
+from appliance.serve.application import create_engine_app
+from appliance.serve.asking import Serving
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.engine import Decoder
 from appliance.serve.scheduler import Scheduler

@@ -164,9 +164,7 @@ class _Reader:
         if len(set(properties) - set(required)) > MAX_OPTIONAL:
             raise SchemaRefusedError(f"{at}/properties", f"at most {MAX_OPTIONAL} that are not required")
         more = node.get("additionalProperties", not properties)
-        read = {
-            name: self._node(one, f"{at}/properties/{name}"[:200], depth=depth + 1) for name, one in properties.items()
-        }
+        read = {name: self._node(one, f"{at}/properties/*", depth=depth + 1) for name, one in properties.items()}
         if more is not False:
             more = self._node(more, f"{at}/additionalProperties", depth=depth + 1)
         if not read and more is not False and more == {"type": _ANYTHING}:

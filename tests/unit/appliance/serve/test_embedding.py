@@ -10,7 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from appliance.errors import EngineProtocolError
-from appliance.serve.application import Serving, create_engine_app
+from appliance.serve.application import create_engine_app
+from appliance.serve.asking import Serving
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding, NotEmbeddedError
 from appliance.serve.scheduler import Scheduler

@@ -1,0 +1,268 @@
+"""Reads what the engine is asked over HTTP. Unknown fields are ignored: the gateway has the public list."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from appliance.serve import schema
+from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.engine import Constraint, Decoder, Generation, Sampling
+from appliance.serve.schema import SchemaRefusedError
+from appliance.serve.tool_calls import Tools, read_tools, told
+
+DEFAULT_TOKENS: Final = 256
+MAX_ANSWERS: Final = 16
+MAX_TOP: Final = 20
+MAX_SALT_CHARACTERS: Final = 128
+MOST_PRIORITY: Final = 100
+_MOST: Final = 1e6
+_T = TypeVar("_T")
+_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
+
+
+class Shortening(Protocol):
+    """What stays of a conversation that does not fit."""
+
+    def shortened(self, tokens: list[int], *, n_ctx: int, max_tokens: int) -> list[int]:
+        """Return a conversation that fits with its answer; as it is where it fits, or where nothing may be left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What one engine process serves; without `shorten` a conversation that does not fit is refused."""
+
+    model_digest: str
+    weights_digest: str
+    stage: str
+    name: str
+    system_prompt: str
+    n_ctx: int
+    temperature: float
+    top_p: float
+    top_k: int = 0
+    repeat_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    shorten: Shortening | None = None
+
+
+class RefusedError(Exception):
+    """A request that is not answered; `code` is a short word for the gateway, `param` the field it is about."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400, param: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is wanted: the generation, and how its answers are told."""
+
+    generation: Generation
+    is_chat: bool
+    tools: Tools | None = None
+
+
+class Reader:
+    """Reads requests for one loaded version."""
+
+    def __init__(self, serving: Serving, *, decoder: Decoder, template: ChatTemplate) -> None:
+        self._serving = serving
+        self._decoder = decoder
+        self._template = template
+
+    def chat_tokens(self, body: Mapping[str, Any], tools: Tools | None = None) -> list[int]:
+        """Return the tokens of a conversation, behind the version's own prompt.
+
+        Raises:
+            RefusedError: It is none.
+        """
+        messages = _messages(body)
+        if self._serving.system_prompt:
+            messages = [{"role": "system", "content": self._serving.system_prompt}, *messages]
+        conversation = told(messages, tools)
+        return self._template.tokens(conversation, lambda text, special: self._decoder.tokenize(text, special=special))
+
+    def prompt_tokens(self, body: Mapping[str, Any]) -> list[int]:
+        """Return the tokens of a text.
+
+        Raises:
+            RefusedError: It is none.
+        """
+        return self._decoder.tokenize(text_of(body, "prompt"), special=False)
+
+    def tools(self, body: Mapping[str, Any]) -> Tools | None:
+        """Return the functions that may be called.
+
+        Raises:
+            RefusedError: One is malformed.
+        """
+        return _refusing("tools", lambda: read_tools(body))
+
+    def chat(self, body: Mapping[str, Any]) -> Asked:
+        """Read a chat.
+
+        Raises:
+            RefusedError: A field is malformed, or the conversation does not fit.
+        """
+        tools = self.tools(body)
+        constraint = _refusing("response_format", lambda: _response_format(body))
+        if tools is not None and constraint is not None:
+            raise RefusedError("unsupported_parameter", "not together with tools", param="response_format")
+        if tools is not None:
+            constraint = tools.constraint()
+        top = integer(body, "top_logprobs", 0, low=0, high=MAX_TOP) if body.get("logprobs") is True else None
+        tokens = self.chat_tokens(body, tools)
+        if self._serving.shorten is not None:
+            longest = integer(body, "max_tokens", DEFAULT_TOKENS, low=1)
+            tokens = self._serving.shorten.shortened(tokens, n_ctx=self._serving.n_ctx, max_tokens=longest)
+        return Asked(generation=self._generation(body, tokens, constraint, top), is_chat=True, tools=tools)
+
+    def completion(self, body: Mapping[str, Any]) -> Asked:
+        """Read a completion.
+
+        Raises:
+            RefusedError: As `chat`.
+        """
+        constraint = _refusing("response_format", lambda: _response_format(body))
+        top = None if body.get("logprobs") is None else integer(body, "logprobs", 0, low=0, high=MAX_TOP)
+        tokens = self.prompt_tokens(body)
+        return Asked(generation=self._generation(body, tokens, constraint, top), is_chat=False)
+
+    def _generation(
+        self, body: Mapping[str, Any], tokens: list[int], constraint: Constraint | None, top: int | None
+    ) -> Generation:
+        serving = self._serving
+        if not tokens:
+            raise RefusedError("empty_prompt", "the prompt is empty")
+        room = serving.n_ctx - len(tokens)
+        if room < 1:
+            raise RefusedError("context_length_exceeded", f"{len(tokens)} tokens do not fit {serving.n_ctx}")
+        grammar = ""
+        if constraint is not None:
+            param = "tools" if constraint.opening else "response_format"
+            grammar = _refusing(param, lambda: self._decoder.grammar_of(constraint))
+        return Generation(
+            tokens=tokens,
+            max_tokens=min(integer(body, "max_tokens", DEFAULT_TOKENS, low=1), room),
+            sampling=Sampling(
+                temperature=number(body, "temperature", serving.temperature, low=0),
+                top_p=number(body, "top_p", serving.top_p, low=0),
+                top_k=serving.top_k,
+                repeat_penalty=serving.repeat_penalty,
+                frequency_penalty=number(body, "frequency_penalty", 0.0, low=-2),
+                presence_penalty=number(body, "presence_penalty", 0.0, low=-2),
+                seed=integer(body, "seed", secrets.randbits(31), low=-(2**63)),
+                grammar=grammar,
+            ),
+            stop=(*_stops(body), *serving.stop),
+            answers=integer(body, "n", 1, low=1, high=MAX_ANSWERS),
+            top_logprobs=top,
+            salt=_salt(body),
+            priority=integer(body, "priority", 0, low=-MOST_PRIORITY, high=MOST_PRIORITY),
+        )
+
+
+def text_of(body: Mapping[str, Any], key: str) -> str:
+    """Return a text.
+
+    Raises:
+        RefusedError: It is none.
+    """
+    value = body.get(key)
+    if not isinstance(value, str):
+        raise RefusedError("invalid_value", f"{key} is text", param=key)
+    return value
+
+
+def integer(body: Mapping[str, Any], key: str, default: int, *, low: int, high: int = 2**63) -> int:
+    """Return a whole number.
+
+    Raises:
+        RefusedError: It is none, or out of range.
+    """
+    value = body.get(key)
+    if value is None:
+        return default
+    if type(value) is not int or not low <= value <= high:
+        raise RefusedError("invalid_value", f"{key} is a whole number of at least {low}", param=key)
+    return value
+
+
+def number(body: Mapping[str, Any], key: str, default: float, *, low: float) -> float:
+    """Return a number.
+
+    Raises:
+        RefusedError: It is none, or too low.
+    """
+    value = body.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= _MOST:
+        raise RefusedError("invalid_value", f"{key} is a number of at least {low:g}", param=key)
+    return float(value)
+
+
+def _refusing(param: str, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except SchemaRefusedError as error:
+        raise RefusedError("invalid_schema", f"{error.at}: {error.why}", param=param) from error
+
+
+def _response_format(body: Mapping[str, Any]) -> Constraint | None:
+    wanted = body.get("response_format")
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if wanted is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return Constraint(schema={"type": "object"})
+    held = wanted.get("json_schema") if isinstance(wanted, dict) and kind == "json_schema" else None
+    if not isinstance(held, dict):
+        raise SchemaRefusedError("", "of type text, json_object, or json_schema")
+    return Constraint(schema=schema.read(held.get("schema", {"type": "object"})))
+
+
+def _salt(body: Mapping[str, Any]) -> str:
+    value = body.get("cache_salt")
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_SALT_CHARACTERS or not value.isprintable():
+        raise RefusedError("invalid_value", "cache_salt is a short text", param="cache_salt")
+    return value
+
+
+def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    untrusted = body.get("messages")
+    if not isinstance(untrusted, list) or not untrusted:
+        raise RefusedError("invalid_value", "messages is a list that is not empty")
+    for message in untrusted:
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise RefusedError("invalid_value", "a message has a known role")
+        if not isinstance(message.get("content", ""), str | None):
+            raise RefusedError("invalid_value", "content is text")
+        calls = message.get("tool_calls") or []
+        if not isinstance(calls, list) or not all(_is_call(one) for one in calls):
+            raise RefusedError("invalid_value", "tool_calls are calls of functions")
+    return untrusted
+
+
+def _is_call(untrusted: object) -> bool:
+    function = untrusted.get("function") if isinstance(untrusted, dict) else None
+    if not isinstance(function, dict):
+        return False
+    return isinstance(function.get("name"), str) and isinstance(function.get("arguments"), str)
+
+
+def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
+    value = body.get("stop")
+    if value is None:
+        return ()
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise RefusedError("invalid_value", "stop is a text or a list of texts")
+    return tuple(stops)

@@ -1,0 +1,260 @@
+"""Functions that a model may call: how it is told of them, what its call must look like, and how a call is read.
+
+The form is the one that open models were trained on: a JSON object with `name` and `arguments` between two tags. The
+functions are described in the system message as plain text, like everything callers write, so no name or description
+can become a control token. A grammar keeps the form; so what begins with the tag is a call, and nothing else is.
+
+Source: OpenAI's documentation of function calling (which finish reason, what a stream has); the tags are those of the
+Hermes and Qwen models.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from appliance.serve import schema
+from appliance.serve.engine import Constraint
+from appliance.serve.schema import SchemaRefusedError
+
+OPENING: Final = "<tool_call>"
+CLOSING: Final = "</tool_call>"
+MOST_CALLS: Final = 8
+_ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
+_HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,\s*"arguments"\s*:\s*(?=\{)')
+_TOLD: Final = (
+    "You can call these functions. Each line between the tags describes one as JSON.\n<tools>\n{tools}\n</tools>\n"
+    "To call a function, answer with its name and its arguments as one JSON object between tags, and nothing else:\n"
+    f'{OPENING}\n{{{{"name": "NAME", "arguments": {{{{}}}}}}}}\n{CLOSING}'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """One function; `arguments` is the schema of its arguments in the form that grammars keep."""
+
+    name: str
+    told: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What may be called in an answer.
+
+    Attributes:
+        must: Whether an answer without a call is none.
+        is_named: Whether the caller chose the function.
+        most: How many calls one answer may have.
+    """
+
+    tools: tuple[Tool, ...]
+    must: bool
+    is_named: bool
+    most: int
+
+    def constraint(self) -> Constraint:
+        """Return what keeps an answer in form."""
+        return Constraint(
+            schema=_schema_of(self.tools), opening=OPENING, closing=CLOSING, most=self.most, is_optional=not self.must
+        )
+
+
+def read_tools(body: Mapping[str, Any]) -> Tools | None:
+    """Return what may be called; None where nothing may.
+
+    Raises:
+        SchemaRefusedError: A tool is malformed, or a strict one's schema cannot be kept.
+    """
+    untrusted, choice = body.get("tools") or [], body.get("tool_choice")
+    if not untrusted or choice == "none":
+        return None
+    if not isinstance(untrusted, list):
+        raise SchemaRefusedError("tools", "a list of functions")
+    tools = tuple(_tool(one, f"tools[{place}]") for place, one in enumerate(untrusted))
+    named = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+    if named is not None:
+        tools = tuple(tool for tool in tools if tool.name == named)
+        if not tools:
+            raise SchemaRefusedError("tool_choice", "the name of one of the tools")
+    elif choice not in (None, "auto", "required"):
+        raise SchemaRefusedError("tool_choice", "none, auto, required, or one function")
+    return Tools(
+        tools=tools,
+        must=choice == "required" or named is not None,
+        is_named=named is not None,
+        most=MOST_CALLS if body.get("parallel_tool_calls") is True and named is None else 1,
+    )
+
+
+def told(messages: Sequence[Mapping[str, Any]], tools: Tools | None) -> list[dict[str, str]]:
+    """Return a conversation as templates without functions know it: roles and texts.
+
+    Calls that were made become the text they were; what functions answered becomes a user's turn, joined where several
+    follow each other.
+    """
+    found: list[dict[str, str]] = []
+    for message in messages:
+        role, content = str(message["role"]), str(message.get("content") or "")
+        for call in message.get("tool_calls") or ():
+            content += f"{OPENING}\n{_called(call)}\n{CLOSING}"
+        if role == "tool":
+            content = f"<tool_response>\n{content}\n</tool_response>"
+            if found and found[-1]["role"] == "tool":
+                found[-1]["content"] += f"\n{content}"
+                continue
+        found.append({"role": role, "content": content})
+    for message in found:
+        message["role"] = "user" if message["role"] == "tool" else message["role"]
+    if tools is not None:
+        listed = "\n".join(json.dumps(tool.told, ensure_ascii=False) for tool in tools.tools)
+        text = _TOLD.format(tools="{tools}").replace("{tools}", listed)
+        if found and found[0]["role"] == "system":
+            found[0]["content"] += f"\n\n{text}"
+        else:
+            found.insert(0, {"role": "system", "content": text})
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallText:
+    """A piece of a call; `id` and `name` come with its first."""
+
+    index: int
+    arguments: str
+    id: str = ""
+    name: str = ""
+
+
+class CallReader:
+    """Tells calls from text in one answer as it grows."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._state: Literal["open", "text", "head", "arguments"] = "open"
+        self.calls = 0
+        self._depth = 0
+        self._in_text = self._is_escaped = False
+
+    def add(self, text: str) -> Iterator[str | CallText]:
+        """Take more of the answer; yield text, or pieces of calls."""
+        self._held += text
+        while self._held:
+            if self._state == "text":
+                held, self._held = self._held, ""
+                yield held
+            elif self._state == "open" and self.calls:
+                # Between calls are only the brackets and tags of the one before.
+                if OPENING not in self._held:
+                    return
+                self._held, self._state = self._held.partition(OPENING)[2], "head"
+            elif self._state == "open":
+                begun = self._held.lstrip()
+                if OPENING.startswith(begun[: len(OPENING)]) and len(begun) < len(OPENING):
+                    return
+                if begun.startswith(OPENING):
+                    self._held, self._state = begun.removeprefix(OPENING), "head"
+                else:
+                    self._state = "text"
+            elif self._state == "head":
+                head = _HEAD.match(self._held)
+                if head is None:
+                    return
+                self._held, self._state = self._held[head.end() :], "arguments"
+                self.calls += 1
+                call_id = f"call_{secrets.token_hex(12)}"
+                yield CallText(index=self.calls - 1, id=call_id, name=head[1], arguments="")
+            else:
+                end = self._end_of_arguments()
+                arguments, self._held = self._held[:end], self._held[end:]
+                yield CallText(index=self.calls - 1, arguments=arguments)
+                if not self._depth:
+                    self._state = "open"
+
+    def end(self) -> str:
+        """Return what was held and is text after all."""
+        held, self._held = self._held, ""
+        return held if self._state == "open" and not self.calls else ""
+
+    def _end_of_arguments(self) -> int:
+        for place, letter in enumerate(self._held):
+            if self._in_text:
+                if self._is_escaped:
+                    self._is_escaped = False
+                elif letter == "\\":
+                    self._is_escaped = True
+                elif letter == '"':
+                    self._in_text = False
+            elif letter == '"':
+                self._in_text = True
+            elif letter in "{[":
+                self._depth += 1
+            elif letter in "}]":
+                self._depth -= 1
+                if not self._depth:
+                    return place + 1
+        return len(self._held)
+
+
+def _tool(untrusted: object, at: str) -> Tool:
+    function = untrusted.get("function") if isinstance(untrusted, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise SchemaRefusedError(at, "a function with a name")
+    arguments = _ANY_OBJECT
+    if function.get("parameters") is not None:
+        try:
+            arguments = schema.read(function["parameters"])
+            if arguments.get("type") != "object":
+                raise SchemaRefusedError("", "arguments are an object")
+        except SchemaRefusedError as error:
+            if function.get("strict") is True:
+                raise SchemaRefusedError(f"{at}.function.parameters{error.at}", error.why) from error
+            arguments = _ANY_OBJECT  # OpenAI promises a schema for strict functions only
+    described = {key: function[key] for key in ("name", "description", "parameters") if function.get(key)}
+    return Tool(name=name, told=described, arguments=arguments)
+
+
+def _schema_of(tools: Sequence[Tool]) -> dict[str, Any]:
+    definitions: dict[str, Any] = {}
+    calls = []
+    for place, tool in enumerate(tools):
+        arguments = _renamed(tool.arguments, f"tool-{place}-")
+        definitions |= {f"tool-{place}-{name}": one for name, one in arguments.pop("$defs", {}).items()}
+        calls.append(_call_of(tool.name, arguments))
+    made: dict[str, Any] = {"anyOf": calls}
+    try:
+        schema.require_few_readings(made, definitions)
+    except SchemaRefusedError:
+        return {"anyOf": [_call_of(tool.name, dict(_ANY_OBJECT)) for tool in tools]}
+    return {**made, "$defs": definitions} if definitions else made
+
+
+def _call_of(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"enum": [name]}, "arguments": arguments},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _renamed(node: Any, prefix: str) -> Any:
+    if isinstance(node, list):
+        return [_renamed(one, prefix) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if set(node) == {"$ref"} and isinstance(node["$ref"], str):
+        return {"$ref": f"#/$defs/{prefix}{node['$ref'].rpartition('/')[2]}"}
+    return {name: _renamed(one, prefix) for name, one in node.items()}
+
+
+def _called(call: Mapping[str, Any]) -> str:
+    function = call["function"]
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        arguments = function["arguments"]
+    return json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
