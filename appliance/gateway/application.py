@@ -101,6 +101,7 @@ def create_app(
     limits, bounds = config.limits, bounds_of(config.limits)
     is_alone = config.service.gateways == 1
     quotas = Quotas(config.at.counters, limits, clock)
+    caches = Caches(config.caches, keys=keys, clock=clock, metrics=metrics)
     Door(
         limits=limits,
         api_keys=api_keys,
@@ -112,6 +113,7 @@ def create_app(
         clock=clock,
         permit=permit,
         stops=routes,
+        caches=caches,
         stage=stage,
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
@@ -130,7 +132,6 @@ def create_app(
         witnesses=witnesses,
         quotas=quotas,
     )
-    caches = Caches(config.caches, keys=keys, clock=clock, metrics=metrics)
     answering = Answering(
         limits=limits,
         routes=routes,
@@ -140,10 +141,11 @@ def create_app(
         beginning=beginning,
         witnesses=witnesses,
         conversations=Conversations(ledger),
+        caches=caches,
         quotas=quotas,
         policy=config.policy,
     )
-    embeddings = Embeddings(answering=answering, caches=caches)
+    embeddings = Embeddings(answering=answering)
     readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))

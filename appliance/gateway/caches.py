@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from appliance.gateway.calls import EngineCall, Replayed
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.routing import Routes
 from appliance.keys.provider import KeyProvider
 from appliance.phi.policy import PhiMode
 from appliance.sections import CachesSection
@@ -154,8 +155,14 @@ class Caches:
             metrics=metrics,
         )
 
-    def follow(self, loaded: frozenset[str]) -> None:
-        """Drop what versions said that are not loaded any more (CACHE-5)."""
+    def follow(self, routes: Routes) -> None:
+        """Drop what versions said that are not loaded any more (CACHE-5).
+
+        Raises:
+            StoreDamagedError: It cannot be told which are.
+        """
+        serving = routes.serving()
+        loaded = frozenset(route.model_digest for route in serving.routes) if serving else frozenset[str]()
         if loaded != self._loaded:
             self._loaded = loaded
             for cache in (self.answers, self.embeddings):
@@ -225,7 +232,46 @@ class Remembered:
         self._cache.keep(self._place, tuple(self._said), size=size)
 
 
-def replayed(cache: Cache[tuple[dict[str, Any], ...]], place: Place | None) -> Replayed | None:
-    """Return the answer that is kept, if one is."""
-    said = None if place is None else cache.find(place)
-    return None if said is None else Replayed(said)
+class Before:
+    """Whether an answer was given before, and what asks for it: the cache, or an engine whose words are noted.
+
+    Args:
+        cache: Where answers are kept.
+        place: Where this one would be; None where it must not be kept.
+        start: Asks the engine.
+    """
+
+    def __init__(
+        self, cache: Cache[tuple[dict[str, Any], ...]], place: Place | None, start: Callable[[], EngineCall]
+    ) -> None:
+        self._cache = cache
+        self._place = place
+        self._start = start
+        self._said = None if place is None else cache.find(place)
+        self._noted: Remembered | None = None
+
+    @property
+    def result(self) -> str:
+        """What the header says: `hit`, `miss`; nothing where no cache was looked into."""
+        if self._place is None:
+            return ""
+        return "miss" if self._said is None else "hit"
+
+    def start(self) -> EngineCall:
+        """Ask.
+
+        Raises:
+            EngineUnavailableError: Nobody listens.
+        """
+        if self._said is not None:
+            return Replayed(self._said)
+        call = self._start()
+        if self._place is None:
+            return call
+        self._noted = Remembered(call, self._cache, self._place)
+        return self._noted
+
+    def keep(self) -> None:
+        """Keep the answer, if it is a new one: it is whole, and its outcome recorded."""
+        if self._noted is not None:
+            self._noted.keep()

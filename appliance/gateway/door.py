@@ -16,6 +16,7 @@ from appliance.gateway import limits, problems
 from appliance.gateway import ollama_writing as ollama
 from appliance.gateway.access import Access, access_of, is_local
 from appliance.gateway.auth import ApiKeys, authenticate, carried
+from appliance.gateway.caches import Caches
 from appliance.gateway.certificate import presented
 from appliance.gateway.disconnect import bound_waits
 from appliance.gateway.identity import client_address, new_request_id
@@ -67,6 +68,7 @@ class Door:
     clock: Clock
     permit: Permit
     stops: Routes
+    caches: Caches
     stage: Stage = Stage.PRODUCTION
 
     def guard(self, app: Flask) -> None:
@@ -114,6 +116,7 @@ class Door:
         if allowance.retry_after_seconds is not None:
             raise problems.rate_limited(allowance.retry_after_seconds)
         if self.stops.is_stopped(key_id=key.key_id, department=key.department):
+            self.caches.forget_key(key.key_id)
             raise problems.stopped()
 
     def _leave(self, response: Response) -> Response:

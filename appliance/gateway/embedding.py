@@ -43,7 +43,6 @@ class Embeddings:
     """What serves requests for embeddings; made once for each process."""
 
     answering: Answering
-    caches: Caches
 
     def answer(self, come: Come, wording: Wording) -> Response:
         """Return the answer.
@@ -53,8 +52,8 @@ class Embeddings:
             SealiftError: Likewise; `problems.from_error` says which.
         """
         asked = read(come.untrusted, wording=wording, limits=self.answering.limits)
+        self.answering.caches.follow(self.answering.routes)
         serving = require_serving(self.answering.routes, asked.model)
-        self.caches.follow(frozenset(route.model_digest for route in serving.routes))
         user = asked.user or come.user
         caller = caller_alone(key_id=come.key.key_id, user=user, keys=self.answering.keys)
         chosen = choose_for_vectors(serving, caller)
@@ -63,7 +62,7 @@ class Embeddings:
             raise problems.invalid("model", "This version makes no embeddings.", code="unsupported_model")
         dimensions = _require_dimensions(asked, profile)
         inputs, phi = self._protected(asked, come)
-        looked = _Looked.up(self.caches, inputs, come=come, chosen=chosen)
+        looked = _Looked.up(self.answering.caches, inputs, come=come, chosen=chosen)
         question = Question(
             endpoint=ENDPOINT,
             chosen=chosen,
@@ -115,7 +114,7 @@ class Embeddings:
             problem = exchange.fail(error)
             problem.param = "input" if problem.code == "context_length_exceeded" else problem.param
             raise problem from None
-        looked.keep(self.caches, fresh)
+        looked.keep(self.answering.caches, fresh)
         return vectors, {**(held.headers if held else {}), **place.headers()}
 
     def _start(self, chosen: Chosen, missing: Sequence[str | tuple[int, ...]]) -> EngineCall:
