@@ -18,6 +18,7 @@ from appliance.gateway.conversations import Conversations
 from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.door import Door
 from appliance.gateway.embedding import Embeddings
+from appliance.gateway.enginefigures import EngineFigures
 from appliance.gateway.exchange import Witnesses
 from appliance.gateway.fleet import Upstreams
 from appliance.gateway.limits import RateLimiter
@@ -93,6 +94,7 @@ def create_app(
     stage = config.at.stage
     metrics, keys = metrics or Metrics(), keys_of(stage, keys)
     metrics.serves(stage)
+    metrics.registry.register(EngineFigures(routes))
     log = Log(clock)
     upstreams = Upstreams(clock=clock, metrics=metrics)
     recorder = Recorder(ledger, keys=keys, clock=clock, stage=stage)

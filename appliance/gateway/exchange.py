@@ -86,6 +86,7 @@ class Exchange:
         self._assembly: Delivery | None = None
         self._ttft_seconds: float | None = None
         self._ended = False
+        self._started = witnesses.clock.monotonic()
         witnesses.metrics.began(facts.model)
 
     def assembly(self) -> Assembly:
@@ -192,6 +193,13 @@ class Exchange:
             status="success" if success else ("cancelled" if ending.outcome == "cancelled" else "error"),
             seconds=seconds,
             ttft_seconds=self._ttft_seconds,
+        )
+        self._witnesses.metrics.took(
+            facts.model,
+            seconds=seconds,
+            engine_seconds=self._witnesses.clock.monotonic() - self._started,
+            ttft_seconds=self._ttft_seconds,
+            tokens=ending.completion_tokens,
         )
         if ending.prompt_tokens is not None and ending.completion_tokens is not None:
             self._witnesses.metrics.tokens(

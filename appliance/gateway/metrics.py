@@ -22,11 +22,51 @@ _TTFT_BUCKETS: Final = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
 )
-# vLLM's request_queue_time_seconds.
-_QUEUE_BUCKETS: Final = (
+# vLLM's e2e_request_latency_seconds, request_queue_time_seconds and the like.
+_REQUEST_BUCKETS: Final = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+# vLLM's time_per_output_token_seconds.
+_TOKEN_BUCKETS: Final = (
+    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+)
+
+
+class _VllmNames:
+    """What a dashboard made for vLLM asks for (K10), as the gateway sees it whichever engine answers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        named = ["model_name"]
+        self.running = Gauge("vllm:num_requests_running", "Requests being answered", named, registry=registry)
+        self.waiting = Gauge("vllm:num_requests_waiting", "Requests that wait for a place", registry=registry)
+        self._ttft = Histogram(
+            "vllm:time_to_first_token_seconds",
+            "Time to the first token of a stream",
+            named,
+            buckets=_TTFT_BUCKETS,
+            registry=registry,
+        )
+        self._per_token = Histogram(
+            "vllm:time_per_output_token_seconds",
+            "Time for each token of a stream after the first",
+            named,
+            buckets=_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "vllm:e2e_request_latency_seconds", "Time to answer", named, buckets=_REQUEST_BUCKETS, registry=registry
+        )
+
+    def ended(self, model: str, *, seconds: float, ttft_seconds: float | None, tokens: int | None) -> None:
+        """Count how an answer ended."""
+        self.running.labels(model).dec()
+        self._seconds.labels(model).observe(seconds)
+        if ttft_seconds is not None:
+            self._ttft.labels(model).observe(ttft_seconds)
+            if tokens is not None and tokens > 1:
+                self._per_token.labels(model).observe((seconds - ttft_seconds) / (tokens - 1))
 
 
 class Metrics:
@@ -60,6 +100,14 @@ class Metrics:
             buckets=_TTFT_BUCKETS,
             registry=registry,
         )
+        self._inference = Histogram(
+            "llm_inference_duration_seconds",
+            "Time from asking the engine to the end of its answer",
+            ["model"],
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._vllm = _VllmNames(registry)
         self._arms = Counter(
             "sealift_arm_requests",
             "Requests by the version's arm: production, canary, before",
@@ -88,7 +136,7 @@ class Metrics:
             "sealift_queue_wait_seconds",
             "Time from a request's arrival in the queue to its place",
             ["priority"],
-            buckets=_QUEUE_BUCKETS,
+            buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self._turned_away = Counter(
@@ -127,9 +175,11 @@ class Metrics:
     def waiting(self, priority: str) -> Iterator[None]:
         """Count a request that waits for a place, while it does."""
         self._queue_depth.labels(priority).inc()
+        self._vllm.waiting.inc()
         try:
             yield
         finally:
+            self._vllm.waiting.dec()
             self._queue_depth.labels(priority).dec()
 
     def waited(self, priority: str, seconds: float) -> None:
@@ -151,6 +201,7 @@ class Metrics:
     def began(self, model: str) -> None:
         """Count a request that is now being answered."""
         self._active.labels(model).inc()
+        self._vllm.running.labels(model).inc()
 
     def ended(
         self,
@@ -172,6 +223,13 @@ class Metrics:
         if ttft_seconds is not None:
             self._ttft.labels(model).observe(ttft_seconds)
             self._arm_ttft.labels(arm).observe(ttft_seconds)
+
+    def took(
+        self, model: str, *, seconds: float, engine_seconds: float, ttft_seconds: float | None, tokens: int | None
+    ) -> None:
+        """Count how long an answer took, in all and at the engine, and each of its tokens."""
+        self._inference.labels(model).observe(engine_seconds)
+        self._vllm.ended(model, seconds=seconds, ttft_seconds=ttft_seconds, tokens=tokens)
 
     def tokens(self, *, model: str, prompt: int, completion: int) -> None:
         """Count tokens."""
@@ -227,9 +285,13 @@ class _Gpus(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         use = GaugeMetricFamily("llama_gpu_utilization_percent", "Use of a GPU", labels=["gpu_id"])
         memory = GaugeMetricFamily("llm_gpu_memory_bytes", "Memory in use on a GPU", labels=["gpu_id"])
+        nvidia_use = GaugeMetricFamily("nvidia_smi_utilization_gpu", "Use of a GPU", labels=["gpu_id"])
+        nvidia_memory = GaugeMetricFamily("nvidia_smi_memory_used_bytes", "Memory in use on a GPU", labels=["gpu_id"])
         total = GaugeMetricFamily("sealift_gpu_memory_total_bytes", "Memory of a GPU", labels=["gpu_id"])
         for gpu in self._read():
             use.add_metric([gpu.gpu_id], gpu.utilization_percent)
             memory.add_metric([gpu.gpu_id], gpu.memory_bytes)
+            nvidia_use.add_metric([gpu.gpu_id], gpu.utilization_percent)
+            nvidia_memory.add_metric([gpu.gpu_id], gpu.memory_bytes)
             total.add_metric([gpu.gpu_id], gpu.memory_total_bytes)
-        return (use, memory, total)
+        return (use, memory, nvidia_use, nvidia_memory, total)

@@ -18,7 +18,7 @@ NODE: Final = frozenset({"node_timex_sync_status", "node_cpu_seconds_total", "no
     *("node_memory_MemTotal_bytes", "node_network_receive_bytes_total", "node_network_transmit_bytes_total")
 }
 """What we use of Debian's node exporter."""
-_NAME: Final = re.compile(r"\b((?:llm|llama|sealift|node)_[a-zA-Z_]+|up)\b(?!\()")
+_NAME: Final = re.compile(r"\b((?:llm|llama|sealift|node)_[a-zA-Z_]+|vllm:[a-z0-9_]+|up)\b(?!\()")
 
 
 def rules() -> list[dict[str, Any]]:
