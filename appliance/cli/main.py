@@ -60,6 +60,7 @@ _COMMANDS = (
     "uninstall",
     "standby",
     "report",
+    "controls",
     "prove",
     "ask",
 )

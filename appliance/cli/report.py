@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from appliance.actions.controls.judged import in_report
+from appliance.actions.controls.live import Here
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.reports import making, period
 from appliance.actions.reports.sheet import sheet
@@ -64,6 +66,7 @@ def _of_a_time(
             clock=own.clock,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
+        facts = in_report(facts, Here(config=own.config, ledger=ledger, clock=own.clock))
         sequence = -1
         if files and not dry_run:
             made = making.made(facts)

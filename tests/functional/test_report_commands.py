@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from appliance.cli import audit, main, report
+from appliance.actions.controls.mapping import packaged
+from appliance.cli import audit, controls, main, report
 from appliance.cli import context as shared
 from media.clock import SystemClock, to_text
 from tests.support.ledger import LedgerSite, ledger_site
@@ -45,7 +46,7 @@ def sealift(site: LedgerSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def run(*words: object) -> tuple[int, str, str]:
         app = typer.Typer()
         app.callback()(main._root)
-        for module in (report, audit):
+        for module in (report, audit, controls):
             module.register(app)
         monkeypatch.setattr(sys, "argv", ["sealift", "--config", str(site.config_file), *map(str, words)])
         with pytest.raises(SystemExit) as ended:
@@ -71,6 +72,8 @@ def test_a_quarter_is_written_as_page_print_and_figures_and_recorded(
 
     assert (found["answers"], found["refusals"], found["is_whole"]) == ({"radiology": 3}, {"rate-limited": 7}, True)
     assert json.loads(files[2].read_bytes())["answers"] == {"radiology": 3}
+    assert {one["state"] for one in found["controls"]} <= {"green", "red", "not here"}
+    assert len(found["controls"]) == len(packaged().controls)
     digests = {file.suffix[1:]: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     assert [leaf["body"]["files"] for leaf in recorded] == ([digests] if way_in == "service" else [])
     assert (found["record"] >= 0) == (way_in == "service")
@@ -101,3 +104,17 @@ def test_a_dry_run_counts_and_writes_and_records_nothing(site: LedgerSite, seali
 )
 def test_what_names_no_time_or_no_file_is_refused(sealift: Sealift, words: tuple[str, ...]) -> None:
     assert sealift("report", *words)[0] == 2
+
+
+def test_controls_are_listed_with_what_this_box_shows(site: LedgerSite, sealift: Sealift) -> None:
+    with site.running():
+        found = json.loads(sealift("controls", "--framework", "hipaa", "--json")[1])
+        code, out, _ = sealift("controls")
+
+    states = {one["id"]: one["state"] for one in found["controls"]}
+    assert states["164.312(c)(1)"] == "green"  # the ledger is signed by the pinned key
+    assert states["164.316(b)(1)"] == "red"  # no report was made
+    assert sum(found["counts"].values()) == len(states)
+    assert code == 0
+    assert "reported: no report was ever made" in out
+    assert sealift("controls", "--framework", "none")[0] == 2
