@@ -23,6 +23,8 @@ from appliance.audit.spool import REJECTED, Spool
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of
+from appliance.promote import breakglass
+from appliance.promote.reviews import open_reviews
 from appliance.registry import catalog
 from appliance.registry.damaged import damaged
 from appliance.state.database import open_state
@@ -57,6 +59,12 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_ledger_last_append_timestamp_seconds": ("When the ledger last took a record", ()),
     "sealift_retention_age_seconds": ("Since what is due was last destroyed, or since the ledger began", ()),
     "sealift_retention_limit_seconds": ("How long ago that may be", ()),
+    "sealift_emergency_access": ("Emergency access that runs now", ()),
+    "sealift_review_waiting_seconds": (
+        "Since the oldest deed of one person that nobody else looked at; 0 for none",
+        (),
+    ),
+    "sealift_review_limit_seconds": ("How long such a deed may wait", ()),
     "sealift_spool_files": ("Facts that wait for the ledger", ()),
     "sealift_spool_rejected_files": ("Facts that the ledger could not read", ()),
     "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
@@ -98,6 +106,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "scrub": lambda: _scrub(config, clock),
         "ledger": lambda: _ledger(ledger),
         "retention": lambda: _retention(ledger, clock),
+        "reviews": lambda: _reviews(ledger, clock),
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
@@ -169,6 +178,13 @@ def _ledger(ledger: Ledger) -> Iterator[Sample]:
 def _retention(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
     yield _sample("sealift_retention_age_seconds", overdue.age_seconds(ledger, clock))
     yield _sample("sealift_retention_limit_seconds", overdue.LIMIT_SECONDS)
+
+
+def _reviews(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    yield _sample("sealift_emergency_access", len(breakglass.running(ledger, clock.now())))
+    waiting = [_age(one.at, clock) for one in open_reviews(ledger)]
+    yield _sample("sealift_review_waiting_seconds", max(waiting, default=0))
+    yield _sample("sealift_review_limit_seconds", REVIEW_DAYS * _DAY)
 
 
 def _spool(config: Config) -> Iterator[Sample]:

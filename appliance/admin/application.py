@@ -22,6 +22,7 @@ from appliance.admin.sessions import Attempts, Sessions, is_same
 from appliance.audit.client import Ledger
 from appliance.config import Config
 from appliance.install.trial import Trials
+from appliance.promote import breakglass
 from appliance.standby import permit
 from media.clock import Clock
 from media.errors import SealiftError
@@ -148,12 +149,21 @@ def _for_templates() -> dict[str, Any]:
         # Strangers learn nothing of what is wrong here.
         "alerts": _alerts(config, page().clock) if is_known else (),
         "returned": Trials(config.at).last_return() if is_known else None,
+        "emergencies": _emergencies() if is_known else (),
         "lease": permit.shown(config) if is_known else "",
         "site": config.site,
         "environment": config.environment,
         "me": session() if "session" in g else None,
         "short": lambda digest: str(digest)[:12],
     }
+
+
+def _emergencies() -> tuple[breakglass.Emergency, ...]:
+    here = page()
+    try:
+        return breakglass.running(here.ledger, here.clock.now())
+    except SealiftError:  # the page itself says that the ledger is away
+        return ()
 
 
 def _alerts(config: Config, clock: Clock) -> tuple[alerts.Alert, ...]:

@@ -13,6 +13,7 @@ def make_blueprint() -> Blueprint:
     blueprint = Blueprint("rollout", __name__)
     blueprint.add_url_rule("/rollout", "standing", _standing)
     blueprint.add_url_rule("/rollout/review/<int:sequence>", "review", _review, methods=["POST"])
+    blueprint.add_url_rule("/emergency/<int:number>/end", "end_emergency", _end_emergency, methods=["POST"])
     return blueprint
 
 
@@ -36,4 +37,17 @@ def _review(sequence: int) -> AnyResponse:
     if not note or not password:
         abort(400, "Say what you found, and give your password.")
     here.promoter.call("review", sequence=sequence, person=person, note=note, password=password)
+    return redirect(url_for("rollout.standing"))
+
+
+def _end_emergency(number: int) -> AnyResponse:
+    """End emergency access now; its key is refused from then on."""
+    here = collaborators.page()
+    person = collaborators.session().person
+    reason, password = request.form.get("reason", "").strip()[:500], request.form.get("password", "")
+    if not here.attempts.allow(f"person {person}"):
+        abort(429)
+    if not reason or not password:
+        abort(400, "Give a reason and your password.")
+    here.promoter.call("emergency-end", number=number, person=person, reason=reason, password=password)
     return redirect(url_for("rollout.standing"))

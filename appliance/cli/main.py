@@ -45,6 +45,7 @@ _COMMANDS = (
     "rollback",
     "review",
     "stop",
+    "emergency",
     "history",
     "affected",
     "keys",

@@ -271,6 +271,22 @@ class PromoterClient:
         """Record that a second person looked at a deed; returns the record's sequence."""
         return int(self._call("review", sequence=sequence, person=person, note=note, password=password)["sequence"])
 
+    def begin_emergency(
+        self, *, department: str, hours: int, person: str, reason: str, password: str | None
+    ) -> dict[str, Any]:
+        """Record that emergency access begins; returns its number, department and end."""
+        fields = {"department": department, "hours": hours, "person": person, "reason": reason, "password": password}
+        return dict(self._call("emergency-begin", **fields)["emergency"])
+
+    def end_emergency(self, number: int, *, person: str, reason: str, password: str | None) -> int:
+        """End emergency access before its time; returns the record's sequence."""
+        fields = {"number": number, "person": person, "reason": reason, "password": password}
+        return int(self._call("emergency-end", **fields)["sequence"])
+
+    def emergencies(self) -> tuple[dict[str, Any], ...]:
+        """Return the emergency access that runs now."""
+        return tuple(dict(one) for one in self._call("emergency-running")["running"])
+
     def reviews(self) -> tuple[dict[str, Any], ...]:
         """Return what one person did alone and nobody has looked at."""
         return tuple(dict(one) for one in self._call("reviews")["open"])

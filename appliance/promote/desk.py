@@ -31,6 +31,7 @@ signature, nor does an enrolment, since it takes a code.
     policy-request policy-pending policy-approve              see `appliance.promote.policy_desk`
     answers-judged                                            see `appliance.promote.judgement_desk`
     canary-* caller-* review reviews                          see `appliance.promote.rollout_desk`
+    emergency-*                                               see `appliance.promote.breakglass`
 """
 
 import threading
@@ -42,9 +43,10 @@ from argon2 import PasswordHasher
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
-from appliance.promote import deletion_desk, judgement_desk, policy_desk, rollout_desk
+from appliance.promote import breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
 from appliance.promote.books import Books
+from appliance.promote.breakglass import Emergencies
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
 from appliance.promote.enrolment import Secrets
@@ -117,6 +119,7 @@ def build_desk(
         rollout=rollout,
         reviews=Reviews(books),
         deletions=Deletions(books, promoter.pending),
+        clock=clock,
     )
 
 
@@ -133,6 +136,7 @@ class Desk:
         rollout: Rollout,
         reviews: Reviews,
         deletions: Deletions,
+        clock: Clock,
     ) -> None:
         self._folder = books.folder
         self._people = people
@@ -156,6 +160,7 @@ class Desk:
             "current": self._current,
             "carry": self._carry,
             **rollout_desk.answers(rollout, reviews, self._class_of),
+            **breakglass.answers(Emergencies(books, reviews, clock), self._class_of),
             **deletion_desk.answers(deletions, self._class_of),
             **policy_desk.answers(policies),
             **judgement_desk.answers(books, self._class_of),

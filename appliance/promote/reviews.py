@@ -17,6 +17,7 @@ from media import canonical
 from media.errors import UsageError
 
 STOPPED: Final = "stop.made"
+EMERGENCY: Final = "emergency.begun"
 FREED: Final = "stop.lifted"
 REVIEWED: Final = "stop.reviewed"
 KEY: Final = "key"
@@ -28,6 +29,7 @@ ALONE: Final[Mapping[str, str]] = {
     "promotion.canary-aborted": "ended a canary",
     "promotion.watch-kept": "kept a version that the watch found worse",
     STOPPED: "stopped a caller",
+    EMERGENCY: "used emergency access",
 }
 """What one person does alone, and what it is called."""
 _BY_JUDGE: Final = "judge"

@@ -123,6 +123,31 @@ class FakeJobs:
         return answers[do]
 
 
+class FakeSamples:
+    """A review store with one sample, in which somebody wrote markup."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        self.asked.append((do, fields))
+        content = {"at": "2026-11-20T08:00:00Z", "department": EVIL, "model_digest": DIGEST}
+        content["texts"] = [{"role": "answer", "text": EVIL}]  # type: ignore[assignment]
+        listed = {"request_id": "req_1", "made": "2026-11-20T08:00:00Z", "expires": "2026-12-20T08:00:00Z"}
+        answers: dict[str, dict[str, Any]] = {
+            "standing": {"count": 1, "most": 1000, "days": 30, "rated": 0},
+            "list": {"samples": [{**listed, "rating": ""}]},
+            "draw": {"request_id": "req_1", "content": content},
+            "rate": {"request_id": "req_1", "rating": "good"},
+        }
+        return answers[do]
+
+
+@pytest.fixture
+def samples() -> FakeSamples:
+    return FakeSamples()
+
+
 @pytest.fixture
 def promoter() -> FakePromoter:
     return FakePromoter()
@@ -168,7 +193,7 @@ def state() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path) -> Flask:
+def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path, samples: FakeSamples) -> Flask:
     sent = {"source": EVIL, "created_by": EVIL, "changes": [EVIL], "download_date": EVIL}
     known = {"model_digest": DIGEST, "name": EVIL, "version": "1", "weights_digest": "bb" * 32, "serial": 7}
     ledger = MemoryLedger(door="ledger-admin")
@@ -176,7 +201,9 @@ def app(promoter: FakePromoter, clock: FixedClock, state: Engine, tmp_path: Path
     ledger.append("model.registered", {**known, "descriptor": {}, "provenance": sent})
     config = Config(site="demo-clinic", environment="demo", places=PlacesSection(root=str(tmp_path), run="/run/s"))
     facts = Facts(state, authority_file=tmp_path / "ca.crt")
-    return create_admin_app(config, facts=facts, ledger=ledger, promoter=promoter, jobs=FakeJobs(), clock=clock)
+    return create_admin_app(
+        config, facts=facts, ledger=ledger, promoter=promoter, jobs=FakeJobs(), clock=clock, samples=samples
+    )
 
 
 @pytest.fixture
@@ -526,3 +553,35 @@ def test_the_rollouts_page_shows_both_arms_and_hands_in_a_review(browser: FlaskC
     wanted = {"sequence": 1, "person": "iris", "note": "it was right", "password": "correct horse battery"}
     assert ("review", wanted) in promoter.asked
     assert browser.post("/rollout/review/1", data={**form, "note": " "}).status_code == 400
+
+
+def test_a_sample_is_drawn_and_rated_in_the_name_of_who_logged_in_and_only_by_a_form(
+    browser: FlaskClient, samples: FakeSamples
+) -> None:
+    log_in(browser)
+    assert browser.get("/samples/draw").status_code == 405
+
+    def send(path: str, **fields: str) -> Any:
+        return browser.post(path, data={"csrf": csrf(browser, "/samples"), **fields})
+
+    page = send("/samples/draw", reason="quality review", person="omar")
+    send("/samples/rate", request_id="req_1", rating="good", person="omar")
+
+    assert EVIL not in page.get_data(as_text=True)
+    asked = dict(samples.asked)
+    assert asked["draw"] == {"person": "iris", "reason": "quality review"}
+    assert asked["rate"] == {"request_id": "req_1", "rating": "good", "person": "iris"}
+    assert send("/samples/rate", request_id="req_1", rating=EVIL).status_code == 400
+
+
+def test_emergency_access_is_on_every_page_until_it_ends(app: Flask, browser: FlaskClient, clock: FixedClock) -> None:
+    ledger = app.extensions["sealift"].ledger
+    body = {"person": "omar", "class": "password", "department": EVIL, "reason": EVIL, "ends": "2026-11-20T12:00:00Z"}
+    ledger.append("emergency.begun", body)
+    assert "Emergency access" not in browser.get("/login").get_data(as_text=True)
+    log_in(browser)
+
+    shown = browser.get("/releases").get_data(as_text=True)
+
+    assert "Emergency access of" in shown
+    assert EVIL not in shown
