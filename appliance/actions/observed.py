@@ -86,6 +86,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Every name with its meaning and labels; nothing else is offered."""
 RECEIPT_DAYS: Final = 14
+REVIEW_DAYS: Final = 1
+"""What one person did alone in the night, another looks at in the morning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
