@@ -8,7 +8,7 @@ from flask import Flask
 from appliance.actions.retention.reviewdesk import GATEWAY_DOOR
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.gateway import feedback, health, ollama, openai
+from appliance.gateway import feedback, health, ollama, openai, openapi
 from appliance.gateway.admission import Admission, MemoryDesk, bounds_of
 from appliance.gateway.answering import Answering
 from appliance.gateway.auth import ApiKeys
@@ -152,6 +152,7 @@ def create_app(
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
     app.register_blueprint(feedback.make_blueprint(ledger, metrics, stage))
+    app.register_blueprint(openapi.make_blueprint(limits, routes))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
     app.extensions[_OURS] = Running(
         metrics=metrics,

@@ -108,6 +108,12 @@ class Asked:
     ignored: tuple[str, ...] = ()
 
 
+def known(endpoint: Endpoint) -> dict[str, tuple[Any, ...] | None]:
+    """Return every parameter of an endpoint: its only values where those ask for nothing, else None."""
+    honoured = [name for name in (*_HONOURED, *IGNORED) if _ONLY.get(name, endpoint) == endpoint]
+    return {**_NEUTRAL, **dict.fromkeys(honoured)}
+
+
 def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSection) -> Asked:
     """Check every parameter of a request.
 
