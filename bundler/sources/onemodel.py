@@ -9,7 +9,7 @@ from bundler.cache import Cache
 from bundler.download import Line
 from bundler.process import Progress
 from bundler.recipe import ModelSection, Recipe
-from bundler.sources import modelfiles, reference, weights
+from bundler.sources import modelfiles, reference, rendering, weights
 from bundler.sources.llama_wheel import PACKAGE
 from bundler.sources.quantize import Engine
 from bundler.sources.reference import Examiner
@@ -67,7 +67,10 @@ def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) ->
     return Brought(
         gathered=Gathered(artifacts=(*gathered.artifacts, *made.artifacts), materials=gathered.materials),
         references=made.declared,
-        pins=_pins(pinned.parent, gathered),
+        pins={
+            **_pins(pinned.parent, gathered),
+            **rendering.pin(template.read(), kit.code, label=f"models.{model.name}", progress=kit.progress),
+        },
     )
 
 

@@ -13,12 +13,12 @@ A release that pins nothing says so in the figures; the rest is looked at all th
 import re
 from collections import Counter
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.gating.bench import Bench, Verdict, user
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.rendering import CONVERSATION, rendered_sha256
 from media import gguf_vocabulary
 from media.gguf_vocabulary import Vocabulary
 
@@ -30,21 +30,13 @@ _MOST_SPELLED: Final = 64
 _LOOKS_LIKE_CONTROL: Final = re.compile(
     "<\\|[A-Za-z0-9_.:-]{1,40}\\|>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos)>|<\uff5c[^<>\uff5c]{1,40}\uff5c>"
 )
-CONVERSATION: Final = (
-    {"role": "system", "content": "Answer in one sentence."},
-    {"role": "user", "content": "What is written on the label?"},
-    {"role": "assistant", "content": "The name and the date."},
-    {"role": "user", "content": "Und das Datum — è il 7?"},
-)
-"""What the digest in a release's pins is of; the build side has it too (docs/format.md, PIN)."""
 
 
 def template(bench: Bench) -> Verdict:
     """Judge template and tokenizer; see the module."""
     source = bench.stored.read(bench.descriptor.template_path, max_bytes=_MAX_TEMPLATE).decode(errors="replace")
     compiled = ChatTemplate(source)
-    rendered = "".join(text for text, _ in compiled.segments(CONVERSATION))
-    found = {"rendered_sha256": sha256(rendered.encode()).hexdigest()}
+    found = {"rendered_sha256": rendered_sha256(compiled)}
     ours = "".join(text for text, is_ours in compiled.segments(user(_PLAIN)) if is_ours)
     ours += "".join(text for text, is_ours in compiled.segments(CONVERSATION) if is_ours)
     vocabulary = _vocabulary(bench)
