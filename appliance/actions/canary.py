@@ -5,6 +5,7 @@ Every step may be repeated, so one that was cut off is finished by running it, o
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -177,15 +178,24 @@ def cut_over(here: Surroundings, *, person: str, reason: str, password: str | No
     """
     before = here.promoter.canary()["canary"] or {}
     pinned = [one for one in keyrules.rules(here.state) if one.model_digest == before.get("production")]
-    if pinned and not before.get("watch_hours"):
-        raise ConflictError(
-            what=f"{len(pinned)} keys are pinned to the version that would be retired at once",
-            why=", ".join(f"{one.key_id} of {one.department}" for one in pinned[:10]),
-            fix="start the canary with --watch-hours, which is their notice, or free them: `sealift canary free KEY`",
-        )
+    require_notice(before, [f"{one.key_id} of {one.department}" for one in pinned])
     promotion = here.promoter.cut_over(person=person, reason=reason, keeps_before=True, password=password)
     here.tell(f"the cut-over is recorded at sequence {promotion.sequence}")
     return CanaryFacts(promotion=promotion, served=settle(here))
+
+
+def require_notice(canary: Mapping[str, Any], pinned: Sequence[str]) -> None:
+    """Return when a cut-over leaves keys that are pinned to the version before their notice.
+
+    Raises:
+        ConflictError: There is no watch, so they would have none.
+    """
+    if pinned and not canary.get("watch_hours"):
+        raise ConflictError(
+            what=f"{len(pinned)} keys are pinned to the version that would be retired at once",
+            why=", ".join(pinned[:10]),
+            fix="start the canary with --watch-hours, which is their notice, or free them: `sealift canary free KEY`",
+        )
 
 
 def judge(here: Surroundings) -> dict[str, Any]:

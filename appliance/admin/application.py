@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
-from appliance.actions import alerts
+from appliance.actions import alerts, rollout_observed
 from appliance.actions import clock as clock_action
 from appliance.actions.retention.reviewdesk import Reviews
 from appliance.admin import approval, judging, media, pages, people, rollout, validation, work
@@ -150,6 +150,7 @@ def _for_templates() -> dict[str, Any]:
         "alerts": _alerts(config, page().clock) if is_known else (),
         "returned": Trials(config.at).last_return() if is_known else None,
         "emergencies": _emergencies() if is_known else (),
+        "watch_found": _watch_found() if is_known else "",
         "lease": permit.shown(config) if is_known else "",
         "site": config.site,
         "environment": config.environment,
@@ -164,6 +165,14 @@ def _emergencies() -> tuple[breakglass.Emergency, ...]:
         return breakglass.running(here.ledger, here.clock.now())
     except SealiftError:  # the page itself says that the ledger is away
         return ()
+
+
+def _watch_found() -> str:
+    here = page()
+    try:
+        return rollout_observed.asks(here.ledger, here.clock)
+    except (SealiftError, KeyError, ValueError):  # the page itself says that the ledger is away
+        return ""
 
 
 def _alerts(config: Config, clock: Clock) -> tuple[alerts.Alert, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from appliance.actions import keyrules
 from appliance.actions.fit import FitFacts, fit
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -141,6 +142,11 @@ class Facts:
                 )
                 for row in session.scalars(select(Promotion).order_by(Promotion.sequence.desc()))
             ]
+
+    def pinned_to(self, digest: str) -> Sequence[str]:
+        """Return the keys that only this version answers, each with its department."""
+        found = (one for one in keyrules.rules(self._state) if one.model_digest == digest)
+        return [f"{one.key_id} of {one.department}" for one in found]
 
     def departments(self) -> Sequence[str]:
         """Return the departments whose keys are in force, each once."""

@@ -1,10 +1,11 @@
-"""The page of a rollout: the canary that runs with its arms, what is missing, keys with rules, and open reviews."""
+"""The pages of a rollout: a canary with its arms, the watch after a cut-over, open reviews, and what a cut-over changes."""
 
 from flask import Blueprint, abort, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions import canary_plot
+from appliance.actions.summary import summarise
 from appliance.admin import collaborators
 
 
@@ -12,6 +13,7 @@ def make_blueprint() -> Blueprint:
     """Return the routes."""
     blueprint = Blueprint("rollout", __name__)
     blueprint.add_url_rule("/rollout", "standing", _standing)
+    blueprint.add_url_rule("/rollout/cutover", "cut_over", _cut_over)
     blueprint.add_url_rule("/rollout/review/<int:sequence>", "review", _review, methods=["POST"])
     blueprint.add_url_rule("/emergency/<int:number>/end", "end_emergency", _end_emergency, methods=["POST"])
     return blueprint
@@ -24,7 +26,39 @@ def _standing() -> str:
     canary = found["canary"]
     # Of numbers and escaped names only; see `canary_plot`.
     picture = Markup(canary_plot.svg(canary)) if canary else ""  # noqa: S704
-    return render_template("rollout.html", canary=canary, beside=found["beside"], reviews=reviews, picture=picture)
+    return render_template(
+        "rollout.html",
+        canary=canary,
+        beside=found["beside"],
+        watch=found.get("watch"),
+        reviews=reviews,
+        picture=picture,
+    )
+
+
+def _cut_over() -> str:
+    """Show on one page what the cut-over changes, for whom, what got worse and how to undo it."""
+    here = collaborators.page()
+    canary = here.promoter.call("canary-standing")["canary"]
+    after = None if canary is None else here.facts.version(str(canary["version"]))
+    before = here.facts.production()
+    if canary is None or after is None or before is None:
+        abort(404)
+    return render_template(
+        "cutover.html",
+        canary=canary,
+        version=after,
+        production=before,
+        pinned=here.facts.pinned_to(before.digest),
+        summary=summarise(
+            after=after.descriptor,
+            before=before.descriptor,
+            gates=after.gates,
+            gates_before=before.gates,
+            departments=here.facts.departments(),
+            previous=f"{before.name} {before.version}",
+        ),
+    )
 
 
 def _review(sequence: int) -> AnyResponse:

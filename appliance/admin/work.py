@@ -10,6 +10,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from appliance.actions import canary as canary_action
 from appliance.admin import approval, collaborators
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
@@ -32,6 +33,8 @@ def make_blueprint() -> Blueprint:
     for step in _STEPS:
         rule = f"/rollout/{step}"
         blueprint.add_url_rule(rule, f"canary_{step}", _canary, methods=["POST"], defaults={"step": step})
+    blueprint.add_url_rule("/rollout/cutover", "canary_cutover", _cut_over, methods=["POST"])
+    blueprint.add_url_rule("/rollout/keep", "watch_keep", _keep, methods=["POST"])
     blueprint.add_url_rule("/promotion/stop", "stop", _stop, methods=["POST"])
     blueprint.add_url_rule("/releases/<int:serial>/plan", "plan", _plan, methods=["POST"])
     blueprint.add_url_rule("/releases/<int:serial>/install", "install", _install, methods=["POST"])
@@ -82,6 +85,23 @@ def _rollback() -> AnyResponse:
 def _canary(step: str) -> AnyResponse:
     answer = _alone(f"canary-{step}")
     return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+
+
+def _cut_over() -> AnyResponse:
+    """Make the canary's version the one in production; the promoter says what is missing, if anything is."""
+    here = collaborators.page()
+    canary = here.promoter.call("canary-standing")["canary"] or {}
+    if request.form.get("version") != canary.get("version"):
+        abort(409, "Another canary runs now, or none. Read the page again.")
+    canary_action.require_notice(canary, here.facts.pinned_to(str(canary["production"])))
+    answer = _alone("canary-cutover", keeps_before=True)
+    return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
+
+
+def _keep() -> AnyResponse:
+    """Keep the version in production in spite of what the watch found; nothing is switched."""
+    _alone("watch-keep")
+    return redirect(url_for("rollout.standing"))
 
 
 def _stop() -> AnyResponse:

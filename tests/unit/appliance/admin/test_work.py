@@ -152,6 +152,27 @@ def test_one_person_holds_a_canary_and_going_back_ends_it(page: Page) -> None:
     assert "ended a canary" in page.browser.get("/rollout").text
 
 
+def test_a_cut_over_is_of_the_canary_that_was_read_and_of_no_other(page: Page) -> None:
+    (_, old), (_, new) = (store_version(page.site.config, serial=n, weights=w) for n, w in ((1, b"old"), (2, b"new")))
+    page.site.promote(old.model_digest)
+    decided = {"reason": "quiet", "password": PASSWORD}
+    assert page.browser.get("/rollout/cutover").status_code == 404
+    assert page.post("/rollout/cutover", version=new.model_digest, **decided).status_code == 409
+    request = page.site.approve(page.site.request(new.model_digest), *signatories()[:2])
+    page.site.client.start_canary(request.statement.sha256, percent=20, hours=1, watch_hours=48)
+
+    assert page.post("/rollout/cutover", version=old.model_digest, **decided).status_code == 409
+    assert page.post("/rollout/cutover", version=new.model_digest, reason="x", password="guessed").status_code == 400
+    early = page.post("/rollout/cutover", version=new.model_digest, **decided)
+    assert (early.status_code, "one person cannot cut over yet" in early.text) == (400, True)
+    assert page.post("/rollout/keep", **decided).status_code == 400
+
+    page.site.approve(page.site.request(new.model_digest), *signatories()[:2])
+    page.job_after(page.post("/rollout/cutover", version=new.model_digest, **decided))
+    assert page.site.client.current()["model_digest"] == new.model_digest
+    assert "The watch:" in page.browser.get("/rollout").text
+
+
 def test_one_approval_gives_no_button_and_no_promotion(page: Page) -> None:
     _, descriptor = store_version(page.site.config)
     page.site.validate(descriptor.model_digest)
