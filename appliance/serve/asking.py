@@ -60,11 +60,12 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is wanted: the generation, and how its answers are told."""
+    """What is wanted: the generation, and how its answers are told; `dropped_tokens` were left out of it."""
 
     generation: Generation
     is_chat: bool
     tools: Tools | None = None
+    dropped_tokens: int = 0
 
 
 class Reader:
@@ -116,11 +117,12 @@ class Reader:
         if tools is not None:
             constraint = tools.constraint()
         top = integer(body, "top_logprobs", 0, low=0, high=MAX_TOP) if body.get("logprobs") is True else None
-        tokens = self.chat_tokens(body, tools)
+        tokens = whole = self.chat_tokens(body, tools)
         if self._serving.shorten is not None:
             longest = integer(body, "max_tokens", DEFAULT_TOKENS, low=1)
             tokens = self._serving.shorten.shortened(tokens, n_ctx=self._serving.n_ctx, max_tokens=longest)
-        return Asked(generation=self._generation(body, tokens, constraint, top), is_chat=True, tools=tools)
+        generation = self._generation(body, tokens, constraint, top)
+        return Asked(generation=generation, is_chat=True, tools=tools, dropped_tokens=len(whole) - len(tokens))
 
     def completion(self, body: Mapping[str, Any]) -> Asked:
         """Read a completion.

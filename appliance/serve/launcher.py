@@ -183,6 +183,7 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
             top_k=runtime.top_k,
             repeat_penalty=runtime.repeat_penalty,
             stop=runtime.stop,
+            shorten=runtime.llama if runtime.llama.num_keep else None,
         ),
         decoder=decoder,
         scheduler=scheduler,

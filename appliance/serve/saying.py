@@ -155,12 +155,14 @@ class Saying:
     def _usage(self) -> dict[str, Any]:
         prompt = len(self._asked.generation.tokens)
         completion = sum(choice.tokens for choice in self._choices)
-        return {
+        told = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": self._cached},
         }
+        # Whoever reads on has to know that the model did not see the whole conversation.
+        return {**told, "dropped_tokens": self._asked.dropped_tokens} if self._asked.dropped_tokens else told
 
     def _likelihoods(self, likelihoods: Sequence[Likelihood]) -> dict[str, Any]:
         if self._asked.is_chat:

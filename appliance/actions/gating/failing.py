@@ -1,7 +1,8 @@
 """The gate of failure scenarios: an engine that is asked wrongly refuses, forgets who has left, and goes on as before.
 
-Malformed requests are refused and never end it; a conversation that does not fit is refused by name; an answer whose
-reader has left is given up, so that nobody waits behind it; and after all of that it says what it said before.
+Malformed requests are refused and never end it; a conversation that does not fit is refused by name, or shortened where
+the approved profile says so (`num_keep`); an answer whose reader has left is given up, so that nobody waits behind it;
+and after all of that it says what it said before.
 """
 
 import json
@@ -52,18 +53,22 @@ def failures(bench: Bench) -> Verdict:
     before = bench.say(user(bench.policy.smoke.prompt), max_tokens=bench.policy.smoke.max_tokens)
     wrong = [name for name, route, content in _MALFORMED if not _is_refused(bench, route, content)]
     overlong = _overlong(bench)
+    keeps = bench.descriptor.runtime.llama.num_keep
     left = _disconnects(bench)
     after = bench.say(user(bench.policy.smoke.prompt), max_tokens=bench.policy.smoke.max_tokens)
     figures: dict[str, Any] = {
         "malformed_tried": len(_MALFORMED),
         "malformed_refused": len(_MALFORMED) - len(wrong),
         "overlong_refused": overlong,
+        **({"overlong_keeps_tokens": keeps} if keeps else {}),
         "given_up_after_disconnect": left,
         "same_answer_after": before == after,
     }
     found = [f"a malformed request is not refused: {name}" for name in wrong]
-    if not overlong:
+    if not overlong and not keeps:
         found.append("a conversation that does not fit is not refused as such")
+    if overlong and keeps:
+        found.append("a conversation that does not fit is refused, and the profile says that it is shortened")
     if left is False:
         found.append("an answer is made to its end for a caller who has left")
     if before != after:
