@@ -57,6 +57,7 @@ _STATE = (
     "ledger",
     "promoter",
     "gateway",
+    "gateway-test",
     "admin",
     "review",
     "alerts",
@@ -114,6 +115,12 @@ _EXPECTED = {
         reads=_of("state"),
         writes=_of("gateway"),
         secrets=_of("api-key-pepper", "identity-hmac", "content-hmac", "phi-map"),
+    ),
+    "sealift-gateway-test.service": _May(
+        doors=_of("ledger-test", "engine-test"),
+        reads=_of("state"),
+        writes=_of("gateway-test"),
+        secrets=_of("test-api-key-pepper", "test-identity-hmac", "test-content-hmac", "test-phi-map"),
     ),
     "sealift-admin.service": _May(
         doors=_of("ledger-admin", "promoter-admin", "jobs-admin", "review-admin"),

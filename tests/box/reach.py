@@ -36,6 +36,7 @@ _PLACES = {
 _EXPECTED = {
     "sealift-ledger": (set(), {"ledger"}),
     "sealift-promoter": ({"ledger-promoter"}, {"promotions"}),
+    "sealift-gateway-test": ({"ledger-test", "engine-test"}, {"state"}),
     "sealift-gateway": ({"ledger-gateway", "engine-production", "review-gateway"}, {"state"}),
     "sealift-admin": ({"ledger-admin", "promoter-admin", "jobs-admin", "review-admin"}, {"state"}),
     "sealift-engine-test": (set(), {"store"}),
@@ -51,7 +52,7 @@ _EXPECTED = {
     "sealift-alerts": (set(), set()),
     "sealift-siem": ({"ledger-siem"}, set()),
     "sealift-review": (set(), set()),
-    "www-data": ({"gateway", "admin"}, set()),
+    "www-data": ({"gateway", "gateway-test", "admin"}, set()),
     "iris": ({"ledger-operator", "promoter-operator", "jobs-operator", "review-operator"}, set()),
     "nobody": (set(), set()),
 }

@@ -74,7 +74,7 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         *(
             f"{user} reaches what it should"
             for user in (
-                *("sealift-ledger", "sealift-promoter", "sealift-gateway", "sealift-admin"),
+                *("sealift-ledger", "sealift-promoter", "sealift-gateway", "sealift-gateway-test", "sealift-admin"),
                 *("sealift-engine-test", "sealift-engine-prod", "sealift-bench", "sealift-switch"),
                 *("sealift-receive", "www-data", "iris", "nobody"),
             )

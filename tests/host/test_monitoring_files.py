@@ -60,9 +60,10 @@ def test_no_two_panels_lie_upon_each_other() -> None:
     assert len(set(places)) == len(places) == len(set(numbers))
 
 
-def test_the_gateways_numbers_are_asked_for_without_a_callers_address() -> None:
+@pytest.mark.parametrize("gateway", ["gateway", "gateway-test"])
+def test_the_gateways_numbers_are_asked_for_without_a_callers_address(gateway: str) -> None:
     text = NGINX.read_text()
-    blocks = re.findall(r"location = /metrics/gateway \{(.*?)\n        \}", text, re.DOTALL)
+    blocks = re.findall(rf"location = /metrics/{gateway} \{{(.*?)\n        \}}", text, re.DOTALL)
 
     # It refuses them to whatever the proxy marks as a caller's (`appliance.gateway.access.is_local`).
     assert len(blocks) == 2
