@@ -487,3 +487,44 @@ def test_a_pair_that_nginx_refuses_changes_nothing(start: Start) -> None:
     assert settled(lambda: "key values mismatch" in web.log)
     assert web.shown() == before
     key.write_bytes(kept)
+
+
+class _Echo(StreamRequestHandler):
+    def handle(self) -> None:
+        asked = self.rfile.readline().decode().split()
+        while self.rfile.readline() not in {b"\r\n", b""}:
+            pass
+        body = f"test stage {asked[1]}".encode() if asked else b""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/test/v1/chat/completions", (200, "test stage /v1/chat/completions")),
+        ("//test//v1/models?x=/test/", (200, "test stage /v1/models?x=/test/")),
+        ("/v1/models", (200, "nobody")),
+        ("/tests/v1/models", (200, "nobody")),
+        ("/TEST/v1/models", (200, "nobody")),
+        ("/test/../v1/models", (200, "nobody")),
+        ("/v1/../test/v1/models", (200, "test stage /v1/models")),
+        ("/test/metrics", (404, None)),
+        ("/test/%6detrics", (404, None)),
+        ("/test/../metrics", (404, None)),
+        ("/test/x/../../metrics", (404, None)),
+    ],
+)
+def test_the_address_alone_says_which_stages_gateway_is_asked(
+    start: Start, tmp_path: Path, path: str, answer: tuple[int, str | None]
+) -> None:
+    box, web = start("off")
+    stage = Gateway(str(tmp_path / "gateway-test.sock"), _Echo)
+    thread = threading.Thread(target=stage.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+
+    status, body = ask(web, context(box), path=path)
+
+    stage.shutdown()
+    thread.join(timeout=30)
+    stage.server_close()
+    assert (status, body if answer[1] else None) == answer
