@@ -317,6 +317,11 @@ class Places:
         return self.gateway / "queue.db"
 
     @property
+    def reports(self) -> Path:
+        """Reports of quarters, as page, print and figures; see `appliance.actions.reports.shelf`."""
+        return self.state / "reports"
+
+    @property
     def receipts(self) -> Path:
         """Signed receipts, one for each release received."""
         return self.state / "receipts"

@@ -30,7 +30,7 @@ _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_re
 _NFT_SECONDS: Final = 10
 _BY_TIMER: Final = frozenset(
     {"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service", "sealift-network.service"}
-    | {"sealift-retention.service"}
+    | {"sealift-retention.service", "sealift-report@due.service"}
     | {"sealift-tls@due.service", "sealift-settle.service", "sealift-canary.service", "sealift-standby-sync.service"}
 )
 _LEASE: Final = "sealift-standby.service"

@@ -1,9 +1,9 @@
 """Carries out one typed job in a unit of its own, as an unprivileged user, and tells the job service how it goes.
 
 Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST``, ``switch follow|warm``,
-``evidence RECORD-DIGEST32``, or ``judge``, which is no job but a timer's. It does
-what the commands do, through the same actions; engines it asks for by jobs again. It decides nothing: `validate` is
-told a version, `switch` follows the promoter's chain, and `judge` lets the promoter look and follows it.
+``evidence RECORD-DIGEST32``, ``report QUARTER``, or ``judge`` and ``report due``, which are no jobs but timers'. It
+does what the commands do, through the same actions; engines it asks for by jobs again. It decides nothing: `validate`
+is told a version, `switch` follows the promoter's chain, and `judge` lets the promoter look and follows it.
 """
 
 import argparse
@@ -13,15 +13,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from appliance import config as configuration
 from appliance.actions import canary, export_evidence, production
 from appliance.actions import validate as validation
-from appliance.audit.rights import BENCH, SWITCH
+from appliance.actions.controls.judged import in_report
+from appliance.actions.controls.live import Here
+from appliance.actions.reports import making, shelf
+from appliance.actions.reports.period import Period, require_quarter
+from appliance.audit import pin
+from appliance.audit.rights import ACTIONS, BENCH, SWITCH
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
-from appliance.errors import WireError
+from appliance.errors import ProofError, WireError
 from appliance.install import jobrights
 from appliance.install.jobclient import JobsClient, JobsSupervisor
 from appliance.install.joboutcome import Outcome
@@ -36,7 +41,12 @@ from media.errors import MalformedError, SealiftError
 WARM: Final = "warm"
 _TELL_SECONDS: Final = 0.25
 JUDGE: Final = "judge"
-_DOORS: Final = {"validate": jobrights.BENCH, "switch": jobrights.SWITCH, "evidence": jobrights.RECEIVE}
+_DOORS: Final = {
+    "validate": jobrights.BENCH,
+    "switch": jobrights.SWITCH,
+    "evidence": jobrights.RECEIVE,
+    "report": jobrights.RECEIVE,
+}
 _EVIDENCE: Final = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 
 
@@ -54,9 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     if options.what == JUDGE:
         return judge(config)
+    if (options.what, options.instance) == ("report", shelf.DUE):
+        return report_due(config)
     jobs = JobsClient.open(config, _DOORS[options.what])
     try:
-        carry_out = {"validate": validate, "switch": switch, "evidence": evidence}[options.what]
+        carry_out = {"validate": validate, "switch": switch, "evidence": evidence, "report": report}[options.what]
         outcome = carry_out(config, options.instance, jobs)
     except SealiftError as error:
         outcome = Outcome.of_error(error)
@@ -150,6 +162,40 @@ def evidence(config: Config, untrusted_instance: str, _: JobsClient) -> Outcome:
         raise MalformedError(what="the instance is refused", why="expected RECORD-DIGEST32", fix="ask for a job")
     export_evidence.make_shown(config, int(found[1]), found[2], clock=SystemClock())
     return Outcome(ok=True, changed=True)
+
+
+def report(config: Config, untrusted_quarter: str, jobs: JobsClient) -> Outcome:
+    """Make the report of a quarter and keep it where the page finds it; an instance is in lower case."""
+    steps = _teller(jobs)
+    _reported(config, require_quarter(untrusted_quarter.upper()), lambda done, of: steps("records", done, of))
+    return Outcome(ok=True, changed=True)
+
+
+def report_due(config: Config) -> int:
+    """Make the report of the newest quarter that is over, where there is none yet; returns the exit code."""
+    try:
+        kept = _reported(config, shelf.DUE, lambda _done, _of: None)
+    except SealiftError as error:
+        sys.stderr.write(f"{error.what}: {error.why}\n")
+        return error.exit_code
+    sys.stderr.write("no report is due\n" if kept is None else f"{kept.name}: record {kept.sequence}\n")
+    return 0
+
+
+def _reported(config: Config, name: str, progress: Callable[[int, int], None]) -> shelf.Kept | None:
+    ledger, clock = SocketLedger(config.at.socket(ACTIONS)), SystemClock()
+
+    def count(period: Period) -> dict[str, Any]:
+        key = pin.read_pin(config.at)
+        if key is None:
+            raise ProofError(what="no ledger key is pinned", why="etc/ledger.pub is absent", fix="restore it")
+        facts = making.counted(ledger, period, site=config.site, key=key, clock=clock, progress=progress)
+        return in_report(facts, Here(config=config, ledger=ledger, clock=clock))
+
+    try:
+        return shelf.keep(config.at.reports, ledger, name, count, clock=clock)
+    finally:
+        ledger.close()
 
 
 def _teller(jobs: JobsClient) -> Callable[[str, int, int], None]:

@@ -205,6 +205,8 @@ class JobDesk:
             JobRefusedError: Nobody decided it.
         """
         config, store = self._config, ContentStore(self._config.at.store)
+        if job.kind is Kind.REPORT:
+            return  # it reads, and changes nothing that anybody decides about
         if job.serial:
             StoredRelease.load(store, job.serial)
         elif job.lane is Lane.MEDIA or job.medium:

@@ -24,7 +24,7 @@ OPERATORS: Final = "sealift-operators"
 _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK} | {Kind.ROTATE}
 )
-_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT})
+_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT, Kind.REPORT})
 _TESTED: Final = frozenset({Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST})
 _MAY_ASK: Final = {
     ADMIN: _PEOPLE | _MEDIA,

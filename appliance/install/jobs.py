@@ -1,8 +1,8 @@
 """Typed jobs: the closed list of what an unprivileged process may ask root for.
 
 A job names a kind and one thing that this machine holds already: a version's digest, the first twelve digits of one,
-a release's serial, or a medium by the kernel's name. Nothing else is taken: no path, no unit, no option, no text that
-would reach a command.
+a release's serial, a medium by the kernel's name, or a quarter. Nothing else is taken: no path, no unit, no option, no
+text that would reach a command.
 
 Promises: parsing refuses any further field; the unit that carries a job out is made from the kind and from digits that
 were checked, never from the message.
@@ -25,7 +25,9 @@ DIGEST: Final = "digest"
 SERIAL: Final = "serial"
 MEDIUM: Final = "medium"
 RECORD: Final = "record"
+QUARTER: Final = "quarter"
 _DIGITS = re.compile(r"[0-9a-f]{12}")
+_QUARTER: Final = re.compile(r"20[0-9]{2}Q[1-4]", re.ASCII)
 _LARGEST_SERIAL: Final = 2**31 - 1
 
 
@@ -49,6 +51,7 @@ class Kind(StrEnum):
     CARRY_EXPORT = "carry-export"
     SET_CLOCK = "set-clock"
     ROTATE = "rotate-certificate"
+    REPORT = "make-report"
 
 
 class Lane(StrEnum):
@@ -80,6 +83,7 @@ LANES: Final = {
     Kind.RECEIVE: Lane.MEDIA,
     Kind.MAKE_EVIDENCE: Lane.MEDIA,
     Kind.CARRY_EXPORT: Lane.MEDIA,
+    Kind.REPORT: Lane.MEDIA,
     Kind.SET_CLOCK: Lane.HOST,
     Kind.ROTATE: Lane.HOST,
 }
@@ -96,12 +100,14 @@ _UNITS: Final = {
     Kind.CARRY_EXPORT: "sealift-export@{medium}.service",
     Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
     Kind.ROTATE: "sealift-tls@{digest}.service",
+    Kind.REPORT: "sealift-report@{quarter}.service",
 }
 _NAMES: Final = {
     **dict.fromkeys(ENGINE_KINDS, DIGEST12),
     **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK, Kind.ROTATE), DIGEST),
     **dict.fromkeys((Kind.PLAN, Kind.INSTALL), SERIAL),
     **dict.fromkeys((Kind.RECEIVE, Kind.EJECT), MEDIUM),
+    Kind.REPORT: QUARTER,
 }
 
 
@@ -124,6 +130,7 @@ class Job:
     serial: int = 0
     medium: str = ""
     record: int = 0
+    quarter: str = ""
     person: str = ""
 
     @classmethod
@@ -162,6 +169,7 @@ class Job:
             medium=self.medium,
             record=self.record,
             digest32=self.digest[:32],
+            quarter=self.quarter.lower(),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -189,6 +197,13 @@ def _record(untrusted: Any) -> int:
     return canonical.integer(untrusted, "job.record")
 
 
+def _quarter(untrusted: Any) -> str:
+    text = canonical.text(untrusted, "job.quarter")
+    if not _QUARTER.fullmatch(text):
+        raise MalformedError(what="job.quarter is refused", why="expected 2026Q4", fix="name a quarter")
+    return text
+
+
 def _serial(untrusted: Any) -> int:
     return canonical.integer(untrusted, "job.serial", minimum=1, maximum=_LARGEST_SERIAL)
 
@@ -207,6 +222,7 @@ def _digest12(untrusted: Any) -> str:
 _CHECKS: Final[Mapping[str, Callable[[Any], str | int]]] = {
     SERIAL: _serial,
     RECORD: _record,
+    QUARTER: _quarter,
     MEDIUM: arrivals.require_name,
     DIGEST: _digest,
     DIGEST12: _digest12,

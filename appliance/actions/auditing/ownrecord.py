@@ -1,4 +1,4 @@
-"""The ledger's own record of something that leaves: whoever has it and its proof knows that the ledger's key covers it."""
+"""The ledger's own record of something that leaves; who has it with its proof knows that the ledger's key covers it."""
 
 from collections.abc import Mapping
 from typing import Any

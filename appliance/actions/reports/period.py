@@ -26,13 +26,18 @@ class Period:
         return self.since <= time < self.until
 
 
-def require_quarter(untrusted: object) -> str:
-    """Return the name of a quarter, such as 2026Q4.
+def is_quarter(untrusted: str) -> bool:
+    """Tell whether a text names a quarter, such as 2026Q4."""
+    return bool(_QUARTER.fullmatch(untrusted))
+
+
+def require_quarter(untrusted: str) -> str:
+    """Return the name of a quarter.
 
     Raises:
         UsageError: It is none.
     """
-    if not isinstance(untrusted, str) or not _QUARTER.fullmatch(untrusted):
+    if not is_quarter(untrusted):
         raise UsageError(what="that is no quarter", why="", fix="write 2026Q4")
     return untrusted
 
@@ -53,6 +58,11 @@ def last_quarter(now: datetime) -> Period:
     first = datetime(now.year, now.month - (now.month - 1) % _MONTHS, 1, tzinfo=UTC)
     before = first - timedelta(days=1)
     return quarter(f"{before.year}Q{(before.month - 1) // _MONTHS + 1}")
+
+
+def this_quarter(now: datetime) -> Period:
+    """Return the quarter that is not over."""
+    return quarter(f"{now.year}Q{(now.month - 1) // _MONTHS + 1}")
 
 
 def between(since: str, until: str) -> Period:

@@ -26,6 +26,7 @@ NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"medium": "sdb1"} for kind in (Kind.RECEIVE, Kind.EJECT)},
     Kind.CARRY_EXPORT: {"medium": "sdb1", "digest": DIGEST},
     Kind.MAKE_EVIDENCE: {"record": 7, "digest": DIGEST},
+    Kind.REPORT: {"quarter": "2026Q4"},
 }
 
 
@@ -74,6 +75,10 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
         {"kind": "eject", "medium": "SDB1"},
         {"kind": "eject", "medium": "-l"},
         {"kind": "eject"},
+        {"kind": "make-report", "quarter": "2026Q5"},
+        {"kind": "make-report", "quarter": "2026Q4\n"},
+        {"kind": "make-report", "quarter": "due"},
+        {"kind": "make-report", "quarter": 20264},
         {"kind": "carry-export", "medium": "sdb1"},
         {"kind": "make-evidence", "record": -1, "digest": DIGEST},
         {"kind": "make-evidence", "record": "7", "digest": DIGEST},
