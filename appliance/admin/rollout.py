@@ -1,4 +1,4 @@
-"""The pages of a rollout: a canary with its arms, the watch after a cut-over, open reviews, and what a cut-over changes."""
+"""The pages of a rollout: a canary with its arms, the watch after a cut-over, open reviews, what a cut-over changes."""
 
 from flask import Blueprint, abort, redirect, render_template, request, url_for
 from markupsafe import Markup
