@@ -19,6 +19,7 @@ from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
 from bundler.recipe_sections import UpdateSection
+from bundler.scanning import rendering
 from bundler.sources import evals, llama_wheel, ospackages, server, wheels
 from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
@@ -90,7 +91,8 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
         artifacts += made.gathered.artifacts
         materials += made.gathered.materials
         references[model.name] = made.references
-        pins[model.name] = made.pins
+        rendered = rendering.pin(made.template, own.file, label=f"models.{model.name}", progress=shop.progress)
+        pins[model.name] = {**made.pins, **rendered}
     sources: list[Gathered] = [server.host_files(shop.checkout), evals.gather(recipe, recipe.models)]
     for brought in (*sources, _debs(shop, recipe)):
         artifacts += brought.artifacts

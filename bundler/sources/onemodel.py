@@ -9,7 +9,7 @@ from bundler.cache import Cache
 from bundler.download import Line
 from bundler.process import Progress
 from bundler.recipe import ModelSection, Recipe
-from bundler.sources import modelfiles, reference, rendering, weights
+from bundler.sources import modelfiles, reference, weights
 from bundler.sources.llama_wheel import PACKAGE
 from bundler.sources.quantize import Engine
 from bundler.sources.reference import Examiner
@@ -31,11 +31,12 @@ class Kit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brought:
-    """Files and inputs of one model, and what `release.json` says of its reference outputs and pins (PIN-1)."""
+    """Files and inputs of one model, its template, and what `release.json` says of references and pins (PIN-1)."""
 
     gathered: Gathered
     references: Sequence[dict[str, str]]
     pins: Mapping[str, str]
+    template: bytes
 
 
 def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) -> Brought:
@@ -67,10 +68,8 @@ def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) ->
     return Brought(
         gathered=Gathered(artifacts=(*gathered.artifacts, *made.artifacts), materials=gathered.materials),
         references=made.declared,
-        pins={
-            **_pins(pinned.parent, gathered),
-            **rendering.pin(template.read(), kit.code, label=f"models.{model.name}", progress=kit.progress),
-        },
+        pins=_pins(pinned.parent, gathered),
+        template=template.read(),
     )
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.rendering import rendered_sha256
-from bundler.scanning import sandbox
-from bundler.sources import rendering
+from bundler.scanning import rendering, sandbox
 
 ROOT = Path(__file__).resolve().parents[4]
 SHORT = replace(rendering.LIMITS, cpu_seconds=2)
