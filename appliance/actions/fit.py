@@ -97,9 +97,9 @@ class FitFacts:
             if self.return_seconds is None
             else f"which took {self.return_seconds:.1f} s here when it was last measured"
         )
+        window = f"`sealift promote {self.version.model_digest[:12]} --window`"
         return (
-            "Memory is not shown to hold both versions: test it in a maintenance window, while production rests"
-            f" (`sealift promote {self.version.model_digest[:12]} --window`).",
+            f"Memory is not shown to hold both versions: a maintenance window, while production rests: {window}.",
             f"The cut-over replaces the version before and is watched for {WATCH_HOURS} hours.",
             f"Going back loads {self.production.name} {self.production.version} again, {back}.",
             "Callers get a clear 503 while either is loaded.",
