@@ -303,7 +303,7 @@ class Places:
 
     @property
     def gateway(self) -> Path:
-        """What the gateways of this stage keep on disk: counters, nothing of a request."""
+        """What the gateways of this stage keep on disk: counters, and batches, which are encrypted."""
         return self.state / ("gateway" if self.stage is Stage.PRODUCTION else f"gateway-{self.stage}")
 
     @property
@@ -320,6 +320,11 @@ class Places:
     def reports(self) -> Path:
         """Reports of quarters, as page, print and figures; see `appliance.actions.reports.shelf`."""
         return self.state / "reports"
+
+    @property
+    def batches(self) -> Path:
+        """Files and batches of callers, encrypted; see `appliance.gateway.batches.store`."""
+        return self.gateway / "batches.db"
 
     @property
     def receipts(self) -> Path:

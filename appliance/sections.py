@@ -56,6 +56,7 @@ class LimitsSection(Section):
     queue_length: int = Field(default=64, ge=0, le=1024)
     queue_seconds: int = Field(default=30, ge=0, le=600)
     batch_percent: int = Field(default=50, ge=1, le=100)
+    batch_days: int = Field(default=7, ge=1, le=30)
     tokens_per_minute: int = Field(default=0, ge=0)
     tokens_per_day: int = Field(default=0, ge=0)
     tokens_per_month: int = Field(default=0, ge=0)

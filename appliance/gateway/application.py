@@ -12,6 +12,10 @@ from appliance.gateway import feedback, health, ollama, openai, openapi
 from appliance.gateway.admission import Admission, MemoryDesk, bounds_of
 from appliance.gateway.answering import Answering
 from appliance.gateway.auth import ApiKeys
+from appliance.gateway.batches.routes import make_blueprint as make_batches
+from appliance.gateway.batches.runner import Runner, World
+from appliance.gateway.batches.serving import serving
+from appliance.gateway.batches.store import BatchStore
 from appliance.gateway.beginning import Beginning
 from appliance.gateway.caches import Caches
 from appliance.gateway.conversations import Conversations
@@ -24,6 +28,7 @@ from appliance.gateway.fleet import Upstreams
 from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.routing import Routes
@@ -38,6 +43,7 @@ from media.clock import Clock
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _OURS: Final = "sealift"
+_MOST_BATCH_WORKERS: Final = 16
 _REVIEW_SECONDS: Final = 10.0
 
 
@@ -50,6 +56,7 @@ class Running:
     upstreams: Upstreams
     quotas: Quotas
     admission: Admission
+    batches: Runner
     samples: Samples
 
     def close(self) -> None:
@@ -58,6 +65,7 @@ class Running:
         Raises:
             LedgerUnavailableError: Something could not be recorded.
         """
+        self.batches.close()
         self.upstreams.close()
         self.quotas.close()
         self.samples.close()
@@ -148,11 +156,18 @@ def create_app(
         policy=config.policy,
     )
     embeddings = Embeddings(answering=answering)
+    store = BatchStore(config.at.batches, keys=keys, clock=clock)
+    world = World(
+        limits=limits, api_keys=api_keys, routes=routes, permit=permit, refusals=refusals, witnesses=witnesses
+    )
+    workers = min(bounds.ceiling(Priority.BATCH), _MOST_BATCH_WORKERS)
+    batches = Runner(store, serve=serving(answering, embeddings), world=world, workers=workers)
     readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
     app.register_blueprint(feedback.make_blueprint(ledger, metrics, stage))
     app.register_blueprint(openapi.make_blueprint(limits, routes))
+    app.register_blueprint(make_batches(store, limits))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
     app.extensions[_OURS] = Running(
         metrics=metrics,
@@ -161,6 +176,7 @@ def create_app(
         quotas=quotas,
         admission=admission,
         samples=samples,
+        batches=batches,
     )
     return app
 

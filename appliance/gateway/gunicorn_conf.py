@@ -72,6 +72,7 @@ def post_worker_init(worker: Any) -> None:
     _watch.post_worker_init(worker)
     for listener in worker.sockets:
         bound_reads(listener.sock)
+    running(worker.wsgi).batches.start()
     port = _site.service.metrics_port
     if not port:
         return

@@ -18,7 +18,8 @@ from appliance.audit.client import SocketLedger
 from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
 from appliance.state.projection import catch_up
-from tests.support.engine import MODEL_DIGEST, FakeEngine, fake_engine
+from media.embedding import EmbeddingProfile
+from tests.support.engine import DIMENSIONS, MODEL_DIGEST, FakeEngine, fake_engine
 from tests.support.gateway import DEPARTMENT, MODEL, key_text
 from tests.support.ledger import ROOT, LedgerSite, approval, bodies, ledger_site
 
@@ -42,6 +43,10 @@ class Server:
         """Stop the gateway and start it on the same sockets, as systemd does when its socket unit stays."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=40)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start the gateway, which has ended, on the same sockets."""
         self.process = _start(self.site, self.listeners, self.stderr.with_name("restarted.log"))
         _wait_until_it_answers(self)
 
@@ -131,7 +136,9 @@ def further_gateway(server: Server, number: int) -> Iterator[subprocess.Popen[by
 def _furnish(server: Server) -> None:
     history = bodies(MODEL_DIGEST)
     server.happen("release.received", history["release.received"])
-    runtime = {"n_ctx": 4096, "defaults": {"temperature": "0.25", "top_p": "0.9"}}
+    embedding = EmbeddingProfile(pooling="mean", n_ctx=512, dimensions=DIMENSIONS).to_json()
+    defaults = {"temperature": "0.25", "top_p": "0.9"}
+    runtime = {"n_ctx": 4096, "defaults": defaults, "embedding": embedding}
     descriptor = {"format": 1, "engine": "llama.cpp", "runtime": runtime}
     server.happen("model.registered", history["model.registered"] | {"name": MODEL, "descriptor": descriptor})
     server.happen("promotion.made", history["promotion.made"] | {"approvals": [approval("ada"), approval("bo")]})

@@ -10,7 +10,7 @@ from appliance.phi.patterns import PhiClass
 from tests.support.ledger import ROOT
 
 PAGE = (ROOT / "docs/api.md").read_text()
-SOURCES = "\n".join(path.read_text() for path in sorted(Path(appliance.gateway.__path__[0]).glob("*.py")))
+SOURCES = "\n".join(path.read_text() for path in sorted(Path(appliance.gateway.__path__[0]).rglob("*.py")))
 
 
 def _named(between: str, until: str) -> set[str]:

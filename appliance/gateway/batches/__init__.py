@@ -1,0 +1,1 @@
+"""Files and batches: many requests handed in at once, answered behind everybody else, kept encrypted and for a time."""

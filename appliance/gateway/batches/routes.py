@@ -1,0 +1,191 @@
+"""/v1/files and /v1/batches in OpenAI's shape: reading and status codes; each key sees its own and nothing else."""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flask import Blueprint, Response, g, jsonify, request
+from werkzeug.datastructures import FileStorage
+from werkzeug.formparser import FormDataParser
+
+from appliance.config import LimitsSection
+from appliance.gateway.access import keyed
+from appliance.gateway.batches import lines
+from appliance.gateway.batches.store import RUNS, Batch, BatchStore, File
+from appliance.gateway.body import read_object
+from appliance.gateway.problems import Problem, invalid
+
+PURPOSE: Final = "batch"
+_WINDOW: Final = re.compile(r"([1-9][0-9]?)h")
+_MOST_HOURS: Final = 24
+_MOST_FILES: Final = 100
+_MOST_RUNNING: Final = 10
+_MOST_METADATA: Final = 16
+_ASKED: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})
+
+
+def make_blueprint(store: BatchStore, limits: LimitsSection) -> Blueprint:
+    """Return the routes."""
+    blueprint = Blueprint("batches", __name__)
+    _files(blueprint, store, limits)
+    _batches(blueprint, store)
+    return blueprint
+
+
+def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> None:
+    @blueprint.post("/v1/files")
+    @keyed
+    def upload() -> Response:
+        name, content = _uploaded()
+        if len(store.files(g.key.key_id)) >= _MOST_FILES:
+            raise Problem(429, "too_many_files", f"A key keeps at most {_MOST_FILES} files; delete some.")
+        kept = store.add_file(
+            g.key.key_id, purpose=PURPOSE, name=name, parts=lines.pieces(content), days=limits.batch_days
+        )
+        return jsonify(kept.to_json())
+
+    @blueprint.get("/v1/files")
+    @keyed
+    def files() -> Response:
+        return _page([one.to_json() for one in store.files(g.key.key_id)])
+
+    @blueprint.get("/v1/files/<file_id>")
+    @keyed
+    def file(file_id: str) -> Response:
+        return jsonify(_file(store, file_id).to_json())
+
+    @blueprint.get("/v1/files/<file_id>/content")
+    @keyed
+    def content(file_id: str) -> Response:
+        found = _file(store, file_id)
+        text = b"".join(one + b"\n" for one in store.parts(found.id))
+        return Response(text, mimetype="application/jsonl")
+
+    @blueprint.delete("/v1/files/<file_id>")
+    @keyed
+    def delete(file_id: str) -> Response:
+        found = _file(store, file_id)
+        if any(one.input == found.id and one.status in RUNS for one in store.batches(key_id=g.key.key_id)):
+            raise Problem(409, "file_in_use", "A batch that runs reads this file; cancel it first.")
+        store.delete_file(found.id)
+        return jsonify(id=found.id, object="file", deleted=True)
+
+
+def _batches(blueprint: Blueprint, store: BatchStore) -> None:
+    @blueprint.post("/v1/batches")
+    @keyed
+    def create() -> Response:
+        asked = read_object(request.get_data(cache=False))
+        endpoint, hours, metadata = _read(asked)
+        source = _file(store, str(asked.get("input_file_id")), param="input_file_id")
+        if source.purpose != PURPOSE:
+            raise invalid("input_file_id", "A file with the purpose batch.")
+        if sum(one.status in RUNS for one in store.batches(key_id=g.key.key_id)) >= _MOST_RUNNING:
+            raise Problem(429, "too_many_batches", f"A key runs at most {_MOST_RUNNING} batches.")
+        parts = store.parts(source.id)
+        faults = lines.faults_of(parts, endpoint=endpoint)
+        batch = store.add_batch(
+            g.key.key_id,
+            certificate=g.certificate.serial,
+            endpoint=endpoint,
+            source=source,
+            total=len(parts),
+            hours=hours,
+            faults=[{"code": one.code, "line": one.line, "message": one.message, "param": None} for one in faults],
+            metadata=metadata,
+        )
+        return jsonify(batch.to_json())
+
+    @blueprint.get("/v1/batches")
+    @keyed
+    def batches() -> Response:
+        return _page([one.to_json() for one in store.batches(key_id=g.key.key_id)])
+
+    @blueprint.get("/v1/batches/<batch_id>")
+    @keyed
+    def batch(batch_id: str) -> Response:
+        return jsonify(_batch(store, batch_id).to_json())
+
+    @blueprint.post("/v1/batches/<batch_id>/cancel")
+    @keyed
+    def cancel(batch_id: str) -> Response:
+        found = _batch(store, batch_id)
+        if found.status != "cancelling" and not store.move(
+            found.id, "cancelling", only_from=("validating", "in_progress")
+        ):
+            raise Problem(409, "batch_ended", "The batch has ended.")
+        return jsonify(_batch(store, batch_id).to_json())
+
+
+def _file(store: BatchStore, file_id: str, *, param: str | None = None) -> File:
+    found = store.file_of(g.key.key_id, file_id)
+    if found is None:
+        raise Problem(404, "file_not_found", "This key has no such file.", param=param)
+    return found
+
+
+def _batch(store: BatchStore, batch_id: str) -> Batch:
+    found = store.batch_of(g.key.key_id, batch_id)
+    if found is None:
+        raise Problem(404, "batch_not_found", "This key has no such batch.")
+    return found
+
+
+def _uploaded() -> tuple[str, bytes]:
+    """Return name and content of a file that is handed in; it never touches a disk unencrypted."""
+    content = request.get_data(cache=False)
+    options: Mapping[str, str] = request.mimetype_params
+    if request.mimetype != "multipart/form-data" or not options.get("boundary"):
+        raise Problem(400, "invalid_multipart", "Send multipart/form-data with purpose and file.")
+    parser = FormDataParser(stream_factory=lambda *_, **__: io.BytesIO(), silent=False, max_form_parts=16)
+    try:
+        _, form, handed = parser.parse(io.BytesIO(content), request.mimetype, len(content), dict(options))
+    except ValueError:
+        raise Problem(400, "invalid_multipart", "The parts of the body cannot be read.") from None
+    if form.get("purpose") != PURPOSE:
+        raise invalid("purpose", "Files are for batches: purpose is batch.")
+    if set(form) != {"purpose"}:
+        raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.")
+    found: FileStorage | None = handed.get("file")
+    if found is None or len(handed) != 1:
+        raise invalid("file", "One file.", code="missing_required_parameter")
+    return (found.filename or "batch.jsonl")[:255], found.stream.read()
+
+
+def _read(asked: Mapping[str, Any]) -> tuple[str, int, dict[str, str] | None]:
+    if set(asked) - _ASKED:
+        raise Problem(400, "unknown_parameter", "The request holds an unknown parameter.")
+    if not isinstance(asked.get("input_file_id"), str):
+        raise invalid("input_file_id", "The id of a file.", code="missing_required_parameter")
+    endpoint, window, metadata = asked.get("endpoint"), asked.get("completion_window"), asked.get("metadata")
+    if endpoint not in lines.ENDPOINTS:
+        raise invalid("endpoint", f"One of {', '.join(lines.ENDPOINTS)}.")
+    hours = _WINDOW.fullmatch(window) if isinstance(window, str) else None
+    if hours is None or int(hours[1]) > _MOST_HOURS:
+        raise invalid("completion_window", f"Hours, 1h to {_MOST_HOURS}h.")
+    if metadata is None:
+        return str(endpoint), int(hours[1]), None
+    if not isinstance(metadata, dict) or len(metadata) > _MOST_METADATA:
+        raise invalid("metadata", f"At most {_MOST_METADATA} texts by name.")
+    if not all(isinstance(one, str) and len(one) <= 512 for pair in metadata.items() for one in pair):
+        raise invalid("metadata", "Texts of at most 512 characters.")
+    return str(endpoint), int(hours[1]), dict(metadata)
+
+
+def _page(rows: list[dict[str, Any]]) -> Response:
+    limit, after = request.args.get("limit", "20"), request.args.get("after", "")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= 100):
+        raise invalid("limit", "1 to 100.")
+    ids = [str(one["id"]) for one in rows]
+    if after and after not in ids:
+        raise invalid("after", "An id of this list.")
+    begin = ids.index(after) + 1 if after else 0
+    shown = rows[begin : begin + int(limit)]
+    return jsonify(
+        object="list",
+        data=shown,
+        first_id=shown[0]["id"] if shown else None,
+        last_id=shown[-1]["id"] if shown else None,
+        has_more=begin + len(shown) < len(rows),
+    )

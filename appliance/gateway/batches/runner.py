@@ -1,0 +1,276 @@
+"""Answers the lines of batches, behind everybody else in the queue, each as a request of its own in the ledger.
+
+Promises: of all gateways of a box one runs batches at a time (a lock that the kernel frees when it dies); a line whose
+result is durable is never asked again; one that was being answered when the power went is asked once more, under
+another request id. Before each line the key, stops, the lease and the batch are looked at again.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Response
+
+from appliance.config import LimitsSection
+from appliance.errors import NotActiveError
+from appliance.gateway import problems
+from appliance.gateway.admission import Wish
+from appliance.gateway.auth import ApiKey, ApiKeys
+from appliance.gateway.batches import lines
+from appliance.gateway.batches.store import RUNS, Batch, BatchStore
+from appliance.gateway.beginning import Come
+from appliance.gateway.exchange import Witnesses
+from appliance.gateway.identity import new_request_id
+from appliance.gateway.logs import Event
+from appliance.gateway.problems import Problem
+from appliance.gateway.queueing import Priority
+from appliance.gateway.record import Refusal, Refusals
+from appliance.gateway.routing import Routes
+from appliance.standby.permit import Permit
+from media.errors import SealiftError
+
+Serve = Callable[[str, Come], Response]
+_LOOK_SECONDS: Final = 1.0
+_SLICE: Final = 4
+_TRIES: Final = 3
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+_PATIENCE_SECONDS: Final = 600.0
+_CLOSE_SECONDS: Final = 10.0
+_EXPIRE_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a line is held against before it is asked, and who notes what became of it."""
+
+    limits: LimitsSection
+    api_keys: ApiKeys
+    routes: Routes
+    permit: Permit
+    refusals: Refusals
+    witnesses: Witnesses
+
+
+class Runner:
+    """Runs batches in a thread of its own, which `start` begins, after any fork.
+
+    Args:
+        store: Where batches lie.
+        serve: Answers one request of an endpoint.
+        world: What lines are held against.
+        workers: Lines at a time.
+    """
+
+    def __init__(self, store: BatchStore, *, serve: Serve, world: World, workers: int) -> None:
+        self._store = store
+        self._serve = serve
+        self._world = world
+        self._workers = workers
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._callers: set[socket.socket] = set()
+        self._pauses: dict[str, float] = {}
+        self._tries: dict[tuple[str, int], int] = {}
+        self._expired_at = float("-inf")
+        self._descriptor = -1
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look for batches."""
+        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Cancel the lines that are being answered, which are asked again after the next start, and stop."""
+        self._stopping.set()
+        with self._lock:
+            for caller in self._callers:
+                caller.close()
+            self._callers.clear()
+        if self._thread is not None:
+            self._thread.join(timeout=_CLOSE_SECONDS)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._store.close()
+
+    def look(self) -> bool:
+        """Do a part of what there is to do; return whether lines were answered.
+
+        Raises:
+            SealiftError: State, ledger or store cannot be used.
+        """
+        now = self._world.witnesses.clock.monotonic()
+        if not self._store.file.exists() or not self._is_mine():
+            return False
+        if now - self._expired_at > _EXPIRE_SECONDS:
+            self._expired_at = now
+            self._store.expire(days=self._world.limits.batch_days)
+        did = False
+        for batch in reversed(self._store.batches(running=True)):
+            if not self._stopping.is_set() and self._pauses.get(batch.id, now) <= now:
+                did |= self._advance(batch)
+        return did
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            did = False
+            try:
+                did = self.look()
+            except Exception as error:  # noqa: BLE001 - a fault in one look must not end all later ones
+                self._world.witnesses.log.fault(error, request_id="batches")
+            if not did:
+                self._stopping.wait(_LOOK_SECONDS)
+
+    def _is_mine(self) -> bool:
+        if self._descriptor >= 0:
+            return True
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._store.file.with_name("batches.lock"), flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def _advance(self, batch: Batch) -> bool:
+        days = self._world.limits.batch_days
+        if batch.status == "cancelling" or self._world.api_keys.lookup(batch.key_id) is None:
+            self._store.finish(batch, "cancelled", days=days)
+            return True
+        left = self._left(batch)
+        if self._store.now() >= batch.expires:
+            for number, raw in left:
+                self._store.add_result(batch.id, number, _expired(raw, batch.endpoint), ok=False)
+            self._store.finish(batch, "expired", days=days)
+            return True
+        if not self._may(batch):
+            return False
+        self._store.move(batch.id, "in_progress", only_from=("validating",))
+        if left:
+            with ThreadPoolExecutor(self._workers, thread_name_prefix="batch") as pool:
+                done = list(pool.map(lambda one: self._line(batch, *one), left[: self._workers * _SLICE]))
+            return any(done)
+        moved = next((one for one in self._store.batches(key_id=batch.key_id) if one.id == batch.id), batch)
+        self._store.finish(moved, "completed", days=days)
+        return True
+
+    def _left(self, batch: Batch) -> list[tuple[int, bytes]]:
+        answered = self._store.answered(batch.id)
+        numbered = enumerate(self._store.parts(batch.input), 1)
+        return [(number, raw) for number, raw in numbered if number not in answered]
+
+    def _may(self, batch: Batch) -> ApiKey | None:
+        """Return the key, if the batch may go on now."""
+        world = self._world
+        key = world.api_keys.lookup(batch.key_id)
+        if key is None or self._stopping.is_set():
+            return None
+        if world.routes.is_stopped(key_id=key.key_id, department=key.department):
+            return None
+        try:
+            world.permit.require()
+        except NotActiveError:
+            return None
+        return key
+
+    def _line(self, batch: Batch, number: int, raw: bytes) -> bool:
+        """Answer one line; return whether it has a result now."""
+        key, now = self._may(batch), self._world.witnesses.clock.monotonic()
+        if key is None or self._pauses.get(batch.id, now) > now or not self._goes_on(batch):
+            return False
+        line, request_id = lines.read(raw, endpoint=batch.endpoint), new_request_id()
+        ours, theirs = socket.socketpair()
+        with self._lock:
+            if self._stopping.is_set():
+                ours.close()
+                theirs.close()
+                return False
+            self._callers.add(theirs)
+        try:
+            come = Come(
+                request_id=request_id,
+                began=now,
+                key=key,
+                certificate=batch.certificate,
+                body=json.dumps(line.body, ensure_ascii=False).encode(errors="surrogatepass"),
+                untrusted=line.body,
+                label="",
+                user="",
+                environ={"werkzeug.socket": ours},  # whose other end closes when this batch is to stop at once
+                wish=Wish(priority=Priority.BATCH, seconds=_PATIENCE_SECONDS),
+            )
+            status, body = self._asked(batch, number, come)
+        finally:
+            with self._lock:
+                self._callers.discard(theirs)
+            theirs.close()
+            ours.close()
+        if body is None:
+            return False
+        result = {
+            "id": f"batch_{request_id}",
+            "custom_id": line.custom_id,
+            "response": {"status_code": status, "request_id": request_id, "body": body},
+            "error": None,
+        }
+        self._store.add_result(batch.id, number, result, ok=status == 200)
+        return True
+
+    def _goes_on(self, batch: Batch) -> bool:
+        found = self._store.batch_of(batch.key_id, batch.id)
+        return found is not None and found.status in RUNS and found.status != "cancelling"
+
+    def _asked(self, batch: Batch, number: int, come: Come) -> tuple[int, Any]:
+        """Return status and body of an answer; no body where the line is to be asked again."""
+        try:
+            response = self._serve(batch.endpoint, come)
+            return response.status_code, json.loads(response.get_data())
+        except Exception as error:  # noqa: BLE001 - one line's failure is that line's
+            problem = problems.from_error(error)
+            if problem.code == "internal_error":
+                self._world.witnesses.log.fault(error, request_id=come.request_id)
+        if not problem.recorded:
+            self._record(problem, come, batch)
+        if problem.status == problems.caller_left().status:
+            return problem.status, None
+        tries = self._tries[batch.id, number] = self._tries.get((batch.id, number), 0) + 1
+        comes_back = problem.retry_after_seconds is not None and problem.code != "insufficient_quota"
+        if comes_back or (problem.status == 502 and tries < _TRIES):
+            seconds = max(problem.retry_after_seconds or 1.0, min(2.0**tries / 2, _LONGEST_PAUSE_SECONDS))
+            self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)
+            return problem.status, None
+        return problem.status, problem.body()
+
+    def _record(self, problem: Problem, come: Come, batch: Batch) -> None:
+        endpoint = batch.endpoint.rpartition("/")[2]
+        refusal = Refusal(
+            request_id=come.request_id,
+            endpoint="chat" if batch.endpoint == lines.ENDPOINTS[0] else endpoint,
+            key_id=come.key.key_id,
+            status=problem.status,
+            code=problem.code,
+            arm=problem.arm,
+            assigned=problem.assigned,
+        )
+        witnesses = self._world.witnesses
+        witnesses.metrics.refused(endpoint=refusal.endpoint, code=problem.code)
+        try:
+            self._world.refusals.add(refusal, caller=f"key {come.key.key_id}")
+        except SealiftError as lost:
+            witnesses.metrics.unrecorded()
+            witnesses.log.alert(Event.UNRECORDED, request_id=come.request_id, code=lost.code)
+
+
+def _expired(raw: bytes, endpoint: str) -> dict[str, Any]:
+    line = lines.read(raw, endpoint=endpoint)
+    error = {"code": "batch_expired", "message": "The batch ended before this line was asked."}
+    return {"id": f"batch_{new_request_id()}", "custom_id": line.custom_id, "response": None, "error": error}

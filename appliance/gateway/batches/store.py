@@ -1,0 +1,324 @@
+"""Where files and batches lie: one SQLite file of the gateways, every text in it encrypted under the key `phi-map`.
+
+Promises: what a key handed in or got back is visible to that key alone; a result is kept once it is durable, and a line
+has at most one; what is deleted or past its time is overwritten. The ciphertext of each piece is bound to its place, so
+none opens as another. Version 1 of the format is `PRAGMA user_version`.
+"""
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import StoreDamagedError
+from appliance.keys.provider import KeyProvider
+from media.clock import Clock
+
+FORMAT: Final = 1
+KEY: Final = "phi-map"
+RUNS: Final = ("validating", "in_progress", "cancelling")
+_BUSY_SECONDS: Final = 10.0
+_SCHEMA: Final = (
+    """CREATE TABLE IF NOT EXISTS file (id TEXT PRIMARY KEY, key_id TEXT NOT NULL, purpose TEXT NOT NULL,
+    bytes INTEGER NOT NULL, name BLOB NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS piece (file_id TEXT NOT NULL REFERENCES file ON DELETE CASCADE,
+    number INTEGER NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (file_id, number)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS batch (id TEXT PRIMARY KEY, key_id TEXT NOT NULL, certificate TEXT NOT NULL,
+    endpoint TEXT NOT NULL, input TEXT NOT NULL, status TEXT NOT NULL, total INTEGER NOT NULL, created INTEGER NOT NULL,
+    expires INTEGER NOT NULL, times TEXT NOT NULL, faults TEXT NOT NULL, metadata BLOB NOT NULL,
+    output TEXT, errors TEXT) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS result (batch_id TEXT NOT NULL REFERENCES batch ON DELETE CASCADE,
+    number INTEGER NOT NULL, ok INTEGER NOT NULL, sealed BLOB NOT NULL,
+    PRIMARY KEY (batch_id, number)) WITHOUT ROWID""",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file as it is listed; times are seconds since 1970."""
+
+    id: str
+    key_id: str
+    purpose: str
+    bytes: int
+    name: str
+    created: int
+    expires: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return OpenAI's object."""
+        return {
+            "id": self.id,
+            "object": "file",
+            "bytes": self.bytes,
+            "created_at": self.created,
+            "expires_at": self.expires,
+            "filename": self.name,
+            "purpose": self.purpose,
+            "status": "processed",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch; `times` are the moments of its states by OpenAI's names, `faults` what is wrong with its input."""
+
+    id: str
+    key_id: str
+    certificate: str
+    endpoint: str
+    input: str
+    status: str
+    total: int
+    created: int
+    expires: int
+    times: Mapping[str, int] = field(default_factory=dict)
+    faults: Sequence[Mapping[str, Any]] = ()
+    metadata: Mapping[str, str] | None = None
+    output: str | None = None
+    errors: str | None = None
+    done: int = 0
+    failed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return OpenAI's object."""
+        moments = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+        return {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": self.endpoint,
+            "errors": {"object": "list", "data": list(self.faults)} if self.faults else None,
+            "input_file_id": self.input,
+            "completion_window": "24h",
+            "status": self.status,
+            "output_file_id": self.output,
+            "error_file_id": self.errors,
+            "created_at": self.created,
+            "expires_at": self.expires,
+            **{f"{one}_at": self.times.get(one) for one in moments},
+            "request_counts": {"total": self.total, "completed": self.done, "failed": self.failed},
+            "metadata": self.metadata,
+        }
+
+
+class BatchStore:
+    """Safe for threads, and for gateways that share the file.
+
+    Args:
+        file: Made when first needed.
+        keys: Holds the key `phi-map`.
+        clock: Every time that is kept.
+    """
+
+    def __init__(self, file: Path, *, keys: KeyProvider, clock: Clock) -> None:
+        self.file = file
+        self._keys = keys
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def now(self) -> int:
+        """Return the seconds since 1970."""
+        return int(self._clock.now().timestamp())
+
+    def add_file(self, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int) -> File:
+        """Keep a file of these lines for so many days."""
+        with self._transaction() as connection:
+            return self._add(connection, key_id, purpose=purpose, name=name, parts=parts, days=days)
+
+    def files(self, key_id: str) -> list[File]:
+        """Return a key's files, newest first."""
+        query = "SELECT * FROM file WHERE key_id = ? AND expires > ? ORDER BY created DESC, id"
+        with self._transaction() as connection:
+            return [self._file(row) for row in connection.execute(query, (key_id, self.now()))]
+
+    def file_of(self, key_id: str, file_id: str) -> File | None:
+        """Return one of a key's files."""
+        return next((one for one in self.files(key_id) if one.id == file_id), None)
+
+    def parts(self, file_id: str) -> list[bytes]:
+        """Return a file's lines.
+
+        Raises:
+            KeyMissingError: The key is gone, and with it what was encrypted under it.
+        """
+        query = "SELECT number, sealed FROM piece WHERE file_id = ? ORDER BY number"
+        with self._transaction() as connection:
+            rows = connection.execute(query, (file_id,)).fetchall()
+        return [self._open(f"piece {file_id} {number}", sealed) for number, sealed in rows]
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file with its content."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM file WHERE id = ?", (file_id,))
+
+    def add_batch(
+        self,
+        key_id: str,
+        *,
+        certificate: str,
+        endpoint: str,
+        source: File,
+        total: int,
+        hours: int,
+        faults: Sequence[Mapping[str, Any]],
+        metadata: Mapping[str, str] | None,
+    ) -> Batch:
+        """Keep a batch that is to be run, or one whose input has faults."""
+        batch_id, now = f"batch_{secrets.token_hex(16)}", self.now()
+        status = "failed" if faults else "validating"
+        times = {"failed": now} if faults else {}
+        sealed = self._seal(f"metadata {batch_id}", json.dumps(metadata).encode())
+        row = (batch_id, key_id, certificate, endpoint, source.id, status, 0 if faults else total, now,
+               now + hours * 3600, json.dumps(times), json.dumps(list(faults)), sealed, None, None)  # fmt: skip
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        found = self.batch_of(key_id, batch_id)
+        assert found is not None  # noqa: S101 - written a moment ago
+        return found
+
+    def batches(self, *, key_id: str | None = None, running: bool = False) -> list[Batch]:
+        """Return batches, newest first: a key's, and those that run or all."""
+        counts = (
+            "(SELECT count(*) FROM result WHERE batch_id = id AND ok),"
+            " (SELECT count(*) FROM result WHERE batch_id = id AND NOT ok)"
+        )
+        query = f"SELECT *, {counts} FROM batch WHERE (? IS NULL OR key_id = ?)"  # noqa: S608 - no text of anybody's
+        if running:
+            query += " AND status IN ('validating', 'in_progress', 'cancelling')"
+        with self._transaction() as connection:
+            rows = connection.execute(f"{query} ORDER BY created DESC, id", (key_id, key_id)).fetchall()
+        return [self._batch(row) for row in rows]
+
+    def batch_of(self, key_id: str, batch_id: str) -> Batch | None:
+        """Return one of a key's batches."""
+        return next((one for one in self.batches(key_id=key_id) if one.id == batch_id), None)
+
+    def move(self, batch_id: str, status: str, *, only_from: Sequence[str]) -> bool:
+        """Bring a batch into another state, if it is in one of these; return whether it was."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT status, times FROM batch WHERE id = ?", (batch_id,)).fetchone()
+            if row is None or row[0] not in only_from:
+                return False
+            times = json.dumps({**json.loads(row[1]), status: self.now()})
+            connection.execute("UPDATE batch SET status = ?, times = ? WHERE id = ?", (status, times, batch_id))
+            return True
+
+    def answered(self, batch_id: str) -> set[int]:
+        """Return the numbers of the lines that have a result."""
+        with self._transaction() as connection:
+            query = "SELECT number FROM result WHERE batch_id = ?"
+            return {row[0] for row in connection.execute(query, (batch_id,))}
+
+    def add_result(self, batch_id: str, number: int, result: Mapping[str, Any], *, ok: bool) -> None:
+        """Keep a line's result; it is durable when this returns. A second one is dropped."""
+        raw = json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+        sealed = self._seal(f"result {batch_id} {number}", raw)
+        with self._transaction() as connection:
+            row = (batch_id, number, int(ok), sealed)
+            connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row)
+
+    def finish(self, batch: Batch, status: str, *, days: int) -> None:
+        """End a batch: its results become files of the key's, in the order of its lines, in one step."""
+        query = "SELECT number, ok, sealed FROM result WHERE batch_id = ? ORDER BY number"
+        with self._transaction() as connection:
+            rows = connection.execute(query, (batch.id,)).fetchall()
+            named: dict[str, str | None] = {}
+            for kind, wanted in (("output", 1), ("errors", 0)):
+                parts = [self._open(f"result {batch.id} {one[0]}", one[2]) for one in rows if one[1] == wanted]
+                name = f"{batch.id}_{kind}.jsonl"
+                named[kind] = (
+                    self._add(connection, batch.key_id, purpose="batch_output", name=name, parts=parts, days=days).id
+                    if parts
+                    else None
+                )
+            times = json.dumps({**batch.times, "finalizing": self.now(), status: self.now()})
+            change = "UPDATE batch SET status = ?, times = ?, output = ?, errors = ? WHERE id = ?"
+            connection.execute(change, (status, times, named["output"], named["errors"], batch.id))
+            connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
+
+    def expire(self, *, days: int) -> None:
+        """Delete what is past its time: files, and batches that ended so many days ago."""
+        oldest = self.now() - days * 86400
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM file WHERE expires <= ?", (self.now(),))
+            ended = "DELETE FROM batch WHERE created <= ? AND status NOT IN ('validating', 'in_progress', 'cancelling')"
+            connection.execute(ended, (oldest - 86400,))
+
+    def _add(
+        self, connection: sqlite3.Connection, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int
+    ) -> File:
+        file_id, now = f"file-{secrets.token_hex(16)}", self.now()
+        size, sealed = sum(len(one) + 1 for one in parts), self._seal(f"name {file_id}", name.encode())
+        row = (file_id, key_id, purpose, size, sealed, now, now + days * 86400)
+        connection.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.executemany(
+            "INSERT INTO piece VALUES (?, ?, ?)",
+            [(file_id, number, self._seal(f"piece {file_id} {number}", one)) for number, one in enumerate(parts, 1)],
+        )
+        return self._file(row)
+
+    def _file(self, row: Sequence[Any]) -> File:
+        return File(
+            id=row[0], key_id=row[1], purpose=row[2], bytes=row[3], created=row[5], expires=row[6],
+            name=self._open(f"name {row[0]}", row[4]).decode(errors="replace"),
+        )  # fmt: skip
+
+    def _batch(self, row: Sequence[Any]) -> Batch:
+        return Batch(
+            id=row[0], key_id=row[1], certificate=row[2], endpoint=row[3], input=row[4], status=row[5], total=row[6],
+            created=row[7], expires=row[8], times=json.loads(row[9]), faults=json.loads(row[10]), output=row[12],
+            errors=row[13], metadata=json.loads(self._open(f"metadata {row[0]}", row[11])), done=row[14],
+            failed=row[15],
+        )  # fmt: skip
+
+    def _seal(self, place: str, data: bytes) -> bytes:
+        return self._keys.wrap(KEY, data, f"batches {place}".encode())
+
+    def _open(self, place: str, sealed: bytes) -> bytes:
+        return self._keys.unwrap(KEY, sealed, f"batches {place}".encode())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._opened()
+                with self._connection:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    yield self._connection
+            except (sqlite3.Error, OSError) as error:
+                raise StoreDamagedError(
+                    what="files and batches cannot be read or written",
+                    why=type(error).__name__,
+                    fix="check the room in the gateway's folder; deleting batches.db there deletes all of them",
+                ) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        connection = sqlite3.connect(self.file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT:
+            connection.close()
+            message = "written by a newer release"
+            raise sqlite3.DatabaseError(message)
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        return connection

@@ -1,0 +1,234 @@
+"""Files and batches at a gateway in this process: who sees what, how a batch ends, what lies on disk."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.errors import CiphertextError, StoreDamagedError
+from appliance.gateway.application import running
+from appliance.gateway.batches.lines import faults_of
+from appliance.gateway.batches.store import BatchStore
+from tests.support.engine import Script
+from tests.support.gateway import MODEL, Rig, gateway, key_text
+
+URL = "/v1/chat/completions"
+SECRET = "SSN 123-45-6789"
+
+
+def _line(number: int, text: str = "hello", **changes: Any) -> bytes:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+    line = {"custom_id": f"line-{number}", "method": "POST", "url": URL, "body": body, **changes}
+    return json.dumps(line).encode()
+
+
+def _upload(rig: Rig, *lines: bytes, key: str | None = None, purpose: str = "batch") -> Any:
+    data = {"purpose": purpose, "file": (io.BytesIO(b"\n".join(lines)), f"{SECRET}.jsonl")}
+    return rig.client.post("/v1/files", data=data, headers=rig.headers(key))
+
+
+def _create(rig: Rig, *lines: bytes, **changes: Any) -> Any:
+    asked = {"input_file_id": _upload(rig, *lines).json["id"], "endpoint": URL, "completion_window": "24h"}
+    return rig.ask({**asked, **changes}, path="/v1/batches")
+
+
+def _get(rig: Rig, path: str, key: str | None = None) -> Any:
+    return rig.client.get(path, headers=rig.headers(key))
+
+
+def _run(rig: Rig) -> None:
+    while running(rig.app).batches.look():
+        pass
+
+
+def _results(rig: Rig, file_id: str) -> list[dict[str, Any]]:
+    return [json.loads(one) for one in _get(rig, f"/v1/files/{file_id}/content").data.splitlines()]
+
+
+def test_a_batch_is_answered_line_by_line_and_recorded_like_any_request(rig: Rig) -> None:
+    lines = [_line(1, SECRET), _line(2, body={"model": MODEL, "messages": "wrong"}), _line(3, "bye")]
+    batch = _create(rig, *lines, metadata={"ward": "7"}).json
+    assert (batch["status"], batch["request_counts"]["total"]) == ("validating", 3)
+
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["metadata"]) == ("completed", {"ward": "7"})
+    assert ended["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    good, bad = _results(rig, ended["output_file_id"]), _results(rig, ended["error_file_id"])
+    assert [one["custom_id"] for one in good] == ["line-1", "line-3"]
+    assert good[0]["response"]["body"]["choices"][0]["message"]["content"] == f"You said: {SECRET}"
+    assert (bad[0]["response"]["status_code"], bad[0]["response"]["body"]["error"]["param"]) == (400, "messages")
+    told = {one["response"]["request_id"] for one in good}
+    assert {one["request_id"] for one in rig.bodies("request.outcome")} == told
+    assert [one["request_id"] for one in rig.bodies("request.refused")] == [bad[0]["response"]["request_id"]]
+    assert rig.sample("sealift_queue_wait_seconds_count", priority="batch") == 2
+
+
+def test_nothing_that_was_handed_in_or_answered_lies_readable_on_disk(rig: Rig, tmp_path: Path) -> None:
+    _create(rig, _line(1, f"{SECRET} kestrel"), metadata={"who": "kestrel"})
+    _run(rig)
+
+    found = [path for path in tmp_path.rglob("batches.db*") if path.is_file()]
+    assert found
+    for path in found:
+        content = path.read_bytes()
+        assert b"6789" not in content
+        assert b"kestrel" not in content
+        assert path.stat().st_size > 0
+
+
+def test_each_key_sees_its_own_and_nothing_of_others(rig: Rig) -> None:
+    other = rig.api_keys.add(key_text("otherkey23"))
+    batch = _create(rig, _line(1)).json
+    file_id = batch["input_file_id"]
+
+    for path in (f"/v1/files/{file_id}", f"/v1/files/{file_id}/content", f"/v1/batches/{batch['id']}"):
+        assert _get(rig, path).status_code == 200
+        assert _get(rig, path, other).status_code == 404
+    assert _get(rig, "/v1/files", other).json["data"] == _get(rig, "/v1/batches", other).json["data"] == []
+    asked = {"input_file_id": file_id, "endpoint": URL, "completion_window": "24h"}
+    assert rig.client.post("/v1/batches", json=asked, headers=rig.headers(other)).status_code == 404
+    assert rig.client.post(f"/v1/batches/{batch['id']}/cancel", headers=rig.headers(other)).status_code == 404
+    assert rig.client.delete(f"/v1/files/{file_id}", headers=rig.headers(other)).status_code == 404
+    assert _get(rig, "/v1/files").json["data"][0]["filename"] == f"{SECRET}.jsonl"
+
+
+def test_input_with_faults_fails_and_names_the_lines_without_their_text(rig: Rig) -> None:
+    lines = [_line(1), b"{", _line(1), _line(4, url="/v1/models"), _line(5, extra=SECRET)]
+    batch = _create(rig, *lines).json
+    assert batch["status"] == "failed"
+    assert [(one["line"], one["code"]) for one in batch["errors"]["data"]] == [
+        (2, "invalid_json"),
+        (3, "duplicate_custom_id"),
+        (4, "mismatched_url"),
+        (5, "invalid_line"),
+    ]
+    assert "6789" not in json.dumps(batch["errors"])
+    assert not running(rig.app).batches.look()
+    assert faults_of([], endpoint=URL)[0].code == "empty_file"
+    assert faults_of([b"x"] * 5001, endpoint=URL)[0].code == "too_many_lines"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"endpoint": "/v1/models"},
+        {"completion_window": "25h"},
+        {"completion_window": 24},
+        {"metadata": {"a": 1}},
+        {"metadata": {str(number): "" for number in range(17)}},
+        {"input_file_id": None},
+        {"surprise": 1},
+    ],
+)
+def test_a_batch_that_is_none_is_refused(rig: Rig, changes: dict[str, Any]) -> None:
+    assert _create(rig, _line(1), **changes).status_code == 400
+
+
+def test_an_upload_that_is_none_is_refused(rig: Rig) -> None:
+    assert _upload(rig, _line(1), purpose="fine-tune").status_code == 400
+    assert rig.client.post("/v1/files", data=b"x", headers=rig.headers()).status_code == 400
+    odd = {**rig.headers(), "Content-Type": "multipart/form-data; boundary=x"}
+    assert rig.client.post("/v1/files", data=b"--x\r\nbroken", headers=odd).status_code == 400
+    assert rig.client.post("/v1/files", data={"purpose": "batch"}, headers=rig.headers()).status_code == 400
+    assert rig.client.get("/v1/files?limit=0", headers=rig.headers()).status_code == 400
+    assert rig.client.get("/v1/files?after=x", headers=rig.headers()).status_code == 400
+
+
+def test_a_cancelled_batch_keeps_what_was_answered_and_asks_no_more(rig: Rig) -> None:
+    batch = _create(rig, _line(1)).json
+    assert rig.client.delete(f"/v1/files/{batch['input_file_id']}", headers=rig.headers()).status_code == 409
+    cancelled = rig.client.post(f"/v1/batches/{batch['id']}/cancel", headers=rig.headers())
+    assert json.loads(cancelled.data)["status"] == "cancelling"
+
+    _run(rig)
+
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["output_file_id"]) == ("cancelled", None)
+    assert rig.engine.asked == []
+    assert rig.client.post(f"/v1/batches/{batch['id']}/cancel", headers=rig.headers()).status_code == 409
+    deleted = rig.client.delete(f"/v1/files/{batch['input_file_id']}", headers=rig.headers())
+    assert json.loads(deleted.data)["deleted"] is True
+
+
+def test_a_batch_whose_time_is_over_says_so_for_each_line_that_was_not_asked(rig: Rig) -> None:
+    batch = _create(rig, _line(1), completion_window="1h").json
+    rig.clock.advance(3601)
+    _run(rig)
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert ended["status"] == "expired"
+    assert [one["error"]["code"] for one in _results(rig, ended["error_file_id"])] == ["batch_expired"]
+
+
+def test_files_are_gone_when_their_days_are_over(rig: Rig) -> None:
+    batch = _create(rig, _line(1)).json
+    _run(rig)
+    output = _get(rig, f"/v1/batches/{batch['id']}").json["output_file_id"]
+    assert _get(rig, f"/v1/files/{output}").status_code == 200
+    rig.clock.advance(7 * 86400)
+    assert _get(rig, f"/v1/files/{output}").status_code == 404
+    rig.clock.advance(86400)
+    _run(rig)
+    assert _get(rig, f"/v1/batches/{batch['id']}").status_code == 404
+
+
+def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> None:
+    batch = _create(rig, _line(1)).json
+    rig.routes.stopped.add("abcdefgh23")
+    _run(rig)
+    assert rig.engine.asked == []
+    rig.routes.stopped.clear()
+    known = rig.api_keys.known.pop("abcdefgh23")
+    _run(rig)
+    rig.api_keys.known["abcdefgh23"] = known
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "cancelled"
+    assert rig.engine.asked == []
+
+
+def test_a_busy_engine_is_asked_again_later_and_a_broken_one_three_times(rig: Rig) -> None:
+    batch = _create(rig, _line(1)).json
+    rig.engine.script = Script(refuse=(503, "loading"))
+    _run(rig)
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "in_progress"
+    rig.engine.script = Script(refuse=(500, "broken"))
+    for _ in range(6):
+        rig.clock.advance(120)
+        _run(rig)
+    ended = _get(rig, f"/v1/batches/{batch['id']}").json
+    assert (ended["status"], ended["request_counts"]["failed"]) == ("completed", 1)
+    assert _results(rig, ended["error_file_id"])[0]["response"]["status_code"] == 502
+
+
+def test_a_piece_of_another_file_does_not_open_in_its_place(rig: Rig, tmp_path: Path) -> None:
+    store = BatchStore(tmp_path / "other.db", keys=rig.keys, clock=rig.clock)
+    first, second = (store.add_file("k", purpose="batch", name="a", parts=[text], days=1) for text in (b"one", b"two"))
+    with store._transaction() as connection:
+        query = "UPDATE piece SET sealed = (SELECT sealed FROM piece WHERE file_id = ?) WHERE file_id = ?"
+        connection.execute(query, (first.id, second.id))
+    assert store.parts(first.id) == [b"one"]
+    with pytest.raises(CiphertextError):
+        store.parts(second.id)
+
+
+def test_a_store_of_a_newer_release_is_left_alone(tmp_path: Path, rig: Rig) -> None:
+    store = BatchStore(tmp_path / "b.db", keys=rig.keys, clock=rig.clock)
+    store.files("k")
+    with store._transaction() as connection:
+        connection.execute("PRAGMA user_version = 2")
+    store.close()
+    with pytest.raises(StoreDamagedError):
+        store.files("k")
+
+
+def test_two_gateways_of_a_box_run_no_batch_twice(tmp_path: Path) -> None:
+    with gateway(tmp_path) as rig:
+        first = running(rig.app).batches
+        _create(rig, _line(1))
+        assert first._is_mine()
+        second = type(first)(first._store, serve=first._serve, world=first._world, workers=1)
+        assert not second.look()
+        _run(rig)
+        assert len(rig.bodies("request.outcome")) == 1
