@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from appliance.actions import tried
 from appliance.actions.proof import Found, ProofReport, Prover
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.audit.facts import Ledger
@@ -84,17 +85,32 @@ class _Proof:
             else:
                 check("weights", lambda: self._weights(version))
                 self._origin(version.stored)
-            made = check("promotion", lambda: self._promotion(intent))
-            if made is None:
-                leave_out("approvals", "gates", why="the promotion is not proven")
+            if tried.is_tried(intent):
+                self._lent(intent)
             else:
-                statement = check("approvals", lambda: self._approvals(made))
-                if statement is None:
-                    leave_out("gates", why="the approvals are not proven")
-                else:
-                    check("gates", lambda: self._gates(statement, before=made.sequence))
+                self._promoted(intent)
         check("ledger", self._whole_ledger)
         return ProofReport(subject=request_id, steps=tuple(self._prover.steps))
+
+    def _promoted(self, intent: Leaf) -> None:
+        check, leave_out = self._prover.check, self._prover.leave_out
+        made = check("promotion", lambda: self._promotion(intent))
+        if made is None:
+            leave_out("approvals", "gates", why="the promotion is not proven")
+            return
+        statement = check("approvals", lambda: self._approvals(made))
+        if statement is None:
+            leave_out("gates", why="the approvals are not proven")
+        else:
+            check("gates", lambda: self._gates(statement, before=made.sequence))
+
+    def _lent(self, intent: Leaf) -> None:
+        check = self._prover.check
+        made = check("test stage", lambda: tried.loaded_for(self._ledger, intent))
+        if made is None:
+            self._prover.leave_out("gates", why="it is not proven that the version was loaded there")
+        else:
+            check("gates", lambda: tried.gates_of(self._config.at, self._ledger, made))
 
     def _request(self, request_id: str) -> Found[Leaf]:
         leaf = self._ledger.one("request.intent", "request_id", request_id)

@@ -115,7 +115,8 @@ def load(
     if dry_run:
         return StageFacts(version=version, load=before, engine=engine)
     if before is None:
-        _record(here, LOADED, version, asker)
+        newest = max(facts.gates, key=lambda gate: gate.sequence)
+        _record(here, LOADED, version, asker, evidence_digest=newest.evidence_digest)
     try:
         _start(here, version, unit)
     except SealiftError:
@@ -184,8 +185,8 @@ def _start(here: Surroundings, version: Version, unit: str) -> None:
         )
 
 
-def _record(here: Surroundings, kind: str, version: Version, person: str) -> None:
-    here.ledger.append(kind, {"model_digest": version.model_digest, "person": person})
+def _record(here: Surroundings, kind: str, version: Version, person: str, **more: str) -> None:
+    here.ledger.append(kind, {"model_digest": version.model_digest, "person": person, **more})
     projection.catch_up(here.state, here.ledger)
 
 

@@ -96,7 +96,7 @@ SHAPES: Final[Mapping[str, Mapping[str, _Check]]] = {
     "stop.lifted": _CALLER,
     "key.created": _KEY,
     "key.ruled": {"key_id": _text, "rule": _text, "model_digest": _optional_text},
-    "stage.loaded": {"model_digest": _text, "person": _text},
+    "stage.loaded": {"model_digest": _text, "person": _text, "evidence_digest": _optional_text},
     "stage.unloaded": {"model_digest": _text, "person": _text},
     "key.revoked": {"key_id": _text, "reason": _optional_text},
 }

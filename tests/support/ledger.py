@@ -84,7 +84,7 @@ def bodies(digest: str = DIGEST_A) -> dict[str, dict[str, Any]]:
             "expires_at": None,
         },
         "key.revoked": {"key_id": "abcdefghij", "reason": "left"},
-        "stage.loaded": {"model_digest": digest, "person": "ada"},
+        "stage.loaded": {"model_digest": digest, "person": "ada", "evidence_digest": None},
         "stage.unloaded": {"model_digest": digest, "person": "ada"},
         **rollout_bodies(digest),
     }

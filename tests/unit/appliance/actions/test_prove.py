@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from appliance.actions import teststage
 from appliance.actions.proof import ProofReport
 from appliance.actions.prove import prove
 from appliance.actions.rollback import rollback
@@ -211,3 +212,36 @@ def test_what_fails_in_an_unforeseen_way_does_not_hold(floor: Floor) -> None:
 
 def registered(floor: Floor, digest: str) -> dict[str, Any]:
     return dict(floor.site.ledger.find(kind="model.registered", field="model_digest", value=digest)[0].body)
+
+
+def tried_answer(floor: Floor, digest: str, request_id: str) -> None:
+    body = {"request_id": request_id, "model_digest": digest, "stage": "test"}
+    intent = floor.site.ledger.append("request.intent", body)
+    floor.site.ledger.append(
+        "request.outcome", {"request_id": request_id, "intent_sequence": intent.sequence, "outcome": "ok"}
+    )
+
+
+def test_an_answer_of_the_test_stage_is_proven_by_who_lent_the_version_and_its_gates(floor: Floor) -> None:
+    descriptor = floor.bring()
+    tried_answer(floor, descriptor.model_digest, "req_early")
+    floor.validate(descriptor).require_passed()
+    teststage.load(floor.bench, descriptor.model_digest, person="iris")
+    tried_answer(floor, descriptor.model_digest, "req_tried")
+    answer(floor, descriptor.model_digest, "req_served")
+
+    assert failed(floor, "req_tried") == NO_ORIGIN
+    text = report(floor, "req_tried").to_text()
+    assert "loaded by iris" in text
+    assert "approved by nobody" in text
+    assert "approvals" not in {step.name for step in report(floor, "req_tried").steps}
+    assert {"test stage", "gates"} <= failed(floor, "req_early")
+    # What production answered is not proven by having been lent to developers.
+    assert "promotion" in failed(floor, "req_served")
+
+    teststage.unload(floor.bench, descriptor.model_digest, person="iris")
+    tried_answer(floor, descriptor.model_digest, "req_leaving")
+    floor.site.clock.advance(16 * 60)
+    tried_answer(floor, descriptor.model_digest, "req_late")
+    assert failed(floor, "req_leaving") == NO_ORIGIN
+    assert {"test stage", "gates"} <= failed(floor, "req_late")
