@@ -103,7 +103,7 @@ def launched(config: Config, instance: str, *, python: Path, log: Path) -> Itera
             yield process
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=180)
 
 
 def _until_ready(process: "subprocess.Popen[bytes]", notices: socket.socket, log: Path) -> None:
