@@ -61,6 +61,7 @@ def release_facts(
                 "evals": [target_of(path) for path in model.evals],
                 "references": [dict(each) for each in (references or {}).get(model.name, ())],
                 **({"pins": dict(found)} if (found := (pins or {}).get(model.name)) else {}),
+                **({"judges": ["similarity"]} if model.judges_similarity else {}),
             }
             for model in recipe.models
         ],

@@ -156,6 +156,7 @@ class ModelSection(Section):
     rules: Annotated[tuple[Line, ...], Many] = ()
     runtime: RuntimeSection = RuntimeSection()
     evals: Annotated[tuple[RelativePath, ...], Many] = ()
+    judges_similarity: bool = False
 
     @model_validator(mode="after")
     def _for_its_engine(self) -> "ModelSection":
@@ -195,6 +196,13 @@ class ModelSection(Section):
             raise ValueError(message)
         if embedding is not None and embedding.n_ctx > self.context_tokens:
             message = f"runtime.embedding.n_ctx {embedding.n_ctx} is above context_tokens {self.context_tokens}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _judge_makes_embeddings(self) -> "ModelSection":
+        if self.judges_similarity and self.runtime.embedding is None:
+            message = "judges_similarity is for models that make embeddings: runtime.embedding"
             raise ValueError(message)
         return self
 

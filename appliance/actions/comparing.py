@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from appliance.actions import known
 from appliance.actions.gating.bench import Known
+from appliance.actions.gating.tasks import if_judged_alike
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import GateFailedError
@@ -105,7 +106,8 @@ def _sets(first: Side, second: Side, policy: TaskPolicy) -> tuple[Mapping[str, A
         other = theirs.get(digest)
         if other is None:
             continue
-        pairs = evaluation.paired(str(other["right"]), str(mine["right"]))
+        is_pairable = if_judged_alike(other, mine) is not None
+        pairs = evaluation.paired(str(other["right"]), str(mine["right"])) if is_pairable else []
         change = evaluation.difference_of(pairs, seed=digest, policy=policy).to_json() if pairs else None
         rows.append(
             {

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from appliance.actions import gates, known
 from appliance.actions.gates import Bench, Progress, Verdict
+from appliance.actions.gating.alike import EmbeddingJudge
 from appliance.actions.gating.bench import Leaks, machine_memory_bytes
 from appliance.actions.gating.privacy import through_the_gateway
 from appliance.actions.reviewing import BoxReviews
@@ -124,14 +125,17 @@ def validate(
     with here.state.connect() as session:
         version = catalog.version(session, which)
         stageloads.require_not_loaded(session, version.model_digest)
+    judge = _similarity_judge(here, version)
     with EngineClient(here.config.at.socket(f"engine-{gates.TEST_STAGE}-{version.model_digest[:12]}")) as engine:
-        bench = _bench(here, version, engine, policy, progress)
+        bench = _bench(here, version, engine, policy, judge, progress)
         here.supervisor.state(bench.unit)  # raises when no supervisor answers: no verdict on the version
         started = here.clock.now()
         try:
             verdicts = _run(bench, (only,) if only else policy.gates)
         finally:
             here.supervisor.stop(bench.unit)
+            if judge is not None:
+                judge.close()
     wanted = (only,) if only else policy.gates
     document = {
         "site": here.config.site,
@@ -167,6 +171,7 @@ class Plan:
     production: str
     full_precision: str
     demands_review: bool
+    similarity_judge: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -181,6 +186,7 @@ class Plan:
             "compared_with_production": self.production or None,
             "compared_with_full_precision": self.full_precision or None,
             "demands_review": self.demands_review,
+            "similarity_judge": self.similarity_judge or None,
         }
 
 
@@ -199,6 +205,7 @@ def plan(here: Surroundings, which: str) -> Plan:
     sets += [("site", TaskSet.from_bytes(sitesets.content(places, one))) for one in sitesets.active(here.ledger)]
     others = known.others(here.config, here.state, version)
     said = references.declared(stored, descriptor).values()
+    judge = carriers.similarity_judge(ContentStore(places.store), but=version.model_digest)
     parent = "" if others.full_precision is None else f"version {others.full_precision.model_digest[:12]}"
     return Plan(
         version=version,
@@ -207,6 +214,7 @@ def plan(here: Surroundings, which: str) -> Plan:
         production="" if others.production is None else others.production.model_digest,
         full_precision=parent or ("reference outputs" if any(one.path for one in said) else ""),
         demands_review=here.config.environment in policy.review.demanded_in,
+        similarity_judge=f"{judge.name} {judge.version}" if judge is not None else "",
     )
 
 
@@ -270,7 +278,23 @@ def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def _bench(here: Surroundings, version: Version, engine: EngineClient, policy: GatePolicy, progress: Progress) -> Bench:
+def _similarity_judge(here: Surroundings, version: Version) -> EmbeddingJudge | None:
+    found = carriers.similarity_judge(ContentStore(here.config.at.store), but=version.model_digest)
+    if found is None:
+        return None
+    return EmbeddingJudge(
+        descriptor=found, config=here.config, supervisor=here.supervisor, clock=here.clock, sleep=here.sleep
+    )
+
+
+def _bench(
+    here: Surroundings,
+    version: Version,
+    engine: EngineClient,
+    policy: GatePolicy,
+    judge: EmbeddingJudge | None,
+    progress: Progress,
+) -> Bench:
     places, ledger = here.config.at, here.ledger
     stored, descriptor, task_paths = carriers.carrier(ContentStore(places.store), version.model_digest)
     others = known.others(here.config, here.state, version)
@@ -292,6 +316,7 @@ def _bench(here: Surroundings, version: Version, engine: EngineClient, policy: G
         production=others.production,
         full_precision=others.full_precision,
         accepted=known.accepted(ledger, version.model_digest),
+        similarity=judge,
         progress=progress,
         sleep=here.sleep,
     )

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from appliance.promote import similarity
 from appliance.promote.policy import TaskPolicy
+from appliance.promote.similarity import Alike
 from appliance.promote.taskset import (
     CONTAINS,
     EXACT,
@@ -117,12 +118,12 @@ class Result:
         }
 
 
-def examine(tasks: TaskSet, examinee: Examinee) -> str:
+def examine(tasks: TaskSet, examinee: Examinee, *, alike: Alike | None = None) -> str:
     """Return one letter for each item: 1 when it was answered rightly, 0 when not, - when it is not counted.
 
     The examinee is asked exactly once for each item, in their order.
     """
-    return "".join(_letter(item, examinee) for item in tasks.items)
+    return "".join(_letter(item, examinee, alike) for item in tasks.items)
 
 
 def judge(tasks: TaskSet, right: str, policy: TaskPolicy, *, production: str | None = None) -> Result:
@@ -203,7 +204,7 @@ def word_perplexity_millis(nats: float, words: int) -> int:
     return round(1000 * math.exp(min(_MOST_NATS, -nats / max(1, words))))
 
 
-def is_right(item: Item, said: str) -> bool:
+def is_right(item: Item, said: str, *, alike: Alike | None = None) -> bool:
     """Judge a written answer by its item's kind; what lies beyond 4,000 characters is not looked at.
 
     Raises:
@@ -219,11 +220,13 @@ def is_right(item: Item, said: str) -> bool:
     if item.kind == JSON_SCHEMA and item.schema is not None:
         return item.schema.accepts(text)
     if item.kind == SIMILARITY:
+        if alike is not None and item.least_embedding_millis is not None:
+            return alike(item.answer, text) >= item.least_embedding_millis
         return similarity.similarity_millis(item.answer, text) >= item.least_millis
     raise ValueError(item.kind)
 
 
-def _letter(item: Item, examinee: Examinee) -> str:
+def _letter(item: Item, examinee: Examinee, alike: Alike | None) -> str:
     if item.kind == MULTIPLE_CHOICE:
         asked = f"Question: {item.prompt}\nAnswer:"
         likelihoods = examinee.likelihoods(asked, [f" {choice}" for choice in item.choices])
@@ -235,7 +238,7 @@ def _letter(item: Item, examinee: Examinee) -> str:
     said = examinee.answer(item.prompt, max_tokens=item.max_tokens)
     if not item.is_counted:
         return NOT_COUNTED
-    return "1" if is_right(item, said) else "0"
+    return "1" if is_right(item, said, alike=alike) else "0"
 
 
 def _plain(text: str) -> str:

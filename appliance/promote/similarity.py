@@ -2,13 +2,15 @@
 
 Cosine similarity in thousandths. A model under test must not judge itself (a damaged one may find everything alike),
 and a medium need not bring a second model; what counts here is wording, so a reference answer is written as the answer
-is wanted. Deterministic: the same on every machine.
+is wanted. Deterministic: the same on every machine. Where the box holds another model that a release declares to judge
+similarity, an item that has a threshold for it is judged by that model's vectors instead (`Alike`); words and vectors
+are different scales, so neither threshold stands for the other.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -17,12 +19,22 @@ _LETTERS: Final = (3, 4, 5)
 _WORD_WEIGHT: Final = 3
 _WORD: Final = re.compile(r"\w+")
 
+Alike = Callable[[str, str], int]
+"""Tells how alike two texts are by a model's vectors, in thousandths."""
+
 
 def similarity_millis(one: str, other: str) -> int:
     """Return 0 (nothing in common) to 1000 (the same words in any case and spacing)."""
     first, second = _embedding(one), _embedding(other)
     length = math.sqrt(_dot(first, first) * _dot(second, second))
     return 0 if length == 0 else min(1000, round(1000 * _dot(first, second) / length))
+
+
+def cosine_millis(one: Sequence[float], other: Sequence[float]) -> int:
+    """Return the cosine of two vectors in thousandths; 0 for what points apart, or nowhere."""
+    length = math.sqrt(math.fsum(value * value for value in one) * math.fsum(value * value for value in other))
+    product = math.fsum(mine * theirs for mine, theirs in zip(one, other, strict=True))
+    return 0 if length == 0 else max(0, min(1000, round(1000 * product / length)))
 
 
 def _embedding(text: str) -> Mapping[int, float]:

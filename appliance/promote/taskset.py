@@ -59,6 +59,7 @@ class Item:
     pattern: re.Pattern[str] | None = None
     schema: Schema | None = None
     least_millis: int = 0
+    least_embedding_millis: int | None = None
     criteria: tuple[str, ...] = ()
     max_tokens: int = ANSWER_TOKENS
 
@@ -118,7 +119,8 @@ def _item(value: Any, number: int, kinds: tuple[str, ...]) -> Item:
     kind = canonical.one_of(canonical.mapping(value, f"line {number}").get("kind"), kinds, f"line {number}: kind")
     wanted = ("id", "kind", "prompt", *_FIELDS[kind])
     is_written = kinds is not _FIRST_KINDS and kind not in SCORED
-    fields = canonical.exact_keys(value, wanted, ("max_tokens",) if is_written else (), what=f"line {number}")
+    further = ("max_tokens", "least_embedding") if kind == SIMILARITY else ("max_tokens",)
+    fields = canonical.exact_keys(value, wanted, further if is_written else (), what=f"line {number}")
     answer = fields["text"] if kind == PERPLEXITY else fields.get("answer")
     choices = _texts(fields.get("choices", []), "choices", most=_MAX_CHOICES)
     if kind == MULTIPLE_CHOICE and (len(choices) < 2 or choices.count(str(answer)) != 1):
@@ -135,6 +137,9 @@ def _item(value: Any, number: int, kinds: tuple[str, ...]) -> Item:
         pattern=safe_pattern(canonical.text(fields["pattern"], "pattern")) if kind == REGEX else None,
         schema=Schema.from_json(fields["schema"]) if kind == JSON_SCHEMA else None,
         least_millis=_millis(fields["least"], "least", number) if kind == SIMILARITY else 0,
+        least_embedding_millis=_millis(fields["least_embedding"], "least_embedding", number)
+        if "least_embedding" in fields
+        else None,
         criteria=criteria,
         max_tokens=canonical.integer(
             fields.get("max_tokens", ANSWER_TOKENS), "max_tokens", minimum=1, maximum=_MOST_TOKENS

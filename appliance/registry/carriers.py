@@ -1,11 +1,16 @@
 """Which stored release brings a version. Apart from the catalog, because engines ask it without a database."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from appliance.errors import UnknownVersionError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore, StoredRelease
 from media import canonical
+from media.errors import MalformedError
+
+SIMILARITY: Final = "similarity"
+"""What a model of a release may be declared to judge."""
 
 
 def carrier(
@@ -36,6 +41,34 @@ def carrier(
         why="the store was searched",
         fix="receive the release again from its medium",
     )
+
+
+def similarity_judge(store: ContentStore, *, but: str) -> ModelDescriptor | None:
+    """Return the version that the newest release with one declares to judge how alike texts are, if any.
+
+    Args:
+        store: Where to look.
+        but: The version under test, which never judges itself.
+
+    Raises:
+        MalformedError: What is declared makes no embeddings.
+        StoreDamagedError: A descriptor is not what was signed.
+    """
+    for stored in reversed(store.releases()):
+        for model in canonical.array(stored.contents().get("models"), "release.json.models"):
+            fields = canonical.mapping(model, "release.json.models")
+            if SIMILARITY not in canonical.array(fields.get("judges", []), "release.json.models.judges"):
+                continue
+            descriptor = ModelDescriptor.from_bytes(stored.read(canonical.text(fields.get("descriptor"), "descriptor")))
+            if descriptor.runtime.embedding is None:
+                raise MalformedError(
+                    what=f"{descriptor.name} is declared to judge similarity and makes no embeddings",
+                    why="its profile has no runtime.embedding",
+                    fix="ask the sender for the release again",
+                )
+            if descriptor.model_digest != but:
+                return descriptor
+    return None
 
 
 def pins(stored: StoredRelease, model_digest: str) -> Mapping[str, str]:

@@ -29,6 +29,7 @@ from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+_MOST_NUMBERS: Final = 65_536  # in a vector, as a profile may say
 _READ_BYTES: Final = 65536
 _JSON: Final = {"content-type": "application/json"}
 
@@ -223,6 +224,28 @@ class EngineClient:
         if len(likelihoods) != len(continuations) or len(tokens) != len(continuations):
             raise broken(self._name, "there are not as many scores as continuations")
         return tuple(self._score(one, count) for one, count in zip(likelihoods, tokens, strict=True))
+
+    def embed(self, texts: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+        """Return the vector of each text, in the same order, all of one length.
+
+        Raises:
+            EngineProtocolError: Another number of vectors, or one that is none.
+        """
+        untrusted = self._ask("POST", "/v1/embeddings", {"input": list(texts), "encoding_format": "float"}).get("data")
+        rows = untrusted if isinstance(untrusted, list) else []
+        vectors = tuple(self._vector(one, at) for at, one in enumerate(rows))
+        if len(vectors) != len(texts) or len({len(one) for one in vectors}) > 1:
+            raise broken(self._name, "there are not as many vectors as texts, or of several lengths")
+        return vectors
+
+    def _vector(self, untrusted: object, at: int) -> tuple[float, ...]:
+        fields = untrusted if isinstance(untrusted, dict) else {}
+        numbers = fields.get("embedding")
+        if fields.get("index") != at or not isinstance(numbers, list) or not 0 < len(numbers) <= _MOST_NUMBERS:
+            raise broken(self._name, "an embedding is not where it belongs, or none")
+        if any(isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one) for one in numbers):
+            raise broken(self._name, "an embedding holds what is no finite number")
+        return tuple(float(one) for one in numbers)
 
     def _score(self, untrusted_likelihood: object, untrusted_tokens: object) -> Score:
         if isinstance(untrusted_likelihood, bool) or not isinstance(untrusted_likelihood, int | float):

@@ -57,6 +57,8 @@ def version_files(
     n_ctx: int = 512,
     n_seq_max: int = 1,
     system_prompt: str = "",
+    embedding: Mapping[str, Any] | None = None,
+    judges: tuple[str, ...] = (),
 ) -> dict[str, bytes]:
     """Return the files of a release that brings one version, perhaps with the reference outputs of its parent."""
     folder = f"data/models/{name}"
@@ -84,6 +86,7 @@ def version_files(
                 "n_batch": 64,
                 "n_seq_max": n_seq_max,
                 "defaults": {"temperature": "0.2", "top_p": "0.9"},
+                **({} if embedding is None else {"embedding": dict(embedding)}),
             },
             "quantization": quantization,
             "license": "Apache-2.0",
@@ -95,6 +98,8 @@ def version_files(
         "descriptor": f"{folder}/descriptor.json",
         "evals": ["data/evals/facts.jsonl"],
     }
+    if judges:
+        model["judges"] = list(judges)
     if pins:
         model["pins"] = dict(pins)
     lies = "data/evals/facts.reference.jsonl"

@@ -114,6 +114,28 @@ class Reviews(Protocol):
         ...
 
 
+class SimilarityJudge(Protocol):
+    """Another version of this box, which a release declares to judge how alike texts are; started when first asked."""
+
+    @property
+    def name(self) -> str:
+        """Its name and version."""
+        ...
+
+    @property
+    def model_digest(self) -> str:
+        """Its digest."""
+        ...
+
+    def millis(self, one: str, other: str) -> int:
+        """Return how alike two texts are, in thousandths.
+
+        Raises:
+            SealiftError: Its engine does not start, or makes no embeddings.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Everything a gate may use."""
@@ -135,6 +157,7 @@ class Bench:
     production: Known | None = None
     full_precision: Known | None = None
     accepted: Accepted | None = None
+    similarity: SimilarityJudge | None = None
     progress: Progress = lambda *_: None
     sleep: Callable[[float], None] = time.sleep
     notes: Notes = field(default_factory=Notes)

@@ -83,6 +83,9 @@ def _one_set(one: Mapping[str, Any]) -> Iterator[str]:
         ]
         told = f": {', '.join(rises)}" if rises else ""
         yield f"  perplexity by word {found['word_perplexity_millis'] / 1000:.2f}{told}"
+    if (alike := one.get("similarity")) is not None:
+        by_model = f"by the embeddings of {alike.get('name')}, version {str(alike.get('model_digest'))[:12]}"
+        yield f"  similarity judged {by_model if alike['by'] == 'model' else 'by words and their parts, by no model'}"
     yield f"  {_reference(one.get('reference', {}))}"
 
 

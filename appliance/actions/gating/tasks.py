@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from appliance.actions.gating.bench import Bench, Known, Verdict, user
+from appliance.actions.gating.bench import Bench, Known, SimilarityJudge, Verdict, user
 from appliance.promote import evaluation
 from appliance.promote.comparison import Recorder, Said, compare, parent_right
 from appliance.promote.evaluation import Difference, Result
 from appliance.promote.sheet import Answer
-from appliance.promote.taskset import PERPLEXITY, SCORED, TaskSet
+from appliance.promote.taskset import PERPLEXITY, SCORED, SIMILARITY, TaskSet
 from appliance.registry import reference as references
 from appliance.registry.reference import Declared, Reference
 
@@ -60,19 +60,32 @@ def task_evaluation(bench: Bench) -> Verdict:
     figures = {
         "items": items,
         "accuracy_millis": rights * 1000 // items if items else None,
+        **_told_similarity(sets),
         "against": {side: difference.to_json() for side, difference in against.items()},
         "sets": sets,
     }
     return Verdict(gate=_GATE, passed=not failures, figures=figures, why="; ".join(failures))
 
 
+def _told_similarity(sets: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return one line for whoever approves: by what similarity was judged; nothing where it was not asked for."""
+    found = [one["similarity"] for one in sets if "similarity" in one]
+    named = sorted({f"embeddings of {one['name']} {one['model_digest'][:12]}" for one in found if one["by"] == "model"})
+    if any(one["by"] == "words" for one in found):
+        named.append("words and their parts, by no model")
+    return {"similarity": "; ".join(named)} if named else {}
+
+
 def _one_set(bench: Bench, tasks: TaskSet, said: Declared, pooled: _Pooled) -> tuple[Result, dict[str, Any], list[str]]:
     recorder = Recorder(examinee=_EngineExaminee(bench))
-    right = evaluation.examine(tasks, recorder)
+    judge = bench.similarity if any(item.least_embedding_millis is not None for item in tasks.items) else None
+    right = evaluation.examine(tasks, recorder, alike=None if judge is None else judge.millis)
+    alike = _judged_by(tasks, judge)
     production = _of(bench.production, tasks)
-    result = evaluation.judge(tasks, right, bench.policy.tasks, production=_right_of(production))
-    pooled.add("production", evaluation.paired(right, _right_of(production)))
-    compared, parent, parent_nats = _with_parent(bench, tasks, recorder, right, said)
+    theirs = _right_of(if_judged_alike(production, alike))
+    result = evaluation.judge(tasks, right, bench.policy.tasks, production=theirs)
+    pooled.add("production", evaluation.paired(right, theirs))
+    compared, parent, parent_nats = _with_parent(bench, tasks, recorder, right, said, alike)
     pooled.add("full precision", evaluation.paired(right, parent))
     measured, failures = _perplexity(bench, tasks, recorder.said, _perplexity_of(production), parent_nats)
     for item, one in zip(tasks.items, recorder.said, strict=True):
@@ -80,14 +93,14 @@ def _one_set(bench: Bench, tasks: TaskSet, said: Declared, pooled: _Pooled) -> t
             bench.notes.answered.append(
                 Answer(set_sha256=tasks.sha256, item=item.id, prompt=item.prompt, text=one.text, criteria=item.criteria)
             )
-    return result, {**result.to_json(), "perplexity": measured, "reference": compared}, failures
+    return result, {**result.to_json(), "perplexity": measured, "reference": compared, **alike}, failures
 
 
 def _with_parent(
-    bench: Bench, tasks: TaskSet, recorder: Recorder, right: str, declared: Declared
+    bench: Bench, tasks: TaskSet, recorder: Recorder, right: str, declared: Declared, alike: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str | None, Mapping[str, Any] | None]:
     """Return the figures for people, what full precision got on each item, and its perplexity."""
-    full = _of(bench.full_precision, tasks)
+    full = if_judged_alike(_of(bench.full_precision, tasks), alike)
     if bench.full_precision is not None and full is not None:
         theirs = _right_of(full)
         same = sum(one == other for one, other in zip(right, str(theirs), strict=False))
@@ -139,6 +152,29 @@ def _difference(bench: Bench, side: str, pairs: Sequence[int]) -> Difference:
 
 def _of(known: Known | None, tasks: TaskSet) -> Mapping[str, Any] | None:
     return None if known is None else known.sets().get(tasks.sha256)
+
+
+def _judged_by(tasks: TaskSet, judge: SimilarityJudge | None) -> dict[str, Any]:
+    """Return the figures that say by what similarity was judged; nothing where no item asks for it."""
+    if not any(item.kind == SIMILARITY for item in tasks.items):
+        return {}
+    if judge is None:
+        return {"similarity": {"by": "words"}}
+    return {"similarity": {"by": "model", "model_digest": judge.model_digest, "name": judge.name}}
+
+
+def if_judged_alike(theirs: Mapping[str, Any] | None, alike: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return another version's figures of a set where similarity was judged by the same; else nothing can be paired.
+
+    Args:
+        theirs: Its figures, if it has any.
+        alike: This version's figures of the set; those of before say nothing of similarity, which was of words then.
+    """
+    if theirs is None:
+        return None
+    before, mine = (one.get("similarity", {"by": "words"}) for one in (theirs, alike))
+    is_same = (before.get("by"), before.get("model_digest")) == (mine.get("by"), mine.get("model_digest"))
+    return theirs if is_same else None
 
 
 def _right_of(figures: Mapping[str, Any] | None) -> str | None:

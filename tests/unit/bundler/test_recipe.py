@@ -85,6 +85,7 @@ def test_numbers_of_the_sampling_become_decimal_text() -> None:
             'n_ctx = 256, llama_cpp = { tensor_split = ["x"] }',
             "models.0.runtime.llama_cpp.tensor_split.0",
         ),
+        ('engine = "llama.cpp"', 'engine = "llama.cpp"\njudges_similarity = true', "models.0"),
         ("format = 1", "format = 2", "format"),
         ("format = 1", "format = 1\nfolder = 'x'", "folder"),
     ],
