@@ -17,14 +17,16 @@ from werkzeug.http import http_date
 from appliance.config import LimitsSection, PolicySection
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
+from appliance.gateway.admission import wish_of
 from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
 from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
-from appliance.gateway.engine_body import engine_body
+from appliance.gateway.engine_body import caller_fields, engine_body
 from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet, Upstreams
+from appliance.gateway.formats import require_kept
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
@@ -100,6 +102,9 @@ class Answering:
         route = chosen.route
         if asked.tools and not route.has_tools:
             raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
+        if route.engine == "llama.cpp":
+            has_calls = asked.tool_choice != "none"
+            require_kept(asked.response_format, asked.tools, has_calls=has_calls)
         flagged = require_unsuspicious(
             asked, injection=Suspicion(self.policy.injection), code=Suspicion(self.policy.code)
         )
@@ -109,7 +114,9 @@ class Answering:
         upstream = self.upstreams.to(route.socket)
         prompt = self._fitting(masked_asked, upstream)
         body = engine_body(masked_asked, route)
-        start = partial(upstream.start, _ROUTES[asked.endpoint], body)
+        wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
+        of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
+        start = partial(upstream.start, _ROUTES[asked.endpoint], body | of_caller)
         before = Before(self.caches.answers, self._kept_at(arrival, body, route), start)
         question = Question(
             endpoint=asked.endpoint,
@@ -125,7 +132,8 @@ class Answering:
             start=before.start,
             keep=before.keep,
         )
-        held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=asked.max_tokens)
+        most = asked.max_tokens * asked.answers
+        held = self.quotas.hold(arrival.key.key_id, arrival.key.tier, prompt=prompt, answer=most)
         try:
             exchange, place = self.beginning.begin(arrival, question, held)
         except BaseException:
@@ -143,6 +151,7 @@ class Answering:
                 clock=self.witnesses.clock,
                 began=arrival.began,
                 with_usage=asked.include_usage,
+                answers=asked.answers,
             )
         )
         kept = Kept(
@@ -153,7 +162,7 @@ class Answering:
             endpoint=asked.endpoint.value,
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
-        response = _stream(exchange, writer) if asked.stream else _whole(exchange, writer)
+        response = _stream(exchange, writer, asked) if asked.stream else _whole(exchange, writer, asked)
         response.headers["x-model-version"] = route.model_digest
         response.headers.extend(held.headers if held else {})
         response.headers.extend(place.headers())
@@ -186,6 +195,7 @@ class Answering:
         """
         messages = [message.to_engine() for message in asked.messages]
         texts = [asked.prompt, *(message.content or "" for message in asked.messages)]
+        texts += [json.dumps(list(asked.tools), ensure_ascii=False)] if asked.tools else []
         at_most = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(messages) + 1)
         if at_most <= self.limits.input_tokens:
             return at_most
@@ -209,10 +219,11 @@ class Answering:
         return count
 
 
-def _whole(exchange: Exchange, writer: Writer) -> Response:
+def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.call.answer()
         assembly = exchange.assembly()
+        assembly.expect(asked.answers, is_json=asked.response_format is not None)
         for part in parts_of(untrusted):
             for _ in assembly.take(part):
                 pass
@@ -224,10 +235,10 @@ def _whole(exchange: Exchange, writer: Writer) -> Response:
     return Response(json.dumps(writer.whole(assembly)), mimetype="application/json")
 
 
-def _stream(exchange: Exchange, writer: Writer) -> Response:
+def _stream(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         exchange.call.opened()
     except Exception as error:  # noqa: BLE001 - as above
         raise exchange.fail(error) from None
-    stream = AnswerStream(exchange, writer)
+    stream = AnswerStream(exchange, writer, answers=asked.answers, is_json=asked.response_format is not None)
     return Response(stream, mimetype=writer.mimetype, headers=writer.headers, direct_passthrough=True)

@@ -1,14 +1,16 @@
-"""Puts an answer together from an engine's parts and restores identifiers in it, whole or streamed, to the same text.
+"""Puts answers together from an engine's parts and restores identifiers in them, whole or streamed, to the same text.
 
 This is the last step before the response writer: what comes out here is what the caller reads and what is hashed for
-the ledger. Text and each tool call's arguments are separate streams, each with its own hold-back.
+the ledger. Each answer's text and each tool call's arguments are separate streams, each with its own hold-back.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from appliance.errors import EngineProtocolError
+from appliance.gateway.likelihoods import Likelihood
 from appliance.gateway.reading import CallPiece, Finish, FinishReason, Part, Text, Usage
-from appliance.phi.restore import Restorer, inside_json
+from appliance.phi.restore import Restorer, as_it_is, inside_json
 from appliance.phi.tokens import TokenMap
 
 
@@ -21,26 +23,24 @@ class AssembledCall:
     arguments: list[str] = field(default_factory=list)
 
 
-class Assembly:
-    """One answer as it grows.
-
-    Args:
-        tokens: The tokens of the request that is answered; no other's.
+class Answer:
+    """One of the answers as it grows.
 
     Attributes:
         finish_reason: Why it ended; None before.
-        usage: Token counts, where the engine gave them.
         calls: Tool calls by their index.
+        likelihoods: Of its tokens, where the engine told them.
     """
 
-    def __init__(self, tokens: TokenMap) -> None:
+    def __init__(self, tokens: TokenMap, *, is_json: bool) -> None:
         self._tokens = tokens
-        self._content = Restorer(tokens)
+        self._content = Restorer(tokens, put=inside_json if is_json else as_it_is)
         self._arguments: dict[int, Restorer] = {}
         self._text: list[str] = []
+        self._held: tuple[Likelihood, ...] = ()
         self.finish_reason: FinishReason | None = None
-        self.usage: Usage | None = None
         self.calls: dict[int, AssembledCall] = {}
+        self.likelihoods: list[Likelihood] = []
 
     @property
     def text(self) -> str:
@@ -53,34 +53,37 @@ class Assembly:
         return self._content.unknown + sum(one.unknown for one in self._arguments.values())
 
     def delivered(self) -> str:
-        """Return what `response_hmac` is made over."""
+        """Return the text, and for each tool call a line feed, its name and its arguments."""
         calls = (f"\n{call.name}{''.join(call.arguments)}" for _, call in sorted(self.calls.items()))
         return self.text + "".join(calls)
 
-    def take(self, part: Part) -> Iterator[Text | CallPiece]:
+    def take(self, part: Text | CallPiece | Finish) -> Iterator[Text | CallPiece]:
         """Take one part; yield what may be delivered now."""
         if isinstance(part, Text):
-            yield from self._said(self._content.feed(part.text))
+            self._held += part.likelihoods
+            yield from self._said(replace(part, text=self._content.feed(part.text)))
         elif isinstance(part, CallPiece):
             restorer = self._arguments.get(part.index)
             if restorer is None:
                 restorer = self._arguments[part.index] = Restorer(self._tokens, put=inside_json)
             yield from self._called(replace(part, arguments=restorer.feed(part.arguments)))
-        elif isinstance(part, Finish):
-            self.finish_reason = part.reason
         else:
-            self.usage = part
+            self.finish_reason = part.reason
 
-    def close(self) -> Iterator[Text | CallPiece]:
+    def close(self, choice: int) -> Iterator[Text | CallPiece]:
         """Yield what was held back; nothing comes after this."""
-        yield from self._said(self._content.finish())
+        yield from self._said(Text(text=self._content.finish(), choice=choice), is_last=True)
         for index, restorer in self._arguments.items():
-            yield from self._called(CallPiece(index=index, id="", name="", arguments=restorer.finish()))
+            rest = restorer.finish()
+            yield from self._called(CallPiece(index=index, id="", name="", arguments=rest, choice=choice))
 
-    def _said(self, text: str) -> Iterator[Text]:
-        if text:
-            self._text.append(text)
-            yield Text(text=text)
+    def _said(self, piece: Text, *, is_last: bool = False) -> Iterator[Text]:
+        if piece.text or (is_last and self._held):
+            likelihoods, self._held = self._held, ()
+            offset = sum(len(one.token) for one in self.likelihoods) if likelihoods else 0
+            self._text.append(piece.text)
+            self.likelihoods += likelihoods
+            yield replace(piece, likelihoods=likelihoods, offset=offset)
 
     def _called(self, piece: CallPiece) -> Iterator[CallPiece]:
         if piece.id or piece.name or piece.arguments:
@@ -89,3 +92,70 @@ class Assembly:
             call.name = call.name or piece.name
             call.arguments.append(piece.arguments)
             yield piece
+
+
+class Assembly:
+    """All answers to one request.
+
+    Args:
+        tokens: The tokens of the request that is answered; no other's.
+
+    Attributes:
+        usage: Token counts, where the engine gave them.
+        answers: In the order of their indices.
+    """
+
+    def __init__(self, tokens: TokenMap) -> None:
+        self._tokens = tokens
+        self.usage: Usage | None = None
+        self.answers = [Answer(tokens, is_json=False)]
+
+    def expect(self, answers: int, *, is_json: bool) -> None:
+        """Say how many answers come, and whether their texts are JSON: then identifiers are put inside its strings."""
+        self.answers = [Answer(self._tokens, is_json=is_json) for _ in range(answers)]
+
+    @property
+    def text(self) -> str:
+        """The first answer's text so far."""
+        return self.answers[0].text
+
+    @property
+    def calls(self) -> dict[int, AssembledCall]:
+        """The first answer's tool calls by their index."""
+        return self.answers[0].calls
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the first answer ended; None before."""
+        return self.answers[0].finish_reason
+
+    @property
+    def unknown_tokens(self) -> int:
+        """How many tokens were left as they were, because the request had none like them."""
+        return sum(one.unknown_tokens for one in self.answers)
+
+    def delivered(self) -> str:
+        """Return what `response_hmac` is made over: the answers, each one behind a record separator but the first."""
+        return "\x1e".join(one.delivered() for one in self.answers)
+
+    def take(self, part: Part) -> Iterator[Text | CallPiece]:
+        """Take one part; yield what may be delivered now.
+
+        Raises:
+            EngineProtocolError: It is of an answer that nobody asked for.
+        """
+        if isinstance(part, Usage):
+            self.usage = part
+        elif part.choice < len(self.answers):
+            yield from self.answers[part.choice].take(part)
+        else:
+            raise EngineProtocolError(
+                what="an engine broke its contract",
+                why="there is another answer than was asked for",
+                fix="use the release's own engine",
+            )
+
+    def close(self) -> Iterator[Text | CallPiece]:
+        """Yield what was held back; nothing comes after this."""
+        for choice, answer in enumerate(self.answers):
+            yield from answer.close(choice)

@@ -37,7 +37,9 @@ class EngineConnection(http.client.HTTPConnection):
     def wait_at_most(self, seconds: float | None) -> None:
         """Bound the next reads; None restores the usual bound."""
         if self._socket is not None:
-            self._socket.settimeout(self._read_seconds if seconds is None else seconds)
+            # An engine that keeps no connections has closed it, and all it said is read.
+            with suppress(OSError):
+                self._socket.settimeout(self._read_seconds if seconds is None else seconds)
 
     def shut_down(self) -> None:
         """End both directions at once, from any thread: a read that waits returns."""

@@ -22,6 +22,7 @@ class About:
     Attributes:
         began: The clock's monotonic seconds when the request came.
         with_usage: The caller asked for usage at the end of a stream.
+        answers: How many answers the caller asked for.
     """
 
     endpoint: Endpoint
@@ -30,6 +31,7 @@ class About:
     clock: Clock
     began: float
     with_usage: bool
+    answers: int = 1
 
 
 class Writer(Protocol):

@@ -1,9 +1,16 @@
 """What an engine is asked."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from appliance.gateway.parameters import Asked, Endpoint
+from appliance.gateway.queueing import Priority
 from appliance.gateway.routing import Route
+from appliance.keys.provider import KeyProvider
+
+_OURS: Final = frozenset({"llama.cpp", "vllm"})
+_SALT_KEY: Final = "identity-hmac"
+_PRIORITIES: Final[Mapping[Priority, int]] = {Priority.URGENT: 0, Priority.INTERACTIVE: 1, Priority.BATCH: 2}
 
 
 def engine_body(asked: Asked, route: Route) -> dict[str, Any]:
@@ -19,13 +26,35 @@ def engine_body(asked: Asked, route: Route) -> dict[str, Any]:
         body["messages"] = [message.to_engine() for message in asked.messages]
     else:
         body["prompt"] = asked.prompt
+    if asked.logprobs is not None:
+        is_chat = asked.endpoint is Endpoint.CHAT
+        body |= {"logprobs": True, "top_logprobs": asked.logprobs} if is_chat else {"logprobs": asked.logprobs}
     if asked.stream:
         body["stream_options"] = {"include_usage": True}
     optional = {
         "seed": asked.seed,
+        "frequency_penalty": asked.frequency_penalty or None,
+        "presence_penalty": asked.presence_penalty or None,
+        "n": asked.answers if asked.answers > 1 else None,
+        "response_format": None if asked.response_format is None else asked.response_format.to_engine(),
         "stop": list(asked.stop) or None,
         "tools": list(asked.tools) or None,
         "tool_choice": asked.tool_choice,
         "parallel_tool_calls": asked.parallel_tool_calls,
     }
     return body | {name: value for name, value in optional.items() if value is not None}
+
+
+def caller_fields(route: Route, *, key_id: str, keys: KeyProvider, priority: Priority) -> dict[str, Any]:
+    """Return what an engine of ours is told of the caller: whose prompts may be used again, and how urgent it is.
+
+    An engine uses what it read before only for the same salt, so that how soon an answer begins tells nobody what
+    another key asked. An attached engine is told nothing: it might refuse words it does not know.
+
+    Raises:
+        KeyMissingError: There is no key to make the salt with.
+    """
+    if route.engine not in _OURS:
+        return {}
+    salt = keys.hmac(_SALT_KEY, f"prefix\0{key_id}".encode()).hex()[:32]
+    return {"cache_salt": salt, "priority": _PRIORITIES[priority]}

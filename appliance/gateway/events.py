@@ -29,6 +29,7 @@ class OpenAi:
                 created=int(about.clock.now().timestamp()),
                 model=about.model,
                 with_usage=about.with_usage,
+                answers=about.answers,
             )
         )
 
@@ -47,9 +48,8 @@ class EventWriter:
         return self._shape.whole(assembly)
 
     def opening(self) -> bytes:
-        """Return the chunk that names the role; a completion has none."""
-        opening = self._shape.opening()
-        return b"" if opening is None else sse.event(opening)
+        """Return the chunks that name the role; a completion has none."""
+        return b"".join(sse.event(chunk) for chunk in self._shape.opening())
 
     def piece(self, piece: Text | CallPiece) -> bytes:
         """Return a chunk of the answer."""
@@ -57,7 +57,7 @@ class EventWriter:
 
     def ending(self, assembly: Assembly) -> Iterator[bytes]:
         """Yield why it ended, usage where it was asked for, and the end."""
-        yield sse.event(self._shape.ending(assembly))
+        yield from (sse.event(chunk) for chunk in self._shape.ending(assembly))
         usage = self._shape.usage(assembly)
         if usage is not None:
             yield sse.event(usage)

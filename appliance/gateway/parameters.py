@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from appliance.config import LimitsSection
+from appliance.gateway.formats import ResponseFormat, read_answers, read_logprobs, read_response_format
 from appliance.gateway.messages import Message, read_messages, read_text
 from appliance.gateway.problems import Problem, invalid
 from appliance.gateway.tools import read_tool_choice, read_tools
@@ -33,24 +34,24 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "audio": (),
     "best_of": (1,),
     "echo": (False,),
-    "frequency_penalty": (0,),
     "function_call": (),
     "functions": (),
     "logit_bias": ({},),
-    "logprobs": (False, 0),
     "modalities": (["text"],),
-    "n": (1,),
     "prediction": (),
-    "presence_penalty": (0,),
     "reasoning_effort": (),
-    "response_format": ({"type": "text"},),
     "suffix": ("",),
-    "top_logprobs": (0,),
     "verbosity": (),
     "web_search_options": (),
 }
 _HONOURED: Final = frozenset(
     {
+        "frequency_penalty",
+        "logprobs",
+        "n",
+        "presence_penalty",
+        "response_format",
+        "top_logprobs",
         "max_completion_tokens",
         "max_tokens",
         "messages",
@@ -74,6 +75,8 @@ _ONLY: Final = {
     "tool_choice": "chat",
     "tools": "chat",
     "prompt": "completions",
+    "response_format": "chat",
+    "top_logprobs": "chat",
 }
 _MAX_STOPS: Final = 4
 _MAX_STOP_CHARACTERS: Final = 256
@@ -88,7 +91,13 @@ class Endpoint(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request whose every parameter was checked. Exactly one of `messages` and `prompt` is given."""
+    """A request whose every parameter was checked. Exactly one of `messages` and `prompt` is given.
+
+    Attributes:
+        answers: How many answers are wanted.
+        logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
+        response_format: The form of the answers; None for any text.
+    """
 
     endpoint: Endpoint
     model: str
@@ -100,6 +109,11 @@ class Asked:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    answers: int = 1
+    logprobs: int | None = None
+    response_format: ResponseFormat | None = None
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Any = None
@@ -144,6 +158,11 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         temperature=_number(given, "temperature", high=2.0),
         top_p=_number(given, "top_p", high=1.0),
         seed=_seed(given),
+        frequency_penalty=_number(given, "frequency_penalty", low=-2.0, high=2.0),
+        presence_penalty=_number(given, "presence_penalty", low=-2.0, high=2.0),
+        answers=read_answers(given),
+        logprobs=read_logprobs(given, endpoint=endpoint.value),
+        response_format=read_response_format(given),
         stop=_stop(given),
         tools=tools,
         tool_choice=read_tool_choice(given, has_tools=bool(tools)),
@@ -192,12 +211,12 @@ def _max_tokens(given: Mapping[str, Any], limits: LimitsSection) -> int:
     return value
 
 
-def _number(given: Mapping[str, Any], name: str, *, high: float) -> float | None:
+def _number(given: Mapping[str, Any], name: str, *, high: float, low: float = 0.0) -> float | None:
     value = given.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
-        raise invalid(name, f"A number from 0 to {high:g}.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise invalid(name, f"A number from {low:g} to {high:g}.")
     return float(value)
 
 

@@ -1,8 +1,8 @@
 """Applies a key's PHI policy to everything in a request that an engine would read.
 
 Messages come first and in their order, so that tokens are numbered by first appearance in them; then the arguments of
-earlier tool calls, tool definitions and stop texts. A call's arguments are JSON text and are read as JSON, so that an
-escape cannot hide an identifier.
+earlier tool calls, tool definitions, the answer's schema and stop texts. A call's arguments are JSON text and are read
+as JSON, so that an escape cannot hide an identifier.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from appliance.gateway.body import is_too_deep
+from appliance.gateway.formats import ResponseFormat
 from appliance.gateway.messages import Message, ToolCall
 from appliance.gateway.parameters import Asked
 from appliance.phi.detect import Detector
@@ -39,6 +40,7 @@ def _texts(asked: Asked) -> Iterator[str]:
     if asked.prompt:
         yield asked.prompt
     yield from _leaves(list(asked.tools))
+    yield from _leaves(_described(asked.response_format))
     yield from asked.stop
 
 
@@ -49,8 +51,20 @@ def _rebuilt(asked: Asked, texts: Iterator[str]) -> Asked:
         messages=tuple(_message(message, texts) for message in asked.messages),
         prompt=next(texts) if asked.prompt else "",
         tools=tuple(_grown(list(asked.tools), texts)),
+        response_format=_formatted(asked.response_format, texts),
         stop=tuple(next(texts) for _ in asked.stop),
     )
+
+
+def _described(response_format: ResponseFormat | None) -> list[Any]:
+    return [] if response_format is None else [response_format.description, response_format.schema]
+
+
+def _formatted(response_format: ResponseFormat | None, texts: Iterator[str]) -> ResponseFormat | None:
+    if response_format is None:
+        return None
+    description, schema = _grown(_described(response_format), texts)
+    return dataclasses.replace(response_format, description=description, schema=schema)
 
 
 def _message(message: Message, texts: Iterator[str]) -> Message:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from appliance.errors import EngineProtocolError
+from appliance.gateway.formats import MAX_ANSWERS
+from appliance.gateway.likelihoods import Likelihood, likelihoods_of
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 _REASONS: Final[Mapping[str, FinishReason]] = {
@@ -22,9 +24,12 @@ _MAX_CALLS: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """A piece of the answer."""
+    """A piece of an answer, with how likely its tokens were where that was asked for; `offset` is where it stands."""
 
     text: str
+    choice: int = 0
+    likelihoods: tuple[Likelihood, ...] = ()
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +40,15 @@ class CallPiece:
     id: str
     name: str
     arguments: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """Why the answer ended."""
+    """Why an answer ended."""
 
     reason: FinishReason
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,34 +82,36 @@ def parts_of(untrusted: Mapping[str, Any]) -> Iterator[Part]:
     if not isinstance(choices, list):
         raise _broken("choices is not a list")
     for choice in choices:
-        if not isinstance(choice, dict) or choice.get("index", 0) != 0:
-            raise _broken("there is more than one answer")
-        yield from _choice(choice)
+        index = choice.get("index", 0) if isinstance(choice, dict) else None
+        if type(index) is not int or not 0 <= index < MAX_ANSWERS:
+            raise _broken("there are more answers than anyone asks for")
+        yield from _choice(choice, index)
     if untrusted.get("usage") is not None:
         yield _usage(untrusted["usage"])
 
 
-def _choice(choice: Mapping[str, Any]) -> Iterator[Part]:
+def _choice(choice: Mapping[str, Any], index: int) -> Iterator[Part]:
     said = choice.get("delta", choice.get("message"))
     if said is None:
         text = choice.get("text")
     elif isinstance(said, dict):
         text = said.get("content")
-        yield from _calls(said.get("tool_calls"))
+        yield from _calls(said.get("tool_calls"), index)
     else:
         raise _broken("a message is not an object")
     if text is not None and not isinstance(text, str):
         raise _broken("content is not a text")
-    if text:
-        yield Text(text=text)
+    likelihoods = likelihoods_of(choice.get("logprobs"))
+    if text or likelihoods:
+        yield Text(text=text or "", choice=index, likelihoods=likelihoods)
     reason = choice.get("finish_reason")
     if reason is not None:
         if not isinstance(reason, str):
             raise _broken("finish_reason is not a text")
-        yield Finish(reason=_REASONS.get(reason, "stop"))
+        yield Finish(reason=_REASONS.get(reason, "stop"), choice=index)
 
 
-def _calls(untrusted: object) -> Iterator[CallPiece]:
+def _calls(untrusted: object, choice: int) -> Iterator[CallPiece]:
     if untrusted is None:
         return
     if not isinstance(untrusted, list):
@@ -116,7 +125,7 @@ def _calls(untrusted: object) -> Iterator[CallPiece]:
         if not all(isinstance(text, str) for text in texts):
             raise _broken("a tool call holds what is not text")
         call_id, name, arguments = texts
-        yield CallPiece(index=index, id=call_id, name=name, arguments=arguments)
+        yield CallPiece(index=index, id=call_id, name=name, arguments=arguments, choice=choice)
 
 
 def _usage(untrusted: object) -> Usage:

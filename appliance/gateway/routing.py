@@ -41,6 +41,7 @@ class Route:
         created: When it was promoted, in seconds since 1970.
         temperature: What is used when a caller asks for none; part of what was approved.
         has_tools: Whether its engine calls functions.
+        engine: Its kind, as its descriptor names it; empty where that is not known.
         embedding: How it makes embeddings; None where it makes none.
         also: Other names that callers may use for it.
     """
@@ -55,6 +56,7 @@ class Route:
     temperature: float = _TEMPERATURE
     top_p: float = _TOP_P
     has_tools: bool = False
+    engine: str = ""
     embedding: EmbeddingProfile | None = None
 
     also: tuple[str, ...] = (ALIAS,)
@@ -302,7 +304,8 @@ class StateRoutes:
             created=int(from_text(at).timestamp()),
             temperature=float(defaults.get("temperature", _TEMPERATURE)),
             top_p=float(defaults.get("top_p", _TOP_P)),
-            has_tools=descriptor.get("engine") == "vllm",
+            has_tools=descriptor.get("engine") in {"llama.cpp", "vllm"},
+            engine=str(descriptor.get("engine") or ""),
             also=self._also(version),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )

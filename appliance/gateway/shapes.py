@@ -3,10 +3,12 @@
 The same id, time and model in every chunk, the role first, one finish reason, usage only where it was asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.gateway.assembly import Assembly
+from appliance.gateway.assembly import Answer, Assembly
+from appliance.gateway.likelihoods import Likelihood, chat_logprobs, completion_logprobs
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.reading import CallPiece, Text
 from appliance.gateway.routing import Route
@@ -18,6 +20,7 @@ class Shape:
 
     Attributes:
         with_usage: The caller asked for usage at the end of a stream; then every chunk before says null.
+        answers: How many answers the caller asked for.
     """
 
     endpoint: Endpoint
@@ -25,35 +28,21 @@ class Shape:
     created: int
     model: str
     with_usage: bool = False
+    answers: int = 1
 
     def whole(self, assembly: Assembly) -> dict[str, Any]:
         """Return the body of an answer that is not streamed."""
-        said: dict[str, Any]
-        if self.endpoint is Endpoint.CHAT:
-            message: dict[str, Any] = {"role": "assistant", "content": assembly.text, "refusal": None}
-            if assembly.calls:
-                message["content"] = assembly.text or None
-                message["tool_calls"] = [
-                    {
-                        "id": call.id or f"call_{index}",
-                        "type": "function",
-                        "function": {"name": call.name, "arguments": "".join(call.arguments)},
-                    }
-                    for index, call in sorted(assembly.calls.items())
-                ]
-            said = {"message": message}
-        else:
-            said = {"text": assembly.text}
-        choice = {"index": 0, **said, "logprobs": None, "finish_reason": assembly.finish_reason or "stop"}
+        choices = [self._choice(index, answer) for index, answer in enumerate(assembly.answers)]
         usage = {} if assembly.usage is None else {"usage": assembly.usage.to_json()}
         kind = "chat.completion" if self.endpoint is Endpoint.CHAT else "text_completion"
-        return self._object(kind, [choice], usage)
+        return self._object(kind, choices, usage)
 
-    def opening(self) -> dict[str, Any] | None:
-        """Return the first chunk of a stream, which names the role; a completion has none."""
+    def opening(self) -> list[dict[str, Any]]:
+        """Return the first chunk of each answer of a stream, which names the role; a completion has none."""
         if self.endpoint is Endpoint.COMPLETIONS:
-            return None
-        return self._chunk([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+            return []
+        delta = {"role": "assistant", "content": ""}
+        return [self._chunk([{"index": index, "delta": delta, "finish_reason": None}]) for index in range(self.answers)]
 
     def piece(self, piece: Text | CallPiece) -> dict[str, Any]:
         """Return a chunk of the answer."""
@@ -66,18 +55,47 @@ class Shape:
                 call |= {"id": piece.id or f"call_{piece.index}", "type": "function"}
                 call["function"]["name"] = piece.name
             said = {"delta": {"tool_calls": [call]}}
-        return self._chunk([{"index": 0, **said, "logprobs": None, "finish_reason": None}])
+        told = None
+        if isinstance(piece, Text) and piece.likelihoods:
+            told = self._logprobs(piece.likelihoods, offset=piece.offset)
+        return self._chunk([{"index": piece.choice, **said, "logprobs": told, "finish_reason": None}])
 
-    def ending(self, assembly: Assembly) -> dict[str, Any]:
-        """Return the chunk that says why the answer ended."""
+    def ending(self, assembly: Assembly) -> list[dict[str, Any]]:
+        """Return the chunks that say why each answer ended."""
         said: dict[str, Any] = {"text": ""} if self.endpoint is Endpoint.COMPLETIONS else {"delta": {}}
-        return self._chunk([{"index": 0, **said, "logprobs": None, "finish_reason": assembly.finish_reason or "stop"}])
+        return [
+            self._chunk([{"index": index, **said, "logprobs": None, "finish_reason": answer.finish_reason or "stop"}])
+            for index, answer in enumerate(assembly.answers)
+        ]
 
     def usage(self, assembly: Assembly) -> dict[str, Any] | None:
         """Return the chunk that counts tokens; None where nobody asked or nobody counted."""
         if not self.with_usage or assembly.usage is None:
             return None
         return self._chunk([]) | {"usage": assembly.usage.to_json()}
+
+    def _choice(self, index: int, answer: Answer) -> dict[str, Any]:
+        said: dict[str, Any] = {"text": answer.text}
+        if self.endpoint is Endpoint.CHAT:
+            message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+            if answer.calls:
+                message["content"] = answer.text or None
+                message["tool_calls"] = [
+                    {
+                        "id": call.id or f"call_{place}",
+                        "type": "function",
+                        "function": {"name": call.name, "arguments": "".join(call.arguments)},
+                    }
+                    for place, call in sorted(answer.calls.items())
+                ]
+            said = {"message": message}
+        told = self._logprobs(answer.likelihoods, offset=0) if answer.likelihoods else None
+        return {"index": index, **said, "logprobs": told, "finish_reason": answer.finish_reason or "stop"}
+
+    def _logprobs(self, likelihoods: Sequence[Likelihood], *, offset: int) -> dict[str, Any]:
+        if self.endpoint is Endpoint.CHAT:
+            return chat_logprobs(likelihoods)
+        return completion_logprobs(likelihoods, offset=offset)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.endpoint is Endpoint.CHAT else "text_completion"

@@ -11,10 +11,18 @@ from appliance.gateway.reading import CallPiece, Text, parts_of
 
 
 class AnswerStream:
-    """The body of a streamed response."""
+    """The body of a streamed response.
 
-    def __init__(self, exchange: Exchange, writer: Writer) -> None:
+    Args:
+        exchange: What is answered.
+        writer: Writes it.
+        answers: How many answers were asked for.
+        is_json: Whether their texts are JSON.
+    """
+
+    def __init__(self, exchange: Exchange, writer: Writer, *, answers: int = 1, is_json: bool = False) -> None:
         self._exchange = exchange
+        self._answers, self._is_json = answers, is_json
         self._chunks = (chunk for chunk in self._write(writer) if chunk)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -32,6 +40,7 @@ class AnswerStream:
         yield writer.opening()
         try:
             assembly = exchange.assembly()
+            assembly.expect(self._answers, is_json=self._is_json)
             for untrusted in exchange.call.events():
                 for part in parts_of(untrusted):
                     if isinstance(part, Text | CallPiece):

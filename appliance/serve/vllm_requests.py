@@ -17,7 +17,7 @@ MAX_TOKENS: Final = 256
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _SAMPLING: Final = (
     "temperature", "top_p", "max_tokens", "seed", "stop", "n", "presence_penalty", "frequency_penalty", "logit_bias",
-    "response_format", "stream",
+    "response_format", "stream", "cache_salt",
 )  # fmt: skip
 _OF_CHAT: Final = (
     *_SAMPLING, "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens",

@@ -159,7 +159,8 @@ def test_probabilities_come_with_the_tokens_they_are_about(engine: FlaskClient) 
         for choice in event["choices"]
         for one in (choice["logprobs"] or {"content": []})["content"]
     ]
-    legacy = engine.post("/v1/completions", json={"prompt": "abc", "logprobs": 1}).json["choices"][0]["logprobs"]
+    completion: Any = engine.post("/v1/completions", json={"prompt": "abc", "logprobs": 1}).json
+    legacy = completion["choices"][0]["logprobs"]
 
     assert [(one["token"], one["bytes"], len(one["top_logprobs"])) for one in whole] == [
         ("A", [65], 2),

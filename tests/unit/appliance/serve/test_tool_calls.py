@@ -12,7 +12,8 @@ ARGUMENTS = {"q": 'a "}" {', "n": [1, {"x": 2}]}
 
 
 def read(text: str, size: int) -> tuple[str, list[tuple[str, Any]], CallReader]:
-    reader, said, calls = CallReader(), "", {}
+    reader, said = CallReader(), ""
+    calls: dict[int, tuple[str, str]] = {}
     for at in range(0, len(text), size):
         for one in reader.add(text[at : at + size]):
             if isinstance(one, CallText):
@@ -51,7 +52,7 @@ def test_a_call_that_was_cut_off_is_told_as_far_as_it_came() -> None:
 
 def test_calls_and_their_results_are_told_as_turns() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"q": "x"}'}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Look"},
         {"role": "assistant", "content": None, "tool_calls": [call, call]},

@@ -1,0 +1,232 @@
+"""Schemas, functions, several answers and probabilities through the gateway and llama.cpp's engine."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from appliance.phi.policy import PhiMode
+from appliance.serve.application import create_engine_app
+from appliance.serve.asking import Serving
+from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.scheduler import Scheduler
+from media.clock import FixedClock
+from tests.support.decoder import EchoDecoder
+from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.gateway import MODEL, Rig, events, key_text
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look_up", "parameters": PERSON}}
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers as gunicorn does, whose streams are chunked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def decoder() -> EchoDecoder:
+    return EchoDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
+
+
+@pytest.fixture
+def ours(rig: Rig, decoder: EchoDecoder, tmp_path: Path) -> Iterator[Rig]:
+    """The gateway before llama.cpp's engine."""
+    scheduler = Scheduler(decoder)
+    serving = Serving(
+        model_digest=MODEL_DIGEST,
+        weights_digest="cd" * 32,
+        stage="production",
+        name="echo",
+        system_prompt="",
+        n_ctx=4096,
+        temperature=0,
+        top_p=1,
+    )
+    app = create_engine_app(
+        serving,
+        decoder=decoder,
+        scheduler=scheduler,
+        template=ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}"),
+        clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
+    )
+    path = tmp_path / "ours.sock"
+    server = make_server(f"unix://{path}", 0, app, threaded=True, request_handler=_Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    rig.promote(socket=path, engine="llama.cpp")
+    yield rig
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+    scheduler.stop()
+
+
+def test_an_answer_follows_its_schema_whole_and_streamed(ours: Rig) -> None:
+    whole = ours.chat("abc", response_format=SCHEMA).get_json()["choices"][0]
+    stream = events(ours.chat("abc", response_format=SCHEMA, stream=True).data)
+
+    text = "".join(one["delta"].get("content") or "" for event in stream[:-1] for one in event["choices"])
+    assert json.loads(whole["message"]["content"]) == json.loads(text) == {"name": "x", "age": 7}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}}, "response"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": PERSON, "strict": True}}]}, ""),
+        (
+            {
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {"name": "f", "strict": True, "parameters": {"type": "object", "allOf": []}},
+                    }
+                ]
+            },
+            "tools[0].function.parameters",
+        ),
+        ({"tools": [TOOL], "response_format": SCHEMA}, "response"),
+    ],
+)
+def test_a_schema_that_is_not_kept_is_refused_by_name(ours: Rig, fields: dict[str, Any], param: str) -> None:
+    response = ours.chat("abc", **fields)
+
+    assert response.status_code == (400 if param else 200)
+    assert param in str(response.get_json().get("error", {}).get("param"))
+
+
+def test_a_function_is_called_whole_and_streamed(ours: Rig) -> None:
+    whole = ours.chat("abc", tools=[TOOL], tool_choice="required").get_json()["choices"][0]
+    stream = events(ours.chat("abc", tools=[TOOL], tool_choice="required", stream=True).data)
+
+    pieces = [call for event in stream[:-1] for one in event["choices"] for call in one["delta"].get("tool_calls", [])]
+    (call,) = whole["message"]["tool_calls"]
+    assert whole["finish_reason"] == "tool_calls"
+    assert json.loads(call["function"]["arguments"]) == {"name": "x", "age": 7}
+    assert pieces[0]["function"]["name"] == "look_up"
+    assert json.loads("".join(one["function"]["arguments"] for one in pieces)) == {"name": "x", "age": 7}
+
+
+def test_several_answers_are_told_apart_counted_and_recorded_as_one_request(ours: Rig) -> None:
+    whole = ours.chat("abc", n=3).get_json()
+    stream = events(ours.chat("abc", n=3, stream=True, stream_options={"include_usage": True}).data)
+
+    assert [(one["index"], one["message"]["content"]) for one in whole["choices"]] == [(at, "ABC") for at in range(3)]
+    assert whole["usage"]["completion_tokens"] == 9
+    reasons = [
+        (one["index"], one["finish_reason"]) for e in stream[:-1] for one in e["choices"] if one["finish_reason"]
+    ]
+    assert reasons == [(0, "stop"), (1, "stop"), (2, "stop")]
+    assert stream[-2]["usage"]["completion_tokens"] == 9
+    outcomes = ours.bodies("request.outcome")
+    assert [one["completion_tokens"] for one in outcomes] == [9, 9]
+    expected = ours.keys.hmac("content-hmac", b"ABC\x1eABC\x1eABC").hex()
+    assert {one["response_hmac"] for one in outcomes} == {expected}
+
+
+def test_probabilities_come_in_both_endpoints_shapes(ours: Rig) -> None:
+    chat = ours.chat("abc", logprobs=True, top_logprobs=1).get_json()["choices"][0]["logprobs"]["content"]
+    body = {"model": MODEL, "prompt": "abc", "logprobs": 1}
+    text = ours.ask(body, path="/v1/completions").get_json()["choices"][0]["logprobs"]
+    stream = events(ours.ask({**body, "stream": True}, path="/v1/completions").data)
+
+    assert [(one["token"], one["logprob"], one["bytes"], len(one["top_logprobs"])) for one in chat] == [
+        (letter, -0.5, [ord(letter)], 1) for letter in "ABC"
+    ]
+    assert text["tokens"] == ["A", "B", "C"]
+    assert text["text_offset"] == [0, 1, 2]
+    told = [one["logprobs"] for event in stream[:-1] for one in event["choices"] if one["logprobs"]]
+    assert [offset for one in told for offset in one["text_offset"]] == [0, 1, 2]
+    assert ours.chat("abc").get_json()["choices"][0]["logprobs"] is None
+
+
+def test_what_was_read_for_one_key_is_used_again_for_no_other(ours: Rig, decoder: EchoDecoder) -> None:
+    other = ours.api_keys.add(key_text("other23456"))
+
+    ours.chat("abcdefgh")
+    before = len(decoder.steps)
+    ours.chat("abcdefgh")
+    again = len(decoder.steps[before])
+    before = len(decoder.steps)
+    ours.client.post(
+        "/v1/chat/completions",
+        json={"model": MODEL, "messages": [{"role": "user", "content": "abcdefgh"}]},
+        headers=ours.headers(other),
+    )
+
+    assert again == 1
+    assert len(decoder.steps[before]) == 8
+
+
+def test_an_engine_that_is_not_ours_is_told_nothing_of_the_caller(rig: Rig) -> None:
+    rig.chat("hello")
+    assert not {"cache_salt", "priority"} & set(rig.engine.last)
+
+    rig.promote(engine="vllm")
+    rig.ask({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}, X_Sealift_Priority="batch")
+
+    assert rig.engine.last["priority"] == 2
+    assert len(rig.engine.last["cache_salt"]) == 32
+    assert rig.key.split("-")[1] not in rig.engine.last["cache_salt"]
+
+
+def test_identifiers_in_a_schema_are_protected_and_restored_inside_json(rig: Rig) -> None:
+    schema = {"type": "object", "properties": {"id": {"enum": ["123-45-6789", "none"]}}, "required": ["id"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    rig.engine.script = Script(pieces=('{"id": "[SS', 'N_1]"}'))
+
+    answer = rig.chat("who", response_format=wanted).get_json()["choices"][0]["message"]["content"]
+
+    sent = rig.engine.last["response_format"]["json_schema"]["schema"]
+    assert sent["properties"]["id"]["enum"] == ["[SSN_1]", "none"]
+    assert json.loads(answer) == {"id": "123-45-6789"}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"index": 1, "message": {"content": "more"}},
+        {"index": -1, "message": {"content": "x"}},
+        {"index": True, "message": {"content": "x"}},
+        {"index": 0, "message": {"content": "x"}, "logprobs": []},
+        {"index": 0, "message": {"content": "x"}, "logprobs": {"content": [{"token": 1, "logprob": 0}]}},
+        {"index": 0, "message": {"content": "x"}, "logprobs": {"content": [{"token": "a", "logprob": "x"}]}},
+        {"index": 0, "message": {"content": "x"}, "logprobs": {"tokens": ["a"], "token_logprobs": []}},
+    ],
+)
+def test_answers_nobody_asked_for_are_the_engines_error(rig: Rig, choice: dict[str, Any]) -> None:
+    rig.engine.script = Script(events=({"choices": [choice]},))
+
+    response = rig.chat("hello")
+
+    assert (response.status_code, response.get_json()["error"]["code"]) == (502, "engine_error")
+
+
+def test_a_key_that_blocks_identifiers_blocks_them_in_schemas(rig: Rig) -> None:
+    key = rig.api_keys.add(key_text("blocks2345"), mode=PhiMode.BLOCK)
+    schema = {"type": "object", "properties": {"a": {"const": "123-45-6789"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+
+    response = rig.client.post(
+        "/v1/chat/completions",
+        json={"model": MODEL, "messages": [{"role": "user", "content": "x"}], "response_format": wanted},
+        headers=rig.headers(key),
+    )
+
+    assert response.get_json()["error"]["code"] == "phi_blocked"
