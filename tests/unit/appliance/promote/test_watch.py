@@ -93,6 +93,17 @@ def test_what_it_was_before_the_cut_over_is_what_counts_and_not_other_arms(site:
     assert site.client.judge_canary()["watch"]["verdict"]["requests"] == 0
 
 
+def test_what_served_before_the_version_before_does_not_count(site: Site) -> None:
+    answers(site, 300, every=1, **FAILED)  # the old version's last hours, and then a third one's quiet ones
+    site.promote(digest("third"))
+    answers(site, 150)
+    cut_over(site)
+
+    errors = site.client.judge_canary()["watch"]["verdict"]["streams"][0]
+
+    assert errors["before"] == {"requests": 150, "faults": 0}
+
+
 def test_one_person_keeps_it_with_a_reason_and_another_one_reviews_that(site: Site) -> None:
     cut_over(site)
     with pytest.raises(NotPromotedError):
