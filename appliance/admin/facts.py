@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from appliance.actions import keyrules
+from appliance.actions import keyrules, keys
 from appliance.actions.fit import FitFacts, fit
+from appliance.actions.keys import KeyFacts
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.promote.classes import shown
@@ -152,6 +153,11 @@ class Facts:
         """Return the departments whose keys are in force, each once."""
         with Session(self._state) as session:
             return list(session.scalars(select(ApiKey.department).where(ApiKey.revoked_at.is_(None)).distinct()))
+
+    def keys(self) -> Sequence[KeyFacts]:
+        """Return every key that was not ended by hand, those for production first; never a key's text."""
+        found = (one for one in keys.list_keys(self._state) if one.revoked_at is None)
+        return sorted(found, key=lambda one: (one.stage, one.department, one.key_id))
 
     def production(self) -> VersionRow | None:
         """Return what production serves, if anything."""

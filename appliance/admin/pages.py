@@ -125,13 +125,20 @@ def _connect() -> str:
     here = collaborators.page()
     service = here.config.service
     base = f"https://{service.hostname}" if service.tls else _loopback(here.config)
-    return render_template("connect.html", base=f"{base}/v1", has_authority=here.facts.authority() is not None)
+    test = f"{base}/test" if service.tls else _loopback(here.config, "test")
+    return render_template(
+        "connect.html",
+        base=f"{base}/v1",
+        test=f"{test}/v1",
+        keys=here.facts.keys(),
+        has_authority=here.facts.authority() is not None,
+    )
 
 
-def _loopback(config: Config) -> str:
+def _loopback(config: Config, door: str = "gateway") -> str:
     """Return where run-units publishes the API; with a port of 0 it chose one at its start."""
     try:
-        return addresses(config)["gateway"]
+        return addresses(config)[door]
     except (UnitError, KeyError):
         return f"http://{config.service.host}:{config.service.gateway_port}"
 

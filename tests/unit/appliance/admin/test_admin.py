@@ -25,7 +25,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection
 from appliance.install.trial import Returned, Trials
 from appliance.state.database import open_state
-from appliance.state.tables import Base, GateResult, ModelVersion, Promotion, Release
+from appliance.state.tables import ApiKey, Base, GateResult, ModelVersion, Promotion, Release
 from appliance.wire import RemoteError
 from media import canonical
 from media.clock import FixedClock
@@ -187,6 +187,14 @@ def state() -> Iterator[Engine]:
                 people=[{"name": EVIL}], reason=EVIL,
             )
         )  # fmt: skip
+        at, made = "2026-11-20T08:00:00Z", {"department": EVIL, "owner": EVIL, "phi_mode": "pass", "tier": "basic"}
+        for key_id, stage, ended in (("productkey", None, None), ("testingkey", "test", None), ("endedkey", None, at)):
+            session.add(
+                ApiKey(
+                    key_id=key_id, secret_hmac="dd" * 32, key_version=1, created_at=at, revoked_at=ended, stage=stage,
+                    expires_at="2026-12-20T08:00:00Z" if stage else None, **made,
+                )
+            )  # fmt: skip
         session.commit()
     yield engine
     engine.dispose()
@@ -292,6 +300,18 @@ def test_a_versions_page_tells_where_it_is_from_who_stands_for_it_and_what_memor
     assert answer.status_code == 200
     for said in ("Provenance", "Created by", "Approved by", "Legal hold", "What memory holds"):
         assert said in answer.text, said
+
+
+def test_the_page_to_connect_lists_keys_with_their_stage_and_none_that_was_ended(browser: FlaskClient) -> None:
+    log_in(browser)
+
+    text = browser.get("/connect").text
+
+    rows = re.findall(r"<tr><td><code>(\w+)</code></td><td>(\w+)</td>.*?<td>([^<]*)</td></tr>", text)
+    assert rows == [("productkey", "production", "by hand"), ("testingkey", "test", "2026-12-20T08:00:00Z")]
+    assert "Test stage" in text
+    assert EVIL not in text
+    assert "dd" * 32 not in text
 
 
 def test_headers_forbid_scripts_frames_and_guessing(browser: FlaskClient) -> None:
