@@ -33,7 +33,7 @@ from media import canonical
 from media.clock import from_text, to_text
 
 _ANSWER_PREFIXES: Final = ("chatcmpl-", "cmpl-")
-_CHANGING: Final = timedelta(minutes=15)
+CHANGING: Final = timedelta(minutes=15)
 """How long callers may still reach the version before, while production changes (the new engine loads)."""
 
 
@@ -289,7 +289,7 @@ class _Proof:
         self._ledger.require_whole(whole, before=intent.sequence)
         if made is None or last is None:
             raise ProofError(what=f"version {digest[:12]} was not approved before it answered", why="", fix="")
-        is_changing = digest not in loaded and digest in before and from_text(intent.time) - last.at <= _CHANGING
+        is_changing = digest not in loaded and digest in before and from_text(intent.time) - last.at <= CHANGING
         if digest not in loaded and not is_changing:
             raise ProofError(
                 what=f"version {digest[:12]} was not in production when it answered",

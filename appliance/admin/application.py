@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from appliance.actions import alerts, rollout_observed
 from appliance.actions import clock as clock_action
 from appliance.actions.retention.reviewdesk import Reviews
-from appliance.admin import approval, judging, media, pages, people, reports, rollout, validation, work
+from appliance.admin import approval, judging, media, origin, pages, people, reports, rollout, validation, work
 from appliance.admin import samples as samples_page
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
@@ -82,6 +82,7 @@ def create_admin_app(
     app.register_blueprint(media.make_blueprint())
     app.register_blueprint(validation.make_blueprint())
     app.register_blueprint(reports.make_blueprint())
+    app.register_blueprint(origin.make_blueprint())
     app.register_blueprint(judging.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)

@@ -1,0 +1,124 @@
+"""The origin of an answer from records alone: each proven in the signed tree, approvals verified again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from appliance.actions.proof import ProofReport
+from appliance.actions.tracing.origin import origin
+from appliance.audit import pin
+from appliance.audit.memory import MemoryLedger
+from appliance.audit.note import VerifierKey
+from tests.support.floor import Floor, open_floor
+from tests.support.promotion import PASSWORD
+from tests.support.signatories import signatories
+
+
+@pytest.fixture(scope="module")
+def floor() -> Iterator[Floor]:
+    with served() as opened:
+        yield opened
+
+
+@contextmanager
+def served() -> Iterator[Floor]:
+    """A site with one version in production, brought by a release on a medium."""
+    with open_floor() as opened:
+        ledger = opened.site.ledger
+        opened.site.config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(opened.site.config.at, VerifierKey.from_text(ledger.vkey))
+        descriptor = opened.bring()
+        ledger.append("release.received", {**RECEIVED, "custody": {"findings": [], "entries": []}})
+        opened.serve(descriptor)
+        answer(opened, descriptor.model_digest, "req_one")
+        yield opened
+
+
+RECEIVED: dict[str, Any] = {
+    "serial": 1,
+    "release": "2026.11",
+    "code": "c" * 64,
+    "site": "demo",
+    "files": 1,
+    "signers": [{"person": "ada", "name": "<b>Ada</b>", "fingerprint": "F" * 40}],
+    "volumes": [{"number": 1, "id": "VOL-1", "tagmanifest_sha256": "d" * 64}],
+}
+
+
+def answer(floor: Floor, digest: str, request_id: str, *, outcome: bool = True) -> None:
+    asked = floor.site.ledger.append("request.intent", {"request_id": request_id, "model_digest": digest})
+    if outcome:
+        body = {"request_id": request_id, "intent_sequence": asked.sequence, "outcome": "ok"}
+        floor.site.ledger.append("request.outcome", body)
+
+
+def of(floor: Floor, request_id: str) -> ProofReport:
+    return origin(floor.site.ledger, floor.site.config.at, request_id)
+
+
+def failed(report: ProofReport) -> set[str]:
+    return {step.name for step in report.steps if not step.ok}
+
+
+def test_the_whole_line_holds_and_each_step_names_its_record(floor: Floor) -> None:
+    report = of(floor, "chatcmpl-one")
+
+    assert failed(report) == set()
+    assert [step.name for step in report.steps] == [
+        *("request", "answer", "version", "release", "signers", "media", "custody"),
+        *("promotion", "approvals", "gates", "ledger"),
+    ]
+    assert all("sequence" in step.data for step in report.steps if step.name not in {"approvals", "ledger"})
+    said = {step.name: step.detail for step in report.steps}
+    assert "signatures verified again" in said["approvals"]
+    assert all(one.name in said["approvals"] for one in signatories()[:2])
+
+
+def test_an_answer_that_is_not_known_or_has_no_end_does_not_hold(floor: Floor) -> None:
+    digest = floor.in_production()
+    assert digest is not None
+    answer(floor, digest, "req_open", outcome=False)
+
+    assert failed(of(floor, "req_open")) == {"answer"}
+    assert {"request", "answer", "version", "release", "promotion"} <= failed(of(floor, "req_none"))
+
+
+def test_a_version_that_nobody_approved_does_not_hold(floor: Floor) -> None:
+    other = floor.bring("other weights", name="other")
+    answer(floor, other.model_digest, "req_other")
+
+    assert {"promotion", "approvals", "gates", "release"} <= failed(of(floor, "req_other"))
+
+
+def test_custody_that_nobody_accepted_and_records_of_older_versions_are_said(floor: Floor) -> None:
+    second = floor.bring("more weights", name="second")
+    odd = {"findings": ["a tear"], "entries": [], "accepted_by": None}
+    bare = {name: value for name, value in RECEIVED.items() if name not in {"signers", "volumes"}}
+    floor.site.ledger.append("release.received", {**bare, "serial": floor.serial, "custody": odd})
+    answer(floor, second.model_digest, "req_second")
+
+    assert {"signers", "media", "custody"} <= failed(of(floor, "req_second"))
+
+
+def test_another_ledger_than_the_pinned_ones_holds_in_nothing(floor: Floor) -> None:
+    other = MemoryLedger()
+    asked = other.append("request.intent", {"request_id": "req_one", "model_digest": "a" * 64})
+    ended = {"request_id": "req_one", "intent_sequence": asked.sequence, "outcome": "ok"}
+    other.append("request.outcome", ended)
+
+    report = origin(other, floor.site.config.at, "req_one")
+    assert failed(report) == {step.name for step in report.steps}
+
+
+def test_a_version_that_was_stopped_before_the_answer_does_not_hold() -> None:
+    with served() as floor:
+        digest = floor.in_production()
+        assert digest is not None
+        floor.site.client.stop(person=signatories()[0].id, reason="fire", password=PASSWORD)
+        answer(floor, digest, "req_at_once")
+        assert failed(of(floor, "req_at_once")) == set()  # begun while production was changing
+        floor.site.clock.advance(3600)
+        answer(floor, digest, "req_late")
+        assert failed(of(floor, "req_late")) == {"promotion", "approvals", "gates"}
