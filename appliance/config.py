@@ -197,6 +197,11 @@ class Places:
         return self.etc / "collector-ca.pem"
 
     @property
+    def siem_now(self) -> Path:
+        """How the forwarder to the collector stands in this boot; anybody may read."""
+        return self.run / "siem"
+
+    @property
     def boxes(self) -> Path:
         """This box's card and its pairings with others; public, written by root's commands."""
         return self.etc / "boxes"

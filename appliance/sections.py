@@ -255,12 +255,16 @@ class AlertsSection(Section):
 
 
 class SiemSection(Section):
-    """The site's collector of records: syslog over TLS, its certificate verified in full; none by default."""
+    """The site's collector of records: syslog over TLS, its certificate verified in full; none by default.
+
+    `client` says that the collector asks for a certificate of this box, too.
+    """
 
     server: MaybeServer = ""
     address: MaybeAddress = ""
     port: Annotated[int, Field(ge=1, le=65535)] = 6514
     format: Literal["rfc5424", "json", "cef"] = "rfc5424"
+    client: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> "SiemSection":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from appliance.actions import clock as clock_action
-from appliance.actions import disk_encryption, doctor_machine, doctor_services, tls_standing
+from appliance.actions import disk_encryption, doctor_machine, doctor_services, forwarding, tls_standing
 from appliance.actions.findings import Finding
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
@@ -45,6 +45,7 @@ def doctor(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         lambda: doctor_services.keys(config),
         lambda: doctor_services.sockets(config),
         lambda: doctor_services.spool(config),
+        lambda: forwarding.findings(config, clock=clock),
         lambda: doctor_services.units(config, supervisor),
         _tools,
     )

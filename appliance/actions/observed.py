@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import nettest, rollout_observed, scrub, tls_standing
+from appliance.actions import forwarding, nettest, rollout_observed, scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
@@ -65,6 +65,9 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         (),
     ),
     "sealift_review_limit_seconds": ("How long such a deed may wait", ()),
+    "sealift_siem_waiting_records": ("Records that wait for the site's collector; only where one is named", ()),
+    "sealift_siem_behind_seconds": ("How long the oldest of them has waited", ()),
+    "sealift_siem_silent_seconds": ("Since the forwarder last said how it stands", ()),
     "sealift_spool_files": ("Facts that wait for the ledger", ()),
     "sealift_spool_rejected_files": ("Facts that the ledger could not read", ()),
     "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
@@ -109,6 +112,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "ledger": lambda: _ledger(ledger),
         "retention": lambda: _retention(ledger, clock),
         "reviews": lambda: _reviews(ledger, clock),
+        "collector": lambda: _collector(config, clock),
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
@@ -187,6 +191,17 @@ def _reviews(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
     waiting = [_age(one.at, clock) for one in open_reviews(ledger)]
     yield _sample("sealift_review_waiting_seconds", max(waiting, default=0))
     yield _sample("sealift_review_limit_seconds", REVIEW_DAYS * _DAY)
+
+
+def _collector(config: Config, clock: Clock) -> Iterator[Sample]:
+    if not config.siem.address:
+        return
+    found = forwarding.Standing.read(config.at.siem_now)
+    if found is None:
+        raise KeyError(forwarding.FILE)  # it never ran in this boot: the part is unreadable, and that is an alert
+    yield _sample("sealift_siem_waiting_records", found.waiting)
+    yield _sample("sealift_siem_behind_seconds", found.behind_seconds(clock))
+    yield _sample("sealift_siem_silent_seconds", found.age_seconds(clock))
 
 
 def _spool(config: Config) -> Iterator[Sample]:

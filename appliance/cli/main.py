@@ -46,6 +46,7 @@ _COMMANDS = (
     "review",
     "stop",
     "emergency",
+    "siem",
     "history",
     "affected",
     "keys",

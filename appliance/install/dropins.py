@@ -32,6 +32,7 @@ ROLES: Final[Mapping[str, Role]] = {
     "sealift-validate@.service": "state",
 }
 _DATABASE_FOLDER: Final = "/etc/sealift/database"
+_CLIENT: Final = "collector-client.pem"
 _NETWORK: Final = ("PrivateNetwork=no", "RestrictAddressFamilies=AF_INET AF_INET6")
 
 
@@ -132,8 +133,10 @@ def _database(config: Config) -> Iterator[DropIn]:
 
 def _collector(config: Config) -> Iterator[DropIn]:
     if config.siem.address:
-        allowed = f"IPAddressAllow={config.siem.address}"
-        yield _made("sealift-siem.service", COLLECTOR, "records go to the site's collector", [allowed])
+        lines = [f"IPAddressAllow={config.siem.address}"]
+        if config.siem.client:
+            lines.append(f"LoadCredential={_CLIENT}:/etc/sealift/{_CLIENT}")
+        yield _made("sealift-siem.service", COLLECTOR, "records go to the site's collector", lines)
 
 
 def _is_remote(config: Config) -> bool:

@@ -10,18 +10,22 @@ breaks before that, the batch is sent again; a record that came twice bears the 
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from appliance import config as configuration
 from appliance import unit
+from appliance.actions.forwarding import Standing, client_file
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.audit.rights import SIEM
@@ -31,12 +35,19 @@ from appliance.errors import CollectorError, LedgerUnavailableError
 from appliance.observe.siemformats import FORMATS, Encode
 from appliance.watchdog.loops import Pulse, Watchdog
 from media import canonical, durable
+from media.clock import Clock, SystemClock, to_text
 from media.errors import MediaError, SealiftError
 
 BATCH: Final = 500
 LOOK_SECONDS: Final = 1.0
 LATER_SECONDS: Final = 15.0
+SAY_SECONDS: Final = 60.0
+JUDGED_SECONDS: Final = 2.0
+"""How long a collector that asks for a certificate is given to refuse it; so a batch takes at least as long."""
+JUDGE_AGAIN_SECONDS: Final = 60.0
+"""Where this box has no certificate to show, it looks this often whether the collector began to ask for one."""
 CURSOR: Final = "cursor.json"
+_MOST_WORDS: Final = 300
 _CONNECT_SECONDS: Final = 20.0
 _RESTORED: Final = "ledger.restored"
 _log = logging.getLogger("sealift.siem")
@@ -116,6 +127,11 @@ class Forwarder:
         """Return how many records wait."""
         return max(self._ledger.head().size - self.cursor.sequence, 0)
 
+    def oldest(self) -> str:
+        """Return when the next record was recorded; empty where there is none."""
+        found = self._ledger.leaves(self.cursor.sequence, 1)
+        return found[0].time if found else ""
+
     def _follow_restores(self) -> None:
         """Go back to where a restore began when the record before the cursor is not the one that was sent."""
         if not self.cursor.sequence or self._is_the_same(self.cursor.sequence - 1):
@@ -131,21 +147,73 @@ class Forwarder:
         return bool(found) and found[0].hash == self.cursor.before
 
 
-def sender(config: Config, *, authority: Path) -> Send:
+class Publisher:
+    """Says how the forwarder stands: when that changed, and every so often that it still does.
+
+    Args:
+        forwarder: What is told of.
+        folder: Where it is published.
+        clock: The times in it.
+    """
+
+    def __init__(self, forwarder: Forwarder, folder: Path, clock: Clock) -> None:
+        self._forwarder = forwarder
+        self._folder = folder
+        self._clock = clock
+        self._last: Standing | None = None
+        self._taken = ""
+
+    def tell(self, sent: int, error: str) -> None:
+        """Publish it after a turn that sent so many records, or failed as said; one that cannot is no reason to end."""
+        now = to_text(self._clock.now())
+        self._taken = now if sent else self._taken
+        waiting, oldest = self._waiting()
+        standing = Standing(
+            at=now,
+            sequence=self._forwarder.cursor.sequence,
+            waiting=waiting,
+            oldest=oldest,
+            taken=self._taken,
+            error=error[:_MOST_WORDS],
+        )
+        last = self._last
+        if last is not None and last.age_seconds(self._clock) < SAY_SECONDS and replace(standing, at=last.at) == last:
+            return
+        with suppress(OSError):
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            standing.write(self._folder)
+            self._last = standing
+
+    def _waiting(self) -> tuple[int, str]:
+        try:
+            waiting = self._forwarder.behind()
+            return waiting, self._forwarder.oldest() if waiting else ""
+        except LedgerUnavailableError:
+            return (0, "") if self._last is None else (self._last.waiting, self._last.oldest)
+
+
+def sender(config: Config, *, authority: Path, client: Path | None = None) -> Send:
     """Return what sends a batch to the collector that the site file names, by TLS verified in full.
 
     Args:
         config: The site file, with a collector.
         authority: The certificate authority of the collector, PEM.
+        client: This box's certificate and its key, PEM, where the collector asks for one.
     """
     chosen = config.siem
+    judged = [monotonic() - 2 * JUDGE_AGAIN_SECONDS]  # when a collector last had its time to refuse this box
 
     def send(batch: bytes) -> None:
         try:
             context = ssl.create_default_context(cafile=str(authority))
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if client is not None:
+                context.load_cert_chain(client)
             plain = socket.create_connection((chosen.address, chosen.port), timeout=_CONNECT_SECONDS)
             with plain, context.wrap_socket(plain, server_hostname=chosen.server, suppress_ragged_eofs=False) as line:
+                if client is not None or monotonic() - judged[0] > JUDGE_AGAIN_SECONDS:
+                    _require_accepted(line)
+                    judged[0] = monotonic()
                 line.sendall(batch)
                 _end(line)
         except (OSError, ValueError) as error:
@@ -159,39 +227,64 @@ def sender(config: Config, *, authority: Path) -> Send:
     return send
 
 
-def _end(line: ssl.SSLSocket) -> None:
-    """Say that no more comes, and wait until the other side says so too.
+def _require_accepted(line: ssl.SSLSocket) -> None:
+    """Wait a moment before anything is sent: who refuses this box's certificate ends the connection by itself.
 
-    Who closes a connection in order has read it to the end; who resets it has not.
+    A collector judges the certificate after the handshake, when this side already believes that all is well (TLS 1.3);
+    some then end the connection as politely as if they had read all. A collector that takes records says nothing.
 
     Raises:
-        OSError: The other side broke off.
+        OSError: It ended the connection.
+    """
+    line.settimeout(JUDGED_SECONDS)
+    try:
+        line.recv(1)
+    except TimeoutError:
+        line.settimeout(_CONNECT_SECONDS)
+        return
+    raise ConnectionRefusedError(111, "it does not take this box's certificate")
+
+
+def _end(line: ssl.SSLSocket) -> None:
+    """Say that no more comes, and wait until the other side says so too and has ended the connection in order.
+
+    Who ends a connection in order has read it to the end. Who refuses this box, for its certificate, says good-bye as
+    politely, but without having read: then the kernel there answers what is unread with a reset, which comes after.
+
+    Raises:
+        OSError: The other side broke off, or did not read all.
     """
     try:
-        line.unwrap()
+        plain = line.unwrap()
+        while plain.recv(4096):
+            pass
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return  # it closed the connection itself: in order, for a reset is another error
 
 
 def run(config: Config, folder: Path, ledger: Ledger, ending: threading.Event, pulse: Pulse) -> None:
     """Forward until the event is set; what cannot be done now is tried again later."""
+    chosen = client_file(config, os.environ.get("CREDENTIALS_DIRECTORY", "")) if config.siem.client else None
     forwarder = Forwarder(
         ledger,
         folder,
         encode=FORMATS[config.siem.format],
         host=config.service.hostname,
-        send=sender(config, authority=config.at.collector_authority),
+        send=sender(config, authority=config.at.collector_authority, client=chosen),
     )
+    publisher = Publisher(forwarder, config.at.siem_now, SystemClock())
     wait = 0.0
     while not ending.wait(wait):
         pulse.beat()
+        why = ""
         try:
             sent = forwarder.turn()
             wait = 0.0 if sent == BATCH else LOOK_SECONDS
         except (CollectorError, LedgerUnavailableError) as error:
             _log.warning("%s (%s)", error.what, error.why)
             unit.notify(f"STATUS={error.what}")
-            wait = LATER_SECONDS
+            sent, why, wait = 0, f"{error.what} ({error.why})", LATER_SECONDS
+        publisher.tell(sent, why)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

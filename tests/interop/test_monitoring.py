@@ -109,6 +109,10 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "StoreBad": ({"sealift_scrub_bad_objects": 1}, {"sealift_scrub_bad_objects": 0}),
     "VersionDamaged": ({"sealift_damaged_versions": 1}, {"sealift_damaged_versions": 0}),
     "ScrubOverdue": (limited("scrub_age", 101, 100), limited("scrub_age", 100, 100)),
+    "CollectorBehind": (
+        {"sealift_siem_behind_seconds": 901, "sealift_siem_silent_seconds": 1},
+        {"sealift_siem_behind_seconds": 900, "sealift_siem_silent_seconds": 300},
+    ),
     "EmergencyAccess": ({"sealift_emergency_access": 1}, {"sealift_emergency_access": 0}),
     "ReviewOverdue": (limited("review_waiting", 101, 100), limited("review_waiting", 100, 100)),
     "RetentionOverdue": (

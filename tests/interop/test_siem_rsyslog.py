@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance import config as configuration
@@ -74,10 +74,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def collector(folder: Path) -> Iterator[int]:
-    """Run rsyslog in the foreground; the port it took is in a file of its own."""
+def collector(folder: Path, *, asks: bool = False) -> Iterator[int]:
+    """Run rsyslog in the foreground; the port it took is in a file of its own. It may ask for certificates."""
     (folder / "port").unlink(missing_ok=True)
-    (folder / "rsyslog.conf").write_text(CONFIG.format(folder=folder))
+    config = CONFIG.format(folder=folder)
+    (folder / "rsyslog.conf").write_text(config.replace('"anon"', '"x509/certvalid"') if asks else config)
     command = [RSYSLOGD, "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "pid")]
     with (folder / "out.log").open("ab") as out:
         running = subprocess.Popen(command, stdout=out, stderr=out)
@@ -97,10 +98,17 @@ def wait_for(holds: object, running: subprocess.Popen[bytes] | None = None) -> N
         threading.Event().wait(0.05)
 
 
-def forwarder(ledger: MemoryLedger, folder: Path, port: int, name: str = "rfc5424", server: str = NAME) -> Forwarder:
+def forwarder(
+    ledger: MemoryLedger,
+    folder: Path,
+    port: int,
+    name: str = "rfc5424",
+    server: str = NAME,
+    client: Path | None = None,
+) -> Forwarder:
     text = f'site = "s"\n[siem]\nserver = "{server}"\naddress = "127.0.0.1"\nport = {port}\nformat = "{name}"\n'
     config = configuration.parse(text.encode())
-    send = sender(config, authority=folder / "ca.pem")
+    send = sender(config, authority=folder / "ca.pem", client=client)
     state = folder / "state"
     state.mkdir(exist_ok=True)
     return Forwarder(ledger, state, encode=FORMATS[name], host="llm.hospital.example", send=send)
@@ -176,3 +184,49 @@ def test_a_collector_with_another_name_or_of_another_authority_gets_nothing(fold
             sender(config, authority=folder / "public.pem")(b"5 hello")
 
     assert lines(folder, "raw.log") == []
+
+
+def client_of(folder: Path, name: str, *, authority: bytes, key: bytes) -> Path:
+    """Return a file with a certificate of this authority, and its key."""
+    issuer, signer = x509.load_pem_x509_certificate(authority), serialization.load_pem_private_key(key, None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    own, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(tz=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name_of("llm.hospital.example"))
+        .issuer_name(issuer.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
+    path = folder / name
+    path.write_bytes(pem(certificate) + key_pem(own))
+    return path
+
+
+def test_a_collector_that_asks_for_a_certificate_takes_records_of_a_box_that_has_one_and_no_others(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ledger = MemoryLedger()
+    grow(ledger, 3)
+    own = client_of(
+        folder, "client.pem", authority=(folder / "ca.pem").read_bytes(), key=(folder / "key.pem").read_bytes()
+    )
+    strange = ec.generate_private_key(ec.SECP256R1())
+    forged = client_of(
+        tmp_path_factory.mktemp("strange"),
+        "client.pem",
+        authority=(folder / "ca.pem").read_bytes(),
+        key=key_pem(strange),
+    )
+    with collector(folder, asks=True) as port:
+        for client in (None, forged):
+            with pytest.raises(CollectorError):
+                forwarder(ledger, folder, port, client=client).turn()
+        assert lines(folder, "raw.log") == []
+
+        assert forwarder(ledger, folder, port, client=own).turn() == 4
+        wait_for(lambda: len(sequences(folder)) == 4)
