@@ -99,9 +99,9 @@ def _operation(path: str, method: str, access: Access, known: tuple[Schema, Sche
     is_ollamas = path.startswith(PREFIX)
     content: dict[str, Any] = {"application/json": {"schema": answer}}
     if method == "POST" and path.endswith("completions"):
-        content["text/event-stream"] = {"schema": schemas.TEXT}
+        content["text/event-stream"] = {"schema": {}}  # each event is one of many forms
     if is_ollamas:
-        content["application/x-ndjson"] = {"schema": schemas.TEXT}
+        content["application/x-ndjson"] = {"schema": {}}
     error = {"application/json": {"schema": schemas.OLLAMA_ERROR if is_ollamas else schemas.ERROR}}
     operation: dict[str, Any] = {
         "summary": _SUMMARIES.get(path, "As Ollama has it" if is_ollamas else path),

@@ -265,11 +265,8 @@ def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _person(given: Mapping[str, Any]) -> str:
-    for name in ("safety_identifier", "user"):
-        value = given.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, str) or len(value) > 512:
+    named = [name for name in ("safety_identifier", "user") if given.get(name) is not None]
+    for name in named:
+        if not isinstance(given[name], str) or len(given[name]) > 512:
             raise invalid(name, "A text of up to 512 characters.")
-        return value
-    return ""
+    return str(given[named[0]]) if named else ""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
-from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.engine import DIMENSIONS, MODEL_DIGEST, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
 
@@ -54,7 +54,19 @@ def test_it_is_told_that_this_version_calls_no_tools(client: ollama.Client) -> N
 def test_it_lists_and_shows_models(client: ollama.Client) -> None:
     assert [one.model for one in client.list().models] == [MODEL]
     assert [one.digest for one in client.ps().models] == [MODEL_DIGEST]
-    assert client.show(MODEL).capabilities == ["completion"]
+    assert "embedding" in (client.show(MODEL).capabilities or [])
+
+
+def test_it_embeds_by_both_of_its_ways(client: ollama.Client, server: Server) -> None:
+    several = client.embed(model=MODEL, input=["one", "SSN 123-45-6789"], options={"num_ctx": 512})
+    single = client.embeddings(model=MODEL, prompt="one")
+
+    assert [len(one) for one in several.embeddings] == [DIMENSIONS] * 2
+    assert list(single.embedding) == list(several.embeddings[0])
+    assert several.prompt_eval_count
+    assert server.engine.embedded[0][1] == "SSN [SSN_1]"
+    with pytest.raises(ollama.ResponseError, match="cannot be cut"):
+        client.embed(model=MODEL, input="one", dimensions=3)
 
 
 def test_it_raises_its_own_errors_with_our_words(client: ollama.Client, server: Server) -> None:

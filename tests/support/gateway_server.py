@@ -38,6 +38,7 @@ class Server:
     stderr: Path
     process: subprocess.Popen[bytes]
     listeners: tuple[socket.socket, ...] = ()
+    ledger: subprocess.Popen[bytes] | None = None
 
     def restart(self) -> None:
         """Stop the gateway and start it on the same sockets, as systemd does when its socket unit stays."""
@@ -81,13 +82,13 @@ class Server:
 
 
 @contextmanager
-def gateway_server(folder: Path, *, limits: str = "") -> Iterator[Server]:
-    """Run everything until the block ends."""
-    with ledger_site(folder) as site, _free_port() as metrics_port:
+def gateway_server(folder: Path, *, limits: str = "", ledger_apart: bool = False) -> Iterator[Server]:
+    """Run everything until the block ends; the ledger as a process of its own where that is wanted."""
+    with ledger_site(folder) as site, free_port() as metrics_port:
         with site.config_file.open("a") as stream:
             stream.write(f"[service]\nmetrics_port = {metrics_port}\n[limits]\n{limits}\n")
         with (
-            site.running(),
+            site.process() if ledger_apart else site.running() as ledger,
             fake_engine(site.places.socket(f"engine-production-{MODEL_DIGEST[:12]}")) as engine,
             socket.create_server(("127.0.0.1", 0)) as listener,
             _unix_listener(site.places.socket("gateway")) as unix,
@@ -104,6 +105,7 @@ def gateway_server(folder: Path, *, limits: str = "") -> Iterator[Server]:
                 stderr=folder / "gateway.log",
                 process=_start(site, (listener, unix), folder / "gateway.log"),
                 listeners=(listener, unix),
+                ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
             )
             try:
                 _furnish(server)
@@ -199,7 +201,8 @@ def _unix_listener(path: Path) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _free_port() -> Iterator[int]:
+def free_port() -> Iterator[int]:
+    """Lend a port of loopback that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     yield port

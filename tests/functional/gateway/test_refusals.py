@@ -532,3 +532,9 @@ def test_a_fault_of_ours_is_logged_by_type_and_place_only(rig: Rig, caplog: pyte
     fault = json.loads(next(one.message for one in caplog.records if "fault" in one.message))
     assert fault["error"] == "RuntimeError"
     assert fault["request_id"] == response.headers["x-request-id"]
+
+
+def test_every_name_of_a_person_is_checked_also_where_another_counts(rig: Rig) -> None:
+    error = rig.chat("hello", safety_identifier="nurse-7", user=7).get_json()["error"]
+
+    assert (error["code"], error["param"]) == ("invalid_value", "user")

@@ -1,0 +1,83 @@
+"""OpenAI's own Python client against the gateway as its unit runs it: asynchronous, embeddings, retries.
+
+Whole and streamed answers, errors and headers are in tests/functional/gateway/test_server.py.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support.engine import DIMENSIONS, Script
+from tests.support.gateway import MODEL
+from tests.support.gateway_server import Server, gateway_server
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with gateway_server(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    server.engine.script = Script()
+    server.engine.asked.clear()
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=30) as client:
+        yield client
+
+
+def messages(text: str) -> Any:
+    return [{"role": "user", "content": text}]
+
+
+def test_embeddings_come_as_the_client_asks_by_itself_and_as_numbers(client: openai.OpenAI, server: Server) -> None:
+    usual = client.embeddings.create(model=MODEL, input=["one", "SSN 123-45-6789"])
+    numbers = client.embeddings.create(model=MODEL, input=["one", "SSN 123-45-6789"], encoding_format="float")
+
+    assert [one.embedding for one in usual.data] == [one.embedding for one in numbers.data]
+    assert [len(one.embedding) for one in usual.data] == [DIMENSIONS] * 2
+    assert usual.usage.total_tokens == usual.usage.prompt_tokens > 0
+    assert server.engine.embedded[0] == ["one", "SSN [SSN_1]"]
+
+
+def test_embeddings_that_are_refused_raise_the_clients_own_error(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model=MODEL, input=[1, 2, 3])
+
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "input")
+    assert refused.value.request_id
+
+
+def test_the_asynchronous_client_streams_and_embeds_at_once(client: openai.OpenAI, server: Server) -> None:
+    async def ask() -> tuple[list[str], int]:
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key=server.key, max_retries=0) as both:
+
+            async def streamed(text: str) -> str:
+                stream = await both.chat.completions.create(model=MODEL, messages=messages(text), stream=True)
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+            texts = await asyncio.gather(*(streamed(f"number {number}") for number in range(8)))
+            vectors = await both.embeddings.create(model=MODEL, input="one")
+            return list(texts), len(vectors.data[0].embedding)
+
+    texts, length = asyncio.run(ask())
+
+    assert texts == [f"You said: number {number}" for number in range(8)]
+    assert length == DIMENSIONS
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(503, 2), (400, 1)])
+def test_the_client_asks_again_only_where_that_may_help(
+    client: openai.OpenAI, server: Server, status: int, attempts: int
+) -> None:
+    server.engine.script = Script(refuse=(status, "engine_refused"))
+
+    with pytest.raises(openai.APIStatusError):
+        client.with_options(max_retries=1).embeddings.create(model=MODEL, input="one more")
+
+    assert len(server.engine.embedded) == attempts
