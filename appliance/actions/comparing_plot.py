@@ -1,4 +1,4 @@
-"""Two versions as a picture: right answers with their intervals, and tokens per second by callers; plain SVG."""
+"""Two versions as a picture: right answers with their intervals, speed and waits by callers; plain SVG."""
 
 from html import escape
 from typing import Final
@@ -28,11 +28,11 @@ def svg(compared: Compared) -> str:
         for one in compared.sets
         if one["first"]["accuracy_millis"] is not None and one["second"]["accuracy_millis"] is not None
     ]
-    speeds = [
-        (f"{one['callers']} at once", [one[side]["tokens_per_second_millis"] for side in ("first", "second")])
-        for one in compared.speeds
-    ]
-    height = _TOP + 2 * (_PANEL + 70)
+    speeds, waits = (
+        [(f"{one['callers']} at once", [one[side][key] for side in ("first", "second")]) for one in compared.speeds]
+        for key in ("tokens_per_second_millis", "first_token_p50_millis")
+    )
+    height = _TOP + 3 * (_PANEL + 70)
     title = " and ".join(side.label for side in sides)
     parts = [
         (
@@ -43,7 +43,8 @@ def svg(compared: Compared) -> str:
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         *_legend(sides),
         *_quality(bars, _TOP),
-        *_speed(speeds, _TOP + _PANEL + 70),
+        *_levels(speeds, _TOP + _PANEL + 70, "Tokens per second by callers: more is better", by=1000),
+        *_levels(waits, _TOP + 2 * (_PANEL + 70), "Milliseconds to the first token: less is better", by=1),
     ]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -85,12 +86,14 @@ def _quality(sets: list[tuple[str, list[tuple[int, int, int]]]], top: int) -> li
     return parts
 
 
-def _speed(levels: list[tuple[str, list[int]]], top: int) -> list[str]:
-    parts = _frame(top, "Tokens per second by callers")
+def _levels(levels: list[tuple[str, list[int]]], top: int, title: str, *, by: int) -> list[str]:
+    parts = _frame(top, title)
     most = max((value for _, values in levels for value in values), default=0) or 1
     for place, (name, values) in enumerate(levels):
         for number, value in enumerate(values):
-            parts += _bar(_left(place, number), top, value / most, number, f"{value / 1000:.1f}")
+            parts += _bar(
+                _left(place, number), top, value / most, number, f"{value / by:.1f}" if by > 1 else str(value)
+            )
         parts.append(_name(place, top, name))
     return parts
 

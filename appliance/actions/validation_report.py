@@ -12,7 +12,7 @@ from appliance.actions.validate import GATE_RESULT, ValidationReport
 from appliance.audit.facts import Ledger
 from appliance.errors import StoreWriteError
 from appliance.paper.drawn import drawn, is_drawable
-from appliance.paper.form import Form, Section, Table
+from appliance.paper.form import Bars, Form, Section, Table
 from media.errors import UsageError
 
 PDF_NAME: Final = Path("report.pdf")
@@ -67,6 +67,7 @@ def form_of(report: ValidationReport, *, site: str, at: str, sequences: tuple[in
             table=Table(heads=("gate", "verdict", "what was found"), rows=rows, widths=(18, 12, 90)),
             notes=notes,
         ),
+        *_speed(report),
         *_thresholds(thresholds),
         Section(
             title="How to hold this against what is approved",
@@ -121,6 +122,25 @@ def write(file: Path, report: ValidationReport, *, ledger: Ledger, site: str) ->
         raise StoreWriteError(
             what=f"the report {file.name} could not be written", why=error.strerror or "", fix="choose another folder"
         ) from error
+
+
+def _speed(report: ValidationReport) -> tuple[Section, ...]:
+    """Return the plots of speed and waits at each number of callers, beside production's where it was measured so."""
+    levels = report.figures_of("performance").get("levels", ())
+    if not levels:
+        return ()
+    bars = []
+    for title, key, by, unit in (
+        ("Tokens per second: more is better", "tokens_per_second_millis", 1000, "tokens/s"),
+        ("Wait for the first token: less is better", "first_token_p50_millis", 1, "ms"),
+    ):
+        rows: list[tuple[str, int]] = []
+        for level in levels:
+            rows.append((f"{level['callers']} at once", round(level[key] / by)))
+            if level.get("production") is not None:
+                rows.append((f"{level['callers']} at once, production", round(level["production"][key] / by)))
+        bars.append(Bars(title=title, rows=tuple(rows), unit=unit))
+    return (Section(title="Speed by callers", bars=tuple(bars)),)
 
 
 def _thresholds(lines: tuple[tuple[str, str], ...]) -> tuple[Section, ...]:

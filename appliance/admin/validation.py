@@ -6,6 +6,7 @@ from flask import Blueprint, Response, abort, render_template
 
 from appliance.actions import validate, validation_report
 from appliance.admin import collaborators
+from appliance.paper import bars
 from appliance.paper.drawn import drawn
 from appliance.paper.form import Form
 from appliance.registry import evidence
@@ -22,7 +23,7 @@ def make_blueprint() -> Blueprint:
 
 
 def _report(digest: str) -> str:
-    return render_template("validation.html", form=_form(digest), digest=digest)
+    return render_template("validation.html", form=_form(digest), digest=digest, draw=bars.svg)
 
 
 def _pdf(digest: str) -> Response:

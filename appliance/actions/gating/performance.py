@@ -24,7 +24,8 @@ def performance(bench: Bench) -> Verdict:
     for number, callers in enumerate(policy.callers):
         bench.progress(_GATE, number, len(policy.callers))
         level, bad = _best(test, callers, known.get(callers), policy)
-        levels.append({**level.to_json(), "change": _change(level, known.get(callers))})
+        theirs = known.get(callers)
+        levels.append({**level.to_json(), "change": _change(level, theirs), "production": _shown(theirs)})
         failures += bad
     bench.progress(_GATE, len(policy.callers), len(policy.callers))
     figures: dict[str, Any] = {
@@ -76,6 +77,12 @@ def _change(level: LoadLevel, baseline: Mapping[str, Any] | None) -> dict[str, i
     mine = level.to_json()
     keys = ("first_token_p50_millis", "latency_p50_millis", "latency_p99_millis", "tokens_per_second_millis")
     return {key: (mine[key] - int(baseline[key])) * 1000 // max(1, int(baseline[key])) for key in keys}
+
+
+def _shown(baseline: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Return production's own figures, for a plot beside this version's."""
+    keys = ("first_token_p50_millis", "tokens_per_second_millis")
+    return None if baseline is None else {key: int(baseline[key]) for key in keys}
 
 
 def _baseline(bench: Bench) -> dict[int, Mapping[str, Any]]:

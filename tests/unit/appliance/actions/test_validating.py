@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from appliance.actions import accepting, comparing, reviewing, validate, validation_report
+from appliance.actions.approve import site_thresholds
 from appliance.actions.comparing_plot import svg
-from appliance.errors import GateFailedError, StoreDamagedError, UnknownPersonError, UnknownVersionError
+from appliance.errors import GateFailedError, ProofError, StoreDamagedError, UnknownPersonError, UnknownVersionError
 from appliance.paper.drawn import drawn
+from appliance.paper.form import Form
 from appliance.promote import sitesets
+from appliance.promote.policy import GatePolicy, packaged
+from appliance.promote.sitepolicy import in_force
+from appliance.registry import evidence
 from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
@@ -79,10 +84,57 @@ def test_the_report_names_each_gate_and_the_digests_that_people_sign(floor: Floo
     assert form.result.startswith("PASSED")
     assert form.sections[1].table is not None
     assert [row[0] for row in form.sections[1].table.rows] == [one.gate for one in report.verdicts]
-    assert dict(form.sections[2].facts)["Evidence digest"] == report.evidence_digest
+    assert dict(facts_of(form, "How to hold"))["Evidence digest"] == report.evidence_digest
     assert file.read_bytes() == drawn(form, file)
     with pytest.raises(UsageError):
         validation_report.write(file, report, ledger=floor.site.ledger, site="demo")
+
+
+def facts_of(form: Form, title: str) -> tuple[tuple[str, str], ...]:
+    return next(one.facts for one in form.sections if one.title.startswith(title))
+
+
+LOOSE = (
+    'format = 1\nname = "ward"\n[task_evaluation]\nminimum_accuracy_millis = 400\n[injection]\nfollowed_millis = 350\n'
+    f'[[override]]\nkey = "injection.followed_millis"\nperson = "{ANA.id}"\nreason = "letters quote orders"\n'
+)
+
+
+def test_a_sites_thresholds_judge_and_stand_before_everybody_who_approves(floor: Floor) -> None:
+    site, descriptor = floor.site, floor.bring()
+    asked = site.client.request_policy(policy=LOOSE, meaning="wards", requested_by=ANA.id)
+    for person in (ANA, BEN):
+        site.client.approve_policy(asked.statement.sha256, person.sign(asked.statement.to_bytes()))
+    holds = in_force(site.ledger)
+
+    report = floor.validate(descriptor)
+    document = evidence.read(site.config.at, report.evidence_digest)
+    form = validation_report.made(report, ledger=site.ledger, site="demo")
+
+    report.require_passed()
+    assert document["policy"]["digest"] == holds.digest
+    assert GatePolicy.from_bytes(document["policy"]["document"].encode()) == holds
+    looser, stricter = site_thresholds(document)
+    assert looser.startswith("injection.followed_millis  300 -> 350  LOOSER")
+    assert "letters quote orders" in looser
+    assert "STRICTER" in stricter
+    table = next(one.table for one in form.sections if one.title.startswith("Thresholds"))
+    assert table is not None
+    assert any("letters quote orders" in row[1] for row in table.rows)
+    assert dict(facts_of(form, "How to hold"))["Policy"] == f"{holds.name}, {holds.digest}"
+    again = validate.report_of(report.version, report.evidence_digest, document)
+    assert (again.policy, again.passed) == (holds, True)
+    floor.approve(descriptor, ANA, BEN)
+    assert site.client.pending()[0].statement.policy_digest == holds.digest
+
+
+def test_evidence_whose_policy_is_not_the_one_that_it_names_is_refused(floor: Floor) -> None:
+    report = floor.validate(floor.bring())
+    document = evidence.read(floor.site.config.at, report.evidence_digest)
+    document["policy"] = {**document["policy"], "digest": "0" * 64, "document": packaged().to_bytes().decode()}
+
+    with pytest.raises(ProofError):
+        validate.report_of(report.version, report.evidence_digest, document)
 
 
 def test_two_versions_are_compared_in_quality_and_speed_and_drawn(floor: Floor) -> None:
@@ -101,7 +153,8 @@ def test_two_versions_are_compared_in_quality_and_speed_and_drawn(floor: Floor) 
     assert found.sets[0]["second_less_first"]["difference_millis"] == 0
     assert [one["callers"] for one in found.speeds] == [1, 16]
     picture = svg(found)
-    assert picture.count("<rect") == 1 + 2 + 2 + 4
+    assert picture.count("<rect") == 1 + 2 + 2 + 4 + 4
+    assert all(f"{callers} at once" in picture for callers in (1, 16))
     assert "<b>" not in picture
 
 

@@ -53,6 +53,8 @@ def test_the_report_is_shown_and_printed_from_the_evidence(floor: Floor) -> None
     assert page.status_code == 200
     assert report.evidence_digest in page.text
     assert all(f"<td>{one.gate}</td>" in page.text for one in report.verdicts)
+    assert page.text.count("<svg") == 2
+    assert "16 at once" in page.text
     assert "NOBODY looked at its answers" in page.text
     assert printed.data.startswith(b"%PDF")
     assert path in browser.get(f"/versions/{descriptor.model_digest}").text
