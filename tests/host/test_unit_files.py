@@ -154,15 +154,6 @@ def test_the_gateways_sockets_outlast_a_restart_of_the_target_and_not_its_stop()
         assert values(path, "PartOf") == ["sealift.target"]
 
 
-def test_the_gateways_sockets_outlast_a_restart_of_the_target_and_not_its_stop() -> None:
-    for path in SYSTEMD.glob("sealift-gateway*.socket"):
-        # systemd.unit(5): PartOf= hands on stop and restart, StopPropagatedFrom= the stop alone.
-        assert values(path, "PartOf") == []
-        assert values(path, "StopPropagatedFrom") == ["sealift.target"]
-    for path in SYSTEMD.glob("sealift-gateway*.service"):
-        assert values(path, "PartOf") == ["sealift.target"]
-
-
 def _place(path: Path) -> str:
     return values(path, "ListenStream")[0].removeprefix("/run/sealift/").removesuffix(".sock")
 

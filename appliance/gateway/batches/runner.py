@@ -37,6 +37,7 @@ from media.errors import SealiftError
 
 Serve = Callable[[str, Come], Response]
 _LOOK_SECONDS: Final = 1.0
+_FAULT_SECONDS: Final = 30.0
 _SLICE: Final = 4
 _TRIES: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -120,13 +121,14 @@ class Runner:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            did = False
+            pause = _LOOK_SECONDS
             try:
-                did = self.look()
+                pause = 0.0 if self.look() else _LOOK_SECONDS
             except Exception as error:  # noqa: BLE001 - a fault in one look must not end all later ones
+                # Of a full disk, say: what is answered meanwhile could not be kept and would be asked again.
                 self._world.witnesses.log.fault(error, request_id="batches")
-            if not did:
-                self._stopping.wait(_LOOK_SECONDS)
+                pause = _FAULT_SECONDS
+            self._stopping.wait(pause)
 
     def _is_mine(self) -> bool:
         if self._descriptor >= 0:
