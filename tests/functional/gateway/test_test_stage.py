@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from appliance.errors import ConfigError, LedgerRefusedError
+from tests.functional.gateway.test_lm_eval import payload, read
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
@@ -166,6 +167,23 @@ def test_a_stopped_department_is_stopped_in_both_stages_and_a_revoked_key_ends(s
             break
     else:
         pytest.fail("a revoked test key still works")
+
+
+@pytest.mark.parametrize("until", [None, ["\n\n", "Question:"]])
+def test_the_requests_of_lm_evals_harness_are_answered_before_a_version_is_promoted(
+    stage: StageServer, until: list[str] | None
+) -> None:
+    stage.engine.script = Script(text="It is four.")
+
+    answer = httpx.post(
+        f"{stage.url}/v1/chat/completions",
+        headers={"Authorization": f"Bearer {stage.key}"},
+        json=payload("What is two plus two?", until=until),
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert read(answer.json()) == ["It is four."]
+    assert answer.headers["x-model-version"] == CANDIDATE
 
 
 def test_metrics_say_their_stage_and_are_for_this_machine_only(stage: StageServer) -> None:
