@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance.audit.facts import Ledger
 from appliance.errors import GateFailedError
+from media.gguf import GgufHeader
 
 ACCEPTED: Final = "model.level-accepted"
 NOT_FOR_PRODUCTION: Final[Mapping[str, str]] = {
@@ -21,6 +22,9 @@ NOT_FOR_PRODUCTION: Final[Mapping[str, str]] = {
 }
 """Level and its loss of quality, as the build side's table has it."""
 
+_FILE_TYPES: Final[Mapping[int, str]] = {2: "Q4_0", 10: "Q2_K", 11: "Q3_K_S"}
+"""llama.cpp's own number of each, in the header of a GGUF file."""
+
 _WORDS: Final = re.compile(r"[A-Z0-9_]+", re.ASCII)
 
 
@@ -28,6 +32,18 @@ def level_of(quantization: str) -> str | None:
     """Return the level that is not for production and that a descriptor's text names; None for any other."""
     named = quantization.upper().replace("-", "_")
     return next(iter(sorted(NOT_FOR_PRODUCTION.keys() & set(_WORDS.findall(named)))), None)
+
+
+def level_of_weights(header: GgufHeader) -> str | None:
+    """Return the level that is not for production and that the weights' own header tells; None for any other.
+
+    The header's number is a word as well, so where most bytes of all tensors are of Q2_K, that counts besides.
+    """
+    named = header.metadata.get("general.file_type")
+    if isinstance(named, int) and named in _FILE_TYPES:
+        return _FILE_TYPES[named]
+    lowest = sum(tensor.length for tensor in header.tensors if tensor.type_name == "Q2_K")
+    return "Q2_K" if 2 * lowest > sum(tensor.length for tensor in header.tensors) else None
 
 
 def acceptance(ledger: Ledger, model_digest: str) -> Mapping[str, Any] | None:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from appliance.actions.gating.bench import Bench, Verdict
-from appliance.promote.levels import NOT_FOR_PRODUCTION, level_of
+from appliance.promote.levels import NOT_FOR_PRODUCTION, level_of, level_of_weights
 from appliance.registry.memory import need_of
+from media import gguf
 
 _MILLIS = 1000
 
@@ -28,9 +29,15 @@ def integrity(bench: Bench) -> Verdict:
 
 
 def level(bench: Bench) -> Verdict:
-    """Look whether the quantization level may serve production, or a person accepted it by name."""
+    """Look whether the level, as the descriptor and the weights' own header say, may serve, or a person accepted it."""
     named = level_of(bench.descriptor.quantization)
     figures: dict[str, Any] = {"quantization": bench.descriptor.quantization}
+    if bench.descriptor.engine == "llama.cpp":
+        found = level_of_weights(gguf.read(bench.stored.path_of(bench.descriptor.weights[0].path)))
+        if found is not None and found != named:
+            figures["weights"] = found
+            why = f"its weights are {found}, which is not recommended, and its descriptor says another level"
+            return Verdict(gate="level", passed=False, figures=figures, why=why)
     if named is None:
         return Verdict(gate="level", passed=True, figures=figures)
     figures |= {"level": named, "loss": NOT_FOR_PRODUCTION[named]}

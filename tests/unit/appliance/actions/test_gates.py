@@ -16,6 +16,7 @@ from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.loadtest import LoadLevel
 from tests.support.floor import Floor, nothing_leaks, open_floor
+from tests.support.payload import gguf
 from tests.support.scripted_http import Answer, Reply
 from tests.support.signatories import signatories
 from tests.support.versions import CHOICES, right_answer
@@ -284,6 +285,20 @@ def test_a_level_that_is_not_recommended_needs_a_persons_name(floor: Floor) -> N
     report.require_passed()
     assert report.figures_of("level")["accepted_by"] == signatories()[0].id
     assert require_validated(ledger, digest, packaged()).evidence_digest == report.evidence_digest
+
+
+@pytest.mark.parametrize(("number", "level"), [(2, "Q4_0"), (10, "Q2_K"), (11, "Q3_K_S")])
+def test_weights_of_a_level_that_the_descriptor_does_not_name_are_caught(floor: Floor, number: int, level: str) -> None:
+    weights = gguf(metadata={"general.file_type": number, "general.name": "mislabelled"})
+
+    report = floor.validate(floor.bring(quantization="Q8_0", weights_bytes=weights), only="level")
+
+    assert failed(report) == (
+        "level", f"its weights are {level}, which is not recommended, and its descriptor says another level",
+    )  # fmt: skip
+    assert report.figures_of("level")["weights"] == level
+    named = floor.bring(quantization=level, weights_bytes=weights)
+    assert "nobody accepted it" in failed(floor.validate(named, only="level"))[1]
 
 
 def test_no_version_passes_unseen_where_the_environment_demands_a_review(floor: Floor) -> None:
