@@ -7,6 +7,7 @@ public contract), and no text of a prompt or an answer enters a log or an error.
 import select
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -65,6 +66,8 @@ def create_engine_app(
             n_ctx=serving.n_ctx,
             running=scheduler.running,
             waiting=scheduler.waiting,
+            counts=asdict(scheduler.counts),
+            step_curve=scheduler.curve.to_json() if scheduler.curve else None,
         )
 
     @app.post("/v1/chat/completions")

@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
+from appliance.serve.curve import Curve
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -210,6 +211,15 @@ class EngineClient:
         untrusted = self._ask("GET", "/sealift/v1/status", None)
         running, waiting = untrusted.get("running"), untrusted.get("waiting")
         return (running, waiting) if isinstance(running, int) and isinstance(waiting, int) else None
+
+    def step_curve(self) -> Curve | None:
+        """Return how long the engine's steps take by their rows; None where it does not measure them.
+
+        Raises:
+            EngineProtocolError: What it says is no curve.
+        """
+        untrusted = self._ask("GET", "/sealift/v1/status", None).get("step_curve")
+        return None if untrusted is None else Curve.from_json(untrusted)
 
     def score(self, prompt: str, continuations: Sequence[str]) -> tuple[Score, ...]:
         """Return how likely each continuation is after the prompt, in the same order.

@@ -33,6 +33,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.curve import measure
 from appliance.serve.embedding import Embedding
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
@@ -45,6 +46,8 @@ from media.errors import SealiftError
 _INSTANCE: Final = re.compile(r"(test|production)-([0-9a-f]{12})")
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
 THREADS: Final = 64
+CALIBRATION_SECONDS: Final = 2.0
+"""How long an engine measures its steps after loading; what it found is in its status and in a version's evidence."""
 MOST_WORKERS: Final = 4
 
 
@@ -165,7 +168,8 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
         threads=threads,
         settings=runtime.llama,
     )
-    scheduler = Scheduler(decoder)
+    curve = measure(decoder, clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
+    scheduler = Scheduler(decoder, curve=curve)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:
         embedder = LlamaCppEmbedder(loadable.embedding.path, runtime.embedding, threads=threads)

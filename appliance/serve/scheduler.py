@@ -60,6 +60,7 @@ class Scheduler:
 
     def __init__(self, decoder: Decoder, *, curve: Curve | None = None) -> None:
         self.counts = Counts()
+        self.curve = curve
         self._decoder = decoder
         self._plan = Plan(curve, most=min(decoder.sequences, decoder.batch_tokens))
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()

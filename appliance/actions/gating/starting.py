@@ -16,7 +16,10 @@ def load(bench: Bench) -> Verdict:
     started = bench.clock.monotonic()
     bench.supervisor.start(bench.unit)
     status = _ready(bench, bench.engine, min(bench.start_seconds, bench.policy.load.most_seconds))
-    figures = {"load_millis": millis_since(bench.clock, started), "n_ctx": status.n_ctx}
+    figures: dict[str, Any] = {"load_millis": millis_since(bench.clock, started), "n_ctx": status.n_ctx}
+    curve = bench.engine.step_curve()
+    if curve is not None:
+        figures["step_curve"] = curve.to_json()
     if status.weights_digest != bench.descriptor.weights_digest:
         why = f"it loaded weights {status.weights_digest[:12]}, not {bench.descriptor.weights_digest[:12]}"
         return Verdict(gate="load", passed=False, figures=figures, why=why)

@@ -1,0 +1,108 @@
+"""How steps are measured, and how many answers go on in one step by what was measured."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from appliance.errors import EngineProtocolError
+from appliance.serve.curve import Curve, Plan, measure
+from appliance.serve.engine import Row
+from media.clock import FixedClock
+from tests.support.decoder import EchoDecoder
+
+# Measured on the development machine, Q8_0 and Q4_0 with one thread, in tenths of a millisecond (field/serving.md 6).
+Q8 = {1: 54, 2: 151, 3: 194, 4: 233, 6: 327, 7: 332, 8: 259, 12: 326, 16: 375}
+Q4 = {1: 41, 2: 80, 4: 75, 6: 157, 7: 199, 8: 165, 16: 235}
+
+
+def plan(micros: dict[int, int], most: int = 16) -> Plan:
+    return Plan(Curve(threads=1, micros=micros), most=most)
+
+
+def test_without_a_curve_everybody_goes_on_in_every_step() -> None:
+    assert [Plan(None, most=4).rows(answers) for answers in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_few_answers_take_turns_where_a_batch_is_slower() -> None:
+    assert [plan(Q8).rows(answers) for answers in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_batch_is_filled_up_where_that_is_faster() -> None:
+    assert plan(Q8).rows(7) == 8
+    assert plan(Q4).rows(7) == 8
+    assert plan(Q8).rows(16) == 16
+
+
+def test_a_curve_that_only_rises_a_little_is_no_reason_for_anything_but_a_batch() -> None:
+    found = plan({rows: 100 + rows for rows in range(1, 17)})
+
+    assert [found.rows(answers) for answers in range(17)] == list(range(17))
+
+
+@pytest.mark.parametrize("micros", [Q8, Q4])
+def test_the_plan_is_never_slower_than_one_batch_and_everyone_gets_a_token(micros: dict[int, int]) -> None:
+    curve, found = Curve(threads=1, micros=micros), plan(micros)
+    for answers in range(1, 17):
+        left, seconds = answers, 0.0
+        while left:
+            rows = found.rows(left)
+            seconds += curve.seconds(rows)
+            left -= min(rows, left)
+        assert seconds <= curve.seconds(answers) * 1.001
+
+
+class TimedDecoder(EchoDecoder):
+    """Takes as long as a table says."""
+
+    def __init__(self, clock: FixedClock, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._clock = clock
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        super().decode(rows)
+        self._clock.advance(len(rows) / 1000 + (0.5 if len(self.steps) % 6 == 3 else 0))
+
+
+def test_steps_are_measured_without_their_noise_and_leave_nothing_behind() -> None:
+    clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+    decoder = TimedDecoder(clock, sequences=5, batch_tokens=64)
+
+    curve = measure(decoder, clock=clock, threads=3, seconds=1000)
+
+    assert (curve.threads, curve.micros) == (3, {rows: rows * 1000 for rows in (1, 2, 3, 4, 5)})
+    assert not any(decoder.prompts.values())
+
+
+def test_measuring_ends_in_time_and_always_knows_the_single_row() -> None:
+    clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+
+    curve = measure(TimedDecoder(clock, sequences=8), clock=clock, threads=1, seconds=0)
+
+    assert set(curve.micros) == {1}
+
+
+def test_a_curve_comes_back_from_what_is_kept_of_it() -> None:
+    curve = Curve(threads=2, micros=Q8)
+
+    assert Curve.from_json(curve.to_json()) == curve
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        None,
+        {},
+        {"format": 2, "threads": 1, "steps": []},
+        {"format": 1, "threads": 1, "steps": []},
+        {"format": 1, "threads": 1, "steps": [{"rows": 2, "micros": 5}]},
+        {"format": 1, "threads": 1, "steps": [{"rows": 1, "micros": 0}]},
+        {"format": 1, "threads": 0, "steps": [{"rows": 1, "micros": 5}]},
+        {"format": 1, "threads": 1, "steps": [{"rows": True, "micros": 5}]},
+        {"format": 1, "threads": 1, "steps": [7]},
+    ],
+)
+def test_what_is_no_curve_is_refused(untrusted: Any) -> None:
+    with pytest.raises(EngineProtocolError):
+        Curve.from_json(untrusted)
