@@ -82,11 +82,13 @@ class Server:
 
 
 @contextmanager
-def gateway_server(folder: Path, *, limits: str = "", ledger_apart: bool = False) -> Iterator[Server]:
-    """Run everything until the block ends; the ledger as a process of its own where that is wanted."""
+def gateway_server(
+    folder: Path, *, limits: str = "", ledger_apart: bool = False, gateways: int = 1
+) -> Iterator[Server]:
+    """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted."""
     with ledger_site(folder) as site, free_port() as metrics_port:
         with site.config_file.open("a") as stream:
-            stream.write(f"[service]\nmetrics_port = {metrics_port}\n[limits]\n{limits}\n")
+            stream.write(f"[service]\nmetrics_port = {metrics_port}\ngateways = {gateways}\n[limits]\n{limits}\n")
         with (
             site.process() if ledger_apart else site.running() as ledger,
             fake_engine(site.places.socket(f"engine-production-{MODEL_DIGEST[:12]}")) as engine,
