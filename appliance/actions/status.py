@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.actions import scrub, units
+from sqlalchemy.exc import SQLAlchemyError
+
+from appliance.actions import scrub, teststage, units
 from appliance.actions.backups import standing
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.rights import ACTIONS, OPERATOR
@@ -22,6 +24,7 @@ from appliance.install.trial import Trials
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.promote.standing import current_digest, require_promoted
+from appliance.state.database import FILE_NAME, open_state
 from appliance.store.content import ContentStore
 from media.clock import Clock, to_text
 from media.errors import SealiftError
@@ -67,6 +70,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "release": lambda: _release(config),
         "production": lambda: _production(config),
         "rollout": lambda: _rollout(config),
+        "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
         "reviews": lambda: _reviews(config, clock),
         "units": lambda: _units(supervisor or open_supervisor(config), is_paired=bool(config.standby.listen)),
         "addresses": lambda: _addresses(config),
@@ -137,6 +141,29 @@ def _rollout(config: Config) -> Part:
     return Part(name="rollout", is_good=None, text=text, fields=fields)
 
 
+def _test_stage(config: Config, supervisor: Supervisor) -> Part:
+    name, places = "test stage", config.at
+    file = places.registry / FILE_NAME
+    if places.server is None and not file.exists():
+        return Part(name=name, is_good=None, text="nothing is loaded", fields={"loaded": []})
+    if places.server is None and not os.access(file, os.R_OK):
+        raise PermissionError
+    state = open_state(places, read_only=True)
+    try:
+        found = teststage.loaded(state, supervisor)
+    except SQLAlchemyError as error:  # after an upgrade, before anybody brought its schema up
+        return Part(name=name, is_good=None, text="the state cannot be read", fields={"why": type(error).__name__})
+    finally:
+        state.dispose()
+    down = [one for one in found if not one.runs]
+    words = [f"{one.version.name} {one.version.version}{'' if one.runs else ' (not running)'}" for one in found]
+    text = ", ".join(words) or "nothing is loaded"
+    if down:
+        text += f"; load again: sealift stage load {down[0].version.model_digest[:12]} --as PERSON"
+    fields = {"loaded": [one.to_json() for one in found]}
+    return Part(name=name, is_good=not down if found else None, text=text, fields=fields)
+
+
 def _reviews(config: Config, clock: Clock) -> Part:
     is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
     ledger = open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
@@ -170,7 +197,7 @@ def _units(supervisor: Supervisor, *, is_paired: bool) -> Part:
 def _addresses(config: Config) -> Part:
     if config.service.tls:
         name = config.service.hostname
-        found = {"gateway": f"https://{name}", "admin": f"https://{name}:8443"}
+        found = {"gateway": f"https://{name}", "test": f"https://{name}/test", "admin": f"https://{name}:8443"}
     else:
         try:
             found = units.addresses(config)

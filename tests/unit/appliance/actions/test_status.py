@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.status import status
+from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.state import projection
+from appliance.state.database import open_state
 from media.clock import FixedClock
 from tests.support.installable import places_below, small_release, store_release
+from tests.support.ledger import DIGEST_A, bodies
 from tests.support.supervisor import FakeSupervisor
 
 CLOCK = FixedClock(at=datetime(2026, 11, 20, tzinfo=UTC))
@@ -46,6 +50,29 @@ def test_an_installed_release_and_its_units_are_shown(tmp_path: Path) -> None:
     assert found["release"]["text"] == "r1, serial 1, 1 stored"
     assert found["units"]["text"] == f"1 of 2 run; not: {ENGINE}"
     assert found["addresses"]["gateway"] == "https://sealift.internal"
+
+
+def test_a_version_that_developers_have_is_shown_and_one_that_does_not_run_is_told(tmp_path: Path) -> None:
+    here, ledger, supervisor = config(tmp_path), MemoryLedger(), FakeSupervisor()
+    unit = f"sealift-engine-test@{DIGEST_A[:12]}.service"
+    assert status(here, clock=CLOCK, supervisor=supervisor).part("test stage").text == "nothing is loaded"
+    state = open_state(here.at)
+    for kind in ("model.registered", "stage.loaded"):
+        ledger.append(kind, bodies()[kind])
+    projection.catch_up(state, ledger)
+    supervisor.start(unit)
+
+    runs = status(here, clock=CLOCK, supervisor=supervisor).part("test stage")
+    supervisor.stop(unit)
+    rests = status(here, clock=CLOCK, supervisor=supervisor).part("test stage")
+
+    assert (runs.is_good, runs.text) == (True, "smol 1")
+    assert rests.is_good is False
+    assert "smol 1 (not running); load again: sealift stage load aaaaaaaaaaaa" in rests.text
+    with state.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE stage_load")
+    state.dispose()
+    assert status(here, clock=CLOCK, supervisor=supervisor).part("test stage").is_good is None
 
 
 @pytest.mark.parametrize("resting", ["sealift-scrub.service", "sealift-settle.service", "sealift-standby.service"])
