@@ -11,6 +11,7 @@ from appliance.actions.observed import FACTS, observed
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.install.supervisor import Supervisor
+from appliance.observe.completeness import Completeness
 from media.clock import Clock
 
 
@@ -32,6 +33,7 @@ def create_metrics_app(config: Config, *, ledger: Ledger, supervisor: Supervisor
     """Return the WSGI application; every scrape asks anew."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Facts(config, ledger, supervisor, clock))
+    registry.register(Completeness(ledger, clock))
     app = Flask("appliance.observe", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=1024)
 

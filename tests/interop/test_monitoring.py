@@ -39,6 +39,15 @@ def requests(*, good: int, bad: int) -> dict[str, str]:
     }
 
 
+def reconciled(*, answers: int, outcomes: int) -> dict[str, Any]:
+    return {
+        'llm_requests_total{status="success"}': f"0+{answers}x{_MINUTES}",
+        'llm_requests_total{status="refused"}': f"0+99x{_MINUTES}",
+        'sealift_ledger_requests_total{kind="request.outcome"}': f"0+{outcomes}x{_MINUTES}",
+        **_LIMIT,
+    }
+
+
 def disk(free: int) -> dict[str, int]:
     return {'sealift_disk_available_bytes{place="state"}': free, 'sealift_disk_size_bytes{place="state"}': 100}
 
@@ -86,6 +95,8 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"sealift_spool_rejected_files": 1},
         {"sealift_spool_rejected_files": 0, "sealift_unrecorded_refusals_total": 7},
     ),
+    "AnswersUnrecorded": (reconciled(answers=4, outcomes=2), reconciled(answers=4, outcomes=4)),
+    "IntentsOpen": ({"sealift_intents_without_outcome": 1}, {"sealift_intents_without_outcome": 0}),
     "SpoolWaits": ({"sealift_spool_files": 1}, {"sealift_spool_files": 0}),
     "CertificateEnding": (
         {"sealift_certificate_left_seconds": 20 * _DAY},
@@ -151,11 +162,10 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "WatchFoundWorse": ({"sealift_watch_worse": 1}, {"sealift_watch_worse": 0}),
     "ReviewWaits": ({"sealift_review_age_seconds": 86401}, {"sealift_review_age_seconds": 86400}),
 }
-_EXTRA: Final = {
+_EXTRA: Final[dict[str, dict[str, Any]]] = {
     "RecordsIncomplete": {"sealift_unrecorded_refusals_total": f"0x{_MINUTES - 30} 1x30"},
     "JudgeSilent": {"sealift_watch_figures_age_seconds": 1801},
 }
-_EXTRA: Final = {"RecordsIncomplete": {"sealift_unrecorded_refusals_total": f"0x{_MINUTES - 30} 1x30"}}
 
 
 def series(values: dict[str, Any], minutes: int) -> list[dict[str, str]]:

@@ -1,0 +1,82 @@
+"""Whether the gateway's own counts and the ledger's agree: what was answered is recorded, what was begun has an end.
+
+The ledger's records of requests are counted as they come, from the moment this process starts; Prometheus compares the
+growth of these counts with that of the gateway's (`llm_requests_total`), which knows nothing of the ledger's file.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from media.clock import Clock
+from media.errors import SealiftError
+
+INTENT: Final = "request.intent"
+OUTCOME: Final = "request.outcome"
+REFUSED: Final = "request.refused"
+KINDS: Final = (INTENT, OUTCOME, REFUSED)
+OPEN_AFTER: Final = timedelta(minutes=15)
+"""No answer takes this long; an intent that is older and has no outcome was lost, or its gateway hangs."""
+RECORDS: Final = "sealift_ledger_requests"
+OPEN: Final = "sealift_intents_without_outcome"
+_PAGE: Final = 1000
+_PAGES: Final = 10
+_MOST_OPEN: Final = 100_000
+
+
+class Completeness(Collector):
+    """Counts as it is scraped; reads so many pages each time at most, and the rest the next time.
+
+    Args:
+        ledger: Where records are read.
+        clock: How old an intent is.
+        pages: How many pages of records a scrape reads at most.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, pages: int = _PAGES) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._pages = pages
+        self._next: int | None = None
+        self._counts = dict.fromkeys(KINDS, 0)
+        self._open: dict[str, datetime] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the counts; without the ledger those of before, which `LedgerDown` tells of."""
+        with suppress(SealiftError, ValueError):
+            self._read()
+        records = CounterMetricFamily(RECORDS, "Records of requests since this process started", labels=["kind"])
+        for kind, count in self._counts.items():
+            records.add_metric([kind], count)
+        before = self._clock.now() - OPEN_AFTER
+        waiting = GaugeMetricFamily(OPEN, "Intents of more than 15 minutes that have no outcome")
+        waiting.add_metric([], sum(at < before for at in self._open.values()))
+        return (records, waiting)
+
+    def _read(self) -> None:
+        size = self._ledger.head().size
+        if self._next is None or self._next > size:  # at the start, or after a restore
+            self._next, self._open = size, {}
+        for _ in range(self._pages):
+            page = self._ledger.leaves(self._next, _PAGE, kinds=KINDS)
+            for leaf in page:
+                self._take(leaf)
+                self._next = leaf.sequence + 1
+            if len(page) < _PAGE:
+                self._next = max(self._next, size)
+                return
+
+    def _take(self, leaf: Leaf) -> None:
+        repeated = leaf.body.get("repeated", 1)
+        self._counts[leaf.kind] += repeated if type(repeated) is int and repeated > 0 else 1
+        request_id = str(leaf.body.get("request_id"))
+        if leaf.kind == INTENT and len(self._open) < _MOST_OPEN:
+            self._open[request_id] = datetime.fromisoformat(leaf.time).astimezone(UTC)
+        elif leaf.kind == OUTCOME:
+            self._open.pop(request_id, None)

@@ -1,0 +1,64 @@
+"""The ledger's own count of requests, which monitoring holds against the gateway's."""
+
+from datetime import UTC, datetime
+
+from appliance.audit.memory import MemoryLedger
+from appliance.observe.completeness import KINDS, Completeness
+from media.clock import FixedClock
+
+NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+
+
+class Site:
+    def __init__(self) -> None:
+        self.clock = FixedClock(NOW)
+        self.ledger = MemoryLedger(self.clock)
+        self.ledger.append("request.intent", {"request_id": "before"})
+        self.counted = Completeness(self.ledger, self.clock)
+        self.counts()
+
+    def counts(self) -> dict[str, float]:
+        samples = [sample for family in self.counted.collect() for sample in family.samples]
+        return {sample.labels.get("kind", "open"): sample.value for sample in samples}
+
+
+def test_records_are_counted_from_the_start_of_the_process_and_refusals_by_how_many_they_stand_for() -> None:
+    site = Site()
+    assert site.counts() == {**dict.fromkeys(KINDS, 0), "open": 0}
+
+    for kind, body in (
+        ("request.intent", {"request_id": "a"}),
+        ("request.outcome", {"request_id": "a", "outcome": "ok"}),
+        ("request.refused", {"request_id": "b", "repeated": 7}),
+    ):
+        site.ledger.append(kind, body)
+
+    assert site.counts() == {"request.intent": 1, "request.outcome": 1, "request.refused": 7, "open": 0}
+    assert site.counts()["request.outcome"] == 1  # counted once
+
+
+def test_an_intent_that_has_no_end_is_seen_when_no_answer_could_take_so_long_and_no_more_when_it_ends() -> None:
+    site = Site()
+    site.ledger.append("request.intent", {"request_id": "a"})
+    site.counts()
+    site.clock.advance(15 * 60)
+    assert site.counts()["open"] == 0
+
+    site.clock.advance(1)
+    assert site.counts()["open"] == 1
+    site.ledger.append("request.outcome", {"request_id": "a", "outcome": "unknown"})
+
+    assert site.counts()["open"] == 0
+
+
+def test_a_scrape_reads_no_more_than_it_may_and_the_next_one_goes_on() -> None:
+    site = Site()
+    many = Completeness(site.ledger, site.clock, pages=1)
+    list(many.collect())
+    for number in range(1200):
+        site.ledger.append("request.outcome", {"request_id": f"r{number}", "outcome": "ok"})
+
+    first = {sample.labels["kind"]: sample.value for family in list(many.collect())[:1] for sample in family.samples}
+    second = {sample.labels["kind"]: sample.value for family in list(many.collect())[:1] for sample in family.samples}
+
+    assert (first["request.outcome"], second["request.outcome"]) == (1000, 1200)
