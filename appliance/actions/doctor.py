@@ -10,6 +10,8 @@ from contextlib import suppress
 from appliance.actions import clock as clock_action
 from appliance.actions import disk_encryption, doctor_machine, doctor_services, forwarding, tls_standing
 from appliance.actions.findings import Finding
+from appliance.actions.retention import overdue
+from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor
@@ -25,8 +27,17 @@ from media.release import ReleaseTerms
 __all__ = ["Finding", "doctor"]
 
 
-def doctor(config: Config, *, clock: Clock, supervisor: Supervisor | None = None) -> tuple[list[Finding], Machine]:
-    """Look at everything; returns the findings and the machine's facts, which a sender may ask for."""
+def doctor(
+    config: Config, *, clock: Clock, supervisor: Supervisor | None = None, ledger: Ledger | None = None
+) -> tuple[list[Finding], Machine]:
+    """Look at everything; returns the findings and the machine's facts, which a sender may ask for.
+
+    Args:
+        config: The site file.
+        clock: What time it is.
+        supervisor: Knows the units; found here when absent.
+        ledger: What was done when; without it nothing is said of that.
+    """
     machine = Machine.probe(config.profile)
     looks: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: doctor_machine.room(config),
@@ -46,10 +57,17 @@ def doctor(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         lambda: doctor_services.sockets(config),
         lambda: doctor_services.spool(config),
         lambda: forwarding.findings(config, clock=clock),
+        lambda: _retention(ledger, clock),
         lambda: doctor_services.units(config, supervisor),
         _tools,
     )
     return [finding for look in looks for finding in look()], machine
+
+
+def _retention(ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
+    if ledger is not None:
+        with suppress(SealiftError):  # that the ledger is away is another finding
+            yield from overdue.findings(ledger, clock)
 
 
 def _memory(config: Config) -> Iterator[Finding]:

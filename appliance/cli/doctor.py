@@ -1,6 +1,7 @@
 """`sealift doctor`: whether this machine can do what it is for, and the repairs that are safe."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Annotated
 
 import typer
@@ -10,8 +11,12 @@ from appliance.actions.doctor import Finding
 from appliance.actions.doctor import doctor as examine
 from appliance.actions.mend import Mended
 from appliance.cli import context as shared
+from appliance.cli.context import Context
 from appliance.cli.marks import marked
+from appliance.cli.opened import ledger_of
 from appliance.errors import PreflightError
+from appliance.verify.fit import Machine
+from media.errors import SealiftError
 
 
 def register(app: typer.Typer) -> None:
@@ -28,12 +33,12 @@ def register(app: typer.Typer) -> None:
         --json adds the machine's facts for a sender. Ends with 52 when something is wrong.
         """
         own = shared.of(context)
-        findings, machine = examine(own.config, clock=own.clock)
+        findings, machine = _examined(own)
         mended: tuple[Mended, ...] = ()
         if mend and not dry_run:
             mended = mending.mend(own.config, findings, clock=own.clock)
             if mended:
-                findings, machine = examine(own.config, clock=own.clock)
+                findings, machine = _examined(own)
         is_good = all(finding.is_good is not False for finding in findings)
         plan = mending.planned(findings) if mend and dry_run else ()
         facts = {
@@ -47,6 +52,14 @@ def register(app: typer.Typer) -> None:
         own.result(facts, "\n".join(lines))
         if not is_good:
             raise typer.Exit(PreflightError.exit_code)
+
+
+def _examined(own: Context) -> tuple[list[Finding], Machine]:
+    with ExitStack() as stack:
+        ledger = None
+        with suppress(SealiftError):  # before the first start there is none
+            ledger = stack.enter_context(ledger_of(own))
+        return examine(own.config, clock=own.clock, ledger=ledger)
 
 
 def _mended(mended: Iterable[Mended]) -> Iterator[str]:

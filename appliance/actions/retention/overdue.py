@@ -1,8 +1,10 @@
 """When what is due was last destroyed, and how late that may become: a promise to delete needs somebody who looks."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from appliance.actions.findings import Finding
 from appliance.audit.epochs import OPENED
 from appliance.audit.facts import Ledger
 from media.clock import Clock
@@ -23,3 +25,21 @@ def age_seconds(ledger: Ledger, clock: Clock) -> float:
         return 0.0
     since = datetime.fromisoformat(newest[0].time).astimezone(UTC)
     return max((clock.now() - since).total_seconds(), 0.0)
+
+
+def findings(ledger: Ledger, clock: Clock) -> Iterator[Finding]:
+    """Look at when what is due was last destroyed.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    age = age_seconds(ledger, clock)
+    yield Finding(
+        name="retention",
+        is_good=age <= LIMIT_SECONDS,
+        text=f"what is due was last destroyed {age / 3600:.0f} hours ago"
+        if ledger.find(RAN, limit=1)
+        else "not yet run",
+        why="samples and keys stay longer than this site promised",
+        fix="systemctl status sealift-retention.timer; sealift retention run",
+    )
