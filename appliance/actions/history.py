@@ -16,6 +16,7 @@ _KINDS: Final = {
     "gate.result": "validated",
     "promotion.requested": "requested",
     "approval.given": "approved",
+    "approval.policy-adopted": "policy adopted",
     "promotion.made": "made",
     "promotion.rolled-back": "rolled back",
     "promotion.stopped": "stopped",
@@ -137,6 +138,7 @@ def _gate(body: Mapping[str, Any]) -> str:
 _WHY: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     deletion.REGISTERED: lambda body: f"{body.get('name')} {body.get('version')}, release serial {body.get('serial')}",
     "gate.result": _gate,
+    "approval.policy-adopted": _meaning,
     "promotion.requested": _meaning,
     "promotion.made": _meaning,
     "promotion.canary-started": _meaning,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.config import Config
-from appliance.errors import ApprovalRefusedError, ConflictError
+from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
 from appliance.promote.approvals import LEAST_PEOPLE
@@ -180,7 +180,13 @@ class PolicyChanges:
         return request
 
     def pending(self) -> tuple[PolicyRequest, ...]:
-        """Return the requests that can still be approved, the oldest first."""
+        """Return the requests that can still be approved, the oldest first; what a crash left undone is finished."""
+        for one in self._waiting():
+            if self._adopted(one):
+                break
+        return self._waiting()
+
+    def _waiting(self) -> tuple[PolicyRequest, ...]:
         now, holds, release = self._clock.now(), in_force(self._books.ledger).digest, packaged().digest
         found = [
             one
@@ -209,15 +215,23 @@ class PolicyChanges:
             raise _refused(f"{approval.name} asked for it, and at this site who asks does not approve")
         self._books.ledger.append(GIVEN, {"statement_sha256": statement_sha256, **approval.to_json()})
         updated.save(self._folder)
+        return updated, self._adopted(updated)
+
+    def _adopted(self, request: PolicyRequest) -> bool:
+        """Say that a policy holds where enough people approved it, every signature verified again."""
         threshold = max(self._config.policy.approvals, LEAST_PEOPLE)
-        if len(updated.approvals) < threshold:
-            return updated, False
-        updated.require_approved(people, threshold=threshold, counting=tuple(self._config.policy.classes))
-        self._books.ledger.append(ADOPTED, _adopted(updated))
-        return updated, True
+        if len(request.approvals) < threshold:
+            return False
+        people, _ = self._books.catch_up()
+        try:
+            request.require_approved(people, threshold=threshold, counting=tuple(self._config.policy.classes))
+        except NotEnoughApprovalsError:
+            return False  # somebody was revoked since, or a class counts no more
+        self._books.ledger.append(ADOPTED, _record_of(request))
+        return True
 
 
-def _adopted(request: PolicyRequest) -> dict[str, Any]:
+def _record_of(request: PolicyRequest) -> dict[str, Any]:
     statement = request.statement
     file = SitePolicy.from_bytes(statement.policy.encode())
     return {

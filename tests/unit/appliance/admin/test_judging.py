@@ -10,8 +10,11 @@ from flask.testing import FlaskClient
 from appliance.actions import judgements
 from appliance.audit.rights import ACTIONS, ADMIN, BENCH, PROMOTER, require_may_append
 from appliance.errors import LedgerRefusedError
-from appliance.promote.sheet import JUDGED
+from appliance.promote.desk import ADMIN_DOOR
+from appliance.promote.sheet import JUDGED, Judgement
+from appliance.wire import RemoteError
 from media.errors import MalformedError
+from tests.support.doors import Door
 from tests.support.judging import Judging, open_judging
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
@@ -166,6 +169,18 @@ def test_a_damaged_choice_is_judged_again_and_control_characters_are_spelled(jud
     assert judgements.visible("a\x1b[2J\u202eb\n") == "a<U+001B>[2J<U+202E>b\n"
     with pytest.raises(MalformedError):
         sitting.told()
+
+
+def test_a_judgement_of_an_older_sheet_is_refused_by_the_promoter(judging: Judging) -> None:
+    door = Door(judging.floor.site.desk, ADMIN_DOOR)
+    counts = dict.fromkeys(Judgement.__dataclass_fields__, 0)
+    said = {"model_digest": judging.digest, "form_sha256": "0" * 64, "person": ANA.id, "password": PASSWORD}
+
+    with pytest.raises(RemoteError, match="newest validation"):
+        door.call("answers-judged", sheet="0" * 64, counts=counts, **said)
+    for wrong in ({**counts, "good": -1}, {**counts, "good": 10**9}, {"good": 1}):
+        with pytest.raises(RemoteError):
+            door.call("answers-judged", sheet=judging.sitting(ANA.id).sheet.sha256, counts=wrong, **said)
 
 
 def test_only_the_promoter_and_roots_commands_may_say_that_somebody_judged() -> None:

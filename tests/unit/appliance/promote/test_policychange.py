@@ -1,18 +1,30 @@
 """Thresholds of the site's own take two different people, hold at once, and void the evidence from before."""
 
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.actions import policy as action
-from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedError, UnknownPersonError
+from appliance.actions.history import history
+from appliance.audit.facts import Appended
+from appliance.audit.memory import MemoryLedger
+from appliance.errors import (
+    ApprovalRefusedError,
+    ConflictError,
+    GateFailedError,
+    LedgerUnavailableError,
+    UnknownPersonError,
+)
 from appliance.promote.policy import packaged
 from appliance.promote.policychange import PolicyRequest, PolicyStatement
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.sitepolicy import ADOPTED, in_force
 from appliance.promote.validated import require_validated
+from media.clock import FixedClock
 from media.errors import MalformedError, MediaError
-from tests.support.promotion import PASSWORD, Site, digest, open_site
+from tests.support.promotion import PASSWORD, Site, digest, open_site, site_config
 from tests.support.signatories import Signatory, signatories
 
 ANA, BEN, CAS, *_ = signatories()
@@ -89,6 +101,38 @@ def test_a_restart_in_the_middle_loses_no_approval(site: Site) -> None:
 
     assert [len(one.approvals) for one in site.client.pending_policies()] == [1]
     assert approve(site, request, CAS)
+
+
+class Failing(MemoryLedger):
+    """A ledger that is away in the moment when the policy would be adopted."""
+
+    is_away = False
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Appended:
+        if self.is_away and kind == ADOPTED:
+            raise LedgerUnavailableError(what="the ledger does not answer", why="", fix="")
+        return super().append(kind, body)
+
+
+def test_a_crash_between_the_last_approval_and_the_adoption_is_finished_by_whoever_asks_next(tmp_path: Path) -> None:
+    clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+    ledger = Failing(clock)
+    site = Site(root=tmp_path, config=site_config(tmp_path), clock=clock, ledger=ledger)
+    site.enrol(ANA, BEN)
+    request = asked(site)
+    approve(site, request, ANA)
+    ledger.is_away = True
+    with pytest.raises(LedgerUnavailableError):
+        approve(site, request, BEN)
+    assert in_force(ledger) == packaged()
+
+    ledger.is_away = False
+    site.restart()
+
+    assert site.client.pending_policies() == ()
+    assert in_force(ledger).tasks.minimum_accuracy_millis == 400
+    assert len(ledger.find(kind=ADOPTED)) == 1
+    assert "policy adopted" in [one.what for one in history(ledger)]
 
 
 def test_of_two_that_wait_the_first_to_hold_voids_the_other(site: Site) -> None:
