@@ -19,12 +19,15 @@ from typing import Any
 
 from examples.demo.conversation import Answered, ask, ask_streamed, left_over
 from examples.demo.people import SitePerson, end_agent, make_person
+from examples.demo.rollout import require, roll_out
 from examples.demo.stage import Stage, StageError
+from examples.demo.trying import try_out
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = "demo-hospital"
 MODEL = "smollm2-135m-instruct"
-VOLUME_SIZE = "128MiB"
+SIBLING = "smollm2-135m-instruct-q8_0"
+VOLUME_SIZE = "192MiB"
 LONGEST_RUN = 60  # characters; a socket's whole path must stay under 100
 SENDERS = ("ada:Ada Ferrer", "ben:Ben Okoye")
 
@@ -37,6 +40,7 @@ class Demo:
     run: Path
     stage: Stage
     facts: dict[str, Any] = field(default_factory=dict)
+    people: list[SitePerson] = field(default_factory=list)
 
     @property
     def ceremony(self) -> Path:
@@ -138,7 +142,7 @@ def promoting(demo: Demo) -> None:
     with stage.chapter("Start all units; the first two people enrol with one-time codes"):
         addresses = stage.ask("sealift", "run-units", "--background")["addresses"]
         demo.facts["gateway"], demo.facts["admin"] = addresses["gateway"], addresses["admin"]
-        people = [
+        demo.people = people = [
             make_person(demo.out / "site-people", "iris", "Iris Mora"),
             make_person(demo.out / "site-people", "omar", "Omar Haddad"),
         ]
@@ -147,6 +151,7 @@ def promoting(demo: Demo) -> None:
             enrol(stage, person, code)
     with stage.chapter("Validate the version in test"):
         stage.run("sealift", "validate", MODEL)
+    try_out(stage, test=addresses["test"], production=addresses["gateway"], model=MODEL, person="iris")
     with stage.chapter("Two different people approve, then it is promoted"):
         stage.run("sealift", "promote", MODEL, "--as", "iris")
         for person in people:
@@ -170,7 +175,7 @@ def answering(demo: Demo) -> None:
         made = stage.ask(
             "sealift", "keys", "create", "--department", "radiology", "--owner", "demo", "--phi", "tokenise"
         )
-        key = str(made["key"])
+        key = demo.facts["key"] = str(made["key"])
         plain = ask(base, key)
         stage.note(f"{plain.request_id}: {plain.text}")
         streamed = ask_streamed(base, key)
@@ -184,18 +189,24 @@ def answering(demo: Demo) -> None:
         for answered in (plain, streamed):
             stage.run("sealift", "prove", answered.request_id)
         proof = stage.ask("sealift", "prove", plain.request_id)
-    summarise(demo, plain, proof)
+    demo.facts |= {"plain": plain, "proof": proof}
 
 
-def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
-    """End the demo when something that it shows is not true."""
-    if not holds:
-        message = f"not true: {what}"
-        raise StageError(message)
+def rolling_out(demo: Demo) -> None:
+    """Chapter i: a second version, by a canary; and back."""
+    demo.facts["rollout"] = roll_out(
+        demo.stage,
+        base=f"{demo.facts['gateway']}/v1",
+        key=demo.facts["key"],
+        sibling=SIBLING,
+        people=demo.people,
+    )
 
 
-def summarise(demo: Demo, plain: Answered, proof: dict[str, Any]) -> None:
+def summarise(demo: Demo) -> None:
     """Write summary.json."""
+    plain: Answered = demo.facts["plain"]
+    proof: dict[str, Any] = demo.facts["proof"]
     data = {step["name"]: step["data"] for step in proof["steps"]}
     summary = {
         "request_id": plain.request_id,
@@ -204,6 +215,7 @@ def summarise(demo: Demo, plain: Answered, proof: dict[str, Any]) -> None:
         "release": data["release"]["release"],
         "audit_sequence": data["request"]["sequence"],
         "proof_ok": proof["ok"],
+        "rollout": demo.facts["rollout"],
         "seconds": demo.stage.times,
     }
     (demo.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -292,6 +304,8 @@ def main() -> int:
         receiving(demo)
         promoting(demo)
         answering(demo)
+        rolling_out(demo)
+        summarise(demo)
     except StageError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -75,6 +75,25 @@ def test_the_summary_holds_what_other_programs_read() -> None:
     assert "Paris" in found["answer"]
 
 
+def test_two_real_models_shared_the_callers_and_going_back_took_seconds() -> None:
+    seen = summary()["rollout"]
+
+    assert seen["production"] == summary()["model_digest"] != seen["sibling"]
+    assert min(seen["answers"].values()) >= 2
+    assert sum(seen["answers"].values()) == 2 * seen["callers"]
+    assert seen["affected"] >= seen["answers"]["canary"] + 2
+    assert seen["verdict"] == "going"
+    assert 0 < seen["rollback_seconds"] <= seen["rollback_command_seconds"]
+
+
+def test_the_ledger_has_every_step_of_the_rollout_in_order() -> None:
+    shown = json.loads(shell("sealift --json audit list --kind promotion. --oldest --limit 50").stdout)
+    wanted = ["made", "canary-started", "cut-over", "rolled-back"]
+    steps = [one["kind"].removeprefix("promotion.") for one in shown["leaves"]]
+
+    assert [step for step in steps if step in wanted][:4] == wanted
+
+
 def test_the_same_media_are_read_and_checked_again_with_nothing_running() -> None:
     done = shell("sealift --json receive media/volume-*/")
 
