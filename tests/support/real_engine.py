@@ -45,11 +45,13 @@ def shipped_tasks() -> bytes:
 
 
 class RealSupervisor:
-    """Starts test engines as processes."""
+    """Starts engines as processes; a site file is written, unless the site has one."""
 
     def __init__(self, config: Config, *, threads: int = 1) -> None:
         self._config = config
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        if config.at.config_file.exists():
+            return
         text = (
             f'format = 1\nsite = "{config.site}"\nenvironment = "demo"\n[places]\nroot = "{config.places.root}"\n'
             f"[engine]\nthreads = {threads}\n"
