@@ -5,6 +5,7 @@ a start that fails is recorded as taken away; production is not touched, and a v
 what serves is refused. Cut off anywhere, the same command finishes it.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -174,7 +175,10 @@ def require_room(held: Held, memory: Room, version: Version) -> None:
 
 def _start(here: Surroundings, version: Version, unit: str) -> None:
     here.supervisor.start(unit)
-    with EngineClient(here.config.at.socket(f"engine-{STAGE}-{version.model_digest[:12]}")) as engine:
+    path = here.config.at.socket(f"engine-{STAGE}-{version.model_digest[:12]}")
+    if path.exists() and not os.access(path, os.W_OK):
+        return  # an operator may have it started and may not speak to it; the supervisor says that it is ready
+    with EngineClient(path) as engine:
         wait_ready(
             engine,
             model_digest=version.model_digest,

@@ -187,6 +187,7 @@ def whole(run: Run) -> tuple[Sealed, str]:
     confined.processes_held(run, digest)
     confined.hung_service_comes_back(run)
     operators.stop_test_engine(run, digest)
+    operators.developers_try(run, digest, key)
     operators.forged_jobs(run, digest)
     operators.out_of_reach(run)
     operators.host_change(run)

@@ -33,16 +33,17 @@ _CHROMIUM_OPTIONS = (
 
 
 def ask(job: dict[str, Any]) -> dict[str, Any]:
-    """Ask one question, and the same one streamed."""
+    """Ask one question, and the same one streamed; of production, or of the stage below a `path`."""
     trusted = ssl.create_default_context(cafile=job["authority"])
     client = openai.OpenAI(
-        base_url=f"https://{job['address']}/v1",
+        base_url=f"https://{job['address']}{job.get('path', '')}/v1",
         api_key=job["key"],
         max_retries=0,
         http_client=openai.DefaultHttpxClient(verify=trusted, trust_env=False),
     )
     messages = [{"role": "user", "content": QUESTION}]
-    common: dict[str, Any] = {"model": "production", "messages": messages, "temperature": 0, "max_tokens": 48}
+    model = job.get("model", "production")
+    common: dict[str, Any] = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 48}
     with client:
         raw = client.chat.completions.with_raw_response.create(**common)
         streamed = [
@@ -152,10 +153,22 @@ def ask_shortly(job: dict[str, Any]) -> tuple[int, str]:
         line.close()
 
 
+def knock(job: dict[str, Any]) -> dict[str, Any]:
+    """Ask for the list of models with a key; return status and the error's code, if it is one."""
+    trusted = ssl.create_default_context(cafile=job["authority"])
+    line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
+    line.request("GET", f"{job['path']}/v1/models", headers={"Authorization": f"Bearer {job['key']}"})
+    answer = line.getresponse()
+    told = json.loads(answer.read())
+    line.close()
+    return {"status": answer.status, "code": told.get("error", {}).get("code", "")}
+
+
 def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
-    print(json.dumps({"ask": ask, "look": look, "banners": banners, "load": load}[job["do"]](job)))
+    doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock}
+    print(json.dumps(doings[job["do"]](job)))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,23 @@ def ask(machine: Machine, user: str, door: str, **message: Any) -> dict[str, Any
     return found
 
 
+def developers_try(run: Run, digest: str, key: str) -> None:
+    """Lend the version to developers of the facility as an operator, ask with a test key, and take it away again."""
+    machine = run.machine
+    with run.stage.chapter("A developer of the facility tries a version in the test stage"):
+        lent = machine.result(*as_person("iris", "sealift", "stage", "load", digest[:12], "--as", "iris"))
+        run.require("an operator lends a version to developers", lent["engine"] == "active", lent)
+        made = machine.result("sealift", "keys", "create", "--department", "apps", "--owner", "box", "--stage", "test")
+        tried = run.workstation("ask", key=made["key"], path="/test", model="test")
+        print(f"   {tried['request_id']}: {tried['text']}")
+        proof = machine.result("sealift", "prove", tried["request_id"])
+        run.require("a developer's answer is recorded and proven as such", proof["ok"] is True, proof)
+        for path, wrong in (("/test", key), ("", made["key"])):
+            told = run.workstation("knock", key=wrong, path=path)
+            run.require("each stage refuses the other's keys", told == {"status": 403, "code": "wrong_stage"}, told)
+        machine.run(*as_person("iris", "sealift", "stage", "unload", digest[:12], "--as", "iris"))
+
+
 def forged_jobs(run: Run, digest: str) -> None:
     """Ask, as the users of the box, for what they may not have; nothing of it may happen."""
     machine, short = run.machine, digest[:12]
