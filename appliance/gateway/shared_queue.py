@@ -28,7 +28,7 @@ _SCHEMA: Final = (
 )
 _BUSY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 0.5
-_LOOK_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.05
 
 
 class SharedDesk:

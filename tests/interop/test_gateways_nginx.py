@@ -89,7 +89,7 @@ def test_a_gateway_that_is_killed_under_load_loses_no_answer_that_a_caller_got(t
     assert PROGRAM is not None
     rate = "requests_per_minute = 1000000"
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(gateway_server(tmp_path, limits=rate))
+        server = stack.enter_context(gateway_server(tmp_path, limits=rate, gateways=3))
         second = stack.enter_context(further_gateway(server, 2))
         stack.enter_context(further_gateway(server, 3))
         own = Here(config=site(tmp_path / "tls"), ledger=MemoryLedger(), clock=SystemClock())
