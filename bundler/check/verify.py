@@ -853,7 +853,7 @@ def is_meant(leaf: dict[str, Any], said: dict[str, Any], why: list[dict[str, Any
     """Tell whether a record is the beginning of an answer that was asked for, by what the other records say."""
     if leaf["kind"] != "request.intent" or not said["since"] <= leaf["time"] < (said["until"] or "9999"):
         return False
-    by, value, digest = said["by"], said["value"], leaf["body"]["model_digest"]
+    by, value, digest = said["by"], said["value"], leaf["body"].get("model_digest")
     if by == "version":
         return bool(digest == value)
     if by == "approver":

@@ -218,6 +218,22 @@ def test_a_changed_record_is_seen_in_the_report(ledger: MemoryLedger, clock: Fix
     assert "THE LEDGER DOES NOT HOLD" in sheet(facts).result
 
 
+def test_what_happened_before_and_after_is_not_counted(ledger: MemoryLedger, clock: FixedClock) -> None:
+    before = counted(ledger, clock)
+    clock.advance(100 * 86400)
+    ledger.append("request.intent", intent(78, "radiology", {"SSN": 1}))
+    ledger.append("request.refused", {"code": "unauthorized"})
+
+    after = counted(ledger, clock)
+
+    for name in ("answers", "refusals", "kinds", "phi", "production", "people"):
+        assert after[name] == before[name]
+    assert after["kinds"].get("key.created") is None  # the keys were made before the quarter
+    assert {one["key_id"]: one["used"] for one in after["keys"]} == {
+        one["key_id"]: one["used"] for one in before["keys"]
+    }
+
+
 def test_quarters_begin_and_end_where_they_should() -> None:
     found = [quarter(f"2026Q{number}") for number in (1, 2, 3, 4)]
 

@@ -205,6 +205,7 @@ def changes(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield changed
     yield {**value, "hashes": value["hashes"][:-1]}
     yield {**value, "hashes": ["0" * 64, *value["hashes"]]}
+    yield {**value, "hashes": [*value["hashes"], "0" * 64]}
     yield {**value, "recorded": None}
 
 
@@ -220,6 +221,17 @@ def test_no_change_of_a_list_is_taken(history: History, module: ModuleType, tmp_
 
     assert tried > 30
     assert taken == []
+
+
+def test_a_release_that_brings_a_known_version_again_is_found_by_its_serial(
+    history: History, module: ModuleType, tmp_path: Path
+) -> None:
+    history.answer(A, 2, set())  # registered by release 1, given under release 2
+    made = history.listed(Selector(by=By.RELEASE, value="2"))
+    (tmp_path / "list.json").write_bytes(made.content)
+
+    assert ids(made.found) == ["req_2", "req_6"]
+    assert checker.ending(module, "list", "--key", history.ledger.vkey, tmp_path / "list.json") == 0
 
 
 def test_a_list_of_one_signer_is_not_taken_for_anothers(history: History, module: ModuleType, tmp_path: Path) -> None:
