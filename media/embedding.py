@@ -15,6 +15,8 @@ ROLE: Final = "embedding"
 """What a descriptor calls the file with weights for embeddings alone."""
 MOST_DIMENSIONS: Final = 65_536
 MOST_TOKENS: Final = 65_536
+EMBEDDING_BATCH_TOKENS: Final = 256
+"""Tokens that are read at once, where one text has no more: a batch holds answers up for as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,7 +202,7 @@ def need_of(config: Config, ledger: Ledger, version: Version) -> Need | None:
             return recorded
     try:
         stored, descriptor, _ = carrier(ContentStore(config.at.store), version.model_digest)
-        return memory.need_of(descriptor, stored.path_of(descriptor.weights[0].path))
+        return memory.need_of(descriptor, stored.path_of)
     except (SealiftError, OSError):
         return None
 

@@ -195,7 +195,7 @@ def _provenance(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str,
 def _memory(descriptor: ModelDescriptor, stored: StoredRelease) -> dict[str, int] | None:
     """Return what it takes of memory; None where that cannot be told, which the gates find in their own way."""
     try:
-        need = memory.need_of(descriptor, stored.path_of(descriptor.weights[0].path))
+        need = memory.need_of(descriptor, stored.path_of)
     except SealiftError:
         return None
     return None if need is None else need.to_json()

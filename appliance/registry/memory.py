@@ -8,10 +8,12 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-3 The compute buffer is as large as its largest moment: scores of the whole vocabulary for each row of a batch,
           the feed-forward step, or the attention's mask over all places; beside it a batch may keep its scores.
     MEM-4 A process of ours takes the same whatever it loads, and the tokenizer's tables beside it.
+    MEM-5 Embeddings have weights and a context of their own beside all that, with places for one batch. The same file
+          counts again: llama.cpp may lay it out anew in memory.
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,6 +21,7 @@ from typing import Any, Final, Self
 from appliance.errors import EngineLoadError
 from appliance.registry.descriptor import ModelDescriptor
 from media import gguf
+from media.embedding import EMBEDDING_BATCH_TOKENS
 from media.gguf import GgufHeader
 
 PROCESS_BYTES: Final = 96 * 2**20
@@ -82,12 +85,12 @@ class Room:
         return {"total": self.total, "available": self.available, "engines": self.engines}
 
 
-def need_of(descriptor: ModelDescriptor, weights: Path) -> Need | None:
+def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need | None:
     """Return what a version takes; None for an engine that sizes its own cache by what it finds (vLLM).
 
     Args:
         descriptor: The version.
-        weights: Its only weights file, as the store has it.
+        path_of: Where the store has a file of the version.
 
     Raises:
         EngineLoadError: The weights do not say how they are built, so that nothing can be computed.
@@ -97,8 +100,19 @@ def need_of(descriptor: ModelDescriptor, weights: Path) -> Need | None:
     if descriptor.engine != "llama.cpp":
         return None
     runtime = descriptor.runtime
-    return need_of_header(
-        gguf.read(weights), length=descriptor.weights[0].length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch
+    weights = descriptor.weights[0]
+    header = gguf.read(path_of(weights.path))
+    need = need_of_header(header, length=weights.length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch)
+    own, profile = descriptor.embedding_weights, runtime.embedding
+    if own is None or profile is None:
+        return need
+    at_once = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
+    more = need_of_header(gguf.read(path_of(own.path)), length=own.length, n_ctx=0, n_batch=at_once)
+    return Need(
+        weights=need.weights + more.weights,
+        cache=need.cache + more.cache,
+        compute=need.compute + more.compute,
+        process=need.process + more.process - PROCESS_BYTES,
     )
 
 

@@ -15,14 +15,13 @@ import numpy as np
 
 from appliance.errors import EngineLoadError, EngineProtocolError
 from appliance.serve.llama_cpp import load_backends
-from media.embedding import EmbeddingProfile, Pooling
+from media.embedding import EMBEDDING_BATCH_TOKENS, EmbeddingProfile, Pooling
 
 _POOLINGS: Final[dict[Pooling, int]] = {
     "mean": llama_cpp.LLAMA_POOLING_TYPE_MEAN,
     "cls": llama_cpp.LLAMA_POOLING_TYPE_CLS,
     "last": llama_cpp.LLAMA_POOLING_TYPE_LAST,
 }
-_BATCH_TOKENS: Final = 256  # one batch holds answers up for as long as it takes
 _BATCH_TEXTS: Final = 32
 
 
@@ -47,7 +46,7 @@ class LlamaCppEmbedder:
         if not self._model:
             raise _unloadable("the file is not a GGUF model this build understands")
         self.context_tokens = profile.n_ctx
-        self.batch_tokens = max(profile.n_ctx, _BATCH_TOKENS)
+        self.batch_tokens = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
         self.batch_texts = _BATCH_TEXTS
         self.dimensions = int(llama_cpp.llama_model_n_embd(self._model))
         if self.dimensions != profile.dimensions:

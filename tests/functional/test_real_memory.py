@@ -63,7 +63,7 @@ def test_the_real_engine_takes_what_was_computed_at_most() -> None:
         files["data/models/tiny/descriptor.json"] = canonical.dumps(fields)
         stored = store_release(config.at, files)
         descriptor = ModelDescriptor.from_bytes(files["data/models/tiny/descriptor.json"])
-        need = need_of(descriptor, stored.path_of(descriptor.weights[0].path))
+        need = need_of(descriptor, stored.path_of)
         assert need is not None
         name = f"test-{descriptor.model_digest[:12]}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:

@@ -51,7 +51,7 @@ def level(bench: Bench) -> Verdict:
 
 def fit(bench: Bench) -> Verdict:
     """Compute what weights, KV cache and working memory take together, against this machine's memory."""
-    need = need_of(bench.descriptor, bench.stored.path_of(bench.descriptor.weights[0].path))
+    need = need_of(bench.descriptor, bench.stored.path_of)
     limit = bench.memory_bytes * bench.policy.fit.memory_share_millis // _MILLIS
     figures: dict[str, Any] = {
         **({} if need is None else {f"{part}_bytes": size for part, size in need.to_json().items()}),

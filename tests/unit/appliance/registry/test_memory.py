@@ -7,8 +7,12 @@ import pytest
 
 from appliance.errors import EngineLoadError
 from appliance.registry import memory
+from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Need, need_of_header, room
+from media import canonical
 from media.gguf import GgufHeader
+from tests.support.payload import gguf
+from tests.support.versions import version_files
 
 MIB = 2**20
 SMOLLM2: dict[str, int | str] = {
@@ -50,6 +54,28 @@ def test_cache_and_buffer_are_what_llama_cpp_said_of_smollm2(
     assert (need.compute - kept_scores) / MIB == pytest.approx(buffer_mib, abs=0.05)
     assert need.weights == 98_362_432
     assert need.total == need.weights + need.cache + need.compute + need.process
+
+
+def test_a_version_that_embeds_takes_a_second_model_and_places_for_a_batch(tmp_path: Path) -> None:
+    weights = tmp_path / "tiny.gguf"
+    sizes = {"block_count": 1, "embedding_length": 256, "attention.head_count": 4, "vocab_size": 32}
+    weights.write_bytes(gguf(metadata={f"llama.{name}": size for name, size in sizes.items()}))
+    fields = canonical.mapping(canonical.loads(version_files()["data/models/tiny/descriptor.json"]), "descriptor")
+    embedding = {"pooling": "mean", "n_ctx": 300, "dimensions": 256, "matryoshka": False}
+
+    def need(more: dict[str, Any]) -> Need:
+        runtime = {**fields["runtime"], **more}
+        found = memory.need_of(
+            ModelDescriptor.from_bytes(canonical.dumps({**fields, "runtime": runtime})), lambda _: weights
+        )
+        assert found is not None
+        return found
+
+    alone, both = need({}), need({"embedding": embedding})
+    assert both.weights == 2 * alone.weights
+    assert both.process < 2 * alone.process
+    assert both.cache - alone.cache == 300 * 1 * 4 * (64 + 64) * 2, "300 places of one layer with four heads"
+    assert both.compute > alone.compute
 
 
 def test_a_wider_head_than_its_share_of_the_width_is_counted() -> None:
