@@ -71,7 +71,7 @@ def test_our_wheel_brings_every_playbook_and_unit_that_travels_beside_it() -> No
 
 
 def test_the_model_travels_with_its_own_template_and_licence() -> None:
-    folder = next((WORK.data / "models").iterdir())
+    folder = WORK.data / "models/smollm2-135m-instruct"
     header = read_header(next(folder.glob("*.gguf")))
 
     assert (folder / "chat_template.jinja").read_text() == header.chat_template
@@ -102,4 +102,4 @@ def test_two_builds_from_the_cache_are_equal_bytes_and_quick(tmp_path: Path) -> 
 
     assert made[0].payload_digest == made[1].payload_digest
     assert payload(WorkFolder(root=tmp_path / "one")) == payload(WorkFolder(root=tmp_path / "two"))
-    assert min(candidate.seconds for candidate in made) < 20
+    assert min(candidate.seconds for candidate in made) < 60  # without a cache it is ten minutes
