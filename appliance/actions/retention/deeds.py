@@ -77,9 +77,10 @@ class Retention:
         """
         selector = about if isinstance(about, Selector) else None
         said = _said(person, reason)
-        named = {} if selector is None else {"selector": selector.to_json()}
-        body = {"about": canonical.text(str(about), "the hold", most=_WORDS), **said, **named}
-        number = self._ledger.append(HELD, body).sequence
+        body = {"about": canonical.text(str(about), "the hold", most=_WORDS), **said}
+        number = self._ledger.append(
+            HELD, body if selector is None else {**body, "selector": selector.to_json()}
+        ).sequence
         return Hold(number=number, about=str(about), selector=selector, **said)
 
     def release(self, number: int, *, person: str, reason: str) -> None:
@@ -102,19 +103,19 @@ class Retention:
     def read(self, request_id: str, *, person: str, reason: str, through: str = "") -> bytes:
         """Return a sample after recording who looks at it and why.
 
-        Raises:
         Args:
             request_id: The request whose sample it is.
             person: Who looks.
             reason: Why.
             through: By which door, and as which user, where another process asked.
 
-            UsageError: No such sample is kept.
+        Raises:
+            UsageError: No such sample is kept, or its time is over and no hold covers it.
             KeyMissingError: It was erased meanwhile.
             LedgerUnavailableError: It is not recorded, so it is not shown.
         """
-        found = [sample for sample in self._store.samples() if sample.request_id == request_id]
         now = to_text(self._clock.now())
+        found = [sample for sample in self._store.samples() if sample.request_id == request_id]
         if not found or (found[0].expires <= now and not self._cover().keeps(request_id)):
             raise UsageError(what=f"no sample of {request_id[:64]!r} is kept", why="", fix="it expired, or was none")
         said = {"request_id": request_id, **_said(person, reason)}
