@@ -53,6 +53,7 @@ def folders(config: Config) -> Iterator[Finding]:
 def keys(config: Config) -> Iterator[Finding]:
     """Whether the key files are there and for root alone."""
     folder = config.at.key_files
+    yield _seen_if_put_back(config)
     if config.keys.provider == "token":
         yield _on_token(config)
     if not folder.is_dir():
@@ -71,6 +72,15 @@ def keys(config: Config) -> Iterator[Finding]:
             fix="take the rights of group and others away",
             repair=(CLOSE, path.name if path != folder else ""),
         )
+
+
+def _seen_if_put_back(config: Config) -> Finding:
+    """Say what would notice that an older image of this disk was put back; without a token nothing here can."""
+    if config.keys.provider == "token":
+        text = "the token remembers the ledger's head, so an older disk does not start"
+    else:
+        text = "an older disk is seen only by the next medium that names a receipt, by a backup, or by a print"
+    return Finding(name="older disk", is_good=True, text=text)
 
 
 def _on_token(config: Config) -> Finding:

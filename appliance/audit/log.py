@@ -79,6 +79,7 @@ class Log:
         self.vkey = vkey
         self.backend = backend
         self.cosigner: Callable[[str], str] | None = None
+        self.kept: Callable[[note.Checkpoint], None] | None = None
         """Adds the second signature to a checkpoint of this log; see `appliance.audit.cosigning`."""
         self._clock = clock
         self._signer = signer
@@ -281,6 +282,8 @@ class Log:
             head = note.Checkpoint(origin=self.origin, size=tip.size, root=tree.root_of(tip.frontier))
             kept_note = note.sign(head.to_text(), self.vkey, self._signer.sign)
             self.backend.save_checkpoint(tip.size, kept_note)
+            if self.kept is not None:
+                self.kept(head)
         return kept_note
 
     def checkpoints(self, start: int, limit: int) -> list[tuple[int, str]]:

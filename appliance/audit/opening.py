@@ -1,7 +1,7 @@
 """What happens before the ledger answers anyone: it is the only one, it is whole, and nothing is left open.
 
-In this order: lock, open, verify the tail, append the spooled facts, close the requests that have no outcome, note the
-start, name the second key when it is new, sign a checkpoint.
+In this order: lock, open, verify the tail, compare with what a token remembers, append the spooled facts, close the
+requests that have no outcome, note the start, name the second key when it is new, sign a checkpoint.
 """
 
 import os
@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit import cosigning, pin, storage
+from appliance.audit import cosigning, pin, remembering, storage
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
+from appliance.audit.remembering import Memory
 from appliance.audit.rights import ACTIONS, require_may_append
 from appliance.audit.spool import Spool
 from appliance.audit.verify import require_sound_tail
@@ -29,8 +30,14 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
-def open_log(config: Config, *, keys: KeyProvider, clock: Clock) -> Iterator[Log]:
+def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory | None = None) -> Iterator[Log]:
     """Open the ledger of a site as its only writer, ready to append.
+
+    Args:
+        config: Of the site.
+        keys: Hold the key of checkpoints.
+        clock: What time it is.
+        memory: What remembers the ledger's head elsewhere than on its disk, where there is such a thing.
 
     Raises:
         LedgerUnavailableError: Another process has it, on this machine or another; the disk is remote, the database
@@ -43,6 +50,9 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock) -> Iterator[Log
         if backend.size():
             require_sound_tail(backend)
         log = Log.open(backend, clock=clock, site=config.site, signer=signer)
+        if memory is not None:
+            remembering.require_nothing_lost(log, memory)
+            remembering.remember(log, memory)
         _begin(log, engine, keys, config=config, clock=clock)
         yield log
 

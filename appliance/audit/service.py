@@ -29,7 +29,7 @@ from appliance.audit.rights import DOORS
 from appliance.audit.writer import Writer
 from appliance.config import Config, Places
 from appliance.errors import LedgerUnavailableError
-from appliance.keys.opening import open_keys
+from appliance.keys.opening import memory_of, open_keys
 from appliance.watchdog.loops import TURNS_PER_LIMIT, Watchdog
 from media.clock import SystemClock
 from media.errors import SealiftError
@@ -72,7 +72,8 @@ def _serve(config: Config, ending: threading.Event) -> int:
         failed.set()
         ending.set()
 
-    with open_log(config, keys=open_keys(config), clock=SystemClock()) as log:
+    keys = open_keys(config)
+    with open_log(config, keys=keys, clock=SystemClock(), memory=memory_of(keys)) as log:
         writer = Writer(log, on_failure=fail)
         doors = Doors(unit.listening_sockets() or _listen(config.at), log=log, writer=writer)
         writer.start()

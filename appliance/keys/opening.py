@@ -50,6 +50,11 @@ class KeyStore(KeyProvider, Protocol):
         ...
 
 
+def memory_of(keys: KeyStore) -> TokenKeys | None:
+    """Return what remembers the ledger's head off this machine's disks: the token, where keys are on one."""
+    return keys if isinstance(keys, TokenKeys) else None
+
+
 def folder_of(config: Config, *, environ: Mapping[str, str] = os.environ) -> Path:
     """Return where this process finds key files: its credentials, or the folder of keys, which root's commands read."""
     passed = environ.get("CREDENTIALS_DIRECTORY", "")

@@ -15,13 +15,14 @@ from typing import Any, Final
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys import sealing
 from appliance.keys.provider import PURPOSES, SECRET_BYTES, Key, Purpose
-from appliance.keys.tokensession import ED25519, TokenSession, make_pair, make_secret
+from appliance.keys.tokensession import ED25519, TokenSession, make_pair, make_secret, recall, remember
 
 _ENVELOPE: Final = b"SLE\x01"
 _LENGTH = struct.Struct(">H")
 _IV_BYTES: Final = 12
 _TAG_BITS: Final = 128
 _MOST_WRAPPED: Final = 512
+_HEAD: Final = "sealift/ledger-head"
 
 
 class TokenKeys:
@@ -176,6 +177,24 @@ class TokenKeys:
             raise self._token.missing(name, "the token does not hold it")
         for version in versions:
             self.remove(name, version)
+
+    def recall(self) -> tuple[bytes, ...]:
+        """Return the ledger's heads that the token remembers; see `appliance.audit.remembering`.
+
+        Raises:
+            KeyMissingError: It cannot be asked.
+        """
+        with self._token.lent() as session:
+            return recall(session, _HEAD)
+
+    def remember(self, value: bytes) -> None:
+        """Lay the ledger's head onto the token in place of the one before.
+
+        Raises:
+            KeyMissingError: It refuses.
+        """
+        with self._token.lent() as session:
+            remember(session, _HEAD, value)
 
     def close(self) -> None:
         """End the session; the next use begins another."""

@@ -209,3 +209,36 @@ def make_secret(session: Any, label: str, *, wraps: bool) -> None:
         ],
         mecha=PyKCS11.Mechanism(made_by, None),
     )
+
+
+def recall(session: Any, label: str) -> tuple[bytes, ...]:
+    """Return what our data objects of this label hold: one, none at first, two where a cut came between."""
+    import PyKCS11
+
+    return tuple(bytes(session.getAttributeValue(handle, [PyKCS11.CKA_VALUE])[0]) for handle in _data(session, label))
+
+
+def remember(session: Any, label: str, value: bytes) -> None:
+    """Lay a data object of ours onto the token, then take the one before away: a cut leaves both, never none."""
+    import PyKCS11
+
+    before = _data(session, label)
+    session.createObject(
+        [
+            (PyKCS11.CKA_CLASS, PyKCS11.CKO_DATA),
+            (PyKCS11.CKA_TOKEN, True),
+            (PyKCS11.CKA_PRIVATE, True),
+            (PyKCS11.CKA_LABEL, label),
+            (PyKCS11.CKA_APPLICATION, "sealift"),
+            (PyKCS11.CKA_VALUE, value),
+        ]
+    )
+    for handle in before:
+        session.destroyObject(handle)
+
+
+def _data(session: Any, label: str) -> list[Any]:
+    import PyKCS11
+
+    wanted = [(PyKCS11.CKA_CLASS, PyKCS11.CKO_DATA), (PyKCS11.CKA_TOKEN, True), (PyKCS11.CKA_LABEL, label)]
+    return list(session.findObjects(wanted))

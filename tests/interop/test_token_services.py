@@ -6,6 +6,7 @@ and the PIN is found nowhere but in the credential.
 """
 
 import json
+import shutil
 import socket
 import urllib.error
 import urllib.request
@@ -26,14 +27,15 @@ from appliance.actions.doctor_services import keys as doctor
 from appliance.actions.standby import pepper
 from appliance.audit import epochs, note
 from appliance.audit.client import OfflineLedger
+from appliance.audit.opening import open_log
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config, KeysSection, PlacesSection
-from appliance.errors import ConflictError, KeyMissingError
+from appliance.errors import ConflictError, KeyMissingError, LedgerDamagedError
 from appliance.install import hostfiles
 from appliance.install.run_units import RunningUnits, unit_files
 from appliance.install.supervisor import UnitFacts, UnitState
 from appliance.keys.opening import PIN as PIN_FILE
-from appliance.keys.opening import open_keys
+from appliance.keys.opening import memory_of, open_keys
 from appliance.keys.provider import PURPOSES
 from appliance.promote.passwords import PASSWORDS
 from appliance.state.database import open_state
@@ -319,3 +321,27 @@ def test_what_a_retired_box_destroys_is_gone_from_the_token(box: Box) -> None:
     again.close()
     with pytest.raises(KeyMissingError):
         doomed.secrets_of(box.config, again)  # without the PIN nobody can tell, and nothing is said to be gone
+
+
+def test_a_disk_that_was_put_back_stops_at_what_the_token_remembers(box: Box, tmp_path: Path) -> None:
+    ledger = box.config.at.ledger
+    box.units.stop(LEDGER)
+    shutil.copytree(ledger, tmp_path / "yesterday")
+    box.units.start(LEDGER)
+    assert box.ask() == 200
+    box.units.stop(LEDGER)  # which signs, and lays the head onto the token
+    shutil.rmtree(ledger)
+    shutil.copytree(tmp_path / "yesterday", ledger)
+
+    with pytest.raises(SealiftError):
+        box.units.start(LEDGER)
+
+    assert box.ask() == 503
+    keys = open_keys(box.config, environ={})
+    with (
+        pytest.raises(LedgerDamagedError) as refused,
+        open_log(box.config, keys=keys, clock=SystemClock(), memory=memory_of(keys)),
+    ):
+        pass
+    keys.close()
+    assert "the token remembers" in refused.value.why
