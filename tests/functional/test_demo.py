@@ -224,6 +224,7 @@ def test_the_units_come_back_and_the_real_engine_keeps_the_contract(running: dic
             "-k",
             "real",
             "tests/functional/test_engine_contract.py",
+            "tests/functional/test_structured_for_real.py",
         ],
         cwd=ROOT,
         env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(sockets[0])},

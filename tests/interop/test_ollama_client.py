@@ -43,12 +43,16 @@ def test_it_generates(client: ollama.Client) -> None:
     assert client.generate(model=MODEL).done_reason == "load"
 
 
-def test_it_is_told_that_this_version_calls_no_tools(client: ollama.Client) -> None:
+def test_it_calls_functions(client: ollama.Client, server: Server) -> None:
     def weather(city: str) -> str:
         return city
 
-    with pytest.raises(ollama.ResponseError, match="does not call functions"):
-        client.chat(model=MODEL, messages=[{"role": "user", "content": "?"}], tools=[weather])
+    call = {"id": "c1", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    server.engine.script = Script(pieces=(), tool_calls=(call,))
+    answer = client.chat(model=MODEL, messages=[{"role": "user", "content": "?"}], tools=[weather])
+
+    (called,) = answer.message.tool_calls or ()
+    assert (called.function.name, called.function.arguments) == ("weather", {"city": "Paris"})
 
 
 def test_it_lists_and_shows_models(client: ollama.Client) -> None:

@@ -1,23 +1,16 @@
 """Schemas, functions, several answers and probabilities through the gateway and llama.cpp's engine."""
 
 import json
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from appliance.phi.policy import PhiMode
-from appliance.serve.application import create_engine_app
-from appliance.serve.asking import Serving
-from appliance.serve.chat_template import ChatTemplate
-from appliance.serve.scheduler import Scheduler
-from media.clock import FixedClock
 from tests.support.decoder import EchoDecoder
-from tests.support.engine import MODEL_DIGEST, Script
+from tests.support.echo_engine import echo_engine
+from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, events, key_text
 
 PERSON = {
@@ -30,51 +23,17 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "person", "strict": Tru
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look_up", "parameters": PERSON}}
 
 
-class _Handler(WSGIRequestHandler):
-    """Answers as gunicorn does, whose streams are chunked."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Quiet."""
+@pytest.fixture
+def decoder(tmp_path: Path) -> Iterator[EchoDecoder]:
+    with echo_engine(tmp_path / "ours.sock") as decoder:
+        yield decoder
 
 
 @pytest.fixture
-def decoder() -> EchoDecoder:
-    return EchoDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
-
-
-@pytest.fixture
-def ours(rig: Rig, decoder: EchoDecoder, tmp_path: Path) -> Iterator[Rig]:
+def ours(rig: Rig, decoder: EchoDecoder, tmp_path: Path) -> Rig:
     """The gateway before llama.cpp's engine."""
-    scheduler = Scheduler(decoder)
-    serving = Serving(
-        model_digest=MODEL_DIGEST,
-        weights_digest="cd" * 32,
-        stage="production",
-        name="echo",
-        system_prompt="",
-        n_ctx=4096,
-        temperature=0,
-        top_p=1,
-    )
-    app = create_engine_app(
-        serving,
-        decoder=decoder,
-        scheduler=scheduler,
-        template=ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}"),
-        clock=FixedClock(datetime(2026, 11, 20, tzinfo=UTC)),
-    )
-    path = tmp_path / "ours.sock"
-    server = make_server(f"unix://{path}", 0, app, threaded=True, request_handler=_Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    rig.promote(socket=path, engine="llama.cpp")
-    yield rig
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-    scheduler.stop()
+    rig.promote(socket=tmp_path / "ours.sock", engine="llama.cpp")
+    return rig
 
 
 def test_an_answer_follows_its_schema_whole_and_streamed(ours: Rig) -> None:

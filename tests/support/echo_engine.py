@@ -1,0 +1,56 @@
+"""llama.cpp's engine over a deterministic decoder, on a Unix socket in this process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from appliance.serve.application import create_engine_app
+from appliance.serve.asking import Serving
+from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.scheduler import Scheduler
+from media.clock import FixedClock
+from tests.support.decoder import EchoDecoder
+from tests.support.engine import MODEL_DIGEST
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers as gunicorn does, whose streams are chunked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Quiet."""
+
+
+@contextmanager
+def echo_engine(path: Path) -> Iterator[EchoDecoder]:
+    """Run the engine's application on a socket; yield what decodes."""
+    decoder = EchoDecoder(context_tokens=4096, batch_tokens=64, sequences=4)
+    scheduler = Scheduler(decoder)
+    serving = Serving(
+        model_digest=MODEL_DIGEST,
+        weights_digest="cd" * 32,
+        stage="production",
+        name="echo",
+        system_prompt="",
+        n_ctx=4096,
+        temperature=0,
+        top_p=1,
+    )
+    template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+    clock = FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
+    app = create_engine_app(serving, decoder=decoder, scheduler=scheduler, template=template, clock=clock)
+    server = make_server(f"unix://{path}", 0, app, threaded=True, request_handler=_Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield decoder
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+        scheduler.stop()
