@@ -22,7 +22,6 @@ from examples.demo.people import SitePerson, end_agent, make_person
 from examples.demo.rollout import require, roll_out
 from examples.demo.stage import Stage, StageError
 from examples.demo.trying import try_out
-from examples.demo.trying import try_out
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = "demo-hospital"
@@ -152,7 +151,6 @@ def promoting(demo: Demo) -> None:
             enrol(stage, person, code)
     with stage.chapter("Validate the version in test"):
         stage.run("sealift", "validate", MODEL)
-    try_out(stage, test=addresses["test"], production=addresses["gateway"], model=MODEL, person="iris")
     try_out(stage, test=addresses["test"], production=addresses["gateway"], model=MODEL, person="iris")
     with stage.chapter("Two different people approve, then it is promoted"):
         stage.run("sealift", "promote", MODEL, "--as", "iris")
