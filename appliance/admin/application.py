@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from appliance.actions import alerts, rollout_observed
 from appliance.actions import clock as clock_action
 from appliance.actions.retention.reviewdesk import Reviews
-from appliance.admin import approval, judging, media, origin, pages, people, reports, rollout, validation, work
+from appliance.admin import approval, judging, media, origin, pages, people, policy, reports, rollout, validation, work
 from appliance.admin import samples as samples_page
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
@@ -28,7 +28,7 @@ from media.clock import Clock
 from media.errors import SealiftError
 
 OPEN: Final = frozenset({"static", "people.login", "people.enrol", "health"})
-WITH_KEYS: Final = frozenset({"approval.wizard", "work.host", "people.enrol"})
+WITH_KEYS: Final = frozenset({"approval.wizard", "work.host", "policy.standing", "people.enrol"})
 MAX_BODY_BYTES: Final = 256 * 1024
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
@@ -84,6 +84,7 @@ def create_admin_app(
     app.register_blueprint(reports.make_blueprint())
     app.register_blueprint(origin.make_blueprint())
     app.register_blueprint(judging.make_blueprint())
+    app.register_blueprint(policy.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)

@@ -12,8 +12,9 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions import judgements
-from appliance.actions.judgements import Sitting
+from appliance.actions.judgements import Entry, Sitting
 from appliance.admin import collaborators
+from appliance.errors import UnknownVersionError
 from media import canonical
 
 SHOWN: Final = "admin.answers-shown"
@@ -45,7 +46,7 @@ def _standing(digest: str) -> str:
 
 def _entry(digest: str, place: int) -> str:
     opened, here = _sitting(digest), collaborators.page()
-    found = opened.entry(place)
+    found = _entry_of(opened, place)
     body = {"person": collaborators.session().person, "model_digest": digest, "sheet": opened.sheet.sha256}
     here.ledger.append(SHOWN, {**body, "entry": found.number})
     return render_template("judging_entry.html", digest=digest, one=found, size=opened.size, done=len(opened.judged()))
@@ -53,7 +54,7 @@ def _entry(digest: str, place: int) -> str:
 
 def _keep(digest: str, place: int) -> AnyResponse:
     opened = _sitting(digest)
-    criteria = len(opened.entry(place).criteria)
+    criteria = len(_entry_of(opened, place).criteria)
     points = [int(request.form.get(f"point-{number}") == "1") for number in range(1, criteria + 1)]
     opened.keep(place, request.form.get("choice", "")[:_MAX_FIELD], points)
     following = _next(opened, place)
@@ -86,7 +87,17 @@ def _sitting(digest: str) -> Sitting:
     version = canonical.sha256_hex(digest, "digest")
     if here.facts.version(version) is None:
         abort(404)
-    return judgements.sitting(here.config.at, here.ledger, version, person=collaborators.session().person)
+    try:
+        return judgements.sitting(here.config.at, here.ledger, version, person=collaborators.session().person)
+    except UnknownVersionError as error:
+        abort(404, f"{error.what}: {error.why}")
+
+
+def _entry_of(opened: Sitting, place: int) -> Entry:
+    try:
+        return opened.entry(place)
+    except UnknownVersionError as error:
+        abort(404, error.what)
 
 
 def _next(opened: Sitting, place: int) -> int:

@@ -101,7 +101,7 @@ class FakePromoter:
         if do == "reviews":
             deed = {"sequence": 1, "at": "2026-11-20T08:00:00Z", "what": "went back", "person": "omar", "reason": EVIL}
             return {"open": [deed]}
-        return {"requests": []} if do == "host-pending" else {}
+        return {"requests": []} if do in {"host-pending", "policy-pending"} else {}
 
 
 class FakeJobs:
@@ -238,7 +238,8 @@ def paths_of(app: Flask) -> list[tuple[str, str]]:
             .replace("<digest>", DIGEST)
             .replace("<int:sequence>", "0")
             .replace("<int:number>", "0")
-            .replace("<int:serial>", "7"),
+            .replace("<int:serial>", "7")
+            .replace("<int:place>", "1"),
         )
         for rule in app.url_map.iter_rules()
         if rule.endpoint != "static"

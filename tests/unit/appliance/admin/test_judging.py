@@ -140,8 +140,8 @@ def _descriptor(judging: Judging) -> Any:
     [
         ("1", {"choice": "third"}, 400),
         ("1", {}, 400),
-        ("0", {"choice": "first"}, 400),
-        ("99", {"choice": "first"}, 400),
+        ("0", {"choice": "first"}, 404),
+        ("99", {"choice": "first"}, 404),
         ("x", {"choice": "first"}, 404),
     ],
 )
