@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from flask import Response
+from werkzeug.http import http_date
 
 from appliance.gateway import problems
 from appliance.gateway.answering import Answering
@@ -28,6 +29,7 @@ from appliance.gateway.vectors import Made, Vectors, cut, numbers, packed, read_
 from appliance.phi.patterns import PhiClass
 from appliance.phi.policy import PhiMode, protect
 from appliance.phi.tokens import TokenMap
+from media.clock import from_text
 from media.embedding import EmbeddingProfile
 from media.errors import SealiftError
 
@@ -88,6 +90,9 @@ class Embeddings:
         response.headers["x-sealift-phi"] = replaced(phi, come.key.phi_mode)
         if looked.is_on:
             response.headers[HEADER] = looked.result
+        if chosen.notice:
+            response.headers["x-sealift-leaves"] = chosen.notice
+            response.headers["sunset"] = http_date(from_text(chosen.notice))
         if asked.ignored:
             response.headers["x-sealift-ignored"] = ", ".join(asked.ignored)
         return response

@@ -243,7 +243,13 @@ def test_no_canary_has_a_share_of_embeddings_but_a_pinned_key_gets_its_version(r
 
     assert ask(rig, input="x").headers["x-model-version"] == rig.route.model_digest
     rig.routes.split["rules"] = {"abcdefgh23": Rule(model_digest=canary.model_digest)}
-    assert ask(rig, input="x").headers["x-model-version"] == canary.model_digest
+    rig.routes.split |= {"leaving": canary.model_digest, "leaves": "2026-12-01T08:00:00Z"}
+    pinned = ask(rig, input="x")
+    assert pinned.headers["x-model-version"] == canary.model_digest
+    assert pinned.headers["x-sealift-leaves"] == "2026-12-01T08:00:00Z"
+    assert [one["assigned"] for one in rig.bodies("request.intent")] == ["only", "pinned"]
+    rig.routes.split["rules"] = {"abcdefgh23": Rule(model_digest="99" * 32)}
+    assert ask(rig, input="x").status_code == 410
 
 
 def test_ollamas_embed_and_embeddings(rig: Rig) -> None:
