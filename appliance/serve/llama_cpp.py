@@ -135,8 +135,10 @@ class LlamaCppDecoder:
         """Return the grammar in llama.cpp's own notation; see `Decoder`."""
         converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
         try:
-            schema = converter.resolve_refs(json.loads(json.dumps(constraint.schema)), "")
-            converter.visit(schema, "")
+            # Its own search for references overlooks those behind another, and would fetch.
+            definitions = constraint.schema.get("$defs", {})
+            converter._refs.update({f"#/$defs/{name}": one for name, one in definitions.items()})  # noqa: SLF001
+            converter.visit({name: one for name, one in constraint.schema.items() if name != "$defs"}, "")
         except (AssertionError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise SchemaRefusedError("", "the schema cannot be made into a grammar") from error
         return grammar_text(converter._rules, constraint)  # noqa: SLF001 - it has no other door to its rules
