@@ -109,11 +109,12 @@ class Admission:
         """Give back what is held."""
         self._desk.close()
 
-    def take(self, wish: Wish, watch: Watch) -> Place:
+    def take(self, wish: Wish, watch: Watch, *, caller: str = "") -> Place:
         """Return a place as soon as there is one.
 
         Args:
             wish: Of which class, and how long it may take.
+            caller: Whose it is.
             watch: Given what is to be called when the caller leaves; returns what ends the watch.
 
         Raises:
@@ -121,7 +122,9 @@ class Admission:
             StoreDamagedError: The queue cannot be read or written.
         """
         now = self._clock.monotonic()
-        ticket = Ticket(id=secrets.token_hex(8), priority=wish.priority, arrived=now, until=now + wish.seconds)
+        ticket = Ticket(
+            id=secrets.token_hex(8), priority=wish.priority, arrived=now, until=now + wish.seconds, caller=caller
+        )
         name = wish.priority.value
         try:
             with self._desk.open() as queue:

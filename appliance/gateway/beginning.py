@@ -169,7 +169,7 @@ class Beginning:
             NotActiveError: Another box serves now.
         """
         wish = come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
-        place = self.admission.take(wish, partial(self.watch.watch, come.environ))
+        place = self.admission.take(wish, partial(self.watch.watch, come.environ), caller=come.key.key_id)
         if place.position:
             try:
                 self.permit.require()

@@ -6,7 +6,8 @@ Rules:
            second of waiting counts the same for all, so whoever waits overtakes later ones of a higher class in time
            (aging), and nobody starves.
     QUE-3  A class has a ceiling of places; who is at it lets others pass and keeps its own order.
-    QUE-4  At most so many wait, of each class and in all; who would wait longer than it may is told so at once.
+    QUE-4  At most so many wait, of each class, of each caller (half of all) and in all; who would wait longer than it
+           may is told so at once.
     QUE-5  What is told about time comes from measured service times: how long places were held of late.
 """
 
@@ -55,12 +56,18 @@ class Bounds:
             return self.waiting * self.batch_percent // 100
         return self.waiting if priority is Priority.URGENT else self.waiting - self.waiting // 8
 
+    @property
+    def of_caller(self) -> int:
+        """How many requests of one caller may wait, so that one that went wild leaves room for others."""
+        return max(self.waiting // 2, 1)
+
 
 @dataclass(slots=True, kw_only=True)
 class Ticket:
     """One request that runs or waits; times are monotonic seconds.
 
     Attributes:
+        caller: Whose it is; nobody's is bounded as one caller's.
         number: Rises with each ticket; the earlier of two that are due at once goes first.
         until: When it gives up waiting.
         began: When it got its place; None while it waits.
@@ -70,6 +77,7 @@ class Ticket:
     priority: Priority
     arrived: float
     until: float
+    caller: str = ""
     number: int = 0
     began: float | None = None
 
@@ -95,7 +103,7 @@ class FullError(Exception):
     """A request may not wait.
 
     Attributes:
-        of_class: Its class has no room, while the queue has.
+        of_class: Its class or its caller has no room, while the queue has.
         retry_after_seconds: When it is expected to be served within the wait that it allows.
         ahead: How many would have been before it.
     """
@@ -161,7 +169,8 @@ class Queue:
         ahead = sum(1 for one in self._waiting.values() if one.due < ticket.due)
         wait = self._expected(ticket.priority, ahead, now)
         of_class = sum(1 for one in self._waiting.values() if one.priority is ticket.priority)
-        is_class_full = of_class >= self.bounds.room(ticket.priority)
+        of_caller = sum(1 for one in self._waiting.values() if ticket.caller and one.caller == ticket.caller)
+        is_class_full = of_class >= self.bounds.room(ticket.priority) or of_caller >= self.bounds.of_caller
         if is_class_full or len(self._waiting) >= self.bounds.waiting or wait > ticket.until - now:
             least = self._expected(ticket.priority, 0, now)
             raise FullError(

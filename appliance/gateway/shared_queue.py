@@ -20,10 +20,11 @@ from appliance.errors import StoreDamagedError
 from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
 from media.clock import Clock
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS ticket (id TEXT PRIMARY KEY, gateway TEXT NOT NULL, priority TEXT NOT NULL,
-    arrived REAL NOT NULL, until REAL NOT NULL, number INTEGER NOT NULL, began REAL) WITHOUT ROWID""",
+    arrived REAL NOT NULL, until REAL NOT NULL, number INTEGER NOT NULL, began REAL, caller TEXT NOT NULL)
+    WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS pace (one INTEGER PRIMARY KEY CHECK (one = 1), mean_seconds REAL NOT NULL)",
 )
 _BUSY_SECONDS: Final = 5.0
@@ -108,9 +109,17 @@ class SharedDesk:
 
     def _read(self, connection: sqlite3.Connection) -> tuple[dict[str, Ticket], dict[str, str]]:
         tickets, owners = {}, {}
-        for row in connection.execute("SELECT id, gateway, priority, arrived, until, number, began FROM ticket"):
+        for row in connection.execute(
+            "SELECT id, gateway, priority, arrived, until, number, began, caller FROM ticket"
+        ):
             tickets[row[0]] = Ticket(
-                id=row[0], priority=Priority(row[2]), arrived=row[3], until=row[4], number=row[5], began=row[6]
+                id=row[0],
+                priority=Priority(row[2]),
+                arrived=row[3],
+                until=row[4],
+                number=row[5],
+                began=row[6],
+                caller=row[7],
             )
             owners[row[0]] = row[1]
         return tickets, owners
@@ -129,8 +138,9 @@ class SharedDesk:
                     ticket.until,
                     ticket.number,
                     ticket.began,
+                    ticket.caller,
                 )
-                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             elif ticket.began != before[each].began:
                 connection.execute("UPDATE ticket SET began = ? WHERE id = ?", (ticket.began, each))
 
@@ -184,6 +194,8 @@ class SharedDesk:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+            connection.execute("DROP TABLE IF EXISTS ticket")  # another release's; its gateways are gone with it
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {FORMAT}")

@@ -15,8 +15,8 @@ _bounds = st.builds(
 )
 
 
-def _ticket(name: int, priority: Priority, now: float, seconds: float = 1e9) -> Ticket:
-    return Ticket(id=str(name), priority=priority, arrived=now, until=now + seconds)
+def _ticket(name: int, priority: Priority, now: float, seconds: float = 1e9, caller: str = "") -> Ticket:
+    return Ticket(id=str(name), priority=priority, arrived=now, until=now + seconds, caller=caller)
 
 
 class Life(RuleBasedStateMachine):
@@ -27,14 +27,14 @@ class Life(RuleBasedStateMachine):
         self.now, self.names = 1000.0, 0
         self.queue = Queue(Bounds(places=3, waiting=8), Pace())
 
-    @rule(priority=_priorities, seconds=st.sampled_from([0.0, 5.0, 1e9]))
-    def arrive(self, priority: Priority, seconds: float) -> None:
+    @rule(priority=_priorities, seconds=st.sampled_from([0.0, 5.0, 1e9]), caller=st.sampled_from(["", "a", "b"]))
+    def arrive(self, priority: Priority, seconds: float, caller: str) -> None:
         self.names += 1
         queue, bounds = self.queue, self.queue.bounds
         ran, waited = queue.running, queue.waiting
         of_class = [one for one in ran if one.priority is priority]
         could_run = len(ran) < bounds.places and len(of_class) < bounds.ceiling(priority)
-        ticket = _ticket(self.names, priority, self.now, seconds)
+        ticket = _ticket(self.names, priority, self.now, seconds, caller)
         try:
             position = queue.enter(ticket, self.now)
         except FullError:
@@ -83,6 +83,8 @@ class Life(RuleBasedStateMachine):
         queue, bounds = self.queue, self.queue.bounds
         assert len(queue.running) <= bounds.places
         assert len(queue.waiting) <= bounds.waiting
+        for caller in ("a", "b"):
+            assert sum(one.caller == caller for one in queue.waiting) <= bounds.waiting // 2
         for priority in Priority:
             assert sum(one.priority is priority for one in queue.running) <= bounds.ceiling(priority)
             assert sum(one.priority is priority for one in queue.waiting) <= bounds.room(priority)

@@ -20,6 +20,7 @@ PURPOSE: Final = "batch"
 _WINDOW: Final = re.compile(r"([1-9][0-9]?)h")
 _MOST_HOURS: Final = 24
 _MOST_FILES: Final = 100
+_MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_RUNNING: Final = 10
 _MOST_METADATA: Final = 16
 _ASKED: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})
@@ -38,11 +39,11 @@ def _files(blueprint: Blueprint, store: BatchStore, limits: LimitsSection) -> No
     @keyed
     def upload() -> Response:
         name, content = _uploaded()
-        if len(store.files(g.key.key_id)) >= _MOST_FILES:
-            raise Problem(429, "too_many_files", f"A key keeps at most {_MOST_FILES} files; delete some.")
-        kept = store.add_file(
-            g.key.key_id, purpose=PURPOSE, name=name, parts=lines.pieces(content), days=limits.batch_days
-        )
+        parts = lines.pieces(content)
+        if len(parts) > lines.MOST_LINES:
+            raise invalid("file", f"At most {lines.MOST_LINES} lines.", code="too_many_lines")
+        _require_room(store)
+        kept = store.add_file(g.key.key_id, purpose=PURPOSE, name=name, parts=parts, days=limits.batch_days)
         return jsonify(kept.to_json())
 
     @blueprint.get("/v1/files")
@@ -83,6 +84,7 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
             raise invalid("input_file_id", "A file with the purpose batch.")
         if sum(one.status in RUNS for one in store.batches(key_id=g.key.key_id)) >= _MOST_RUNNING:
             raise Problem(429, "too_many_batches", f"A key runs at most {_MOST_RUNNING} batches.")
+        _require_room(store)
         parts = store.parts(source.id)
         faults = lines.faults_of(parts, endpoint=endpoint)
         batch = store.add_batch(
@@ -116,6 +118,14 @@ def _batches(blueprint: Blueprint, store: BatchStore) -> None:
         ):
             raise Problem(409, "batch_ended", "The batch has ended.")
         return jsonify(_batch(store, batch_id).to_json())
+
+
+def _require_room(store: BatchStore) -> None:
+    kept = store.files(g.key.key_id)
+    if len(kept) >= _MOST_FILES or sum(one.bytes for one in kept) >= _MOST_BYTES:
+        raise Problem(
+            429, "too_many_files", f"A key keeps at most {_MOST_FILES} files, {_MOST_BYTES >> 20} MiB; delete some."
+        )
 
 
 def _file(store: BatchStore, file_id: str, *, param: str | None = None) -> File:

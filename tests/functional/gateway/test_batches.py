@@ -138,6 +138,12 @@ def test_an_upload_that_is_none_is_refused(rig: Rig) -> None:
     assert rig.client.get("/v1/files?after=x", headers=rig.headers()).status_code == 400
 
 
+def test_more_lines_than_a_batch_may_have_are_not_kept(rig: Rig) -> None:
+    refused = _upload(rig, *[b"x"] * 5001)
+    assert (refused.status_code, json.loads(refused.data)["error"]["code"]) == (400, "too_many_lines")
+    assert _get(rig, "/v1/files").json["data"] == []
+
+
 def test_a_cancelled_batch_keeps_what_was_answered_and_asks_no_more(rig: Rig) -> None:
     batch = _create(rig, _line(1)).json
     assert rig.client.delete(f"/v1/files/{batch['input_file_id']}", headers=rig.headers()).status_code == 409

@@ -1,5 +1,6 @@
 """Places and waiting for them: the queue of one gateway, and that of several in one file."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -169,6 +170,43 @@ def test_a_full_class_is_429_and_a_full_queue_503(made: Make) -> None:
     assert full.value.headers["x-sealift-queue-position"] == "1"
 
 
+def test_one_key_leaves_room_in_the_queue_for_others(made: Make) -> None:
+    one, ends = made(), list[Callable[[], None]]()
+    with one._desk.open() as queue:
+        queue.pace.note(0.001)
+
+    def watch(on_gone: Callable[[], None]) -> Callable[[], None]:
+        ends.append(on_gone)
+        return lambda: None
+
+    for _ in range(2):
+        one.take(_wish(), _stay, caller="wild")
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(one.take, _wish(), watch, caller="wild") for _ in range(2)]
+        _wait_for(lambda: _waits(one, 2))
+        with pytest.raises(Problem) as refused:
+            one.take(_wish(), _stay, caller="wild")
+        jobs.append(pool.submit(one.take, _wish(), watch, caller="other"))
+        _wait_for(lambda: len(ends) == 3)
+        for end in ends:
+            end()
+        for job in jobs:
+            assert isinstance(job.exception(30), Problem)
+    assert (refused.value.status, refused.value.code) == (429, "class_full")
+
+
+def test_a_queue_of_another_release_begins_anew(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "queue.db") as old:
+        old.execute("CREATE TABLE ticket (id TEXT PRIMARY KEY, gateway TEXT)")
+        old.execute("INSERT INTO ticket VALUES ('a', 'b')")
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    desk = SharedDesk(tmp_path / "queue.db", BOUNDS, SystemClock())
+    with desk.open() as queue:
+        assert queue.waiting == queue.running == ()
+    desk.close()
+
+
 def test_many_gateways_never_hold_more_places_than_the_box_has(tmp_path: Path) -> None:
     bounds, clock = Bounds(places=3, waiting=100), SystemClock()
     desks = [SharedDesk(tmp_path / "queue.db", bounds, clock) for _ in range(3)]
@@ -189,7 +227,7 @@ def test_many_gateways_never_hold_more_places_than_the_box_has(tmp_path: Path) -
         list(pool.map(work, range(48)))
     for one in gateways:
         one.close()
-    assert most == 3
+    assert 1 <= most <= 3
 
 
 def test_what_a_gateway_held_is_free_when_it_died(tmp_path: Path) -> None:
