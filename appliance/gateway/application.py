@@ -111,7 +111,7 @@ def create_app(
     limits, bounds = config.limits, bounds_of(config.limits)
     is_alone = config.service.gateways == 1
     quotas = Quotas(config.at.counters, limits, clock)
-    caches = Caches(config.caches, keys=keys, clock=clock, metrics=metrics)
+    caches = Caches(config.caches, clock=clock, metrics=metrics)
     Door(
         limits=limits,
         api_keys=api_keys,

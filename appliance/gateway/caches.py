@@ -2,7 +2,8 @@
 
 Rules:
     CACHE-1 A key is the keyed hash of caller, version, policy and what the engine is asked, identifiers replaced:
-            nothing of one API key ever answers another, and no text is kept beside an answer's own.
+            nothing of one API key ever answers another, and no text is kept beside an answer's own. The hash's own key
+            is drawn anew by each process and leaves it never; a token that kept it would be asked 2,048 times a list.
     CACHE-2 Only what an engine would say again is kept: temperature 0 (X21), a whole answer, its outcome recorded.
     CACHE-3 Keys whose identifiers pass (PHI mode `pass`) have no cache: it would hold what must not outlive a request.
     CACHE-4 The least recently used leaves first, by bytes and by number; what is too old is not given out.
@@ -13,7 +14,9 @@ Rules:
 It lies in the gateway's memory alone and ends with the process.
 """
 
+import hmac
 import json
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +26,6 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from appliance.gateway.calls import EngineCall, Replayed
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.routing import Routes
-from appliance.keys.provider import KeyProvider
 from appliance.phi.policy import PhiMode
 from appliance.sections import CachesSection
 from media.clock import Clock
@@ -32,7 +34,6 @@ Name = Literal["answers", "embeddings"]
 HEADER: Final = "x-sealift-cache"
 MOST_ENTRIES: Final = 10_000
 """The documents' size of both caches (J4, J7)."""
-_KEY: Final = "content-hmac"
 _ENTRY_BYTES: Final = 512  # what Python keeps beside the bytes of an entry
 _LARGEST_SHARE: Final = 8  # no entry takes more than an eighth of its cache
 _MIB: Final = 2**20
@@ -137,8 +138,8 @@ class Cache(Generic[_T]):
 class Caches:
     """Both caches of one gateway process."""
 
-    def __init__(self, section: CachesSection, *, keys: KeyProvider, clock: Clock, metrics: Metrics) -> None:
-        self._keys = keys
+    def __init__(self, section: CachesSection, *, clock: Clock, metrics: Metrics) -> None:
+        self._secret = secrets.token_bytes(32)
         self._loaded: frozenset[str] = frozenset()
         self.answers: Cache[tuple[dict[str, Any], ...]] = Cache(
             "answers",
@@ -176,15 +177,11 @@ class Caches:
     def place(
         self, *, key_id: str, model_digest: str, policy: str, mode: PhiMode, asked: Mapping[str, Any]
     ) -> Place | None:
-        """Return where the answer to something would be kept; None where it must not be (CACHE-1, CACHE-3).
-
-        Raises:
-            KeyMissingError: There is no key to hash with.
-        """
+        """Return where the answer to something would be kept; None where it must not be (CACHE-1, CACHE-3)."""
         if mode is PhiMode.PASS:
             return None
         text = json.dumps([key_id, model_digest, policy, mode.value, asked], sort_keys=True, separators=(",", ":"))
-        digest = self._keys.hmac(_KEY, b"cache\0" + text.encode())
+        digest = hmac.digest(self._secret, text.encode(), "sha256")
         return Place(digest=digest, key_id=key_id, model_digest=model_digest)
 
 

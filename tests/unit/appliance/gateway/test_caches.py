@@ -1,14 +1,12 @@
 """The gateway's caches: least recently used, bounded by bytes, number and age, emptied where they must be."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.gateway.caches import MOST_ENTRIES, Cache, Caches, Place
 from appliance.gateway.metrics import Metrics
-from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.policy import PhiMode
 from appliance.sections import CachesSection
 from media.clock import FixedClock
@@ -25,12 +23,6 @@ def clock() -> FixedClock:
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> FileKeys:
-    create_missing(tmp_path / "keys")
-    return FileKeys(tmp_path / "keys")
 
 
 def cache_of(clock: FixedClock, metrics: Metrics, *, most_bytes: int = 64 * SMALL) -> Cache[str]:
@@ -128,10 +120,8 @@ def test_a_cache_that_is_off_keeps_and_counts_nothing(clock: FixedClock, metrics
     )
 
 
-def test_places_differ_by_caller_version_policy_mode_and_question(
-    clock: FixedClock, metrics: Metrics, keys: FileKeys
-) -> None:
-    caches = Caches(CachesSection(), keys=keys, clock=clock, metrics=metrics)
+def test_places_differ_by_caller_version_policy_mode_and_question(clock: FixedClock, metrics: Metrics) -> None:
+    caches = Caches(CachesSection(), clock=clock, metrics=metrics)
     usual: dict[str, Any] = {
         "key_id": "k",
         "model_digest": "d",
