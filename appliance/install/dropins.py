@@ -21,6 +21,7 @@ DATABASE: Final = "70-sealift-database.conf"
 COLLECTOR: Final = "80-sealift-collector.conf"
 NAMES: Final = (STANDBY, TOKEN, DATABASE, COLLECTOR)
 INSTALL: Final = "sealift-install@.service"
+RETENTION: Final = "sealift-retention.service"
 ROLES: Final[Mapping[str, Role]] = {
     "sealift-admin.service": "state",
     "sealift-gateway.service": "reader",
@@ -103,6 +104,8 @@ def _token(chosen: KeysSection, loaded: Mapping[str, Sequence[str]]) -> Iterator
         told = [f"LoadCredential={line}" for line in keysettings.credentials(chosen, unit, lines)]
         reach = _reach(chosen) if unit in keysettings.USERS else []
         yield _made(unit, TOKEN, "the keys of this box are on a token", ["LoadCredential=", *told, *reach])
+    if reach := _reach(chosen):  # as root it reads the PIN itself, where root's commands do
+        yield _made(RETENTION, TOKEN, "keys of years are made and destroyed on the token", reach)
     if chosen.address:
         yield _made(INSTALL, TOKEN, "an install makes keys that are missing", [_allowed(chosen.address)])
 

@@ -23,7 +23,7 @@ from appliance.promote.enrolment import require_reason
 from appliance.promote.reviews import EMERGENCY, KEY, Reviews
 from appliance.wire import Peer
 from media import canonical
-from media.clock import Clock, from_text, to_text
+from media.clock import Clock, to_text
 from media.errors import UsageError
 
 ENDED: Final = "emergency.ended"
@@ -65,6 +65,7 @@ def running(ledger: Ledger, now: datetime) -> tuple[Emergency, ...]:
         LedgerUnavailableError: The ledger does not answer.
     """
     ended = {leaf.body.get("emergency") for leaf in ledger.find(kind=ENDED, limit=_MOST)}
+    text = to_text(now)  # both are UTC in one form, so that what does not read compares, too, and breaks no page
     return tuple(
         Emergency(
             number=leaf.sequence,
@@ -75,7 +76,7 @@ def running(ledger: Ledger, now: datetime) -> tuple[Emergency, ...]:
             ends=str(leaf.body.get("ends")),
         )
         for leaf in reversed(ledger.find(kind=EMERGENCY, limit=_MOST))
-        if leaf.sequence not in ended and from_text(str(leaf.body.get("ends"))) > now
+        if leaf.sequence not in ended and str(leaf.body.get("ends")) > text
     )
 
 

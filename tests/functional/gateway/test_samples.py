@@ -18,11 +18,16 @@ from appliance.actions.retention.deeds import Retention
 from appliance.actions.retention.reviewdesk import ADMIN_DOOR, GATEWAY_DOOR, OPERATOR_DOOR
 from appliance.actions.retention.reviewstore import ReviewStore
 from appliance.audit.client import SocketLedger
+from appliance.config import StagedConfig
 from appliance.errors import WireError
+from appliance.gateway import create_app
+from appliance.gateway.application import running
+from appliance.gateway.parameters import Asked, Endpoint
+from appliance.gateway.samples import About
 from appliance.keys.files import FileKeys
 from appliance.wire import Line, RemoteError
 from media.clock import SystemClock
-from tests.support.gateway import MODEL
+from tests.support.gateway import MODEL, gateway
 from tests.support.gateway_server import Server, gateway_server
 from tests.support.ledger import ROOT
 
@@ -175,3 +180,18 @@ def _metrics(server: Server) -> str:
     with urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=60) as answer:
         found: str = answer.read().decode()
     return found
+
+
+@pytest.mark.parametrize("stage", ["production", "test"])
+def test_nothing_of_the_test_stage_is_kept(tmp_path: Path, stage: str) -> None:
+    with gateway(tmp_path, limits="[review]\none_in = 1") as rig:
+        config = StagedConfig.of(rig.config) if stage == "test" else rig.config
+        app = create_app(
+            config, routes=rig.routes, ledger=rig.ledger, keys=rig.keys, api_keys=rig.api_keys, clock=rig.clock
+        )
+        samples = running(app).samples
+        about = About(request_id="req_1", subject="", department="er", model_digest="a" * 64, endpoint="chat")
+        samples.choose(Asked(endpoint=Endpoint.CHAT, model="m", max_tokens=1, prompt="x"), about, label="")
+
+        assert samples.has_chosen("req_1") is (stage == "production")
+        running(app).close()

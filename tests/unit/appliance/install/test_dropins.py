@@ -55,6 +55,9 @@ def test_what_the_module_must_reach_is_opened_for_those_three_alone() -> None:
         assert {"DeviceAllow=/dev/tpmrm0 rw", "PrivateDevices=no", "ReadWritePaths=/var/lib/hsm"} <= lines
         assert {"SupplementaryGroups=tss", "PrivateNetwork=no", "IPAddressAllow=10.0.0.9"} <= lines
     assert "IPAddressAllow=10.0.0.9" in found[dropins.INSTALL]
+    # It makes and destroys keys of years on the token, and reads the PIN as root's commands do.
+    assert "DeviceAllow=/dev/tpmrm0 rw" in found[dropins.RETENTION]
+    assert "LoadCredential" not in found[dropins.RETENTION]
     assert "DeviceAllow" not in found["sealift-backup.service"]
     assert "tcp 10.0.0.9 1792" in config.destinations
 
