@@ -59,6 +59,7 @@ def version_files(
     system_prompt: str = "",
     embedding: Mapping[str, Any] | None = None,
     judges: tuple[str, ...] = (),
+    llama_cpp: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """Return the files of a release that brings one version, perhaps with the reference outputs of its parent."""
     folder = f"data/models/{name}"
@@ -87,6 +88,7 @@ def version_files(
                 "n_seq_max": n_seq_max,
                 "defaults": {"temperature": "0.2", "top_p": "0.9"},
                 **({} if embedding is None else {"embedding": dict(embedding)}),
+                **({} if llama_cpp is None else {"llama_cpp": dict(llama_cpp)}),
             },
             "quantization": quantization,
             "license": "Apache-2.0",

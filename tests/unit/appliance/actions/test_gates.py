@@ -15,6 +15,7 @@ from appliance.promote.validated import require_validated
 from appliance.registry import evidence
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.loadtest import LoadLevel
+from media.llamaprofile import LlamaSettings
 from tests.support.floor import Floor, nothing_leaks, open_floor
 from tests.support.payload import gguf
 from tests.support.scripted_http import Answer, Reply
@@ -107,6 +108,29 @@ def test_an_engine_that_takes_malformed_requests_fails(floor: Floor) -> None:
 
     assert "continuations of another type" in failed(report)[1]
     assert report.figures_of("failures")["malformed_refused"] == 12
+
+
+def test_an_engine_that_refuses_what_the_profile_says_is_shortened_fails(floor: Floor) -> None:
+    refusing = floor.bring(llama_cpp=LlamaSettings(num_keep=64).to_json())
+
+    gate, why = failed(floor.validate(refusing, only="failures"))
+    assert (gate, "is refused, and the profile says that it is shortened" in why) == ("failures", True)
+
+    shortening = floor.bring("short", llama_cpp=LlamaSettings(num_keep=64).to_json())
+    unit = f"sealift-engine-test@{shortening.model_digest[:12]}.service"
+    chat = floor.supervisor.versions[unit]["/v1/chat/completions"]
+    assert callable(chat)
+
+    def shortens(body: Mapping[str, Any]) -> Reply:
+        messages = body.get("messages")
+        if isinstance(messages, list) and messages and len(str(messages[-1].get("content", ""))) > 2000:
+            body = {**body, "messages": [{"role": "user", "content": "short"}]}
+        return chat(body)
+
+    with_replies(floor, shortening, {"/v1/chat/completions": shortens})
+    report = floor.validate(shortening, only="failures")
+    report.require_passed()
+    assert report.figures_of("failures")["overlong_keeps_tokens"] == 64
 
 
 def test_an_engine_that_makes_answers_for_nobody_fails(floor: Floor) -> None:
