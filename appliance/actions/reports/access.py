@@ -94,9 +94,9 @@ class Access:
 
     def _acted(self, leaf: Leaf) -> None:
         body = leaf.body
-        # That somebody is enrolled or revoked is what others did about them.
-        named = [] if leaf.kind in peoplebook.KINDS else [body.get(name) for name in _ACTING]
-        for one in (*named, *_people(body.get("approvals")), *_people(body.get("vouched_by"))):
+        # In records about people, `person` is whom it is about; `by` are those who vouched or revoked.
+        named = [body.get(name) for name in (_ACTING[1:] if leaf.kind in peoplebook.KINDS else _ACTING)]
+        for one in (*named, *_people(body.get("approvals"))):
             for person in one if isinstance(one, list | tuple) else (one,):
                 if isinstance(person, str):
                     self._seen[person] = leaf.time

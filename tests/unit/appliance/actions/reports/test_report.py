@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from appliance.actions.reports import making
-from appliance.actions.reports.period import Period, between, last_quarter, quarter
+from appliance.actions.reports.period import Period, between, last_quarter, quarter, this_quarter
 from appliance.actions.reports.sheet import per_cent, sheet
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
@@ -21,6 +21,9 @@ from media.clock import FixedClock
 from media.digest import sha256_hex
 from media.errors import UsageError
 from tests.support.ledger import bodies
+from tests.support.promotion import PASSWORD, open_site
+from tests.support.signatories import signatories
+from tests.support.versions import short_folder
 
 BEGIN = datetime(2026, 9, 30, 22, 0, tzinfo=UTC)
 Q4 = quarter("2026Q4")
@@ -204,6 +207,26 @@ def test_keys_are_listed_with_age_and_last_use_and_revoked_ones_are_not(
     assert (keys["k0"]["age_days"], keys["k0"]["is_old"]) == (92, False)  # at the end of the quarter
     later = {one["key_id"]: one for one in counted(ledger, clock, between("2026-10-01", "2027-10-15"))["keys"]}
     assert later["k0"]["is_old"]
+
+
+def test_people_are_listed_with_roles_and_when_they_were_last_seen_to_act() -> None:
+    with short_folder() as root:
+        site = open_site(root)
+        ana, ben = (one.id for one in signatories()[:2])
+        now = site.clock.now()
+        about = this_quarter(now)
+        before = {one["person"]: one for one in counted(site.ledger, site.clock, about)["people"]}
+        site.ledger.append("admin.login", {"person": ana})
+        site.ledger.append("person.invited", {"by": [ana]})
+        after = {one["person"]: one for one in counted(site.ledger, site.clock, about)["people"]}
+        site.client.revoke(person=ben, by=ana, password=PASSWORD, reason="left")
+        gone = {one["person"] for one in counted(site.ledger, site.clock, about)["people"]}
+
+    assert set(before) == {ana, ben}
+    assert all(one["not_seen"] and not one["seen"] for one in before.values())
+    assert (after[ana]["not_seen"], after[ben]["not_seen"]) == (False, True)
+    assert {"approver", "operator"} <= set(after[ana]["roles"])
+    assert gone == {ana}
 
 
 def test_a_changed_record_is_seen_in_the_report(ledger: MemoryLedger, clock: FixedClock) -> None:
