@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.engine import Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, gateway_server
 
@@ -29,6 +31,20 @@ def _wait(server: Server, client: httpx.Client, batch_id: str, *, done: int) -> 
         time.sleep(0.02)
 
 
+def _lines(count: int) -> str:
+    return "\n".join(
+        json.dumps(
+            {
+                "custom_id": f"line-{number}",
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {"model": MODEL, "messages": [{"role": "user", "content": f"question {number}"}]},
+            }
+        )
+        for number in range(count)
+    )
+
+
 def _recorded(server: Server) -> dict[str, str]:
     found: dict[str, str] = {}
     start = 0
@@ -38,22 +54,30 @@ def _recorded(server: Server) -> dict[str, str]:
     return found
 
 
+def test_a_gateway_that_is_stopped_cancels_its_lines_at_once_and_asks_them_again_later(tmp_path: Path) -> None:
+    with gateway_server(tmp_path) as server:
+        hold = threading.Event()
+        server.engine.script = Script(hold=hold)
+        headers = {"Authorization": f"Bearer {server.key}"}
+        with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+            handed = client.post("/v1/files", data={"purpose": "batch"}, files={"file": _lines(1).encode()}).json()
+            asked = {"input_file_id": handed["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            batch_id = str(client.post("/v1/batches", json=asked).json()["id"])
+            assert server.engine.started.wait(60)
+            server.process.terminate()
+            server.process.wait(timeout=40)
+            assert server.engine.cancelled.wait(10)
+            hold.set()
+            server.start_again()
+            _wait(server, client, batch_id, done=1)
+        assert sorted(_recorded(server).values()) == ["cancelled", "ok"]
+
+
 def test_a_batch_goes_on_after_each_kill_and_no_line_has_two_results(tmp_path: Path) -> None:
-    text = "\n".join(
-        json.dumps(
-            {
-                "custom_id": f"line-{number}",
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {"model": MODEL, "messages": [{"role": "user", "content": f"question {number}"}]},
-            }
-        )
-        for number in range(LINES)
-    )
     with gateway_server(tmp_path, limits="requests_per_minute = 1000000\nconcurrent_requests = 4") as server:
         headers = {"Authorization": f"Bearer {server.key}"}
         with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
-            handed = client.post("/v1/files", data={"purpose": "batch"}, files={"file": text.encode()}).json()
+            handed = client.post("/v1/files", data={"purpose": "batch"}, files={"file": _lines(LINES).encode()}).json()
             asked = {"input_file_id": handed["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
             batch_id = str(client.post("/v1/batches", json=asked).json()["id"])
             for kill in range(1, KILLS + 1):
