@@ -27,6 +27,8 @@ from media.llamaprofile import ON_PROCESSOR, LlamaSettings
 _MIN_KEEP: Final = 1
 _LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
 _GPU_DEVICE: Final = 1  # GGML_BACKEND_DEVICE_TYPE_GPU
+# JSON has no control characters in texts; the converter's own rule lets them in.
+_CHARACTER: Final = r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
 _GREEDY_BELOW: Final = 1e-4  # dividing logits by less overflows and draws garbage
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
@@ -141,7 +143,10 @@ class LlamaCppDecoder:
             converter.visit({name: one for name, one in constraint.schema.items() if name != "$defs"}, "")
         except (AssertionError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise SchemaRefusedError("", "the schema cannot be made into a grammar") from error
-        return grammar_text(converter._rules, constraint)  # noqa: SLF001 - it has no other door to its rules
+        rules = dict(converter._rules)  # noqa: SLF001 - it has no other door to its rules
+        if "char" in rules:
+            rules["char"] = _CHARACTER
+        return grammar_text(rules, constraint)
 
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""

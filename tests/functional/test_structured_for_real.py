@@ -141,3 +141,14 @@ def test_what_was_read_for_one_salt_changes_no_answer(client: EngineClient) -> N
     }
 
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_hot_answer_is_still_json_that_strict_readers_take(client: EngineClient, seed: int) -> None:
+    note = {"type": "object", "properties": {"text": {"type": "string", "maxLength": 40}}, "required": ["text"]}
+    schema = {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": note}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "note", "schema": schema}}
+
+    answer = client.chat({**CHAT, "temperature": 2.0, "seed": seed, "max_tokens": 400, "response_format": wanted})
+
+    assert set(json.loads(_text(answer), strict=True)) == {"text"}
