@@ -17,6 +17,9 @@ FORMAT: Final = 1
 MAX_ROWS: Final = 512
 _WIDTHS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 _MOST_MEASURES: Final = 5
+_MOST_CHUNK: Final = 256
+_LEAST_CHUNK: Final = 32
+_STEP_SECONDS: Final = 1.0
 _GAIN: Final = 0.9
 """Of two ways the plain batch is taken unless the other needs less than this part of its time: curves have noise."""
 
@@ -77,9 +80,17 @@ class Plan:
     Args:
         curve: What steps take; without one everything goes in one batch.
         most: How many answers and rows there can be in a step.
+
+    Attributes:
+        chunk: How many tokens of prompts a step reads: so few that it takes about a second at most, since nobody who
+            leaves is let go, and nobody who is answered gets a token, before a step ends.
     """
 
     def __init__(self, curve: Curve | None, *, most: int) -> None:
+        self.chunk = _MOST_CHUNK
+        if curve is not None:
+            widest = max(curve.micros)
+            self.chunk = max(_LEAST_CHUNK, min(_MOST_CHUNK, int(_STEP_SECONDS * widest / curve.seconds(widest))))
         self._first: list[int] = [0]
         self._total: list[float] = [0.0]
         for answers in range(1, most + 1):

@@ -28,7 +28,6 @@ from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.places import Places
 from appliance.serve.waiting import Shares, Waiting
 
-PREFILL_CHUNK: Final = 256
 MOST_SUSPENDED_BYTES: Final = 256 << 20
 MOST_PREEMPTIONS: Final = 4
 _LOOK_SECONDS: Final = 0.25
@@ -273,7 +272,7 @@ class Scheduler:
         sampled: list[tuple[Job, int]] = []
         for job in going:
             self._feed(job, 1, rows, sampled)
-        room = min(PREFILL_CHUNK, self._decoder.batch_tokens - len(rows))
+        room = min(self._plan.chunk, self._decoder.batch_tokens - len(rows))
         for job in sorted(reading, key=lambda one: (one.generation.priority, one.number)):
             room -= self._feed(job, room, rows, sampled)
         spare = 0 if reading else width - len(going)

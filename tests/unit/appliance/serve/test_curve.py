@@ -41,6 +41,12 @@ def test_a_curve_that_only_rises_a_little_is_no_reason_for_anything_but_a_batch(
     assert [found.rows(answers) for answers in range(17)] == list(range(17))
 
 
+def test_a_slow_model_reads_prompts_in_smaller_parts() -> None:
+    assert Plan(None, most=4).chunk == plan({1: 5_000, 8: 20_000}).chunk == 256
+    assert plan({1: 100_000, 16: 160_000}).chunk == 100
+    assert plan({1: 900_000, 2: 1_600_000}).chunk == 32
+
+
 @pytest.mark.parametrize("micros", [Q8, Q4])
 def test_the_plan_is_never_slower_than_one_batch_and_everyone_gets_a_token(micros: dict[int, int]) -> None:
     curve, found = Curve(threads=1, micros=micros), plan(micros)
