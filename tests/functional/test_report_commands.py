@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import typer
 
+from appliance.actions import worker
 from appliance.actions.controls.mapping import packaged
+from appliance.actions.reports.period import last_quarter
 from appliance.cli import audit, controls, main, report
 from appliance.cli import context as shared
 from media.clock import SystemClock, to_text
@@ -118,3 +120,27 @@ def test_controls_are_listed_with_what_this_box_shows(site: LedgerSite, sealift:
     assert code == 0
     assert "reported: no report was ever made" in out
     assert sealift("controls", "--framework", "none")[0] == 2
+
+
+def test_the_timers_unit_makes_what_is_due_once(
+    site: LedgerSite, sealift: Sealift, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(site.config_file), "report", "due"]
+    name = last_quarter(SystemClock().now()).name
+    with site.running():
+        assert worker.main(words) == 0
+        assert f"{name}: record" in capsys.readouterr().err
+        assert worker.main(words) == 0
+        assert "no report is due" in capsys.readouterr().err
+        recorded = json.loads(sealift("audit", "list", "--kind", "evidence.reported", "--json")[1])["leaves"]
+
+    assert [leaf["body"]["name"] for leaf in recorded] == [name]
+    kept = sorted(path.name for path in site.places.reports.iterdir() if path.suffix)
+    assert kept == [f"{name}.html", f"{name}.json", f"{name}.pdf"]
+    facts = json.loads((site.places.reports / f"{name}.json").read_bytes())
+    assert (facts["period"]["is_over"], len(facts["controls"])) == (True, len(packaged().controls))
+
+
+def test_the_timers_unit_fails_without_a_ledger_and_leaves_nothing(site: LedgerSite) -> None:
+    assert worker.main(["--config", str(site.config_file), "report", "due"]) == 90
+    assert not [path for path in site.places.reports.glob("*") if path.suffix]
