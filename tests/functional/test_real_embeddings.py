@@ -1,20 +1,35 @@
 """Embeddings with the engine that `make demo` shipped: SmolLM2's own pooled states, and a model made for vectors."""
 
+import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance import config as configuration
+from appliance.errors import EngineRefusedError
+from appliance.gateway.upstream import Upstream
+from appliance.gateway.vectors import read_vectors
+from appliance.registry.descriptor import ModelDescriptor
+from media import canonical
 from tests.engines import minilm
+from tests.support.engine_process import wait_ready
+from tests.support.installable import store_release
 from tests.support.real_engine import DEMO, shipped_weights
+from tests.support.versions import short_folder, version_files
 
 pytestmark = pytest.mark.demo
 
 ROOT = Path(__file__).resolve().parents[2]
+DESCRIPTOR = "data/models/tiny/descriptor.json"
+_LAUNCHER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.serve.launcher import main; main()"
 SENTENCES = ["A man is eating food.", "Someone is having a meal.", "The stock market fell sharply today."]
 _PROGRAM = """
 import json, sys
@@ -70,6 +85,62 @@ def test_the_chat_model_makes_vectors_of_its_own_states(tmp_path: Path) -> None:
     meal, again, market = found["together"]
     assert likeness(meal, again) > likeness(meal, market)
     assert all(likeness(a, b) > 0.9999 for a, b in zip(found["together"], found["alone"], strict=True))
+
+
+@contextmanager
+def launched(files: dict[str, bytes]) -> Iterator[Upstream]:
+    """Run the launcher over a store with one version, as its unit does, filter and all."""
+    with short_folder() as root:
+        text = f'site = "s"\nenvironment = "demo"\nprofile = "cpu"\n[places]\nroot = "{root}"\n[engine]\nthreads = 1\n'
+        config = configuration.parse(text.encode())
+        config.at.run.mkdir(parents=True)
+        config.at.config_file.parent.mkdir(parents=True)
+        config.at.config_file.write_text(text)
+        store_release(config.at, files)
+        digest = ModelDescriptor.from_bytes(files[DESCRIPTOR]).model_digest
+        name = f"test-{digest[:12]}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+            notices.settimeout(300)
+            notices.bind(str(config.at.run / "notify"))
+            words = [str(python()), "-I", "-c", _LAUNCHER, str(ROOT), "--config", str(config.at.config_file)]
+            environment = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": notices.getsockname()}
+            engine = subprocess.Popen([*words, "--instance", name], env=environment)
+            try:
+                wait_ready(notices)
+                upstream = Upstream(config.at.socket(f"engine-{name}"))
+                yield upstream
+                upstream.close()
+            finally:
+                engine.terminate()
+                engine.wait(timeout=60)
+
+
+@pytest.mark.parametrize("has_own_file", [False, True])
+def test_the_launcher_serves_chats_and_vectors_of_one_version(*, has_own_file: bool) -> None:
+    files = version_files(weights=shipped_weights())
+    fields = canonical.mapping(canonical.loads(files[DESCRIPTOR]), "descriptor")
+    table = {"pooling": "last", "n_ctx": 128, "dimensions": 576, "matryoshka": False}
+    fields["runtime"] = {**fields["runtime"], "n_ctx": 512, "n_batch": 128, "n_seq_max": 2, "embedding": table}
+    if has_own_file:
+        content = shipped_weights()
+        more = {"path": "data/models/tiny/vectors.gguf", "role": "embedding", "length": len(content)}
+        fields["files"] = [*fields["files"], {**more, "sha256": hashlib.sha256(content).hexdigest()}]
+        files["data/models/tiny/vectors.gguf"] = content
+    files[DESCRIPTOR] = canonical.dumps(fields)
+
+    with launched(files) as upstream:
+        said = {"messages": [{"role": "user", "content": "one two"}], "max_tokens": 8, "temperature": 0}
+        answers = [upstream.start("/v1/chat/completions", said) for _ in range(2)]
+        answer = upstream.start("/v1/embeddings", {"input": SENTENCES, "encoding_format": "base64"}).answer()
+        made, total = read_vectors(answer, count=3, dimensions=576)
+        texts = [one.answer()["choices"][0]["message"]["content"] for one in answers]
+        too_long = upstream.start("/v1/embeddings", {"input": "word " * 200})
+        with pytest.raises(EngineRefusedError) as refused:
+            too_long.answer()
+
+    assert texts[0] == texts[1]
+    assert total == sum(one.tokens or 0 for one in made) > 3
+    assert refused.value.engine_code == "context_length_exceeded"
 
 
 def test_a_model_made_for_vectors_tells_meaning_apart(tmp_path: Path) -> None:
