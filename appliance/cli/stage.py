@@ -38,7 +38,7 @@ def _load(
     own = shared.of(context)
     with _here(own) as here:
         if not dry_run:
-            own.say("its engine starts; a large model takes minutes")
+            own.say("gates and memory are looked at, then its engine starts; a large model takes minutes")
         found = actions.load(here, which, person=person, dry_run=dry_run)
     name = f"{found.version.name} {found.version.version}"
     own.result(
