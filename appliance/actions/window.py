@@ -6,6 +6,7 @@ already that is recorded as going back, in the name and with the reason of whoev
 record (`window.closed`). A window that was cut off is ended by `sealift promote production`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -186,11 +187,11 @@ def cut_over(here: Surroundings, which: str, *, person: str, reason: str, passwo
         here.tell(f"promotion {promotion.number} is recorded at sequence {promotion.sequence}")
         before_start = here.clock.monotonic()
         served = settle(here)
-    except (SealiftError, KeyboardInterrupt) as error:
+    except BaseException as error:  # whatever it was, callers get answers again
         _put_back(here, promotion, person=person, reason=why, password=password)
         seconds = here.clock.monotonic() - began
         _close(here, planned, person=person, reason=why, held=False, tested=0.0, silent=seconds)
-        if isinstance(error, KeyboardInterrupt):
+        if not isinstance(error, SealiftError):
             raise
         raise EngineLoadError(
             what=f"the window ended with the version before, after {seconds:.1f} s without answers",
@@ -232,14 +233,22 @@ def _test(here: Surroundings, digest: str) -> float:
                     fix="scrub the store: `sealift scrub`",
                 )
             body = {"messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _MOST_TOKENS, "temperature": 0}
-            said = engine.chat(body)["choices"][0]["message"]["content"]
+            said = _text_of(engine.chat(body))
     finally:
         here.supervisor.stop(unit)
-    if not isinstance(said, str) or not said.strip():
+    if not said.strip():
         raise EngineLoadError(
             what=f"{digest[:12]} gave an empty answer", why="in the test stage", fix="validate it again"
         )
     return here.clock.monotonic() - began
+
+
+def _text_of(untrusted_answer: Mapping[str, Any]) -> str:
+    try:
+        said = untrusted_answer["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return ""
+    return said if isinstance(said, str) else ""
 
 
 def _put_back(

@@ -1,6 +1,7 @@
 """A cut-over in a maintenance window: what is said before, what stops and starts, and what a failure leaves."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from appliance.install.supervisor import UnitState
 from appliance.registry.descriptor import ModelDescriptor
 from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor
+from tests.support.scripted_http import Reply
 from tests.support.signatories import signatories
 
 pytestmark = pytest.mark.fault
@@ -110,6 +112,33 @@ def test_a_candidate_that_does_not_start_in_the_test_stage_never_goes_forward(
     (closed,) = floor.site.ledger.find(kind=window.CLOSED)
     assert closed.body["cut_over"] is False
     assert floor.site.client.reviews() == ()
+
+
+@pytest.mark.parametrize("said", [{}, {"choices": []}, {"choices": [{"message": {"content": " "}}]}])
+def test_one_that_answers_nothing_in_the_test_stage_never_goes_forward(
+    floor: Floor, new: ModelDescriptor, said: dict[str, Any]
+) -> None:
+    old = str(floor.in_production())
+    floor.supervisor.versions[unit(new.model_digest, "test")]["/v1/chat/completions"] = Reply(body=said)
+
+    with pytest.raises(EngineLoadError, match="ended with the version before"):
+        window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="x")
+
+    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
+
+
+def test_whoever_breaks_it_off_leaves_the_version_before(floor: Floor, new: ModelDescriptor) -> None:
+    old, here = str(floor.in_production()), floor.here
+
+    def interrupted(text: str) -> None:
+        if text.startswith("starting sealift-engine-test"):
+            raise KeyboardInterrupt
+
+    object.__setattr__(here, "tell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        window.cut_over(here, new.model_digest, person=ANA.id, reason="x")
+
+    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
 
 
 def test_one_that_was_brought_forward_and_does_not_serve_is_gone_back_from_in_that_persons_name(
