@@ -17,6 +17,7 @@ from appliance.cli import context as shared
 from tests.support import checker
 from tests.support.ledger import DIGEST_A, LedgerSite, bodies, intent, ledger_site
 
+pytestmark = pytest.mark.slow  # whole commands, seconds in all
 Sealift = Callable[..., tuple[int, str, str]]
 
 

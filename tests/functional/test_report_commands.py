@@ -19,6 +19,7 @@ from appliance.cli import context as shared
 from media.clock import SystemClock, to_text
 from tests.support.ledger import LedgerSite, ledger_site
 
+pytestmark = pytest.mark.slow  # whole commands and sheets, seconds in all
 Sealift = Callable[..., tuple[int, str, str]]
 NOW = to_text(SystemClock().now())
 QUARTER = f"{NOW[:4]}Q{(int(NOW[5:7]) + 2) // 3}"

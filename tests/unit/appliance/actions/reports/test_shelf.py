@@ -17,6 +17,7 @@ from appliance.errors import LedgerUnavailableError, StoreBusyError, StoreWriteE
 from media.clock import FixedClock
 from media.errors import UsageError
 
+pytestmark = pytest.mark.slow  # each draws a whole report
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 
 

@@ -15,6 +15,8 @@ from tests.support.floor import Floor, open_floor
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
 
+pytestmark = pytest.mark.slow  # a site with engines and gates, seconds each
+
 
 @pytest.fixture(scope="module")
 def floor() -> Iterator[Floor]:
