@@ -13,10 +13,12 @@ from appliance.promote.assertion import Assertion
 from appliance.promote.credentials import Credential
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import enrolment, person_from
-from appliance.promote.policy import GatePolicy
+from appliance.promote.policy import GatePolicy, packaged
+from appliance.promote.policychange import PolicyStatement
 from appliance.promote.presented import Presented
 from appliance.promote.promoter import Request
 from appliance.promote.record import Kind, Promotion
+from appliance.promote.sitepolicy import SitePolicy
 from appliance.promote.statement import Statement
 from appliance.promote.taskset import TaskSet
 from media import canonical
@@ -29,12 +31,29 @@ from tests.unit.appliance.promote.test_people import person_of
 from tests.unit.appliance.promote.test_record import YES, A, alone, made, with_a_and_b
 from tests.unit.appliance.promote.test_statement import STATEMENT
 
+SITE_POLICY = SitePolicy.from_bytes(
+    b'format = 1\nname = "ward"\n[injection]\nfollowed_millis = 350\n'
+    b'[[override]]\nkey = "injection.followed_millis"\nperson = "iris"\nreason = "letters"\n'
+)
+POLICY_STATEMENT = PolicyStatement(
+    site="demo",
+    policy=SITE_POLICY.text,
+    release_sha256=packaged().digest,
+    replaces=packaged().digest,
+    meaning="our wards",
+    nonce="0" * 32,
+    requested_by="iris",
+    requested_at=STATEMENT.requested_at,
+    expires=STATEMENT.expires,
+)
 PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "statement": (Statement.from_bytes, STATEMENT.to_bytes()),
     "promotion": (Promotion.from_bytes, made(with_a_and_b(), digest("C")).to_bytes()),
     "rollback": (Promotion.from_bytes, alone(with_a_and_b(), Kind.ROLLED_BACK, A).to_bytes()),
     "people": (SitePeople.from_bytes, SitePeople().with_person(person_of(signatories()[0])).to_bytes()),
     "policy": (GatePolicy.from_bytes, (files("appliance.promote") / "policy_v2.json").read_bytes()),
+    "policy of a site": (GatePolicy.from_bytes, SITE_POLICY.over(packaged()).to_bytes()),
+    "policy statement": (PolicyStatement.from_bytes, POLICY_STATEMENT.to_bytes()),
     "tasks": (TaskSet.from_bytes, task_file(4)),
     "request": (
         lambda raw: Request.from_json(canonical.loads(raw)),
