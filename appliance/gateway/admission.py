@@ -24,6 +24,7 @@ POSITION_HEADER: Final = "x-sealift-queue-position"
 WAITED_HEADER: Final = "x-sealift-queue-ms"
 URGENT_TIER: Final = "premium"
 _LOOK_SECONDS: Final = 0.5
+_PRIORITIES: Final = frozenset(Priority)
 Watch = Callable[[Callable[[], None]], Callable[[], None]]
 
 
@@ -207,7 +208,7 @@ def wish_of(environ: Mapping[str, Any], *, tier: str, limits: LimitsSection) -> 
         Problem: A header is wrong, or the key may not have that class.
     """
     untrusted = str(environ.get("HTTP_X_SEALIFT_PRIORITY") or Priority.INTERACTIVE.value).strip().lower()
-    if untrusted not in set(Priority):
+    if untrusted not in _PRIORITIES:
         raise invalid(PRIORITY_HEADER, f"One of {', '.join(Priority)}.")
     priority = Priority(untrusted)
     if priority is Priority.URGENT and tier != URGENT_TIER:
