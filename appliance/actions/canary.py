@@ -22,6 +22,7 @@ from appliance.promote.record import BY_JUDGE, Promotion
 from appliance.promote.terms import HOURS, PERCENT, WATCH_HOURS, Terms
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
+from appliance.stages import is_tried
 from appliance.state import projection
 from media.clock import from_text
 
@@ -239,7 +240,8 @@ def _rate(here: Surroundings) -> float:
     """Return requests per hour over the last week, from the newest records."""
     found = here.ledger.find(kind=_INTENT, limit=_LOOKED_AT)
     week = timedelta(days=7)
-    times = [moment for leaf in found if (here.clock.now() - (moment := from_text(leaf.time))) <= week]
+    asked = (leaf for leaf in found if not is_tried(leaf.body))
+    times = [moment for leaf in asked if (here.clock.now() - (moment := from_text(leaf.time))) <= week]
     if not times:
         return 0.0
     # From the oldest of them on: a site that is new, or busy, has a shorter time to look at.

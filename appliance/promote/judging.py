@@ -18,6 +18,7 @@ from appliance.promote.arrivals import INTENT, OUTCOME, Arrivals, Ended, Word
 from appliance.promote.canary import Canary, is_in_share
 from appliance.promote.sequential import Arm, Comparison, Outcome
 from appliance.promote.speeds import SpeedLimits
+from appliance.stages import is_tried
 
 GATE: Final = "gate.result"
 CANARY: Final = "canary"
@@ -160,7 +161,7 @@ class Judge:
                 body, request_id = leaf.body, str(leaf.body.get("request_id"))
                 if leaf.kind == INTENT:
                     bucket = body.get("bucket")
-                    if isinstance(bucket, int):
+                    if isinstance(bucket, int) and not is_tried(body):
                         waiting[request_id] = (self._is_in_share(bucket), body.get("stream") is True)
                 elif request_id in waiting:
                     in_share, stream = waiting.pop(request_id)
