@@ -27,6 +27,7 @@ from appliance.registry import carriers, catalog, evidence, origin
 from appliance.registry.deletion import DELETED
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.origin import SignedTerms
+from appliance.stages import is_tried
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.metadata import TrustChain
 from media import canonical
@@ -85,7 +86,7 @@ class _Proof:
             else:
                 check("weights", lambda: self._weights(version))
                 self._origin(version.stored)
-            if tried.is_tried(intent):
+            if is_tried(intent.body):
                 self._lent(intent)
             else:
                 self._promoted(intent)

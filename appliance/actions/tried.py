@@ -13,17 +13,11 @@ from appliance.audit.leaf import Leaf
 from appliance.config import Places
 from appliance.errors import ProofError
 from appliance.registry import evidence
-from appliance.stages import Stage
 from media import canonical
 from media.clock import from_text
 
 _LEAVING: Final = timedelta(minutes=15)
 """How long an answer may have been on its way when its version was taken away."""
-
-
-def is_tried(intent: Leaf) -> bool:
-    """Tell whether a request was asked in the test stage."""
-    return intent.body.get("stage") == Stage.TEST
 
 
 def loaded_for(ledger: ProvenLedger, intent: Leaf) -> Found[Leaf]:
