@@ -7,11 +7,12 @@ that places, order and bounds are those of the box.
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from appliance.config import LimitsSection
+from appliance.errors import StoreDamagedError
 from appliance.gateway import problems
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem, invalid
@@ -105,6 +106,7 @@ class Admission:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._woken: dict[str, threading.Event] = {}
+        self._owed: set[str] = set()
 
     def close(self) -> None:
         """Give back what is held."""
@@ -127,6 +129,7 @@ class Admission:
             id=secrets.token_hex(8), priority=wish.priority, arrived=now, until=now + wish.seconds, caller=caller
         )
         name = wish.priority.value
+        self._pay()
         try:
             with self._desk.open() as queue:
                 position = queue.enter(ticket, now)
@@ -140,7 +143,7 @@ class Admission:
                 self._wait(ticket, watch)
         waited = self._clock.monotonic() - now
         self._metrics.waited(name, waited)
-        return Place(position=position, waited_seconds=waited, give_back=lambda: self._leave(ticket.id))
+        return Place(position=position, waited_seconds=waited, give_back=lambda: self._give_back(ticket.id))
 
     def _wait(self, ticket: Ticket, watch: Watch) -> None:
         woken, has_left = threading.Event(), threading.Event()
@@ -185,6 +188,19 @@ class Admission:
             self._metrics.turned_away(name, "deadline")
             raise problems.waited_too_long(expected)
         return False
+
+    def _give_back(self, ticket_id: str) -> None:
+        """Free a place; where the queue cannot be written, before the next one is taken: an outcome does not wait."""
+        with self._lock:
+            self._owed.add(ticket_id)
+        with suppress(StoreDamagedError):
+            self._pay()
+
+    def _pay(self) -> None:
+        for each in tuple(self._owed):
+            self._leave(each)
+            with self._lock:
+                self._owed.discard(each)
 
     def _leave(self, ticket_id: str) -> None:
         with self._desk.open() as queue:

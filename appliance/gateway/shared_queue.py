@@ -173,13 +173,12 @@ class SharedDesk:
                 self._connection = self._opened()
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-        with _ours():
+            try:
+                yield connection
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
             connection.execute("COMMIT")
 
     def _opened(self) -> sqlite3.Connection:

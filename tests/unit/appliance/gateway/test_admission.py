@@ -207,6 +207,22 @@ def test_a_queue_of_another_release_begins_anew(tmp_path: Path) -> None:
     desk.close()
 
 
+def test_a_place_that_cannot_be_given_back_is_given_back_before_the_next_is_taken(tmp_path: Path) -> None:
+    desk = SharedDesk(tmp_path / "q/queue.db", Bounds(places=1, waiting=0), SystemClock())
+    one = Admission(desk, clock=SystemClock(), metrics=Metrics())
+    place = one.take(_wish(), _stay)
+    with sqlite3.connect(tmp_path / "q/queue.db") as other:
+        other.execute("ALTER TABLE ticket RENAME TO away")
+    place.give_back()
+    with pytest.raises(StoreDamagedError):
+        one.take(_wish(), _stay)
+    with other:
+        other.execute("ALTER TABLE away RENAME TO ticket")
+    other.close()
+    assert one.take(_wish(), _stay).position == 0
+    one.close()
+
+
 def test_many_gateways_never_hold_more_places_than_the_box_has(tmp_path: Path) -> None:
     bounds, clock = Bounds(places=3, waiting=100), SystemClock()
     desks = [SharedDesk(tmp_path / "queue.db", bounds, clock) for _ in range(3)]
