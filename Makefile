@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-BENCHES := receive delta build box ledger rollback gateway vllm
+BENCHES := receive delta build box ledger rollback gateway engine vllm
 
 .PHONY: help install demo box check test test-deep bench $(addprefix bench-,$(BENCHES)) lock clean
 

@@ -11,6 +11,7 @@ compile pyproject.toml --extra postgresql -c requirements/dev.txt -o requirement
 compile pyproject.toml --extra hsm -c requirements/dev.txt -o requirements/server-hsm.txt
 compile pyproject.toml --extra bundler -c requirements/dev.txt -o requirements/bundler.txt
 compile pyproject.toml --extra host -c requirements/dev.txt -o requirements/host.txt
+compile bench/engine.in -c requirements/dev.txt -o bench/engine.txt
 compile pyproject.toml --extra engine-llama-cpp -c requirements/dev.txt -o requirements/engine-llama-cpp.txt
 for name in api-clients build kubernetes model-signing sbom-schema; do
   [ ! -f "requirements/$name.in" ] || compile "requirements/$name.in" -o "requirements/$name.txt"

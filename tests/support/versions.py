@@ -56,6 +56,7 @@ def version_files(
     pins: Mapping[str, str] | None = None,
     n_ctx: int = 512,
     n_seq_max: int = 1,
+    n_batch: int = 64,
     system_prompt: str = "",
     embedding: Mapping[str, Any] | None = None,
     judges: tuple[str, ...] = (),
@@ -84,7 +85,7 @@ def version_files(
             "rules": [],
             "runtime": {
                 "n_ctx": n_ctx,
-                "n_batch": 64,
+                "n_batch": n_batch,
                 "n_seq_max": n_seq_max,
                 "defaults": {"temperature": "0.2", "top_p": "0.9"},
                 **({} if embedding is None else {"embedding": dict(embedding)}),

@@ -1,0 +1,100 @@
+"""The peers of `bench.engine`, each as a process in an environment of their own, where nothing of ours is.
+
+python engine_child.py server MODEL PORT THREADS CONTEXT   llama_cpp.server, which comes with llama-cpp-python
+python engine_child.py cpp MODEL PORT THREADS PLACES CONTEXT   llama.cpp's own C++ server (xllamacpp)
+python engine_child.py loop MODEL THREADS SEQUENCES STEPS  `llama_decode` alone, greedily; prints tokens a second
+"""
+
+import ctypes
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def _with_backends() -> Any:
+    llama_cpp = importlib.import_module("llama_cpp")  # it is in this process's own environment alone
+    package = Path(llama_cpp.__file__).parent
+    variants = package.parent / "bin"
+    if any(variants.glob("libggml-cpu-*.so")):
+        ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
+        ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(variants).encode()))
+    return llama_cpp
+
+
+def server(model: str, port: str, threads: str, context: str) -> None:
+    """Serve with llama-cpp-python's packaged server; it answers one request at a time, so let it finish each."""
+    _with_backends()
+    packaged = importlib.import_module("llama_cpp.server.__main__")
+    sys.argv = ["llama_cpp.server", "--model", model, "--host", "127.0.0.1", "--port", port, "--n_threads", threads]
+    sys.argv += [
+        "--n_threads_batch",
+        threads,
+        "--n_ctx",
+        context,
+        "--interrupt_requests",
+        "False",
+        "--verbose",
+        "False",
+    ]
+    packaged.main()
+
+
+def cpp(model: str, port: str, threads: str, places: str, context: str) -> None:
+    """Serve with llama.cpp's own server until this process is ended."""
+    found = importlib.import_module("xllamacpp")  # which this checkout's environment does not have
+    params = found.CommonParams()
+    params.model.path = model
+    params.n_ctx = int(context)
+    params.n_parallel = int(places)
+    params.cpuparams.n_threads = int(threads)
+    params.cpuparams_batch.n_threads = int(threads)
+    params.hostnames = ["127.0.0.1"]
+    params.port = int(port)
+    running = found.Server(params)
+    sys.stdout.write(f"{running.listening_address}\n")
+    while True:
+        time.sleep(3600)
+
+
+def loop(model: str, threads: str, sequences: str, steps: str) -> None:
+    """Print what decoding alone gives, with so many sequences in each step."""
+    llama_cpp = _with_backends()
+    llama_cpp.llama_backend_init()
+    quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    count, rounds, start = int(sequences), int(steps), 32
+    loaded = llama_cpp.llama_model_load_from_file(model.encode(), llama_cpp.llama_model_default_params())
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = (start + rounds + 8) * count
+    params.n_batch = params.n_ubatch = max(512, start * count)
+    params.n_seq_max = count
+    params.n_threads = params.n_threads_batch = int(threads)
+    params.kv_unified = True
+    context = llama_cpp.llama_init_from_model(loaded, params)
+    batch = llama_cpp.llama_batch_init(start * count, 0, 1)
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
+
+    def put(rows: list[tuple[int, int, int, bool]]) -> None:
+        batch.n_tokens = len(rows)
+        for at, (token, position, sequence, wants) in enumerate(rows):
+            batch.token[at], batch.pos[at], batch.n_seq_id[at] = token, position, 1
+            batch.seq_id[at][0], batch.logits[at] = sequence, wants
+        if llama_cpp.llama_decode(context, batch) != 0:
+            raise SystemExit("llama_decode failed")
+
+    put([(100 + at, at, one, at == start - 1) for one in range(count) for at in range(start)])
+    tokens = [llama_cpp.llama_sampler_sample(chain, context, one * start + start - 1) for one in range(count)]
+    began = time.perf_counter()
+    for step in range(rounds):
+        put([(tokens[one], start + step, one, True) for one in range(count)])
+        tokens = [llama_cpp.llama_sampler_sample(chain, context, one) for one in range(count)]
+    sys.stdout.write(f"{count * rounds / (time.perf_counter() - began)}\n")
+
+
+if __name__ == "__main__":
+    KINDS: dict[str, Callable[..., None]] = {"server": server, "cpp": cpp, "loop": loop}
+    KINDS[sys.argv[1]](*sys.argv[2:])
