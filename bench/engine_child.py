@@ -16,7 +16,7 @@ from typing import Any
 
 def _with_backends() -> Any:
     llama_cpp = importlib.import_module("llama_cpp")  # it is in this process's own environment alone
-    package = Path(llama_cpp.__file__).parent
+    package = Path(str(llama_cpp.__file__)).parent
     variants = package.parent / "bin"
     if any(variants.glob("libggml-cpu-*.so")):
         ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
