@@ -149,7 +149,6 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
         EngineLoadError: The engine's library is not in this environment, or it refuses the model.
     """
     try:
-        from appliance.serve.embedding_llama import LlamaCppEmbedder
         from appliance.serve.llama_cpp import LlamaCppDecoder
     except ImportError as error:
         raise EngineLoadError(
@@ -172,6 +171,8 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
     scheduler = Scheduler(decoder, curve=curve)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:
+        from appliance.serve.embedding_llama import LlamaCppEmbedder
+
         embedder = LlamaCppEmbedder(loadable.embedding.path, runtime.embedding, threads=threads)
         embedding = Embedding(embedder=embedder, scheduler=scheduler, model_digest=descriptor.model_digest)
     app = create_engine_app(
