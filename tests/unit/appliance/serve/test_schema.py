@@ -116,3 +116,12 @@ def nested(levels: int) -> dict[str, Any]:
 def test_a_schema_that_would_cost_without_end_is_refused(bomb: Any) -> None:
     with pytest.raises(SchemaRefusedError):
         schema.read(bomb)
+
+
+def test_so_many_readings_are_taken_and_one_choice_more_is_not() -> None:
+    def alternatives(count: int) -> dict[str, Any]:
+        return {"anyOf": [{"enum": [f"{at}-{place}" for place in range(64)]} for at in range(count)]}
+
+    assert len(schema.read(alternatives(8))["anyOf"]) == 8
+    with pytest.raises(SchemaRefusedError, match="ways at once"):
+        schema.read(alternatives(9))
