@@ -50,7 +50,8 @@ def test_a_canary_that_fails_under_load_ends_by_itself_and_nobody_else_notices(h
             assert (len(touched["requests"]), list(touched["arms"])) == (5, ["canary"])
 
             engines.engines[second].script = Script(error_after=0)
-            load.wait_for(lambda got: sum(one.status == 502 for one in got) >= 30)
+            # A stream that breaks off has a status of 200, and the share may hold streaming callers only.
+            load.wait_for(lambda _: len(load.lost) >= 30)
             found = as_json(run, "canary", "judge")
             while found["canary"] is not None:
                 found = as_json(run, "canary", "judge")
