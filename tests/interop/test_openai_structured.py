@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
+import httpx2
 import openai
 import pytest
 from openai import OpenAI
@@ -38,8 +38,8 @@ class LookUp(BaseModel):
 def client(tmp_path: Path) -> Iterator[OpenAI]:
     with echo_engine(tmp_path / "ours.sock"), gateway(tmp_path) as rig:
         rig.promote(socket=tmp_path / "ours.sock", engine="llama.cpp")
-        transport = httpx.WSGITransport(app=rig.app)
-        with httpx.Client(transport=transport) as http:
+        transport = httpx2.WSGITransport(app=rig.app)
+        with httpx2.Client(transport=transport) as http:
             yield OpenAI(base_url="http://box.test/v1", api_key=rig.key, http_client=http, max_retries=0)
 
 
