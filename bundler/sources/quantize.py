@@ -152,6 +152,7 @@ def quantize(
         cache.remember(_MEMO, key, {"sha256": file_sha256(made), "seconds": seconds})
     else:
         made, seconds = known
+    made = _named(made, f"{model.name}.{wanted.level}.gguf")
     found = read_gguf(made)
     _require_level(found, wanted, name=model.name)
     fell_back = _fell_back(found, wanted)
@@ -185,6 +186,14 @@ def _kept(cache: Cache, key: str) -> tuple[Path, int] | None:
         return None
     file = cache.find(memo["sha256"])
     return None if file is None else (file, memo["seconds"])
+
+
+def _named(kept: Path, name: str) -> Path:
+    """Return the kept file under this model's name: the recipe names it, not whoever quantized it first."""
+    place = kept.with_name(name)
+    if not place.exists():
+        os.link(kept, place)
+    return place
 
 
 def _require_room(cache: Cache, wanted: QuantizeSection, parent: Path, header: GgufHeader) -> None:

@@ -189,6 +189,21 @@ def _tensor(shape: tuple[int, ...], kind: int) -> bytes:
     return len(shape).to_bytes(4, "little") + sizes + kind.to_bytes(4, "little")
 
 
+def test_a_child_is_named_by_the_recipe_also_where_another_model_had_it_made(tmp_path: Path) -> None:
+    _, section = model(tmp_path)
+    engine, cache = StandIn(folder=tmp_path, makes=tiny_weights(file_type=10)), Cache(root=tmp_path / "cache")
+    parent = pinned(tmp_path, tiny_weights())
+    other = replace(section, name="other")
+
+    names = [
+        quantized(each, parent, cache=cache, engine=lambda: engine).files[0].path.name
+        for each in (other, section, other)
+    ]
+
+    assert names == ["other.Q2_K.gguf", "tiny.Q2_K.gguf", "other.Q2_K.gguf"]
+    assert engine.used == ["0.3.36"]
+
+
 def test_an_engine_that_makes_another_level_is_refused_and_nothing_is_kept(tmp_path: Path) -> None:
     _, section = model(tmp_path)
     engine, cache = StandIn(folder=tmp_path, makes=tiny_weights(file_type=7)), Cache(root=tmp_path / "cache")
