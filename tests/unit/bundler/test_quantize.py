@@ -49,10 +49,11 @@ class StandIn:
         return script
 
 
-def model(folder: Path, more: str = "") -> tuple[Recipe, ModelSection]:
+def model(folder: Path, more: str = "", *, name: str = "tiny") -> tuple[Recipe, ModelSection]:
     path = recipe_folder(folder)
     text = path.read_text().replace('quantization = "F32"', 'quantization = "Q2_K"')
     text = text.replace("runtime =", f'quantize = {{ level = "Q2_K"{more} }}\nruntime =')
+    text = text.replace('name = "tiny"', f'name = "{name}"')
     recipe = Recipe.parse(text.encode(), folder=folder)
     return recipe, recipe.models[0]
 
@@ -190,10 +191,10 @@ def _tensor(shape: tuple[int, ...], kind: int) -> bytes:
 
 
 def test_a_child_is_named_by_the_recipe_also_where_another_model_had_it_made(tmp_path: Path) -> None:
-    _, section = model(tmp_path)
+    (tmp_path / "other").mkdir()
+    (_, section), (_, other) = model(tmp_path), model(tmp_path / "other", name="other")
     engine, cache = StandIn(folder=tmp_path, makes=tiny_weights(file_type=10)), Cache(root=tmp_path / "cache")
     parent = pinned(tmp_path, tiny_weights())
-    other = replace(section, name="other")
 
     names = [
         quantized(each, parent, cache=cache, engine=lambda: engine).files[0].path.name
