@@ -244,6 +244,27 @@ def test_a_list_of_one_signer_is_not_taken_for_anothers(history: History, module
     assert checker.ending(module, *words) == 91
 
 
+@pytest.mark.parametrize("place", [-1, 10_000])
+def test_a_record_beyond_the_signed_tree_is_in_no_list(
+    place: int, history: History, module: ModuleType, tmp_path: Path
+) -> None:
+    value = json.loads(history.listed(Selector(by=By.VERSION, value=A), is_recorded=False).content)
+    made_up = json.loads(next(one["raw"] for one in value["records"] if '"request.intent"' in one["raw"]))
+    made_up = {**made_up, "sequence": place, "body": {**made_up["body"], "request_id": "req_made_up"}}
+    raw = json.dumps(made_up, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    value["records"] = sorted(
+        [*value["records"], {"sequence": place, "raw": raw}], key=lambda one: int(one["sequence"])
+    )
+    value["list"]["answers"] = sorted(
+        [*value["list"]["answers"], CHECKER.entry_of(made_up)], key=lambda one: int(one["sequence"])
+    )
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    (tmp_path / "list.json").write_text(text + "\n")
+    words = ("list", "--unrecorded", "--key", history.ledger.vkey, tmp_path / "list.json")
+
+    assert checker.ending(module, *words) == 91
+
+
 def test_a_list_that_nobody_recorded_must_be_accepted_as_one(
     history: History, module: ModuleType, tmp_path: Path
 ) -> None:
