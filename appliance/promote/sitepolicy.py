@@ -68,7 +68,7 @@ class SitePolicy:
         try:
             text = untrusted.decode()
             found = tomllib.loads(text)
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or a number of thousands of digits
             raise _refused("the policy file", f"it is not TOML: {error}") from error
         canonical.text(text, "the policy file", most=MAX_BYTES, lines=True)
         known = {key.partition(".")[0] for key in WAYS}

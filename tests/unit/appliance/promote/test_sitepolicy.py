@@ -96,6 +96,7 @@ def test_under_another_releases_policy_the_word_does_not_count_and_the_stricter_
         ("format = 1\n", "name"),
         ("format = 1\nname = \n", "policy file"),
         (HEAD + "'\u202e' = 1\n", "policy file"),
+        (HEAD + f"[injection]\nfollowed_millis = {'9' * 5000}\n", "policy file"),
     ],
 )
 def test_what_is_refused_is_named_by_its_dotted_key(text: str, named: str) -> None:
