@@ -805,10 +805,9 @@ def list_lines(file: Path, keys: list[str], printed: list[Path], *, unrecorded: 
         walk.note_keys(leaf)
     named = named_key(about["key"], given, walk)
     head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named)
-    if any(type(place) is not int or not 0 <= place < head.size for place in leaves):
-        raise RefusedError(91, "a record lies beyond the signed tree")
     hashes = [unhex(each) for each in reversed(about["hashes"])]
-    if root_around(list(leaves), raws, hashes, 0, head.size) != head.root or hashes:
+    lie = all(type(place) is int and 0 <= place < head.size for place in leaves)
+    if not lie or root_around(list(leaves), raws, hashes, 0, head.size) != head.root or hashes:
         raise RefusedError(91, "the records do not lie in the signed tree")
     if (said["origin"], said["size"], said["root"]) != (head.origin, head.size, head.root.hex()):
         raise RefusedError(91, "the list was made of another tree")
