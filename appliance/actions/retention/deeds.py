@@ -31,7 +31,8 @@ ERASING: Final = "erasure.begun"
 ERASED: Final = "erasure.done"
 READ: Final = "review.read"
 FLOOR_YEARS: Final = 6
-_MOST: Final = 1000
+_HOLDING: Final = frozenset({HELD, RELEASED})
+_PAGE: Final = 500
 _WORDS: Final = 400
 
 
@@ -95,10 +96,16 @@ class Retention:
 
     def holds(self) -> tuple[Hold, ...]:
         """Return the holds that hold now, the oldest first."""
-        released = {leaf.body.get("hold") for leaf in self._ledger.find(RELEASED, limit=_MOST)}
-        return tuple(
-            _hold_of(leaf) for leaf in reversed(self._ledger.find(HELD, limit=_MOST)) if leaf.sequence not in released
-        )
+        found: dict[Any, Hold] = {}
+        start = 0
+        while page := self._ledger.leaves(start, _PAGE, kinds=_HOLDING):
+            for leaf in page:
+                if leaf.kind == HELD:
+                    found[leaf.sequence] = _hold_of(leaf)
+                else:
+                    found.pop(leaf.body.get("hold"), None)
+            start = page[-1].sequence + 1
+        return tuple(found.values())
 
     def read(self, request_id: str, *, person: str, reason: str, through: str = "") -> bytes:
         """Return a sample after recording who looks at it and why.

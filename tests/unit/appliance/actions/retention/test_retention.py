@@ -97,6 +97,17 @@ def test_a_hold_over_one_request_keeps_no_other(site: Kept) -> None:
     assert [sample.request_id for sample in site.store.samples()] == ["req_0"]
 
 
+def test_a_hold_holds_however_many_came_after_it(site: Kept) -> None:
+    site.store.add("req_0", subject="pat", content=b"text", days=1)
+    first = site.retention.hold("req_0", **WHO)
+    for number in range(1001):
+        site.ledger.append("retention.held", {"about": f"req_{number + 1}", **WHO})
+    site.clock.advance(2 * DAY)
+
+    assert site.retention.expire() == 0
+    assert first.number in {hold.number for hold in site.retention.holds()}
+
+
 def test_a_hold_needs_a_name_and_a_reason(site: Kept) -> None:
     for words in ({"person": "", "reason": "x"}, {"person": "ada", "reason": " "}):
         with pytest.raises(MalformedError):
