@@ -75,6 +75,8 @@ READ = {
 ELSEWHERE = {
     "media/canonical.py": "test_parsers.py, and by every reader",
     "media/vllmprofile.py": "tests/unit/appliance/serve/test_vllm.py: any value",
+    "media/embedding.py": "test_profiles.py: any value",
+    "media/llamaprofile.py": "test_profiles.py: any value",
     "media/layout.py": "test_parsers.py: any text is a safe path or an unsafe one",
     "media/gguf_fields.py": "tests/property/bundler/test_model_headers.py",
     "bundler/rehearsing/answers.py": "what the rehearsed engine said, on the sender's own machine",
@@ -87,6 +89,7 @@ ELSEWHERE = {
     "bundler/modelsigning/envelope.py": "tests/unit/bundler/test_model_signing.py",
     "bundler/modelsigning/manifest.py": "tests/unit/bundler/test_model_signing.py",
     "bundler/scanning/pickles.py": "tests/unit/bundler/scanning",
+    "bundler/scanning/rendering.py": "tests/unit/bundler/scanning: renders in a sandbox what it does not read itself",
     "bundler/scanning/templates.py": "tests/unit/bundler/scanning",
     "bundler/sources/evals.py": "the same lines as the reader task-set",
     "bundler/sources/modelfolder.py": "tests/unit/bundler/sources: a model's own config.json",
