@@ -254,11 +254,16 @@ def _text_of(untrusted_answer: Mapping[str, Any]) -> str:
 def _put_back(
     here: Surroundings, promotion: Promotion | None, *, person: str, reason: str, password: str | None
 ) -> None:
-    """Let the version before serve again, which is going back where another was brought forward already."""
-    if promotion is not None:
-        text = f"the window: it did not serve ({reason})"[:500]
-        here.promoter.rollback(person=person, reason=text, model_digest=str(promotion.previous), password=password)
-    settle(here)
+    """Let the version before serve again, which is going back where another was brought forward already.
+
+    Where going back is refused, what the chain says serves, rather than nothing.
+    """
+    try:
+        if promotion is not None:
+            text = f"the window: it did not serve ({reason})"[:500]
+            here.promoter.rollback(person=person, reason=text, model_digest=str(promotion.previous), password=password)
+    finally:
+        settle(here)
 
 
 def _close(

@@ -170,6 +170,20 @@ def test_a_window_that_was_cut_off_is_ended_by_promoting_what_is_in_production(
     assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
 
 
+def test_where_going_back_is_refused_something_serves_all_the_same(floor: Floor, new: ModelDescriptor) -> None:
+    here = floor.here
+
+    def interrupted(text: str) -> None:
+        if text.startswith("promotion "):
+            raise KeyboardInterrupt
+
+    object.__setattr__(here, "tell", interrupted)
+    with pytest.raises(UnknownPersonError):
+        window.cut_over(here, new.model_digest, person=ANA.id, reason="x", password="not hers")
+
+    assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
+
+
 def test_where_the_version_before_does_not_start_either_that_is_said(floor: Floor, new: ModelDescriptor) -> None:
     old = str(floor.in_production())
     floor.supervisor.versions.pop(unit(new.model_digest, "test"))
