@@ -229,17 +229,20 @@ def require_few_readings(schema: Mapping[str, Any], definitions: Mapping[str, Ma
     Raises:
         SchemaRefusedError: There would be more than `MAX_READINGS`, perhaps without end by a recursive definition.
     """
+    kinds = _kinds_of(definitions)
     known = dict.fromkeys(definitions, 1)
-    while True:
-        found = {name: _readings(node, definitions, known) for name, node in definitions.items()}
-        if max([_readings(schema, definitions, found), *found.values()]) > MAX_READINGS:
-            raise SchemaRefusedError("", f"a text could be read in more than {MAX_READINGS} ways at once")
+    # Without end it grows along a circle of definitions, and only there does it still grow after so many rounds.
+    for _ in range(len(definitions) + 2):
+        found = {name: _readings(node, kinds, known) for name, node in definitions.items()}
+        if max([_readings(schema, kinds, found), *found.values()]) > MAX_READINGS:
+            break
         if found == known:
             return
         known = found
+    raise SchemaRefusedError("", f"a text could be read in more than {MAX_READINGS} ways at once")
 
 
-def _readings(node: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]], known: Mapping[str, int]) -> int:
+def _readings(node: Mapping[str, Any], kinds: Mapping[str, frozenset[str]], known: Mapping[str, int]) -> int:
     """Return in how many ways the beginning of a text may be read at most."""
     if "$ref" in node:
         return known[_named(node)]
@@ -247,30 +250,40 @@ def _readings(node: Mapping[str, Any], definitions: Mapping[str, Mapping[str, An
         # The first letter tells kinds apart; schemas of one kind are followed side by side.
         counts: Counter[str] = Counter()
         for one in node["anyOf"]:
-            for kind in _kinds(one, definitions):
-                counts[kind] += _readings(one, definitions, known)
+            ways = _readings(one, kinds, known)
+            counts.update(dict.fromkeys(_kinds(one, kinds), ways))
         return max(counts.values())
     if "enum" in node:
         return len(node["enum"])
     properties, more = node.get("properties", {}), node.get("additionalProperties", False)
-    within = max((_readings(one, definitions, known) for one in properties.values()), default=1)
+    within = max((_readings(one, kinds, known) for one in properties.values()), default=1)
     # A name that is listed may also be one of those that are not.
-    beside = 0 if more is False else _readings(more, definitions, known)
+    beside = 0 if more is False else _readings(more, kinds, known)
     optional = len(set(properties) - set(node.get("required", ()))) + 1
     items = [*node.get("prefixItems", ()), *([node["items"]] if "items" in node else [])]
-    return max(within + beside, optional + beside, *(_readings(one, definitions, known) for one in items))
+    return max(within + beside, optional + beside, *(_readings(one, kinds, known) for one in items))
 
 
-def _kinds(node: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def _kinds_of(definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """Return the kinds of values of each definition, each found once: following references would be without end."""
+    kinds: dict[str, frozenset[str]] = dict.fromkeys(definitions, frozenset())
+    while True:
+        found = {name: _kinds(node, kinds) for name, node in definitions.items()}
+        if found == kinds:
+            return found
+        kinds = found
+
+
+def _kinds(node: Mapping[str, Any], known: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Return the kinds of values that a schema takes; numbers are one kind."""
     if "$ref" in node:
-        return _kinds(definitions[_named(node)], definitions)
+        return known[_named(node)]
     if "anyOf" in node:
-        return set().union(*(_kinds(one, definitions) for one in node["anyOf"]))
+        return frozenset().union(*(_kinds(one, known) for one in node["anyOf"]))
     if "enum" in node:
-        return {"string" if isinstance(value, str) else "other" for value in node["enum"]}
+        return frozenset("string" if isinstance(value, str) else "other" for value in node["enum"])
     kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
-    return {"other" if kind in {"integer", "number", "boolean", "null"} else kind for kind in kinds}
+    return frozenset("other" if kind in {"integer", "number", "boolean", "null"} else kind for kind in kinds)
 
 
 def _named(node: Mapping[str, Any]) -> str:

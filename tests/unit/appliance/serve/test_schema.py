@@ -111,6 +111,26 @@ def nested(levels: int) -> dict[str, Any]:
                 }
             },
         },
+        # Few words, but whoever follows each reference comes by the last definition 2 to the power of 200 times.
+        {
+            "$ref": "#/$defs/0",
+            "$defs": {
+                **{str(at): {"anyOf": [{"$ref": f"#/$defs/{at + 1}"}] * 2} for at in range(200)},
+                "200": {"type": "string"},
+            },
+        },
+        # A long circle that grows by one each time around.
+        {
+            "$ref": "#/$defs/0",
+            "$defs": {
+                "0": {
+                    "type": "object",
+                    "properties": {"x": {"$ref": "#/$defs/1"}},
+                    "additionalProperties": {"type": "null"},
+                },
+                **{str(at): {"type": "array", "items": {"$ref": f"#/$defs/{(at + 1) % 200}"}} for at in range(1, 200)},
+            },
+        },
     ],
 )
 def test_a_schema_that_would_cost_without_end_is_refused(bomb: Any) -> None:
