@@ -133,7 +133,8 @@ class Quotas:
             self._charge(connection, held.key_id, held.day, held.month, -back)
             if minute:
                 most = per_minute(held.tier, minute)
-                self._spend(connection, f"tokens {held.key_id}", most, -min(back, most))
+                # Of a request larger than a minute's worth no more was taken than one, so no more than its rest is due.
+                self._spend(connection, f"tokens {held.key_id}", most, -max(min(held.tokens, most) - cost, 0))
 
     def _spend(self, connection: sqlite3.Connection, name: str, most: int, count: int) -> tuple[float, bool]:
         """Take `count` from a bucket that fills evenly up to `most` in a minute; return its level, and whether."""

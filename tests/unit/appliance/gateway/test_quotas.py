@@ -112,6 +112,19 @@ def test_a_minute_of_tokens_refills_evenly_and_says_when(tmp_path: Path) -> None
     assert quotas.hold("a", "standard", prompt=5000, answer=0) is not None, "a whole minute's worth, at most"
 
 
+def test_a_request_larger_than_a_minutes_worth_pays_for_what_it_cost(tmp_path: Path) -> None:
+    clock = _clock()
+    quotas = _quotas(tmp_path, clock, tokens_per_minute=600)
+    for cost, left in ((400, 200), (5000, 0)):
+        held = quotas.hold("a", "standard", prompt=100, answer=9900)
+        assert held is not None
+        quotas.settle(held, cost)
+        with pytest.raises(Problem):
+            quotas.hold("a", "standard", prompt=left + 1, answer=0)
+        assert quotas.hold("a", "standard", prompt=left, answer=0) is not None
+        clock.advance(60)
+
+
 def test_tiers_have_their_part(tmp_path: Path) -> None:
     quotas = _quotas(tmp_path, _clock(), tokens_per_day=100)
     assert quotas.hold("p", "premium", prompt=400, answer=0)
