@@ -163,7 +163,7 @@ class Admission:
                 remaining = max(ticket.until - self._clock.monotonic(), 0.0)
                 self._desk.await_change(ticket.id, woken, min(remaining, _LOOK_SECONDS))
         except BaseException:
-            self._leave(ticket.id)
+            self._give_back(ticket.id)
             raise
         finally:
             unwatch()
@@ -190,7 +190,7 @@ class Admission:
         return False
 
     def _give_back(self, ticket_id: str) -> None:
-        """Free a place; where the queue cannot be written, before the next one is taken: an outcome does not wait."""
+        """Free a place or stop waiting; where the queue cannot be written, before the next place is taken."""
         with self._lock:
             self._owed.add(ticket_id)
         with suppress(StoreDamagedError):

@@ -223,6 +223,31 @@ def test_a_place_that_cannot_be_given_back_is_given_back_before_the_next_is_take
     one.close()
 
 
+def test_a_caller_that_left_while_the_queue_could_not_be_written_is_not_given_a_place_later(tmp_path: Path) -> None:
+    desk = SharedDesk(tmp_path / "q/queue.db", Bounds(places=1, waiting=4), SystemClock())
+    one = Admission(desk, clock=SystemClock(), metrics=Metrics())
+    place = one.take(_wish(), _stay)
+    gone: list[Callable[[], None]] = []
+
+    def watch(on_gone: Callable[[], None]) -> Callable[[], None]:
+        gone.append(on_gone)
+        return lambda: None
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(one.take, _wish(), watch)
+        _wait_for(lambda: bool(gone))
+        with sqlite3.connect(tmp_path / "q/queue.db") as other:
+            other.execute("ALTER TABLE ticket RENAME TO away")
+        gone[0]()
+        assert isinstance(waiting.exception(30), Problem | StoreDamagedError)
+        with other:
+            other.execute("ALTER TABLE away RENAME TO ticket")
+        other.close()
+    place.give_back()
+    assert one.take(_wish(), _stay).position == 0
+    one.close()
+
+
 def test_many_gateways_never_hold_more_places_than_the_box_has(tmp_path: Path) -> None:
     bounds, clock = Bounds(places=3, waiting=100), SystemClock()
     desks = [SharedDesk(tmp_path / "queue.db", bounds, clock) for _ in range(3)]
