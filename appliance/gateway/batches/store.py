@@ -250,10 +250,11 @@ class BatchStore:
             connection.execute("UPDATE result SET sealed = x'' WHERE batch_id = ?", (batch.id,))
 
     def expire(self, *, days: int) -> None:
-        """Delete what is past its time: files, and batches that ended so many days ago."""
+        """Delete what is past its time: files that no batch reads any more, and batches that ended so many days ago."""
         oldest = self.now() - days * 86400
         with self._transaction() as connection:
-            connection.execute("DELETE FROM file WHERE expires <= ?", (self.now(),))
+            unread = "id NOT IN (SELECT input FROM batch WHERE status IN ('validating', 'in_progress', 'cancelling'))"
+            connection.execute(f"DELETE FROM file WHERE expires <= ? AND {unread}", (self.now(),))  # noqa: S608 - as above
             ended = "DELETE FROM batch WHERE created <= ? AND status NOT IN ('validating', 'in_progress', 'cancelling')"
             connection.execute(ended, (oldest - 86400,))
 

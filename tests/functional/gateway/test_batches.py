@@ -181,6 +181,20 @@ def test_files_are_gone_when_their_days_are_over(rig: Rig) -> None:
     assert _get(rig, f"/v1/batches/{batch['id']}").status_code == 404
 
 
+def test_a_file_whose_days_end_while_a_batch_reads_it_is_read_to_its_end(rig: Rig) -> None:
+    file_id = _upload(rig, _line(1), _line(2)).json["id"]
+    rig.clock.advance(7 * 86400 - 3600)
+    asked = {"input_file_id": file_id, "endpoint": URL, "completion_window": "24h"}
+    batch_id = rig.ask(asked, path="/v1/batches").json["id"]
+    rig.clock.advance(3601)
+    _run(rig)
+    ended = _get(rig, f"/v1/batches/{batch_id}").json
+    assert ended["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    store = running(rig.app).batches._store
+    store.expire(days=7)
+    assert store.parts(file_id) == []
+
+
 def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> None:
     batch = _create(rig, _line(1)).json
     rig.routes.stopped.add("abcdefgh23")
