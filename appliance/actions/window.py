@@ -19,6 +19,7 @@ from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.enrolment import require_reason
 from appliance.promote.record import Promotion
 from appliance.promote.terms import WATCH_HOURS
+from appliance.registry import stageloads
 from appliance.registry.carriers import carrier
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import wait_ready
@@ -116,7 +117,7 @@ def plan(here: Surroundings, which: str) -> Plan:
         UnknownVersionError: No such version is registered.
         EngineLoadError: It is known not to fit this machine's memory.
         UsageError: Nothing is in production, or it is the version itself.
-        ConflictError: A canary runs.
+        ConflictError: A canary runs, or developers have the version in the test stage.
     """
     found = fit(here.config, here.ledger, here.state, which)
     found.require_loadable()
@@ -127,6 +128,8 @@ def plan(here: Surroundings, which: str) -> Plan:
             why="it is in production" if found.serves else "nothing is in production",
             fix=f"run `sealift promote {digest[:12]}`",
         )
+    with here.state.connect() as session:
+        stageloads.require_not_loaded(session, digest)
     if here.promoter.canary()["canary"] is not None:
         raise ConflictError(
             what="a canary runs", why="a window replaces what serves", fix="end it first: `sealift canary abort`"
@@ -153,7 +156,8 @@ def cut_over(here: Surroundings, which: str, *, person: str, reason: str, passwo
     Raises:
         NotEnoughApprovalsError: Nobody asked for approvals yet, or too few people approved; nothing was stopped.
         UnknownPersonError: Nobody of that id is enrolled; nothing was stopped.
-        ConflictError: A canary runs, or this process may not switch engines.
+        ConflictError: A canary runs, developers have the version in the test stage, or this process may not switch
+            engines.
         EngineLoadError: The version did not load or answer; the version before serves again.
         RemoteError: The promoter refused; the version before serves again.
         UnitError: The version before did not start again either.

@@ -43,14 +43,14 @@ def loads(session: Reader) -> tuple[Load, ...]:
 
 
 def require_not_loaded(session: Reader, model_digest: str) -> None:
-    """Return unless application developers have this version: its gates kill its engine, and stop it at their end.
+    """Return unless application developers have this version: gates and windows stop its test engine at their end.
 
     Raises:
         ConflictError: They have.
     """
     if any(one.model_digest == model_digest for one in loads(session)):
         raise ConflictError(
-            what=f"version {model_digest[:12]} is not validated now",
-            why="it is loaded in the test stage, where developers use it; its gates would end their answers",
+            what=f"version {model_digest[:12]} is in use in the test stage",
+            why="application developers ask it there, and its engine would be stopped under them",
             fix=f"run `sealift stage unload {model_digest[:12]} --as PERSON` first, and load it again afterwards",
         )

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import canary, window
+from appliance.actions import canary, teststage, window
 from appliance.actions.promote import promote
 from appliance.errors import ConflictError, EngineLoadError, NotEnoughApprovalsError, UnitError, UnknownPersonError
 from appliance.install.supervisor import UnitState
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.memory import Room
 from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.scripted_http import Reply
@@ -168,6 +169,16 @@ def test_a_window_that_was_cut_off_is_ended_by_promoting_what_is_in_production(
     floor.supervisor.stop(unit(old))
     window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="once more")
     assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
+
+
+def test_what_developers_have_in_the_test_stage_is_not_stopped_under_them(floor: Floor, new: ModelDescriptor) -> None:
+    teststage.load(floor.bench, new.model_digest, person=ANA.id, memory=Room(total=2**40, available=2**40))
+    since = len(floor.supervisor.asked)
+
+    with pytest.raises(ConflictError, match="is in use in the test stage"):
+        window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="x")
+
+    assert asked(floor, since) == []
 
 
 def test_where_going_back_is_refused_something_serves_all_the_same(floor: Floor, new: ModelDescriptor) -> None:

@@ -150,7 +150,7 @@ def test_a_version_whose_gates_run_is_not_lent_and_a_lent_one_is_not_validated(f
     load(floor.bench, descriptor.model_digest, person="iris", memory=ROOMY)
     asked = list(floor.supervisor.asked)
 
-    with pytest.raises(ConflictError, match="is not validated now"):
+    with pytest.raises(ConflictError, match="is in use in the test stage"):
         floor.validate(descriptor)
 
     assert floor.supervisor.asked == asked
