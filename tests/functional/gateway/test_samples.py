@@ -31,6 +31,8 @@ from tests.support.gateway import MODEL, gateway
 from tests.support.gateway_server import Server, gateway_server
 from tests.support.ledger import ROOT
 
+pytestmark = pytest.mark.slow
+
 SSN = "123-45-6789"
 QUESTION = f"Patient: Edith Wharton, SSN {SSN}: what helps against the xylophone cough?"
 
