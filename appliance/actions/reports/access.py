@@ -34,6 +34,7 @@ class Access:
     _enrolled: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, str] = field(default_factory=dict)
     _used: dict[str, str] = field(default_factory=dict)
+    _expires: dict[str, str] = field(default_factory=dict)
 
     def take(self, leaf: Leaf) -> None:
         """Add a record."""
@@ -48,6 +49,7 @@ class Access:
             names = ("department", "owner", "tier", "phi_mode")
             kept = {name: str(leaf.body.get(name) or "") for name in names}
             self.keys[str(leaf.body.get("key_id"))] = {**kept, "made": leaf.time, "ended": ""}
+            self._expires[str(leaf.body.get("key_id"))] = str(leaf.body.get("expires_at") or "")
         elif leaf.kind == KEY_REVOKED and (key := self.keys.get(str(leaf.body.get("key_id")))):
             key["ended"] = leaf.time
         self._acted(leaf)
@@ -77,7 +79,7 @@ class Access:
         end = from_text(until)
         rows = []
         for key_id, key in self.keys.items():
-            if key["ended"]:
+            if key["ended"] or "" < self._expires[key_id] <= until:
                 continue
             age = _days(from_text(key["made"]), end)
             used = self._used.get(key_id, "")

@@ -21,7 +21,8 @@ _MEDIA: Final = frozenset(
 )
 _CUSTODY: Final = "custody."
 _DRILLS: Final = ("backup.", "erasure.", "retention.", "install.returned", "standby.taken-over", "clock.set")
-_NOT_REQUESTED: Final = frozenset({"promotion.canary-judged"})
+_NOT_REQUESTED: Final = frozenset({"promotion.canary-judged", "promotion.watch-judged"})
+"""Figures that the promoter tells every few minutes; nobody did anything."""
 
 
 @dataclass(slots=True, kw_only=True)

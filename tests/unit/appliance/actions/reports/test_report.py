@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,7 +17,7 @@ from appliance.actions.reports.sheet import per_cent, sheet
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
 from appliance.errors import LedgerUnavailableError
-from media.clock import FixedClock
+from media.clock import FixedClock, to_text
 from media.digest import sha256_hex
 from media.errors import UsageError
 from tests.support.ledger import bodies
@@ -207,6 +207,29 @@ def test_keys_are_listed_with_age_and_last_use_and_revoked_ones_are_not(
     assert (keys["k0"]["age_days"], keys["k0"]["is_old"]) == (92, False)  # at the end of the quarter
     later = {one["key_id"]: one for one in counted(ledger, clock, between("2026-10-01", "2027-10-15"))["keys"]}
     assert later["k0"]["is_old"]
+
+
+def test_a_key_that_ended_by_itself_is_not_listed_as_in_force(ledger: MemoryLedger, clock: FixedClock) -> None:
+    for key_id, hours in (("k7", 4), ("k8", 9600)):
+        ends = to_text(clock.now() + timedelta(hours=hours))
+        ledger.append("key.created", {**bodies()["key.created"], "key_id": key_id, "expires_at": ends})
+    listed = {one["key_id"] for one in counted(ledger, clock)["keys"]}
+    clock.advance(4 * 3600)
+    after = {one["key_id"] for one in counted(ledger, clock)["keys"]}
+
+    assert listed - after == {"k7"}
+    assert "k8" in after
+
+
+def test_figures_that_the_promoter_tells_every_few_minutes_are_no_events_of_production(
+    ledger: MemoryLedger, clock: FixedClock
+) -> None:
+    before = counted(ledger, clock)["production"]
+    for kind in ("promotion.watch-judged", "promotion.canary-judged"):
+        ledger.append(kind, {"model_digest": "a" * 64})
+    ledger.append("promotion.watch-kept", {"model_digest": "a" * 64, "person": "ana", "reason": "known"})
+
+    assert [one["kind"] for one in counted(ledger, clock)["production"][len(before) :]] == ["promotion.watch-kept"]
 
 
 def test_people_are_listed_with_roles_and_when_they_were_last_seen_to_act() -> None:
