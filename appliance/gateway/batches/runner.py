@@ -218,6 +218,7 @@ class Runner:
             ours.close()
         if body is None:
             return False
+        self._tries.pop((batch.id, number), None)
         result = {
             "id": f"batch_{request_id}",
             "custom_id": line.custom_id,
@@ -245,7 +246,9 @@ class Runner:
         if problem.status == problems.caller_left().status:
             return problem.status, None
         tries = self._tries[batch.id, number] = self._tries.get((batch.id, number), 0) + 1
-        comes_back = problem.retry_after_seconds is not None and problem.code != "insufficient_quota"
+        # What 503 says passes, also where no caller is told when: a stop, a queue or counters that cannot be written.
+        passes = problem.status == 503 or problem.retry_after_seconds is not None
+        comes_back = passes and problem.code != "insufficient_quota"
         if comes_back or (problem.status == 502 and tries < _TRIES):
             seconds = max(problem.retry_after_seconds or 1.0, min(2.0**tries / 2, _LONGEST_PAUSE_SECONDS))
             self._pauses[batch.id] = self._world.witnesses.clock.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)

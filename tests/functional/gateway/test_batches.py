@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Response
 
 from appliance.errors import CiphertextError, StoreDamagedError
 from appliance.gateway.application import running
 from appliance.gateway.batches.lines import faults_of
 from appliance.gateway.batches.store import BatchStore
+from appliance.gateway.beginning import Come
+from appliance.gateway.problems import stopped
 from tests.support.engine import Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 
@@ -206,6 +209,27 @@ def test_a_stopped_key_pauses_and_a_revoked_one_ends_its_batches(rig: Rig) -> No
     rig.api_keys.known["abcdefgh23"] = known
     assert _get(rig, f"/v1/batches/{batch['id']}").json["status"] == "cancelled"
     assert rig.engine.asked == []
+
+
+def test_a_line_that_a_stop_overtakes_in_the_queue_is_asked_again_when_the_stop_is_over(rig: Rig) -> None:
+    made = running(rig.app).batches
+    refusals = [stopped()]
+
+    def serve(endpoint: str, come: Come) -> Response:
+        if refusals:
+            raise refusals.pop()
+        return made._serve(endpoint, come)
+
+    runner = type(made)(made._store, serve=serve, world=made._world, workers=1)
+    batch = _create(rig, _line(1)).json
+    runner.look()
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["request_counts"]["failed"] == 0
+    rig.clock.advance(120)
+    while runner.look():
+        pass
+    assert _get(rig, f"/v1/batches/{batch['id']}").json["request_counts"]["completed"] == 1
+    assert [one["code"] for one in rig.bodies("request.refused")] == ["stopped"]
+    assert runner._tries == {}
 
 
 def test_a_busy_engine_is_asked_again_later_and_a_broken_one_three_times(rig: Rig) -> None:
