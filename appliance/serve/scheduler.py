@@ -255,7 +255,11 @@ class Scheduler:
     def _suspend(self, job: Job) -> None:
         has_room = self._waiting.suspended < self._decoder.sequences
         self._active.remove(job)
-        self._places.suspend(job, most_bytes=MOST_SUSPENDED_BYTES // self._decoder.sequences if has_room else 0)
+        try:
+            self._places.suspend(job, most_bytes=MOST_SUSPENDED_BYTES // self._decoder.sequences if has_room else 0)
+        except Exception as error:  # noqa: BLE001 - its caller would wait for ever, and its sequence be lost
+            self._fail(job, error)
+            return
         job.preempted += 1
         self.counts.preempted += 1
         self._waiting.add(job, step=self.counts.steps)

@@ -265,6 +265,27 @@ def test_an_urgent_one_takes_the_place_of_another_that_goes_on_later_where_it_wa
     assert (scheduler.counts.preempted, decoder.resumed) == (1, [most_bytes is None])
 
 
+def test_one_that_cannot_be_set_aside_is_told_and_its_place_is_not_lost() -> None:
+    decoder = EchoDecoder(sequences=1)
+
+    def no_memory(sequence: int, **_: object) -> object:
+        raise MemoryError
+
+    decoder.suspend = no_memory  # type: ignore[method-assign]
+    go = held(decoder, letters="D")
+    scheduler = Scheduler(decoder)
+    slow = scheduler.submit(generation("abcdefgh", priority=1))
+    until(lambda: any(row.token == ord("D") for rows in decoder.steps for row in rows))
+    urgent = scheduler.submit(generation("xyz", priority=0))
+    go.set()
+
+    assert whole(urgent)[0] == "XYZ"
+    ends = time.monotonic() + 30
+    with pytest.raises(EngineProtocolError):
+        list(slow.pieces(lambda: time.monotonic() > ends))
+    scheduler.stop()
+
+
 def test_equal_ones_do_not_take_each_others_places() -> None:
     decoder = EchoDecoder(sequences=1)
     scheduler = Scheduler(decoder)
