@@ -1,11 +1,15 @@
 """The gateway's caches: least recently used, bounded by bytes, number and age, emptied where they must be."""
 
+import json
+import sys
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from appliance.gateway.caches import MOST_ENTRIES, Cache, Caches, Place
+from appliance.gateway.caches import MOST_ENTRIES, Before, Cache, Caches, Place
+from appliance.gateway.calls import Replayed
 from appliance.gateway.metrics import Metrics
 from appliance.phi.policy import PhiMode
 from appliance.sections import CachesSection
@@ -52,6 +56,27 @@ def test_it_never_holds_more_bytes_than_it_may(clock: FixedClock, metrics: Metri
         held = metrics.registry.get_sample_value("sealift_cache_bytes", {"cache": "answers"})
         assert held is not None
         assert held <= 64 * SMALL
+
+
+def test_a_streamed_answer_takes_the_memory_that_is_counted_for_it(clock: FixedClock, metrics: Metrics) -> None:
+    caches = Caches(CachesSection(answers_mib=64), clock=clock, metrics=metrics)
+    said = [json.dumps({"choices": [{"index": 0, "delta": {"content": f"word {at}"}}]}) for at in range(2000)]
+    tracemalloc.start()
+    try:
+        before = Before(caches.answers, place("a"), lambda: Replayed(tuple(json.loads(one) for one in said)))
+        heard = [json.dumps(one) for one in before.start().events()]
+        before.keep()
+        del before
+        held = tracemalloc.get_traced_memory()[0] - sum(sys.getsizeof(one) for one in heard)
+    finally:
+        tracemalloc.stop()
+
+    counted = metrics.registry.get_sample_value("sealift_cache_bytes", {"cache": "answers"})
+    assert counted is not None
+    assert held < 2 * counted
+    again = Before(caches.answers, place("a"), lambda: Replayed(()))
+    assert again.result == "hit"
+    assert [json.dumps(one) for one in again.start().events()] == heard == said
 
 
 def test_one_answer_does_not_push_out_all_others(clock: FixedClock, metrics: Metrics) -> None:
