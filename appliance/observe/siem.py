@@ -256,6 +256,7 @@ def _end(line: ssl.SSLSocket) -> None:
     """
     try:
         plain = line.unwrap()
+        plain.shutdown(socket.SHUT_WR)  # else one that waits for this side's end would wait for ever
         while plain.recv(4096):
             pass
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError):

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -184,6 +186,33 @@ def test_a_collector_with_another_name_or_of_another_authority_gets_nothing(fold
             sender(config, authority=folder / "public.pem")(b"5 hello")
 
     assert lines(folder, "raw.log") == []
+
+
+def test_a_collector_that_waits_for_this_side_to_end_the_connection_took_the_records(folder: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    taken = []
+
+    def take(listening: socket.socket) -> None:
+        with listening.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as line:
+            while data := line.recv(4096):
+                taken.append(data)
+            ended = line.unwrap()
+            while ended.recv(4096):  # until the other side ends it, as this protocol has it
+                pass
+            ended.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        config = configuration.parse(
+            f'site = "s"\n[siem]\nserver = "{NAME}"\naddress = "127.0.0.1"\nport = {port}\n'.encode()
+        )
+        taking = threading.Thread(target=take, args=(listening,), daemon=True)
+        taking.start()
+        sender(config, authority=folder / "ca.pem")(b"5 hello")
+        taking.join(60)
+
+    assert b"".join(taken) == b"5 hello"
 
 
 def client_of(folder: Path, name: str, *, authority: bytes, key: bytes) -> Path:
