@@ -38,7 +38,8 @@ def _ask(server: Server, **headers: str) -> httpx.Response:
 
 
 def test_requests_wait_leave_and_are_served_in_turn(tmp_path: Path) -> None:
-    with gateway_server(tmp_path, limits="concurrent_requests = 1\nqueue_length = 8") as server:
+    # Nobody's own wait ends while this test looks, so who is gone from the queue is gone because it left.
+    with gateway_server(tmp_path, limits="concurrent_requests = 1\nqueue_length = 8\nqueue_seconds = 600") as server:
         hold = threading.Event()
         server.engine.script = Script(hold=hold)
         with ThreadPoolExecutor(3) as pool:
@@ -55,9 +56,7 @@ def test_requests_wait_leave_and_are_served_in_turn(tmp_path: Path) -> None:
                     b"Authorization: Bearer %b\r\n\r\n%b" % (len(content), server.key.encode(), content)
                 )
                 _wait_for(lambda: _depth(server) == 2)
-                left = time.monotonic()
             _wait_for(lambda: _depth(server) == 1)
-            assert time.monotonic() - left < 5, "a second on a machine with nothing else to do"
             hopeless = _ask(server, X_Sealift_Max_Wait="0")
             hold.set()
             answers = [first.result(60), second.result(60)]
