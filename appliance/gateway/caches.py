@@ -7,7 +7,7 @@ Rules:
     CACHE-2 Only what an engine would say again is kept: temperature 0 (X21), a whole answer, its outcome recorded.
     CACHE-3 Keys whose identifiers pass (PHI mode `pass`) have no cache: it would hold what must not outlive a request.
     CACHE-4 The least recently used leaves first, by bytes and by number; what is too old is not given out.
-    CACHE-5 What a version said goes when it is no longer loaded, and what a key was told when an operator stops it.
+    CACHE-5 What a version said goes when it is no longer loaded, and what a stopped key was told when it asks again.
     CACHE-6 A hit is an answer like any other: recorded before and after, counted against the key's tokens, named in a
             header and in the record.
 
