@@ -181,9 +181,9 @@ def test_another_thread_can_cancel_a_read_that_waits(upstream: Upstream, engine:
     with pytest.raises((EngineProtocolError, EngineUnavailableError)):
         list(call.events()) if stream == "streamed" else call.answer()
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60, "the engine says nothing, and a read may wait for five minutes"
     assert call.is_cancelled
-    assert engine.cancelled.wait(2)
+    assert engine.cancelled.wait(60)
     call.close()
 
 
