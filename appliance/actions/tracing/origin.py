@@ -8,6 +8,7 @@ last line says so: this view never stands for it.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from appliance.actions import tried
 from appliance.actions.proof import Found, ProofReport, Prover
 from appliance.actions.prove import CHANGING
 from appliance.actions.proven_ledger import ProvenLedger
@@ -22,6 +23,7 @@ from appliance.promote.people import SitePeople
 from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
 from appliance.registry import catalog
+from appliance.stages import is_tried
 from media.clock import from_text
 
 _GATE: Final = "gate.result"
@@ -62,14 +64,29 @@ class _Line:
                 leave_out("release", "signers", "media", "custody", why="the version is not proven")
             else:
                 self._release(registered)
-            made = check("promotion", lambda: self._promotion(asked))
-            if made is None:
-                leave_out("approvals", "gates", why="the promotion is not proven")
+            if is_tried(asked.body):
+                self._lent(asked)
             else:
-                check("approvals", lambda: self._approvals(made))
-                check("gates", lambda: self._gates(made))
+                self._promoted(asked)
         check("ledger", self._whole)
         return ProofReport(subject=request_id, steps=tuple(self._prover.steps))
+
+    def _promoted(self, asked: Leaf) -> None:
+        made = self._prover.check("promotion", lambda: self._promotion(asked))
+        if made is None:
+            self._prover.leave_out("approvals", "gates", why="the promotion is not proven")
+        else:
+            self._prover.check("approvals", lambda: self._approvals(made))
+            self._prover.check("gates", lambda: self._gates(made))
+
+    def _lent(self, asked: Leaf) -> None:
+        """Follow an answer of the test stage to who had lent the version: nobody promoted it for that answer."""
+        made = self._prover.check("test stage", lambda: tried.loaded_for(self._ledger, asked))
+        if made is None:
+            self._prover.leave_out("gates", why="it is not proven that the version was loaded there")
+        else:
+            digest, evidence = (str(made.body.get(name)) for name in ("model_digest", "evidence_digest"))
+            self._prover.check("gates", lambda: self._passed(digest, before=made.sequence, evidence=evidence))
 
     def _request(self, request_id: str) -> Found[Leaf]:
         leaf = self._ledger.one(INTENT, "request_id", request_id)
@@ -135,15 +152,16 @@ class _Line:
 
     def _gates(self, made: Promotion) -> Found[None]:
         about = made.terms.version if made.terms is not None else made.model_digest
+        return self._passed(str(about), before=made.sequence)
+
+    def _passed(self, digest: str, *, before: int, evidence: str = "") -> Found[None]:
         results: dict[str, Leaf] = {}
-        for leaf in self._ledger.all(_GATE, "model_digest", str(about)):
-            if leaf.sequence < made.sequence:
+        for leaf in self._ledger.all(_GATE, "model_digest", digest):
+            if leaf.sequence < before and evidence in {"", leaf.body.get("evidence_digest")}:
                 results[str(leaf.body.get("gate"))] = leaf
         failed = sorted(gate for gate, leaf in results.items() if leaf.body.get("passed") is not True)
         if not results or failed:
-            raise ProofError(
-                what="gates before the promotion did not all pass", why=", ".join(failed) or "none", fix=""
-            )
+            raise ProofError(what="gates before that did not all pass", why=", ".join(failed) or "none", fix="")
         newest = max(leaf.sequence for leaf in results.values())
         return Found(value=None, detail=f"{', '.join(sorted(results))} passed", data={"sequence": newest})
 

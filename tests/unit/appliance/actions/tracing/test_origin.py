@@ -94,6 +94,26 @@ def test_a_version_that_nobody_approved_does_not_hold(floor: Floor) -> None:
     assert {"promotion", "approvals", "gates", "release"} <= failed(of(floor, "req_other"))
 
 
+def test_an_answer_of_the_test_stage_rests_on_who_lent_the_version_and_on_no_promotion(floor: Floor) -> None:
+    digest, ledger = str(floor.in_production()), floor.site.ledger
+    newest = ledger.find(kind="gate.result", field="model_digest", value=digest, limit=1)[0]
+    tested = {"model_digest": digest, "stage": "test", "arm": "test"}
+    ledger.append("request.intent", {"request_id": "req_unlent", **tested})
+    lent = {"model_digest": digest, "person": "ana", "evidence_digest": newest.body["evidence_digest"]}
+    ledger.append("stage.loaded", lent)
+    asked = ledger.append("request.intent", {"request_id": "req_tried", **tested})
+    ledger.append("request.outcome", {"request_id": "req_tried", "intent_sequence": asked.sequence, "outcome": "ok"})
+    ledger.append("stage.loaded", {**lent, "evidence_digest": "e" * 64})
+    ledger.append("request.intent", {"request_id": "req_odd", **tested})
+
+    tried = of(floor, "req_tried")
+    assert failed(tried) == set()
+    assert [step.name for step in tried.steps][-3:] == ["test stage", "gates", "ledger"]
+    assert "approved by nobody" in next(step.detail for step in tried.steps if step.name == "test stage")
+    assert {"test stage", "gates"} <= failed(of(floor, "req_unlent"))
+    assert "gates" in failed(of(floor, "req_odd"))
+
+
 def test_custody_that_nobody_accepted_and_records_of_older_versions_are_said(floor: Floor) -> None:
     second = floor.bring("more weights", name="second")
     odd = {"findings": ["a tear"], "entries": [], "accepted_by": None}
