@@ -37,6 +37,17 @@ def test_records_are_counted_from_the_start_of_the_process_and_refusals_by_how_m
     assert site.counts()["request.outcome"] == 1  # counted once
 
 
+def test_what_developers_try_makes_up_for_nothing_that_production_did_not_record() -> None:
+    site = Site()
+    site.ledger.append("request.intent", {"request_id": "a", "stage": "test"})
+    site.ledger.append("request.outcome", {"request_id": "a", "outcome": "ok", "stage": "test"})
+    site.ledger.append("request.intent", {"request_id": "b", "stage": "test"})
+
+    assert site.counts() == {**dict.fromkeys(KINDS, 0), "open": 0}
+    site.clock.advance(15 * 60 + 1)
+    assert site.counts()["open"] == 1
+
+
 def test_an_intent_that_has_no_end_is_seen_when_no_answer_could_take_so_long_and_no_more_when_it_ends() -> None:
     site = Site()
     site.ledger.append("request.intent", {"request_id": "a"})
