@@ -13,7 +13,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 MAX_CHARACTERS: Final = 64 * 1024
@@ -24,6 +25,7 @@ MAX_CHOICES: Final = 512
 MAX_REPEATED: Final = 256
 MAX_REPEATED_IN_ALL: Final = 2048
 MAX_READINGS: Final = 512
+_MOST_ROUNDS: Final = 64
 _TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 _ANYTHING: Final = ["object", "array", "string", "number", "boolean", "null"]
 _NOTES: Final = frozenset(
@@ -212,15 +214,10 @@ class _Reader:
 
     def _require_progress(self) -> None:
         """Refuse definitions that lead only to each other: no text would ever come of them."""
-        for name in self._read:
-            seen, heads = {name}, list(_heads(self._read[name]))
-            while heads:
-                head = heads.pop()
-                if head == name:
-                    raise SchemaRefusedError("$defs", "a definition must not be itself")
-                if head not in seen:
-                    seen.add(head)
-                    heads += _heads(self._read[head])
+        try:
+            TopologicalSorter({name: list(_heads(node)) for name, node in self._read.items()}).prepare()
+        except CycleError:
+            raise SchemaRefusedError("$defs", "a definition must not be itself") from None
 
 
 def require_few_readings(schema: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> None:
@@ -229,16 +226,18 @@ def require_few_readings(schema: Mapping[str, Any], definitions: Mapping[str, Ma
     Raises:
         SchemaRefusedError: There would be more than `MAX_READINGS`, perhaps without end by a recursive definition.
     """
-    kinds = _kinds_of(definitions)
-    known = dict.fromkeys(definitions, 1)
-    # Without end it grows along a circle of definitions, and only there does it still grow after so many rounds.
-    for _ in range(len(definitions) + 2):
-        found = {name: _readings(node, kinds, known) for name, node in definitions.items()}
-        if max([_readings(schema, kinds, found), *found.values()]) > MAX_READINGS:
+    order = _deepest_first(definitions)
+    kinds = _kinds_of(order)
+    known = dict.fromkeys(order, 1)
+    # Only along circles of definitions it still grows after two rounds, and where it does after so many, without end.
+    for _ in range(min(len(order) + 2, _MOST_ROUNDS)):
+        before = dict(known)
+        for name, node in order.items():
+            known[name] = _readings(node, kinds, known)
+        if max([_readings(schema, kinds, known), *known.values()]) > MAX_READINGS:
             break
-        if found == known:
+        if known == before:
             return
-        known = found
     raise SchemaRefusedError("", f"a text could be read in more than {MAX_READINGS} ways at once")
 
 
@@ -267,11 +266,38 @@ def _readings(node: Mapping[str, Any], kinds: Mapping[str, frozenset[str]], know
 def _kinds_of(definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:
     """Return the kinds of values of each definition, each found once: following references would be without end."""
     kinds: dict[str, frozenset[str]] = dict.fromkeys(definitions, frozenset())
-    while True:
-        found = {name: _kinds(node, kinds) for name, node in definitions.items()}
-        if found == kinds:
-            return found
-        kinds = found
+    before: dict[str, frozenset[str]] = {}
+    while kinds != before:
+        before = dict(kinds)
+        for name, node in definitions.items():
+            kinds[name] = _kinds(node, kinds)
+    return kinds
+
+
+def _deepest_first(definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return definitions behind those that they name, so that two rounds suffice where none is recursive."""
+    order: dict[str, Mapping[str, Any]] = {}
+    seen: set[str] = set()
+    path = list(definitions)
+    while path:
+        name = path[-1]
+        if name in seen:
+            order.setdefault(path.pop(), definitions[name])
+        else:
+            seen.add(name)
+            path += [one for one in _references(definitions[name]) if one not in seen]
+    return order
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, list):
+        for one in node:
+            yield from _references(one)
+    elif isinstance(node, dict):
+        if "$ref" in node:
+            yield _named(node)
+        else:
+            yield from _references(list(node.values()))
 
 
 def _kinds(node: Mapping[str, Any], known: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """What of a caller's JSON schema is kept, and what is refused by name."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -145,3 +146,21 @@ def test_so_many_readings_are_taken_and_one_choice_more_is_not() -> None:
     assert len(schema.read(alternatives(8))["anyOf"]) == 8
     with pytest.raises(SchemaRefusedError, match="ways at once"):
         schema.read(alternatives(9))
+
+
+def test_a_long_chain_of_definitions_is_read_in_as_many_steps_as_it_has_links() -> None:
+    chain = {str(at): {"anyOf": [{"$ref": f"#/$defs/{at + 1}"}]} for at in range(450)}
+    bomb = {"$ref": "#/$defs/0", "$defs": {**chain, "450": {"type": "string"}}}
+    calls = 0
+
+    def count(_frame: object, event: str, _what: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        schema.read(bomb)
+    finally:
+        sys.setprofile(None)
+
+    assert calls < 100 * 450
