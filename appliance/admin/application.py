@@ -23,6 +23,7 @@ from appliance.audit.client import Ledger
 from appliance.config import Config
 from appliance.install.trial import Trials
 from appliance.promote import breakglass
+from appliance.promote.peoplebook import REVOKED
 from appliance.standby import permit
 from media.clock import Clock
 from media.errors import SealiftError
@@ -110,10 +111,22 @@ def _open_session() -> Response | None:
         _require_own_form()
     if request.endpoint in OPEN or request.endpoint is None:
         return None
+    if session().person and _was_revoked():
+        here.sessions.close(session())
+        g.session = here.sessions.open("")
     if not session().person:
         answer = redirect(url_for("people.login"))
         return answer if isinstance(answer, Response) else None
     return None
+
+
+def _was_revoked() -> bool:
+    """Tell whether who is logged in was revoked since: pages that show answers ask for no password again."""
+    try:
+        found = page().ledger.find(kind=REVOKED, field="person", value=session().person, limit=1)
+    except SealiftError:  # without the ledger nothing is shown that has to be recorded
+        return False
+    return bool(found) and found[0].sequence > session().since
 
 
 def _require_own_form() -> None:

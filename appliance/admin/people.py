@@ -55,12 +55,13 @@ def _login() -> Response | str | tuple[str, int]:
         # An unknown name and a wrong password read alike, here and in the record.
         here.ledger.append("admin.login-refused", {"code": str(error.to_json()["code"])})
         return render_template("login.html", problem="The name or the password is wrong."), 401
-    here.ledger.append("admin.login", {"person": str(found["person"])})
+    recorded = here.ledger.append("admin.login", {"person": str(found["person"])})
     g.session = here.sessions.login(
         collaborators.session(),
         person=str(found["person"]),
         display_name=str(found.get("name", found["person"])),
         roles=tuple(str(role) for role in found.get("roles", [])),
+        since=recorded.sequence,
     )
     return redirect(url_for("pages.overview"))
 

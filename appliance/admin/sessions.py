@@ -21,7 +21,7 @@ MOST: Final = 2000
 
 @dataclass(slots=True)
 class Session:
-    """One browser. `person` is empty before the login."""
+    """One browser. `person` is empty before the login; `since` is the sequence of the login's record."""
 
     name: str
     began: datetime
@@ -30,6 +30,7 @@ class Session:
     person: str = ""
     display_name: str = ""
     roles: tuple[str, ...] = ()
+    since: int = -1
 
 
 class Sessions:
@@ -52,13 +53,16 @@ class Sessions:
             self._by_name.pop(untrusted_name, None)
             return self._new(now)
 
-    def login(self, before: Session, *, person: str, display_name: str, roles: tuple[str, ...]) -> Session:
+    def login(
+        self, before: Session, *, person: str, display_name: str, roles: tuple[str, ...], since: int = -1
+    ) -> Session:
         """Replace a session by a new one that belongs to a person."""
         now = self._clock.now()
         with self._lock:
             self._by_name.pop(before.name, None)
             session = self._new(now)
             session.person, session.display_name, session.roles = person, display_name, roles
+            session.since = since
             return session
 
     def close(self, session: Session) -> None:

@@ -377,6 +377,22 @@ def test_a_quiet_session_ends(browser: FlaskClient, clock: FixedClock) -> None:
     assert browser.get("/").headers["Location"] == "/login"
 
 
+def test_who_is_revoked_sees_nothing_more_from_then_on(app: Flask, browser: FlaskClient, samples: FakeSamples) -> None:
+    ledger = app.extensions["sealift"].ledger
+    ledger.append("person.revoked", {"person": "iris"})  # before this login, so of an earlier enrolment
+    log_in(browser)
+    token = csrf(browser, "/samples")
+    ledger.append("person.revoked", {"person": "omar"})
+    assert browser.get("/samples").status_code == 200
+
+    ledger.append("person.revoked", {"person": "iris"})
+    drawn = browser.post("/samples/draw", data={"csrf": token, "reason": "curious"})
+
+    assert drawn.headers["Location"] == "/login"
+    assert "draw" not in dict(samples.asked)
+    assert browser.get("/").headers["Location"] == "/login"
+
+
 def test_logging_out_ends_the_session_on_the_server(browser: FlaskClient) -> None:
     log_in(browser)
     stolen = browser.get_cookie("sealift")
