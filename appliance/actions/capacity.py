@@ -13,7 +13,7 @@ from appliance.audit.facts import Ledger
 from appliance.errors import EngineUnavailableError, PrivilegeError, UnknownVersionError
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.standing import current_digest
-from appliance.registry import catalog
+from appliance.registry import catalog, stageloads
 from appliance.registry.catalog import Version
 from appliance.serve.capacity import FORMAT, Capacity, Progress, Stopwatch
 from appliance.serve.client import EngineClient
@@ -115,6 +115,7 @@ def measure(
     Raises:
         PrivilegeError: It is a box and this is not root, who alone may start engines and speak to them.
         UnknownVersionError: No such version, or none at all.
+        ConflictError: Application developers use it in the test stage.
         EngineUnavailableError: Its engine did not become ready.
         LedgerUnavailableError: It was measured, and could not be recorded.
     """
@@ -129,6 +130,8 @@ def measure(
         stage, digest = "test", ""
     with here.state.connect() as session:
         version = catalog.version(session, digest) if digest else _newest(here, which)
+        if stage == "test":
+            stageloads.require_not_loaded(session, version.model_digest)
     unit = engine_unit(stage, version.model_digest)
     if stage == "production" and here.supervisor.state(unit) is not UnitState.ACTIVE:
         raise EngineUnavailableError(

@@ -282,8 +282,15 @@ def _similarity_judge(here: Surroundings, version: Version) -> EmbeddingJudge | 
     found = carriers.similarity_judge(ContentStore(here.config.at.store), but=version.model_digest)
     if found is None:
         return None
+    with here.state.connect() as session:
+        is_lent = any(one.model_digest == found.model_digest for one in stageloads.loads(session))
     return EmbeddingJudge(
-        descriptor=found, config=here.config, supervisor=here.supervisor, clock=here.clock, sleep=here.sleep
+        descriptor=found,
+        config=here.config,
+        supervisor=here.supervisor,
+        clock=here.clock,
+        sleep=here.sleep,
+        is_lent=is_lent,
     )
 
 

@@ -24,13 +24,14 @@ _SHORTEST: Final = 200
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddingJudge:
-    """A `SimilarityJudge` whose engine makes vectors."""
+    """A `SimilarityJudge` whose engine makes vectors; where developers have it loaded (`is_lent`), it goes on."""
 
     descriptor: ModelDescriptor
     config: Config
     supervisor: Supervisor
     clock: Clock
     sleep: Callable[[float], None]
+    is_lent: bool = False
     _engine: EngineClient | None = None
     _vectors: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -51,11 +52,12 @@ class EmbeddingJudge:
         return cosine_millis(self._vector(one), self._vector(other))
 
     def close(self) -> None:
-        """Stop its engine, where it was started."""
+        """Stop its engine, where it was started for this."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-            self.supervisor.stop(self._unit)
+            if not self.is_lent:
+                self.supervisor.stop(self._unit)
 
     @property
     def _unit(self) -> str:

@@ -9,11 +9,13 @@ import pytest
 from appliance.actions import validate
 from appliance.actions.gating import shown
 from appliance.errors import GateFailedError
+from appliance.install.supervisor import UnitState
 from appliance.promote import sitesets
 from appliance.promote.similarity import cosine_millis
 from appliance.promote.taskset import TaskSet
 from appliance.registry import carriers
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.state import projection
 from appliance.store.content import ContentStore
 from media.errors import MalformedError
 from tests.support.floor import Floor, open_floor
@@ -89,6 +91,21 @@ def test_the_declared_model_judges_in_an_engine_of_its_own_that_is_stopped_again
     assert report.figures_of(TASKS)["similarity"] == f"embeddings of judge 1 {brought.model_digest[:12]}"
     unit = f"sealift-engine-test@{brought.model_digest[:12]}.service"
     assert [step for step, name in floor.supervisor.asked if name == unit] == ["start", "stop"]
+
+
+def test_a_judge_that_developers_have_loaded_goes_on_afterwards(floor: Floor) -> None:
+    letters(floor, least="0.9", least_embedding="0.9")
+    brought, asked = judge(floor)
+    unit = f"sealift-engine-test@{brought.model_digest[:12]}.service"
+    floor.supervisor.start(unit)
+    lent = {"model_digest": brought.model_digest, "person": signatories()[0].id, "evidence_digest": "e" * 64}
+    floor.site.ledger.append("stage.loaded", lent)
+    projection.catch_up(floor.state, floor.site.ledger)
+
+    floor.validate(floor.bring(), only=TASKS)
+
+    assert asked
+    assert floor.supervisor.state(unit) is UnitState.ACTIVE
 
 
 def test_an_item_without_a_threshold_for_vectors_is_judged_by_words(floor: Floor) -> None:

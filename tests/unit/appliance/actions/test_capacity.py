@@ -13,9 +13,10 @@ from appliance.actions.capacity import CapacityFacts
 from appliance.actions.capacity_plot import svg
 from appliance.actions.validate import Surroundings
 from appliance.cli.capacity import lines_of
-from appliance.errors import EngineUnavailableError, UnknownVersionError
+from appliance.errors import ConflictError, EngineUnavailableError, UnknownVersionError
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.state import projection
 from media.clock import SystemClock
 from tests.support.engine import tokens
 from tests.support.floor import Floor, open_floor
@@ -75,6 +76,20 @@ def test_before_a_promotion_the_newest_version_is_measured_in_test_and_stopped_a
     assert floor.supervisor.state(engine_unit("test", descriptor.model_digest)) is UnitState.INACTIVE
     assert capacity.latest(floor.here.ledger) == found
     assert capacity.latest(floor.here.ledger, "ab" * 32) is None
+
+
+def test_what_developers_have_in_the_test_stage_is_not_measured_and_stopped_under_them(floor: Floor) -> None:
+    descriptor = floor.bring()
+    unit = engine_unit("test", descriptor.model_digest)
+    floor.supervisor.start(unit)
+    lent = {"model_digest": descriptor.model_digest, "person": "ana", "evidence_digest": "e" * 64}
+    floor.site.ledger.append("stage.loaded", lent)
+    projection.catch_up(floor.state, floor.site.ledger)
+
+    with pytest.raises(ConflictError, match="is in use in the test stage"):
+        capacity.measure(bench(floor), seconds=30)
+
+    assert floor.supervisor.state(unit) is UnitState.ACTIVE
 
 
 def test_what_is_in_production_is_measured_where_it_runs_and_goes_on(floor: Floor) -> None:
