@@ -69,8 +69,8 @@ class Fleet:
             chosen = self._instances.choose(self._clock.monotonic(), tried=tried)
             return None if chosen is None else self._upstreams[chosen.name]
 
-    def answered(self, name: str, seconds: float) -> None:
-        """Note that an instance began to answer."""
+    def answered(self, name: str, seconds: float | None) -> None:
+        """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         with self._lock:
             self._instances.answered(name, seconds, self._clock.monotonic())
             self._tell()
@@ -172,7 +172,7 @@ class FleetCall:
             except (EngineUnavailableError, EngineProtocolError, EngineRefusedError) as error:
                 is_busy = isinstance(error, EngineRefusedError) and error.http_status in _BUSY
                 if isinstance(error, EngineRefusedError) and not is_busy and error.http_status < 500:
-                    self._fleet.answered(self._name, self._fleet.now() - self._began)
+                    self._fleet.answered(self._name, None)
                     raise
                 self._fault()
                 if self._is_cancelled:
@@ -182,7 +182,8 @@ class FleetCall:
                 self._go_on_with(self._another(error))
             else:
                 self._is_open = True
-                self._fleet.answered(self._name, self._fleet.now() - self._began)
+                is_streamed = self._body.get("stream") is True
+                self._fleet.answered(self._name, self._fleet.now() - self._began if is_streamed else None)
 
     def answer(self) -> dict[str, Any]:
         """Return the whole answer; see `appliance.gateway.upstream.Call.answer`."""

@@ -4,6 +4,7 @@ Rules:
     RTE-1  Of the instances that are in, the one with the fewest running calls; of equals the one asked longest ago.
     RTE-2  An instance that failed three times in a row is out, as is one whose first words take five times as long as
            those of the others, and more than a second: for 5 seconds first, twice as long each time, 5 minutes at most.
+           Only streams tell when first words came: how long a whole answer takes is for its caller to choose.
     RTE-3  When its time is over one call tries an instance that was out; it is in again when that call is answered.
     RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
            or have as many calls as they take, then a warm standby while all others are out.
@@ -41,6 +42,7 @@ class Instance:
         most: Calls that it takes before overflow is asked; 0 means any number.
         out_until: Until when it is out; 0 while it is in.
         is_tried: A call is finding out whether it is well again.
+        answers: Calls that it answered since it was last out; `samples` of them were timed.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Instance:
     out_seconds: float = FIRST_OUT_SECONDS
     is_tried: bool = False
     mean_seconds: float = 0.0
+    answers: int = 0
     samples: int = 0
 
     @property
@@ -82,22 +85,24 @@ class Instances:
         chosen.asked_at = now
         return chosen
 
-    def answered(self, name: str, seconds: float, now: float) -> None:
-        """Note that an instance began to answer after so many seconds."""
+    def answered(self, name: str, seconds: float | None, now: float) -> None:
+        """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         one = self.known.get(name)
         if one is None:
             return
         one.faults = 0
         if one.is_out:
-            one.out_until, one.is_tried, one.samples, one.mean_seconds = 0.0, False, 0, 0.0
-        one.samples += 1
-        one.mean_seconds += (seconds - one.mean_seconds) * max(_WEIGHT, 1 / one.samples)
+            one.out_until, one.is_tried, one.answers, one.samples, one.mean_seconds = 0.0, False, 0, 0, 0.0
+        one.answers += 1
+        if seconds is not None:
+            one.samples += 1
+            one.mean_seconds += (seconds - one.mean_seconds) * max(_WEIGHT, 1 / one.samples)
         others = [each.mean_seconds for each in self._peers(one) if each.samples >= SLOW_SAMPLES]
         if others and one.samples >= SLOW_SAMPLES:
             usual = statistics.median(others)
             if one.mean_seconds > max(SLOW_TIMES * usual, SLOW_SECONDS):
                 self._put_out(one, now)
-        if one.samples >= SLOW_SAMPLES and not one.is_out:
+        if one.answers >= SLOW_SAMPLES and not one.is_out:
             one.out_seconds = FIRST_OUT_SECONDS
 
     def failed(self, name: str, now: float) -> None:

@@ -84,6 +84,37 @@ def test_an_instance_that_is_much_slower_than_the_others_is_out() -> None:
     assert _out(instances) == {"2"}
 
 
+def test_long_answers_that_callers_wanted_whole_put_no_instance_out() -> None:
+    instances = Instances()
+    instances.set([Instance(name="short"), Instance(name="long")])
+    for _ in range(FAULTS + 1):
+        instances.failed("long", 0.0)
+    for _ in range(SLOW_SAMPLES):
+        instances.answered("short", 0.1, 10.0)
+        instances.answered("long", 0.1, 10.0)
+    for _ in range(SLOW_SAMPLES):
+        instances.answered("long", None, 60.0)
+
+    assert not any(one.is_out for one in instances.known.values())
+    _put_out(instances, "long", 100.0)
+    assert instances.known["long"].out_until == 100.0 + FIRST_OUT_SECONDS, "it was well for long enough to begin anew"
+
+
+@pytest.mark.parametrize("asked", [STREAM, CHAT])
+def test_only_of_streams_it_is_known_when_first_words_came(
+    tmp_path: Path, clock: FixedClock, asked: dict[str, Any]
+) -> None:
+    with fake_engine(tmp_path / "engine-production-a.sock"):
+        fleet = Fleet(tmp_path / "engine-production-a.sock", clock=clock, metrics=Metrics())
+        call = fleet.start(ROUTE, asked)
+        assert list(call.events()) if asked is STREAM else call.answer()
+        call.close()
+        (one,) = fleet._instances.known.values()
+        fleet.close()
+
+    assert (one.answers, one.samples) == (1, int(asked is STREAM))
+
+
 def test_overflow_when_full_standby_when_all_are_out_and_somebody_always() -> None:
     instances = _instances(Kind.OWN, Kind.OVERFLOW, Kind.STANDBY, most=1)
     assert [_chosen(instances) for _ in range(2)] == ["0", "1"]
