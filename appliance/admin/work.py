@@ -91,7 +91,7 @@ def _cut_over() -> AnyResponse:
     """Make the canary's version the one in production; the promoter says what is missing, if anything is."""
     here = collaborators.page()
     canary = here.promoter.call("canary-standing")["canary"] or {}
-    if request.form.get("version") != canary.get("version"):
+    if not canary or request.form.get("version") != canary["version"]:
         abort(409, "Another canary runs now, or none. Read the page again.")
     canary_action.require_notice(canary, here.facts.pinned_to(str(canary["production"])))
     answer = _alone("canary-cutover", keeps_before=True)

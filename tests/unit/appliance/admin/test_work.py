@@ -158,6 +158,7 @@ def test_a_cut_over_is_of_the_canary_that_was_read_and_of_no_other(page: Page) -
     decided = {"reason": "quiet", "password": PASSWORD}
     assert page.browser.get("/rollout/cutover").status_code == 404
     assert page.post("/rollout/cutover", version=new.model_digest, **decided).status_code == 409
+    assert page.post("/rollout/cutover", **decided).status_code == 409
     request = page.site.approve(page.site.request(new.model_digest), *signatories()[:2])
     page.site.client.start_canary(request.statement.sha256, percent=20, hours=1, watch_hours=48)
 
