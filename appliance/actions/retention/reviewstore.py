@@ -93,6 +93,11 @@ class ReviewStore:
         try:
             with self._opened() as database:
                 database.execute("INSERT INTO sample VALUES(?, ?, ?, ?, ?, ?)", values)
+                if owner not in self._slots.names():  # the nightly run removed the subject's last sample meanwhile
+                    database.execute("DELETE FROM sample WHERE request_id = ?", (request_id,))
+                    raise StoreWriteError(
+                        what="a sample is not kept", why="its subject's key was just destroyed", fix="the next one is"
+                    )
         except StoreWriteError:
             self._slots.destroy(name)
             raise
@@ -156,9 +161,12 @@ class ReviewStore:
         """Destroy a sample's key, then its row, then its subject's key with the last; a cut is gone on with again."""
         self._slots.destroy(_slot("sample", sample.request_id))
         with self._opened() as database:
+            # In one transaction, so that who adds meanwhile comes before the look or after the key is gone.
+            database.execute("BEGIN IMMEDIATE")
             database.execute("DELETE FROM sample WHERE request_id = ?", (sample.request_id,))
             if not database.execute("SELECT 1 FROM sample WHERE subject = ? LIMIT 1", (sample.subject,)).fetchone():
                 self._slots.destroy(sample.subject)
+            database.execute("COMMIT")
 
     def erase(self, subject: str) -> int:
         """Destroy a person's keys of every year and remove their samples; return how many samples went."""

@@ -1,6 +1,8 @@
 """Holds, erasure, expiry, and looking at what was kept."""
 
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from appliance.actions.boxkeys import ROTATED
 from appliance.actions.retention import audityears
 from appliance.actions.retention.deeds import kept_until
 from appliance.actions.retention.keyslots import SLOT_BYTES, KeySlots
-from appliance.errors import CiphertextError, KeyMissingError, LedgerUnavailableError, LegalHoldError
+from appliance.actions.retention.reviewstore import ReviewStore
+from appliance.errors import CiphertextError, KeyMissingError, LedgerUnavailableError, LegalHoldError, StoreWriteError
 from media.errors import MalformedError, UsageError
 from tests.support.retention import BEGIN, DAY, WHO, Kept, kept
 
@@ -106,6 +109,28 @@ def test_a_hold_holds_however_many_came_after_it(site: Kept) -> None:
 
     assert site.retention.expire() == 0
     assert first.number in {hold.number for hold in site.retention.holds()}
+
+
+def test_a_sample_whose_subjects_key_goes_meanwhile_is_refused_and_leaves_nothing(site: Kept) -> None:
+    site.store.add("req_0", subject="pat", content=b"text", days=1)
+    (first,) = site.store.samples()
+
+    class Meanwhile(ReviewStore):
+        @contextmanager
+        def _opened(self) -> Iterator[sqlite3.Connection]:
+            site.store.remove(first)  # another process, after this one made its keys and before it has a row
+            with super()._opened() as database:
+                yield database
+
+    with pytest.raises(StoreWriteError):
+        Meanwhile(site.folder / "review", keys=site.keys, clock=site.clock).add(
+            "req_1", subject="pat", content=b"text", days=30
+        )
+
+    assert site.store.samples() == ()
+    assert site.store.tidy() == 0
+    site.store.add("req_2", subject="pat", content=b"text", days=30)
+    assert site.store.content(site.store.samples()[0]) == b"text"
 
 
 def test_a_hold_needs_a_name_and_a_reason(site: Kept) -> None:
