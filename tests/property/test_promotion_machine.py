@@ -20,7 +20,7 @@ from appliance.errors import ApplianceError, ConflictError, NotPromotedError, Un
 from appliance.gateway.routing import StateRoutes
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
-from appliance.promote.standing import require_promoted
+from appliance.promote.standing import require_loadable
 from appliance.registry import deletion
 from appliance.registry.aliases import aliases
 from appliance.state import projection
@@ -251,7 +251,7 @@ class PromotionMachine(RuleBasedStateMachine):
     def what_serves_was_approved_by_two_different_people(self) -> None:
         for version in self.site.folder.production().loadable:
             self.once_served.add(version)
-            standing = require_promoted(self.site.config.at, version)
+            standing = require_loadable(self.site.config.at, version)
             assert len(self.said_yes[standing.statement_sha256]) >= 2
             assert len(set(standing.people)) >= 2
             assert json.loads(self.statement_of(standing.statement_sha256))["model_digest"] == version
@@ -262,7 +262,7 @@ class PromotionMachine(RuleBasedStateMachine):
         for version in VERSIONS:
             if version not in loadable:
                 with pytest.raises(NotPromotedError):
-                    require_promoted(self.site.config.at, version)
+                    require_loadable(self.site.config.at, version)
 
     @invariant()
     def what_answered_a_request_was_approved_when_it_did(self) -> None:

@@ -143,7 +143,9 @@ def test_identifiers_are_protected_and_restored_under_the_test_stages_own_keys(s
 
 
 def test_a_test_key_may_ask_less_than_one_of_production(stage: StageServer, server: Server) -> None:
-    assert stage.ask().headers["x-ratelimit-limit-requests"] == "30"
+    key = stage.add_key(developer_key("basickey23"))
+
+    assert stage.ask(key=key).headers["x-ratelimit-limit-requests"] == "30"
     assert stage.ask(key=server.key, at=server.url).headers["x-ratelimit-limit-requests"] == "600"
 
 
