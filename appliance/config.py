@@ -368,7 +368,7 @@ def parse(untrusted: bytes) -> Config:
         raise ConfigError(what="the site file is too large", why=f"the limit is {_MAX_BYTES} bytes", fix="shorten it")
     try:
         data = tomllib.loads(untrusted.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too
         raise ConfigError(
             what="the site file is not TOML", why=str(error)[:200], fix="see docs/operator/site-file.md"
         ) from error
