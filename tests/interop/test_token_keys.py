@@ -108,7 +108,7 @@ def test_what_a_destroyed_key_made_is_erased_with_it(keys: TokenKeys, token: Tok
 
     with pytest.raises(KeyMissingError):
         keys.unwrap("phi-map", sealed, b"")
-    assert "phi-map" not in tool(token, "--list-objects")
+    assert "sealift/phi-map" not in tool(token, "--list-objects")
     with pytest.raises(KeyMissingError):
         keys.destroy("phi-map")
 
