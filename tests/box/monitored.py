@@ -10,7 +10,7 @@ from tests.box.run import Run
 
 _SECONDS = 240.0
 _RULE = "RecordsIncomplete"
-_TARGETS = {"gateway", "host", "node"}
+_TARGETS = {"gateway", "gateway-test", "host", "node"}
 _FACT = "/var/lib/sealift/spool/000001-0badbeef.json"
 _READ = """
 import urllib.request
