@@ -73,6 +73,21 @@ def listening_sockets() -> dict[str, socket.socket]:
     return found
 
 
+def listening_at(path: Path, *, mode: int = 0o660, backlog: int = 64) -> socket.socket:
+    """Return a socket made at its place, for an entry point that no supervisor passed it to; an old one is replaced.
+
+    Raises:
+        OSError: It cannot be made there.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(str(path))
+    path.chmod(mode)
+    listener.listen(backlog)
+    return listener
+
+
 class Notifier:
     """Tells the supervisor states, e.g. ``READY=1`` or ``STATUS=...``; says nothing where none listens.
 

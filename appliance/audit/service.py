@@ -137,16 +137,7 @@ def _cosign(log: Log, writer: Writer) -> None:
 
 def _listen(places: Places) -> Mapping[str, socket.socket]:
     places.run.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for door in DOORS:
-        path = places.socket(door)
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        listener.bind(str(path))
-        path.chmod(0o660)
-        listener.listen(_BACKLOG)
-        found[door] = listener
-    return found
+    return {door: unit.listening_at(places.socket(door), backlog=_BACKLOG) for door in DOORS}
 
 
 if __name__ == "__main__":

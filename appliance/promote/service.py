@@ -26,7 +26,6 @@ from media.clock import SystemClock
 from media.errors import SealiftError
 
 _LEDGER_DOOR = "ledger-promoter"
-_DOOR_MODE = 0o660
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,17 +80,7 @@ def _require_alone(folder: Path) -> int:
 
 def _doors(config: Config) -> dict[str, socket.socket]:
     passed = unit.listening_sockets()
-    return {door: passed.get(door) or _listen(config.at.socket(door)) for door in DOORS}
-
-
-def _listen(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listener.bind(str(path))
-    path.chmod(_DOOR_MODE)
-    listener.listen(64)
-    return listener
+    return {door: passed.get(door) or unit.listening_at(config.at.socket(door)) for door in DOORS}
 
 
 if __name__ == "__main__":

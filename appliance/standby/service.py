@@ -181,17 +181,8 @@ def _listening(address: str, port: int) -> socket.socket:
 
 
 def _door(config: Config) -> socket.socket:
-    path = config.at.socket(DOOR)
     passed = unit.listening_sockets().get(DOOR)
-    if passed is not None:
-        return passed
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    door.bind(str(path))
-    path.chmod(_OWN_DOOR_MODE)
-    door.listen(16)
-    return door
+    return passed or unit.listening_at(config.at.socket(DOOR), mode=_OWN_DOOR_MODE, backlog=16)
 
 
 if __name__ == "__main__":
