@@ -14,11 +14,12 @@ in a canary, and why people are asked.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-_ODDS: Final = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-_LEAST_RATE, _MOST_RATE = 0.0005, 0.95
+from appliance.promote.sequential import LEAST_RATE, ODDS, Capital
+
+_MOST_RATE: Final = 0.95
 _STEPS: Final = 60
 
 
@@ -35,49 +36,26 @@ def highest_rate(faults: int, requests: int, *, delta: float) -> float:
 
 
 @dataclass(slots=True, kw_only=True)
-class OneArm:
+class OneArm(Capital):
     """How much speaks for a higher rate.
 
     Attributes:
         rate: The highest rate that is no reason for an alarm.
-        alpha: How probable a false alarm may be, over all looks together.
         requests: How many were counted.
         faults: How many of them were faults.
     """
 
     rate: float
-    alpha: float
     requests: int = 0
     faults: int = 0
-    _capital: list[float] = field(default_factory=lambda: [0.0] * len(_ODDS))
-    _highest: float = 0.0
-
-    @property
-    def evidence(self) -> float:
-        """The natural logarithm of the highest capital so far; the alarm is at `limit`."""
-        return self._highest
-
-    @property
-    def limit(self) -> float:
-        """Where the alarm is."""
-        return -math.log(self.alpha)
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the rate is higher; once it is, it stays so."""
-        return self._highest >= self.limit
 
     def take(self, *, is_fault: bool) -> None:
         """Count one outcome."""
-        rate = min(max(self.rate, _LEAST_RATE), _MOST_RATE)
+        rate = min(max(self.rate, LEAST_RATE), _MOST_RATE)
         self.requests += 1
         self.faults += is_fault
-        for place, odds in enumerate(_ODDS):
-            high = rate * odds / (1 - rate + rate * odds)
-            self._capital[place] += math.log(high / rate) if is_fault else math.log((1 - high) / (1 - rate))
-        top = max(self._capital)
-        mean = top + math.log(sum(math.exp(one - top) for one in self._capital) / len(_ODDS))
-        self._highest = max(self._highest, mean)
+        highs = [rate * odds / (1 - rate + rate * odds) for odds in ODDS]
+        self._win([math.log(high / rate) if is_fault else math.log((1 - high) / (1 - rate)) for high in highs])
 
 
 def _divergence(share: float, rate: float) -> float:

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-_ODDS: Final = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-"""The alternatives: how many times the odds of a fault are in the canary."""
+ODDS: Final = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+"""The alternatives: how many times the usual odds of a fault are."""
+LEAST_RATE: Final = 0.0005
 _PRIOR_FAULTS, _PRIOR_REQUESTS = 0.5, 25.0
-_LEAST_RATE: Final = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,15 @@ class Arm:
 
 
 @dataclass(slots=True, kw_only=True)
-class Comparison:
-    """One stream of faults in two arms, and how much speaks against the canary.
+class Capital:
+    """What a mixture over the alternatives has won so far, as logarithms; it begins at 1 with each.
 
     Attributes:
         alpha: How probable a false alarm may be, over all looks together.
-        margin: By how much the canary's rate may be higher, as a share of requests. Production's requests get so many
-            faults more (`Outcome.is_margin`), which makes the test one of that difference and stays exact.
     """
 
     alpha: float
-    margin: float
-    production: Arm = field(default_factory=Arm)
-    canary: Arm = field(default_factory=Arm)
-    _capital: list[float] = field(default_factory=lambda: [0.0] * len(_ODDS))
+    _logs: list[float] = field(default_factory=lambda: [0.0] * len(ODDS))
     _highest: float = 0.0
 
     @property
@@ -79,8 +74,27 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the canary is worse; once it is, it stays so."""
+        """Whether faults are more than usual; once they are, it stays so."""
         return self._highest >= self.limit
+
+    def _win(self, gains: Sequence[float]) -> None:
+        """Multiply by a factor for each alternative, given as its logarithm."""
+        self._logs = [before + gain for before, gain in zip(self._logs, gains, strict=True)]
+        self._highest = max(self._highest, _log_mean(self._logs))
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison(Capital):
+    """One stream of faults in two arms, and how much speaks against the canary.
+
+    Attributes:
+        margin: By how much the canary's rate may be higher, as a share of requests. Production's requests get so many
+            faults more (`Outcome.is_margin`), which makes the test one of that difference and stays exact.
+    """
+
+    margin: float
+    production: Arm = field(default_factory=Arm)
+    canary: Arm = field(default_factory=Arm)
 
     def take(self, production: Sequence[Outcome], canary: Sequence[Outcome]) -> None:
         """Take one block; both arms must be in it.
@@ -90,16 +104,17 @@ class Comparison:
         usual = self._usual()
         share = len(canary) / (len(production) + len(canary))
         faults = sum(one.is_fault or one.is_margin for one in production), sum(one.is_fault for one in canary)
-        for place, odds in enumerate(_ODDS):
+        gains = []
+        for odds in ODDS:
             high = usual * odds / (1 - usual + usual * odds)
             middle = usual + (high - usual) * share
-            self._capital[place] += (
+            gains.append(
                 faults[0] * math.log(usual / middle)
                 + (len(production) - faults[0]) * math.log((1 - usual) / (1 - middle))
                 + faults[1] * math.log(high / middle)
                 + (len(canary) - faults[1]) * math.log((1 - high) / (1 - middle))
             )
-        self._highest = max(self._highest, _log_mean(self._capital))
+        self._win(gains)
         self.production.count(production, margin_faults=faults[0])
         self.canary.count(canary, margin_faults=faults[1])
 
@@ -107,7 +122,7 @@ class Comparison:
         """Return production's rate as far as it is known before the next block."""
         arm = self.production
         rate = (arm.margin_faults + _PRIOR_FAULTS) / (arm.requests + _PRIOR_REQUESTS)
-        return min(max(rate, _LEAST_RATE), 0.9)
+        return min(max(rate, LEAST_RATE), 0.9)
 
 
 def _log_mean(logs: Sequence[float]) -> float:
