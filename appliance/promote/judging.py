@@ -12,15 +12,14 @@ from hashlib import sha256
 from typing import Any, Final
 
 from appliance.audit.facts import Ledger
-from appliance.audit.leaf import Leaf
 from appliance.promote import arrivals
-from appliance.promote.arrivals import INTENT, OUTCOME, Arrivals, Ended, Word
+from appliance.promote.arrivals import INTENT, OUTCOME, Ended, Word
 from appliance.promote.canary import Canary, is_in_share
+from appliance.promote.following import HISTORY, Follower
 from appliance.promote.sequential import Arm, Comparison, Outcome
 from appliance.promote.speeds import SpeedLimits
 from appliance.stages import is_tried
 
-GATE: Final = "gate.result"
 CANARY: Final = "canary"
 PRODUCTION: Final = "production"
 SHARE: Final = "share"
@@ -30,9 +29,6 @@ STATED_POWER: Final = "errors 5 % instead of 1 %, or slow answers 30 % instead o
 ERRORS, SPEED, COMPLAINTS = "errors", "speed", "complaints"
 STREAMS: Final = {ERRORS: (0.02, 0.005), SPEED: (0.02, 0.05), COMPLAINTS: (0.01, 0.05)}
 """Each stream's part of the 5 %, and its margin."""
-_KINDS: Final = arrivals.KINDS | {GATE}
-_PAGE: Final = 500
-_HISTORY: Final = 40_000
 _BLOCK: Final = 50
 
 
@@ -99,8 +95,8 @@ class Verdict:
         }
 
 
-class Judge:
-    """Reads on where it stopped; made anew it comes to the same figures.
+class Judge(Follower[Verdict]):
+    """Judges one canary.
 
     Args:
         ledger: The promoter's door.
@@ -108,39 +104,18 @@ class Judge:
     """
 
     def __init__(self, ledger: Ledger, canary: Canary) -> None:
+        super().__init__(
+            ledger, version=canary.version, sequence=canary.sequence, counts=lambda body: body.get("assigned") == SHARE
+        )
         self.canary = canary
-        self._ledger = ledger
-        self._next = canary.sequence + 1
-        self._arrivals = Arrivals(lambda body: body.get("assigned") == SHARE)
         self._streams = {
             name: _Stream(name, Comparison(alpha=alpha, margin=margin)) for name, (alpha, margin) in STREAMS.items()
         }
         self._speeds = {True: SpeedLimits(), False: SpeedLimits()}
-        self._failed_gate = ""
-        self._has_begun = False
-
-    def read(self, most: int = 20_000) -> Verdict:
-        """Read up to `most` further records and judge.
-
-        Raises:
-            LedgerUnavailableError: The ledger does not answer; what was read before stays.
-        """
-        if not self._has_begun:
-            self._look_back()
-            self._has_begun = True
-        seen = 0
-        while seen < most and (page := self._ledger.leaves(self._next, _PAGE, kinds=_KINDS)):
-            for leaf in page:
-                self._take(leaf)
-            self._next = page[-1].sequence + 1
-            seen += len(page)
-        return self._verdict(is_behind=seen >= most)
 
     def _verdict(self, *, is_behind: bool) -> Verdict:
         streams = self._streams.values()
-        worse = [one.text for one in streams if one.comparison.is_worse]
-        if self._failed_gate:
-            worse.append(f"evaluation: the gate {self._failed_gate} did not pass when it was run again")
+        worse = [*(one.text for one in streams if one.comparison.is_worse), *self._drift()]
         requests = self._streams[ERRORS].comparison.canary.requests
         state = "worse" if worse else "enough" if requests >= ENOUGH_REQUESTS else "going"
         why = "; ".join(worse) or f"{requests} requests of the canary, {ENOUGH_REQUESTS} say enough"
@@ -153,38 +128,27 @@ class Judge:
         )
 
     def _look_back(self) -> None:
-        start, waiting = max(self.canary.sequence - _HISTORY, 0), dict[str, tuple[bool, bool]]()
-        while page := self._ledger.leaves(start, _PAGE, kinds={INTENT, OUTCOME}):
-            for leaf in page:
-                if leaf.sequence >= self.canary.sequence:
-                    break
-                body, request_id = leaf.body, str(leaf.body.get("request_id"))
-                if leaf.kind == INTENT:
-                    bucket = body.get("bucket")
-                    if isinstance(bucket, int) and not is_tried(body):
-                        waiting[request_id] = (self._is_in_share(bucket), body.get("stream") is True)
-                elif request_id in waiting:
-                    in_share, stream = waiting.pop(request_id)
-                    if (milliseconds := arrivals.milliseconds(body, stream=stream)) is not None:
-                        self._speeds[stream].saw_before(milliseconds, in_share=in_share)
-            start = page[-1].sequence + 1
-            if start > self.canary.sequence:
-                break
+        waiting: dict[str, tuple[bool, bool]] = {}
+        for leaf in self._before(max(self.canary.sequence - HISTORY, 0), kinds={INTENT, OUTCOME}):
+            body, request_id = leaf.body, str(leaf.body.get("request_id"))
+            if leaf.kind == INTENT:
+                bucket = body.get("bucket")
+                if isinstance(bucket, int) and not is_tried(body):
+                    waiting[request_id] = (self._is_in_share(bucket), body.get("stream") is True)
+            elif request_id in waiting:
+                in_share, stream = waiting.pop(request_id)
+                if (milliseconds := arrivals.milliseconds(body, stream=stream)) is not None:
+                    self._speeds[stream].saw_before(milliseconds, in_share=in_share)
         for limits in self._speeds.values():
             limits.begin()
 
-    def _take(self, leaf: Leaf) -> None:
-        if leaf.kind == GATE:
-            if leaf.body.get("model_digest") == self.canary.version:
-                self._failed_gate = "" if leaf.body.get("passed") is True else str(leaf.body.get("gate"))
-            return
-        for one in self._arrivals.take(leaf):
-            in_canary = one.arm == CANARY
-            if isinstance(one, Word):
-                self._streams[COMPLAINTS].take(one.request_id, in_canary=in_canary, is_fault=one.is_bad)
-            else:
-                self._streams[ERRORS].take(one.request_id, in_canary=in_canary, is_fault=one.is_fault)
-                self._measure(one, in_canary=in_canary)
+    def _arrived(self, one: Ended | Word) -> None:
+        in_canary = one.arm == CANARY
+        if isinstance(one, Word):
+            self._streams[COMPLAINTS].take(one.request_id, in_canary=in_canary, is_fault=one.is_bad)
+        else:
+            self._streams[ERRORS].take(one.request_id, in_canary=in_canary, is_fault=one.is_fault)
+            self._measure(one, in_canary=in_canary)
 
     def _measure(self, ended: Ended, *, in_canary: bool) -> None:
         if ended.milliseconds is None or ended.is_fault:

@@ -181,10 +181,8 @@ class PolicyChanges:
 
     def pending(self) -> tuple[PolicyRequest, ...]:
         """Return the requests that can still be approved, the oldest first; what a crash left undone is finished."""
-        for one in self._waiting():
-            if self._adopted(one):
-                break
-        return self._waiting()
+        waiting = self._waiting()
+        return self._waiting() if any(self._adopted(one) for one in waiting) else waiting
 
     def _waiting(self) -> tuple[PolicyRequest, ...]:
         now, holds, release = self._clock.now(), in_force(self._books.ledger).digest, packaged().digest

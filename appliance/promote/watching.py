@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.audit.facts import Ledger
-from appliance.audit.leaf import Leaf
 from appliance.promote import arrivals
-from appliance.promote.arrivals import Arrivals, Word
+from appliance.promote.arrivals import Arrivals, Ended, Word
 from appliance.promote.canary import Watch
-from appliance.promote.judging import COMPLAINTS, ERRORS, GATE, PRODUCTION, SPEED
+from appliance.promote.following import HISTORY, Follower
+from appliance.promote.judging import COMPLAINTS, ERRORS, PRODUCTION, SPEED
 from appliance.promote.onearm import OneArm, highest_rate
 from appliance.promote.speeds import limit_of
 
@@ -29,9 +29,6 @@ STATED_POWER: Final = (
     " 30 % instead of 10 %: found 9 times of 10"
 )
 GOING, WORSE = "going", "worse"
-_KINDS: Final = arrivals.KINDS | {GATE}
-_PAGE: Final = 500
-_HISTORY: Final = 40_000
 _MOST_TIMES: Final = 20_000
 
 
@@ -78,8 +75,8 @@ class WatchVerdict:
         }
 
 
-class WatchJudge:
-    """Reads on where it stopped; made anew it comes to the same figures.
+class WatchJudge(Follower[WatchVerdict]):
+    """Judges one watch.
 
     Args:
         ledger: The promoter's door.
@@ -87,81 +84,47 @@ class WatchJudge:
     """
 
     def __init__(self, ledger: Ledger, watch: Watch) -> None:
+        super().__init__(ledger, version=watch.version, sequence=watch.sequence, counts=_is_productions)
         self.watch = watch
-        self._ledger = ledger
-        self._next = watch.sequence + 1
-        self._arrivals = Arrivals(_is_productions)
         self._arms: dict[str, OneArm] = {}
-        self._before = _Before()
+        self._usual = _Before()
         self._limits: dict[bool, int] = {}
-        self._failed_gate = ""
         self._requests = 0
-        self._has_begun = False
-
-    def read(self, most: int = 20_000) -> WatchVerdict:
-        """Read up to `most` further records and judge.
-
-        Raises:
-            LedgerUnavailableError: The ledger does not answer; what was read before stays.
-        """
-        if not self._has_begun:
-            self._look_back()
-            self._has_begun = True
-        seen = 0
-        while seen < most and (page := self._ledger.leaves(self._next, _PAGE, kinds=_KINDS)):
-            for leaf in page:
-                self._take(leaf)
-            self._next = page[-1].sequence + 1
-            seen += len(page)
-        return self._verdict(is_behind=seen >= most)
 
     def _look_back(self) -> None:
         before, found = _Before(), Arrivals(_is_productions)
-        start = max(self.watch.sequence - _HISTORY, self.watch.before_since + 1)
-        while page := self._ledger.leaves(start, _PAGE, kinds=arrivals.KINDS):
-            for leaf in page:
-                if leaf.sequence >= self.watch.sequence:
-                    break
-                for one in found.take(leaf):
-                    if isinstance(one, Word):
-                        before.count(COMPLAINTS, is_fault=one.is_bad)
-                        continue
-                    before.count(ERRORS, is_fault=one.is_fault)
-                    if one.milliseconds is not None and len(before.times[one.stream]) < _MOST_TIMES:
-                        before.times[one.stream].append(one.milliseconds)
-            start = page[-1].sequence + 1
-            if start > self.watch.sequence:
-                break
-        self._limits, self._before = before.speed_limits(), before
+        start = max(self.watch.sequence - HISTORY, self.watch.before_since + 1)
+        for leaf in self._before(start, kinds=arrivals.KINDS):
+            for one in found.take(leaf):
+                if isinstance(one, Word):
+                    before.count(COMPLAINTS, is_fault=one.is_bad)
+                    continue
+                before.count(ERRORS, is_fault=one.is_fault)
+                if one.milliseconds is not None and len(before.times[one.stream]) < _MOST_TIMES:
+                    before.times[one.stream].append(one.milliseconds)
+        self._limits, self._usual = before.speed_limits(), before
         for name, (alpha, margin) in STREAMS.items():
             requests, faults = before.counted[name]
             if requests >= LEAST_KNOWN // 2:
                 usual = highest_rate(faults, requests, delta=alpha / 2)
                 self._arms[name] = OneArm(rate=usual + margin - usual * margin, alpha=alpha / 2)
 
-    def _take(self, leaf: Leaf) -> None:
-        if leaf.kind == GATE:
-            if leaf.body.get("model_digest") == self.watch.version:
-                self._failed_gate = "" if leaf.body.get("passed") is True else str(leaf.body.get("gate"))
+    def _arrived(self, one: Ended | Word) -> None:
+        if isinstance(one, Word):
+            self._count(COMPLAINTS, is_fault=one.is_bad)
             return
-        for one in self._arrivals.take(leaf):
-            if isinstance(one, Word):
-                self._count(COMPLAINTS, is_fault=one.is_bad)
-                continue
-            self._requests += 1
-            self._count(ERRORS, is_fault=one.is_fault)
-            limit = self._limits.get(one.stream)
-            if limit is not None and one.milliseconds is not None and not one.is_fault:
-                self._count(SPEED, is_fault=one.milliseconds > limit)
+        self._requests += 1
+        self._count(ERRORS, is_fault=one.is_fault)
+        limit = self._limits.get(one.stream)
+        if limit is not None and one.milliseconds is not None and not one.is_fault:
+            self._count(SPEED, is_fault=one.milliseconds > limit)
 
     def _count(self, stream: str, *, is_fault: bool) -> None:
         if stream in self._arms:
             self._arms[stream].take(is_fault=is_fault)
 
     def _verdict(self, *, is_behind: bool) -> WatchVerdict:
-        worse = [self._text(name, arm) for name, arm in self._arms.items() if arm.is_worse]
-        if self._failed_gate:
-            worse.append(f"evaluation: the gate {self._failed_gate} did not pass when it was run again")
+        worse = [*(self._text(name, arm) for name, arm in self._arms.items() if arm.is_worse), *self._drift()]
         unknown = [name for name in STREAMS if name not in self._arms]
         why = f"{self._requests} requests, nothing is worse than it was"
         if unknown:
@@ -175,12 +138,12 @@ class WatchJudge:
         )
 
     def _text(self, name: str, arm: OneArm) -> str:
-        requests, faults = self._before.counted[name]
+        requests, faults = self._usual.counted[name]
         return f"{name}: {arm.faults} of {arm.requests} now, {faults} of {requests} of the version before"
 
     def _shown(self, name: str) -> dict[str, Any]:
         """Return whole numbers, so that the ledger holds them exactly."""
-        arm, (requests, faults) = self._arms.get(name), self._before.counted[name]
+        arm, (requests, faults) = self._arms.get(name), self._usual.counted[name]
         return {
             "stream": name,
             "compared": arm is not None,
