@@ -7,7 +7,7 @@ which is why that way is of a lower class.
 
 from typing import Any, Final
 
-from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions.approve import site_thresholds
@@ -47,6 +47,21 @@ def relay(do: str, digest: str) -> None:
     here.promoter.call(do, statement_sha256=digest, **presented.to_message())
     body = {"person": person, "statement_sha256": digest}
     here.ledger.append("admin.relayed-approval", {**body, "class": presented.approves_by})
+
+
+def statement_file(statement: bytes, digest: str, *, about: str) -> Response:
+    """Return a statement's own bytes as a file to save and sign.
+
+    Args:
+        statement: The bytes that are signed.
+        digest: Its digest.
+        about: What the file's name begins with.
+    """
+    return Response(
+        statement,
+        mimetype="application/octet-stream",
+        headers={"Content-Disposition": f'attachment; filename="{about}-{digest[:12]}.json"'},
+    )
 
 
 def ways(digest: str) -> dict[str, Any]:

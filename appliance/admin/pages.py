@@ -9,6 +9,7 @@ from appliance.actions.capacity import latest
 from appliance.actions.provenance import provenance
 from appliance.actions.units import addresses
 from appliance.admin import collaborators
+from appliance.admin.approval import statement_file
 from appliance.admin.facts import pending_requests
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnitError, UnknownVersionError
@@ -92,12 +93,7 @@ def _statement(digest: str) -> Response:
     found = [one for one in pending_requests(collaborators.page().promoter) if one.digest == digest]
     if not found:
         abort(404)
-    name = f"statement-{digest[:12]}.json"
-    return Response(
-        found[0].statement.encode(),
-        mimetype="application/octet-stream",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    return statement_file(found[0].statement.encode(), digest, about="statement")
 
 
 def _ledger() -> str:

@@ -40,11 +40,7 @@ def _statement(digest: str) -> Response:
     found = [one for one in _waiting() if one.statement.sha256 == digest]
     if not found:
         abort(404)
-    return Response(
-        found[0].statement.to_bytes(),
-        mimetype="application/octet-stream",
-        headers={"Content-Disposition": f'attachment; filename="policy-{digest[:12]}.json"'},
-    )
+    return approval.statement_file(found[0].statement.to_bytes(), digest, about="policy")
 
 
 def _approve(digest: str) -> AnyResponse:
