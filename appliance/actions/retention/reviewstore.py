@@ -110,7 +110,8 @@ class ReviewStore:
             NoSpaceError: There are `most` already, or the disk is nearly full.
             StoreWriteError: The store cannot be read.
         """
-        count = len(self.samples())
+        with self._opened() as database:
+            (count,) = database.execute("SELECT count(*) FROM sample").fetchone()
         usage = shutil.disk_usage(self._path.parent)
         if count >= most or usage.free < usage.total * LEFT_FREE:
             raise NoSpaceError(
