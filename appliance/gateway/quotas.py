@@ -9,18 +9,15 @@ last seconds of counting with it, and whoever deletes it begins anew.
 
 import math
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from appliance.config import LimitsSection
-from appliance.errors import StoreDamagedError
 from appliance.gateway import problems
 from appliance.gateway.limits import Allowance, duration, per_minute
+from appliance.gateway.shared_file import SharedFile
 from media.clock import Clock
 
 FORMAT: Final = 1
@@ -62,18 +59,20 @@ class Quotas:
     """
 
     def __init__(self, file: Path, limits: LimitsSection, clock: Clock) -> None:
-        self._file = file
         self._limits = limits
         self._clock = clock
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._shared = SharedFile(
+            file,
+            settings=("synchronous=NORMAL",),
+            busy_seconds=_BUSY_SECONDS,
+            prepare=self._prepare,
+            what="the counters of limits cannot be used",
+            fix="check the room in the gateway's folder; deleting limits.db there begins the counting anew",
+        )
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+        self._shared.close()
 
     def take(self, caller: str, *, per_minute: int) -> Allowance:
         """Take one request from the caller's bucket; `retry_after_seconds` is set when it was empty.
@@ -81,7 +80,7 @@ class Quotas:
         Raises:
             StoreDamagedError: The counters cannot be read or written.
         """
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             level, is_allowed = self._spend(connection, f"requests {caller}", per_minute, 1)
         return _allowance(level, per_minute, 1, is_allowed=is_allowed)
 
@@ -102,7 +101,7 @@ class Quotas:
         tokens, now = prompt + answer, self._clock.now()
         day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m")
         headers: dict[str, str] = {}
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             for period, most in ((day, today), (month, this_month)):
                 if most and self._spent(connection, key_id, period) + tokens > most:
                     raise problems.quota_spent()
@@ -129,7 +128,7 @@ class Quotas:
         cost = held.prompt + len(delivered.encode()) if tokens is None else tokens
         back = max(held.tokens - cost, 0)
         minute = self._limits.tokens_per_minute
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             self._charge(connection, held.key_id, held.day, held.month, -back)
             if minute:
                 most = per_minute(held.tier, minute)
@@ -161,35 +160,12 @@ class Quotas:
         )
         connection.executemany(charge, [(key_id, day, tokens), (key_id, month, tokens)])
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = self._open()
-                with self._connection:
-                    self._connection.execute("BEGIN IMMEDIATE")
-                    yield self._connection
-            except sqlite3.Error as error:
-                raise StoreDamagedError(
-                    what="the counters of limits cannot be used",
-                    why=type(error).__name__,
-                    fix="check the room in the gateway's folder; deleting limits.db there begins the counting anew",
-                ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        connection = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
-            connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
-        return connection
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
+        connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
 
 
 def _allowance(level: float, most: int, count: int, *, is_allowed: bool) -> Allowance:

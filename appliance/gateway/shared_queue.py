@@ -18,6 +18,7 @@ from typing import Final
 
 from appliance.errors import StoreDamagedError
 from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.shared_file import begun, connected
 from media.clock import Clock
 
 FORMAT: Final = 2
@@ -171,15 +172,8 @@ class SharedDesk:
         with _ours():
             if self._connection is None:
                 self._connection = self._opened()
-            connection = self._connection
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+            with begun(self._connection):
+                yield self._connection
 
     def _opened(self) -> sqlite3.Connection:
         try:
@@ -189,17 +183,15 @@ class SharedDesk:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         except OSError as error:
             raise sqlite3.OperationalError(type(error).__name__) from error
-        connection = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
-            connection.execute("DROP TABLE IF EXISTS ticket")  # another release's; its gateways are gone with it
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute("COMMIT")
-        return connection
+        return connected(self._file, settings=("synchronous=OFF",), busy_seconds=_BUSY_SECONDS, prepare=_prepare)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+        connection.execute("DROP TABLE IF EXISTS ticket")  # another release's; its gateways are gone with it
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 @contextmanager

@@ -8,14 +8,12 @@ none opens as another. Version 1 of the format is `PRAGMA user_version`.
 import json
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import StoreDamagedError
+from appliance.gateway.shared_file import SharedFile
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
@@ -119,15 +117,18 @@ class BatchStore:
         self.file = file
         self._keys = keys
         self._clock = clock
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._shared = SharedFile(
+            file,
+            settings=("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"),
+            busy_seconds=_BUSY_SECONDS,
+            prepare=_prepare,
+            what="files and batches cannot be read or written",
+            fix="check the room in the gateway's folder; deleting batches.db there deletes all of them",
+        )
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+        self._shared.close()
 
     def now(self) -> int:
         """Return the seconds since 1970."""
@@ -135,13 +136,13 @@ class BatchStore:
 
     def add_file(self, key_id: str, *, purpose: str, name: str, parts: Sequence[bytes], days: int) -> File:
         """Keep a file of these lines for so many days."""
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             return self._add(connection, key_id, purpose=purpose, name=name, parts=parts, days=days)
 
     def files(self, key_id: str) -> list[File]:
         """Return a key's files, newest first."""
         query = "SELECT * FROM file WHERE key_id = ? AND expires > ? ORDER BY created DESC, id"
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             return [self._file(row) for row in connection.execute(query, (key_id, self.now()))]
 
     def file_of(self, key_id: str, file_id: str) -> File | None:
@@ -155,13 +156,13 @@ class BatchStore:
             KeyMissingError: The key is gone, and with it what was encrypted under it.
         """
         query = "SELECT number, sealed FROM piece WHERE file_id = ? ORDER BY number"
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             rows = connection.execute(query, (file_id,)).fetchall()
         return [self._open(f"piece {file_id} {number}", sealed) for number, sealed in rows]
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file with its content."""
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             connection.execute("DELETE FROM file WHERE id = ?", (file_id,))
 
     def add_batch(
@@ -183,7 +184,7 @@ class BatchStore:
         sealed = self._seal(f"metadata {batch_id}", json.dumps(metadata).encode())
         row = (batch_id, key_id, certificate, endpoint, source.id, status, 0 if faults else total, now,
                now + hours * 3600, json.dumps(times), json.dumps(list(faults)), sealed, None, None)  # fmt: skip
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         found = self.batch_of(key_id, batch_id)
         assert found is not None  # noqa: S101 - written a moment ago
@@ -198,7 +199,7 @@ class BatchStore:
         query = f"SELECT *, {counts} FROM batch WHERE (? IS NULL OR key_id = ?)"  # noqa: S608 - no text of anybody's
         if running:
             query += " AND status IN ('validating', 'in_progress', 'cancelling')"
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             rows = connection.execute(f"{query} ORDER BY created DESC, id", (key_id, key_id)).fetchall()
         return [self._batch(row) for row in rows]
 
@@ -208,7 +209,7 @@ class BatchStore:
 
     def move(self, batch_id: str, status: str, *, only_from: Sequence[str]) -> bool:
         """Bring a batch into another state, if it is in one of these; return whether it was."""
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             row = connection.execute("SELECT status, times FROM batch WHERE id = ?", (batch_id,)).fetchone()
             if row is None or row[0] not in only_from:
                 return False
@@ -218,7 +219,7 @@ class BatchStore:
 
     def answered(self, batch_id: str) -> set[int]:
         """Return the numbers of the lines that have a result."""
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             query = "SELECT number FROM result WHERE batch_id = ?"
             return {row[0] for row in connection.execute(query, (batch_id,))}
 
@@ -226,14 +227,14 @@ class BatchStore:
         """Keep a line's result; it is durable when this returns. A second one is dropped."""
         raw = json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
         sealed = self._seal(f"result {batch_id} {number}", raw)
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             row = (batch_id, number, int(ok), sealed)
             connection.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?)", row)
 
     def finish(self, batch: Batch, status: str, *, days: int) -> None:
         """End a batch: its results become files of the key's, in the order of its lines, in one step."""
         query = "SELECT number, ok, sealed FROM result WHERE batch_id = ? ORDER BY number"
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             rows = connection.execute(query, (batch.id,)).fetchall()
             named: dict[str, str | None] = {}
             for kind, wanted in (("output", 1), ("errors", 0)):
@@ -252,7 +253,7 @@ class BatchStore:
     def expire(self, *, days: int) -> None:
         """Delete what is past its time: files that no batch reads any more, and batches that ended so many days ago."""
         oldest = self.now() - days * 86400
-        with self._transaction() as connection:
+        with self._shared.transaction() as connection:
             unread = "id NOT IN (SELECT input FROM batch WHERE status IN ('validating', 'in_progress', 'cancelling'))"
             connection.execute(f"DELETE FROM file WHERE expires <= ? AND {unread}", (self.now(),))  # noqa: S608 - as above
             ended = "DELETE FROM batch WHERE created <= ? AND status NOT IN ('validating', 'in_progress', 'cancelling')"
@@ -291,35 +292,11 @@ class BatchStore:
     def _open(self, place: str, sealed: bytes) -> bytes:
         return self._keys.unwrap(KEY, sealed, f"batches {place}".encode())
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = self._opened()
-                with self._connection:
-                    self._connection.execute("BEGIN IMMEDIATE")
-                    yield self._connection
-            except (sqlite3.Error, OSError) as error:
-                raise StoreDamagedError(
-                    what="files and batches cannot be read or written",
-                    why=type(error).__name__,
-                    fix="check the room in the gateway's folder; deleting batches.db there deletes all of them",
-                ) from error
 
-    def _opened(self) -> sqlite3.Connection:
-        self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        connection = sqlite3.connect(self.file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > FORMAT:
-            connection.close()
-            message = "written by a newer release"
-            raise sqlite3.DatabaseError(message)
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-        return connection
+def _prepare(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA user_version").fetchone()[0] > FORMAT:
+        message = "written by a newer release"
+        raise sqlite3.DatabaseError(message)
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
