@@ -5,6 +5,7 @@ A part that cannot be asked says why in its place; the others are still shown.
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,12 +32,18 @@ from media.errors import SealiftError
 
 _NFT: Final = ("nft", "--json", "list", "counter", "inet", "sealift", "egress_refused")
 _NFT_SECONDS: Final = 10
+# What does one piece of work and ends (Type=oneshot): a timer, a boot or a job starts it, and it rests in between.
 _BY_TIMER: Final = frozenset(
-    {"sealift-backup.service", "sealift-drill.service", "sealift-scrub.service", "sealift-network.service"}
-    | {"sealift-retention.service", "sealift-report@due.service"}
-    | {"sealift-tls@due.service", "sealift-settle.service", "sealift-canary.service", "sealift-standby-sync.service"}
+    {"sealift-backup", "sealift-drill", "sealift-scrub", "sealift-network", "sealift-retention", "sealift-report@"}
+    | {"sealift-tls@", "sealift-settle", "sealift-canary", "sealift-standby-sync"}
 )
+_STEPS: Final = frozenset(
+    f"sealift-{name}@"
+    for name in ("clock-set", "evidence", "export", "inspect", "install", "media", "plan", "receive", "switch")
+) | {"sealift-validate@"}
+ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
+_AT_WORK: Final = frozenset({UnitState.ACTIVE, UnitState.STARTING, UnitState.STOPPING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +187,14 @@ def _reviews(config: Config, clock: Clock) -> Part:
 
 
 def _units(supervisor: Supervisor, *, is_paired: bool) -> Part:
-    found = supervisor.units()
-    # A timer or a boot starts these; where no other box is named, the lease has no work.
-    may_rest = _BY_TIMER if is_paired else _BY_TIMER | {_LEASE}
-    found = tuple(one for one in found if one.state is not UnitState.INACTIVE or one.name not in may_rest)
-    down = [one.name for one in found if one.state is not UnitState.ACTIVE]
+    # Work that is done rests, and while it is done systemd calls it "activating"; where no other box is named, the
+    # lease has no work.
+    found = tuple(
+        one
+        for one in supervisor.units()
+        if one.state is not UnitState.INACTIVE or not (_is_one_shot(one.name) or (one.name == _LEASE and not is_paired))
+    )
+    down = [one.name for one in found if one.state not in (_AT_WORK if _is_one_shot(one.name) else {UnitState.ACTIVE})]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
     return Part(
         name="units",
@@ -192,6 +202,10 @@ def _units(supervisor: Supervisor, *, is_paired: bool) -> Part:
         text=text if found else "none are loaded",
         fields={"units": {one.name: str(one.state) for one in found}},
     )
+
+
+def _is_one_shot(unit: str) -> bool:
+    return re.sub(r"(?<=@).*|\.service$", "", unit) in ONE_SHOT
 
 
 def _addresses(config: Config) -> Part:

@@ -10,29 +10,29 @@ class FakeSupervisor:
     def __init__(self, *, broken: frozenset[str] = frozenset()) -> None:
         self.broken = broken
         self.asked: list[tuple[str, str]] = []
-        self._states: dict[str, UnitState] = {}
+        self.states: dict[str, UnitState] = {}
 
     def start(self, unit: str) -> None:
         name = require_unit_name(unit)
         self.asked.append(("start", name))
         if name in self.broken:
-            self._states[name] = UnitState.FAILED
+            self.states[name] = UnitState.FAILED
             raise UnitError(what=f"{name} did not start", why="the test says so", fix="none")
-        self._states[name] = UnitState.ACTIVE
+        self.states[name] = UnitState.ACTIVE
 
     def stop(self, unit: str) -> None:
         name = require_unit_name(unit)
         self.asked.append(("stop", name))
-        self._states[name] = UnitState.INACTIVE
+        self.states[name] = UnitState.INACTIVE
 
     def kill(self, unit: str) -> None:
         name = require_unit_name(unit)
         self.asked.append(("kill", name))
-        if self._states.get(name) is not UnitState.ACTIVE:
+        if self.states.get(name) is not UnitState.ACTIVE:
             raise UnitError(what=f"{name} cannot be killed", why="it does not run", fix="none")
 
     def state(self, unit: str) -> UnitState:
-        return self._states.get(require_unit_name(unit), UnitState.INACTIVE)
+        return self.states.get(require_unit_name(unit), UnitState.INACTIVE)
 
     def units(self) -> tuple[UnitFacts, ...]:
-        return tuple(UnitFacts(name=name, state=state) for name, state in sorted(self._states.items()))
+        return tuple(UnitFacts(name=name, state=state) for name, state in sorted(self.states.items()))

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.actions.status import status
+from appliance.actions.status import ONE_SHOT, status
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, PlacesSection, ServiceSection
 from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.install.supervisor import UnitState
 from appliance.state import projection
 from appliance.state.database import open_state
 from media.clock import FixedClock
@@ -16,6 +17,7 @@ from tests.support.installable import places_below, small_release, store_release
 from tests.support.ledger import DIGEST_A, bodies
 from tests.support.supervisor import FakeSupervisor
 
+UNITS = Path(__file__).parents[4] / "systemd"
 CLOCK = FixedClock(at=datetime(2026, 11, 20, tzinfo=UTC))
 ENGINE = f"sealift-engine-production@{'a' * 12}.service"
 
@@ -86,3 +88,26 @@ def test_a_service_that_a_timer_a_boot_or_a_pair_starts_may_rest_but_not_fail(tm
 
     assert found["units"]["text"] == "1 of 1 run"
     assert (found["store"]["good"], found["store"]["text"]) == (None, "nothing is stored")
+
+
+@pytest.mark.parametrize("unit", ["sealift-canary.service", "sealift-plan@3.service", "sealift-tls@due.service"])
+def test_work_that_is_being_done_is_no_unit_that_is_down(tmp_path: Path, unit: str) -> None:
+    supervisor = FakeSupervisor()
+    supervisor.start("sealift-ledger.service")
+    supervisor.states[unit] = UnitState.STARTING
+
+    working = status(config(tmp_path), clock=CLOCK, supervisor=supervisor).part("units")
+    supervisor.states["sealift-ledger.service"] = UnitState.STARTING
+    starting = status(config(tmp_path), clock=CLOCK, supervisor=supervisor).part("units")
+    supervisor.states[unit] = UnitState.FAILED
+    failed = status(config(tmp_path), clock=CLOCK, supervisor=supervisor).part("units")
+
+    assert (working.is_good, working.text) == (True, "2 of 2 run")
+    assert starting.text == "1 of 2 run; not: sealift-ledger.service"
+    assert unit in failed.text
+
+
+def test_every_unit_that_ends_by_itself_is_known_as_such() -> None:
+    ends = {one.stem for one in UNITS.glob("*.service") if "\nType=oneshot\n" in one.read_text()}
+
+    assert ends == ONE_SHOT
