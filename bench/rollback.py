@@ -6,17 +6,14 @@ typed; engines are stand-ins that answer at once, so that what is measured is ou
 start to the last answer that began on the newer version.
 """
 
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 from bench.measuring import Row, machine, say, write
-from media import signers
-from tests.functional.test_promotion import PEOPLE
+from tests.support.promoting import homes_of_people
 from tests.support.rollout_site import Got, approve, by_process, load_on, rollout_site
 from tests.support.running_site import as_json
 from tests.support.versions import short_folder
@@ -32,7 +29,7 @@ def main() -> int:
     lost: list[int] = []
     asked: list[int] = []
     with ExitStack() as stack:
-        homes = people(stack)
+        homes = stack.enter_context(homes_of_people())
         root = stack.enter_context(short_folder())
         site, run, _, second = stack.enter_context(rollout_site(root, homes))
         load = stack.enter_context(load_on(site, run, callers=CALLERS))
@@ -91,16 +88,6 @@ def _answered_by(version: str, before: int, got: Sequence[Got]) -> bool:
 
 def _went_on(after: int, got: Sequence[Got]) -> bool:
     return len(got) >= after + 4 * CALLERS
-
-
-def people(stack: ExitStack) -> dict[str, Path]:
-    """Return homes of two people with keys, by person, until the stack closes."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slf", dir="/tmp")))
-    homes = {person: folder / person[:1] for person in PEOPLE}
-    for person, home in homes.items():
-        signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
-        stack.callback(signers.stop_agents, home)
-    return homes
 
 
 if __name__ == "__main__":

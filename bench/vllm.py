@@ -29,18 +29,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from appliance.actions.receive import receive
 from appliance.gateway import gpus
 from appliance.serve import vllm
 from bench.measuring import Row, machine, say, write
-from bench.rollback import people
 from bundler.cache import Cache, default_root
-from media.clock import SystemClock
 from tests.engines import line
-from tests.functional.test_promotion import enrol_all
-from tests.support.medium import SimulatedMedium, make_medium
+from tests.support.medium import make_medium
+from tests.support.promoting import bring, enrol_all, homes_of_people
 from tests.support.rollout_site import POLICY, approve, in_process, running_gateway
-from tests.support.running_site import RunningSite, as_json, running_site
+from tests.support.running_site import as_json, running_site
 from tests.support.versions import short_folder
 from tests.support.vllm_engine import RUNTIME, START_SECONDS, supervisor, version_files
 
@@ -241,7 +238,7 @@ def _until_answering(process: "subprocess.Popen[bytes]", port: int, log: Path) -
 def behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
     """Run a site whose production version vLLM serves; yield where its gateway listens."""
     with ExitStack() as stack:
-        homes = people(stack)
+        homes = stack.enter_context(homes_of_people())
         root = stack.enter_context(short_folder())
         medium = make_medium(root / "m", files=version_files(folder))
         more = f"{POLICY}[engine]\nstart_seconds = {START_SECONDS}\nthreads = {THREADS}\n"
@@ -249,17 +246,12 @@ def behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
         site = stack.enter_context(running_site(root / "site", medium, engines=supervisor(python), more=more))
         run = in_process(site)
         enrol_all(site, run, homes)
-        digest = _received(site, medium)
+        digest = bring(site, 1, medium=medium)
         approve(run, digest, homes)
         as_json(run, "promote", digest)
         key = as_json(run, "keys", "create", "--department", "radiology", "--owner", "test")["key"]
         port = stack.enter_context(running_gateway(site))
         yield Contestant(name="through the gateway", port=port, model="production", key=str(key))
-
-
-def _received(site: RunningSite, medium: SimulatedMedium) -> str:
-    receive(site.config, medium.volumes, clock=SystemClock(), progress=lambda *_: None)
-    return site.register(1)[0]
 
 
 def main() -> int:

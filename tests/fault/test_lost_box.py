@@ -17,28 +17,16 @@ from appliance.actions.receive import receive
 from appliance.cli import audit, backup, retire, state, status
 from appliance.errors import KeyMissingError
 from appliance.verify import trust
-from media import signers
 from media.clock import SystemClock
 from media.digest import file_sha256
-from tests.functional.test_promotion import PEOPLE, answer, bring, enrol_all, medium_of, serve
-from tests.support import running_site as support
 from tests.support.backups import Recipient, recipient, with_backups
+from tests.support.promoting import PEOPLE, bring, enrol_all, homes, medium_of, record_answer, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
+__all__ = ["homes"]  # a fixture
 pytestmark = pytest.mark.fault
 NAMES = ("--by", "Eva Rossi", "--by", "Finn Olsen")
-
-
-@pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    with short_folder() as folder:
-        made = {person: folder / person[:1] for person in PEOPLE}
-        for person, home in made.items():
-            signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
-        yield made
-        for home in made.values():
-            signers.stop_agents(home)
 
 
 @pytest.fixture
@@ -58,9 +46,8 @@ def site(offline: Recipient, tmp_path: Path) -> Iterator[RunningSite]:
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(support, "COMMANDS", (*support.COMMANDS, audit, backup, retire, state, status))
-    return runner(site, capsys, monkeypatch)
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys, more=(audit, backup, retire, state, status))
 
 
 def lose(site: RunningSite) -> None:
@@ -81,9 +68,9 @@ def test_a_lost_box_comes_back_from_its_medium_and_a_backup(
     enrol_all(site, sealift, homes)
     digest = bring(site, 1)
     serve(sealift, digest, homes)
-    answer(site, digest, 1, "req-before")
+    record_answer(site, digest, 1, "req-before")
     made = as_json(sealift, "backup", "make")
-    answer(site, digest, 1, "req-lost")
+    record_answer(site, digest, 1, "req-lost")
     printed = tmp_path / "printed.txt"
     printed.write_text(as_json(sealift, "audit", "checkpoint")["note"])
     file = str(Path(site.config.backup.folder) / made["name"])

@@ -1,30 +1,17 @@
 """A canary under load with a regression that ends it, and going back while callers ask: real processes."""
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from media import signers
-from tests.functional.test_promotion import PEOPLE
 from tests.support.engine import Script
+from tests.support.promoting import homes
 from tests.support.rollout_site import RolloutSupervisor, approve, load_on, rollout_site
 from tests.support.running_site import as_json
 from tests.support.versions import short_folder
 
+__all__ = ["homes"]  # a fixture
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(800)]
-
-
-@pytest.fixture(scope="module")
-def homes() -> Iterator[dict[str, Path]]:
-    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
-        made = {person: Path(folder) / person[:1] for person in PEOPLE}
-        for person, home in made.items():
-            signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
-        yield made
-        for home in made.values():
-            signers.stop_agents(home)
 
 
 def test_a_canary_that_fails_under_load_ends_by_itself_and_nobody_else_notices(homes: dict[str, Path]) -> None:

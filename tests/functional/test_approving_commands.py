@@ -11,13 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from appliance.actions.receive import receive
 from appliance.errors import NotPromotedError
 from appliance.promote.client import PromoterClient
 from appliance.promote.secondfactor import STEP_SECONDS, code_at
-from media.clock import SystemClock
 from tests.functional.test_forged_rows import launch
-from tests.functional.test_promotion import medium_of
+from tests.support.promoting import bring, medium_of
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -33,8 +31,8 @@ def site() -> Iterator[RunningSite]:
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    return runner(site, capsys, monkeypatch)
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys)
 
 
 def enrolled(site: RunningSite, sealift: Run, key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -60,8 +58,7 @@ def test_a_password_with_a_code_and_a_token_s_signature_bring_a_version_forward(
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     secret = enrolled(site, sealift, key)
-    receive(site.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
-    digest = site.register(1)[0]
+    digest = bring(site, 1)
     as_json(sealift, "validate", digest)
     as_json(sealift, "promote", digest, "--as", "eva-rossi")
     promoter = PromoterClient.open(site.config)

@@ -21,9 +21,8 @@ from appliance.install.jobrights import OPERATOR
 from appliance.timekeeping import record
 from appliance.timekeeping.record import Verdict
 from media.clock import SystemClock
-from tests.functional.test_promotion import enrol_all, homes
 from tests.support.jobs import UnitRunner, job_service
-from tests.support.medium import SimulatedMedium
+from tests.support.promoting import enrol_all, homes, medium_of
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -32,16 +31,13 @@ __all__ = ["homes"]
 
 @pytest.fixture
 def site() -> Iterator[RunningSite]:
-    from tests.functional.test_promotion import medium_of
-
-    medium: SimulatedMedium = medium_of(1)
-    with short_folder() as root, running_site(root, medium) as running:
+    with short_folder() as root, running_site(root, medium_of(1)) as running:
         yield running
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    return runner(site, capsys, monkeypatch)
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys)
 
 
 @pytest.fixture

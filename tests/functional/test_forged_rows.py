@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from appliance.actions.receive import receive
 from appliance.errors import NotPromotedError
 from appliance.promote.client import PromoterClient
 from appliance.promote.desk import ACTIONS_DOOR
@@ -22,7 +21,7 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.standing import require_promoted
 from appliance.wire import RemoteError
 from media import canonical
-from media.clock import SystemClock
+from tests.support.promoting import bring, medium_of
 from tests.support.promotion import PASSWORD
 from tests.support.running_site import RunningSite, running_site
 from tests.support.signatories import signatories
@@ -75,8 +74,6 @@ print(json.dumps(told))
 
 @pytest.fixture
 def site() -> Iterator[RunningSite]:
-    from tests.functional.test_promotion import medium_of
-
     with short_folder() as root, running_site(root, medium_of(1)) as running:
         yield running
 
@@ -84,10 +81,7 @@ def site() -> Iterator[RunningSite]:
 @pytest.fixture
 def version(site: RunningSite) -> str:
     """A version that is registered, and two people who approved nothing."""
-    from tests.functional.test_promotion import medium_of
-
-    receive(site.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
-    digest = site.register(1)[0]
+    digest = bring(site, 1)
     promoter = PromoterClient.open(site.config, ACTIONS_DOOR)
     for code, person in zip(promoter.codes(2), (ANA, BEN), strict=True):
         promoter.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)

@@ -10,8 +10,8 @@ from appliance.audit.socket_ledger import SocketLedger
 from appliance.install.jobclient import JobsClient, JobsSupervisor
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.wire import Line, RemoteError
-from tests.functional.test_promotion import bring, enrol_all, homes, medium_of, serve
 from tests.support.jobs import UnitRunner, job_service
+from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -31,8 +31,8 @@ def units(site: RunningSite) -> Iterator[UnitRunner]:
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    return runner(site, capsys, monkeypatch)
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys)
 
 
 def refusal(site: RunningSite, door: str, **message: Any) -> str:

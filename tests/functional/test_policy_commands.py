@@ -8,7 +8,7 @@ import pytest
 
 from appliance.errors import ApprovalRefusedError
 from media.errors import MalformedError
-from tests.functional.test_promotion import enrol_all, homes, medium_of
+from tests.support.promoting import enrol_all, homes, medium_of
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -23,8 +23,8 @@ def site() -> Iterator[RunningSite]:
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    return runner(site, capsys, monkeypatch)
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys)
 
 
 def test_thresholds_are_shown_compared_asked_for_signed_by_two_and_hold(

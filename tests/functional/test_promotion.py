@@ -1,44 +1,19 @@
 """From a received medium to an answer's proof: real ledger and promoter processes, real keys, the real commands."""
 
-import atexit
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.actions.receive import receive
 from media import signers
-from media.clock import SystemClock
-from tests.support.medium import SimulatedMedium, make_medium
+from tests.support.promoting import PEOPLE, bring, enrol_all, homes, medium_of, record_answer, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
-from tests.support.versions import short_folder, version_files
+from tests.support.versions import short_folder
 
-PEOPLE = {"eva-rossi": "Eva Rossi", "finn-olsen": "Finn Olsen"}
-
-
-@cache
-def medium_of(serial: int) -> SimulatedMedium:
-    folder = Path(tempfile.mkdtemp(prefix="slf", dir="/tmp"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return make_medium(folder / "m", serial=serial, files=version_files(weights=f"GGUF weights {serial}".encode()))
-
-
-@pytest.fixture(scope="module")
-def homes() -> Iterator[dict[str, Path]]:
-    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
-        made = {person: Path(folder) / person[:1] for person in PEOPLE}
-        for person, home in made.items():
-            signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
-        yield made
-        for home in made.values():
-            signers.stop_agents(home)
+__all__ = ["homes"]  # a fixture
 
 
 @pytest.fixture
@@ -48,64 +23,8 @@ def site() -> Iterator[RunningSite]:
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    return runner(site, capsys, monkeypatch)
-
-
-def enrol_all(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
-    password = site.root / "password"
-    password.write_text("correct horse battery\n")
-    codes = as_json(sealift, "people", "codes")["codes"]
-    for code, (person, home) in zip(codes, homes.items(), strict=True):
-        arguments = ("--code", code, "--name", PEOPLE[person], "--gnupg-home", str(home))
-        made = as_json(sealift, "people", "enrol", *arguments, "--password-file", str(password))
-        assert made["person"] == person
-
-
-def bring(site: RunningSite, serial: int) -> str:
-    receive(site.config, medium_of(serial).volumes, clock=SystemClock(), progress=lambda *_: None)
-    return site.register(serial)[0]
-
-
-def serve(sealift: Run, digest: str, homes: dict[str, Path]) -> dict[str, Any]:
-    assert as_json(sealift, "validate", digest)["passed"] is True
-    assert as_json(sealift, "promote", digest, "--as", "eva-rossi")["step"] == "requested"
-    for person, home in homes.items():
-        as_json(sealift, "approve", digest, "--as", person, "--gnupg-home", str(home), "--yes")
-    return as_json(sealift, "promote", digest)
-
-
-def answer(site: RunningSite, digest: str, serial: int, request_id: str) -> None:
-    """Record an answer as the gateway does."""
-    ledger = site.gateway()
-    try:
-        intent = ledger.append(
-            "request.intent",
-            {
-                "request_id": request_id,
-                "at": datetime.now(tz=UTC).isoformat(),
-                "endpoint": "chat",
-                "key_id": "abcdefghij",
-                "department": "radiology",
-                "model": "tiny",
-                "model_digest": digest,
-                "serial": serial,
-                "request_hmac": "0" * 64,
-            },
-        )
-        ledger.append(
-            "request.outcome",
-            {
-                "request_id": request_id,
-                "intent_sequence": intent.sequence,
-                "outcome": "ok",
-                "status": 200,
-                "completion_tokens": 3,
-                "response_hmac": "1" * 64,
-            },
-        )
-    finally:
-        ledger.close()
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys)
 
 
 def test_from_a_medium_to_production_and_back(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
@@ -174,7 +93,7 @@ def test_an_answer_is_proven_running_and_with_nothing_running(
     enrol_all(site, sealift, homes)
     digest = bring(site, 1)
     serve(sealift, digest, homes)
-    answer(site, digest, 1, "req_one")
+    record_answer(site, digest, 1, "req_one")
 
     running = sealift("prove", "req_one")
     assert (running.code, "✗" in running.out) == (0, False), running.out
@@ -234,7 +153,7 @@ def test_a_proof_says_which_line_does_not_hold(site: RunningSite, sealift: Run, 
     enrol_all(site, sealift, homes)
     digest = bring(site, 1)
     serve(sealift, digest, homes)
-    answer(site, digest, 1, "req_one")
+    record_answer(site, digest, 1, "req_one")
     site.end("promoter")
     site.end("ledger")
     spoilers = [

@@ -6,9 +6,7 @@ nobody had looked; what is real is what callers meet: engines, gateway, ledger, 
 
 import http.client
 import json
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,14 @@ import pytest
 
 from appliance.config import Config
 from appliance.install.supervisor import UnitFacts, UnitState
-from media import signers
 from tests.functional.test_damaged_versions import garbled
-from tests.functional.test_promotion import PEOPLE, enrol_all, medium_of, serve
+from tests.support.promoting import enrol_all, homes, medium_of, serve
 from tests.support.real_engine import RealSupervisor, shipped_template, shipped_weights
 from tests.support.rollout_site import POLICY, approve, in_process, running_gateway
 from tests.support.running_site import RunningSite, as_json, running_site
 from tests.support.versions import EngineSupervisor, short_folder, store_version
 
+__all__ = ["homes"]  # a fixture
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(800)]
 QUESTION = "What is the capital of France? Answer in one sentence."
 CALLERS = 24
@@ -52,17 +50,6 @@ class RealProduction(EngineSupervisor):
     def close(self) -> None:
         super().close()
         self.real.close()
-
-
-@pytest.fixture
-def homes() -> Iterator[dict[str, Path]]:
-    with tempfile.TemporaryDirectory(prefix="slf", dir="/tmp") as folder:
-        made = {person: Path(folder) / person[:1] for person in PEOPLE}
-        for person, home in made.items():
-            signers.generate_key(home, PEOPLE[person], f"{person}@site.example")
-        yield made
-        for home in made.values():
-            signers.stop_agents(home)
 
 
 def bring(site: RunningSite, serial: int, weights: bytes) -> str:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.actions.receive import receive
 from appliance.promote.standing import require_promoted
-from media.clock import SystemClock
-from tests.functional.test_promotion import bring, enrol_all, homes, medium_of, serve
+from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder
 
@@ -49,10 +47,9 @@ def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     homes: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second = boxes
-    one, two = (runner(box, capsys, monkeypatch) for box in boxes)
+    one, two = (runner(box, capsys) for box in boxes)
     introduce(one, two, tmp_path, roles=("primary", "standby"))
     enrol_all(first, one, homes)
     digest = bring(first, 1)
@@ -83,15 +80,13 @@ def test_production_promotes_on_a_test_appliances_report(
     homes: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second = boxes
-    one, two = (runner(box, capsys, monkeypatch) for box in boxes)
+    one, two = (runner(box, capsys) for box in boxes)
     introduce(one, two, tmp_path, roles=("production", "test"))
     enrol_all(first, one, homes)
     digest = bring(first, 1)
-    receive(second.config, medium_of(1).volumes, clock=SystemClock(), progress=lambda *_: None)
-    second.register(1)
+    bring(second, 1)
     report = tmp_path / "report.json"
 
     assert two("report", "export", "one", digest, "--to", str(report)).code == 41

@@ -8,15 +8,14 @@ import pytest
 from appliance.actions.receive import receive
 from appliance.actions.scrub import scrub
 from appliance.errors import ConflictError
-from media import signers
 from media.clock import SystemClock
 from tests.support.medium import make_medium
+from tests.support.promoting import enrol_all, homes
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
 from tests.support.versions import short_folder, version_files
 
+__all__ = ["homes"]  # a fixture
 pytestmark = pytest.mark.slow
-
-PEOPLE = {"eva-rossi": "Eva Rossi", "finn-olsen": "Finn Olsen"}
 
 
 @pytest.fixture
@@ -29,24 +28,13 @@ def site() -> Iterator[RunningSite]:
 
 
 @pytest.fixture
-def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    return runner(site, capsys, monkeypatch)
+def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(site, capsys)
 
 
 @pytest.fixture
-def people(site: RunningSite, sealift: Run) -> Iterator[None]:
-    password = site.root / "password"
-    password.write_text("correct horse battery\n")
-    homes = []
-    codes = as_json(sealift, "people", "codes")["codes"]
-    for code, (person, name) in zip(codes, PEOPLE.items(), strict=True):
-        homes.append(site.root / person[:1])
-        signers.generate_key(homes[-1], name, f"{person}@site.example")
-        asked = ("--code", code, "--name", name, "--gnupg-home", str(homes[-1]), "--password-file", str(password))
-        as_json(sealift, "people", "enrol", *asked)
-    yield
-    for home in homes:
-        signers.stop_agents(home)
+def people(site: RunningSite, sealift: Run, homes: dict[str, Path]) -> None:
+    enrol_all(site, sealift, homes)
 
 
 def objects(site: RunningSite) -> set[str]:

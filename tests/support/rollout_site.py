@@ -16,19 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from appliance.cli import context as shared
-from appliance.cli import main
 from appliance.errors import UnitError
 from appliance.registry.descriptor import ModelDescriptor
-from tests.functional.test_promotion import bring, enrol_all, medium_of, serve
+from tests.support.commands import Ended, Run, as_json, exit_code
 from tests.support.engine import FakeEngine, Script, fake_engine
 from tests.support.ledger import ROOT
-from tests.support.running_site import COMMANDS, Ended, Run, RunningSite, as_json, running_site
+from tests.support.promoting import bring, enrol_all, medium_of, serve
+from tests.support.running_site import COMMANDS, RunningSite, running_site
 from tests.support.versions import EngineSupervisor
 
 POLICY = '[policy]\nrequest = "release"\n'
@@ -114,7 +112,7 @@ class Load:
     def start(self, callers: int) -> None:
         """Begin."""
         for number in range(callers):
-            thread = threading.Thread(target=self._ask, args=(f"user-{number}", bool(number % 2)))
+            thread = threading.Thread(target=self._ask, args=(number, bool(number % 2)))
             thread.start()
             self._threads.append(thread)
 
@@ -136,15 +134,17 @@ class Load:
         """The requests that were not answered whole."""
         return [one for one in self.got if one.status != 200 or not one.whole]
 
-    def _ask(self, user: str, stream: bool) -> None:  # noqa: FBT001 - a thread's argument
+    def _ask(self, number: int, stream: bool) -> None:  # noqa: FBT001 - a thread's argument
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         messages = [{"role": "user", "content": "hello there"}]
-        body = json.dumps({"model": "production", "messages": messages, "stream": stream, "user": user})
+        asked = {"model": "production", "messages": messages, "stream": stream}
+        # A canary's share is drawn by user: with one user for each of few callers, all could be on one side.
+        bodies = cycle([json.dumps(asked | {"user": f"user-{number}-{of}"}) for of in range(8)])
         headers = {"Authorization": f"Bearer {self.key}", "content-type": "application/json"}
         while not self._done.is_set():
             began = time.monotonic()
             try:
-                connection.request("POST", "/v1/chat/completions", body=body, headers=headers)
+                connection.request("POST", "/v1/chat/completions", body=next(bodies), headers=headers)
                 response = connection.getresponse()
                 content, status = response.read(), response.status
                 version = response.headers.get("x-model-version", "")
@@ -209,22 +209,12 @@ def by_process(site: RunningSite) -> Run:
 
 def in_process(site: RunningSite) -> Run:
     """Return a function that runs `sealift` in this process, without a test's fixtures."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.callback()(main._root)
-    for one in COMMANDS:
-        one.register(app)
 
     def run(*arguments: str, stdin: str | None = None) -> Ended:
         del stdin
-        out, err, kept, code = io.StringIO(), io.StringIO(), sys.argv, 0
-        sys.argv = ["sealift", "--config", str(site.config.at.config_file), *arguments]
-        try:
-            with redirect_stdout(out), redirect_stderr(err):
-                shared.run(app)
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        finally:
-            sys.argv = kept
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = exit_code(site.config.at.config_file, COMMANDS, arguments)
         return Ended(code=code, out=out.getvalue(), err=err.getvalue())
 
     return run

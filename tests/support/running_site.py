@@ -1,19 +1,19 @@
 """A site of real processes: ledger and promoter as their own, engines of a few lines behind a real control socket."""
 
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import typer
+import pytest
 
 from appliance import config as configuration
 from appliance import wire
@@ -25,7 +25,6 @@ from appliance.cli import (
     clock,
     history,
     keys,
-    main,
     network,
     people,
     policy,
@@ -39,7 +38,6 @@ from appliance.cli import (
     validate,
     versions,
 )
-from appliance.cli import context as shared
 from appliance.config import Config
 from appliance.install.supervisor import CONTROL
 from appliance.keys.files import create_missing
@@ -47,6 +45,7 @@ from appliance.registry import carriers, catalog
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
+from tests.support.commands import Ended, Run, as_json, typed
 from tests.support.medium import SimulatedMedium
 from tests.support.versions import EngineSupervisor
 
@@ -70,21 +69,6 @@ COMMANDS = (
     validate,
     versions,
 )
-
-
-@dataclass(slots=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The JSON document on stdout."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
 
 
 @dataclass(slots=True)
@@ -134,35 +118,9 @@ class RunningSite:
         return digests
 
 
-Run = Callable[..., Ended]
-
-
-def runner(site: RunningSite, capture: Any, patch: Any) -> Run:
-    """Return a function that runs `sealift` with arguments, in this process."""
-
-    def run(*arguments: str, stdin: str | None = None) -> Ended:
-        app = typer.Typer(pretty_exceptions_enable=False)
-        app.callback()(main._root)
-        for command in COMMANDS:
-            command.register(app)
-        with patch.context() as own:
-            own.setattr(sys, "argv", ["sealift", "--config", str(site.config.at.config_file), *arguments])
-            code = 0
-            try:
-                shared.run(app)
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-        out, err = capture.readouterr()
-        return Ended(code=code, out=out, err=err)
-
-    return run
-
-
-def as_json(run: Run, *arguments: str) -> dict[str, Any]:
-    """Run a command that must succeed, and return its result."""
-    ended = run("--json", *arguments)
-    assert ended.code == 0, (arguments, ended.out, ended.err)
-    return ended.facts
+def runner(site: RunningSite, capture: pytest.CaptureFixture[str], *, more: Iterable[ModuleType] = ()) -> Run:
+    """Return a function that runs `sealift` with arguments, in this process; `more` are further commands."""
+    return typed(site.config.at.config_file, (*COMMANDS, *more), capture)
 
 
 @contextmanager

@@ -249,7 +249,7 @@ def test_a_busy_engine_is_asked_again_later_and_a_broken_one_three_times(rig: Ri
 def test_a_piece_of_another_file_does_not_open_in_its_place(rig: Rig, tmp_path: Path) -> None:
     store = BatchStore(tmp_path / "other.db", keys=rig.keys, clock=rig.clock)
     first, second = (store.add_file("k", purpose="batch", name="a", parts=[text], days=1) for text in (b"one", b"two"))
-    with store._transaction() as connection:
+    with store._shared.transaction() as connection:
         query = "UPDATE piece SET sealed = (SELECT sealed FROM piece WHERE file_id = ?) WHERE file_id = ?"
         connection.execute(query, (first.id, second.id))
     assert store.parts(first.id) == [b"one"]
@@ -260,7 +260,7 @@ def test_a_piece_of_another_file_does_not_open_in_its_place(rig: Rig, tmp_path: 
 def test_a_store_of_a_newer_release_is_left_alone(tmp_path: Path, rig: Rig) -> None:
     store = BatchStore(tmp_path / "b.db", keys=rig.keys, clock=rig.clock)
     store.files("k")
-    with store._transaction() as connection:
+    with store._shared.transaction() as connection:
         connection.execute("PRAGMA user_version = 2")
     store.close()
     with pytest.raises(StoreDamagedError):

@@ -12,7 +12,7 @@ from tests.support.gateway import MODEL, Rig, gateway
 def _spent(rig: Rig) -> int:
     """Return how many of the day's tokens are gone, read through another process's eyes."""
     quotas = Quotas(rig.config.at.counters, rig.config.limits, rig.clock)
-    with quotas._transaction() as connection:
+    with quotas._shared.transaction() as connection:
         spent = quotas._spent(connection, rig.key.split("-")[1], rig.clock.now().strftime("%Y-%m-%d"))
     quotas.close()
     return spent
