@@ -19,7 +19,7 @@ from appliance.config import Config
 from appliance.errors import GateFailedError
 from appliance.promote import evaluation, levels
 from appliance.promote.policy import TaskPolicy
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.policybook import in_force
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
 

@@ -9,15 +9,62 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.actions.ways import Way
+from appliance.audit.facts import Ledger
 from appliance.errors import ApprovalRefusedError
 from appliance.promote.client import PromoterClient
 from appliance.promote.policy import GatePolicy, packaged, sections
+from appliance.promote.policybook import PolicyBook
 from appliance.promote.policychange import PolicyRequest
 from appliance.promote.sitepolicy import SitePolicy
 from appliance.promote.strictness import FIXED, spoken
 from media.clock import to_text
+from media.errors import MediaError
 
 _SHORTEST = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What holds now: `holds` is None, and `closed` says why, while no gate can judge by what two people signed.
+
+    `held_back` are names of files of a paired box whose stricter thresholds count here, as they are not taken over yet.
+    """
+
+    holds: GatePolicy | None
+    closed: str
+    file: str
+    held_back: tuple[str, ...]
+
+    @property
+    def compared(self) -> GatePolicy:
+        """What another file is compared with: what holds, or the release's own while the gates are closed."""
+        return self.holds or packaged()
+
+    @property
+    def named(self) -> str:
+        """Name and digest, or why there is none."""
+        return (
+            f"what closes the gates: {self.closed}" if self.holds is None else f"{self.holds.name} {self.holds.digest}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that `policy show` adds."""
+        return {"closed": self.closed or None, "held_back": list(self.held_back)}
+
+
+def standing(ledger: Ledger) -> Standing:
+    """Return what holds on this box, and why nothing does where that is so.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    book = PolicyBook.of(ledger)
+    held_back = tuple(str(book.held[origin].body.get("name")) for origin in sorted(book.held))
+    file = "" if book.adopted is None else str(book.adopted.body.get("policy"))
+    try:
+        return Standing(holds=book.in_force(), closed="", file=file, held_back=held_back)
+    except MediaError as error:
+        return Standing(holds=None, closed=f"{error.what}: {error.why}", file=file, held_back=held_back)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +138,7 @@ def waiting(promoter: PromoterClient, untrusted_digest: str) -> PolicyRequest:
 
 
 def approve(
-    holds: GatePolicy,
+    now: Standing,
     promoter: PromoterClient,
     untrusted_digest: str,
     *,
@@ -109,14 +156,14 @@ def approve(
     """
     request = waiting(promoter, untrusted_digest)
     statement = request.statement
-    moved = difference(holds, laid(statement.policy))
+    moved = difference(now.compared, laid(statement.policy))
     lines = [
         f"Site         {statement.site}",
         f"Meaning      {statement.meaning}",
         f"Requested    by {statement.requested_by}, {to_text(statement.requested_at)}",
         f"Expires      {to_text(statement.expires)}",
         f"Approved     {', '.join(one.shown for one in request.approvals) or 'by nobody yet'}",
-        f"Replaces     {holds.name}, {holds.digest}",
+        f"Replaces     {now.named}",
         "Thresholds against what holds now",
         *(f"  {one.text}" for one in moved),
         *(() if moved else ("  none would be another",)),

@@ -11,9 +11,9 @@ from typing import Any
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.promote.policybook import in_force
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
-from appliance.promote.sitepolicy import in_force
 from appliance.promote.validated import require_validated
 from appliance.registry import catalog
 from appliance.registry.catalog import Version

@@ -23,7 +23,7 @@ from appliance.errors import GateFailedError, ProofError
 from appliance.install.supervisor import Supervisor
 from appliance.promote import sitesets
 from appliance.promote.policy import GATES, GatePolicy, packaged
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.policybook import in_force
 from appliance.promote.taskset import TaskSet
 from appliance.registry import carriers, catalog, evidence, stageloads
 from appliance.registry import reference as references

@@ -10,7 +10,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from appliance.actions import policy as action
 from appliance.admin import approval, collaborators
 from appliance.promote.policychange import PolicyRequest
-from appliance.promote.sitepolicy import in_force
 from appliance.promote.strictness import spoken
 
 
@@ -25,12 +24,13 @@ def make_blueprint() -> Blueprint:
 
 def _standing() -> str:
     here = collaborators.page()
-    holds = in_force(here.ledger)
+    now = action.standing(here.ledger)
     return render_template(
         "policy.html",
-        holds=holds,
-        thresholds=[(key, spoken(value)) for key, value in action.thresholds(holds).items()],
-        requests=[(one, action.difference(holds, action.laid(one.statement.policy))) for one in _waiting()],
+        now=now,
+        holds=now.compared,
+        thresholds=[(key, spoken(value)) for key, value in action.thresholds(now.compared).items()],
+        requests=[(one, action.difference(now.compared, action.laid(one.statement.policy))) for one in _waiting()],
         needed=here.config.policy.approvals,
         ways_for=approval.ways,
     )

@@ -15,7 +15,7 @@ from appliance.admin import approval, collaborators
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.promote.hostchange import HostRequest
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.policybook import in_force
 from appliance.promote.validated import require_validated
 from media import canonical
 

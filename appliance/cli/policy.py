@@ -13,12 +13,13 @@ from appliance.cli import signing
 from appliance.cli.gathering import gathered
 from appliance.cli.opened import ledger_of, promoter_of
 from appliance.promote.policy import GatePolicy
-from appliance.promote.sitepolicy import MAX_BYTES, SitePolicy, in_force
+from appliance.promote.sitepolicy import MAX_BYTES, SitePolicy
 from appliance.promote.strictness import spoken
 from media.clock import to_text
 
 _group = typer.Typer(help="The gates' thresholds; a site's own take two people.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(metavar="FILE.toml", help="Thresholds: docs/operator/validating.md.")]
+_CLOSED = ("two people bring in another file: `sealift policy import FILE.toml`", "what the site signed:")
 
 
 def register(app: typer.Typer) -> None:
@@ -31,13 +32,19 @@ def _show(context: typer.Context) -> None:
     """Show the policy that holds: every threshold, and what the site changed of the release's."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
-        holds = in_force(ledger)
+        now = action.standing(ledger)
+    holds = now.compared
+    if now.holds is None:
+        facts = {**now.to_json(), "name": None, "digest": None, "file": now.file}
+        own.result(facts, "\n".join([f"the gates are closed: {now.closed}", *_CLOSED, *_indented(now.file)]))
+        return
     found = action.thresholds(holds)
     changes = () if holds.site is None else holds.site.changes
     lines = [f"{holds.name}  {holds.digest}", *(f"  {key}  {spoken(value)}" for key, value in found.items())]
     lines += ["the site's own:", *(f"  {one.text}" for one in changes)] if changes else ["the release's own, unchanged"]
+    lines += [f"not taken over from the other box yet, so the stricter of both holds: {one}" for one in now.held_back]
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
-    own.result({**holds.named(), "gates": list(holds.gates), "thresholds": plain}, "\n".join(lines))
+    own.result({**holds.named(), **now.to_json(), "gates": list(holds.gates), "thresholds": plain}, "\n".join(lines))
 
 
 @_group.command("diff")
@@ -45,9 +52,9 @@ def _diff(context: typer.Context, file: File) -> None:
     """Show what would change if this file held. Nothing is asked for."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
-        holds = in_force(ledger)
+        now = action.standing(ledger)
     after = action.laid(_text(file))
-    own.result(_facts(holds, after), "\n".join(_lines(holds, after)))
+    own.result(_facts(now, after), "\n".join(_lines(now, after)))
 
 
 @_group.command("import")
@@ -62,17 +69,17 @@ def _import(
     own = shared.of(context)
     text = _text(file)
     with ledger_of(own) as ledger:
-        holds = in_force(ledger)
+        now = action.standing(ledger)
     after = action.laid(text)
-    facts = {**_facts(holds, after), "asked": not dry_run}
+    facts = {**_facts(now, after), "asked": not dry_run}
     if dry_run:
-        own.result(facts, "\n".join(_lines(holds, after)))
+        own.result(facts, "\n".join(_lines(now, after)))
         return
     with promoter_of(own) as promoter:
         request = promoter.request_policy(policy=text, meaning=reason, requested_by=person)
     digest = request.statement.sha256
     then = f"{digest[:12]}: two people run `sealift policy approve {digest[:12]} --as PERSON`"
-    own.result({**facts, "statement": digest}, "\n".join((*_lines(holds, after), then)))
+    own.result({**facts, "statement": digest}, "\n".join((*_lines(now, after), then)))
 
 
 @_group.command("list")
@@ -111,10 +118,10 @@ def _approve(
     """Show what would hold, and sign it. With the second person's signature it holds."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
-        holds = in_force(ledger)
+        now = action.standing(ledger)
     with promoter_of(own) as promoter:
         request, is_held = action.approve(
-            holds,
+            now,
             promoter,
             digest,
             person=person,
@@ -133,15 +140,20 @@ def _text(file: Path) -> str:
     return SitePolicy.from_bytes(untrusted).text
 
 
-def _facts(holds: GatePolicy, after: GatePolicy) -> dict[str, object]:
-    moved = action.difference(holds, after)
-    return {"holds": holds.named(), "would_hold": after.named(), "changes": [one.to_json() for one in moved]}
+def _facts(now: action.Standing, after: GatePolicy) -> dict[str, object]:
+    moved = action.difference(now.compared, after)
+    holds = None if now.holds is None else now.holds.named()
+    return {"holds": holds, "would_hold": after.named(), "changes": [one.to_json() for one in moved], **now.to_json()}
 
 
-def _lines(holds: GatePolicy, after: GatePolicy) -> list[str]:
-    moved = action.difference(holds, after)
+def _lines(now: action.Standing, after: GatePolicy) -> list[str]:
+    moved = action.difference(now.compared, after)
     return [
-        f"{holds.name} {holds.digest[:12]} -> {after.name} {after.digest[:12]}",
+        f"{now.named} -> {after.name} {after.digest[:12]}",
         *(f"  {one.text}" for one in moved),
         *(() if moved else ("  no threshold would be another",)),
     ]
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  | {line}" for line in text.splitlines()]

@@ -10,8 +10,6 @@ Promises: who carries it out verifies every signature again from these files; a 
 once; the ledger knows of each request and each approval before a file says it.
 """
 
-import re
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -20,10 +18,9 @@ from typing import Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ClockUncertainError, ConflictError
-from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
 from appliance.promote.approvals import LEAST_PEOPLE
-from appliance.promote.books import Books
+from appliance.promote.changes import FORMAT, HEX32, Changes, fields_of, new_nonce
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.presented import Presented
 from appliance.promote.statement import require_meaning
@@ -31,10 +28,8 @@ from appliance.timekeeping import record
 from appliance.timekeeping.judging import SMALL_SECONDS
 from appliance.verify.freshness import BUILT
 from media import canonical, clock
-from media.clock import Clock
 from media.errors import SealiftError
 
-FORMAT: Final = 1
 TYPE: Final = "sealift/clock"
 REQUESTED: Final = "approval.clock-requested"
 GIVEN: Final = "approval.clock-given"
@@ -42,7 +37,6 @@ VALID_SECONDS: Final = 4 * 3600
 MOST_PENDING: Final = 8
 _LARGEST: Final = 200 * 366 * 86400
 _MAX_BYTES: Final = 256 * 1024
-_NONCE: Final = re.compile(r"[0-9a-f]{32}")
 _FIELDS: Final = (
     *("format", "type", "site", "session", "correction_seconds", "shown", "ticks"),
     *("meaning", "nonce", "requested_by"),
@@ -97,14 +91,10 @@ class ClockStatement:
             MalformedError: It is not canonical JSON of exactly these fields.
             ApprovalRefusedError: It is of another type or format, or a field is not one.
         """
-        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
-        fields = canonical.exact_keys(value, _FIELDS, what="statement")
-        nonce = canonical.text(fields["nonce"], "statement.nonce")
+        fields = fields_of(untrusted, _FIELDS, of_type=TYPE, max_bytes=_MAX_BYTES, refused=_refused)
         session = canonical.text(fields["session"], "statement.session")
-        if fields["format"] != FORMAT or fields["type"] != TYPE:
-            raise _refused("it is not a statement about the clock of this format")
-        if not _NONCE.fullmatch(nonce) or not _NONCE.fullmatch(session):
-            raise _refused("its nonce or its session is not 32 hex digits")
+        if not HEX32.fullmatch(session):
+            raise _refused("its session is not 32 hex digits")
         return cls(
             site=canonical.text(fields["site"], "statement.site"),
             session=session,
@@ -114,7 +104,7 @@ class ClockStatement:
             shown=canonical.moment(fields["shown"], "statement.shown"),
             ticks=canonical.integer(fields["ticks"], "statement.ticks"),
             meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
-            nonce=nonce,
+            nonce=fields["nonce"],
             requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
         )
 
@@ -149,18 +139,13 @@ class ClockRequest(Approvable[ClockStatement]):
         return ClockStatement.from_bytes(untrusted)
 
 
-class ClockChanges:
+class ClockChanges(Changes[ClockRequest]):
     """The promoter's part: requests and approvals; the caller makes sure that one call runs at a time.
 
     `clock` is the machine's own, not the one of decisions: what is approved is how far this very clock is off.
     """
 
-    def __init__(self, books: Books, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
-        self._books = books
-        self._acceptance = acceptance
-        self._config = config
-        self._folder = _folder(books.folder.path)
-        self._clock = clock
+    FOLDER = "clock-changes"
 
     def request(self, *, correction_seconds: int, meaning: str, requested_by: str) -> ClockRequest:
         """Return the statement to sign.
@@ -184,15 +169,11 @@ class ClockChanges:
             shown=self._clock.now().replace(microsecond=0),
             ticks=int(self._clock.monotonic()),
             meaning=require_meaning(meaning),
-            nonce=secrets.token_hex(16),
+            nonce=new_nonce(),
             requested_by=person.id,
         )
         require_possible(statement.right)
-        request = ClockRequest(statement=statement)
-        body = {"statement": statement.to_bytes().decode(), "statement_sha256": statement.sha256}
-        self._books.ledger.append(REQUESTED, {**body, "requested_by": person.id})
-        request.save(self._folder)
-        return request
+        return self._asked(ClockRequest(statement=statement), REQUESTED, person.id)
 
     def pending(self) -> tuple[ClockRequest, ...]:
         """Return the requests that hold now, the oldest first; what holds no longer is forgotten."""
@@ -215,15 +196,10 @@ class ClockChanges:
         Raises:
             ApprovalRefusedError: The statement is unknown or holds no longer, or the signature is refused.
         """
-        people, _ = self._books.catch_up()
-        request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
-        if request is None:
-            raise _refused("no correction of this digest waits here; it holds no longer or was never asked for")
+        unknown = _refused("no correction of this digest waits here; it holds no longer or was never asked for")
+        people, request = self._waiting_for(statement_sha256, unknown)
         updated, approval = request.with_approval(presented, people, self._acceptance)
-        body = {"correction_seconds": request.statement.correction_seconds, "statement_sha256": statement_sha256}
-        self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
-        updated.save(self._folder)
-        return updated
+        return self._given(updated, GIVEN, approval, correction_seconds=request.statement.correction_seconds)
 
 
 def require_possible(right: datetime) -> datetime:
@@ -273,7 +249,7 @@ def require_clock_approved(config: Config, statement_sha256: str) -> ClockReques
 
 
 def _folder(promoter: Path) -> Path:
-    return promoter / "clock-changes"
+    return promoter / ClockChanges.FOLDER
 
 
 def _refused(why: str) -> ApprovalRefusedError:

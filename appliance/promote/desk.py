@@ -54,13 +54,13 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
 from appliance.promote.passwords import CodeBook, Passwords
 from appliance.promote.people_desk import PeopleDesk
+from appliance.promote.policybook import in_force
 from appliance.promote.policychange import PolicyChanges
 from appliance.promote.presented import Presented
 from appliance.promote.promoter import Promoter
 from appliance.promote.reviews import Reviews
 from appliance.promote.rollout import Rollout
 from appliance.promote.secondfactor import SecondFactors
-from appliance.promote.sitepolicy import in_force
 from appliance.standby.carried import Carried
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer

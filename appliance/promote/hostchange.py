@@ -10,8 +10,6 @@ Promises: the installer verifies every signature again from these files, trustin
 fingerprint counts once; the ledger knows of each request and each approval before a file says it.
 """
 
-import re
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -20,26 +18,22 @@ from typing import Final, Self
 
 from appliance.config import Config, Places
 from appliance.errors import ApprovalRefusedError, ConflictError, HostChangeError
-from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
 from appliance.promote.approvals import LEAST_PEOPLE
-from appliance.promote.books import Books
+from appliance.promote.changes import FORMAT, Changes, fields_of, new_nonce
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.people import SitePeople
 from appliance.promote.presented import Presented
 from appliance.promote.statement import require_meaning
 from media import canonical, clock
-from media.clock import Clock
 from media.errors import SealiftError
 
-FORMAT: Final = 1
 TYPE: Final = "sealift/host-change"
 REQUESTED: Final = "approval.host-requested"
 GIVEN: Final = "approval.host-given"
 MOST_PENDING: Final = 16
 _MAX_BYTES: Final = 256 * 1024
 _MAX_PLAN_BYTES: Final = 12 * 2**20
-_NONCE = re.compile(r"[0-9a-f]{32}")
 _FIELDS: Final = (
     *("format", "type", "site", "plan_digest", "serial", "meaning", "nonce"),
     *("requested_by", "requested_at", "expires"),
@@ -89,17 +83,13 @@ class HostStatement:
             MalformedError: It is not canonical JSON of exactly these fields.
             ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
         """
-        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
-        fields = canonical.exact_keys(value, _FIELDS, what="statement")
-        nonce = canonical.text(fields["nonce"], "statement.nonce")
-        if fields["format"] != FORMAT or fields["type"] != TYPE or not _NONCE.fullmatch(nonce):
-            raise _refused("it is not a statement about a host change of this format")
+        fields = fields_of(untrusted, _FIELDS, of_type=TYPE, max_bytes=_MAX_BYTES, refused=_refused)
         return cls(
             site=canonical.text(fields["site"], "statement.site"),
             plan_digest=canonical.sha256_hex(fields["plan_digest"], "statement.plan_digest"),
             serial=canonical.integer(fields["serial"], "statement.serial", minimum=1),
             meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
-            nonce=nonce,
+            nonce=fields["nonce"],
             requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
             requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
             expires=canonical.moment(fields["expires"], "statement.expires"),
@@ -118,15 +108,10 @@ class HostRequest(Approvable[HostStatement]):
         return HostStatement.from_bytes(untrusted)
 
 
-class HostChanges:
+class HostChanges(Changes[HostRequest]):
     """The promoter's part: requests and approvals; the caller makes sure that one call runs at a time."""
 
-    def __init__(self, books: Books, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
-        self._books = books
-        self._acceptance = acceptance
-        self._config = config
-        self._folder = _folder(books.folder.path)
-        self._clock = clock
+    FOLDER = "host-changes"
 
     def request(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
         """Return the statement to sign for a plan; the same one again while it waits.
@@ -151,16 +136,13 @@ class HostChanges:
             plan_digest=plan_digest,
             serial=serial,
             meaning=require_meaning(meaning),
-            nonce=secrets.token_hex(16),
+            nonce=new_nonce(),
             requested_by=person.id,
             requested_at=now,
             expires=now + timedelta(hours=self._config.policy.approval_hours),
         )
         request = HostRequest(statement=statement)
-        body = {"plan_digest": plan_digest, "serial": serial, "statement": statement.to_bytes().decode()}
-        self._books.ledger.append(REQUESTED, {**body, "statement_sha256": statement.sha256, "requested_by": person.id})
-        request.save(self._folder)
-        return request
+        return self._asked(request, REQUESTED, person.id, plan_digest=plan_digest, serial=serial)
 
     def pending(self) -> tuple[HostRequest, ...]:
         """Return the requests that have not expired, the oldest first."""
@@ -174,15 +156,10 @@ class HostChanges:
         Raises:
             ApprovalRefusedError: The statement is unknown or expired, or the signature is refused.
         """
-        people, _ = self._books.catch_up()
-        request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
-        if request is None:
-            raise _refused("no request of this digest waits here; it has expired or was never made")
+        unknown = _refused("no request of this digest waits here; it has expired or was never made")
+        people, request = self._waiting_for(statement_sha256, unknown)
         updated, approval = request.with_approval(presented, people, self._acceptance)
-        body = {"plan_digest": request.statement.plan_digest, "statement_sha256": statement_sha256}
-        self._books.ledger.append(GIVEN, {**body, **approval.to_json()})
-        updated.save(self._folder)
-        return updated
+        return self._given(updated, GIVEN, approval, plan_digest=request.statement.plan_digest)
 
 
 def people_of(places: Places) -> SitePeople:
@@ -219,7 +196,7 @@ def require_host_approved(config: Config, plan_digest: str, serial: int, *, now:
 
 
 def _folder(promoter: Path) -> Path:
-    return promoter / "host-changes"
+    return promoter / HostChanges.FOLDER
 
 
 def _require_plan(places: Places, plan_digest: str, serial: int) -> None:

@@ -43,6 +43,7 @@ _ENVIRONMENTS: Final = ("demo", "rehearsal", "production")
 _OF_SITE: Final = 3
 _MOST_CHANGES: Final = 64
 _MOST_CALLERS: Final = 64
+_MOST_LEVELS: Final = 8
 _MILLIS: Final = 1000
 _MOST: Final = {"confidence_millis": 999, "max_tokens": 256, "answer_tokens": 512, "entries": 200, "patients": 64}
 _LEAST: Final = {"max_tokens": 1, "answer_tokens": 1, "rounds": 1, "resamples": 1, "reviewers": 1, "entries": 1}
@@ -277,7 +278,7 @@ def value(untrusted: Any, field: str, what: str) -> Any:
     if field == "prompt":
         return canonical.text(untrusted, what)
     if field == "callers":
-        levels = canonical.array(untrusted, what, most=4)
+        levels = canonical.array(untrusted, what, most=_MOST_LEVELS)
         return tuple(canonical.integer(one, what, minimum=1, maximum=_MOST_CALLERS) for one in levels)
     if field == "demanded_in":
         named = canonical.array(untrusted, what, most=len(_ENVIRONMENTS))

@@ -11,35 +11,33 @@ signature verified again, the promoter records that the policy holds (`approval.
 who asked for it may approve it as with a promotion; a person whose word a looser threshold rests on is enrolled here.
 """
 
-import re
-import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvable import Approvable
-from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.books import Books
+from appliance.promote.changes import FORMAT, Changes, fields_of, new_nonce
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy, packaged
+from appliance.promote.policybook import ADOPTED, PolicyBook
 from appliance.promote.presented import Presented
-from appliance.promote.sitepolicy import ADOPTED, MAX_BYTES, SitePolicy, in_force
+from appliance.promote.sitepolicy import MAX_BYTES, SitePolicy
 from appliance.promote.statement import require_meaning
+from appliance.promote.strictness import INSTALLED, Table
 from media import canonical, clock
 from media.clock import Clock
 
-FORMAT: Final = 1
 TYPE: Final = "sealift/policy"
 REQUESTED: Final = "approval.policy-requested"
 GIVEN: Final = "approval.policy-given"
 MOST_PENDING: Final = 8
 _MAX_BYTES: Final = 16 * 1024
-_NONCE: Final = re.compile(r"[0-9a-f]{32}")
 _FIELDS: Final = (
     *("format", "type", "site", "policy", "release_sha256", "replaces", "meaning", "nonce"),
     *("requested_by", "requested_at", "expires"),
@@ -91,18 +89,14 @@ class PolicyStatement:
             MalformedError: It is not canonical JSON of exactly these fields.
             ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
         """
-        value = canonical.loads_canonical(untrusted, max_bytes=_MAX_BYTES)
-        fields = canonical.exact_keys(value, _FIELDS, what="statement")
-        nonce = canonical.text(fields["nonce"], "statement.nonce")
-        if fields["format"] != FORMAT or fields["type"] != TYPE or not _NONCE.fullmatch(nonce):
-            raise _refused("it is not a statement about a policy of this format")
+        fields = fields_of(untrusted, _FIELDS, of_type=TYPE, max_bytes=_MAX_BYTES, refused=_refused)
         return cls(
             site=canonical.text(fields["site"], "statement.site"),
             policy=canonical.text(fields["policy"], "statement.policy", most=MAX_BYTES, lines=True),
             release_sha256=canonical.sha256_hex(fields["release_sha256"], "statement.release_sha256"),
             replaces=canonical.sha256_hex(fields["replaces"], "statement.replaces"),
             meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
-            nonce=nonce,
+            nonce=fields["nonce"],
             requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
             requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
             expires=canonical.moment(fields["expires"], "statement.expires"),
@@ -121,7 +115,7 @@ class PolicyRequest(Approvable[PolicyStatement]):
         return PolicyStatement.from_bytes(untrusted)
 
 
-class PolicyChanges:
+class PolicyChanges(Changes[PolicyRequest]):
     """The promoter's part: requests, approvals, and saying what holds; one call at a time is the caller's to make sure.
 
     Args:
@@ -129,14 +123,25 @@ class PolicyChanges:
         config: The site file.
         clock: By which a request expires.
         acceptance: What an approval has to be.
+        release: Gives the installed release's policy.
+        table: The installed release's thresholds.
     """
 
-    def __init__(self, books: Books, *, config: Config, clock: Clock, acceptance: Acceptance) -> None:
-        self._books = books
-        self._acceptance = acceptance
-        self._config = config
-        self._folder: Path = books.folder.path / "policy-changes"
-        self._clock = clock
+    FOLDER = "policy-changes"
+
+    def __init__(
+        self,
+        books: Books,
+        *,
+        config: Config,
+        clock: Clock,
+        acceptance: Acceptance,
+        release: Callable[[], GatePolicy] = packaged,
+        table: Table = INSTALLED,
+    ) -> None:
+        super().__init__(books, config=config, clock=clock, acceptance=acceptance)
+        self._release = release
+        self._table = table
 
     def request(self, *, policy: str, meaning: str, requested_by: str) -> PolicyRequest:
         """Return the statement to sign for a file's text; the same one again while it waits.
@@ -149,8 +154,10 @@ class PolicyChanges:
         """
         people, _ = self._books.catch_up()
         person = people.require_active(requested_by)
-        file = SitePolicy.from_bytes(policy.encode())
-        holds, release = in_force(self._books.ledger), packaged()
+        file = SitePolicy.from_bytes(policy.encode(), table=self._table)
+        release = self._release()
+        # What cannot be judged by closes the gates, and is replaced like any other.
+        holds, replaces = self._replaced(release)
         if file.thresholds:
             file.over(release)
         _require_words(file, people)
@@ -166,18 +173,14 @@ class PolicyChanges:
             site=self._config.site,
             policy=policy,
             release_sha256=release.digest,
-            replaces=holds.digest,
+            replaces=replaces,
             meaning=require_meaning(meaning),
-            nonce=secrets.token_hex(16),
+            nonce=new_nonce(),
             requested_by=person.id,
             requested_at=now,
             expires=now + timedelta(hours=self._config.policy.approval_hours),
         )
-        request = PolicyRequest(statement=statement)
-        body = {"statement": statement.to_bytes().decode(), "statement_sha256": statement.sha256}
-        self._books.ledger.append(REQUESTED, {**body, "requested_by": person.id})
-        request.save(self._folder)
-        return request
+        return self._asked(PolicyRequest(statement=statement), REQUESTED, person.id)
 
     def pending(self) -> tuple[PolicyRequest, ...]:
         """Return the requests that can still be approved, the oldest first; what a crash left undone is finished."""
@@ -185,14 +188,18 @@ class PolicyChanges:
         return self._waiting() if any(self._adopted(one) for one in waiting) else waiting
 
     def _waiting(self) -> tuple[PolicyRequest, ...]:
-        now, holds, release = self._clock.now(), in_force(self._books.ledger).digest, packaged().digest
+        now, release = self._clock.now(), self._release()
+        _, replaces = self._replaced(release)
         found = [
             one
             for one in PolicyRequest.stored(self._folder)
             if now <= one.statement.expires
-            and (one.statement.replaces, one.statement.release_sha256) == (holds, release)
+            and (one.statement.replaces, one.statement.release_sha256) == (replaces, release.digest)
         ]
         return tuple(sorted(found, key=lambda one: one.statement.requested_at))
+
+    def _replaced(self, release: GatePolicy) -> tuple[GatePolicy | None, str]:
+        return PolicyBook.of(self._books.ledger).replaced(release, table=self._table)
 
     def approve(self, statement_sha256: str, presented: Presented) -> tuple[PolicyRequest, bool]:
         """Add one person's approval; return the request, and whether its policy holds from now on.
@@ -202,36 +209,32 @@ class PolicyChanges:
                 it would approve where the site separates that.
             UnknownPersonError: Somebody whose word it rests on is not enrolled any more.
         """
-        people, _ = self._books.catch_up()
-        request = next((one for one in self.pending() if one.statement.sha256 == statement_sha256), None)
-        if request is None:
-            raise _refused("no policy of this digest waits here; it has expired, or another holds since")
+        unknown = _refused("no policy of this digest waits here; it has expired, or another holds since")
+        people, request = self._waiting_for(statement_sha256, unknown)
         statement = request.statement
-        _require_words(SitePolicy.from_bytes(statement.policy.encode()), people)
+        _require_words(SitePolicy.from_bytes(statement.policy.encode(), table=self._table), people)
         updated, approval = request.with_approval(presented, people, self._acceptance)
         if not self._config.release_is_request and approval.person == statement.requested_by:
             raise _refused(f"{approval.name} asked for it, and at this site who asks does not approve")
-        self._books.ledger.append(GIVEN, {"statement_sha256": statement_sha256, **approval.to_json()})
-        updated.save(self._folder)
+        self._given(updated, GIVEN, approval)
         return updated, self._adopted(updated)
 
     def _adopted(self, request: PolicyRequest) -> bool:
         """Say that a policy holds where enough people approved it, every signature verified again."""
-        threshold = max(self._config.policy.approvals, LEAST_PEOPLE)
-        if len(request.approvals) < threshold:
+        if len(request.approvals) < self._threshold:
             return False
         people, _ = self._books.catch_up()
         try:
-            request.require_approved(people, threshold=threshold, counting=tuple(self._config.policy.classes))
+            request.require_approved(people, threshold=self._threshold, counting=tuple(self._config.policy.classes))
         except NotEnoughApprovalsError:
             return False  # somebody was revoked since, or a class counts no more
-        self._books.ledger.append(ADOPTED, _record_of(request))
+        self._books.ledger.append(ADOPTED, _record_of(request, self._table))
         return True
 
 
-def _record_of(request: PolicyRequest) -> dict[str, Any]:
+def _record_of(request: PolicyRequest, table: Table) -> dict[str, Any]:
     statement = request.statement
-    file = SitePolicy.from_bytes(statement.policy.encode())
+    file = SitePolicy.from_bytes(statement.policy.encode(), table=table)
     return {
         "policy": statement.policy,
         "policy_sha256": file.sha256,
@@ -244,7 +247,9 @@ def _record_of(request: PolicyRequest) -> dict[str, Any]:
     }
 
 
-def _require_news(file: SitePolicy, holds: GatePolicy) -> None:
+def _require_news(file: SitePolicy, holds: GatePolicy | None) -> None:
+    if holds is None:
+        return
     site = holds.site
     # Words that were given about another release's policy are given again by the same file.
     is_held = site is not None and site.sha256 == file.sha256 and all(one.counts for one in site.changes)

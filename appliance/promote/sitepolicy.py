@@ -1,4 +1,4 @@
-"""Thresholds of a site's own, laid over the installed release's gate policy: the file, and the policy that then holds.
+"""Thresholds of a site's own, laid over the installed release's gate policy: the file, and the policy that results.
 
     format = 1
     name = "ward-thresholds"
@@ -15,25 +15,23 @@ Promises: what is not named stays as the release has it, and no gate can be left
 freely; looser only with a person's word for exactly that key, which is in the policy's document, and so in its digest,
 in the evidence and before everybody who approves. Such a word is about one release's policy: under another one the
 stricter of both holds until the word is given again. Two people sign the file's whole text
-(`appliance.promote.policychange`); what holds is read from the ledger, where only the promoter may say it.
+(`appliance.promote.policychange`); what holds is read from the ledger (`appliance.promote.policybook`).
 """
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Self
 
-from appliance.audit.facts import Ledger
 from appliance.promote import strictness
-from appliance.promote.policy import GatePolicy, SiteThresholds, packaged, sections, value
-from appliance.promote.strictness import FIXED, LOOSER, WAYS, Change, Override
+from appliance.promote.policy import GatePolicy, SiteThresholds, sections, value
+from appliance.promote.strictness import FIXED, INSTALLED, LOOSER, Change, Override, Table
 from media import canonical
 from media.errors import LimitExceededError, MalformedError
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 8 * 1024
-ADOPTED: Final = "approval.policy-adopted"
 _MOST_OVERRIDES: Final = 32
 _LONGEST_REASON: Final = 500
 _FIX: Final = "see docs/operator/validating.md, Thresholds of the site's own"
@@ -41,12 +39,16 @@ _FIX: Final = "see docs/operator/validating.md, Thresholds of the site's own"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePolicy:
-    """A site's file: its thresholds by dotted key, and the words that looser ones rest on, by the same key."""
+    """A site's file: its thresholds by dotted key, and the words that looser ones rest on, by the same key.
+
+    `dropped` are the thresholds in it that this release has no more, with what became of each; see `of_earlier`.
+    """
 
     name: str
     text: str
     thresholds: Mapping[str, Any]
     overrides: Mapping[str, Override]
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -54,12 +56,28 @@ class SitePolicy:
         return sha256(self.text.encode()).hexdigest()
 
     @classmethod
-    def from_bytes(cls, untrusted: bytes) -> Self:
-        """Parse a file.
+    def from_bytes(cls, untrusted: bytes, *, table: Table = INSTALLED) -> Self:
+        """Parse a file that is to hold.
+
+        Args:
+            untrusted: Its bytes.
+            table: The release's thresholds.
 
         Raises:
             LimitExceededError: It is longer than 8 KiB.
             MalformedError: It is no TOML of this format; `what` names the dotted key.
+        """
+        found = cls.of_earlier(untrusted, table=table)
+        for key, became in found.dropped.items():
+            raise _refused(key, f"this release has no such threshold any more: {became}", fix="take it out of the file")
+        return found
+
+    @classmethod
+    def of_earlier(cls, untrusted: bytes, *, table: Table = INSTALLED) -> Self:
+        """Parse a file that people signed under this release or an earlier one: what was dropped since is read.
+
+        Raises:
+            LimitExceededError, MalformedError: As `from_bytes`, but for thresholds that `table` knows as dropped.
         """
         if len(untrusted) > MAX_BYTES:
             raise LimitExceededError(
@@ -71,17 +89,20 @@ class SitePolicy:
         except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or a number of thousands of digits
             raise _refused("the policy file", f"it is not TOML: {error}") from error
         canonical.text(text, "the policy file", most=MAX_BYTES, lines=True)
-        known = {key.partition(".")[0] for key in WAYS}
+        known = {key.partition(".")[0] for key in (*table.ways, *table.dropped)}
         for name in sorted(found):
             if name not in {"format", "name", "override", *known}:
                 raise _refused(_shown(name), "there is no such section, or nothing in it is a threshold")
         canonical.integer(found.get("format"), "format", minimum=FORMAT, maximum=FORMAT)
-        thresholds = dict(_thresholds({name: found[name] for name in sorted(known & found.keys())}))
+        named = dict(_thresholds({name: found[name] for name in sorted(known & found.keys())}, table))
+        dropped = {key: table.dropped[key] for key in named if key not in table.ways}
+        words = _overrides(found.get("override", []), named)
         return cls(
             name=canonical.text(found.get("name"), "name", most=63),
             text=text,
-            thresholds=thresholds,
-            overrides=_overrides(found.get("override", []), thresholds),
+            thresholds={key: asked for key, asked in named.items() if key not in dropped},
+            overrides={key: word for key, word in words.items() if key not in dropped},
+            dropped=dropped,
         )
 
     def over(self, release: GatePolicy, *, signed_over: str | None = None) -> GatePolicy:
@@ -93,10 +114,17 @@ class SitePolicy:
 
         Raises:
             MalformedError: A threshold is looser without a word for it, or a word is for none; under another release's
-                policy than was signed over this raises nothing, and the stricter of both holds.
+                policy than was signed over this raises nothing, and the stricter of both holds. Or the release has a
+                threshold of the file no more: what the site demanded by it cannot be judged.
         """
+        for key, became in self.dropped.items():
+            raise MalformedError(
+                what=f"the site's own {key} cannot be judged",
+                why=f"this release has no such threshold any more: {became}",
+                fix="two people bring in a file without it: `sealift policy import`",
+            )
         is_same = signed_over in {None, release.digest}
-        parts, changes = _parts(release), []
+        parts, changes = parts_of(release), []
         for key, asked in self.thresholds.items():
             section, _, field = key.partition(".")
             direction = strictness.direction_of(key, parts[section][field], asked)
@@ -117,56 +145,52 @@ class SitePolicy:
             changes.append(change)
             if counts:
                 parts[section][field] = asked
-        return _laid(self, release, parts, tuple(changes))
+        return laid(release, parts, tuple(changes), name=self.name, digest=self.sha256)
 
 
-def in_force(ledger: Ledger, release: GatePolicy | None = None) -> GatePolicy:
-    """Return the policy that holds here now: the installed release's, with what two people of the site laid over it.
+def laid(
+    release: GatePolicy,
+    parts: Mapping[str, Mapping[str, Any]],
+    changes: tuple[Change, ...],
+    *,
+    name: str,
+    digest: str,
+) -> GatePolicy:
+    """Return a release's policy with what a site changed.
 
     Args:
-        ledger: Where it is recorded; only the promoter may, after it verified both signatures.
-        release: The release's policy; the installed one's by default.
-
-    Raises:
-        MalformedError: What the ledger has is not a policy file that this release reads; nothing may be judged then.
-        LedgerUnavailableError: The ledger does not answer.
+        release: The release's.
+        parts: Every field of every section, as it is to hold.
+        changes: What differs, and why.
+        name: What the site calls its thresholds.
+        digest: Of the text that people signed.
     """
-    of_release = release or packaged()
-    found = ledger.find(kind=ADOPTED, limit=1)
-    if not found:
-        return of_release
-    body = found[0].body
-    file = SitePolicy.from_bytes(str(body.get("policy", "")).encode())
-    if not file.thresholds:
-        return of_release  # two people took the site's own thresholds back
-    return file.over(of_release, signed_over=str(body.get("release_sha256")))
-
-
-def _laid(
-    file: SitePolicy, release: GatePolicy, parts: Mapping[str, Mapping[str, Any]], changes: tuple[Change, ...]
-) -> GatePolicy:
     made: dict[str, Any] = {
         attribute: replace(getattr(release, attribute), **parts[section])
         for section, (attribute, _) in sections().items()
     }
-    site = SiteThresholds(name=file.name, sha256=file.sha256, release_sha256=release.digest, changes=changes)
-    policy = replace(release, name=f"{release.name}+{file.name}", format=3, site=site, **made)
+    site = SiteThresholds(name=name, sha256=digest, release_sha256=release.digest, changes=changes)
+    policy = replace(release, name=f"{release.name}+{name}", format=3, site=site, **made)
     return replace(policy, digest=sha256(policy.to_bytes()).hexdigest())
 
 
-def _parts(release: GatePolicy) -> dict[str, dict[str, Any]]:
+def parts_of(release: GatePolicy) -> dict[str, dict[str, Any]]:
+    """Return every field of every section of a policy's document."""
     return {
         section: {name: getattr(getattr(release, attribute), name) for name in names}
         for section, (attribute, names) in sections().items()
     }
 
 
-def _thresholds(untrusted: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _thresholds(untrusted: Mapping[str, Any], table: Table) -> list[tuple[str, Any]]:
     found = []
     for section, fields in untrusted.items():
         for name, one in sorted(canonical.mapping(fields, section).items()):
             key = f"{section}.{name}"
-            if key not in WAYS:
+            if key in table.dropped:
+                found.append((key, one))
+                continue
+            if key not in table.ways:
                 raise _refused(
                     _shown(key), "it is not a site's to change" if key in FIXED else "there is no such threshold"
                 )

@@ -2,7 +2,8 @@
 
 Promises: every threshold of the policy is in this table (a test holds the two together). Where either way may make a
 gate milder (the width of intervals, the length of a measured answer), any change counts as looser. What is no
-threshold, the smoke gate's question, is not a site's to change.
+threshold, the smoke gate's question, is not a site's to change. A threshold that a release drops stays known by name,
+so that a site's file from before still reads.
 """
 
 from collections.abc import Mapping
@@ -44,8 +45,23 @@ WAYS: Final[Mapping[str, str]] = {
 }
 """The dotted key of each threshold, and which way is stricter; of lists, more means every member and others."""
 
+DROPPED: Final[Mapping[str, str]] = {}
+"""Thresholds of earlier releases that this one has no more, and what became of each; nothing leaves this table."""
+
 FIXED: Final = ("smoke.prompt", "smoke.max_tokens")
 """What the policy holds that is no threshold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The thresholds of one release: which way each is stricter, and what became of those that it dropped."""
+
+    ways: Mapping[str, str]
+    dropped: Mapping[str, str]
+
+
+INSTALLED: Final = Table(ways=WAYS, dropped=DROPPED)
+"""The installed release's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +127,22 @@ def direction_of(key: str, release: Any, site: Any) -> str:
         return ""
     is_stricter = {LESS: site < release, MORE: site > release, EITHER: False}[WAYS[key]]
     return STRICTER if is_stricter else LOOSER
+
+
+def stricter(key: str, release: Any, one: Any, other: Any) -> Any:
+    """Return the stricter of two thresholds; where neither is, what both demand together, or the release's.
+
+    Args:
+        key: One of `WAYS`.
+        release: What the release has.
+        one: A whole number, or a tuple.
+        other: Of the same kind.
+    """
+    if isinstance(one, tuple):
+        return one if set(one) >= set(other) else (*one, *(level for level in other if level not in one))
+    if one == other:
+        return one
+    return {LESS: min(one, other), MORE: max(one, other), EITHER: release}[WAYS[key]]
 
 
 def spoken(value: Any) -> str:

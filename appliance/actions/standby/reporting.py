@@ -13,7 +13,7 @@ from appliance.config import Config
 from appliance.errors import ConflictError, UnknownVersionError
 from appliance.keys.provider import KeyProvider
 from appliance.promote.policy import packaged
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.policybook import in_force
 from appliance.promote.validated import require_validated
 from appliance.registry import evidence
 from appliance.standby import carried, report, vouched

@@ -15,7 +15,7 @@ from appliance.paper.drawn import drawn
 from appliance.paper.form import Form
 from appliance.promote import sitesets
 from appliance.promote.policy import GatePolicy, packaged
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.policybook import in_force
 from appliance.registry import evidence
 from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor

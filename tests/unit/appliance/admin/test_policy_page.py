@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from appliance.admin.application import create_admin_app
 from appliance.admin.facts import Facts
 from appliance.promote.desk import ADMIN_DOOR
-from appliance.promote.sitepolicy import in_force
+from appliance.promote.policybook import in_force
 from appliance.state.database import open_state
 from tests.support.doors import Door
 from tests.support.promotion import PASSWORD, Site, open_site

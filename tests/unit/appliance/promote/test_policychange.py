@@ -19,8 +19,8 @@ from appliance.errors import (
     UnknownPersonError,
 )
 from appliance.promote.policy import packaged
+from appliance.promote.policybook import ADOPTED, in_force
 from appliance.promote.policychange import PolicyRequest, PolicyStatement
-from appliance.promote.sitepolicy import ADOPTED, in_force
 from appliance.promote.validated import require_validated
 from media.clock import FixedClock
 from media.errors import MalformedError, MediaError
@@ -213,7 +213,7 @@ def test_who_approves_sees_each_threshold_before_and_after_and_whose_word_it_is(
             return BEN.sign(statement)
 
     action.approve(
-        packaged(),
+        action.standing(site.ledger),
         site.client,
         request.statement.sha256[:12],
         person=BEN.id,

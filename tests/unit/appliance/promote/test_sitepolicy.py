@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from appliance.audit.memory import MemoryLedger
 from appliance.promote.policy import GatePolicy, packaged, sections
-from appliance.promote.sitepolicy import ADOPTED, MAX_BYTES, SitePolicy, in_force
+from appliance.promote.policybook import ADOPTED, in_force
+from appliance.promote.sitepolicy import MAX_BYTES, SitePolicy
 from appliance.promote.strictness import FIXED, LOOSER, STRICTER, WAYS, direction_of
 from media.clock import SystemClock
 from media.errors import LimitExceededError, MalformedError, MediaError
