@@ -2,7 +2,8 @@
 
 Order: a new version is durable -> recorded -> handed to the units that use the key. An old one is recorded as destroyed
 -> destroyed, so that a backup made before never brings back what the record calls gone. Keys on a token are in no
-backup, and units learn of their versions when they start.
+backup, and units learn of their versions when they start. The key of checkpoints changes hands in the ledger itself,
+which both keys sign (`appliance.audit.rotating`); a renewal of it that was cut is ended by running it again.
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.backups import erasures
+from appliance.audit import rotating, succession
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import KeyMissingError, PrivilegeError, StoreWriteError, UnitError
@@ -20,13 +22,13 @@ from appliance.install import hostfiles
 from appliance.install.supervisor import Supervisor, UnitState
 from appliance.install.unit_files import credential_lines, template_of
 from appliance.keys.opening import open_keys
-from appliance.keys.provider import PURPOSES
+from appliance.keys.provider import PURPOSES, KeyProvider
 from media import canonical, durable
 from media.errors import UsageError
 
-ROTATED: Final = "key.rotated"
+ROTATED: Final = rotating.ASKED
 DROP_IN: Final = "50-sealift-keys.conf"
-_LEDGER_KEY: Final = "ledger-checkpoint"
+_LEDGER_KEY: Final = rotating.KEY_NAME
 _KEYS: Final = "/etc/sealift/keys"
 _LOST: Final = {
     "api-key-pepper": "API keys that were made under an older version stop working",
@@ -35,6 +37,7 @@ _LOST: Final = {
     "phi-map": "nothing that lasts",
     "session": "nothing: everybody signs in again",
     "retention": "samples of prompts and answers that were kept under an older version: they are erased in that sense",
+    _LEDGER_KEY: "nothing: the ledger names the newer key, and what the older signed still verifies",
     "ledger-mldsa": "nothing: the ledger names the newer key, and what the older signed still verifies",
     "test-api-key-pepper": "test keys that were made under an older version stop working",
     "test-identity-hmac": "records of the test stage made under an older version no longer match a person",
@@ -94,6 +97,42 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The names of keys that were made, and the units that were told of them beside their own files."""
+
+    made: tuple[str, ...]
+    told: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields; `changed` says whether anything was."""
+        return {"made": list(self.made), "told": list(self.told), "changed": bool(self.made or self.told)}
+
+
+def complete(config: Config, *, drop_ins: Path | None) -> Completed:
+    """Make every key that this release uses and that is not here, and name it to units whose keys were renewed before.
+
+    A release may use names that the one before, which carries the upgrade out, does not know. May be repeated.
+
+    Args:
+        config: The site file.
+        drop_ins: Where systemd looks for settings of this box; None without systemd. systemd is not told to read them.
+
+    Raises:
+        KeyMissingError: A key could not be made.
+        StoreWriteError: A unit could not be told.
+    """
+    keys = open_keys(config, environ={})
+    made, told = keys.create_missing(), []
+    if drop_ins is not None and config.keys.provider == "files":
+        for unit, lines in _loaded().items():
+            place, text = drop_ins / f"{unit}.d" / DROP_IN, _told(keys, lines, {})
+            if place.exists() and place.read_text() != text:
+                _place(drop_ins, unit, text)
+                told.append(unit)
+    return Completed(made=tuple(made), told=tuple(told))
+
+
 class Keyring:
     """Changes of the keys of one box.
 
@@ -134,6 +173,10 @@ class Keyring:
             UnitError, StoreWriteError: A unit did not come back, or could not be told; the version stays.
         """
         said = self._require(name, reason)
+        if name == _LEDGER_KEY and (left := self._unfinished()):
+            if not self._is_asked_for(left):
+                self._ledger.append(ROTATED, {"name": name, "version": left, "reason": said})
+            return Changed(name=name, versions=self._keys.versions(name), gone=(), restarted=self._hand_over(name))
         version = self._keys.create(name)
         try:
             self._ledger.append(ROTATED, {"name": name, "version": version, "reason": said})
@@ -152,6 +195,12 @@ class Keyring:
             UnitError, StoreWriteError: As `rotate`; the versions are gone.
         """
         said = self._require(name, reason)
+        if name == _LEDGER_KEY and self._unfinished():
+            raise UsageError(
+                what="the newest version of the ledger's key does not sign yet",
+                why="without the older ones the ledger could not go on",
+                fix=f"end its renewal first: `sealift box-keys rotate {name}`",
+            )
         *found, _ = self._keys.versions(name) or (0,)
         older = [version for version in found if only is None or version in only]
         if not older:
@@ -171,26 +220,40 @@ class Keyring:
         return Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
 
     def _require(self, name: str, reason: str) -> str:
-        if name not in PURPOSES or name == _LEDGER_KEY:
+        if name not in PURPOSES:
             raise UsageError(
                 what=f"the key {name[:40]} is not renewed here",
-                why="the ledger names its own key in its first record"
-                if name == _LEDGER_KEY
-                else "no key has this name",
-                fix="a restore begins a new epoch with a new key: docs/operator/backup.md"
-                if name == _LEDGER_KEY
-                else "see `sealift box-keys list`",
+                why="no key has this name",
+                fix="see `sealift box-keys list`",
             )
         if self._drop_ins is not None and os.geteuid() != 0:
             raise PrivilegeError(what="keys are changed as root", why="only root reads them", fix="run it as root")
         return canonical.text(reason.strip(), "the reason", most=400)
 
+    def _unfinished(self) -> int:
+        """Return the version of the ledger's key that was made and does not sign yet; 0 where the newest signs."""
+        in_force = succession.of_ledger(self._ledger).in_force(self._ledger.head().origin)
+        signing = rotating.version_of(self._keys, in_force)
+        newest = self._keys.newest(_LEDGER_KEY)
+        if signing is None:
+            raise KeyMissingError(
+                what="the key that signs for the ledger is not here",
+                why=f"its records name {in_force.key_id.hex()}, and no version is that",
+                fix="put its file back, or restore a backup, which begins a new epoch",
+            )
+        return newest if newest != signing else 0
+
+    def _is_asked_for(self, version: int) -> bool:
+        last = self._ledger.find(ROTATED, field="name", value=_LEDGER_KEY, limit=1)
+        return bool(last) and last[0].body.get("version") == version
+
     def _hand_over(self, name: str, *, without: Iterable[int] = ()) -> tuple[str, ...]:
         """Name the versions to systemd and start again what uses the key and runs."""
         users = _users(name, self._loaded)
         if self._drop_ins is not None and self._has_files:
+            gone = {name: frozenset(without)}
             for unit in users:
-                self._place(self._drop_ins, unit, name, frozenset(without))
+                _place(self._drop_ins, unit, _told(self._keys, self._loaded[unit], gone))
             self._reload()
         restarted = []
         for unit in self._running():
@@ -204,27 +267,6 @@ class Keyring:
         with suppress(UnitError):  # no supervisor answers: nothing runs
             return tuple(one.name for one in self._supervisor.units() if one.state is UnitState.ACTIVE)
         return ()
-
-    def _place(self, drop_ins: Path, unit: str, changed: str, without: frozenset[int]) -> None:
-        lines = ["# Written by `sealift box-keys`: the versions of this box's keys.", "[Service]", "LoadCredential="]
-        for line in self._loaded[unit]:
-            name = line.partition(":")[0]
-            if line != _first(name):
-                lines.append(f"LoadCredential={line}")
-                continue
-            gone = without if name == changed else frozenset[int]()
-            versions = [version for version in self._keys.versions(name) if version not in gone]
-            lines += [f"LoadCredential={name}.v{version}:{_KEYS}/{name}.v{version}" for version in versions]
-        folder = drop_ins / f"{unit}.d"
-        try:
-            folder.mkdir(mode=0o755, exist_ok=True)
-            durable.replace(folder / DROP_IN, ("\n".join(lines) + "\n").encode(), mode=0o644)
-        except OSError as error:
-            raise StoreWriteError(
-                what=f"{unit} could not be told of the key's versions",
-                why=error.strerror or "",
-                fix="make room on the disk, then run the command again",
-            ) from error
 
 
 def loses(name: str) -> str:
@@ -252,3 +294,29 @@ def _users(name: str, loaded: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 def _first(name: str) -> str:
     """Return how a unit file names a key's first version."""
     return f"{name}:{_KEYS}/{name}.v1"
+
+
+def _told(keys: KeyProvider, loaded: Iterable[str], gone: Mapping[str, Collection[int]]) -> str:
+    """Return the drop-in that names every version of what a unit loads, but those that go."""
+    lines = ["# Written by `sealift box-keys`: the versions of this box's keys.", "[Service]", "LoadCredential="]
+    for line in loaded:
+        name = line.partition(":")[0]
+        if line != _first(name):
+            lines.append(f"LoadCredential={line}")
+            continue
+        versions = [version for version in keys.versions(name) if version not in gone.get(name, ())]
+        lines += [f"LoadCredential={name}.v{version}:{_KEYS}/{name}.v{version}" for version in versions]
+    return "\n".join(lines) + "\n"
+
+
+def _place(drop_ins: Path, unit: str, text: str) -> None:
+    folder = drop_ins / f"{unit}.d"
+    try:
+        folder.mkdir(mode=0o755, exist_ok=True)
+        durable.replace(folder / DROP_IN, text.encode(), mode=0o644)
+    except OSError as error:
+        raise StoreWriteError(
+            what=f"{unit} could not be told of the key's versions",
+            why=error.strerror or "",
+            fix="make room on the disk, then run the command again",
+        ) from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.audit import epochs, note, search, tree
+from appliance.audit import epochs, note, search, succession, tree
 from appliance.audit.backend import Backend, Row
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
 from appliance.audit.leaf import Leaf, Via, encode, encode_body, require_kind
@@ -79,10 +79,13 @@ class Log:
         self.vkey = vkey
         self.backend = backend
         self.cosigner: Callable[[str], str] | None = None
-        self.kept: Callable[[note.Checkpoint], None] | None = None
         """Adds the second signature to a checkpoint of this log; see `appliance.audit.cosigning`."""
+        self.kept: Callable[[note.Checkpoint], None] | None = None
+        self.standing: Callable[[], Mapping[str, Any]] | None = None
+        """How it stands with the disk of the records; see `appliance.audit.room`."""
         self._clock = clock
-        self._signer = signer
+        self.signer = signer
+        self._named: succession.Keys | None = None
         size = backend.size()
         last = backend.rows(size - 1, 1)
         frontier = tuple(tree.frontier_of(size, backend.node))
@@ -108,13 +111,14 @@ class Log:
             log.append([Entry.of(OPENED, {"origin": origin, "vkey": vkey.to_text()}, via=via)])
             return log
         origin, vkey = cls._opening(backend)
-        if vkey.public != signer.public:
+        log = cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
+        if log.key.public != signer.public:
             raise KeyMissingError(
-                what="the checkpoint key is not the one this ledger was opened with",
-                why=f"it names the key {vkey.key_id.hex()}",
-                fix="put the key file ledger-checkpoint.v1 back, or restore a backup, which begins a new epoch",
+                what="the checkpoint key is not the one this ledger names",
+                why=f"it names the key {log.key.key_id.hex()}",
+                fix="put the key file of ledger-checkpoint back, or restore a backup, which begins a new epoch",
             )
-        return cls(backend, clock=clock, origin=origin, vkey=vkey, signer=signer)
+        return log
 
     @classmethod
     def begin_epoch(
@@ -135,9 +139,9 @@ class Log:
             LedgerRefusedError: The facts are no body of a record.
         """
         before = cls.read(backend, clock=clock)
-        if before.vkey.public == signer.public:
+        if signer.public in {key.public for key in before.keys.all()}:
             raise KeyMissingError(
-                what="an epoch cannot begin with the key of the one before",
+                what="an epoch cannot begin with a key of an earlier one",
                 why="who has the lost box could sign for this one",
                 fix="make a new key ledger-checkpoint",
             )
@@ -183,6 +187,22 @@ class Log:
             )
         return rows[0]
 
+    @property
+    def keys(self) -> succession.Keys:
+        """The keys that the records name, followed link by link; read when first asked for.
+
+        Raises:
+            LedgerDamagedError, ProofError: A record breaks the rules of `appliance.audit.succession`.
+        """
+        if self._named is None:
+            self._named = succession.of_backend(self.backend)
+        return self._named
+
+    @property
+    def key(self) -> note.VerifierKey:
+        """The key that signs now; `vkey` is the first of the epoch, which is pinned. Raises as `keys`."""
+        return self.keys.in_force(self.origin)
+
     def append(self, entries: Sequence[Entry]) -> list[Appended | LedgerRefusedError]:
         """Make all entries durable, or none; one thread at a time.
 
@@ -217,7 +237,9 @@ class Log:
         if rows:
             self.backend.append(rows, nodes)
             self._tip = _Tip(size, tuple(frontier), chain)
-            self._kinds.update({row.kind for row in rows})
+            self._kinds.update(appended := {row.kind for row in rows})
+            if appended & succession.NAMING:
+                self._named = None
             self._remember(fresh)
         return answers
 
@@ -268,7 +290,7 @@ class Log:
             LedgerUnavailableError: There is neither key nor note.
         """
         tip = self._tip
-        if self._signer is None:
+        if self.signer is None:
             kept = self.backend.checkpoint()
             if kept is None:
                 raise LedgerUnavailableError(
@@ -280,7 +302,7 @@ class Log:
         kept_note = self.backend.checkpoint_of(tip.size)
         if kept_note is None:
             head = note.Checkpoint(origin=self.origin, size=tip.size, root=tree.root_of(tip.frontier))
-            kept_note = note.sign(head.to_text(), self.vkey, self._signer.sign)
+            kept_note = note.sign(head.to_text(), self.key, self.signer.sign)
             self.backend.save_checkpoint(tip.size, kept_note)
             if self.kept is not None:
                 self.kept(head)
@@ -310,9 +332,9 @@ class Log:
         text = ""
         if size is None:
             kept = self.backend.checkpoint(at_least=sequence + 1)
-            if kept is None and self._signer is not None:
+            if kept is None and self.signer is not None:
                 text = self.checkpoint()
-                kept = note.verify_checkpoint(text, [self.vkey]).size, text
+                kept = self.keys.checkpoint(text).size, text
             size, text = kept or (self._tip.size, "")
         else:
             self._require_size(size)

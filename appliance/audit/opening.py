@@ -1,7 +1,8 @@
 """What happens before the ledger answers anyone: it is the only one, it is whole, and nothing is left open.
 
 In this order: lock, open, verify the tail, compare with what a token remembers, append the spooled facts, close the
-requests that have no outcome, note the start, name the second key when it is new, sign a checkpoint.
+requests that have no outcome, note the start, let a new checkpoint key take over that a record asks for, name the
+second key when it is new, sign a checkpoint.
 """
 
 import os
@@ -10,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit import cosigning, pin, remembering, storage
+from appliance.audit import cosigning, pin, remembering, rotating, storage, succession
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
-from appliance.audit.log import Entry, Log, Signer
+from appliance.audit.log import Entry, Log
 from appliance.audit.remembering import Memory
 from appliance.audit.rights import ACTIONS, require_may_append
 from appliance.audit.spool import Spool
@@ -22,7 +23,6 @@ from appliance.config import Config
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
-KEY_NAME: Final = "ledger-checkpoint"
 STARTED: Final = "ledger.started"
 _LOCK_WAIT_SECONDS: Final = 10.0
 _CLOSE_BATCH: Final = 1000
@@ -45,11 +45,12 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
         LedgerDamagedError: It contradicts itself: people decide.
         KeyMissingError: There is no checkpoint key, or it is another one.
     """
-    signer = Signer(public=keys.public(KEY_NAME), sign=lambda data: keys.sign(KEY_NAME, data))
+    keys.public(rotating.KEY_NAME)  # without any key no ledger is begun
     with storage.writing(config.at, wait_seconds=_LOCK_WAIT_SECONDS) as (backend, engine):
         if backend.size():
             require_sound_tail(backend)
-        log = Log.open(backend, clock=clock, site=config.site, signer=signer)
+        named = succession.newest_of(backend)
+        log = Log.open(backend, clock=clock, site=config.site, signer=rotating.choose(keys, named))
         if memory is not None:
             remembering.require_nothing_lost(log, memory)
             remembering.remember(log, memory)
@@ -69,6 +70,7 @@ def _begin(log: Log, engine: Mapping[str, str], keys: KeyProvider, *, config: Co
         "closed_requests": closed,
     }
     _append(log, Entry.of(STARTED, facts, via=own))
+    rotating.settle(log, keys)
     cosigning.prepare(log, keys)
     pin.pin(config.at, log.vkey)
     log.checkpoint()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.audit import cosigning, epochs, note, tree
+from appliance.audit import cosigning, epochs, note, succession, tree
 from appliance.audit.backend import Backend
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
@@ -67,9 +67,11 @@ def require_sound_tail(backend: Backend, count: int = TAIL) -> None:
 
 
 def _require_checkpoint(backend: Backend, size: int, text: str) -> None:
-    first = backend.rows(0, 1) + backend.rows(0, epochs.MOST, kinds=[epochs.RESTORED])
-    keys = [epochs.begun_by(Leaf.from_bytes(row.raw)).vkey for row in first]
-    signed = note.verify_checkpoint(text, keys)
+    keys = succession.of_backend(backend)
+    signed = keys.checkpoint(text)
+    for head in keys.heads:
+        if tree.root(head.size, backend.node) != head.root:
+            raise _damaged(f"its key was rotated over other records than its first {head.size}")
     if signed.size > size:
         raise _damaged(f"it signed a tree of {signed.size} leaves and has {size}")
     if tree.root(signed.size, backend.node) != signed.root:
@@ -95,7 +97,7 @@ def verify(
     walk = _Walk(origin=ledger.leaf(0).origin)
     texts = [*notes, *_own_checkpoint(ledger, walk)]
     keys = _keys(ledger, pinned, walk)
-    signed = [one for text in texts if (one := _read_note(text, keys, walk)) is not None]
+    signed = [one for text in texts if keys and (one := _read_note(text, keys, walk)) is not None]
     wanted = {one.size for one in signed}
     while walk.size < head.size:
         page = ledger.leaves(walk.size, min(_PAGE, head.size - walk.size))
@@ -141,6 +143,7 @@ class _Walk:
         self.by_kind: dict[str, list[int]] = {}
         self.cosigned: list[tuple[int, cosigning.MlDsaKey, str]] = []
         self._second: cosigning.MlDsaKey | None = None
+        self._keys = succession.Keys()
         self._time = ""
 
     def take(self, untrusted: Leaf) -> None:
@@ -154,6 +157,7 @@ class _Walk:
         else:
             if leaf.kind == epochs.RESTORED and self.size:
                 self._begin_epoch(leaf)
+            self._follow(leaf)
             if leaf.sequence != self.size or leaf.origin != self.origin:
                 self.findings.append(f"leaf {self.size} says that it is {leaf.sequence} of {leaf.origin}")
             if leaf.time < self._time:
@@ -168,6 +172,19 @@ class _Walk:
             self.findings.append(f"the chain breaks at leaf {self.size}")
         tree.push(self.frontier, self.size, hashed)
         self.size += 1
+
+    def _follow(self, leaf: Leaf) -> None:
+        """Follow the keys of checkpoints; what a rotation says of the records before it must be what was read."""
+        known = len(self._keys.heads)
+        try:
+            self._keys.take(leaf)
+        except SealiftError as error:
+            self.findings.append(f"the key that record {self.size} names does not count: {error.why}")
+            return
+        for head in self._keys.heads[known:]:
+            if (head.size, head.root) != (self.size, tree.root_of(self.frontier)):
+                self.findings.append(f"record {self.size} rotates the key over other records than those before it")
+            self.remarks.append(f"at leaf {self.size} the key of checkpoints was rotated")
 
     def _take_second(self, leaf: Leaf) -> None:
         """Follow the keys of the second signature, and note what they signed."""
@@ -238,24 +255,28 @@ def _own_checkpoint(ledger: Ledger, walk: _Walk) -> list[str]:
         return []
 
 
-def _keys(ledger: Ledger, pinned: note.VerifierKey | None, walk: _Walk) -> list[note.VerifierKey]:
+def _keys(ledger: Ledger, pinned: note.VerifierKey | None, walk: _Walk) -> succession.Keys | None:
+    """Return the keys that the records name; those of epochs that ended are in the tree that the last one signed."""
     try:
-        found = epochs.epochs(ledger)
+        named = epochs.epochs(ledger)[-1].vkey
     except SealiftError as error:
         walk.findings.append(f"leaf 0 is not the opening, or names no key: {error.why or error.what}")
-        return [pinned] if pinned else []
-    named = found[-1].vkey
+        return succession.followed((), pinned) if pinned else None
     if pinned is None:
         walk.remarks.append("no key is pinned outside the ledger: the one in leaf 0 was used")
     elif pinned != named:
         walk.findings.append(f"leaf 0 names the key {named.key_id.hex()}, pinned is {pinned.key_id.hex()}")
-    # The keys of epochs that ended stand in records, and those are in the tree that the last key signed.
-    return [*(epoch.vkey for epoch in found[:-1]), pinned or named]
-
-
-def _read_note(text: str, keys: Sequence[note.VerifierKey], walk: _Walk) -> note.Checkpoint | None:
+        return succession.followed((), pinned)
     try:
-        return note.verify_checkpoint(text, keys)
+        return succession.of_ledger(ledger)
+    except SealiftError as error:
+        walk.findings.append(f"a record names a key that does not count: {error.why or error.what}")
+        return succession.followed((), named)
+
+
+def _read_note(text: str, keys: succession.Keys, walk: _Walk) -> note.Checkpoint | None:
+    try:
+        return keys.checkpoint(text)
     except SealiftError as error:
         walk.findings.append(f"a checkpoint does not verify: {error.why}")
         return None

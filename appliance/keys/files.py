@@ -61,13 +61,13 @@ class FileKeys:
             )
         return sealing.unseal(key.bytes, header=header, untrusted=ciphertext, aad=aad)
 
-    def sign(self, name: str, data: bytes) -> bytes:
+    def sign(self, name: str, data: bytes, *, version: int | None = None) -> bytes:
         """Sign with Ed25519; see `KeyProvider.sign`."""
-        return Ed25519PrivateKey.from_private_bytes(self._for(name, Purpose.SIGN, None).bytes).sign(data)
+        return Ed25519PrivateKey.from_private_bytes(self._for(name, Purpose.SIGN, version).bytes).sign(data)
 
-    def public(self, name: str) -> bytes:
+    def public(self, name: str, *, version: int | None = None) -> bytes:
         """Return the public half; see `KeyProvider.public`."""
-        key = self._for(name, Purpose.SIGN, None)
+        key = self._for(name, Purpose.SIGN, version)
         return Ed25519PrivateKey.from_private_bytes(key.bytes).public_key().public_bytes_raw()
 
     def hmac(self, name: str, data: bytes, *, version: int | None = None) -> bytes:

@@ -90,16 +90,16 @@ class KeyProvider(Protocol):
         """
         ...
 
-    def sign(self, name: str, data: bytes) -> bytes:
-        """Return the Ed25519 signature.
+    def sign(self, name: str, data: bytes, *, version: int | None = None) -> bytes:
+        """Return the Ed25519 signature, by the newest version unless one is named.
 
         Raises:
             KeyMissingError: As `get`, or the key does not sign.
         """
         ...
 
-    def public(self, name: str) -> bytes:
-        """Return the 32 bytes of the public key.
+    def public(self, name: str, *, version: int | None = None) -> bytes:
+        """Return the 32 bytes of the public key, of the newest version unless one is named.
 
         Raises:
             KeyMissingError: As `sign`.

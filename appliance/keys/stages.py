@@ -44,13 +44,13 @@ class StageKeys:
         """Decrypt."""
         return self._inner.unwrap(key_name(Stage.TEST, name), ciphertext, aad)
 
-    def sign(self, name: str, data: bytes) -> bytes:
+    def sign(self, name: str, data: bytes, *, version: int | None = None) -> bytes:
         """Sign."""
-        return self._inner.sign(key_name(Stage.TEST, name), data)
+        return self._inner.sign(key_name(Stage.TEST, name), data, version=version)
 
-    def public(self, name: str) -> bytes:
+    def public(self, name: str, *, version: int | None = None) -> bytes:
         """Return a public key."""
-        return self._inner.public(key_name(Stage.TEST, name))
+        return self._inner.public(key_name(Stage.TEST, name), version=version)
 
     def hmac(self, name: str, data: bytes, *, version: int | None = None) -> bytes:
         """Authenticate."""

@@ -99,20 +99,20 @@ class TokenKeys:
                 raise _bad("the token does not open its data key") from error
         return sealing.unseal(fresh, header=header, untrusted=sealed, aad=aad)
 
-    def sign(self, name: str, data: bytes) -> bytes:
+    def sign(self, name: str, data: bytes, *, version: int | None = None) -> bytes:
         """Sign with Ed25519; see `KeyProvider.sign`."""
         self._require(name, Purpose.SIGN)
-        version = self.newest(name)
+        version = version or self.newest(name)
         import PyKCS11
 
         with self._token.lent() as session:
             handle = self._token.handle(name, version, "private")
             return bytes(session.sign(handle, data, PyKCS11.Mechanism(PyKCS11.CKM_EDDSA, None)))
 
-    def public(self, name: str) -> bytes:
+    def public(self, name: str, *, version: int | None = None) -> bytes:
         """Return the public half; see `KeyProvider.public`."""
         self._require(name, Purpose.SIGN)
-        version = self.newest(name)
+        version = version or self.newest(name)
         import PyKCS11
 
         with self._token.lent() as session:

@@ -1,25 +1,29 @@
 """New versions of the box's keys, and older ones destroyed: recorded, handed to the units, and never brought back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.actions.backups import erasures
-from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, listed
+from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, complete, listed
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
+from appliance.audit.verify import verify
 from appliance.config import Config, PlacesSection
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.install.supervisor import UnitState
 from appliance.keys.files import FileKeys, create_missing
 from media.clock import FixedClock
 from media.errors import UsageError
+from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.receiving import NOW
 from tests.support.supervisor import FakeSupervisor
 
-GATEWAY, ADMIN = "sealift-gateway.service", "sealift-admin.service"
+GATEWAY, ADMIN, LEDGER = "sealift-gateway.service", "sealift-admin.service", "sealift-ledger.service"
+CHECKPOINTS = "ledger-checkpoint"
 
 
 @pytest.fixture
@@ -109,8 +113,8 @@ def test_the_only_version_is_not_destroyed(keyring: Keyring, ledger: MemoryLedge
     assert not ledger.find(kind=erasures.DESTROYED)
 
 
-@pytest.mark.parametrize("name", ["ledger-checkpoint", "nonsense", "../../etc/shadow"])
-def test_the_ledgers_key_and_unknown_names_are_refused(keyring: Keyring, ledger: MemoryLedger, name: str) -> None:
+@pytest.mark.parametrize("name", ["nonsense", "../../etc/shadow"])
+def test_unknown_names_are_refused(keyring: Keyring, ledger: MemoryLedger, name: str) -> None:
     with pytest.raises(UsageError, match="not renewed here"):
         keyring.rotate(name, reason="because")
     assert not ledger.find(kind=ROTATED)
@@ -153,3 +157,107 @@ def test_nothing_lists_material(config: Config) -> None:
     material = {path.read_bytes().hex() for path in config.at.key_files.iterdir()}
 
     assert not any(secret in str(one.to_json()) for one in listed(config) for secret in material)
+
+
+def test_a_release_with_a_new_name_of_a_key_gets_it_and_tells_the_units_whose_keys_were_renewed(
+    config: Config, keyring: Keyring, systemd: Path
+) -> None:
+    """As after an upgrade that the release before carried out: it knew neither the key nor that a unit loads it."""
+    keyring.rotate("content-hmac", reason="renewal")
+    drop_in = systemd / f"{GATEWAY}.d" / DROP_IN
+    before = drop_in.read_text()
+    (config.at.key_files / "phi-map.v1").unlink()
+    drop_in.write_text("\n".join(line for line in before.splitlines() if "phi-map" not in line) + "\n")
+
+    done = complete(config, drop_ins=systemd)
+
+    assert (done.made, done.told) == (("phi-map",), (GATEWAY,))
+    assert (config.at.key_files / "phi-map.v1").stat().st_mode & 0o777 == 0o400
+    assert drop_in.read_text() == before
+    assert not (systemd / f"{ADMIN}.d").exists()  # a unit whose keys were never renewed has its own file's line
+    assert complete(config, drop_ins=systemd).to_json() == {"made": [], "told": [], "changed": False}
+
+
+class RunningLedger(FakeSupervisor):
+    """Restarts the ledger of a site as a supervisor does."""
+
+    def __init__(self, site: LedgerSite) -> None:
+        super().__init__()
+        self._site = site
+        self._running = ExitStack()
+        self.log = self._running.enter_context(site.running())
+        super().start(LEDGER)
+
+    def start(self, unit: str) -> None:
+        super().start(unit)
+        if unit == LEDGER:
+            self.log = self._running.enter_context(self._site.running())
+
+    def stop(self, unit: str) -> None:
+        super().stop(unit)
+        if unit == LEDGER:
+            self._running.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[LedgerSite, RunningLedger, Keyring]]:
+    with ledger_site(tmp_path / "site") as site:
+        supervisor = RunningLedger(site)
+        with closing(site.door("ledger-actions")) as ledger:
+            yield site, supervisor, Keyring(site.config, ledger, supervisor)
+        supervisor.stop(LEDGER)
+
+
+Running = tuple[LedgerSite, RunningLedger, Keyring]
+
+
+def test_the_ledgers_key_takes_over_signed_by_the_one_before(running: Running) -> None:
+    site, supervisor, keyring = running
+    first, before = supervisor.log.vkey, supervisor.log.checkpoint()
+
+    done = keyring.rotate(CHECKPOINTS, reason="yearly")
+    again = keyring.rotate(CHECKPOINTS, reason="yearly")
+
+    assert (done.versions, again.versions, done.restarted) == ((1, 2), (1, 2, 3), (LEDGER,))
+    assert supervisor.log.key.public == FileKeys(site.places.key_files).public(CHECKPOINTS)
+    with closing(site.door("ledger-operator")) as door:
+        assert verify(door, pinned=first, notes=[before, door.checkpoint()]).findings == ()
+    gone = keyring.destroy(CHECKPOINTS, reason="over")
+    assert gone.gone == (1, 2)
+    assert len(supervisor.log.keys.of(supervisor.log.origin)) == 3
+    with closing(site.door("ledger-operator")) as door:
+        assert verify(door, pinned=first, notes=[before, door.checkpoint()]).findings == ()
+
+
+def test_a_renewal_that_was_cut_is_ended_by_the_next(running: Running) -> None:
+    site, supervisor, keyring = running
+    first = supervisor.log.vkey
+    FileKeys(site.places.key_files).create(CHECKPOINTS)  # cut after the key was made
+
+    with pytest.raises(UsageError, match="does not sign yet"):
+        keyring.destroy(CHECKPOINTS, reason="because")
+    supervisor.stop(LEDGER)
+    supervisor.start(LEDGER)
+    assert supervisor.log.key == first  # nothing asked for it
+    supervisor.log.checkpoint()
+
+    supervisor.stop(LEDGER)  # and now after it was recorded: the ledger was not started again
+    supervisor.start(LEDGER)
+    with closing(site.door("ledger-actions")) as ledger:
+        ledger.append(ROTATED, {"name": CHECKPOINTS, "version": 2, "reason": "yearly"})
+    done = keyring.rotate(CHECKPOINTS, reason="yearly")
+
+    assert done.versions == (1, 2)
+    assert supervisor.log.key.public == FileKeys(site.places.key_files).public(CHECKPOINTS, version=2)
+    with closing(site.door("ledger-operator")) as door:
+        assert len(door.find(ROTATED, limit=9)) == 1
+
+
+def test_without_the_key_that_signs_no_other_follows(running: Running) -> None:
+    site, _, keyring = running
+    keys = FileKeys(site.places.key_files)
+    keys.create(CHECKPOINTS)
+    keys.remove(CHECKPOINTS, 1)
+
+    with pytest.raises(KeyMissingError, match="not here"):
+        keyring.rotate(CHECKPOINTS, reason="because")
