@@ -19,6 +19,7 @@ from appliance.sections import (
     EngineSection,
     KeysSection,
     LimitsSection,
+    LedgerSection,
     MediaSection,
     MonitoringSection,
     NetworkSection,
@@ -47,6 +48,7 @@ __all__ = [
     "KeysSection",
     "LimitsSection",
     "MediaSection",
+    "LedgerSection",
     "MonitoringSection",
     "NetworkSection",
     "Places",
@@ -99,6 +101,7 @@ class Config(Section):
 
     @property
     def separates_roles(self) -> bool:
+    ledger: LedgerSection = LedgerSection()
         """Whether admins and approvers are different people here; at the smallest sites, two people are both."""
         return self.profile != SMALLEST_PROFILE
 

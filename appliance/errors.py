@@ -311,6 +311,13 @@ class LedgerUnavailableError(ApplianceError):
     code = "ledger-unavailable"
 
 
+class LedgerFullError(LedgerUnavailableError):
+    """The ledger's disk is full: what was begun is still recorded, and nothing new begins."""
+
+    exit_code = 97
+    code = "ledger-full"
+
+
 class LedgerDamagedError(ApplianceError):
     """The ledger's leaves, tree or checkpoints contradict each other."""
 

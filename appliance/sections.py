@@ -370,6 +370,12 @@ class StandbySection(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 7443
     peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     peer_address: MaybeAddress = ""
+class LedgerSection(Section):
+    """What is kept free for the ledger's own file on its disk, in MiB; 0 is a two-hundredth of the disk, in bounds."""
+
+    reserve_mib: int = Field(default=0, ge=0, le=65536)
+
+
     witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     witness_address: MaybeAddress = ""
     service_address: MaybeAddress = ""

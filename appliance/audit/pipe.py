@@ -13,6 +13,7 @@ from typing import Any, Final
 from appliance.audit import requests
 from appliance.errors import (
     LedgerDamagedError,
+    LedgerFullError,
     LedgerRefusedError,
     LedgerUnavailableError,
     ProofError,
@@ -23,7 +24,11 @@ from media.errors import SealiftError, UsageError
 MAX_IN_FLIGHT: Final = 256
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _KNOWN: Final[dict[str, type[SealiftError]]] = {
-    kind.code: kind for kind in (LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError, ProofError, UsageError)
+    kind.code: kind
+    for kind in (
+        *(LedgerDamagedError, LedgerFullError, LedgerRefusedError, LedgerUnavailableError),
+        *(ProofError, UsageError),
+    )
 }
 
 

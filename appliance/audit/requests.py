@@ -6,6 +6,7 @@
     head -> {origin, size, root}     checkpoint -> {note}     vkey -> {vkey}
     inclusion{sequence, size?} -> {sequence, size, root, hashes, note}
     consistency{old, new} -> {old, new, old_root, new_root, hashes}
+    room -> {closing, wanted, held, free}, or {} where the records lie on a database server
 
 Answers to leaves and find stop after a few megabytes or a thousand leaves; `more` says that a client should ask on
 from the last one.
@@ -177,6 +178,10 @@ def _checkpoints(log: Log, untrusted: Mapping[str, Any]) -> dict[str, Any]:
     return {"checkpoints": [{"size": size, "note": text} for size, text in found]}
 
 
+def _room(log: Log, _untrusted: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if log.standing is None else dict(log.standing())
+
+
 _QUESTIONS: Final[Mapping[str, Callable[[Log, Mapping[str, Any]], dict[str, Any]]]] = {
     "leaf": lambda log, untrusted: _leaf(log.leaf(_whole(untrusted, "sequence"))),
     "leaves": _leaves,
@@ -187,5 +192,6 @@ _QUESTIONS: Final[Mapping[str, Callable[[Log, Mapping[str, Any]], dict[str, Any]
     "cosigned": lambda log, untrusted: {"note": log.cosigned(_whole(untrusted, "size"))},
     "vkey": lambda log, _: {"vkey": log.vkey.to_text()},
     "inclusion": _inclusion,
+    "room": _room,
     "consistency": lambda log, untrusted: asdict(log.consistency(_whole(untrusted, "old"), _whole(untrusted, "new"))),
 }

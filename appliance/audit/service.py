@@ -26,6 +26,7 @@ from appliance.audit.doors import Doors
 from appliance.audit.log import Log
 from appliance.audit.opening import open_log
 from appliance.audit.rights import DOORS
+from appliance.audit.room import Room
 from appliance.audit.writer import Writer
 from appliance.config import Config, Places
 from appliance.errors import LedgerUnavailableError
@@ -37,6 +38,7 @@ from media.errors import SealiftError
 CHECKPOINT_SECONDS: Final = 3600.0
 # How soon a lost connection is noticed when nobody writes; a server ends sessions that are silent for a minute.
 PULSE_SECONDS: Final = 5.0
+ROOM_SECONDS: Final = 40.0
 _BACKLOG: Final = 1024
 _log = logging.getLogger("sealift.ledger")
 
@@ -72,9 +74,13 @@ def _serve(config: Config, ending: threading.Event) -> int:
         failed.set()
         ending.set()
 
-    keys = open_keys(config)
+    keys, room = open_keys(config), Room.of(config)
+    if room is not None:
+        _await_room(room, ending)
     with open_log(config, keys=keys, clock=SystemClock(), memory=memory_of(keys)) as log:
-        writer = Writer(log, on_failure=fail)
+        if room is not None:
+            log.standing = lambda: room.standing().to_json()
+        writer = Writer(log, on_failure=fail, room=room)
         doors = Doors(unit.listening_sockets() or _listen(config.at), log=log, writer=writer)
         writer.start()
         _cosign(log, writer)
@@ -103,6 +109,15 @@ def _serve(config: Config, ending: threading.Event) -> int:
 
 
 def _watchdog(writer: Writer, doors: Doors) -> Watchdog:
+def _await_room(room: Room, ending: threading.Event) -> None:
+    """Wait on a disk without any room, longer than the unit's burst of restarts, so that hours do not end them."""
+    patience = time.monotonic() + ROOM_SECONDS
+    while not room.prepare() and time.monotonic() < patience:
+        unit.notify("STATUS=the disk is full")
+        if ending.wait(1.0):
+            return
+
+
     """Alive means that records come through the writer and the doors' loop turns; see `appliance.watchdog.loops`."""
     limit = unit.watchdog_seconds()
     patience = limit / TURNS_PER_LIMIT

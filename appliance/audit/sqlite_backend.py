@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from appliance.audit.backend import Row
 from appliance.audit.tree import Node
-from appliance.errors import LedgerDamagedError, LedgerUnavailableError
+from appliance.errors import LedgerDamagedError, LedgerFullError, LedgerUnavailableError
 
 FILE_NAME: Final = "ledger.db"
 APPLICATION_ID: Final = 0x5EA11F70
@@ -190,6 +190,8 @@ class SqliteBackend:
             except sqlite3.Error as error:
                 self._failed = _code(error) not in _PASSING
                 self._undo()
+                if _code(error) == sqlite3.SQLITE_FULL and not self._failed:
+                    raise _full(_reason(error)) from error
                 raise _unavailable(_reason(error)) from error
 
     def _undo(self) -> None:
@@ -305,6 +307,10 @@ def _read_error(error: sqlite3.DatabaseError) -> LedgerUnavailableError | Ledger
             fix="restore it from the backup; see docs/operator/ledger.md",
         )
     return _unavailable(_reason(error))
+
+
+def _full(why: str) -> LedgerFullError:
+    return LedgerFullError(what="the ledger's disk is full", why=why, fix="make room on the disk of the state")
 
 
 def _unavailable(why: str) -> LedgerUnavailableError:

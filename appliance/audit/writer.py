@@ -13,7 +13,8 @@ from typing import Final
 from appliance.audit.facts import Appended
 from appliance.audit.log import Entry, Log
 from appliance.audit.rights import is_privileged
-from appliance.errors import LedgerUnavailableError
+from appliance.audit.room import Room
+from appliance.errors import LedgerFullError, LedgerUnavailableError
 from media.errors import SealiftError
 
 MAX_BATCH: Final = 4096
@@ -26,8 +27,9 @@ _Group = tuple[Sequence[Entry], Done]
 class Writer:
     """The one thread that appends to a log."""
 
-    def __init__(self, log: Log, *, on_failure: Callable[[], None]) -> None:
+    def __init__(self, log: Log, *, on_failure: Callable[[], None], room: Room | None = None) -> None:
         self._log = log
+        self._room = room
         self._on_failure = on_failure
         self._waiting: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -89,8 +91,9 @@ class Writer:
 
     def _commit(self, groups: Sequence[_Group]) -> None:
         entries = [entry for group, _ in groups for entry in group]
+        outcomes: list[Outcome]
         try:
-            outcomes: list[Outcome] = list(self._log.append(entries)) if entries else []
+            outcomes = self._append(entries)
         except SealiftError as error:
             outcomes = [error] * len(entries)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and this process must not go on
@@ -102,6 +105,30 @@ class Writer:
             start += len(group)
         if entries:
             self._after(entries, outcomes)
+
+    def _append(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Append what there is room for: all of it, or on a full disk what closes things, out of the reserve.
+
+        Raises:
+            SealiftError: Nothing of it is durable.
+        """
+        room = self._room
+        if room is None:
+            return list(self._log.append(entries)) if entries else []
+        turns = room.look()
+        while True:
+            refusals = room.refusal_of(entries)
+            wanted = [entry for entry, refusal in zip(entries, refusals, strict=True) if refusal is None]
+            try:
+                done = self._log.append([*turns, *wanted]) if turns or wanted else []
+            except LedgerFullError:
+                if not room.close() and not room.give():
+                    raise
+                turns = room.look()
+                continue
+            room.recorded(len(turns))
+            told = iter(done[len(turns) :])
+            return [next(told) if refusal is None else refusal for refusal in refusals]
 
     def _after(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         try:

@@ -15,6 +15,7 @@ from appliance.errors import (
     EngineRefusedError,
     EngineUnavailableError,
     KeyMissingError,
+    LedgerFullError,
     LedgerUnavailableError,
     NotActiveError,
     PhiBlockedError,
@@ -26,6 +27,7 @@ from media.errors import SealiftError
 
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
+    LedgerFullError: (503, "ledger_full", "The disk of the records is full, so nothing new is answered.", 30.0),
     LedgerUnavailableError: (503, "ledger_unavailable", "What cannot be recorded is not answered.", 2.0),
     EngineUnavailableError: (503, "engine_unavailable", "The engine does not answer.", 2.0),
     EngineProtocolError: (502, "engine_error", "The engine failed in the middle of an answer.", None),

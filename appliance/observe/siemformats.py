@@ -20,7 +20,10 @@ SENT: Final = (
 _SD_ID: Final = "sealift@32473"
 _FACILITY: Final = 13  # log audit (RFC 5424, table 1)
 _INFORMATIONAL, _WARNING = 6, 4
-_LOUD: Final = ("request.refused", "release.refused", "ledger.restored", "trust.", "promotion.stopped", "retire.")
+_LOUD: Final = (
+    *("request.refused", "release.refused", "ledger.restored", "ledger.disk-full"),
+    *("trust.", "promotion.stopped", "retire."),
+)
 _MOST: Final = 256
 _SEVERITY: Final = {_INFORMATIONAL: 3, _WARNING: 7}
 

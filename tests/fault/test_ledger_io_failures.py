@@ -12,23 +12,25 @@ from pathlib import Path
 import pytest
 
 from appliance.audit import pin
+from appliance.audit.reserve import FILE_NAME as RESERVE
+from appliance.audit.room import FULL, ROOM, asked
 from appliance.audit.sqlite_backend import FILE_NAME
 from appliance.audit.verify import verify
-from appliance.errors import LedgerUnavailableError
+from appliance.errors import LedgerFullError, LedgerUnavailableError
 from tests.support.failing_io import run_with_failure
 from tests.support.ledger import LedgerSite, ledger_site
 
 EACH = bool(os.environ.get("SEALIFT_DEEP"))
 FIRST, LAST = 6, 60
 GROUPS = 4
-ENDINGS = {0, LedgerUnavailableError.exit_code}
+ENDINGS = {0, LedgerUnavailableError.exit_code, LedgerFullError.exit_code}
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
 
 def files_of(site: LedgerSite) -> list[Path]:
     place = site.places.ledger
-    return [place / f"{FILE_NAME}{ending}" for ending in ("", "-wal", "-shm", "-journal")] + [place]
+    return [place / f"{FILE_NAME}{ending}" for ending in ("", "-wal", "-shm", "-journal")] + [place, place / RESERVE]
 
 
 def numbers(step: int) -> list[int]:
@@ -63,7 +65,9 @@ def test_nothing_acknowledged_is_lost_whichever_call_fails(tmp_path: Path, error
             ledger = site.door("ledger-gateway")
             leaves = {leaf.sequence: leaf for leaf in ledger.leaves(0, 10**9, kinds=["request.intent"])}
             told = verify(ledger, pinned=pin.read_pin(site.places))
+            full, room = ledger.find(kind=FULL, limit=500), ledger.find(kind=ROOM, limit=500)
             ledger.close()
+            standing = asked(site.places.socket("ledger-gateway"))
 
     assert told.ok, told.findings
     for request, (place, promise) in promised.items():
@@ -71,4 +75,7 @@ def test_nothing_acknowledged_is_lost_whichever_call_fails(tmp_path: Path, error
     assert max(Counter(leaf.body["request_id"] for leaf in leaves.values()).values()) == 1
     assert met["pwrite64"] >= 5  # so calls did fail
     assert error == "ENOSPC" or met["fdatasync"] + met["fsync"] >= 1
+    assert bool(full) is bool(room) is (error == "ENOSPC")  # the turns are recorded, there and back
+    assert standing is not None
+    assert (standing.closing, standing.held) == (False, standing.wanted)
     assert len(promised) > GROUPS

@@ -14,6 +14,7 @@ from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry
 from appliance.audit.opening import open_log
+from appliance.audit.room import Room
 from appliance.audit.writer import Writer
 from appliance.errors import LedgerUnavailableError
 from appliance.keys.files import FileKeys
@@ -29,9 +30,12 @@ def main(arguments: Sequence[str]) -> int:
     config = configuration.load(Path(arguments[0]))
     prefix, groups = arguments[1], int(arguments[2])
     failed: list[bool] = []
+    room = Room.of(config)
     try:
+        if room is not None:
+            room.prepare()
         with open_log(config, keys=FileKeys(config.at.key_files), clock=SystemClock()) as log:
-            writer = Writer(log, on_failure=lambda: failed.append(True))
+            writer = Writer(log, on_failure=lambda: failed.append(True), room=room)
             writer.start()
             for number in range(groups):
                 entries = [_entry(f"{prefix}_{number}_{one}") for one in range(IN_GROUP)]

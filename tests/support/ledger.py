@@ -198,14 +198,17 @@ def listen(places: Places) -> dict[str, socket.socket]:
 
 
 @contextmanager
-def ledger_site(folder: Path, site: str = "demo", *, database: DatabaseSection | None = None) -> Iterator[LedgerSite]:
+def ledger_site(
+    folder: Path, site: str = "demo", *, database: DatabaseSection | None = None, reserve_mib: int = 1
+) -> Iterator[LedgerSite]:
     """Make a site below a folder; its sockets get a short path of their own, as the kernel demands."""
     run = Path(tempfile.mkdtemp(prefix="sealift-"))
     root = folder / "box"
     root.mkdir(parents=True, exist_ok=True)
     config_file = root / "sealift.toml"
     config_file.write_text(
-        f'format = 1\nsite = "{site}"\n[places]\nroot = "{root}"\nrun = "{run}"\n' + toml_of(database)
+        f'format = 1\nsite = "{site}"\n[places]\nroot = "{root}"\nrun = "{run}"\n'
+        f"[ledger]\nreserve_mib = {reserve_mib}\n{toml_of(database)}"
     )
     config = configuration.load(config_file)
     create_missing(config.at.key_files)
