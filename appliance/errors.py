@@ -365,3 +365,24 @@ class CertificateRefusedError(ApplianceError):
 
     exit_code = 103
     code = "certificate-refused"
+
+
+class AutomationKeyError(ApplianceError):
+    """An automation key is unknown, wrong, ended or past its date; nothing was done."""
+
+    exit_code = 104
+    code = "automation-key"
+
+
+class AutomationRefusedError(ApplianceError):
+    """An automation key may not do that: its scopes do not name it, or no key ever may; `why` names the rule."""
+
+    exit_code = 105
+    code = "automation-refused"
+
+
+class TooOftenError(ApplianceError):
+    """An automation key asks more often than it may; a little later it may again."""
+
+    exit_code = 106
+    code = "too-often"

@@ -35,7 +35,10 @@ _BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
 _OPERATOR_KINDS: Final = frozenset(
     {"evidence.exported", "evidence.listed", "evidence.reported", "stage.loaded", "stage.unloaded"}
 )
-_FAMILIES: Final = {ADMIN: ("admin.",), PROMOTER: ("person.", "approval.", "promotion.", "stop.", "emergency.")}
+_FAMILIES: Final = {
+    ADMIN: ("admin.",),
+    PROMOTER: ("person.", "approval.", "promotion.", "stop.", "emergency.", "automation."),
+}
 # Only the promoter knows what serves or may serve next, so it alone says that a version goes, or stays on hold.
 _DELETION_KINDS: Final = ("model.deleted", "model.held", "model.hold-lifted")
 # The page hands judgements in by the promoter, which checks the person's password; commands of root record them too.
@@ -62,7 +65,8 @@ _PRIVILEGED: Final = (
     "tls.",
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
     *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", "stop.", _OWN),
-    *("evidence.", "retention.", "erasure.", "review.", "emergency.", "stage."),
+    *("evidence.", "retention.", "erasure.", "review.", "emergency.", "stage.", "window."),
+    *("automation.made", "automation.revoked"),
 )
 # Who may come in by the door of actions with one family only.
 BACKUP_ACCOUNT: Final = "sealift-backup"

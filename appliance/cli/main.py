@@ -50,6 +50,7 @@ _COMMANDS = (
     "history",
     "affected",
     "keys",
+    "automation",
     "boxkeys",
     "retention",
     "samples",

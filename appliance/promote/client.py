@@ -7,6 +7,7 @@ from typing import Any
 
 from appliance.config import Config
 from appliance.errors import UnknownPersonError
+from appliance.promote.automation_key import AutomationKey
 from appliance.promote.classes import NAMES, OPENPGP
 from appliance.promote.clockchange import ClockRequest
 from appliance.promote.desk import ACTIONS_DOOR
@@ -294,6 +295,26 @@ class PromoterClient:
     def reviews(self) -> tuple[dict[str, Any], ...]:
         """Return what one person did alone and nobody has looked at."""
         return tuple(dict(one) for one in self._call("reviews")["open"])
+
+    def make_automation_key(self, **named: Any) -> tuple[AutomationKey, str]:
+        """Make an automation key; returns it with its text, shown once.
+
+        Args:
+            named: `name`, `person`, `password`, `scopes`, `days`, `purpose`, `dry_run`.
+        """
+        answer = self._call("automation-make", **named)
+        return AutomationKey.from_json(answer["key"]), str(answer["text"])
+
+    def revoke_automation_key(
+        self, name: str, *, person: str, password: str, reason: str, dry_run: bool = False
+    ) -> AutomationKey:
+        """End an automation key."""
+        fields = {"name": name, "person": person, "password": password, "reason": reason, "dry_run": dry_run}
+        return AutomationKey.from_json(self._call("automation-revoke", **fields)["key"])
+
+    def automation_keys(self) -> tuple[AutomationKey, ...]:
+        """Return every automation key that was ever made, the oldest first."""
+        return tuple(AutomationKey.from_json(one) for one in self._call("automation-keys")["keys"])
 
 
 def _pairs(vouchers: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

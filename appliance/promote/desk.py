@@ -33,6 +33,7 @@ signature, nor does an enrolment, since it takes a code.
     canary-* caller-* review reviews                          see `appliance.promote.rollout_desk`
     emergency-*                                               see `appliance.promote.breakglass`
 """
+    automation-*                                              see `appliance.promote.automation_desk`
 
 import threading
 from collections.abc import Callable, Mapping
@@ -43,9 +44,10 @@ from argon2 import PasswordHasher
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
-from appliance.promote import breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
+from appliance.promote import automation_desk, breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
 from appliance.promote.books import Books
+from appliance.promote.automation import AutomationKeys
 from appliance.promote.breakglass import Emergencies
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
@@ -130,7 +132,7 @@ class Desk:
         self,
         *,
         books: Books,
-        people: PeopleDesk,
+        people: tuple[PeopleDesk, AutomationKeys],
         promoter: Promoter,
         changes: tuple[HostChanges, ClockChanges, PolicyChanges],
         rollout: Rollout,
@@ -139,12 +141,12 @@ class Desk:
         clock: Clock,
     ) -> None:
         self._folder = books.folder
-        self._people = people
+        self._people, self._automation = people
         self._promoter = promoter
         self._hosts, self._clocks, policies = changes
         self._lock = threading.Lock()
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
-            **people.answers,
+            **self._people.answers,
             "request": self._request,
             "pending": self._pending,
             "approve": self._approve,
@@ -166,6 +168,7 @@ class Desk:
             **judgement_desk.answers(books, self._class_of),
         }
 
+            **automation_desk.answers(self._automation, promoter, rollout, self._people.require_login),
     def turns(self, seconds: float) -> bool:
         """Whether a message would have its turn within `seconds`: what is being answered comes to its end."""
         return is_free(self._lock, seconds)
@@ -191,7 +194,16 @@ class Desk:
             )
         with self._lock:
             return answer(peer, untrusted)
+        if do in automation_desk.AT_THE_MACHINE and peer.door not in {ACTIONS_DOOR, OPERATOR_DOOR}:
+            raise LedgerRefusedError(
+                what=f"{do} is not for this door", why="AUTO-1: at the machine only", fix="use `sealift automation`"
+            )
+        if do in automation_desk.ON_THE_PAGE and peer.door != ADMIN_DOOR:
+            raise LedgerRefusedError(
+                what=f"{do} is not for this door", why="AUTO-5: keys come by the page", fix="use the web service"
+            )
 
+            automation_desk.require_people(self._automation, do, untrusted)
     def _request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         request = self._promoter.request(
             model_digest=_digest(untrusted, "model_digest"),

@@ -14,8 +14,10 @@ from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError, NotPromotedError
+from appliance.promote import actors
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, still_counting
+from appliance.promote.automation_key import AutomationKey
 from appliance.promote.books import Books
 from appliance.promote.carrying import Carrying
 from appliance.promote.enrolment import require_reason
@@ -33,6 +35,8 @@ from media.errors import SealiftError
 
 FORMAT: Final = 1
 MOST_PENDING: Final = 32
+MOST_BY_MACHINES: Final = 4
+"""How many requests of automation keys wait at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +97,24 @@ class Promoter:
         self.carrying = Carrying(books, config=config, policy=policy)
 
     def request(
-        self, *, model_digest: str, evidence_digest: str, policy_digest: str, meaning: str, requested_by: str
+        self,
+        *,
+        model_digest: str,
+        evidence_digest: str,
+        policy_digest: str,
+        meaning: str,
+        requested_by: str,
+        key: AutomationKey | None = None,
     ) -> Request:
         """Return the statement to sign for a version; the same one again while it waits with the same content.
+
+        Args:
+            model_digest: The version.
+            evidence_digest: What its gates found, the newest.
+            policy_digest: What they were judged by, the present one.
+            meaning: Why, as people sign it.
+            requested_by: Who requests, or answers for the key that does.
+            key: The automation key that requests, as the promoter itself knew it.
 
         Raises:
             GateFailedError: The version did not pass, or not with this evidence.
@@ -105,6 +124,7 @@ class Promoter:
         """
         people, production = self._books.catch_up()
         person = people.require_active(requested_by)
+        asker = person.id if key is None else key.actor
         validated = require_validated(self._books.ledger, model_digest, self._policy())
         if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("the evidence or the policy is not the newest one")
@@ -123,6 +143,13 @@ class Promoter:
             raise ConflictError(
                 what="too many requests wait", why=f"{MOST_PENDING}", fix="let them expire or be promoted"
             )
+        by_machines = [one for one in waiting if actors.is_automation(one.statement.requested_by)]
+        if key is not None and len(by_machines) >= MOST_BY_MACHINES:
+            raise ConflictError(
+                what="too many requests of automation keys wait",
+                why=f"{MOST_BY_MACHINES}; people's must find room",
+                fix="let people decide on them, or let them expire",
+            )
         now = self._clock.now().replace(microsecond=0)
         statement = Statement(
             site=self._site,
@@ -133,7 +160,7 @@ class Promoter:
             meaning=require_meaning(meaning),
             nonce=secrets.token_hex(16),
             request=self._request_by,
-            requested_by=person.id,
+            requested_by=asker,
             requested_at=now,
             expires=now + self._valid_for,
         )
@@ -142,7 +169,7 @@ class Promoter:
             "model_digest": model_digest,
             "statement": statement.to_bytes().decode(),
             "statement_sha256": statement.sha256,
-            "requested_by": person.id,
+            "requested_by": asker,
         }
         self._books.ledger.append("promotion.requested", body)
         self._books.folder.save_request(statement.sha256, request.to_bytes())

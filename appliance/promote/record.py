@@ -24,6 +24,8 @@ ROLLOUT_FORMAT: Final = 2
 MAX_BYTES: Final = 256 * 1024
 BY_JUDGE: Final = "judge"
 """How a step is known that no person took."""
+BY_AUTOMATION: Final = "automation"
+"""How a step is known that an automation key took; there is one such step, the hold of a canary."""
 JUDGE_NAME: Final = "canary-judge"
 """Who took it."""
 _FIELDS: Final = (

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from appliance.errors import ConflictError, NotEnoughApprovalsError, NotPromotedError
 from appliance.promote.afterwards import Afterwards
+from appliance.promote.automation_key import AutomationKey
 from appliance.promote.books import Books
 from appliance.promote.canary import Canary
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.judging import Judge, Verdict
 from appliance.promote.promoter import Promoter
-from appliance.promote.record import BY_JUDGE, JUDGE_NAME, Kind, Promotion
+from appliance.promote.record import BY_AUTOMATION, BY_JUDGE, JUDGE_NAME, Kind, Promotion
 from appliance.promote.terms import Terms
 from media.clock import Clock, to_text
 
@@ -77,6 +78,15 @@ class Rollout:
             UnknownPersonError: The person is not enrolled.
         """
         return self._step(Kind.CANARY_HELD, person=person, person_class=person_class, reason=reason)
+
+    def hold_for(self, key: AutomationKey, *, reason: str) -> Promotion:
+        """Hold as `hold` does, asked by an automation key that may; a person resumes.
+
+        Raises:
+            NotPromotedError: No canary runs, or it is on hold.
+            UnknownPersonError: Who answers for the key is not enrolled.
+        """
+        return self._step(Kind.CANARY_HELD, person=key.person, person_class=BY_AUTOMATION, reason=reason, key=key)
 
     def resume(self, *, person: str, person_class: str, reason: str) -> Promotion:
         """Let a canary that is on hold go on.
@@ -188,7 +198,9 @@ class Rollout:
         watch = None if canary is not None else self.afterwards.standing(production)
         return {"canary": shown, "beside": kept, "watch": watch, "model_digest": production.current}
 
-    def _step(self, kind: Kind, *, person: str, person_class: str, reason: str) -> Promotion:
+    def _step(
+        self, kind: Kind, *, person: str, person_class: str, reason: str, key: AutomationKey | None = None
+    ) -> Promotion:
         people, production = self._books.catch_up()
         who, canary = people.require_active(person), _running(production)
         if kind is Kind.CANARY_ABORTED:
@@ -196,7 +208,7 @@ class Rollout:
         body = {
             "model_digest": production.current,
             "previous": production.current,
-            "person": who.id,
+            "person": who.id if key is None else key.actor,
             "class": person_class,
             "reason": require_reason(reason),
             "terms": Terms(version=canary.version).to_json(),

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Final, Self
 
 from appliance.errors import ApprovalRefusedError
+from appliance.promote import actors
 from media import canonical, clock
 
 FORMAT: Final = 2
@@ -89,7 +90,7 @@ class Statement:
         """Parse the signed bytes.
 
         Raises:
-            MalformedError: It is not canonical JSON of exactly these fields.
+            MalformedError: It is not canonical JSON of exactly these fields, or its requester is no name.
             ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
         """
         value = canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES)
@@ -110,7 +111,7 @@ class Statement:
             policy_digest=canonical.sha256_hex(fields["policy_digest"], "statement.policy_digest"),
             meaning=require_meaning(canonical.text(fields["meaning"], "statement.meaning")),
             nonce=nonce,
-            requested_by=canonical.text(fields["requested_by"], "statement.requested_by"),
+            requested_by=actors.require_actor(canonical.text(fields["requested_by"], "statement.requested_by")),
             requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
             expires=canonical.moment(fields["expires"], "statement.expires"),
             request=canonical.one_of(fields.get("request", BY_RELEASE), (BY_RELEASE, BY_PERSON), "statement.request"),
@@ -123,10 +124,12 @@ class Statement:
         Raises:
             ApprovalRefusedError: Who requested it would approve it.
         """
-        if self.request == BY_PERSON and self.requested_by in people:
+        asker = actors.answerable(self.requested_by)
+        if self.request == BY_PERSON and asker in people:
+            how = "requested it" if asker == self.requested_by else "answers for the automation key that requested it"
             raise ApprovalRefusedError(
                 what="an approval is refused",
-                why=f"{self.requested_by} requested it, and at this site who requests does not approve",
+                why=f"{asker} {how}, and at this site who requests does not approve",
                 fix="let another approver approve, or another person request it",
             )
 

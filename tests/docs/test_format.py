@@ -11,12 +11,12 @@ from media.digest import payload_digest, sha256_hex, volume_id
 _ROOT = Path(__file__).resolve().parents[2]
 _TEXT = (_ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 _DEFINED = re.findall(r"^\* \*\*([A-Z]+-[0-9]+)\*\* ", _TEXT, re.MULTILINE)
-_CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM|HOST|EXP|REF|PIN|BILL|PROBE|SCAN)-[0-9]+")
+_CITED = re.compile(r"\b(?:FMT|TRUST|CUST|REG|PROM|HOST|EXP|REF|PIN|BILL|PROBE|SCAN|AUTO)-[0-9]+")
 
 
 def test_each_rule_is_stated_once() -> None:
     assert len(_DEFINED) == len(set(_DEFINED))
-    kinds = {"FMT", "TRUST", "CUST", "REG", "PROM", "HOST", "EXP", "REF", "PIN", "BAK", "BILL", "PROBE", "SCAN"}
+    kinds = {"FMT", "TRUST", "CUST", "REG", "PROM", "HOST", "EXP", "REF", "PIN", "BAK", "BILL", "PROBE", "SCAN", "AUTO"}
 
     assert {rule.partition("-")[0] for rule in _DEFINED} == kinds
 
