@@ -229,8 +229,14 @@ def _taken(own: Context, peer: str) -> TakenOver:
 
 
 def _taken_text(taken: TakenOver) -> str:
-    text = f"  took over {taken.people} changes of people, {taken.promotions} promotions, {taken.keys} API keys"
-    return f"{text}\n  waits at record {taken.next}: {taken.waits}" if taken.waits else text
+    text = (
+        f"  took over {taken.people} changes of people, {taken.promotions} promotions,"
+        f" {taken.policies} policies, {taken.keys} API keys"
+    )
+    text += f"\n  waits at record {taken.next}: {taken.waits}" if taken.waits else ""
+    if taken.held_back:
+        text += f"\n  thresholds of {taken.held_back} wait, too: until then the stricter of both boxes' hold here"
+    return text
 
 
 def _put(file: Path, content: bytes) -> None:

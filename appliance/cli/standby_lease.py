@@ -6,10 +6,13 @@ import typer
 
 from appliance.cli import context as shared
 from appliance.cli.context import Context
+from appliance.cli.opened import ledger_of
 from appliance.errors import ApprovalRefusedError
+from appliance.promote.policybook import PolicyBook
 from appliance.standby.service import DOOR
 from appliance.verify.freshness import spelled
 from appliance.wire import Line
+from media.errors import SealiftError
 
 _LEAST_PEOPLE = 2
 
@@ -45,7 +48,8 @@ def _take_over(
             why=f"{len(named)} named{'' if other_is_off else ', and nobody said that the other box is off'}",
             fix="switch it off or pull its cable; then --by NAME --by NAME --reason TEXT --other-is-off",
         )
-    _show(own, _ask(own, "take-over", by=named, reason=reason))
+    facts = _ask(own, "take-over", by=named, reason=reason)
+    _show(own, {**facts, "held_back": _held_back(own)})
 
 
 def _hand_over(
@@ -58,6 +62,16 @@ def _hand_over(
     _show(own, _ask(own, "hand-over", to=to, by=by))
 
 
+def _held_back(own: Context) -> list[str] | None:
+    """Return the thresholds of the other box that wait here; None while the ledger does not answer."""
+    try:
+        with ledger_of(own) as ledger:
+            held = PolicyBook.of(ledger).held
+    except SealiftError:
+        return None  # who serves does not wait for the ledger
+    return [str(held[origin].body.get("name")) for origin in sorted(held)]
+
+
 def _ask(own: Context, do: str, **fields: Any) -> dict[str, Any]:
     line = Line(own.config.at.socket(DOOR), timeout_seconds=30.0)
     try:
@@ -68,10 +82,13 @@ def _ask(own: Context, do: str, **fields: Any) -> dict[str, Any]:
 
 def _show(own: Context, facts: dict[str, Any]) -> None:
     how = "alone, nobody grants" if facts["alone"] else f"for {facts['seconds_left']} s more without asking"
+    names = ", ".join(facts.get("held_back") or ())
+    waits = f"\nthresholds of the other box wait here ({names}): the stricter of both boxes' hold" if names else ""
     own.result(
         facts,
-        f"this box, {facts['me']}, serves ({how}); term {facts['term']}"
+        f"this box, {facts['me']}, serves ({how}); term {facts['term']}{waits}"
         if facts["serving"]
         else f"this box, {facts['me']}, does not serve; {facts['holder'] or 'nobody'} holds term {facts['term']}"
-        + ("; it would follow by itself" if facts["would_follow"] else "; it would not follow by itself"),
+        + ("; it would follow by itself" if facts["would_follow"] else "; it would not follow by itself")
+        + waits,
     )

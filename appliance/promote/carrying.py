@@ -1,10 +1,10 @@
-"""People and promotions of a paired box, taken over here: each proven, judged by this promoter's rules, recorded anew.
+"""What people decided at a paired box, taken over here: each proven, judged by this promoter's rules, recorded anew.
 
 Promises: nothing is believed because the other box did it. A record counts only when the tree that the paired key
 signed holds it; a promotion needs its approvals, verified again by this site's people as this box knows them, the
 evidence of its gates out of the same tree, and a version that this box has received and registered itself, at a level
-that may serve production. Records are taken in their order there, each once, and nothing that came from here is taken
-back.
+that may serve production. Thresholds need both signatures again (`appliance.promote.policycarrying`). Records are taken
+in their order there, each once, and nothing that came from here is taken back.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,12 @@ from appliance.promote import peoplebook
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
 from appliance.promote.history import Production
-from appliance.promote.levels import acceptance, require_level_for_production
+from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import GatePolicy
+from appliance.promote.policybook import ADOPTED
+from appliance.promote.policycarrying import PolicyCarrying
 from appliance.promote.record import BY_JUDGE, Kind
 from appliance.promote.statement import Statement
 from appliance.registry.deletion import deletion_of
@@ -30,7 +32,7 @@ from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
 from media import canonical
 
-KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind))
+KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind), ADOPTED)
 _GATE: Final = "gate.result"
 # What a promoter does alone: never forward.
 _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
@@ -43,6 +45,7 @@ class Carrying:
         self._books = books
         self._config = config
         self._policy = policy
+        self._policies = PolicyCarrying(books, config=config)
         self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
 
     def take(self, peer: str, record: Carried, evidence: Sequence[Carried]) -> bool:
@@ -81,7 +84,23 @@ class Carrying:
             return self._enrolled(people, leaf, box)
         if leaf.kind in peoplebook.KINDS:
             return self._changed(people, leaf, box)
+        if leaf.kind == ADOPTED:
+            return self._policies.take(people, leaf, box)
         return self._promoted(people, production, leaf, box, evidence)
+
+    def hold_back(self, peer: str, record: Carried) -> bool:
+        """Let the stricter of both boxes' thresholds hold while this policy cannot be taken; return whether it is news.
+
+        Raises:
+            ApprovalRefusedError: The record is about no policy.
+            PairingRefusedError: That box is not paired as a standby of this one, or the other way round.
+            ProofError: The record is not proven.
+        """
+        box = require_paired(self._config.at, peer, Relation.STANDBY).peer
+        leaf = record.require(box)
+        if leaf.kind != ADOPTED:
+            raise _refused(f"records of kind {leaf.kind} are not held back")
+        return not carried.origin_of(leaf.body) and self._policies.hold_back(leaf, box)
 
     def _enrolled(self, people: SitePeople, leaf: Leaf, box: BoxCard) -> bool:
         person = person_from(leaf.body, enrolled=people.sequence + 1)
@@ -169,6 +188,7 @@ class Carrying:
         descriptor = canonical.mapping(found[0].body.get("descriptor"), "descriptor")
         accepted = acceptance(self._books.ledger, statement.model_digest)
         require_level_for_production(descriptor, statement.model_digest, accepted)
+        require_content_addressed(descriptor, statement.model_digest)
 
     def _require_gates(self, statement: Statement, evidence: Sequence[Leaf]) -> None:
         passed: set[str] = set()

@@ -216,6 +216,10 @@ class PromoterClient:
         proven = [one.to_json() for one in evidence]
         return bool(self._call("carry", peer=peer, record=record.to_json(), evidence=proven)["taken"])
 
+    def hold_back(self, peer: str, record: Carried) -> bool:
+        """Let the stricter of both boxes' thresholds hold while this one cannot be taken; return whether it is news."""
+        return bool(self._call("carry-ahead", peer=peer, record=record.to_json())["held"])
+
     def current(self) -> dict[str, Any]:
         """Return where production stands; see `appliance.promote.desk`."""
         return dict(self._call("current"))
@@ -292,10 +296,6 @@ class PromoterClient:
         """Return the emergency access that runs now."""
         return tuple(dict(one) for one in self._call("emergency-running")["running"])
 
-    def reviews(self) -> tuple[dict[str, Any], ...]:
-        """Return what one person did alone and nobody has looked at."""
-        return tuple(dict(one) for one in self._call("reviews")["open"])
-
     def make_automation_key(self, **named: Any) -> tuple[AutomationKey, str]:
         """Make an automation key; returns it with its text, shown once.
 
@@ -315,6 +315,10 @@ class PromoterClient:
     def automation_keys(self) -> tuple[AutomationKey, ...]:
         """Return every automation key that was ever made, the oldest first."""
         return tuple(AutomationKey.from_json(one) for one in self._call("automation-keys")["keys"])
+
+    def reviews(self) -> tuple[dict[str, Any], ...]:
+        """Return what one person did alone and nobody has looked at."""
+        return tuple(dict(one) for one in self._call("reviews")["open"])
 
 
 def _pairs(vouchers: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

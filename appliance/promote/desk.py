@@ -28,12 +28,13 @@ signature, nor does an enrolment, since it takes a code.
     clock-approve{statement_sha256,...} -> {request}
     current -> {model_digest,number,is_stopped,returnable,last}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
+    carry-ahead{peer,record} -> {held}                        actions
     policy-request policy-pending policy-approve              see `appliance.promote.policy_desk`
     answers-judged                                            see `appliance.promote.judgement_desk`
     canary-* caller-* review reviews                          see `appliance.promote.rollout_desk`
     emergency-*                                               see `appliance.promote.breakglass`
-"""
     automation-*                                              see `appliance.promote.automation_desk`
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -46,8 +47,8 @@ from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
 from appliance.promote import automation_desk, breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
-from appliance.promote.books import Books
 from appliance.promote.automation import AutomationKeys
+from appliance.promote.books import Books
 from appliance.promote.breakglass import Emergencies
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
@@ -76,7 +77,7 @@ JUDGE_DOOR: Final = "promoter-judge"
 DOORS: Final = (ADMIN_DOOR, ACTIONS_DOOR, OPERATOR_DOOR, JUDGE_DOOR)
 BY_PASSWORD: Final = "password"  # noqa: S105 - a class of authentication
 BY_OPERATOR: Final = "operator"
-_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "reset", "roles", "revoke", "carry"})
+_ONLY_ACTIONS: Final = frozenset({"codes", "invite", "reset", "roles", "revoke", "carry", "carry-ahead"})
 
 Fields = Mapping[str, Any]
 
@@ -115,7 +116,7 @@ def build_desk(
     policies = PolicyChanges(books, config=config, clock=clock, acceptance=acceptance)
     return Desk(
         books=books,
-        people=people,
+        people=(people, AutomationKeys(books, clock=clock, hasher=hasher)),
         promoter=promoter,
         changes=(hosts, clocks, policies),
         rollout=rollout,
@@ -161,14 +162,15 @@ class Desk:
             "clock-approve": self._clock_approve,
             "current": self._current,
             "carry": self._carry,
+            "carry-ahead": self._carry_ahead,
             **rollout_desk.answers(rollout, reviews, self._class_of),
             **breakglass.answers(Emergencies(books, reviews, clock), self._class_of),
             **deletion_desk.answers(deletions, self._class_of),
             **policy_desk.answers(policies),
             **judgement_desk.answers(books, self._class_of),
+            **automation_desk.answers(self._automation, promoter, rollout, self._people.require_login),
         }
 
-            **automation_desk.answers(self._automation, promoter, rollout, self._people.require_login),
     def turns(self, seconds: float) -> bool:
         """Whether a message would have its turn within `seconds`: what is being answered comes to its end."""
         return is_free(self._lock, seconds)
@@ -192,8 +194,6 @@ class Desk:
             raise LedgerRefusedError(
                 what=f"{do} is not for this door", why="the timer only asks for a look", fix="use `sealift canary`"
             )
-        with self._lock:
-            return answer(peer, untrusted)
         if do in automation_desk.AT_THE_MACHINE and peer.door not in {ACTIONS_DOOR, OPERATOR_DOOR}:
             raise LedgerRefusedError(
                 what=f"{do} is not for this door", why="AUTO-1: at the machine only", fix="use `sealift automation`"
@@ -202,8 +202,10 @@ class Desk:
             raise LedgerRefusedError(
                 what=f"{do} is not for this door", why="AUTO-5: keys come by the page", fix="use the web service"
             )
-
+        with self._lock:
             automation_desk.require_people(self._automation, do, untrusted)
+            return answer(peer, untrusted)
+
     def _request(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         request = self._promoter.request(
             model_digest=_digest(untrusted, "model_digest"),
@@ -290,6 +292,10 @@ class Desk:
         evidence = canonical.array(untrusted.get("evidence"), "evidence", most=32)
         proven = [Carried.from_json(one) for one in evidence]
         return {"taken": self._promoter.carrying.take(_text(untrusted, "peer"), record, proven)}
+
+    def _carry_ahead(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        record = Carried.from_json(untrusted.get("record"))
+        return {"held": self._promoter.carrying.hold_back(_text(untrusted, "peer"), record)}
 
     def _class_of(self, peer: Peer, untrusted: Fields) -> str:
         if peer.door == ACTIONS_DOOR and untrusted.get("password") is None:

@@ -9,6 +9,7 @@ from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError
+from appliance.promote.policybook import PolicyBook
 from appliance.standby import carried, mirror
 from appliance.standby.pairing import Paired, Relation, paired
 from media.clock import Clock
@@ -24,6 +25,7 @@ class Box:
         mirrored: How many of its records are here.
         brought: When the last bundle that brought any was taken; empty for never.
         waiting: How many of its decisions are in the mirror and not taken over.
+        held_back: Its file of thresholds that is not taken over; until then the stricter of both boxes' hold here.
     """
 
     pair: Paired
@@ -31,6 +33,7 @@ class Box:
     brought: str
     waiting: int
     missing: tuple[int, ...]
+    held_back: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -43,6 +46,7 @@ class Box:
             "brought": self.brought,
             "waiting": self.waiting,
             "missing_releases": list(self.missing),
+            "held_back": self.held_back,
         }
 
     def line(self) -> str:
@@ -54,6 +58,7 @@ class Box:
             (Relation.TEST, False): "this box tests for it",
         }[self.pair.relation, self.pair.is_first]
         lacks = f"; lacks serial {', '.join(map(str, self.missing))}" if self.missing else ""
+        lacks += f"; its thresholds {self.held_back} wait, the stricter hold here" if self.held_back else ""
         since = f", last brought {self.brought}" if self.brought else ""
         return f"{self.pair.peer.name}: {mine}; {self.mirrored} records mirrored{since}, {self.waiting} wait{lacks}"
 
@@ -75,6 +80,7 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
         waiting = _waiting(copy, ledger, pair) if pair.relation is Relation.STANDBY else 0
     except LedgerUnavailableError:
         mirrored, waiting = 0, 0  # nothing was ever brought
+    held = PolicyBook.of(ledger).held.get(pair.peer.origin)
     last = ledger.find(kind=IMPORTED, field="sender", value=pair.peer.origin, limit=1)
     return Box(
         pair=pair,
@@ -82,6 +88,7 @@ def _box(config: Config, pair: Paired, *, ledger: Ledger, clock: Clock) -> Box:
         brought=last[0].time if last else "",
         waiting=waiting,
         missing=tuple(last[0].body.get("missing_releases", ())) if last else (),
+        held_back="" if held is None else str(held.body.get("name")),
     )
 
 

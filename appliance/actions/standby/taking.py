@@ -1,8 +1,9 @@
-"""Taking over what a mirror holds: people, promotions and API keys, in the order in which they were decided there.
+"""Taking over what a mirror holds: people, promotions, thresholds and API keys, in the order they were decided there.
 
-Promises: the promoter judges people and promotions itself (`appliance.promote.carrying`) from records with proofs; API
-keys are recorded by this box's ledger like its own. It stops at the first record that this box cannot take yet, says
-why, and goes on from there next time; so a standby never skips a decision.
+Promises: the promoter judges people, promotions and thresholds itself (`appliance.promote.carrying`) from records with
+proofs; API keys are recorded by this box's ledger like its own. It stops at the first record that this box cannot take
+yet, says why, and goes on from there next time; so a standby never skips a decision. Thresholds that wait count at once
+where they are stricter, so that a standby which has to serve never asks for less than the other box did.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.promote.carrying import KINDS as DECIDED
 from appliance.promote.client import PromoterClient
+from appliance.promote.policybook import ADOPTED, PolicyBook
 from appliance.standby import carried, mirror
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
@@ -34,22 +36,32 @@ _MOST_GATES: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver:
-    """What was taken, and what waits: `waits` says why the next record cannot be taken yet."""
+    """What was taken, and what waits.
+
+    Attributes:
+        next: The first record there that is not taken.
+        waits: Why it cannot be taken yet.
+        held_back: The file of thresholds that waits; until then the stricter of both boxes' hold here.
+    """
 
     people: int
     promotions: int
+    policies: int
     keys: int
     next: int
     waits: str
+    held_back: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
         return {
             "people": self.people,
             "promotions": self.promotions,
+            "policies": self.policies,
             "keys": self.keys,
             "next": self.next,
             "waits": self.waits,
+            "held_back": self.held_back,
         }
 
 
@@ -63,7 +75,7 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
     """
     box = require_paired(config.at, peer, Relation.STANDBY).peer
     copy = OfflineLedger.of_folder(mirror.folder_of(config.at, box), clock=clock)
-    counts = {"person": 0, "promotion": 0, "key": 0}
+    counts = {"person": 0, "promotion": 0, "approval": 0, "key": 0}
     waits, start = "", carried.last_taken(ledger, KINDS, box.origin) + 1
     for leaf in _leaves(copy, start):
         start = leaf.sequence
@@ -76,10 +88,19 @@ def take_over(config: Config, peer: str, *, ledger: Ledger, promoter: PromoterCl
             break
         start += 1
         counts[leaf.kind.partition(".")[0]] += int(taken)
+    if waits:
+        _hold_back(copy, start, box, promoter)
     if any(counts.values()):
         ledger.append(TAKEN, {"peer": peer, "origin": box.origin, "counts": counts, "next": start})
+    held = PolicyBook.of(ledger).held.get(box.origin)
     return TakenOver(
-        people=counts["person"], promotions=counts["promotion"], keys=counts["key"], next=start, waits=waits
+        people=counts["person"],
+        promotions=counts["promotion"],
+        policies=counts["approval"],
+        keys=counts["key"],
+        next=start,
+        waits=waits,
+        held_back="" if held is None else str(held.body.get("name")),
     )
 
 
@@ -114,6 +135,13 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
         about = terms.get("version") if isinstance(terms, dict) else leaf.body.get("model_digest")
         evidence = list(_evidence(copy, str(about), leaf.sequence))
     return promoter.carry(box.name, record, evidence)
+
+
+def _hold_back(copy: Ledger, start: int, box: BoxCard, promoter: PromoterClient) -> None:
+    """Tell the promoter of the thresholds that hold there by now: of all that wait, the newest."""
+    for leaf in copy.find(kind=ADOPTED, limit=1):
+        if leaf.sequence >= start and not carried.origin_of(leaf.body):
+            promoter.hold_back(box.name, Carried.of(copy, leaf.sequence))
 
 
 def _evidence(copy: Ledger, model_digest: str, before: int) -> Iterator[Carried]:
