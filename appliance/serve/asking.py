@@ -166,6 +166,7 @@ class Reader:
             top_logprobs=top,
             salt=_salt(body),
             priority=integer(body, "priority", 0, low=-MOST_PRIORITY, high=MOST_PRIORITY),
+            is_streamed=body.get("stream") is True,
         )
 
 

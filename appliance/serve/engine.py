@@ -56,6 +56,7 @@ class Generation:
         top_logprobs: How many alternatives each token is told with; None tells no probabilities.
         salt: Whose prompt it is. What was read before is used again only for the same one; empty means for nobody.
         priority: Lower runs sooner; one that is lower by a class or more may take the place of another.
+        is_streamed: Whether pieces are wanted as they come; who waits for whole answers is not woken for each token.
     """
 
     tokens: Sequence[int]
@@ -66,6 +67,7 @@ class Generation:
     top_logprobs: int | None = None
     salt: str = ""
     priority: int = 0
+    is_streamed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,16 @@ class Handle:
 
     Args:
         answers: How many answers there are.
+        is_whole: Whether pieces are kept back until an answer ends. Every token that wakes a thread takes a core from
+            those that decode, and the interpreter from the scheduler.
     """
 
-    def __init__(self, answers: int = 1) -> None:
-        self._pieces: queue.SimpleQueue[Piece | Exception] = queue.SimpleQueue()
+    def __init__(self, answers: int = 1, *, is_whole: bool = False) -> None:
+        self._pieces: queue.SimpleQueue[list[Piece | Exception]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._answers = answers
+        self._is_whole = is_whole
+        self._kept: list[Piece | Exception] = []
 
     def cancel(self) -> None:
         """Ask the scheduler to stop within one step; safe at any time and more than once."""
@@ -32,8 +36,12 @@ class Handle:
         return self._cancelled.is_set()
 
     def put(self, piece: Piece | Exception) -> None:
-        """Deliver from the scheduler."""
-        self._pieces.put(piece)
+        """Deliver from the scheduler's thread."""
+        self._kept.append(piece)
+        if self._is_whole and isinstance(piece, Piece) and piece.finish_reason is None:
+            return
+        kept, self._kept = self._kept, []
+        self._pieces.put(kept)
 
     def pieces(self, has_left: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
         """Yield what is final until each answer had a piece with a finish reason; leaving the loop early cancels.
@@ -51,12 +59,13 @@ class Handle:
                     yield Piece(text="", completion_tokens=0, finish_reason="cancelled")
                     return
                 try:
-                    piece = self._pieces.get(timeout=_LOOK_SECONDS)
+                    pieces = self._pieces.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                if isinstance(piece, Exception):
-                    raise piece
-                left -= piece.finish_reason is not None
-                yield piece
+                for piece in pieces:
+                    if isinstance(piece, Exception):
+                        raise piece
+                    left -= piece.finish_reason is not None
+                    yield piece
         finally:
             self.cancel()

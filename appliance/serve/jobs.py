@@ -17,7 +17,9 @@ class Job:
         tokens: The prompt and what was drawn so far.
         held: How many of them the sequence holds.
         sequence: Which one; None while it waits.
-        leader: Another answer to the same prompt, which reads it first.
+        leader: Another answer to the same prompt, or to one that begins alike, which reads that first; only while this
+            one waits.
+        shared: How many tokens of its prompt the leader reads for this one, too.
         suspended: What the decoder kept when another took this one's place.
         cached: How many tokens of the prompt were there already.
         salt: Whose prompt it is; answers of one generation share theirs even where nobody else may.
@@ -36,6 +38,7 @@ class Job:
     tokens: list[int]
     speech: Speech
     leader: "Job | None" = None
+    shared: int = 0
     held: int = 0
     sequence: int | None = None
     suspended: Any = None
@@ -58,9 +61,9 @@ class Job:
 
     @property
     def may_begin(self) -> bool:
-        """Whether the leader, if there is one, has read the prompt or is gone."""
+        """Whether the leader, if there is one, has read what is shared, or is gone."""
         leader = self.leader
-        return leader is None or leader.ended or (leader.held >= len(leader.generation.tokens))
+        return leader is None or leader.ended or leader.suspended is not None or leader.held >= self.shared
 
     def say(self, text: str, reason: FinishReason | None = None, likelihoods: Sequence[Likelihood] = ()) -> None:
         """Deliver a piece."""
@@ -78,7 +81,7 @@ class Job:
 
 def jobs_of(generation: Generation, number: int) -> tuple[Handle, list[Job]]:
     """Return the answers that a generation asks for, and the caller's end of them."""
-    handle = Handle(generation.answers)
+    handle = Handle(generation.answers, is_whole=not generation.is_streamed)
     jobs: list[Job] = []
     for index in range(generation.answers):
         jobs.append(
@@ -92,6 +95,7 @@ def jobs_of(generation: Generation, number: int) -> tuple[Handle, list[Job]]:
                 tokens=list(generation.tokens),
                 speech=Speech(generation.stop),
                 leader=jobs[0] if jobs else None,
+                shared=len(generation.tokens),
             )
         )
     return handle, jobs

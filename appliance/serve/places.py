@@ -10,9 +10,13 @@ Rules:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from appliance.serve.engine import Decoder
 from appliance.serve.jobs import Job
+
+_WORTH_WAITING: Final = 16
+"""Tokens that are read sooner than a step of their own takes are not waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +33,7 @@ class Places:
         self._decoder = decoder
         self._free = list(reversed(range(decoder.sequences)))
         self._resting: list[_Resting] = []
-
-    @property
-    def has_one(self) -> bool:
-        """Whether another job can be placed."""
-        return bool(self._free or self._resting)
+        self._cannot_copy = False
 
     @property
     def resting_tokens(self) -> int:
@@ -60,6 +60,25 @@ class Places:
         else:
             job.sequence = self._free.pop()
             job.held = self._copied(job, active, wanted)
+
+    def waits_for_another(self, job: Job, active: Iterable[Job]) -> bool:
+        """Whether somebody reads now what `job` could share soon; then that one leads it.
+
+        Only where it is worth a step's wait, is not there already, and whoever reads is not less urgent.
+        """
+        if self._cannot_copy or job.suspended is not None:
+            return False
+        alike = [one for one in active if one.salt == job.salt and one.sequence is not None]
+        there = [one.tokens for one in self._resting if one.salt == job.salt]
+        there += [one.tokens[: one.held] for one in alike]
+        best = max((_common(one, job.tokens) for one in there), default=0)
+        for one in alike:
+            if one.is_reading and one.generation.priority <= job.generation.priority:
+                common = _common(one.generation.tokens, job.tokens)
+                if common - best >= _WORTH_WAITING:
+                    job.leader, job.shared = one, common
+                    return True
+        return False
 
     def restore(self, job: Job, *, room: int) -> None:
         """Give a job that was suspended a sequence, with what it held where the decoder kept it."""
@@ -99,7 +118,10 @@ class Places:
         keep, donor = max(shared, key=lambda pair: pair[0], default=(0, None))
         if donor is None or not keep or donor.sequence is None or job.sequence is None:
             return 0
-        return keep if self._decoder.copy(donor.sequence, job.sequence, keep) else 0
+        if self._decoder.copy(donor.sequence, job.sequence, keep):
+            return keep
+        self._cannot_copy = True
+        return 0
 
     def _make_room(self, tokens: int, *, needs_sequence: bool) -> None:
         while self._resting and (self.resting_tokens > tokens or (needs_sequence and not self._free)):

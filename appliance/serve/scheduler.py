@@ -9,6 +9,10 @@ Rules:
             goes on later where it was, with what its sequence held where that is not too large; a few times at most.
     SCHED-2 How many answers go on in one step is what the curve says (`curve`); rounds take turns.
     SCHED-3 A failure in one answer's sampling ends that answer only.
+    SCHED-4 The decoder is called on this one thread only, calibration included: OpenMP keeps a team of threads for each
+            thread that ever computed, and with more of them than cores every barrier sleeps instead of spinning, which
+            made single steps twice as long.
+    SCHED-5 A prompt that begins as one that is being read for the same salt waits for it, and shares what was read.
 """
 
 import queue
@@ -20,13 +24,14 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from appliance.errors import EngineUnavailableError
-from appliance.serve.curve import Curve, Plan, padding
+from appliance.serve.curve import Curve, Plan, measure, padding
 from appliance.serve.engine import Decoder, FinishReason, Generation, Row
 from appliance.serve.errands import Question, Scoring, Work, failure
 from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of
 from appliance.serve.places import Places
 from appliance.serve.waiting import Shares, Waiting
+from media.clock import Clock
 
 MOST_SUSPENDED_BYTES: Final = 256 << 20
 MOST_PREEMPTIONS: Final = 4
@@ -144,6 +149,18 @@ class Scheduler:
             raise error
         return found  # type: ignore[no-any-return] # it is what `work` returned
 
+    def calibrate(self, *, clock: Clock, threads: int, seconds: float) -> Curve:
+        """Measure what steps take, and go by it from now on; see `measure`. Nothing may have been asked before.
+
+        Raises:
+            EngineProtocolError: A step failed.
+            EngineUnavailableError: The scheduler has stopped.
+        """
+        curve = self.between_steps(lambda: measure(self._decoder, clock=clock, threads=threads, seconds=seconds))
+        self._plan = Plan(curve, most=min(self._decoder.sequences, self._decoder.batch_tokens))
+        self.curve = curve
+        return curve
+
     def turns(self, seconds: float) -> bool:
         """Whether the thread that owns the decoder comes round within `seconds`, out of its step and for more."""
         question = Question()
@@ -208,9 +225,12 @@ class Scheduler:
 
     def _admit(self) -> None:
         while (job := self._waiting.next(step=self.counts.steps)) is not None:
+            if job.leader is None and self._places.waits_for_another(job, self._active):
+                continue
             if not self._fits(job, self._active) and not self._preempt_for(job):
                 return
             self._waiting.remove(job)
+            job.leader = None
             room = self._decoder.context_tokens - sum(one.need for one in self._active)
             self._active.append(job)
             try:
