@@ -17,6 +17,7 @@ from appliance.sections import (
     CachesSection,
     DatabaseSection,
     EngineSection,
+    EnginesSection,
     KeysSection,
     LimitsSection,
     LedgerSection,
@@ -45,6 +46,7 @@ __all__ = [
     "Config",
     "DatabaseSection",
     "EngineSection",
+    "EnginesSection",
     "KeysSection",
     "LimitsSection",
     "MediaSection",
@@ -85,6 +87,7 @@ class Config(Section):
     caches: CachesSection = CachesSection()
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
+    engines: EnginesSection = EnginesSection()
     network: NetworkSection = NetworkSection()
     tls: TlsSection = TlsSection()
     webauthn: WebauthnSection = WebauthnSection()

@@ -107,6 +107,32 @@ class EngineSection(Section):
     start_seconds: int = Field(default=300, ge=1)
 
 
+class ProductionEngines(Section):
+    """Which engines of the version in production run; versions beside it (a canary, the one before) have one each.
+
+    `count` engines are alike. `overflow` adds one on the processor, for what engines on GPUs have no room for;
+    `standby` one that is loaded and asked when all others are out. `sticky` keeps a conversation with one engine, which
+    has read its beginning.
+    """
+
+    count: int = Field(default=1, ge=1, le=9)
+    overflow: Literal["", "cpu"] = ""
+    standby: bool = False
+    sticky: bool = True
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """What engines besides the first are called, in the order in which memory is given to them."""
+        alike = tuple(str(number) for number in range(2, self.count + 1))
+        return (*alike, *((self.overflow,) if self.overflow else ()), *(("standby",) if self.standby else ()))
+
+
+class EnginesSection(Section):
+    """How many engines each stage has; the test stage has one of each version."""
+
+    production: ProductionEngines = ProductionEngines()
+
+
 def _network(text: str) -> str:
     return str(ip_network(_without_zone(text)))
 
@@ -370,11 +396,12 @@ class StandbySection(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 7443
     peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     peer_address: MaybeAddress = ""
+
+
 class LedgerSection(Section):
     """What is kept free for the ledger's own file on its disk, in MiB; 0 is a two-hundredth of the disk, in bounds."""
 
     reserve_mib: int = Field(default=0, ge=0, le=65536)
-
 
     witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     witness_address: MaybeAddress = ""

@@ -14,6 +14,7 @@ from appliance.actions import keyrules
 from appliance.actions.fit import Holds, fit
 from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle
 from appliance.errors import ConflictError, NotEnoughApprovalsError
+from appliance.install.engines import wanted_engines
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.folder import PromoterFolder
@@ -231,9 +232,10 @@ def _is_unfinished(here: Surroundings) -> bool:
     with here.state.connect() as connection:
         is_behind = projection.applied_sequence(connection) < last.sequence
     wanted = {engine_unit(STAGE, digest) for digest in production.loadable}
+    named = set(wanted_engines(here.config, production.loadable))
     running = {one.name for one in here.supervisor.units() if one.state is UnitState.ACTIVE and is_production(one.name)}
     is_missing = production.canary is not None and not wanted <= running
-    return is_behind or is_missing or bool(running - wanted)
+    return is_behind or is_missing or bool(running - named)
 
 
 def _rate(here: Surroundings) -> float:

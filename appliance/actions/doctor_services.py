@@ -28,7 +28,7 @@ LEDGER_UNIT: Final = "sealift-ledger.service"
 
 FOLDERS: Final = ("store", "trust", "receipts", "spool", "registry")
 _SOCKET_PATH_BYTES: Final = 100
-_LONGEST_SOCKET: Final = "engine-production-0123456789ab"
+_LONGEST_SOCKET: Final = "engine-production-0123456789ab-standby"
 _CONNECT_SECONDS: Final = 1.0
 
 
@@ -191,6 +191,23 @@ def units(config: Config, supervisor: Supervisor | None = None) -> Iterator[Find
     yield from _production(config, asked, {one.name for one in found if one.state is UnitState.ACTIVE}, ended)
 
 
+def _engines(config: Config, digest: str, active: set[str]) -> Finding:
+    """Return how many of the engines that the site file names run; the first one does."""
+    named = [engine_unit("production", digest, which) for which in config.engines.production.further]
+    missing = [unit for unit in named if unit not in active]
+    if not missing:
+        more = f" by {len(named) + 1} engines" if named else ""
+        return Finding(name="production", is_good=True, text=f"{digest[:12]} is served{more}")
+    return Finding(
+        name="production",
+        is_good=False,
+        text=f"{digest[:12]} is served; of its further engines {len(missing)} of {len(named)} do not run: {missing[0]}",
+        why="the site file names them; they did not start, or memory does not hold them",
+        fix=f"see `sealift models fit {digest[:12]}`; then `sealift promote production`",
+        repair=(START_UNIT, missing[0]),
+    )
+
+
 def _production(
     config: Config, supervisor: Supervisor, active: set[str], ended: dict[str, UnitResult]
 ) -> Iterator[Finding]:
@@ -203,7 +220,7 @@ def _production(
         return
     unit = engine_unit("production", digest)
     if unit in active:
-        yield Finding(name="production", is_good=True, text=f"{digest[:12]} is served")
+        yield _engines(config, digest, active)
         return
     result = ended.get(unit) or result_of(config, unit)
     warm = sorted(

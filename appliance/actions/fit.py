@@ -61,6 +61,7 @@ class FitFacts:
         return_seconds: How long this box took to load what serves now, when it was last measured; None when never.
         serves: The version itself is in production.
         tested: What others hold in the test stage.
+        further: What further engines of the version in production hold, as the site file names them.
     """
 
     version: Version
@@ -72,20 +73,29 @@ class FitFacts:
     return_seconds: float | None
     serves: bool = False
     tested: Held = Held(total=0, names=())
+    further: Held = Held(total=0, names=())
 
     @property
     def plan(self) -> tuple[str, ...]:
         """The way forward and the way back, in sentences."""
         if self.holds is Holds.NONE:
             return ("It cannot be loaded on this machine.",)
+        more = (
+            (f"Further engines of production ({', '.join(self.further.names)}) hold {_mib(self.further.total)} MiB.",)
+            if self.further.names
+            else ()
+        )
         if self.serves:
-            return ("It is in production.",)
+            room = self.room.engines - (self.need.total if self.need is not None else 0)
+            holds = self.need is None or self.further.total <= room - self.tested.total
+            return ("It is in production.", *more, *(() if holds else ("Memory does not hold all of them.",)))
         if self.production is None:
             return ("Nothing is in production: it is loaded when two people have approved it.",)
         if self.holds is Holds.TWO:
             return (
                 "It is tested, and runs as a canary, beside the version in production.",
                 "After the cut-over the version before stays loaded; going back takes seconds and loses no request.",
+                *more,
             )
         freed = (
             (f"The test stage holds {_mib(self.tested.total)} MiB: {', '.join(self.tested.names)}.",)
@@ -104,6 +114,7 @@ class FitFacts:
             f"Going back loads {self.production.name} {self.production.version} again, {back}.",
             "Callers get a clear 503 while either is loaded.",
             *freed,
+            *more,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -117,6 +128,7 @@ class FitFacts:
             "production_need": None if self.production_need is None else self.production_need.to_json(),
             "room": self.room.to_json(),
             "test_stage": {"bytes": self.tested.total, "versions": list(self.tested.names)},
+            "further_engines": {"bytes": self.further.total, "names": list(self.further.names)},
             "holds": str(self.holds),
             "return_seconds": self.return_seconds,
             "watch_hours": WATCH_HOURS if self.holds in {Holds.ONE, Holds.UNKNOWN} and self.production else 0,
@@ -161,16 +173,19 @@ def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room
     need = need_of(config, ledger, version)
     other = None if production is None else need_of(config, ledger, production)
     tested = held_in_test(config, ledger, state, version)
+    serving = need if production is None else other
+    more = 0 if serving is None else serving.total * len(config.engines.production.further)
     return FitFacts(
         version=version,
         need=need,
         production=production,
         production_need=other,
         room=found,
-        holds=judge(need, other, found, alone=production is None, tested=tested.total),
+        holds=judge(need, other, found, alone=production is None, tested=tested.total + more),
         return_seconds=None if production is None else loading_seconds(ledger, production.model_digest),
         serves=current == version.model_digest,
         tested=tested,
+        further=Held(total=more, names=config.engines.production.further),
     )
 
 
@@ -182,7 +197,7 @@ def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool, tes
         other: Of what is in production.
         room: What the machine has.
         alone: Nothing is in production.
-        tested: Bytes that other versions hold in the test stage.
+        tested: Bytes that other versions hold in the test stage, and further engines of production.
     """
     if need is not None and need.total > room.engines:
         return Holds.NONE
@@ -223,7 +238,8 @@ def held_beside(config: Config, ledger: Ledger, state: Engine, version: Version)
             *(() if rollout is None else (rollout.model_digest, rollout.control)),
         }
         tested = {one.model_digest for one in stageloads.loads(session)} - {version.model_digest}
-    resident = [*sorted(digest for digest in serving if digest), *sorted(tested)]
+        further = [str(catalog.in_production(session))] * len(config.engines.production.further)
+    resident = [*further, *sorted(digest for digest in serving if digest), *sorted(tested)]
     others, own = _held(config, ledger, state, resident), need_of(config, ledger, version)
     return Held(total=others.total + (0 if own is None else own.total), names=others.names)
 
@@ -238,6 +254,30 @@ def _held(config: Config, ledger: Ledger, state: Engine, digests: list[str]) -> 
         total=sum(need.total for need in needs if need is not None),
         names=tuple(f"{one.name} {one.version}" for one in found),
     )
+
+
+def further_that_fit(
+    config: Config, ledger: Ledger, state: Engine, loaded: tuple[str, ...], *, room: Room | None = None
+) -> tuple[str, ...]:
+    """Return which further engines of the version in production memory holds, of those that the site file names.
+
+    Args:
+        config: The site file.
+        ledger: Where needs were recorded when versions were registered.
+        state: Brought up to the ledger.
+        loaded: The digests that have an engine in production, production's first.
+        room: What the machine has; asked of the kernel when not given.
+    """
+    named = config.engines.production.further
+    with state.connect() as session:
+        version = catalog.version(session, loaded[0])
+        tested = [one.model_digest for one in stageloads.loads(session)]
+    need = need_of(config, ledger, version)
+    if need is None:  # an engine that sizes itself by what it finds; its profile says how much it takes of a GPU
+        return named
+    held = _held(config, ledger, state, [*loaded, *tested])
+    found = memory.room() if room is None else room
+    return named[: max(found.engines - held.total, 0) // need.total]
 
 
 def loading_seconds(ledger: Ledger, model_digest: str) -> float | None:

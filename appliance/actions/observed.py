@@ -22,7 +22,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.spool import REJECTED, Spool
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
-from appliance.install.supervisor import Supervisor, UnitState, engine_of
+from appliance.install.supervisor import Supervisor, UnitState, engine_of, which_of
 from appliance.promote import breakglass
 from appliance.promote.reviews import open_reviews
 from appliance.registry import catalog
@@ -283,7 +283,10 @@ def _units(supervisor: Supervisor | None) -> Iterator[Sample]:
         if unit.state is UnitState.INACTIVE:
             continue  # waits for its timer, or was stopped on purpose
         engine = engine_of(unit.name)
-        name = f"engine-{engine[0]}" if engine else unit.name.split("@")[0].removeprefix("sealift-").split(".")[0]
+        further = "-further" if which_of(unit.name) else ""  # production answers without these
+        name = (
+            f"engine-{engine[0]}{further}" if engine else unit.name.split("@")[0].removeprefix("sealift-").split(".")[0]
+        )
         states[name] = states.get(name, True) and unit.state is not UnitState.FAILED
     for name, is_up in sorted(states.items()):
         yield _sample("sealift_unit_up", is_up, unit=name)

@@ -4,8 +4,9 @@ Promises: callers are switched to a version (state is projected, which is where 
 its engine answers with the right digests; where memory holds two, the engine before is stopped only after that, when
 every gateway has read the new route and what it began is answered, so no request is lost. Where memory holds one, it is
 stopped first, and callers get a clear 503 until the other answers. A canary, and the version kept beside after a
-cut-over, are kept running likewise. Every step may be repeated, so a command that was cut off is finished by running it
-again.
+cut-over, are kept running likewise. Further engines of the version in production, as the site file names them, come
+last, as many as memory holds: each is asked by the gateway once it has loaded, and one that does not start takes
+nothing from the others. Every step may be repeated, so a command that was cut off is finished by running it again.
 """
 
 import os
@@ -16,10 +17,11 @@ from typing import Final, Protocol
 
 from sqlalchemy import Engine
 
-from appliance.actions.fit import Holds, fit
+from appliance.actions.fit import Holds, fit, further_that_fit
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import EngineLoadError
+from appliance.errors import EngineLoadError, UnitError
+from appliance.install.engines import wanted_engines
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
 from appliance.promote.standing import Standing, loadable_digests, require_loadable
@@ -74,12 +76,16 @@ class Proofs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What serves production now; `seconds` is how long it took from the decision on."""
+    """What serves production now; `seconds` is how long it took from the decision on.
+
+    `missing` are further engines that the site file names and that do not run.
+    """
 
     standing: Standing | None
     started: tuple[str, ...]
     stopped: tuple[str, ...]
     seconds: float
+    missing: tuple[str, ...] = ()
 
 
 def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
@@ -102,14 +108,14 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
     started: list[str] = []
     stopped: list[str] = []
     loadable = loadable_digests(places)
-    wanted = {engine_unit(STAGE, digest) for digest in (*loadable, *keep)}
+    wanted = {*wanted_engines(here.config, loadable), *(engine_unit(STAGE, digest) for digest in keep)}
     for digest in loadable:
         found = require_loadable(places, digest, approvals=policy.approvals, counting=policy.classes)
         standing = standing or found
         unit = engine_unit(STAGE, digest)
         if here.supervisor.state(unit) is not UnitState.ACTIVE:
             if not _holds_two(here, digest):
-                stopped += _stop_others(here, wanted)
+                stopped += _stop_others(here, {engine_unit(STAGE, one) for one in (*loadable, *keep)})
             here.tell(f"starting {unit}")
             here.supervisor.start(unit)
             started.append(unit)
@@ -120,7 +126,14 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
     if left and loadable:
         drain(here, {unit_digest(unit) for unit in left})
     stopped += _stop_others(here, wanted)
-    return Served(standing=standing, started=tuple(started), stopped=tuple(stopped), seconds=seconds)
+    further, missing = _start_further(here, (*loadable, *(digest for digest in keep if digest not in loadable)))
+    return Served(
+        standing=standing,
+        started=(*started, *further),
+        stopped=tuple(stopped),
+        seconds=seconds,
+        missing=missing,
+    )
 
 
 def drain(here: Surroundings, digests12: set[str]) -> None:
@@ -160,6 +173,36 @@ def is_production(unit: str) -> bool:
 def unit_digest(unit: str) -> str:
     """Return the first twelve digits of the version that an engine's unit serves."""
     return (engine_of(unit) or ("", ""))[1]
+
+
+def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Start what the site file names besides the first engine of production; return what was started, and what lacks.
+
+    None of them is needed for answers, so no fault of one is a fault of the step that started it.
+    """
+    named = here.config.engines.production.further
+    if not named or not loadable_digests(here.config.at):
+        return (), ()
+    fitting = further_that_fit(here.config, here.ledger, here.state, loaded, room=_machine())
+    started: list[str] = []
+    missing: list[str] = []
+    for which in named:
+        unit = engine_unit(STAGE, loaded[0], which)
+        if here.supervisor.state(unit) is UnitState.ACTIVE:
+            continue
+        if which not in fitting:
+            here.tell(f"memory does not hold {unit}: `sealift models fit {loaded[0][:12]}`")
+            missing.append(unit)
+            continue
+        here.tell(f"starting {unit}")
+        try:
+            here.supervisor.start(unit)
+        except UnitError as error:
+            here.tell(f"{unit} did not start: {error.why}; the others answer")
+            missing.append(unit)
+        else:
+            started.append(unit)
+    return tuple(started), tuple(missing)
 
 
 def _was_asked_lately(here: Surroundings) -> bool:

@@ -2,20 +2,29 @@
 
 A version's descriptor names its engine environment by digest. Before an engine starts, its link below
 ``/opt/sealift/engines`` is pointed at the installed release that holds exactly this environment; the static unit runs
-what lies there.
+what lies there. A further engine of a version has a link of its own, to the same place.
 
 Promises: a link names an environment whose digest the version was approved with, or it is not made; it changes by one
 rename; only engine units need one.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from appliance.config import Config, Places
 from appliance.errors import InstallError, NotInstalledError
 from appliance.install.releases import InstalledReleases
-from appliance.install.supervisor import Supervisor, UnitFacts, UnitState, engine_of, open_supervisor
+from appliance.install.supervisor import (
+    Supervisor,
+    UnitFacts,
+    UnitState,
+    engine_of,
+    engine_unit,
+    open_supervisor,
+    which_of,
+)
 from appliance.registry import carriers
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.store.content import ContentStore
@@ -41,7 +50,7 @@ class Linked:
         """
         engine = engine_of(unit)
         if engine is not None and self._places.current.exists():
-            link(self._places, engine[1])
+            link(self._places, engine[1], which_of(unit))
         self.inner.start(unit)
 
     def stop(self, unit: str) -> None:
@@ -66,7 +75,19 @@ def open_linked(config: Config) -> Linked:
     return Linked(open_supervisor(config), config.at)
 
 
-def link(places: Places, digest12: str) -> Path:
+def wanted_engines(config: Config, loadable: Sequence[str]) -> tuple[str, ...]:
+    """Return the units of production that are to run, those without which a version does not answer first.
+
+    Args:
+        config: The site file, which says how many engines the version in production has.
+        loadable: The digests that may be loaded, production's first.
+    """
+    first = tuple(engine_unit("production", digest) for digest in loadable)
+    further = config.engines.production.further
+    return (*first, *(engine_unit("production", digest, which) for digest in loadable[:1] for which in further))
+
+
+def link(places: Places, digest12: str, which: str = "") -> Path:
     """Make the link of one version's engine and return where it points.
 
     Raises:
@@ -76,14 +97,14 @@ def link(places: Places, digest12: str) -> Path:
     """
     _, descriptor, _ = carriers.carrier(ContentStore(places.store), digest12)
     target = environment_of(places, descriptor)
-    place = places.current.parent / "engines" / digest12
+    place = places.current.parent / "engines" / f"{digest12}{which and f'-{which}'}"
     wanted = Path("..") / target.relative_to(places.current.parent)
     try:
         if place.is_symlink() and place.readlink() == wanted:
             return target
         place.parent.mkdir(exist_ok=True, mode=0o755)
         place.parent.chmod(0o755)
-        partial = place.with_name(f".{digest12}")
+        partial = place.with_name(f".{place.name}")
         partial.unlink(missing_ok=True)
         partial.symlink_to(wanted)
         partial.replace(place)

@@ -151,7 +151,7 @@ class JobsSupervisor:
         if found is None:
             raise UnitError(what=f"{unit} cannot be asked for", why="only engines can", fix="use systemctl as root")
         try:
-            self._jobs.ask(found[0], digest12=found[1])
+            self._jobs.ask(found[0], **found[1])
         except WireError as error:
             raise UnitError(
                 what="the job service does not answer", why=error.why, fix="see `systemctl status sealift-jobs`"

@@ -22,6 +22,7 @@ from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
 from appliance.install import arrivals, exported, jobrights, plans
 from appliance.install.certificates import fingerprint
+from appliance.install.engines import wanted_engines
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
@@ -218,7 +219,8 @@ class JobDesk:
             if shown is None or fingerprint(shown.certificate) != job.digest:
                 raise _undecided("another certificate is shown than the one to replace", "see `sealift tls show`")
         elif job.kind is Kind.STOP_PRODUCTION:
-            if any(digest.startswith(job.digest12) for digest in loadable_digests(config.at)):
+            # Of a version's engines only the first must go on: without the others it still answers.
+            if not job.which and any(digest.startswith(job.digest12) for digest in loadable_digests(config.at)):
                 raise _undecided("that version is in production", "stop or roll back: `sealift stop`")
         elif job.kind is Kind.HALT:
             last = PromoterFolder(config.at.promoter).production().last
@@ -226,12 +228,14 @@ class JobDesk:
                 raise _undecided("nobody stopped that version", "let a person run `sealift stop`")
         elif job.kind is not Kind.STOP_TEST:
             _, descriptor, _ = carriers.carrier(store, job.digest or job.digest12)
-            self._require_approved(job.kind, descriptor.model_digest)
+            self._require_approved(job, descriptor.model_digest)
 
-    def _require_approved(self, kind: Kind, model_digest: str) -> None:
-        config = self._config
+    def _require_approved(self, job: Job, model_digest: str) -> None:
+        config, kind = self._config, job.kind
         needed, counting = config.policy.approvals, config.policy.classes
         if kind is Kind.START_PRODUCTION:
+            if job.which and job.unit not in wanted_engines(config, loadable_digests(config.at)):
+                raise _undecided("the site file names no such engine", "see `engines.production` of the site file")
             require_loadable(config.at, model_digest, approvals=needed, counting=counting)
         elif kind in {Kind.SWITCH, Kind.SWITCH_WARM}:
             require_promoted(config.at, model_digest, approvals=needed, counting=counting)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from appliance.install import arrivals
-from appliance.install.supervisor import engine_of
+from appliance.install.supervisor import engine_of, which_of
 from appliance.promote.people import require_id
 from media import canonical
 from media.errors import MalformedError
@@ -29,6 +29,7 @@ QUARTER: Final = "quarter"
 _DIGITS = re.compile(r"[0-9a-f]{12}")
 _QUARTER: Final = re.compile(r"20[0-9]{2}Q[1-4]", re.ASCII)
 _LARGEST_SERIAL: Final = 2**31 - 1
+_WHICH: Final = re.compile(r"[2-9]|cpu|standby")
 
 
 class Kind(StrEnum):
@@ -72,6 +73,8 @@ ENGINE_KINDS: Final = {
 }
 """Engines, started, stopped and killed at once, in the asker's own time, as media are ejected; all others run in a unit
 of their own."""
+
+_OF_PRODUCTION: Final = frozenset({Kind.START_PRODUCTION, Kind.STOP_PRODUCTION})
 
 LANES: Final = {
     Kind.VALIDATE: Lane.BENCH,
@@ -121,6 +124,8 @@ class Job:
     Exports are named by two: the medium that is to carry one and the digest that its record has; the record that
     evidence is about and the digest of what was shown to a person.
 
+    `which` is a further engine of the version in production; empty for its first one.
+
     `person` is who asked as the page or the command says it: for people to read, it gives no right.
     """
 
@@ -132,6 +137,7 @@ class Job:
     record: int = 0
     quarter: str = ""
     person: str = ""
+    which: str = ""
 
     @classmethod
     def from_message(cls, untrusted: Mapping[str, Any]) -> Self:
@@ -143,15 +149,18 @@ class Job:
         if "kind" not in untrusted:
             raise MalformedError(what="a job has no kind", why="kind is absent", fix="ask for one of the kinds")
         kind = canonical.one_of(untrusted["kind"], Kind, "job.kind")
-        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", *_named(kind)), ("person",), what="job")
+        optional = ("person", "which") if kind in _OF_PRODUCTION else ("person",)
+        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", *_named(kind)), optional, what="job")
         person = canonical.text(fields.get("person", ""), "job.person", may_be_empty=True)
         named: dict[str, Any] = {name: _CHECKS[name](fields[name]) for name in _named(kind)}
-        return cls(kind=kind, person=require_id(person) if person else "", **named)
+        which = _which(fields["which"]) if "which" in fields else ""
+        return cls(kind=kind, person=require_id(person) if person else "", which=which, **named)
 
     @property
     def named(self) -> dict[str, str | int]:
         """What the job is about."""
-        return {name: getattr(self, name) for name in _named(self.kind)}
+        found: dict[str, str | int] = {name: getattr(self, name) for name in _named(self.kind)}
+        return found | ({"which": self.which} if self.which else {})
 
     @property
     def lane(self) -> Lane | None:
@@ -162,7 +171,8 @@ class Job:
     def unit(self) -> str:
         """The unit that carries it out."""
         if self.kind in ENGINE_KINDS:
-            return f"sealift-engine-{ENGINE_KINDS[self.kind][1]}@{self.digest12}.service"
+            further = self.which and f"-{self.which}"
+            return f"sealift-engine-{ENGINE_KINDS[self.kind][1]}@{self.digest12}{further}.service"
         return _UNITS[self.kind].format(
             digest=self.digest,
             serial=self.serial,
@@ -177,14 +187,14 @@ class Job:
         return {"kind": str(self.kind), **self.named, "person": self.person}
 
 
-def engine_kind(verb: str, unit: str) -> tuple[Kind, str] | None:
-    """Return the kind and DIGEST12 of starting or stopping (`verb`) an engine's unit; nothing for other units."""
-    engine = engine_of(unit)
+def engine_kind(verb: str, unit: str) -> tuple[Kind, dict[str, str]] | None:
+    """Return the kind of starting or stopping (`verb`) an engine's unit, and what is named; nothing for other units."""
+    engine, which = engine_of(unit), which_of(unit)
     if engine is None:
         return None
     for kind, asked in ENGINE_KINDS.items():
         if asked == (verb, engine[0]):
-            return kind, engine[1]
+            return kind, {DIGEST12: engine[1], **({"which": which} if which else {})}
     return None
 
 
@@ -210,6 +220,13 @@ def _serial(untrusted: Any) -> int:
 
 def _digest(untrusted: Any) -> str:
     return canonical.sha256_hex(untrusted, "job.digest")
+
+
+def _which(untrusted: Any) -> str:
+    text = canonical.text(untrusted, "job.which")
+    if not _WHICH.fullmatch(text):
+        raise MalformedError(what="job.which is refused", why="expected 2 to 9, cpu or standby", fix="name an engine")
+    return text
 
 
 def _digest12(untrusted: Any) -> str:

@@ -31,7 +31,10 @@ def render(config: Config) -> str:
 
 
 def toml(values: Mapping[str, Any]) -> str:
-    """Return two levels of texts, numbers, truths and lists as TOML; sections come last, empty ones not at all."""
+    """Return two levels of texts, numbers, truths and lists as TOML; sections come last, empty ones not at all.
+
+    What is deeper stands on one line: ``production = { "count" = 2 }``.
+    """
     lines = [f"{key} = {_value(value)}\n" for key, value in values.items() if not isinstance(value, Mapping)]
     for name, section in values.items():
         if isinstance(section, Mapping) and section:
@@ -82,4 +85,6 @@ def _value(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
         return "[" + ", ".join(_value(one) for one in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_value(key)} = {_value(one)}" for key, one in value.items()) + " }"
     return json.dumps(value)

@@ -20,7 +20,10 @@ CONTROL: Final = "units"
 """Name of the control socket of `sealift run-units`."""
 
 _NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socket|target)")
-_ENGINE = re.compile(r"sealift-engine-(test|production)@([0-9a-f]{12})\.service")
+_ENGINE = re.compile(
+    r"sealift-engine-(?:(test)@([0-9a-f]{12})|(production)@([0-9a-f]{12})(?:-([2-9]|cpu|standby))?)\.service"
+)
+_FURTHER = re.compile(r"[2-9]|cpu|standby")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STAGE = re.compile(r"[a-z]{1,16}")
 _BOOTED = Path("/run/systemd/system")
@@ -91,25 +94,37 @@ class Supervisor(Protocol):
         ...
 
 
-def engine_unit(stage: str, model_digest: str) -> str:
+def engine_unit(stage: str, model_digest: str, which: str = "") -> str:
     """Return the engine unit that serves `model_digest` in `stage`, e.g. ``sealift-engine-production@0a1b….service``.
 
+    Args:
+        stage: Production or test.
+        model_digest: All 64 digits.
+        which: Empty for the version's first engine; in production ``2`` to ``9``, ``cpu`` or ``standby`` for another.
+
     Raises:
-        UnitError: The stage or the digest is not in its form.
+        UnitError: The stage, the digest or the engine is not in its form.
     """
-    if not _STAGE.fullmatch(stage) or not _DIGEST.fullmatch(model_digest):
+    is_named = not which or (stage == "production" and _FURTHER.fullmatch(which) is not None)
+    if not _STAGE.fullmatch(stage) or not _DIGEST.fullmatch(model_digest) or not is_named:
         raise UnitError(
             what="an engine unit cannot be named",
-            why="a stage is one lower-case word, a digest 64 hex digits",
+            why="a stage is one lower-case word, a digest 64 hex digits, a further engine 2 to 9, cpu or standby",
             fix="give the version's full model digest",
         )
-    return f"sealift-engine-{stage}@{model_digest[:12]}.service"
+    return f"sealift-engine-{stage}@{model_digest[:12]}{which and f'-{which}'}.service"
 
 
 def engine_of(unit: str) -> tuple[str, str] | None:
-    """Return stage and DIGEST12 of an engine's unit, or nothing for any other unit."""
+    """Return stage and DIGEST12 of an engine's unit, whichever of its version's it is; nothing for any other unit."""
     found = _ENGINE.fullmatch(unit)
-    return None if found is None else (found[1], found[2])
+    return None if found is None else (found[1] or found[3], found[2] or found[4])
+
+
+def which_of(unit: str) -> str:
+    """Return which of its version's engines a unit is: empty for the first one, and for any other unit."""
+    found = _ENGINE.fullmatch(unit)
+    return "" if found is None else found[5] or ""
 
 
 def serving(supervisor: Supervisor) -> tuple[str, ...]:

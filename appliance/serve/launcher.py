@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -33,6 +33,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.curve import measure
 from appliance.serve.embedding import Embedding
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
@@ -42,7 +43,11 @@ from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
-_INSTANCE: Final = re.compile(r"(test|production)-([0-9a-f]{12})")
+_INSTANCE: Final = re.compile(r"(?:(test)-([0-9a-f]{12})|(production)-([0-9a-f]{12})(?:-([2-9]|cpu|standby))?)")
+_ON_PROCESSOR: Final = "cpu"
+# What the libraries of NVIDIA's and AMD's cards read: with a backend for GPUs llama.cpp may use one for large steps,
+# even where no layer lies on it.
+_VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
 THREADS: Final = 64
 CALIBRATION_SECONDS: Final = 2.0
@@ -52,10 +57,19 @@ MOST_WORKERS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """Which version serves in which stage, from a unit's instance name ``STAGE-DIGEST12``."""
+    """Which version serves in which stage, from a unit's instance name ``STAGE-DIGEST12``.
+
+    In production a version may have several engines: ``production-DIGEST12-2`` and on, ``…-cpu``, ``…-standby``.
+    """
 
     stage: str
     digest_prefix: str
+    which: str = ""
+
+    @property
+    def is_on_processor(self) -> bool:
+        """Whether it is a GPU version's engine for overflow, which has no layer on a GPU."""
+        return self.which == _ON_PROCESSOR
 
     @classmethod
     def parse(cls, untrusted: str) -> "Instance":
@@ -69,7 +83,7 @@ class Instance:
             raise EngineLoadError(
                 what="the instance name is wrong", why="expected STAGE-DIGEST12", fix="use `sealift promote`"
             )
-        return cls(stage=found[1], digest_prefix=found[2])
+        return cls(stage=found[1] or found[3], digest_prefix=found[2] or found[4], which=found[5] or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +138,16 @@ def _require_approved(descriptor: ModelDescriptor, instance: Instance, config: C
         )
 
 
-def threads_for(config: Config) -> int:
+def threads_for(config: Config, instance: Instance | None = None) -> int:
     """Return the decode threads: as configured, else all cores but one (a stalled barrier costs a step 100-fold).
 
-    Where the unit gave the engine fewer cores already (CPUAffinity=), those.
+    Where the unit gave the engine fewer cores already (CPUAffinity=), those. Engines of production that are alike share
+    them; one that is asked only when they are full or out has as many as one of them, or all on behalf of GPUs.
     """
     left = min(len(os.sched_getaffinity(0)), (os.cpu_count() or 2) - 1)
-    return config.engine.threads or max(1, left)
+    is_shared = instance is not None and instance.stage == "production" and not instance.is_on_processor
+    sharers = config.engines.production.count if is_shared else 1
+    return config.engine.threads or max(1, left // sharers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +158,14 @@ class Loaded:
     turns: Callable[[float], bool]
 
 
-def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
+def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = False) -> Loaded:
     """Load the model in this process.
+
+    Args:
+        loadable: What was proven.
+        stage: What it says of itself.
+        threads: That decode.
+        on_processor: Whether no layer is to lie on a GPU, whatever the version's profile says.
 
     Raises:
         EngineLoadError: The engine's library is not in this environment, or it refuses the model.
@@ -158,16 +181,19 @@ def load(loadable: Loadable, *, stage: str, threads: int) -> Loaded:
 
     descriptor = loadable.descriptor
     runtime = descriptor.runtime
+    llama = runtime.llama
+    if on_processor:
+        llama = replace(llama, n_gpu_layers=0, num_gpu=0, main_gpu=0, tensor_split=())
     decoder = LlamaCppDecoder(
         loadable.weights.path,
         n_ctx=runtime.n_ctx,
         n_batch=runtime.n_batch,
         n_seq_max=runtime.n_seq_max,
         threads=threads,
-        settings=runtime.llama,
+        settings=llama,
     )
-    scheduler = Scheduler(decoder)
-    scheduler.calibrate(clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
+    curve = measure(decoder, clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
+    scheduler = Scheduler(decoder, curve=curve)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:
         from appliance.serve.embedding_llama import LlamaCppEmbedder
@@ -320,10 +346,18 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     instance = Instance.parse(name)
     store = ContentStore(config.at.store)
     stored, descriptor, _ = carrier(store, instance.digest_prefix)
+    if instance.is_on_processor:
+        if descriptor.engine != "llama.cpp":
+            raise EngineLoadError(
+                what=f"{descriptor.engine} has no engine on the processor beside its GPUs",
+                why="another build would answer than the one that was validated",
+                fix="take `overflow` out of `engines.production` in the site file",
+            )
+        os.environ.update(dict.fromkeys(_VISIBLE, "-1"))
     if descriptor.engine == "vllm":
         _require_approved(descriptor, instance, config)
         version = vllm_process.prove(stored, descriptor)
-        threads = threads_for(config)
+        threads = threads_for(config, instance)
         vllm_process.serve(version, stage=instance.stage, name=name, config=config, threads=threads, notifier=notifier)
         return
     proven = Proven(prove(store, instance, config), lambda: prove(store, instance, config), say=notifier.tell)
@@ -331,7 +365,8 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
 
     def make() -> Any:
-        loaded = load(proven.take(), stage=instance.stage, threads=threads_for(config))
+        threads = threads_for(config, instance)
+        loaded = load(proven.take(), stage=instance.stage, threads=threads, on_processor=instance.is_on_processor)
         watch.probe = lambda: loaded.turns(patience)
         engine_filter.put_on()
         watch.loaded()

@@ -200,8 +200,8 @@ class EngineSupervisor(FakeSupervisor):
         self, descriptor: ModelDescriptor, *, wrong: bool = False, replies: Mapping[str, Answer] | None = None
     ) -> None:
         """Be able to start both stages of a version."""
-        for stage in ("test", "production"):
-            unit = f"sealift-engine-{stage}@{descriptor.model_digest[:12]}.service"
+        for stage, which in (("test", ""), *(("production", one) for one in ("", "-2", "-3", "-cpu", "-standby"))):
+            unit = f"sealift-engine-{stage}@{descriptor.model_digest[:12]}{which}.service"
             self.versions[unit] = {**engine_replies(descriptor, stage=stage, wrong=wrong), **(replies or {})}
 
     def start(self, unit: str) -> None:

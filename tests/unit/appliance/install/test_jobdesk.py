@@ -170,6 +170,8 @@ def test_an_engine_runs_from_the_environment_its_version_was_validated_in(site: 
     link = places.current.parent / "engines" / descriptor.model_digest[:12]
     assert link.resolve() == (releases.folder(1) / "engine-llama-cpp").resolve()
     assert inner.asked == [("start", engine_unit("production", descriptor.model_digest))]
+    Linked(inner, places).start(engine_unit("production", descriptor.model_digest, "cpu"))
+    assert link.with_name(f"{link.name}-cpu").resolve() == link.resolve()
     (releases.folder(1) / "installed.json").unlink()
     with pytest.raises(NotInstalledError, match=descriptor.model_digest[:12]):
         engines.link(places, descriptor.model_digest[:12])

@@ -65,6 +65,10 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
         {"kind": "start-test-engine", "digest12": f"{DIGEST[:11]}/"},
         {"kind": "start-test-engine", "digest12": [DIGEST[:12]]},
         {"kind": "stop-test-engine", "digest12": DIGEST[:12], "stage": "production"},
+        {"kind": "start-test-engine", "digest12": DIGEST[:12], "which": "2"},
+        {"kind": "start-production-engine", "digest12": DIGEST[:12], "which": "1"},
+        {"kind": "start-production-engine", "digest12": DIGEST[:12], "which": "2/../../x"},
+        {"kind": "start-production-engine", "digest12": DIGEST[:12], "which": 2},
         {"kind": ["install"], "serial": 1},
         {"kind": "install", "serial": 1, "person": "iris; id"},
         {"kind": "install", "serial": 1, "person": {"id": "iris"}},
@@ -92,8 +96,10 @@ def test_a_forged_job_is_malformed(forged: dict[str, Any]) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["kind", "digest", "digest12", "serial", "medium", "person", "unit"]),
-        st.one_of(st.sampled_from([*map(str, Kind), DIGEST, DIGEST[:12]]), st.text(max_size=70), st.integers()),
+        st.sampled_from(["kind", "digest", "digest12", "serial", "medium", "person", "unit", "which"]),
+        st.one_of(
+            st.sampled_from([*map(str, Kind), DIGEST, DIGEST[:12], "2", "cpu"]), st.text(max_size=70), st.integers()
+        ),
     )
 )
 def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untrusted: dict[str, Any]) -> None:
@@ -101,7 +107,8 @@ def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untruste
         job = Job.from_message({"do": "ask", **untrusted})
     except SealiftError:
         return
-    instance = job.unit.partition("@")[2].removesuffix(".service")
+    further = job.which and f"-{job.which}"
+    instance = job.unit.partition("@")[2].removesuffix(".service").removesuffix(further)
     assert instance in {job.digest, job.digest12, str(job.serial), job.medium, "follow", "warm"}
     assert require_unit_name(job.unit)
 
@@ -153,8 +160,11 @@ def test_a_peer_tells_only_of_the_lane_it_carries_out() -> None:
 
 
 def test_an_engines_unit_is_asked_for_by_its_stage_and_nothing_else_is() -> None:
-    assert engine_kind("start", engine_unit("test", DIGEST)) == (Kind.START_TEST, DIGEST[:12])
-    assert engine_kind("stop", engine_unit("production", DIGEST)) == (Kind.STOP_PRODUCTION, DIGEST[:12])
+    assert engine_kind("start", engine_unit("test", DIGEST)) == (Kind.START_TEST, {"digest12": DIGEST[:12]})
+    stopped = (Kind.STOP_PRODUCTION, {"digest12": DIGEST[:12]})
+    assert engine_kind("stop", engine_unit("production", DIGEST)) == stopped
+    further = {"digest12": DIGEST[:12], "which": "cpu"}
+    assert engine_kind("start", engine_unit("production", DIGEST, "cpu")) == (Kind.START_PRODUCTION, further)
     assert engine_kind("start", "sealift-ledger.service") is None
     with pytest.raises(UnitError):
         JobsSupervisor(None).start("sealift-ledger.service")  # type: ignore[arg-type]

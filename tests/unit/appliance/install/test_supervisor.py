@@ -10,6 +10,7 @@ from appliance.install.supervisor import (
     RunUnitsSupervisor,
     SystemdSupervisor,
     UnitState,
+    engine_of,
     engine_unit,
     open_supervisor,
     require_unit_name,
@@ -55,10 +56,24 @@ def test_an_engine_unit_carries_stage_and_twelve_digits() -> None:
     assert engine_unit("production", "a" * 64) == ENGINE
 
 
-@pytest.mark.parametrize(("stage", "digest"), [("Production", "a" * 64), ("a b", "a" * 64), ("test", "a" * 12)])
-def test_an_engine_unit_of_anything_else_is_refused(stage: str, digest: str) -> None:
+@pytest.mark.parametrize("which", ["", "2", "9", "cpu", "standby"])
+def test_each_engine_of_a_version_has_a_unit_that_is_read_back(which: str) -> None:
+    unit = engine_unit("production", "a" * 64, which)
+
+    assert require_unit_name(unit) == unit
+    assert (engine_of(unit), which_of(unit)) == (("production", "a" * 12), which)
+
+
+@pytest.mark.parametrize(
+    ("stage", "digest", "which"),
+    [
+        *[("Production", "a" * 64, ""), ("a b", "a" * 64, ""), ("test", "a" * 12, ""), ("test", "a" * 64, "2")],
+        *[("production", "a" * 64, which) for which in ("1", "10", "cpu ", "gpu", "-2", "2/x")],
+    ],
+)
+def test_an_engine_unit_of_anything_else_is_refused(stage: str, digest: str, which: str) -> None:
     with pytest.raises(UnitError):
-        engine_unit(stage, digest)
+        engine_unit(stage, digest, which)
 
 
 def test_systemd_is_asked_without_a_password_prompt(tmp_path: Path) -> None:
