@@ -55,7 +55,10 @@ class Arrival(Come):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answering:
-    """Everything that answering needs; made once for each process."""
+    """Everything that answering needs; made once for each process.
+
+    `is_sticky` keeps a conversation with one engine of its version, where there are several (J16).
+    """
 
     limits: LimitsSection
     routes: Routes
@@ -68,6 +71,7 @@ class Answering:
     quotas: Quotas
     policy: PolicySection
     caches: Caches
+    is_sticky: bool = True
 
     def answer(self, arrival: Arrival) -> Response:
         """Return the answer.
@@ -116,7 +120,10 @@ class Answering:
         body = engine_body(masked_asked, route)
         wish = arrival.wish or wish_of(arrival.environ, tier=arrival.key.tier, limits=self.limits)
         of_caller = caller_fields(route, key_id=arrival.key.key_id, keys=self.keys, priority=wish.priority)
-        start = partial(upstream.start, _ROUTES[asked.endpoint], body | of_caller)
+        session = caller.conversation if self.is_sticky else ""
+        start = partial(
+            upstream.start, _ROUTES[asked.endpoint], body | of_caller, session=session, goes_on=caller.goes_on
+        )
         before = Before(self.caches.answers, self._kept_at(arrival, body, route), start)
         question = Question(
             endpoint=asked.endpoint,

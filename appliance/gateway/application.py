@@ -27,6 +27,7 @@ from appliance.gateway.exchange import Witnesses
 from appliance.gateway.fleet import Upstreams
 from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Log
+from appliance.gateway.maintenance import Maintenance
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Quotas
@@ -123,6 +124,7 @@ def create_app(
         log=log,
         clock=clock,
         permit=permit,
+        maintenance=Maintenance(ledger, clock, stage),
         stops=routes,
         caches=caches,
         stage=stage,
@@ -157,6 +159,7 @@ def create_app(
         caches=caches,
         quotas=quotas,
         policy=config.policy,
+        is_sticky=config.engines.production.sticky,
     )
     embeddings = Embeddings(answering=answering)
     store = BatchStore(config.at.batches, keys=keys, clock=clock)

@@ -43,6 +43,7 @@ class Fleet:
         self._instances = Instances()
         self._upstreams = {path.name: Upstream(path)}
         self._looked_at = float("-inf")
+        self._waiting: dict[str, set[Call]] = {}
 
     @property
     def client(self) -> EngineClient:
@@ -54,20 +55,69 @@ class Fleet:
             self._instances.ended(name)
             return self._upstreams[name].client
 
-    def start(self, route: str, body: Mapping[str, Any]) -> "FleetCall":
+    def start(self, route: str, body: Mapping[str, Any], *, session: str = "", goes_on: bool = False) -> "FleetCall":
         """Send a request to an instance without waiting for its answer.
+
+        Args:
+            route: Of the engine.
+            body: What it is asked.
+            session: What belongs together and is best answered by one instance; empty where nothing does.
+            goes_on: Whether the session was answered before.
 
         Raises:
             EngineUnavailableError: Nobody listens.
         """
-        return FleetCall(self, route=route, body=body)
+        return FleetCall(self, route=route, body=body, session=session, goes_on=goes_on)
 
-    def pick(self, tried: frozenset[str]) -> Upstream | None:
+    def pick(self, tried: frozenset[str], session: str = "", *, goes_on: bool = False) -> Upstream | None:
         """Return the instance to ask, whose call counts as running; None where all were tried."""
+        while True:
+            with self._lock:
+                self._look()
+                now = self._clock.monotonic()
+                chosen = self._instances.choose(now, tried=tried, session=session, goes_on=goes_on)
+                if chosen is None:
+                    return None
+                upstream = self._upstreams[chosen.name]
+                if not self._instances.doubted(chosen.name, now):
+                    return upstream
+            if self._question(upstream):
+                return upstream
+
+    def is_alone(self) -> bool:
+        """Tell whether there is no other instance to ask."""
         with self._lock:
-            self._look()
-            chosen = self._instances.choose(self._clock.monotonic(), tried=tried)
-            return None if chosen is None else self._upstreams[chosen.name]
+            return len(self._instances.known) < 2
+
+    def waits(self, name: str, call: Call) -> None:
+        """Note that a call waits for an instance's first words."""
+        with self._lock:
+            self._waiting.setdefault(name, set()).add(call)
+
+    def heard(self, name: str, call: Call) -> None:
+        """Note that it waits no more."""
+        with self._lock:
+            self._waiting.get(name, set()).discard(call)
+
+    def broke_off(self, name: str) -> bool:
+        """Find out whether an instance that broke a call off is gone; then all that waits for it asks another one.
+
+        Returns:
+            Whether it is gone. Where it is the only one, that is not asked: there is nobody else.
+        """
+        with self._lock:
+            upstream, one = self._upstreams.get(name), self._instances.known.get(name)
+            if one is not None and one.out_until > self._clock.monotonic():
+                return True  # another call has found that out
+        if upstream is None or self.is_alone() or upstream.is_well():
+            return False
+        with self._lock:
+            self._instances.gone(name, self._clock.monotonic())
+            waiting = list(self._waiting.pop(name, ()))
+            self._tell()
+        for call in waiting:
+            call.break_off()
+        return True
 
     def answered(self, name: str, seconds: float | None) -> None:
         """Note that an instance began to answer, after so many seconds where its first words could be seen."""
@@ -100,6 +150,13 @@ class Fleet:
             for one in self._upstreams.values():
                 one.close()
 
+    def _question(self, upstream: Upstream) -> bool:
+        is_well = upstream.is_well()
+        with self._lock:
+            self._instances.questioned(upstream.name, self._clock.monotonic(), is_well=is_well)
+            self._tell()
+        return is_well
+
     def _look(self) -> None:
         now = self._clock.monotonic()
         if now - self._looked_at <= _FRESH_SECONDS and self._instances.known:
@@ -130,12 +187,17 @@ class Fleet:
 class FleetCall:
     """One request and its answer, from whichever instance began to give it. Only `cancel` is for other threads."""
 
-    def __init__(self, fleet: Fleet, *, route: str, body: Mapping[str, Any]) -> None:
+    def __init__(
+        self, fleet: Fleet, *, route: str, body: Mapping[str, Any], session: str = "", goes_on: bool = False
+    ) -> None:
         self._fleet = fleet
+        self._session = session
+        self._goes_on = goes_on
         self._route = route
         self._body = body
         self._lock = threading.Lock()
         self._tried: frozenset[str] = frozenset()
+        self._is_spared = False
         self._is_cancelled = False
         self._is_open = False
         self._name = ""
@@ -168,18 +230,13 @@ class FleetCall:
         """
         while not self._is_open:
             try:
-                self._call.opened()
+                self._first_words()
             except (EngineUnavailableError, EngineProtocolError, EngineRefusedError) as error:
                 is_busy = isinstance(error, EngineRefusedError) and error.http_status in _BUSY
                 if isinstance(error, EngineRefusedError) and not is_busy and error.http_status < 500:
                     self._fleet.answered(self._name, None)
                     raise
-                self._fault()
-                if self._is_cancelled:
-                    raise
-                self._call.close()
-                self._end()
-                self._go_on_with(self._another(error))
+                self._leave(error)
             else:
                 self._is_open = True
                 is_streamed = self._body.get("stream") is True
@@ -190,22 +247,55 @@ class FleetCall:
         self.opened()
         try:
             return self._call.answer()
-        except (EngineUnavailableError, EngineProtocolError):
-            self._fault()
+        except (EngineUnavailableError, EngineProtocolError) as error:
+            self._fault(error)
             raise
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield the events of a stream; see `appliance.gateway.upstream.Call.events`."""
-        self.opened()
+        """Yield the events of a stream; see `appliance.gateway.upstream.Call.events`.
+
+        An instance that went away before its first event is left for another one: nobody has heard a word of it.
+        """
+        while True:
+            self.opened()
+            is_begun = False
+            try:
+                for event in self._call.events():
+                    is_begun = True
+                    yield event
+            except (EngineUnavailableError, EngineProtocolError) as error:
+                if is_begun:
+                    self._fault(error)
+                    raise
+                self._is_open = False
+                self._leave(error)
+            else:
+                return
+
+    def _first_words(self) -> None:
+        name, call = self._name, self._call
+        self._fleet.waits(name, call)
         try:
-            yield from self._call.events()
-        except (EngineUnavailableError, EngineProtocolError):
-            self._fault()
-            raise
+            call.opened()
+        finally:
+            self._fleet.heard(name, call)
+
+    def _leave(self, error: Exception) -> None:
+        """Go on with another instance than the one that failed.
+
+        Raises:
+            Exception: `error`, where the caller left or nobody else is to be asked.
+        """
+        self._fault(error, was_kept=self._call.was_kept)
+        if self._is_cancelled:
+            raise error
+        self._call.close()
+        self._end()
+        self._go_on_with(self._another(error))
 
     def _another(self, error: Exception | None) -> Call:
         while True:
-            upstream = self._fleet.pick(self._tried)
+            upstream = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on)
             if upstream is None:
                 raise error or EngineUnavailableError(
                     what="no engine answers", why="all were asked", fix="see `sealift status`"
@@ -213,9 +303,9 @@ class FleetCall:
             self._name, self._began = upstream.name, self._fleet.now()
             self._tried |= {upstream.name}
             try:
-                return upstream.start(self._route, self._body)
+                return upstream.start(self._route, self._body, again=self._fleet.is_alone())
             except EngineUnavailableError as unreachable:
-                self._fault()
+                self._fault(unreachable, was_kept=True)  # where nobody listens, it is gone and not spared
                 self._end()
                 error = unreachable
 
@@ -226,9 +316,18 @@ class FleetCall:
                 following.cancel()
         self._fleet.elsewhere()
 
-    def _fault(self) -> None:
-        if not self._is_cancelled:  # then it was the caller who broke off
-            self._fleet.failed(self._name)
+    def _fault(self, error: Exception, *, was_kept: bool = False) -> None:
+        if self._is_cancelled:  # then it was the caller who broke off
+            return
+        is_broken = isinstance(error, EngineUnavailableError | EngineProtocolError)
+        if is_broken and self._fleet.broke_off(self._name):
+            return
+        if is_broken and was_kept and not self._is_spared and not self._is_open and not self._fleet.is_alone():
+            # It is well, and had closed an idle connection, as engines do: no fault, and it may be asked once more.
+            self._is_spared = True
+            self._tried -= {self._name}
+            return
+        self._fleet.failed(self._name)
 
     def _end(self) -> None:
         name, self._name = self._name, ""

@@ -9,12 +9,18 @@ Rules:
     RTE-4  Kinds come in order: the version's own instances, then overflow (a CPU beside GPUs) while the former are out
            or have as many calls as they take, then a warm standby while all others are out.
     RTE-5  Putting out never leaves callers without an instance: where all are out, the one due back first is asked.
+    RTE-6  A conversation has an instance of its own, the same on every gateway, which has read its beginning: of those
+           with the fewest running calls it gets that one, and as it goes on also where that one has a few more.
+    RTE-7  An instance that said nothing for two seconds is asked a short question before a caller has to wait for it,
+           while another one is in; whoever does not answer that is out at once. Sockets take calls in for an engine
+           that starts again, so that a connection says nothing.
 """
 
 import statistics
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
+from hashlib import blake2b
 from typing import Final
 
 FAULTS: Final = 3
@@ -23,6 +29,9 @@ SLOW_SECONDS: Final = 1.0
 SLOW_SAMPLES: Final = 20
 FIRST_OUT_SECONDS: Final = 5.0
 LONGEST_OUT_SECONDS: Final = 300.0
+SILENT_SECONDS: Final = 2.0
+MORE_CALLS: Final = 4
+"""By how many calls more a conversation's own instance may be busier than the others."""
 _WEIGHT: Final = 1 / 8
 
 
@@ -43,6 +52,8 @@ class Instance:
         out_until: Until when it is out; 0 while it is in.
         is_tried: A call is finding out whether it is well again.
         answers: Calls that it answered since it was last out; `samples` of them were timed.
+        heard_at: When it last said anything.
+        is_questioned: Somebody waits for its word that it is well.
     """
 
     name: str
@@ -57,6 +68,8 @@ class Instance:
     mean_seconds: float = 0.0
     answers: int = 0
     samples: int = 0
+    heard_at: float = float("-inf")
+    is_questioned: bool = False
 
     @property
     def is_out(self) -> bool:
@@ -74,23 +87,62 @@ class Instances:
         """Take what there is now; what is known of an instance that stays is kept."""
         self.known = {one.name: self.known.get(one.name, one) for one in found}
 
-    def choose(self, now: float, *, tried: Collection[str] = ()) -> Instance | None:
-        """Return which one to ask, and count the call as running; None where all were tried."""
+    def choose(
+        self, now: float, *, tried: Collection[str] = (), session: str = "", goes_on: bool = False
+    ) -> Instance | None:
+        """Return which one to ask, and count the call as running; None where all were tried.
+
+        Args:
+            now: Monotonic seconds.
+            tried: What the caller has asked already.
+            session: What belongs together, under any name; empty where nothing does.
+            goes_on: Whether the session has been answered before.
+        """
         left = [one for one in self.known.values() if one.name not in tried]
+        left = [one for one in left if not one.is_questioned] or left
         if not left:
             return None
-        chosen = self._due_back(left, now) or self._best(left) or min(left, key=lambda one: one.out_until)
+        chosen = self._due_back(left, now) or self._best(left, session, MORE_CALLS if goes_on else 0)
+        chosen = chosen or min(left, key=lambda one: one.out_until)
         chosen.is_tried = chosen.is_out
         chosen.running += 1
         chosen.asked_at = now
         return chosen
+
+    def doubted(self, name: str, now: float) -> bool:
+        """Tell whether it must be asked a short question first; then `questioned` says how it answered."""
+        one = self.known.get(name)
+        others = any(not each.is_out for each in self.known.values() if each.name != name)
+        if one is None or not others or (now - one.heard_at <= SILENT_SECONDS and not one.is_out):
+            return False
+        one.is_questioned = True
+        return True
+
+    def questioned(self, name: str, now: float, *, is_well: bool) -> None:
+        """Note whether it answered a short question; if not, it is out, and the call that was to ask it is over."""
+        one = self.known.get(name)
+        if one is None:
+            return
+        one.is_questioned = False
+        if is_well:
+            one.heard_at = now
+            return
+        self._put_out(one, now)
+        self.ended(name)
+
+    def gone(self, name: str, now: float) -> None:
+        """Put one out at once: it broke off, and answers no short question either."""
+        one = self.known.get(name)
+        if one is not None:
+            one.faults += 1
+            self._put_out(one, now)
 
     def answered(self, name: str, seconds: float | None, now: float) -> None:
         """Note that an instance began to answer, after so many seconds where its first words could be seen."""
         one = self.known.get(name)
         if one is None:
             return
-        one.faults = 0
+        one.faults, one.heard_at = 0, now
         if one.is_out:
             one.out_until, one.is_tried, one.answers, one.samples, one.mean_seconds = 0.0, False, 0, 0, 0.0
         one.answers += 1
@@ -131,10 +183,14 @@ class Instances:
         due = [one for one in left if one.is_out and one.out_until <= now and not one.is_tried]
         return min(due, key=lambda one: one.out_until, default=None)
 
-    def _best(self, left: Collection[Instance]) -> Instance | None:
+    def _best(self, left: Collection[Instance], session: str, more: int) -> Instance | None:
         for kind in Kind:
             of_kind = [one for one in left if one.kind is kind and not one.is_out]
             free = [one for one in of_kind if not one.most or one.running < one.most]
+            if free and session:
+                least = min(one.running for one in free)
+                near = [one for one in free if one.running <= least + more]
+                return max(near, key=lambda one: _points_to(session, one.name))
             if free:
                 return min(free, key=lambda one: (one.running, one.asked_at))
         well = [one for one in left if not one.is_out]
@@ -142,3 +198,8 @@ class Instances:
 
     def _peers(self, one: Instance) -> list[Instance]:
         return [each for each in self.known.values() if each is not one and each.kind is one.kind and not each.is_out]
+
+
+def _points_to(session: str, name: str) -> bytes:
+    """Return how much a session's name points to an instance (rendezvous hashing): most for one, always the same."""
+    return blake2b(f"{session}\0{name}".encode(), digest_size=8).digest()

@@ -21,6 +21,7 @@ from appliance.serve.events import DONE, EventReader, broken, json_object, refus
 _CHUNK: Final = 65536
 _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _DRAIN_SECONDS: Final = 0.2
+_WELL_SECONDS: Final = 1.0
 _HEADERS: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 
@@ -30,28 +31,42 @@ class Upstream:
     def __init__(self, path: Path, *, connect_seconds: float = 5.0, read_seconds: float = 300.0) -> None:
         self.name = path.name
         self.client = EngineClient(path, connect_seconds=connect_seconds, read_seconds=connect_seconds, connections=2)
+        self._question = EngineClient(path, connect_seconds=_WELL_SECONDS, read_seconds=_WELL_SECONDS, connections=1)
         self._connections = EngineConnections(path, connect_seconds=connect_seconds, read_seconds=read_seconds)
 
-    def start(self, route: str, body: Mapping[str, Any]) -> "Call":
+    def is_well(self) -> bool:
+        """Return whether it answers a short question at once: a socket alone takes calls in for a dead engine, too."""
+        return self._question.health()
+
+    def start(self, route: str, body: Mapping[str, Any], *, again: bool = True) -> "Call":
         """Send a request without waiting for its answer.
+
+        Args:
+            route: Of the engine.
+            body: What it is asked.
+            again: Whether the request goes out once more where a kept connection turns out to be closed.
 
         Raises:
             EngineUnavailableError: Nobody listens.
         """
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        return Call(self.name, self._connections, route=route, content=content)
+        return Call(self.name, self._connections, route=route, content=content, again=again)
 
     def close(self) -> None:
         """Drop the idle connections."""
         self._connections.close()
         self.client.close()
+        self._question.close()
 
 
 class Call:
     """One request and its answer. Use it in one thread; only `cancel` is for others."""
 
-    def __init__(self, name: str, connections: EngineConnections, *, route: str, content: bytes) -> None:
+    def __init__(
+        self, name: str, connections: EngineConnections, *, route: str, content: bytes, again: bool = True
+    ) -> None:
         self._name = name
+        self._again = again
         self._connections = connections
         self._route = route
         self._content = content
@@ -66,11 +81,22 @@ class Call:
         """Whether somebody cancelled; then whatever was read is worth nothing."""
         return self._cancelled
 
+    @property
+    def was_kept(self) -> bool:
+        """Whether it went out on a connection that had been idle, which the engine may have closed by then."""
+        return self._was_kept
+
     def cancel(self) -> None:
         """End the call: the engine sees its caller leave, and a read that waits returns at once."""
         with self._lock:
             self._cancelled = True
             if self._connection is not None:
+                self._connection.shut_down()
+
+    def break_off(self) -> None:
+        """Let a read that waits fail as if the engine had gone: another one is to be asked."""
+        with self._lock:
+            if self._connection is not None and self._response is None:
                 self._connection.shut_down()
 
     def close(self) -> None:
@@ -131,11 +157,12 @@ class Call:
         raise broken(self._name, "a stream ended before [DONE]")
 
     def _send(self, connection: EngineConnection) -> None:
+        self._was_kept = connection.kept
         try:
             connection.request("POST", self._route, body=self._content, headers=_HEADERS)
         except OSError as error:
             connection.close()
-            if not connection.kept or isinstance(error, TimeoutError):
+            if not connection.kept or not self._again or isinstance(error, TimeoutError):
                 raise unreachable(self._name, error) from error
             self._send_again()
 
@@ -154,7 +181,7 @@ class Call:
             # An idle connection may be closed by the engine in the moment it is used again (`RemoteDisconnected` is a
             # ConnectionResetError): nothing was answered, so the request goes out once more.
             connection.close()
-            if not connection.kept or self._cancelled:
+            if not connection.kept or not self._again or self._cancelled:
                 raise self._gone(error) from error
             self._send_again()
             return self._first_words()

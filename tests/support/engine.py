@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -333,6 +333,15 @@ def _scores(body: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "tokens": counts,
     }
+
+
+def serve_on(listener: socket.socket, engine: FakeEngine, *, ready: Callable[[], None]) -> None:
+    """Serve on a socket that listens already, without end."""
+    server = _Server(str(engine.path), _Handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket, server.engine = listener, engine
+    ready()
+    server.serve_forever(poll_interval=0.02)
 
 
 @contextmanager

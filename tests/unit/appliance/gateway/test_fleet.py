@@ -1,6 +1,8 @@
 """Several instances of a version behind one name: who is asked, who is kept out, what a failure costs the caller."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -13,9 +15,18 @@ from hypothesis import strategies as st
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.gateway.fleet import Fleet, Upstreams
-from appliance.gateway.instances import FAULTS, FIRST_OUT_SECONDS, SLOW_SAMPLES, Instance, Instances, Kind
+from appliance.gateway.instances import (
+    FAULTS,
+    FIRST_OUT_SECONDS,
+    MORE_CALLS,
+    SLOW_SAMPLES,
+    Instance,
+    Instances,
+    Kind,
+)
 from appliance.gateway.metrics import Metrics
 from media.clock import FixedClock
+from tests.support.dying_engine import dying_engine
 from tests.support.engine import FakeEngine, Script, fake_engine
 
 ROUTE = "/v1/chat/completions"
@@ -229,3 +240,102 @@ def test_few_versions_are_remembered(tmp_path: Path, clock: FixedClock) -> None:
     assert fleets.to(tmp_path / "0.sock") is first
     fleets.close()
     assert fleets.to(tmp_path / "0.sock") is not first
+
+
+@given(sessions=st.lists(st.text(max_size=8), min_size=1, max_size=20), busy=st.lists(st.integers(0, 9), min_size=3))
+def test_a_conversation_stays_with_its_instance_on_every_gateway_while_that_is_not_much_busier(
+    sessions: list[str], busy: list[int]
+) -> None:
+    for session in sessions:
+        gateways = [_instances(*[Kind.OWN] * 3), _instances(*[Kind.OWN] * 3)]
+        first = [one.choose(0.0, session=session or "x", goes_on=turn > 0) for turn, one in enumerate(gateways)]
+        assert first[0] is not None
+        assert first[1] is not None
+        assert first[0].name == first[1].name, "whoever asks"
+        own = gateways[0]
+        for place, running in enumerate(busy[:3]):
+            own.known[str(place)].running = running
+        then = own.choose(1.0, session=session or "x", goes_on=True)
+        assert then is not None
+        assert then.running - 1 <= min(busy[:3]) + MORE_CALLS
+        if busy[int(first[0].name)] <= min(busy[:3]) + MORE_CALLS:
+            assert then.name == first[0].name
+
+
+def test_conversations_are_spread_and_leave_an_instance_that_is_out() -> None:
+    instances = _instances(*[Kind.OWN] * 3)
+    at_first = {}
+    for number in range(60):
+        one = instances.choose(0.0, session=f"c{number}")
+        assert one is not None
+        instances.ended(one.name)
+        at_first[f"c{number}"] = one.name
+    assert {name: list(at_first.values()).count(name) >= 8 for name in "012"} == {"0": True, "1": True, "2": True}
+    _put_out(instances, "1")
+    for session, before in at_first.items():
+        one = instances.choose(1.0, session=session, goes_on=True)
+        assert one is not None
+        instances.ended(one.name)
+        assert one.name == before if before != "1" else one.name != "1", "only those move that must"
+
+
+def test_a_first_question_goes_where_least_is_asked() -> None:
+    instances = _instances(Kind.OWN, Kind.OWN)
+    assert {_session(instances, f"c{number}") for number in range(2)} == {"0", "1"}
+
+
+def _session(instances: Instances, session: str) -> str:
+    one = instances.choose(0.0, session=session)
+    assert one is not None
+    return one.name
+
+
+@contextmanager
+def _silent(path: Path) -> Iterator[socket.socket]:
+    """Listen as a supervisor does for an engine that starts again: calls are taken in, and nobody answers."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+        yield listener
+
+
+def test_a_socket_behind_which_nobody_answers_costs_a_caller_a_second_once(tmp_path: Path, clock: FixedClock) -> None:
+    with _engines(tmp_path, "e") as (first,), _silent(tmp_path / "e-2.sock"):
+        fleet, metrics = _fleet(tmp_path, clock)
+        for _ in range(6):
+            assert _text(fleet.start(ROUTE, CHAT).answer()) == "You said: hi"
+        assert len(first.asked) == 6
+        assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        fleet.close()
+
+
+def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    release = threading.Event()
+    with _engines(tmp_path, "e") as (first,), dying_engine(tmp_path / "e-2.sock") as second:
+        fleet, metrics = _fleet(tmp_path, clock)
+        for _ in range(2):
+            assert fleet.start(ROUTE, CHAT).answer()
+        second.stop()  # it takes calls in, and says nothing
+        first.script = Script(text="fine, thank you", hold=release)
+        said: list[str] = []
+
+        def ask(asked: dict[str, Any]) -> None:
+            call = fleet.start(ROUTE, asked)
+            said.append("".join(_text(one) for one in (call.events() if asked is STREAM else [call.answer()])))
+            call.close()
+
+        threads = [threading.Thread(target=ask, args=(asked,)) for asked in (CHAT, STREAM) * 3]
+        for thread in threads:
+            thread.start()
+        while len(first.asked) < 4:
+            time.sleep(0.005)
+        second.kill()  # the socket stays, as a supervisor's does
+        release.set()
+        for thread in threads:
+            thread.join(30)
+        assert said == ["fine, thank you"] * 6
+        assert len(first.asked) == 7
+        assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        fleet.close()
