@@ -19,8 +19,8 @@ from appliance.sections import (
     EngineSection,
     EnginesSection,
     KeysSection,
-    LimitsSection,
     LedgerSection,
+    LimitsSection,
     MediaSection,
     MonitoringSection,
     NetworkSection,
@@ -48,9 +48,9 @@ __all__ = [
     "EngineSection",
     "EnginesSection",
     "KeysSection",
+    "LedgerSection",
     "LimitsSection",
     "MediaSection",
-    "LedgerSection",
     "MonitoringSection",
     "NetworkSection",
     "Places",
@@ -101,10 +101,10 @@ class Config(Section):
     media: MediaSection = MediaSection()
     database: DatabaseSection = DatabaseSection()
     keys: KeysSection = KeysSection()
+    ledger: LedgerSection = LedgerSection()
 
     @property
     def separates_roles(self) -> bool:
-    ledger: LedgerSection = LedgerSection()
         """Whether admins and approvers are different people here; at the smallest sites, two people are both."""
         return self.profile != SMALLEST_PROFILE
 
