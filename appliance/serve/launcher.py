@@ -33,7 +33,6 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.chat_template import ChatTemplate
-from appliance.serve.curve import measure
 from appliance.serve.embedding import Embedding
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
@@ -192,8 +191,8 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
         threads=threads,
         settings=llama,
     )
-    curve = measure(decoder, clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
-    scheduler = Scheduler(decoder, curve=curve)
+    scheduler = Scheduler(decoder)
+    scheduler.calibrate(clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:
         from appliance.serve.embedding_llama import LlamaCppEmbedder
