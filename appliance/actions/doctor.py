@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from appliance.actions import clock as clock_action
-from appliance.actions import disk_encryption, doctor_machine, doctor_services, forwarding, tls_standing
+from appliance.actions import disk_encryption, doctor_machine, doctor_services, forwarding, ledger_room, tls_standing
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
 from appliance.audit.facts import Ledger
@@ -56,6 +56,7 @@ def doctor(
         lambda: doctor_services.keys(config),
         lambda: doctor_services.sockets(config),
         lambda: doctor_services.spool(config),
+        lambda: ledger_room.findings(config),
         lambda: forwarding.findings(config, clock=clock),
         lambda: _retention(ledger, clock),
         lambda: doctor_services.units(config, supervisor),

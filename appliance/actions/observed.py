@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import forwarding, nettest, rollout_observed, scrub, tls_standing
+from appliance.actions import forwarding, ledger_room, nettest, rollout_observed, scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
@@ -57,6 +57,9 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_damaged_versions": ("Versions that the scrub marked as damaged; no caller is routed to them", ()),
     "sealift_ledger_records": ("Records in the ledger", ()),
     "sealift_ledger_last_append_timestamp_seconds": ("When the ledger last took a record", ()),
+    "sealift_ledger_closing": ("1 when the ledger's disk is full, so that nothing new begins", ()),
+    "sealift_ledger_reserve_bytes": ("Of the ledger's disk that is kept for closing things on a full one", ()),
+    "sealift_ledger_reserve_wanted_bytes": ("How much should be kept", ()),
     "sealift_retention_age_seconds": ("Since what is due was last destroyed, or since the ledger began", ()),
     "sealift_retention_limit_seconds": ("How long ago that may be", ()),
     "sealift_emergency_access": ("Emergency access that runs now", ()),
@@ -110,6 +113,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "backup": lambda: _backup(config, ledger, clock),
         "scrub": lambda: _scrub(config, clock),
         "ledger": lambda: _ledger(ledger),
+        "reserve": lambda: _reserve(config),
         "retention": lambda: _retention(ledger, clock),
         "reviews": lambda: _reviews(ledger, clock),
         "collector": lambda: _collector(config, clock),
@@ -179,6 +183,11 @@ def _ledger(ledger: Ledger) -> Iterator[Sample]:
     yield _sample("sealift_ledger_records", size)
     if size:
         yield _sample("sealift_ledger_last_append_timestamp_seconds", _moment(ledger.leaf(size - 1).time).timestamp())
+
+
+def _reserve(config: Config) -> Iterator[Sample]:
+    for name, value in ledger_room.numbers(config):
+        yield _sample(name, value)
 
 
 def _retention(ledger: Ledger, clock: Clock) -> Iterator[Sample]:

@@ -134,6 +134,11 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {'sealift_review_samples_total{result="dropped-busy"}': f"0x{_MINUTES - 30} 1x30"},
         {'sealift_review_samples_total{result="kept"}': f"0+4x{_MINUTES}"},
     ),
+    "LedgerDiskFull": ({"sealift_ledger_closing": 1}, {"sealift_ledger_closing": 0}),
+    "LedgerReserveMissing": (
+        {"sealift_ledger_reserve_bytes": 99, "sealift_ledger_reserve_wanted_bytes": 100},
+        {"sealift_ledger_reserve_bytes": 100, "sealift_ledger_reserve_wanted_bytes": 100},
+    ),
     "DiskFilling": (disk(19), disk(21)),
     "DiskFull": (disk(9), disk(11)),
     "ClockBehind": ({"sealift_clock_ahead_of_floor_seconds": -1}, {"sealift_clock_ahead_of_floor_seconds": 0}),
