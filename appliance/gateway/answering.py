@@ -239,7 +239,10 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
         exchange.succeed()
     except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
         raise exchange.fail(error) from None
-    return Response(json.dumps(writer.whole(assembly)), mimetype="application/json")
+    response = Response(json.dumps(writer.whole(assembly)), mimetype="application/json")
+    if assembly.usage is not None and assembly.usage.dropped_tokens:
+        response.headers["x-sealift-dropped-tokens"] = str(assembly.usage.dropped_tokens)
+    return response
 
 
 def _stream(exchange: Exchange, writer: Writer, asked: Asked) -> Response:

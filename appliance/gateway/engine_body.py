@@ -35,6 +35,7 @@ def engine_body(asked: Asked, route: Route) -> dict[str, Any]:
         "seed": asked.seed,
         "frequency_penalty": asked.frequency_penalty or None,
         "presence_penalty": asked.presence_penalty or None,
+        "logit_bias": dict(asked.logit_bias) or None,
         "n": asked.answers if asked.answers > 1 else None,
         "response_format": None if asked.response_format is None else asked.response_format.to_engine(),
         "stop": list(asked.stop) or None,

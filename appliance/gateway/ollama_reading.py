@@ -17,7 +17,9 @@ from appliance.gateway.ollama_writing import LineWriter
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.problems import invalid
 
-_OPTIONS: Final = {"temperature": "temperature", "top_p": "top_p", "seed": "seed", "stop": "stop"}
+_OPTIONS: Final = {
+    name: name for name in ("frequency_penalty", "presence_penalty", "seed", "stop", "temperature", "top_p")
+}
 _NO_LIMIT: Final = frozenset({-1, -2})  # of num_predict: until the model ends, until the context is full
 # How a model is loaded is decided when it is promoted, so these are without effect here and named as such.
 _LOADING: Final = frozenset(
@@ -26,13 +28,11 @@ _LOADING: Final = frozenset(
 )
 # What changes answers and is not offered here, with the values that ask for nothing.
 _NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
-    "frequency_penalty": (0,),
     "min_p": (0,),
     "mirostat": (0,),
     "mirostat_eta": (0,),
     "mirostat_tau": (0,),
     "penalize_newline": (False,),
-    "presence_penalty": (0,),
     "repeat_last_n": (0,),
     "repeat_penalty": (1,),
     "tfs_z": (1,),
@@ -41,7 +41,6 @@ _NEUTRAL_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "context": ([],),
-    "format": ("",),
     "images": ([],),
     "logprobs": (False,),
     "suffix": ("",),
@@ -49,7 +48,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "think": (False,),
     "top_logprobs": (0,),
 }
-_OWN: Final = frozenset({"model", "stream", "options", "keep_alive"})
+_OWN: Final = frozenset({"model", "stream", "options", "keep_alive", "format"})
 _CHAT: Final = _OWN | {"messages", "tools"}
 _GENERATE: Final = _OWN | {"prompt", "system", "raw"}
 _LATEST: Final = ":latest"
@@ -74,11 +73,13 @@ class Ollama:
         given = {name: value for name, value in untrusted.items() if value is not None}
         _require_known(given, _CHAT if self._is_chat else _GENERATE)
         options, ignored = _options(given, limits)
-        words = {"model": model_of(given), "stream": given.get("stream", True), **options}
+        words = {"model": model_of(given), "stream": given.get("stream", True), **options, **_format(given)}
         if self._is_chat:
             words |= {"messages": _messages(given.get("messages"))} | {n: given[n] for n in ("tools",) if n in given}
         else:
             endpoint = Endpoint.COMPLETIONS if _is_raw(given) else Endpoint.CHAT
+            if endpoint is Endpoint.COMPLETIONS and "response_format" in words:
+                raise invalid("format", "Not with raw.", code="unsupported_parameter")
             words |= _prompt(given, is_raw=endpoint is Endpoint.COMPLETIONS)
         asked = parameters.read(words, endpoint=endpoint, limits=limits)
         ignored += [name for name in ("keep_alive",) if name in given]
@@ -145,6 +146,17 @@ def loading_options(given: Mapping[str, Any]) -> list[str]:
         if name not in _LOADING and name not in _OPTIONS and name not in _NEUTRAL_OPTIONS and name != "num_predict":
             raise invalid(f"options.{_shown(name)}", "An unknown option.", code="unknown_parameter")
     return [f"options.{name}" for name, value in options.items() if value is not None]
+
+
+def _format(given: Mapping[str, Any]) -> dict[str, Any]:
+    value = given.get("format", "")
+    if value == "":
+        return {}
+    if value == "json":
+        return {"response_format": {"type": "json_object"}}
+    if not isinstance(value, dict):
+        raise invalid("format", "json, or a JSON schema.")
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "format", "schema": value}}}
 
 
 def _is_raw(given: Mapping[str, Any]) -> bool:

@@ -77,6 +77,8 @@ class LineWriter:
                 "prompt_eval_count": assembly.usage.prompt_tokens,
                 "eval_count": assembly.usage.completion_tokens,
             }
+            if assembly.usage.dropped_tokens:
+                counted["dropped_tokens"] = assembly.usage.dropped_tokens
         return {
             "done": True,
             "done_reason": "length" if assembly.finish_reason == "length" else "stop",
@@ -98,7 +100,10 @@ def calls_of(assembly: Assembly) -> list[dict[str, Any]]:
 
 def refusal(problem: Problem) -> dict[str, Any]:
     """Return the body of a refusal: a text, and beside it the code and the parameter."""
-    return {"error": problem.message, "code": problem.code, "param": problem.param}
+    param = problem.param
+    if param is not None and param.partition(".")[0] == "response_format":
+        param = "format"  # as Ollama calls it
+    return {"error": problem.message, "code": problem.code, "param": param}
 
 
 def _arguments(text: str) -> dict[str, Any]:

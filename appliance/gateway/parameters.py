@@ -6,7 +6,7 @@ feed and carriage return (X17).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -36,7 +36,6 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "echo": (False,),
     "function_call": (),
     "functions": (),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "prediction": (),
     "reasoning_effort": (),
@@ -47,6 +46,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 _HONOURED: Final = frozenset(
     {
         "frequency_penalty",
+        "logit_bias",
         "logprobs",
         "n",
         "presence_penalty",
@@ -78,6 +78,9 @@ _ONLY: Final = {
     "response_format": "chat",
     "top_logprobs": "chat",
 }
+_MAX_BIASES: Final = 300
+_MAX_BIAS: Final = 100
+_TOKEN: Final = re.compile(r"0|[1-9][0-9]{0,6}")
 _MAX_STOPS: Final = 4
 _MAX_STOP_CHARACTERS: Final = 256
 
@@ -95,6 +98,7 @@ class Asked:
 
     Attributes:
         answers: How many answers are wanted.
+        logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
         response_format: The form of the answers; None for any text.
     """
@@ -112,6 +116,7 @@ class Asked:
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     answers: int = 1
+    logit_bias: Mapping[str, float] = field(default_factory=dict)
     logprobs: int | None = None
     response_format: ResponseFormat | None = None
     stop: tuple[str, ...] = ()
@@ -161,6 +166,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         frequency_penalty=_number(given, "frequency_penalty", low=-2.0, high=2.0),
         presence_penalty=_number(given, "presence_penalty", low=-2.0, high=2.0),
         answers=read_answers(given),
+        logit_bias=_biases(given),
         logprobs=read_logprobs(given, endpoint=endpoint.value),
         response_format=read_response_format(given),
         stop=_stop(given),
@@ -262,6 +268,18 @@ def _stop(given: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(stop, str) or not 1 <= len(stop) <= _MAX_STOP_CHARACTERS:
             raise invalid("stop", f"Each text has 1 to {_MAX_STOP_CHARACTERS} characters.")
     return tuple(read_text(stop, param="stop", max_characters=_MAX_STOP_CHARACTERS) for stop in stops)
+
+
+def _biases(given: Mapping[str, Any]) -> Mapping[str, float]:
+    value = given.get("logit_bias", {})
+    if not isinstance(value, dict) or len(value) > _MAX_BIASES:
+        raise invalid("logit_bias", f"An object of at most {_MAX_BIASES} tokens.")
+    for token, bias in value.items():
+        if not _TOKEN.fullmatch(token):
+            raise invalid("logit_bias", "A token is its number in the served model's vocabulary.")
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -_MAX_BIAS <= bias <= _MAX_BIAS:
+            raise invalid("logit_bias", f"A bias is a number from -{_MAX_BIAS} to {_MAX_BIAS}.")
+    return value
 
 
 def _person(given: Mapping[str, Any]) -> str:

@@ -53,18 +53,20 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """How many tokens were read and written."""
+    """How many tokens were read and written, and how many of the conversation's middle the model did not see."""
 
     prompt_tokens: int
     completion_tokens: int
+    dropped_tokens: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """Return OpenAI's object."""
-        return {
+        """Return OpenAI's object, and in it what was left out of the conversation, if anything was."""
+        counts = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        return counts | ({"dropped_tokens": self.dropped_tokens} if self.dropped_tokens else {})
 
 
 Part = Text | CallPiece | Finish | Usage
@@ -130,10 +132,11 @@ def _calls(untrusted: object, choice: int) -> Iterator[CallPiece]:
 
 def _usage(untrusted: object) -> Usage:
     counts = untrusted if isinstance(untrusted, dict) else {}
-    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens", 0)
-    if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
+    prompt, completion = counts.get("prompt_tokens", -1), counts.get("completion_tokens", 0)
+    dropped = counts.get("dropped_tokens", 0)
+    if any(type(count) is not int or count < 0 for count in (prompt, completion, dropped)):
         raise _broken("usage does not count")
-    return Usage(prompt_tokens=prompt, completion_tokens=completion)
+    return Usage(prompt_tokens=int(prompt), completion_tokens=int(completion), dropped_tokens=int(dropped))
 
 
 def _broken(why: str) -> EngineProtocolError:

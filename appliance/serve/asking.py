@@ -16,6 +16,8 @@ MAX_ANSWERS: Final = 16
 MAX_TOP: Final = 20
 MAX_SALT_CHARACTERS: Final = 128
 MOST_PRIORITY: Final = 100
+MAX_BIASES: Final = 300
+_MOST_BIAS: Final = 100
 _MOST: Final = 1e6
 _T = TypeVar("_T")
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
@@ -159,6 +161,7 @@ class Reader:
                 frequency_penalty=number(body, "frequency_penalty", 0.0, low=-2),
                 presence_penalty=number(body, "presence_penalty", 0.0, low=-2),
                 seed=integer(body, "seed", secrets.randbits(31), low=-(2**63)),
+                logit_bias=_biases(body, most=self._decoder.vocabulary_tokens),
                 grammar=grammar,
             ),
             stop=(*_stops(body), *serving.stop),
@@ -228,6 +231,24 @@ def _response_format(body: Mapping[str, Any]) -> Constraint | None:
     if not isinstance(held, dict):
         raise SchemaRefusedError("", "of type text, json_object, or json_schema")
     return Constraint(schema=schema.read(held.get("schema", {"type": "object"})))
+
+
+def _biases(body: Mapping[str, Any], *, most: int) -> tuple[tuple[int, float], ...]:
+    given = body.get("logit_bias") or {}
+    if not isinstance(given, dict) or len(given) > MAX_BIASES:
+        raise RefusedError(
+            "invalid_value", f"logit_bias is at most {MAX_BIASES} tokens with a number", param="logit_bias"
+        )
+    found = []
+    for token, bias in given.items():
+        if not token.isascii() or not token.isdigit() or len(token) > 10 or int(token) >= most:
+            raise RefusedError("invalid_value", f"a token is a number below {most}", param="logit_bias")
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -_MOST_BIAS <= bias <= _MOST_BIAS:
+            raise RefusedError(
+                "invalid_value", f"a bias is a number from -{_MOST_BIAS} to {_MOST_BIAS}", param="logit_bias"
+            )
+        found.append((int(token), float(bias)))
+    return tuple(found)
 
 
 def _salt(body: Mapping[str, Any]) -> str:

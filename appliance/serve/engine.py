@@ -12,6 +12,7 @@ class Sampling:
     """How the next token is drawn. Temperature 0 is greedy and deterministic; top_k 0 leaves all tokens in.
 
     Attributes:
+        logit_bias: Tokens with what is added to their logits before anything else is done with them.
         grammar: What the answer must match, as `Decoder.grammar_of` made it; empty for any text.
     """
 
@@ -22,6 +23,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     grammar: str = ""
 
 
@@ -124,6 +126,11 @@ class Decoder(Protocol):
     @property
     def sequences(self) -> int:
         """How many sequences may be alive at once; the one of this number is for padding and scoring."""
+        ...
+
+    @property
+    def vocabulary_tokens(self) -> int:
+        """How many tokens there are; each has a number from 0."""
         ...
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:

@@ -111,7 +111,7 @@ class LlamaCppDecoder:
                 fix="lower n_ctx in the version's runtime profile",
             )
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self._vocab_size = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._vocab_size = self.vocabulary_tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
         self._samplers: dict[int, _Sampler] = {}
@@ -151,6 +151,10 @@ class LlamaCppDecoder:
     def begin(self, sequence: int, sampling: Sampling) -> None:
         """Make the sequence's sampler chain; see `Decoder`."""
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        if sampling.logit_bias:
+            biases = (llama_cpp.llama_logit_bias * len(sampling.logit_bias))(*sampling.logit_bias)
+            added = llama_cpp.llama_sampler_init_logit_bias(self._vocab_size, len(biases), biases)
+            llama_cpp.llama_sampler_chain_add(chain, added)
         repeat = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
         if repeat != (1.0, 0.0, 0.0):
             penalties = llama_cpp.llama_sampler_init_penalties(self._vocab_size, _LAST_TOKENS, *repeat)

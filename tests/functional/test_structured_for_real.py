@@ -152,3 +152,11 @@ def test_a_hot_answer_is_still_json_that_strict_readers_take(client: EngineClien
     answer = client.chat({**CHAT, "temperature": 2.0, "seed": seed, "max_tokens": 400, "response_format": wanted})
 
     assert set(json.loads(_text(answer), strict=True)) == {"text"}
+
+
+def test_a_bias_decides_which_token_is_drawn(client: EngineClient) -> None:
+    asked = {**CHAT, **GREEDY, "max_tokens": 4}
+    free = _text(client.chat(asked))
+    pushed = _text(client.chat({**asked, "logit_bias": {"1000": 100}}))
+    assert pushed != free
+    assert len(set(re.findall(r"\S+", pushed))) == 1, "the same token again and again"

@@ -44,6 +44,7 @@ class EchoDecoder:
     context_tokens: int = 64
     batch_tokens: int = 16
     sequences: int = 2
+    vocabulary_tokens: int = 0x110000
     steps: list[list[Row]] = field(default_factory=list)
     fail_at_step: int | None = None
     prompts: dict[int, list[int]] = field(default_factory=dict)

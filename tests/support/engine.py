@@ -39,6 +39,7 @@ class Script:
         error_after: Report a failure after so many pieces.
         refuse: Answer with this HTTP status and error code.
         counts: Whether usage is told.
+        usage: What is told as usage instead of what was counted.
         events: Send these events and nothing else.
         done: Whether a stream ends with `[DONE]`.
     """
@@ -51,6 +52,7 @@ class Script:
     error_after: int | None = None
     refuse: tuple[int, str] | None = None
     counts: bool = True
+    usage: Mapping[str, int] | None = None
     events: tuple[Any, ...] | None = None
     done: bool = True
 
@@ -170,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         said, reason = _said(body, script)
         self.server.engine.started.set()
         usage = {"prompt_tokens": count, "completion_tokens": len(said), "total_tokens": count + len(said)}
+        usage = dict(script.usage or usage)
         if body.get("stream"):
             self._stream(said, reason, chat=chat, script=script, usage=usage if script.counts else None)
             return

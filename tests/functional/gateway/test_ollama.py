@@ -86,7 +86,7 @@ def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
         ({"options": {"temperature": 3}}, "invalid_value", "temperature"),
         ({"options": []}, "invalid_value", "options"),
         ({"think": True}, "unsupported_parameter", "think"),
-        ({"format": "json"}, "unsupported_parameter", "format"),
+        ({"format": 7}, "invalid_value", "format"),
         ({"template": "{{ .Prompt }}"}, "unsupported_parameter", "template"),
         ({"adapter": "x"}, "unknown_parameter", "adapter"),
         ({"messages": [{"role": "user", "content": "x", "images": ["eA=="]}]}, "unsupported_parameter", "messages[0]"),

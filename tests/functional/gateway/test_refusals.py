@@ -167,7 +167,12 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logprobs": 1}, "logprobs", "invalid_value"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
-    ({"logit_bias": {"1": 2}}, "logit_bias", "unsupported_parameter"),
+    ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"1": True}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"one": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {str(token): 1 for token in range(301)}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": [1]}, "logit_bias", "invalid_value"),
     ({"response_format": {"type": "grammar"}}, "response_format", "invalid_value"),
     ({"response_format": {"type": "json_object", "more": 1}}, "response_format", "invalid_value"),
     (

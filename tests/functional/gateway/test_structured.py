@@ -189,3 +189,46 @@ def test_a_key_that_blocks_identifiers_blocks_them_in_schemas(rig: Rig) -> None:
     )
 
     assert response.get_json()["error"]["code"] == "phi_blocked"
+
+
+def test_biases_reach_the_sampler_and_tokens_that_there_are_not_are_refused(ours: Rig, decoder: EchoDecoder) -> None:
+    assert ours.chat("abc", logit_bias={"65": -100, "66": 0.5}).status_code == 200
+    assert decoder.begun[-1].logit_bias == ((65, -100.0), (66, 0.5))
+
+    refused = ours.chat("abc", logit_bias={str(decoder.vocabulary_tokens): 1})
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (400, "engine_refused")
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+@pytest.mark.parametrize(("form", "said"), [("json", {}), (PERSON, {"name": "x", "age": 7})])
+def test_ollamas_format_is_kept_as_a_schema(ours: Rig, path: str, form: Any, said: dict[str, Any]) -> None:
+    asked = {"messages": [{"role": "user", "content": "abc"}]} if path == "/api/chat" else {"prompt": "abc"}
+    answer = ours.ask({"model": MODEL, "stream": False, "format": form, **asked}, path=path).get_json()
+    text = answer["message"]["content"] if path == "/api/chat" else answer["response"]
+    assert json.loads(text) == said
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"format": "yaml"}, "invalid_value"),
+        ({"format": {"type": "object", "not": {}}}, "invalid_schema"),
+        ({"format": "json", "raw": True}, "unsupported_parameter"),
+    ],
+)
+def test_a_format_that_is_not_kept_is_refused_as_ollama_names_it(ours: Rig, fields: dict[str, Any], code: str) -> None:
+    refused = ours.ask({"model": MODEL, "prompt": "abc", "stream": False, **fields}, path="/api/generate").get_json()
+    assert (refused["code"], refused["param"]) == (code, "format")
+
+
+def test_what_a_model_did_not_see_of_a_conversation_is_told(rig: Rig) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "dropped_tokens": 236}
+    rig.engine.script = Script(text="fine", usage=usage)
+
+    whole = rig.chat("abc")
+    assert whole.headers["x-sealift-dropped-tokens"] == "236"
+    assert whole.get_json()["usage"]["dropped_tokens"] == 236
+    *_, last, _done = events(rig.chat("abc", stream=True, stream_options={"include_usage": True}).data)
+    assert last["usage"]["dropped_tokens"] == 236
+    asked = {"model": MODEL, "prompt": "abc", "stream": False}
+    assert rig.ask(asked, path="/api/generate").get_json()["dropped_tokens"] == 236
