@@ -1,8 +1,10 @@
 """Running one program: no shell, output by lines, and a failure that says what the program said last."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bundler.errors import BuildError, BundlerError
@@ -11,6 +13,7 @@ Progress = Callable[[str], None]
 """Called with one line of talk at a time; `print` fits, and so does the command line's `say`."""
 
 _KEPT_LINES = 12
+_END_SECONDS = 5.0
 # No program that is started here has a use for them, and some of them read or build what strangers wrote.
 _WITHHELD = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
 
@@ -30,6 +33,8 @@ def run(
     on_line: Progress = quiet,
 ) -> str:
     """Run a program to its end and return its output, stdout and stderr together.
+
+    Where we are interrupted, the program ends too, with all that it has started.
 
     Args:
         arguments: The program and its arguments.
@@ -54,10 +59,16 @@ def run(
             cwd=folder,
             text=True,
             errors="replace",
+            process_group=0,  # so that a build ends whole: pip, cmake and every compiler
         ) as child:
-            for line in child.stdout or ():
-                lines.append(line.rstrip("\n"))
-                on_line(lines[-1])
+            try:
+                for line in child.stdout or ():
+                    lines.append(line.rstrip("\n"))
+                    on_line(lines[-1])
+                child.wait()
+            except BaseException:
+                _end(child)
+                raise
     except OSError as absent:
         raise error(what=what, why=f"{Path(arguments[0]).name}: {absent.strerror}", fix=fix) from absent
     if child.returncode != 0:
@@ -94,6 +105,15 @@ def capture(
         said = done.stderr.decode(errors="replace").splitlines()
         raise error(what=what, why=f"exit code {done.returncode}: {_last(said)}", fix=fix)
     return done.stdout
+
+
+def _end(child: "subprocess.Popen[str]") -> None:
+    """End a program's whole group: asked first, then at once."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_END_SECONDS)
 
 
 def _inherited() -> dict[str, str]:

@@ -6,6 +6,7 @@ contract in a file of its own, because the two sides import nothing of each othe
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -73,8 +74,18 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
     raise SystemExit(error.exit_code)
 
 
+# What Typer makes of a KeyboardInterrupt inside a command.
+_INTERRUPTED = 130
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
-    """Run one command line; every ending is an exit code of docs/exit-codes.md."""
+    """Run one command line; every ending is an exit code of docs/exit-codes.md. SIGTERM ends it as Ctrl-C does."""
+    # By default it would end us alone, and what we have started would run on.
+    signal.signal(signal.SIGTERM, _interrupt)
     as_json, debug = "--json" in arguments, "--debug" in arguments
     # Both flags belong to the root command but read naturally anywhere on the line.
     shared_flags = [flag for flag in ("--json", "--debug") if flag in arguments]
@@ -87,9 +98,8 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         end(error, as_json=as_json)
     except typer.Exit as done:
         raise SystemExit(done.exit_code) from done
-    except (typer.Abort, KeyboardInterrupt) as aborted:
-        sys.stderr.write("error: interrupted\n  fix: run the command again; what was downloaded and built is kept\n")
-        raise SystemExit(2) from aborted
+    except (typer.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
     except TyperException as wrong:
         about = getattr(getattr(wrong, "ctx", None), "command_path", Path(sys.argv[0]).name)
         sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{about} --help`\n")
@@ -104,4 +114,7 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
             "  why: unexpected\n  fix: run again with --debug and report it\n"
         )
         raise SystemExit(1) from error
+    if code == _INTERRUPTED:
+        sys.stderr.write("error: interrupted\n  fix: run the command again; what was downloaded and built is kept\n")
+        raise SystemExit(2)
     raise SystemExit(code if isinstance(code, int) else 0)

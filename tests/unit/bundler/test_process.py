@@ -1,4 +1,8 @@
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +77,56 @@ def test_no_program_inherits_the_token_of_a_hub(
     text = told if isinstance(told, str) else told.decode()
     assert "SEEN=yes" in text
     assert "geheim" not in text
+
+
+STARTS_ANOTHER = """
+import os, subprocess, sys, time
+deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", deaf])
+print(os.getpid(), child.pid, flush=True)
+time.sleep(600)
+"""
+COMMAND = """
+import sys, typer
+from bundler.cli import context
+from bundler.process import run
+
+app = typer.Typer()
+
+@app.callback()
+def root(): ...
+
+@app.command()
+def build():
+    run([sys.executable, "-c", sys.argv[1]], what="w", fix="f", on_line=lambda line: print(line, flush=True))
+
+context.run(app, ["build"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_ended_leaves_nothing_running(number: signal.Signals) -> None:
+    """Not even what the program started and what does not heed SIGTERM, as a compiler below pip may not."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, STARTS_ANOTHER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        assert command.stdout is not None
+        started = [int(word) for word in command.stdout.readline().split()]
+        command.send_signal(number)
+        _, said = command.communicate(timeout=60)
+
+    assert (command.returncode, said[:18]) == (2, "error: interrupted")
+    for pid in started:
+        end = time.monotonic() + 30
+        while _runs(pid) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - gone between the two is as good
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
