@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from appliance.actions.recorded import ledger_may_exist
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import StoreDamagedError
@@ -28,7 +28,6 @@ _RECEIVED: Final = "release.received"
 _INTENT: Final = "request.intent"
 _MADE: Final = ("promotion.made", "promotion.rolled-back")
 _STOPPED: Final = "promotion.stopped"
-_MOST_VERSIONS: Final = 1000
 _SLICE: Final = 512
 
 
@@ -169,7 +168,7 @@ def _signers(chain: TrustChain, stored: StoredRelease) -> tuple[Person, ...]:
 
 def _versions(ledger: Ledger, stored: StoredRelease) -> tuple[dict[str, Any], ...]:
     """Return the versions that this release brought here, and what became of them."""
-    registered = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=_MOST_VERSIONS)
+    registered = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=EVERY)
     found = []
     for leaf in registered:
         digest = str(leaf.body.get("model_digest"))

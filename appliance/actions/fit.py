@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, select
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnknownVersionError
 from appliance.registry import catalog, memory, stageloads
@@ -282,7 +282,7 @@ def further_that_fit(
 
 def loading_seconds(ledger: Ledger, model_digest: str) -> float | None:
     """Return how long this box took from starting a version's engine until it answered, as last measured."""
-    for leaf in ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=100):
+    for leaf in ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=EVERY):
         figures = leaf.body.get("figures")
         millis = figures.get("load_millis") if isinstance(figures, dict) else None
         if leaf.body.get("gate") == "load" and type(millis) is int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions import reviewing
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Places
 from appliance.errors import StoreWriteError, UnknownVersionError
 from appliance.promote import sheet as sheets
@@ -25,7 +25,6 @@ from media.errors import MalformedError
 FORMAT: Final = 1
 _GATE: Final = "human-review"
 _RESULT: Final = "gate.result"
-_MOST: Final = 200
 _MAX_DRAFT: Final = 16 * 1024
 
 
@@ -190,7 +189,7 @@ def sitting(places: Places, ledger: Ledger, model_digest: str, *, person: str) -
 
 def newest_sheet(ledger: Ledger, model_digest: str) -> str:
     """Return the digest of the sheet that a version's newest validation left; "" where it left none."""
-    for leaf in ledger.find(kind=_RESULT, field="model_digest", value=model_digest, limit=_MOST):
+    for leaf in ledger.find(kind=_RESULT, field="model_digest", value=model_digest, limit=EVERY):
         if leaf.body.get("gate") == _GATE:
             figures = leaf.body.get("figures")
             return str(figures.get("sheet", "")) if isinstance(figures, Mapping) else ""

@@ -18,7 +18,7 @@ from appliance.actions import forwarding, ledger_room, nettest, rollout_observed
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.spool import REJECTED, Spool
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
@@ -251,12 +251,11 @@ def _network(config: Config, clock: Clock) -> Iterator[Sample]:
 
 
 def _receipts(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
-    exported = {
-        leaf.body.get("serial") for leaf in ledger.find(kind="export.written", field="type", value="receipt", limit=500)
-    }
+    receipts = ledger.find(kind="export.written", field="type", value="receipt", limit=EVERY)
+    exported = {leaf.body.get("serial") for leaf in receipts}
     waiting = [
         _age(leaf.time, clock)
-        for leaf in ledger.find(kind=RECEIVED, limit=500)
+        for leaf in ledger.find(kind=RECEIVED, limit=EVERY)
         if leaf.body.get("serial") not in exported
     ]
     yield _sample("sealift_receipt_waiting_seconds", max(waiting, default=0))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.registry import deletion, evidence
@@ -19,7 +19,6 @@ from appliance.store.content import ContentStore
 from media import canonical
 from media.errors import SealiftError
 
-_MOST: Final = 200
 # What gates call the figures of the requirements' performance baseline (I6), the first that is there.
 _BASELINE: Final[Mapping[str, tuple[str, ...]]] = {
     "latency_p50_millis": ("latency_p50_millis", "p50_millis"),
@@ -155,7 +154,7 @@ def _first_deployment(ledger: Ledger, digest: str) -> Leaf | None:
     found = [
         leaf
         for kind in _DEPLOYED
-        for leaf in ledger.find(kind=kind, field="model_digest", value=digest, limit=_MOST, newest_first=False)[:1]
+        for leaf in ledger.find(kind=kind, field="model_digest", value=digest, limit=1, newest_first=False)
     ]
     return min(found, key=lambda leaf: leaf.sequence, default=None)
 
@@ -165,14 +164,14 @@ def _approvers(ledger: Ledger, digest: str, made: Leaf | None) -> tuple[str, ...
     approvals = None if made is None else made.body.get("approvals")
     if isinstance(approvals, list | tuple) and approvals:
         return tuple(str(one.get("name") or one.get("person")) for one in approvals)
-    given = ledger.find(kind="approval.given", field="model_digest", value=digest, limit=_MOST)
+    given = ledger.find(kind="approval.given", field="model_digest", value=digest, limit=EVERY)
     return tuple(dict.fromkeys(str(leaf.body.get("name") or leaf.body.get("person")) for leaf in reversed(given)))
 
 
 def _newest_gates(ledger: Ledger, digest: str) -> dict[str, Leaf]:
     newest: dict[str, Leaf] = {}
     begun = deletion.gone_at(ledger, digest)
-    for leaf in ledger.find(kind="gate.result", field="model_digest", value=digest, limit=_MOST):
+    for leaf in ledger.find(kind="gate.result", field="model_digest", value=digest, limit=EVERY):
         if leaf.sequence > begun:
             newest.setdefault(str(leaf.body.get("gate")), leaf)
     return newest

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.audit import storage
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.spool import Spool
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
@@ -25,7 +25,6 @@ PARTLY_RECEIVED: Final = "release.partly-received"
 REVERIFIED: Final = "release.reverified"
 ROTATED: Final = "trust.root-rotated"
 NOTED: Final = "trust.note-accepted"
-_MOST: Final = 1000
 _FACT_BYTES: Final = 2 * 2**20
 
 
@@ -41,14 +40,14 @@ def ledger_may_exist(places: Places) -> bool:
 
 
 def bodies(places: Places, ledger: Ledger, kind: str) -> list[Mapping[str, Any]]:
-    """Return the newest bodies of a kind, recorded or waiting.
+    """Return all bodies of a kind, the newest first, then those that wait.
 
     Raises:
         LedgerUnavailableError: The ledger, or the spool, is there and does not answer.
     """
     found: list[Mapping[str, Any]] = []
     try:
-        found += [leaf.body for leaf in ledger.find(kind=kind, limit=_MOST)]
+        found += [leaf.body for leaf in ledger.find(kind=kind, limit=EVERY)]
     except LedgerUnavailableError:
         if ledger_may_exist(places):
             raise

@@ -17,7 +17,7 @@ from typing import Any, Final
 from appliance.actions import doomed, retired_form
 from appliance.actions.backups import erasures, making
 from appliance.audit.client import SocketLedger, open_ledger
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.keys.opening import KeyStore, open_keys
@@ -33,7 +33,6 @@ METHODS: Final = ("clear", "purge", "destroy")
 _DOOR: Final = "ledger-actions"
 _PROBE: Final = b"sealift retirement probe"
 _PEOPLE: Final = 2
-_MOST_BACKUPS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,14 +178,14 @@ def _destroy_all(
     again = open_keys(config, environ={})
     shown = [_tried(again, name, bytes.fromhex(text)) for name, text in sorted(old.items())]
     again.close()
-    made = ledger.find(kind=making.MADE, limit=_MOST_BACKUPS)
+    made = ledger.find(kind=making.MADE, limit=EVERY)
     return {
         "site": config.site,
         "by": people,
         "reason": decision.reason,
         "keys": [
             {"name": leaf.body["name"], "files": list(leaf.body["files"])}
-            for leaf in ledger.find(kind=erasures.DESTROYED, limit=_MOST_BACKUPS, newest_first=False)
+            for leaf in ledger.find(kind=erasures.DESTROYED, limit=EVERY, newest_first=False)
         ],
         "shown": shown,
         "backups": [

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from appliance.actions.gating.bench import Bench, Judged
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Places
 from appliance.errors import StoreDamagedError, StoreWriteError, UnknownVersionError
 from appliance.promote import sheet as sheets
@@ -27,7 +27,6 @@ from media import canonical, durable
 from media.errors import MalformedError
 
 _GATE: Final = "human-review"
-_MOST: Final = 200
 _MODE: Final = 0o640
 COUNTS: Final = tuple(Judgement.__dataclass_fields__)
 """What a judgement counts."""
@@ -63,7 +62,7 @@ class BoxReviews:
     def judged(self, sheet: str) -> Sequence[Judged]:
         """Return the newest judgement of each person."""
         newest: dict[str, Judged] = {}
-        for leaf in self.ledger.find(kind=JUDGED, field="sheet", value=sheet, limit=_MOST):
+        for leaf in self.ledger.find(kind=JUDGED, field="sheet", value=sheet, limit=EVERY):
             person = str(leaf.body.get("person"))
             counts = {name: int(leaf.body.get(name, 0)) for name in COUNTS}
             newest.setdefault(person, Judged(sheet=sheet, person=person, **counts))

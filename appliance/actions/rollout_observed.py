@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.promote.afterwards import KEPT, WATCHED
 from appliance.promote.record import BY_JUDGE, Kind
@@ -107,7 +107,7 @@ def _ran(ledger: Ledger, clock: Clock, started: Leaf) -> tuple[bool, float]:
     pauses = [
         leaf
         for kind in (Kind.CANARY_HELD, Kind.CANARY_RESUMED)
-        for leaf in ledger.find(kind=kind.event, limit=500)
+        for leaf in ledger.find(kind=kind.event, limit=EVERY)
         if leaf.sequence > started.sequence
     ]
     began, ran = from_text(started.time), timedelta()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from appliance.actions.gating import shown
 from appliance.actions.validate import GATE_RESULT, ValidationReport
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import StoreWriteError
 from appliance.paper.drawn import drawn, is_drawable
 from appliance.paper.form import Bars, Form, Section, Table
@@ -17,7 +17,6 @@ from media.errors import UsageError
 
 PDF_NAME: Final = Path("report.pdf")
 """What `drawn` is told where there is no file."""
-_MOST: Final = 200
 
 
 def form_of(report: ValidationReport, *, site: str, at: str, sequences: tuple[int, ...]) -> Form:
@@ -85,7 +84,7 @@ def made(report: ValidationReport, *, ledger: Ledger, site: str) -> Form:
     """Return the sheet with what the ledger has of this run."""
     leaves = [
         leaf
-        for leaf in ledger.find(kind=GATE_RESULT, field="model_digest", value=report.version.model_digest, limit=_MOST)
+        for leaf in ledger.find(kind=GATE_RESULT, field="model_digest", value=report.version.model_digest, limit=EVERY)
         if leaf.body.get("evidence_digest") == report.evidence_digest
     ]
     leaves.sort(key=lambda leaf: leaf.sequence)

@@ -6,11 +6,14 @@ the leaf's index in the Merkle tree.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from appliance.audit import tree
 from appliance.audit.leaf import Leaf
 from appliance.errors import ProofError
+
+EVERY: Final = 2**53 - 1
+"""A limit that is none: for whoever concludes from what was found, or from what was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import ConflictError
 from appliance.promote.books import Books
 from appliance.promote.enrolment import require_reason
@@ -29,7 +29,6 @@ from media.errors import UsageError
 ENDED: Final = "emergency.ended"
 MOST_HOURS: Final = 12
 USUAL_HOURS: Final = 4
-_MOST: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ def running(ledger: Ledger, now: datetime) -> tuple[Emergency, ...]:
     Raises:
         LedgerUnavailableError: The ledger does not answer.
     """
-    ended = {leaf.body.get("emergency") for leaf in ledger.find(kind=ENDED, limit=_MOST)}
+    ended = {leaf.body.get("emergency") for leaf in ledger.find(kind=ENDED, limit=EVERY)}
     text = to_text(now)  # both are UTC in one form, so that what does not read compares, too, and breaks no page
     return tuple(
         Emergency(
@@ -75,7 +74,7 @@ def running(ledger: Ledger, now: datetime) -> tuple[Emergency, ...]:
             began=leaf.time,
             ends=str(leaf.body.get("ends")),
         )
-        for leaf in reversed(ledger.find(kind=EMERGENCY, limit=_MOST))
+        for leaf in reversed(ledger.find(kind=EMERGENCY, limit=EVERY))
         if leaf.sequence not in ended and str(leaf.body.get("ends")) > text
     )
 
@@ -131,7 +130,7 @@ class Emergencies:
         who = people.require_active(person)
         if number not in {one.number for one in self.running()}:
             raise UsageError(what=f"no emergency access {number} runs", why="it ended, or is none", fix="see `status`")
-        for leaf in self._books.ledger.find(kind="key.created", field="owner", value=owner(number), limit=_MOST):
+        for leaf in self._books.ledger.find(kind="key.created", field="owner", value=owner(number), limit=EVERY):
             try:
                 self._reviews.stop(
                     what=KEY,

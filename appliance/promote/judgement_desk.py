@@ -9,6 +9,7 @@ checked here, and not on the page's word alone. The counts are the page's, as it
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from appliance.audit.facts import EVERY
 from appliance.errors import ConflictError
 from appliance.promote.books import Books
 from appliance.promote.sheet import JUDGED, Judgement
@@ -18,7 +19,6 @@ from media import canonical
 Fields = Mapping[str, Any]
 Answer = Callable[[Peer, Fields], dict[str, Any]]
 ClassOf = Callable[[Peer, Fields], str]
-_MOST: Final = 200
 _MOST_POINTS: Final = 26 * 200
 
 
@@ -54,7 +54,7 @@ def answers(books: Books, class_of: ClassOf) -> dict[str, Answer]:
 
 
 def _require_current(books: Books, version: str, sheet: str) -> None:
-    for leaf in books.ledger.find(kind="gate.result", field="model_digest", value=version, limit=_MOST):
+    for leaf in books.ledger.find(kind="gate.result", field="model_digest", value=version, limit=EVERY):
         if leaf.body.get("gate") != "human-review":
             continue
         figures = leaf.body.get("figures")

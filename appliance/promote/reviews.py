@@ -33,7 +33,8 @@ ALONE: Final[Mapping[str, str]] = {
 }
 """What one person does alone, and what it is called."""
 _BY_JUDGE: Final = "judge"
-_MOST: Final = 500
+_KINDS: Final = (*ALONE, FREED, REVIEWED)
+_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,25 +52,69 @@ class OpenReview:
         return {name: getattr(self, name) for name in ("sequence", "at", "what", "person", "reason")}
 
 
+class DeedBook:
+    """What all records of deeds, reviews and stops make: read once by the index of their kinds, then on from there.
+
+    What is kept is what is open, so its size is that of what waits, not of what ever was.
+
+    Args:
+        ledger: Where they are.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._next = 0
+        self._open: dict[int, OpenReview] = {}
+        self._stopped: dict[tuple[str, str], Leaf] = {}
+
+    def open(self) -> tuple[OpenReview, ...]:
+        """Return what is to be reviewed, the oldest first.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer; what was read before stays.
+        """
+        self._read_on()
+        return tuple(self._open.values())
+
+    def stopped(self) -> dict[tuple[str, str], Leaf]:
+        """Return the record of each stop of a key or department that still holds, by what and name.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer; what was read before stays.
+        """
+        self._read_on()
+        return dict(self._stopped)
+
+    def _read_on(self) -> None:
+        while page := self._ledger.leaves(self._next, _PAGE, kinds=_KINDS):
+            for leaf in page:
+                self._take(leaf)
+                self._next = leaf.sequence + 1
+
+    def _take(self, leaf: Leaf) -> None:
+        if leaf.kind == REVIEWED:
+            reviewed = leaf.body.get("reviewed")
+            if isinstance(reviewed, int):
+                self._open.pop(reviewed, None)
+            return
+        caller = (str(leaf.body.get("what")), str(leaf.body.get("name")))
+        if leaf.kind == FREED:
+            self._stopped.pop(caller, None)
+            return
+        if leaf.kind == STOPPED:
+            self._stopped[caller] = leaf
+        if leaf.body.get("class") != _BY_JUDGE:
+            self._open[leaf.sequence] = _open(leaf)
+
+
 def open_reviews(ledger: Ledger) -> tuple[OpenReview, ...]:
-    """Return what is to be reviewed, the oldest first; the newest deeds of each kind are looked at."""
-    done = {leaf.body.get("reviewed") for leaf in ledger.find(kind=REVIEWED, limit=len(ALONE) * _MOST)}
-    deeds = [leaf for kind in ALONE for leaf in ledger.find(kind=kind, limit=_MOST)]
-    waiting = [leaf for leaf in deeds if leaf.sequence not in done and leaf.body.get("class") != _BY_JUDGE]
-    return tuple(_open(leaf) for leaf in sorted(waiting, key=lambda leaf: leaf.sequence))
+    """Return what is to be reviewed, the oldest first; see `DeedBook`, which whoever asks often keeps."""
+    return DeedBook(ledger).open()
 
 
 def stopped_callers(ledger: Ledger) -> dict[tuple[str, str], Leaf]:
-    """Return the record of each stop of a key or department that still holds, by what and name."""
-    leaves = [*ledger.find(kind=STOPPED, limit=_MOST), *ledger.find(kind=FREED, limit=_MOST)]
-    standing: dict[tuple[str, str], Leaf] = {}
-    for leaf in sorted(leaves, key=lambda leaf: leaf.sequence):
-        caller = (str(leaf.body.get("what")), str(leaf.body.get("name")))
-        if leaf.kind == STOPPED:
-            standing[caller] = leaf
-        else:
-            standing.pop(caller, None)
-    return standing
+    """Return the record of each stop of a key or department that still holds, by what and name; see `DeedBook`."""
+    return DeedBook(ledger).stopped()
 
 
 class Reviews:
@@ -77,10 +122,11 @@ class Reviews:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._deeds = DeedBook(books.ledger)
 
     def open(self) -> tuple[OpenReview, ...]:
         """Return what is to be reviewed."""
-        return open_reviews(self._books.ledger)
+        return self._deeds.open()
 
     def review(self, *, sequence: int, person: str, person_class: str, note: str) -> int:
         """Record that a second person looked at a deed; return the record's sequence.
@@ -114,7 +160,7 @@ class Reviews:
         people, _ = self._books.catch_up()
         who = people.require_active(person)
         caller = (str(canonical.one_of(what, CALLERS, "what")), name)
-        if caller in stopped_callers(self._books.ledger):
+        if caller in self._deeds.stopped():
             raise ConflictError(
                 what=f"the {what} {name[:40]} is stopped already", why="", fix="see `sealift review list`"
             )
@@ -136,7 +182,7 @@ class Reviews:
         """
         people, _ = self._books.catch_up()
         who = people.require_active(person)
-        stopped = stopped_callers(self._books.ledger).get((what, name))
+        stopped = self._deeds.stopped().get((what, name))
         if stopped is None:
             raise ConflictError(what=f"the {what[:16]} {name[:40]} is not stopped", why="", fix="see `sealift status`")
         if stopped.body.get("person") == who.id:

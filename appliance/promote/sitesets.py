@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Places
 from appliance.errors import StoreDamagedError, StoreWriteError, UnknownVersionError
 from appliance.promote.taskset import MAX_BYTES, TaskSet
@@ -21,7 +21,6 @@ from media.errors import UsageError
 
 IMPORTED: Final = "evals.imported"
 REMOVED: Final = "evals.removed"
-_MOST: Final = 500
 _MODE: Final = 0o640
 
 
@@ -128,10 +127,10 @@ def find(ledger: Ledger, which: str) -> SiteSet:
 def active(ledger: Ledger) -> tuple[SiteSet, ...]:
     """Return the sets that count, in the order of their import."""
     gone: dict[str, int] = {}
-    for leaf in ledger.find(kind=REMOVED, limit=_MOST):
+    for leaf in ledger.find(kind=REMOVED, limit=EVERY):
         gone.setdefault(str(leaf.body.get("sha256")), leaf.sequence)
     found = []
-    for leaf in ledger.find(kind=IMPORTED, limit=_MOST, newest_first=False):
+    for leaf in ledger.find(kind=IMPORTED, limit=EVERY, newest_first=False):
         digest = str(leaf.body.get("sha256"))
         if gone.get(digest, -1) < leaf.sequence:
             kinds = leaf.body.get("kinds")

@@ -8,7 +8,7 @@ accepted it for this version by name, whatever its gates said.
 
 from dataclasses import dataclass
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import GateFailedError
 from appliance.promote.levels import acceptance, require_level_for_production
 from appliance.promote.policy import GatePolicy
@@ -51,7 +51,7 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
 
 def _newest_results(ledger: Ledger, model_digest: str, policy: GatePolicy) -> dict[str, dict[str, object]]:
     newest: dict[str, dict[str, object]] = {}
-    results = ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=20 * len(policy.gates))
+    results = ledger.find(kind="gate.result", field="model_digest", value=model_digest, limit=EVERY)
     begun = deletion.gone_at(ledger, model_digest)
     for leaf in results:
         if leaf.sequence < begun:

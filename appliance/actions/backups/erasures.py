@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import BackupDamagedError
 from media import canonical, durable
 from media.digest import sha256_hex
@@ -32,7 +32,7 @@ def digest(material: bytes) -> str:
 
 def recorded(ledger: Ledger) -> frozenset[str]:
     """Return the digests of the keys whose destruction was recorded."""
-    leaves = ledger.find(kind=DESTROYED, limit=_MOST)
+    leaves = ledger.find(kind=DESTROYED, limit=EVERY)
     return frozenset(name for leaf in leaves for name in _names(leaf.body.get("digests")))
 
 

@@ -14,6 +14,7 @@ from appliance.actions.backups.archive import Contents
 from appliance.actions.backups.floors import Known
 from appliance.audit import pin
 from appliance.audit.client import OfflineLedger
+from appliance.audit.facts import EVERY
 from appliance.audit.log import Log, Signer
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.config import Config, Places
@@ -32,7 +33,6 @@ from media.clock import Clock
 from media.errors import MediaError
 
 _KEY: Final = "ledger-checkpoint"
-_MOST: Final = 10_000
 _DROPPED: Final = ("sessions", "enrolment codes", "identifiers held while requests ran", "the lost box's ledger key")
 
 
@@ -240,8 +240,8 @@ def _newer(backed_up: TrustRecord | None, here: TrustRecord | None) -> TrustReco
 
 def _waiting(ledger: OfflineLedger) -> tuple[str, ...]:
     """Return the requests for a promotion that nothing became of yet; the restored box does not know them."""
-    made = ledger.find(kind="promotion.made", limit=_MOST)
+    made = ledger.find(kind="promotion.made", limit=1)
     last = max((leaf.sequence for leaf in made), default=-1)
-    requested = ledger.find(kind="promotion.requested", limit=_MOST)
+    requested = ledger.find(kind="promotion.requested", limit=EVERY)
     found = {str(leaf.body.get("statement_sha256", "")) for leaf in requested if leaf.sequence > last}
     return tuple(sorted(found - {""}))

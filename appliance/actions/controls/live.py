@@ -17,7 +17,7 @@ from appliance.actions.controls.sources import keys_in_force, newest, people
 from appliance.actions.findings import Finding
 from appliance.actions.reports.making import REPORTED
 from appliance.audit import note, pin
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import ProofError
 from appliance.phi.policy import PhiMode
@@ -183,7 +183,7 @@ def _gates(here: Here) -> _Answer:
     if made is None:
         return State.NOT_HERE, "nothing was promoted here"
     digest = str(made.body.get("model_digest"))
-    results = here.ledger.find("gate.result", field="model_digest", value=digest, limit=200)
+    results = here.ledger.find("gate.result", field="model_digest", value=digest, limit=EVERY)
     before = {
         str(leaf.body.get("gate")): leaf.body.get("passed") for leaf in reversed(results) if _is_before(leaf, made)
     }

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from appliance.actions.reports import making
 from appliance.actions.reports.period import Period, last_quarter, quarter, require_quarter
-from appliance.audit.facts import EvidenceLedger, Ledger
+from appliance.audit.facts import EVERY, EvidenceLedger, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.errors import StoreBusyError, StoreWriteError
 from media import durable
@@ -23,7 +23,6 @@ from media.clock import Clock
 from media.digest import sha256_hex
 
 DUE: Final = "due"
-_MOST: Final = 400
 _LOCK: Final = ".lock"
 _MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -87,7 +86,7 @@ def all_kept(folder: Path, ledger: Ledger) -> tuple[Kept, ...]:
         LedgerUnavailableError: The ledger neither answers nor reads.
     """
     found: dict[str, Kept] = {}
-    for leaf in ledger.find(making.REPORTED, limit=_MOST):
+    for leaf in ledger.find(making.REPORTED, limit=EVERY):
         name = str(leaf.body.get("name"))
         if name not in found:
             found[name] = Kept(name=name, at=leaf.time, sequence=leaf.sequence, files=tuple(_sound(folder, leaf)))

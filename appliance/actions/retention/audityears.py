@@ -13,7 +13,7 @@ from typing import Any, Final
 from appliance.actions.boxkeys import ROTATED, Keyring
 from appliance.actions.retention.deeds import EXPIRED, EXPIRING, FLOOR_YEARS, Retention
 from appliance.audit.epochs import OPENED
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import LegalHoldError
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock, from_text, to_text
@@ -22,7 +22,6 @@ from media.errors import UsageError
 YEARLY: Final = ("identity-hmac", "content-hmac")
 _YEAR: Final = timedelta(days=365)
 _REASON: Final = "retention: a key for each year"
-_MOST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ def key_years(ledger: Ledger, keys: KeyProvider) -> tuple[KeyYear, ...]:
 def _of(name: str, ledger: Ledger, keys: KeyProvider) -> Iterator[KeyYear]:
     opened = ledger.find(OPENED, limit=1)
     begun = {1: from_text(opened[0].time)} if opened else {}
-    for leaf in ledger.find(ROTATED, field="name", value=name, limit=_MOST):
+    for leaf in ledger.find(ROTATED, field="name", value=name, limit=EVERY):
         version: Any = leaf.body.get("version")
         begun[version] = from_text(leaf.time)
     here = [version for version in keys.versions(name) if version in begun]

@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol
 
 from appliance.actions.retention.deeds import READ, Retention
 from appliance.actions.retention.reviewstore import ReviewStore, Sample
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import LedgerRefusedError, WireError
 from appliance.sections import ReviewSection
 from appliance.watchdog.loops import is_free
@@ -44,7 +44,6 @@ RATED: Final = "review.rated"
 RATINGS: Final = ("good", "incomplete", "wrong", "harmful", "not-protected")
 FORMAT: Final = 1
 MAX_CONTENT_BYTES: Final = 96 * 1024
-_MOST: Final = 20_000
 _ID: Final = 64
 
 Fields = Mapping[str, Any]
@@ -176,7 +175,7 @@ class ReviewDesk:
         rating = untrusted.get("rating")
         if rating not in RATINGS:
             raise UsageError(what="that is no rating", why="", fix=f"give one of {', '.join(RATINGS)}")
-        looked = self._ledger.find(READ, field="request_id", value=request_id, limit=1000)
+        looked = self._ledger.find(READ, field="request_id", value=request_id, limit=EVERY)
         if person not in {leaf.body.get("person") for leaf in looked}:
             raise UsageError(
                 what=f"{person} has not looked at it", why="a rating is by who looked", fix="show the sample first"
@@ -191,7 +190,7 @@ class ReviewDesk:
 
     def _ratings(self) -> dict[str, str]:
         """Return the newest rating of each sample that has one."""
-        newest_first = self._ledger.find(RATED, limit=_MOST)
+        newest_first = self._ledger.find(RATED, limit=EVERY)
         return {str(leaf.body.get("request_id")): str(leaf.body.get("rating")) for leaf in reversed(newest_first)}
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import pepper
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
 from appliance.keys.provider import KeyProvider
@@ -27,7 +27,6 @@ from media.errors import MissingFileError
 EXPORTED: Final = "standby.exported"
 IMPORTED: Final = "standby.imported"
 _INSTALLED: Final = "install.done"
-_MOST_RELEASES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +143,7 @@ def grow(
 
 def installed(ledger: Ledger) -> tuple[int, ...]:
     """Return the serials that were installed on the box of a ledger."""
-    found = ledger.find(kind=_INSTALLED, limit=_MOST_RELEASES)
+    found = ledger.find(kind=_INSTALLED, limit=EVERY)
     return tuple(sorted({int(leaf.body["serial"]) for leaf in found}))
 
 

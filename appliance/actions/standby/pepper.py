@@ -7,7 +7,7 @@ no API keys of its own: those would end.
 import os
 from typing import Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, KeyMissingError
 from appliance.keys.opening import folder_of, open_keys
@@ -20,7 +20,6 @@ from media.digest import same, sha256_hex
 ADOPTED: Final = "standby.pepper-adopted"
 PEPPER: Final = "api-key-pepper"
 _CREATED: Final = "key.created"
-_MOST_KEYS: Final = 10_000
 
 
 def sealed_for(config: Config, pair: Paired, keys: KeyProvider) -> bytes:
@@ -53,7 +52,7 @@ def adopt(config: Config, untrusted: bytes, pair: Paired, *, ledger: Ledger) -> 
     own = open_keys(config).get(PEPPER)
     if len(found) == SECRET_BYTES and same(sha256_hex(found), sha256_hex(own.bytes)):
         return "kept"
-    made_here = [leaf for leaf in ledger.find(kind=_CREATED, limit=_MOST_KEYS) if not carried.origin_of(leaf.body)]
+    made_here = [leaf for leaf in ledger.find(kind=_CREATED, limit=EVERY) if not carried.origin_of(leaf.body)]
     if made_here or own.version != 1 or len(found) != SECRET_BYTES:
         raise ConflictError(
             what="the other box's secret of API keys cannot be taken",

@@ -8,7 +8,7 @@ production later, or a newer report, contradicts an older one as always.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, UnknownVersionError
 from appliance.keys.provider import KeyProvider
@@ -26,7 +26,6 @@ from media.digest import sha256_hex
 
 EXPORTED: Final = "standby.report-exported"
 ACCEPTED: Final = "standby.report-accepted"
-_MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +139,7 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
 
 def _results(ledger: Ledger, model_digest: str, evidence_digest: str) -> list[Carried]:
     newest: dict[str, Carried] = {}
-    for leaf in ledger.find(kind=GATE, field="model_digest", value=model_digest, limit=_MOST):
+    for leaf in ledger.find(kind=GATE, field="model_digest", value=model_digest, limit=EVERY):
         gate = str(leaf.body.get("gate"))
         if gate in packaged().gates and leaf.body.get("evidence_digest") == evidence_digest:
             newest.setdefault(gate, Carried.of(ledger, leaf.sequence))
@@ -158,7 +157,7 @@ def _require_registered(ledger: Ledger, found: Report) -> None:
 
 
 def _require_news(ledger: Ledger, found: Report, origin: str, *, first: str) -> None:
-    for leaf in ledger.find(kind=GATE, field="model_digest", value=found.model_digest, limit=_MOST):
+    for leaf in ledger.find(kind=GATE, field="model_digest", value=found.model_digest, limit=EVERY):
         if leaf.body.get("evidence_digest") == found.evidence_digest and carried.origin_of(leaf.body) == origin:
             raise ConflictError(
                 what="this report was accepted before", why=f"record {leaf.sequence}", fix="nothing is to be done"

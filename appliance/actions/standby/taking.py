@@ -13,7 +13,7 @@ from typing import Any, Final
 from appliance.actions import production
 from appliance.actions.production import Surroundings
 from appliance.audit.client import OfflineLedger
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.promote.carrying import KINDS as DECIDED
@@ -147,7 +147,7 @@ def _hold_back(copy: Ledger, start: int, box: BoxCard, promoter: PromoterClient)
 def _evidence(copy: Ledger, model_digest: str, before: int) -> Iterator[Carried]:
     """Yield the newest result of each gate that stood when the promotion was made."""
     seen: set[str] = set()
-    for leaf in copy.find(kind="gate.result", field="model_digest", value=model_digest, limit=20 * _MOST_GATES):
+    for leaf in copy.find(kind="gate.result", field="model_digest", value=model_digest, limit=EVERY):
         gate = str(leaf.body.get("gate"))
         if leaf.sequence < before and gate not in seen and len(seen) < _MOST_GATES:
             seen.add(gate)
