@@ -14,6 +14,7 @@ from appliance.actions.promote import waiting
 from appliance.actions.summary import changes
 from appliance.actions.ways import Way
 from appliance.errors import ApprovalRefusedError, ProofError
+from appliance.promote import actors
 from appliance.promote.policy import GatePolicy
 from appliance.promote.promoter import Request
 from appliance.promote.statement import BY_PERSON, BY_RELEASE
@@ -52,7 +53,7 @@ class Question:
             f"Weights     {statement.weights_digest}",
             f"Production  {now}",
             f"Meaning     {statement.meaning}",
-            f"Requested   by {statement.requested_by}, {to_text(statement.requested_at)}",
+            f"Requested   by {actors.shown(statement.requested_by)}, {to_text(statement.requested_at)}",
             f"            {_REQUEST[statement.request]}",
             f"Expires     {to_text(statement.expires)}",
             f"Approved    {', '.join(one.shown for one in self.request.approvals) or 'by nobody yet'}",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
+from appliance.promote import actors
 from appliance.registry import deletion, evidence
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import PROVENANCE, Version
@@ -92,7 +93,9 @@ class Provenance:
             "review_status": self.review_status,
             "performance_baseline": dict(self.baseline) or None,
             "approval": {
-                "reviewed_by": self.requested_by,
+                "requested_by": self.requested_by,
+                # Who asks by an automation key has read nothing.
+                "reviewed_by": None if actors.is_automation(self.requested_by or "") else self.requested_by,
                 "approved_by": list(self.approved_by),
                 "tested": self.tested,
             },

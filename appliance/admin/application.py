@@ -1,6 +1,7 @@
 """The application factory: headers, sessions, CSRF, and a default of no.
 
-Every view needs a person who logged in, unless its endpoint is in `OPEN`; a test walks the routes. The content security
+Every view needs a person who logged in, unless its endpoint is in `OPEN`; a test walks the routes. What is below /api/
+needs an automation key instead and opens no session (`appliance.admin.automation`). The content security
 policy allows no script but on the pages in `WITH_KEYS`, which speak to security keys by one file of ours.
 """
 
@@ -14,7 +15,20 @@ from werkzeug.exceptions import HTTPException
 from appliance.actions import alerts, rollout_observed
 from appliance.actions import clock as clock_action
 from appliance.actions.retention.reviewdesk import Reviews
-from appliance.admin import approval, judging, media, origin, pages, people, policy, reports, rollout, validation, work
+from appliance.admin import (
+    approval,
+    automation,
+    judging,
+    media,
+    origin,
+    pages,
+    people,
+    policy,
+    reports,
+    rollout,
+    validation,
+    work,
+)
 from appliance.admin import samples as samples_page
 from appliance.admin.collaborators import Page, page, session
 from appliance.admin.facts import Facts, Promoter
@@ -22,7 +36,7 @@ from appliance.admin.sessions import Attempts, Sessions, is_same
 from appliance.audit.client import Ledger
 from appliance.config import Config
 from appliance.install.trial import Trials
-from appliance.promote import breakglass
+from appliance.promote import actors, breakglass
 from appliance.promote.peoplebook import REVOKED
 from appliance.standby import permit
 from media.clock import Clock
@@ -31,6 +45,8 @@ from media.errors import SealiftError
 OPEN: Final = frozenset({"static", "people.login", "people.enrol", "health"})
 WITH_KEYS: Final = frozenset({"approval.wizard", "work.host", "policy.standing", "people.enrol"})
 MAX_BODY_BYTES: Final = 256 * 1024
+_PER_ADDRESS: Final = 120
+"""How many requests a minute one address may send with automation keys."""
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -69,6 +85,7 @@ def create_admin_app(
         jobs=jobs,
         sessions=Sessions(clock),
         attempts=Attempts(clock),
+        callers=Attempts(clock, per_minute=_PER_ADDRESS),
         clock=clock,
         samples=samples,
     )
@@ -86,6 +103,7 @@ def create_admin_app(
     app.register_blueprint(origin.make_blueprint())
     app.register_blueprint(judging.make_blueprint())
     app.register_blueprint(policy.make_blueprint())
+    app.register_blueprint(automation.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _http_error)
@@ -105,6 +123,11 @@ def cookie_name(config: Config) -> str:
 
 
 def _open_session() -> Response | None:
+    if automation.is_here():
+        return automation.admit()
+    refused = automation.refuse_on_page()
+    if refused is not None:
+        return refused
     here = page()
     g.session = here.sessions.open(request.cookies.get(cookie_name(here.config), ""))
     if request.method not in {"GET", "HEAD"}:
@@ -172,6 +195,7 @@ def _for_templates() -> dict[str, Any]:
         "environment": config.environment,
         "me": session() if "session" in g else None,
         "short": lambda digest: str(digest)[:12],
+        "who": lambda actor: actors.shown(str(actor)),
     }
 
 
@@ -198,12 +222,16 @@ def _alerts(config: Config, clock: Clock) -> tuple[alerts.Alert, ...]:
     return told if own is None or own.name in {one.name for one in told} else (own, *told)
 
 
-def _http_error(error: HTTPException) -> tuple[str, int]:
+def _http_error(error: HTTPException) -> Response | tuple[str, int]:
+    if automation.is_here():
+        return automation.http_answer(error.code or 500, error.name, error.description or "")
     facts = {"what": error.name, "why": error.description or "", "fix": ""}
     return render_template("error.html", **facts), error.code or 500
 
 
-def _our_error(error: SealiftError) -> tuple[str, int]:
+def _our_error(error: SealiftError) -> Response | tuple[str, int]:
+    if automation.is_here() or "as_json" in g:
+        return automation.error_answer(error)
     fields = error.to_json()
     status = 503 if str(fields["code"]) in {"wire", "ledger-unavailable"} else 400
     return render_template("error.html", what=fields["what"], why=fields["why"], fix=fields["fix"]), status

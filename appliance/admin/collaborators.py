@@ -23,6 +23,7 @@ class Page:
     jobs: Promoter
     sessions: Sessions
     attempts: Attempts
+    callers: Attempts
     clock: Clock
     samples: Reviews | None = None
 

@@ -36,7 +36,7 @@ def _field(name: str) -> str:
     return value
 
 
-def _address() -> str:
+def caller_address() -> str:
     """Return who calls: over TCP the peer, over our Unix socket the last address, which nginx wrote itself."""
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     return request.remote_addr or forwarded[:45]
@@ -47,7 +47,7 @@ def _login() -> Response | str | tuple[str, int]:
         return render_template("login.html", problem="")
     here = collaborators.page()
     person = _field("person")
-    if not here.attempts.allow(f"address {_address()}", f"person {person}"):
+    if not here.attempts.allow(f"address {caller_address()}", f"person {person}"):
         return render_template("login.html", problem="Too many attempts. Wait a minute."), 429
     try:
         found = here.promoter.call("login", person=person, password=request.form.get("password", "")[:_MAX_FIELD])
@@ -78,7 +78,7 @@ def _enrol() -> Response | str | tuple[str, int]:
     if request.method == "GET":
         return _enrol_form()
     here = collaborators.page()
-    if not here.attempts.allow(f"address {_address()}"):
+    if not here.attempts.allow(f"address {caller_address()}"):
         return _enrol_form("Too many attempts. Wait a minute."), 429
     password = request.form.get("password", "")
     keys = {name: _file(name) for name in ("certificate", "token_key")}

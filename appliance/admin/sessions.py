@@ -94,6 +94,12 @@ class Attempts:
         self._lock = threading.Lock()
         self._times: OrderedDict[str, list[float]] = OrderedDict()
 
+    def is_spent(self, key: str) -> bool:
+        """Return whether one more attempt under this key would be above the limit; counts none."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return len([one for one in self._times.get(key, []) if now - one < 60]) >= self._per_minute
+
     def allow(self, *keys: str) -> bool:
         """Count one attempt under every key; False when any is above the limit."""
         now = self._clock.monotonic()

@@ -7,6 +7,7 @@ import typer
 from appliance.actions import history as actions
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
+from appliance.promote import actors
 from appliance.registry import catalog
 
 _DIGITS = 64
@@ -32,8 +33,9 @@ def _history(
             with state.connect() as session:
                 digest = catalog.version(session, of).model_digest
         events = actions.history(ledger, every=every, model_digest=digest)
+    who = {one.sequence: ", ".join(map(actors.shown, one.people)) for one in events}
     lines = [
-        f"{one.sequence:>6}  {one.at}  {one.what:<14}  {(one.model_digest or '-')[:12]:<12}  {', '.join(one.people)}"
+        f"{one.sequence:>6}  {one.at}  {one.what:<14}  {(one.model_digest or '-')[:12]:<12}  {who[one.sequence]}"
         f"{f'  ({one.reason})' if one.reason else ''}"
         for one in events
     ]

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from appliance.errors import AutomationRefusedError
 from appliance.install import arrivals
 from appliance.install.supervisor import engine_of, which_of
+from appliance.promote import actors
 from appliance.promote.people import require_id
 from media import canonical
 from media.errors import MalformedError
@@ -114,6 +116,8 @@ _NAMES: Final = {
 }
 
 
+BY_MACHINES: Final = frozenset({Kind.VALIDATE, Kind.SWITCH})
+"""What automation keys ask for: a validation, and that the engines follow what the promoter has recorded."""
 _TWO: Final = {Kind.CARRY_EXPORT: (MEDIUM, DIGEST), Kind.MAKE_EVIDENCE: (RECORD, DIGEST)}
 
 
@@ -154,7 +158,7 @@ class Job:
         person = canonical.text(fields.get("person", ""), "job.person", may_be_empty=True)
         named: dict[str, Any] = {name: _CHECKS[name](fields[name]) for name in _named(kind)}
         which = _which(fields["which"]) if "which" in fields else ""
-        return cls(kind=kind, person=require_id(person) if person else "", which=which, **named)
+        return cls(kind=kind, person=_asker(kind, person), which=which, **named)
 
     @property
     def named(self) -> dict[str, str | int]:
@@ -219,6 +223,19 @@ def _serial(untrusted: Any) -> int:
 
 
 def _digest(untrusted: Any) -> str:
+def _asker(kind: Kind, untrusted: str) -> str:
+    """Return who asked, a person or an automation key; a key only where nothing is decided by it (AUTO-3)."""
+    if not actors.is_automation(untrusted):
+        return require_id(untrusted) if untrusted else ""
+    if kind not in BY_MACHINES:
+        raise AutomationRefusedError(
+            what=f"a job of kind {kind} is refused",
+            why="AUTO-3: an automation key asks for it",
+            fix="let an enrolled person ask",
+        )
+    return actors.require_actor(untrusted)
+
+
     return canonical.sha256_hex(untrusted, "job.digest")
 
 

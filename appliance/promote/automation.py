@@ -170,6 +170,18 @@ class AutomationKeys:
             AutomationRefusedError: It may not do that.
             TooOftenError: It asked too often.
         """
+        key = self.require_may(untrusted_text, deed)
+        self._require_pace(key, DEEDS[deed])
+        body = {"key_id": key.key_id, "name": key.name, "person": key.person, "deed": deed, "about": about[:64]}
+        self._books.ledger.append(USED, body)
+        return key
+
+    def require_may(self, untrusted_text: str, deed: str) -> AutomationKey:
+        """Return the key that may do this; that it does is not recorded by this, that it may not is.
+
+        Raises:
+            AutomationKeyError, AutomationRefusedError: As `use`.
+        """
         self._books.catch_up()
         key = self._require_known(untrusted_text, deed)
         scope = DEEDS.get(deed)
@@ -187,9 +199,6 @@ class AutomationKeys:
                 why=f"AUTO-2: {deed} takes the scope {scope}, and the key has {', '.join(key.scopes)}",
                 fix="let an enrolled person make a key with that scope: `sealift automation create`",
             )
-        self._require_pace(key, scope)
-        body = {"key_id": key.key_id, "name": key.name, "person": key.person, "deed": deed, "about": about[:64]}
-        self._books.ledger.append(USED, body)
         return key
 
     def refuse(self, rule: str, deed: str, key: AutomationKey | None = None) -> None:

@@ -4,8 +4,9 @@ automation-make{name,person,password,scopes,days,purpose?,dry_run?} -> {key,text
 automation-revoke{name,person,password,reason,dry_run?} -> {key}                      at the machine only
 automation-keys -> {keys:[...]}
 automation-use{key,deed,about?} -> {key}                                             the page's door only, as the rest
-automation-request{key,model_digest,evidence_digest,policy_digest,meaning} -> {request}
-automation-hold{key,reason} -> {promotion}
+automation-may{key,deed} -> {key}                      whether it may, before what it asks for is read; records no use
+automation-request{key,model_digest,meaning} -> {request,key}    with its newest evidence
+automation-hold{key,reason} -> {promotion,key}
 
 Promises: no other message takes an automation key's name where a person's belongs, from whatever door; that one tried
 is recorded.
@@ -25,7 +26,7 @@ from media import canonical
 
 AT_THE_MACHINE: Final = frozenset({"automation-make", "automation-revoke"})
 """What neither the page nor a key reaches."""
-ON_THE_PAGE: Final = frozenset({"automation-use", "automation-request", "automation-hold"})
+ON_THE_PAGE: Final = frozenset({"automation-use", "automation-may", "automation-request", "automation-hold"})
 """What a key comes with: it reaches the promoter through the page's door."""
 _PEOPLES: Final = ("person", "by", "requested_by")
 _MOST_SCOPES: Final = 8
@@ -74,26 +75,34 @@ def answers(
         about = canonical.text(untrusted.get("about", ""), "about", may_be_empty=True)
         return {"key": keys.use(_text(untrusted, "key"), _text(untrusted, "deed"), about=about).to_json()}
 
+    def may(_: Peer, untrusted: Fields) -> dict[str, Any]:
+        return {"key": keys.require_may(_text(untrusted, "key"), _text(untrusted, "deed")).to_json()}
+
     def request(_: Peer, untrusted: Fields) -> dict[str, Any]:
-        digests = {
-            name: canonical.sha256_hex(untrusted.get(name), name)
-            for name in ("model_digest", "evidence_digest", "policy_digest")
-        }
-        meaning = _text(untrusted, "meaning")
-        key = keys.use(_text(untrusted, "key"), "request", about=digests["model_digest"])
-        made = promoter.request(**digests, meaning=meaning, requested_by=key.person, key=key)
+        digest = canonical.sha256_hex(untrusted.get("model_digest"), "model_digest")
+        key = keys.use(_text(untrusted, "key"), "request", about=digest)
+        found = promoter.validated(digest)
+        made = promoter.request(
+            model_digest=digest,
+            evidence_digest=found.evidence_digest,
+            policy_digest=found.policy_digest,
+            meaning=_text(untrusted, "meaning"),
+            requested_by=key.person,
+            key=key,
+        )
         return {"request": made.to_json(), "key": key.to_json()}
 
     def hold(_: Peer, untrusted: Fields) -> dict[str, Any]:
-        reason = _text(untrusted, "reason")
         key = keys.use(_text(untrusted, "key"), "hold")
-        return {"promotion": rollout.hold_for(key, reason=reason).to_json(), "key": key.to_json()}
+        held = rollout.hold_for(key, reason=_text(untrusted, "reason"))
+        return {"promotion": held.to_json(), "key": key.to_json()}
 
     return {
         "automation-make": make,
         "automation-revoke": revoke,
         "automation-keys": lambda *_: {"keys": [one.to_json() for one in keys.all_made()]},
         "automation-use": use,
+        "automation-may": may,
         "automation-request": request,
         "automation-hold": hold,
     }

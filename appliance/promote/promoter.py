@@ -27,7 +27,7 @@ from appliance.promote.policy import GatePolicy
 from appliance.promote.presented import Presented
 from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import BY_PERSON, BY_RELEASE, Statement, require_meaning
-from appliance.promote.validated import require_validated
+from appliance.promote.validated import Validated, require_validated
 from appliance.registry.deletion import deleted
 from media import canonical
 from media.clock import Clock
@@ -174,6 +174,14 @@ class Promoter:
         self._books.ledger.append("promotion.requested", body)
         self._books.folder.save_request(statement.sha256, request.to_bytes())
         return request
+
+    def validated(self, model_digest: str) -> Validated:
+        """Return the newest evidence of a version whose gates passed under the present policy.
+
+        Raises:
+            UnknownVersionError, GateFailedError: As `appliance.promote.validated.require_validated`.
+        """
+        return require_validated(self._books.ledger, model_digest, self._policy())
 
     def pending(self) -> tuple[Request, ...]:
         """Return the requests that can still be promoted, the oldest first."""

@@ -89,7 +89,12 @@ def test_a_version_that_was_deployed_has_every_field(config: Config, state: Engi
         "throughput_millis": 14000,
         "accuracy_millis": 882,
     }
-    assert told["approval"] == {"reviewed_by": "iris", "approved_by": ["Ana", "Ben"], "tested": True}
+    assert told["approval"] == {
+        "requested_by": "iris",
+        "reviewed_by": "iris",
+        "approved_by": ["Ana", "Ben"],
+        "tested": True,
+    }
     assert told["changelog"] == {
         "version": "1",
         "date": SENT["download_date"],

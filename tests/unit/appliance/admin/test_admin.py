@@ -242,7 +242,7 @@ def paths_of(app: Flask) -> list[tuple[str, str]]:
             .replace("<int:place>", "1"),
         )
         for rule in app.url_map.iter_rules()
-        if rule.endpoint != "static"
+        if rule.endpoint != "static" and not rule.rule.startswith("/api/")
     ]
 
 

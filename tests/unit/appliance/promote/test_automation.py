@@ -55,10 +55,8 @@ def use(site: Site, key: str, deed: str = "status") -> dict[str, Any]:
 
 
 def ask(site: Site, key: str, version: str = "A", meaning: str = "serve it") -> dict[str, Any]:
-    validated = site.validate(digest(version))
-    assert validated is not None
-    named = {name: getattr(validated, name) for name in ("model_digest", "evidence_digest", "policy_digest")}
-    return page(site, "automation-request", key=key, meaning=meaning, **named)
+    site.validate(digest(version))
+    return page(site, "automation-request", key=key, model_digest=digest(version), meaning=meaning)
 
 
 def refused(site: Site) -> list[str]:
