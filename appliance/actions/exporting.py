@@ -29,7 +29,8 @@ _KEY: Final = "ledger-checkpoint"
 # Digests, times and numbers in text: nothing that anybody typed.
 _COMPUTED: Final = re.compile(r"(?:[0-9a-f]{16,128}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)", re.ASCII)
 _SECRET: Final = re.compile(
-    r"PRIVATE KEY|sl-[A-Za-z2-7]{10}-[A-Za-z0-9_-]{43}|(?:hf|gh[pousr])_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}"
+    r"PRIVATE KEY|sl-(?:test-|auto-)?[A-Za-z2-7]{10}-[A-Za-z0-9_-]{43}"
+    r"|(?:hf|gh[pousr])_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}"
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedError, UnknownVersionError
-from appliance.promote import peoplebook
+from appliance.promote import actors, peoplebook
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
 from appliance.promote.history import Production
@@ -140,7 +140,9 @@ class Carrying:
         if kind in {Kind.MADE, Kind.CANARY_STARTED} or body.get("statement"):
             self._require_made(people, {**body, "model_digest": about}, evidence, box)
         elif body.get("class") != BY_JUDGE or kind not in _BY_ITSELF:
-            people.require_active(str(body.get("person")))
+            who = str(body.get("person"))
+            # A canary may be held by an automation key; who answers for it counts here, and a key does nothing else.
+            people.require_active(actors.answerable(who) if kind is Kind.CANARY_HELD else who)
         target = str(about or "") if kind is not Kind.RETIRED else ""
         if target and deletion_of(self._books.ledger, target) is not None:
             raise ConflictError(
