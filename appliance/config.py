@@ -27,6 +27,7 @@ from appliance.sections import (
     PlacesSection,
     PolicySection,
     ReviewSection,
+    RouterSection,
     Section,
     ServiceSection,
     SiemSection,
@@ -57,6 +58,7 @@ __all__ = [
     "PlacesSection",
     "PolicySection",
     "ReviewSection",
+    "RouterSection",
     "ServiceSection",
     "SiemSection",
     "StagedConfig",
@@ -88,6 +90,7 @@ class Config(Section):
     policy: PolicySection = PolicySection()
     engine: EngineSection = EngineSection()
     engines: EnginesSection = EnginesSection()
+    router: RouterSection = RouterSection()
     network: NetworkSection = NetworkSection()
     tls: TlsSection = TlsSection()
     webauthn: WebauthnSection = WebauthnSection()

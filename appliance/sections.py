@@ -127,6 +127,29 @@ class ProductionEngines(Section):
         return (*alike, *((self.overflow,) if self.overflow else ()), *(("standby",) if self.standby else ()))
 
 
+class RouterRule(Section):
+    """Which version answers requests for the model `auto` of these kinds; what is left empty holds for all.
+
+    `model` is a NAME, NAME:VERSION or the beginning of a digest; `classes` are those of X-Sealift-Classification, and
+    PHI where identifiers were found; `tasks` are what callers name in X-Sealift-Task.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    model: str = Field(min_length=1, max_length=200)
+    departments: list[str] = []
+    classes: list[Literal["PHI", "PII", "CONFIDENTIAL", "SECRET", "PUBLIC", "UNKNOWN"]] = []
+    tasks: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]] = []
+    endpoints: list[Literal["chat", "completions"]] = []
+    least_characters: int = Field(default=0, ge=0)
+    most_characters: int = Field(default=0, ge=0)
+
+
+class RouterSection(Section):
+    """The site's rules for the model `auto`, the first that applies decides; without any there is no such model."""
+
+    rules: list[RouterRule] = Field(default=[], max_length=64)
+
+
 class EnginesSection(Section):
     """How many engines each stage has; the test stage has one of each version."""
 

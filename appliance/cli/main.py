@@ -42,6 +42,7 @@ _COMMANDS = (
     "approve",
     "promote",
     "canary",
+    "route",
     "rollback",
     "review",
     "stop",

@@ -5,7 +5,7 @@ recorded, and only then read what the engine says. Before the intent a failure i
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,10 @@ from appliance.config import LimitsSection, PolicySection
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
 from appliance.gateway.admission import wish_of
-from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose
+from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
 from appliance.gateway.caches import HEADER, Before, Caches, Place
+from appliance.gateway.classification import decide
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
 from appliance.gateway.engine_body import caller_fields, engine_body
@@ -37,6 +38,8 @@ from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
+from appliance.registry.router import ALIAS, Query
+from appliance.sections import RouterRule
 from media.clock import from_text
 from media.errors import SealiftError
 
@@ -72,6 +75,7 @@ class Answering:
     policy: PolicySection
     caches: Caches
     is_sticky: bool = True
+    rules: Sequence[RouterRule] = ()
 
     def answer(self, arrival: Arrival) -> Response:
         """Return the answer.
@@ -88,7 +92,7 @@ class Answering:
         began = None
         if serving.is_split and caller.goes_on:
             began = self.conversations.began(serving, caller.conversation)
-        chosen = choose(serving, caller, began)
+        chosen = self._routed(arrival, asked, serving) or choose(serving, caller, began)
         try:
             response = self._answer(arrival, asked, caller, chosen, serving)
         except Exception as error:
@@ -173,6 +177,8 @@ class Answering:
         response.headers["x-model-version"] = route.model_digest
         response.headers.extend(held.headers if held else {})
         response.headers.extend(place.headers())
+        if chosen.rule:
+            response.headers["x-sealift-rule"] = chosen.rule
         response.headers["x-sealift-phi"] = replaced(masked.counts, arrival.key.phi_mode)
         if before.result:
             response.headers[HEADER] = before.result
@@ -181,6 +187,26 @@ class Answering:
         if asked.ignored:
             response.headers["x-sealift-ignored"] = ", ".join(asked.ignored)
         return response
+
+    def _routed(self, arrival: Arrival, asked: Asked, serving: Serving) -> Chosen | None:
+        """Return what the site's rules choose; None where the caller did not leave it to them, or none applies."""
+        if asked.model != ALIAS or not self.rules:
+            return None
+        _, masked = protected(asked, mode=arrival.key.phi_mode, detector=self.detector)
+        begins = []
+        for message in asked.messages:
+            begins.append(message.content or "")
+            if message.role == "user":
+                break
+        query = Query(
+            department=arrival.key.department,
+            data_class=decide(arrival.label, has_phi=bool(masked.counts)).data_class.value,
+            task=arrival.task,
+            endpoint=asked.endpoint.value,
+            characters=len(asked.prompt) + sum(map(len, begins)),
+        )
+        everything = self.routes.serving() or serving  # the test stage's others, too
+        return choose_routed(everything, self.rules, query, key_id=arrival.key.key_id)
 
     def _kept_at(self, arrival: Arrival, body: Mapping[str, Any], route: Route) -> Place | None:
         """Return where the answer is kept; None where nothing may be: only greedy answers come out alike (X21)."""

@@ -160,6 +160,7 @@ def create_app(
         quotas=quotas,
         policy=config.policy,
         is_sticky=config.engines.production.sticky,
+        rules=config.router.rules,
     )
     embeddings = Embeddings(answering=answering)
     store = BatchStore(config.at.batches, keys=keys, clock=clock)

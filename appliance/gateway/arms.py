@@ -8,8 +8,11 @@ Rules, the first that fits decides:
            added while it is on hold.
     ARM-5  Embeddings come from the key's pinned version, else from production's: vectors of two versions cannot be
            compared, so no canary has a share of them.
+    ARM-6  A caller that asks for `auto` gets what the site's first rule that applies names, behind ARM-1 and before the
+           others; the judge of a canary does not count it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -19,6 +22,8 @@ from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.routing import Route, Rule, Serving
 from appliance.keys.provider import KeyProvider
 from appliance.promote.canary import BUCKETS, is_in_share
+from appliance.registry.router import Loaded, Query, decide
+from appliance.sections import RouterRule
 
 _ARM_KEY: Final = "identity-hmac"
 _ID_CHARACTERS: Final = 32
@@ -41,6 +46,7 @@ class Assigned(StrEnum):
     PINNED = "pinned"
     KEPT_OUT = "kept-out"
     CONVERSATION = "conversation"
+    ROUTED = "routed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +68,18 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The version that answers, and why; `notice` is when a pinned key's version may be retired, as RFC 3339 text."""
+    """The version that answers, and why.
+
+    Attributes:
+        notice: When a pinned key's version may be retired, as RFC 3339 text.
+        rule: The site's rule that chose it for the model `auto`; empty where none did.
+    """
 
     route: Route
     arm: Arm
     assigned: Assigned
     notice: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +146,24 @@ def choose(serving: Serving, caller: Caller, began: Began | None) -> Chosen:
         return _chosen(serving, Arm.PRODUCTION, Assigned.ONLY)
     wanted = is_in_share(caller.bucket, percent=canary.percent, offset=canary.offset)
     return _chosen(serving, Arm.CANARY if wanted else Arm.PRODUCTION, Assigned.SHARE)
+
+
+def choose_routed(serving: Serving, rules: Sequence[RouterRule], query: Query, *, key_id: str) -> Chosen | None:
+    """Return the version that the site's rules name (ARM-6); None where none applies, or the key has a rule of its own.
+
+    A canary that is on hold gets nobody by a rule either.
+    """
+    if key_id in serving.rules:
+        return None
+    is_held = serving.canary is not None and serving.canary.is_held
+    routes = [one for one in serving.routes if not is_held or serving.canary is None or one != serving.canary.route]
+    loaded = [Loaded(name=one.name, version=one.version, model_digest=one.model_digest) for one in routes]
+    routed = decide(rules, query, loaded)
+    if not routed.rule:
+        return None
+    route = next(one for one in routes if one.model_digest == routed.model_digest)
+    arm = Arm.TEST if serving.is_test else _arm_of(serving, route.model_digest) or Arm.PRODUCTION
+    return Chosen(route=route, arm=arm, assigned=Assigned.ROUTED, rule=routed.rule)
 
 
 def choose_for_vectors(serving: Serving, caller: Caller) -> Chosen:

@@ -12,6 +12,7 @@ from appliance.gateway.identity import USER_HEADER
 from appliance.gateway.parameters import Endpoint
 
 CLASSIFICATION_HEADER = "X-Sealift-Classification"
+TASK_HEADER = "X-Sealift-Task"
 
 
 def come() -> Come:
@@ -31,6 +32,7 @@ def come() -> Come:
         label=request.headers.get(CLASSIFICATION_HEADER, ""),
         user=request.headers.get(USER_HEADER, "")[:512],
         environ=request.environ,
+        task=request.headers.get(TASK_HEADER, "")[:32].strip().lower(),
     )
 
 

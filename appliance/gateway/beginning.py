@@ -49,6 +49,7 @@ class Come:
     user: str
     environ: Mapping[str, Any]
     wish: Wish | None = None
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,8 @@ class Recorder:
             "request_hmac": self._keys.hmac(CONTENT_KEY, intent.body, version=version).hex(),
             "hmac_key": f"{key_name(self._stage, CONTENT_KEY)}.v{version}",
         }
+        if intent.chosen.rule:
+            body["rule"] = intent.chosen.rule
         if intent.flagged:
             body["flagged"] = list(intent.flagged)
         if intent.cache:

@@ -199,8 +199,9 @@ class StateRoutes:
 
     engines = "engine-production"
 
-    def __init__(self, places: Places, clock: Clock) -> None:
+    def __init__(self, places: Places, clock: Clock, *, aliases: tuple[str, ...] = ()) -> None:
         self._places = places
+        self._aliases = aliases
         self._clock = clock
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -311,7 +312,7 @@ class StateRoutes:
         )
 
     def _also(self, _version: Any) -> tuple[str, ...]:
-        return (ALIAS,)
+        return (ALIAS, *self._aliases)
 
 
 def _rules(connection: Connection) -> dict[str, Rule]:

@@ -37,4 +37,4 @@ class StageRoutes(StateRoutes):
                 yield route
 
     def _also(self, version: Any) -> tuple[str, ...]:
-        return (f"{version.name}:{version.version}", ALIAS)
+        return (f"{version.name}:{version.version}", ALIAS, *self._aliases)

@@ -13,6 +13,7 @@ from appliance.gateway.routing import StateRoutes
 from appliance.gateway.settings import load_config
 from appliance.gateway.stageroutes import StageRoutes
 from appliance.keys.opening import open_keys
+from appliance.registry.router import ALIAS
 from appliance.stages import Stage
 from media.clock import SystemClock
 
@@ -24,10 +25,11 @@ def make() -> Flask:
     config = load_config()
     clock = SystemClock()
     is_test = config.at.stage is Stage.TEST
+    aliases = (ALIAS,) if config.router.rules else ()
     logs.to_stderr()
     return create_app(
         config,
-        routes=StageRoutes(config.at, clock) if is_test else StateRoutes(config.at, clock),
+        routes=(StageRoutes if is_test else StateRoutes)(config.at, clock, aliases=aliases),
         ledger=SocketLedger(config.at.socket(TEST_GATEWAY if is_test else GATEWAY), timeout_seconds=_LEDGER_SECONDS),
         keys=open_keys(config),
         api_keys=StateApiKeys(config.at, clock),

@@ -169,6 +169,7 @@ def gateway(
     *,
     limits: str = "",
     caches: str = "",
+    more: str = "",
     mode: PhiMode = PhiMode.TOKENISE,
     detector: Detector | None = None,
 ) -> Iterator[Rig]:
@@ -178,7 +179,7 @@ def gateway(
     keys = FileKeys(folder / "keys")
     api_keys = Keys(keys)
     key = api_keys.add(key_text(), mode=mode)
-    config = site_file(folder, f"[limits]\n{limits}\n[caches]\n{caches}\n")
+    config = site_file(folder, f"[limits]\n{limits}\n[caches]\n{caches}\n{more}")
     clock = FixedClock(NOW)
     ledger, metrics = MemoryLedger(clock, door="ledger-gateway"), Metrics()
     with fake_engine(folder / "engine.sock") as engine:
