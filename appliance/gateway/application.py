@@ -27,7 +27,6 @@ from appliance.gateway.exchange import Witnesses
 from appliance.gateway.fleet import Upstreams
 from appliance.gateway.limits import RateLimiter
 from appliance.gateway.logs import Log
-from appliance.gateway.maintenance import Maintenance
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Quotas
@@ -124,7 +123,6 @@ def create_app(
         log=log,
         clock=clock,
         permit=permit,
-        maintenance=Maintenance(ledger, clock, stage),
         stops=routes,
         caches=caches,
         stage=stage,
