@@ -223,6 +223,9 @@ def _serial(untrusted: Any) -> int:
 
 
 def _digest(untrusted: Any) -> str:
+    return canonical.sha256_hex(untrusted, "job.digest")
+
+
 def _asker(kind: Kind, untrusted: str) -> str:
     """Return who asked, a person or an automation key; a key only where nothing is decided by it (AUTO-3)."""
     if not actors.is_automation(untrusted):
@@ -235,8 +238,6 @@ def _asker(kind: Kind, untrusted: str) -> str:
         )
     return actors.require_actor(untrusted)
 
-
-    return canonical.sha256_hex(untrusted, "job.digest")
 
 
 def _which(untrusted: Any) -> str:
