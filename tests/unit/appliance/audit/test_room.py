@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.audit.log import Entry, Via
+from appliance.audit.leaf import Via
+from appliance.audit.log import Entry
 from appliance.audit.reserve import FILE_NAME, SLICES, Reserve, default_bytes
 from appliance.audit.room import FULL, ROOM, Room, asked
 from appliance.audit.writer import Writer
