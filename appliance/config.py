@@ -10,14 +10,13 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
+from appliance.enginesections import EngineSection, EnginesSection, RouterSection
 from appliance.errors import ConfigError
 from appliance.sections import (
     AlertsSection,
     BackupSection,
     CachesSection,
     DatabaseSection,
-    EngineSection,
-    EnginesSection,
     KeysSection,
     LedgerSection,
     LimitsSection,
@@ -27,7 +26,6 @@ from appliance.sections import (
     PlacesSection,
     PolicySection,
     ReviewSection,
-    RouterSection,
     Section,
     ServiceSection,
     SiemSection,

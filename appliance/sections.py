@@ -100,62 +100,6 @@ class PolicySection(Section):
     code: Literal["off", "flag", "block"] = "off"
 
 
-class EngineSection(Section):
-    """How engines use this machine. `threads` 0 means all cores but one."""
-
-    threads: int = Field(default=0, ge=0)
-    start_seconds: int = Field(default=300, ge=1)
-
-
-class ProductionEngines(Section):
-    """Which engines of the version in production run; versions beside it (a canary, the one before) have one each.
-
-    `count` engines are alike. `overflow` adds one on the processor, for what engines on GPUs have no room for;
-    `standby` one that is loaded and asked when all others are out. `sticky` keeps a conversation with one engine, which
-    has read its beginning.
-    """
-
-    count: int = Field(default=1, ge=1, le=9)
-    overflow: Literal["", "cpu"] = ""
-    standby: bool = False
-    sticky: bool = True
-
-    @property
-    def further(self) -> tuple[str, ...]:
-        """What engines besides the first are called, in the order in which memory is given to them."""
-        alike = tuple(str(number) for number in range(2, self.count + 1))
-        return (*alike, *((self.overflow,) if self.overflow else ()), *(("standby",) if self.standby else ()))
-
-
-class RouterRule(Section):
-    """Which version answers requests for the model `auto` of these kinds; what is left empty holds for all.
-
-    `model` is a NAME, NAME:VERSION or the beginning of a digest; `classes` are those of X-Sealift-Classification, and
-    PHI where identifiers were found; `tasks` are what callers name in X-Sealift-Task.
-    """
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
-    model: str = Field(min_length=1, max_length=200)
-    departments: list[str] = []
-    classes: list[Literal["PHI", "PII", "CONFIDENTIAL", "SECRET", "PUBLIC", "UNKNOWN"]] = []
-    tasks: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]] = []
-    endpoints: list[Literal["chat", "completions"]] = []
-    least_characters: int = Field(default=0, ge=0)
-    most_characters: int = Field(default=0, ge=0)
-
-
-class RouterSection(Section):
-    """The site's rules for the model `auto`, the first that applies decides; without any there is no such model."""
-
-    rules: list[RouterRule] = Field(default=[], max_length=64)
-
-
-class EnginesSection(Section):
-    """How many engines each stage has; the test stage has one of each version."""
-
-    production: ProductionEngines = ProductionEngines()
-
-
 def _network(text: str) -> str:
     return str(ip_network(_without_zone(text)))
 
@@ -386,6 +330,12 @@ class DatabaseSection(Section):
         return self
 
 
+class LedgerSection(Section):
+    """What is kept free for the ledger's own file on its disk, in MiB; 0 is a two-hundredth of the disk, in bounds."""
+
+    reserve_mib: int = Field(default=0, ge=0, le=65536)
+
+
 class KeysSection(Section):
     """Where the box's own keys are: in files, or on a PKCS#11 token or HSM that makes and uses them.
 
@@ -419,13 +369,6 @@ class StandbySection(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 7443
     peer: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     peer_address: MaybeAddress = ""
-
-
-class LedgerSection(Section):
-    """What is kept free for the ledger's own file on its disk, in MiB; 0 is a two-hundredth of the disk, in bounds."""
-
-    reserve_mib: int = Field(default=0, ge=0, le=65536)
-
     witness: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
     witness_address: MaybeAddress = ""
     service_address: MaybeAddress = ""

@@ -15,6 +15,7 @@ from flask import Response
 from werkzeug.http import http_date
 
 from appliance.config import LimitsSection, PolicySection
+from appliance.enginesections import RouterRule
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
 from appliance.gateway.admission import wish_of
@@ -39,7 +40,6 @@ from appliance.gateway.suspicion import Suspicion, require_unsuspicious
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import Detector
 from appliance.registry.router import ALIAS, Query
-from appliance.sections import RouterRule
 from media.clock import from_text
 from media.errors import SealiftError
 

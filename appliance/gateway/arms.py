@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from appliance.enginesections import RouterRule
 from appliance.gateway import problems
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.routing import Route, Rule, Serving
 from appliance.keys.provider import KeyProvider
 from appliance.promote.canary import BUCKETS, is_in_share
 from appliance.registry.router import Loaded, Query, decide
-from appliance.sections import RouterRule
 
 _ARM_KEY: Final = "identity-hmac"
 _ID_CHARACTERS: Final = 32

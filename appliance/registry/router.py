@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.sections import RouterRule
+from appliance.enginesections import RouterRule
 
 ALIAS: Final = "auto"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from appliance.enginesections import RouterRule
 from appliance.gateway.routing import Canary, Rule
 from appliance.registry.router import ALIAS, Loaded, Query, decide
-from appliance.sections import RouterRule
 from tests.support.engine import fake_engine
 from tests.support.gateway import DEPARTMENT, Rig, gateway
 

@@ -12,13 +12,13 @@ from appliance.actions.production import settle
 from appliance.actions.rollback import rollback
 from appliance.actions.stop import stop
 from appliance.config import Config
+from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import JobRefusedError
 from appliance.install.engines import wanted_engines
 from appliance.install.jobdesk import JobDesk
 from appliance.install.sitefile import render
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.registry.memory import Room
-from appliance.sections import EnginesSection, ProductionEngines
 from appliance.wire import Peer
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
