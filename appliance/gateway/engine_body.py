@@ -8,7 +8,8 @@ from appliance.gateway.queueing import Priority
 from appliance.gateway.routing import Route
 from appliance.keys.provider import KeyProvider
 
-_OURS: Final = frozenset({"llama.cpp", "vllm"})
+_OURS: Final = frozenset({"llama.cpp", "vllm", "attached"})
+"""Engines behind a launcher of ours; for one that is attached it reads these fields itself."""
 _SALT_KEY: Final = "identity-hmac"
 _PRIORITIES: Final[Mapping[Priority, int]] = {Priority.URGENT: 0, Priority.INTERACTIVE: 1, Priority.BATCH: 2}
 
@@ -50,7 +51,7 @@ def caller_fields(route: Route, *, key_id: str, keys: KeyProvider, priority: Pri
     """Return what an engine of ours is told of the caller: whose prompts may be used again, and how urgent it is.
 
     An engine uses what it read before only for the same salt, so that how soon an answer begins tells nobody what
-    another key asked. An attached engine is told nothing: it might refuse words it does not know.
+    another key asked. An engine of a kind that this release does not know is told nothing: it might refuse the words.
 
     Raises:
         KeyMissingError: There is no key to make the salt with.

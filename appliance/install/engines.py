@@ -31,7 +31,7 @@ from appliance.store.content import ContentStore
 from media import durable
 
 _DIGITS: Final = re.compile(r"[1-9][0-9]{0,9}")
-_ENVIRONMENTS: Final = {"llama.cpp": "engine-llama-cpp", "vllm": "engine-vllm"}
+_ENVIRONMENTS: Final = {"llama.cpp": "engine-llama-cpp", "vllm": "engine-vllm", "attached": "engine-attached"}
 
 
 class Linked:

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from appliance.audit.facts import Ledger
 from appliance.errors import GateFailedError
+from media import canonical
+from media.attachedprofile import AttachedSettings
 from media.gguf import GgufHeader
 
 ACCEPTED: Final = "model.level-accepted"
@@ -67,4 +69,20 @@ def require_level_for_production(
         what=f"version {model_digest[:12]} may not be requested for production: its level is {level}",
         why=f"{level} is not recommended: its loss of quality is {NOT_FOR_PRODUCTION[level]}",
         fix="ask the sender for the model at Q4_K_M or higher, or let a person accept it: sealift models accept-level",
+    )
+
+
+def require_content_addressed(descriptor: Mapping[str, Any], model_digest: str) -> None:
+    """Pass when the release brings the program that answers for a version, so that its digest says what that is.
+
+    Raises:
+        GateFailedError: It is answered by a socket of the test stage that somebody else listens on.
+    """
+    attached = canonical.mapping(descriptor.get("runtime", {}), "runtime").get("attached")
+    if attached is None or AttachedSettings.from_json(attached, "runtime.attached").is_content_addressed:
+        return
+    raise GateFailedError(
+        what=f"version {model_digest[:12]} may not be requested for production: it is not content-addressed",
+        why="it is answered by a program that no release brought, so nobody can say which",
+        fix="ask the sender for a release that brings the engine's program: models.runtime.attached",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import GateFailedError
-from appliance.promote.levels import acceptance, require_level_for_production
+from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
 from appliance.promote.policy import GatePolicy
 from appliance.registry import deletion
 from media import canonical
@@ -37,6 +37,7 @@ def require_validated(ledger: Ledger, model_digest: str, policy: GatePolicy) -> 
     registered = deletion.registration(ledger, model_digest)
     descriptor = canonical.mapping(registered.body.get("descriptor"), "descriptor")
     require_level_for_production(descriptor, model_digest, acceptance(ledger, model_digest))
+    require_content_addressed(descriptor, model_digest)
     newest = _newest_results(ledger, model_digest, policy)
     digests = {str(body.get("evidence_digest")) for body in newest.values()}
     if len(digests) != 1:

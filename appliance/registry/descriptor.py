@@ -7,15 +7,18 @@ Bytes that are not canonical (RFC 8785) are refused, so one content has one dige
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
-from media import canonical, embedding
+from media import attachedprofile, canonical, embedding
+from media.attachedprofile import AttachedSettings
 from media.embedding import EmbeddingProfile
 from media.errors import MalformedError, UnsupportedFormatError
 from media.llamaprofile import ON_PROCESSOR, LlamaSettings, faults
 from media.vllmprofile import VllmSettings
 
 FORMAT: Final = 1
+Engine = Literal["llama.cpp", "vllm", "attached"]
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
 _MOST_PENALTY: Final = 100
 FIELDS: Final = (
     "name",
@@ -62,6 +65,7 @@ class Runtime:
     vllm: VllmSettings | None = None
     llama: LlamaSettings = ON_PROCESSOR
     embedding: EmbeddingProfile | None = None
+    attached: AttachedSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,7 @@ class ModelDescriptor:
     model_digest: str
     name: str
     version: str
-    engine: Literal["llama.cpp", "vllm"]
+    engine: Engine
     environment: str
     files: tuple[ModelFile, ...]
     template_path: str
@@ -83,6 +87,11 @@ class ModelDescriptor:
     license: str
     context_tokens: int
     raw: bytes
+
+    @property
+    def is_content_addressed(self) -> bool:
+        """Whether the release brings the program that answers too; where it does not, the version is for test alone."""
+        return self.runtime.attached is None or self.runtime.attached.is_content_addressed
 
     @property
     def weights(self) -> tuple[ModelFile, ...]:
@@ -122,9 +131,16 @@ class ModelDescriptor:
             )
         canonical.exact_keys(fields, ("format", *FIELDS), what="descriptor")
         engine = canonical.text(fields["engine"], "descriptor.engine")
-        if engine not in {"llama.cpp", "vllm"}:
+        if engine not in ENGINES:
             raise MalformedError(
                 what="the model descriptor names an unknown engine", why=engine[:40], fix="build it again"
+            )
+        runtime = _runtime(canonical.mapping(fields["runtime"], "descriptor.runtime"))
+        if (engine == "attached") != (runtime.attached is not None):
+            raise MalformedError(
+                what="descriptor.runtime.attached is malformed",
+                why="it is there for attached engines, and for no other",
+                fix="build it again",
             )
         template = canonical.mapping(fields["chat_template"], "descriptor.chat_template")
         files = tuple(_file(one) for one in canonical.array(fields["files"], "descriptor.files"))
@@ -134,7 +150,7 @@ class ModelDescriptor:
             model_digest=sha256(untrusted).hexdigest(),
             name=canonical.text(fields["name"], "descriptor.name"),
             version=canonical.text(fields["version"], "descriptor.version"),
-            engine="vllm" if engine == "vllm" else "llama.cpp",
+            engine=canonical.one_of(engine, ENGINES, "descriptor.engine"),
             environment=canonical.sha256_hex(fields["environment"], "descriptor.environment"),
             files=files,
             template_path=canonical.text(template.get("path"), "descriptor.chat_template.path"),
@@ -146,7 +162,7 @@ class ModelDescriptor:
                 canonical.text(rule, "descriptor.rules")
                 for rule in canonical.array(fields["rules"], "descriptor.rules")
             ),
-            runtime=_runtime(canonical.mapping(fields["runtime"], "descriptor.runtime")),
+            runtime=runtime,
             quantization=canonical.text(fields["quantization"], "descriptor.quantization"),
             license=canonical.text(fields["license"], "descriptor.license"),
             context_tokens=canonical.integer(fields["context_tokens"], "descriptor.context_tokens"),
@@ -185,7 +201,22 @@ def _runtime(fields: Mapping[str, Any]) -> Runtime:
         if "embedding" in fields
         else None,
         llama=_llama(fields),
+        attached=_attached(fields),
     )
+
+
+def _attached(fields: Mapping[str, Any]) -> AttachedSettings | None:
+    if "attached" not in fields:
+        return None
+    what = "descriptor.runtime.attached"
+    settings = AttachedSettings.from_json(fields["attached"], what)
+    fault = next(attachedprofile.faults(settings), None)
+    for other in ("vllm", "llama_cpp", "embedding"):
+        if other in fields:
+            fault = fault or f"this version has {other} too"
+    if fault is not None:
+        raise MalformedError(what=f"{what} is malformed", why=fault, fix="build it again")
+    return settings
 
 
 def _llama(fields: Mapping[str, Any]) -> LlamaSettings:

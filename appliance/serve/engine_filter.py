@@ -21,7 +21,7 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -131,8 +131,13 @@ MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
 )
 
 
-def program(machine: Machine) -> list[Instruction]:
-    """Return the filter as classic BPF: (code, jump if true, jump if false, constant) of each instruction."""
+def program(machine: Machine, *, but: Collection[str] = ()) -> list[Instruction]:
+    """Return the filter as classic BPF: (code, jump if true, jump if false, constant) of each instruction.
+
+    Args:
+        machine: Whose calls.
+        but: Names of calls that are left in.
+    """
     made: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_IF_EQUAL, 1, 0, machine.audit),
@@ -141,7 +146,9 @@ def program(machine: Machine) -> list[Instruction]:
     ]
     if machine.has_x32:
         made += [(_IF_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, KILL)]
-    for verdict, _, number in machine.calls():
+    for verdict, name, number in machine.calls():
+        if name in but:
+            continue
         if verdict != "thread":
             made += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, VERDICTS[verdict])]
             continue
@@ -155,8 +162,11 @@ def program(machine: Machine) -> list[Instruction]:
     return [*made, (_RETURN, 0, 0, ALLOW)]
 
 
-def put_on() -> None:
+def put_on(*, but: Collection[str] = ()) -> None:
     """Filter every thread of this process, now and for good; see the module's rules.
+
+    Args:
+        but: Names of calls that are left in, where answering needs them.
 
     Raises:
         EngineLoadError: This machine or its kernel has no such filter, or the unit's own filter forbids to set one.
@@ -164,7 +174,7 @@ def put_on() -> None:
     machine = MACHINES.get(platform.machine())
     if machine is None or struct.calcsize("P") != 8:
         raise _cannot(f"no table of calls for {platform.machine()}")
-    instructions = program(machine)
+    instructions = program(machine, but=but)
     code = b"".join(struct.pack("=HBBI", *one) for one in instructions)
     held = ctypes.create_string_buffer(code, len(code))
     described = struct.pack("@HP", len(instructions), ctypes.addressof(held))

@@ -7,13 +7,14 @@ Rules:
     SERVE-4 What is refused ends the unit with the error's own exit code, also from the worker, so that systemd does not
             try again what cannot become right; a worker that is killed again and again ends it too.
     SERVE-5 It is ready only behind the filter of its own that takes other programs away from it (`engine_filter`); vLLM
-            starts programs all its life and has the unit's walls alone (`vllm_process`).
+            starts programs all its life and has the unit's walls alone (`vllm_process`). Before an attached engine the
+            filter leaves contacts in, since each question is one; its program has the unit's walls alone.
 """
 
 import argparse
 import mmap
 import os
-import re
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,10 +31,12 @@ from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.promote.standing import require_loadable
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.serve import engine_filter, vllm_process
+from appliance.serve import attached_process, engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
+from appliance.serve.attached_process import ProvenPeer
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.embedding import Embedding
+from appliance.serve.instance import Instance
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore, StoredRelease
@@ -42,8 +45,6 @@ from appliance.watchdog.workers import WorkerWatch
 from media.clock import SystemClock
 from media.errors import SealiftError
 
-_INSTANCE: Final = re.compile(r"(?:(test)-([0-9a-f]{12})|(production)-([0-9a-f]{12})(?:-([2-9]|cpu|standby))?)")
-_ON_PROCESSOR: Final = "cpu"
 # What the libraries of NVIDIA's and AMD's cards read: with a backend for GPUs llama.cpp may use one for large steps,
 # even where no layer lies on it.
 _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -52,37 +53,6 @@ THREADS: Final = 64
 CALIBRATION_SECONDS: Final = 2.0
 """How long an engine measures its steps after loading; what it found is in its status and in a version's evidence."""
 MOST_WORKERS: Final = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """Which version serves in which stage, from a unit's instance name ``STAGE-DIGEST12``.
-
-    In production a version may have several engines: ``production-DIGEST12-2`` and on, ``…-cpu``, ``…-standby``.
-    """
-
-    stage: str
-    digest_prefix: str
-    which: str = ""
-
-    @property
-    def is_on_processor(self) -> bool:
-        """Whether it is a GPU version's engine for overflow, which has no layer on a GPU."""
-        return self.which == _ON_PROCESSOR
-
-    @classmethod
-    def parse(cls, untrusted: str) -> "Instance":
-        """Read an instance name.
-
-        Raises:
-            EngineLoadError: It is not of that form.
-        """
-        found = _INSTANCE.fullmatch(untrusted)
-        if found is None:
-            raise EngineLoadError(
-                what="the instance name is wrong", why="expected STAGE-DIGEST12", fix="use `sealift promote`"
-            )
-        return cls(stage=found[1] or found[3], digest_prefix=found[2] or found[4], which=found[5] or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +65,7 @@ class Loadable:
     embedding: HashedFile | None = None
 
 
-def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
+def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable | ProvenPeer:
     """Check approval and bytes; see the module's rules.
 
     Raises:
@@ -104,6 +74,9 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable:
     """
     stored, descriptor, _ = carrier(store, instance.digest_prefix)
     _require_approved(descriptor, instance, config)
+    if descriptor.engine == "attached":
+        attached_process.require_content_addressed(descriptor, instance.stage)
+        return attached_process.prove(stored, descriptor)
     if descriptor.engine != "llama.cpp" or len(descriptor.weights) != 1:
         raise EngineLoadError(
             what="llama.cpp's engine serves one GGUF file",
@@ -151,10 +124,11 @@ def threads_for(config: Config, instance: Instance | None = None) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model in this process: its WSGI application, and whether its thread still comes round."""
+    """A model in this process: its WSGI application, whether its thread still comes round, what calls it needs."""
 
     app: Any
     turns: Callable[[float], bool]
+    calls: frozenset[str] = frozenset()
 
 
 def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = False) -> Loaded:
@@ -223,11 +197,23 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
     return Loaded(app=app, turns=scheduler.turns)
 
 
+def _attach(proven: ProvenPeer, *, stage: str, threads: int, config: Config) -> Loaded:
+    peer = attached_process.load(proven, stage=stage, threads=threads, config=config)
+    if peer.process is not None:
+        # Without it there is nobody to answer: the worker ends, and the one that replaces it starts another.
+        peer.process.on_end(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return Loaded(app=peer.app, turns=peer.turns, calls=attached_process.CALLS)
+
+
 class Proven:
     """What each worker process may load: the first what was proven at the start, one that replaces it proven anew."""
 
     def __init__(
-        self, first: Loadable, again: Callable[[], Loadable], *, say: Callable[[str], None] = unit.notify
+        self,
+        first: Loadable | ProvenPeer,
+        again: Callable[[], Loadable | ProvenPeer],
+        *,
+        say: Callable[[str], None] = unit.notify,
     ) -> None:
         self._first = first
         self._again = again
@@ -250,7 +236,7 @@ class Proven:
             tell(error, self._say)
             raise SystemExit(error.exit_code)  # gunicorn would make another number of any other exception
 
-    def take(self) -> Loadable:
+    def take(self) -> Loadable | ProvenPeer:
         """Return what this worker loads.
 
         Raises:
@@ -364,10 +350,13 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     patience = unit.watchdog_seconds() / TURNS_PER_LIMIT
 
     def make() -> Any:
-        threads = threads_for(config, instance)
-        loaded = load(proven.take(), stage=instance.stage, threads=threads, on_processor=instance.is_on_processor)
+        threads, taken = threads_for(config, instance), proven.take()
+        if isinstance(taken, Loadable):
+            loaded = load(taken, stage=instance.stage, threads=threads, on_processor=instance.is_on_processor)
+        else:
+            loaded = _attach(taken, stage=instance.stage, threads=threads, config=config)
         watch.probe = lambda: loaded.turns(patience)
-        engine_filter.put_on()
+        engine_filter.put_on(but=loaded.calls)
         watch.loaded()
         return loaded.app
 

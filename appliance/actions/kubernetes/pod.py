@@ -18,7 +18,7 @@ from appliance.errors import EngineUnavailableError, StoreWriteError
 from appliance.keys.files import create_missing
 from appliance.promote.standing import require_promoted
 from appliance.registry.carriers import carrier
-from appliance.serve.launcher import Instance
+from appliance.serve.instance import Instance
 from appliance.store.content import ContentStore
 from media.errors import SealiftError, UsageError
 

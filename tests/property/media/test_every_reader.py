@@ -75,6 +75,7 @@ READ = {
 ELSEWHERE = {
     "media/canonical.py": "test_parsers.py, and by every reader",
     "media/vllmprofile.py": "tests/unit/appliance/serve/test_vllm.py: any value",
+    "media/attachedprofile.py": "test_profiles.py: any value",
     "media/embedding.py": "test_profiles.py: any value",
     "media/llamaprofile.py": "test_profiles.py: any value",
     "media/layout.py": "test_parsers.py: any text is a safe path or an unsafe one",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media.attachedprofile import AttachedSettings
 from media.embedding import EmbeddingProfile
 from media.errors import MediaError
 from media.llamaprofile import LlamaSettings
@@ -15,6 +16,7 @@ from tests.support.mutation import json_values
 
 EMBEDDING = {"pooling": "mean", "n_ctx": 256, "dimensions": 384, "matryoshka": False}
 READERS: dict[str, tuple[Callable[[Any, str], Any], dict[str, Any]]] = {
+    "attached": (AttachedSettings.from_json, AttachedSettings().to_json()),
     "embedding": (EmbeddingProfile.from_json, EMBEDDING),
     "llama": (LlamaSettings.from_json, LlamaSettings().to_json()),
 }

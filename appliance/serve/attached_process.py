@@ -1,0 +1,281 @@
+"""Starts an attached engine for one proven version, or finds the one that somebody runs for the test stage.
+
+Every file of the version, and the program, are hashed through descriptors that stay open; the program is run by its
+descriptor, and it is given links to the others, so what runs and what it reads is what was hashed. It listens on a
+socket in a private folder. What it writes is read by nobody once it has heard a prompt.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from appliance.config import Config
+from appliance.errors import EngineLoadError, EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.serve.application import Serving, create_engine_app
+from appliance.serve.attached import AttachedScheduler, AttachedTokens
+from appliance.serve.attached_peer import Address, Peer
+from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.engine import Decoder
+from appliance.serve.scheduler import Scheduler
+from appliance.serve.weights import HashedFile
+from appliance.store.content import StoredRelease
+from media.attachedprofile import AttachedSettings
+from media.clock import SystemClock
+
+CALLS: Final = frozenset({"socket", "connect"})
+"""What answering needs of the kernel that an engine's filter would take away (`engine_filter`)."""
+_MAX_TEMPLATE_BYTES: Final = 256 * 1024
+_LOOK_SECONDS: Final = 0.1
+_END_SECONDS: Final = 5.0
+_KEPT_BYTES: Final = 4096
+_KEPT: Final = ("PATH", "LANG", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+_AIRTIGHT: Final[Mapping[str, str]] = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "LLAMA_OFFLINE": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+_PROBE: Final = ("The capital of France is", " xylophone")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenPeer:
+    """A version whose every file was hashed and is held open, with the program that serves it, where it brings one."""
+
+    descriptor: ModelDescriptor
+    settings: AttachedSettings
+    files: dict[str, HashedFile]
+    template: str
+    program: HashedFile | None
+
+    def link_into(self, folder: Path) -> Path:
+        """Make a folder of links to the open files; return what a program opens: the one file of weights, or all."""
+        folder.mkdir(mode=0o700)
+        for name, file in self.files.items():
+            (folder / name).symlink_to(file.path)
+        weights = self.descriptor.weights
+        is_one = len(weights) == 1 and weights[0].path.endswith(".gguf")
+        return folder / Path(weights[0].path).name if is_one else folder
+
+
+def require_content_addressed(descriptor: ModelDescriptor, stage: str) -> None:
+    """Pass when the release brings the program that answers, or the stage is not production.
+
+    Raises:
+        EngineLoadError: Nobody can say what would answer in production.
+    """
+    if stage == "production" and not descriptor.is_content_addressed:
+        raise EngineLoadError(
+            what=f"version {descriptor.model_digest[:12]} is not content-addressed",
+            why="it is answered by a program that no release brought; such a one serves the test stage alone",
+            fix="ask the sender for a release that brings the engine's program: models.runtime.attached",
+        )
+
+
+def prove(stored: StoredRelease, descriptor: ModelDescriptor) -> ProvenPeer:
+    """Hash every file of a version, and its program.
+
+    Raises:
+        EngineLoadError: One differs from what the descriptor names, or is not there.
+    """
+    settings = descriptor.runtime.attached
+    if settings is None:
+        raise EngineLoadError(what="the version is not attached", why=descriptor.engine, fix="use its own unit")
+    files: dict[str, HashedFile] = {}
+    for named in descriptor.files:
+        name = Path(named.path).name
+        file = files[name] = HashedFile(stored.path_of(named.path), name=name)
+        file.require(named.sha256, name=name)
+    template = HashedFile(stored.path_of(descriptor.template_path), name="the chat template")
+    text = template.read_text(descriptor.template_sha256, max_bytes=_MAX_TEMPLATE_BYTES, name="the chat template")
+    template.close()
+    program = None
+    if settings.program:
+        program = HashedFile(Path(sys.prefix) / settings.program, name="the engine's program")
+        program.require(settings.program_sha256, name="the engine's program")
+    return ProvenPeer(descriptor=descriptor, settings=settings, files=files, template=text, program=program)
+
+
+class PeerProcess:
+    """A supervised peer: a process of its own with a folder of its own."""
+
+    def __init__(self, proven: ProvenPeer, *, threads: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sealift-attached-", ignore_cleanup_errors=True)
+        folder = Path(self._folder.name)
+        runtime, socket = proven.descriptor.runtime, folder / "peer.sock"
+        self.address = Address(path=str(socket))
+        values = {
+            "{socket}": str(socket),
+            "{model}": str(proven.link_into(folder / "model")),
+            "{n_ctx}": str(runtime.n_ctx),
+            "{n_batch}": str(runtime.n_batch),
+            "{n_seq_max}": str(runtime.n_seq_max),
+            "{threads}": str(threads),
+        }
+        what = ("module", proven.settings.module) if proven.program is None else ("program", str(proven.program.path))
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-m", "appliance.serve.attached_start", str(os.getpid()), *what),
+                *proven.settings.filled(values),
+            ],
+            cwd=folder,
+            env=dict(_environment(folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            umask=0o077,
+        )
+        self._said = b""
+        self._listens = True
+        self._reader = threading.Thread(target=self._read, name="attached-said", daemon=True)
+        self._reader.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def until_well(self, peer: Peer, *, seconds: float) -> None:
+        """Wait until it says that it is well.
+
+        Raises:
+            EngineLoadError: It ended before, or was not in time.
+        """
+        until = time.monotonic() + seconds
+        while not peer.is_well():
+            if not self.is_running:
+                self._reader.join(_END_SECONDS)
+                # It has heard no prompt yet, so its last words hold none.
+                sys.stderr.write(self._said.decode(errors="replace") + "\n")
+                raise EngineLoadError(
+                    what="the attached engine ended before it was ready",
+                    why=f"exit {self._process.returncode}",
+                    fix="see the journal of the engine's unit; `sealift doctor` names what is short",
+                )
+            if time.monotonic() > until:
+                self.end()
+                raise EngineLoadError(
+                    what="the attached engine was not ready in time",
+                    why=f"after {seconds:.0f} seconds",
+                    fix="give it longer: engine.start_seconds in the site file",
+                )
+            time.sleep(_LOOK_SECONDS)
+        self._listens, self._said = False, b""
+
+    def on_end(self, do: Callable[[], None]) -> None:
+        """Do something once it has ended."""
+
+        def wait() -> None:
+            self._process.wait()
+            do()
+
+        threading.Thread(target=wait, name="attached-ended", daemon=True).start()
+
+    def end(self) -> None:
+        """End it, and remove its folder."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._process.poll() is not None:
+                break
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+        self._folder.cleanup()
+
+    def _read(self) -> None:
+        pipe = self._process.stderr
+        while pipe is not None and (part := os.read(pipe.fileno(), 65536)):
+            if self._listens:
+                self._said = (self._said + part)[-_KEPT_BYTES:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedPeer:
+    """An attached engine that answers: its WSGI application, and whether it is well."""
+
+    app: Any
+    turns: Callable[[float], bool]
+    process: PeerProcess | None
+
+
+def load(proven: ProvenPeer, *, stage: str, threads: int, config: Config) -> LoadedPeer:
+    """Start the version's program, or find the socket that the site file names, and ask whether it keeps its contract.
+
+    Raises:
+        EngineLoadError: It does not start, does not answer as it should, or may not serve this stage.
+    """
+    descriptor = proven.descriptor
+    require_content_addressed(descriptor, stage)
+    process = PeerProcess(proven, threads=threads) if proven.settings.is_content_addressed else None
+    peer = Peer(_of_the_site(config) if process is None else process.address)
+    try:
+        if process is not None:
+            process.until_well(peer, seconds=config.engine.start_seconds)
+        return _load(proven, peer, process, stage=stage)
+    except (EngineProtocolError, EngineRefusedError, EngineUnavailableError) as error:
+        if process is not None:
+            process.end()
+        raise EngineLoadError(
+            what="the attached engine does not answer as it should", why=f"{error.what}: {error.why}", fix=error.fix
+        ) from error
+
+
+def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage: str) -> LoadedPeer:
+    descriptor, runtime = proven.descriptor, proven.descriptor.runtime
+    tokens = AttachedTokens(peer)
+    scheduler = AttachedScheduler(
+        peer,
+        model=descriptor.model_digest,
+        context_tokens=runtime.n_ctx,
+        places=runtime.n_seq_max,
+        is_running=lambda: process is None or process.is_running,
+    )
+    prompt, unlikely = (tokens.tokenize(text, special=False) for text in _PROBE)
+    scheduler.require_unbiased(prompt, unlikely[-1])
+    app = create_engine_app(
+        Serving(
+            model_digest=descriptor.model_digest,
+            weights_digest=descriptor.weights_digest,
+            stage=stage,
+            name=descriptor.name,
+            system_prompt=descriptor.system_prompt,
+            n_ctx=runtime.n_ctx,
+            temperature=runtime.temperature,
+            top_p=runtime.top_p,
+            top_k=runtime.top_k,
+            repeat_penalty=runtime.repeat_penalty,
+            stop=runtime.stop,
+        ),
+        # The application asks a decoder for tokens and grammars alone, and a scheduler for what this one has.
+        decoder=cast("Decoder", tokens),
+        scheduler=cast("Scheduler", scheduler),
+        template=ChatTemplate(proven.template),
+        clock=SystemClock(),
+    )
+    return LoadedPeer(app=app, turns=scheduler.turns, process=process)
+
+
+def _of_the_site(config: Config) -> Address:
+    if not config.engine.attached:
+        raise EngineLoadError(
+            what="nobody said where the attached engine listens",
+            why="the version brings no program, and the site file has no engine.attached",
+            fix='set engine.attached in the site file, e.g. "unix:/run/other/engine.sock"',
+        )
+    return Address.parse(config.engine.attached)
+
+
+def _environment(folder: Path) -> Iterator[tuple[str, str]]:
+    yield from ((key, os.environ[key]) for key in _KEPT if key in os.environ)
+    yield from (("HOME", str(folder)), ("TMPDIR", str(folder)), ("XDG_CACHE_HOME", str(folder / "cache")))
+    yield from _AIRTIGHT.items()

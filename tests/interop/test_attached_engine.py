@@ -1,0 +1,84 @@
+"""llama.cpp's own server (xllamacpp) as an attached engine, with the demo's model: the contract of every engine.
+
+The launcher starts it from an environment that a file of hashes names, stands by it, and translates.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.serve.client import EngineClient
+from tests.support import attached
+from tests.support.engine_process import ROOT, engine_site
+from tests.support.real_engine import shipped_tasks
+
+PATIENCE_SECONDS = 120.0
+LONG = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
+QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+TEMPLATE = (
+    b"{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    b"{% endfor %}<|im_start|>assistant\n"
+)
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 20}, "sure": {"type": "boolean"}},
+    "required": ["city", "sure"],
+    "additionalProperties": False,
+}
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[tuple[Path, "subprocess.Popen[bytes]", Path]]:
+    with engine_site() as site:
+        files = attached.files_of(
+            weights=attached.demo_weights(),
+            template=TEMPLATE,
+            tasks=shipped_tasks(),
+            n_ctx=2048,
+            n_batch=512,
+            n_seq_max=4,
+        )
+        descriptor = attached.store(site, files)
+        with attached.launched(site, descriptor, python=attached.environment()) as (socket, process):
+            yield socket, process, site.at.run / "log"
+
+
+@pytest.fixture
+def client(engine: tuple[Path, "subprocess.Popen[bytes]", Path]) -> Iterator[EngineClient]:
+    with EngineClient(engine[0], read_seconds=PATIENCE_SECONDS) as client:
+        yield client
+
+
+def until(holds: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        time.sleep(0.02)
+
+
+def test_it_keeps_the_contract_of_every_engine(engine: tuple[Path, "subprocess.Popen[bytes]", Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
+         "-k", "real", "--timeout", "300"],
+        cwd=ROOT,
+        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine[0])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "skipped" not in done.stdout
+
+
+def test_it_answers_what_it_was_asked(client: EngineClient) -> None:
+    answer = client.chat({**QUESTION, "max_tokens": 24})
+
+    assert "Paris" in answer["choices"][0]["message"]["content"]
