@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.actions.auditing.records import KEY_KIND, continued
+from appliance.actions.auditing.records import NAMING, continued, rotations
 from appliance.actions.proof import ProofReport
 from appliance.actions.prove import prove
 from appliance.actions.proven_ledger import ProvenLedger
-from appliance.audit import epochs, note
+from appliance.audit import note, succession
 from appliance.audit.facts import EvidenceLedger
 from appliance.config import Config
 from appliance.errors import ProofError
 from media import canonical
 
 FORMAT: Final = 1
+"""Where the key of checkpoints was rotated it is 2, which checkers of before refuse by its number."""
 TYPE: Final = "sealift/proof-of-answer"
-_PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +57,14 @@ def made(
     proven = ProvenLedger(ledger, config.at)
     report = prove(config, ledger, request_id, tell=tell, proven=proven)
     anchor = proven.anchor()
-    for leaf in ledger.leaves(0, _PAGE, kinds=[epochs.OPENED, epochs.RESTORED, KEY_KIND]):
-        if leaf.sequence < anchor.size:
-            proven.require(leaf)
-    sizes = sorted({note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed})
+    naming = [leaf for leaf in succession.records(ledger, kinds=NAMING) if leaf.sequence < anchor.size]
+    for leaf in naming:
+        proven.require(leaf)
+    rotated = rotations(naming)
+    sizes = sorted({*rotated, *(note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed)})
     asked = next((step.data.get("request_id") for step in report.steps if step.name == "request"), None)
     content = {
-        "format": FORMAT,
+        "format": FORMAT + bool(rotated),
         "type": TYPE,
         "request": asked or request_id,
         "origin": anchor.origin,

@@ -1,13 +1,14 @@
 """The ledger as a proof may use it: every record it names is shown to be in a tree that the pinned key signed.
 
 Nothing is believed because the ledger says so: a record counts when its exact bytes lie in the tree of a checkpoint
-whose signature the key in etc/ledger.pub verifies, and that tree must continue the one the trust record knew. That no
-record was kept from a proof (how records are found is not signed) is shown against the promoter's own files.
+whose signature the key in etc/ledger.pub verifies, or one that it leads to, and that tree must continue the one the
+trust record knew. That no record was kept from a proof (how records are found is not signed) is shown against the
+promoter's own files.
 """
 
 from collections.abc import Iterator
 
-from appliance.audit import note, pin
+from appliance.audit import note, pin, succession
 from appliance.audit.epochs import epochs
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
@@ -39,7 +40,7 @@ class ProvenLedger:
         """Of each proven record its bytes and its path to the anchor, by sequence."""
 
     def anchor(self) -> note.Checkpoint:
-        """Return the newest checkpoint, its signature verified by the pinned key.
+        """Return the newest checkpoint, its signature verified by the pinned key or one that it leads to.
 
         Raises:
             ProofError: No key is pinned, or it did not sign.
@@ -54,7 +55,7 @@ class ProvenLedger:
                     fix="restore it from the site's records",
                 )
             self._key, self._text = key, self._ledger.checkpoint()
-            self._anchor = note.verify_checkpoint(self._text, [key])
+            self._anchor = succession.verified(self._ledger, self._text, key)
         return self._anchor
 
     @property

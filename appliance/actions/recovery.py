@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.actions.recorded import NOTED, RECEIVED, ROTATED, bodies, ledger_may_exist
+from appliance.audit import succession
 from appliance.audit.facts import Ledger
-from appliance.audit.note import VerifierKey, verify_checkpoint
+from appliance.audit.note import VerifierKey
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownReleaseError
 from appliance.store.content import ContentStore, StoredRelease
@@ -162,7 +163,7 @@ def printed(places: Places, ledger: Ledger, note: str) -> Checkpoint | None:
         raise ProofError(
             what="the ledger's public key cannot be read", why=error.strerror or "", fix="restore ledger.pub"
         ) from error
-    point = verify_checkpoint(note, [key])
+    point = succession.verified(ledger, note, key)
     if point.origin != head.origin or point.size > head.size:
         raise ProofError(
             what="the ledger does not continue the printed checkpoint",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from appliance.audit import epochs, exclusive, note, tree
+from appliance.audit import exclusive, note, succession, tree
 from appliance.audit.backend import Row
 from appliance.audit.leaf import Leaf
 from appliance.audit.log import FIRST_CHAIN
@@ -33,7 +33,8 @@ class LedgerCopy:
         self._backend: SqliteBackend = open_writer(folder / FILE_NAME)
         self._frontier: list[bytes] = []
         self._chain = FIRST_CHAIN
-        self._keys: dict[str, note.VerifierKey] = {}
+        self._keys = succession.Keys()
+        self._origin = ""
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -57,9 +58,9 @@ class LedgerCopy:
             leaf = Leaf.from_bytes(untrusted)
             if leaf.sequence != self.size:
                 raise _damaged(f"record {self.size} says that it is {leaf.sequence}")
-            if leaf.kind in {epochs.OPENED, epochs.RESTORED} and leaf.via.door == "ledger":
-                self._keys[leaf.origin] = epochs.begun_by(leaf).vkey
-            if leaf.origin not in self._keys:
+            if leaf.kind in succession.NAMING:
+                self._follow(leaf)
+            if leaf.origin != self._origin:
                 raise _damaged(f"record {self.size} is of a ledger that was not opened here")
             hashed = tree.leaf_hash(untrusted)
             self._chain = hashlib.sha256(self._chain + hashed).digest()
@@ -79,12 +80,21 @@ class LedgerCopy:
             LedgerDamagedError: It signed others.
             ProofError: No key that the records name signed it.
         """
-        signed = note.verify_checkpoint(untrusted_note, list(self._keys.values()))
-        newest = next(reversed(self._keys), "")
-        if (signed.origin, signed.size, signed.root) != (newest, self.size, tree.root_of(self._frontier)):
+        signed = self._keys.checkpoint(untrusted_note)
+        if (signed.origin, signed.size, signed.root) != (self._origin, self.size, tree.root_of(self._frontier)):
             raise _damaged(f"the checkpoint of {signed.size} records is not of these {self.size}")
         self._backend.save_checkpoint(signed.size, untrusted_note)
         return signed
+
+    def _follow(self, leaf: Leaf) -> None:
+        """Take the key that a record names; a rotation must be of the records before it."""
+        known = len(self._keys.heads)
+        self._keys.take(leaf)
+        if leaf.kind != succession.ROTATED and leaf.via.door == "ledger":
+            self._origin = leaf.origin
+        for head in self._keys.heads[known:]:
+            if head.root != tree.root_of(self._frontier):
+                raise _damaged(f"record {self.size} rotates the key over other records")
 
 
 def _damaged(why: str) -> LedgerDamagedError:

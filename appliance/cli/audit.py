@@ -12,7 +12,7 @@ import typer
 
 from appliance.actions.auditing import making
 from appliance.actions.auditing.span import moment
-from appliance.audit import note, pin, verify
+from appliance.audit import note, pin, succession, verify
 from appliance.audit.client import SocketLedger
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
@@ -61,13 +61,14 @@ def _show(context: typer.Context, sequence: Annotated[int, typer.Argument(min=0,
         leaf = ledger.leaf(sequence)
         proof = ledger.inclusion(sequence)
         key = pin.read_pin(own.config.at) or _own_key(ledger)
+        signed = succession.verified(ledger, proof.note, key) if proof.note else None
+        signer = succession.of_ledger(ledger).in_force(key.name)
     proof.require(leaf.raw)
-    signed = note.verify_checkpoint(proof.note, [key]) if proof.note else None
     if signed is not None and (signed.size, signed.root.hex()) != (proof.size, proof.root):
         raise LedgerDamagedError(what="the proof and its checkpoint differ", fix="run `sealift audit verify`")
     # Escaped, because texts in a body came from outside and this is a terminal.
     body = json.dumps(leaf.body, indent=2, sort_keys=True)
-    seal = f"signed by {key.key_id.hex()}" if signed else "no checkpoint covers it yet"
+    seal = f"signed by {signer.key_id.hex()}" if signed else "no checkpoint covers it yet"
     text = (
         f"{leaf.sequence}  {leaf.time}  {leaf.kind}  via {leaf.via.door}, user {leaf.via.uid}\n{body}\n"
         f"leaf hash {leaf.hash}\nincluded in the tree of {proof.size} leaves, root {proof.root}; {seal}"
@@ -113,7 +114,7 @@ def _checkpoint(
     with ledger_of(own) as ledger:
         text = ledger.checkpoint()
         key = pin.read_pin(own.config.at) or _own_key(ledger)
-    signed = note.verify_checkpoint(text, [key])
+        signed = succession.verified(ledger, text, key)
     facts = {"note": text, "origin": signed.origin, "size": signed.size, "root": signed.root.hex()}
     own.result(facts, f"{text}\n{_qr(text)}" if qr else text)
 

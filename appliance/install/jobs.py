@@ -107,6 +107,8 @@ _UNITS: Final = {
     Kind.ROTATE: "sealift-tls@{digest}.service",
     Kind.REPORT: "sealift-report@{quarter}.service",
 }
+BY_MACHINES: Final = frozenset({Kind.VALIDATE, Kind.SWITCH})
+"""What automation keys ask for: a validation, and that the engines follow what the promoter has recorded."""
 _NAMES: Final = {
     **dict.fromkeys(ENGINE_KINDS, DIGEST12),
     **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK, Kind.ROTATE), DIGEST),
@@ -116,8 +118,6 @@ _NAMES: Final = {
 }
 
 
-BY_MACHINES: Final = frozenset({Kind.VALIDATE, Kind.SWITCH})
-"""What automation keys ask for: a validation, and that the engines follow what the promoter has recorded."""
 _TWO: Final = {Kind.CARRY_EXPORT: (MEDIUM, DIGEST), Kind.MAKE_EVIDENCE: (RECORD, DIGEST)}
 
 
@@ -207,6 +207,19 @@ def _named(kind: Kind) -> tuple[str, ...]:
     return _TWO.get(kind) or (_NAMES[kind],)
 
 
+def _asker(kind: Kind, untrusted: str) -> str:
+    """Return who asked, a person or an automation key; a key only where nothing is decided by it (AUTO-3)."""
+    if not actors.is_automation(untrusted):
+        return require_id(untrusted) if untrusted else ""
+    if kind not in BY_MACHINES:
+        raise AutomationRefusedError(
+            what=f"a job of kind {kind} is refused",
+            why="AUTO-3: an automation key asks for it",
+            fix="let an enrolled person ask",
+        )
+    return actors.require_actor(untrusted)
+
+
 def _record(untrusted: Any) -> int:
     return canonical.integer(untrusted, "job.record")
 
@@ -224,20 +237,6 @@ def _serial(untrusted: Any) -> int:
 
 def _digest(untrusted: Any) -> str:
     return canonical.sha256_hex(untrusted, "job.digest")
-
-
-def _asker(kind: Kind, untrusted: str) -> str:
-    """Return who asked, a person or an automation key; a key only where nothing is decided by it (AUTO-3)."""
-    if not actors.is_automation(untrusted):
-        return require_id(untrusted) if untrusted else ""
-    if kind not in BY_MACHINES:
-        raise AutomationRefusedError(
-            what=f"a job of kind {kind} is refused",
-            why="AUTO-3: an automation key asks for it",
-            fix="let an enrolled person ask",
-        )
-    return actors.require_actor(untrusted)
-
 
 
 def _which(untrusted: Any) -> str:

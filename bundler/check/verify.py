@@ -412,11 +412,12 @@ def sha256(path: Path) -> str:
 # The ledger: exports that an auditor was handed, and the proof of one answer. Nothing below is used for media.
 # ---------------------------------------------------------------------------------------------------------------------
 
-LEDGER_FORMAT = 2
+LEDGER_FORMAT = 2  # and of proofs and lists 1; one more where a key was rotated, so that an older checker says why
 LARGEST_OF_ANSWERS = 256 * 1024 * 1024
 SIGNED_LINE = re.compile("\u2014 ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
 FIRST_KINDS = {"ledger.opened", "ledger.restored"}
 KEY_KIND = "ledger.key"
+ROTATED_KIND = "ledger.key-rotated"
 COSIGNED_KIND = "ledger.cosigned"
 ERASING = {"erasure.done", "retention.expired"}
 ED25519 = b"\x01"
@@ -480,26 +481,32 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
     if (proofs["start"], proofs["end"], proofs["size"]) != (start, end, size) or not 0 <= start <= end <= size:
         raise RefusedError(91, "export.json and proofs.json are about different records")
     walk = Walk(start, size, [unhex(each) for each in proofs["before"]])
-    outside = [kept["raw"].encode() for kept in proofs["records"]]
-    for raw in outside:
-        walk.note_keys(leaf_of(raw))
+    outside = [leaf_of(kept["raw"].encode()) for kept in proofs["records"]]
+    for leaf in outside:
+        if leaf["sequence"] < start:
+            walk.note_keys(leaf)
     listed = [load(line)["size"] for line in read(folder / "checkpoints.jsonl").splitlines()]
-    wanted = {*listed, *(note_size(path) for path in printed)}
+    wanted = {end, *listed, *(note_size(path) for path in printed)}
     with opened(folder / "leaves.jsonl") as stream:
         for line in stream:
             walk.take(line, wanted)
     if walk.size != end:
         raise RefusedError(91, f"{walk.size - start} records are here, and export.json says {end - start}")
+    for leaf in outside:
+        if leaf["sequence"] >= end:
+            walk.note_keys(leaf)
+    require_format(about, LEDGER_FORMAT, walk)
     root = walk.close(end, size, [unhex(each) for each in proofs["after"]])
     check_records(proofs["records"], size, root)
     given = [Key(text) for text in keys]
-    named = named_key(read(folder / "ledger.pub").decode("ascii").strip(), given, walk)
-    head = signed_head(read(folder / "checkpoint.txt").decode(), list(walk.keys.values()), by=named)
+    named = named_keys(read(folder / "ledger.pub").decode("ascii").strip(), given, walk)
+    head = signed_head(read(folder / "checkpoint.txt").decode(), list(walk.keys.values()), by=named[-1])
     if (head.origin, head.size, head.root) != (walk.origin_at(size), size, root):
         raise RefusedError(91, "the records are not those that the checkpoint signed")
     roots = {**walk.roots, size: root}
     for one in proofs["checkpoints"]:
         roots[one["size"]] = older_root(one, size, root)
+    require_rotated(walk, roots)
     lines = walk.lines(folder, start, end)
     signed_sizes = check_own_checkpoints(folder, walk, roots)
     lines.append(f"checkpoints   {len(signed_sizes)} of this ledger lie in the tree, each signed by its key")
@@ -517,7 +524,7 @@ def export_lines(folder: Path, keys: list[str], printed: list[Path], *, unrecord
 def check_files(folder: Path) -> dict[str, Any]:
     """Check that the folder holds exactly the files that export.json names, each with its digest."""
     about = canonical(read(folder / "export.json"), "export.json")
-    if about.get("format") != LEDGER_FORMAT:
+    if about.get("format") not in (LEDGER_FORMAT, LEDGER_FORMAT + 1):
         raise RefusedError(19, "export.json has another format")
     expected = {*about["files"], "export.json", *(["exported.json"] if about["recorded"] else [])}
     found = set(walk_flat(folder))
@@ -552,6 +559,8 @@ class Walk:
         if start:
             self.roots[start] = self.root()
         self.keys: dict[str, Key] = {}
+        self.chains: dict[str, list[Key]] = {}
+        self.rotated: dict[int, bytes] = {}
         self.origins: list[tuple[int, str]] = []
         self.times: list[dict[str, Any]] = []
         self.starts: list[dict[str, Any]] = []
@@ -568,6 +577,8 @@ class Walk:
         if leaf["sequence"] != self.size:
             raise RefusedError(91, f"record {self.size} says that it is {leaf['sequence']}")
         self.note_keys(leaf)
+        if self.size in self.rotated:
+            self.roots[self.size] = self.root()  # held against what both keys signed
         if leaf["origin"] != self.origin_at(self.size + 1):
             raise RefusedError(91, f"record {self.size} is of another ledger")
         if leaf["kind"] == "ledger.restored" and self.size:
@@ -616,13 +627,16 @@ class Walk:
 
     def note_keys(self, leaf: dict[str, Any]) -> None:
         """Take the keys that the ledger's own records name; a new one is signed by the one before."""
-        if leaf["via"]["door"] != "ledger" or leaf["kind"] not in {*FIRST_KINDS, KEY_KIND}:
+        if leaf["via"]["door"] != "ledger" or leaf["kind"] not in {*FIRST_KINDS, KEY_KIND, ROTATED_KIND}:
             return
         key = Key(leaf["body"]["vkey"])
         if leaf["kind"] in FIRST_KINDS:
             if key.name != leaf["origin"] or (leaf["kind"] == "ledger.opened") != (leaf["sequence"] == 0):
                 raise RefusedError(91, f"record {leaf['sequence']} begins no ledger")
             self.origins.append((leaf["sequence"], leaf["origin"]))
+            self.begin_chain(leaf, key)
+        elif leaf["kind"] == ROTATED_KIND:
+            self.rotate(leaf, key)
         elif key.kind != "ML-DSA-87":
             raise RefusedError(91, f"record {leaf['sequence']} names a key of another kind")
         elif before := leaf["body"]["previous"]:
@@ -631,6 +645,42 @@ class Walk:
             if not old or not old[0].verifies(base64(leaf["body"]["signature"]), text):
                 raise RefusedError(20, f"the key of record {leaf['sequence']} is not signed by the one before")
         self.keys[key.text] = key
+
+    def begin_chain(self, leaf: dict[str, Any], key: "Key") -> None:
+        """Take the first key of an epoch; no key comes back."""
+        if key.public in [each.public for each in self.keys.values()] or leaf["origin"] in self.chains:
+            raise RefusedError(91, f"record {leaf['sequence']} names a key or a ledger of before")
+        self.chains[leaf["origin"]] = [key]
+
+    def rotate(self, leaf: dict[str, Any], key: "Key") -> None:
+        """Let a key follow the newest one; both signed that over the tree before the record. Each signs its own sizes.
+
+        At the size of the tree that ends with the record both may sign; no larger tree is the older one's.
+        """
+        place, chain, (text, _, tail) = (
+            leaf["sequence"],
+            self.chains[leaf["origin"]],
+            leaf["body"]["note"].rpartition("\n\n"),
+        )
+        origin, size, root, following = text.split("\n")
+        said = (origin, size, following, leaf["body"]["previous"], key.name, key.kind)
+        expected = (leaf["origin"], str(place), f"sealift/next-key {key.text}", chain[-1].text, origin, "Ed25519")
+        if said != expected or key.public in [each.public for each in self.keys.values()] or place < chain[-1].begin:
+            raise RefusedError(91, f"record {place} rotates no key of this ledger")
+        lines = tail.split("\n")
+        for maker, line in zip([chain[-1], key], lines, strict=False):
+            match = SIGNED_LINE.fullmatch(line)
+            blob = base64(match[2]) if match and match[1] == maker.name else b""
+            if (
+                len(lines) != 3
+                or lines[2]
+                or blob[:4] != maker.id
+                or not maker.verifies(blob[4:], f"{text}\n".encode())
+            ):
+                raise RefusedError(20, f"the key of record {place} is not signed by the one before, and itself")
+        chain[-1].end = key.begin = place + 1
+        chain.append(key)
+        self.rotated[place] = base64(root)
 
     def note_times(self, leaf: dict[str, Any]) -> None:
         """Note where the clock went back, and each start of the ledger."""
@@ -655,14 +705,27 @@ class Walk:
         return lines
 
 
-def named_key(text: str, given: list["Key"], walk: Walk) -> "Key":
-    """Return the key beside the records, if it is one that was given and that the records name."""
-    key = Key(text)
-    if given and text not in [each.text for each in given]:
-        raise RefusedError(21, "the key beside the records is not one of those you gave")
-    if text not in walk.keys:
+def named_keys(text: str, given: list["Key"], walk: Walk) -> list["Key"]:
+    """Return the keys that follow each other in the epoch of the key beside the records; one of them must be given."""
+    chain = walk.chains.get(Key(text).name, [])
+    if given and not {each.text for each in given} & {text, *(each.text for each in chain)}:
+        raise RefusedError(21, "the key beside the records is not one of those you gave, and follows none of them")
+    if text not in [each.text for each in chain]:
         raise RefusedError(21, "no record of the ledger names the key beside it")
-    return key
+    return chain
+
+
+def require_rotated(walk: Walk, roots: dict[int, bytes]) -> None:
+    """Pass only if each key was rotated over the records that are here: who has the newest alone rewrites nothing."""
+    for size, root in walk.rotated.items():
+        if roots.get(size) != root:
+            raise RefusedError(91, f"record {size} rotated the key of other records than those before it")
+
+
+def require_format(about: dict[str, Any], least: int, walk: Walk) -> None:
+    """Pass only if the format is the one that what is here must have."""
+    if about["format"] != least + bool(walk.rotated):
+        raise RefusedError(19, "this is of another format than its records need")
 
 
 def check_records(records: list[dict[str, Any]], size: int, root: bytes) -> None:
@@ -722,7 +785,7 @@ def outside_lines(newest: int, size: int, count: int) -> list[str]:
 
 
 def recorded_lines(
-    folder: Path, about: dict[str, Any], walk: Walk, head: "Head", named: "Key", *, unrecorded: bool
+    folder: Path, about: dict[str, Any], walk: Walk, head: "Head", named: list["Key"], *, unrecorded: bool
 ) -> list[str]:
     """Check the ledger's own record of this export, which covers every byte of it."""
     if not about["recorded"]:
@@ -736,9 +799,9 @@ def recorded_lines(
     return [f"recorded      as {leaf['sequence']}, {leaf['time']}: all {count} files are the ones that were exported"]
 
 
-def own_record(kept: dict[str, Any], walk: Walk, head: "Head", named: "Key") -> dict[str, Any]:
+def own_record(kept: dict[str, Any], walk: Walk, head: "Head", named: list["Key"]) -> dict[str, Any]:
     """Return the ledger's record of what is checked: it lies in a later tree, which continues the one of before."""
-    later = signed_head(kept["checkpoint"], list(walk.keys.values()), by=named)
+    later = signed_head(kept["checkpoint"], list(walk.keys.values()), by=named[-1])
     raw = kept["record"].encode()
     leaf = leaf_of(raw)
     path = [unhex(each) for each in kept["hashes"]]
@@ -747,12 +810,13 @@ def own_record(kept: dict[str, Any], walk: Walk, head: "Head", named: "Key") -> 
     return leaf
 
 
-def verdict(named: "Key", *, pinned: bool) -> list[str]:
+def verdict(named: list["Key"], *, pinned: bool) -> list[str]:
     """Return the last lines: whether this proves something."""
+    rotated = [f"key rotated   {len(named) - 1} times in this epoch, each time signed by the one before"]
     if pinned:
-        return ["HOLDS: these are the records that the key you gave signed."]
+        return [*rotated[: len(named) - 1], "HOLDS: these are the records that the key you gave signed."]
     return [
-        f"key           {named.text}",
+        *(f"key           {each.text}" for each in named),
         "The records agree with each other. THIS PROVES NOTHING until the key above is compared with the one",
         "that reached you apart from them (--key).",
     ]
@@ -761,7 +825,7 @@ def verdict(named: "Key", *, pinned: bool) -> list[str]:
 def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
     """Return what holds of the proof of one answer; anything that does not is refused."""
     about = canonical(read(file), file.name)
-    if about.get("format") != 1 or about.get("type") != "sealift/proof-of-answer":
+    if about.get("format") not in (1, 2) or about.get("type") != "sealift/proof-of-answer":
         raise RefusedError(19, "this is no proof of an answer, or of another format")
     given = [Key(text) for text in keys]
     leaves: dict[int, dict[str, Any]] = {}
@@ -770,31 +834,33 @@ def proof_lines(file: Path, keys: list[str], printed: list[Path]) -> list[str]:
         leaves[kept["sequence"]] = leaf_of(kept["raw"].encode())
     for _, leaf in sorted(leaves.items()):
         walk.note_keys(leaf)
-    named = named_key(about["key"], given, walk)
-    head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named)
+    named = named_keys(about["key"], given, walk)
+    head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named[-1])
     check_records(about["records"], head.size, head.root)
-    check_prints(about["continues"], head, [*walk.keys.values(), *given], printed)
+    check_prints(about, head, walk, given, printed)
     lines = [f"records       {len(leaves)} lie in the tree of {head.size} that {', '.join(head.signers)} signed"]
     lines += answer_lines(about, leaves)
     return [*lines, *verdict(named, pinned=bool(given))]
 
 
-def check_prints(proofs: list[dict[str, Any]], head: "Head", keys: list["Key"], printed: list[Path]) -> None:
-    """Check that the tree continues each checkpoint from outside."""
+def check_prints(about: dict[str, Any], head: "Head", walk: Walk, given: list["Key"], printed: list[Path]) -> None:
+    """Check that the tree continues each tree over which a key was rotated, and each checkpoint from outside."""
+    require_format(about, 1, walk)
+    roots = {one["size"]: older_root(one, head.size, head.root) for one in about["continues"]}
+    require_rotated(walk, roots)
     for path in printed:
-        other = signed_head(path.read_text(), keys)
+        other = signed_head(path.read_text(), [*walk.keys.values(), *given])
         if (other.size, other.root) != (head.size, head.root):
-            steps = [one for one in proofs if one["size"] == other.size]
-            if not steps:
+            if other.size not in roots:
                 raise RefusedError(2, f"the file does not reach {path.name}; make it with --printed")
-            if older_root(steps[0], head.size, head.root) != other.root:
+            if roots[other.size] != other.root:
                 raise RefusedError(91, f"INCONSISTENT: the ledger is not the one that {path.name} signed")
 
 
 def list_lines(file: Path, keys: list[str], printed: list[Path], *, unrecorded: bool) -> list[str]:
     """Return what holds of a list of answers; anything that does not is refused."""
     about = canonical(read(file, LARGEST_OF_ANSWERS), file.name)
-    if about.get("format") != 1 or about.get("type") != "sealift/affected-answers":
+    if about.get("format") not in (1, 2) or about.get("type") != "sealift/affected-answers":
         raise RefusedError(19, "this is no list of answers, or of another format")
     given, said, walk = [Key(text) for text in keys], about["list"], Walk(0, 0, [])
     raws = {kept["sequence"]: kept["raw"].encode() for kept in about["records"]}
@@ -803,15 +869,15 @@ def list_lines(file: Path, keys: list[str], printed: list[Path], *, unrecorded: 
         raise RefusedError(91, "the records are not in order, or one says that it is another")
     for leaf in leaves.values():
         walk.note_keys(leaf)
-    named = named_key(about["key"], given, walk)
-    head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named)
+    named = named_keys(about["key"], given, walk)
+    head = signed_head(about["checkpoint"], list(walk.keys.values()), by=named[-1])
     hashes = [unhex(each) for each in reversed(about["hashes"])]
     lie = all(type(place) is int and 0 <= place < head.size for place in leaves)
     if not lie or root_around(list(leaves), raws, hashes, 0, head.size) != head.root or hashes:
         raise RefusedError(91, "the records do not lie in the signed tree")
     if (said["origin"], said["size"], said["root"]) != (head.origin, head.size, head.root.hex()):
         raise RefusedError(91, "the list was made of another tree")
-    check_prints(about["continues"], head, [*walk.keys.values(), *given], printed)
+    check_prints(about, head, walk, given, printed)
     why = [leaf for leaf in leaves.values() if leaf["kind"] != "request.intent"]
     if said["answers"] != [entry_of(leaf) for leaf in leaves.values() if is_meant(leaf, said, why)]:
         raise RefusedError(91, "the list is not of the records that were asked for")
@@ -972,7 +1038,7 @@ def signed_head(text: str, keys: list["Key"], *, by: "Key | None" = None) -> Hea
         raise RefusedError(10, "a checkpoint is no signed note")
     body += "\n"
     signers: dict[str, str] = {}
-    held: list[str] = []
+    held: list[Key] = []
     for line in tail[:-1].split("\n"):
         match = SIGNED_LINE.fullmatch(line)
         blob = base64(match[2]) if match else b""
@@ -982,11 +1048,16 @@ def signed_head(text: str, keys: list["Key"], *, by: "Key | None" = None) -> Hea
         if not known[0].verifies(blob[4:], body.encode()):
             raise RefusedError(20, f"the signature of {known[0].name} does not hold")
         signers[known[0].kind] = f"{known[0].kind} {known[0].id.hex()}"
-        held.append(known[0].text)
+        held.append(known[0])
     head = Head(body, sorted(signers.values()))
-    if "Ed25519" not in signers or any(key.name != head.origin for key in keys if key.text in held):
+    if "Ed25519" not in signers or any(key.name != head.origin for key in held):
         raise RefusedError(21, "a checkpoint lacks its Ed25519 signature, or another ledger's key made it")
-    if by is not None and by.text not in held:
+    for key in held:
+        if not key.begin <= head.size <= key.end:
+            raise RefusedError(
+                21, f"the key {key.id.hex()} had ended or not begun when {head.size} records were signed"
+            )
+    if by is not None and by.text not in [key.text for key in held]:
         raise RefusedError(21, "the checkpoint is not signed by the ledger's key")
     return head
 
@@ -1011,6 +1082,7 @@ class Key:
                 break
         else:
             raise RefusedError(10, "a key is of no known kind")
+        self.begin, self.end = 0, 2**64  # the sizes of the trees that it signs
         self.id = hashlib.sha256(self.name.encode() + b"\n" + material).digest()[:4]
         if not self.name or self.id.hex() != wanted:
             raise RefusedError(10, "a key does not have its own id")

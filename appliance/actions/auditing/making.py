@@ -17,7 +17,7 @@ from appliance.actions.auditing.ownrecord import recorded
 from appliance.actions.auditing.records import Walker
 from appliance.actions.auditing.report import report
 from appliance.actions.auditing.span import Span, between
-from appliance.audit import note
+from appliance.audit import note, succession
 from appliance.audit.facts import EvidenceLedger
 from appliance.errors import StoreWriteError
 from appliance.paper.drawn import drawn
@@ -27,6 +27,7 @@ from media.digest import sha256_hex
 from media.errors import UsageError
 
 FORMAT: Final = 2
+"""Where the key of checkpoints was rotated it is 3, which checkers of before refuse by its number."""
 EXPORTED: Final = "evidence.exported"
 _REPORTS: Final = ("report.html", "report.pdf")
 
@@ -37,7 +38,7 @@ class Wanted:
 
     Args:
         site: Named in the report.
-        key: The verifier key that is written beside the records and that has to verify the checkpoint.
+        key: The verifier key that is written beside the records and that has to lead to the one of the checkpoint.
         since: RFC 3339 text as the ledger writes it, or empty for the beginning.
         until: The first moment that is not wanted, or empty.
         printed: Checkpoints from outside that the proofs must reach.
@@ -76,7 +77,7 @@ def plan(ledger: EvidenceLedger, wanted: Wanted) -> Made:
         UsageError: No record is of the time asked for.
         ProofError: The checkpoint is not signed by this key.
     """
-    signed = note.verify_checkpoint(ledger.checkpoint(), [wanted.key])
+    signed = succession.verified(ledger, ledger.checkpoint(), wanted.key)
     span = between(ledger, signed.size, since=wanted.since, until=wanted.until)
     return _made(signed, span, {}, -1)
 
@@ -127,7 +128,7 @@ def make(
 def _fill(
     ledger: EvidenceLedger, folder: Path, wanted: Wanted, clock: Clock, progress: Callable[[int, int], None]
 ) -> Made:
-    signed = note.verify_checkpoint(ledger.checkpoint(), [wanted.key])
+    signed = succession.verified(ledger, ledger.checkpoint(), wanted.key)
     span = between(ledger, signed.size, since=wanted.since, until=wanted.until)
     walker = Walker(ledger, folder, span=span, signed=signed)
     walker.write(printed=[_size(text) for text in wanted.printed], progress=progress)
@@ -144,7 +145,7 @@ def _fill(
         durable.write_new(folder / name, data)
     digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
     about = {
-        "format": FORMAT,
+        "format": FORMAT + bool(walker.rotated),
         "origin": signed.origin,
         "root": signed.root.hex(),
         "start": span.start,

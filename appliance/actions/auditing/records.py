@@ -13,14 +13,14 @@ The walk recomputes the tree from every record, so that nothing is handed over t
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from appliance.actions.auditing.span import PAGE, Span
 from appliance.actions.auditing.table import HEADS, row
-from appliance.audit import epochs, note, tree
+from appliance.audit import note, succession, tree
 from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Leaf
 from appliance.errors import LedgerDamagedError
@@ -29,7 +29,8 @@ from media import canonical, durable
 KEY_KIND: Final = "ledger.key"
 STARTED: Final = "ledger.started"
 ERASING: Final = frozenset({"erasure.done", "retention.expired"})
-_NAMING: Final = frozenset({epochs.OPENED, epochs.RESTORED, KEY_KIND})
+NAMING: Final = frozenset({*succession.NAMING, KEY_KIND})
+"""Records that name a key, which go with every proof."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +71,8 @@ class Walker:
         self._span = span
         self._signed = signed
         self._outside: list[Leaf] = []
+        self.rotated: list[int] = []
+        """How many records there were when each rotation of the key of checkpoints was made."""
         self._before: list[bytes] = []
         self._after = _Cover(span.end, span.size)
         self.observed = Observed()
@@ -110,11 +113,12 @@ class Walker:
                 self._before = list(frontier)
             hashed = tree.leaf_hash(leaf.raw)
             tree.push(frontier, leaf.sequence, hashed)
+            self.rotated += rotations([leaf])
             if span.start <= leaf.sequence < span.end:
                 leaves.write(leaf.raw + b"\n")
                 table.write(row(leaf))
                 self.observed.take(leaf)
-            elif leaf.kind in _NAMING and leaf.via.door == "ledger":
+            elif leaf.kind in NAMING and leaf.via.door == "ledger":
                 self._outside.append(leaf)
             if leaf.sequence >= span.end:
                 self._after.take(hashed)
@@ -148,7 +152,8 @@ class Walker:
 
     def _proofs(self, printed: Sequence[int]) -> dict[str, Any]:
         span = self._span
-        sizes = sorted({size for size in printed if 0 < size < span.size and not span.start <= size <= span.end})
+        wanted = {*printed, *self.rotated}
+        sizes = sorted({size for size in wanted if 0 < size < span.size and not span.start <= size <= span.end})
         return {
             "start": span.start,
             "end": span.end,
@@ -190,6 +195,11 @@ class _Cover:
         if self._count == self._blocks[len(self.hashes)]:
             self.hashes.append(tree.root_of(self._frontier))
             self._frontier, self._count = [], 0
+
+
+def rotations(leaves: Iterable[Leaf]) -> list[int]:
+    """Return how many records there were when each rotation of the key of checkpoints was made."""
+    return [leaf.sequence for leaf in leaves if leaf.kind == succession.ROTATED and leaf.via.door == "ledger"]
 
 
 def continued(ledger: EvidenceLedger, old: int, new: int) -> list[str]:

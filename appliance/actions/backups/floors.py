@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope
 
 from appliance.actions.backups.archive import Contents
 from appliance.actions.export_types import RECEIPT
-from appliance.audit import epochs, note
+from appliance.audit import note, succession
 from appliance.audit.client import OfflineLedger
 from appliance.audit.facts import InclusionProof
 from appliance.config import Config
@@ -68,14 +68,13 @@ def gather(
         ProofError: A print or a receipt is not of this ledger, or contradicts it.
     """
     ledger = OfflineLedger.of_folder(ledger_folder, clock=clock)
-    found = epochs.epochs(ledger)
-    vkeys = [epoch.vkey for epoch in found]
+    keys = succession.of_ledger(ledger)
     point = None
     if printed:
-        signed = note.verify_checkpoint(printed, vkeys)
+        signed = keys.checkpoint(printed)
         point = Checkpoint(origin=signed.origin, size=signed.size, root=signed.root.hex())
         _require_head(ledger, point, contents.signed)
-    shown = tuple(_shown(untrusted, config.site, vkeys) for untrusted in receipts)
+    shown = tuple(_shown(untrusted, config.site, keys) for untrusted in receipts)
     try:
         here = trust.load(config.at.trust, config.at.pinned_trust, may_begin=False)
     except NoTrustError:
@@ -96,12 +95,12 @@ def _require_head(ledger: OfflineLedger, printed: Checkpoint, restored: note.Che
     )
 
 
-def _shown(untrusted: bytes, site: str, vkeys: Sequence[note.VerifierKey]) -> Shown:
+def _shown(untrusted: bytes, site: str, keys: succession.Keys) -> Shown:
     try:
         envelope = canonical.mapping(canonical.loads(untrusted, max_bytes=_MOST), _WHAT)
         payload = b64decode(canonical.text(envelope.get("payload"), _WHAT, most=_MOST), validate=True)
         fields = canonical.mapping(canonical.loads(payload, max_bytes=_MOST), _WHAT)
-        if not (_is_signed(envelope, payload, vkeys) or _is_proven(fields, vkeys)):
+        if not (_is_signed(envelope, payload, keys.all()) or _is_proven(fields, keys)):
             raise _refused("no key of this ledger signed it")
         if fields.get("site") != site or fields.get("type") != "sealift/receipt":
             raise _refused("it is not a receipt of this site")
@@ -132,13 +131,13 @@ def _is_signed(envelope: dict[str, Any], payload: bytes, vkeys: Sequence[note.Ve
     return False
 
 
-def _is_proven(fields: dict[str, Any], vkeys: Sequence[note.VerifierKey]) -> bool:
+def _is_proven(fields: dict[str, Any], keys: succession.Keys) -> bool:
     """Tell whether the record of this very receipt lies in a tree that a key of the ledger signed."""
     proof = fields.get("ledger")
     if not isinstance(proof, dict):
         return False
     try:
-        point = note.verify_checkpoint(str(proof.get("checkpoint", "")), vkeys)
+        point = keys.checkpoint(str(proof.get("checkpoint", "")))
         leaf = b64decode(canonical.text(proof.get("leaf"), _WHAT, most=_MOST), validate=True)
         hashes = tuple(str(each) for each in canonical.array(proof.get("hashes"), _WHAT))
         sequence = canonical.integer(proof.get("sequence"), _WHAT)

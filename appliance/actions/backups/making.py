@@ -23,7 +23,7 @@ from appliance.actions.backups import manifest as form
 from appliance.actions.backups.archive import Contents, Draft
 from appliance.actions.backups.manifest import Manifest
 from appliance.actions.backups.shelf import Kept
-from appliance.audit import epochs, note
+from appliance.audit import succession
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
@@ -105,7 +105,7 @@ def draft(
     }
     begun = ledger.append(archive.BEGUN, body)
     text = ledger.checkpoint()
-    signed = note.verify_checkpoint(text, [epoch.vkey for epoch in epochs.epochs(ledger)])
+    signed = succession.of_ledger(ledger).checkpoint(text)
     if signed.size <= begun.sequence:
         raise LedgerUnavailableError(
             what="the ledger did not sign what was just recorded", why=f"{signed.size} records", fix="try again"

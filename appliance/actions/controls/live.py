@@ -16,7 +16,7 @@ from appliance.actions.backups import standing as backups
 from appliance.actions.controls.sources import keys_in_force, newest, people
 from appliance.actions.findings import Finding
 from appliance.actions.reports.making import REPORTED
-from appliance.audit import note, pin
+from appliance.audit import pin, succession
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import ProofError
@@ -89,7 +89,7 @@ def _ledger_signed(here: Here) -> _Answer:
     if key is None:
         return State.RED, "no key of the ledger is pinned outside it"
     try:
-        signed = note.verify_checkpoint(here.ledger.checkpoint(), [key])
+        signed = succession.verified(here.ledger, here.ledger.checkpoint(), key)
     except ProofError as error:
         return State.RED, error.what
     return State.GREEN, f"{signed.size} records under a checkpoint of the pinned key; all of it: sealift audit verify"

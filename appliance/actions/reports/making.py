@@ -17,7 +17,7 @@ from appliance.actions.reports.access import Access
 from appliance.actions.reports.period import Period
 from appliance.actions.reports.sheet import sheet
 from appliance.actions.reports.tally import Tally
-from appliance.audit import note, tree
+from appliance.audit import note, succession, tree
 from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Leaf
 from appliance.audit.verify import verify
@@ -69,7 +69,7 @@ def counted(
     now = to_text(clock.now())
     if now < period.since:
         raise UsageError(what=f"{period.name} has not begun", why=f"it is {now}", fix="name a time that has")
-    signed = note.verify_checkpoint(ledger.checkpoint(), [key])
+    signed = succession.verified(ledger, ledger.checkpoint(), key)
     verified = verify(ledger, pinned=key, progress=lambda done, of: progress(done, 2 * of))
     tally, access, observed = Tally(), Access(), Observed()
     frontier: list[bytes] = []

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.actions.auditing.ownrecord import recorded
-from appliance.actions.auditing.records import KEY_KIND, continued
+from appliance.actions.auditing.records import NAMING, continued, rotations
 from appliance.actions.auditing.table import cell
 from appliance.actions.tracing.selection import INTENT, Selection, Selector, resolve
 from appliance.actions.tracing.together import Together
-from appliance.audit import epochs, note, tree
+from appliance.audit import note, succession, tree
 from appliance.audit.facts import EvidenceLedger, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.errors import LedgerDamagedError
@@ -26,6 +26,7 @@ from media.digest import sha256_hex
 from media.errors import UsageError
 
 FORMAT: Final = 1
+"""Where the key of checkpoints was rotated it is 2, which checkers of before refuse by its number."""
 TYPE: Final = "sealift/affected-answers"
 LISTED: Final = "evidence.listed"
 MOST_LISTED: Final = 1000
@@ -33,7 +34,6 @@ MOST_BYTES: Final = 96 * 1024 * 1024
 """Of records in one file; the checker reads files of 256 MiB at most."""
 COLUMNS: Final = ("request_id", "sequence", "at", "department", "key_id", "user_hash", "model_digest", "arm")
 _FIELDS: Final = ("request_id", "department", "key_id", "user_hash", "model_digest", "arm")
-_NAMING: Final = frozenset({epochs.OPENED, epochs.RESTORED, KEY_KIND})
 _PAGE: Final = 500
 
 
@@ -144,7 +144,7 @@ def listed(
         LedgerUnavailableError: It could not be recorded.
         ProofError: The checkpoint is not signed by this key.
     """
-    signed = note.verify_checkpoint(ledger.checkpoint(), [key])
+    signed = succession.verified(ledger, ledger.checkpoint(), key)
     beyond = 0 if is_recorded else ledger.head().size - signed.size
     selection = resolve(ledger, selector)
     found, records, hashes = _gathered(ledger, selection, signed, progress)
@@ -162,9 +162,10 @@ def listed(
         digest = sha256_hex(canonical.dumps(about))
         said = {"list_sha256": digest, **selector.to_json(), "answers": found.answers, "size": signed.size}
         sequence, own = recorded(ledger, signed, LISTED, said)
-    sizes = sorted({note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed})
+    rotated = rotations(records)
+    sizes = sorted({*rotated, *(note.Checkpoint.from_text(note.parts(text)[0]).size for text in printed)})
     content = {
-        "format": FORMAT,
+        "format": FORMAT + bool(rotated),
         "type": TYPE,
         "list": about,
         "key": key.to_text(),
@@ -189,7 +190,7 @@ def _gathered(
     length = 0
     for leaf in _walk(ledger, size=signed.size, progress=progress):
         is_answer = selection.covers(leaf)
-        is_wanted = is_answer or leaf.sequence in joining or (leaf.kind in _NAMING and leaf.via.door == "ledger")
+        is_wanted = is_answer or leaf.sequence in joining or (leaf.kind in NAMING and leaf.via.door == "ledger")
         together.take(tree.leaf_hash(leaf.raw), wanted=is_wanted)
         if is_answer:
             found.take(leaf, most=None)

@@ -14,7 +14,7 @@ import pytest
 from appliance.actions.auditing import explained, making, span
 from appliance.actions.auditing.records import _Cover
 from appliance.actions.auditing.table import HEADS, cell, row
-from appliance.audit import cosigning, tree
+from appliance.audit import cosigning, succession, tree
 from appliance.audit.leaf import Leaf
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
@@ -129,6 +129,7 @@ def test_a_made_up_ledger_that_only_names_the_genuine_key_is_refused(
     body = {"vkey": ledger.vkey, "previous": "", "signature": "", "algorithm": "ML-DSA-87", "epoch": 2}
     body["continues"] = {"origin": head.origin, "size": head.size, "root": head.root}
     forged.append(kind, body)
+    forged.log._named = succession.Keys([forged.leaf(0)])
     forged.append("trust.rotated", {"version": 1})
     own = making.Wanted(site="demo", key=VerifierKey.from_text(forged.vkey))
     making.make(forged, tmp_path / "out", own, clock=FixedClock(BEGIN))

@@ -14,6 +14,7 @@ from appliance.install.supervisor import (
     engine_unit,
     open_supervisor,
     require_unit_name,
+    which_of,
 )
 from tests.support.supervisor import FakeSupervisor
 
