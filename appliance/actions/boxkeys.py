@@ -166,13 +166,20 @@ class Keyring:
         """Make a new version and hand it to the units; older ones still check and open what they made.
 
         Raises:
-            UsageError: The key is not one that can be renewed here, or the reason cannot be recorded.
+            UsageError: The key is not one that can be renewed here, or the reason cannot be recorded; or it is the
+                ledger's, and the box is one of a pair, whose other box knows it by the key they were paired with.
             PrivilegeError: It is a box and this is not root.
             KeyMissingError: There is no such key, or the new version could not be written.
             LedgerUnavailableError: It could not be recorded; there is no new version.
             UnitError, StoreWriteError: A unit did not come back, or could not be told; the version stays.
         """
         said = self._require(name, reason)
+        if name == _LEDGER_KEY and self._config.standby.listen:
+            raise UsageError(
+                what="the ledger's key is not renewed on a box of a pair",
+                why="the other box believes what the key says that they were paired with, and knows no other",
+                fix="end the pair, renew it on each box, and pair them again: docs/operator/standby.md",
+            )
         if name == _LEDGER_KEY and (left := self._unfinished()):
             if not self._is_asked_for(left):
                 self._ledger.append(ROTATED, {"name": name, "version": left, "reason": said})

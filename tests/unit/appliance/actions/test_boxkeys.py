@@ -12,7 +12,7 @@ from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, complete, liste
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.verify import verify
-from appliance.config import Config, PlacesSection
+from appliance.config import Config, PlacesSection, StandbySection
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.install.supervisor import UnitState
 from appliance.keys.files import FileKeys, create_missing
@@ -251,6 +251,19 @@ def test_a_renewal_that_was_cut_is_ended_by_the_next(running: Running) -> None:
     assert supervisor.log.key.public == FileKeys(site.places.key_files).public(CHECKPOINTS, version=2)
     with closing(site.door("ledger-operator")) as door:
         assert len(door.find(ROTATED, limit=9)) == 1
+
+
+def test_on_a_box_of_a_pair_the_ledgers_key_stays_and_others_are_renewed(
+    config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, systemd: Path
+) -> None:
+    paired = config.model_copy(update={"standby": StandbySection(listen="192.0.2.7", peer="box-b")})
+    keyring = Keyring(paired, ledger, supervisor, drop_ins=systemd)
+
+    with pytest.raises(UsageError, match="box of a pair"):
+        keyring.rotate(CHECKPOINTS, reason="it is old")
+
+    assert FileKeys(config.at.key_files).versions(CHECKPOINTS) == (1,)
+    assert keyring.rotate("session", reason="it is old").versions == (1, 2)
 
 
 def test_without_the_key_that_signs_no_other_follows(running: Running) -> None:
