@@ -37,6 +37,8 @@ GATES: Final = (
 )
 """All gates that a policy may name, in the order in which they make sense."""
 
+IN_EVERY_POLICY: Final = ("integrity", "load", "smoke", "task-evaluation")
+"""The gates of the first policy, which every one since has named."""
 _FILE: Final = "policy_v2.json"
 _FIRST_FORMAT: Final = ("smoke", "task_evaluation")
 _ENVIRONMENTS: Final = ("demo", "rehearsal", "production")

@@ -16,6 +16,7 @@ from appliance.audit.log import Log, Signer
 from appliance.audit.memory import MemoryBackend
 from appliance.audit.verify import verify
 from appliance.errors import CiphertextError, ConflictError, PairingRefusedError
+from appliance.promote.policy import IN_EVERY_POLICY
 from appliance.promote.standing import require_promoted
 from appliance.standby import bundle, mirror, sealed, vouched
 from appliance.standby.carried import Carried
@@ -211,6 +212,30 @@ def test_evidence_of_failed_gates_opens_no_way(first: Site, second: Site) -> Non
     assert second.client.carry("one", record, gates)
     with pytest.raises(ConflictError):
         second.client.carry("one", record, gates)
+
+
+def test_under_another_policy_what_every_policy_asks_is_still_asked(first: Site, second: Site) -> None:
+    first.promote(VERSION)
+    receive(second, VERSION)
+    boxes.grow(second, boxes.bundle(first, "two"), "one")
+    box = require_paired(second.config.at, "one").peer
+    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
+    for leaf in copy.leaves(0, 1000, kinds=["person.enrolled"]):
+        second.client.carry("one", Carried.of(copy, leaf.sequence), [])
+    people = signatories()[:2]
+    text = 'format = 1\nname = "ward"\n[task_evaluation]\nminimum_accuracy_millis = 400\n'
+    request = second.client.request_policy(policy=text, meaning="ours", requested_by=people[0].id)
+    for person in people:
+        second.client.approve_policy(request.statement.sha256, person.sign(request.statement.to_bytes()))
+    record = Carried.of(copy, copy.find(kind="promotion.made")[0].sequence)
+    gates = {leaf.body["gate"]: Carried.of(copy, leaf.sequence) for leaf in copy.find(kind="gate.result")}
+
+    for gate in IN_EVERY_POLICY:
+        with pytest.raises(SealiftError, match="not proven") as caught:
+            second.client.carry("one", record, [one for name, one in gates.items() if name != gate])
+        assert caught.value.why == f"missing: {gate}"
+
+    assert second.client.carry("one", record, [gates[name] for name in IN_EVERY_POLICY])
 
 
 def test_only_roots_door_may_take_over(first: Site, second: Site) -> None:
