@@ -87,10 +87,11 @@ print(os.getpid(), child.pid, flush=True)
 time.sleep(600)
 """
 COMMAND = """
-import sys, typer
+import signal, sys, typer
 from bundler.cli import context
 from bundler.process import run
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background begins without
 app = typer.Typer()
 
 @app.callback()
@@ -113,7 +114,10 @@ def test_a_command_that_is_ended_leaves_nothing_running(number: signal.Signals) 
         assert command.stdout is not None
         started = [int(word) for word in command.stdout.readline().split()]
         command.send_signal(number)
-        _, said = command.communicate(timeout=60)
+        try:
+            _, said = command.communicate(timeout=60)
+        finally:
+            command.kill()
 
     assert (command.returncode, said[:18]) == (2, "error: interrupted")
     for pid in started:
