@@ -36,6 +36,7 @@ ADMIN = 64_101
 """A user and group of nobody here, in the place of sealift-admin."""
 ROW = "INSERT INTO promotion (sequence, kind, model_digest, previous, at, people, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
 ANA, BEN, *_ = signatories()
+SCRIPT = f"automation:nightly@{ANA.id}"
 
 # Run as that user, with the standard library alone: what is tried, and how it ended.
 ATTACK = """
@@ -85,6 +86,10 @@ def version(site: RunningSite) -> str:
     promoter = PromoterClient.open(site.config, ACTIONS_DOOR)
     for code, person in zip(promoter.codes(2), (ANA, BEN), strict=True):
         promoter.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)
+    made, _ = promoter.make_automation_key(
+        name="nightly", person=ANA.id, password=PASSWORD, scopes=["request", "hold"], days=1, purpose="", dry_run=False
+    )
+    assert made.actor == SCRIPT
     promoter.close()
     return digest
 
@@ -160,6 +165,38 @@ def attack(site: RunningSite, version: str) -> dict[str, Any]:
                 "password": "guessed password",
                 "totp": "000000",
             },
+        ),
+        (
+            "an approval in a key's name",
+            admin,
+            {
+                "do": "approve",
+                "statement_sha256": digest,
+                "class": "password-totp",
+                "person": SCRIPT,
+                "password": PASSWORD,
+                "totp": "000000",
+            },
+        ),
+        ("a stop in a key's name", admin, {"do": "stop", "person": SCRIPT, "reason": "x"}),
+        (
+            "a key of its own",
+            admin,
+            {
+                "do": "automation-make",
+                "name": "mine",
+                "person": ANA.id,
+                "password": PASSWORD,
+                "scopes": ["hold"],
+                "days": 1,
+                "purpose": "",
+                "dry_run": False,
+            },
+        ),
+        (
+            "an enrolment of a key",
+            admin,
+            {"do": "enrol", "code": "AAAA", "name": SCRIPT, "password": "a long password"},
         ),
         ("a promotion", admin, {"do": "promote", "statement_sha256": digest}),
         ("a stop in someone's name", admin, {"do": "stop", "person": ANA.id, "reason": "x"}),
