@@ -22,6 +22,7 @@ from appliance.audit.rights import ACTIONS
 from appliance.audit.rights import OPERATOR as LEDGER_OPERATOR
 from appliance.cli.context import Context
 from appliance.config import Config
+from appliance.errors import UnknownPersonError
 from appliance.install import jobrights
 from appliance.install.engines import open_linked
 from appliance.install.jobclient import JobsClient
@@ -102,6 +103,22 @@ def promoter_of(own: Context) -> Iterator[PromoterClient]:
         yield promoter
     finally:
         promoter.close()
+
+
+def require_enrolled(own: Context, person: str) -> None:
+    """Refuse a name that is nobody's: what is recorded under it would be laid at no one's door.
+
+    Raises:
+        UnknownPersonError: Nobody enrolled has this id, or the person was revoked.
+    """
+    with promoter_of(own) as promoter:
+        found = [one for one in promoter.people() if one["person"] == person]
+    if not found or found[0]["revoked"]:
+        raise UnknownPersonError(
+            what=f"{person[:64]!r} is not enrolled here",
+            why="what is done is recorded under a person's name" if not found else "the person was revoked",
+            fix="name an enrolled person: `sealift people list`",
+        )
 
 
 @contextmanager

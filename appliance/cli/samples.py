@@ -9,6 +9,7 @@ import typer
 from appliance.actions.retention.reviewdesk import OPERATOR_DOOR, RATINGS
 from appliance.cli import context as shared
 from appliance.cli.context import Context
+from appliance.cli.opened import require_enrolled
 from appliance.wire import Line
 
 _Request = Annotated[str, typer.Argument(metavar="REQUEST", help="The request whose sample it is.")]
@@ -62,6 +63,7 @@ def _draw(
             waiting = found["count"] - found["rated"]
             own.result({"dry_run": True, "waiting": waiting}, f"would show one of {waiting}")
             return
+        require_enrolled(own, person)
         _shown(own, desk.call("draw", person=person, reason=reason))
 
 
@@ -73,6 +75,7 @@ def _show(
     if dry_run:
         own.result({"dry_run": True, "request_id": request_id}, f"would show {request_id}")
         return
+    require_enrolled(own, person)
     with _desk(own) as desk:
         _shown(own, desk.call("show", request_id=request_id, person=person, reason=reason))
 
@@ -89,6 +92,7 @@ def _rate(
     if dry_run:
         own.result({"dry_run": True, "request_id": request_id, "rating": rating}, f"would rate {request_id}")
         return
+    require_enrolled(own, person)
     with _desk(own) as desk:
         done = desk.call("rate", request_id=request_id, rating=rating, person=person)
     own.result(done, f"{done['request_id']} is {done['rating']}")

@@ -11,7 +11,7 @@ from appliance.actions.teststage import StageFacts
 from appliance.actions.validate import Surroundings
 from appliance.cli import context as shared
 from appliance.cli.context import Context
-from appliance.cli.opened import jobs_of, records_of
+from appliance.cli.opened import jobs_of, records_of, require_enrolled
 from appliance.install.engines import open_linked
 from appliance.install.jobclient import JobsSupervisor
 
@@ -36,6 +36,7 @@ def _load(
 ) -> None:
     """Start a validated version for holders of test keys. Production is untouched."""
     own = shared.of(context)
+    require_enrolled(own, person)
     with _here(own) as here:
         if not dry_run:
             own.say("gates and memory are looked at, then its engine starts; a large model takes minutes")
@@ -49,6 +50,7 @@ def _load(
 def _unload(context: typer.Context, which: _Which, person: _Person) -> None:
     """Take a version away from holders of test keys and stop its engine."""
     own = shared.of(context)
+    require_enrolled(own, person)
     with _here(own) as here:
         found = actions.unload(here, which, person=person)
     own.result(found.to_json(), f"{found.version.name} {found.version.version} is no longer in the test stage")
