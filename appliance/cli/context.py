@@ -90,6 +90,10 @@ def end(error: SealiftError, *, as_json: bool) -> NoReturn:
     raise SystemExit(code)
 
 
+# What Typer makes of a KeyboardInterrupt inside a command.
+_INTERRUPTED = 130
+
+
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line; every ending is an exit code of docs/exit-codes.md."""
     arguments = sys.argv[1:]
@@ -103,9 +107,8 @@ def run(app: typer.Typer) -> NoReturn:
         end(error, as_json=as_json)
     except typer.Exit as done:
         raise SystemExit(done.exit_code) from done
-    except typer.Abort as aborted:
-        sys.stderr.write("error: interrupted\n  fix: run the command again; what was stored is kept\n")
-        raise SystemExit(2) from aborted
+    except (typer.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
     except TyperException as wrong:
         sys.stderr.write(f"error: {wrong.format_message()}\n  fix: see `{Path(sys.argv[0]).name} --help`\n")
         raise SystemExit(2) from wrong
@@ -119,4 +122,7 @@ def run(app: typer.Typer) -> NoReturn:
             "  why: unexpected\n  fix: run again with --debug and report it\n"
         )
         raise SystemExit(1) from error
+    if code == _INTERRUPTED:
+        sys.stderr.write("error: interrupted\n  fix: run the command again; what was stored is kept\n")
+        raise SystemExit(2)
     raise SystemExit(code if isinstance(code, int) else 0)
