@@ -12,6 +12,7 @@ import typer
 
 from appliance.actions.auditing import making
 from appliance.actions.auditing.span import moment
+from appliance.actions.tracing import comparing
 from appliance.audit import note, pin, succession, verify
 from appliance.audit.client import SocketLedger
 from appliance.audit.facts import Ledger
@@ -19,6 +20,7 @@ from appliance.audit.leaf import Leaf
 from appliance.cli import context as shared
 from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import LedgerDamagedError
+from media.errors import UsageError
 
 _BODY_CHARACTERS = 100
 
@@ -32,6 +34,7 @@ def register(app: typer.Typer) -> None:
     audit.command("verify")(_verify)
     audit.command("checkpoint")(_checkpoint)
     audit.command("export")(_export)
+    audit.command("compare")(_compare)
 
 
 def _list(
@@ -159,6 +162,46 @@ def _export(
             )
     said = f"recorded as {made.record}" if made.record >= 0 else "NOT recorded: the ledger does not run"
     own.result(made.to_json(), f"{made.end - made.start} of {made.size} records, root {made.root}; {said}")
+
+
+def _compare(
+    context: typer.Context,
+    list_file: Annotated[Path, typer.Argument(metavar="LIST", help="A list: `sealift affected --out FILE.json`.")],
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="The folder of an export of all records.")],
+    key: Annotated[
+        str, typer.Option("--key", help="The ledger's verifier key, where this is not its box; else the pinned one.")
+    ] = "",
+) -> None:
+    """Hold a signed list against all records: does it leave anybody out? Needs no service; works elsewhere, too."""
+    own = shared.of(context)
+    pinned = note.VerifierKey.from_text(key.strip()) if key else pin.read_pin(own.config.at)
+    if pinned is None:
+        raise UsageError(
+            what="no key of the ledger is known here",
+            why="nothing is pinned on this machine",
+            fix="give it as it was written down at the installation: --key 'NAME+ID+KEY'",
+        )
+    with own.progress() as bar:
+        task = bar.add_task("records", total=0)
+        found = comparing.compare(
+            list_file,
+            export,
+            key=pinned,
+            clock=own.clock,
+            progress=lambda count, of: bar.update(task, completed=count, total=of),
+        )
+    said = [f"{found.selector}: {found.listed} answers listed, {found.size} records read"]
+    for word, differing in (("MISSING", found.missing), ("ADDED", found.added), ("CHANGED", found.changed)):
+        said += [f"{word}  record {one.get('sequence')}  {_printable(one.get('request_id'))}" for one in differing]
+    if found.is_whole:
+        said.append("the list holds exactly what the records yield")
+    own.result(found.to_json(), "\n".join(said))
+    if not found.is_whole:
+        raise typer.Exit(LedgerDamagedError.exit_code)
+
+
+def _printable(untrusted: object) -> str:
+    return ascii(str(untrusted)[:80])[1:-1]
 
 
 def _own_key(ledger: Ledger) -> note.VerifierKey:

@@ -95,7 +95,7 @@ def entry_of(leaf: Leaf) -> dict[str, Any]:
     return {**said, "sequence": leaf.sequence, "at": leaf.time}
 
 
-def counted(ledger: Ledger, selector: Selector, *, most: int = MOST_LISTED) -> Found:
+def counted(ledger: Ledger, selector: Selector, *, most: int | None = MOST_LISTED) -> Found:
     """Return what was touched; the beginnings of all answers are read, in slices.
 
     Raises:
