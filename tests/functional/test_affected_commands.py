@@ -14,6 +14,7 @@ import typer
 from appliance.audit import pin
 from appliance.cli import affected, audit, main, retention
 from appliance.cli import context as shared
+from appliance.errors import LedgerDamagedError
 from tests.support import checker
 from tests.support.ledger import DIGEST_A, LedgerSite, bodies, intent, ledger_site
 
@@ -80,6 +81,25 @@ def test_a_list_is_written_signed_and_as_a_table(
         rows = list(csv.DictReader(stream))
     assert [row["request_id"] for row in rows] == ["req_0", "req_1", "req_2"]
     assert all(row["department"].startswith("'=") for row in rows)
+
+
+def test_a_list_is_held_against_an_export_of_all_records(site: LedgerSite, sealift: Sealift, tmp_path: Path) -> None:
+    file, export = tmp_path / "list.json", tmp_path / "export"
+    with site.running():
+        assert sealift("affected", "--signer", "ana", "--out", file)[0] == 0
+        assert sealift("audit", "export", export)[0] == 0
+    key = pin.read_pin(site.places)
+    assert key is not None
+
+    code, out, err = sealift("audit", "compare", file, export, "--key", key.to_text(), "--json")
+    assert (code, json.loads(out)["whole"]) == (0, True), err
+    content = json.loads(file.read_text())
+    left_out = content["list"]["answers"].pop(1)
+    file.write_text(json.dumps(content))
+    code, out, _ = sealift("audit", "compare", file, export)
+
+    assert code == LedgerDamagedError.exit_code
+    assert f"MISSING  record {left_out['sequence']}  req_1" in out
 
 
 def test_a_version_is_named_by_name_and_the_newest_requests_are_listed(site: LedgerSite, sealift: Sealift) -> None:
