@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve import schema
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.engine import Constraint, Decoder, Generation, Sampling
@@ -47,6 +48,25 @@ class Serving:
     repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     shorten: Shortening | None = None
+
+    @classmethod
+    def of(cls, descriptor: ModelDescriptor, *, stage: str, shorten: Shortening | None = None) -> "Serving":
+        """Return what serving a version in a stage means."""
+        runtime = descriptor.runtime
+        return cls(
+            model_digest=descriptor.model_digest,
+            weights_digest=descriptor.weights_digest,
+            stage=stage,
+            name=descriptor.name,
+            system_prompt=descriptor.system_prompt,
+            n_ctx=runtime.n_ctx,
+            temperature=runtime.temperature,
+            top_p=runtime.top_p,
+            top_k=runtime.top_k,
+            repeat_penalty=runtime.repeat_penalty,
+            stop=runtime.stop,
+            shorten=shorten,
+        )
 
 
 class RefusedError(Exception):

@@ -27,7 +27,7 @@ from appliance.serve.curve import Curve
 from appliance.serve.engine import Constraint, FinishReason, Generation
 from appliance.serve.events import broken
 from appliance.serve.handles import Handle
-from appliance.serve.jobs import Job, jobs_of
+from appliance.serve.jobs import Job, jobs_of, require_fits
 from appliance.serve.scheduler import Counts
 from appliance.serve.schema import SchemaRefusedError
 from appliance.serve.waiting import Shares, Waiting
@@ -147,13 +147,7 @@ class AttachedScheduler:
         Raises:
             EngineUnavailableError: It can never fit, or the peer is down.
         """
-        need = len(generation.tokens) + generation.max_tokens
-        if need > self._context_tokens:
-            raise EngineUnavailableError(
-                what="the request does not fit the context",
-                why=f"it needs {need} tokens, the context holds {self._context_tokens}",
-                fix="shorten the prompt or lower max_tokens",
-            )
+        require_fits(generation, self._context_tokens)
         self._require_alive()
         with self._lock:
             number = self._numbers

@@ -243,19 +243,7 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
     prompt, unlikely = (tokens.tokenize(text, special=False) for text in _PROBE)
     scheduler.require_unbiased(prompt, unlikely[-1])
     app = create_engine_app(
-        Serving(
-            model_digest=descriptor.model_digest,
-            weights_digest=descriptor.weights_digest,
-            stage=stage,
-            name=descriptor.name,
-            system_prompt=descriptor.system_prompt,
-            n_ctx=runtime.n_ctx,
-            temperature=runtime.temperature,
-            top_p=runtime.top_p,
-            top_k=runtime.top_k,
-            repeat_penalty=runtime.repeat_penalty,
-            stop=runtime.stop,
-        ),
+        Serving.of(descriptor, stage=stage),
         # The application asks a decoder for tokens and grammars alone, and a scheduler for what this one has.
         decoder=cast("Decoder", tokens),
         scheduler=cast("Scheduler", scheduler),

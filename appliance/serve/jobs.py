@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.errors import EngineUnavailableError
 from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece
 from appliance.serve.handles import Handle
 from appliance.serve.speech import Speech
@@ -76,6 +77,21 @@ class Job:
                 likelihoods=tuple(likelihoods),
                 cached_tokens=self.cached or 0,
             )
+        )
+
+
+def require_fits(generation: Generation, context_tokens: int) -> None:
+    """Pass when the prompt and the longest answer fit a context of so many tokens.
+
+    Raises:
+        EngineUnavailableError: They never will.
+    """
+    need = len(generation.tokens) + generation.max_tokens
+    if need > context_tokens:
+        raise EngineUnavailableError(
+            what="the request does not fit the context",
+            why=f"it needs {need} tokens, the context holds {context_tokens}",
+            fix="shorten the prompt or lower max_tokens",
         )
 
 

@@ -174,20 +174,7 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
         embedder = LlamaCppEmbedder(loadable.embedding.path, runtime.embedding, threads=threads)
         embedding = Embedding(embedder=embedder, scheduler=scheduler, model_digest=descriptor.model_digest)
     app = create_engine_app(
-        Serving(
-            model_digest=descriptor.model_digest,
-            weights_digest=descriptor.weights_digest,
-            stage=stage,
-            name=descriptor.name,
-            system_prompt=descriptor.system_prompt,
-            n_ctx=runtime.n_ctx,
-            temperature=runtime.temperature,
-            top_p=runtime.top_p,
-            top_k=runtime.top_k,
-            repeat_penalty=runtime.repeat_penalty,
-            stop=runtime.stop,
-            shorten=runtime.llama if runtime.llama.num_keep else None,
-        ),
+        Serving.of(descriptor, stage=stage, shorten=runtime.llama if runtime.llama.num_keep else None),
         decoder=decoder,
         scheduler=scheduler,
         template=ChatTemplate(loadable.template),

@@ -68,16 +68,14 @@ class Places:
         """
         if self._cannot_copy or job.suspended is not None:
             return False
-        alike = [one for one in active if one.salt == job.salt and one.sequence is not None]
-        there = [one.tokens for one in self._resting if one.salt == job.salt]
-        there += [one.tokens[: one.held] for one in alike]
-        best = max((_common(one, job.tokens) for one in there), default=0)
-        for one in alike:
-            if one.is_reading and one.generation.priority <= job.generation.priority:
-                common = _common(one.generation.tokens, job.tokens)
-                if common - best >= _WORTH_WAITING:
-                    job.leader, job.shared = one, common
-                    return True
+        alike = [(_common(one.tokens, job.tokens), one) for one in active if one.salt == job.salt]
+        there = [_common(one.tokens, job.tokens) for one in self._resting if one.salt == job.salt]
+        best = max((*there, *(min(common, one.held) for common, one in alike)), default=0)
+        for common, one in alike:
+            is_sooner = one.is_reading and one.generation.priority <= job.generation.priority
+            if one.sequence is not None and is_sooner and common - best >= _WORTH_WAITING:
+                job.leader, job.shared = one, common
+                return True
         return False
 
     def restore(self, job: Job, *, room: int) -> None:
@@ -114,7 +112,7 @@ class Places:
 
     def _copied(self, job: Job, active: Iterable[Job], wanted: int) -> int:
         donors = [one for one in active if one.salt == job.salt and one.sequence is not None and one is not job]
-        shared = [(min(_common(one.tokens[: one.held], job.tokens), wanted), one) for one in donors]
+        shared = [(min(_common(one.tokens, job.tokens), one.held, wanted), one) for one in donors]
         keep, donor = max(shared, key=lambda pair: pair[0], default=(0, None))
         if donor is None or not keep or donor.sequence is None or job.sequence is None:
             return 0

@@ -28,7 +28,7 @@ from appliance.serve.curve import Curve, Plan, measure, padding
 from appliance.serve.engine import Decoder, FinishReason, Generation, Row
 from appliance.serve.errands import Question, Scoring, Work, failure
 from appliance.serve.handles import Handle
-from appliance.serve.jobs import Job, jobs_of
+from appliance.serve.jobs import Job, jobs_of, require_fits
 from appliance.serve.places import Places
 from appliance.serve.waiting import Shares, Waiting
 from media.clock import Clock
@@ -64,9 +64,8 @@ class Scheduler:
 
     def __init__(self, decoder: Decoder, *, curve: Curve | None = None) -> None:
         self.counts = Counts()
-        self.curve = curve
         self._decoder = decoder
-        self._plan = Plan(curve, most=min(decoder.sequences, decoder.batch_tokens))
+        self._go_by(curve)
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
         self._shares = Shares()
         self._waiting = Waiting(self._shares)
@@ -99,13 +98,7 @@ class Scheduler:
         Raises:
             EngineUnavailableError: It can never fit, or the scheduler has stopped.
         """
-        need = len(generation.tokens) + generation.max_tokens
-        if need > self._decoder.context_tokens:
-            raise EngineUnavailableError(
-                what="the request does not fit the context",
-                why=f"it needs {need} tokens, the context holds {self._decoder.context_tokens}",
-                fix="shorten the prompt or lower max_tokens",
-            )
+        require_fits(generation, self._decoder.context_tokens)
         self._require_alive()
         with self._lock:
             number = self._numbers
@@ -157,8 +150,7 @@ class Scheduler:
             EngineUnavailableError: The scheduler has stopped.
         """
         curve = self.between_steps(lambda: measure(self._decoder, clock=clock, threads=threads, seconds=seconds))
-        self._plan = Plan(curve, most=min(self._decoder.sequences, self._decoder.batch_tokens))
-        self.curve = curve
+        self._go_by(curve)
         return curve
 
     def turns(self, seconds: float) -> bool:
@@ -171,6 +163,10 @@ class Scheduler:
         """End the thread after the present step; unfinished answers end with reason ``error``."""
         self._arrivals.put(None)
         self._thread.join(timeout=5)
+
+    def _go_by(self, curve: Curve | None) -> None:
+        self.curve = curve
+        self._plan = Plan(curve, most=min(self._decoder.sequences, self._decoder.batch_tokens))
 
     def _require_alive(self) -> None:
         if not self.is_alive:
@@ -225,9 +221,11 @@ class Scheduler:
 
     def _admit(self) -> None:
         while (job := self._waiting.next(step=self.counts.steps)) is not None:
-            if job.leader is None and self._places.waits_for_another(job, self._active):
-                continue
-            if not self._fits(job, self._active) and not self._preempt_for(job):
+            if self._fits(job, self._active):
+                # Asked of who would begin now only: whoever waits for room is first in line at every step.
+                if job.leader is None and self._places.waits_for_another(job, self._active):
+                    continue
+            elif not self._preempt_for(job):
                 return
             self._waiting.remove(job)
             job.leader = None
