@@ -97,42 +97,6 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """The names of keys that were made, and the units that were told of them beside their own files."""
-
-    made: tuple[str, ...]
-    told: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields; `changed` says whether anything was."""
-        return {"made": list(self.made), "told": list(self.told), "changed": bool(self.made or self.told)}
-
-
-def complete(config: Config, *, drop_ins: Path | None) -> Completed:
-    """Make every key that this release uses and that is not here, and name it to units whose keys were renewed before.
-
-    A release may use names that the one before, which carries the upgrade out, does not know. May be repeated.
-
-    Args:
-        config: The site file.
-        drop_ins: Where systemd looks for settings of this box; None without systemd. systemd is not told to read them.
-
-    Raises:
-        KeyMissingError: A key could not be made.
-        StoreWriteError: A unit could not be told.
-    """
-    keys = open_keys(config, environ={})
-    made, told = keys.create_missing(), []
-    if drop_ins is not None and config.keys.provider == "files":
-        for unit, lines in _loaded().items():
-            place, text = drop_ins / f"{unit}.d" / DROP_IN, _told(keys, lines, {})
-            if place.exists() and place.read_text() != text:
-                _place(drop_ins, unit, text)
-                told.append(unit)
-    return Completed(made=tuple(made), told=tuple(told))
-
-
 class Keyring:
     """Changes of the keys of one box.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.actions.backups import erasures
-from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, complete, listed
+from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, listed
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.verify import verify
@@ -157,25 +157,6 @@ def test_nothing_lists_material(config: Config) -> None:
     material = {path.read_bytes().hex() for path in config.at.key_files.iterdir()}
 
     assert not any(secret in str(one.to_json()) for one in listed(config) for secret in material)
-
-
-def test_a_release_with_a_new_name_of_a_key_gets_it_and_tells_the_units_whose_keys_were_renewed(
-    config: Config, keyring: Keyring, systemd: Path
-) -> None:
-    """As after an upgrade that the release before carried out: it knew neither the key nor that a unit loads it."""
-    keyring.rotate("content-hmac", reason="renewal")
-    drop_in = systemd / f"{GATEWAY}.d" / DROP_IN
-    before = drop_in.read_text()
-    (config.at.key_files / "phi-map.v1").unlink()
-    drop_in.write_text("\n".join(line for line in before.splitlines() if "phi-map" not in line) + "\n")
-
-    done = complete(config, drop_ins=systemd)
-
-    assert (done.made, done.told) == (("phi-map",), (GATEWAY,))
-    assert (config.at.key_files / "phi-map.v1").stat().st_mode & 0o777 == 0o400
-    assert drop_in.read_text() == before
-    assert not (systemd / f"{ADMIN}.d").exists()  # a unit whose keys were never renewed has its own file's line
-    assert complete(config, drop_ins=systemd).to_json() == {"made": [], "told": [], "changed": False}
 
 
 class RunningLedger(FakeSupervisor):
