@@ -3,6 +3,8 @@
 A transaction takes the write lock first, so what was read in it still holds when it is written.
 """
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -71,22 +73,34 @@ class SharedFile:
 def connected(
     file: Path, *, settings: Sequence[str], busy_seconds: float, prepare: Callable[[sqlite3.Connection], None]
 ) -> sqlite3.Connection:
-    """Open a file as `SharedFile` does.
+    """Open a file as `SharedFile` does; of several gateways one after the other, as long as it takes.
 
     Raises:
         sqlite3.Error, OSError: It cannot be opened or prepared.
     """
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    connection = sqlite3.connect(file, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in ("journal_mode=WAL", *settings):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        with begun(connection):
-            prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
+    with _alone(file.parent):
+        connection = sqlite3.connect(file, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in ("journal_mode=WAL", *settings):
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            with begun(connection):
+                prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
     return connection
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder: SQLite does not wait for another who turns to the write-ahead log, it says that it is locked."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -181,9 +181,9 @@ class SharedDesk:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._descriptor = os.open(self._lock_file(self._name), flags, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            return connected(self._file, settings=("synchronous=OFF",), busy_seconds=_BUSY_SECONDS, prepare=_prepare)
         except OSError as error:
             raise sqlite3.OperationalError(type(error).__name__) from error
-        return connected(self._file, settings=("synchronous=OFF",), busy_seconds=_BUSY_SECONDS, prepare=_prepare)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,21 @@ def test_two_gateways_spend_one_allowance(tmp_path: Path) -> None:
     clock.advance(2)
     assert gateways[0].take("key a", per_minute=30).retry_after_seconds is None
     assert gateways[1].take("key a", per_minute=30).retry_after_seconds == pytest.approx(2)
+
+
+def test_gateways_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    for number in range(20):
+        gateways = [_quotas(tmp_path / str(number), _clock()) for _ in range(4)]
+        at_once = threading.Barrier(4)
+
+        def begin(quotas: Quotas, at_once: threading.Barrier = at_once) -> bool:
+            at_once.wait(20)
+            return quotas.take("key a", per_minute=2).retry_after_seconds is None
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(begin, gateways)) == 2
+        for each in gateways:
+            each.close()
 
 
 def test_another_process_counts_on(tmp_path: Path) -> None:
