@@ -17,8 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+
+from tests.support.unix_http import QuietHandler, QuietServer, serving
 
 MODEL_DIGEST = "ab" * 32
 WEIGHTS_DIGEST = "cd" * 32
@@ -98,32 +99,22 @@ class _CallerLeftError(Exception):
     pass
 
 
-class _Server(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(QuietServer):
     engine: FakeEngine
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hangs up is part of the tests."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Quiet."""
 
     def do_GET(self) -> None:
         engine = self.server.engine
         match self.path:
             case "/health":
-                self._json({"status": "ok" if engine.is_ready else "loading"}, 200 if engine.is_ready else 503)
+                self.send_json({"status": "ok" if engine.is_ready else "loading"}, 200 if engine.is_ready else 503)
             case "/v1/models":
-                self._json({"object": "list", "data": [{"id": engine.model_digest, "object": "model"}]})
+                self.send_json({"object": "list", "data": [{"id": engine.model_digest, "object": "model"}]})
             case "/sealift/v1/status":
-                self._json(
+                self.send_json(
                     {
                         "model_digest": engine.model_digest,
                         "weights_digest": engine.weights_digest,
@@ -148,9 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
                 case "/v1/embeddings":
                     self._embed(body, engine.script)
                 case "/sealift/v1/tokenize":
-                    self._json({"tokens": len(tokens(_prompt(body)))})
+                    self.send_json({"tokens": len(tokens(_prompt(body)))})
                 case "/sealift/v1/score":
-                    self._json(_scores(body))
+                    self.send_json(_scores(body))
                 case _:
                     self._error(404, "not_found")
         except json.JSONDecodeError:
@@ -188,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = {"id": "x", "choices": [{"index": 0, **choice, "finish_reason": reason}], "usage": usage}
         if script.events is not None:
             answer = script.events[0]
-        self._json(answer)
+        self.send_json(answer)
 
     def _embed(self, body: Mapping[str, Any], script: Script) -> None:
         if script.refuse is not None:
@@ -198,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         if script.tear_after is not None:
             self._tear()
             return
-        self._json(_vectors(body["input"], counts=script.counts) if script.events is None else script.events[0])
+        self.send_json(_vectors(body["input"], counts=script.counts) if script.events is None else script.events[0])
 
     def _stream(
         self, said: list[str], reason: str, *, chat: bool, script: Script, usage: dict[str, int] | None
@@ -246,15 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def _error(self, status: int, code: str) -> None:
-        self._json({"error": {"message": "a text that quotes the prompt", "code": code}}, status)
-
-    def _json(self, body: Any, status: int = 200) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.send_json({"error": {"message": "a text that quotes the prompt", "code": code}}, status)
 
 
 def _prompt(body: Mapping[str, Any]) -> str:
@@ -353,14 +336,9 @@ def fake_engine(path: Path, **settings: Any) -> Iterator[FakeEngine]:
     engine = FakeEngine(path=path, **settings)
     server = _Server(str(path), _Handler)
     server.engine = engine
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield engine
-    finally:
-        if engine.script.hold is not None:
-            engine.script.hold.set()
-        server.shutdown()
-        server.server_close()
-        path.unlink(missing_ok=True)
-        thread.join(timeout=5)
+    with serving(server):
+        try:
+            yield engine
+        finally:
+            if engine.script.hold is not None:
+                engine.script.hold.set()

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+
+from tests.support.unix_http import QuietHandler, QuietServer, serving
 
 CONTROL = 300
 """The one control token, which is spelled ``<end>``."""
@@ -53,34 +54,24 @@ class FakePeer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class _Server(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(QuietServer):
     peer: FakePeer
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hangs up is part of the tests."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Quiet."""
 
     def address_string(self) -> str:
         return "peer"
 
     def do_GET(self) -> None:
-        self._json({"status": "ok"}, 200 if self.server.peer.is_well else 503)
+        self.send_json({"status": "ok"}, 200 if self.server.peer.is_well else 503)
 
     def do_POST(self) -> None:
         peer = self.server.peer
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/tokenize":
-            self._json({"tokens": tokens(body["content"], special=body["parse_special"])})
+            self.send_json({"tokens": tokens(body["content"], special=body["parse_special"])})
             return
         with peer.lock:
             peer.asked.append(body)
@@ -88,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             peer.most = max(peer.most, peer.running)
         try:
             if peer.status != 200:
-                self._json({"error": {"message": "it quotes a prompt", "code": peer.status}}, peer.status)
+                self.send_json({"error": {"message": "it quotes a prompt", "code": peer.status}}, peer.status)
             elif body.get("stream"):
                 self._stream(body, peer)
             else:
@@ -104,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         # What the prompt holds already is likelier.
         likely = 0.0 if peer.is_biased else -0.5 if token in body["prompt"] else -5.0
         entry = {"id": token, "token": chr(token), "bytes": [token], "logprob": likely, "top_logprobs": []}
-        self._json({"choices": [{"index": 0, "text": chr(token), "logprobs": {"content": [entry]}}]})
+        self.send_json({"choices": [{"index": 0, "text": chr(token), "logprobs": {"content": [entry]}}]})
 
     def _stream(self, body: dict[str, Any], peer: FakePeer) -> None:
         self.send_response(200)
@@ -126,14 +117,6 @@ class _Handler(BaseHTTPRequestHandler):
         poll.register(self.connection, select.POLLRDHUP)
         if poll.poll(0):
             raise BrokenPipeError
-
-    def _json(self, body: dict[str, Any], status: int = 200) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
 
 def tokens(text: str, *, special: bool) -> list[int]:
@@ -168,17 +151,12 @@ def fake_peer(path: Path, **settings: Any) -> Iterator[FakePeer]:
     peer = FakePeer(path=path, **settings)
     server = _Server(str(path), _Handler)
     server.peer = peer
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield peer
-    finally:
-        if peer.hold is not None:
-            peer.hold.set()
-        server.shutdown()
-        server.server_close()
-        path.unlink(missing_ok=True)
-        thread.join(timeout=5)
+    with serving(server):
+        try:
+            yield peer
+        finally:
+            if peer.hold is not None:
+                peer.hold.set()
 
 
 def main() -> None:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+
+from tests.support.unix_http import QuietHandler, QuietServer, serving
 
 
 @dataclass(slots=True)
@@ -35,17 +36,11 @@ class ScriptedServer:
     hung_up: threading.Event = field(default_factory=threading.Event)
 
 
-class _Server(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
+class _Server(QuietServer):
     script: ScriptedServer
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -61,9 +56,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(body)
         else:
             self._reply(Reply(status=400, body={"error": {"code": "invalid_json"}}))
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Quiet."""
 
     def _answer(self, body: dict[str, Any]) -> None:
         script = self.server.script
@@ -102,11 +94,5 @@ def scripted_server(path: Path, replies: dict[str, Answer]) -> Iterator[Scripted
     script = ScriptedServer(path=path, replies=replies)
     server = _Server(str(path), _Handler)
     server.script = script
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield script
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)

@@ -1,0 +1,53 @@
+"""What servers of tests on Unix sockets share: threads for each caller, silence, and serving until a block ends."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+
+class QuietServer(ThreadingMixIn, UnixStreamServer):
+    """An HTTP server that says nothing of callers who hang up: they are part of the tests."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Quiet."""
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers in HTTP/1.1 and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Quiet."""
+
+    def send_json(self, body: Any, status: int = 200) -> None:
+        """Answer with JSON, or with bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@contextmanager
+def serving(server: QuietServer) -> Iterator[None]:
+    """Serve until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        Path(str(server.server_address)).unlink(missing_ok=True)
+        thread.join(timeout=5)
