@@ -1,6 +1,5 @@
 """Automation keys by the real commands, and which version the site's rules give: over a real ledger and promoter."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,18 +7,11 @@ import pytest
 from appliance.cli import automation, route
 from appliance.errors import AutomationRefusedError
 from tests.support.commands import Run, as_json, typed
-from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
-from tests.support.running_site import COMMANDS, RunningSite, running_site
-from tests.support.versions import short_folder
+from tests.support.promoting import bring, enrol_all, homes, serve, site
+from tests.support.running_site import COMMANDS, RunningSite
 
-__all__ = ["homes"]
+__all__ = ["homes", "site"]
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -22,17 +22,10 @@ from appliance.timekeeping import record
 from appliance.timekeeping.record import Verdict
 from media.clock import SystemClock
 from tests.support.jobs import UnitRunner, job_service
-from tests.support.promoting import enrol_all, homes, medium_of
-from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
-from tests.support.versions import short_folder
+from tests.support.promoting import enrol_all, homes, site
+from tests.support.running_site import Run, RunningSite, as_json, runner
 
-__all__ = ["homes"]
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
+__all__ = ["homes", "site"]
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.standing import require_promoted
 from appliance.wire import RemoteError
 from media import canonical
-from tests.support.promoting import bring, medium_of
+from tests.support.promoting import bring, site
 from tests.support.promotion import PASSWORD
-from tests.support.running_site import RunningSite, running_site
+from tests.support.running_site import RunningSite
 from tests.support.signatories import signatories
-from tests.support.versions import short_folder
 from tests.unit.appliance.promote.test_old_formats import first_statement
 
+__all__ = ["site"]  # a fixture
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user, which takes root"),
@@ -71,12 +70,6 @@ for name, door, message in job["messages"]:
         told["doors"][name] = type(error).__name__
 print(json.dumps(told))
 """
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,17 +11,10 @@ from appliance.install.jobclient import JobsClient, JobsSupervisor
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.wire import Line, RemoteError
 from tests.support.jobs import UnitRunner, job_service
-from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
-from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
-from tests.support.versions import short_folder
+from tests.support.promoting import bring, enrol_all, homes, serve, site
+from tests.support.running_site import Run, RunningSite, as_json, runner
 
-__all__ = ["homes"]
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
+__all__ = ["homes", "site"]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Who is named by --as is somebody: a record under a name of nobody's would be laid at no one's door."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,18 +7,11 @@ import pytest
 from appliance.cli import samples, stage
 from appliance.errors import UnknownPersonError
 from tests.support.commands import Run, as_json, typed
-from tests.support.promoting import bring, enrol_all, homes, medium_of
-from tests.support.running_site import COMMANDS, RunningSite, running_site
-from tests.support.versions import short_folder
+from tests.support.promoting import bring, enrol_all, homes, site
+from tests.support.running_site import COMMANDS, RunningSite
 
-__all__ = ["homes"]
+__all__ = ["homes", "site"]
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,25 +1,17 @@
 """Thresholds of the site's own by the real commands: over a real ledger and a real promoter, with OpenPGP keys."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import ApprovalRefusedError
 from media.errors import MalformedError
-from tests.support.promoting import enrol_all, homes, medium_of
-from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
-from tests.support.versions import short_folder
+from tests.support.promoting import enrol_all, homes, site
+from tests.support.running_site import Run, RunningSite, as_json, runner
 
-__all__ = ["homes"]
+__all__ = ["homes", "site"]
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,23 +3,15 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from media import signers
-from tests.support.promoting import PEOPLE, bring, enrol_all, homes, medium_of, record_answer, serve
-from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
-from tests.support.versions import short_folder
+from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
+from tests.support.running_site import Run, RunningSite, as_json, runner
 
-__all__ = ["homes"]  # a fixture
-
-
-@pytest.fixture
-def site() -> Iterator[RunningSite]:
-    with short_folder() as root, running_site(root, medium_of(1)) as running:
-        yield running
+__all__ = ["homes", "site"]  # a fixture
 
 
 @pytest.fixture

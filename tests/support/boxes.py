@@ -3,6 +3,8 @@
 import base64
 from pathlib import Path
 
+import pytest
+
 from appliance.actions.standby import introducing, keeping, taking
 from appliance.actions.standby.keeping import Grown, Made
 from appliance.actions.standby.taking import TakenOver
@@ -13,6 +15,7 @@ from appliance.keys.files import FileKeys, create_missing
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation
 from tests.support.promotion import Site, open_site
+from tests.support.signatories import signatories
 
 
 def b64(data: bytes) -> str:
@@ -89,3 +92,18 @@ def proven(box: Site, sequence: int) -> Carried:
     """Return one record of the box's ledger with its proof."""
     box.ledger.checkpoint()
     return Carried.of(box.ledger, sequence)
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Site:
+    """One box of a pair."""
+    return open_box(tmp_path / "one")
+
+
+@pytest.fixture
+def second(first: Site, tmp_path: Path) -> Site:
+    """The other; two people are enrolled at the first."""
+    second = open_box(tmp_path / "two")
+    pair(first, second)
+    first.enrol(*signatories()[:2])
+    return second

@@ -17,7 +17,7 @@ from media import signers
 from media.clock import SystemClock
 from tests.support.commands import Run, as_json
 from tests.support.medium import SimulatedMedium, make_medium
-from tests.support.running_site import RunningSite
+from tests.support.running_site import RunningSite, running_site
 from tests.support.versions import short_folder, version_files
 
 PEOPLE = {"eva-rossi": "Eva Rossi", "finn-olsen": "Finn Olsen"}
@@ -42,6 +42,13 @@ def homes() -> Iterator[dict[str, Path]]:
     """The people's GnuPG homes."""
     with homes_of_people() as made:
         yield made
+
+
+@pytest.fixture
+def site() -> Iterator[RunningSite]:
+    """A running site that the first medium is for."""
+    with short_folder() as root, running_site(root, medium_of(1)) as running:
+        yield running
 
 
 @cache

@@ -24,23 +24,20 @@ from appliance.standby.pairing import Relation, require_paired
 from appliance.state.database import open_state
 from media.errors import SealiftError
 from tests.support import boxes
+from tests.support.boxes import first, second
 from tests.support.promotion import PASSWORD, Site, digest
 from tests.support.signatories import signatories
+
+__all__ = ["first", "second"]  # fixtures
 
 VERSION, NEXT = digest("version"), digest("next")
 
 
-@pytest.fixture
-def first(tmp_path: Path) -> Site:
-    return boxes.open_box(tmp_path / "one")
-
-
-@pytest.fixture
-def second(first: Site, tmp_path: Path) -> Site:
-    second = boxes.open_box(tmp_path / "two")
-    boxes.pair(first, second)
-    first.enrol(*signatories()[:2])
-    return second
+def copied(first: Site, second: Site) -> OfflineLedger:
+    """Return the first box's ledger as the second keeps it."""
+    boxes.grow(second, boxes.bundle(first, "two"), "one")
+    box = require_paired(second.config.at, "one").peer
+    return OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
 
 
 def receive(box: Site, model_digest: str, *, level: str = "Q4_K_M") -> None:
@@ -197,9 +194,7 @@ def test_a_level_that_may_not_serve_production_is_not_taken_over_either(first: S
 def test_evidence_of_failed_gates_opens_no_way(first: Site, second: Site) -> None:
     first.promote(VERSION)
     receive(second, VERSION)
-    boxes.grow(second, boxes.bundle(first, "two"), "one")
-    box = require_paired(second.config.at, "one").peer
-    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
+    copy = copied(first, second)
     for leaf in copy.leaves(0, 1000, kinds=["person.enrolled"]):
         second.client.carry("one", Carried.of(copy, leaf.sequence), [])
     record = Carried.of(copy, copy.find(kind="promotion.made")[0].sequence)
@@ -217,9 +212,7 @@ def test_evidence_of_failed_gates_opens_no_way(first: Site, second: Site) -> Non
 def test_under_another_policy_what_every_policy_asks_is_still_asked(first: Site, second: Site) -> None:
     first.promote(VERSION)
     receive(second, VERSION)
-    boxes.grow(second, boxes.bundle(first, "two"), "one")
-    box = require_paired(second.config.at, "one").peer
-    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
+    copy = copied(first, second)
     for leaf in copy.leaves(0, 1000, kinds=["person.enrolled"]):
         second.client.carry("one", Carried.of(copy, leaf.sequence), [])
     people = signatories()[:2]
@@ -239,9 +232,7 @@ def test_under_another_policy_what_every_policy_asks_is_still_asked(first: Site,
 
 
 def test_only_roots_door_may_take_over(first: Site, second: Site) -> None:
-    boxes.grow(second, boxes.bundle(first, "two"), "one")
-    box = require_paired(second.config.at, "one").peer
-    copy = OfflineLedger.of_folder(mirror.folder_of(second.config.at, box), clock=second.clock)
+    copy = copied(first, second)
     record = Carried.of(copy, copy.find(kind="person.enrolled")[0].sequence)
 
     for door in ("promoter-admin", "promoter-operator"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,11 @@ from appliance.promote.validated import require_validated
 from media import canonical
 from media.errors import MalformedError
 from tests.support import boxes
+from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
 from tests.support.signatories import Signatory, signatories
+
+__all__ = ["first", "second"]  # fixtures
 
 ANA, BEN, *_ = signatories()
 VERSION = digest("version")
@@ -30,19 +32,6 @@ STRICTER = HEAD.format("ward-2") + "[task_evaluation]\nminimum_accuracy_millis =
 WORD = '[[override]]\nkey = "injection.followed_millis"\nperson = "{}"\nreason = "letters quote orders"\n'
 LOOSE = HEAD.format("letters") + "[injection]\nfollowed_millis = 350\n" + WORD.format(ANA.id)
 NOTHING = HEAD.format("back")
-
-
-@pytest.fixture
-def first(tmp_path: Path) -> Site:
-    return boxes.open_box(tmp_path / "one")
-
-
-@pytest.fixture
-def second(first: Site, tmp_path: Path) -> Site:
-    second = boxes.open_box(tmp_path / "two")
-    boxes.pair(first, second)
-    first.enrol(ANA, BEN)
-    return second
 
 
 def sign(box: Site, text: str, *people: Signatory) -> str:

@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -15,21 +14,10 @@ from appliance.standby.inbox import Inbox
 from appliance.standby.pairing import require_paired
 from appliance.standby.peers import Listener
 from tests.support import boxes
+from tests.support.boxes import first, second
 from tests.support.promotion import Site, digest
-from tests.support.signatories import signatories
 
-
-@pytest.fixture
-def first(tmp_path: Path) -> Site:
-    return boxes.open_box(tmp_path / "one")
-
-
-@pytest.fixture
-def second(first: Site, tmp_path: Path) -> Site:
-    second = boxes.open_box(tmp_path / "two")
-    boxes.pair(first, second)
-    first.enrol(*signatories()[:2])
-    return second
+__all__ = ["first", "second"]  # fixtures
 
 
 @contextmanager
