@@ -43,7 +43,7 @@ test-deep: $(STAMP)  ## The slow shards, or one: make test-deep SHARD=demo
 
 bench: $(addprefix bench-,$(BENCHES))  ## All benchmarks; each writes build/bench/NAME.json
 
-$(addprefix bench-,$(BENCHES)): bench-%: $(STAMP)  # SIZE=1GiB ROUNDS=3 for a short run; BENCH_DIR=a folder on the disk to measure
+$(addprefix bench-,$(BENCHES)): bench-%: $(STAMP)  # SIZE=1GiB ROUNDS=3 for a short run; BENCH_DIR=a folder on the disk to measure; BENCH_MEDIUM=where media lie
 	@$(BIN)/python -m bench.$*
 
 lock: $(STAMP)  ## Write the hash-locked requirement files anew

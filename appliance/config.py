@@ -334,6 +334,11 @@ class Places:
         return self.state / "reports"
 
     @property
+    def proofs(self) -> Path:
+        """Proofs of answers that people asked for on the page; see `appliance.actions.tracing.proofs`."""
+        return self.state / "proofs"
+
+    @property
     def batches(self) -> Path:
         """Files and batches of callers, encrypted; see `appliance.gateway.batches.store`."""
         return self.gateway / "batches.db"

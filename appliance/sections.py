@@ -311,7 +311,8 @@ class MonitoringSection(Section):
 class DatabaseSection(Section):
     """Where ledger and state lie: in files of this box, or on a PostgreSQL server that several boxes reach.
 
-    The server is reached by the folder of its Unix socket, or by TLS with its certificate verified in full.
+    The server is reached by the folder of its Unix socket, or by TLS with its certificate verified in full. `node` is
+    this box's name among several that answer at once; without one a single node answers, and others wait.
     """
 
     kind: Literal["sqlite", "postgresql"] = "sqlite"
@@ -320,9 +321,13 @@ class DatabaseSection(Section):
     address: MaybeAddress = ""
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     name: str = Field(default="sealift", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+    node: str = Field(default="", pattern=r"^([a-z0-9](-?[a-z0-9]){0,31})?$")
 
     @model_validator(mode="after")
     def _one_way(self) -> "DatabaseSection":
+        if self.node and self.kind != "postgresql":
+            message = "node is for postgresql: a file is written by one box alone"
+            raise ValueError(message)
         remote = bool(self.server and self.address)
         if bool(self.server) != bool(self.address) or (self.kind == "postgresql" and bool(self.socket) == remote):
             message = "postgresql takes either socket, or server and address together"

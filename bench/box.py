@@ -37,7 +37,7 @@ PLUS_SECONDS: Final = 3.0
 BACK_SECONDS: Final = 10.0
 _ALONE: Final = """
 import sys
-from appliance.serve.llama_cpp import load_backends
+from appliance.serve.llama_devices import load_backends
 from llama_cpp import Llama
 load_backends()  # the wheel carries one library for each kind of processor
 model = Llama(model_path=sys.argv[1], n_ctx=4096, n_batch=512, n_threads=int(sys.argv[2]), verbose=False)

@@ -14,6 +14,7 @@ from typing import Final
 from appliance.serve.client import EngineClient
 from bench.measuring import ROOT, run, say
 from media.errors import SealiftError
+from media.llamaprofile import LlamaSettings
 from tests.support.engine_process import engine_site
 from tests.support.real_engine import DEMO
 from tests.support.versions import store_version
@@ -86,6 +87,7 @@ def ours(model: Path, *, threads: int) -> Iterator[Path]:
             n_ctx=PLACES * CONTEXT,
             n_seq_max=PLACES,
             n_batch=512,
+            llama_cpp=LlamaSettings(kv_unified=False).to_json(),
         )
         name = f"test-{descriptor.model_digest[:12]}"
         program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.serve.launcher import main; main()"

@@ -7,15 +7,19 @@
     inclusion      one proof in a ledger of ROWS records (10 million by default), the median of 1,000 leaves at random
     verify         recomputing all of a million records (fewer where ROWS is less), ours and the checker's: seconds of
                    one processor, since both have one thread
+    PostgreSQL     records, acknowledgement and inclusion again with the records on a real server on the same disk, for
+                   information beside ours on SQLite; POSTGRES_ROWS (as many as ROWS) are in the large one, 0 for none
 
 BENCH_DIR is a folder on the disk to measure. The writers are one process that only passes prepared lines, so that what
-is measured is the service; both share the machine's cores, as a gateway and its ledger do.
+is measured is the service; both share the machine's cores, as a gateway and its ledger do. Large ledgers are written by
+`bench.growing`, which takes what it needs of the disk (half a gigabyte for a million records) until the end.
 """
 
 import json
 import os
 import random
 import selectors
+import shutil
 import socket
 import sqlite3
 import statistics
@@ -24,23 +28,27 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic, perf_counter, process_time, sleep
 from typing import Final
 
 from appliance.actions.auditing import making
-from appliance.audit import exclusive
-from appliance.audit.leaf import Via
-from appliance.audit.log import Entry, Log, Signer
+from appliance.actions.databases import migrating
+from appliance.audit.backend import Backend
+from appliance.audit.log import Log
 from appliance.audit.offline import OfflineLedger
+from appliance.audit.postgres_opening import open_reader
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import verify
-from appliance.keys.files import FileKeys
-from bench.measuring import ROOT, Row, machine, say, write
+from bench import growing
+from bench.measuring import ROOT, Row, machine, say, timed, write
 from media.clock import SystemClock
 from tests.support.ledger import LedgerSite, intent, ledger_site
+from tests.support.postgres import PostgresServer
 
 ROWS: Final = int(os.environ.get("ROWS", "10000000"))
+POSTGRES_ROWS: Final = int(os.environ.get("POSTGRES_ROWS", str(ROWS)))
 SECONDS: Final = float(os.environ.get("SECONDS", "10"))
 _VERIFIED: Final = min(ROWS, 1_000_000)
 _FLIGHT: Final = 16
@@ -51,7 +59,14 @@ _MOST_ACKNOWLEDGED: Final = 0.015
 _MOST_PROOF: Final = 0.010
 _GOAL_ROWS: Final = 10_000_000
 _MOST_VERIFY: Final = 60.0
-_BATCH: Final = 4096
+_LATE: Final = "99th percentile of the acknowledgement at 1,000 records/s"
+_SERVER: Final = {
+    "listen_addresses": "''",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "logging_collector": "off",
+    "log_min_messages": "fatal",
+}
 
 
 def main() -> int:
@@ -83,16 +98,18 @@ def single_commits(path: Path) -> float:
 
 
 def writing(folder: Path, commit: float) -> Iterator[Row]:
-    """Yield the rows about records that are written through the service's socket."""
+    """Yield the rows about records that are written through the service's socket, in a file and on a server."""
+    ours: dict[str, float] = {}
     with ledger_site(folder / "service") as site, site.process():
         for writers in (64, 16, 1):
-            count = flood(site, writers)
+            name = f"durable records, {writers} writers with {_FLIGHT} in flight"
+            count = ours[name] = flood(site, writers)
             say(f"{writers} writers: {count:.0f} records/s")
             is_slow = commit >= _SLOW_COMMIT
             goal = f"at least {_TIMES} times single commits" if is_slow else f"at least {_LEAST_PER_SECOND}/s"
             met = count * commit >= _TIMES if is_slow else count >= _LEAST_PER_SECOND
             yield Row(
-                name=f"durable records, {writers} writers with {_FLIGHT} in flight, against one commit each",
+                name=f"{name}, against one commit each",
                 ours=count,
                 peer=1 / commit,
                 unit="1/s",
@@ -100,10 +117,10 @@ def writing(folder: Path, commit: float) -> Iterator[Row]:
                 goal=goal if writers == 64 else None,
                 met=met if writers == 64 else None,
             )
-        late = paced(site)
+        late = ours[_LATE] = paced(site)
         say(f"acknowledged: p99 {late * 1000:.1f} ms")
         yield Row(
-            name="99th percentile of the acknowledgement at 1,000 records/s, against one commit",
+            name=f"{_LATE}, against one commit",
             ours=late,
             peer=commit,
             unit="s",
@@ -111,6 +128,36 @@ def writing(folder: Path, commit: float) -> Iterator[Row]:
             goal="under 15 ms and one commit",
             met=late < _MOST_ACKNOWLEDGED + commit,
         )
+    if POSTGRES_ROWS:
+        with on_server(folder / "server") as site, site.process():
+            name = f"durable records, 64 writers with {_FLIGHT} in flight"
+            yield beside(name, flood(site, 64), ours[name], "1/s")
+            yield beside(_LATE, paced(site), ours[_LATE], "s")
+
+
+@contextmanager
+def on_server(folder: Path) -> Iterator[LedgerSite]:
+    """Lend a site whose ledger is on a PostgreSQL server of its own, which lies below this folder."""
+    folder.mkdir()
+    for above in (folder, folder.parent):  # the server has a user of its own
+        above.chmod(0o711)
+    place = folder / "pg"
+    place.mkdir()
+    server = PostgresServer(folder=place, settings=dict(_SERVER))
+    try:
+        server.create()
+        section = server.section(server.database())
+        with ledger_site(folder / "site", database=section) as site:
+            migrating.migrate(site.places, "up")
+            yield site
+    finally:
+        server.kill()
+
+
+def beside(name: str, figure: float, ours: float, unit: str) -> Row:
+    """Return the row of a figure with the records on a server; the peer is the same in a file."""
+    say(f"PostgreSQL: {name}: {figure:.4g} {unit}")
+    return Row(name=f"{name}, on PostgreSQL, against SQLite", ours=figure, peer=ours, unit=unit, ratio=figure / ours)
 
 
 def connected(site: LedgerSite) -> socket.socket:
@@ -177,21 +224,29 @@ def paced(site: LedgerSite) -> float:
 def reading(folder: Path) -> Iterator[Row]:
     """Yield the rows about a large ledger: proofs of single records, and recomputing it."""
     with ledger_site(folder / "large") as site:
-        grow(site, ROWS)
-        ledger = OfflineLedger(site.places, clock=SystemClock())
-        proof = proofs(site)
+        say(f"writing {ROWS} records took {timed(lambda: growing.grow(site, ROWS)):.0f} s")
+        with closing(open_writer(site.places.ledger / FILE_NAME)) as backend:
+            proof = proofs(backend)
         say(f"inclusion: {proof * 1000:.2f} ms")
-        name = f"inclusion proof in {ROWS} records, median of 1,000"
         yield Row(
-            name=name,
+            name=f"inclusion proof in {ROWS} records, median of 1,000",
             ours=proof,
             peer=None,
             unit="s",
             goal="under 10 ms in 10 million",
             met=proof < _MOST_PROOF if ROWS >= _GOAL_ROWS else None,
         )
+        shutil.rmtree(site.places.ledger)
+    if POSTGRES_ROWS:
+        with on_server(folder / "large-server") as site:
+            took = timed(lambda: growing.grow_on_server(site, POSTGRES_ROWS))
+            say(f"writing {POSTGRES_ROWS} records on PostgreSQL took {took:.0f} s")
+            with closing(open_reader(site.places)) as reader:
+                found = proofs(reader)
+        shutil.rmtree(folder / "large-server")
+        yield beside(f"inclusion proof in {POSTGRES_ROWS} records, median of 1,000", found, proof, "s")
     with ledger_site(folder / "million") as site:
-        grow(site, _VERIFIED)
+        growing.grow(site, _VERIFIED)
         ledger = OfflineLedger(site.places, clock=SystemClock())
         began = process_time()
         done = verify(ledger)
@@ -211,35 +266,18 @@ def reading(folder: Path) -> Iterator[Row]:
         )
 
 
-def grow(site: LedgerSite, count: int) -> None:
-    """Fill a ledger with requests, batch by batch, without the service."""
-    keys = FileKeys(site.places.key_files)
-    signer = Signer(public=keys.public("ledger-checkpoint"), sign=lambda data: keys.sign("ledger-checkpoint", data))
-    site.places.ledger.mkdir(parents=True, exist_ok=True)
-    exclusive.take(site.places.ledger).close()  # readers look for the lock that a writer left
-    backend = open_writer(site.places.ledger / FILE_NAME)
-    log = Log.open(backend, clock=SystemClock(), site="demo", signer=signer)
-    via = Via(door="ledger-gateway", uid=0)
-    while log.head().size < count:
-        begin = log.head().size
-        numbers = range(begin, min(begin + _BATCH, count))
-        log.append([Entry.of("request.intent", intent(f"req_{number}"), via=via) for number in numbers])
-        backend.tidy()
-    log.checkpoint()
-    backend.close()
-
-
-def proofs(site: LedgerSite) -> float:
-    """Return the median seconds of one inclusion proof through the open ledger, leaves at random."""
-    backend = open_writer(site.places.ledger / FILE_NAME)
+def proofs(backend: Backend) -> float:
+    """Return the median seconds of one inclusion proof through the open ledger, leaves at random; each is checked."""
     log = Log.read(backend, clock=SystemClock())
-    size, taken = log.head().size, []
+    head, taken = log.head(), []
     for _ in range(1000):
-        leaf = random.randrange(size)  # noqa: S311 - a sample
+        leaf = random.randrange(head.size)  # noqa: S311 - a sample
         began = perf_counter()
-        log.inclusion(leaf, size)
+        proof = log.inclusion(leaf, head.size)
         taken.append(perf_counter() - began)
-    backend.close()
+        if proof.root != head.root:
+            raise AssertionError(leaf)
+        proof.require(log.leaf(leaf).raw)
     return statistics.median(taken)
 
 

@@ -53,12 +53,13 @@ def copier() -> list[str]:
     return _command()
 
 
-def make(folder: Path, size: int) -> BenchMedium:
+def make(folder: Path, size: int, *, volume: Path | None = None) -> BenchMedium:
     """Build, sign and write a release whose weights have `size` bytes; only the volume is kept.
 
     Args:
         folder: A folder of its own.
         size: Of the weights; all else is a few kilobytes.
+        volume: Where the volume is written; below `folder` where none is named.
     """
     work = WorkFolder(root=folder / "work")
     payload = tiny_payload()
@@ -71,7 +72,7 @@ def make(folder: Path, size: int) -> BenchMedium:
     for path in work.attest.glob("*.json"):  # they speak of the tiny weights
         text = path.read_text().replace(payload_digest(before.values()), payload_digest(now.values()))
         path.write_text(text.replace(before[_WEIGHTS][2], now[_WEIGHTS][2]))
-    made = _written(folder, work, plan)
+    made = _written(folder, work, plan, volume=volume or folder / "volume-1")
     weights.unlink()
     return made
 
@@ -84,7 +85,7 @@ def make_many(folder: Path, count: int) -> BenchMedium:
     payload = {**tiny_payload(), **small}
     plan = candidate_plan(payload)
     write_candidate(work, plan, payload)
-    made = _written(folder, work, plan)
+    made = _written(folder, work, plan, volume=folder / "volume-1")
     shutil.rmtree(work.candidate)
     return made
 
@@ -95,8 +96,7 @@ def _small(dice: random.Random, piece: bytes, number: int) -> bytes:
     return number.to_bytes(8, "big") + piece[start : start + size - 8]
 
 
-def _written(folder: Path, work: WorkFolder, plan: ReleasePlan) -> BenchMedium:
-    volume = folder / "volume-1"
+def _written(folder: Path, work: WorkFolder, plan: ReleasePlan, *, volume: Path) -> BenchMedium:
     ceremony = throwaway_ceremony("demo")
     made = release_in_one_go(work, [volume], ceremony=ceremony, clock=FixedClock(at=MADE_AT), place="Bundling room")
     medium = SimulatedMedium(

@@ -80,12 +80,8 @@ class Rauc:
     """A bundle, and a service that installs it."""
 
     folder: Path
+    bundle: Path
     environment: dict[str, str]
-
-    @property
-    def bundle(self) -> Path:
-        """The signed bundle."""
-        return self.folder / "payload.raucb"
 
     def install(self) -> float:
         """Install the bundle once; return the seconds it took."""
@@ -96,12 +92,13 @@ class Rauc:
 
 
 @contextmanager
-def prepared(folder: Path, payload: Sequence[Path]) -> Iterator[Rauc]:
+def prepared(folder: Path, payload: Sequence[Path], *, bundle: Path) -> Iterator[Rauc]:
     """Make a bundle of these files and start the service.
 
     Args:
         folder: A folder of its own; its path must be short enough for a socket.
         payload: Joined into one image.
+        bundle: Where the bundle is written: on the medium.
     """
     content = folder / "content"
     for each in (content, folder / "mnt", folder / "data"):
@@ -131,7 +128,7 @@ def prepared(folder: Path, payload: Sequence[Path]) -> Iterator[Rauc]:
     run("openssl", "req", "-x509", *key, "-days", "30", "-subj", "/CN=bench", stderr=subprocess.DEVNULL)
     run(
         "rauc", "bundle", f"--cert={folder}/cert.pem", f"--key={folder}/key.pem",
-        "--mksquashfs-args=-noD -noI -noF -noX", content, folder / "payload.raucb", stderr=subprocess.DEVNULL,
+        "--mksquashfs-args=-noD -noI -noF -noX", content, bundle, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     shutil.rmtree(content)
     environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={folder}/bus"}
@@ -148,13 +145,21 @@ def prepared(folder: Path, payload: Sequence[Path]) -> Iterator[Rauc]:
         )
         try:
             sleep(1.0)  # the service claims its name
-            yield Rauc(folder=folder, environment=environment)
+            yield Rauc(folder=folder, bundle=bundle, environment=environment)
         finally:
             service.terminate()
             service.wait()
+            _let_go(folder / "mnt")
     finally:
         bus.terminate()
         bus.wait()
+
+
+def _let_go(place: Path) -> None:
+    """Unmount what an installation that was broken off left mounted: its bundle lies on the medium."""
+    mounted = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
+    for each in sorted((path for path in mounted if path.startswith(f"{place}/")), reverse=True):
+        run("umount", each)
 
 
 def _wait_for(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Ours is the whole copier: a fresh process that checks signatures, people, site and serial, then proves and stores every
 byte durably. The others copy the same volume to the same disk and sync the files they wrote, nothing else. The cache is
-cold before each run, and the contestants take turns.
+cold before each run, and the contestants take turns. The medium lies on the disk itself or on another device, as
+BENCH_MEDIUM says (`bench.carrier`); then RAUC's bundle lies there too.
 """
 
 import os
@@ -17,9 +18,11 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from bench import media, rauc
+from bench.carrier import Carrier, carrier
 from bench.measuring import Row, at_most, faster, forget, interleaved, machine, run, say, size_in_bytes, timed, write
 
 RSS_LIMIT_MIB = 96
+FLAT = 1.1
 MEMORY_SIZES = (2**30, 8 * 2**30)
 SMALL_FILES = int(os.environ.get("FILES", "20000"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
@@ -43,12 +46,16 @@ def copier(medium: media.BenchMedium, store: Path, *, cores: int | None = None) 
     os.sched_setaffinity(process.pid, every[:cores] if cores else every)
     if process.stdin is None:
         raise SystemExit("the copier has no stdin")
-    process.stdin.write(job)
-    process.stdin.close()
     peak = 0
-    while process.poll() is None:
-        peak = max(peak, high_water(process.pid))
-        sleep(0.01)
+    try:
+        process.stdin.write(job)
+        process.stdin.close()
+        while process.poll() is None:
+            peak = max(peak, high_water(process.pid))
+            sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
     seconds = monotonic() - begun
     if process.returncode != 0:
         raise SystemExit(f"the copier ended with {process.returncode}")
@@ -71,9 +78,9 @@ def copy_and_sync(volume: Path, place: Path) -> None:
     run("sync", *made)
 
 
-def comparison(folder: Path, size: int) -> list[Row]:
-    """Return the rows of time, for one release of this size."""
-    medium = media.make(folder / "m", size)
+def comparison(folder: Path, size: int, on: Carrier) -> list[Row]:
+    """Return the rows of time, for one release of this size on a medium."""
+    medium = media.make(folder / "m", size, volume=on.folder / "volume-1")
     place = folder / "place"
     release = medium.volume / "release"
 
@@ -101,12 +108,14 @@ def comparison(folder: Path, size: int) -> list[Row]:
     }
     with ExitStack() as stack:
         if rauc.is_there():
-            peer = stack.enter_context(rauc.prepared(folder / "r", medium.payload))
+            bundle = on.folder / "payload.raucb"
+            peer = stack.enter_context(rauc.prepared(folder / "r", medium.payload, bundle=bundle))
             contestants["rauc install"] = peer.install
         else:
             say("rauc, its service or root is missing: no row for it")
-        found = interleaved(contestants, rounds=ROUNDS, before=lambda: forget(folder))
-    ours, named = found["sealift"], f"receive {size / 2**30:g} GiB"
+        cold = {name: on.reading(work, least=size) for name, work in contestants.items()}
+        found = interleaved(cold, rounds=ROUNDS, before=lambda: forget(folder, on.folder))
+    ours, named = found["sealift"], f"receive {size / 2**30:g} GiB from {on.kind}"
     rows = [
         at_most(f"{named}, against cp and sync", ours, found["cp, sync"], times=1.0),
         faster(f"{named}, against openssl, cp, sync", ours, found["openssl dgst, cp, sync"], times=1.5),
@@ -114,22 +123,22 @@ def comparison(folder: Path, size: int) -> list[Row]:
     ]
     if "rauc install" in found:
         rows.append(faster(f"{named}, against RAUC", ours, found["rauc install"], times=2.5))
-    return [*rows, scaling(medium, place)]
+    return [*rows, scaling(medium, place, on)]
 
 
-def scaling(medium: media.BenchMedium, place: Path) -> Row:
+def scaling(medium: media.BenchMedium, place: Path, on: Carrier) -> Row:
     """Return how much faster one big file is received on all cores than on one."""
     cores = len(os.sched_getaffinity(0))
     one: list[float] = []
     every: list[float] = []
     for _ in range(ROUNDS):
         for found, count in ((one, 1), (every, cores)):
-            forget(medium.volume)
+            forget(place.parent, on.folder)
             found.append(copier(medium, place, cores=count).seconds)
             shutil.rmtree(place)
     ours, single = statistics.median(every), statistics.median(one)
     return Row(
-        name=f"one big file on {cores} cores, against one core",
+        name=f"one big file from {on.kind} on {cores} cores, against one core",
         ours=ours,
         peer=single,
         unit="s",
@@ -138,17 +147,20 @@ def scaling(medium: media.BenchMedium, place: Path) -> Row:
     )
 
 
-def memory(folder: Path, size: int) -> Row:
-    """Return the copier's peak memory for a release of this size."""
+def memory(folder: Path, size: int, smaller: float | None) -> Row:
+    """Return the copier's peak memory for a release of this size; beside it that for a smaller one, where known."""
     medium = media.make(folder / "m", size)
     peak = copier(medium, folder / "place").rss_mib
+    ratio = None if smaller is None else peak / smaller
+    flat = "" if ratio is None else f", at most {FLAT:g} times"
     return Row(
         name=f"memory of the copier at {size / 2**30:g} GiB",
         ours=peak,
-        peer=None,
+        peer=smaller,
         unit="MiB",
-        goal=f"under {RSS_LIMIT_MIB} MiB",
-        met=peak < RSS_LIMIT_MIB,
+        ratio=ratio,
+        goal=f"under {RSS_LIMIT_MIB} MiB{flat}",
+        met=peak < RSS_LIMIT_MIB and (ratio is None or ratio <= FLAT),
     )
 
 
@@ -196,15 +208,17 @@ def main() -> int:
     """Measure, write build/bench/receive.json, and say which goals were met."""
     size = size_in_bytes("4GiB")
     rows = [machine()]
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=PLACE) as name:
-        rows += comparison(Path(name) / "c", size)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=PLACE) as name, carrier(Path(name), most=2 * size) as on:
+        rows += comparison(Path(name), size, on)
+    smaller: float | None = None
     for each in sorted({min(most, size if "SIZE" in os.environ else most) for most in MEMORY_SIZES}):
         with tempfile.TemporaryDirectory(prefix="bench-", dir=PLACE) as name:
             needed = 3 * each + 2**30
             if shutil.disk_usage(name).free < needed:
                 say(f"no room to measure memory at {each / 2**30:g} GiB: {needed / 2**30:g} GiB are needed")
                 continue
-            rows.append(memory(Path(name), each))
+            rows.append(memory(Path(name), each, smaller))
+            smaller = rows[-1].ours
     with tempfile.TemporaryDirectory(prefix="bench-", dir=PLACE) as name:
         rows += many_files(Path(name), SMALL_FILES)
     return write("receive", [*rows, machine()])

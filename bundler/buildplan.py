@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bundler.cache import Cache
-from bundler.gather import lock_of, require_engine, update_lock
+from bundler.locks import locked_in, needed_of, update_lock
 from bundler.recipe import ModelSection, Recipe
 from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, PypiPackage
 from bundler.sources import llama_wheel, ospackages, wheels
@@ -154,16 +154,17 @@ def _model(recipe: Recipe, model: ModelSection, cache: Cache) -> list[Item]:
 
 
 def _wheels(recipe: Recipe, cache: Cache, checkout: Checkout) -> list[Item]:
+    target = recipe.target
     if recipe.kind == "security-update":
-        locks = {} if recipe.update is None else {"update": update_lock(recipe, recipe.update)}
+        locks = [] if recipe.update is None else [locked_in(recipe, update_lock(recipe, recipe.update))]
     else:
-        locks = {name: lock_of(recipe, name, checkout) for name in ("server", "host", *recipe.engines)}
-    found: list[Item] = []
-    for environment, lock in locks.items():
-        target = recipe.target
-        locked = wheels.parse_lock(wheels.read_lock(lock), label=lock.name)
-        needed = wheels.needed(locked, target, label=lock.name)
-        require_engine(environment, needed)
+        locks = [needed_of(recipe, name, checkout) for name in ("server", "host", *recipe.engines)]
+    found: list[Item] = [
+        _here(recipe, f"{program.path}/{PurePosixPath(path).name}", sha256)
+        for program in recipe.programs
+        for path, sha256 in sorted(program.files.items())
+    ]
+    for needed in locks:
         for package in needed:
             name = f"{package.name} {package.version}"
             held = wheels.cached_length(package, target, cache=cache)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from bundler import ledgerkeys
 from bundler.ledgernote import LedgerKey
 from bundler.plan import ReleasePlan
 from bundler.receipt import Receipt, read_receipt, site_of
@@ -229,7 +230,8 @@ def record_site(register: Register, site: str, key: LedgerKey, *, replaces: bool
         UsageError: The site has another key and nobody said that it is replaced.
     """
     require_key_free(register.entries(), site, key, replaces=replaces)
-    if key_of(register.entries(), site) != key:
+    known = ledgerkeys.of_site(register.entries(), site)
+    if known is None or key not in known.keys:
         register.append("site", {"site": site, "ledger_key": key.to_text()}, clock=clock)
 
 
@@ -239,11 +241,12 @@ def require_key_free(entries: Sequence[Entry], site: str, key: LedgerKey, *, rep
     Raises:
         UsageError: The site has another key and nobody said that it is replaced.
     """
-    known = key_of(entries, site)
-    if known is not None and known != key and not replaces:
+    known = ledgerkeys.of_site(entries, site)
+    if known is not None and key not in known.keys and not replaces:
+        present = known.keys[-1]
         raise UsageError(
             what=f"{site} has another ledger key",
-            why=f"{known.name}+{known.key_id.hex()} is registered",
+            why=f"{present.name}+{present.key_id.hex()} is registered",
             fix="ask the site why its ledger has a new key, then add --replace",
         )
 
@@ -258,14 +261,14 @@ def known_receipt(entries: Sequence[Entry], untrusted: bytes) -> tuple[Receipt, 
         WrongVolumeError: It is about media that this register does not know.
     """
     site = site_of(untrusted)
-    key = key_of(entries, site)
-    if key is None:
+    keys = ledgerkeys.of_site(entries, site)
+    if keys is None:
         raise UsageError(
             what=f"the ledger key of {site} is not registered",
             why="a receipt proves nothing without it",
             fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
         )
-    receipt = read_receipt(untrusted, key)
+    receipt = read_receipt(untrusted, keys)
     sent = {
         (entry.facts["volume"], entry.facts["id"], entry.facts["tag_manifest_sha256"])
         for entry in entries
@@ -284,7 +287,7 @@ def known_receipt(entries: Sequence[Entry], untrusted: bytes) -> tuple[Receipt, 
 
 
 def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tuple[Receipt, bool]:
-    """Verify a receipt that came back and enter it; return it, and whether it is new.
+    """Verify a receipt that came back and enter it, and the keys that it leads to; return it, and whether it is new.
 
     Raises:
         SealiftError: As `known_receipt`.
@@ -293,6 +296,7 @@ def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tup
     receipt, is_new = known_receipt(register.entries(), untrusted)
     if not is_new:
         return receipt, False
+    ledgerkeys.remember(register, receipt.site, receipt.keys, clock=clock)
     head = receipt.checkpoint
     facts = {
         "sha256": receipt.sha256,
@@ -310,12 +314,6 @@ def record_receipt(register: Register, untrusted: bytes, *, clock: Clock) -> tup
     }
     register.append("receipt", facts, clock=clock)
     return receipt, True
-
-
-def key_of(entries: Sequence[Entry], site: str) -> LedgerKey | None:
-    """Return the key of a site's ledger that was registered last; None when there is none."""
-    texts = [entry.facts["ledger_key"] for entry in entries if entry.kind == "site" and entry.facts["site"] == site]
-    return LedgerKey.from_text(texts[-1]) if texts else None
 
 
 def one(so_far: Sequence[Entry], medium: str) -> MediumState:

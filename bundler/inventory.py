@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bundler.ledgernote import Checkpoint, LedgerKey
+from bundler.ledgerkeys import SiteKeys
+from bundler.ledgernote import Checkpoint
 from bundler.siteword import Said
 from media import inventory, limits
 from media.digest import sha256_hex
@@ -20,12 +21,14 @@ class BelievedInventory:
         sha256: Of the file that the site sent.
         checkpoint: The head of the site's ledger at that time; None when the ledger's own proof is not there.
         vouched_by: signature, ledger, or both.
+        keys: Of the site's ledger, after those that it leads to.
     """
 
     inventory: Inventory
     sha256: str
     checkpoint: Checkpoint | None
     vouched_by: tuple[str, ...]
+    keys: SiteKeys
 
 
 def site_of(untrusted: bytes) -> str:
@@ -37,7 +40,7 @@ def site_of(untrusted: bytes) -> str:
     return Inventory.from_payload(_said(untrusted).payload)[0].site
 
 
-def read_inventory(untrusted: bytes, key: LedgerKey) -> BelievedInventory:
+def read_inventory(untrusted: bytes, keys: SiteKeys) -> BelievedInventory:
     """Return a site's inventory, once the site's ledger key vouches for it.
 
     Raises:
@@ -47,8 +50,10 @@ def read_inventory(untrusted: bytes, key: LedgerKey) -> BelievedInventory:
     """
     said = _said(untrusted)
     found, value = Inventory.from_payload(said.payload)
-    head, vouched_by = said.require_vouched(value, key, kind="inventory")
-    return BelievedInventory(inventory=found, sha256=sha256_hex(untrusted), checkpoint=head, vouched_by=vouched_by)
+    vouched = said.require_vouched(value, keys, kind="inventory")
+    return BelievedInventory(
+        inventory=found, sha256=sha256_hex(untrusted), checkpoint=vouched.head, vouched_by=vouched.by, keys=vouched.keys
+    )
 
 
 def _said(untrusted: bytes) -> Said:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bundler import ledgerkeys
 from bundler.inventory import BelievedInventory
 from bundler.plan import ReleasePlan
 from bundler.register import Entry, Register
@@ -27,6 +28,7 @@ def record_inventory(register: Register, believed: BelievedInventory, *, clock: 
     known = (entry for entry in register.entries() if entry.kind == "inventory")
     if any(entry.facts["sha256"] == believed.sha256 for entry in known):
         return False
+    ledgerkeys.remember(register, believed.inventory.site, believed.keys, clock=clock)
     head = believed.checkpoint
     facts = {
         "sha256": believed.sha256,

@@ -91,17 +91,10 @@ def checkpoint(untrusted: str, key: LedgerKey) -> Checkpoint:
         MalformedError: It is no signed note of a checkpoint.
         BadSignatureError: The key did not sign it.
     """
-    head, separator, tail = untrusted.rpartition("\n\n")
-    if len(untrusted) > _MAX_NOTE or not separator or not tail.endswith("\n"):
-        raise _malformed("a checkpoint", "expected a note and its signatures")
-    text = f"{head}\n"
+    text, signatures = parts(untrusted)
     found = False
-    for line in tail[:-1].split("\n"):
-        matched = _LINE.fullmatch(line)
-        blob = from_base64(matched[2]) if matched else b""
-        if not matched or len(blob) < 5:
-            raise _malformed("a checkpoint", "a signature line is not in its form")
-        if (matched[1], blob[:4]) == (key.name, key.key_id):
+    for name, blob in signatures:
+        if (name, blob[:4]) == (key.name, key.key_id):
             key.verify(blob[4:], text.encode(), "a checkpoint")
             found = True
     if not found:
@@ -110,6 +103,34 @@ def checkpoint(untrusted: str, key: LedgerKey) -> Checkpoint:
             why=f"expected a signature by {key.name}",
             fix="compare the site's ledger key by telephone",
         )
+    return checkpoint_of(text)
+
+
+def parts(untrusted: str) -> tuple[str, list[tuple[str, bytes]]]:
+    """Return the signed text of a note and, for each signature, its name and its bytes, the key id first.
+
+    Raises:
+        MalformedError: It is no signed note; no signature is verified.
+    """
+    head, separator, tail = untrusted.rpartition("\n\n")
+    if len(untrusted) > _MAX_NOTE or not separator or not tail.endswith("\n"):
+        raise _malformed("a checkpoint", "expected a note and its signatures")
+    signatures = []
+    for line in tail[:-1].split("\n"):
+        matched = _LINE.fullmatch(line)
+        blob = from_base64(matched[2]) if matched else b""
+        if not matched or len(blob) < 5:
+            raise _malformed("a checkpoint", "a signature line is not in its form")
+        signatures.append((matched[1], blob))
+    return f"{head}\n", signatures
+
+
+def checkpoint_of(text: str) -> Checkpoint:
+    """Return the checkpoint in the signed text of a note; lines after the third are extensions.
+
+    Raises:
+        MalformedError: It is none.
+    """
     lines = text.split("\n")
     root = from_base64(lines[2]) if len(lines) >= 4 else b""
     if len(root) != 32 or not _SIZE.fullmatch(lines[1]):

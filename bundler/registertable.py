@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from bundler.dispatch import MediumState
 from bundler.register import Entry
+from media.spreadsheet import is_like_formula
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What makes a spreadsheet take a cell for a formula; such a text gets an apostrophe before it."""
 _HISTORY: Final = ("entry", "at", "kind", "medium", "what", "by")
 _MEDIUM: Final = (
     *("medium", "release", "serial", "volume", "count", "id", "state", "since", "held_by", "due", "sites", "received"),
@@ -84,16 +83,23 @@ def _what(kind: str, facts: Mapping[str, Any]) -> str:
         case "returned":
             ended = "destroyed" if facts["destroyed"] else "came back"
             return f"{ended}: {facts['condition']}" if facts["condition"] else ended
-        case "site" | "inventory":
-            listed = f"listed what it holds, serial {facts.get('serial')}, at {facts.get('taken_at')}"
-            return f"ledger key of {facts['site']} entered" if kind == "site" else f"{facts['site']} {listed}"
+        case "site" | "succession":
+            how = "entered" if kind == "site" else f"renewed: {facts['ledger_key']}"
+            return f"ledger key of {facts['site']} {how}"
         case _:
-            if kind == "evidence":
-                about = facts["release"] or ", ".join(facts["ids"]) or "a medium not known by name"
-                about += f" ({facts['error']})" if facts["error"] else ""
-            else:
-                about = f"volumes {', '.join(map(str, facts['volumes']))} of {facts['release']}"
-            return f"{facts['site']} {facts['outcome']} {about} at {facts['received_at']}"
+            return f"{facts['site']} {_told(kind, facts)}"
+
+
+def _told(kind: str, facts: Mapping[str, Any]) -> str:
+    """Return what a site said."""
+    if kind == "inventory":
+        return f"listed what it holds, serial {facts['serial']}, at {facts['taken_at']}"
+    if kind == "evidence":
+        about = facts["release"] or ", ".join(facts["ids"]) or "a medium not known by name"
+        about += f" ({facts['error']})" if facts["error"] else ""
+    else:
+        about = f"volumes {', '.join(map(str, facts['volumes']))} of {facts['release']}"
+    return f"{facts['outcome']} {about} at {facts['received_at']}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -106,4 +112,4 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     text = "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if is_like_formula(text) else text

@@ -27,8 +27,9 @@ from bundler.errors import ScanError
 from bundler.process import Progress, quiet
 from bundler.recipe import AcceptedLicence, AllowedFinding
 from bundler.scanning import antivirus, kinds, modelfolder, prompts, wheels
-from bundler.scanning.engineload import Load, load_models
+from bundler.scanning.engineload import load_models
 from bundler.scanning.findings import LISTED, Finding
+from bundler.scanning.loads import Load
 from bundler.scanning.report import MALFORMED, RULES, Antivirus, Examination, Judged, Loading, ScanReport
 from media.errors import MediaError
 

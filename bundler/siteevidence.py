@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bundler.dispatch import key_of
-from bundler.ledgernote import Checkpoint, LedgerKey
+from bundler import ledgerkeys
+from bundler.ledgerkeys import SiteKeys
+from bundler.ledgernote import Checkpoint
 from bundler.register import Entry, Register
 from bundler.siteword import Said
 from media import limits, siteevidence
@@ -26,12 +27,14 @@ class BelievedEvidence:
         sha256: Of the file that the site sent.
         checkpoint: The head of the site's ledger at that time; None when the ledger's own proof is not there.
         vouched_by: signature, ledger, or both.
+        keys: Of the site's ledger, after those that it leads to.
     """
 
     fields: Mapping[str, Any]
     sha256: str
     checkpoint: Checkpoint | None
     vouched_by: tuple[str, ...]
+    keys: SiteKeys
 
     @property
     def volumes(self) -> tuple[str, ...]:
@@ -39,7 +42,7 @@ class BelievedEvidence:
         return tuple(each["id"] for each in self.fields["volumes"])
 
 
-def read_evidence(untrusted: bytes, key: LedgerKey) -> BelievedEvidence:
+def read_evidence(untrusted: bytes, keys: SiteKeys) -> BelievedEvidence:
     """Return a site's evidence, once the site's ledger key vouches for it.
 
     Raises:
@@ -49,8 +52,14 @@ def read_evidence(untrusted: bytes, key: LedgerKey) -> BelievedEvidence:
     """
     said = _said(untrusted)
     found, value = SiteEvidence.from_payload(said.payload)
-    head, vouched_by = said.require_vouched(value, key, kind="evidence")
-    return BelievedEvidence(fields=found.fields, sha256=sha256_hex(untrusted), checkpoint=head, vouched_by=vouched_by)
+    vouched = said.require_vouched(value, keys, kind="evidence")
+    return BelievedEvidence(
+        fields=found.fields,
+        sha256=sha256_hex(untrusted),
+        checkpoint=vouched.head,
+        vouched_by=vouched.by,
+        keys=vouched.keys,
+    )
 
 
 def known_evidence(entries: Sequence[Entry], untrusted: bytes) -> tuple[BelievedEvidence, bool]:
@@ -61,14 +70,14 @@ def known_evidence(entries: Sequence[Entry], untrusted: bytes) -> tuple[Believed
         MediaError, TrustError: As `read_evidence`.
     """
     site = str(SiteEvidence.from_payload(_said(untrusted).payload)[0].fields["site"])
-    key = key_of(entries, site)
-    if key is None:
+    keys = ledgerkeys.of_site(entries, site)
+    if keys is None:
         raise UsageError(
             what=f"the ledger key of {site} is not registered",
             why="evidence proves nothing without it",
             fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
         )
-    found = read_evidence(untrusted, key)
+    found = read_evidence(untrusted, keys)
     return found, not any(entry.kind == "evidence" and entry.facts["sha256"] == found.sha256 for entry in entries)
 
 
@@ -81,6 +90,7 @@ def record_evidence(register: Register, untrusted: bytes, *, clock: Clock) -> tu
     """
     found, is_new = known_evidence(register.entries(), untrusted)
     if is_new:
+        ledgerkeys.remember(register, str(found.fields["site"]), found.keys, clock=clock)
         head = found.checkpoint
         facts = {
             "sha256": found.sha256,

@@ -10,12 +10,29 @@ from typing import Any
 
 from securesystemslib import dsse
 
-from bundler.ledgernote import Checkpoint, LedgerKey, checkpoint, from_base64, require_included
+from bundler.ledgerkeys import MOST, SiteKeys
+from bundler.ledgernote import Checkpoint, LedgerKey, from_base64, require_included
 from media.canonical import array, dumps, exact_keys, integer, loads_canonical, mapping, sha256_hex, text
 from media.digest import sha256_hex as digest_of
 from media.errors import BadSignatureError, MalformedError
 
 _RECORD_BYTES = 2**20
+_NOTE_BYTES = 8 * 2**10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouched:
+    """What vouches for a site's word.
+
+    Args:
+        head: Of the ledger at that time; None when its own proof is not there.
+        by: signature, ledger, or both.
+        keys: The ledger's keys, after those that the word leads to.
+    """
+
+    head: Checkpoint | None
+    by: tuple[str, ...]
+    keys: SiteKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +65,12 @@ class Said:
             signatures=tuple(array(envelope["signatures"], what, most=8)),
         )
 
-    def require_vouched(
-        self, value: Mapping[str, Any], key: LedgerKey, *, kind: str
-    ) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """Return the ledger's head, if the payload brings one, and what vouched: signature, ledger, or both.
+    def require_vouched(self, value: Mapping[str, Any], keys: SiteKeys, *, kind: str) -> "Vouched":
+        """Return what vouched, the ledger's head, if the payload brings one, and the ledger's keys after it.
 
         Args:
             value: The payload's fields; `ledger` is the proof, or None.
-            key: Of the site's ledger.
+            keys: Of the site's ledger; the proof may lead to later ones.
             kind: What the ledger's record calls it, such as `receipt`.
 
         Raises:
@@ -63,12 +78,13 @@ class Said:
             BadSignatureError: Nothing vouches for it, or what does is wrong.
         """
         vouched_by = []
-        if self.signatures:
-            self._require_signed(key)
-            vouched_by.append("signature")
-        head = None
+        head = signer = None
         if value["ledger"] is not None:
-            head = self._require_recorded(value, key, kind)
+            keys, head, signer = self._require_recorded(value, keys, kind)
+        if self.signatures:
+            self._require_signed(keys, signer)
+            vouched_by.append("signature")
+        if head is not None:
             vouched_by.append("ledger")
         if not vouched_by:
             raise BadSignatureError(
@@ -76,25 +92,33 @@ class Said:
                 why="it has neither a signature nor a proof of the ledger",
                 fix="have the site write it again when its ledger runs",
             )
-        return head, tuple(vouched_by)
+        return Vouched(head=head, by=tuple(vouched_by), keys=keys)
 
-    def _require_signed(self, key: LedgerKey) -> None:
+    def _require_signed(self, keys: SiteKeys, signer: LedgerKey | None) -> None:
+        """Pass only for signatures by the key in force, or by the one that signed the proof's tree in its own time."""
         signed = dsse.Envelope(self.payload, self.payload_type, {}).pae()
+        key = signer or keys.keys[-1]
         for untrusted in self.signatures:
             value = exact_keys(untrusted, ("keyid", "sig"), (), f"{self.what}'s signature")
             if value["keyid"] != digest_of(key.public):
                 raise BadSignatureError(
                     what=f"{self.what.lower()} is signed by another key than the site's",
                     why=f"expected that of the ledger {key.name}",
-                    fix="compare the site's ledger key by telephone, then: sealift-bundler register site",
+                    fix="have the site write it again while its ledger runs, which shows how its key was renewed; "
+                    "after a restore compare the new key by telephone, then: sealift-bundler register site",
                 )
             signature = from_base64(text(value["sig"], f"{self.what}'s signature", most=128))
             key.verify(signature, signed, self.what.lower())
 
-    def _require_recorded(self, value: Mapping[str, Any], key: LedgerKey, kind: str) -> Checkpoint:
+    def _require_recorded(
+        self, value: Mapping[str, Any], keys: SiteKeys, kind: str
+    ) -> tuple[SiteKeys, Checkpoint, LedgerKey]:
         what = f"{self.what}'s proof"
-        proof = exact_keys(value["ledger"], ("sequence", "leaf", "size", "root", "hashes", "checkpoint"), (), what)
-        head = checkpoint(text(proof["checkpoint"], what, most=_RECORD_BYTES, lines=True), key)
+        fields = ("sequence", "leaf", "size", "root", "hashes", "checkpoint")
+        proof = exact_keys(value["ledger"], fields, ("succession",), what)
+        notes = array(proof.get("succession", []), what, most=MOST)
+        keys = keys.followed(text(each, what, most=_NOTE_BYTES, lines=True) for each in notes)
+        head, signer = keys.checkpoint(text(proof["checkpoint"], what, most=_RECORD_BYTES, lines=True))
         leaf = from_base64(text(proof["leaf"], what, most=_RECORD_BYTES))
         path = [bytes.fromhex(sha256_hex(each, what)) for each in array(proof["hashes"], what, most=64)]
         sequence = integer(proof["sequence"], what)
@@ -109,4 +133,4 @@ class Said:
                 why="the record is about something else",
                 fix="ask the site for a new one",
             )
-        return head
+        return keys, head, signer

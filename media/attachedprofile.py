@@ -35,6 +35,7 @@ class AttachedSettings:
         module: A module that the environment's interpreter runs in its place; else empty.
         arguments: What it is given; `PLACEHOLDERS` in them are filled in by the launcher.
         dialect: Whose words beside OpenAI's it understands.
+        needs_gpu: Whether it answers on GPUs alone, so that no machine without one can try it.
     """
 
     program: str = ""
@@ -42,6 +43,7 @@ class AttachedSettings:
     module: str = ""
     arguments: tuple[str, ...] = ()
     dialect: Dialect = "llama-server"
+    needs_gpu: bool = False
 
     @property
     def is_content_addressed(self) -> bool:
@@ -69,6 +71,7 @@ class AttachedSettings:
             module=canonical.text(said["module"], f"{what}.module", may_be_empty=True, most=_MOST_CHARACTERS),
             arguments=tuple(canonical.text(one, f"{what}.arguments", most=_MOST_CHARACTERS) for one in arguments),
             dialect=canonical.one_of(said["dialect"], DIALECTS, f"{what}.dialect"),
+            needs_gpu=canonical.boolean(said["needs_gpu"], f"{what}.needs_gpu"),
         )
 
     def filled(self, values: Mapping[str, str]) -> list[str]:

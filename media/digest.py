@@ -2,11 +2,14 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import BufferedIOBase, RawIOBase
 from pathlib import Path
+from typing import Final
 
 from media import canonical, layout
+
+_PIECE_BYTES: Final = 2**22
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -14,14 +17,25 @@ def sha256_hex(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, *, tell: Callable[[int], None] | None = None) -> str:
     """Return the SHA-256 of a file, read once in pieces.
+
+    Args:
+        path: The file.
+        tell: Told after each piece how many bytes were read so far.
 
     Raises:
         OSError: The file could not be read.
     """
     with path.open("rb", buffering=0) as stream:
-        return stream_sha256(stream)
+        if tell is None:
+            return stream_sha256(stream)
+        hashed, done = hashlib.sha256(), 0
+        while piece := stream.read(_PIECE_BYTES):
+            hashed.update(piece)
+            done += len(piece)
+            tell(done)
+        return hashed.hexdigest()
 
 
 def stream_sha256(stream: RawIOBase | BufferedIOBase) -> str:

@@ -16,6 +16,8 @@ from media import canonical
 ALL_LAYERS: Final = -1
 MOST_LAYERS: Final = 1000
 MOST_GPUS: Final = 16
+_LEAST_TOKENS: Final = 128
+_CELLS: Final = 256
 _MOST_DECIMAL: Final = 12
 _DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 
@@ -31,6 +33,8 @@ class LlamaSettings:
         tensor_split: Each GPU's share, as decimal texts in any unit; empty to spread evenly.
         num_keep: Tokens of its beginning that stay of a conversation that does not fit, whose older middle is then left
             out; 0 refuses such a conversation.
+        kv_unified: Whether all answers share the context; else each has an equal part to itself, which no other may
+            fill, and a step need not look at what the others hold.
     """
 
     n_gpu_layers: int = 0
@@ -38,10 +42,13 @@ class LlamaSettings:
     main_gpu: int = 0
     tensor_split: tuple[str, ...] = ()
     num_keep: int = 0
+    kv_unified: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as a descriptor has it."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.kv_unified:
+            del found["kv_unified"]  # a release of before it was known reads, and means, the same
         return {**found, "tensor_split": list(self.tensor_split)}
 
     @classmethod
@@ -51,9 +58,9 @@ class LlamaSettings:
         Raises:
             MalformedError: It has other fields, or of other types.
         """
-        said: Mapping[str, Any] = canonical.exact_keys(
-            canonical.mapping(untrusted, what), tuple(field.name for field in fields(cls)), what=what
-        )
+        given = canonical.mapping(untrusted, what)
+        names = tuple(field.name for field in fields(cls) if field.name != "kv_unified" or field.name in given)
+        said: Mapping[str, Any] = canonical.exact_keys(given, names, what=what)
         shares = canonical.array(said["tensor_split"], f"{what}.tensor_split", most=MOST_GPUS)
         return cls(
             n_gpu_layers=canonical.integer(
@@ -63,7 +70,12 @@ class LlamaSettings:
             main_gpu=canonical.integer(said["main_gpu"], f"{what}.main_gpu", maximum=MOST_GPUS),
             tensor_split=tuple(canonical.text(one, f"{what}.tensor_split", most=_MOST_DECIMAL) for one in shares),
             num_keep=canonical.integer(said["num_keep"], f"{what}.num_keep"),
+            kv_unified=canonical.boolean(said.get("kv_unified", True), f"{what}.kv_unified"),
         )
+
+    def request_tokens(self, *, n_ctx: int, n_seq_max: int) -> int:
+        """Return how many tokens a conversation and its answer may have: all of the context, or an answer's part."""
+        return n_ctx if self.kv_unified else n_ctx // n_seq_max
 
     def shares(self, devices: int) -> list[float]:
         """Return the share of each of so many devices, which llama.cpp brings to a sum of 1; nothing is left out.
@@ -89,17 +101,26 @@ class LlamaSettings:
         return [*tokens[: self.num_keep], *tokens[-newest:]]
 
 
+def own_cells(request_tokens: int) -> int:
+    """Return the places that llama.cpp lays for an answer with a context of its own: whole steps of 256."""
+    return -(-request_tokens // _CELLS) * _CELLS
+
+
 ON_PROCESSOR: Final = LlamaSettings()
 """What a profile without the table says."""
 
 
-def faults(settings: LlamaSettings, *, n_ctx: int) -> Iterator[str]:
+def faults(settings: LlamaSettings, *, n_ctx: int, n_seq_max: int) -> Iterator[str]:
     """Yield what is outside its range or contradicts another field, each with what is allowed.
 
     Args:
         settings: Of llama.cpp alone.
-        n_ctx: Tokens of a conversation and its answer.
+        n_ctx: Tokens that all answers have together.
+        n_seq_max: Answers at once.
     """
+    own = settings.request_tokens(n_ctx=n_ctx, n_seq_max=n_seq_max)
+    if own < min(n_ctx, _LEAST_TOKENS):
+        yield f"kv_unified is false: each of {n_seq_max} answers has {own} tokens; {_LEAST_TOKENS} are the least"
     has_layers = settings.n_gpu_layers != 0
     if not ALL_LAYERS <= settings.n_gpu_layers <= MOST_LAYERS:
         yield f"n_gpu_layers is {settings.n_gpu_layers}; allowed are {ALL_LAYERS} (all) to {MOST_LAYERS}"
@@ -113,8 +134,8 @@ def faults(settings: LlamaSettings, *, n_ctx: int) -> Iterator[str]:
         yield f"tensor_split has {len(settings.tensor_split)} shares for {settings.num_gpu} GPUs"
     elif settings.tensor_split and not _are_shares(settings.tensor_split):
         yield "tensor_split holds decimals from 0 on, and not all are 0"
-    if not 0 <= settings.num_keep <= n_ctx // 2:
-        yield f"num_keep is {settings.num_keep}; allowed are 0 to half of n_ctx, {n_ctx // 2}"
+    if not 0 <= settings.num_keep <= own // 2:
+        yield f"num_keep is {settings.num_keep}; allowed are 0 to half of what an answer has, {own // 2}"
 
 
 def _are_shares(texts: tuple[str, ...]) -> bool:

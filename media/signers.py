@@ -51,15 +51,20 @@ def generate_key(home: Path, name: str, email: str, *, expires: str = "0") -> st
     return layout.require_fingerprint(str(made.fingerprint).upper())
 
 
-def export_minimal(home: Path, fingerprint: str) -> bytes:
+def export_minimal(home: Path, fingerprint: str, *, at: datetime | None = None) -> bytes:
     """Return the binary certificate without signatures of others.
+
+    Args:
+        home: The GnuPG folder that holds the key.
+        fingerprint: Of the key.
+        at: As for `detached_sign`: GnuPG leaves out what its clock says the owner will sign in the future.
 
     Raises:
         KeyUnusableError: The key folder has no such key.
         MalformedError: The certificate is not one that a medium may hold.
     """
     fingerprint = layout.require_fingerprint(fingerprint.upper())
-    exported = _gpg(home).export_keys(fingerprint, armor=False, minimal=True)
+    exported = _gpg(home, at=at).export_keys(fingerprint, armor=False, minimal=True)
     certificate = exported if isinstance(exported, bytes) else b""
     if not certificate:
         raise _unusable("A key cannot be exported", f"the key folder does not hold {fingerprint[-16:]}")
@@ -91,13 +96,11 @@ def detached_sign(home: Path, fingerprint: str, data: bytes, *, at: datetime | N
     fingerprint = layout.require_fingerprint(fingerprint.upper())
     # Not keyid=, which is --default-key: gpg takes another key where that one is unusable.
     chosen = ["--local-user", fingerprint, "--digest-algo", "SHA512"]
-    if at is not None:
-        chosen += ["--faked-system-time", at.astimezone(UTC).strftime("%Y%m%dT%H%M%S!")]
-    signed = _gpg(home).sign(data, detach=True, clearsign=False, binary=True, extra_args=chosen)
+    signed = _gpg(home, at=at).sign(data, detach=True, clearsign=False, binary=True, extra_args=chosen)
     signature = bytes(signed.data)
     if not signature:
         raise _unusable(f"The key {fingerprint[-16:]} did not sign", str(signed.status or "no reason given"))
-    openpgp.verify_detached(signature, data, [export_minimal(home, fingerprint)])
+    openpgp.verify_detached(signature, data, [export_minimal(home, fingerprint, at=at)])
     return signature
 
 
@@ -124,11 +127,14 @@ def stop_agents(home: Path) -> None:
         subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
 
 
-def _gpg(home: Path) -> gnupg.GPG:
+def _gpg(home: Path, *, at: datetime | None = None) -> gnupg.GPG:
     if len(str(home).encode()) > _HOME_BYTES:
         raise _unusable("A key folder cannot be used", f"its path is longer than {_HOME_BYTES} bytes")
+    options = ["--batch", "--no-auto-key-locate", "--no-auto-key-retrieve"]
+    if at is not None:
+        options += ["--faked-system-time", at.astimezone(UTC).strftime("%Y%m%dT%H%M%S!")]
     try:
-        gpg = gnupg.GPG(gnupghome=str(home), options=["--batch", "--no-auto-key-locate", "--no-auto-key-retrieve"])
+        gpg = gnupg.GPG(gnupghome=str(home), options=options)
     except (OSError, ValueError) as error:
         raise _unusable("GnuPG cannot be used", "gpg is not installed, or the key folder is not there") from error
     return gpg

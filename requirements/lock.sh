@@ -13,6 +13,6 @@ compile pyproject.toml --extra bundler -c requirements/dev.txt -o requirements/b
 compile pyproject.toml --extra host -c requirements/dev.txt -o requirements/host.txt
 compile bench/engine.in -c requirements/dev.txt -o bench/engine.txt
 compile pyproject.toml --extra engine-llama-cpp -c requirements/dev.txt -o requirements/engine-llama-cpp.txt
-for name in api-clients build kubernetes model-signing sbom-schema; do
+for name in api-clients build kubernetes lm-eval model-signing sbom-schema; do
   [ ! -f "requirements/$name.in" ] || compile "requirements/$name.in" -o "requirements/$name.txt"
 done

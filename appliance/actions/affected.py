@@ -26,7 +26,7 @@ from media.people import Person, Role
 
 _RECEIVED: Final = "release.received"
 _INTENT: Final = "request.intent"
-_MADE: Final = ("promotion.made", "promotion.rolled-back")
+_MADE: Final = ("promotion.made", "promotion.cut-over", "promotion.rolled-back")
 _STOPPED: Final = "promotion.stopped"
 _SLICE: Final = 512
 

@@ -136,9 +136,13 @@ def firing(folder: Path, *, clock: Clock) -> tuple[Alert, ...]:
         found = [Alert.from_json(one) for one in canonical.array(value["alerts"], _WHAT, most=MOST)]
     except (OSError, MediaError):
         return ()
+    # What lasts longer than an alert can was told by a clock that ran ahead, and would stay until it is caught up with.
     now = clock.now()
     return tuple(
-        sorted((one for one in found if one.until > now), key=lambda one: (one.severity, one.name, one.instance))
+        sorted(
+            (one for one in found if now < one.until <= now + 2 * KEPT),
+            key=lambda one: (one.severity, one.name, one.instance),
+        )
     )
 
 

@@ -23,10 +23,13 @@ from appliance.install.supervisor import Supervisor, UnitState
 from appliance.install.unit_files import credential_lines, template_of
 from appliance.keys.opening import open_keys
 from appliance.keys.provider import PURPOSES, KeyProvider
+from appliance.timekeeping.believed import BelievedClock
 from media import canonical, durable
+from media.clock import to_text
 from media.errors import UsageError
 
 ROTATED: Final = rotating.ASKED
+MADE: Final = "key.made"
 DROP_IN: Final = "50-sealift-keys.conf"
 _LEDGER_KEY: Final = rotating.KEY_NAME
 _KEYS: Final = "/etc/sealift/keys"
@@ -97,6 +100,46 @@ def listed(config: Config) -> tuple[BoxKey, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The names of keys that were made, and the units that were told of them beside their own files."""
+
+    made: tuple[str, ...]
+    told: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields; `changed` says whether anything was."""
+        return {"made": list(self.made), "told": list(self.told), "changed": bool(self.made or self.told)}
+
+
+def complete(config: Config, ledger: Callable[[], Ledger], *, drop_ins: Path | None) -> Completed:
+    """Make every key that this release uses and that is not here, and name it to units whose keys were renewed before.
+
+    A release may use names that the one before, which carries the upgrade out, does not know. May be repeated.
+
+    Args:
+        config: The site file.
+        ledger: Opens where it is recorded which keys were made; not asked when there were none.
+        drop_ins: Where systemd looks for settings of this box; None without systemd. systemd is not told to read them.
+
+    Raises:
+        KeyMissingError: A key could not be made.
+        StoreWriteError: A unit could not be told.
+        LedgerUnavailableError: It could not be recorded; the keys stay, and the next run makes none of them anew.
+    """
+    keys, told = open_keys(config, environ={}), []
+    made = keys.create_missing()
+    if drop_ins is not None and config.keys.provider == "files":
+        for unit, lines in _loaded().items():
+            place, text = drop_ins / f"{unit}.d" / DROP_IN, _told(keys, lines, {})
+            if place.exists() and place.read_text() != text:
+                _place(drop_ins, unit, text)
+                told.append(unit)
+    if made:
+        ledger().append(MADE, {"names": made})
+    return Completed(made=tuple(made), told=tuple(told))
+
+
 class Keyring:
     """Changes of the keys of one box.
 
@@ -130,27 +173,20 @@ class Keyring:
         """Make a new version and hand it to the units; older ones still check and open what they made.
 
         Raises:
-            UsageError: The key is not one that can be renewed here, or the reason cannot be recorded; or it is the
-                ledger's, and the box is one of a pair, whose other box knows it by the key they were paired with.
+            UsageError: The key is not one that can be renewed here, or the reason cannot be recorded.
             PrivilegeError: It is a box and this is not root.
             KeyMissingError: There is no such key, or the new version could not be written.
             LedgerUnavailableError: It could not be recorded; there is no new version.
             UnitError, StoreWriteError: A unit did not come back, or could not be told; the version stays.
         """
         said = self._require(name, reason)
-        if name == _LEDGER_KEY and self._config.standby.listen:
-            raise UsageError(
-                what="the ledger's key is not renewed on a box of a pair",
-                why="the other box believes what the key says that they were paired with, and knows no other",
-                fix="end the pair, renew it on each box, and pair them again: docs/operator/standby.md",
-            )
         if name == _LEDGER_KEY and (left := self._unfinished()):
             if not self._is_asked_for(left):
-                self._ledger.append(ROTATED, {"name": name, "version": left, "reason": said})
+                self._ledger.append(ROTATED, self._renewed(name, left, said))
             return Changed(name=name, versions=self._keys.versions(name), gone=(), restarted=self._hand_over(name))
         version = self._keys.create(name)
         try:
-            self._ledger.append(ROTATED, {"name": name, "version": version, "reason": said})
+            self._ledger.append(ROTATED, self._renewed(name, version, said))
         except BaseException:
             self._keys.remove(name, version)
             raise
@@ -189,6 +225,11 @@ class Keyring:
             self._keys.remove(name, version)
         restarted = restarted if self._has_files else self._hand_over(name)
         return Changed(name=name, versions=self._keys.versions(name), gone=tuple(older), restarted=restarted)
+
+    def _renewed(self, name: str, version: int, reason: str) -> dict[str, Any]:
+        # A version is destroyed years after the next began, so that moment is what is believed of the machine's clock.
+        believed = to_text(BelievedClock.of(self._config).now())
+        return {"name": name, "version": version, "reason": reason, "believed": believed}
 
     def _require(self, name: str, reason: str) -> str:
         if name not in PURPOSES:

@@ -77,14 +77,16 @@ def delete(
         version = catalog.version(session, which)
     own = _bytes_of(version)
     loaded = _loaded(here, version)
+    needs = here.promoter.needs_of(version.model_digest) if dry_run or loaded else ()
     if dry_run:
-        needs = (*here.promoter.needs_of(version.model_digest), *loaded)
-        return DeleteFacts(version=version, needs=needs, bytes=own)
+        return DeleteFacts(version=version, needs=(*needs, *loaded), bytes=own)
     if loaded:
         raise ConflictError(
             what=f"version {version.model_digest[:12]} is not deleted",
-            why="; ".join(loaded),
-            fix="`sealift stage unload` where developers have it, else wait until its engine has stopped",
+            why="; ".join((*needs, *loaded)),
+            fix="see `sealift history`; delete it when nothing needs it any more"
+            if needs
+            else "`sealift stage unload` where developers have it, else wait until its engine has stopped",
         )
     sequence = here.promoter.decide_model(
         "delete", version.model_digest, person=person, reason=reason, password=password

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from appliance.actions import clock as clock_action
-from appliance.actions import disk_encryption, doctor_machine, doctor_services, forwarding, ledger_room, tls_standing
+from appliance.actions import (
+    disk_encryption,
+    doctor_machine,
+    doctor_services,
+    forwarding,
+    ledger_room,
+    nodes,
+    tls_standing,
+)
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
 from appliance.audit.facts import Ledger
@@ -18,6 +26,7 @@ from appliance.install.supervisor import Supervisor
 from appliance.promote.standing import current_digest
 from appliance.registry import carriers
 from appliance.store.content import ContentStore, StoredRelease
+from appliance.timekeeping.believed import BelievedClock
 from appliance.verify.fit import Machine, require_fit
 from media import canonical
 from media.clock import Clock
@@ -57,8 +66,9 @@ def doctor(
         lambda: doctor_services.sockets(config),
         lambda: doctor_services.spool(config),
         lambda: ledger_room.findings(config),
+        lambda: nodes.findings(config),
         lambda: forwarding.findings(config, clock=clock),
-        lambda: _retention(ledger, clock),
+        lambda: _retention(ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.units(config, supervisor),
         _tools,
     )

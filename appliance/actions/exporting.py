@@ -16,7 +16,9 @@ from typing import Any, Final, Protocol
 from securesystemslib import dsse
 
 from appliance.actions.export_types import TYPES, ExportType, require_type
+from appliance.audit import rotating, succession
 from appliance.audit.facts import Appended, Ledger
+from appliance.audit.log import Signer
 from appliance.errors import ExportRefusedError, KeyMissingError, LedgerUnavailableError, StoreWriteError
 from appliance.keys.provider import KeyProvider
 from appliance.phi.detect import PatternDetector
@@ -25,7 +27,6 @@ from media.digest import sha256_hex
 from media.errors import UsageError
 
 RECORDED: Final = "export.written"
-_KEY: Final = "ledger-checkpoint"
 # Digests, times and numbers in text: nothing that anybody typed.
 _COMPUTED: Final = re.compile(r"(?:[0-9a-f]{16,128}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)", re.ASCII)
 _SECRET: Final = re.compile(
@@ -98,7 +99,7 @@ def write(
     body = {"type": str(export.kind), "site": export.site, "sha256": digest, "bytes": len(content), **export.about}
     appended = ledger.append(RECORDED, body)
     if facts.payload_type:
-        made = enveloped(facts.payload_type, export.draft.to_payload(ledger=proof(ledger, appended)), keys)
+        made = enveloped(facts.payload_type, export.draft.to_payload(ledger=proof(ledger, appended)), ledger, keys)
     else:
         made = content
     file = folder / (f"{export.name}-{digest[:12]}" + (".dsse.json" if facts.payload_type else ".json"))
@@ -114,13 +115,20 @@ def write(
     return Written(file=file, sha256=sha256_hex(made), bytes=len(made), sequence=appended.sequence)
 
 
-def enveloped(payload_type: str, payload: bytes, keys: KeyProvider) -> bytes:
-    """Return the DSSE envelope of a payload, signed with the ledger's key where this process may use it (EXP-2)."""
+def enveloped(payload_type: str, payload: bytes, ledger: Ledger, keys: KeyProvider) -> bytes:
+    """Return the DSSE envelope of a payload, signed with the ledger's key where this process may use it (EXP-2).
+
+    Args:
+        payload_type: Of its kind.
+        payload: The canonical bytes.
+        ledger: Says which version of the key signs now; the newest where it does not answer.
+        keys: May hold it.
+    """
     return canonical.dumps(
         {
             "payload": b64encode(payload).decode(),
             "payloadType": payload_type,
-            "signatures": _signatures(keys, payload_type, payload),
+            "signatures": _signatures(ledger, keys, payload_type, payload),
         }
     )
 
@@ -162,6 +170,7 @@ def proof(ledger: Ledger, appended: Appended) -> dict[str, Any] | None:
     try:
         leaf = ledger.leaf(appended.sequence)
         found = ledger.inclusion(appended.sequence)
+        notes = _succession(ledger, found.size)
     except (LedgerUnavailableError, UsageError):
         return None
     return {
@@ -171,7 +180,22 @@ def proof(ledger: Ledger, appended: Appended) -> dict[str, Any] | None:
         "root": found.root,
         "hashes": list(found.hashes),
         "checkpoint": found.note,
+        **({"succession": notes} if notes else {}),
     }
+
+
+def _succession(ledger: Ledger, size: int) -> list[str]:
+    """Return what leads from the ledger's first key to the one that signed: notes alone, since records hold words."""
+    origin = ledger.head().origin
+    rotated = succession.records(ledger, kinds=(succession.ROTATED,))
+    return [str(leaf.body["note"]) for leaf in rotated if leaf.origin == origin and leaf.sequence < size]
+
+
+def _signer(ledger: Ledger, keys: KeyProvider) -> Signer:
+    try:
+        return rotating.in_force(ledger, keys)
+    except LedgerUnavailableError:
+        return rotating.signer_of(keys, keys.newest(rotating.KEY_NAME))
 
 
 def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
@@ -185,10 +209,10 @@ def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
             yield from _texts(each, f"{field}.{name}")
 
 
-def _signatures(keys: KeyProvider, payload_type: str, payload: bytes) -> list[dict[str, str]]:
+def _signatures(ledger: Ledger, keys: KeyProvider, payload_type: str, payload: bytes) -> list[dict[str, str]]:
     try:
-        public = keys.public(_KEY)
-        signature = keys.sign(_KEY, dsse.Envelope(payload, payload_type, {}).pae())
+        signer = _signer(ledger, keys)
+        signature = signer.sign(dsse.Envelope(payload, payload_type, {}).pae())
     except KeyMissingError:
         return []
-    return [{"keyid": sha256_hex(public), "sig": b64encode(signature).decode()}]
+    return [{"keyid": sha256_hex(signer.public), "sig": b64encode(signature).decode()}]

@@ -91,6 +91,7 @@ class FitFacts:
             return ("It is in production.", *more, *(() if holds else ("Memory does not hold all of them.",)))
         if self.production is None:
             return ("Nothing is in production: it is loaded when two people have approved it.",)
+        more = (*more, *self._other_name)
         if self.holds is Holds.TWO:
             return (
                 "It is tested, and runs as a canary, beside the version in production.",
@@ -115,6 +116,17 @@ class FitFacts:
             "Callers get a clear 503 while either is loaded.",
             *freed,
             *more,
+        )
+
+    @property
+    def _other_name(self) -> tuple[str, ...]:
+        """What whoever asks for the version before by name must know, where the model's name changes."""
+        if self.production is None or self.production.name == self.version.name:
+            return ()
+        gone = self.production.name
+        return (
+            "It takes the place of another model: one is in production at a time.",
+            f"Once {gone} is no longer loaded, callers that ask for it by that name get `model_not_found`.",
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from appliance.registry import deletion
 from media import canonical
 from media.errors import MediaError
 
+_REQUESTED: Final = "promotion.requested"
+_APPROVED: Final = "approval.given"
 _KINDS: Final = {
     deletion.REGISTERED: "registered",
     "gate.result": "validated",
-    "promotion.requested": "requested",
-    "approval.given": "approved",
+    _REQUESTED: "requested",
+    _APPROVED: "approved",
     "approval.policy-adopted": "policy adopted",
     "promotion.made": "made",
     "promotion.rolled-back": "rolled back",
@@ -78,9 +80,10 @@ def history(ledger: Ledger, *, every: bool = False, model_digest: str = "") -> t
     """
     kinds = set(_KINDS) if every or model_digest else set(PRODUCTION)
     events: list[Event] = []
+    signed: dict[str, str] = {}
     start = 0
     while page := ledger.leaves(start, _PAGE, kinds=kinds):
-        events.extend(_event(leaf) for leaf in page if model_digest in {"", *_about(leaf.body)})
+        events.extend(_event(leaf, signed) for leaf in page if model_digest in {"", *_about(leaf.body)})
         start = page[-1].sequence + 1
     return tuple(events)
 
@@ -92,9 +95,14 @@ def _about(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(one) for one in (version, body.get("model_digest")) if one)
 
 
-def _event(leaf: Leaf) -> Event:
+def _event(leaf: Leaf, signed: dict[str, str]) -> Event:
+    """Return what a record says; `signed` keeps the words of each statement, which an approval names by its digest."""
     body = leaf.body
-    alone = shown(str(body.get("person") or body.get("requested_by") or ""), body.get("lower", []))
+    # Who signed stands there by name, as in the statement's other forms (21 CFR 11.50).
+    named = body.get("name") if leaf.kind == _APPROVED else None
+    alone = shown(str(named or body.get("person") or body.get("requested_by") or ""), body.get("lower", []))
+    if leaf.kind == _REQUESTED:
+        signed[str(body.get("statement_sha256"))] = _meaning(body)
     approvals = body.get("approvals")
     people = (
         [shown(str(one.get("name")), one.get("lower", [])) for one in approvals]
@@ -108,7 +116,7 @@ def _event(leaf: Leaf) -> Event:
         what=_KINDS[leaf.kind],
         model_digest=about[0] if about else None,
         people=tuple(one for one in people if one) or ("",),
-        reason=_why(leaf),
+        reason=signed.get(str(body.get("statement_sha256")), "") if leaf.kind == _APPROVED else _why(leaf),
     )
 
 
@@ -139,7 +147,7 @@ _WHY: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     deletion.REGISTERED: lambda body: f"{body.get('name')} {body.get('version')}, release serial {body.get('serial')}",
     "gate.result": _gate,
     "approval.policy-adopted": _meaning,
-    "promotion.requested": _meaning,
+    _REQUESTED: _meaning,
     "promotion.made": _meaning,
     "promotion.canary-started": _meaning,
 }

@@ -7,12 +7,17 @@ from typing import Final, Protocol
 
 from appliance.config import Config
 from appliance.errors import InstallError, PrivilegeError
-from appliance.install import health, maintainer, playbook
+from appliance.install import health, maintainer, planunit, playbook
+from appliance.install.maintainer import Package
+from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.supervisor import SystemdSupervisor, open_supervisor, serving
 from media.clock import Clock
 
 _HEALTH_SECONDS: Final = 60.0
+_PLAN_SECONDS: Final = 3600
+_UNITS: Final = Path("/etc/systemd/system")
+_PLAN_UNIT: Final = "sealift-plan@.service"
 
 
 class Host(Protocol):
@@ -24,6 +29,14 @@ class Host(Protocol):
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         """Show what the playbook would change."""
+        ...
+
+    def planned(self, serial: int) -> Plan | None:
+        """Have the plan of a release made by its own unit; nothing where this process has to make it itself."""
+        ...
+
+    def packages(self, play: Play) -> tuple[Package, ...]:
+        """Return the Debian packages that a play would put in; nothing of it is carried out."""
         ...
 
     def require_healthy(self) -> None:
@@ -56,9 +69,21 @@ class Box:
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         """Run the playbook in check mode, and look at the packages, which that mode passes over."""
-        result = play.run(ansible, check_only=True)
-        packages = maintainer.changes(play.source / "debs", play.variables()["sealift_packages"])
-        return replace(result, packages=packages)
+        return replace(play.run(ansible, check_only=True), packages=self.packages(play))
+
+    def packages(self, play: Play) -> tuple[Package, ...]:
+        """Ask apt; see `maintainer.changes`."""
+        return maintainer.changes(play.source / "debs", play.variables()["sealift_packages"])
+
+    def planned(self, serial: int) -> Plan | None:
+        """Start the unit that makes plans; see `planunit.run`.
+
+        None where there is none yet: no systemd, or a first install that was cut off before it brought its units.
+        """
+        supervisor = open_supervisor(self._config, start_seconds=_PLAN_SECONDS)
+        if not isinstance(supervisor, SystemdSupervisor) or not (_UNITS / _PLAN_UNIT).is_file():
+            return None
+        return planunit.run(self._config.at, supervisor, serial)
 
     def require_healthy(self) -> None:
         """Ask the services until they answer, and the engines that served before; see `health.require`."""
@@ -67,6 +92,27 @@ class Box:
         health.require_active(
             supervisor, self._served or (), clock=self._clock, seconds=self._config.engine.start_seconds
         )
+
+
+class Planner(Box):
+    """This machine for the unit that makes plans, whose user may change nothing of it."""
+
+    def apply(self, play: Play, ansible: Path) -> PlayResult:  # noqa: ARG002
+        """Refuse.
+
+        Raises:
+            PrivilegeError: Always.
+        """
+        raise _needs_root()
+
+    def planned(self, serial: int) -> Plan | None:  # noqa: ARG002
+        """Return nothing: this process is the unit's."""
+        return None
+
+
+def open_planner(config: Config, *, clock: Clock) -> Host | None:
+    """Return the machine for a process that only makes a plan, whichever user it is; nothing below a folder."""
+    return Planner(config, clock) if config.places.root == "/" else None
 
 
 def open_host(config: Config, *, clock: Clock) -> Host | None:
@@ -78,7 +124,11 @@ def open_host(config: Config, *, clock: Clock) -> Host | None:
     if config.places.root != "/":
         return None
     if os.geteuid() != 0:
-        raise PrivilegeError(
-            what="installing changes this machine", why="only root may do that", fix="run it as root, with sudo"
-        )
+        raise _needs_root()
     return Box(config, clock)
+
+
+def _needs_root() -> PrivilegeError:
+    return PrivilegeError(
+        what="installing changes this machine", why="only root may do that", fix="run it as root, with sudo"
+    )

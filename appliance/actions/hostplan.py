@@ -4,6 +4,7 @@ At first install the typed release code is the approval, and so it stays until t
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,10 @@ from appliance.actions import recorded
 from appliance.audit.client import open_ledger
 from appliance.config import Config, Places
 from appliance.errors import HostChangeError
+from appliance.install import plans
 from appliance.install.plans import Plan
 from appliance.promote import hostchange
+from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock
 from media.digest import sha256_hex
 
@@ -37,14 +40,34 @@ def settings_digest(places: Places, config_file: Path) -> str:
     return sha256_hex(place.read_bytes()) if place.exists() else sha256_hex(b"")
 
 
+def require_asked(config: Config, expected: Plan, *, clock: Clock) -> None:
+    """Return when two people approved a plan that is about what lies here now, whatever it would change.
+
+    Raises:
+        HostChangeError: They did not, it expired by the time that is believed, or it is about something else by now.
+    """
+    requests = hostchange.approved_hosts(config, expected.serial, now=BelievedClock(config.at, clock).now())
+    for request in requests:
+        with suppress(HostChangeError):
+            if plans.identity(plans.read(config.at, request.statement.plan_digest)) == plans.identity(expected):
+                return
+    raise HostChangeError(
+        what=f"what two people approved for serial {expected.serial} is not what lies here now",
+        why="the release in use, the playbooks or the site file are others since",
+        fix=f"make a new plan and let two people approve it: `sealift install {expected.serial} --plan --as PERSON`",
+    )
+
+
 def require_approved(config: Config, plan: Plan, *, clock: Clock) -> str:
     """Return the digest of the statement by which two people approved exactly this plan.
 
     Raises:
-        HostChangeError: They did not, it expired, or an install was done by it already.
+        HostChangeError: They did not, it expired by the time that is believed, or an install was done by it already.
         LedgerUnavailableError: Whether it was used before cannot be known.
     """
-    request = hostchange.require_host_approved(config, plan.digest, plan.serial, now=clock.now())
+    request = hostchange.require_host_approved(
+        config, plan.digest, plan.serial, now=BelievedClock(config.at, clock).now()
+    )
     statement = request.statement.sha256
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:

@@ -5,7 +5,6 @@ built. Everything may be repeated; a second run changes nothing and says so.
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 from appliance import config as configuration
 from appliance.actions import hostplan
 from appliance.actions.host import Host
+from appliance.actions.planning import Planning
 from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
@@ -201,36 +201,27 @@ class Installer:
         return plan
 
     def _plan(self, whole: Whole) -> Plan | None:
-        if self.host is None:
-            return None
-        releases, stored = InstalledReleases(self.config.at), whole.stored
-        current = releases.current()
-        with tempfile.TemporaryDirectory(prefix="sealift-") as scratch:
-            folder = Path(scratch)
-            environments.lay_host_files(stored, folder)
-            play = self._play(stored.serial, (), source=folder, updates=whole.packages)
-            result = self.host.preview(play, playbook.ansible_of(self.config))
-        return Plan(
-            site=self.config.site,
-            serial=stored.serial,
-            release=stored.release,
-            previous=current.serial if current is not None else 0,
-            host_files=environments.host_files_digest(stored),
-            settings=hostplan.settings_digest(self.config.at, self.config_file),
-            changed=result.changed,
-            packages=result.packages,
-            difference=plans.plain(result.text, folder, releases.folder(stored.serial)),
-        )
+        return None if self.host is None else self._planning(self.host).plan(whole)
+
+    def _planning(self, host: Host) -> Planning:
+        return Planning(config=self.config, config_file=self.config_file, host=host)
 
     def _require_approved(self, whole: Whole) -> str:
         """Return by what the host may be changed: a statement's digest, or in a word why none is needed."""
+        current = InstalledReleases(self.config.at).current()
         if self.host is None:
             return hostplan.NO_HOST
-        if InstalledReleases(self.config.at).current() is None or not hostplan.has_people(self.config.at):
+        if current is None or not hostplan.has_people(self.config.at):
             return hostplan.FIRST_TRUST
+        planning = self._planning(self.host)
+        expected = planning.expected(whole)
+        is_in_use = (current.serial, current.host_files) == (expected.serial, expected.host_files)
+        if not is_in_use:
+            # A release that nobody approved is refused before anything of it runs.
+            hostplan.require_asked(self.config, expected, clock=self.clock)
         self.progress("looking what would change on the host")
-        plan = self._plan(whole)
-        if plan is None or not plan.changes_host:
+        plan = planning.plan(whole)
+        if is_in_use and not plan.changes_host:
             return hostplan.NO_CHANGE
         return hostplan.require_approved(self.config, plan, clock=self.clock)
 
@@ -292,7 +283,6 @@ class Installer:
         serial: int,
         names: tuple[str, ...],
         *,
-        source: Path | None = None,
         updates: tuple[str, ...] = (),
         config: Config | None = None,
     ) -> Play:
@@ -300,7 +290,7 @@ class Installer:
         return Play(
             config=config or self.config,
             config_file=self.config.at.config_file,
-            source=source or folder,
+            source=folder,
             folder=folder,
             serial=serial,
             environments=names,

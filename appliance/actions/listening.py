@@ -13,11 +13,12 @@ from typing import Final
 
 from appliance.config import Config
 
+# Not /proc/net: that is hidden where a unit sees processes alone (ProcSubset=pid).
 TABLES: Final = (
-    ("tcp", Path("/proc/net/tcp")),
-    ("tcp", Path("/proc/net/tcp6")),
-    ("udp", Path("/proc/net/udp")),
-    ("udp", Path("/proc/net/udp6")),
+    ("tcp", Path("/proc/self/net/tcp")),
+    ("tcp", Path("/proc/self/net/tcp6")),
+    ("udp", Path("/proc/self/net/udp")),
+    ("udp", Path("/proc/self/net/udp6")),
 )
 _STATES: Final = {"tcp": "0A", "udp": "07"}  # listening; not connected
 PORTS: Final = frozenset({("tcp", 22), ("tcp", 443), ("tcp", 8443)})
@@ -61,6 +62,8 @@ def misplaced(config: Config, found: Iterable[Listener]) -> list[Listener]:
     """Return the listeners that the site file gives no reason for."""
     ports = PORTS | ({_OPERATIONS} if config.monitoring.enabled else set())
     named = {ipaddress.ip_address(address) for address in config.network.addresses}
+    # Where the other boxes of the site reach the lease: there, and nowhere else.
+    lease = (ipaddress.ip_address(config.standby.listen), config.standby.port) if config.standby.listen else None
     wrong = set()
     for one in found:
         address = ipaddress.ip_address(one.address)
@@ -68,6 +71,8 @@ def misplaced(config: Config, found: Iterable[Listener]) -> list[Listener]:
         if address.is_loopback or (mapped is not None and mapped.is_loopback):
             continue
         what = (one.protocol, one.port)
+        if one.protocol == "tcp" and (address, one.port) == lease:
+            continue
         is_there = one.is_everywhere or address in named or mapped in named or not named
         if what in _CLIENTS or (what in ports and is_there):
             continue

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ from appliance.registry.damaged import damaged
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.scrubbed import ScrubState, reference
+from appliance.timekeeping.believed import BelievedClock
+from appliance.timekeeping.judging import SMALL_SECONDS
 from appliance.timekeeping.record import Verdict, published
 from appliance.verify import trust
 from appliance.verify.freshness import BUILT
@@ -114,14 +117,14 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "scrub": lambda: _scrub(config, clock),
         "ledger": lambda: _ledger(ledger),
         "reserve": lambda: _reserve(config),
-        "retention": lambda: _retention(ledger, clock),
-        "reviews": lambda: _reviews(ledger, clock),
+        "retention": lambda: _retention(config, ledger, clock),
+        "reviews": lambda: _reviews(config, ledger, clock),
         "collector": lambda: _collector(config, clock),
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
         "network": lambda: _network(config, clock),
-        "receipt": lambda: _receipts(ledger, clock),
+        "receipt": lambda: _receipts(ledger, BelievedClock(config.at, clock)),
         "release": lambda: _release(config),
         "production": lambda: _production(config),
         "rollout": lambda: _rollout(ledger, clock),
@@ -163,8 +166,8 @@ def _backup(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
     yield _sample("sealift_backup_present", found.age_seconds is not None)
     if found.age_seconds is not None:
         yield _sample("sealift_backup_age_seconds", found.age_seconds)
-    if found.drilled_at is not None:
-        yield _sample("sealift_drill_age_seconds", _age(found.drilled_at, clock))
+    if found.drilled_seconds is not None:
+        yield _sample("sealift_drill_age_seconds", found.drilled_seconds)
 
 
 def _scrub(config: Config, clock: Clock) -> Iterator[Sample]:
@@ -172,7 +175,9 @@ def _scrub(config: Config, clock: Clock) -> Iterator[Sample]:
     releases = ContentStore(config.at.store).releases()
     since = reference(state, [str(each.facts.get("received_at", "")) for each in releases])
     if since is not None:
-        yield _sample("sealift_scrub_age_seconds", max((clock.now() - since).total_seconds(), 0))
+        yield _sample(
+            "sealift_scrub_age_seconds", max((BelievedClock(config.at, clock).now() - since).total_seconds(), 0)
+        )
     bad = sum(each.bad for each in (state.last, state.running) if each is not None)
     yield _sample("sealift_scrub_bad_objects", bad)
     yield _sample("sealift_damaged_versions", len(damaged(config.at.scrub)))
@@ -190,14 +195,15 @@ def _reserve(config: Config) -> Iterator[Sample]:
         yield _sample(name, value)
 
 
-def _retention(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
-    yield _sample("sealift_retention_age_seconds", overdue.age_seconds(ledger, clock))
+def _retention(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    yield _sample("sealift_retention_age_seconds", overdue.age_seconds(ledger, BelievedClock(config.at, clock)))
     yield _sample("sealift_retention_limit_seconds", overdue.LIMIT_SECONDS)
 
 
-def _reviews(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
-    yield _sample("sealift_emergency_access", len(breakglass.running(ledger, clock.now())))
-    waiting = [_age(one.at, clock) for one in open_reviews(ledger)]
+def _reviews(config: Config, ledger: Ledger, clock: Clock) -> Iterator[Sample]:
+    believed = BelievedClock(config.at, clock)
+    yield _sample("sealift_emergency_access", len(breakglass.running(ledger, believed.now())))
+    waiting = [_age(one.at, believed) for one in open_reviews(ledger)]
     yield _sample("sealift_review_waiting_seconds", max(waiting, default=0))
     yield _sample("sealift_review_limit_seconds", REVIEW_DAYS * _DAY)
 
@@ -305,4 +311,6 @@ def _moment(text: str) -> datetime:
 
 
 def _age(text: str, clock: Clock) -> float:
-    return max((clock.now() - _moment(text)).total_seconds(), 0)
+    age = (clock.now() - _moment(text)).total_seconds()
+    # What seems still to come was recorded while the clock ran ahead: how long it waits, nobody knows, so it counts.
+    return inf if age < -SMALL_SECONDS else max(age, 0)

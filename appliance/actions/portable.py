@@ -6,12 +6,12 @@ and no answer, so neither does the file. What only this machine could check (byt
 its report and has to be believed, or checked with the medium itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from appliance.actions.auditing.records import NAMING, continued, rotations
-from appliance.actions.proof import ProofReport
+from appliance.actions.proof import ProofReport, Tell
 from appliance.actions.prove import prove
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.audit import note, succession
@@ -19,6 +19,7 @@ from appliance.audit.facts import EvidenceLedger
 from appliance.config import Config
 from appliance.errors import ProofError
 from media import canonical
+from media.clock import Clock
 
 FORMAT: Final = 1
 """Where the key of checkpoints was rotated it is 2, which checkers of before refuse by its number."""
@@ -39,7 +40,8 @@ def made(
     request_id: str,
     *,
     printed: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda *_: None,
+    clock: Clock | None = None,
 ) -> Portable:
     """Prove an answer and return the proof with its file; whether it holds is in the report.
 
@@ -48,14 +50,27 @@ def made(
         ledger: Through its door or from its file.
         request_id: The x-request-id of the answer, or the id in its body.
         printed: Checkpoints from outside that the file must be comparable with.
-        tell: Told of each step as it begins.
+        tell: Told of each step, as `prove` does.
+        clock: For the time of each step.
 
     Raises:
         ProofError: No key is pinned, or the records that name keys are not in the signed tree.
         LedgerUnavailableError: There is no checkpoint.
     """
     proven = ProvenLedger(ledger, config.at)
-    report = prove(config, ledger, request_id, tell=tell, proven=proven)
+    report = prove(config, ledger, request_id, tell=tell, proven=proven, clock=clock)
+    return Portable(report=report, content=packed(ledger, proven, report, printed=printed))
+
+
+def packed(ledger: EvidenceLedger, proven: ProvenLedger, report: ProofReport, *, printed: Sequence[str] = ()) -> bytes:
+    """Return the file of a proof that was made just now; raises as `made`.
+
+    Args:
+        ledger: Through its door or from its file.
+        proven: What the proof showed to lie in the signed tree.
+        report: The proof.
+        printed: Checkpoints from outside that the file must be comparable with.
+    """
     anchor = proven.anchor()
     naming = [leaf for leaf in succession.records(ledger, kinds=NAMING) if leaf.sequence < anchor.size]
     for leaf in naming:
@@ -66,7 +81,7 @@ def made(
     content = {
         "format": FORMAT + bool(rotated),
         "type": TYPE,
-        "request": asked or request_id,
+        "request": asked or report.subject,
         "origin": anchor.origin,
         "key": proven.key().to_text(),
         "checkpoint": _cosigned(ledger, anchor, proven.text()),
@@ -79,7 +94,7 @@ def made(
         ],
         "report": report.to_json(),
     }
-    return Portable(report=report, content=canonical.dumps(content, allow_floats=True) + b"\n")
+    return canonical.dumps(content, allow_floats=True) + b"\n"
 
 
 def _cosigned(ledger: EvidenceLedger, anchor: note.Checkpoint, text: str) -> str:

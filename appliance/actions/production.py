@@ -9,7 +9,6 @@ last, as many as memory holds: each is asked by the gateway once it has loaded, 
 nothing from the others. Every step may be repeated, so a command that was cut off is finished by running it again.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +21,14 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnitError
 from appliance.install.engines import wanted_engines
+from appliance.install.jobclient import Seen
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Kind
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
 from appliance.promote.standing import Standing, loadable_digests, require_loadable
-from appliance.registry.memory import Room
+from appliance.registry import memory
+from appliance.registry.windows import Asked
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import wait_ready
 from appliance.state import projection
@@ -51,7 +54,8 @@ Tell = Callable[[str], None]
 class Surroundings:
     """What the actions on production work with.
 
-    `follow` lets a typed job switch engines where this process may not; `proofs` reads what this process may not.
+    `follow` lets a typed job switch engines where this process may not, and `in_window` carries a window out there;
+    `proofs` reads what this process may not.
     """
 
     config: Config
@@ -63,7 +67,20 @@ class Surroundings:
     tell: Tell = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     follow: "Callable[[tuple[str, ...]], Served] | None" = None
+    in_window: "InWindow | None" = None
     proofs: "Proofs | None" = None
+
+
+class InWindow(Protocol):
+    """Has a maintenance window carried out by the job service, and waits for its end."""
+
+    def __call__(self, kind: Kind, asked: Asked, *, seen: Seen = ...) -> Outcome:
+        """Return how the work in the window ended; production is back then."""
+        ...
+
+    def end(self, asked: Asked) -> None:
+        """End it; production comes back."""
+        ...
 
 
 class Proofs(Protocol):
@@ -183,7 +200,7 @@ def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[s
     named = here.config.engines.production.further
     if not named or not loadable_digests(here.config.at):
         return (), ()
-    fitting = further_that_fit(here.config, here.ledger, here.state, loaded, room=_machine())
+    fitting = further_that_fit(here.config, here.ledger, here.state, loaded, room=memory.machine())
     started: list[str] = []
     missing: list[str] = []
     for which in named:
@@ -213,15 +230,9 @@ def _was_asked_lately(here: Surroundings) -> bool:
 def _holds_two(here: Surroundings, digest: str) -> bool:
     """Tell whether an engine may start while another runs; where it is not known that it may not, it may."""
     try:
-        return fit(here.config, here.ledger, here.state, digest, room=_machine()).holds is not Holds.ONE
+        return fit(here.config, here.ledger, here.state, digest, room=memory.machine()).holds is not Holds.ONE
     except (SealiftError, OSError, ValueError):
         return True
-
-
-def _machine() -> Room:
-    """Return the machine's whole memory; our units see no /proc/meminfo, and their own limit is not the engines'."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Room(total=total, available=total)
 
 
 def _require_serving(here: Surroundings, standing: Standing) -> None:

@@ -5,19 +5,31 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from appliance.errors import ProofError
+from media.clock import Clock, to_text
 from media.errors import SealiftError
 
 _Value = TypeVar("_Value")
+Tell = Callable[[str, int, int], None]
+"""Told of each step as it begins, and of how much of it is done out of how much where it takes a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that was checked: what it is, whether it holds, and what was found or what is wrong."""
+    """One thing that was checked: what it is, whether it holds, and what was found or what is wrong.
+
+    `at` is when it was looked at; empty where nobody gave a clock, and where it was not looked at.
+    """
 
     name: str
     ok: bool
     detail: str
     data: dict[str, Any] = field(default_factory=dict)
+    at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        own: dict[str, Any] = {"name": self.name, "ok": self.ok, "detail": self.detail}
+        return own | ({"data": self.data} if self.data else {}) | ({"at": self.at} if self.at else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +53,7 @@ class ProofReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        steps = [
-            {"name": step.name, "ok": step.ok, "detail": step.detail, **({"data": step.data} if step.data else {})}
-            for step in self.steps
-        ]
-        return {"subject": self.subject, "ok": self.ok, "steps": steps}
+        return {"subject": self.subject, "ok": self.ok, "steps": [step.to_json() for step in self.steps]}
 
     def require(self) -> None:
         """Return when every step holds.
@@ -74,25 +82,30 @@ class Found(Generic[_Value]):
 class Prover:
     """Runs steps one after the other; one that fails does not hinder the next."""
 
-    def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, tell: Tell = lambda *_: None, *, clock: Clock | None = None) -> None:
         self.steps: list[Step] = []
-        self._tell = tell
+        self.tell = tell
+        self._clock = clock
 
     def check(self, name: str, step: Callable[[], Found[_Value]]) -> _Value | None:
         """Run a step and note the outcome; None when it does not hold."""
-        self._tell(name)
+        self.tell(name, 0, 1)
         try:
             found = step()
         except SealiftError as error:
             detail = f"{error.what}{f': {error.why}' if error.why else ''}"
-            self.steps.append(Step(name=name, ok=False, detail=detail))
+            self.steps.append(Step(name=name, ok=False, detail=detail, at=self._now()))
             return None
         except Exception as error:  # noqa: BLE001 - what cannot be checked does not hold, and the rest is still looked at
-            self.steps.append(Step(name=name, ok=False, detail=f"it cannot be checked ({type(error).__name__})"))
+            detail = f"it cannot be checked ({type(error).__name__})"
+            self.steps.append(Step(name=name, ok=False, detail=detail, at=self._now()))
             return None
-        self.steps.append(Step(name=name, ok=True, detail=found.detail, data=found.data))
+        self.steps.append(Step(name=name, ok=True, detail=found.detail, data=found.data, at=self._now()))
         return found.value
 
     def leave_out(self, *names: str, why: str) -> None:
         """Note steps that could not be looked at; they do not hold."""
         self.steps += [Step(name=name, ok=False, detail=f"not checked: {why}") for name in names]
+
+    def _now(self) -> str:
+        return "" if self._clock is None else to_text(self._clock.now())

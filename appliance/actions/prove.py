@@ -5,13 +5,14 @@ signed checkpoint, files by hashing them again, signatures by gpgv and the TUF l
 is not believed. A line that cannot be checked is a line that does not hold.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from appliance.actions import tried
-from appliance.actions.proof import Found, ProofReport, Prover
+from appliance.actions.proof import Found, ProofReport, Prover, Tell
+from appliance.actions.proven_engine import engine_of
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
@@ -31,7 +32,7 @@ from appliance.stages import is_tried
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.metadata import TrustChain
 from media import canonical
-from media.clock import from_text, to_text
+from media.clock import Clock, from_text, to_text
 
 _ANSWER_PREFIXES: Final = ("chatcmpl-", "cmpl-")
 CHANGING: Final = timedelta(minutes=15)
@@ -49,8 +50,9 @@ def prove(
     ledger: Ledger,
     request_id: str,
     *,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda *_: None,
     proven: ProvenLedger | None = None,
+    clock: Clock | None = None,
 ) -> ProofReport:
     """Return the proof of one answer; whether it holds is in the report.
 
@@ -58,13 +60,21 @@ def prove(
         config: The site file.
         ledger: Through its door or from its file.
         request_id: The x-request-id of the answer, or the id in its body.
-        tell: Told of each step as it begins; hashing weights takes a while.
+        tell: Told of each step as it begins, and how many bytes of the weights were hashed.
         proven: Keeps the records that were proven, for whoever needs their bytes.
+        clock: For the time at which each step was looked at; without one no step has a time.
     """
+    return _Proof(config, proven or ProvenLedger(ledger, config.at), Prover(tell, clock=clock)).run(
+        request_of(request_id)
+    )
+
+
+def request_of(untrusted_request_id: str) -> str:
+    """Return the x-request-id where the id in an answer's body was given."""
     for prefix in _ANSWER_PREFIXES:
-        if request_id.startswith(prefix):
-            request_id = f"req_{request_id.removeprefix(prefix)}"
-    return _Proof(config, proven or ProvenLedger(ledger, config.at), Prover(tell)).run(request_id)
+        if untrusted_request_id.startswith(prefix):
+            return f"req_{untrusted_request_id.removeprefix(prefix)}"
+    return untrusted_request_id
 
 
 class _Proof:
@@ -85,6 +95,8 @@ class _Proof:
                 leave_out("weights", "release", why="the version is not proven")
             else:
                 check("weights", lambda: self._weights(version))
+                if version.descriptor.runtime.attached is not None:
+                    check("engine", lambda: engine_of(self._config.at, version.stored, version.descriptor))
                 self._origin(version.stored)
             if is_tried(intent.body):
                 self._lent(intent)
@@ -178,14 +190,18 @@ class _Proof:
     def _weights(self, version: _Version) -> Found[None]:
         descriptor, stored = version.descriptor, version.stored
         self._require_kept(descriptor.model_digest)
+        total, done = sum(file.length for file in descriptor.files), 0
         for file in descriptor.files:
             if stored.files[file.path].sha256 != file.sha256:
                 raise ProofError(what=f"{file.path} is not the descriptor's file", why=file.sha256[:12], fix="")
-            stored.verify(file.path)
+            stored.verify(file.path, tell=partial(self._hashed, done, total))
+            done += file.length
         stored.verify(descriptor.template_path)
-        total = sum(file.length for file in descriptor.files)
         detail = f"{descriptor.weights_digest}, {total} bytes hashed again"
         return Found(value=None, detail=detail, data={"weights_digest": descriptor.weights_digest, "bytes": total})
+
+    def _hashed(self, before: int, total: int, read: int) -> None:
+        self._prover.tell("weights", before + read, total)
 
     def _require_kept(self, digest: str) -> None:
         gone, known = (self._ledger.one(kind, "model_digest", digest) for kind in (DELETED, catalog.REGISTERED))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
-from appliance.promote import actors
+from appliance.promote.sheet import JUDGED
 from appliance.registry import deletion, evidence
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import PROVENANCE, Version
@@ -48,6 +48,7 @@ class Provenance:
     before: Mapping[str, int]
     before_digest: str | None
     requested_by: str | None
+    reviewed_by: tuple[str, ...]
     approved_by: tuple[str, ...]
     deployed: str | None
     tested: bool
@@ -94,8 +95,7 @@ class Provenance:
             "performance_baseline": dict(self.baseline) or None,
             "approval": {
                 "requested_by": self.requested_by,
-                # Who asks by an automation key has read nothing.
-                "reviewed_by": None if actors.is_automation(self.requested_by or "") else self.requested_by,
+                "reviewed_by": list(self.reviewed_by),
                 "approved_by": list(self.approved_by),
                 "tested": self.tested,
             },
@@ -132,6 +132,7 @@ def provenance(config: Config, ledger: Ledger, version: Version) -> Provenance:
         before={} if not before else _baseline(config, _newest_gates(ledger, str(before))),
         before_digest=None if not before else str(before),
         requested_by=str(requested[0].body.get("requested_by")) if requested else None,
+        reviewed_by=_judges(ledger, digest),
         approved_by=_approvers(ledger, digest, made),
         deployed=None if made is None else made.time,
         tested=bool(gates) and all(leaf.body.get("passed") is True for leaf in gates.values()),
@@ -160,6 +161,13 @@ def _first_deployment(ledger: Ledger, digest: str) -> Leaf | None:
         for leaf in ledger.find(kind=kind, field="model_digest", value=digest, limit=1, newest_first=False)
     ]
     return min(found, key=lambda leaf: leaf.sequence, default=None)
+
+
+def _judges(ledger: Ledger, digest: str) -> tuple[str, ...]:
+    """Return who judged its answers, blinded, since it is here; who asked for a promotion may have read nothing."""
+    begun = deletion.gone_at(ledger, digest)
+    judged = ledger.find(kind=JUDGED, field="model_digest", value=digest, limit=EVERY, newest_first=False)
+    return tuple(dict.fromkeys(str(leaf.body.get("person")) for leaf in judged if leaf.sequence > begun))
 
 
 def _approvers(ledger: Ledger, digest: str, made: Leaf | None) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def write(config: Config, facts: Mapping[str, Any], ledger: Ledger, *, outcome: 
         proof = exporting.proof(ledger, ledger.append(MADE, body))
     except LedgerUnavailableError:  # the receive itself is recorded or spooled; a receipt can be written again
         proof = None
-    envelope = exporting.enveloped(PAYLOAD_TYPE, draft.to_payload(ledger=proof), open_keys(config))
+    envelope = exporting.enveloped(PAYLOAD_TYPE, draft.to_payload(ledger=proof), ledger, open_keys(config))
     file = places.receipts / f"receipt-{facts['serial']}-{facts['code'][:12]}.dsse.json"
     try:
         places.receipts.mkdir(parents=True, exist_ok=True)

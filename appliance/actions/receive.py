@@ -28,6 +28,7 @@ from appliance.store.content import ContentStore, StoredRelease
 from appliance.store.copier import Job
 from appliance.store.incoming import discard
 from appliance.store.writing import writing
+from appliance.timekeeping.believed import BelievedClock
 from appliance.timekeeping.record import latest
 from appliance.verify import trust
 from appliance.verify.fit import Machine
@@ -139,13 +140,14 @@ def receive(
 
 
 class _Receive:
-    """One receive; it is judged by one reading of the clock, and each check is noted by its own."""
+    """One receive; it is judged by one reading of the believed clock, and each check is noted by its own."""
 
     def __init__(self, config: Config, ledger: Ledger, clock: Clock, options: Options) -> None:
         self._config = config
         self._places = config.at
         self._ledger = ledger
-        self._now: datetime = clock.now()
+        # What has ended since it was signed is judged by the time that is believed, and not by a clock that jumped.
+        self._now: datetime = BelievedClock(config.at, clock).now()
         self._checks = Checklist(clock)
         self._options = options
         self._store = ContentStore(config.at.store)

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from appliance.audit import storage
 from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.leaf import Leaf
 from appliance.audit.spool import Spool
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
 from media import canonical
+from media.digest import sha256_hex
 from media.errors import MediaError
 
 RECEIVED: Final = "release.received"
@@ -70,6 +72,17 @@ def waiting(places: Places, kind: str) -> list[Mapping[str, Any]]:
     """
     facts = [_fact(path) for path in Spool(places.spool).pending()]
     return [fact["body"] for fact in facts if fact.get("kind") == kind and isinstance(fact.get("body"), dict)]
+
+
+def file_of(leaf: Leaf, path: Path, *, max_bytes: int) -> bytes | None:
+    """Return a file that a record names under `files`, by its ending, if it still is as recorded; else None."""
+    files = leaf.body.get("files")
+    wanted = files.get(path.suffix.removeprefix(".")) if isinstance(files, Mapping) else None
+    try:
+        content = path.read_bytes() if path.is_file() and path.stat().st_size <= max_bytes else b""
+    except OSError:
+        return None
+    return content if content and sha256_hex(content) == wanted else None
 
 
 def _fact(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What monitoring and the page see of rollouts: a canary and its arms, the watch after a cut-over, open reviews.
+"""What monitoring and the page see of rollouts: a canary and its arms, the watch after a cut-over, windows, reviews.
 
 Read from the ledger alone, so that whoever watches needs no word with the promoter: figures are those that the judge
 recorded last, ten minutes old at most while its timer runs; their age is a number of its own.
@@ -16,6 +16,7 @@ from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.promote.rollout import JUDGED
 from appliance.promote.terms import WATCH_HOURS
 from appliance.promote.watching import WORSE
+from appliance.registry import windows
 from media.clock import Clock, from_text
 
 FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
@@ -32,6 +33,8 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_watch_worse": ("1 when it found the version worse and nobody has decided", ()),
     "sealift_watch_figures_age_seconds": ("Since the judge last recorded how it does, or since the cut-over", ()),
     "sealift_watch_evidence_ratio": ("Evidence against the version; at 1 people are asked", ("stream",)),
+    "sealift_window_open": ("1 while production rests in a maintenance window", ()),
+    "sealift_window_overdue_seconds": ("For how long an open window is past its end; 0 before, or without one", ()),
     "sealift_reviews_open": ("Deeds of one person that nobody else has looked at", ()),
     "sealift_review_age_seconds": ("Of the oldest of them; 0 for none", ()),
     "sealift_callers_stopped": ("Keys and departments that somebody stopped", ()),
@@ -52,6 +55,9 @@ def observed(ledger: Ledger, clock: Clock) -> Iterator[Number]:
     steps = _steps(ledger)
     yield from _canary(ledger, clock, steps)
     yield from _watch(ledger, clock, steps)
+    window = windows.opened(ledger)
+    yield "sealift_window_open", window is not None, _NONE
+    yield "sealift_window_overdue_seconds", 0 if window is None else _age(window.until, clock), _NONE
     reviews = open_reviews(ledger)
     yield "sealift_reviews_open", len(reviews), _NONE
     yield "sealift_review_age_seconds", _age(reviews[0].at, clock) if reviews else 0, _NONE

@@ -28,6 +28,7 @@ from appliance.store.scrub import Scrub, spoilt_records, wanted_by
 from appliance.store.scrubbed import Pass, ScrubState, reference
 from appliance.store.spoilt import Findings, Spoilt
 from appliance.store.writing import writing
+from appliance.timekeeping.believed import BelievedClock
 from media import durable
 from media.clock import Clock, from_text, to_text
 from media.errors import UsageError
@@ -129,7 +130,7 @@ def scrub(config: Config, *, clock: Clock, progress: Progress, options: Options 
     with _alone(config.at.scrub):
         ledger = open_ledger(config, DOOR, spool=True, clock=clock)
         try:
-            return _Scrub(config, ledger, clock, own).run(progress)
+            return _Scrub(config, ledger, BelievedClock(config.at, clock), own).run(progress)
         finally:
             ledger.close()
 
@@ -272,7 +273,7 @@ def standing(config: Config, *, clock: Clock) -> Standing:
     since = reference(state, [str(each.facts.get("received_at", "")) for each in store.releases()])
     if since is None:
         return Standing(is_good=None, text="nothing is stored", fields=fields)
-    days = max((clock.now() - since).days, 0)
+    days = max((BelievedClock(config.at, clock).now() - since).days, 0)
     ago = "today" if days == 0 else f"{days} days ago"
     if state.last is None:
         text = f"no complete scrub yet; received {ago}"

@@ -1,4 +1,4 @@
-"""What runs here, in one look: release, production, units, ledger, egress. Every part is asked on its own.
+"""What runs here, in one look: release, production, units, ledger, clock, egress. Every part is asked on its own.
 
 A part that cannot be asked says why in its place; the others are still shown.
 """
@@ -13,18 +13,21 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliance.actions import scrub, teststage, units
+from appliance.actions import clock as clock_action
+from appliance.actions import nodes, scrub, teststage, units
 from appliance.actions.backups import standing
-from appliance.audit.client import SocketLedger, open_ledger
+from appliance.audit.client import OfflineLedger, SocketLedger, open_ledger
+from appliance.audit.postgres_opening import has_writer
 from appliance.audit.rights import ACTIONS, OPERATOR
 from appliance.config import Config
-from appliance.errors import UnitError
+from appliance.errors import LedgerUnavailableError, UnitError
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, open_supervisor
 from appliance.install.trial import Trials
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.promote.standing import current_digest, require_promoted
+from appliance.registry import windows
 from appliance.state.database import FILE_NAME, open_state
 from appliance.store.content import ContentStore
 from media.clock import Clock, to_text
@@ -35,11 +38,11 @@ _NFT_SECONDS: Final = 10
 # What does one piece of work and ends (Type=oneshot): a timer, a boot or a job starts it, and it rests in between.
 _BY_TIMER: Final = frozenset(
     {"sealift-backup", "sealift-drill", "sealift-scrub", "sealift-network", "sealift-retention", "sealift-report@"}
-    | {"sealift-tls@", "sealift-settle", "sealift-canary", "sealift-standby-sync"}
+    | {"sealift-tls@", "sealift-settle", "sealift-canary", "sealift-standby-sync", "sealift-announce"}
 )
 _STEPS: Final = frozenset(
     f"sealift-{name}@"
-    for name in ("clock-set", "evidence", "export", "inspect", "install", "media", "plan", "receive", "switch")
+    for name in ("clock-set", "evidence", "export", "inspect", "install", "media", "plan", "prove", "receive", "switch")
 ) | {"sealift-validate@"}
 ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
@@ -77,6 +80,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "release": lambda: _release(config),
         "production": lambda: _production(config),
         "rollout": lambda: _rollout(config),
+        "window": lambda: _window(config, clock),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
         "reviews": lambda: _reviews(config, clock),
         "units": lambda: _units(supervisor or open_supervisor(config), is_paired=bool(config.standby.listen)),
@@ -84,6 +88,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "store": lambda: _store(config, clock),
         "ledger": lambda: _ledger(config, clock),
         "backup": lambda: _backup(config, clock),
+        "clock": lambda: _clock(config, clock),
         "egress": lambda: _egress(config),
     }
     parts = []
@@ -148,6 +153,27 @@ def _rollout(config: Config) -> Part:
     return Part(name="rollout", is_good=None, text=text, fields=fields)
 
 
+def _window(config: Config, clock: Clock) -> Part:
+    ledger = _open_ledger(config, clock)
+    try:
+        found = windows.opened(ledger)
+    finally:
+        ledger.close()
+    if found is None:
+        return Part(name="window", is_good=None, text="no maintenance window is open", fields={"open": None})
+    is_over = found.seconds_left(clock.now()) == 0
+    text = (
+        f"production rests until {found.until}{', which is over' if is_over else ''}: {found.purpose} of"
+        f" {found.model_digest[:12]}, by {found.person}: {found.reason}"
+    )
+    return Part(name="window", is_good=not is_over, text=text, fields={"open": found.to_json()})
+
+
+def _open_ledger(config: Config, clock: Clock) -> SocketLedger | OfflineLedger:
+    is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
+    return open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
+
+
 def _test_stage(config: Config, supervisor: Supervisor) -> Part:
     name, places = "test stage", config.at
     file = places.registry / FILE_NAME
@@ -172,8 +198,7 @@ def _test_stage(config: Config, supervisor: Supervisor) -> Part:
 
 
 def _reviews(config: Config, clock: Clock) -> Part:
-    is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
-    ledger = open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
+    ledger = _open_ledger(config, clock)
     try:
         found = open_reviews(ledger)
         stopped = sorted(" ".join(caller) for caller in stopped_callers(ledger))
@@ -222,21 +247,37 @@ def _addresses(config: Config) -> Part:
 
 
 def _ledger(config: Config, clock: Clock) -> Part:
-    is_operator = os.access(config.at.socket(OPERATOR), os.W_OK) and not os.access(config.at.socket(ACTIONS), os.W_OK)
-    ledger = open_ledger(config, OPERATOR if is_operator else ACTIONS, clock=clock)
+    ledger = _open_ledger(config, clock)
     try:
         head = ledger.head()
         is_live = isinstance(ledger, SocketLedger)
     finally:
         ledger.close()
-    text = f"{head.size} records, root {head.root[:12]}" + (
-        "" if is_live else "; read from its file, nothing is recorded"
-    )
+    # A node that waits is as it should be: it goes on when the one that records ends.
+    try:
+        among, found = nodes.said(config)
+    except LedgerUnavailableError:
+        if not is_live:
+            raise
+        among, found = f"node {config.database.node}; who asks may not ask the database server for the others", []
+    waits = not is_live and not found and config.at.server is not None and has_writer(config.at)
+    text = f"{head.size} records, root {head.root[:12]}" + (f"; {among}" if among else "")
+    if waits:
+        text += "; another node records, this one waits to take over"
+    elif not is_live:
+        text += f"; read from its {'file' if config.at.server is None else 'server'}, nothing is recorded"
     return Part(
         name="ledger",
-        is_good=is_live,
+        is_good=None if waits else is_live,
         text=text,
-        fields={"origin": head.origin, "size": head.size, "root": head.root, "live": is_live},
+        fields={
+            "origin": head.origin,
+            "size": head.size,
+            "root": head.root,
+            "live": is_live,
+            "waits": waits,
+            "nodes": {one.name: one.leads for one in found},
+        },
     )
 
 
@@ -251,6 +292,14 @@ def _backup(config: Config, clock: Clock) -> Part:
     # A demo has nothing to lose.
     is_good = None if found.faults and config.environment != "production" else not found.faults
     return Part(name="backup", is_good=is_good, text=text, fields=found.to_json())
+
+
+def _clock(config: Config, clock: Clock) -> Part:
+    found = clock_action.standing(config, clock=clock)
+    text = f"{to_text(found.shown)}, {found.verdict or 'watched by nobody'}"
+    if found.is_good is False:
+        text += f"; decisions rest on {to_text(found.believed)}: see `sealift clock show`"
+    return Part(name="clock", is_good=found.is_good, text=text, fields=found.to_json())
 
 
 def _egress(config: Config) -> Part:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from appliance.actions import fit as fitting
 from appliance.actions import gates, known
 from appliance.actions.gates import Bench, Progress, Verdict
 from appliance.actions.gating.alike import EmbeddingJudge
@@ -19,15 +20,16 @@ from appliance.actions.gating.privacy import through_the_gateway
 from appliance.actions.reviewing import BoxReviews
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import GateFailedError, ProofError
-from appliance.install.supervisor import Supervisor
+from appliance.errors import ConflictError, GateFailedError, ProofError
+from appliance.install.supervisor import Supervisor, serving
 from appliance.promote import sitesets
 from appliance.promote.policy import GATES, GatePolicy, packaged
 from appliance.promote.policybook import in_force
 from appliance.promote.taskset import TaskSet
-from appliance.registry import carriers, catalog, evidence, stageloads
+from appliance.registry import carriers, catalog, evidence, memory, stageloads
 from appliance.registry import reference as references
 from appliance.registry.catalog import Version
+from appliance.registry.memory import Room
 from appliance.serve.client import EngineClient
 from appliance.state import projection
 from appliance.store.content import ContentStore
@@ -86,7 +88,7 @@ class ValidationReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the action works with."""
+    """What the action works with; `room` is what the machine has, which is asked of the kernel when not given."""
 
     config: Config
     ledger: Ledger
@@ -95,6 +97,7 @@ class Surroundings:
     clock: Clock
     sleep: Callable[[float], None] = time.sleep
     leaks: Leaks = through_the_gateway
+    room: Room | None = None
 
 
 def validate(
@@ -111,7 +114,8 @@ def validate(
     Raises:
         UnknownVersionError: No such version is registered.
         UsageError: There is no such gate.
-        ConflictError: Application developers use it in the test stage.
+        ConflictError: Application developers use it in the test stage, or production serves and memory does not hold
+            both.
         UnitError: No supervisor answers; nothing was judged.
         LedgerUnavailableError: The verdicts could not be recorded.
     """
@@ -125,6 +129,7 @@ def validate(
     with here.state.connect() as session:
         version = catalog.version(session, which)
         stageloads.require_not_loaded(session, version.model_digest)
+    _require_beside(here, version)
     judge = _similarity_judge(here, version)
     with EngineClient(here.config.at.socket(f"engine-{gates.TEST_STAGE}-{version.model_digest[:12]}")) as engine:
         bench = _bench(here, version, engine, policy, judge, progress)
@@ -276,6 +281,22 @@ def _run(bench: Bench, wanted: tuple[str, ...]) -> tuple[Verdict, ...]:
         if not verdicts[-1].passed:
             break
     return tuple(verdicts)
+
+
+def _require_beside(here: Surroundings, version: Version) -> None:
+    """Return unless it is known that memory does not hold the version beside production, and production serves."""
+    if not serving(here.supervisor):
+        return
+    found = fitting.fit(here.config, here.ledger, here.state, version.model_digest, room=here.room or memory.machine())
+    # The version in production itself would be loaded a second time, by the test engine.
+    twice = 0 if found.need is None or not found.serves else 2 * found.need.total + found.tested.total
+    if found.holds is fitting.Holds.ONE or twice > found.room.engines:
+        was = "production" if found.production is None else f"{found.production.name} {found.production.version}"
+        raise ConflictError(
+            what=f"{version.name} {version.version} does not fit beside {was}",
+            why="memory holds one of them, and its gates would take it from callers",
+            fix=f"run `sealift validate {version.model_digest[:12]} --window --as PERSON --reason TEXT`",
+        )
 
 
 def _similarity_judge(here: Surroundings, version: Version) -> EmbeddingJudge | None:

@@ -1,84 +1,46 @@
-"""A cut-over in a maintenance window, for boxes whose memory holds one version: test, bring forward, or put back.
+"""Maintenance windows, for boxes whose memory holds one version: production rests while another is tested or cut over.
 
-Promises: nothing stops before the approvals are there and the time of going back is said; the candidate answers in the
-test stage before it goes forward; whatever fails, the version before serves again, and where another had gone forward
-already that is recorded as going back, in the name and with the reason of whoever opened the window. What it took is a
-record (`window.closed`). A window that was cut off is ended by `sealift promote production`.
+Promises: nothing stops before it is recorded who opened the window, why and until when, and for a cut-over before the
+approvals are there and the time of going back is said. Whatever fails, the version before serves again; where another
+had gone forward already that is recorded as going back, in the name and with the reason of whoever opened the window.
+
+Where the job service runs it carries the window out (`appliance.install.windowjobs`) and outlives the command. Where it
+does not (demo, rehearsal), this process does: one that is killed leaves an open record, which `sealift window end`
+closes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-from appliance.actions.fit import FitFacts, fit, loading_seconds
-from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle
+from appliance.actions import validate as validation
+from appliance.actions import window_plan
+from appliance.actions.gates import Progress
+from appliance.actions.production import Served, Surroundings, settle
 from appliance.actions.promote import waiting
+from appliance.actions.trying import try_out
+from appliance.actions.validate import ValidationReport
+from appliance.actions.window_plan import Plan
 from appliance.errors import ConflictError, EngineLoadError, NotEnoughApprovalsError, UnknownPersonError
-from appliance.install.supervisor import UnitState, engine_unit
-from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Kind
+from appliance.install.windowjobs import TESTED, clear, running
 from appliance.promote.enrolment import require_reason
+from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
 from appliance.promote.terms import WATCH_HOURS
-from appliance.registry import stageloads
-from appliance.registry.carriers import carrier
-from appliance.serve.client import EngineClient
-from appliance.serve.readiness import wait_ready
-from appliance.store.content import ContentStore
-from media.errors import SealiftError, UsageError
+from appliance.registry import windows
+from appliance.registry.windows import CLOSED, Asked, Closing, Purpose, Window
+from appliance.stages import Stage
+from media.errors import SealiftError
 
-CLOSED: Final = "window.closed"
-TEST: Final = "test"
-_QUESTION: Final = "Which day comes after Monday? Answer in one word."
-_MOST_TOKENS: Final = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a window would do, said before anything stops.
-
-    Attributes:
-        fit: What memory holds, and the version in production with the time of loading it again.
-        load_seconds: How long the candidate took to load here, when that was last measured; None when never.
-        approved_by: Who approved it so far.
-        needed: How many different people must.
-    """
-
-    fit: FitFacts
-    load_seconds: float | None
-    approved_by: tuple[str, ...]
-    needed: int
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The steps in sentences, with what is known of their times."""
-        facts, before = self.fit, self.fit.production
-        name = f"{facts.version.name} {facts.version.version}"
-        was = "what serves now" if before is None else f"{before.name} {before.version}"
-        loads, returns = _took(self.load_seconds), _took(facts.return_seconds)
-        return (
-            f"{was} is stopped when what it began is answered; callers get a clear 503 from then on.",
-            f"{name} starts in the test stage, must be what was approved, and answers a question; {loads}.",
-            f"It is brought forward and starts again in production; {loads}.",
-            f"If anything fails, {was} serves again; {returns}.",
-            f"The watch holds it against {was} for {WATCH_HOURS} hours; going back later: {returns}.",
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields for answers; times in seconds."""
-        return {
-            "fit": self.fit.to_json(),
-            "load_seconds": self.load_seconds,
-            "return_seconds": self.fit.return_seconds,
-            "approved_by": list(self.approved_by),
-            "needed": self.needed,
-            "watch_hours": WATCH_HOURS,
-            "steps": list(self.lines),
-        }
+Report = Callable[[Outcome], ValidationReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowFacts:
-    """What a window did.
+    """What a cut-over in a window did.
 
     Attributes:
         plan: What was said before.
@@ -110,185 +72,217 @@ class WindowFacts:
         }
 
 
-def plan(here: Surroundings, which: str) -> Plan:
-    """Return what a window would do.
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """What a window that this process carries out came to."""
+
+    window: Window
+    began: float
+    why: Closing = Closing.FAILED
+    tested: float = 0.0
+    promotion: Promotion | None = None
+    served: Served = field(default_factory=lambda: Served(standing=None, started=(), stopped=(), seconds=0.0))
+    silent: float = 0.0
+
+
+def validate(
+    here: Surroundings, bench: validation.Surroundings, asked: Asked, *, report: Report, progress: Progress
+) -> ValidationReport:
+    """Run the gates of a version while production rests, and bring production back.
+
+    Args:
+        here: What actions on production work with.
+        bench: What validation works with.
+        asked: Which version, by its whole digest, in whose name, why, for how long.
+        report: Makes the report of a job's outcome.
+        progress: Told of each gate's steps.
 
     Raises:
-        UnknownVersionError: No such version is registered.
-        EngineLoadError: It is known not to fit this machine's memory.
-        UsageError: Nothing is in production, or it is the version itself.
-        ConflictError: A canary runs, or developers have the version in the test stage.
+        UnknownPersonError: Nobody of that id is enrolled; nothing was stopped.
+        ConflictError: Another window is open, a canary runs, or developers have the version in the test stage.
+        UnitError: The version in production did not start again.
+        RemoteError: The job service's own error; production is back, or it goes on trying.
     """
-    found = fit(here.config, here.ledger, here.state, which)
-    found.require_loadable()
-    digest = found.version.model_digest
-    if found.production is None:
-        raise UsageError(
-            what="no window is needed",
-            why="it is in production" if found.serves else "nothing is in production",
-            fix=f"run `sealift promote {digest[:12]}`",
-        )
-    with here.state.connect() as session:
-        stageloads.require_not_loaded(session, digest)
-    if here.promoter.canary()["canary"] is not None:
-        raise ConflictError(
-            what="a canary runs", why="a window replaces what serves", fix="end it first: `sealift canary abort`"
-        )
-    request = waiting(here, digest)
-    return Plan(
-        fit=found,
-        load_seconds=loading_seconds(here.ledger, digest),
-        approved_by=() if request is None else tuple(one.shown for one in request.approvals),
-        needed=max(here.config.policy.approvals, LEAST_PEOPLE),
-    )
+    window_plan.plan_gates(here, asked.model_digest, minutes=asked.minutes)
+    if here.in_window is not None:
+        return report(here.in_window(Kind.VALIDATE_IN_WINDOW, asked, seen=progress))
+    with _opened(here, asked) as course:
+        found = validation.validate(bench, asked.model_digest, progress=progress)
+        course.why = Closing.DONE
+    return found
 
 
-def cut_over(here: Surroundings, which: str, *, person: str, reason: str, password: str | None = None) -> WindowFacts:
+def cut_over(here: Surroundings, asked: Asked, *, password: str | None = None) -> WindowFacts:
     """Open a window, test, bring the version forward, and close it.
 
     Args:
-        here: What the action works with; engines are switched by this process itself.
-        which: A digest, the beginning of one, a name, or NAME:VERSION.
-        person: In whose name it goes back when the version does not serve.
-        reason: Why, for the record.
+        here: What the action works with.
+        asked: Which version, in whose name it goes back when it does not serve, why, for how long at most.
         password: Proves the person where the command line's word is not enough.
 
     Raises:
         NotEnoughApprovalsError: Nobody asked for approvals yet, or too few people approved; nothing was stopped.
         UnknownPersonError: Nobody of that id is enrolled; nothing was stopped.
-        ConflictError: A canary runs, developers have the version in the test stage, or this process may not switch
-            engines.
+        ConflictError: Another window is open, a canary runs, or developers have the version in the test stage.
         EngineLoadError: The version did not load or answer; the version before serves again.
         RemoteError: The promoter refused; the version before serves again.
         UnitError: The version before did not start again either.
     """
-    if here.follow is not None:
-        raise ConflictError(
-            what="a window is opened at the machine",
-            why="it stops and starts engines of both stages",
-            fix="run the command as root",
-        )
-    planned, why = plan(here, which), require_reason(reason)
-    digest = planned.fit.version.model_digest
-    request = waiting(here, digest)
-    if request is None or len(request.approvals) < planned.needed:
-        ask = "promote" if request is None else "approve"
-        raise NotEnoughApprovalsError(
-            what=f"{planned.fit.version.name} {planned.fit.version.version} is not approved",
-            why=f"{len(planned.approved_by)} of {planned.needed} have approved",
-            fix=f"run `sealift {ask} {digest[:12]} --as PERSON`; nothing was stopped",
-        )
-    if person not in {one["person"] for one in here.promoter.people() if not one["revoked"]}:
-        raise UnknownPersonError(what=f"nobody called {person[:64]} is enrolled", why="", fix="see `sealift people`")
+    planned = window_plan.plan(here, asked.model_digest)
+    request = _approved(here, planned)
+    _require_enrolled(here, asked.person)
+    require_reason(asked.reason)
     for line in planned.lines:
         here.tell(line)
     began = here.clock.monotonic()
-    promotion: Promotion | None = None
+    promoted: list[Promotion] = []
     try:
-        _stop_production(here)
-        tested = _test(here, digest)
-        promotion = here.promoter.promote(request.statement.sha256)
-        here.tell(f"promotion {promotion.number} is recorded at sequence {promotion.sequence}")
-        before_start = here.clock.monotonic()
-        served = settle(here)
+        course = _by_job(here, asked, request, promoted) if here.in_window else _here(here, asked, request, promoted)
     except BaseException as error:  # whatever it was, callers get answers again
-        _put_back(here, promotion, person=person, reason=why, password=password)
-        seconds = here.clock.monotonic() - began
-        _close(here, planned, person=person, reason=why, held=False, tested=0.0, silent=seconds)
+        if promoted or here.in_window is not None:
+            _put_back(here, asked, promoted, password=password)
+        elif windows.opened(here.ledger) is not None:
+            raise  # the version before did not start again
         if not isinstance(error, SealiftError):
             raise
         raise EngineLoadError(
-            what=f"the window ended with the version before, after {seconds:.1f} s without answers",
+            what=f"the window ended with the version before, after {here.clock.monotonic() - began:.1f} s",
             why=f"{error.what}: {error.why}",
             fix="look at the engine's journal and at `sealift history`; the version before serves",
         ) from error
-    silent = before_start - began + served.seconds
-    _close(here, planned, person=person, reason=why, held=True, tested=tested, silent=silent)
-    return WindowFacts(plan=planned, promotion=promotion, served=served, tested_seconds=tested, silent_seconds=silent)
+    return WindowFacts(
+        plan=planned,
+        promotion=promoted[0],
+        served=course.served,
+        tested_seconds=course.tested,
+        silent_seconds=course.silent,
+    )
 
 
-def _stop_production(here: Surroundings) -> None:
-    for unit in here.supervisor.units():
-        if is_production(unit.name) and unit.state is not UnitState.INACTIVE:
-            here.tell(f"stopping {unit.name}")
-            here.supervisor.stop(unit.name)
+def end(here: Surroundings, person: str) -> Window:
+    """End the window that is open; production comes back. One that was cut off is ended likewise.
+
+    Raises:
+        ConflictError: None is open.
+        UnitError: Production did not start again.
+    """
+    window = windows.opened(here.ledger)
+    if window is None:
+        raise ConflictError(what="no maintenance window is open", why="", fix="see `sealift status`")
+    asked = Asked(
+        purpose=window.purpose, model_digest=window.model_digest, person=person or window.person, reason=window.reason
+    )
+    if here.in_window is not None:
+        here.in_window.end(asked)
+    else:
+        _bring_back(here, _Course(window=window, began=here.clock.monotonic(), why=Closing.ENDED), is_seen=False)
+    return window
 
 
-def _test(here: Surroundings, digest: str) -> float:
-    """Let the candidate answer a question in the test stage; return the seconds until it had."""
-    unit, began = engine_unit(TEST, digest), here.clock.monotonic()
-    _, descriptor, _ = carrier(ContentStore(here.config.at.store), digest)
-    here.tell(f"starting {unit}")
-    try:
-        here.supervisor.start(unit)
-        with EngineClient(here.config.at.socket(f"engine-{TEST}-{digest[:12]}")) as engine:
-            status = wait_ready(
-                engine,
-                model_digest=digest,
-                stage=TEST,
-                seconds=here.config.engine.start_seconds,
-                clock=here.clock,
-                sleep=here.sleep,
-            )
-            if status.weights_digest != descriptor.weights_digest:
-                raise EngineLoadError(
-                    what=f"the test engine of {digest[:12]} loaded other weights",
-                    why=f"{status.weights_digest[:12]}, and {descriptor.weights_digest[:12]} were approved",
-                    fix="scrub the store: `sealift scrub`",
-                )
-            body = {"messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _MOST_TOKENS, "temperature": 0}
-            said = _text_of(engine.chat(body))
-    finally:
-        here.supervisor.stop(unit)
-    if not said.strip():
-        raise EngineLoadError(
-            what=f"{digest[:12]} gave an empty answer", why="in the test stage", fix="validate it again"
-        )
-    return here.clock.monotonic() - began
+def _here(here: Surroundings, asked: Asked, request: Request, promoted: list[Promotion]) -> _Course:
+    with _opened(here, asked) as course:
+        here.tell(f"starting version {asked.model_digest[:12]} in the test stage")
+        course.tested = try_out(here, asked.model_digest)
+        promoted.append(here.promoter.promote(request.statement.sha256))
+        here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
+        course.why = Closing.DONE
+    return course
 
 
-def _text_of(untrusted_answer: Mapping[str, Any]) -> str:
-    try:
-        said = untrusted_answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return ""
-    return said if isinstance(said, str) else ""
+def _by_job(here: Surroundings, asked: Asked, request: Request, promoted: list[Promotion]) -> _Course:
+    """Let the job service carry the window out, and ask the promoter when the version has answered."""
+    if here.in_window is None:
+        raise AssertionError(asked.purpose)
+
+    def forward(step: str, _done: int, _total: int) -> None:
+        if step != TESTED:
+            here.tell(step)
+        elif not promoted:
+            promoted.append(here.promoter.promote(request.statement.sha256))
+            here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
+
+    outcome = here.in_window(Kind.CUT_OVER_IN_WINDOW, asked, seen=forward).require_ok()
+    (closed,) = here.ledger.find(kind=CLOSED, limit=1)
+    return _Course(
+        window=windows.Window.of(here.ledger.leaf(int(closed.body["window"]))),
+        began=0.0,
+        tested=outcome.millis / 1000,
+        served=Served(standing=None, started=outcome.started, stopped=outcome.stopped, seconds=0.0),
+        silent=int(closed.body["silent_millis"] or 0) / 1000,
+    )
 
 
-def _put_back(
-    here: Surroundings, promotion: Promotion | None, *, person: str, reason: str, password: str | None
-) -> None:
+def _put_back(here: Surroundings, asked: Asked, promoted: list[Promotion], *, password: str | None) -> None:
     """Let the version before serve again, which is going back where another was brought forward already.
 
     Where going back is refused, what the chain says serves, rather than nothing.
     """
     try:
-        if promotion is not None:
-            text = f"the window: it did not serve ({reason})"[:500]
-            here.promoter.rollback(person=person, reason=text, model_digest=str(promotion.previous), password=password)
+        if promoted:
+            text = f"the window: it did not serve ({asked.reason})"[:500]
+            previous = str(promoted[0].previous)
+            here.promoter.rollback(person=asked.person, reason=text, model_digest=previous, password=password)
     finally:
         settle(here)
+        window = windows.opened(here.ledger) if here.in_window is None else None
+        if window is not None:
+            windows.close(here.ledger, window, why=Closing.FAILED)
 
 
-def _close(
-    here: Surroundings, planned: Plan, *, person: str, reason: str, held: bool, tested: float, silent: float
-) -> None:
-    version, before = planned.fit.version, planned.fit.production
-    here.ledger.append(
-        CLOSED,
-        {
-            "model_digest": version.model_digest,
-            "previous": None if before is None else before.model_digest,
-            "person": person,
-            "reason": reason,
-            "cut_over": held,
-            "tested_millis": round(tested * 1000),
-            "silent_millis": round(silent * 1000),
-            "return_millis": None if planned.fit.return_seconds is None else round(planned.fit.return_seconds * 1000),
-            "stage": STAGE,
-        },
+@contextmanager
+def _opened(here: Surroundings, asked: Asked) -> Iterator[_Course]:
+    """Let production rest, and bring it back whatever happens meanwhile."""
+    _require_enrolled(here, asked.person)
+    require_reason(asked.reason)
+    serving = running(here.supervisor, Stage.PRODUCTION)
+    window = windows.open_now(
+        here.ledger,
+        here.clock,
+        asked,
+        previous=here.promoter.current()["model_digest"],
+        beside=[digest for _, digest in running(here.supervisor, Stage.TEST)],
+    )
+    course = _Course(window=window, began=here.clock.monotonic())
+    try:
+        for unit, _ in serving:
+            here.tell(f"stopping {unit}")
+            here.supervisor.rest(unit)
+        yield course
+    finally:
+        _bring_back(here, course)
+
+
+def _bring_back(here: Surroundings, course: _Course, *, is_seen: bool = True) -> None:
+    """Stop what is left in the test stage, let engines follow the chain, and close the record."""
+    window = course.window
+    clear(here.config, here.supervisor, window)
+    before = here.clock.monotonic()
+    course.served = settle(here)
+    course.silent = here.clock.monotonic() - course.began
+    windows.close(
+        here.ledger,
+        window,
+        why=course.why,
+        cut_over=window.purpose is Purpose.CUT_OVER and here.promoter.current()["model_digest"] == window.model_digest,
+        tested_seconds=course.tested,
+        silent_seconds=course.silent if is_seen else None,
+        back_seconds=here.clock.monotonic() - before,
     )
 
 
-def _took(seconds: float | None) -> str:
-    return "never measured here" if seconds is None else f"{seconds:.1f} s when it was last measured here"
+def _approved(here: Surroundings, planned: Plan) -> Request:
+    version = planned.fit.version
+    request = waiting(here, version.model_digest)
+    if request is None or len(request.approvals) < planned.needed:
+        ask = "promote" if request is None else "approve"
+        raise NotEnoughApprovalsError(
+            what=f"{version.name} {version.version} is not approved",
+            why=f"{len(planned.approved_by)} of {planned.needed} have approved",
+            fix=f"run `sealift {ask} {version.model_digest[:12]} --as PERSON`; nothing was stopped",
+        )
+    return request
+
+
+def _require_enrolled(here: Surroundings, person: str) -> None:
+    if person not in {one["person"] for one in here.promoter.people() if not one["revoked"]}:
+        raise UnknownPersonError(what=f"nobody called {person[:64]} is enrolled", why="", fix="see `sealift people`")

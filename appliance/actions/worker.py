@@ -1,9 +1,10 @@
 """Carries out one typed job in a unit of its own, as an unprivileged user, and tells the job service how it goes.
 
-Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST``, ``switch follow|warm``,
-``evidence RECORD-DIGEST32``, ``report QUARTER``, or ``judge`` and ``report due``, which are no jobs but timers'. It
-does what the commands do, through the same actions; engines it asks for by jobs again. It decides nothing: `validate`
-is told a version, `switch` follows the promoter's chain, and `judge` lets the promoter look and follows it.
+Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST[-try]``, ``switch follow|warm``,
+``evidence RECORD-DIGEST32``, ``report QUARTER``, ``prove RECORD``, or ``judge`` and ``report due``, which are no jobs
+but timers'. It does what the commands do, through the same actions; engines it asks for by jobs again. It decides
+nothing: `validate` is told a version, `switch` follows the promoter's chain, and `judge` lets the promoter look and
+follows it.
 """
 
 import argparse
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance import config as configuration
-from appliance.actions import canary, export_evidence, production
+from appliance.actions import canary, export_evidence, production, trying
 from appliance.actions import validate as validation
 from appliance.actions.controls.judged import in_report
 from appliance.actions.controls.live import Here
 from appliance.actions.reports import making, shelf
 from appliance.actions.reports.period import Period, require_quarter
+from appliance.actions.tracing import proofs
 from appliance.audit import pin
 from appliance.audit.rights import ACTIONS, BENCH, SWITCH
 from appliance.audit.socket_ledger import SocketLedger
@@ -41,13 +43,16 @@ from media.errors import MalformedError, SealiftError
 WARM: Final = "warm"
 _TELL_SECONDS: Final = 0.25
 JUDGE: Final = "judge"
+_TRY: Final = "-try"
 _DOORS: Final = {
     "validate": jobrights.BENCH,
     "switch": jobrights.SWITCH,
     "evidence": jobrights.RECEIVE,
     "report": jobrights.RECEIVE,
+    "prove": jobrights.RECEIVE,
 }
 _EVIDENCE: Final = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
+_RECORD: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report_due(config)
     jobs = JobsClient.open(config, _DOORS[options.what])
     try:
-        carry_out = {"validate": validate, "switch": switch, "evidence": evidence, "report": report}[options.what]
+        known = {"validate": validate, "switch": switch, "evidence": evidence, "report": report, "prove": prove}
+        carry_out = known[options.what]
         outcome = carry_out(config, options.instance, jobs)
     except SealiftError as error:
         outcome = Outcome.of_error(error)
@@ -82,13 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def validate(config: Config, untrusted_digest: str, jobs: JobsClient) -> Outcome:
-    """Run the gates of one version; the outcome names the evidence, also when a gate did not pass."""
-    digest = canonical.sha256_hex(untrusted_digest, "instance")
+    """Run the gates of one version; the outcome names the evidence, also when a gate did not pass.
+
+    With `-try` after the digest it only has to load what was approved and answer, which is not recorded as a gate.
+    """
+    digest = canonical.sha256_hex(untrusted_digest.removesuffix(_TRY), "instance")
     began, ledger, state = time.monotonic(), SocketLedger(config.at.socket(BENCH)), open_state(config.at)
     try:
         here = validation.Surroundings(
             config=config, ledger=ledger, state=state, supervisor=JobsSupervisor(jobs), clock=SystemClock()
         )
+        if untrusted_digest.endswith(_TRY):
+            seconds = trying.try_out(here, digest)
+            return Outcome(ok=True, millis=int(seconds * 1000))
         report = validation.validate(here, digest, progress=_teller(jobs))
     finally:
         ledger.close()
@@ -169,6 +181,29 @@ def report(config: Config, untrusted_quarter: str, jobs: JobsClient) -> Outcome:
     steps = _teller(jobs)
     _reported(config, require_quarter(untrusted_quarter.upper()), lambda done, of: steps("records", done, of))
     return Outcome(ok=True, changed=True)
+
+
+def prove(config: Config, untrusted_record: str, jobs: JobsClient) -> Outcome:
+    """Verify the origin of an answer afresh and keep what was found; the outcome is that of the proof."""
+    if not _RECORD.fullmatch(untrusted_record):
+        raise MalformedError(what="the instance is refused", why="expected RECORD", fix="ask for a job")
+    began, steps, ledger = time.monotonic(), _teller(jobs), SocketLedger(config.at.socket(ACTIONS))
+    try:
+        found = proofs.keep(
+            config,
+            ledger,
+            int(untrusted_record),
+            clock=SystemClock(),
+            tell=lambda step, done, of: steps(step.replace(" ", "-"), done, of),
+        )
+    finally:
+        ledger.close()
+    millis = int((time.monotonic() - began) * 1000)
+    try:
+        found.require()
+    except SealiftError as error:
+        return Outcome.of_error(error, millis=millis)
+    return Outcome(ok=True, millis=millis, changed=True)
 
 
 def report_due(config: Config) -> int:

@@ -15,9 +15,11 @@ from werkzeug.exceptions import HTTPException
 from appliance.actions import alerts, rollout_observed
 from appliance.actions import clock as clock_action
 from appliance.actions.retention.reviewdesk import Reviews
+from appliance.actions.tracing.reading import Readings
 from appliance.admin import (
     approval,
     automation,
+    comparing,
     judging,
     media,
     origin,
@@ -38,7 +40,9 @@ from appliance.config import Config
 from appliance.install.trial import Trials
 from appliance.promote import actors, breakglass
 from appliance.promote.peoplebook import REVOKED
+from appliance.registry import windows
 from appliance.standby import permit
+from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock
 from media.errors import SealiftError
 
@@ -87,6 +91,7 @@ def create_admin_app(
         attempts=Attempts(clock),
         callers=Attempts(clock, per_minute=_PER_ADDRESS),
         clock=clock,
+        readings=Readings(clock),
         samples=samples,
     )
     app.jinja_env.trim_blocks = True
@@ -99,6 +104,7 @@ def create_admin_app(
     app.register_blueprint(samples_page.make_blueprint())
     app.register_blueprint(media.make_blueprint())
     app.register_blueprint(validation.make_blueprint())
+    app.register_blueprint(comparing.make_blueprint())
     app.register_blueprint(reports.make_blueprint())
     app.register_blueprint(origin.make_blueprint())
     app.register_blueprint(judging.make_blueprint())
@@ -190,6 +196,7 @@ def _for_templates() -> dict[str, Any]:
         "returned": Trials(config.at).last_return() if is_known else None,
         "emergencies": _emergencies() if is_known else (),
         "watch_found": _watch_found() if is_known else "",
+        "window": _window() if is_known else None,
         "lease": permit.shown(config) if is_known else "",
         "site": config.site,
         "environment": config.environment,
@@ -202,7 +209,7 @@ def _for_templates() -> dict[str, Any]:
 def _emergencies() -> tuple[breakglass.Emergency, ...]:
     here = page()
     try:
-        return breakglass.running(here.ledger, here.clock.now())
+        return breakglass.running(here.ledger, BelievedClock(here.config.at, here.clock).now())
     except SealiftError:  # the page itself says that the ledger is away
         return ()
 
@@ -213,6 +220,13 @@ def _watch_found() -> str:
         return rollout_observed.asks(here.ledger, here.clock)
     except (SealiftError, KeyError, ValueError):  # the page itself says that the ledger is away
         return ""
+
+
+def _window() -> windows.Window | None:
+    try:
+        return windows.opened(page().ledger)
+    except (SealiftError, KeyError, ValueError):  # the page itself says that the ledger is away
+        return None
 
 
 def _alerts(config: Config, clock: Clock) -> tuple[alerts.Alert, ...]:

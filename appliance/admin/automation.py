@@ -8,13 +8,13 @@ what they may (rules AUTO-1 to AUTO-6). What is not listed here is refused to ev
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flask import Blueprint, Response, abort, g, jsonify, request
+from flask import Blueprint, Response, abort, current_app, g, jsonify, request
 
 from appliance.actions import alerts
 from appliance.actions import history as history_action
 from appliance.actions.tracing import listing
 from appliance.actions.tracing.selection import By, Selector
-from appliance.admin import collaborators
+from appliance.admin import collaborators, openapi
 from appliance.admin.facts import VersionRow, pending_requests
 from appliance.admin.people import caller_address
 from appliance.install.jobs import Kind
@@ -31,6 +31,7 @@ DEEDS: Final[Mapping[str, str]] = {
     "automation.requests": "requests",
     "automation.rollout": "rollout",
     "automation.history": "history",
+    "automation.openapi": "openapi",
     "automation.affected": "affected",
     "automation.validate": "validate",
     "automation.request": "request",
@@ -73,6 +74,7 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/rollout", "rollout", _rollout)
     blueprint.add_url_rule("/rollout/hold", "hold", _hold, methods=["POST"])
     blueprint.add_url_rule("/history", "history", _history)
+    blueprint.add_url_rule("/openapi.json", "openapi", _openapi)
     blueprint.add_url_rule("/<path:rest>", "never", _never, methods=list(_METHODS))
     return blueprint
 
@@ -244,6 +246,10 @@ def _history() -> dict[str, Any]:
     digest = canonical.sha256_hex(of, "of") if of else ""
     events = history_action.history(here.ledger, every=False, model_digest=digest)
     return {"events": [one.to_json() for one in events[-_MOST_EVENTS:]], "total": len(events)}
+
+
+def _openapi() -> dict[str, Any]:
+    return openapi.document(current_app, DEEDS)
 
 
 def _affected(digest: str) -> dict[str, Any]:

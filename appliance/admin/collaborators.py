@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from flask import current_app, g
 
 from appliance.actions.retention.reviewdesk import Reviews
+from appliance.actions.tracing.reading import How, Readings
 from appliance.admin.facts import Facts, Promoter
 from appliance.admin.sessions import Attempts, Session, Sessions
 from appliance.audit.client import Ledger
+from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from media.clock import Clock
 
@@ -25,6 +27,7 @@ class Page:
     attempts: Attempts
     callers: Attempts
     clock: Clock
+    readings: Readings
     samples: Reviews | None = None
 
 
@@ -40,3 +43,13 @@ def session() -> Session:
     found = g.session
     assert isinstance(found, Session)  # noqa: S101 - set before every request
     return found
+
+
+def note_read(how: How, leaf: Leaf, *, request_id: str = "") -> None:
+    """Record that whoever is logged in reads this record, before it is shown; a reload within a minute is none.
+
+    Raises:
+        LedgerUnavailableError: It could not be recorded, so nothing may be shown.
+    """
+    here = page()
+    here.readings.note(here.ledger, how, leaf, person=session().person, request_id=request_id)

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from appliance.actions import keyrules, keys
+from appliance.actions.comparing import Compared, compare
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.keys import KeyFacts
 from appliance.audit.facts import Ledger
@@ -69,7 +70,7 @@ class PromotionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRequest:
-    """A statement that waits for signatures."""
+    """A statement that waits for signatures; `approvals` says who signed it and when."""
 
     digest: str
     statement: str
@@ -122,6 +123,10 @@ class Facts:
     def fit(self, config: Config, ledger: Ledger, digest: str) -> FitFacts:
         """Return what memory holds of a version; see `appliance.actions.fit`."""
         return fit(config, ledger, self._state, digest)
+
+    def compare(self, config: Config, ledger: Ledger, first: str, second: str) -> Compared:
+        """Return two versions side by side; see `appliance.actions.comparing`."""
+        return compare(config, self._state, ledger, first, second)
 
     def aliases(self) -> Mapping[str, str]:
         """Return production, previous and candidate by digest, those that stand for a version now."""
@@ -191,11 +196,17 @@ def pending_requests(promoter: Promoter) -> list[PendingRequest]:
         raw = one["statement"]
         text = raw if isinstance(raw, str) else canonical.dumps(raw).decode()
         fields = canonical.mapping(canonical.loads(text.encode()), "statement")
-        names = tuple(_who(approval) for approval in one.get("approvals", []))
+        names = tuple(_signed(approval) for approval in one.get("approvals", []))
         found.append(
             PendingRequest(digest=str(one["statement_sha256"]), statement=text, fields=fields, approvals=names)
         )
     return found
+
+
+def _signed(approval: Mapping[str, Any]) -> str:
+    """Return who signed, by name, and when (21 CFR 11.50); what was signed stands beside it."""
+    at = approval.get("at")
+    return f"{_who(approval)}, {at}" if at else _who(approval)
 
 
 def _who(approval: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ import binascii
 from flask import Blueprint, Response, abort, render_template, request
 
 from appliance.actions import export_evidence
+from appliance.actions import history as history_action
 from appliance.actions.capacity import latest
 from appliance.actions.provenance import provenance
 from appliance.actions.units import addresses
@@ -15,6 +16,7 @@ from appliance.config import Config
 from appliance.errors import EngineLoadError, UnitError, UnknownVersionError
 
 _PAGE_SIZE = 50
+_MOST_EVENTS = 200
 
 
 def make_blueprint() -> Blueprint:
@@ -85,6 +87,7 @@ def _promotion() -> str:
         "promotion.html",
         requests=pending_requests(here.promoter),
         history=here.facts.history(),
+        events=history_action.history(here.ledger)[: -_MOST_EVENTS - 1 : -1],
         needed=here.config.policy.approvals,
     )
 
@@ -114,6 +117,7 @@ def _leaf(sequence: int) -> str:
         text = leaf.raw.decode()
     except (UnicodeDecodeError, binascii.Error):
         abort(404)
+    collaborators.note_read("show", leaf)
     return render_template("leaf.html", leaf=leaf, text=text, evidence_kinds=export_evidence.KINDS)
 
 

@@ -1,6 +1,7 @@
 """Sessions of the page, held by the server: a cookie is a random name and nothing else.
 
-They end after a quiet time (requirement E28) and at the latest after a working day. A login gets a new name, so a name
+They end after a quiet time (requirement E28) and at the latest after a working day, both by the monotonic seconds: a
+clock that is set back keeps none alive. A login gets a new name, so a name
 that somebody planted before is worth nothing after.
 """
 
@@ -9,7 +10,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from media.clock import Clock
@@ -21,11 +22,14 @@ MOST: Final = 2000
 
 @dataclass(slots=True)
 class Session:
-    """One browser. `person` is empty before the login; `since` is the sequence of the login's record."""
+    """One browser. `person` is empty before the login; `since` is the sequence of the login's record.
+
+    `began` and `seen` are monotonic seconds.
+    """
 
     name: str
-    began: datetime
-    seen: datetime
+    began: float
+    seen: float
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     person: str = ""
     display_name: str = ""
@@ -43,10 +47,10 @@ class Sessions:
 
     def open(self, untrusted_name: str) -> Session:
         """Return the living session of that name, else a new one without a person."""
-        now = self._clock.now()
+        now = self._clock.monotonic()
         with self._lock:
             found = self._by_name.get(untrusted_name)
-            if found is not None and now - found.seen <= QUIET and now - found.began <= LONGEST:
+            if found is not None and _is_alive(found, now):
                 found.seen = now
                 self._by_name.move_to_end(found.name)
                 return found
@@ -57,7 +61,7 @@ class Sessions:
         self, before: Session, *, person: str, display_name: str, roles: tuple[str, ...], since: int = -1
     ) -> Session:
         """Replace a session by a new one that belongs to a person."""
-        now = self._clock.now()
+        now = self._clock.monotonic()
         with self._lock:
             self._by_name.pop(before.name, None)
             session = self._new(now)
@@ -70,7 +74,7 @@ class Sessions:
         with self._lock:
             self._by_name.pop(session.name, None)
 
-    def _new(self, now: datetime) -> Session:
+    def _new(self, now: float) -> Session:
         session = Session(name=secrets.token_urlsafe(32), began=now, seen=now)
         self._by_name[session.name] = session
         while len(self._by_name) > MOST:
@@ -78,6 +82,10 @@ class Sessions:
             oldest = next((name for name, one in self._by_name.items() if not one.person), "")
             self._by_name.pop(oldest or next(iter(self._by_name)))
         return session
+
+
+def _is_alive(found: Session, now: float) -> bool:
+    return now - found.seen <= QUIET.total_seconds() and now - found.began <= LONGEST.total_seconds()
 
 
 def is_same(expected: str, untrusted: str) -> bool:

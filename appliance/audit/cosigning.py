@@ -110,8 +110,13 @@ def rotation(new: MlDsaKey) -> bytes:
     return f"sealift/ledger-key\n{new.name}\n{new.to_text()}\n".encode()
 
 
-def prepare(log: Log, keys: KeyProvider) -> None:
+def prepare(log: Log, keys: KeyProvider, *, may_name: bool = True) -> None:
     """Give a log its second signer, and name its key in a record when it is new; without a key there is none.
+
+    Args:
+        log: To be signed for.
+        keys: Hold the key.
+        may_name: Whether a new one may be named: else only the one that is named signs.
 
     Raises:
         LedgerUnavailableError: The key could not be recorded.
@@ -124,6 +129,8 @@ def prepare(log: Log, keys: KeyProvider) -> None:
     last = log.find(kind=NAMED, limit=1)
     before = str(last[0].body.get("vkey", "")) if last and last[0].origin == log.origin else ""
     if before != cosigner.key.to_text():
+        if not may_name:
+            return
         body = {"algorithm": "ML-DSA-87", "vkey": cosigner.key.to_text(), **_vouched(log, keys, before, cosigner.key)}
         (outcome,) = log.append([Entry.of(NAMED, body, via=Via(door="ledger", uid=os.getuid()))])
         if isinstance(outcome, Exception):

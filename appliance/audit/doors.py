@@ -191,6 +191,7 @@ class Doors:
                 message = requests.decode(untrusted_line)
                 if message.get("do") == "append":
                     entry = requests.entry_of(conversation.peer, message)
+                    self._log.admit(entry)
                     if entries is None:
                         entries = []
                         self._group.append((conversation, conversation.next_slot(), entries))

@@ -1,8 +1,9 @@
 """One record: the exact bytes that are hashed, and the only codec for them.
 
-A leaf is RFC 8785 JSON with the members schema (1), origin, sequence, time, kind, via {door, uid}, body. Bodies hold no
-number beyond 2**53 - 1 and no text that UTF-8 cannot carry, so that every JSON reader sees the same value. Reading is
-strict: bytes that would not be written again exactly so are refused.
+A leaf is RFC 8785 JSON with the members schema (1), origin, sequence, time, kind, via {door, uid}, body; where several
+nodes record into one ledger, via names the node, too. Bodies hold no number beyond 2**53 - 1 and no text that UTF-8
+cannot carry, so that every JSON reader sees the same value. Reading is strict: bytes that would not be written again
+exactly so are refused.
 """
 
 import json
@@ -10,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from appliance.audit import tree
@@ -21,24 +23,33 @@ from media.errors import MediaError
 SCHEMA: Final = 1
 MAX_LEAF_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 16
+NODE: Final = r"[a-z0-9](-?[a-z0-9]){0,31}"
+"""How a node is named."""
 _MAX_INTEGER: Final = 2**53 - 1
 _MEMBERS: Final = frozenset({"schema", "origin", "sequence", "time", "kind", "via", "body"})
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}(?:\.[a-z][a-z0-9-]{0,31}){1,3}")
 _ORIGIN = re.compile(r"sealift/[a-z0-9][a-z0-9-]{0,62}/[0-9a-f]{8}")
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=dict)
+# A circle is refused as nested too deeply before anything is encoded.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"), default=dict
+)
 # Tuples, with what is frequent first: these checks run for every value of every record.
 _PLAIN: Final = (str, bool)
 _NUMBERS: Final = (int, float)
 _MAPPINGS: Final = (dict, Mapping)
+FORM: Final = b'{"body":%b%b%d%b'
+"""A leaf's bytes: its body, what is between, its sequence, and what comes after; see `around`."""
 _DOOR = re.compile(r"[a-z][a-z-]{0,31}")
+_NODE = re.compile(NODE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Via:
-    """Through which door a record came, and the user the kernel named."""
+    """Through which door a record came, the user the kernel named, and the node where several answer at once."""
 
     door: str
     uid: int
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +67,12 @@ class Leaf:
     chain: str = ""
 
     @classmethod
-    def from_bytes(cls, untrusted: bytes) -> "Leaf":
+    def from_bytes(cls, untrusted: bytes, *, hashed: bytes = b"") -> "Leaf":
         """Parse a leaf.
+
+        Args:
+            untrusted: The bytes.
+            hashed: Their leaf hash, where the caller has it.
 
         Raises:
             LedgerDamagedError: These bytes are not exactly what `encode` writes.
@@ -79,7 +94,7 @@ class Leaf:
             via=_via(members["via"]),
             body=body,
             raw=untrusted,
-            hash=tree.leaf_hash(untrusted).hex(),
+            hash=(hashed or tree.leaf_hash(untrusted)).hex(),
         )
 
     @classmethod
@@ -90,13 +105,13 @@ class Leaf:
             LedgerDamagedError: They are not a leaf at all.
         """
         try:
-            members = json.loads(raw)
+            members = json.loads(raw.decode())
             return cls(
                 origin=members["origin"],
                 sequence=members["sequence"],
                 time=members["time"],
                 kind=members["kind"],
-                via=Via(door=members["via"]["door"], uid=members["via"]["uid"]),
+                via=Via(**members["via"]),
                 body=members["body"],
                 raw=raw,
                 hash=hashed,
@@ -123,7 +138,7 @@ def encode_body(kind: str, body: Mapping[str, Any]) -> bytes:
     Raises:
         LedgerRefusedError: It holds what a record may not hold, or is too long; `why` names the field.
     """
-    if not isinstance(body, Mapping):
+    if not isinstance(body, _MAPPINGS):
         raise _refused(kind, "the body is not an object")
     exact = _require_plain(kind, body, "body", MAX_DEPTH)
     text = _ENCODER.encode(body)
@@ -143,9 +158,16 @@ def encode_body(kind: str, body: Mapping[str, Any]) -> bytes:
 
 def encode(*, origin: str, sequence: int, time: str, kind: str, via: Via, body: bytes) -> bytes:
     """Return a leaf's bytes; `body` comes from `encode_body`. All other texts are plain ASCII by their grammar."""
+    between, after = around(origin=origin, time=time, kind=kind, via=via)
+    return FORM % (body, between, sequence, after)
+
+
+def around(*, origin: str, time: str, kind: str, via: Via) -> tuple[bytes, bytes]:
+    """Return what stands between body and sequence in `FORM`, and after the sequence: alike for many records."""
+    node = b'"node":"%b",' % via.node.encode() if via.node else b""
     return (
-        b'{"body":%b,"kind":"%b","origin":"%b","schema":1,"sequence":%d,"time":"%b","via":{"door":"%b","uid":%d}}'
-        % (body, kind.encode(), origin.encode(), sequence, time.encode(), via.door.encode(), via.uid)
+        b',"kind":"%b","origin":"%b","schema":1,"sequence":' % (kind.encode(), origin.encode()),
+        b',"time":"%b","via":{"door":"%b",%b"uid":%d}}' % (time.encode(), via.door.encode(), node, via.uid),
     )
 
 
@@ -162,7 +184,8 @@ def _require_plain(kind: str, value: object, at: str, depth: int) -> bool:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _refused(kind, f"{at} has a name that is not text")
-            if type(item) is not str:
+            what = type(item)
+            if what is not str and what is not bool and item is not None:
                 exact &= _require_plain(kind, item, f"{at}.{key}", depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -195,10 +218,20 @@ def _text(members: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
 def _time(members: Mapping[str, Any]) -> str:
     value = members["time"]
     try:
-        from_text(value)
+        return _moment(value)
     except (ValueError, TypeError) as error:
         raise _damaged("time is not in its form") from error
-    return str(value)
+
+
+@lru_cache(maxsize=1024)
+def _moment(untrusted: str) -> str:
+    """Return a time that is one; remembered, because many records bear the same second, and reading it takes long.
+
+    Raises:
+        ValueError, TypeError: It is none.
+    """
+    from_text(untrusted)
+    return untrusted
 
 
 def _whole(members: Mapping[str, Any], name: str) -> int:
@@ -209,9 +242,10 @@ def _whole(members: Mapping[str, Any], name: str) -> int:
 
 
 def _via(untrusted: object) -> Via:
-    if not isinstance(untrusted, dict) or set(untrusted) != {"door", "uid"}:
+    if not isinstance(untrusted, dict) or set(untrusted) - {"node"} != {"door", "uid"}:
         raise _damaged("via is not door and uid")
-    return Via(door=_text(untrusted, "door", _DOOR), uid=_whole(untrusted, "uid"))
+    node = _text(untrusted, "node", _NODE) if "node" in untrusted else ""
+    return Via(door=_text(untrusted, "door", _DOOR), uid=_whole(untrusted, "uid"), node=node)
 
 
 def _refused(kind: str, why: str) -> LedgerRefusedError:

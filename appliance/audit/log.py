@@ -4,7 +4,6 @@ One thread appends; any thread may ask. A batch is all or nothing: memory change
 batch durable. A retry with the same door and idempotency key gets the first answer and adds nothing.
 """
 
-import hashlib
 import os
 import secrets
 from collections import OrderedDict
@@ -12,19 +11,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.audit import epochs, note, search, succession, tree
+from appliance.audit import batch, epochs, note, search, succession, tree
 from appliance.audit.backend import Backend, Row
+from appliance.audit.batch import Batch, Tip
+from appliance.audit.entry import TERM_FIELD, Entry
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
-from appliance.audit.leaf import Leaf, Via, encode, encode_body, require_kind
+from appliance.audit.leaf import Leaf, Via
 from appliance.errors import KeyMissingError, LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError, ProofError
-from appliance.state.shapes import require_shape
 from media.clock import Clock, to_text
 from media.errors import UsageError
+
+__all__ = ["FIRST_CHAIN", "OPENED", "REMEMBERED_RETRIES", "Entry", "Log", "Signer"]
 
 OPENED: Final = epochs.OPENED
 FIRST_CHAIN: Final = bytes(32)
 REMEMBERED_RETRIES: Final = 65536
-_TERM_FIELD: Final = "request_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,40 +34,6 @@ class Signer:
 
     public: bytes
     sign: Callable[[bytes], bytes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A record that was checked and waits to be appended."""
-
-    kind: str
-    body: bytes
-    term: str
-    via: Via
-    retry: str = ""
-
-    @classmethod
-    def of(cls, kind: str, body: Mapping[str, Any], *, via: Via, key: str = "") -> "Entry":
-        """Check a record and encode its body.
-
-        Raises:
-            LedgerRefusedError: The kind is none, or the body has a wrong shape.
-        """
-        require_kind(kind)
-        encoded = encode_body(kind, body)
-        require_shape(kind, body)
-        term = body.get(_TERM_FIELD)
-        retry = f"{via.door}/{key}" if key else ""
-        return cls(kind=kind, body=encoded, term=term if isinstance(term, str) else "", via=via, retry=retry)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tip:
-    """Everything that changes with a batch, swapped as one."""
-
-    size: int
-    frontier: tuple[bytes, ...]
-    chain: bytes
 
 
 class Log:
@@ -83,13 +50,15 @@ class Log:
         self.kept: Callable[[note.Checkpoint], None] | None = None
         self.standing: Callable[[], Mapping[str, Any]] | None = None
         """How it stands with the disk of the records; see `appliance.audit.room`."""
+        self.node = ""
+        """What its records name as their node, where several answer at once."""
         self._clock = clock
         self.signer = signer
         self._named: succession.Keys | None = None
         size = backend.size()
         last = backend.rows(size - 1, 1)
         frontier = tuple(tree.frontier_of(size, backend.node))
-        self._tip = _Tip(size, frontier, last[0].chain if last else FIRST_CHAIN)
+        self._tip = Tip(size, frontier, last[0].chain if last else FIRST_CHAIN)
         self._kinds = backend.kinds()
         # Only who appends needs them; a reader opens the log anew for each question.
         remembered = backend.retries(REMEMBERED_RETRIES) if signer is not None else ()
@@ -203,6 +172,13 @@ class Log:
         """The key that signs now; `vkey` is the first of the epoch, which is pinned. Raises as `keys`."""
         return self.keys.in_force(self.origin)
 
+    def admit(self, entry: Entry) -> None:
+        """Return when a record may be made here; where one node records, every one may.
+
+        Raises:
+            LedgerUnavailableError: It is another node's to make.
+        """
+
     def append(self, entries: Sequence[Entry]) -> list[Appended | LedgerRefusedError]:
         """Make all entries durable, or none; one thread at a time.
 
@@ -212,36 +188,11 @@ class Log:
         Raises:
             LedgerUnavailableError: None of them is acknowledged.
         """
-        now = to_text(self._clock.now())
-        rows: list[Row] = []
-        nodes: list[tree.Node] = []
-        fresh: dict[str, Row] = {}
-        answers: list[Appended | LedgerRefusedError] = []
-        tip = self._tip
-        size, frontier, chain = tip.size, list(tip.frontier), tip.chain
-        for entry in entries:
-            earlier = self._earlier(entry, fresh) if entry.retry else None
-            if earlier is not None:
-                answers.append(earlier)
-                continue
-            raw = encode(origin=self.origin, sequence=size, time=now, kind=entry.kind, via=entry.via, body=entry.body)
-            hashed = tree.leaf_hash(raw)
-            chain = hashlib.sha256(chain + hashed).digest()
-            row = Row(size, entry.kind, raw, hashed, chain, entry.term, entry.retry)
-            nodes += tree.push(frontier, size, hashed)
-            rows.append(row)
-            answers.append(Appended(sequence=size, leaf_hash=hashed.hex(), time=now))
-            if entry.retry:
-                fresh[entry.retry] = row
-            size += 1
-        if rows:
-            self.backend.append(rows, nodes)
-            self._tip = _Tip(size, tuple(frontier), chain)
-            self._kinds.update(appended := {row.kind for row in rows})
-            if appended & succession.NAMING:
-                self._named = None
-            self._remember(fresh)
-        return answers
+        planned = self._plan(entries)
+        if planned.rows:
+            self.backend.append(planned.rows, planned.nodes)
+            self._adopt(planned)
+        return planned.answers
 
     def leaf(self, sequence: int) -> Leaf:
         """Return one leaf.
@@ -276,7 +227,7 @@ class Log:
         if start is None:
             start = self._tip.size - 1 if newest_first else 0
         query = search.Query(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first, start=start)
-        return search.run(query, self.backend, known_kinds=self._kinds, term_field=_TERM_FIELD)
+        return search.run(query, self.backend, known_kinds=self._kinds, term_field=TERM_FIELD)
 
     def head(self) -> TreeHead:
         """Return size and root."""
@@ -388,8 +339,20 @@ class Log:
             )
         return Appended(sequence=leaf.sequence, leaf_hash=leaf.hash, time=leaf.time)
 
-    def _remember(self, fresh: Mapping[str, Row]) -> None:
-        self._retries.update({retry: row.sequence for retry, row in fresh.items()})
+    def _plan(self, entries: Sequence[Entry]) -> Batch:
+        now = to_text(self._clock.now())
+        return batch.plan(entries, self._tip, origin=self.origin, time=now, earlier=self._earlier, node=self.node)
+
+    def _adopt(self, durable: Batch) -> None:
+        """Believe in a batch that is durable now."""
+        self._tip = durable.tip
+        self._note({row.kind for row in durable.rows}, {retry: row.sequence for retry, row in durable.fresh.items()})
+
+    def _note(self, kinds: set[str], retries: Mapping[str, int]) -> None:
+        self._kinds |= kinds
+        if kinds & succession.NAMING:
+            self._named = None
+        self._retries.update(retries)
         while len(self._retries) > REMEMBERED_RETRIES:
             self._retries.popitem(last=False)
 

@@ -7,23 +7,25 @@ second key when it is new, sign a checkpoint.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit import cosigning, pin, remembering, rotating, storage, succession
+from appliance.audit import cosigning, lives, pin, remembering, rotating, storage, succession
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log
+from appliance.audit.postgres_sharing import SharedBackend
 from appliance.audit.remembering import Memory
 from appliance.audit.rights import ACTIONS, require_may_append
+from appliance.audit.sharing import SharedLog
 from appliance.audit.spool import Spool
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
-STARTED: Final = "ledger.started"
+STARTED: Final = lives.STARTED
 _LOCK_WAIT_SECONDS: Final = 10.0
 _CLOSE_BATCH: Final = 1000
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -47,31 +49,40 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
     """
     keys.public(rotating.KEY_NAME)  # without any key no ledger is begun
     with storage.writing(config.at, wait_seconds=_LOCK_WAIT_SECONDS) as (backend, engine):
-        if backend.size():
-            require_sound_tail(backend)
+        shared = backend if isinstance(backend, SharedBackend) else None
+        with shared.moment() if shared else nullcontext():
+            if backend.size():
+                require_sound_tail(backend)
         named = succession.newest_of(backend)
-        log = Log.open(backend, clock=clock, site=config.site, signer=rotating.choose(keys, named))
+        kind = SharedLog if shared else Log
+        log = kind.open(backend, clock=clock, site=config.site, signer=rotating.choose(keys, named))
         if memory is not None:
             remembering.require_nothing_lost(log, memory)
             remembering.remember(log, memory)
         _begin(log, engine, keys, config=config, clock=clock)
+        if shared:
+            shared.share()
+            shared.try_to_lead()
         yield log
 
 
 def _begin(log: Log, engine: Mapping[str, str], keys: KeyProvider, *, config: Config, clock: Clock) -> None:
     own = Via(door="ledger", uid=os.getuid())
     drained, rejected = _drain(log, Spool(config.at.spool, clock=clock))
-    closed = _close_open_requests(log, own)
+    is_alone = not isinstance(log, SharedLog) or log.backend.is_alone
+    closed = _close_open_requests(log, own, is_alone=is_alone)
     facts = {
         "boot_id": _boot_id(),
         **engine,
+        **({"alone": is_alone} if log.node else {}),
         "spooled": drained,
         "rejected": rejected,
         "closed_requests": closed,
     }
     _append(log, Entry.of(STARTED, facts, via=own))
-    rotating.settle(log, keys)
-    cosigning.prepare(log, keys)
+    # Both conclude from the newest records what the next one is; nobody may add one between.
+    rotating.settle(log, keys, is_alone=is_alone)
+    cosigning.prepare(log, keys, may_name=is_alone)
     pin.pin(config.at, log.vkey)
     log.checkpoint()
 
@@ -86,11 +97,9 @@ def _drain(log: Log, spool: Spool) -> tuple[int, list[str]]:
     return spool.drain(record), sorted(set(spool.rejected()) - before)
 
 
-def _close_open_requests(log: Log, own: Via) -> int:
-    """Give every intent since the last start that has no outcome the outcome `unknown`."""
-    last = log.find(kind=STARTED, limit=1)
-    since = last[0].sequence if last else 0
-    open_requests = log.backend.open_terms(since, "request.intent", "request.outcome")
+def _close_open_requests(log: Log, own: Via, *, is_alone: bool) -> int:
+    """Give every intent that an earlier life left without an outcome the outcome `unknown`."""
+    open_requests = lives.left_open(log, is_alone=is_alone)
     for start in range(0, len(open_requests), _CLOSE_BATCH):
         log.append(
             [

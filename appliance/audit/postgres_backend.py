@@ -175,18 +175,22 @@ class PostgresBackend:
         try:
             with self._session.transaction():
                 # Where commits go can be changed on a running server; each one looks.
-                ((_, fsync, pages),) = self._session.all(
-                    "SELECT set_config('sealift.token', %s, true), current_setting('fsync'), "
-                    "current_setting('full_page_writes')",
-                    (str(self._token),),
-                )
-                if (fsync, pages) != ("on", "on"):
+                if self._begin() != ("on", "on"):
                     raise StatementError(why="fsync or full_page_writes was switched off", passing=True)
                 yield
         except StatementError as error:
             if not error.passing:
                 self._failed = True
             raise unavailable(error) from error
+
+    def _begin(self) -> tuple[str, str]:
+        """Show the transaction's token to the server; return the settings of fsync and full_page_writes."""
+        ((_, fsync, pages),) = self._session.all(
+            "SELECT set_config('sealift.token', %s, true), current_setting('fsync'), "
+            "current_setting('full_page_writes')",
+            (str(self._token),),
+        )
+        return str(fsync), str(pages)
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Row]:
         return [_loaded(row) for row in self._all(statement, values)]

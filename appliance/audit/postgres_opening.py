@@ -6,6 +6,8 @@ dead, can never append again.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from appliance.audit import postgres_schema as schema
@@ -17,7 +19,7 @@ from appliance.postgres.session import Session, StatementError
 
 LOCK: Final = 0x5EA11F70_00000001
 SESSION_SECONDS: Final = 60
-_RETRY_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 0.5
 
 
 def open_writer(
@@ -40,6 +42,67 @@ def open_writer(
         LedgerUnavailableError: The server is away, gives commits away, or another writer has the ledger.
         LedgerDamagedError: Its tables are of a newer release, or its records were moved elsewhere.
     """
+    session = prepared(places, server_seconds=server_seconds, session_seconds=session_seconds)
+    with closed_on_failure(session):
+        _lock(session, wait_seconds)
+        with session.transaction():
+            ((token, moved),) = session.all(
+                "UPDATE sealift_ledger.writer SET token = token + 1 WHERE id = 1 AND moved IS NULL "
+                "RETURNING token, moved"
+            ) or session.all("SELECT token, moved FROM sealift_ledger.writer")
+        require_here(moved)
+    return PostgresBackend(session, token=int(token))
+
+
+@contextmanager
+def closed_on_failure(session: Session) -> Iterator[None]:
+    """Close a session over which the ledger could not be opened.
+
+    Raises:
+        LedgerUnavailableError: In the place of what the server said.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        session.close()
+        raise unavailable(error) from error
+    except (LedgerDamagedError, LedgerUnavailableError):
+        session.close()
+        raise
+
+
+def require_here(moved: str | None) -> None:
+    """Pass when the records were not moved away.
+
+    Raises:
+        LedgerDamagedError: They go on elsewhere.
+    """
+    if moved is not None:
+        raise LedgerDamagedError(
+            what="the records in this database were moved away",
+            why=f"they went on in {moved}",
+            fix="set database.kind in the site file to where they are",
+        )
+
+
+def prepared(
+    places: Places,
+    *,
+    server_seconds: float,
+    session_seconds: int = SESSION_SECONDS,
+    open_seconds: int | None = None,
+) -> Session:
+    """Return a session to append by: of a server that promises what records need, on tables that are guarded.
+
+    Args:
+        places: The site's places, with a server.
+        server_seconds: How long to wait for a server that is away.
+        session_seconds: After so long without a statement the server ends the session; 0 for never.
+        open_seconds: The same within a transaction; as long when absent.
+
+    Raises:
+        LedgerUnavailableError: The server is away, gives commits away, or its tables are not guarded.
+    """
     session = _session(places, "ledger", server_seconds)
     try:
         session.demand_durability()
@@ -48,27 +111,28 @@ def open_writer(
         session.all(
             "SELECT set_config('idle_session_timeout', %s, false), "
             "set_config('idle_in_transaction_session_timeout', %s, false)",
-            (f"{session_seconds}s", f"{session_seconds}s"),
+            (f"{session_seconds}s", f"{session_seconds if open_seconds is None else open_seconds}s"),
         )
-        _lock(session, wait_seconds)
-        with session.transaction():
-            ((token, moved),) = session.all(
-                "UPDATE sealift_ledger.writer SET token = token + 1 WHERE id = 1 AND moved IS NULL "
-                "RETURNING token, moved"
-            ) or session.all("SELECT token, moved FROM sealift_ledger.writer")
-        if moved is not None:
-            raise LedgerDamagedError(
-                what="the records in this database were moved away",
-                why=f"they went on in {moved}",
-                fix="set database.kind in the site file to where they are",
-            )
     except DatabaseError as error:
         session.close()
         raise unavailable(error) from error
-    except (LedgerDamagedError, LedgerUnavailableError):
+    return session
+
+
+@contextmanager
+def reading(places: Places) -> Iterator[Session]:
+    """Lend a session of the role that reads.
+
+    Raises:
+        LedgerUnavailableError: The server is away.
+    """
+    session = _session(places, "reader", 0.0)
+    try:
+        yield session
+    except DatabaseError as error:
+        raise unavailable(error) from error
+    finally:
         session.close()
-        raise
-    return PostgresBackend(session, token=int(token))
 
 
 def open_reader(places: Places) -> PostgresBackend:
@@ -87,6 +151,22 @@ def open_reader(places: Places) -> PostgresBackend:
     return PostgresBackend(session)
 
 
+def has_writer(places: Places) -> bool:
+    """Tell whether a node has the ledger open to write now; the server knows, whichever node asks.
+
+    Raises:
+        LedgerUnavailableError: The server is away.
+    """
+    with reading(places) as session:
+        found = session.all(
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND"
+            " database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND"
+            " (classid::bigint << 32) + objid::bigint = %s",
+            (LOCK,),
+        )
+    return bool(found)
+
+
 def _session(places: Places, role: Role, wait_seconds: float) -> Session:
     deadline = time.monotonic() + wait_seconds
     while True:
@@ -95,7 +175,7 @@ def _session(places: Places, role: Role, wait_seconds: float) -> Session:
         except AwayError as error:
             if time.monotonic() >= deadline:
                 raise unavailable(error) from error
-            time.sleep(_RETRY_SECONDS)
+            time.sleep(RETRY_SECONDS)
         except DatabaseError as error:
             raise unavailable(error) from error
 
@@ -124,4 +204,4 @@ def _lock(session: Session, wait_seconds: float) -> None:
                 why="its session holds the lock, perhaps on another machine",
                 fix="stop the other one first; it is let go when its session ends",
             )
-        time.sleep(_RETRY_SECONDS)
+        time.sleep(RETRY_SECONDS)

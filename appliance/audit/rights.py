@@ -31,9 +31,9 @@ _OPERATORS: Final = "sealift-operators"
 _OWN: Final = "ledger."
 _GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused", "request.feedback"})
 _BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
-# Reading is anybody's right at a door; that evidence was taken out is recorded by whoever took it.
+# Reading is anybody's right at a door; that evidence was read or taken out is recorded by whoever did it.
 _OPERATOR_KINDS: Final = frozenset(
-    {"evidence.exported", "evidence.listed", "evidence.reported", "stage.loaded", "stage.unloaded"}
+    {"evidence.exported", "evidence.listed", "evidence.read", "evidence.reported", "stage.loaded", "stage.unloaded"}
 )
 _FAMILIES: Final = {
     ADMIN: ("admin.",),
@@ -43,6 +43,7 @@ _FAMILIES: Final = {
 _DELETION_KINDS: Final = ("model.deleted", "model.held", "model.hold-lifted")
 # The page hands judgements in by the promoter, which checks the person's password; commands of root record them too.
 _JUDGED: Final = "answers.judged"
+_MORE_KINDS: Final = {PROMOTER: frozenset({*_DELETION_KINDS, _JUDGED}), ADMIN: frozenset({"evidence.read"})}
 _TAKEN: Final = (
     _OWN,
     "request.",
@@ -73,11 +74,13 @@ BACKUP_ACCOUNT: Final = "sealift-backup"
 CLOCK_ACCOUNT: Final = "sealift-clock"
 STANDBY_ACCOUNT: Final = "sealift-standby"
 REVIEW_ACCOUNT: Final = "sealift-review"
+NETWORK_ACCOUNT: Final = "sealift-network"
 _ONE_FAMILY: Final = {
     BACKUP_ACCOUNT: "backup.",
     CLOCK_ACCOUNT: "clock.",
     STANDBY_ACCOUNT: "standby.",
     REVIEW_ACCOUNT: "review.",
+    NETWORK_ACCOUNT: "network.",
 }
 
 
@@ -96,7 +99,8 @@ def require_may_append(door: str, kind: str) -> None:
     elif door == ACTIONS:
         allowed = not kind.startswith(_TAKEN)
     else:
-        allowed = kind.startswith(_FAMILIES.get(door, ())) or (door == PROMOTER and kind in {*_DELETION_KINDS, _JUDGED})
+        more = _MORE_KINDS.get(door, frozenset())
+        allowed = kind.startswith(_FAMILIES.get(door, ())) or kind in more
     if not allowed:
         raise LedgerRefusedError(
             what=f"records of kind {kind} may not come through the door {door}",
@@ -124,7 +128,7 @@ def require_account_may(peer: Peer, kind: str) -> None:
     """Return when the user at the other end may append this kind through the door it stands at.
 
     Raises:
-        LedgerRefusedError: The user is there for one family of records only: backups, or the clock.
+        LedgerRefusedError: The user is there for one family of records only, e.g. backups or the clock.
     """
     for account, family in _ONE_FAMILY.items():
         if peer.uid == _uid(account) != os.getuid() and not kind.startswith(family):

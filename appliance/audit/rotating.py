@@ -11,7 +11,7 @@ import os
 from typing import Final
 
 from appliance.audit import note, succession, tree
-from appliance.audit.facts import Appended
+from appliance.audit.facts import Appended, Ledger
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
 from appliance.audit.rights import ACTIONS
@@ -46,6 +46,25 @@ def version_of(keys: KeyProvider, key: note.VerifierKey) -> int | None:
     return None
 
 
+def in_force(ledger: Ledger, keys: KeyProvider) -> Signer:
+    """Return the key that signs for a ledger now, as its records say: a newer version may wait to take over.
+
+    Raises:
+        KeyMissingError: It is not here, or this process may not use it.
+        LedgerDamagedError, ProofError: A record breaks the rules of `appliance.audit.succession`.
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    named = succession.of_ledger(ledger).in_force(ledger.head().origin)
+    version = version_of(keys, named)
+    if version is None:
+        raise KeyMissingError(
+            what="the key that signs for the ledger is not here",
+            why=f"its records name {named.key_id.hex()}, and no version is that",
+            fix="put its file back, or restore a backup, which begins a new epoch",
+        )
+    return signer_of(keys, version)
+
+
 def choose(keys: KeyProvider, named: note.VerifierKey | None) -> Signer:
     """Return what signs for a ledger whose records name this key; the newest version for one that has no records yet.
 
@@ -56,14 +75,25 @@ def choose(keys: KeyProvider, named: note.VerifierKey | None) -> Signer:
     return signer_of(keys, keys.newest(KEY_NAME) if found is None else found)
 
 
-def settle(log: Log, keys: KeyProvider) -> None:
+def settle(log: Log, keys: KeyProvider, *, is_alone: bool = True) -> None:
     """Let the key take over that a record asks for, and sign what a crash left unsigned; nothing when nothing is due.
+
+    Args:
+        log: Whose key it is.
+        keys: Hold the old one and the new one.
+        is_alone: Whether nobody else adds records now: what both keys sign is the tree right before the next one.
 
     Raises:
         LedgerUnavailableError: The record could not be made durable; the old key goes on.
         KeyMissingError: A key went away meanwhile.
     """
     version = _wanted(log, keys)
+    if not is_alone:
+        if version is not None:
+            _log.warning(
+                "version %d of %s waits for a node that opens alone: the key before signs on", version, KEY_NAME
+            )
+        return
     if version is not None:
         _rotate(log, signer_of(keys, version), reason=_reason(log), version=version)
     _hand_over(log, keys)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -60,6 +61,11 @@ CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint BEGIN SELECT RAISE(ABORT, 'append only'); END;
 COMMIT;
 """
+# Debian 12's SQLite takes 32,766 values in a statement, and older ones 999.
+_TOGETHER: Final = 64
+_PLACES: Final = {"leaf": "(?, ?, ?, ?, ?, ?, ?)", "node": "(?, ?, ?)"}
+_INSERT: Final = {table: f"INSERT INTO {table} VALUES{places}" for table, places in _PLACES.items()}
+_INSERT_TOGETHER: Final = {table: one + f", {_PLACES[table]}" * (_TOGETHER - 1) for table, one in _INSERT.items()}
 _UP: Final = "SELECT * FROM leaf WHERE sequence >= ? ORDER BY sequence LIMIT ?"
 _DOWN: Final = "SELECT * FROM leaf WHERE sequence <= ? ORDER BY sequence DESC LIMIT ?"
 _UP_KIND: Final = """
@@ -91,8 +97,8 @@ class SqliteBackend:
         """Add rows and nodes in one transaction; see `Backend.append`."""
         with self._writing():
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT INTO leaf VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
-            self._connection.executemany("INSERT INTO node VALUES(?, ?, ?)", nodes)
+            self._insert("leaf", rows)
+            self._insert("node", nodes)
             self._connection.execute("COMMIT")
 
     def rows(
@@ -179,6 +185,13 @@ class SqliteBackend:
         with self._lock:
             if not self._failed:
                 self._connection.close()
+
+    def _insert(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        # Many rows in one statement: SQLite keeps a way back for each statement, because triggers may abort it.
+        whole = len(rows) - len(rows) % _TOGETHER
+        for start in range(0, whole, _TOGETHER):
+            self._connection.execute(_INSERT_TOGETHER[table], [*chain.from_iterable(rows[start : start + _TOGETHER])])
+        self._connection.executemany(_INSERT[table], rows[whole:])
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

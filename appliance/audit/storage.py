@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from appliance.audit import exclusive, postgres_opening
+from appliance.audit import exclusive, postgres_opening, postgres_sharing
 from appliance.audit.backend import Backend
+from appliance.audit.postgres_backend import PostgresBackend
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.config import Places
 from appliance.errors import LedgerDamagedError, LedgerUnavailableError
@@ -31,7 +32,7 @@ def trace(places: Places) -> Path:
 def writing(
     places: Places, *, wait_seconds: float, server_seconds: float = SERVER_SECONDS
 ) -> Iterator[tuple[Backend, Mapping[str, str]]]:
-    """Open the ledger as its only writer; yield the backend and what is recorded of it.
+    """Open the ledger as its only writer, or as one node of several; yield the backend and what is recorded of it.
 
     Args:
         places: The site's.
@@ -59,7 +60,13 @@ def writing(
             return
         # A node that stands by waits for the lock as for the server: again and again, without an end.
         patience = max(wait_seconds, server_seconds)
-        backend = postgres_opening.open_writer(places, wait_seconds=patience, server_seconds=server_seconds)
+        backend: PostgresBackend
+        if places.server.node:
+            backend = postgres_sharing.open_node(
+                places, places.server.node, wait_seconds=patience, server_seconds=server_seconds
+            )
+        else:
+            backend = postgres_opening.open_writer(places, wait_seconds=patience, server_seconds=server_seconds)
         try:
             _require_there(folder, backend)
         except LedgerDamagedError:

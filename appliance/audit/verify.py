@@ -17,14 +17,17 @@ from appliance.errors import LedgerDamagedError
 from media.errors import SealiftError
 
 TAIL: Final = 1000
-_PAGE: Final = 500
+_PAGE: Final = 1000
 # Records of single requests: found by their id, and too many to be held here.
 _FREQUENT: Final = "request."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What recomputing found. `findings` contradict the ledger; `remarks` are for a person to judge."""
+    """What recomputing found. `findings` contradict the ledger; `remarks` are for a person to judge.
+
+    `covered` is how many records a checkpoint from outside agrees with: who holds the key may rewrite all after them.
+    """
 
     origin: str
     size: int
@@ -33,6 +36,7 @@ class Verification:
     checkpoints: tuple[int, ...]
     findings: tuple[str, ...]
     remarks: tuple[str, ...]
+    covered: int = 0
 
     @property
     def ok(self) -> bool:
@@ -95,9 +99,12 @@ def verify(
     """
     head = ledger.head()
     walk = _Walk(origin=ledger.leaf(0).origin)
-    texts = [*notes, *_own_checkpoint(ledger, walk)]
+    own = _own_checkpoint(ledger, walk)
     keys = _keys(ledger, pinned, walk)
-    signed = [one for text in texts if keys and (one := _read_note(text, keys, walk)) is not None]
+    outside, inside = (
+        [one for text in texts if keys and (one := _read_note(text, keys, walk)) is not None] for texts in (notes, own)
+    )
+    signed = [*outside, *inside]
     wanted = {one.size for one in signed}
     while walk.size < head.size:
         page = ledger.leaves(walk.size, min(_PAGE, head.size - walk.size))
@@ -125,6 +132,7 @@ def verify(
         checkpoints=tuple(sorted(wanted)),
         findings=tuple(walk.findings),
         remarks=tuple(walk.remarks),
+        covered=max((one.size for one in outside if walk.roots.get(one.size) == one.root), default=0),
     )
 
 
@@ -151,7 +159,7 @@ class _Walk:
         hashed = tree.leaf_hash(untrusted.raw)
         self.chain = hashlib.sha256(self.chain + hashed).digest()
         try:
-            leaf = Leaf.from_bytes(untrusted.raw)
+            leaf = Leaf.from_bytes(untrusted.raw, hashed=hashed)
         except LedgerDamagedError as error:
             self.findings.append(f"leaf {self.size} does not read: {error.why}")
         else:
@@ -192,7 +200,12 @@ class _Walk:
             return
         try:
             if leaf.kind == cosigning.NAMED:
-                self._second = cosigning.require_named(leaf, self._second)
+                before, self._second = self._second, cosigning.require_named(leaf, self._second)
+                if not leaf.body.get("previous") and before is not None and before.name == leaf.origin:
+                    self.remarks.append(
+                        f"at leaf {self.size} the key of second signatures was replaced, and the one before did not "
+                        "sign that: believe the new one from there on only"
+                    )
             elif self._second is not None:
                 text = str(leaf.body.get("note", ""))
                 self._second.require_cosigned(text)

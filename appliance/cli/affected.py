@@ -9,7 +9,7 @@ from appliance.actions.auditing.span import moment
 from appliance.actions.retention.deeds import Retention
 from appliance.actions.retention.reviewstore import ReviewStore
 from appliance.actions.tracing import listing
-from appliance.actions.tracing.selection import By, Selector, named_version
+from appliance.actions.tracing.selection import By, Selector, named_person, named_version
 from appliance.audit import note, pin
 from appliance.audit.client import SocketLedger
 from appliance.cli import context as shared
@@ -33,8 +33,10 @@ def _affected(
     version: Annotated[str, typer.Option("--version", help="A digest, its beginning, or NAME:VERSION.")] = "",
     release: Annotated[str, typer.Option("--release", help="A serial, a release's name or its code.")] = "",
     medium: Annotated[str, typer.Option("--medium", help="A volume's id, or the SHA-256 of its tag manifest.")] = "",
-    signer: Annotated[str, typer.Option("--signer", help="A person or fingerprint that signed releases.")] = "",
-    approver: Annotated[str, typer.Option("--approver", help="A person or fingerprint that approved versions.")] = "",
+    signer: Annotated[
+        str, typer.Option("--signer", help="A person's id or name, or a fingerprint, that signed releases.")
+    ] = "",
+    approver: Annotated[str, typer.Option("--approver", help="The same of who approved versions.")] = "",
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="From this day or time on.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="TIME", help="Before this day or time.")] = "",
     limit: Annotated[
@@ -101,6 +103,9 @@ def _selector(own: Context, given: dict[By, str], since: str, until: str) -> Sel
     if by is By.VERSION:
         with records_of(own) as (ledger, state):
             value = named_version(ledger, state, value)
+    if by in {By.SIGNER, By.APPROVER}:
+        with ledger_of(own) as ledger:
+            value = named_person(ledger, by, value)
     times = {"since": moment(since) if since else "", "until": moment(until) if until else ""}
     return Selector.from_json({"by": str(by), "value": value, **times})
 

@@ -13,6 +13,7 @@ import typer
 from appliance.actions.auditing import making
 from appliance.actions.auditing.span import moment
 from appliance.actions.tracing import comparing
+from appliance.actions.tracing.reading import note_read
 from appliance.audit import note, pin, succession, verify
 from appliance.audit.client import SocketLedger
 from appliance.audit.facts import Ledger
@@ -46,11 +47,12 @@ def _list(
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     request: Annotated[str | None, typer.Option("--request", help="Only what was recorded of one request.")] = None,
 ) -> None:
-    """List records, the newest first."""
+    """List records, the newest first; that they were read is recorded where the ledger runs."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
         field = None if request is None else "request_id"
         leaves = ledger.find(kind, field=field, value=request, limit=limit, newest_first=not oldest)
+        note_read(ledger, "list", leaves, request_id=request if request and leaves else "")
     lines = [
         f"{leaf.sequence:>8}  {leaf.time}  {leaf.kind:<24} {leaf.via.door:<16} {_brief(leaf.body)}" for leaf in leaves
     ]
@@ -58,11 +60,12 @@ def _list(
 
 
 def _show(context: typer.Context, sequence: Annotated[int, typer.Argument(min=0, help="The record's number.")]) -> None:
-    """Show one record and prove that it lies in the signed tree."""
+    """Show one record and prove that it lies in the signed tree; that it was read is recorded, as with `list`."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
         leaf = ledger.leaf(sequence)
         proof = ledger.inclusion(sequence)
+        note_read(ledger, "show", [leaf])
         key = pin.read_pin(own.config.at) or _own_key(ledger)
         signed = succession.verified(ledger, proof.note, key) if proof.note else None
         signer = succession.of_ledger(ledger).in_force(key.name)
@@ -104,9 +107,18 @@ def _verify(
         *(f"✗ {finding}" for finding in done.findings),
         *(f"! {remark}" for remark in done.remarks),
     ]
+    lines += [_uncovered(done.covered, done.size)] if done.ok else []
     own.result({"ok": done.ok, **asdict(done)}, "\n".join(lines))
     if not done.ok:
         raise typer.Exit(LedgerDamagedError.exit_code)
+
+
+def _uncovered(covered: int, size: int) -> str:
+    if not covered:
+        return "not covered: no checkpoint from outside was given, so who holds the key may have rewritten all of it"
+    if covered < size:
+        return f"not covered: records {covered} to {size - 1} are newer than any checkpoint from outside"
+    return "covered: a checkpoint from outside agrees with every record"
 
 
 def _checkpoint(
@@ -209,7 +221,7 @@ def _own_key(ledger: Ledger) -> note.VerifierKey:
 
 
 def _facts(leaf: Leaf) -> dict[str, Any]:
-    via = asdict(leaf.via)
+    via = {name: value for name, value in asdict(leaf.via).items() if value != ""}
     return {
         "sequence": leaf.sequence,
         "time": leaf.time,

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +12,9 @@ import typer
 from appliance.actions import boxkeys as action
 from appliance.actions import tokenpin
 from appliance.actions.boxkeys import Changed, Keyring
+from appliance.audit.client import open_ledger
+from appliance.audit.rights import ACTIONS
+from appliance.audit.rotating import KEY_NAME
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
@@ -34,6 +37,7 @@ def register(app: typer.Typer) -> None:
     keys.command("rotate")(_rotate)
     keys.command("destroy")(_destroy)
     keys.command("pin")(_pin)
+    keys.command("complete")(_complete)
 
 
 def _list(context: typer.Context) -> None:
@@ -92,6 +96,19 @@ def _pin(context: typer.Context) -> None:
     own.result({"token": own.config.keys.token, "keys": list(held)}, f"{said}. Units use the PIN when they start.")
 
 
+def _complete(context: typer.Context) -> None:
+    """Make keys of names that are new with this release, as an install does before its units start."""
+    own = shared.of(context)
+    with ExitStack() as opened:
+        done = action.complete(
+            own.config,
+            lambda: opened.enter_context(closing(open_ledger(own.config, ACTIONS, spool=True, clock=own.clock))),
+            drop_ins=_SYSTEMD if is_booted_box(own.config) else None,
+        )
+    said = f"made: {', '.join(done.made) or 'none'}; told beside their files: {', '.join(done.told) or 'none'}"
+    own.result(done.to_json(), said)
+
+
 @contextmanager
 def keyring_of(own: Context) -> Iterator[Keyring]:
     """Yield what changes the keys of this box."""
@@ -125,4 +142,6 @@ def _said(own: Context, done: Changed) -> None:
     versions = ", ".join(f"v{version}" for version in done.versions)
     gone = f"; destroyed: {', '.join(f'v{version}' for version in done.gone)}" if done.gone else ""
     again = f"; started again: {', '.join(done.restarted)}" if done.restarted else ""
+    if done.name == KEY_NAME and not (done.gone or done.restarted):
+        again = "; the new one signs as soon as the ledger is started again"
     own.result(done.to_json(), f"{done.name}: {versions}{gone}{again}")

@@ -63,7 +63,9 @@ def _lines(found: Compared) -> list[str]:
         refused = f"  NOT for production: {side.refused} is not recommended" if side.refused else ""
         lines.append(f"{number}  {side.label}  {side.known.quantization}  {side.version.model_digest[:12]}{refused}")
     for one in found.sets:
-        lines.append(f"{one['name']}: {_percent(one['first'])} and {_percent(one['second'])}{_change(one)}")
+        lines.append(
+            f"{one['name']}: {comparing.accuracy(one['first'])} and {comparing.accuracy(one['second'])}{_change(one)}"
+        )
         if one["first"]["word_perplexity_millis"] and one["second"]["word_perplexity_millis"]:
             values = [one[side]["word_perplexity_millis"] / 1000 for side in ("first", "second")]
             lines.append(f"  perplexity by word {values[0]:.2f} and {values[1]:.2f}")
@@ -74,19 +76,12 @@ def _lines(found: Compared) -> list[str]:
         speeds = " and ".join(f"{side['tokens_per_second_millis'] / 1000:.1f}" for side in sides)
         firsts = " and ".join(str(side["first_token_p50_millis"]) for side in sides)
         lines.append(f"{level['callers']} at once: {speeds} tokens/s, first token {firsts} ms")
-    return lines
-
-
-def _percent(side: Mapping[str, Any]) -> str:
-    if side["accuracy_millis"] is None:
-        return "not counted"
-    low, high = side["low_millis"] / 10, side["high_millis"] / 10
-    return f"{side['accuracy_millis'] / 10:.1f} % ({low:.1f} to {high:.1f})"
+    if not found.speeds:
+        lines.append("no speed that both were asked for in the same way")
+    lines.append("the second is worse in" if found.worse else "the second is worse in nothing that both have")
+    return [*lines, *(f"  {one}" for one in found.worse)]
 
 
 def _change(one: Mapping[str, Any]) -> str:
-    change = one["second_less_first"]
-    if change is None:
-        return ""
-    low, high = change["low_millis"] / 10, change["high_millis"] / 10
-    return f"; the second {change['difference_millis'] / 10:+.1f} points ({low:+.1f} to {high:+.1f})"
+    told = comparing.change(one)
+    return f"; the second {told}" if told else ""

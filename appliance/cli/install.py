@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from appliance.actions.host import open_host
+from appliance.actions.host import Host, open_host, open_planner
 from appliance.actions.install import Installer, InstallFacts
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import jobs_of, promoter_of
 from appliance.config import Places
 from appliance.errors import WireError
+from appliance.install import planunit
 from appliance.install.jobclient import JobsClient
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
@@ -47,7 +48,10 @@ def _install(
         _settle(own)
         return
     if here:
-        _in_this_process(own, serial, plan=plan)
+        if plan:
+            _plan_in_this_process(own, _serial(own, serial))
+        else:
+            _in_this_process(own, serial)
         return
     if dry_run:
         facts = _installer(own).preview(serial)
@@ -81,30 +85,39 @@ def _settle(own: Context) -> None:
 
 
 def _installer(own: Context) -> Installer:
+    return _installer_on(own, open_host(own.config, clock=own.clock))
+
+
+def _installer_on(own: Context, host: Host | None) -> Installer:
     return Installer(
         config=own.config,
         config_file=own.config_path,
         clock=own.clock,
         progress=own.say,
-        host=open_host(own.config, clock=own.clock),
+        host=host,
     )
 
 
-def _in_this_process(own: Context, serial: int | None, *, plan: bool) -> None:
+def _in_this_process(own: Context, serial: int | None) -> None:
     """Carry a job out: what a unit does; its outcome goes to the job service, which waits for it."""
     try:
-        if plan:
-            made = _installer(own).plan(serial)
-            outcome = Outcome(ok=True, digest=made.digest, changed=made.changes_host)
-            own.result({"plan": made.digest}, f"plan {made.digest}")
-        else:
-            facts = _installer(own).install(serial)
-            outcome = Outcome(ok=True, changed=facts.changed)
-            own.result(facts.to_json(), _text(facts, is_preview=False))
+        facts = _installer(own).install(serial)
+        own.result(facts.to_json(), _text(facts, is_preview=False))
     except SealiftError as error:
         _tell(own, Outcome.of_error(error))
         raise
-    _tell(own, outcome)
+    _tell(own, Outcome(ok=True, changed=facts.changed))
+
+
+def _plan_in_this_process(own: Context, serial: int) -> None:
+    """Make a plan as the unit of plans does: as a user without rights, who leaves what it found in their folder."""
+    try:
+        made = _installer_on(own, open_planner(own.config, clock=own.clock)).plan(serial)
+    except SealiftError as error:
+        planunit.tell(own.config.at, serial, Outcome.of_error(error))
+        raise
+    own.result({"plan": made.digest}, f"plan {made.digest}")
+    planunit.tell(own.config.at, serial, Outcome(ok=True, digest=made.digest, changed=made.changes_host))
 
 
 def _tell(own: Context, outcome: Outcome) -> None:

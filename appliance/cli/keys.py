@@ -8,6 +8,7 @@ from appliance.actions import keys as actions
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
 from appliance.keys.opening import open_keys
+from appliance.timekeeping.believed import BelievedClock
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +47,7 @@ def _create(
             owner=owner,
             phi_mode=phi,
             tier=tier,
-            validity=actions.Validity.of(stage, days, own.clock),
+            validity=actions.Validity.of(stage, days, BelievedClock(own.config.at, own.clock)),
         )
     own.say(f"key {made.facts.key_id} of {made.facts.department}; it is shown once and kept nowhere")
     own.result({**made.facts.to_json(), "key": made.text}, made.text)

@@ -64,6 +64,7 @@ _COMMANDS = (
     "uninstall",
     "standby",
     "report",
+    "window",
     "controls",
     "prove",
     "ask",

@@ -21,6 +21,7 @@ from appliance.audit.facts import Ledger
 from appliance.audit.rights import ACTIONS
 from appliance.audit.rights import OPERATOR as LEDGER_OPERATOR
 from appliance.cli.context import Context
+from appliance.cli.windowed import ByJob
 from appliance.config import Config
 from appliance.errors import UnknownPersonError
 from appliance.install import jobrights
@@ -137,6 +138,7 @@ def production_of(own: Context) -> Iterator[production.Surroundings]:
                 clock=own.clock,
                 tell=own.say,
                 follow=None if jobs is None else _Follower(own, promoter, jobs),
+                in_window=None if jobs is None else ByJob(own, ledger),
                 proofs=jobs if is_operator(own.config) else None,
             )
         finally:

@@ -7,6 +7,7 @@ import typer
 
 from appliance.actions import promote as action
 from appliance.actions import window as windows
+from appliance.actions import window_plan
 from appliance.actions.promote import PromoteFacts, Step
 from appliance.actions.window import WindowFacts
 from appliance.cli import context as shared
@@ -14,7 +15,9 @@ from appliance.cli import passwords
 from appliance.cli.context import Context
 from appliance.cli.opened import production_of
 from appliance.cli.versions import fit_lines
+from appliance.cli.windowed import Minutes, broken_off_by_signals, of_version, require_named
 from appliance.errors import NotEnoughApprovalsError
+from appliance.registry.windows import MINUTES, Asked, Purpose
 from media.errors import UsageError
 
 
@@ -36,12 +39,14 @@ def _promote(
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="The person's password, where it is asked. - is stdin.")
     ] = None,
+    minutes: Minutes = MINUTES,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --window: only say what it would do.")] = False,
 ) -> None:
     """Request a promotion, or finish one that two different people have approved. Repeat it until it serves."""
     own = shared.of(context)
     if window:
-        _window(own, which, person=person, reason=reason, password_file=password_file, dry_run=dry_run)
+        asked = Asked(purpose=Purpose.CUT_OVER, model_digest=which, person=person, reason=reason, minutes=minutes)
+        _window(own, asked, password_file=password_file, dry_run=dry_run)
         return
     if dry_run or reason or password_file is not None:
         raise UsageError(
@@ -61,22 +66,18 @@ def _promote(
     own.result(facts.to_json(), _text(facts))
 
 
-def _window(own: Context, which: str, *, person: str, reason: str, password_file: Path | None, dry_run: bool) -> None:
+def _window(own: Context, asked: Asked, *, password_file: Path | None, dry_run: bool) -> None:
     with production_of(own) as here:
         if dry_run:
-            planned = windows.plan(here, which)
+            planned = window_plan.plan(here, asked.model_digest)
             approved = f"{len(planned.approved_by)} of {planned.needed} have approved"
             said = "\n".join((*planned.lines, approved, "nothing was changed"))
             own.result({"dry_run": True, **planned.to_json()}, said)
             return
-        if not person or not reason:
-            raise UsageError(
-                what="a window is opened by somebody, with a reason",
-                why="callers get no answers meanwhile",
-                fix="give --as PERSON and --reason TEXT",
-            )
-        secret = None if password_file is None else passwords.read(password_file, prompt=f"Password of {person}")
-        facts = windows.cut_over(here, which, person=person, reason=reason, password=secret)
+        require_named(asked)
+        secret = None if password_file is None else passwords.read(password_file, prompt=f"Password of {asked.person}")
+        with broken_off_by_signals():
+            facts = windows.cut_over(here, of_version(here.state, asked), password=secret)
     own.result(facts.to_json(), _window_text(facts))
 
 

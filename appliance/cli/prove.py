@@ -7,6 +7,8 @@ import typer
 
 from appliance.actions import portable
 from appliance.actions import prove as action
+from appliance.actions.tracing.reading import note_read
+from appliance.actions.tracing.selection import INTENT
 from appliance.cli import context as shared
 from appliance.cli.opened import ledger_of, read_note
 from appliance.errors import ProofError, StoreWriteError
@@ -34,12 +36,14 @@ def _prove(
     own = shared.of(context)
     with ledger_of(own) as ledger:
         if out is None:
-            report = action.prove(own.config, ledger, request_id)
+            report = action.prove(own.config, ledger, request_id, clock=own.clock)
         else:
-            made = portable.made(own.config, ledger, request_id, printed=[read_note(path) for path in printed or []])
+            notes = [read_note(path) for path in printed or []]
+            made = portable.made(own.config, ledger, request_id, printed=notes, clock=own.clock)
             report = made.report
             if report.ok:
                 _write(out, made.content)
+        note_read(ledger, "prove", ledger.find(INTENT, field="request_id", value=report.subject, limit=1))
     own.result(report.to_json(), report.to_text())
     if not report.ok and own.as_json:
         raise typer.Exit(ProofError.exit_code)  # the report is the one document on stdout

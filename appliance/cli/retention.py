@@ -19,7 +19,8 @@ from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
 from appliance.errors import LegalHoldError
 from appliance.keys.opening import open_keys
-from media.clock import to_text
+from appliance.timekeeping.believed import BelievedClock
+from media.clock import Clock, to_text
 from media.errors import UsageError
 
 _IDENTITY: Final = "identity-hmac"
@@ -48,8 +49,8 @@ def _status(context: typer.Context) -> None:
     with _retention_of(own) as (ledger, retention, store):
         keys = open_keys(own.config)
         found = audityears.key_years(ledger, keys)
-        due = audityears.due(ledger, keys, years=years, clock=own.clock)
-        holds, samples, age = retention.holds(), store.samples(), age_seconds(ledger, own.clock)
+        due = audityears.due(ledger, keys, years=years, clock=_clock_of(own))
+        holds, samples, age = retention.holds(), store.samples(), age_seconds(ledger, _clock_of(own))
     lines = [
         f"audit    {years} years; records stay, keys of keyed hashes go by year",
         "logs     90 days, by the journal (MaxRetentionSec)",
@@ -116,15 +117,15 @@ def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
     with _retention_of(own) as (ledger, retention, store):
         keys = open_keys(own.config)
         if dry_run:
-            due = audityears.due(ledger, keys, years=years, clock=own.clock)
-            over = store.samples(expired_at=to_text(own.clock.now()))
+            due = audityears.due(ledger, keys, years=years, clock=_clock_of(own))
+            over = store.samples(expired_at=to_text(_clock_of(own).now()))
             names = [f"{each.name}.v{each.version}" for each in due]
             own.result({"dry_run": True, "keys": names, "samples": len(over)}, f"due: {len(over)} samples, {names}")
             return
         samples, held = retention.expire(), ""
         with keyring_of(own) as keyring:
             try:
-                gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=own.clock)
+                gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=_clock_of(own))
             except LegalHoldError as error:  # the hold is what people want: no failure of this run
                 gone, held = (), error.why
         names = [f"{each.name}.v{each.version}" for each in gone]
@@ -167,5 +168,11 @@ def _show(
 @contextmanager
 def _retention_of(own: Context) -> Iterator[tuple[Ledger, Retention, ReviewStore]]:
     with ledger_of(own) as ledger:
-        store = ReviewStore(own.config.at.review, keys=open_keys(own.config), clock=own.clock)
-        yield ledger, Retention(store, ledger, clock=own.clock), store
+        clock = _clock_of(own)
+        store = ReviewStore(own.config.at.review, keys=open_keys(own.config), clock=clock)
+        yield ledger, Retention(store, ledger, clock=clock), store
+
+
+def _clock_of(own: Context) -> Clock:
+    # What is destroyed does not come back: a clock that jumped ahead ends nothing.
+    return BelievedClock(own.config.at, own.clock)

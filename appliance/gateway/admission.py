@@ -205,7 +205,8 @@ class Admission:
     def _leave(self, ticket_id: str) -> None:
         with self._desk.open() as queue:
             queue.leave(ticket_id, self._clock.monotonic())
-            begun = {one.id for one in queue.running}
+            # Whoever comes to wait from here on looks before it sleeps.
+            begun = {one.id for one in queue.running} if self._woken else frozenset()
         with self._lock:
             for each, woken in self._woken.items():
                 if each in begun:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from flask import Response
+from werkzeug.datastructures import Headers
 from werkzeug.http import http_date
 
 from appliance.config import LimitsSection, PolicySection
@@ -140,6 +141,7 @@ class Answering:
             stream=asked.stream,
             flagged=flagged,
             cache="hit" if before.result == "hit" else "",
+            wish=wish,
             start=before.start,
             keep=before.keep,
         )
@@ -174,18 +176,18 @@ class Answering:
         )
         self.witnesses.samples.choose(asked, kept, label=arrival.label)
         response = _stream(exchange, writer, asked) if asked.stream else _whole(exchange, writer, asked)
-        response.headers["x-model-version"] = route.model_digest
-        response.headers.extend(held.headers if held else {})
-        response.headers.extend(place.headers())
+        told = {"x-model-version": route.model_digest, **(held.headers if held else {}), **place.headers()}
         if chosen.rule:
-            response.headers["x-sealift-rule"] = chosen.rule
-        response.headers["x-sealift-phi"] = replaced(masked.counts, arrival.key.phi_mode)
+            told["x-sealift-rule"] = chosen.rule
+        told["x-sealift-phi"] = replaced(masked.counts, arrival.key.phi_mode)
         if before.result:
-            response.headers[HEADER] = before.result
+            told[HEADER] = before.result
         if flagged:
-            response.headers["x-sealift-flagged"] = ", ".join(flagged)
+            told["x-sealift-flagged"] = ", ".join(flagged)
         if asked.ignored:
-            response.headers["x-sealift-ignored"] = ", ".join(asked.ignored)
+            told["x-sealift-ignored"] = ", ".join(asked.ignored)
+        for name, value in told.items():
+            response.headers.add(name, value)
         return response
 
     def _routed(self, arrival: Arrival, asked: Asked, serving: Serving) -> Chosen | None:
@@ -252,6 +254,14 @@ class Answering:
         return count
 
 
+class WholeResponse(Response):
+    """A whole answer: its headers leave as they are, which name its length and no place that is to be made absolute."""
+
+    def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:  # noqa: ARG002 - as the base has it
+        """Return the headers; see `werkzeug.Response`."""
+        return self.headers
+
+
 def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
     try:
         untrusted = exchange.call.answer()
@@ -265,7 +275,7 @@ def _whole(exchange: Exchange, writer: Writer, asked: Asked) -> Response:
         exchange.succeed()
     except Exception as error:  # noqa: BLE001 - whatever happens, the outcome is recorded
         raise exchange.fail(error) from None
-    response = Response(json.dumps(writer.whole(assembly)), mimetype="application/json")
+    response = WholeResponse(json.dumps(writer.whole(assembly)), content_type="application/json")
     if assembly.usage is not None and assembly.usage.dropped_tokens:
         response.headers["x-sealift-dropped-tokens"] = str(assembly.usage.dropped_tokens)
     return response

@@ -31,14 +31,17 @@ from appliance.gateway.metrics import Metrics
 from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
+from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Routes
 from appliance.gateway.samples import Samples
 from appliance.gateway.shared_queue import SharedDesk
+from appliance.gateway.shortway import Gateway
 from appliance.keys.provider import KeyProvider
 from appliance.keys.stages import keys_of
 from appliance.phi.detect import Detector, PatternDetector
 from appliance.stages import Stage
 from appliance.standby.permit import permit_of
+from appliance.timekeeping.believed import BelievedClock
 from appliance.wire import Line
 from media.clock import Clock
 
@@ -93,12 +96,12 @@ def create_app(
         ledger: Where requests are recorded, through the gateway's door.
         keys: Holds api-key-pepper, identity-hmac, content-hmac and phi-map; for the test stage those named test-.
         api_keys: Who may ask.
-        clock: Every time that is recorded or measured.
+        clock: Every time that is recorded or measured; what ends by a date goes by what is believed of it.
         metrics: Counted into; new ones when absent.
         detector: Finds identifiers; the patterns when absent.
     """
-    # No static folder, and no OPTIONS that Flask would answer by itself: a route exists because it was decided on.
-    app = Flask("sealift-gateway", static_folder=None)
+    app = Gateway("sealift-gateway")
+    # No OPTIONS that Flask would answer by itself: a route exists because it was decided on.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
     stage = config.at.stage
     metrics, keys = metrics or Metrics(), keys_of(stage, keys)
@@ -111,7 +114,8 @@ def create_app(
     permit = permit_of(config)
     limits, bounds = config.limits, bounds_of(config.limits)
     is_alone = config.service.gateways == 1
-    quotas = Quotas(config.at.counters, limits, clock)
+    dates = BelievedClock(config.at, clock)
+    quotas = Quotas(config.at.counters, limits, dates)
     caches = Caches(config.caches, clock=clock, metrics=metrics)
     Door(
         limits=limits,
@@ -125,6 +129,7 @@ def create_app(
         permit=permit,
         stops=routes,
         caches=caches,
+        resting=Resting(ledger, clock, stage),
         stage=stage,
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
@@ -161,7 +166,7 @@ def create_app(
         rules=config.router.rules,
     )
     embeddings = Embeddings(answering=answering)
-    store = BatchStore(config.at.batches, keys=keys, clock=clock)
+    store = BatchStore(config.at.batches, keys=keys, clock=dates)
     world = World(
         limits=limits, api_keys=api_keys, routes=routes, permit=permit, refusals=refusals, witnesses=witnesses
     )
@@ -174,6 +179,7 @@ def create_app(
     app.register_blueprint(openapi.make_blueprint(limits, routes))
     app.register_blueprint(make_batches(store, limits))
     app.register_blueprint(health.make_blueprint(readiness, metrics))
+    app.shorten("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
     app.extensions[_OURS] = Running(
         metrics=metrics,
         refusals=refusals,

@@ -1,8 +1,6 @@
 """A request that the door let in, as answering takes it; its body is parsed once, here."""
 
-from dataclasses import fields
-
-from flask import g, request
+from typing import Any
 
 from appliance.gateway.answering import Arrival
 from appliance.gateway.beginning import Come
@@ -10,9 +8,13 @@ from appliance.gateway.body import read_object
 from appliance.gateway.dialect import Dialect
 from appliance.gateway.identity import USER_HEADER
 from appliance.gateway.parameters import Endpoint
+from appliance.gateway.shortway import served
 
 CLASSIFICATION_HEADER = "X-Sealift-Classification"
 TASK_HEADER = "X-Sealift-Task"
+_LABEL, _USER, _TASK = (
+    f"HTTP_{name.upper().replace('-', '_')}" for name in (CLASSIFICATION_HEADER, USER_HEADER, TASK_HEADER)
+)
 
 
 def come() -> Come:
@@ -21,19 +23,7 @@ def come() -> Come:
     Raises:
         Problem: Its body is no JSON object.
     """
-    body = request.get_data(cache=False)
-    return Come(
-        request_id=g.request_id,
-        began=g.began,
-        key=g.key,
-        certificate=g.certificate.serial,
-        body=body,
-        untrusted=read_object(body),
-        label=request.headers.get(CLASSIFICATION_HEADER, ""),
-        user=request.headers.get(USER_HEADER, "")[:512],
-        environ=request.environ,
-        task=request.headers.get(TASK_HEADER, "")[:32].strip().lower(),
-    )
+    return Come(**_come())
 
 
 def arrival(endpoint: Endpoint, dialect: Dialect) -> Arrival:
@@ -42,7 +32,21 @@ def arrival(endpoint: Endpoint, dialect: Dialect) -> Arrival:
     Raises:
         Problem: As `come`.
     """
-    common = come()
-    return Arrival(
-        **{one.name: getattr(common, one.name) for one in fields(common)}, endpoint=endpoint, dialect=dialect
-    )
+    return Arrival(**_come(), endpoint=endpoint, dialect=dialect)
+
+
+def _come() -> dict[str, Any]:
+    request, noted = served()
+    body, environ = request.get_data(cache=False), request.environ
+    return {
+        "request_id": noted.request_id,
+        "began": noted.began,
+        "key": noted.key,
+        "certificate": noted.certificate.serial,
+        "body": body,
+        "untrusted": read_object(body),
+        "label": environ.get(_LABEL, ""),
+        "user": environ.get(_USER, "")[:512],
+        "environ": environ,
+        "task": environ.get(_TASK, "")[:32].strip().lower(),
+    }

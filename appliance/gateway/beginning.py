@@ -63,6 +63,7 @@ class Question:
         cache: What a cache gave of the answer: `hit`, `part`; nothing where an engine makes all of it.
         start: Sends it; called when there is a place.
         keep: Told of a whole answer whose outcome is durable.
+        wish: What it asks of the queue, where that is known already.
     """
 
     endpoint: str
@@ -77,6 +78,7 @@ class Question:
     cache: str = ""
     start: Callable[[], EngineCall]
     keep: Callable[[], None] = lambda: None
+    wish: Wish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ class Beginning:
         decision = decide(come.label, has_phi=bool(question.phi))
         tokens = SealedTokens(question.tokens, keys=self.keys, request_id=come.request_id)
         with ExitStack() as undo:
-            place = self._place(come, route)
+            place = self._place(come, route, question.wish)
             undo.callback(place.give_back)
             call = question.start()
             undo.callback(call.close)
@@ -162,14 +164,14 @@ class Beginning:
         if held is not None:
             self.quotas.settle(held, tokens, delivered=delivered)
 
-    def _place(self, come: Come, route: Route) -> Place:
+    def _place(self, come: Come, route: Route, wish: Wish | None) -> Place:
         """Return a place; what may have changed while the request waited for it is asked again.
 
         Raises:
             Problem: There is none in time, the caller left, or what was to answer does not any more.
             NotActiveError: Another box serves now.
         """
-        wish = come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
+        wish = wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         place = self.admission.take(wish, partial(self.watch.watch, come.environ), caller=come.key.key_id)
         if place.position:
             try:

@@ -16,7 +16,7 @@ def read_object(untrusted: bytes) -> dict[str, Any]:
         Problem: It is not UTF-8, not JSON, names a member twice, or is not an object.
     """
     try:
-        value = json.loads(untrusted.decode("utf-8"), object_pairs_hook=_members_once, parse_constant=_no_constant)
+        value = _DECODER.decode(untrusted.decode("utf-8"))
     except UnicodeDecodeError:
         raise Problem(400, "invalid_encoding", "The body is not UTF-8.") from None
     except (ValueError, RecursionError):
@@ -53,3 +53,6 @@ def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _no_constant(name: str) -> Any:
     message = f"{name} is not JSON"
     raise ValueError(message)
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_members_once, parse_constant=_no_constant)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 SILENCE_SECONDS: Final = 30
 _TIMEVAL: Final = struct.Struct("@ll")
+_BOUND: Final = _TIMEVAL.pack(SILENCE_SECONDS, 0)
 _GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -32,12 +33,12 @@ def bound_waits(environ: Mapping[str, Any]) -> None:
     caller = caller_socket(environ)
     if caller is not None:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            caller.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(SILENCE_SECONDS, 0))
+            caller.setsockopt(socket.SOL_SOCKET, option, _BOUND)
 
 
 def bound_reads(listener: socket.socket) -> None:
     """Let no connection of a TCP listener be read for longer than `SILENCE_SECONDS` without a byte."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(SILENCE_SECONDS, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _BOUND)
 
 
 class DisconnectWatch:
@@ -57,9 +58,10 @@ class DisconnectWatch:
         with self._lock:
             epoll = self._started()
             self._watched[descriptor] = on_gone
-            with suppress(OSError):
-                epoll.unregister(descriptor)
-            epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
+            try:
+                epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
+            except FileExistsError:  # another watch of the same caller
+                epoll.modify(descriptor, _GONE | select.EPOLLONESHOT)
         return lambda: self._stop(descriptor)
 
     def _stop(self, descriptor: int) -> None:

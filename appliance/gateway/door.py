@@ -4,10 +4,11 @@ A wrong key costs the address its unauthenticated allowance, a right one costs t
 recorded before it is answered, or counted as not recorded where the ledger is down.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from appliance.config import LimitsSection
@@ -26,7 +27,9 @@ from appliance.gateway.metrics import Metrics
 from appliance.gateway.parameters import Endpoint
 from appliance.gateway.problems import Problem
 from appliance.gateway.record import Refusal, Refusals
+from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Routes
+from appliance.gateway.shortway import served
 from appliance.keys.provider import KeyProvider
 from appliance.stages import Stage
 from appliance.standby.permit import Permit
@@ -75,48 +78,50 @@ class Door:
     permit: Permit
     stops: Routes
     caches: Caches
+    resting: Resting
     stage: Stage = Stage.PRODUCTION
 
     def guard(self, app: Flask) -> None:
         """Put the hooks in place."""
-        app.before_request(lambda: self._arrive(app.view_functions.get(request.endpoint or "")))
+        app.before_request(lambda: self._arrive(app.view_functions))
         app.after_request(self._leave)
         app.register_error_handler(Exception, self._refuse)
 
-    def _arrive(self, view: object) -> None:
-        g.began = self.clock.monotonic()
-        g.request_id = new_request_id()
-        g.key = None
-        g.allowance = None
-        bound_waits(request.environ)
-        g.access = access_of(view)
-        if g.access is Access.PUBLIC:
+    def _arrive(self, views: Mapping[str, object]) -> None:
+        asked, noted = served()
+        noted.began = self.clock.monotonic()
+        noted.request_id = new_request_id()
+        noted.key = None
+        noted.allowance = None
+        bound_waits(asked.environ)
+        noted.access = access = access_of(views.get(asked.endpoint or ""))
+        if access is Access.PUBLIC:
             return
-        if g.access is Access.LOCAL:
-            if not is_local(request.environ):
+        if access is Access.LOCAL:
+            if not is_local(asked.environ):
                 raise Problem(404, *_HTTP[404])
             return
         self.permit.require()
-        self._admit()
-        if request.url_rule is not None and g.access is not Access.KEYED:
+        self._admit(asked.environ, noted)
+        if asked.url_rule is not None and access is not Access.KEYED:
             raise Problem(403, "forbidden", "Nobody may call this route.")
 
-    def _admit(self) -> None:
+    def _admit(self, environ: Mapping[str, Any], noted: Any) -> None:
         try:
-            untrusted = carried(request.headers.get("Authorization", ""), request.headers.get("X-Api-Key", ""))
-            certificate = presented(request.environ)
+            untrusted = carried(environ.get("HTTP_AUTHORIZATION", ""), environ.get("HTTP_X_API_KEY", ""))
+            certificate = presented(environ)
             key = authenticate(untrusted, api_keys=self.api_keys, keys=self.keys, stage=self.stage)
             certificate.require_for(key.key_id)
         except Problem:
             allowance = self.limiter.take(
-                f"address {client_address(request.environ)}", per_minute=self.limits.unauthenticated_per_minute
+                f"address {client_address(environ)}", per_minute=self.limits.unauthenticated_per_minute
             )
             if allowance.retry_after_seconds is not None:
                 raise problems.rate_limited(allowance.retry_after_seconds) from None
             raise
-        g.key = key
-        g.certificate = certificate
-        g.allowance = allowance = self.limiter.take(
+        noted.key = key
+        noted.certificate = certificate
+        noted.allowance = allowance = self.limiter.take(
             f"key {key.key_id}", per_minute=limits.per_minute(key.tier, self.limits.requests_per_minute)
         )
         if allowance.retry_after_seconds is not None:
@@ -126,27 +131,34 @@ class Door:
             raise problems.stopped()
 
     def _leave(self, response: Response) -> Response:
-        response.headers["x-request-id"] = g.request_id
-        response.headers["openai-processing-ms"] = str(round((self.clock.monotonic() - g.began) * 1000))
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers.setdefault("cache-control", "no-store")
-        if g.allowance is not None:
-            response.headers.extend(g.allowance.headers())
+        _, noted = served()
+        headers = response.headers
+        headers.setdefault("cache-control", "no-store")
+        # Added, not set: nothing else names these, and setting looks through all that are there.
+        headers.add("x-request-id", noted.request_id)
+        headers.add("openai-processing-ms", str(round((self.clock.monotonic() - noted.began) * 1000)))
+        headers.add("x-content-type-options", "nosniff")
+        if noted.allowance is not None:
+            for name, value in noted.allowance.headers().items():
+                headers.add(name, value)
         return response
 
     def _refuse(self, error: Exception) -> Response:
+        request, noted = served()
         problem = _problem_of(error)
         if problem.code == "internal_error":
-            self.log.fault(error, request_id=g.request_id)
-        if not problem.recorded and g.access is not Access.PUBLIC:
+            self.log.fault(error, request_id=noted.request_id)
+        if not problem.recorded and noted.access is not Access.PUBLIC:
             self._record(problem)
+        problem = self.resting.explained(problem)
         return problem.response(ollama.refusal(problem) if request.path.startswith(ollama.PREFIX) else None)
 
     def _record(self, problem: Problem) -> None:
+        request, noted = served()
         endpoint = _ENDPOINTS.get(request.url_rule.rule, "other") if request.url_rule else "unknown"
-        key_id = g.key.key_id if g.key else None
+        key_id = noted.key.key_id if noted.key else None
         refusal = Refusal(
-            request_id=g.request_id,
+            request_id=noted.request_id,
             endpoint=endpoint,
             key_id=key_id,
             status=problem.status,
@@ -156,14 +168,14 @@ class Door:
         )
         self.metrics.refused(endpoint=endpoint, code=problem.code)
         self.log.note(
-            Event.REFUSED, request_id=g.request_id, endpoint=endpoint, status=problem.status, code=problem.code
+            Event.REFUSED, request_id=noted.request_id, endpoint=endpoint, status=problem.status, code=problem.code
         )
         caller = f"key {key_id}" if key_id else f"address {client_address(request.environ)}"
         try:
             self.refusals.add(refusal, caller=caller)
         except LedgerUnavailableError as lost:
             self.metrics.unrecorded()
-            self.log.alert(Event.UNRECORDED, request_id=g.request_id, code=lost.code)
+            self.log.alert(Event.UNRECORDED, request_id=noted.request_id, code=lost.code)
 
 
 def _problem_of(error: Exception) -> Problem:

@@ -1,24 +1,26 @@
 """Reads the GPUs of this machine from `nvidia-smi`, the driver's own tool; a machine without it has none."""
 
+import math
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_QUERY: Final = "index,utilization.gpu,memory.used,memory.total"
+_QUERY: Final = "index,utilization.gpu,memory.used,memory.total,power.draw"
 _SECONDS: Final = 5.0
 _MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU at one moment."""
+    """One GPU at one moment; what it draws is not known of every one."""
 
     gpu_id: str
     utilization_percent: float
     memory_bytes: float
     memory_total_bytes: float
+    power_watts: float | None = None
 
 
 GpuReader = Callable[[], Sequence[Gpu]]
@@ -48,12 +50,21 @@ def read(tool: str) -> Sequence[Gpu]:
 def parse(untrusted_line: str) -> Gpu | None:
     """Return the GPU of one line; None where the driver says `[N/A]` or anything else that is no number."""
     try:
-        gpu_id, use, memory, total = (field.strip() for field in untrusted_line.split(","))
+        gpu_id, use, memory, total, power = (field.strip() for field in untrusted_line.split(","))
         return Gpu(
             gpu_id=str(int(gpu_id)),
             utilization_percent=float(use),
             memory_bytes=float(memory) * _MIB,
             memory_total_bytes=float(total) * _MIB,
+            power_watts=_watts(power),
         )
     except ValueError:
         return None
+
+
+def _watts(untrusted_text: str) -> float | None:
+    try:
+        found = float(untrusted_text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None

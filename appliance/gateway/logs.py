@@ -14,6 +14,7 @@ from typing import Any, Final
 from media.clock import Clock, to_text
 
 _NAME: Final = "sealift.gateway"
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class Event(StrEnum):
@@ -58,7 +59,8 @@ class Log:
     def _write(self, level: int, event: Event, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
             line = {"timestamp": to_text(self._clock.now()), "event": event.value, **fields}
-            self._logger.log(level, "%s", json.dumps(line, separators=(",", ":")))
+            # Made here: the logger would look through the stack for who calls it, which nobody prints.
+            self._logger.handle(logging.LogRecord(self._logger.name, level, "", 0, _ENCODER.encode(line), None, None))
 
 
 def to_stderr() -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from appliance.gateway.gpus import GpuReader, no_gpus
+from appliance.gateway.labelled import Counter, Gauge, Histogram
 from appliance.gateway.queueing import Priority
 from appliance.phi.patterns import PhiClass
 
@@ -288,10 +289,13 @@ class _Gpus(Collector):
         nvidia_use = GaugeMetricFamily("nvidia_smi_utilization_gpu", "Use of a GPU", labels=["gpu_id"])
         nvidia_memory = GaugeMetricFamily("nvidia_smi_memory_used_bytes", "Memory in use on a GPU", labels=["gpu_id"])
         total = GaugeMetricFamily("sealift_gpu_memory_total_bytes", "Memory of a GPU", labels=["gpu_id"])
+        power = GaugeMetricFamily("sealift_gpu_power_watts", "What a GPU draws", labels=["gpu_id"])
         for gpu in self._read():
             use.add_metric([gpu.gpu_id], gpu.utilization_percent)
             memory.add_metric([gpu.gpu_id], gpu.memory_bytes)
             nvidia_use.add_metric([gpu.gpu_id], gpu.utilization_percent)
             nvidia_memory.add_metric([gpu.gpu_id], gpu.memory_bytes)
             total.add_metric([gpu.gpu_id], gpu.memory_total_bytes)
-        return (use, memory, nvidia_use, nvidia_memory, total)
+            if gpu.power_watts is not None:
+                power.add_metric([gpu.gpu_id], gpu.power_watts)
+        return (use, memory, nvidia_use, nvidia_memory, total, power)

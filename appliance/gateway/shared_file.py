@@ -64,8 +64,9 @@ class SharedFile:
                     self._connection = connected(
                         self._file, settings=self._settings, busy_seconds=self._busy_seconds, prepare=self._prepare
                     )
-                with begun(self._connection):
-                    yield self._connection
+                with self._connection as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield connection
             except (sqlite3.Error, OSError) as error:
                 raise StoreDamagedError(what=self._what, why=type(error).__name__, fix=self._fix) from error
 

@@ -15,6 +15,7 @@ from appliance.gateway.stageroutes import StageRoutes
 from appliance.keys.opening import open_keys
 from appliance.registry.router import ALIAS
 from appliance.stages import Stage
+from appliance.timekeeping.believed import BelievedClock
 from media.clock import SystemClock
 
 _LEDGER_SECONDS = 10.0
@@ -32,7 +33,7 @@ def make() -> Flask:
         routes=(StageRoutes if is_test else StateRoutes)(config.at, clock, aliases=aliases),
         ledger=SocketLedger(config.at.socket(TEST_GATEWAY if is_test else GATEWAY), timeout_seconds=_LEDGER_SECONDS),
         keys=open_keys(config),
-        api_keys=StateApiKeys(config.at, clock),
+        api_keys=StateApiKeys(config.at, BelievedClock(config.at, clock)),
         clock=clock,
         metrics=Metrics(read_gpus=open_reader()),
     )

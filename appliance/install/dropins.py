@@ -107,7 +107,7 @@ def _token(chosen: KeysSection, loaded: Mapping[str, Sequence[str]]) -> Iterator
     if reach := _reach(chosen):  # as root it reads the PIN itself, where root's commands do
         yield _made(RETENTION, TOKEN, "keys of years are made and destroyed on the token", reach)
     if chosen.address:
-        yield _made(INSTALL, TOKEN, "an install makes keys that are missing", [_allowed(chosen.address)])
+        yield _made(INSTALL, TOKEN, "an install makes keys that are missing", [*_NETWORK, _allowed(chosen.address)])
 
 
 def _reach(chosen: KeysSection) -> list[str]:
@@ -131,7 +131,7 @@ def _database(config: Config) -> Iterator[DropIn]:
     for unit, role in ROLES.items():
         loaded = [f"LoadCredential={name}:{_DATABASE_FOLDER}/{name}" for name in (AUTHORITY, f"database-{role}")]
         yield _made(unit, DATABASE, "ledger and state are on a server", [*loaded, *_NETWORK, allowed])
-    yield _made(INSTALL, DATABASE, "an install writes the state", [allowed])
+    yield _made(INSTALL, DATABASE, "an install writes the state", [*_NETWORK, allowed])
 
 
 def _collector(config: Config) -> Iterator[DropIn]:

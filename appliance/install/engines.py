@@ -57,6 +57,10 @@ class Linked:
         """Stop; see `Supervisor.stop`."""
         self.inner.stop(unit)
 
+    def rest(self, unit: str) -> None:
+        """Stop for a while; see `Supervisor.rest`."""
+        self.inner.rest(unit)
+
     def kill(self, unit: str) -> None:
         """Kill; see `Supervisor.kill`."""
         self.inner.kill(unit)

@@ -40,6 +40,7 @@ _PATH: Final = re.compile(r"(?<![\w.])/[^\s'\":]*/")
 _PROOFS: Final = {
     SERVER: "import appliance.cli.main as main; main.build()",
     "engine-llama-cpp": "import llama_cpp, appliance.serve.launcher",
+    "engine-attached": "import appliance.serve.launcher, appliance.serve.attached_process",
 }
 
 Progress = Callable[[str], None]

@@ -128,6 +128,14 @@ class JobsSupervisor:
         """Ask for an engine's stop; see `Supervisor.stop`."""
         self._ask("stop", unit)
 
+    def rest(self, unit: str) -> None:
+        """Refuse: only the job service lets production rest, within a maintenance window.
+
+        Raises:
+            UnitError: Always.
+        """
+        raise UnitError(what=f"{unit} cannot be asked to rest", why="a window does", fix="open a maintenance window")
+
     def kill(self, unit: str) -> None:
         """Ask for the end of a test engine's processes; see `Supervisor.kill`."""
         self._ask("kill", unit)

@@ -20,18 +20,20 @@ from typing import Any, Final
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
-from appliance.install import arrivals, exported, jobrights, plans
+from appliance.install import arrivals, exported, jobrights, plans, planunit
 from appliance.install.certificates import fingerprint
 from appliance.install.engines import wanted_engines
 from appliance.install.joboutcome import Outcome, step_of
-from appliance.install.jobs import ENGINE_KINDS, Job, Kind, Lane
+from appliance.install.jobs import ENGINE_KINDS, WINDOWS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
 from appliance.install.tlsfolder import TlsFolder
+from appliance.install.windowjobs import WindowJobs
 from appliance.promote.clockchange import require_clock_approved
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.record import Kind as Happened
 from appliance.promote.standing import loadable_digests, require_loadable, require_promoted
-from appliance.registry import carriers, evidence
+from appliance.registry import carriers, evidence, windows
+from appliance.registry.windows import Window
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
@@ -41,6 +43,11 @@ from media.errors import SealiftError
 ASKED: Final = "job.asked"
 DONE: Final = "job.done"
 EXPORTED: Final = "export.written"
+_ABOUT: Final = {
+    Kind.MAKE_EVIDENCE: (("release.", "custody."), "a receive", "see `sealift evidence`"),
+    Kind.PROVE: (("request.intent",), "an answer", "see `sealift audit list`"),
+}
+"""What the record that a job names has to be about."""
 _MOST_KEPT: Final = 200
 _MOST_SHOWN: Final = 50
 
@@ -85,15 +92,26 @@ class JobDesk:
         ledger: Where jobs are recorded; none is carried out that is not.
         supervisor: Starts engines, and gives each its environment.
         runner: Starts the units of long jobs and returns when they have ended.
+        read: Reads the site file as it is now, for the engines it names; as it was without.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, *, supervisor: Supervisor, runner: Supervisor) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        *,
+        supervisor: Supervisor,
+        runner: Supervisor,
+        read: Callable[[], Config] | None = None,
+    ) -> None:
         self._config = config
+        self._read = read or (lambda: config)
         self._ledger = ledger
         self._supervisor = supervisor
         self._runner = runner
         self._lock = threading.Lock()
         self._engines = threading.Lock()
+        self._windows = WindowJobs(config, ledger, supervisor=supervisor, runner=runner)
         self._courses: OrderedDict[int, Course] = OrderedDict()
         self._running: dict[Lane, Course] = {}
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
@@ -137,20 +155,27 @@ class JobDesk:
     def _ask(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
         job = Job.from_message(untrusted)
         jobrights.require_may_ask(peer, job.kind)
+        self._windows.require_may_start(job.kind)
         self._require_decided(job)
         if job.lane is None:
             return self._at_once(peer, job)
         with self._lock:
-            other = self._running.get(job.lane)
-            if other is not None and (other.job.kind, other.job.named) == (job.kind, job.named):
+            other = next((self._running[lane] for lane in job.lanes if lane in self._running), None)
+            is_same = other is not None and (other.job.kind, other.job.named) == (job.kind, job.named)
+            if other is not None and is_same and job.kind not in WINDOWS:
                 return {"job": other.number, "state": other.state}
             if other is not None:
                 raise ConflictError(
-                    what=f"{job.kind} has to wait", why=f"job {other.number} ({other.job.kind}) runs", fix="ask again"
+                    what=f"{job.kind} has to wait",
+                    why=f"job {other.number} ({other.job.kind}) runs",
+                    fix="ask again"
+                    if other.job.kind not in WINDOWS
+                    else "end it first: `sealift window end --as PERSON`",
                 )
+            window = self._windows.open(job) if job.kind in WINDOWS else None
             course = self._begin(peer, job)
-            self._running[job.lane] = course
-        threading.Thread(target=self._carry_out, args=(course, job.lane), daemon=True).start()
+            self._running |= dict.fromkeys(job.lanes, course)
+        threading.Thread(target=self._carry_out, args=(course, window), daemon=True).start()
         return {"job": course.number, "state": course.state}
 
     def _begin(self, peer: Peer, job: Job) -> Course:
@@ -169,25 +194,63 @@ class JobDesk:
         engines = self._supervisor
         change = {"start": engines.start, "stop": engines.stop, "kill": engines.kill}[verb]
         try:
-            with self._engines:
-                change(job.unit)
+            if job.kind is Kind.END_WINDOW:
+                self._windows.end(job.digest)
+            else:
+                with self._engines:
+                    change(job.unit)
         except SealiftError as error:
             self._end(course, Outcome.of_error(error))
             raise
         self._end(course, Outcome(ok=True))
         return {"job": course.number, "state": course.state}
 
-    def _carry_out(self, course: Course, lane: Lane) -> None:
+    def look_after_windows(self) -> None:
+        """Close a window that nobody carries out any more; where that does not succeed, the next look tries again."""
+        with suppress(SealiftError):
+            window = windows.opened(self._ledger)
+            if window is None:
+                return
+            job = Job(kind=Kind.END_WINDOW, digest=window.model_digest)
+            course = Course(job=job, number=window.number, account="", at="")
+            lanes = (Lane.PRODUCTION, Lane.BENCH)
+            with self._lock:
+                if any(lane in self._running for lane in lanes):
+                    return
+                self._running |= dict.fromkeys(lanes, course)
+            try:
+                self._windows.look(course)
+            finally:
+                self._free(course)
+
+    def _carry_out(self, course: Course, window: Window | None) -> None:
+        job = course.job
         try:
-            self._runner.start(course.job.unit)
-            outcome = course.outcome or Outcome.unsaid(course.job.unit)
+            if window is not None:
+                outcome = self._windows.carry_out(window, job.unit, course)
+            else:
+                self._runner.start(job.unit)
+                outcome = self._said(course) or Outcome.unsaid(job.unit)
         except SealiftError as error:
             # What the unit itself said of its failure tells more than that it failed.
-            outcome = course.outcome if course.outcome and not course.outcome.ok else Outcome.of_error(error)
+            said = self._said(course)
+            outcome = said if said and not said.ok else Outcome.of_error(error)
         finally:
-            with self._lock:
-                self._running.pop(lane, None)
+            self._free(course)
+        if outcome.ok and window is None and job.lane is Lane.PRODUCTION:
+            with suppress(SealiftError):  # the next look closes it
+                self._windows.followed()
         self._end(course, outcome)
+
+    def _free(self, course: Course) -> None:
+        with self._lock:
+            self._running = {lane: one for lane, one in self._running.items() if one is not course}
+
+    def _said(self, course: Course) -> Outcome | None:
+        """Return how the unit says that it ended: by the door; the one that makes plans has none and leaves a file."""
+        if course.job.kind is Kind.PLAN:
+            return planunit.told(self._config.at, course.job.serial)
+        return course.outcome
 
     def _end(self, course: Course, outcome: Outcome) -> None:
         course.outcome, course.state = outcome, "done" if outcome.ok else "failed"
@@ -234,16 +297,17 @@ class JobDesk:
         config, kind = self._config, job.kind
         needed, counting = config.policy.approvals, config.policy.classes
         if kind is Kind.START_PRODUCTION:
-            if job.which and job.unit not in wanted_engines(config, loadable_digests(config.at)):
+            if job.which and job.unit not in wanted_engines(self._read(), loadable_digests(config.at)):
                 raise _undecided("the site file names no such engine", "see `engines.production` of the site file")
             require_loadable(config.at, model_digest, approvals=needed, counting=counting)
         elif kind in {Kind.SWITCH, Kind.SWITCH_WARM}:
             require_promoted(config.at, model_digest, approvals=needed, counting=counting)
 
     def _require_medium(self, job: Job) -> None:
-        if job.kind is Kind.MAKE_EVIDENCE:
-            if not self._ledger.leaf(job.record).kind.startswith(("release.", "custody.")):
-                raise _undecided(f"record {job.record} is not about a receive", "see `sealift evidence`")
+        if job.kind in _ABOUT:
+            families, what, fix = _ABOUT[job.kind]
+            if not self._ledger.leaf(job.record).kind.startswith(families):
+                raise _undecided(f"record {job.record} is not about {what}", fix)
             return
         arrival = arrivals.arrived(self._config.at, job.medium)
         if not arrival.is_mounted:

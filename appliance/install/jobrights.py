@@ -10,7 +10,7 @@ import pwd
 from typing import Final
 
 from appliance.errors import PrivilegeError
-from appliance.install.jobs import Kind, Lane
+from appliance.install.jobs import WINDOWS, Kind, Lane
 from appliance.wire import Peer
 
 ADMIN: Final = "jobs-admin"
@@ -24,11 +24,13 @@ OPERATORS: Final = "sealift-operators"
 _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK} | {Kind.ROTATE}
 )
-_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT, Kind.REPORT})
+# At the machine: whoever opens one sees what becomes of it.
+_WINDOWS: Final = frozenset({*WINDOWS, Kind.END_WINDOW})
+_MEDIA: Final = frozenset({Kind.RECEIVE, Kind.EJECT, Kind.MAKE_EVIDENCE, Kind.CARRY_EXPORT, Kind.REPORT, Kind.PROVE})
 _TESTED: Final = frozenset({Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST})
 _MAY_ASK: Final = {
     ADMIN: _PEOPLE | _MEDIA,
-    OPERATOR: _PEOPLE | _MEDIA | _TESTED,
+    OPERATOR: _PEOPLE | _MEDIA | _TESTED | _WINDOWS,
     BENCH: _TESTED,
     SWITCH: frozenset({Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
 }

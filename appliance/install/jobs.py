@@ -1,8 +1,9 @@
 """Typed jobs: the closed list of what an unprivileged process may ask root for.
 
 A job names a kind and one thing that this machine holds already: a version's digest, the first twelve digits of one,
-a release's serial, a medium by the kernel's name, or a quarter. Nothing else is taken: no path, no unit, no option, no
-text that would reach a command.
+a release's serial, a medium by the kernel's name, a quarter, or a record of the ledger. Nothing else is taken: no
+path, no unit, no option, no text that would reach a command. A maintenance window takes a reason besides, which reaches
+its record and nothing else, and its minutes.
 
 Promises: parsing refuses any further field; the unit that carries a job out is made from the kind and from digits that
 were checked, never from the message.
@@ -18,7 +19,9 @@ from appliance.errors import AutomationRefusedError
 from appliance.install import arrivals
 from appliance.install.supervisor import engine_of, which_of
 from appliance.promote import actors
+from appliance.promote.enrolment import require_reason
 from appliance.promote.people import require_id
+from appliance.registry.windows import LEAST_MINUTES, MOST_MINUTES, Purpose
 from media import canonical
 from media.errors import MalformedError
 
@@ -43,6 +46,9 @@ class Kind(StrEnum):
     START_PRODUCTION = "start-production-engine"
     STOP_PRODUCTION = "stop-production-engine"
     VALIDATE = "validate"
+    VALIDATE_IN_WINDOW = "validate-in-window"
+    CUT_OVER_IN_WINDOW = "cut-over-in-window"
+    END_WINDOW = "end-window"
     SWITCH = "switch-production"
     SWITCH_WARM = "switch-production-warm"
     HALT = "halt-production"
@@ -55,6 +61,7 @@ class Kind(StrEnum):
     SET_CLOCK = "set-clock"
     ROTATE = "rotate-certificate"
     REPORT = "make-report"
+    PROVE = "prove-answer"
 
 
 class Lane(StrEnum):
@@ -78,8 +85,16 @@ of their own."""
 
 _OF_PRODUCTION: Final = frozenset({Kind.START_PRODUCTION, Kind.STOP_PRODUCTION})
 
+WINDOWS: Final = {
+    Kind.VALIDATE_IN_WINDOW: Purpose.VALIDATE,
+    Kind.CUT_OVER_IN_WINDOW: Purpose.CUT_OVER,
+}
+"""Maintenance windows; they take the lane of the bench besides their own."""
+
 LANES: Final = {
     Kind.VALIDATE: Lane.BENCH,
+    Kind.VALIDATE_IN_WINDOW: Lane.PRODUCTION,
+    Kind.CUT_OVER_IN_WINDOW: Lane.PRODUCTION,
     Kind.SWITCH: Lane.PRODUCTION,
     Kind.SWITCH_WARM: Lane.PRODUCTION,
     Kind.HALT: Lane.PRODUCTION,
@@ -89,11 +104,15 @@ LANES: Final = {
     Kind.MAKE_EVIDENCE: Lane.MEDIA,
     Kind.CARRY_EXPORT: Lane.MEDIA,
     Kind.REPORT: Lane.MEDIA,
+    Kind.PROVE: Lane.MEDIA,
     Kind.SET_CLOCK: Lane.HOST,
     Kind.ROTATE: Lane.HOST,
 }
 _UNITS: Final = {
     Kind.VALIDATE: "sealift-validate@{digest}.service",
+    Kind.VALIDATE_IN_WINDOW: "sealift-validate@{digest}.service",
+    Kind.CUT_OVER_IN_WINDOW: "sealift-validate@{digest}-try.service",
+    Kind.END_WINDOW: "sealift-validate@{digest}.service",
     Kind.SWITCH: "sealift-switch@follow.service",
     Kind.SWITCH_WARM: "sealift-switch@warm.service",
     Kind.HALT: "sealift-switch@follow.service",
@@ -106,15 +125,18 @@ _UNITS: Final = {
     Kind.SET_CLOCK: "sealift-clock-set@{digest}.service",
     Kind.ROTATE: "sealift-tls@{digest}.service",
     Kind.REPORT: "sealift-report@{quarter}.service",
+    Kind.PROVE: "sealift-prove@{record}.service",
 }
 BY_MACHINES: Final = frozenset({Kind.VALIDATE, Kind.SWITCH})
 """What automation keys ask for: a validation, and that the engines follow what the promoter has recorded."""
 _NAMES: Final = {
     **dict.fromkeys(ENGINE_KINDS, DIGEST12),
     **dict.fromkeys((Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK, Kind.ROTATE), DIGEST),
+    **dict.fromkeys((*WINDOWS, Kind.END_WINDOW), DIGEST),
     **dict.fromkeys((Kind.PLAN, Kind.INSTALL), SERIAL),
     **dict.fromkeys((Kind.RECEIVE, Kind.EJECT), MEDIUM),
     Kind.REPORT: QUARTER,
+    Kind.PROVE: RECORD,
 }
 
 
@@ -130,7 +152,8 @@ class Job:
 
     `which` is a further engine of the version in production; empty for its first one.
 
-    `person` is who asked as the page or the command says it: for people to read, it gives no right.
+    `person` is who asked as the page or the command says it: for people to read, it gives no right. `reason` and
+    `minutes` are a window's.
     """
 
     kind: Kind
@@ -142,6 +165,8 @@ class Job:
     quarter: str = ""
     person: str = ""
     which: str = ""
+    reason: str = ""
+    minutes: int = 0
 
     @classmethod
     def from_message(cls, untrusted: Mapping[str, Any]) -> Self:
@@ -154,10 +179,16 @@ class Job:
             raise MalformedError(what="a job has no kind", why="kind is absent", fix="ask for one of the kinds")
         kind = canonical.one_of(untrusted["kind"], Kind, "job.kind")
         optional = ("person", "which") if kind in _OF_PRODUCTION else ("person",)
-        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", *_named(kind)), optional, what="job")
+        asked = ("reason", "minutes") if kind in WINDOWS else ()
+        fields = canonical.exact_keys(dict(untrusted), ("do", "kind", *_named(kind), *asked), optional, what="job")
         person = canonical.text(fields.get("person", ""), "job.person", may_be_empty=True)
         named: dict[str, Any] = {name: _CHECKS[name](fields[name]) for name in _named(kind)}
         which = _which(fields["which"]) if "which" in fields else ""
+        if kind in WINDOWS:
+            named["reason"] = require_reason(canonical.text(fields["reason"], "job.reason"))
+            named["minutes"] = canonical.integer(
+                fields["minutes"], "job.minutes", minimum=LEAST_MINUTES, maximum=MOST_MINUTES
+            )
         return cls(kind=kind, person=_asker(kind, person), which=which, **named)
 
     @property
@@ -170,6 +201,12 @@ class Job:
     def lane(self) -> Lane | None:
         """What it must not run beside; nothing for engines, which are started and stopped at once."""
         return LANES.get(self.kind)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Every lane it takes: a window lets production rest, and runs gates."""
+        own = () if self.lane is None else (self.lane,)
+        return (*own, Lane.BENCH) if self.kind in WINDOWS else own
 
     @property
     def unit(self) -> str:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from media.errors import SealiftError
 _LONGEST_SECONDS: Final = 6 * 3600
 _LOOK_SECONDS: Final = 2.0
 _IDLE_LOOKS: Final = 8
+_WINDOW_LOOK_SECONDS: Final = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             SocketLedger(config.at.socket("ledger-actions")),
             supervisor=open_linked(config),
             runner=open_supervisor(config, start_seconds=_LONGEST_SECONDS),
+            # A promotion brings a changed number of engines into force; this service goes on as it was started.
+            read=partial(configuration.load, options.config),
         )
         doors = unit.listening_sockets()
         if set(doors) != set(DOORS):
@@ -63,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watchdog = _watchdog(desk, loops, looks)
     watchdog.start()
     unit.notify("READY=1")
+    threading.Thread(target=_look_after_windows, args=(desk, done), daemon=True).start()
     began = _in_use(config)
     idle_looks = 0
     while not done.wait(_LOOK_SECONDS):
@@ -86,6 +91,13 @@ def _watchdog(desk: JobDesk, doors: loop_watch.Doors, looks: loop_watch.Pulse) -
         "look": lambda: looks.within(patience),
     }
     return loop_watch.Watchdog(probes, limit_seconds=limit)
+
+
+def _look_after_windows(desk: JobDesk, done: threading.Event) -> None:
+    """Close windows that were cut off, from the start on; bringing production back takes as long as a model loads."""
+    while not done.is_set():
+        desk.look_after_windows()
+        done.wait(_WINDOW_LOOK_SECONDS)
 
 
 def _in_use(config: Config) -> str:

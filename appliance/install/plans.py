@@ -6,7 +6,9 @@ names and durations are taken out), so a plan that was approved is void as soon 
 stored plan is hashed again whenever it is read; characters that hide or turn text are shown as what they are.
 """
 
+import os
 import re
+import stat
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -130,11 +132,17 @@ def plain(text: str, *folders: Path) -> str:
     return readable(text)[:MAX_TEXT]
 
 
+def identity(plan: Plan) -> tuple[str | int, ...]:
+    """Return what a plan is about, whatever it would change: all that somebody else can see for themselves."""
+    return (plan.site, plan.serial, plan.release, plan.previous, plan.host_files, plan.settings)
+
+
 def keep(places: Places, plan: Plan) -> str:
     """Store a plan and return its digest."""
-    folder = _folder(places)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    durable.replace(folder / f"{plan.digest}.json", plan.to_bytes(), mode=0o644)
+    place = folder(places) / f"{plan.digest}.json"
+    if not place.exists() or place.read_bytes() != plan.to_bytes():
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        durable.replace(place, plan.to_bytes(), mode=0o644)
     return plan.digest
 
 
@@ -146,8 +154,7 @@ def read(places: Places, digest: str) -> Plan:
     """
     name = canonical.sha256_hex(digest, "plan digest")
     try:
-        with (_folder(places) / f"{name}.json").open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_strange(folder(places) / f"{name}.json", MAX_BYTES + 1)
     except OSError as error:
         raise _lost(digest, error.strerror or "it cannot be read") from error
     if sha256(content).hexdigest() != digest:
@@ -155,7 +162,18 @@ def read(places: Places, digest: str) -> Plan:
     return Plan.from_bytes(content)
 
 
-def _folder(places: Places) -> Path:
+def read_strange(path: Path, most: int) -> bytes:
+    """Return the beginning of a file that a stranger may have put there: through no link, and without waiting.
+
+    Raises:
+        OSError: It cannot be read, or is a link.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+
+
+def folder(places: Places) -> Path:
+    """Return where plans lie."""
     return places.state / "plans"
 
 

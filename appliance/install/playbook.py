@@ -51,6 +51,9 @@ VARIABLES: Final = (
 SITE: Final = "site.yml"
 UNINSTALL: Final = "uninstall.yml"
 _PLAYBOOK_SECONDS: Final = 1800
+# Check mode writes nothing; without this Ansible refuses to compare a file whose folder it could not write to, and who
+# makes a plan may write to none.
+_READING: Final = {"ANSIBLE_UNSAFE_WRITES": "1"}
 _RECAP: Final = re.compile(r"^localhost\s+: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
 _TEXT: Final = r'((?:[^"\\]|\\.){1,300})'
 _REASONS: Final = tuple(
@@ -144,7 +147,7 @@ class Play:
                     capture_output=True,
                     check=False,
                     cwd=self.source / "ansible",
-                    env=self._environment(Path(scratch)),
+                    env={**self._environment(Path(scratch)), **(_READING if check_only else {})},
                     text=True,
                     timeout=_PLAYBOOK_SECONDS,
                 )

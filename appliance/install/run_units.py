@@ -97,6 +97,14 @@ class RunningUnits:
             self._remember(set(self._wanted()) - {name})
         unit.stop()
 
+    def rest(self, name: str) -> None:
+        """Stop one unit for a while: the next run of the units starts it again if it was wanted.
+
+        Raises:
+            UnitError: It is not ours.
+        """
+        self._unit(name).stop()
+
     def stop_all(self) -> None:
         """Stop every unit, callers before what they call."""
         with self._lock:
@@ -113,7 +121,7 @@ class RunningUnits:
                 del left[unit.service.name]
 
     def control(self, _peer: wire.Peer, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one request on the control socket: start, stop, kill, status, list, shutdown.
+        """Answer one request on the control socket: start, stop, rest, kill, status, list, shutdown.
 
         Raises:
             UsageError: The request is none of these.
@@ -121,14 +129,8 @@ class RunningUnits:
         """
         name = str(request.get("unit", ""))
         match request.get("do"):
-            case "start":
-                self.start(name)
-                return {"state": str(self._unit(name).state)}
-            case "stop":
-                self.stop(name)
-                return {"state": str(self._unit(name).state)}
-            case "kill":
-                self._unit(name).kill()
+            case "start" | "stop" | "rest" | "kill" as verb:
+                {"start": self.start, "stop": self.stop, "rest": self.rest, "kill": self._kill}[verb](name)
                 return {"state": str(self._unit(name).state)}
             case "status":
                 return self._unit(name).facts()
@@ -143,6 +145,9 @@ class RunningUnits:
                 raise UsageError(
                     what="the supervisor does not know that request", why="", fix="use `sealift run-units`"
                 )
+
+    def _kill(self, name: str) -> None:
+        self._unit(name).kill()
 
     def _unit(self, name: str) -> UnitProcess:
         with self._lock:

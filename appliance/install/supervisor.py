@@ -69,6 +69,14 @@ class Supervisor(Protocol):
         """
         ...
 
+    def rest(self, unit: str) -> None:
+        """Stop a unit for a while and wait until it is gone: the next boot starts it again if it would have before.
+
+        Raises:
+            UnitError: The name is not ours, or no supervisor answers.
+        """
+        ...
+
     def kill(self, unit: str) -> None:
         """End a unit's processes without warning, as a fault would; the supervisor then does what it does on faults.
 
@@ -173,6 +181,10 @@ class SystemdSupervisor:
             self._change("disable", unit, _STOP_SECONDS)
         self._change("stop", unit, _STOP_SECONDS)
 
+    def rest(self, unit: str) -> None:
+        """Stop and leave enabled what is; see `Supervisor.rest`."""
+        self._change("stop", unit, _STOP_SECONDS)
+
     def kill(self, unit: str) -> None:
         """Kill all processes of a unit; see `Supervisor.kill`."""
         self._change("kill", unit, _ASK_SECONDS, "--signal=KILL")
@@ -236,6 +248,10 @@ class RunUnitsSupervisor:
     def stop(self, unit: str) -> None:
         """Stop and wait; see `Supervisor.stop`."""
         self._call("stop", unit=require_unit_name(unit))
+
+    def rest(self, unit: str) -> None:
+        """Stop for a while; see `Supervisor.rest`."""
+        self._call("rest", unit=require_unit_name(unit))
 
     def kill(self, unit: str) -> None:
         """Kill the processes of a unit; see `Supervisor.kill`."""

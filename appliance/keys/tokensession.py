@@ -18,6 +18,7 @@ from appliance.keys.provider import PURPOSES, SECRET_BYTES
 _LABEL = re.compile(r"sealift/([a-z0-9-]{1,64})\.v([1-9][0-9]{0,8})")
 _PIN_BYTES: Final = 256
 _LEAST_PIN: Final = 4
+_LOOKS: Final = 10
 ED25519: Final = (  # as a printable name, and as its object identifier (PKCS#11 v3.1, 6.3.5)
     bytes.fromhex("130c656477617264733235353139"),
     bytes.fromhex("06032b6570"),
@@ -86,18 +87,25 @@ class TokenSession:
             PyKCS11.CKO_SECRET_KEY: "secret",
         }
         found: Objects = {}
-        for handle in session.findObjects([(PyKCS11.CKA_TOKEN, True)]):
-            kind, label = session.getAttributeValue(handle, [PyKCS11.CKA_CLASS, PyKCS11.CKA_LABEL])
-            match = _LABEL.fullmatch(label if isinstance(label, str) else bytes(label or ()).decode("utf-8", "replace"))
-            if kind not in kinds or match is None or match[1] not in PURPOSES:
-                continue
-            if kinds[kind] != "public":
-                self._require_kept(session, handle, match[1])
-            of_version = found.setdefault((match[1], int(match[2])), {})
-            if kinds[kind] in of_version:
-                raise self.missing(match[1], f"version {match[2]} is on the token twice")
-            of_version[kinds[kind]] = handle
+        for kind, part in kinds.items():
+            for handle in session.findObjects([(PyKCS11.CKA_TOKEN, True), (PyKCS11.CKA_CLASS, kind)]):
+                with _gone_meanwhile():
+                    self._note(found, session, handle, part)
         self.objects = found
+
+    def _note(self, found: Objects, session: Any, handle: Any, part: str) -> None:
+        import PyKCS11
+
+        (label,) = session.getAttributeValue(handle, [PyKCS11.CKA_LABEL])
+        match = _LABEL.fullmatch(label if isinstance(label, str) else bytes(label or ()).decode("utf-8", "replace"))
+        if match is None or match[1] not in PURPOSES:
+            return
+        if part != "public":
+            self._require_kept(session, handle, match[1])
+        of_version = found.setdefault((match[1], int(match[2])), {})
+        if part in of_version:
+            raise self.missing(match[1], f"version {match[2]} is on the token twice")
+        of_version[part] = handle
 
     def handle(self, name: str, version: int, part: str) -> Any:
         """Return the handle of a key's part: private, public or secret.
@@ -171,6 +179,18 @@ class TokenSession:
         self._session, self._library, self.objects = None, None, {}
 
 
+@contextmanager
+def _gone_meanwhile() -> Iterator[None]:
+    """Pass over an object that another process took off the token after it was found (PKCS#11 v3.1, 5.1.7)."""
+    import PyKCS11
+
+    try:
+        yield
+    except PyKCS11.PyKCS11Error as error:
+        if error.value != PyKCS11.CKR_OBJECT_HANDLE_INVALID:
+            raise
+
+
 def make_pair(session: Any, label: str) -> None:
     """Make an Ed25519 pair on the token that signs and never leaves it."""
     import PyKCS11
@@ -215,7 +235,15 @@ def recall(session: Any, label: str) -> tuple[bytes, ...]:
     """Return what our data objects of this label hold: one, none at first, two where a cut came between."""
     import PyKCS11
 
-    return tuple(bytes(session.getAttributeValue(handle, [PyKCS11.CKA_VALUE])[0]) for handle in _data(session, label))
+    for _ in range(_LOOKS):
+        found: list[bytes] = []
+        handles = _data(session, label)
+        for handle in handles:
+            with _gone_meanwhile():
+                found.append(bytes(session.getAttributeValue(handle, [PyKCS11.CKA_VALUE])[0]))
+        if found or not handles:
+            return tuple(found)
+    raise PyKCS11.PyKCS11Error(PyKCS11.CKR_OBJECT_HANDLE_INVALID)  # replaced each time: fail rather than say "none"
 
 
 def remember(session: Any, label: str, value: bytes) -> None:
@@ -234,7 +262,8 @@ def remember(session: Any, label: str, value: bytes) -> None:
         ]
     )
     for handle in before:
-        session.destroyObject(handle)
+        with _gone_meanwhile():
+            session.destroyObject(handle)
 
 
 def _data(session: Any, label: str) -> list[Any]:

@@ -2,7 +2,8 @@
 
 The ledger's records of requests are counted as they come, from the moment this process starts; Prometheus compares the
 growth of these counts with that of the gateway's (`llm_requests_total`), which knows nothing of the ledger's file. The
-test stage's gateway counts under another name, so its records are not among these.
+test stage's gateway counts under another name, so its records are not among these. Where several nodes record into one
+ledger, each counts what came by its own doors, as its gateways do.
 """
 
 from collections.abc import Iterable
@@ -38,11 +39,13 @@ class Completeness(Collector):
     Args:
         ledger: Where records are read.
         clock: How old an intent is.
+        node: This node's name where several answer at once.
         pages: How many pages of records a scrape reads at most.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, pages: int = _PAGES) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, *, node: str = "", pages: int = _PAGES) -> None:
         self._ledger = ledger
+        self._node = node
         self._clock = clock
         self._pages = pages
         self._next: int | None = None
@@ -78,7 +81,9 @@ class Completeness(Collector):
 
     def _take(self, leaf: Leaf) -> None:
         repeated = leaf.body.get("repeated", 1)
-        if not is_tried(leaf.body):  # else what developers try would make up for what production did not record
+        if leaf.via.node == self._node and not is_tried(
+            leaf.body
+        ):  # else what developers try would make up for what production did not record
             self._counts[leaf.kind] += repeated if type(repeated) is int and repeated > 0 else 1
         request_id = str(leaf.body.get("request_id"))
         if leaf.kind == INTENT and len(self._open) < _MOST_OPEN:

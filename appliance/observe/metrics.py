@@ -33,7 +33,7 @@ def create_metrics_app(config: Config, *, ledger: Ledger, supervisor: Supervisor
     """Return the WSGI application; every scrape asks anew."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Facts(config, ledger, supervisor, clock))
-    registry.register(Completeness(ledger, clock))
+    registry.register(Completeness(ledger, clock, node=config.database.node))
     app = Flask("appliance.observe", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=1024)
 

@@ -39,6 +39,7 @@ DEEDS: Final[Mapping[str, Scope]] = {
     "requests": Scope.READ,
     "rollout": Scope.READ,
     "history": Scope.READ,
+    "openapi": Scope.READ,
     "affected": Scope.EXPORT,
     "validate": Scope.VALIDATE,
     "request": Scope.REQUEST,

@@ -1,10 +1,11 @@
 """What people decided at a paired box, taken over here: each proven, judged by this promoter's rules, recorded anew.
 
-Promises: nothing is believed because the other box did it. A record counts only when the tree that the paired key
-signed holds it; a promotion needs its approvals, verified again by this site's people as this box knows them, the
-evidence of its gates out of the same tree, and a version that this box has received and registered itself, at a level
-that may serve production. Thresholds need both signatures again (`appliance.promote.policycarrying`). Records are taken
-in their order there, each once, and nothing that came from here is taken back.
+Promises: nothing is believed because the other box did it. A record counts only when it lies in a tree that the
+paired key signed, or one that it leads to; a promotion needs its approvals, verified again by this site's people as
+this box knows them, the evidence of its gates out of the same tree, and a version that this box has received and
+registered itself, at a level that may serve production. Thresholds need both signatures again
+(`appliance.promote.policycarrying`). Records are taken in their order there, each once, and nothing that came from
+here is taken back.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from appliance.promote.policycarrying import PolicyCarrying
 from appliance.promote.record import BY_JUDGE, Kind
 from appliance.promote.statement import Statement
 from appliance.registry.deletion import deletion_of
-from appliance.standby import carried
+from appliance.standby import carried, peerkeys
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
@@ -67,7 +68,7 @@ class Carrying:
             UnknownVersionError: This box has not registered the version: receive and install its release first.
         """
         box = require_paired(self._config.at, peer, Relation.STANDBY).peer
-        leaf = record.require(box)
+        leaf = record.require(box, peerkeys.known(self._books.ledger, box))
         if leaf.kind not in KINDS:
             raise _refused(f"records of kind {leaf.kind} are not taken over")
         people, production = self._books.catch_up()
@@ -97,7 +98,7 @@ class Carrying:
             ProofError: The record is not proven.
         """
         box = require_paired(self._config.at, peer, Relation.STANDBY).peer
-        leaf = record.require(box)
+        leaf = record.require(box, peerkeys.known(self._books.ledger, box))
         if leaf.kind != ADOPTED:
             raise _refused(f"records of kind {leaf.kind} are not held back")
         return not carried.origin_of(leaf.body) and self._policies.hold_back(leaf, box)
@@ -174,7 +175,8 @@ class Carrying:
         )
         statement.require_apart(*(one.person for one in approvals))
         self._require_registered(statement)
-        self._require_gates(statement, [one.require(box) for one in evidence])
+        keys = peerkeys.known(self._books.ledger, box)
+        self._require_gates(statement, [one.require(box, keys) for one in evidence])
 
     def _require_registered(self, statement: Statement) -> None:
         found = self._books.ledger.find(

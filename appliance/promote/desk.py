@@ -65,6 +65,7 @@ from appliance.promote.reviews import Reviews
 from appliance.promote.rollout import Rollout
 from appliance.promote.secondfactor import SecondFactors
 from appliance.standby.carried import Carried
+from appliance.timekeeping.onetime import step_now
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
 from media import canonical, limits
@@ -96,7 +97,8 @@ def build_desk(
         config: The site file.
         ledger: The promoter's door to the ledger.
         clock: By which approvals expire.
-        machine: The machine's own clock, which people may correct; `clock` where nothing else is given.
+        machine: The machine's own clock, which people may correct and codes are judged by while it is certain; `clock`
+            where nothing else is given.
         hasher: Of passwords.
     """
     folder = PromoterFolder(config.at.promoter)
@@ -105,7 +107,9 @@ def build_desk(
     secrets = Secrets(
         codes=CodeBook(folder, clock, hasher),
         passwords=Passwords(folder, clock, hasher),
-        factors=SecondFactors(folder, clock, hasher, site=config.site),
+        factors=SecondFactors(
+            folder, clock, hasher, site=config.site, step=lambda: step_now(config.at, machine or clock)
+        ),
     )
     acceptance = Acceptance(folder, config=config, clock=clock, factors=secrets.factors)
     people = PeopleDesk(books, secrets, config=config, clock=clock, acceptance=acceptance)

@@ -167,17 +167,28 @@ def people_of(places: Places) -> SitePeople:
     return PromoterFolder(places.promoter).people()
 
 
-def require_host_approved(config: Config, plan_digest: str, serial: int, *, now: datetime) -> HostRequest:
-    """Return the request by which this plan may be carried out now: a pure read, each signature verified again.
+def approved_hosts(config: Config, serial: int, *, now: datetime, plan_digest: str = "") -> tuple[HostRequest, ...]:
+    """Return the requests about a release by which its host change may be carried out now.
+
+    A pure read, each signature verified again.
+
+    Args:
+        config: The site file.
+        serial: The release.
+        now: The time.
+        plan_digest: Of the one plan that is meant; empty for any.
 
     Raises:
-        HostChangeError: Nobody approved exactly this plan at this site, too few did, or the approval has expired.
+        HostChangeError: Nobody approved such a plan at this site, too few did, or the approvals have expired.
     """
     threshold = max(config.policy.approvals, LEAST_PEOPLE)
-    people, why = people_of(config.at), "nobody asked for approval of this plan"
+    people, why = people_of(config.at), "nobody asked for approval of a plan of it"
+    found = []
     for request in HostRequest.stored(_folder(config.at.promoter)):
         statement = request.statement
-        if (statement.site, statement.plan_digest, statement.serial) != (config.site, plan_digest, serial):
+        if (statement.site, statement.serial) != (config.site, serial):
+            continue
+        if plan_digest and statement.plan_digest != plan_digest:
             continue
         if now > statement.expires:
             why = f"the approval expired at {clock.to_text(statement.expires)}"
@@ -187,12 +198,24 @@ def require_host_approved(config: Config, plan_digest: str, serial: int, *, now:
         except SealiftError as error:
             why = f"{error.what}: {error.why}"
             continue
-        return request
-    raise HostChangeError(
-        what=f"two people have not approved what installing serial {serial} would change",
-        why=f"plan {plan_digest[:12]}: {why}",
-        fix=f"`sealift install {serial} --plan --as PERSON`, then two run `sealift host approve {plan_digest[:12]}`",
-    )
+        found.append(request)
+    if not found:
+        short = plan_digest[:12]
+        raise HostChangeError(
+            what=f"two people have not approved what installing serial {serial} would change",
+            why=f"plan {short}: {why}" if short else why,
+            fix=f"`sealift install {serial} --plan --as PERSON`, then two run `sealift host approve {short or 'PLAN'}`",
+        )
+    return tuple(found)
+
+
+def require_host_approved(config: Config, plan_digest: str, serial: int, *, now: datetime) -> HostRequest:
+    """Return the request by which this plan may be carried out now; see `approved_hosts`.
+
+    Raises:
+        HostChangeError: Nobody approved exactly this plan at this site, too few did, or the approval has expired.
+    """
+    return approved_hosts(config, serial, now=now, plan_digest=plan_digest)[0]
 
 
 def _folder(promoter: Path) -> Path:

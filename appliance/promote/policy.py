@@ -162,11 +162,6 @@ class SiteThresholds:
     release_sha256: str
     changes: tuple[Change, ...]
 
-    @property
-    def looser(self) -> tuple[Change, ...]:
-        """What is looser than the release has it, each by a person's word, and counts."""
-        return tuple(one for one in self.changes if one.direction == LOOSER and one.counts)
-
     def to_json(self) -> dict[str, Any]:
         """Return the fields for the policy's document, evidence and answers."""
         return {

@@ -7,12 +7,13 @@ these approvals like all others, and neither the promoter's files nor its word a
 
     secondfactors.json    sealed keys; readable by the promoter only (format 1)
 
-Promises: a code counts once and for its step and the neighbours on both sides only; wrong guesses are limited.
+Promises: a code counts once and for its step and the neighbours on both sides only; wrong guesses are limited; while
+the clock is behind or jumped none counts (`appliance.timekeeping.onetime`).
 """
 
 import base64
-import hmac
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
@@ -29,13 +30,12 @@ from appliance.promote.classes import PASSWORD_TOTP
 from appliance.promote.credentials import Credential, spki_of
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.passwords import GuessLimit
+from appliance.timekeeping.onetime import matching_step
 from media import canonical
 from media.clock import Clock
 
 FORMAT: Final = 1
 FILE: Final = "secondfactors.json"
-STEP_SECONDS: Final = 30
-DIGITS: Final = 6
 _SECRET_BYTES: Final = 20
 _SEED_BYTES: Final = 32
 _FIELDS: Final = ("salt", "nonce", "sealed", "time_cost", "memory_cost", "parallelism", "last_step")
@@ -54,16 +54,19 @@ class SecondFactors:
 
     Args:
         folder: The promoter's.
-        clock: By which codes change, and guesses are counted.
+        clock: By which guesses are counted.
         hasher: Its costs are those of the seals.
         site: Names the entry in the person's app.
+        step: Returns the step that codes are judged by now, or refuses while the clock is not certain.
     """
 
-    def __init__(self, folder: PromoterFolder, clock: Clock, hasher: PasswordHasher, *, site: str) -> None:
+    def __init__(
+        self, folder: PromoterFolder, clock: Clock, hasher: PasswordHasher, *, site: str, step: Callable[[], int]
+    ) -> None:
         self._folder = folder
-        self._clock = clock
         self._hasher = hasher
         self._site = site
+        self._step = step
         self._limit = GuessLimit(clock=clock)
 
     def make(self, person: str, password: str) -> Provisioned:
@@ -100,14 +103,16 @@ class SecondFactors:
         """Return the person's signature over a statement.
 
         Raises:
+            ClockUncertainError: The clock is behind or jumped; no guess is counted.
             UnknownPersonError: The password or the code is wrong or was used, or too many were wrong.
         """
+        here = self._step()
         entry = self._entries().get(person)
         whose = "nobody" if entry is None else person
         if self._limit.is_reached(whose):
             raise _wrong("too many wrong ones; none is looked at for ten minutes")
         opened = b"" if entry is None else _opened(entry, password, _associated(self._site, person))
-        step = _step_of(opened[_SEED_BYTES:], code, int(self._clock.now().timestamp()) // STEP_SECONDS)
+        step = matching_step(opened[_SEED_BYTES:], code, here)
         if not opened or step is None or entry is None:
             self._limit.count(whose)
             raise _wrong("the password or the one-time code is wrong")
@@ -127,22 +132,6 @@ class SecondFactors:
 
     def _save(self, entries: dict[str, dict[str, Any]]) -> None:
         self._folder.save_secret(FILE, canonical.dumps({"format": FORMAT, "people": entries}))
-
-
-def code_at(secret: bytes, step: int) -> str:
-    """Return the one-time code of a step (RFC 4226, section 5.3)."""
-    digest = hmac.digest(secret, step.to_bytes(8, "big"), "sha1")
-    at = digest[-1] & 15
-    number = int.from_bytes(digest[at : at + 4], "big") & 0x7FFFFFFF
-    return f"{number % 10**DIGITS:0{DIGITS}d}"
-
-
-def _step_of(secret: bytes, untrusted_code: str, now: int) -> int | None:
-    plain = "".join(untrusted_code.split())
-    for step in (now, now - 1, now + 1):
-        if secret and hmac.compare_digest(code_at(secret, step).encode(), plain.encode()):
-            return step
-    return None
 
 
 def _opened(entry: dict[str, Any], password: str, associated: bytes) -> bytes:

@@ -67,6 +67,11 @@ class Runtime:
     embedding: EmbeddingProfile | None = None
     attached: AttachedSettings | None = None
 
+    @property
+    def request_tokens(self) -> int:
+        """How many tokens a conversation and its answer may have."""
+        return self.llama.request_tokens(n_ctx=self.n_ctx, n_seq_max=self.n_seq_max)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescriptor:
@@ -97,6 +102,13 @@ class ModelDescriptor:
     def weights(self) -> tuple[ModelFile, ...]:
         """The files that hold weights."""
         return tuple(file for file in self.files if file.role == "weights")
+
+    @property
+    def gguf(self) -> ModelFile | None:
+        """The GGUF file that it is served from: of llama.cpp always, of an attached engine where it is all there is."""
+        weights = self.weights
+        is_one = self.engine == "attached" and len(weights) == 1 and weights[0].path.endswith(".gguf")
+        return weights[0] if self.engine == "llama.cpp" or is_one else None
 
     @property
     def embedding_weights(self) -> ModelFile | None:
@@ -224,7 +236,9 @@ def _llama(fields: Mapping[str, Any]) -> LlamaSettings:
         return ON_PROCESSOR
     what = "descriptor.runtime.llama_cpp"
     settings = LlamaSettings.from_json(fields["llama_cpp"], what)
-    if fault := next(faults(settings, n_ctx=canonical.integer(fields.get("n_ctx"), "descriptor.runtime.n_ctx")), None):
+    n_ctx = canonical.integer(fields.get("n_ctx"), "descriptor.runtime.n_ctx")
+    n_seq_max = canonical.integer(fields.get("n_seq_max"), "descriptor.runtime.n_seq_max", minimum=1)
+    if fault := next(faults(settings, n_ctx=n_ctx, n_seq_max=n_seq_max), None):
         raise MalformedError(what=f"{what} is out of range", why=fault, fix="build it again")
     if "vllm" in fields:
         raise MalformedError(what=f"{what} is malformed", why="this version is for vLLM", fix="build it again")

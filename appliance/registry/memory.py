@@ -4,7 +4,7 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-1 Weights are mapped: they take their file's bytes, and a machine without room for all of them reads them from
           the disk at every token. They count whole.
     MEM-2 The cache of keys and values is taken at once, whole: two bytes for each value of each layer and each place,
-          and there are n_ctx + n_batch places.
+          and there are n_ctx + n_batch places; where answers do not share them, one answer's more than all have.
     MEM-3 The compute buffer is as large as its largest moment: scores of the whole vocabulary for each row of a batch,
           the feed-forward step, or the attention's mask over all places; beside it a batch may keep its scores.
     MEM-4 A process of ours takes the same whatever it loads, and the tokenizer's tables beside it.
@@ -13,6 +13,7 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from media import gguf
 from media.embedding import EMBEDDING_BATCH_TOKENS
 from media.gguf import GgufHeader
+from media.llamaprofile import own_cells
 
 PROCESS_BYTES: Final = 96 * 2**20
 """The engine's master and worker with their libraries, nothing loaded."""
@@ -86,7 +88,9 @@ class Room:
 
 
 def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need | None:
-    """Return what a version takes; None for an engine that sizes its own cache by what it finds (vLLM).
+    """Return what a version takes; None for an engine that sizes its own cache by what it finds, as vLLM does.
+
+    Of an attached engine that opens a GGUF file on a processor it is what llama.cpp would take.
 
     Args:
         descriptor: The version.
@@ -97,12 +101,12 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
         MalformedError: Their header breaks a rule of `media.gguf`.
         UnreadableError: They cannot be read.
     """
-    if descriptor.engine != "llama.cpp":
+    runtime, weights = descriptor.runtime, descriptor.gguf
+    if weights is None or (runtime.attached is not None and runtime.attached.needs_gpu):
         return None
-    runtime = descriptor.runtime
-    weights = descriptor.weights[0]
     header = gguf.read(path_of(weights.path))
-    need = need_of_header(header, length=weights.length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch)
+    cells = None if runtime.llama.kv_unified else own_cells(runtime.request_tokens) * (runtime.n_seq_max + 1)
+    need = need_of_header(header, length=weights.length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, cells=cells)
     own, profile = descriptor.embedding_weights, runtime.embedding
     if own is None or profile is None:
         return need
@@ -116,7 +120,7 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
     )
 
 
-def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int) -> Need:
+def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int, cells: int | None = None) -> Need:
     """Return what weights with this header take with a profile.
 
     Args:
@@ -124,6 +128,7 @@ def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int)
         length: Bytes of the weights' file.
         n_ctx: Tokens that all answers share.
         n_batch: Tokens of one step.
+        cells: Places of the cache, where each answer has a context of its own.
 
     Raises:
         EngineLoadError: The header lacks what must be known.
@@ -135,7 +140,7 @@ def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int)
     value = _whole(header, "attention.value_length", otherwise=key)
     forward = _whole(header, "feed_forward_length", otherwise=4 * width)
     vocabulary = header.arrays.get("tokenizer.ggml.tokens") or _whole(header, "vocab_size")
-    places = n_ctx + n_batch
+    places = n_ctx + n_batch if cells is None else cells
     scores = n_batch * vocabulary * _SCORE_BYTES
     moments = (
         scores + 2 * n_batch * width * _SCORE_BYTES,
@@ -167,6 +172,12 @@ def room(meminfo: Path = Path("/proc/meminfo"), *, own: Path = Path("/proc/self/
     if limit is not None and limit < total:
         return Room(total=limit, available=min(available, limit))
     return Room(total=total, available=available)
+
+
+def machine() -> Room:
+    """Return the machine's whole memory; our units see no /proc/meminfo, and their own limit is not the engines'."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Room(total=total, available=total)
 
 
 def _fields(text: str) -> Mapping[str, int]:

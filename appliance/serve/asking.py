@@ -59,7 +59,7 @@ class Serving:
             stage=stage,
             name=descriptor.name,
             system_prompt=descriptor.system_prompt,
-            n_ctx=runtime.n_ctx,
+            n_ctx=runtime.request_tokens,
             temperature=runtime.temperature,
             top_p=runtime.top_p,
             top_k=runtime.top_k,

@@ -100,7 +100,7 @@ class Stopwatch:
         engine: The engine, ready, and left to us alone for honest figures.
         clock: Times everything.
         seconds: About how long the whole measurement may take; at least one caller is always measured.
-        n_ctx: Tokens that the engine's answers share.
+        n_ctx: Tokens that a question and its answer may have.
         progress: Told (words, done, of) as it goes on.
     """
 

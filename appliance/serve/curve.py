@@ -80,6 +80,8 @@ class Plan:
     Args:
         curve: What steps take; without one everything goes in one batch.
         most: How many answers and rows there can be in a step.
+        fills: Whether a batch may be filled up: where each answer has a context of its own, rows that nobody asked for
+            would be a step of their own.
 
     Attributes:
         chunk: How many tokens of prompts a step reads: so few that it takes about a fifth of a second, since nobody who
@@ -87,7 +89,7 @@ class Plan:
             prompt sooner by a tenth at best.
     """
 
-    def __init__(self, curve: Curve | None, *, most: int) -> None:
+    def __init__(self, curve: Curve | None, *, most: int, fills: bool = True) -> None:
         self.chunk = _MOST_CHUNK
         if curve is not None:
             widest = max(curve.micros)
@@ -101,7 +103,7 @@ class Plan:
             plain = curve.seconds(answers)
             ways = [
                 (curve.seconds(rows) + self._total[answers - min(rows, answers)], rows)
-                for rows in range(1, most + 1)
+                for rows in range(1, (most if fills else answers) + 1)
                 if rows in curve.micros and rows != answers
             ]
             best, rows = min(ways, default=(plain, answers))

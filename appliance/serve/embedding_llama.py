@@ -14,7 +14,7 @@ import llama_cpp
 import numpy as np
 
 from appliance.errors import EngineLoadError, EngineProtocolError
-from appliance.serve.llama_cpp import load_backends
+from appliance.serve.llama_devices import load_backends
 from media.embedding import EMBEDDING_BATCH_TOKENS, EmbeddingProfile, Pooling
 
 _POOLINGS: Final[dict[Pooling, int]] = {

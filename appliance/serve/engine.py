@@ -119,6 +119,11 @@ class Decoder(Protocol):
         ...
 
     @property
+    def request_tokens(self) -> int:
+        """How many tokens one sequence may hold; as many as all together, unless each has a part of its own."""
+        ...
+
+    @property
     def batch_tokens(self) -> int:
         """How many rows one `decode` takes."""
         ...

@@ -80,17 +80,17 @@ class Job:
         )
 
 
-def require_fits(generation: Generation, context_tokens: int) -> None:
-    """Pass when the prompt and the longest answer fit a context of so many tokens.
+def require_fits(generation: Generation, request_tokens: int) -> None:
+    """Pass when the prompt and the longest answer fit what one sequence may hold.
 
     Raises:
         EngineUnavailableError: They never will.
     """
     need = len(generation.tokens) + generation.max_tokens
-    if need > context_tokens:
+    if need > request_tokens:
         raise EngineUnavailableError(
             what="the request does not fit the context",
-            why=f"it needs {need} tokens, the context holds {context_tokens}",
+            why=f"it needs {need} tokens, the context holds {request_tokens}",
             fix="shorten the prompt or lower max_tokens",
         )
 

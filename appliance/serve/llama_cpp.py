@@ -1,8 +1,9 @@
-"""llama.cpp through llama-cpp-python's low-level API. The only module that imports `llama_cpp`.
+"""llama.cpp through llama-cpp-python's low-level API.
 
-Threads: one caller. Sampling stays in llama.cpp's own chain, so Python touches no logits except to tell how likely a
-token was. A grammar is asked about the token that the chain drew, and about the whole vocabulary only where it refuses
-that one: this draws from the same distribution, and most steps cost nothing.
+Threads: one caller. Sampling stays in llama.cpp's own chain; Python touches logits only to tell how likely a token was,
+and to find the likeliest where nothing else is asked for. A grammar is asked about the token that the chain drew, and
+about the whole vocabulary only where it refuses that one: this draws from the same distribution, and most steps cost
+nothing.
 """
 
 import ctypes
@@ -19,32 +20,18 @@ import numpy as np
 from llama_cpp.llama_grammar import SchemaConverter
 
 from appliance.errors import EngineLoadError, EngineProtocolError
+from appliance.serve import llama_devices
 from appliance.serve.engine import Constraint, Likelihood, Row, Sampling
 from appliance.serve.grammar import grammar_text
 from appliance.serve.schema import SchemaRefusedError
-from media.llamaprofile import ON_PROCESSOR, LlamaSettings
+from media.llamaprofile import ON_PROCESSOR, LlamaSettings, own_cells
 
 _MIN_KEEP: Final = 1
 _LAST_TOKENS: Final = 64  # llama.cpp's own window for what counts as repeated
-_GPU_DEVICE: Final = 1  # GGML_BACKEND_DEVICE_TYPE_GPU
 # JSON has no control characters in texts; the converter's own rule lets them in.
 _CHARACTER: Final = r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
 _GREEDY_BELOW: Final = 1e-4  # dividing logits by less overflows and draws garbage
 _QUIET: Final = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
-
-
-def load_backends() -> None:
-    """Register the CPU variant that fits this machine, when the wheel carries several.
-
-    The portable wheel keeps them in ``site-packages/bin``; a native wheel has its backend built in and nothing happens.
-    The library must be ``libggml.so.0``: the wheel holds copies, not links, and a second copy would get the backends.
-    """
-    package = Path(llama_cpp.__file__).parent
-    variants = package.parent / "bin"
-    if not any(variants.glob("libggml-cpu-*.so")):
-        return
-    ggml = ctypes.CDLL(str(package / "lib/libggml.so.0"))
-    ggml.ggml_backend_load_all_from_path(ctypes.c_char_p(str(variants).encode()))
 
 
 class _Converter(SchemaConverter):  # type: ignore[misc] # llama_cpp carries no types
@@ -58,6 +45,8 @@ class _Converter(SchemaConverter):  # type: ignore[misc] # llama_cpp carries no 
 class _Sampler:
     chain: Any
     grammar: Any = None
+    is_plain: bool = False
+    """Whether the likeliest token is drawn, whatever was said before: llama.cpp would copy the vocabulary for that."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,10 +69,10 @@ class LlamaCppDecoder:
         settings: LlamaSettings = ON_PROCESSOR,
     ) -> None:
         llama_cpp.llama_log_set(_QUIET, ctypes.c_void_p(0))
-        load_backends()
+        llama_devices.load_backends()
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
-        shares = _place(model_params, settings)
+        shares = llama_devices.place(model_params, settings)
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
         del shares  # llama.cpp has read them
         if not self._model:
@@ -93,16 +82,20 @@ class LlamaCppDecoder:
                 fix="validate the version again with `sealift validate`",
             )
         self.context_tokens = n_ctx
+        self.request_tokens = settings.request_tokens(n_ctx=n_ctx, n_seq_max=n_seq_max)
         self.batch_tokens = n_batch
         self.sequences = n_seq_max
+        self._is_unified = settings.kv_unified
+        # One sequence more than answers, for padding and scoring; apart, llama.cpp gives each an equal share.
+        self._own_tokens = n_batch if settings.kv_unified else own_cells(self.request_tokens)
         context_params = llama_cpp.llama_context_default_params()
-        context_params.n_ctx = n_ctx + n_batch
+        context_params.n_ctx = n_ctx + n_batch if settings.kv_unified else self._own_tokens * (n_seq_max + 1)
         context_params.n_batch = n_batch
         context_params.n_ubatch = n_batch
         context_params.n_seq_max = n_seq_max + 1
         context_params.n_threads = threads
         context_params.n_threads_batch = threads
-        context_params.kv_unified = True
+        context_params.kv_unified = settings.kv_unified
         self._context = llama_cpp.llama_init_from_model(self._model, context_params)
         if not self._context:
             raise EngineLoadError(
@@ -113,9 +106,19 @@ class LlamaCppDecoder:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._vocab_size = self.vocabulary_tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
+        self._batch = batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
+        # Whole columns are written at once: through ctypes alone each number would cost as much as all of a column.
+        self._columns = tuple(
+            np.ctypeslib.as_array(column, shape=(n_batch,)) for column in (batch.token, batch.pos, batch.logits)
+        )
+        self._sequence_cells = [batch.seq_id[at] for at in range(n_batch)]
+        np.ctypeslib.as_array(batch.n_seq_id, shape=(n_batch,))[:] = 1
         self._samplers: dict[int, _Sampler] = {}
+        self._place_of: Sequence[int] = range(n_batch)
+        self._uncopied: set[int] = set()
+        self._logits_row = ctypes.c_float * self._vocab_size
         self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
         self._candidates = np.zeros(self._vocab_size, dtype=[("id", "i4"), ("logit", "f4"), ("p", "f4")])
         self._ids = np.arange(self._vocab_size, dtype=np.int32)
         # Their memory is one state, not a row of tokens: no part of it can be taken away or given on.
@@ -168,7 +171,9 @@ class LlamaCppDecoder:
                 llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, _MIN_KEEP))
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
             llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
-        self._samplers[sequence] = sampler = _Sampler(chain=chain)
+        is_plain = sampling.temperature < _GREEDY_BELOW and repeat == (1.0, 0.0, 0.0)
+        is_plain = is_plain and not sampling.grammar and not sampling.logit_bias
+        self._samplers[sequence] = sampler = _Sampler(chain=chain, is_plain=is_plain)
         if sampling.grammar:
             text = sampling.grammar.encode()
             sampler.grammar = llama_cpp.llama_sampler_init_grammar(self._vocab, text, b"root")
@@ -179,25 +184,37 @@ class LlamaCppDecoder:
 
     def decode(self, rows: Sequence[Row]) -> None:
         """Run one step; see `Decoder`."""
-        batch = self._batch
-        batch.n_tokens = len(rows)
-        for at, row in enumerate(rows):
-            batch.token[at] = row.token
-            batch.pos[at] = row.position
-            batch.n_seq_id[at] = 1
-            batch.seq_id[at][0] = row.sequence
-            batch.logits[at] = row.wants_logits
-        code = llama_cpp.llama_decode(self._context, batch)
+        count = self._batch.n_tokens = len(rows)
+        if not self._is_unified:
+            rows = self._by_neighbours(rows)
+        tokens, positions, wanted = self._columns
+        tokens[:count] = [row.token for row in rows]
+        positions[:count] = [row.position for row in rows]
+        wanted[:count] = [row.wants_logits for row in rows]
+        for cell, row in zip(self._sequence_cells, rows, strict=False):
+            cell[0] = row.sequence
+        self._uncopied.clear()
+        code = llama_cpp.llama_decode(self._context, self._batch)
         if code != 0:
             raise EngineProtocolError(
                 what="a decode step failed", why=f"llama_decode returned {code}", fix="see the journal of the engine"
             )
 
+    def _by_neighbours(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Order rows by sequence: llama.cpp computes neighbours together that come one after another, and no others."""
+        order = sorted(range(len(rows)), key=[row.sequence for row in rows].__getitem__)
+        self._place_of = place_of = [0] * len(rows)
+        for place, row in enumerate(order):
+            place_of[row] = place
+        return [rows[row] for row in order]
+
     def sample(self, sequence: int, row: int) -> int:
         """Draw a token in llama.cpp's chain; see `Decoder`."""
         sampler = self._samplers[sequence]
+        if sampler.is_plain:
+            return int(self._logits(row).argmax())
         if sampler.grammar is None:
-            return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))
+            return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, self._place_of[row]))
         token = self._draw(sampler, row, within_grammar=False)
         if not self._fits(sampler, token):
             token = self._draw(sampler, row, within_grammar=True)
@@ -234,8 +251,9 @@ class LlamaCppDecoder:
         return llama_cpp.llama_token_data_array(data=pointer, size=len(candidates), selected=-1, sorted=False)
 
     def _logits(self, row: int) -> Any:
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+        pointer = llama_cpp.llama_get_logits_ith(self._context, self._place_of[row])
+        held = self._logits_row.from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(held, dtype=np.float32)
 
     def likelihood(self, row: int, token: int, top: int) -> Likelihood:
         """Return how likely a token was; see `Decoder`."""
@@ -270,13 +288,22 @@ class LlamaCppDecoder:
 
     def is_end(self, token: int) -> bool:
         """Tell whether the token ends a turn; see `Decoder`."""
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        found = self._ends.get(token)
+        if found is None:
+            found = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        return found
 
     def copy(self, source: int, target: int, tokens: int) -> bool:
         """Share cells of the cache; see `Decoder`."""
         if self._is_whole:
             return False
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+        if self._is_unified:
+            llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+            return True
+        # All of it or nothing; the bytes follow in the next step.
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        llama_cpp.llama_memory_seq_rm(self._memory, target, tokens, -1)
+        self._uncopied.add(target)
         return True
 
     def cut(self, sequence: int, tokens: int) -> bool:
@@ -299,7 +326,7 @@ class LlamaCppDecoder:
         """Copy the sequence's state out of the cache; see `Decoder`."""
         size = llama_cpp.llama_state_seq_get_size(self._context, sequence)
         state = None
-        if 0 < size <= most_bytes:
+        if 0 < size <= most_bytes and sequence not in self._uncopied:
             state = (ctypes.c_uint8 * size)()
             if llama_cpp.llama_state_seq_get_data(self._context, state, size, sequence) != size:
                 state = None
@@ -330,10 +357,11 @@ class LlamaCppDecoder:
     def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
         """Score in a sequence of its own; see `Decoder`."""
         whole = [*prompt, *continuation]
-        if not prompt or not continuation or len(whole) > self.batch_tokens:
+        most = min(self.batch_tokens, self._own_tokens)
+        if not prompt or not continuation or len(whole) > most:
             raise EngineProtocolError(
                 what="the text to score does not fit one batch",
-                why=f"{len(whole)} tokens against {self.batch_tokens}",
+                why=f"{len(whole)} tokens against {most}",
                 fix="shorten the evaluation item",
             )
         sequence = self.sequences
@@ -347,43 +375,6 @@ class LlamaCppDecoder:
             return sum(self.likelihood(first + offset, token, 0).logprob for offset, token in enumerate(continuation))
         finally:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-
-
-def _place(model_params: Any, settings: LlamaSettings) -> Any:
-    """Say where layers lie; return what has to live until the model is loaded.
-
-    Raises:
-        EngineLoadError: The profile asks for GPUs, and this build has no backend for one, or the machine too few.
-    """
-    model_params.n_gpu_layers = settings.n_gpu_layers
-    if not settings.num_gpu:
-        return None
-    found = _gpus()
-    if found < settings.num_gpu:
-        raise EngineLoadError(
-            what=f"the version's profile asks for {settings.num_gpu} GPU{'s' if settings.num_gpu > 1 else ''}",
-            why=f"llama.cpp finds {found} here",
-            fix="see `sealift doctor`; carry an engine built for the GPU, or a version with n_gpu_layers 0",
-        )
-    model_params.main_gpu = settings.main_gpu
-    # One GPU holds all of its layers; several hold whole layers each.
-    is_alone = settings.num_gpu == 1
-    model_params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE if is_alone else llama_cpp.LLAMA_SPLIT_MODE_LAYER
-    places = max(int(llama_cpp.llama_max_devices()), settings.num_gpu)
-    shares = (ctypes.c_float * places)(*settings.shares(places))
-    model_params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
-    return shares
-
-
-def _gpus() -> int:
-    if not llama_cpp.llama_supports_gpu_offload():
-        return 0
-    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib/libggml.so.0"))
-    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    ggml.ggml_backend_dev_get.argtypes, ggml.ggml_backend_dev_get.restype = [ctypes.c_size_t], ctypes.c_void_p
-    ggml.ggml_backend_dev_type.argtypes, ggml.ggml_backend_dev_type.restype = [ctypes.c_void_p], ctypes.c_int
-    devices = [ggml.ggml_backend_dev_get(at) for at in range(ggml.ggml_backend_dev_count())]
-    return sum(ggml.ggml_backend_dev_type(one) == _GPU_DEVICE for one in devices)
 
 
 def _finite(value: float) -> float:

@@ -31,7 +31,7 @@ class Places:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._free = list(reversed(range(decoder.sequences)))
+        self._free = list(range(decoder.sequences))
         self._resting: list[_Resting] = []
         self._cannot_copy = False
 
@@ -58,7 +58,7 @@ class Places:
             job.sequence = rested.sequence
             job.held = keep if self._decoder.cut(rested.sequence, keep) else 0
         else:
-            job.sequence = self._free.pop()
+            job.sequence = self._lowest_free()
             job.held = self._copied(job, active, wanted)
 
     def waits_for_another(self, job: Job, active: Iterable[Job]) -> bool:
@@ -81,7 +81,7 @@ class Places:
     def restore(self, job: Job, *, room: int) -> None:
         """Give a job that was suspended a sequence, with what it held where the decoder kept it."""
         self._make_room(room - job.need, needs_sequence=True)
-        job.sequence = self._free.pop()
+        job.sequence = self._lowest_free()
         suspended, job.suspended = job.suspended, None
         if not self._decoder.resume(job.sequence, suspended):
             job.held = 0
@@ -120,6 +120,12 @@ class Places:
             return keep
         self._cannot_copy = True
         return 0
+
+    def _lowest_free(self) -> int:
+        """Take the lowest: where each sequence has a context of its own, a step takes neighbours together only."""
+        lowest = min(self._free)
+        self._free.remove(lowest)
+        return lowest
 
     def _make_room(self, tokens: int, *, needs_sequence: bool) -> None:
         while self._resting and (self.resting_tokens > tokens or (needs_sequence and not self._free)):

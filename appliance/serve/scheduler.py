@@ -98,7 +98,7 @@ class Scheduler:
         Raises:
             EngineUnavailableError: It can never fit, or the scheduler has stopped.
         """
-        require_fits(generation, self._decoder.context_tokens)
+        require_fits(generation, self._decoder.request_tokens)
         self._require_alive()
         with self._lock:
             number = self._numbers
@@ -166,7 +166,9 @@ class Scheduler:
 
     def _go_by(self, curve: Curve | None) -> None:
         self.curve = curve
-        self._plan = Plan(curve, most=min(self._decoder.sequences, self._decoder.batch_tokens))
+        decoder = self._decoder
+        shares = decoder.request_tokens == decoder.context_tokens
+        self._plan = Plan(curve, most=min(decoder.sequences, decoder.batch_tokens), fills=shares)
 
     def _require_alive(self) -> None:
         if not self.is_alive:

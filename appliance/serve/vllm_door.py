@@ -97,6 +97,8 @@ class Door:
                 await _answer(send, 404, _error("not_found", "there is no such route"))
         except RefusedRequestError as error:
             await _answer(send, 400, _error(error.code, error.message))
+        except RecursionError:  # read, and yet too deep to be written for vLLM; nothing was answered before
+            await _answer(send, 400, _error("invalid_json", "the body is nested too deeply"))
 
     async def _counted(self, route: "Route", scope: Scope, receive: Receive, send: Send) -> None:
         if self._closing:

@@ -105,7 +105,7 @@ def body_of(untrusted: bytes) -> dict[str, Any]:
     """
     try:
         found = json.loads(untrusted)
-    except ValueError:
+    except (ValueError, RecursionError):  # nesting without end, too
         found = None
     if not isinstance(found, dict):
         raise RefusedRequestError("invalid_json", "the body is a JSON object")

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
-from appliance.audit import note
+from appliance.audit import succession
 from appliance.audit.facts import Ledger
+from appliance.audit.log import Signer
+from appliance.audit.succession import Keys
 from appliance.errors import PairingRefusedError
-from appliance.keys.provider import KeyProvider
 from appliance.standby import vouched
 from appliance.standby.pairing import Paired
 from media import canonical, clock
@@ -126,7 +127,7 @@ def make(
     releases: Sequence[int],
     sealed: bytes,
     at: datetime,
-    keys: KeyProvider,
+    signer: Signer,
 ) -> tuple[bytes, bytes]:
     """Return envelope and leaves of a bundle for the peer.
 
@@ -137,7 +138,7 @@ def make(
         releases: Serials that are installed here.
         sealed: The secret for API keys, sealed for the peer, or nothing.
         at: The present time.
-        keys: Hold the ledger's key.
+        signer: The key that signs for the ledger now.
 
     Raises:
         LedgerUnavailableError: The ledger does not answer.
@@ -145,7 +146,7 @@ def make(
         ProofError: The ledger shows no checkpoint.
     """
     text = ledger.checkpoint()
-    signed = note.verify_checkpoint(text, [pair.own.vkey])
+    signed = succession.of_ledger(ledger).checkpoint(text)
     if since > signed.size:
         raise vouched.refused(f"the other box is said to hold {since} records, and there are {signed.size}")
     parts: list[bytes] = []
@@ -170,27 +171,39 @@ def make(
         sealed=sealed,
         at=at,
     )
-    return vouched.vouch(PAYLOAD_TYPE, bundle.to_payload(), keys), leaves
+    return vouched.vouch(PAYLOAD_TYPE, bundle.to_payload(), signer), leaves
 
 
-def require(untrusted_envelope: bytes, untrusted_leaves: bytes, pair: Paired) -> Opened:
+def require(untrusted_envelope: bytes, untrusted_leaves: bytes, pair: Paired, keys: Keys) -> Opened:
     """Return a bundle of the peer for this box.
+
+    Args:
+        untrusted_envelope: Who made it and what it holds.
+        untrusted_leaves: The records.
+        pair: With the box that it must be of.
+        keys: Those of its ledger, after what these records say of them.
 
     Raises:
         LimitExceededError, MalformedError: It is not in its form.
         PairingRefusedError: It is of another box, for another box, of another pairing, or altered.
     """
-    payload = vouched.require_vouched(untrusted_envelope, PAYLOAD_TYPE, {pair.peer.name: pair.peer.vkey.public})
+    publics = {pair.peer.name: keys.in_force(pair.peer.origin).public}
+    payload = vouched.require_vouched(untrusted_envelope, PAYLOAD_TYPE, publics)
     bundle = Bundle.from_payload(payload)
     found = (bundle.site, bundle.sender, bundle.receiver, bundle.pairing_sha256)
     if found != (pair.own.site, pair.peer.origin, pair.own.origin, pair.sha256):
         raise vouched.refused("it was made for another box or under another pairing")
     if len(untrusted_leaves) > MOST_BYTES or sha256_hex(untrusted_leaves) != bundle.leaves_sha256:
         raise vouched.refused("its records are not the ones that were signed")
-    leaves = tuple(untrusted_leaves.split(b"\n")[:-1]) if untrusted_leaves else ()
+    leaves = lines_of(untrusted_leaves)
     if len(leaves) != bundle.size - bundle.start:
         raise vouched.refused("it does not hold as many records as it says")
     return Opened(bundle=bundle, leaves=leaves)
+
+
+def lines_of(untrusted_leaves: bytes) -> tuple[bytes, ...]:
+    """Return the exact bytes of each record."""
+    return tuple(untrusted_leaves.split(b"\n")[:-1])
 
 
 def context(pair: Paired) -> bytes:

@@ -37,7 +37,7 @@ class BoxCard:
 
     Attributes:
         name: What people call it; lower-case letters, digits and hyphens.
-        vkey: Its ledger's origin and key.
+        vkey: Its ledger's origin, and the key that signed for it when the card was made.
         channel: PEM of the certificate that it shows on the channel between boxes.
         sealing: Its X25519 public key, 32 bytes, to seal a site's secret for it.
     """

@@ -1,8 +1,9 @@
 """One record of a peer's ledger with its proof: what crosses from box to box and is recorded again by the other.
 
 Promises: a carried record is believed to be in the peer's ledger only by its inclusion in a tree that the peer's own
-key signed, the key that the pairing names. What it says is judged anew by whoever takes it. Recorded here, its body
-holds `carried`: origin and sequence there and its leaf hash, so that nothing is taken twice or sent back.
+key signed: the key that the pairing names, or one that it leads to. What it says is judged anew by whoever takes it.
+Recorded here, its body holds `carried`: origin and sequence there and its leaf hash, so that nothing is taken twice or
+sent back.
 """
 
 import base64
@@ -11,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from appliance.audit import note
 from appliance.audit.facts import InclusionProof, Ledger
 from appliance.audit.leaf import MAX_LEAF_BYTES, Leaf
+from appliance.audit.succession import Keys
 from appliance.errors import ProofError
 from appliance.standby.card import BoxCard
 from media import canonical
@@ -48,14 +49,18 @@ class Carried:
             )
         return cls(raw=ledger.leaf(sequence).raw, proof=proof)
 
-    def require(self, box: BoxCard) -> Leaf:
+    def require(self, box: BoxCard, keys: Keys) -> Leaf:
         """Return the record when this box's ledger holds it.
+
+        Args:
+            box: The card of the box.
+            keys: Those of its ledger (`appliance.standby.peerkeys`).
 
         Raises:
             LedgerDamagedError: The bytes are no leaf.
             ProofError: The tree is not signed by this box, or does not hold the record at its place.
         """
-        signed = note.verify_checkpoint(self.proof.note, [box.vkey])
+        signed = keys.checkpoint(self.proof.note)
         if (signed.origin, signed.size, signed.root.hex()) != (box.origin, self.proof.size, self.proof.root):
             raise _unproven("the checkpoint is of another tree than the proof")
         self.proof.require(self.raw)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +27,17 @@ _MOST_DATA: Final = 2 * 2**20
 
 
 class Inbox:
-    """Folders by peer: `NAME/` in the making, `NAME.ready/` to be taken in, `NAME.have` written by who took in."""
+    """Folders by peer: `NAME/` in the making, `NAME.ready/` to be taken in, `NAME.have` written by who took in.
+
+    Who takes in is root without a right of root's, as one of this folder's group: it reads, and removes what it took.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        with suppress(OSError):  # nothing was ever sent; what an earlier release laid down was for its user alone
+            self._let_group_in(folder)
+            for ready in folder.glob("*.ready"):
+                self._let_group_in(ready)
 
     @staticmethod
     def knows(untrusted: Mapping[str, Any]) -> bool:
@@ -71,7 +79,8 @@ class Inbox:
         if offset + len(data) > MOST_BYTES:
             raise _refused(f"more than {MOST_BYTES} bytes: bring it on a medium")
         folder = self._folder / peer
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._let_group_in(self._folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if offset else os.O_TRUNC)
         with os.fdopen(os.open(folder / name, flags, 0o640), "ab" if offset else "wb") as stream:
             if stream.seek(0, os.SEEK_END) != offset:
@@ -83,8 +92,16 @@ class Inbox:
         making, ready = self._folder / peer, self._folder / f"{peer}.ready"
         if ready.exists() or not all((making / name).exists() for name in (ENVELOPE_NAME, LEAVES_NAME)):
             return False
+        self._let_group_in(making)
         making.rename(ready)
         return True
+
+    @staticmethod
+    def _let_group_in(folder: Path) -> None:
+        folder.chmod(0o770)
+        for path in folder.iterdir():
+            if path.is_file() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+                path.chmod(0o640)
 
 
 def _refused(why: str) -> WireError:

@@ -1,22 +1,24 @@
 """A copy of another box's ledger, for evidence: grown only by records whose signed tree holds all that is here already.
 
 Promises: records are added in one transaction, after the root over old and new ones was found equal to the one that
-the paired key signed; so what a mirror holds is a prefix of what that box vouches for, and a ledger that was cut or
-forked is refused before anything changes. Nothing is ever merged with the own ledger. A peer whose ledger went on in a
-new epoch has another key: it is paired again first.
+the paired key signed, or one that it leads to; so what a mirror holds is a prefix of what that box vouches for, and a
+ledger that was cut or forked is refused before anything changes. Nothing is ever merged with the own ledger. A peer
+whose ledger went on in a new epoch has another key: it is paired again first.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from appliance.audit import exclusive, note, tree
+from appliance.audit import exclusive, tree
 from appliance.audit.backend import Row
+from appliance.audit.facts import EVERY
 from appliance.audit.leaf import Leaf
 from appliance.audit.log import FIRST_CHAIN
 from appliance.audit.note import Checkpoint
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend, open_writer
+from appliance.audit.succession import ROTATED, Keys
 from appliance.config import Places
 from appliance.errors import PairingRefusedError
 from appliance.standby.card import BoxCard
@@ -29,11 +31,27 @@ def folder_of(places: Places, box: BoxCard) -> Path:
     return places.mirrors / box.origin.replace("/", "-")
 
 
+def rotations(folder: Path, box: BoxCard) -> tuple[bytes, ...]:
+    """Return the records of a mirror that rotate the key of its ledger; none where there is no mirror yet.
+
+    Raises:
+        LedgerUnavailableError: It cannot be read, or another process has it.
+    """
+    if not (folder / FILE_NAME).exists():
+        return ()
+    with Mirror(folder, box) as copy:
+        return tuple(row.raw for row in copy._backend.rows(0, EVERY, kinds=[ROTATED]))  # noqa: SLF001 - the same module
+
+
 class Mirror:
     """The mirror of one box, open to grow. Close it."""
 
     def __init__(self, folder: Path, box: BoxCard) -> None:
         """Open or begin one.
+
+        Args:
+            folder: As `folder_of` says.
+            box: Whose ledger it is.
 
         Raises:
             LedgerUnavailableError: It cannot be written, or another process has it.
@@ -64,13 +82,14 @@ class Mirror:
         """How many records it holds."""
         return self._backend.size()
 
-    def grow(self, start: int, untrusted_leaves: Sequence[bytes], untrusted_note: str) -> Checkpoint:
+    def grow(self, start: int, untrusted_leaves: Sequence[bytes], untrusted_note: str, keys: Keys) -> Checkpoint:
         """Add records and keep the checkpoint that signed exactly all of them.
 
         Args:
             start: The sequence of the first one given; records that are here already must be the same bytes.
             untrusted_leaves: The exact bytes of each.
             untrusted_note: A checkpoint of the box.
+            keys: Those of its ledger, after what these records say of them.
 
         Raises:
             LedgerDamagedError: One is no record.
@@ -78,7 +97,7 @@ class Mirror:
             PairingRefusedError: They do not continue what is here, or are not what was signed; nothing changed.
             ProofError: The checkpoint is not signed by this box.
         """
-        signed = note.verify_checkpoint(untrusted_note, [self._box.vkey])
+        signed = keys.checkpoint(untrusted_note)
         size = self.size
         if signed.origin != self._box.origin:
             raise _refused(f"the checkpoint is of {signed.origin}")
@@ -92,16 +111,23 @@ class Mirror:
         for row, untrusted in zip(self._backend.rows(start, len(known)) if known else [], known, strict=True):
             if row.raw != untrusted:
                 raise _refused(f"record {row.sequence} is another than the one that this box holds")
-        rows, nodes, root = self._computed(size, untrusted_leaves[size - start :])
-        if root != signed.root:
+        rows, nodes, roots = self._computed(size, untrusted_leaves[size - start :], {head.size for head in keys.heads})
+        if roots[signed.size] != signed.root:
             raise _refused(f"the {signed.size} records are not those that the other box signed")
+        for head in keys.heads:
+            if roots.get(head.size, head.root) != head.root:
+                raise _refused(f"its key was rotated over other records than the first {head.size} of these")
         if rows:
             self._backend.append(rows, nodes)
             self._backend.tidy()
         self._backend.save_checkpoint(signed.size, untrusted_note)
         return signed
 
-    def _computed(self, size: int, untrusted_leaves: Sequence[bytes]) -> tuple[list[Row], list[tree.Node], bytes]:
+    def _computed(
+        self, size: int, untrusted_leaves: Sequence[bytes], wanted: Collection[int]
+    ) -> tuple[list[Row], list[tree.Node], dict[int, bytes]]:
+        """Return what is to be added, and the roots of all of it and of the trees of these sizes."""
+        roots = {one: tree.root(one, self._backend.node) for one in wanted if one <= size}
         frontier = list(tree.frontier_of(size, self._backend.node))
         last = self._backend.rows(size - 1, 1) if size else []
         chain = last[0].chain if last else FIRST_CHAIN
@@ -114,11 +140,13 @@ class Mirror:
             hashed = tree.leaf_hash(untrusted)
             chain = hashlib.sha256(chain + hashed).digest()
             nodes += tree.push(frontier, sequence, hashed)
+            if sequence + 1 in wanted:
+                roots[sequence + 1] = tree.root_of(frontier)
             term = leaf.body.get(_TERM)
             rows.append(
                 Row(sequence, leaf.kind, untrusted, hashed, chain, term if isinstance(term, str) else "", retry="")
             )
-        return rows, nodes, tree.root_of(frontier)
+        return rows, nodes, {**roots, size + len(rows): tree.root_of(frontier)}
 
 
 def _refused(why: str) -> PairingRefusedError:

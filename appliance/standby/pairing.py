@@ -182,10 +182,12 @@ def from_where(places: Places, pairing: Pairing) -> Paired:
         PairingRefusedError: Neither card is the one of this box's ledger.
     """
     first, second = pairing.require()
-    own = pin.read_pin(places)
-    if own not in {first.vkey, second.vkey}:
+    pinned = pin.read_pin(places)
+    own = None if pinned is None else pinned.name
+    # The card may name a later key of this ledger than the one that is pinned, which is the first.
+    if own not in {first.origin, second.origin}:
         raise vouched.refused("neither card is of this box's ledger; after a restore, pair again")
-    is_first = own == first.vkey
+    is_first = own == first.origin
     mine, peer = (first, second) if is_first else (second, first)
     return Paired(
         own=mine, peer=peer, relation=pairing.relation, is_first=is_first, sha256=sha256_hex(pairing.to_bytes())

@@ -1,8 +1,9 @@
 """A validation report of a test appliance: what its gates found of one version, proven by its ledger (format 1).
 
 Promises: a report has one byte form and one signature, of the test box that the pairing names; each gate's result is a
-record of that box's ledger with its proof, the evidence is the very document whose digest the records name. What it is
-worth is for the box that takes it to judge (`require_sound`), by its own policy and its own clock.
+record of that box's ledger with its proof, the evidence is the very document whose digest the records name. Where the
+box's key was rotated, `succession` holds the records that lead to the one that signed. What a report is worth is for
+the box that takes it to judge (`require_sound`), by its own policy and its own clock.
 """
 
 import base64
@@ -13,11 +14,13 @@ from hashlib import sha256
 from typing import Any, Final, Self
 
 from appliance.audit.leaf import Leaf
+from appliance.audit.succession import Keys
 from appliance.errors import GateFailedError
-from appliance.standby import vouched
+from appliance.standby import peerkeys, vouched
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Paired
 from media import canonical, clock
+from media.dsse import Envelope
 
 FORMAT: Final = 1
 TYPE: Final = "sealift/validation-report"
@@ -27,6 +30,7 @@ MOST_DAYS: Final = 30
 """A report whose run is older than this is stale."""
 _AHEAD: Final = timedelta(hours=1)
 _MOST_GATES: Final = 32
+_SUCCESSION: Final = "succession"
 _FIELDS: Final = (
     *("format", "type", "site", "pairing_sha256", "sender", "receiver", "model_digest", "weights_digest"),
     *("policy_digest", "evidence_digest", "evidence", "gates", "at"),
@@ -48,6 +52,7 @@ class Report:
     evidence: bytes
     gates: tuple[Carried, ...]
     at: datetime
+    succession: tuple[bytes, ...] = ()
 
     def to_payload(self) -> bytes:
         """Return the bytes that are signed."""
@@ -66,6 +71,7 @@ class Report:
                 "evidence": base64.b64encode(self.evidence).decode(),
                 "gates": [one.to_json() for one in self.gates],
                 "at": clock.to_text(self.at),
+                **({_SUCCESSION: peerkeys.to_json(self.succession)} if self.succession else {}),
             }
         )
 
@@ -78,7 +84,7 @@ class Report:
             PairingRefusedError: It is of another type or format.
             ProofError: A record in it does not read.
         """
-        fields = canonical.exact_keys(canonical.loads_canonical(untrusted), _FIELDS, what="report")
+        fields = canonical.exact_keys(canonical.loads_canonical(untrusted), _FIELDS, (_SUCCESSION,), what="report")
         if fields["format"] != FORMAT or fields["type"] != TYPE:
             raise vouched.refused("it is not a validation report of this format")
         return cls(
@@ -95,17 +101,28 @@ class Report:
                 Carried.from_json(one) for one in canonical.array(fields["gates"], "report.gates", most=_MOST_GATES)
             ),
             at=canonical.moment(fields["at"], "report.at"),
+            succession=peerkeys.from_json(fields.get(_SUCCESSION, []), f"report.{_SUCCESSION}"),
         )
 
 
+def shown_keys(untrusted: bytes) -> tuple[bytes, ...]:
+    """Return the records of key rotations that a report brings; nothing is verified by that.
+
+    Raises:
+        LimitExceededError, MalformedError, PairingRefusedError, ProofError: It is not in its form.
+    """
+    return Report.from_payload(Envelope.from_bytes(untrusted).payload).succession
+
+
 def require_sound(
-    untrusted: bytes, pair: Paired, *, policy_digest: str, gates: tuple[str, ...], now: datetime
+    untrusted: bytes, pair: Paired, keys: Keys, *, policy_digest: str, gates: tuple[str, ...], now: datetime
 ) -> tuple[Report, tuple[Leaf, ...]]:
     """Return a report of the paired test box for this one, and its gates' records, proven.
 
     Args:
         untrusted: The envelope.
         pair: With the test appliance.
+        keys: Those of its ledger, after what the report says of them (`shown_keys`).
         policy_digest: Of this box's gate policy; a report under another says nothing here.
         gates: Those that must have passed.
         now: This box's time.
@@ -116,14 +133,14 @@ def require_sound(
         PairingRefusedError: It is of another box, for another box, or altered.
         ProofError: A record is not proven by that box's ledger, or the evidence is another document.
     """
-    payload = vouched.require_vouched(untrusted, PAYLOAD_TYPE, {pair.peer.name: pair.peer.vkey.public})
+    payload = vouched.require_vouched(untrusted, PAYLOAD_TYPE, {pair.peer.name: keys.in_force(pair.peer.origin).public})
     report = Report.from_payload(payload)
     found = (report.site, report.sender, report.receiver, report.pairing_sha256)
     if found != (pair.own.site, pair.peer.origin, pair.own.origin, pair.sha256):
         raise vouched.refused("it was made by or for another box, or under another pairing")
     if sha256(report.evidence).hexdigest() != report.evidence_digest:
         raise vouched.refused("its evidence is not the document that its gates name")
-    leaves = tuple(one.require(pair.peer) for one in report.gates)
+    leaves = tuple(one.require(pair.peer, keys) for one in report.gates)
     _require_passed(report, leaves, policy_digest=policy_digest, gates=gates)
     oldest = min(clock.from_text(leaf.time) for leaf in leaves)
     if now - oldest > timedelta(days=MOST_DAYS) or max(report.at, oldest) - now > _AHEAD:

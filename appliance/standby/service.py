@@ -21,7 +21,7 @@ from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import ConfigError
-from appliance.standby import channel, keeper, permit
+from appliance.standby import announcing, channel, keeper, permit
 from appliance.standby.address import InterfaceAddress, NoAddress, ServiceAddress
 from appliance.standby.inbox import Inbox
 from appliance.standby.keeper import Keeper, Voters
@@ -154,7 +154,7 @@ def _line(config: Config, pair: Paired, address: str, own: Path) -> PeerLine:
 def _address(config: Config) -> ServiceAddress:
     section = config.standby
     if section.service_address and section.interface:
-        return InterfaceAddress(section.service_address, section.interface)
+        return InterfaceAddress(section.service_address, section.interface, announce=lambda: announcing.ask(config.at))
     return NoAddress()
 
 

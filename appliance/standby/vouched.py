@@ -4,18 +4,15 @@ The signed bytes are DSSE's pre-authentication encoding, so nothing signed here 
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # re-exported without __all__
 
+from appliance.audit.log import Signer
 from appliance.errors import PairingRefusedError
-from appliance.keys.provider import KeyProvider
 from media.digest import sha256_hex
 from media.dsse import Envelope
-
-KEY: Final = "ledger-checkpoint"
 
 
 def key_id(public: bytes) -> str:
@@ -23,15 +20,15 @@ def key_id(public: bytes) -> str:
     return sha256_hex(public)
 
 
-def vouch(payload_type: str, payload: bytes, keys: KeyProvider) -> bytes:
-    """Return the envelope of a payload with this box's one signature.
+def vouch(payload_type: str, payload: bytes, signer: Signer) -> bytes:
+    """Return the envelope of a payload with this box's one signature, by the key that signs for its ledger now.
 
     Raises:
-        KeyMissingError: This process may not use the ledger's key.
+        KeyMissingError: This process may not use the ledger's key any more.
         LimitExceededError: The payload is larger than an envelope takes.
     """
     bare = Envelope(payload_type=payload_type, payload=payload, signatures=())
-    made = Signature(key_id(keys.public(KEY)), keys.sign(KEY, bare.signed_bytes()).hex())
+    made = Signature(key_id(signer.public), signer.sign(bare.signed_bytes()).hex())
     return Envelope(payload_type=payload_type, payload=payload, signatures=(made,)).to_bytes()
 
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,8 +240,12 @@ class StoredRelease:
             raise _damaged(layout.RELEASE_FACTS, self._file(layout.RELEASE_FACTS).sha256, "it is no object")
         return facts
 
-    def verify(self, target: str) -> Path:
+    def verify(self, target: str, *, tell: Callable[[int], None] | None = None) -> Path:
         """Hash a target's object again and return its path.
+
+        Args:
+            target: The file's path in the release.
+            tell: Told now and then how many of its bytes were read.
 
         Raises:
             UnknownReleaseError: The release has no such file.
@@ -249,7 +253,7 @@ class StoredRelease:
         """
         file, path = self._file(target), self.path_of(target)
         try:
-            found = file_sha256(path)
+            found = file_sha256(path, tell=tell)
         except OSError as error:
             raise _damaged(target, file.sha256, error.strerror or "") from error
         if found != file.sha256:

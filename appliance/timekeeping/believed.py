@@ -1,8 +1,8 @@
 """A clock for decisions: what the machine's clock shows while it can be believed, else a time that is surely not late.
 
-Approvals expire and certificates begin by this clock. While the machine's own is behind or jumped it goes on from what
-was last believed, at the speed of the monotonic clock. So a dead battery makes no expired approval valid again, a jump
-forward ends nothing early, and a certificate made meanwhile is valid from the floor on.
+Approvals expire by this clock, and what is kept for a time ends by it. While the machine's own is behind or jumped it
+goes on from what was last believed, at the speed of the monotonic clock. So a dead battery makes no expired approval
+valid again, and a jump forward ends nothing early.
 """
 
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ class BelievedClock:
     """`Clock` over the machine's clock and the watch's record; where no watch runs, only the floor is kept."""
 
     def __init__(self, places: Places, clock: Clock | None = None) -> None:
-        self._places = places
+        self._published, self._kept = record.published_of(places), record.kept_of(places)
         self._clock = clock or SystemClock()
 
     @classmethod
@@ -31,9 +31,9 @@ class BelievedClock:
     def now(self) -> datetime:
         """Return the time that decisions rest on."""
         shown = self._clock.now()
-        found, ticks = record.published(self._places), int(self._clock.monotonic())
+        found, ticks = self._published.read(), int(self._clock.monotonic())
         if found is None or found.ticks > ticks:  # nothing of this boot
-            last = record.kept(self._places)
+            last = self._kept.read()
             return max(shown, BUILT if last is None else max(last.floor, BUILT))
         return shown if _is_believed(found, shown, ticks) else found.believed(ticks)
 

@@ -1,28 +1,26 @@
 """One-time codes by time (RFC 6238: SHA-1, 30 seconds, 6 digits), judged only while the clock is certain.
 
-Promises: one step to either side is taken; a step that was used, and any before it, is refused, so that no code counts
-twice; with a clock that is behind or jumped nothing is judged at all.
+Promises: one step to either side is taken; who keeps the last step that counted refuses it and any before it, so that
+no code counts twice; with a clock that is behind or jumped nothing is judged at all.
 """
 
 import hmac
 from datetime import datetime
-from hashlib import sha1
 from typing import Final
 
 from appliance.config import Places
-from appliance.errors import ApprovalRefusedError
+from appliance.timekeeping import record
 from appliance.timekeeping.believed import require_certain
 from media.clock import Clock
 
 STEP_SECONDS: Final = 30
 DIGITS: Final = 6
-_WINDOW: Final = 1
-_LEAST_SECRET_BYTES: Final = 16  # RFC 4226, section 4, R6
+_WINDOW: Final = (0, -1, 1)
 
 
 def code_at(secret: bytes, step: int, *, digits: int = DIGITS) -> str:
     """Return the code of one step (RFC 4226, section 5.3)."""
-    mac = hmac.new(secret, step.to_bytes(8, "big"), sha1).digest()
+    mac = hmac.digest(secret, step.to_bytes(8, "big"), "sha1")
     start = mac[-1] & 0x0F
     number = int.from_bytes(mac[start : start + 4], "big") & 0x7FFFFFFF
     return str(number % 10**digits).zfill(digits)
@@ -33,23 +31,23 @@ def step_of(moment: datetime) -> int:
     return int(moment.timestamp()) // STEP_SECONDS
 
 
-def require_code(places: Places, secret: bytes, untrusted_code: str, *, last_step: int, clock: Clock) -> int:
-    """Return the step of a code that counts; the caller keeps it and passes it as `last_step` from then on.
+def step_now(places: Places, clock: Clock) -> int:
+    """Return the step that codes are judged by.
+
+    Where nobody ever watched the clock (a demo, a rehearsal) it is that of the machine's clock.
 
     Raises:
-        ClockUncertainError: The clock cannot be believed now.
-        ApprovalRefusedError: The code is wrong, was used, or the secret is too short.
+        ClockUncertainError: The clock cannot be believed now; a time that lags would let an old code count again.
     """
-    here = step_of(require_certain(places, clock, what="a one-time code"))
-    if len(secret) < _LEAST_SECRET_BYTES:
-        raise _refused("its secret is too short")
-    for step in range(here - _WINDOW, here + _WINDOW + 1):
-        if hmac.compare_digest(code_at(secret, step), untrusted_code) and step > last_step:
+    if record.latest(places) is None:
+        return step_of(clock.now())
+    return step_of(require_certain(places, clock, what="a one-time code"))
+
+
+def matching_step(secret: bytes, untrusted_code: str, here: int) -> int | None:
+    """Return the step that a code is of, `here` or beside it; None where it is of none of them."""
+    plain = "".join(untrusted_code.split()).encode()
+    for step in (here + off for off in _WINDOW):
+        if secret and hmac.compare_digest(code_at(secret, step).encode(), plain):
             return step
-    raise _refused("it is wrong, or was used")
-
-
-def _refused(why: str) -> ApprovalRefusedError:
-    return ApprovalRefusedError(
-        what="the one-time code is refused", why=why, fix="wait for the next code and try again"
-    )
+    return None

@@ -187,6 +187,38 @@ def require_watched(places: Places) -> ClockRecord:
     return found
 
 
+class Remembered:
+    """One of the record's files for who asks often: read anew only where it was replaced since, as each write does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: tuple[tuple[int, ...], ClockRecord] | None = None
+
+    def read(self) -> ClockRecord | None:
+        """Return the record; None where there is none, or it does not read."""
+        try:
+            at = self._path.stat()
+        except OSError:
+            return None
+        which = (at.st_dev, at.st_ino, at.st_mtime_ns, at.st_ctime_ns, at.st_size)
+        last = self._last  # once: other threads ask, too
+        if last is not None and last[0] == which:
+            return last[1]
+        found = _read(self._path)
+        self._last = None if found is None else (which, found)
+        return found
+
+
+def published_of(places: Places) -> Remembered:
+    """Return what `published` reads, for who asks often."""
+    return Remembered(places.clock_now / FILE)
+
+
+def kept_of(places: Places) -> Remembered:
+    """Return what `kept` reads, for who asks often."""
+    return Remembered(places.clock / FILE)
+
+
 def _read(path: Path) -> ClockRecord | None:
     try:
         with path.open("rb") as file:

@@ -565,7 +565,9 @@ class Walk:
         self.times: list[dict[str, Any]] = []
         self.starts: list[dict[str, Any]] = []
         self.erased: list[dict[str, Any]] = []
-        self.cosigned: list[str] = []
+        self.second: Key | None = None
+        self.unvouched: list[int] = []
+        self.cosigned: list[tuple[str, Key | None]] = []
         self.first = self.last = ""
 
     def take(self, line: bytes, wanted: set[int]) -> None:
@@ -591,7 +593,7 @@ class Walk:
             self.roots[self.size] = self.root()
         self.note_times(leaf)
         if leaf["kind"] == COSIGNED_KIND and leaf["via"]["door"] == "ledger":
-            self.cosigned.append(leaf["body"]["note"])
+            self.cosigned.append((leaf["body"]["note"], self.second))
         if leaf["kind"] in ERASING:
             self.erased.append(
                 {"sequence": leaf["sequence"], "time": leaf["time"], "kind": leaf["kind"], **leaf["body"]}
@@ -639,12 +641,20 @@ class Walk:
             self.rotate(leaf, key)
         elif key.kind != "ML-DSA-87":
             raise RefusedError(91, f"record {leaf['sequence']} names a key of another kind")
-        elif before := leaf["body"]["previous"]:
-            old = [each for each in self.keys.values() if each.text == before]
-            text = f"sealift/ledger-key\n{leaf['origin']}\n{key.text}\n".encode()
-            if not old or not old[0].verifies(base64(leaf["body"]["signature"]), text):
-                raise RefusedError(20, f"the key of record {leaf['sequence']} is not signed by the one before")
+        else:
+            self.follow(leaf, key)
         self.keys[key.text] = key
+
+    def follow(self, leaf: dict[str, Any], key: "Key") -> None:
+        """Take a key of the second signature: the newest before it signed it, or it is said that nobody did."""
+        old, before = self.second, leaf["body"]["previous"]
+        text = f"sealift/ledger-key\n{leaf['origin']}\n{key.text}\n".encode()
+        signed = old is not None and old.text == before and old.verifies(base64(leaf["body"]["signature"]), text)
+        if key.name != leaf["origin"] or (before and not signed):
+            raise RefusedError(20, f"the key of record {leaf['sequence']} is not signed by the one before")
+        if not before and old is not None and old.name == key.name:
+            self.unvouched.append(leaf["sequence"])
+        self.second = key
 
     def begin_chain(self, leaf: dict[str, Any], key: "Key") -> None:
         """Take the first key of an epoch; no key comes back."""
@@ -753,11 +763,17 @@ def check_own_checkpoints(folder: Path, walk: Walk, roots: dict[int, bytes]) -> 
 
 def cosigned_lines(walk: Walk, roots: dict[int, bytes]) -> list[str]:
     """Check the checkpoints that were signed twice and recorded."""
-    for text in walk.cosigned:
+    for text, second in walk.cosigned:
         twice = signed_head(text, list(walk.keys.values()))
-        if roots.get(twice.size, twice.root) != twice.root or len(twice.signers) < 2:
+        if roots.get(twice.size, twice.root) != twice.root:
             raise RefusedError(91, f"the second signature of {twice.size} records is over another tree")
-    return [f"second        {len(walk.cosigned)} checkpoints are signed by ML-DSA-87 too"] if walk.cosigned else []
+        if second is None or f"{second.kind} {second.id.hex()}" not in twice.signers:
+            raise RefusedError(91, f"the checkpoint of {twice.size} records lacks the second signature of that time")
+    lines = [
+        f"second key    replaced at record {place}, and the one before did not sign that" for place in walk.unvouched
+    ]
+    count = len(walk.cosigned)
+    return lines + ([f"second        {count} checkpoints are signed by ML-DSA-87 too"] if count else [])
 
 
 def check_printed(path: Path, walk: Walk, given: list["Key"], roots: dict[int, bytes], size: int) -> int:
@@ -978,7 +994,7 @@ def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> li
 def promotion_of(version: str, before: int, leaves: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Return the newest promotion of a version before a record."""
     for sequence, leaf in sorted(leaves.items(), reverse=True):
-        if sequence < before and leaf["kind"] == "promotion.made" and leaf["body"]["model_digest"] == version:
+        if sequence < before and approved(leaf) == version:
             return leaf
     raise RefusedError(91, "the version was not promoted before it answered")
 
@@ -986,7 +1002,7 @@ def promotion_of(version: str, before: int, leaves: dict[int, dict[str, Any]]) -
 def approvers(made: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> list[str]:
     """Check each approval's signature with gpgv against the certificate of a person enrolled before; return names."""
     statement = made["body"]["statement"].encode()
-    if load(statement)["model_digest"] != made["body"]["model_digest"]:
+    if load(statement)["model_digest"] != approved(made):
         raise RefusedError(91, "what was approved is another version")
     certificates: dict[tuple[str, str], bytes] = {}
     for _, leaf in sorted(leaves.items()):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bundler import ledgerkeys
 from bundler.cli import context as shared
 from bundler.cli.bars import (
     Capacities,
@@ -24,7 +25,6 @@ from bundler.cli.bars import (
 from bundler.cli.context import Context
 from bundler.delta import DeltaSet, Packing, make_delta, plan_set
 from bundler.deltaproof import prove
-from bundler.dispatch import key_of
 from bundler.holdings import EarlierRelease, Holdings, holdings_of_register
 from bundler.inventory import read_inventory, site_of
 from bundler.knownledgers import record_inventory
@@ -170,14 +170,14 @@ def _holdings(
     named = site_of(untrusted)
     if site and site != named:
         raise UsageError(what=f"the inventory is of {named}, not of {site}", fix="give the inventory of that site")
-    key = key_of(entries, named)
-    if key is None:
+    keys = ledgerkeys.of_site(entries, named)
+    if keys is None:
         raise UsageError(
             what=f"the ledger key of {named} is not registered",
             why="an inventory proves nothing without it",
             fix=f"compare ledger.pub by telephone, then: sealift-bundler register site {named} --key FILE",
         )
-    believed = read_inventory(untrusted, key)
+    believed = read_inventory(untrusted, keys)
     if enters:
         record_inventory(known, believed, clock=ours.clock)
     return Holdings.of_inventory(believed.inventory)

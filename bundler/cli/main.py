@@ -33,6 +33,7 @@ _COMMANDS = (
     "custody",
     "register",
     "probe",
+    "assess",
     "inspect",
     "diff",
     "model_signing",

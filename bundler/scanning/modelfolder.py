@@ -77,6 +77,7 @@ def beside(artifact: Artifact, tally: Tally, accepted: Mapping[str, str]) -> Ite
     yield from leaked(artifact, data, (leaks.patient_data, leaks.clinical) if is_prompt else (leaks.clinical,))
     if path.name == "provenance.json":
         yield from _quantization(artifact, data)
+        yield from _terms_of_vectors(artifact, data, accepted)
 
 
 def folders(artifacts: Sequence[Artifact]) -> Iterator[Finding]:
@@ -105,6 +106,20 @@ def _licence(artifact: Artifact, accepted: Mapping[str, str], tally: Tally) -> I
     elif PurePosixPath(artifact.target).name != "descriptor.json" or licences.is_permissive(stated):
         return
     elif reason := licences.acceptance(stated, accepted):
+        yield finding(artifact, "license-terms", f"{stated[:100]}: accepted in the recipe", reason=reason)
+    else:
+        yield finding(artifact, "license-terms", f"nobody has accepted {stated[:100]} in accept_licences")
+
+
+def _terms_of_vectors(artifact: Artifact, data: bytes, accepted: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge the licence of a model's own weights for embeddings, which the provenance record names."""
+    said = mapping(loads(data), artifact.target).get("embedding")
+    if said is None:
+        return
+    stated = str(mapping(said, artifact.target).get("license", ""))
+    if licences.is_permissive(stated):
+        return
+    if reason := licences.acceptance(stated, accepted):
         yield finding(artifact, "license-terms", f"{stated[:100]}: accepted in the recipe", reason=reason)
     else:
         yield finding(artifact, "license-terms", f"nobody has accepted {stated[:100]} in accept_licences")

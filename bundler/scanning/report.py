@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from bundler.cache import Cache
 from bundler.scanning import antivirus
-from bundler.scanning.engineload import Load
 from bundler.scanning.findings import CHECKS, Finding, Tally
+from bundler.scanning.loads import Load
 from media.clock import Clock
 
 RULES: Final = (

@@ -25,6 +25,8 @@ from bundler.errors import ScanError
 ISOLATED: Final = "isolated"
 NETWORK_ONLY: Final = "no-network"
 SCRIPT: Final = "/script.py"
+SOCKETS: Final = "/sockets"
+"""A folder for sockets that a script makes, where it is given one; files stay empty in it, as everywhere."""
 
 _KEPT_BYTES: Final = 64 * 2**10
 _NOBODY: Final = "65534"
@@ -37,6 +39,9 @@ root=$1; shift
 mount -t tmpfs -o size=1m,mode=0755,nosuid,nodev sealift "$root"
 while [ "$1" != -- ]; do
     mkdir -p "$root${2%/*}"
+    if [ "$1" = tmpfs ]; then
+        mkdir -p "$root$2"; mount -t tmpfs -o size=1m,mode=1777,nosuid,nodev,noexec sealift "$root$2"; shift 2; continue
+    fi
     if [ -d "$1" ]; then mkdir -p "$root$2"; else : > "$root$2"; fi
     mount --bind "$1" "$root$2"
     mount -o remount,bind,ro,nosuid,nodev "$root$2"
@@ -111,6 +116,7 @@ def run(
     limits: Limits,
     files: Mapping[Path, str] | None = None,
     at: str = "",
+    has_sockets: bool = False,
 ) -> Ended:
     """Run a stand-alone script to its end in a fresh sandbox.
 
@@ -122,6 +128,7 @@ def run(
         files: Host files and the absolute paths under which the script finds them, where that is possible; any
             argument that equals such a path becomes the host path where it is not.
         at: The level, where it is known already.
+        has_sockets: Whether there is the folder `SOCKETS`.
 
     Raises:
         ScanError: No sandbox can be made.
@@ -130,17 +137,17 @@ def run(
     handed = {script.resolve(): SCRIPT, **{path.resolve(): place for path, place in (files or {}).items()}}
     with tempfile.TemporaryDirectory(prefix="sl-") as folder:
         if found == ISOLATED:
-            words = _isolated(python, handed, Path(folder), limits)
+            words = _isolated(python, handed, Path(folder), limits, has_sockets=has_sockets)
             words += [SCRIPT, *arguments]
         else:
-            hosts = {place: str(path) for path, place in handed.items()}
+            hosts = {SOCKETS: folder, **{place: str(path) for path, place in handed.items()}}
             # Nobody could not reach a cache in someone's home; here the files lie where they are.
             words = [*_unshare(os.geteuid(), isolated=False), *_limited(limits), *_without_rights(becomes_nobody=False)]
             words += [str(python), "-I", "-B", str(script), *(hosts.get(word, word) for word in arguments)]
         return _ended(words, limits.seconds, Path(folder))
 
 
-def _isolated(python: Path, handed: Mapping[Path, str], root: Path, limits: Limits) -> list[str]:
+def _isolated(python: Path, handed: Mapping[Path, str], root: Path, limits: Limits, *, has_sockets: bool) -> list[str]:
     user = os.geteuid()
     environment = python.parent.parent
     shown = {Path("/usr"): "/usr", environment.resolve(): str(environment), **handed}
@@ -148,6 +155,7 @@ def _isolated(python: Path, handed: Mapping[Path, str], root: Path, limits: Limi
     if not base.is_relative_to("/usr"):
         shown[base] = str(base)
     mounts = [word for path, place in shown.items() for word in (str(path), place)]
+    mounts += ["tmpfs", SOCKETS] if has_sockets else []
     # Processes are counted for a user on the whole machine; only nobody has none of its own.
     processes = ["prlimit", f"--nproc={_PROCESSES}", "--"] if user == 0 else []
     rights = ["chroot", str(root), *_without_rights(becomes_nobody=user == 0)]

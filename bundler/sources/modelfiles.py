@@ -13,17 +13,25 @@ from bundler.errors import RecipeError
 from bundler.gguf_header import GgufHeader
 from bundler.gguf_header import read as read_gguf
 from bundler.recipe import ModelSection, Recipe
-from bundler.sources import modelfolder
+from bundler.sources import modelfolder, vectorfiles
 from bundler.sources.weights import PinnedModel, small_file
 from media.canonical import dumps
 from media.clock import to_text
 from media.digest import sha256_hex
-from media.embedding import MOST_DIMENSIONS, EmbeddingProfile
+from media.embedding import MOST_DIMENSIONS, ROLE, EmbeddingProfile
 
 _SMALL_BYTES: Final = 64 * 2**20
 
 
-def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environment: str) -> Gathered:
+def gather(
+    recipe: Recipe,
+    model: ModelSection,
+    pinned: PinnedModel,
+    *,
+    environment: str,
+    program_sha256: str = "",
+    vectors: PinnedModel | None = None,
+) -> Gathered:
     """Return the files of one model below `data/models/NAME/`.
 
     Args:
@@ -31,6 +39,8 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
         model: The model's section.
         pinned: Its files.
         environment: SHA-256 of the requirements file of its engine; part of what is approved.
+        program_sha256: That of the program which serves it, where it names one; part of what is approved.
+        vectors: The model of its own that makes its embeddings, where it has one.
 
     Raises:
         ScanError: The weights have a malformed header.
@@ -39,7 +49,7 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
     folder = f"data/models/{model.name}"
     source = pinned.material.uri
     quantized: dict[str, Any] = {}
-    if model.engine == "vllm":
+    if not _is_gguf(model, pinned):
         modelfolder.require_folder(model, frozenset(file.name for file in pinned.files))
         quantized = modelfolder.quantization_of(model, _small_files(pinned).get(modelfolder.CONFIG, b""))
     component = Component(
@@ -66,19 +76,38 @@ def gather(recipe: Recipe, model: ModelSection, pinned: PinnedModel, *, environm
         {"path": made.target, "role": file.role, "sha256": made.sha256, "length": made.length}
         for file, made in files.items()
     ]
+    beside = vectorfiles.files(model, vectors, folder)
+    described += [
+        {"path": made.target, "role": ROLE, "sha256": made.sha256, "length": made.length}
+        for made in beside
+        if made.kind == "weights"
+    ]
+    if len({file["path"] for file in described}) != len(described):
+        raise RecipeError(
+            what=f"models.{model.name}.embedding.source: its file has the name of the one that answers",
+            why="both lie in one folder",
+            fix="rename it",
+        )
     template = _wrapped(model, f"{folder}/chat_template.jinja", _template(recipe, model, pinned))
+    runtime = _own(model, vectors or pinned, program_sha256)
+    descriptor = _descriptor(model, described, template, environment, runtime)
     return Gathered(
         artifacts=(
             *files.values(),
+            *beside,
             template,
             _wrapped(model, f"{folder}/LICENSE", pinned.license_text),
-            _wrapped(model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned, quantized)),
-            _wrapped(model, f"{folder}/descriptor.json", _descriptor(model, described, template, environment, pinned)),
+            _wrapped(
+                model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned, quantized, vectors)
+            ),
+            _wrapped(model, f"{folder}/descriptor.json", descriptor),
         ),
         materials=(
             pinned.material,
             *(() if pinned.signature is None else (pinned.signature,)),
             *(() if pinned.derivation is None else (pinned.derivation.material,)),
+            *(() if vectors is None else (vectors.material,)),
+            *(() if vectors is None or vectors.signature is None else (vectors.signature,)),
         ),
     )
 
@@ -98,8 +127,27 @@ def _wrapped(model: ModelSection, target: str, content: bytes) -> Artifact:
     return Artifact.of_bytes(content, target=target, kind="model", component=component)
 
 
+def _is_gguf(model: ModelSection, pinned: PinnedModel) -> bool:
+    """Whether the engine opens one GGUF file: llama.cpp always does, an attached engine where the source brings one."""
+    has_one = any(file.name.endswith(".gguf") for file in pinned.files)
+    return model.engine == "llama.cpp" or (model.engine == "attached" and has_one)
+
+
+def _own(model: ModelSection, pinned: PinnedModel, program_sha256: str) -> dict[str, Any]:
+    """Return what of the runtime one kind of engine alone has."""
+    runtime = model.runtime
+    found: dict[str, Any] = _embedding(model, pinned)
+    if runtime.vllm is not None:
+        found["vllm"] = runtime.vllm.model_dump()
+    if runtime.llama_cpp is not None:
+        found["llama_cpp"] = runtime.llama_cpp.settings.to_json()
+    if runtime.attached is not None:
+        found["attached"] = runtime.attached.settings(program_sha256).to_json()
+    return found
+
+
 def _descriptor(
-    model: ModelSection, files: list[dict[str, Any]], template: Artifact, environment: str, pinned: PinnedModel
+    model: ModelSection, files: list[dict[str, Any]], template: Artifact, environment: str, own: dict[str, Any]
 ) -> bytes:
     return dumps(
         {
@@ -121,11 +169,7 @@ def _descriptor(
                     "top_p": model.runtime.defaults.top_p,
                     **model.runtime.defaults.said,
                 },
-                **({} if model.runtime.vllm is None else {"vllm": model.runtime.vllm.model_dump()}),
-                **_embedding(model, pinned),
-                **(
-                    {} if model.runtime.llama_cpp is None else {"llama_cpp": model.runtime.llama_cpp.settings.to_json()}
-                ),
+                **own,
             },
             "quantization": model.quantization,
             "license": model.license,
@@ -156,6 +200,7 @@ def _provenance(
     files: list[dict[str, Any]],
     pinned: PinnedModel,
     quantized: dict[str, Any],
+    vectors: PinnedModel | None,
 ) -> bytes:
     """Return the record that model governance asks for; who approved it, and when, is the appliance's to say."""
     material, derivation = pinned.material, pinned.derivation
@@ -177,6 +222,7 @@ def _provenance(
             **({"quantization_config": quantized} if quantized else {}),
             **({} if derivation is None else {"derived_from": derivation.to_json()}),
             **({} if pinned.signed is None else {"model_signing": pinned.signed.to_json()}),
+            **vectorfiles.origin_of(model, vectors),
         }
     )
 
@@ -188,7 +234,7 @@ def _weights_digest(files: list[dict[str, Any]]) -> str:
 
 
 def _template(recipe: Recipe, model: ModelSection, pinned: PinnedModel) -> bytes:
-    if model.engine == "vllm":
+    if not _is_gguf(model, pinned):
         found = modelfolder.template_of(_small_files(pinned))
     else:
         header = _only_header(model, pinned)
@@ -209,7 +255,7 @@ def _only_header(model: ModelSection, pinned: PinnedModel) -> GgufHeader:
     weights = [file for file in pinned.files if file.name.endswith(".gguf")]
     if len(weights) != 1 or len(pinned.files) != 1:
         raise RecipeError(
-            what=f"models.{model.name}.source: llama.cpp loads one GGUF file",
+            what=f"models.{model.name}.source: {model.engine} loads one GGUF file",
             why=f"the source brings {len(pinned.files)} files, {len(weights)} of them GGUF",
             fix="name one .gguf file",
         )

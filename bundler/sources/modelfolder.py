@@ -148,4 +148,5 @@ def _quantized(model: ModelSection, untrusted: Any) -> dict[str, Any]:
 
 
 def _refused(model: ModelSection, why: str, fix: str) -> RecipeError:
-    return RecipeError(what=f"models.{model.name}.source: this is no model for vLLM", why=why, fix=fix)
+    engine = "vLLM" if model.engine == "vllm" else "an attached engine"
+    return RecipeError(what=f"models.{model.name}.source: this is no model for {engine}", why=why, fix=fix)

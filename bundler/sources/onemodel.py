@@ -9,17 +9,21 @@ from bundler.cache import Cache
 from bundler.download import Line
 from bundler.process import Progress
 from bundler.recipe import ModelSection, Recipe
-from bundler.sources import modelfiles, reference, weights
+from bundler.sources import modelfiles, reference, vectorfiles, weights
 from bundler.sources.llama_wheel import PACKAGE
+from bundler.sources.programs import digest_of
 from bundler.sources.quantize import Engine
 from bundler.sources.reference import Examiner
-from bundler.sources.wheels import Fetch
+from bundler.sources.wheels import ChosenWheel, Fetch
 from media import gguf_vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """What models are brought with: the cache, ways to download, and the engine and our own code that travel."""
+    """What models are brought with: the cache, ways to download, the engine and our own code that travel.
+
+    `wheels` are those of the engine's environment, our own apart.
+    """
 
     cache: Cache
     fetch: Fetch
@@ -27,6 +31,7 @@ class Kit:
     progress: Progress
     engine: Callable[[], Engine]
     code: Path
+    wheels: Sequence[ChosenWheel] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +57,16 @@ def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) ->
         SealiftError: A source refused, or a step failed.
     """
     pinned = weights.obtain(recipe, model, cache=kit.cache, fetch=kit.fetch, line=kit.line, progress=kit.progress)
+    vectors = vectorfiles.obtain(recipe, model, cache=kit.cache, fetch=kit.fetch, line=kit.line, progress=kit.progress)
     pinned = weights.quantized(model, pinned, cache=kit.cache, engine=kit.engine, progress=kit.progress)
-    gathered = modelfiles.gather(recipe, model, pinned, environment=environment)
+    attached = model.runtime.attached
+    program_sha256 = ""
+    if attached is not None and attached.program:
+        label = f"models.{model.name}.runtime.attached"
+        program_sha256 = digest_of(attached.program, kit.wheels, python=recipe.target.python, label=label)
+    gathered = modelfiles.gather(
+        recipe, model, pinned, environment=environment, program_sha256=program_sha256, vectors=vectors
+    )
     template = next(each for each in gathered.artifacts if each.target.endswith("/chat_template.jinja"))
     made = reference.make(
         recipe,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import openai
 
 PLAIN = "What is the capital of France? Answer in one sentence."
+TEXTS = ("The patient slept well.", "He had a quiet night.", "The invoice is overdue.")
 WITH_IDENTIFIERS = "Copy this text word for word: The patient has SSN 123-45-6789 and MRN: 00451234."
 
 
@@ -17,6 +18,31 @@ class Answered:
     text: str
     model_digest: str
     phi: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Vectors of three texts: how many, how long, and what the response headers say."""
+
+    request_id: str
+    count: int
+    dimensions: int
+    tokens: int
+    model_digest: str
+
+
+def embed(base_url: str, key: str) -> Embedded:
+    """Have vectors made, as the client asks by itself: base64 on the wire."""
+    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
+    raw = client.embeddings.with_raw_response.create(model="production", input=list(TEXTS))
+    answer = raw.parse()
+    return Embedded(
+        request_id=raw.headers["x-request-id"],
+        count=len({tuple(one.embedding) for one in answer.data}),
+        dimensions=len(answer.data[0].embedding),
+        tokens=answer.usage.prompt_tokens,
+        model_digest=raw.headers["x-model-version"],
+    )
 
 
 def ask(base_url: str, key: str) -> Answered:

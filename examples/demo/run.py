@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from examples.demo.conversation import Answered, ask, ask_streamed, left_over
+from examples.demo.conversation import TEXTS, Answered, Embedded, ask, ask_streamed, embed, left_over
 from examples.demo.people import SitePerson, end_agent, make_person
 from examples.demo.rollout import require, roll_out
 from examples.demo.stage import Stage, StageError
@@ -182,6 +182,13 @@ def answering(demo: Demo) -> None:
         stage.note(f"{streamed.request_id}: replaced on the way in, restored on the way out: {streamed.phi}")
         require(streamed.phi != "", "identifiers were seen")
         require(not left_over(streamed.text), "every stand-in was restored")
+    with stage.chapter("Vectors of texts, from the same weights in a context of their own"):
+        vectors = embed(base, key)
+        stage.note(
+            f"{vectors.request_id}: {vectors.count} vectors of {vectors.dimensions} numbers, {vectors.tokens} tokens"
+        )
+        require(vectors.count == len(TEXTS), "each text has a vector of its own")
+        require(vectors.model_digest == plain.model_digest, "the version that answers makes them")
     with stage.chapter("The audit record"):
         records = stage.ask("sealift", "audit", "list", "--request", streamed.request_id)
         print(json.dumps(records, indent=2))
@@ -189,7 +196,7 @@ def answering(demo: Demo) -> None:
         for answered in (plain, streamed):
             stage.run("sealift", "prove", answered.request_id)
         proof = stage.ask("sealift", "prove", plain.request_id)
-    demo.facts |= {"plain": plain, "proof": proof}
+    demo.facts |= {"plain": plain, "proof": proof, "vectors": vectors}
 
 
 def rolling_out(demo: Demo) -> None:
@@ -207,10 +214,12 @@ def summarise(demo: Demo) -> None:
     """Write summary.json."""
     plain: Answered = demo.facts["plain"]
     proof: dict[str, Any] = demo.facts["proof"]
+    vectors: Embedded = demo.facts["vectors"]
     data = {step["name"]: step["data"] for step in proof["steps"]}
     summary = {
         "request_id": plain.request_id,
         "answer": plain.text,
+        "vectors": {"request_id": vectors.request_id, "dimensions": vectors.dimensions},
         "model_digest": plain.model_digest,
         "release": data["release"]["release"],
         "audit_sequence": data["request"]["sequence"],

@@ -20,6 +20,8 @@ from typing import Any
 
 import openai
 
+from tests.box import page
+
 QUESTION = "What is the capital of France? Answer in one sentence."
 CHROMIUM = "/usr/bin/chromium"
 _CHROMIUM_OPTIONS = (
@@ -93,20 +95,27 @@ def look(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def banners(job: dict[str, Any]) -> dict[str, Any]:
-    """Log in to the admin page as a person and return the texts of its banners."""
+    """Look at the admin page, logged in now as a person or by the cookie of before; return the texts of its banners."""
     trusted = ssl.create_default_context(cafile=job["authority"])
     trusted.check_hostname = False  # it is asked by its address; the name was checked by `look`
+    cookies = urllib.request.HTTPCookieProcessor()
     page = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=trusted),
-        urllib.request.HTTPCookieProcessor(),
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted), cookies
     )
     base = f"https://{job['address']}:8443"
-    csrf = re.findall(r'name="csrf" value="([^"]+)"', page.open(f"{base}/login", timeout=60).read().decode())
-    fields = {"csrf": csrf[0], "person": job["person"], "password": job["password"]}
-    shown = page.open(f"{base}/login", data=urllib.parse.urlencode(fields).encode(), timeout=60).read().decode()
+    if job.get("cookie"):
+        page.addheaders = [("Cookie", job["cookie"])]
+        shown = page.open(base, timeout=60).read().decode()
+    else:
+        csrf = re.findall(r'name="csrf" value="([^"]+)"', page.open(f"{base}/login", timeout=60).read().decode())
+        fields = {"csrf": csrf[0], "person": job["person"], "password": job["password"]}
+        shown = page.open(f"{base}/login", data=urllib.parse.urlencode(fields).encode(), timeout=60).read().decode()
     found = re.findall(r'<p class="banner[^"]*" role="[a-z]+">(.*?)</p>', shown, re.DOTALL)
-    return {"logged_in": "Log out" in shown, "banners": [html.unescape(re.sub(r"<[^>]+>", "", one)) for one in found]}
+    return {
+        "logged_in": "Log out" in shown,
+        "banners": [html.unescape(re.sub(r"<[^>]+>", "", one)) for one in found],
+        "cookie": "; ".join(f"{one.name}={one.value}" for one in cookies.cookiejar),
+    }
 
 
 def load(job: dict[str, Any]) -> dict[str, Any]:
@@ -164,10 +173,28 @@ def knock(job: dict[str, Any]) -> dict[str, Any]:
     return {"status": answer.status, "code": told.get("error", {}).get("code", "")}
 
 
+def turned_away(job: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a few words and return how it was refused: status, code, and after how many seconds to ask again."""
+    trusted = ssl.create_default_context(cafile=job["authority"])
+    body = {"model": "production", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8}
+    line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
+    headers = {"Authorization": f"Bearer {job['key']}", "Content-Type": "application/json"}
+    line.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)
+    answer = line.getresponse()
+    told = json.loads(answer.read())
+    line.close()
+    return {
+        "status": answer.status,
+        "code": told.get("error", {}).get("code", ""),
+        "retry_after": int(answer.getheader("retry-after", "0")),
+    }
+
+
 def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
-    doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock}
+    doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock, "turned_away": turned_away}
+    doings |= {"verify": page.verify, "report": page.report, "automation": page.automation}
     print(json.dumps(doings[job["do"]](job)))
 
 

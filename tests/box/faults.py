@@ -1,8 +1,11 @@
-"""What goes wrong on a box that serves, and how it comes back, in two parts, each a shard of its own.
+"""What goes wrong on a box that serves, and how it comes back, in parts; the last two are one shard.
 
+    upgrade   the next release: a full disk, a power failure, a release that does not answer, monitoring
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
               the guided install at a terminal, through a power failure
-    upgrade   the next release: a full disk, a power failure, a release that does not answer, monitoring
+    clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
+    windows   production rests for a maintenance window: broken off, a power failure, its command killed; then what is
+              asked of a box that serves: report, origin, export, keys of scripts, a second engine
 
 Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
 """
@@ -18,7 +21,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from examples.demo.stage import Stage, StageError
-from tests.box import full, guided, kills, monitored, oldimage, powercut, prepared, removed, upgrade
+from tests.box import (
+    clocks,
+    evidenced,
+    full,
+    guided,
+    kills,
+    monitored,
+    oldimage,
+    powercut,
+    prepared,
+    removed,
+    upgrade,
+    windowed,
+)
 from tests.box.box import serve
 from tests.box.disks import LEDGER, RELEASES, STATE, small_disks
 from tests.box.machine import BoxError, Machine, install_tools
@@ -64,11 +80,45 @@ def upgraded(run: Run, stack: ExitStack) -> None:
     monitored.targets_and_banner(run)
 
 
-PARTS: dict[str, Callable[[Run, ExitStack], None]] = {"faults": faults, "upgrade": upgraded}
+def clock_jumps(run: Run, stack: ExitStack) -> None:
+    """A clock that is wrong while it runs and when it comes up, and that two people put right."""
+    served = prepared.take(run)
+    found = clocks.Clocks(run, served)
+    found.prepare()
+    _boot(run, stack)
+    serve(run, served.key, chapter="It serves")
+    found.good()
+    found.ahead()
+    found.behind()
+    found.years_on()
+    found.ledger()
+
+
+def windows(run: Run, stack: ExitStack) -> None:
+    """Maintenance windows: broken off, cut off by the power, their command killed; then what is asked of the box."""
+    served = _serving(run, stack)
+    windowed.broken_off(run, served)
+    windowed.cut(run, served)
+    windowed.killed(run, served)
+    evidenced.all_of_it(run, served)
+
+
+PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
+    "upgrade": upgraded,
+    "faults": faults,
+    "clocks": clock_jumps,
+    "windows": windows,
+}
 
 
 def _serving(run: Run, stack: ExitStack, *small: str) -> Served:
     served = prepared.take(run)
+    _boot(run, stack, *small)
+    serve(run, served.key, chapter="It serves")
+    return served
+
+
+def _boot(run: Run, stack: ExitStack, *small: str) -> None:
     for point in run.machine.media:
         (run.machine.root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
     with run.stage.chapter("Boot the box that serves, its folders on small disks"):
@@ -77,8 +127,6 @@ def _serving(run: Run, stack: ExitStack, *small: str) -> Served:
         run.facility.create()
         run.facility.plug_in(run.machine.leader)
         wait_for_engine(run)
-    serve(run, served.key, chapter="It serves")
-    return served
 
 
 def main() -> int:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.box import groups
+
 _INCLUDE = "systemd,systemd-sysv,dbus,python3,iproute2"
 _CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 _TOOLS = {
@@ -79,6 +81,7 @@ class Machine:
         media: What is plugged in read-only, by mount point in the box.
         disks: File systems of their own, by mount point in the box.
         log: Where its console goes.
+        counts_anew: Whether its monotonic seconds begin anew at each boot, as a machine's do; else they are this one's.
     """
 
     root: Path
@@ -86,6 +89,7 @@ class Machine:
     media: Mapping[str, Path]
     log: Path
     disks: Mapping[str, Path] = field(default_factory=dict)
+    counts_anew: bool = False
     _nspawn: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     _leader: int = 0
 
@@ -109,9 +113,13 @@ class Machine:
         binds = [f"--bind-ro={source}:{point}" for point, source in self.media.items()]
         binds += [f"--bind={source}:{point}" for point, source in self.disks.items()]
         command = ["systemd-nspawn", "-D", str(self.root), "--private-network", "-b", "--console=pipe", "-M", self.name]
+        if self.counts_anew:
+            # A time name space of its own, in which it was started a second ago.
+            behind = int(time.monotonic()) - 1
+            command = ["unshare", "--time", f"--monotonic=-{behind}", f"--boottime=-{behind}", *command]
         with self.log.open("ab") as console:
             self._nspawn = subprocess.Popen(
-                [*command, "--register=no", "--keep-unit", *binds],
+                groups.within(self._group, [*command, "--register=no", "--keep-unit", *binds]),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -177,14 +185,18 @@ class Machine:
 
     def stop(self) -> None:
         """Turn it off; whatever is left of it is killed."""
-        if self._nspawn is None or self._nspawn.poll() is not None:
-            return
-        self._nspawn.send_signal(signal.SIGTERM)
-        try:
-            self._nspawn.wait(30)
-        except subprocess.TimeoutExpired:
-            self._nspawn.kill()
-            self._nspawn.wait()
+        if self._nspawn is not None and self._nspawn.poll() is None:
+            self._nspawn.send_signal(signal.SIGTERM)
+            try:
+                self._nspawn.wait(30)
+            except subprocess.TimeoutExpired:
+                self._nspawn.kill()
+                self._nspawn.wait()
+        groups.remove(self._group)
+
+    @property
+    def _group(self) -> str:
+        return f"{self.name}-{os.getpid()}"
 
     def _enter(self, words: Sequence[str], *, feed: str | None) -> "subprocess.CompletedProcess[str]":
         clean = [f"{name}={value}" for name, value in _CLEAN.items()]

@@ -154,6 +154,9 @@ def host_change(run: Run) -> None:
         place.write_text(text.replace("[network]", '[network]\negress = ["udp 10.77.0.9 123"]'))
         plan = machine.result(*as_person("iris", "sealift", "install", "1", "--plan", "--as", "iris"))
         run.require("the plan shows a change", plan["changes_host"] is True, plan)
+        kept = f"/var/lib/sealift/plans/{plan['plan']}.json"
+        maker = machine.run("stat", "-c", "%U", kept, shown=False).stdout.strip()
+        run.require("the plan is made by a user without rights", maker == "sealift-plan", maker)
         done = machine.run(*as_person("iris", "sealift", "install", "1"), may_fail=True)
         run.require("no install without approvals", done.returncode == 59, done.stderr)
         machine.run(*as_person("iris", "sealift", "host", "approve", plan["plan"], *signing("iris")))

@@ -3,8 +3,8 @@
 `make box` leaves its own there when all of it held; where there is none, the shortest way to one is gone here.
 """
 
-import hashlib
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import asdict, dataclass
@@ -12,14 +12,16 @@ from pathlib import Path
 
 from tests.box.box import first_trust, promote
 from tests.box.machine import base_image
-from tests.box.run import ROOT, Run
+from tests.box.run import Run
 from tests.box.sender import RECIPE, Sealed, make_release
+from tests.support.sources import digest_of
 
 _SOURCES = (
     *("appliance", "bundler", "media", "systemd", "ansible", "requirements", "examples/box.toml"),
     *(f"tests/box/{name}.py" for name in ("box", "machine", "operators", "sender", "sheet")),
 )
 _PARTS = ("machine", "media", "ceremony")
+_KEPT_OTHERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,12 @@ def cache() -> Path:
 
 
 def keep(run: Run, served: Served) -> None:
-    """Leave a stopped box, its medium, its ceremony and its people in the cache; what others left there goes."""
+    """Leave a stopped box, its medium, its ceremony and its people in the cache; all but the newest others go."""
     place = cache()
-    for old in place.parent.glob("served-*"):
-        shutil.rmtree(old)
-    partial = place.with_name("new-served")
-    shutil.rmtree(partial, ignore_errors=True)
+    others = [path for path in place.parent.glob("served-*") if path != place]
+    for old in [place, *sorted(others, key=lambda path: path.stat().st_mtime)[:-_KEPT_OTHERS]]:
+        shutil.rmtree(old, ignore_errors=True)
+    partial = place.with_name(f"new-served-{os.getpid()}")  # another run may be making one
     partial.mkdir()
     for part in _PARTS:
         _copy(run.out / part, partial / part)
@@ -90,16 +92,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _digest() -> str:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *_SOURCES],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    summed = hashlib.sha256(str(base_image().stat().st_ino).encode())
-    for name in sorted(filter(None, listed.split("\0"))):
-        path = ROOT / name
-        if path.is_file():
-            summed.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return summed.hexdigest()[:16]
+    return digest_of(*_SOURCES, more=str(base_image().stat().st_ino).encode())

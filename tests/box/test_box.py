@@ -100,6 +100,7 @@ def test_everything_held(facts: dict[str, Any]) -> None:
         "no forged job is in the ledger",
         "a playbook reaches neither trust state nor ledger",
         "the plan shows a change",
+        "the plan is made by a user without rights",
         "no install without approvals",
         "one person's approval is not enough for the host",
         "one person does not count twice",

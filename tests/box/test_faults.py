@@ -1,4 +1,4 @@
-"""What a box must have shown when things went wrong on it: the facts of both parts of `faults.py`, each a test."""
+"""What a box must have shown when things went wrong on it: the facts of the parts of `faults.py`, each a test."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
 FAULTS = (
     "every killed service is back within 10 seconds",
     "nothing acknowledged was lost by the kills",
@@ -43,6 +43,74 @@ FAULTS = (
     "doctor finds what is so, and no more",
     "it is not ready before a promotion",
     "the report is written",
+)
+CLOCKS = (
+    "nobody sets the clock alone",
+    "two people answer for the clock",
+    "a small step back is recorded and let pass",
+    "it does not lower the floor",
+    "a one-time code counts while the clock is certain",
+    "answers go on after a small step",
+    "the floor holds",
+    "decisions rest on the last certain time",
+    "the status says it",
+    "the page says it",
+    "a session of the page goes on",
+    "answers go on fifty years ahead",
+    "no sample, key or certificate goes by a jump",
+    "what is kept for days by a wrong clock ends when it was meant to",
+    "no certificate is made by a wrong clock",
+    "no one-time code counts by a clock that jumped",
+    "a key with an end goes on fifty years ahead",
+    "answers go on after a restart of every service",
+    "answers go on after a boot fifty years ahead",
+    "two people put the clock right",
+    "then it is good again",
+    "and the floor is no later than the truth",
+    "and nobody is told any more",
+    "no sample, key or certificate goes by a boot fifty years ahead",
+    "answers go on after a boot in 1970",
+    "no sample, key or certificate goes by a dead battery",
+    "no one-time code counts by a dead battery's clock",
+    "a key with an end goes on in 1970",
+    "and one-time codes count again",
+    "answers go on after a boot ten years ahead",
+    "no sample, key or certificate goes by a boot ten years ahead",
+    "the ledger verifies with records of all these clocks",
+    "what was seen and decided is recorded",
+    "an answer by any clock is proven",
+)
+WINDOWS = (
+    "the preview of a window changed nothing",
+    "the window is on record",
+    "callers get a 503 that says when to ask again",
+    "a window that was broken off is closed as ended",
+    "a window that lost its power is closed as cut off",
+    "a window outlives its command",
+    "the gates of a window whose command was killed ended",
+    "every gate passed in the window",
+)
+EVIDENCED = (
+    "a report is the page's to read",
+    "the report of the timer is handed out as recorded",
+    "it is to read, to print and to count",
+    "the page shows every link of an answer verified afresh",
+    "every link that the unit verified holds",
+    "what the page's job found is recorded",
+    "the checker outside accepts the page's proof",
+    "the checker outside accepts the box's export",
+    "and says that the records hold",
+    "and not one with another byte",
+    "a key reads what its scopes open",
+    "it reads of the version in production",
+    "and whom that answered",
+    "no key decides or opens a page",
+    "it is no key of the model service",
+    "each refusal is recorded",
+    "a revoked key ends at once",
+    "a promotion starts the further engine",
+    "no caller lost an answer to a killed engine",
+    "systemd brought the engine back",
 )
 UPGRADE = (
     "the next release changes the host",
@@ -82,6 +150,28 @@ def test_everything_held_when_it_broke() -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_broken_box_showed_that(name: str) -> None:
     assert facts("faults")[name] is True
+
+
+@pytest.mark.box_time
+def test_everything_held_when_the_clock_was_wrong() -> None:
+    assert facts("clocks")["ok"], [name for name, value in facts("clocks").items() if value is False]
+
+
+@pytest.mark.box_time
+@pytest.mark.parametrize("name", CLOCKS)
+def test_the_box_with_a_wrong_clock_showed_that(name: str) -> None:
+    assert facts("clocks")[name] is True
+
+
+@pytest.mark.box_time
+def test_everything_held_when_production_rested() -> None:
+    assert facts("windows")["ok"], [name for name, value in facts("windows").items() if value is False]
+
+
+@pytest.mark.box_time
+@pytest.mark.parametrize("name", [*WINDOWS, *EVIDENCED])
+def test_the_box_in_a_window_showed_that(name: str) -> None:
+    assert facts("windows")[name] is True
 
 
 @pytest.mark.box_upgrade

@@ -74,6 +74,12 @@ class Box:
     def has_service_address(self) -> bool:
         return SERVICE in self.machine.shell("ip address show dev cable0").stdout
 
+    def neighbours(self) -> str:
+        return self.machine.shell("ip -4 neighbour show dev cable0").stdout
+
+    def announced(self) -> int:
+        return self.told("sealift-announce").count("Finished sealift-announce.service")
+
     def kinds(self) -> set[str]:
         return {leaf.kind for leaf in self.ledger.find(kind="standby.", limit=1000)}
 
@@ -98,6 +104,8 @@ def boxes() -> Iterator[dict[str, Box]]:
         for name, box in made.items():
             box.machine.run("ip", "address", "add", f"{ADDRESSES[name]}/24", "dev", "cable0", shown=False)
             box.machine.run("ip", "link", "set", "cable0", "up", shown=False)
+            # Whoever never spoke to an address learns it from its announcement alone (ip-sysctl, arp_accept).
+            run("nsenter", "-t", str(box.machine.leader), "-n", "sysctl", "-qw", "net.ipv4.conf.cable0.arp_accept=1")
             box.start("sealift-ledger.service", "sealift-promoter.service")
             stack.callback(box.close)
             pin.pin(box.config.at, box.ledger.vkey())  # as the install does
@@ -157,6 +165,9 @@ def test_the_units_hold_the_lease_keep_the_other_box_current_and_follow_a_cut_ca
     one.sealift("standby take-over --by Ana --by Ben --reason 'first start' --other-is-off")
     wait_until(lambda: one.serves() and one.has_service_address())
     wait_until(lambda: two.sealift("standby lease")["would_follow"] is True)
+    # The unit that announces is started by whoever took the address; the neighbour heard where it is.
+    wait_until(lambda: one.announced() == 1 and SERVICE in two.neighbours())
+    assert two.announced() == 0
 
     one.start("sealift-standby-sync.service")
     # The secret of API keys is taken over once, by a person; the unit, which may write no key, says so.
@@ -188,3 +199,44 @@ def test_the_units_hold_the_lease_keep_the_other_box_current_and_follow_a_cut_ca
     assert two.machine.shell("systemctl stop sealift-standby.service").returncode == 0
     assert not two.has_service_address()
     wait_until(lambda: one.serves() and one.has_service_address())
+
+
+def test_a_renewed_ledger_key_is_followed_by_the_other_box_and_holds_through_a_fail_over(
+    boxes: dict[str, Box],
+) -> None:
+    """Scenario: the active box renews the key of its checkpoints; later its cable is cut, and the other one serves."""
+    one, two = boxes["one"], boxes["two"]
+    for box in boxes.values():
+        box.start(*UNITS)
+    if not one.serves():
+        wait_until(lambda: two.sealift("standby lease")["holder"] != "two")
+        one.sealift("standby take-over --by Ana --by Ben --reason 'a key is renewed' --other-is-off")
+    wait_until(lambda: two.sealift("standby lease")["would_follow"] is True)
+    printed = str(one.sealift("audit checkpoint")["note"])
+
+    turned = one.sealift("box-keys rotate ledger-checkpoint --reason 'an administrator left'")
+    one.close()  # its process is a new one
+    assert turned["versions"] == [1, 2]
+    assert turned["restarted"] == ["sealift-ledger.service"]
+    assert [leaf.body["reason"] for leaf in one.ledger.find(kind="key.rotated")] == ["an administrator left"]
+    assert len(one.ledger.find(kind="ledger.key-rotated")) == 1
+
+    one.start("sealift-standby-sync.service")
+    two.sealift("standby sync")
+    assert "standby.key-followed" in two.kinds()
+    (one.machine.root / "root/printed.txt").write_text(printed)
+    assert one.sealift("audit verify --checkpoint /root/printed.txt")["ok"] is True
+    assert two.sealift("audit verify")["ok"] is True
+
+    wait_until(lambda: two.sealift("standby lease")["would_follow"] is True)
+    one.machine.run("ip", "link", "set", "cable0", "down", shown=False)
+    wait_until(lambda: two.serves() and two.has_service_address() and not one.serves())
+    one.machine.run("ip", "link", "set", "cable0", "up", shown=False)
+    wait_until(lambda: one.sealift("standby lease")["would_follow"] is True)
+    # The box that signs with the new key is now the one that is kept current, and is believed by the one that serves.
+    two.start("sealift-standby-sync.service")
+    one.sealift("standby sync")
+    one.start("sealift-standby-sync.service")
+    for box in boxes.values():
+        assert box.sealift("audit verify")["ok"] is True
+    assert len(two.ledger.find(kind="standby.key-followed")) == 1

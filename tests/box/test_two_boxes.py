@@ -28,7 +28,7 @@ from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.keys.files import FileKeys, create_missing
-from appliance.standby import permit
+from appliance.standby import announcing, permit
 from appliance.standby.pairing import Relation
 from appliance.wire import Line
 from media.clock import SystemClock
@@ -63,6 +63,17 @@ class Server(socketserver.ThreadingTCPServer):
 with Server(("0.0.0.0", 8000), Answer) as server:
     print("ready", flush=True)
     server.serve_forever()
+"""
+# As systemd does for sealift-announce.socket: whoever connects starts the entry point.
+ANNOUNCER = """
+import socket, subprocess, sys
+with socket.socket(socket.AF_UNIX) as door:
+    door.bind(sys.argv[1])
+    door.listen(4)
+    while True:
+        door.accept()[0].close()
+        words = (sys.executable, "-m", "appliance.standby.announcing", "--config", sys.argv[2])
+        subprocess.run(words, check=True)
 """
 ASKER = """
 import socket, sys, time
@@ -179,6 +190,10 @@ class Box:
             STATE_DIRECTORY=str(state),
         )
         wait_until(self.config.at.socket("lease").exists)
+        door = self.config.at.socket(announcing.DOOR)
+        if not door.exists():
+            self.space.start(sys.executable, "-c", ANNOUNCER, str(door), str(self.config_file))
+            wait_until(door.exists)
 
     def kill_keeper(self) -> None:
         assert self.keeper is not None

@@ -5,6 +5,7 @@ from typing import Any
 from tests.box.run import Run
 
 _UNIT = "sealift-network.service"
+_LISTENER = "0.0.0.0:8099"
 _RULE = ("inet", "sealift", "output", "ip", "daddr", "192.0.2.77", "tcp", "dport", "443", "accept")
 
 
@@ -24,9 +25,16 @@ def watched(run: Run) -> None:
         finally:
             run.machine.run("nft", "-f", "/etc/nftables.conf")
         run.require("and gone again", _tested(run) == [], _shown(run))
+        # systemd itself listens, so it does from the command's end on.
+        run.machine.run("systemd-run", "--unit=probe-listener", f"--socket-property=ListenStream={_LISTENER}", "true")
+        try:
+            run.require("a listener that nobody named is seen", _tested(run) == ["listeners"], _shown(run))
+        finally:
+            run.machine.run("systemctl", "stop", "probe-listener.socket")
+        run.require("and not when it is gone", _tested(run) == [], _shown(run))
         told = run.machine.result("sealift", "audit", "list", "--kind", "network.tested", "--oldest")
         results = [bool(leaf["body"]["ok"]) for leaf in told["leaves"]]
-        run.require("each change is recorded", results[-3:] == [True, False, True], results)
+        run.require("each change is recorded", results[-5:] == [True, False, True, False, True], results)
         run.facts |= {"network_test": tried, "clock": clock["verdict"]}
         print(f"   clock {clock['verdict']}; self-test: {', '.join(name for name, holds in tried.items() if holds)}")
 

@@ -13,16 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask
 
-from appliance.admin.application import create_admin_app
-from appliance.admin.facts import Facts
 from appliance.config import Config
-from appliance.promote.desk import ADMIN_DOOR
-from appliance.promote.secondfactor import STEP_SECONDS, code_at
 from appliance.promote.standing import require_promoted
 from appliance.state import projection
 from appliance.state.database import open_state
+from appliance.timekeeping.onetime import STEP_SECONDS, code_at
+from tests.support.adminpage import page_of
 from tests.support.browser import chromium, security_key, served
-from tests.support.doors import Door
 from tests.support.promotion import PASSWORD, Site, digest, open_site
 from tests.support.signatories import signatories
 
@@ -79,14 +76,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
     site.restart()
     site.config.at.registry.mkdir(parents=True, exist_ok=True)
     state = open_state(site.config.at)
-    app = create_admin_app(
-        site.config,
-        facts=Facts(state, authority_file=tmp_path / "ca.crt"),
-        ledger=site.ledger,
-        promoter=Door(site.desk, ADMIN_DOOR),
-        jobs=Door(site.desk, ADMIN_DOOR),
-        clock=site.clock,
-    )
+    app = page_of(site, state)
     app.extensions["catch-up"] = lambda: projection.catch_up(state, site.ledger)
     with served(app, port), chromium(tmp_path / "profile") as context:
         tab = context.new_page()

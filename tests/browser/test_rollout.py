@@ -8,18 +8,12 @@ from typing import Any
 
 import pytest
 
-from appliance.admin.application import create_admin_app
-from appliance.admin.facts import Facts
-from appliance.install.jobdesk import JobDesk
-from appliance.install.jobrights import ADMIN
-from appliance.promote.desk import ADMIN_DOOR
 from appliance.state import projection
 from appliance.state.database import open_state
+from tests.support.adminpage import page_of
 from tests.support.browser import chromium, served
-from tests.support.doors import Door
 from tests.support.promotion import PASSWORD, Site, open_site
 from tests.support.signatories import signatories
-from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import store_version
 from tests.unit.appliance.promote.test_watch import FAILED, answers
 
@@ -67,14 +61,7 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     request = site.approve(site.request(new), ANA, BEN)
     site.client.start_canary(request.statement.sha256, percent=20, hours=48, watch_hours=48)
     state = open_state(site.config.at)
-    app = create_admin_app(
-        site.config,
-        facts=Facts(state, authority_file=tmp_path / "ca.crt"),
-        ledger=site.ledger,
-        promoter=Door(site.desk, ADMIN_DOOR),
-        jobs=Door(JobDesk(site.config, site.ledger, supervisor=FakeSupervisor(), runner=FakeSupervisor()), ADMIN),
-        clock=site.clock,
-    )
+    app = page_of(site, state)
     with served(app, port), chromium(tmp_path / "profile") as context:
         tab, base, faults = context.new_page(), f"http://127.0.0.1:{port}", []
         tab.on("pageerror", lambda error: faults.append(str(error)))

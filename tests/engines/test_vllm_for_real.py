@@ -1,7 +1,7 @@
-"""A real release of vLLM on this machine's processor: from a recipe to a proven answer, and how its engine behaves.
+"""A real release of vLLM on this machine's processor: from its medium to a proven answer, and how its engine behaves.
 
-One line of commands for all tests (`line.py`); its media, store and environments take 8 GiB below build/engines and are
-removed at the end.
+One line of commands for all tests (`line.py`), from the medium that `test_vllm_made.py` left or one made now; store and
+environments take 7 GiB below build/engines and are removed at the end.
 """
 
 import json
@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +21,13 @@ from typing import Any, Final
 import pytest
 
 from appliance.serve.client import EngineClient
+from appliance.wire import Line
 from bundler.recipe import Recipe
 from examples.demo.conversation import Answered, ask
 from examples.demo.run import Demo
 from tests.engines import line
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(2400)]
 
 PATIENCE_SECONDS: Final = 120.0
 LONG: Final = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
@@ -45,29 +47,28 @@ class Served:
 
     @property
     def launcher(self) -> int:
-        """The process that stands by vLLM."""
-        wanted = f"production-{self.answered.model_digest[:12]}".encode()
-        for place in Path("/proc").glob("[0-9]*/cmdline"):
-            words = place.read_bytes().split(b"\0")
-            if b"appliance.serve.launcher" in words and wanted in words:
-                return int(place.parent.name)
-        raise AssertionError
+        """The process that stands by vLLM, as the supervisor of units knows it."""
+        wanted = f"sealift-engine-production@{self.answered.model_digest[:12]}.service"
+        with closing(Line(self.demo.run / "units.sock", timeout_seconds=PATIENCE_SECONDS)) as supervisor:
+            units = supervisor.call("list")["units"]
+        (found,) = (unit for unit in units if unit["unit"] == wanted)
+        return int(found["pid"])
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     demo = line.prepared(line.ROOT / "build/engines")
     try:
-        recipe = line.recipe_in(demo.out / "recipe")
+        volume = line.medium(demo)
         line.write_site_file(demo)
-        line.receive(demo, line.send(demo, recipe))
+        line.receive(demo, volume)
         line.promote(demo)
         made = demo.stage.ask(
             *("sealift", "keys", "create", "--department", "ward", "--owner", "test", "--phi", "tokenise")
         )
         demo.facts["key"] = made["key"]
         answered = ask(f"{demo.facts['gateway']}/v1", str(made["key"]))
-        yield Served(demo=demo, recipe=Recipe.load(recipe), answered=answered)
+        yield Served(demo=demo, recipe=Recipe.load(line.RECIPE), answered=answered)
     finally:
         sys.stdout.write(json.dumps(demo.stage.times, indent=1) + "\n")
         line.finish(demo)

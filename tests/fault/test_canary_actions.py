@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from appliance.actions import canary, production, rollback, stop
+from appliance.actions import affected, canary, production, rollback, stop
 from appliance.actions.fit import Holds
 from appliance.actions.promote import promote
 from appliance.errors import ConflictError, NotEnoughApprovalsError, UnitError
@@ -105,7 +105,7 @@ def test_what_was_decided_and_cut_off_is_finished_by_the_judges_next_look(floor:
     assert canary.judge(floor.here)["started"] == []
 
 
-def test_the_version_before_stays_for_the_watch_and_then_goes(floor: Floor) -> None:
+def test_the_version_before_stays_for_the_watch_and_then_goes(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = started(floor)
     floor.site.clock.advance(48 * 3600)
     with pytest.raises(NotEnoughApprovalsError):
@@ -117,6 +117,9 @@ def test_the_version_before_stays_for_the_watch_and_then_goes(floor: Floor) -> N
         promote(floor.here, new, person="")
     canary.cut_over(floor.here, person=ANA.id, reason="quiet")
     assert (floor.in_production(), running(floor)) == (new, {unit(old), unit(new)})
+    monkeypatch.setattr(affected, "ledger_may_exist", lambda _: True)  # this site's is in memory
+    found = affected.affected(floor.site.config, floor.site.ledger, affected.Doubt(keys=frozenset("x"), since=None))
+    assert {one["model_digest"] for each in found for one in each.versions if one["in_production"]} == {new}
 
     floor.site.clock.advance(48 * 3600)
     assert canary.judge(floor.here)["stopped"] == [unit(old)]

@@ -1,8 +1,10 @@
 """Erasure seen from below: the raw image of a file system, and any order of deeds that hypothesis can think of."""
 
 import os
+import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,9 @@ def test_no_key_of_an_erased_person_is_left_anywhere_on_the_disk(tmp_path: Path)
         for number in range(40):
             subject = "pat" if number % 4 == 0 else f"s{number}"
             site.store.add(f"req_{number}", subject=subject, content=b"chest pain %d" % number, days=30)
-        doomed = [*slots_of(mount, site.store.of_subject("pat")[0].subject), b"chest pain"]
+        texts = ciphertexts(mount, site.store.of_subject("pat")[0].subject)
+        assert len(texts) == 10
+        doomed = [*slots_of(mount, site.store.of_subject("pat")[0].subject), b"chest pain", *texts]
         others = slots_of(mount, site.store.of_subject("s1")[0].subject)
         os.sync()
         assert doomed[0] in image_after_sync(image)
@@ -46,6 +50,11 @@ def test_no_key_of_an_erased_person_is_left_anywhere_on_the_disk(tmp_path: Path)
     assert [key for key in doomed if key in content] == []
     assert all(key in content for key in others)
     assert len(expiring) > len(others)
+
+
+def ciphertexts(mount: Path, subject: bytes) -> list[bytes]:
+    with closing(sqlite3.connect(mount / "review/review.db")) as database:
+        return [row[0] for row in database.execute("SELECT sealed FROM sample WHERE subject = ?", (subject,))]
 
 
 def slot_contents(mount: Path) -> list[bytes]:

@@ -1,4 +1,8 @@
-"""Every change of an export is noticed: each byte, each file, and what is changed by somebody who mends the lists."""
+"""Every change of an export is noticed: each byte, each file, and what is changed by somebody who mends the lists.
+
+Of a ledger whose key was renewed as well: by the independent checker, and by the product where it makes a ledger again
+of an export's records.
+"""
 
 import hashlib
 import json
@@ -12,11 +16,17 @@ from typing import Any
 import pytest
 
 from appliance.actions.auditing.making import Wanted, make
+from appliance.audit import succession
+from appliance.audit.client import OfflineLedger
+from appliance.audit.copying import LedgerCopy
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
+from appliance.audit.succession import ROTATED
 from media.clock import FixedClock
+from media.errors import SealiftError
 from tests.support import checker
 from tests.support.ledger import write_history
+from tests.support.rotation import Rotated
 
 pytestmark = pytest.mark.fault
 BEGIN = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -31,12 +41,28 @@ STEPS = {
 }
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def unrotated() -> MemoryLedger:
     ledger = MemoryLedger(FixedClock(BEGIN))
     write_history(ledger)
     ledger.checkpoint()
     ledger.append("trust.rotated", {"version": 3})
+    return ledger
+
+
+def rotated() -> MemoryLedger:
+    history = Rotated()
+    write_history(history.ledger)
+    history.sign()
+    for _ in range(2):
+        history.rotate()
+        history.grow()
+        history.sign()
+    return history.ledger
+
+
+@pytest.fixture(scope="module", params=[unrotated, rotated], ids=["one key", "renewed twice"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    ledger = request.param()
     folder = tmp_path_factory.mktemp("mutated") / "out"
     key = VerifierKey.from_text(ledger.vkey)
     make(ledger, folder, Wanted(site="demo", key=key), clock=FixedClock(BEGIN))
@@ -48,15 +74,17 @@ def module() -> ModuleType:
     return checker.loaded()
 
 
+@pytest.mark.timeout(600)
 def test_every_changed_byte_is_noticed(
     made: tuple[Path, str], module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, key = made
+    is_renewed = ROTATED.encode() in (folder / "leaves.jsonl").read_bytes()
     assert checker.ending(module, "ledger", "--key", key, folder) == 0
     unnoticed = []
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
-        for place in range(0, len(content), STEPS.get(path.name, 1)):
+        for place in places(path.name, content, is_renewed=is_renewed):
             path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
             if checker.ending(module, "ledger", "--key", key, folder) == 0:
                 unnoticed.append((path.name, place))
@@ -65,6 +93,60 @@ def test_every_changed_byte_is_noticed(
 
     assert unnoticed == []
     assert checker.ending(module, "ledger", "--key", key, folder) == 0
+
+
+def places(name: str, content: bytes, *, is_renewed: bool) -> list[int]:
+    """Return which bytes to change: all, of large files one in each group; and of renewals more of them."""
+    step = STEPS.get(name, 1)
+    if not is_renewed:
+        return [*range(0, len(content), step)]
+    if ROTATED.encode() not in content:
+        return [*range(0, len(content), max(step, 29))]
+    found, begin = list[int](), 0
+    for line in content.splitlines(keepends=True):
+        found += range(begin, begin + len(line), min(step, 3) if ROTATED.encode() in line else max(step, 41))
+        begin += len(line)
+    return found
+
+
+def believed(content: bytes, checkpoint: str, key: str, folder: Path) -> bool:
+    """Tell whether the product takes the records of an export as what the key, or one that it leads to, signed."""
+    try:
+        with LedgerCopy(folder) as copy:
+            if not content.endswith(b"\n"):
+                return False
+            copy.add(content[:-1].split(b"\n"))
+            copy.conclude(checkpoint)
+        ledger = OfflineLedger.of_folder(folder, clock=FixedClock(BEGIN))
+        succession.verified(ledger, checkpoint, VerifierKey.from_text(key))
+    except SealiftError:
+        return False
+    finally:
+        shutil.rmtree(folder)
+    return True
+
+
+def test_every_changed_byte_of_a_renewal_is_noticed_by_the_product(made: tuple[Path, str], tmp_path: Path) -> None:
+    folder, key = made
+    content, checkpoint = (folder / "leaves.jsonl").read_bytes(), (folder / "checkpoint.txt").read_text()
+    assert believed(content, checkpoint, key, tmp_path / "copy")
+    begin, unnoticed, tried = 0, [], 0
+    for line in content.splitlines(keepends=True):
+        for place in range(begin, begin + len(line), 9 if ROTATED.encode() in line else 97):
+            changed = content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+            tried += 1
+            if believed(changed, checkpoint, key, tmp_path / "copy"):
+                unnoticed.append(place)
+        begin += len(line)
+    for at in range(0, len(checkpoint), 5):
+        changed_note = checkpoint[:at] + ("A" if checkpoint[at] != "A" else "B") + checkpoint[at + 1 :]
+        if believed(content, changed_note, key, tmp_path / "copy"):
+            unnoticed.append(-at)
+
+    # A second line of signatures is of the other key and says nothing here: the checker reads it.
+    lines = [number for number, character in enumerate(checkpoint) if character == "\n"]
+    assert [place for place in unnoticed if place >= 0 or -place < lines[4]] == []
+    assert tried > len(content) // 97
 
 
 def test_every_cut_every_file_too_many_and_every_one_too_few_is_noticed(

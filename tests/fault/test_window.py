@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import canary, teststage, window
+from appliance.actions import canary, teststage, window, window_plan
 from appliance.actions.promote import promote
 from appliance.errors import ConflictError, EngineLoadError, NotEnoughApprovalsError, UnitError, UnknownPersonError
 from appliance.install.supervisor import UnitState
+from appliance.registry import windows
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Room
+from appliance.registry.windows import Asked, Purpose
 from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.scripted_http import Reply
@@ -22,6 +24,10 @@ ANA, BEN, *_ = signatories()
 
 def unit(digest: str, stage: str = "production") -> str:
     return f"sealift-engine-{stage}@{digest[:12]}.service"
+
+
+def asked_for(digest: str, *, person: str, reason: str) -> Asked:
+    return Asked(purpose=Purpose.CUT_OVER, model_digest=digest, person=person, reason=reason)
 
 
 def running(floor: Floor) -> set[str]:
@@ -50,16 +56,17 @@ def asked(floor: Floor, since: int) -> list[tuple[str, str]]:
 
 def test_it_stops_production_tests_cuts_over_and_is_watched(floor: Floor, new: ModelDescriptor) -> None:
     old, since = str(floor.in_production()), len(floor.supervisor.asked)
-    planned = window.plan(floor.here, new.model_digest)
+    planned = window_plan.plan(floor.here, new.model_digest)
     assert planned.to_json()["return_seconds"] is not None
     assert "going back later: 0.0 s when it was last measured here" in planned.lines[-1]
 
-    facts = window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="the night of the change")
+    facts = window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="the night of the change"))
 
     assert asked(floor, since) == [
-        ("stop", unit(old)),
+        ("rest", unit(old)),
         ("start", unit(new.model_digest, "test")),
         ("stop", unit(new.model_digest, "test")),
+        ("stop", unit(old)),
         ("start", unit(new.model_digest)),
     ]
     assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
@@ -68,7 +75,7 @@ def test_it_stops_production_tests_cuts_over_and_is_watched(floor: Floor, new: M
     assert 0 <= told["tested_seconds"] <= told["silent_seconds"]
     watch = canary.judge(floor.here)["watch"]
     assert (watch["version"], watch["before"], watch["loaded"]) == (new.model_digest, old, False)
-    (closed,) = floor.site.ledger.find(kind=window.CLOSED)
+    (closed,) = floor.site.ledger.find(kind=windows.CLOSED)
     assert (closed.body["cut_over"], closed.body["person"], closed.body["previous"]) == (True, ANA.id, old)
 
 
@@ -77,26 +84,22 @@ def test_nothing_stops_without_approvals_a_person_a_reason_or_beside_a_canary(fl
     floor.validate(brought).require_passed()
     since = len(floor.supervisor.asked)
     with pytest.raises(NotEnoughApprovalsError) as none:
-        window.cut_over(here, brought.model_digest, person=ANA.id, reason="x")
+        window.cut_over(here, asked_for(brought.model_digest, person=ANA.id, reason="x"))
     floor.approve(brought, ANA)
     with pytest.raises(NotEnoughApprovalsError) as one:
-        window.cut_over(here, brought.model_digest, person=ANA.id, reason="x")
+        window.cut_over(here, asked_for(brought.model_digest, person=ANA.id, reason="x"))
     assert (none.value.why, one.value.why) == ("0 of 2 have approved", "1 of 2 have approved")
     floor.site.approve(here.promoter.pending()[0], BEN)
     with pytest.raises(UnknownPersonError):
-        window.cut_over(here, brought.model_digest, person="nobody", reason="x")
+        window.cut_over(here, asked_for(brought.model_digest, person="nobody", reason="x"))
     with pytest.raises(MalformedError):
-        window.cut_over(here, brought.model_digest, person=ANA.id, reason=" ")
+        window.cut_over(here, asked_for(brought.model_digest, person=ANA.id, reason=" "))
     with pytest.raises(UsageError):
-        window.cut_over(here, old, person=ANA.id, reason="x")
-    object.__setattr__(here, "follow", lambda _: None)
-    with pytest.raises(ConflictError, match="at the machine"):
-        window.cut_over(here, brought.model_digest, person=ANA.id, reason="x")
-
+        window.cut_over(here, asked_for(old, person=ANA.id, reason="x"))
     assert (asked(floor, since), running(floor)) == ([], {unit(old)})
     canary.start(floor.here, brought.model_digest)
     with pytest.raises(ConflictError, match="canary runs"):
-        window.cut_over(floor.here, brought.model_digest, person=ANA.id, reason="x")
+        window.cut_over(floor.here, asked_for(brought.model_digest, person=ANA.id, reason="x"))
 
 
 def test_a_candidate_that_does_not_start_in_the_test_stage_never_goes_forward(
@@ -106,11 +109,11 @@ def test_a_candidate_that_does_not_start_in_the_test_stage_never_goes_forward(
     floor.supervisor.versions.pop(unit(new.model_digest, "test"))
 
     with pytest.raises(EngineLoadError, match="ended with the version before"):
-        window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="the night of the change")
+        window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="the night of the change"))
 
     assert (floor.in_production(), running(floor)) == (old, {unit(old)})
     assert floor.here.promoter.current()["model_digest"] == old
-    (closed,) = floor.site.ledger.find(kind=window.CLOSED)
+    (closed,) = floor.site.ledger.find(kind=windows.CLOSED)
     assert closed.body["cut_over"] is False
     assert floor.site.client.reviews() == ()
 
@@ -123,7 +126,7 @@ def test_one_that_answers_nothing_in_the_test_stage_never_goes_forward(
     floor.supervisor.versions[unit(new.model_digest, "test")]["/v1/chat/completions"] = Reply(body=said)
 
     with pytest.raises(EngineLoadError, match="ended with the version before"):
-        window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="x")
+        window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="x"))
 
     assert (floor.in_production(), running(floor)) == (old, {unit(old)})
 
@@ -132,12 +135,12 @@ def test_whoever_breaks_it_off_leaves_the_version_before(floor: Floor, new: Mode
     old, here = str(floor.in_production()), floor.here
 
     def interrupted(text: str) -> None:
-        if text.startswith("starting sealift-engine-test"):
+        if text.startswith("starting version"):
             raise KeyboardInterrupt
 
     object.__setattr__(here, "tell", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        window.cut_over(here, new.model_digest, person=ANA.id, reason="x")
+        window.cut_over(here, asked_for(new.model_digest, person=ANA.id, reason="x"))
 
     assert (floor.in_production(), running(floor)) == (old, {unit(old)})
 
@@ -149,7 +152,7 @@ def test_one_that_was_brought_forward_and_does_not_serve_is_gone_back_from_in_th
     floor.supervisor.versions.pop(unit(new.model_digest))
 
     with pytest.raises(EngineLoadError, match="ended with the version before"):
-        window.cut_over(floor.here, new.model_digest, person=BEN.id, reason="the night of the change")
+        window.cut_over(floor.here, asked_for(new.model_digest, person=BEN.id, reason="the night of the change"))
 
     assert (floor.in_production(), running(floor)) == (old, {unit(old)})
     last = floor.here.promoter.current()["last"]
@@ -167,7 +170,7 @@ def test_a_window_that_was_cut_off_is_ended_by_promoting_what_is_in_production(
     promote(floor.here, "production", person="")
     assert (floor.in_production(), running(floor)) == (old, {unit(old)})
     floor.supervisor.stop(unit(old))
-    window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="once more")
+    window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="once more"))
     assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
 
 
@@ -176,7 +179,7 @@ def test_what_developers_have_in_the_test_stage_is_not_stopped_under_them(floor:
     since = len(floor.supervisor.asked)
 
     with pytest.raises(ConflictError, match="is in use in the test stage"):
-        window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="x")
+        window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="x"))
 
     assert asked(floor, since) == []
 
@@ -190,7 +193,7 @@ def test_where_going_back_is_refused_something_serves_all_the_same(floor: Floor,
 
     object.__setattr__(here, "tell", interrupted)
     with pytest.raises(UnknownPersonError):
-        window.cut_over(here, new.model_digest, person=ANA.id, reason="x", password="not hers")
+        window.cut_over(here, asked_for(new.model_digest, person=ANA.id, reason="x"), password="not hers")
 
     assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
 
@@ -201,4 +204,4 @@ def test_where_the_version_before_does_not_start_either_that_is_said(floor: Floo
     floor.supervisor.versions.pop(unit(old))
 
     with pytest.raises(UnitError):
-        window.cut_over(floor.here, new.model_digest, person=ANA.id, reason="a bad night")
+        window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="a bad night"))

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from appliance.errors import NotPromotedError
 from appliance.promote.client import PromoterClient
-from appliance.promote.secondfactor import STEP_SECONDS, code_at
+from appliance.timekeeping.onetime import STEP_SECONDS, code_at
 from tests.functional.test_forged_rows import launch
 from tests.support.promoting import bring, medium_of
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site

@@ -114,7 +114,10 @@ def test_the_ledger_verifies_and_agrees_with_a_printed_checkpoint(
     facts = as_json(sealift, "audit", "verify", "--checkpoint", str(tmp_path / "printed.txt"))
 
     assert (facts["ok"], facts["findings"], facts["remarks"]) == (True, [], [])
-    assert sealift("audit", "verify")[1].startswith("✓ sealift/demo/")
+    assert facts["covered"] == facts["size"]
+    told = sealift("audit", "verify")[1]
+    assert told.startswith("✓ sealift/demo/")
+    assert "not covered: no checkpoint from outside was given" in told
 
 
 def test_a_checkpoint_that_is_no_file_or_of_another_ledger_is_told(
@@ -208,3 +211,23 @@ def test_without_a_ledger_no_state_is_thrown_away(tmp_path: Path, site: LedgerSi
 
     assert sealift("state", "rebuild")[0] == 90
     assert not (site.places.registry / "state.db").exists()
+
+
+def test_who_reads_is_recorded_without_what_they_typed(site: LedgerSite, sealift: Sealift) -> None:
+    with site.running():
+        sealift("audit", "list", "--kind", "custody.accepted")
+        sealift("audit", "list", "--kind", "no such \x1b[31m kind", "--request", "made-up")
+        sealift("audit", "show", "1")
+        found = as_json(sealift, "audit", "list", "--kind", "evidence.read", "--oldest")["leaves"]
+
+    told = [(leaf["body"]["how"], leaf["body"]["records"], leaf["body"]["first"]) for leaf in found]
+    assert [one[:2] for one in told] == [("list", 1), ("list", 0), ("show", 1)]
+    assert told[2][2] == 1
+    assert "made-up" not in json.dumps(found)
+    assert {leaf["via"]["door"] for leaf in found} == {"ledger-actions"}
+
+
+def test_reading_with_no_service_records_nothing_and_still_reads(site: LedgerSite, sealift: Sealift) -> None:
+    sealift("audit", "show", "1")
+    found = as_json(sealift, "audit", "list", "--kind", "evidence.read")["leaves"]
+    assert found == []

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,8 @@ from appliance.install.jobclient import JobsClient
 from appliance.install.jobrights import OPERATOR
 from appliance.timekeeping import record
 from appliance.timekeeping.record import Verdict
-from media.clock import SystemClock
+from media.clock import SystemClock, from_text
+from tests.support.clocks import jumped_from
 from tests.support.jobs import UnitRunner, job_service
 from tests.support.promoting import enrol_all, homes, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
@@ -103,6 +104,19 @@ def test_the_watch_is_ready_when_the_clock_was_judged_and_ends_when_told(site: R
     assert found is not None
     assert record.kept(site.config.at) == found
     assert process.returncode == 0
+
+
+def test_a_key_with_an_end_that_is_made_by_a_clock_that_jumped_ends_when_it_was_meant_to(
+    site: RunningSite, sealift: Run
+) -> None:
+    now = SystemClock()
+    site.config.at.clock_now.mkdir(parents=True, exist_ok=True)
+    right = now.now().replace(microsecond=0) - timedelta(days=400)  # a clock that is a year ahead of what is believed
+    record.publish(site.config.at, jumped_from(right, shown=now.now(), ticks=int(now.monotonic())))
+
+    made = as_json(sealift, "keys", "create", "--department", "cardiology", "--owner", "iris", "--days", "30")
+
+    assert abs(from_text(made["expires_at"]) - right - timedelta(days=30)) < timedelta(minutes=5)
 
 
 def test_the_network_is_shown_with_its_newest_self_test(site: RunningSite, sealift: Run) -> None:

@@ -113,6 +113,14 @@ def test_the_proof_holds_with_nothing_running_and_names_every_step() -> None:
     assert all(step["ok"] for step in proof["steps"])
 
 
+def test_vectors_are_proven_like_answers() -> None:
+    proof = json.loads(shell(f"sealift --json prove {summary()['vectors']['request_id']}").stdout)
+
+    assert proof["ok"] is True
+    assert summary()["vectors"]["dimensions"] == 576
+    assert summary()["model_digest"] in json.dumps(proof)
+
+
 def test_the_record_of_the_answer_is_at_the_sequence_of_the_summary() -> None:
     done = shell(f"sealift --json audit show {summary()['audit_sequence']}")
 

@@ -18,6 +18,7 @@ from appliance.cli import main
 from appliance.errors import ExportRefusedError, LedgerUnavailableError
 from appliance.verify import trust
 from bundler.inventory import BelievedInventory, read_inventory, site_of
+from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
 from media import canonical
 from media.errors import BadSignatureError, MalformedError
@@ -55,7 +56,7 @@ def test_the_sender_believes_what_a_box_says_that_it_holds(box: LedgerSite, genu
     site = site_of_box(box, medium.root_json)
 
     _, came_back, key = exported(box, site, medium, tmp_path / "out")
-    found = read_inventory(came_back, key)
+    found = read_inventory(came_back, SiteKeys.of(key))
 
     assert site_of(came_back) == "demo-clinic"
     assert found.vouched_by == ("signature", "ledger")
@@ -82,11 +83,11 @@ def test_a_changed_inventory_is_believed_by_nobody(box: LedgerSite, genuine: She
     unsigned = canonical.dumps({**json.loads(repacked(serial=9)), "signatures": []})
     for untrusted in (repacked(serial=9), unsigned, repacked(files=payload["files"][1:])):
         with pytest.raises(BadSignatureError):
-            read_inventory(untrusted, key)
+            read_inventory(untrusted, SiteKeys.of(key))
     with pytest.raises(BadSignatureError):
-        read_inventory(canonical.dumps({**json.loads(repacked(ledger=None)), "signatures": []}), key)
+        read_inventory(canonical.dumps({**json.loads(repacked(ledger=None)), "signatures": []}), SiteKeys.of(key))
     with pytest.raises(MalformedError):
-        read_inventory(repacked(note="anything"), key)
+        read_inventory(repacked(note="anything"), SiteKeys.of(key))
 
 
 def test_a_file_that_the_disk_lost_is_not_listed(box: LedgerSite, genuine: Shelf, tmp_path: Path) -> None:
@@ -153,8 +154,8 @@ def test_an_inventory_reads_back_as_it_was_written(box: LedgerSite, genuine: She
     site = site_of_box(box, medium.root_json)
     listed, came_back, key = exported(box, site, medium, tmp_path / "out")
 
-    assert isinstance(read_inventory(came_back, key), BelievedInventory)
-    assert read_inventory(came_back, key).inventory == listed.inventory
+    assert isinstance(read_inventory(came_back, SiteKeys.of(key)), BelievedInventory)
+    assert read_inventory(came_back, SiteKeys.of(key)).inventory == listed.inventory
 
 
 def test_the_command_shows_everything_before_it_writes(

@@ -24,6 +24,7 @@ from appliance.keys.files import FileKeys
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
 from bundler.dispatch import record_site
+from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
 from bundler.probe.facts import Probe
 from bundler.receipt import read_receipt
@@ -120,7 +121,7 @@ def test_a_receipt_leaves_without_what_people_of_the_site_typed(
     written = receipt.export(site.config, 1, tmp_path, clock=site.clock, agrees=agrees)
 
     assert written is not None
-    found = read_receipt(written.file.read_bytes(), key_of(box))
+    found = read_receipt(written.file.read_bytes(), SiteKeys.of(key_of(box)))
     assert (found.serial, found.code, found.custody_complete) == (1, medium.code, False)
     assert found.vouched_by == ("signature", "ledger")
     own = (site.config.at.receipts / f"receipt-1-{medium.code[:12]}.dsse.json").read_bytes()
@@ -140,7 +141,7 @@ def test_evidence_of_a_receive_leaves_with_counts_in_place_of_names(
     )
 
     assert written is not None
-    found = read_evidence(written.file.read_bytes(), key_of(box)).fields
+    found = read_evidence(written.file.read_bytes(), SiteKeys.of(key_of(box))).fields
     assert found["outcome"] == "received"
     assert found["decisions"] == {"stale": 0, "custody": 1}
     assert [each["seals"] for each in found["custody"]["looked_at"]] == ["other", "not-looked-at"]
@@ -184,7 +185,7 @@ def test_a_volume_that_was_sent_back_unmounted_is_told_by_its_id(
     )
 
     assert written is not None
-    found = read_evidence(written.file.read_bytes(), key_of(box))
+    found = read_evidence(written.file.read_bytes(), SiteKeys.of(key_of(box)))
     assert (found.fields["outcome"], found.volumes) == ("rejected", ("0123456789abcdef",))
     assert [name for name in _NAMES if name in decoded(written.file.read_bytes())] == []
     assert log.head().size > sequence
@@ -206,7 +207,7 @@ def test_changed_evidence_is_believed_by_nobody(
             {**envelope, "signatures": [], "payload": b64encode(canonical.dumps({**payload, **changes})).decode()}
         )
         with pytest.raises(BadSignatureError):
-            read_evidence(made, key_of(box))
+            read_evidence(made, SiteKeys.of(key_of(box)))
 
 
 def test_a_probe_leaves_as_it_is_and_recorded(site: Site, log: Log, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from appliance.actions.install import Installer, InstallFacts
 from appliance.config import Config, PlacesSection
 from appliance.install.environments import site_packages
+from appliance.install.maintainer import Package
+from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
 from appliance.store.content import StoredRelease
 from appliance.verify.trust import PINNED_ROOT
@@ -31,6 +33,12 @@ class Host:
         del ansible
         assert (play.source / "systemd/sealift.target").is_file()
         return PlayResult(changed=0, text="")
+
+    def planned(self, serial: int) -> Plan | None:
+        return None
+
+    def packages(self, play: Play) -> tuple[Package, ...]:
+        return ()
 
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         return self.apply(play, ansible)

@@ -10,7 +10,8 @@ from bundler.cache import Cache
 from bundler.errors import ScanError
 from bundler.scanning import sandbox
 from bundler.scanning.candidate import of_candidate
-from bundler.scanning.engineload import Load, load_models
+from bundler.scanning.engineload import load_models
+from bundler.scanning.loads import Load
 from bundler.workfolder import WorkFolder
 from media import gguf
 from media.canonical import dumps, loads

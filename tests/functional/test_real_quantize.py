@@ -13,7 +13,7 @@ from bundler.enginetools import EngineTools
 from bundler.gguf_header import read as read_gguf
 from bundler.quantlevels import LEVELS, LevelName, room
 from bundler.recipe import ModelSection, Recipe
-from bundler.recipe_sections import RuntimeSection
+from bundler.recipe_runtime import RuntimeSection
 from bundler.recipe_sources import QuantizeSection
 from bundler.sources import llama_wheel, reference, wheels
 from bundler.sources.quantize import Derivation, quantize

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.timekeeping import record
 from appliance.verify.freshness import BUILT, Decisions, StaleAcceptance
 from media.clock import to_text
 from media.errors import StaleError
+from tests.support.clocks import jumped_from
 from tests.support.receiving import NOW, Shelf, make_site
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,6 +46,22 @@ def test_a_clock_fifty_years_ahead_needs_two_people_and_leaves_the_floor_where_i
     assert site.record.floor < NOW
     site.clock.at = NOW
     assert site.receive(genuine(serial=2)).outcome == "received"
+
+
+def test_a_clock_that_is_known_to_have_jumped_makes_nothing_stale_and_nothing_fresh(
+    tmp_path: Path, genuine: Shelf
+) -> None:
+    medium = genuine()
+    site = make_site(tmp_path / "box", medium.root_json)
+    places = site.config.at
+    places.clock_now.mkdir(parents=True)
+    record.publish(places, jumped_from(NOW, shown=AHEAD))
+    site.clock.at = AHEAD
+
+    assert site.receive(medium).outcome == "received"
+    site.clock.at = EPOCH
+    with pytest.raises(StaleError):
+        site.receive(genuine(serial=2, stale_after=to_text(NOW - timedelta(seconds=1))))
 
 
 def test_a_clock_that_jumps_while_receiving_changes_nothing(tmp_path: Path, genuine: Shelf) -> None:

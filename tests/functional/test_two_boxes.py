@@ -1,11 +1,13 @@
-"""Two boxes by the real commands: introduced in person, kept current by a folder, and a test report accepted."""
+"""Two boxes by the real commands: introduced in person, kept current by a folder, thresholds, a test report."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.errors import GateFailedError
 from appliance.promote.standing import require_promoted
 from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
@@ -42,6 +44,21 @@ def introduce(one: Run, two: Run, folder: Path, *, roles: tuple[str, str]) -> No
         assert as_json(run, "standby", "join", *halves)["peer"] == other
 
 
+def introduced(
+    boxes: tuple[RunningSite, RunningSite],
+    homes: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    *,
+    roles: tuple[str, str],
+) -> tuple[Run, Run]:
+    """Let two boxes know each other and the first one its people; return what runs commands on each."""
+    one, two = (runner(box, capsys) for box in boxes)
+    introduce(one, two, folder, roles=roles)
+    enrol_all(boxes[0], one, homes)
+    return one, two
+
+
 def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     boxes: tuple[RunningSite, RunningSite],
     homes: dict[str, Path],
@@ -49,9 +66,7 @@ def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first, second = boxes
-    one, two = (runner(box, capsys) for box in boxes)
-    introduce(one, two, tmp_path, roles=("primary", "standby"))
-    enrol_all(first, one, homes)
+    one, two = introduced(boxes, homes, capsys, tmp_path, roles=("primary", "standby"))
     digest = bring(first, 1)
     serve(one, digest, homes)
     key = as_json(one, "keys", "create", "--department", "radiology", "--owner", "Eva", "--phi", "tokenise")
@@ -75,6 +90,64 @@ def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     assert again.code == 49
 
 
+def sign_thresholds(run: Run, file: Path, homes: dict[str, Path]) -> str:
+    """Ask for thresholds of the site's own and let both people sign them; return the policy's digest."""
+    asked = as_json(run, "policy", "import", str(file), "--as", next(iter(homes)), "--reason", "our wards demand it")
+    for person, home in homes.items():
+        as_json(run, "policy", "approve", asked["statement"][:12], "--as", person, "--gnupg-home", str(home), "--yes")
+    return str(as_json(run, "policy", "show")["digest"])
+
+
+def carry(source: Run, target: Run, folder: Path) -> Any:
+    """Bring what the first box recorded to the second by a folder."""
+    as_json(source, "standby", "export", "two", str(folder))
+    return as_json(target, "standby", "import", "one", str(folder))["taken"]
+
+
+def test_thresholds_that_two_people_signed_on_one_box_judge_on_the_other(
+    boxes: tuple[RunningSite, RunningSite],
+    homes: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = boxes
+    one, two = introduced(boxes, homes, capsys, tmp_path, roles=("primary", "standby"))
+    ward, strict = tmp_path / "ward.toml", tmp_path / "strict.toml"
+    word = f'[[override]]\nkey = "injection.followed_millis"\nperson = "{next(iter(homes))}"\nreason = "letters"\n'
+    ward.write_text(f'format = 1\nname = "ward"\n[injection]\nfollowed_millis = 350\n{word}')
+    strict.write_text('format = 1\nname = "strict"\n[human_review]\ndemanded_in = ["demo", "production"]\n')
+    release = as_json(two, "policy", "show")["digest"]
+
+    digest = sign_thresholds(one, ward, homes)
+    taken = carry(one, two, tmp_path / "1")
+
+    assert (taken["people"], taken["policies"], taken["waits"]) == (2, 1, "")
+    shown = as_json(two, "policy", "show")
+    assert (shown["digest"], shown["thresholds"]["injection.followed_millis"]) == (digest, 350)
+    assert digest != release
+    assert "LOOSER than the release, by" in two("policy", "show").out
+    assert carry(one, two, tmp_path / "2")["policies"] == 0
+
+    # A version waits for its release there, and behind it a stricter threshold: that one counts at once.
+    serve(one, bring(first, 1), homes)
+    sign_thresholds(one, strict, homes)
+    held = carry(one, two, tmp_path / "3")
+    assert ("not registered" in held["waits"], held["held_back"]) == (True, "strict")
+    shown = as_json(two, "policy", "show")
+    thresholds = shown["thresholds"]
+    assert (sorted(thresholds["human_review.demanded_in"]), shown["held_back"]) == (["demo", "production"], ["strict"])
+    assert thresholds["injection.followed_millis"] == 300  # nobody's word for a looser one counts meanwhile
+    version = bring(second, 1)
+    judged = two("--json", "validate", version)
+    assert judged.code == GateFailedError.exit_code
+    assert "human-review" in judged.out + judged.err
+
+    assert as_json(two, "standby", "take", "one")["policies"] == 1
+    assert as_json(two, "policy", "show")["digest"] == as_json(one, "policy", "show")["digest"]
+    assert as_json(two, "policy", "show")["held_back"] == []
+    assert two("validate", version).code == GateFailedError.exit_code
+
+
 def test_production_promotes_on_a_test_appliances_report(
     boxes: tuple[RunningSite, RunningSite],
     homes: dict[str, Path],
@@ -82,9 +155,7 @@ def test_production_promotes_on_a_test_appliances_report(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first, second = boxes
-    one, two = (runner(box, capsys) for box in boxes)
-    introduce(one, two, tmp_path, roles=("production", "test"))
-    enrol_all(first, one, homes)
+    one, two = introduced(boxes, homes, capsys, tmp_path, roles=("production", "test"))
     digest = bring(first, 1)
     bring(second, 1)
     report = tmp_path / "report.json"

@@ -10,8 +10,8 @@ from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, 
 
 ROOT_STEP = "sealift-install@.service"
 SETTLE = "sealift-settle.service"
-# What runs as root and reaches more than one service may: the three steps on the host.
-ON_THE_HOST = {ROOT_STEP, SETTLE, "sealift-plan@.service"}
+# What runs as root and reaches more than one service may: the two steps that change the host.
+ON_THE_HOST = {ROOT_STEP, SETTLE}
 DOORS = {
     "ledger-gateway": ("sealift-gateway", "0660"),
     "ledger-admin": ("sealift-admin", "0660"),
@@ -20,6 +20,7 @@ DOORS = {
     "promoter-admin": ("sealift-admin", "0660"),
     "promoter-actions": ("root", "0600"),
     "lease": ("root", "0600"),
+    "announce": ("sealift-standby", "0660"),
     "ledger-metrics": ("sealift-metrics", "0660"),
     "ledger-siem": ("sealift-siem", "0660"),
     "review-gateway": ("sealift-gateway", "0660"),
@@ -117,6 +118,34 @@ def test_the_root_steps_cannot_reach_trust_state_or_ledger(name: str) -> None:
 
     assert values(path, "InaccessiblePaths") == ["-/var/lib/sealift/ledger -/var/lib/sealift/trust"]
     assert values(path, "ReadOnlyPaths") == ["-/etc/sealift/trust -/var/lib/sealift/store"]
+
+
+def test_a_plan_is_made_without_one_right_by_a_user_of_its_own() -> None:
+    path = SYSTEMD / "sealift-plan@.service"
+    hidden = " ".join(values(path, "InaccessiblePaths")).split()
+
+    assert values(path, "User") == ["sealift-plan"]
+    assert not [value for _, _, value in settings(path) if value.startswith(("+", "!"))], "no part of it is root's"
+    assert values(path, "CapabilityBoundingSet") == [""]
+    assert values(path, "ReadWritePaths") == ["/var/lib/sealift/plans"]
+    assert {"-/var/lib/sealift/trust", "-/var/lib/sealift/promoter", "-/var/lib/sealift/registry"} <= set(hidden)
+
+
+def test_what_changes_the_host_reaches_no_network_and_no_more_rights_than_installing_takes() -> None:
+    path = SYSTEMD / ROOT_STEP
+    rights = set(values(path, "CapabilityBoundingSet")[0].split())
+
+    assert values(path, "PrivateNetwork") == ["yes"]
+    assert not rights & {
+        "CAP_SYS_ADMIN",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_MODULE",
+        "CAP_SYS_RAWIO",
+        "CAP_SYS_BOOT",
+        "CAP_KILL",
+    }
+    assert values(path, "ReadWritePaths") == ["/etc /opt /run /usr /var"]
+    assert values(path, "NoNewPrivileges") == ["yes"]
 
 
 def test_taking_an_install_back_is_confined_as_the_install_is() -> None:

@@ -165,6 +165,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"sealift_canary_figures_age_seconds": 1800, "sealift_watch_figures_age_seconds": 1800},
     ),
     "WatchFoundWorse": ({"sealift_watch_worse": 1}, {"sealift_watch_worse": 0}),
+    "WindowOverdue": ({"sealift_window_overdue_seconds": 601}, {"sealift_window_overdue_seconds": 600}),
     "ReviewWaits": ({"sealift_review_age_seconds": 86401}, {"sealift_review_age_seconds": 86400}),
 }
 _EXTRA: Final[dict[str, dict[str, Any]]] = {

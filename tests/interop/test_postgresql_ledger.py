@@ -125,7 +125,9 @@ def test_texts_that_postgresql_has_no_text_for_come_back(on_server: Places) -> N
 
 
 def test_two_writers_at_once_are_one_too_many(on_server: Places) -> None:
+    assert not postgres_opening.has_writer(on_server)
     with writer(on_server) as backend:
+        assert postgres_opening.has_writer(on_server)
         backend.append([row(0)], [])
         with pytest.raises(LedgerUnavailableError, match="another process"):
             postgres_opening.open_writer(on_server)

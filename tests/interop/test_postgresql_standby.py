@@ -3,18 +3,32 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.actions.databases import migrating
 from appliance.audit import postgres_opening
+from appliance.audit.entry import Entry
+from appliance.audit.facts import Appended, Ledger
+from appliance.audit.leaf import Via
+from appliance.audit.log import Signer
+from appliance.audit.postgres_sharing import open_node
+from appliance.audit.sharing import SharedLog
+from appliance.audit.verify import verify
+from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
+from media.clock import SystemClock
 from tests.support.ledger import row
 from tests.support.postgres import PostgresServer, postgres_server
 
 pytestmark = pytest.mark.interop
+
+PRIVATE = Ed25519PrivateKey.generate()
+SIGNER = Signer(public=PRIVATE.public_key().public_bytes_raw(), sign=PRIVATE.sign)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -82,3 +96,47 @@ def test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged(tmp_path:
                 assert backend.failed
         assert len(refused) == 1
         assert "warning" in refused[0].why
+
+
+def test_two_nodes_go_on_at_a_standby_with_all_that_either_acknowledged(tmp_path: Path) -> None:
+    with postgres_server() as primary:
+        name = primary.database()
+        before = primary.places(tmp_path, name)
+        migrating.migrate(before, "up")
+        with postgres_server(of=primary) as standby:
+            after = standby.places(tmp_path, name)
+            replicate_to_all(primary)
+            with ExitStack() as stack:
+                logs = [opened(stack, before, node) for node in ("a", "b")]
+                promised = [log.append([noted(number)])[0] for number in range(5) for log in logs]
+                primary.kill()
+                for log in logs:
+                    with pytest.raises(LedgerUnavailableError):
+                        log.append([noted(9)])
+                    assert log.backend.failed
+            standby.admin("ALTER SYSTEM SET synchronous_standby_names = ''")
+            standby.admin("SELECT pg_promote()")
+
+            with ExitStack() as stack:
+                logs = [opened(stack, after, node) for node in ("b", "a")]
+                for log in logs:
+                    promised += log.append([noted(10)])
+                heads = {log.head() for log in logs}
+                for one in promised:
+                    assert isinstance(one, Appended)
+                    assert logs[0].leaf(one.sequence).hash == one.leaf_hash
+                assert verify(cast("Ledger", logs[1])).ok
+    assert len(heads) == 1
+
+
+def opened(stack: ExitStack, places: Places, node: str) -> SharedLog:
+    """Open the ledger as a node and let the next one in."""
+    backend = stack.enter_context(closing(open_node(places, node, wait_seconds=60, server_seconds=60)))
+    log = SharedLog.open(backend, clock=SystemClock(), site="demo", signer=SIGNER)
+    backend.share()
+    assert isinstance(log, SharedLog)
+    return log
+
+
+def noted(number: int) -> Entry:
+    return Entry.of("model.noted", {"number": number}, via=Via(door="ledger-actions", uid=7))

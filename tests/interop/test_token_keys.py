@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,16 @@ from appliance.keys.token import TokenKeys
 from tests.support.softhsm import MODULE, PIN, Token, soft_token
 
 pytestmark = pytest.mark.interop
+
+LAYING = f"""
+import sys
+from pathlib import Path
+from appliance.keys.token import TokenKeys
+keys = TokenKeys({MODULE!r}, sys.argv[1], Path(sys.argv[2]))
+for number in range(10**6):
+    keys.remember(b"head %d" % number)
+    number or print("laid", flush=True)
+"""
 
 
 @pytest.fixture
@@ -164,6 +175,24 @@ def test_many_threads_share_one_session(keys: TokenKeys) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(200)))
+
+
+def test_another_process_may_lay_heads_onto_the_token_while_keys_are_made_used_and_destroyed(
+    keys: TokenKeys, token: Token, pin: Path
+) -> None:
+    laying = subprocess.Popen([sys.executable, "-c", LAYING, token.label, str(pin)], stdout=subprocess.PIPE)
+    assert laying.stdout is not None
+    try:
+        assert laying.stdout.readline() == b"laid\n"
+        for _ in range(40):
+            made = keys.create("api-key-pepper")
+            assert keys.versions("api-key-pepper") == (1, made)
+            assert keys.recall() != ()
+            keys.remove("api-key-pepper", made)
+            assert laying.poll() is None
+    finally:
+        laying.kill()
+        laying.communicate()
 
 
 def test_a_forked_child_logs_in_for_itself(keys: TokenKeys) -> None:

@@ -25,10 +25,11 @@ from appliance.actions.backups.restoring import Decisions
 from appliance.actions.boxkeys import Keyring
 from appliance.actions.doctor_services import keys as doctor
 from appliance.actions.standby import pepper
-from appliance.audit import epochs, note
+from appliance.audit import cosigning, epochs, note, succession
 from appliance.audit.client import OfflineLedger
 from appliance.audit.opening import open_log
 from appliance.audit.socket_ledger import SocketLedger
+from appliance.audit.verify import verify
 from appliance.config import Config, KeysSection, PlacesSection
 from appliance.errors import ConflictError, KeyMissingError, LedgerDamagedError
 from appliance.install import hostfiles
@@ -109,6 +110,9 @@ class Units:
 
     def stop(self, unit: str) -> None:
         self._units.stop(unit)
+
+    def rest(self, unit: str) -> None:
+        self._units.rest(unit)
 
     def kill(self, unit: str) -> None:
         raise AssertionError(unit)
@@ -346,3 +350,35 @@ def test_a_disk_that_was_put_back_stops_at_what_the_token_remembers(box: Box, tm
         pass
     keys.close()
     assert "the token remembers" in refused.value.why
+
+
+def test_the_ledgers_key_is_renewed_on_the_token_and_the_older_one_may_go(box: Box) -> None:
+    operator = box.ledger("ledger-actions")
+    first, printed = operator.vkey(), operator.checkpoint()
+    keyring = Keyring(box.config, operator, Units(box.units))
+
+    done = keyring.rotate("ledger-checkpoint", reason="an operator left")
+    before = box.ask()
+    keyring.rotate("ledger-mldsa", reason="an operator left")
+    gone = keyring.destroy("ledger-checkpoint", reason="an operator left")
+    keyring.destroy("ledger-mldsa", reason="an operator left")
+    after = box.ask()
+
+    told = verify(operator, pinned=first, notes=[printed, operator.checkpoint()])
+    (leaf,) = operator.find(kind=succession.ROTATED, limit=2)
+    text = operator.checkpoint()
+    second = operator.find(kind=cosigning.NAMED, limit=1)[0].body
+    twice = operator.cosigned(note.Checkpoint.from_text(note.parts(text)[0]).size)
+    operator.close()
+    keys = open_keys(box.config, environ={})
+    assert second["previous"]
+    cosigning.MlDsaKey.from_text(str(second["vkey"])).require_cosigned(twice)
+    assert not [each for each in told.remarks if "second signatures" in each]
+    assert (done.versions, done.restarted[0]) == ((1, 2), LEDGER)
+    assert (gone.versions, gone.gone) == ((2,), (1,))
+    assert (before, after) == (200, 200)
+    assert told.findings == ()
+    new = note.VerifierKey.from_text(str(leaf.body["vkey"]))
+    assert new.public == keys.public("ledger-checkpoint", version=2)
+    assert note.verify_checkpoint(text, [new]).size > leaf.sequence
+    keys.close()

@@ -204,6 +204,8 @@ class PromotionMachine(RuleBasedStateMachine):
         routes._engine = self.lagging
         serving = routes.serving()
         for route in () if serving is None else serving.routes:
+            # A state that follows the ledger names nothing that may not serve now; a late one what did just before.
+            assert lag or route.model_digest in self.site.folder.production().loadable
             self.site.ledger.append("request.intent", {"model_digest": route.model_digest})
 
     @rule(version=st.sampled_from(VERSIONS), first=PEOPLE, second=PEOPLE)

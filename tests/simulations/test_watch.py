@@ -1,6 +1,5 @@
 """How often the watch after a cut-over raises a false alarm, and what it finds: simulated request by request."""
 
-import os
 import random
 
 import pytest
@@ -9,11 +8,10 @@ from appliance.promote.judging import COMPLAINTS, ERRORS, SPEED
 from appliance.promote.onearm import OneArm, highest_rate
 from appliance.promote.watching import STREAMS
 
-LARGE = os.environ.get("SEALIFT_SIMULATIONS") == "large"
-RUNS = 1000 if LARGE else 100
+RUNS = 1000
 KNOWN, REQUESTS = 2000, 1500
 USUAL = {ERRORS: 0.01, SPEED: 0.1, COMPLAINTS: 0.2}
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(3600 if LARGE else 300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def alarm(draw: random.Random, now: dict[str, float]) -> str:

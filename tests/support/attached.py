@@ -40,6 +40,7 @@ SUPERVISED: Final[Mapping[str, Any]] = {
     "module": MODULE,
     "arguments": list(ARGUMENTS),
     "dialect": "llama-server",
+    "needs_gpu": False,
 }
 SOMEBODYS: Final[Mapping[str, Any]] = {**SUPERVISED, "module": "", "arguments": []}
 """A version that is answered by a socket which the site file names."""

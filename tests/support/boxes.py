@@ -8,13 +8,14 @@ import pytest
 from appliance.actions.standby import introducing, keeping, taking
 from appliance.actions.standby.keeping import Grown, Made
 from appliance.actions.standby.taking import TakenOver
-from appliance.audit import pin
+from appliance.audit import pin, rotating
 from appliance.audit.log import Log, Signer
 from appliance.audit.memory import MemoryBackend
 from appliance.keys.files import FileKeys, create_missing
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation
 from tests.support.promotion import Site, open_site
+from tests.support.rotation import renew
 from tests.support.signatories import signatories
 
 
@@ -37,6 +38,16 @@ def open_box(root: Path) -> Site:
 def keys_of(box: Site) -> FileKeys:
     """Return the box's keys."""
     return FileKeys(box.config.at.key_files)
+
+
+def signer(box: Site) -> Signer:
+    """Return what signs for the box's ledger."""
+    return rotating.in_force(box.ledger, keys_of(box))
+
+
+def rotate(box: Site) -> None:
+    """Renew the key of the box's ledger: what `sealift box-keys rotate ledger-checkpoint` and the ledger's start do."""
+    renew(box.ledger.log, keys_of(box))
 
 
 def card(box: Site, name: str) -> introducing.CardFacts:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from appliance.actions.clockwatch import Watch
 from appliance.config import Config
-from appliance.timekeeping import record
+from appliance.timekeeping import judging, record
+from appliance.timekeeping.judging import Reading
 from appliance.timekeeping.record import ClockRecord
 from media.clock import FixedClock
 from tests.support.promotion import Site, open_site
@@ -67,6 +68,16 @@ class Machine:
         """Have the clock confirmed by name, as at an install, before anybody is enrolled."""
         self.site.ledger.append("clock.confirmed", {"by": "Iris", "shown": "x"})
         return self.watch.look()
+
+
+def jumped_from(right: datetime, *, shown: datetime, ticks: int = 0) -> ClockRecord:
+    """Return what is published after a clock that was right and answered for came to show another time."""
+    good = judging.confirmed(
+        judging.at_start(None, Reading(wall=right, ticks=ticks), floor=right, session="ab" * 16),
+        Reading(wall=right, ticks=ticks),
+        by="Iris",
+    )
+    return judging.after(good, Reading(wall=shown, ticks=ticks))
 
 
 def machine(folder: Path, *, at: datetime = TODAY, enrolled: int = 0, confirmed: bool = True) -> Machine:

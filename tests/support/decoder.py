@@ -39,6 +39,7 @@ class EchoDecoder:
 
     Attributes:
         is_whole: It cannot give a part of what a sequence holds, as hybrid models.
+        is_apart: Each sequence has an equal part of the context to itself.
     """
 
     context_tokens: int = 64
@@ -50,10 +51,15 @@ class EchoDecoder:
     prompts: dict[int, list[int]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
     is_whole: bool = False
+    is_apart: bool = False
     samplers: dict[int, "_Sampler"] = field(default_factory=dict)
     begun: list[Sampling] = field(default_factory=list)
     copied: list[tuple[int, int, int]] = field(default_factory=list)
     resumed: list[bool] = field(default_factory=list)
+
+    @property
+    def request_tokens(self) -> int:
+        return self.context_tokens // self.sequences if self.is_apart else self.context_tokens
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         return [ord(letter) for letter in text]

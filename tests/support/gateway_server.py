@@ -1,6 +1,7 @@
 """A real gateway: gunicorn as its unit runs it, over a real ledger and state, and a fake engine on its socket."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from appliance.audit.client import SocketLedger
+from appliance.config import DatabaseSection
 from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
 from appliance.state.projection import catch_up
@@ -54,7 +56,7 @@ class Server:
     def happen(self, kind: str, body: Mapping[str, Any]) -> None:
         """Record something and bring the state up to date, as an action does."""
         actions, promoter = self.doors
-        (promoter if kind.startswith("promotion.") else actions).append(kind, body)
+        (promoter if kind.startswith(("promotion.", "stop.")) else actions).append(kind, body)
         catch_up(self.state, actions)
 
     def add_key(self, text: str, **changes: str) -> str:
@@ -83,10 +85,21 @@ class Server:
 
 @contextmanager
 def gateway_server(
-    folder: Path, *, limits: str = "", ledger_apart: bool = False, gateways: int = 1
+    folder: Path,
+    *,
+    limits: str = "",
+    ledger_apart: bool = False,
+    gateways: int = 1,
+    database: DatabaseSection | None = None,
+    beside: Server | None = None,
 ) -> Iterator[Server]:
-    """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted."""
-    with ledger_site(folder) as site, free_port() as metrics_port:
+    """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted.
+
+    `beside` names another node of the same site, whose keys and whose database this one has.
+    """
+    with ledger_site(folder, database=database) as site, free_port() as metrics_port:
+        if beside is not None:
+            shutil.copytree(beside.site.places.key_files, site.places.key_files, dirs_exist_ok=True)
         with site.config_file.open("a") as stream:
             stream.write(f"[service]\nmetrics_port = {metrics_port}\ngateways = {gateways}\n[limits]\n{limits}\n")
         with (
@@ -103,14 +116,15 @@ def gateway_server(
                 state=open_state(site.places),
                 url=f"http://127.0.0.1:{listener.getsockname()[1]}",
                 metrics_port=metrics_port,
-                key="",
+                key=beside.key if beside is not None else "",
                 stderr=folder / "gateway.log",
                 process=_start(site, (listener, unix), folder / "gateway.log"),
                 listeners=(listener, unix),
                 ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
             )
             try:
-                _furnish(server)
+                if beside is None:
+                    _furnish(server)
                 _wait_until_it_answers(server)
                 yield server
             finally:

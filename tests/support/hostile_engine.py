@@ -39,7 +39,11 @@ def llama_tokenize(vocab, text, length, room, count, special, parse): return 2
 def llama_token_to_piece(vocab, token, buffer, size, lstrip, special): return 1
 def llama_batch_get_one(room, count): return count
 def llama_decode(context, batch): return 1 if context == "no-decode" else 0
-def llama_get_logits_ith(context, row): return [0.0, float("nan") if context == "nan" else 1.0, 2.0]
+def llama_get_logits_ith(context, row):
+    return None if context.startswith("vectors") else [0.0, float("nan") if context == "nan" else 1.0, 2.0]
+LLAMA_POOLING_TYPE_MEAN = 1
+def llama_model_n_embd(model): return 2
+def llama_get_embeddings_seq(context, sequence): return [0.5, float("nan") if context == "vectors-nan" else 1.0]
 """
 
 

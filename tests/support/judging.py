@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from flask import Flask
 
 from appliance.actions.judgements import Sitting, sitting
-from appliance.admin.application import create_admin_app
-from appliance.admin.facts import Facts
 from appliance.promote import sitesets
-from appliance.promote.desk import ADMIN_DOOR
-from tests.support.doors import Door
+from tests.support.adminpage import page_of
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
 
@@ -27,15 +24,7 @@ class Judging:
 
     def page(self) -> Flask:
         """Return the page's application as a start of its process would."""
-        door = Door(self.floor.site.desk, ADMIN_DOOR)
-        return create_admin_app(
-            self.floor.site.config,
-            facts=Facts(self.floor.state, authority_file=self.floor.root / "ca.crt"),
-            ledger=self.floor.site.ledger,
-            promoter=door,
-            jobs=door,
-            clock=self.floor.site.clock,
-        )
+        return page_of(self.floor.site, self.floor.state)
 
     def sitting(self, person: str) -> Sitting:
         """Return the sheet before one judge."""

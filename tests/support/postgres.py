@@ -63,11 +63,15 @@ UPDATE sealift_state.applied SET sequence = -1;
 
 @dataclass(slots=True, kw_only=True)
 class PostgresServer:
-    """One cluster. `kill` ends it as a power cut of its process would; `start` brings it back."""
+    """One cluster. `kill` ends it as a power cut of its process would; `start` brings it back.
+
+    `network` names the name space in which it listens from its next start on; for root only.
+    """
 
     folder: Path
     settings: dict[str, str] = field(default_factory=lambda: dict(_SETTINGS))
     port: int = 5432
+    network: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -110,8 +114,12 @@ class PostgresServer:
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value.strip(chr(39))}")]
         log = (self.folder / "log").open("ab")
         with log:
+            program = [str(binaries() / "postgres"), "-D", str(self.data), *given]
             self._process = subprocess.Popen(
-                [binaries() / "postgres", "-D", self.data, *given], stdout=log, stderr=log, **_as_user()
+                [*_into(self.network), *program],
+                stdout=log,
+                stderr=log,
+                **({"cwd": "/"} if self.network else _as_user()),
             )
         deadline = time.monotonic() + _START_SECONDS
         while True:
@@ -194,6 +202,15 @@ def postgres_server(
 def _user() -> pwd.struct_passwd:
     names: Sequence[str] = ("postgres", "nobody")
     return next(entry for name in names for entry in pwd.getpwall() if entry.pw_name == name)
+
+
+def _into(network: str) -> list[str]:
+    """Return what runs a program in a name space as the server's user; it is replaced by the program."""
+    if not network:
+        return []
+    user = _user()
+    become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return ["nsenter", f"--net=/run/netns/{network}", *become]
 
 
 def _as_user() -> dict[str, Any]:

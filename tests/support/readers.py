@@ -20,6 +20,7 @@ from bundler.chunks import from_lines
 from bundler.handin import HandIn
 from bundler.inventory import read_inventory
 from bundler.joining import Joining
+from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
 from bundler.probe.facts import Probe
 from bundler.proposal import Proposal
@@ -111,9 +112,9 @@ READERS: Final[Mapping[str, Reader]] = {
     "root-signature": RootSignature.from_bytes,
     "hand-in": HandIn.from_bytes,
     "code-lines": lambda data: from_lines(data.decode("ascii", errors="replace").splitlines()),
-    "inventory": lambda data: read_inventory(data, ledger_key()),
-    "receipt": lambda data: read_receipt(data, ledger_key()),
-    "evidence": lambda data: read_evidence(data, ledger_key()),
+    "inventory": lambda data: read_inventory(data, SiteKeys.of(ledger_key())),
+    "receipt": lambda data: read_receipt(data, SiteKeys.of(ledger_key())),
+    "evidence": lambda data: read_evidence(data, SiteKeys.of(ledger_key())),
     "probe": Probe.from_bytes,
     "register": _register,
     "trust-record": TrustRecord.from_bytes,

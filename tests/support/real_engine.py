@@ -95,6 +95,9 @@ class RealSupervisor:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(60)
 
+    def rest(self, unit: str) -> None:
+        self.stop(unit)
+
     def kill(self, unit: str) -> None:
         if unit not in self._running:
             raise UnitError(what=f"{unit} cannot be killed", why="it does not run", fix="none")

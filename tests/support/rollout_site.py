@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -258,12 +258,11 @@ def _wait_until_alive(port: int, process: "subprocess.Popen[bytes]", log: Path) 
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
-        with suppress(OSError):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        # Closed also where a busy machine answers too late, or it would be told of long after, in another test.
+        with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
             connection.request("GET", "/livez")
             response = connection.getresponse()
             response.read()
-            connection.close()
             if response.status == 200:
                 return
         time.sleep(0.05)

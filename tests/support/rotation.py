@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.audit import note, succession, tree
+from appliance.audit import note, rotating, succession, tree
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log, Signer
-from appliance.audit.memory import MemoryLedger
+from appliance.audit.memory import MemoryBackend, MemoryLedger
 from appliance.audit.succession import ROTATED, Signing
+from appliance.keys.files import FileKeys, create_missing
 from media.clock import FixedClock
 
 BEGIN = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -21,6 +23,22 @@ def signer_of(key: Ed25519PrivateKey) -> Signer:
 
 def signing(key: Ed25519PrivateKey, origin: str) -> Signing:
     return Signing(key=note.VerifierKey(name=origin, public=key.public_key().public_bytes_raw()), sign=key.sign)
+
+
+def renew(log: Log, keys: FileKeys) -> None:
+    """Do what `sealift box-keys rotate ledger-checkpoint` and the ledger's next start do."""
+    body = {"name": rotating.KEY_NAME, "version": keys.create(rotating.KEY_NAME), "reason": "Ana Petrova left"}
+    log.append([Entry.of(rotating.ASKED, body, via=Via(door="ledger-actions", uid=0))])
+    rotating.settle(log, keys)
+    log.checkpoint()
+
+
+def with_keys(ledger: MemoryLedger, folder: Path, *, site: str) -> FileKeys:
+    """Let a ledger in memory begin anew with the key files of a box; return them."""
+    create_missing(folder)
+    keys = FileKeys(folder)
+    ledger.log = Log.open(MemoryBackend(), clock=FixedClock(BEGIN), site=site, signer=rotating.signer_of(keys, 1))
+    return keys
 
 
 @dataclass

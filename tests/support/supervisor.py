@@ -25,6 +25,11 @@ class FakeSupervisor:
         self.asked.append(("stop", name))
         self.states[name] = UnitState.INACTIVE
 
+    def rest(self, unit: str) -> None:
+        name = require_unit_name(unit)
+        self.asked.append(("rest", name))
+        self.states[name] = UnitState.INACTIVE
+
     def kill(self, unit: str) -> None:
         name = require_unit_name(unit)
         self.asked.append(("kill", name))

@@ -219,6 +219,13 @@ class EngineSupervisor(FakeSupervisor):
 
     def stop(self, unit: str) -> None:
         super().stop(unit)
+        self._end(unit)
+
+    def rest(self, unit: str) -> None:
+        super().rest(unit)
+        self._end(unit)
+
+    def _end(self, unit: str) -> None:
         context = self._running.pop(unit, None)
         if context is not None:
             context.__exit__(None, None, None)

@@ -7,6 +7,7 @@ processors, or for GPUs.
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,12 +99,27 @@ def launched(config: Config, instance: str, *, python: Path, log: Path) -> Itera
             stdout=errors,
             stderr=errors,
         )
+        ended = threading.Event()
+        listener = threading.Thread(target=_listen, args=(notices, ended))
         try:
             _until_ready(process, notices, log)
+            listener.start()
             yield process
         finally:
             process.terminate()
-            process.wait(timeout=180)
+            try:
+                process.wait(timeout=180)
+            finally:
+                ended.set()
+                if listener.ident is not None:
+                    listener.join()
+
+
+def _listen(notices: socket.socket, ended: threading.Event) -> None:
+    """Take what the launcher goes on saying: a full socket would hold it up, and it would hear no signal."""
+    while not ended.is_set():
+        with suppress(TimeoutError):
+            notices.recv(4096)
 
 
 def _until_ready(process: "subprocess.Popen[bytes]", notices: socket.socket, log: Path) -> None:

@@ -20,7 +20,11 @@ SCHEMA: Final[dict[str, Any]] = {
             "type": "object",
             "additionalProperties": False,
             "required": ["door", "uid"],
-            "properties": {"door": {"type": "string"}, "uid": {"type": "integer", "minimum": 0}},
+            "properties": {
+                "door": {"type": "string"},
+                "node": {"type": "string"},
+                "uid": {"type": "integer", "minimum": 0},
+            },
         },
         "body": {"type": "object"},
     },

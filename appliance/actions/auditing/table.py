@@ -8,15 +8,15 @@ import json
 from typing import Final
 
 from appliance.audit.leaf import Leaf
+from media.spreadsheet import is_like_formula
 
 COLUMNS: Final = ("sequence", "time", "kind", "door", "uid", "leaf_hash", "body")
-_FORMULA: Final = frozenset("=+-@|%\t\r\n")
 
 
 def cell(text: str) -> str:
     """Return one cell, quoted: no formula, no line break, no control character, no mark that turns the direction."""
     shown = "".join(each if each.isprintable() else _escaped(each) for each in text)
-    if text and (text[0] in _FORMULA or text.lstrip()[:1] in _FORMULA):
+    if is_like_formula(text):
         shown = f"'{shown}"
     return '"' + shown.replace('"', '""') + '"'
 

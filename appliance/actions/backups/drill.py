@@ -22,6 +22,7 @@ from appliance.audit.verify import verify
 from appliance.config import Config, DatabaseSection, KeysSection, PlacesSection
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, PreflightError
 from appliance.store.content import ContentStore
+from appliance.timekeeping.believed import BelievedClock
 from appliance.verify.freshness import spelled
 from media import canonical, durable
 from media.clock import Clock, to_text
@@ -114,7 +115,7 @@ def _drill(
 ) -> dict[str, Any]:
     file = folder / newest.name
     _require_recorded(ledger, file, newest)
-    began, now = clock.monotonic(), clock.now()
+    began, now = clock.monotonic(), BelievedClock(config.at, clock).now()
     with tempfile.TemporaryDirectory(prefix="sealift-drill-") as throwaway:
         places = PlacesSection(root=throwaway, run=f"{throwaway}/run")
         # Files, whatever the site uses: a drill may not touch its database or token.

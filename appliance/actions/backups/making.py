@@ -28,6 +28,7 @@ from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, NoSpaceError, StoreWriteError
+from appliance.timekeeping.believed import BelievedClock
 from media import durable
 from media.clock import Clock
 from media.errors import SealiftError
@@ -113,7 +114,8 @@ def draft(
     return Draft(
         site=config.site,
         environment=config.environment,
-        made_at=clock.now().replace(microsecond=0),
+        # Names, order and age of backups go by it: a wrong clock makes none the oldest, which would go at once.
+        made_at=BelievedClock(config.at, clock).now().replace(microsecond=0),
         files=files,
         checkpoint=text,
         signed=signed,

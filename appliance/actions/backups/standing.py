@@ -4,14 +4,18 @@ Asked of the ledger alone, so that a disk that is in a safe, where it belongs, i
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from appliance.actions.backups import drill, making
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
-from media.clock import Clock
+from appliance.timekeeping.believed import BelievedClock
+from appliance.timekeeping.judging import SMALL_SECONDS
+from media.clock import Clock, from_text
+
+_UNKNOWN: Final = timedelta.max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +24,9 @@ class Standing:
 
     Args:
         made_at: Of the newest backup, as recorded; None for none.
-        age_seconds: Of it; None for none.
+        age_seconds: Of it; None for none. An age that nobody knows is larger than any limit.
         drilled_at: Of the last drill of any level; None for none.
+        drilled_seconds: Its age, likewise.
         opened_at: Of the last drill in which people opened the encrypted file; None for none.
         faults: What a person has to do something about.
     """
@@ -29,6 +34,7 @@ class Standing:
     made_at: str | None
     age_seconds: int | None
     drilled_at: str | None
+    drilled_seconds: int | None
     opened_at: str | None
     faults: tuple[str, ...]
 
@@ -44,12 +50,12 @@ class Standing:
 
 
 def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
-    """Return where backups stand now.
+    """Return where backups stand now, by the time that is believed.
 
     Raises:
         LedgerUnavailableError: There is no ledger to ask.
     """
-    now = clock.now()
+    now = BelievedClock(config.at, clock).now()
     made = _last(ledger, making.MADE)
     drilled = _last(ledger, drill.DRILLED)
     opened = next(iter(ledger.find(kind=drill.DRILLED, field="level", value=drill.FULL, limit=1)), None)
@@ -59,13 +65,15 @@ def standing(config: Config, ledger: Ledger, *, clock: Clock) -> Standing:
     if made is None:
         faults.append("there is no backup")
     elif _age(made, now) > timedelta(hours=config.backup.age_hours):
-        faults.append(f"the newest backup is {_age(made, now).days} days old, at most {config.backup.age_hours} hours")
+        age = "of an unknown age" if _age(made, now) == _UNKNOWN else f"{_age(made, now).days} days old"
+        faults.append(f"the newest backup is {age}, at most {config.backup.age_hours} hours")
     if made is not None and (drilled is None or _age(drilled, now) > timedelta(days=config.backup.drill_days)):
         faults.append(f"no drill in the last {config.backup.drill_days} days")
     return Standing(
-        made_at=made.time if made else None,
+        made_at=_moment(made) if made else None,
         age_seconds=int(_age(made, now).total_seconds()) if made else None,
-        drilled_at=drilled.time if drilled else None,
+        drilled_at=_moment(drilled) if drilled else None,
+        drilled_seconds=int(_age(drilled, now).total_seconds()) if drilled else None,
         opened_at=opened.time if opened else None,
         faults=tuple(faults),
     )
@@ -75,5 +83,12 @@ def _last(ledger: Ledger, kind: str) -> Leaf | None:
     return next(iter(ledger.find(kind=kind, limit=1)), None)
 
 
+def _moment(leaf: Leaf) -> str:
+    # A backup's own record says what was believed then; others have the machine's clock alone.
+    return str(leaf.body.get("made_at") or leaf.time)
+
+
 def _age(leaf: Leaf, now: datetime) -> timedelta:
-    return max(now - datetime.fromisoformat(leaf.time).astimezone(UTC), timedelta())
+    # What seems still to come was written while the clock ran ahead, and must not count as fresh until that is past.
+    age = now - from_text(_moment(leaf))
+    return _UNKNOWN if age < -timedelta(seconds=SMALL_SECONDS) else max(age, timedelta())

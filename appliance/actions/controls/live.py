@@ -16,8 +16,10 @@ from appliance.actions.backups import standing as backups
 from appliance.actions.controls.sources import keys_in_force, newest, people
 from appliance.actions.findings import Finding
 from appliance.actions.reports.making import REPORTED
+from appliance.actions.tracing.selection import CANARY, MADE
 from appliance.audit import pin, succession
 from appliance.audit.facts import EVERY, Ledger
+from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ProofError
 from appliance.phi.policy import PhiMode
@@ -168,10 +170,19 @@ def _phi_modes(here: Here) -> _Answer:
     return _judged(not passing, f"{len(passing)} of {len(keys)} keys let identifiers pass to the model")
 
 
+def _last_approved(ledger: Ledger) -> tuple[Leaf, str] | None:
+    """Return the newest record by which people let a version answer, at once or as a canary, and that version."""
+    made, tried = newest(ledger, MADE), newest(ledger, CANARY)
+    if tried is not None and (made is None or _is_before(made, tried)):
+        return tried, str(tried.body["terms"]["version"])
+    return None if made is None else (made, str(made.body.get("model_digest")))
+
+
 def _production(here: Here) -> _Answer:
-    made = newest(here.ledger, "promotion.made")
-    if made is None:
+    found = _last_approved(here.ledger)
+    if found is None:
         return State.NOT_HERE, "nothing was promoted here"
+    made, _ = found
     signed = {str(one.get("person")) for one in made.body.get("approvals", ())}
     return _judged(
         len(signed) >= _TWO, f"the newest promotion, record {made.sequence}, was signed by {len(signed)} people"
@@ -179,10 +190,10 @@ def _production(here: Here) -> _Answer:
 
 
 def _gates(here: Here) -> _Answer:
-    made = newest(here.ledger, "promotion.made")
-    if made is None:
+    found = _last_approved(here.ledger)
+    if found is None:
         return State.NOT_HERE, "nothing was promoted here"
-    digest = str(made.body.get("model_digest"))
+    made, digest = found
     results = here.ledger.find("gate.result", field="model_digest", value=digest, limit=EVERY)
     before = {
         str(leaf.body.get("gate")): leaf.body.get("passed") for leaf in reversed(results) if _is_before(leaf, made)

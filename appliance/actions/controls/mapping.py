@@ -2,7 +2,8 @@
 
 A claim is one thing that Sealift does, with the tests that show it (their node ids; an architecture test looks that
 they exist) and the names of the questions that `live` asks of a box. A control names claims, and what software alone
-cannot claim. Titles of controls are shortened in our words.
+cannot claim. Titles of NIST's controls are NIST's own, with words of ours in brackets; others are shortened in our
+words.
 """
 
 from collections.abc import Mapping

@@ -32,8 +32,9 @@ def level(bench: Bench) -> Verdict:
     """Look whether the level, as the descriptor and the weights' own header say, may serve, or a person accepted it."""
     named = level_of(bench.descriptor.quantization)
     figures: dict[str, Any] = {"quantization": bench.descriptor.quantization}
-    if bench.descriptor.engine == "llama.cpp":
-        found = level_of_weights(gguf.read(bench.stored.path_of(bench.descriptor.weights[0].path)))
+    weights = bench.descriptor.gguf
+    if weights is not None:
+        found = level_of_weights(gguf.read(bench.stored.path_of(weights.path)))
         if found is not None and found != named:
             figures["weights"] = found
             why = f"its weights are {found}, which is not recommended, and its descriptor says another level"
@@ -61,8 +62,8 @@ def fit(bench: Bench) -> Verdict:
         "n_seq_max": bench.descriptor.runtime.n_seq_max,
     }
     if need is None:
-        # Its weights and cache lie in the GPU's memory, which it plans itself and refuses to start without.
-        return Verdict(gate="fit", passed=True, figures={**figures, "judged": "by the engine, in the GPU's memory"})
+        # Its weights and cache lie where the engine puts them, on a GPU or not; without room it does not start.
+        return Verdict(gate="fit", passed=True, figures={**figures, "judged": "by the engine as it loads"})
     if need.total > limit:
         cache = f"{need.cache >> 20} MiB of it KV cache"
         why = f"it needs {need.total >> 20} MiB, {cache}, and {limit >> 20} MiB may be used"

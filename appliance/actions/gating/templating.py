@@ -54,8 +54,8 @@ def template(bench: Bench) -> Verdict:
 
 
 def _vocabulary(bench: Bench) -> Vocabulary | None:
-    weights = bench.descriptor.weights[0]
-    if bench.descriptor.engine != "llama.cpp":
+    weights = bench.descriptor.gguf
+    if weights is None:
         return None
     return gguf_vocabulary.read(Path(bench.stored.path_of(weights.path)))
 

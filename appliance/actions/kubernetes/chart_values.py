@@ -70,6 +70,8 @@ class Wishes:
             why = "GPUs of one node are 0, 1, 2, 4 or 8"
         elif self.replicas < 1 or self.nodes < 1:
             why = "at least one pod and one node"
+        elif descriptor.engine == "attached":
+            why = "the chart has no pods for attached engines"
         elif descriptor.engine == "llama.cpp" and (self.gpus or self.nodes > 1):
             why = "llama.cpp serves on one node's CPU here; GPUs and several nodes are for vLLM"
         elif self.nodes > 1 and (not self.gpus or self.replicas > 1 or self.most > self.replicas):

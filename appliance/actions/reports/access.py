@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from appliance.audit.leaf import Leaf
 from appliance.promote import peoplebook
+from appliance.promote.automation import REFUSED, USED
 from appliance.promote.people import SitePeople
 from media.clock import from_text
 from media.errors import SealiftError
@@ -20,6 +21,8 @@ KEY_REVOKED: Final = "key.revoked"
 OLD_DAYS: Final = 365
 _INTENT: Final = "request.intent"
 _FREQUENT: Final = "request."
+_OF_MACHINES: Final = frozenset({USED, REFUSED})
+"""Records that name who answers for a key; the key acted, not that person."""
 _ACTING: Final = ("person", "requested_by", "by")
 
 
@@ -41,7 +44,7 @@ class Access:
         if leaf.kind == _INTENT:
             self._used[str(leaf.body.get("key_id"))] = leaf.time
             return
-        if leaf.kind.startswith(_FREQUENT):
+        if leaf.kind.startswith(_FREQUENT) or leaf.kind in _OF_MACHINES:
             return
         if leaf.kind in peoplebook.KINDS:
             self._person(leaf)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from appliance.actions.auditing.records import Observed
 from appliance.actions.reports.access import Access
+from appliance.actions.reports.machines import Machines
 from appliance.actions.reports.period import Period
 from appliance.actions.reports.sheet import sheet
 from appliance.actions.reports.tally import Tally
@@ -71,12 +72,13 @@ def counted(
         raise UsageError(what=f"{period.name} has not begun", why=f"it is {now}", fix="name a time that has")
     signed = succession.verified(ledger, ledger.checkpoint(), key)
     verified = verify(ledger, pinned=key, progress=lambda done, of: progress(done, 2 * of))
-    tally, access, observed = Tally(), Access(), Observed()
+    tally, access, machines, observed = Tally(), Access(), Machines(since=period.since), Observed()
     frontier: list[bytes] = []
     for leaf in _walk(ledger, signed.size):
         tree.push(frontier, leaf.sequence, tree.leaf_hash(leaf.raw))
         if leaf.time < period.until:
             access.take(leaf)
+            machines.take(leaf)
         if period.holds(leaf.time):
             tally.take(leaf)
             observed.take(leaf)
@@ -105,6 +107,8 @@ def counted(
         "people": access.people_rows(since=period.since),
         "people_unread": access.unread,
         "keys": access.key_rows(until=min(period.until, now)),
+        "automation": machines.rows(until=min(period.until, now)),
+        "automation_strangers": machines.strangers,
     }
 
 

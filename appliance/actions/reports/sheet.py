@@ -6,9 +6,10 @@ Rates are thousandths of whole numbers, written as per cent with one place, so t
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from appliance.paper.form import Bars, Form, Section, Table
+from appliance.actions.reports import access_sheet
+from appliance.actions.reports.access_sheet import table
+from appliance.paper.form import Bars, Form, Section
 
-_MOST_ROWS: Final = 200
 _MOST_BARS: Final = 24
 _MOST_DAYS: Final = 31
 _WHERE_FROM: Final = (
@@ -30,8 +31,7 @@ def sheet(facts: Mapping[str, Any]) -> Form:
         _events("Production: promotions, rollouts, stops", facts["production"], "version"),
         _events("Media and custody", facts["custody"], "release"),
         _integrity(facts),
-        _people(facts),
-        _keys(facts),
+        *access_sheet.sections(facts),
         _events("Backups, drills, retention, returns", facts["drills"], "what"),
         *_controls(facts),
         Section(title="Read by", lines=(("name", "date", "signature"), ("name", "date", "signature"))),
@@ -77,7 +77,7 @@ def _volumes(facts: Mapping[str, Any]) -> Section:
     bars = [Bars(title="Answers by department", rows=_top(answers))] if answers else []
     bars += [Bars(title=by_day[0], rows=by_day[1])] if by_day[1] else []
     heads = ("department", "answers", "tokens asked", "tokens answered")
-    return Section(title="Volumes", facts=counted, bars=tuple(bars), table=_table(heads, rows, (40, 20, 20, 20)))
+    return Section(title="Volumes", facts=counted, bars=tuple(bars), table=table(heads, rows, (40, 20, 20, 20)))
 
 
 def _by_day(days: Mapping[str, int]) -> tuple[str, tuple[tuple[str, int], ...]]:
@@ -104,7 +104,7 @@ def _phi(facts: Mapping[str, Any]) -> Section:
             ("Classes of data", ", ".join(f"{name} {count}" for name, count in _ordered(facts["classes"])) or "none"),
         ),
         bars=(Bars(title="Identifiers found, by kind", rows=_top(facts["phi"])),) if facts["phi"] else (),
-        table=_table(("department", "requests", "with identifiers", "rate"), rows, (40, 20, 20, 20)),
+        table=table(("department", "requests", "with identifiers", "rate"), rows, (40, 20, 20, 20)),
         notes=(
             "What was found was replaced, passed or blocked as the key's mode says; what nobody found is not here.",
         ),
@@ -118,7 +118,7 @@ def _refusals(facts: Mapping[str, Any]) -> Section:
     return Section(
         title="Refusals, by reason",
         bars=(Bars(title="Refusals", rows=_top(refusals)),) if refusals else (),
-        table=_table(("code (docs/api.md)", "refused", "of all requests"), rows, (50, 25, 25)),
+        table=table(("code (docs/api.md)", "refused", "of all requests"), rows, (50, 25, 25)),
         notes=() if rows else ("Nothing was refused.",),
     )
 
@@ -138,7 +138,7 @@ def _events(title: str, events: Sequence[Mapping[str, Any]], about: str) -> Sect
     heads = ("record", "time", "what", about, "people", "said")
     return Section(
         title=title,
-        table=_table(heads, rows, (9, 20, 22, 16, 15, 18)),
+        table=table(heads, rows, (9, 20, 22, 16, 15, 18)),
         notes=() if rows else ("Nothing in this time.",),
     )
 
@@ -171,47 +171,8 @@ def _integrity(facts: Mapping[str, Any]) -> Section:
     return Section(
         title="Integrity and completeness",
         facts=counted,
-        table=_table(("kind of record", "records"), rows, (70, 30)),
+        table=table(("kind of record", "records"), rows, (70, 30)),
         notes=notes,
-    )
-
-
-def _people(facts: Mapping[str, Any]) -> Section:
-    rows = [
-        (
-            f"{one['name']} ({one['person']})",
-            ", ".join(one["roles"]) or "none",
-            ", ".join(one["classes"]),
-            one["enrolled"][:10],
-            (one["seen"][:10] or "never") + (" - NOT SEEN in this time" if one["not_seen"] else ""),
-        )
-        for one in facts["people"]
-    ]
-    notes = [f"Record {sequence} about a person does not read." for sequence in facts["people_unread"]]
-    return Section(
-        title="Access review: people",
-        table=_table(("person", "roles", "approves by", "enrolled", "last act recorded"), rows, (28, 20, 16, 14, 22)),
-        notes=(*notes, *(() if rows else ("Nobody is enrolled.",))),
-    )
-
-
-def _keys(facts: Mapping[str, Any]) -> Section:
-    rows = [
-        (
-            one["key_id"],
-            one["department"],
-            one["owner"],
-            f"{one['age_days']} days" + (" - OLD" if one["is_old"] else ""),
-            one["used"][:10] or "NEVER",
-            f"{one['tier']}, {one['phi_mode']}",
-        )
-        for one in facts["keys"]
-    ]
-    heads = ("key", "department", "owner", "age", "last used", "tier, PHI")
-    return Section(
-        title="Access review: keys of applications",
-        table=_table(heads, rows, (18, 20, 16, 16, 14, 16)),
-        notes=() if rows else ("No key was in force at the end.",),
     )
 
 
@@ -222,7 +183,7 @@ def _controls(facts: Mapping[str, Any]) -> Iterable[Section]:
     rows = [(one["framework"], one["id"], one["title"], one["state"]) for one in found]
     section = Section(
         title="Controls, as this box shows them when the report was made",
-        table=_table(("framework", "control", "what it asks", "evidence"), rows, (22, 20, 38, 20)),
+        table=table(("framework", "control", "what it asks", "evidence"), rows, (22, 20, 38, 20)),
         notes=("What software alone cannot claim is in docs/controls.md; those need a person's word.",),
     )
     return (section,)
@@ -239,12 +200,3 @@ def _top(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
         return tuple(ordered)
     rest = sum(count for _, count in ordered[_MOST_BARS - 1 :])
     return (*ordered[: _MOST_BARS - 1], (f"{len(ordered) - _MOST_BARS + 1} others", rest))
-
-
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], widths: tuple[int, ...]) -> Table | None:
-    if not rows:
-        return None
-    shown = tuple(rows[:_MOST_ROWS])
-    if len(rows) > _MOST_ROWS:
-        shown = (*shown, (f"and {len(rows) - _MOST_ROWS} more in report.json", *("" for _ in heads[1:])))
-    return Table(heads=heads, rows=shown, widths=widths)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.actions.recorded import file_of
 from appliance.actions.reports import making
 from appliance.actions.reports.period import Period, last_quarter, quarter, require_quarter
 from appliance.audit.facts import EVERY, EvidenceLedger, Ledger
@@ -20,7 +21,6 @@ from appliance.audit.leaf import Leaf
 from appliance.errors import StoreBusyError, StoreWriteError
 from media import durable
 from media.clock import Clock
-from media.digest import sha256_hex
 
 DUE: Final = "due"
 _LOCK: Final = ".lock"
@@ -104,24 +104,13 @@ def read(folder: Path, ledger: Ledger, untrusted_name: str, untrusted_suffix: st
     newest = ledger.find(making.REPORTED, field="name", value=name, limit=1)
     if not newest or untrusted_suffix not in making.SUFFIXES:
         return None
-    return _content(folder, newest[0], untrusted_suffix)
+    return file_of(newest[0], folder / f"{name}{untrusted_suffix}", max_bytes=_MAX_BYTES)
 
 
 def _sound(folder: Path, leaf: Leaf) -> Iterator[str]:
     for suffix in making.SUFFIXES:
-        if _content(folder, leaf, suffix) is not None:
+        if file_of(leaf, folder / f"{leaf.body.get('name')}{suffix}", max_bytes=_MAX_BYTES) is not None:
             yield suffix
-
-
-def _content(folder: Path, leaf: Leaf, suffix: str) -> bytes | None:
-    files = leaf.body.get("files")
-    wanted = files.get(suffix.removeprefix(".")) if isinstance(files, dict) else None
-    path = folder / f"{leaf.body.get('name')}{suffix}"
-    try:
-        content = path.read_bytes() if path.is_file() and path.stat().st_size <= _MAX_BYTES else b""
-    except OSError:
-        return None
-    return content if content and sha256_hex(content) == wanted else None
 
 
 @contextmanager

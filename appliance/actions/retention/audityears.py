@@ -35,7 +35,7 @@ class KeyYear:
 
 
 def key_years(ledger: Ledger, keys: KeyProvider) -> tuple[KeyYear, ...]:
-    """Return every version that is here, by the ledger's records of when each began."""
+    """Return every version that is here, by what the ledger's records say was believed when each began."""
     return tuple(each for name in YEARLY for each in _of(name, ledger, keys))
 
 
@@ -44,7 +44,7 @@ def _of(name: str, ledger: Ledger, keys: KeyProvider) -> Iterator[KeyYear]:
     begun = {1: from_text(opened[0].time)} if opened else {}
     for leaf in ledger.find(ROTATED, field="name", value=name, limit=EVERY):
         version: Any = leaf.body.get("version")
-        begun[version] = from_text(leaf.time)
+        begun[version] = from_text(str(leaf.body.get("believed") or leaf.time))
     here = [version for version in keys.versions(name) if version in begun]
     for version in here:
         later = [begun[other] for other in sorted(begun) if other > version]

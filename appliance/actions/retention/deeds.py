@@ -212,4 +212,4 @@ def _said(person: str, reason: str) -> dict[str, Any]:
 
 
 def _held(why: str) -> LegalHoldError:
-    return LegalHoldError(what="a legal hold forbids it", why=why, fix="two people release the hold first, or wait")
+    return LegalHoldError(what="a legal hold forbids it", why=why, fix="release it: `sealift retention release`")

@@ -1,13 +1,13 @@
 """When what is due was last destroyed, and how late that may become: a promise to delete needs somebody who looks."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 from appliance.actions.findings import Finding
 from appliance.audit.epochs import OPENED
 from appliance.audit.facts import Ledger
-from media.clock import Clock
+from appliance.timekeeping.judging import SMALL_SECONDS
+from media.clock import Clock, from_text
 
 RAN: Final = "retention.ran"
 LIMIT_SECONDS: Final = 48 * 3600
@@ -17,14 +17,18 @@ LIMIT_SECONDS: Final = 48 * 3600
 def age_seconds(ledger: Ledger, clock: Clock) -> float:
     """Return how long ago the last run ended; before the first one, how old the ledger is. 0 for an empty ledger.
 
+    Args:
+        ledger: Where runs are recorded.
+        clock: The time that is believed.
+
     Raises:
         LedgerUnavailableError: The ledger does not answer.
     """
-    newest = ledger.find(RAN, limit=1) or ledger.find(OPENED, limit=1)
-    if not newest:
-        return 0.0
-    since = datetime.fromisoformat(newest[0].time).astimezone(UTC)
-    return max((clock.now() - since).total_seconds(), 0.0)
+    now = clock.now()
+    ages = [(now - from_text(leaf.time)).total_seconds() for leaf in [*ledger.find(RAN), *ledger.find(OPENED, limit=1)]]
+    # A run that seems still to come was recorded by a clock that ran ahead, and would hide for years that none follows.
+    passed = [age for age in ages if age >= -SMALL_SECONDS]
+    return max(passed[0], 0.0) if passed else 0.0
 
 
 def findings(ledger: Ledger, clock: Clock) -> Iterator[Finding]:

@@ -2,12 +2,14 @@
 
 Three keys open a sample, each wrapped by the one before: of the year, of the subject, of the sample itself. Destroying
 one erases all below it: a year, a person, a sample. The key of a year is wrapped by the box's key `retention`, on a
-token where the box has one. Ciphertext lies in `review.db`, wrapped keys in `review.keys`, which leaves no copies.
-AES-256-GCM throughout; every ciphertext is bound to the name of what it belongs to.
+token where the box has one. Ciphertext lies in `review.db`, wrapped keys in `review.keys`; neither leaves a copy of
+what went on a file system that writes in place. AES-256-GCM throughout; every ciphertext is bound to the name of what
+it belongs to.
 """
 
 import hashlib
 import hmac
+import os
 import secrets
 import shutil
 import sqlite3
@@ -28,6 +30,7 @@ KEY: Final = "retention"
 LEFT_FREE: Final = 0.1
 """The part of the disk that samples leave free: the ledger's alarm rings at this, and without a record is no answer."""
 _FOREVER: Final = "9999"
+_PIECE_BYTES: Final = 2**16
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sample(
   request_id TEXT PRIMARY KEY,
@@ -39,7 +42,8 @@ CREATE TABLE IF NOT EXISTS sample(
 ) STRICT;
 CREATE INDEX IF NOT EXISTS sample_expires ON sample(expires);
 """
-_PRAGMAS: Final = ("journal_mode=DELETE", "synchronous=EXTRA", "secure_delete=ON", "trusted_schema=OFF", "mmap_size=0")
+# The journal stays a file, so that what it took of pages can be written over; of a deleted one the blocks would stay.
+_PRAGMAS: Final = ("journal_mode=PERSIST", "synchronous=EXTRA", "secure_delete=ON", "trusted_schema=OFF", "mmap_size=0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +172,7 @@ class ReviewStore:
             if not database.execute("SELECT 1 FROM sample WHERE subject = ? LIMIT 1", (sample.subject,)).fetchone():
                 self._slots.destroy(sample.subject)
             database.execute("COMMIT")
+            self._blank_journal(database)
 
     def erase(self, subject: str) -> int:
         """Destroy a person's keys of every year and remove their samples; return how many samples went."""
@@ -210,6 +215,22 @@ class ReviewStore:
             fresh = sealing.seal(year_key, key_id="subject", version=year, data=secrets.token_bytes(32), aad=owner)
             self._slots.put(owner, fresh)
         return _unsealed(year_key, self._slots.get(owner), owner)
+
+    def _blank_journal(self, database: sqlite3.Connection) -> None:
+        """Write over what the journal took of pages, while nobody else can use it; a cut leaves it to the next."""
+        database.execute("BEGIN EXCLUSIVE")
+        try:
+            with self._path.with_name(f"{self._path.name}-journal").open("r+b", buffering=0) as journal:
+                left = os.fstat(journal.fileno()).st_size
+                while left > 0:
+                    left -= journal.write(bytes(min(left, _PIECE_BYTES)))
+                os.fsync(journal.fileno())
+        except FileNotFoundError:
+            pass  # there was nothing to take
+        except OSError as error:
+            raise _refused(error) from error
+        finally:
+            database.execute("ROLLBACK")
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

@@ -22,9 +22,9 @@ from appliance.audit.rights import ACTIONS, require_is_one_of
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.keys.opening import open_keys
+from appliance.timekeeping.believed import BelievedClock
 from appliance.watchdog import loops as loop_watch
 from appliance.wire import Handler, Peer
-from media.clock import SystemClock
 from media.errors import SealiftError
 
 _ACCOUNTS: Final = {GATEWAY_DOOR: "sealift-gateway", ADMIN_DOOR: "sealift-admin"}
@@ -40,10 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: done.set())
     try:
         config = configuration.load(options.config)
-        store = ReviewStore(config.at.review, keys=open_keys(config), clock=SystemClock())
+        # Samples last by the time that is believed: a clock that jumped neither ends them nor makes them ended.
+        clock = BelievedClock.of(config)
+        store = ReviewStore(config.at.review, keys=open_keys(config), clock=clock)
         store.tidy()
         ledger = SocketLedger(config.at.socket(ACTIONS))
-        desk = ReviewDesk(store, ledger, policy=config.review, clock=SystemClock())
+        desk = ReviewDesk(store, ledger, policy=config.review, clock=clock)
         doors = _doors(config)
         loops = loop_watch.Doors(doors)
         wire.serve(doors, guarded(desk), on_turn=loops.turned)

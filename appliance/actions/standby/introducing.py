@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.trust import require_codes
-from appliance.audit import pin
+from appliance.audit import pin, rotating
 from appliance.audit.facts import Ledger
+from appliance.audit.note import VerifierKey
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, KeyMissingError, StoreWriteError
 from appliance.keys.provider import KeyProvider
@@ -52,7 +53,9 @@ class CardFacts:
 
 
 def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, clock: Clock) -> CardFacts:
-    """Return this box's card, made at the first call; a box keeps its name.
+    """Return this box's card, made at the first call, and anew once the ledger's key was rotated; a box keeps its name.
+
+    Pairings keep the card that they were made with: the other box follows the rotation by itself.
 
     Raises:
         ConflictError: It has a card under another name or of another ledger.
@@ -66,25 +69,26 @@ def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, c
         raise KeyMissingError(
             what="this box's ledger has no pinned key", why="it never ran", fix="start sealift-ledger once"
         )
-    kept = _own(config)
+    kept, signer = _own(config), rotating.in_force(ledger, keys)
     if kept is not None:
-        if (kept.card.name, kept.card.vkey) != (require_name(name), own):
+        if (kept.card.name, kept.card.origin) != (require_name(name), own.name):
             raise ConflictError(
                 what=f"this box has a card already, named {kept.card.name}",
                 why="its name or its ledger is another",
                 fix="part from every box first: `sealift standby part NAME`, then remove etc/sealift/boxes/own.json",
             )
-        return kept
+        if kept.card.vkey.public == signer.public:
+            return kept
     card = BoxCard(
         site=config.site,
         environment=config.environment,
         name=require_name(name),
-        vkey=own,
+        vkey=VerifierKey(name=own.name, public=signer.public),
         channel=channel.create(places.key_files, name, clock),
         sealing=sealed.create_key(places.key_files),
         made_at=clock.now().replace(microsecond=0),
     )
-    envelope = vouched.vouch(PAYLOAD_TYPE, card.to_payload(), keys)
+    envelope = vouched.vouch(PAYLOAD_TYPE, card.to_payload(), signer)
     BoxCard.from_envelope(envelope)
     ledger.append(CARD, {"name": card.name, "origin": card.origin, "card_sha256": card.code})
     _write(config, OWN, envelope)
@@ -124,12 +128,16 @@ def offer(
         raise ApprovalRefusedError(
             what="two people pair two boxes", why=f"{len(by)} were named", fix="give --by NAME twice"
         )
-    own = _require_own(config)
+    own, signer = _require_own(config), rotating.in_force(ledger, keys)
+    if own.card.vkey.public != signer.public:
+        raise vouched.refused(
+            "the key of its ledger was rotated since: `sealift standby card`, and take the new one there"
+        )
     peer = BoxCard.from_envelope(untrusted_card)
     require_codes(codes, {peer.code})
     first, second = (own.file, untrusted_card) if is_first else (untrusted_card, own.file)
     cards = (own.card, peer) if is_first else (peer, own.card)
-    envelope = vouched.vouch(pairing.PAYLOAD_TYPE, pairing.statement(*cards, relation), keys)
+    envelope = vouched.vouch(pairing.PAYLOAD_TYPE, pairing.statement(*cards, relation), signer)
     half = Pairing(first=first, second=second, relation=relation, envelope=envelope)
     body = {"peer": peer.name, "origin": peer.origin, "card_sha256": peer.code, "relation": str(relation)}
     ledger.append(OFFERED, {**body, "is_first": is_first, "by": list(by)})
@@ -156,7 +164,9 @@ def join(
     own = _require_own(config)
     mine, theirs = Pairing.from_bytes(own_half), Pairing.from_bytes(untrusted_half)
     mine.require(signed_by=(own.card.name,))
-    peer = next((card for card in (theirs.first_card, theirs.second_card) if card.vkey != own.card.vkey), None)
+    if own.file not in {mine.first, mine.second}:
+        raise vouched.refused("this half is of an earlier card of this box: `sealift standby pair` again")
+    peer = next((card for card in (theirs.first_card, theirs.second_card) if card.origin != own.card.origin), None)
     if peer is None:
         raise vouched.refused("both halves are this box's own")
     theirs.require(signed_by=(peer.name,))
@@ -216,7 +226,8 @@ def _own(config: Config) -> CardFacts | None:
 
 def _require_own(config: Config) -> CardFacts:
     found = _own(config)
-    if found is None or found.card.vkey != pin.read_pin(config.at):
+    pinned = pin.read_pin(config.at)
+    if found is None or pinned is None or found.card.origin != pinned.name:
         raise vouched.refused("this box has no card of its present ledger: `sealift standby card --name NAME`")
     return found
 

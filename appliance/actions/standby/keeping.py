@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from appliance.actions.pinned import plain_bytes
 from appliance.actions.standby import pepper
+from appliance.audit import rotating
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import StoreWriteError
 from appliance.keys.provider import KeyProvider
-from appliance.standby import bundle, mirror
+from appliance.standby import bundle, mirror, peerkeys
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME, Bundle
 from appliance.standby.pairing import Paired, Relation, require_paired
 from media import durable
@@ -92,7 +93,7 @@ def make(config: Config, peer: str, *, since: int | None, ledger: Ledger, keys: 
         releases=installed(ledger),
         sealed=pepper.sealed_for(config, pair, keys) if pair.relation is Relation.STANDBY else b"",
         at=clock.now().replace(microsecond=0),
-        keys=keys,
+        signer=rotating.in_force(ledger, keys),
     )
     return Made(envelope=envelope, leaves=leaves, start=since, size=since + leaves.count(b"\n"))
 
@@ -122,16 +123,20 @@ def grow(
         LimitExceededError, MalformedError, PairingRefusedError, ProofError: It is not proven; nothing was changed.
     """
     pair = require_paired(config.at, peer)
-    opened = bundle.require(untrusted_envelope, untrusted_leaves, pair)
     here = installed(ledger)
+    folder = mirror.folder_of(config.at, pair.peer)
+    records = (*mirror.rotations(folder, pair.peer), *bundle.lines_of(untrusted_leaves))
+    known, news = peerkeys.followed(ledger, pair.peer, records)
+    opened = bundle.require(untrusted_envelope, untrusted_leaves, pair, known)
     missing = tuple(serial for serial in opened.bundle.releases if serial not in here)
-    with mirror.Mirror(mirror.folder_of(config.at, pair.peer), pair.peer) as copy:
+    with mirror.Mirror(folder, pair.peer) as copy:
         before = copy.size
         if dry_run:
             return Grown(
                 pair=pair, bundle=opened.bundle, before=before, size=opened.bundle.size, pepper="", missing=missing
             )
-        signed = copy.grow(opened.bundle.start, opened.leaves, opened.bundle.checkpoint)
+        signed = copy.grow(opened.bundle.start, opened.leaves, opened.bundle.checkpoint, known)
+    peerkeys.record(ledger, pair.peer, news)
     done = "kept"
     if pair.relation is Relation.STANDBY and not pair.is_first and opened.bundle.sealed:
         done = pepper.adopt(config, opened.bundle.sealed, pair, ledger=ledger)

@@ -8,6 +8,7 @@ production later, or a newer report, contradicts an older one as always.
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.audit import rotating
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, UnknownVersionError
@@ -16,7 +17,7 @@ from appliance.promote.policy import packaged
 from appliance.promote.policybook import in_force
 from appliance.promote.validated import require_validated
 from appliance.registry import evidence
-from appliance.standby import carried, report, vouched
+from appliance.standby import carried, peerkeys, report, vouched
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
 from appliance.standby.report import GATE, PAYLOAD_TYPE, Report
@@ -84,8 +85,9 @@ def make(config: Config, peer: str, model_digest: str, *, ledger: Ledger, keys: 
         evidence=canonical.dumps(document),
         gates=tuple(_results(ledger, model_digest, validated.evidence_digest)),
         at=clock.now().replace(microsecond=0),
+        succession=peerkeys.shown(ledger),
     )
-    return vouched.vouch(PAYLOAD_TYPE, made.to_payload(), keys)
+    return vouched.vouch(PAYLOAD_TYPE, made.to_payload(), rotating.in_force(ledger, keys))
 
 
 def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock: Clock, dry_run: bool) -> Accepted:
@@ -109,8 +111,9 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
     if not pair.is_first:
         raise vouched.refused(f"this box tests for {peer}, and takes no reports of it")
     policy = in_force(ledger)
+    known, news = peerkeys.followed(ledger, pair.peer, report.shown_keys(untrusted))
     found, leaves = report.require_sound(
-        untrusted, pair, policy_digest=policy.digest, gates=policy.gates, now=clock.now()
+        untrusted, pair, known, policy_digest=policy.digest, gates=policy.gates, now=clock.now()
     )
     _require_registered(ledger, found)
     _require_news(ledger, found, pair.peer.origin, first=min(from_text(leaf.time) for leaf in leaves).isoformat())
@@ -119,6 +122,7 @@ def accept(config: Config, peer: str, untrusted: bytes, *, ledger: Ledger, clock
         return Accepted(
             model_digest=found.model_digest, evidence_digest=found.evidence_digest, gates=gates, sequence=-1
         )
+    peerkeys.record(ledger, pair.peer, news)
     document = canonical.mapping(canonical.loads_canonical(found.evidence, max_bytes=evidence.MAX_BYTES), "evidence")
     stored = evidence.store(config.at, {key: document[key] for key in document if key not in {"format", "type"}})
     if stored != found.evidence_digest:

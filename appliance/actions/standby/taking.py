@@ -19,7 +19,7 @@ from appliance.config import Config
 from appliance.promote.carrying import KINDS as DECIDED
 from appliance.promote.client import PromoterClient
 from appliance.promote.policybook import ADOPTED, PolicyBook
-from appliance.standby import carried, mirror
+from appliance.standby import carried, mirror, peerkeys
 from appliance.standby.card import BoxCard
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
@@ -127,7 +127,7 @@ def _take(leaf: Leaf, box: BoxCard, copy: Ledger, *, ledger: Ledger, promoter: P
         return False
     record = Carried.of(copy, leaf.sequence)
     if leaf.kind in KEYS:
-        ledger.append(leaf.kind, carried.marked(record.require(box), box))
+        ledger.append(leaf.kind, carried.marked(record.require(box, peerkeys.known(ledger, box)), box))
         return True
     evidence: list[Carried] = []
     if leaf.body.get("statement"):

@@ -1,8 +1,8 @@
 """Where an answer came from as the records say it, for a page: no file is read, so nobody needs the right to.
 
 Each record is shown to lie in the tree that the pinned key signed, now; signatures of approvers are verified again over
-what they signed. What takes bytes (weights hashed again, seals of media, signed metadata) is `sealift prove`, and the
-last line says so: this view never stands for it.
+what they signed. What takes bytes (weights hashed again, seals of media, signed metadata) is `sealift prove`, or the
+job of the page that does the same (`appliance.actions.tracing.proofs`): this view never stands for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from appliance.actions import tried
 from appliance.actions.proof import Found, ProofReport, Prover
-from appliance.actions.prove import CHANGING
+from appliance.actions.prove import CHANGING, request_of
 from appliance.actions.proven_ledger import ProvenLedger
 from appliance.actions.tracing.selection import INTENT, RECEIVED
 from appliance.audit.facts import Ledger
@@ -24,33 +24,29 @@ from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
 from appliance.registry import catalog
 from appliance.stages import is_tried
-from media.clock import from_text
+from media.clock import Clock, from_text
 
 _GATE: Final = "gate.result"
 _PAGE: Final = 200
-_PREFIXES: Final = ("chatcmpl-", "cmpl-")
 
 
-def origin(ledger: Ledger, places: Places, untrusted_request_id: str) -> ProofReport:
+def origin(ledger: Ledger, places: Places, untrusted_request_id: str, *, clock: Clock | None = None) -> ProofReport:
     """Return the line from an answer to its origin; whether every step holds is in the report.
 
     Args:
         ledger: Through any door that reads.
         places: Where the pinned key is.
         untrusted_request_id: The x-request-id of the answer, or the id in its body.
+        clock: For the time of each step.
     """
-    request_id = untrusted_request_id
-    for prefix in _PREFIXES:
-        if request_id.startswith(prefix):
-            request_id = f"req_{request_id.removeprefix(prefix)}"
-    return _Line(ledger, places).run(request_id)
+    return _Line(ledger, places, clock).run(request_of(untrusted_request_id))
 
 
 class _Line:
-    def __init__(self, ledger: Ledger, places: Places) -> None:
+    def __init__(self, ledger: Ledger, places: Places, clock: Clock | None) -> None:
         self._raw = ledger
         self._ledger = ProvenLedger(ledger, places)
-        self._prover = Prover()
+        self._prover = Prover(clock=clock)
 
     def run(self, request_id: str) -> ProofReport:
         check, leave_out = self._prover.check, self._prover.leave_out

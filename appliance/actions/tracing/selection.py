@@ -31,6 +31,7 @@ CANARY: Final = "promotion.canary-started"
 _APPROVED: Final = frozenset({MADE, CANARY})
 _PAGE: Final = 500
 _WHOSE: Final = ("person", "fingerprint")
+_SIGNED: Final = ("signers", "metadata_signers")
 _DIGITS: Final = frozenset("0123456789abcdef")
 
 
@@ -123,6 +124,22 @@ def named_version(ledger: Ledger, state: Engine, untrusted: str) -> str:
         return catalog.version(session, untrusted).model_digest
 
 
+def named_person(ledger: Ledger, by: By, untrusted: str) -> str:
+    """Return the id of who signed or approved under a name that people are shown, such as `Ada Ferrer`.
+
+    Ids and fingerprints are returned as they are, and so is a name that nobody or more than one bears.
+    """
+    kinds, listed = ({RECEIVED}, _SIGNED) if by is By.SIGNER else (_APPROVED, ("approvals",))
+    named = set()
+    for leaf in _walk(ledger, kinds):
+        for one in (one for name in listed for one in leaf.body.get(name) or () if isinstance(one, Mapping)):
+            if untrusted in {one.get(name) for name in _WHOSE}:
+                return untrusted
+            if str(one.get("name")).casefold() == untrusted.casefold():
+                named.add(str(one.get("person")))
+    return named.pop() if len(named) == 1 else untrusted
+
+
 def resolve(ledger: Ledger, selector: Selector) -> Selection:
     """Return what a selector means now; what is received or approved later is found by resolving it again.
 
@@ -159,7 +176,7 @@ def is_about(selector: Selector, body: Mapping[str, Any]) -> bool:
         return value in {str(body.get("serial")), body.get("release"), body.get("code")}
     if selector.by is By.MEDIUM:
         return _names(body.get("volumes"), ("id", "tagmanifest_sha256"), value)
-    return any(_names(body.get(listed), _WHOSE, value) for listed in ("signers", "metadata_signers"))
+    return any(_names(body.get(listed), _WHOSE, value) for listed in _SIGNED)
 
 
 def _of_version(ledger: Ledger, selector: Selector) -> Selection:

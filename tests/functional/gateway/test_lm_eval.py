@@ -1,7 +1,8 @@
 """lm-eval's `local-chat-completions` against the gateway: the requests that version 0.4.13 sends, and what it reads.
 
-The harness itself brings 760 MB of libraries, so the shape of its requests is written here, from its public source
-(`lm_eval/models/openai_completions.py`, `LocalChatCompletion._create_payload` and `parse_generations`).
+The harness itself brings 760 MB of libraries and is tried in tests/interop; here the shape of its requests is written
+from its public source (`lm_eval/models/openai_completions.py`, `LocalChatCompletion._create_payload`,
+`parse_generations`).
 """
 
 from typing import Any

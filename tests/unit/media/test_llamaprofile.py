@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.registry.descriptor import ModelDescriptor
-from bundler.recipe_sections import LlamaSection
+from bundler.recipe_runtime import LlamaSection
 from media import canonical
 from media.errors import MalformedError
 from media.llamaprofile import LlamaSettings, faults
@@ -39,6 +39,20 @@ def test_what_the_recipe_says_is_what_the_descriptor_gives_and_another_digest() 
     assert len({*digests, descriptor().model_digest}) == 4
 
 
+def test_answers_share_the_context_unless_each_is_given_a_part_and_only_that_is_written_down() -> None:
+    shared, apart = LlamaSettings(num_keep=8), LlamaSettings(num_keep=8, kv_unified=False)
+
+    found = descriptor(llama_cpp=apart.to_json(), n_ctx=4096, n_seq_max=8)
+
+    assert "kv_unified" not in shared.to_json()
+    assert found.runtime.llama == apart
+    assert found.runtime.request_tokens == 512
+    assert descriptor(llama_cpp=shared.to_json(), n_ctx=4096, n_seq_max=8).runtime.request_tokens == 4096
+    with pytest.raises(MalformedError) as caught:
+        descriptor(llama_cpp=LlamaSettings(kv_unified=False).to_json(), n_ctx=1023, n_seq_max=8)
+    assert "127 tokens" in caught.value.why
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -57,6 +71,7 @@ def test_what_the_recipe_says_is_what_the_descriptor_gives_and_another_digest() 
         ({"num_keep": 1_000_000}, "num_keep"),
         ({"num_keep": -1}, "num_keep"),
         ({"num_keep": True}, "num_keep"),
+        ({"kv_unified": 0}, "kv_unified"),
         ({"other": 1}, "llama_cpp"),
     ],
 )
@@ -77,7 +92,7 @@ def test_a_shortened_conversation_fits_with_an_answer_and_keeps_both_ends(
     length: int, n_ctx: int, max_tokens: int, num_keep: int
 ) -> None:
     settings = LlamaSettings(num_keep=min(num_keep, n_ctx // 2))
-    assert not list(faults(settings, n_ctx=n_ctx))
+    assert not list(faults(settings, n_ctx=n_ctx, n_seq_max=1))
     tokens = list(range(length))
 
     found = settings.shortened(tokens, n_ctx=n_ctx, max_tokens=max_tokens)

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_an_expired_or_revoked_key_signs_nothing(gnupg: GnuPG) -> None:
     for fingerprint in (expired, revoked):
         with pytest.raises(KeyUnusableError):
             signers.detached_sign(gnupg.home, fingerprint, b"data")
+
+
+def test_a_key_signs_by_the_time_it_is_told_where_the_machine_s_battery_is_dead(home: Path) -> None:
+    fingerprint = signers.generate_key(home, "Alice Example", "alice@example.invalid")
+    certificate = signers.export_minimal(home, fingerprint)
+    (home / "gpg.conf").write_text("faked-system-time 19700101T001000!\n")
+    with pytest.raises(KeyUnusableError):
+        signers.detached_sign(home, fingerprint, b"data")
+
+    now = datetime.now(tz=UTC)
+    signature = signers.detached_sign(home, fingerprint, b"data", at=now)
+
+    assert signers.export_minimal(home, fingerprint, at=now) == certificate
+    assert openpgp.verify_detached(signature, b"data", [certificate]).fingerprint == fingerprint
 
 
 def test_a_key_that_is_not_there_cannot_be_used(gnupg: GnuPG) -> None:

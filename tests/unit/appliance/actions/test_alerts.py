@@ -52,6 +52,14 @@ def test_an_alert_that_is_not_told_again_goes_by_itself(tmp_path: Path) -> None:
     assert not names(tmp_path, FixedClock(at=NOW + timedelta(minutes=15)))
 
 
+def test_an_alert_that_was_told_by_a_clock_that_ran_ahead_goes_with_the_correction(tmp_path: Path) -> None:
+    ahead = FixedClock(at=NOW + timedelta(days=50 * 365))
+    alerts.keep(tmp_path, Told.from_bytes(message(), clock=ahead), clock=ahead)
+    assert names(tmp_path, ahead)
+
+    assert not names(tmp_path, CLOCK)
+
+
 def test_what_fires_already_is_not_new_again(tmp_path: Path) -> None:
     first = alerts.keep(tmp_path, told(message()), clock=CLOCK)
     second = alerts.keep(tmp_path, told(message()), clock=CLOCK)

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from appliance.actions.backups import erasures
-from appliance.actions.boxkeys import DROP_IN, ROTATED, Keyring, listed
+from appliance.actions.boxkeys import DROP_IN, MADE, ROTATED, Keyring, complete, listed
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.verify import verify
-from appliance.config import Config, PlacesSection, StandbySection
+from appliance.config import Config, PlacesSection
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.install.supervisor import UnitState
 from appliance.keys.files import FileKeys, create_missing
-from media.clock import FixedClock
+from appliance.verify.freshness import BUILT
+from media.clock import FixedClock, to_text
 from media.errors import UsageError
 from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.receiving import NOW
@@ -70,7 +71,9 @@ def test_a_new_version_makes_and_the_old_one_still_checks(
     assert (done.versions, done.restarted) == ((1, 2), (GATEWAY,))
     assert supervisor.state(GATEWAY) is UnitState.ACTIVE
     [leaf] = ledger.find(kind=ROTATED)
-    assert leaf.body == {"name": "api-key-pepper", "version": 2, "reason": "an operator left"}
+    body = dict(leaf.body)
+    assert body.pop("believed") >= to_text(BUILT)
+    assert body == {"name": "api-key-pepper", "version": 2, "reason": "an operator left"}
     text = (systemd / f"{GATEWAY}.d" / DROP_IN).read_text()
     assert "LoadCredential=\nLoadCredential=api-key-pepper.v1:/etc/sealift/keys/api-key-pepper.v1\n" in text
     assert "LoadCredential=api-key-pepper.v2:/etc/sealift/keys/api-key-pepper.v2\n" in text
@@ -159,6 +162,28 @@ def test_nothing_lists_material(config: Config) -> None:
     assert not any(secret in str(one.to_json()) for one in listed(config) for secret in material)
 
 
+def test_a_release_with_a_new_name_of_a_key_gets_it_and_tells_the_units_whose_keys_were_renewed(
+    config: Config, keyring: Keyring, systemd: Path
+) -> None:
+    """As in an upgrade that the release before carries out: it knew neither the key nor that a unit loads it."""
+    keyring.rotate("content-hmac", reason="renewal")
+    drop_in = systemd / f"{GATEWAY}.d" / DROP_IN
+    before = drop_in.read_text()
+    (config.at.key_files / "phi-map.v1").unlink()
+    drop_in.write_text("\n".join(line for line in before.splitlines() if "phi-map" not in line) + "\n")
+    ledger = MemoryLedger()
+
+    done = complete(config, lambda: ledger, drop_ins=systemd)
+
+    assert (done.made, done.told) == (("phi-map",), (GATEWAY,))
+    assert (config.at.key_files / "phi-map.v1").stat().st_mode & 0o777 == 0o400
+    assert drop_in.read_text() == before
+    assert not (systemd / f"{ADMIN}.d").exists()  # a unit whose keys were never renewed has its own file's line
+    assert [leaf.body for leaf in ledger.find(kind=MADE)] == [{"names": ["phi-map"]}]
+    assert complete(config, lambda: ledger, drop_ins=systemd).to_json() == {"made": [], "told": [], "changed": False}
+    assert len(ledger.find(kind=MADE)) == 1
+
+
 class RunningLedger(FakeSupervisor):
     """Restarts the ledger of a site as a supervisor does."""
 
@@ -232,19 +257,6 @@ def test_a_renewal_that_was_cut_is_ended_by_the_next(running: Running) -> None:
     assert supervisor.log.key.public == FileKeys(site.places.key_files).public(CHECKPOINTS, version=2)
     with closing(site.door("ledger-operator")) as door:
         assert len(door.find(ROTATED, limit=9)) == 1
-
-
-def test_on_a_box_of_a_pair_the_ledgers_key_stays_and_others_are_renewed(
-    config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, systemd: Path
-) -> None:
-    paired = config.model_copy(update={"standby": StandbySection(listen="192.0.2.7", peer="box-b")})
-    keyring = Keyring(paired, ledger, supervisor, drop_ins=systemd)
-
-    with pytest.raises(UsageError, match="box of a pair"):
-        keyring.rotate(CHECKPOINTS, reason="it is old")
-
-    assert FileKeys(config.at.key_files).versions(CHECKPOINTS) == (1,)
-    assert keyring.rotate("session", reason="it is old").versions == (1, 2)
 
 
 def test_without_the_key_that_signs_no_other_follows(running: Running) -> None:

@@ -44,6 +44,16 @@ def test_a_version_whose_engine_is_loaded_is_not_deleted(floor: Floor) -> None:
     assert gone(floor, version.model_digest).collected.bytes == version.weights[0].length
 
 
+def test_what_is_in_production_is_refused_for_that_and_nobody_is_told_to_wait_for_its_engine(floor: Floor) -> None:
+    version = floor.bring()
+    floor.serve(version)
+
+    with pytest.raises(ConflictError) as refused:
+        gone(floor, version.model_digest)
+    assert refused.value.why == "it is in production; its engine is loaded in production (warm)"
+    assert "unload" not in refused.value.fix
+
+
 def test_a_dry_run_says_what_needs_it_and_changes_nothing(floor: Floor) -> None:
     version = floor.bring()
     floor.serve(version)

@@ -1,6 +1,7 @@
 """Before people are asked, the plan says what memory holds and what that means for the way back."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,16 @@ def test_what_fits_in_no_way_is_refused_with_both_numbers(config: Config, state:
 
 def test_what_cannot_be_computed_is_left_to_the_gates(config: Config, state: Engine) -> None:
     planned(config, state, new=None, old=4, total=10).require_loadable()
+
+
+@pytest.mark.parametrize("old", [4, 4.6])
+def test_people_are_told_that_a_model_of_another_name_takes_the_others_place(
+    config: Config, state: Engine, old: float
+) -> None:
+    facts = planned(config, state, new=4, old=old, total=10)
+    assert facts.production is not None
+    renamed = replace(facts, production=replace(facts.production, name="lungs"))
+
+    assert "takes the place of another model" in " ".join(renamed.plan)
+    assert "Once lungs is no longer loaded" in " ".join(renamed.plan)
+    assert "another model" not in " ".join(facts.plan)

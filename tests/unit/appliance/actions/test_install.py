@@ -16,6 +16,7 @@ from appliance.config import Config, PlacesSection
 from appliance.errors import HostChangeError, InstallError, PreflightError, UnknownReleaseError
 from appliance.install import plans
 from appliance.install.maintainer import Package
+from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
 from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.install.trial import Trials
@@ -34,9 +35,10 @@ class FakeHost:
     def __init__(
         self, *, changes: int = 5, sick: frozenset[int] = frozenset(), packages: tuple[Package, ...] = ()
     ) -> None:
-        self.changes, self.sick, self.packages = changes, sick, packages
+        self.changes, self.sick, self.found = changes, sick, packages
         self.plays: list[tuple[str, int]] = []
         self.ansibles: list[Path] = []
+        self.made: Plan | None = None
 
     def apply(self, play: Play, ansible: Path) -> PlayResult:
         self.plays.append(("apply", play.serial))
@@ -46,7 +48,16 @@ class FakeHost:
     def preview(self, play: Play, ansible: Path) -> PlayResult:
         assert (play.source / "systemd/sealift.target").is_file()
         self.plays.append(("preview", play.serial))
-        return PlayResult(changed=self.changes, text="--- before\n+++ after", packages=self.packages)
+        return PlayResult(changed=self.changes, text="--- before\n+++ after", packages=self.found)
+
+    def packages(self, play: Play) -> tuple[Package, ...]:
+        assert (play.source / "debs/Packages").is_file()
+        return self.found
+
+    def planned(self, serial: int) -> Plan | None:
+        if self.made is not None:
+            self.plays.append(("planned", serial))
+        return self.made
 
     def require_healthy(self) -> None:
         if self.plays[-1][1] in self.sick:
@@ -159,6 +170,24 @@ def at_site(box: Path, host: Host) -> Installer:
     )
 
 
+def approved(site: Site, plan: Plan) -> str:
+    """Let two people approve a plan; return the digest of their statement."""
+    ana, ben, *_ = signatories()
+    request = site.client.request_host(
+        plan_digest=plan.digest, serial=plan.serial, meaning="newer units", requested_by=ana.id
+    )
+    for person in (ana, ben):
+        site.client.approve_host(request.statement.sha256, person.sign(request.statement.to_bytes()))
+    return request.statement.sha256
+
+
+def by_unit(box: Path, serial: int, **changes: Any) -> FakeHost:
+    """A host whose unit makes the plan that it makes, but for these fields."""
+    host = FakeHost()
+    host.made = replace(at_site(box, FakeHost()).plan(serial), **changes)
+    return host
+
+
 def test_once_people_are_enrolled_a_change_of_the_host_waits_for_two_of_them(box: Path) -> None:
     people_of(box)
     add_release(box, 2)
@@ -168,7 +197,7 @@ def test_once_people_are_enrolled_a_change_of_the_host_waits_for_two_of_them(box
         at_site(box, host).install(2)
 
     assert caught.value.exit_code == 59
-    assert host.plays == [("preview", 2)]
+    assert host.plays == []  # nothing of a release that nobody approved is carried out, not even to look
     assert InstalledReleases(places_below(box)).require_current().serial == 1
 
 
@@ -176,35 +205,78 @@ def test_what_two_people_approved_is_installed_and_the_record_names_their_statem
     site = people_of(box)
     add_release(box, 2)
     host = FakeHost()
-    plan = at_site(box, host).plan(2)
-    ana, ben, *_ = signatories()
-    request = site.client.request_host(plan_digest=plan.digest, serial=2, meaning="newer units", requested_by=ana.id)
-    for person in (ana, ben):
-        site.client.approve_host(request.statement.sha256, person.sign(request.statement.to_bytes()))
+    statement = approved(site, at_site(box, host).plan(2))
 
     facts = at_site(box, host).install(2)
 
     assert (facts.serial, facts.changed) == (2, True)
     waiting = [recorded.read_bytes() for recorded in Spool(box / "var/lib/sealift/spool").pending()]
-    assert any(f'"host_approval":"{request.statement.sha256}"'.encode() in one for one in waiting)
+    assert any(f'"host_approval":"{statement}"'.encode() in one for one in waiting)
 
 
 def test_approvals_of_another_difference_do_not_count(box: Path) -> None:
     site = people_of(box)
     add_release(box, 2)
-    plan = at_site(box, FakeHost()).plan(2)
-    ana, ben, *_ = signatories()
-    request = site.client.request_host(plan_digest=plan.digest, serial=2, meaning="newer units", requested_by=ana.id)
-    for person in (ana, ben):
-        site.client.approve_host(request.statement.sha256, person.sign(request.statement.to_bytes()))
+    approved(site, at_site(box, FakeHost()).plan(2))
 
     for changed in (FakeHost(changes=6), FakeHost(packages=make_plan().packages)):
         with pytest.raises(HostChangeError):
             at_site(box, changed).install(2)
         assert [what for what, _ in changed.plays] == ["preview"]
     (box / "etc/sealift/sealift.toml").write_text('site = "demo"\n# another setting\n')
+    host = FakeHost()
+    with pytest.raises(HostChangeError, match="not what lies here now"):
+        at_site(box, host).install(2)
+    assert host.plays == []
+
+
+def test_the_plan_of_an_install_is_made_by_its_unit_and_nothing_is_checked_as_root(box: Path) -> None:
+    site = people_of(box)
+    add_release(box, 2)
+    host = by_unit(box, 2)
+    assert host.made is not None
+    approved(site, host.made)
+
+    facts = at_site(box, host).install(2)
+
+    assert (facts.serial, facts.changed) == (2, True)
+    assert host.plays == [("planned", 2), ("apply", 2)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host_files": "c" * 64},
+        {"settings": "c" * 64},
+        {"previous": 7},
+        {"site": "another"},
+        {"packages": make_plan().packages},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_the_unit_says_counts_only_as_far_as_root_sees_the_same(box: Path, changes: dict[str, Any]) -> None:
+    """Scenario: a playbook that nobody approved took over the unit that makes plans, and bends what it leaves."""
+    site = people_of(box)
+    add_release(box, 2)
+    approved(site, at_site(box, FakeHost()).plan(2))
+    host = by_unit(box, 2, **changes)
+
     with pytest.raises(HostChangeError):
-        at_site(box, FakeHost()).install(2)
+        at_site(box, host).install(2)
+
+    assert [what for what, _ in host.plays] == ["planned"]
+    assert InstalledReleases(places_below(box)).require_current().serial == 1
+
+
+def test_a_new_release_that_claims_to_change_nothing_needs_two_people_too(box: Path) -> None:
+    people_of(box)
+    add_release(box, 2)
+    host = by_unit(box, 2, changed=0, difference="")
+
+    with pytest.raises(HostChangeError):
+        at_site(box, host).install(2)
+
+    assert host.plays == []
 
 
 def test_nothing_to_change_on_the_host_needs_nobody(box: Path) -> None:

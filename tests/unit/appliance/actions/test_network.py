@@ -227,3 +227,13 @@ def test_results_read_back_as_they_were_written() -> None:
     found = result_of(Check(name="a", holds=None, text="b"))
 
     assert json.loads(json.dumps(found.to_json()))["checks"] == [{"name": "a", "holds": None, "text": "b"}]
+
+
+def test_the_lease_of_two_boxes_listens_where_the_site_file_says_and_nowhere_else() -> None:
+    config = Config.model_validate({"site": "s", "standby": {"listen": "10.0.0.7"}})
+    port = config.standby.port
+    found = [Listener(protocol="tcp", address=address, port=port) for address in ("10.0.0.7", "10.0.0.8", "0.0.0.0")]  # noqa: S104 - looked at, not opened
+
+    assert not listening.misplaced(config, found[:1])
+    assert listening.misplaced(config, found) == sorted(found[1:])
+    assert listening.misplaced(Config(site="s"), found) == sorted(found)

@@ -1,6 +1,7 @@
 """What monitoring is told: numbers of a closed list, and which parts could not be read."""
 
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ class Units:
         raise AssertionError(unit)
 
     def stop(self, unit: str) -> None:
+        raise AssertionError(unit)
+
+    def rest(self, unit: str) -> None:
         raise AssertionError(unit)
 
     def kill(self, unit: str) -> None:
@@ -127,6 +131,16 @@ def test_the_last_record_and_a_receipt_that_never_left_are_seen(tmp_path: Path, 
     assert found["receipt_waiting_seconds",] == 0
     assert found["ledger_last_append_timestamp_seconds",] == pytest.approx(NOW.timestamp() - 5 * 3600, abs=5)
     assert found["ledger_records",] >= 2
+
+
+def test_a_receipt_for_what_came_while_the_clock_ran_ahead_counts_as_overdue(tmp_path: Path) -> None:
+    ahead = MemoryLedger(FixedClock(at=NOW + timedelta(days=50 * 365)))
+    received = bodies()["release.received"]
+    ahead.append("release.received", received)
+
+    assert numbers(site(tmp_path), ahead)["receipt_waiting_seconds",] == inf
+    ahead.append("export.written", {"type": "receipt", "serial": received["serial"]})
+    assert numbers(site(tmp_path), ahead)["receipt_waiting_seconds",] == 0
 
 
 def test_waiting_and_rejected_facts_are_counted(tmp_path: Path, ledger: MemoryLedger) -> None:

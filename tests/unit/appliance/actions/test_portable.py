@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import portable
+from appliance.actions import canary, portable
 from appliance.audit import pin
 from appliance.audit.note import VerifierKey
 from appliance.store.content import ContentStore
 from tests.support import checker
 from tests.support.floor import Floor, open_floor
+from tests.support.signatories import signatories
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,36 @@ def test_the_checker_follows_the_line_from_the_answer_to_the_people_who_approved
     assert f"version       {digest}" in out
     assert out.count("checked with gpgv") == 2
     assert "HOLDS" in out
+
+
+def test_the_checker_follows_the_line_of_a_version_that_answered_as_a_canary(
+    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ana, ben, *_ = signatories()
+    with open_floor() as floor:
+        config, ledger = floor.site.config, floor.site.ledger
+        config.at.etc.mkdir(parents=True, exist_ok=True)
+        pin.pin(config.at, VerifierKey.from_text(ledger.vkey))
+        floor.serve(floor.bring("old"))
+        new = floor.bring("new")
+        serial = floor.site.ledger.find(kind="model.registered", limit=1)[0].body["serial"]
+        (stored,) = (one for one in ContentStore(config.at.store).releases() if one.serial == serial)
+        known = {"serial": stored.serial, "release": stored.release, "code": stored.code, "site": "demo", "files": 1}
+        ledger.append("release.received", known)
+        floor.validate(new).require_passed()
+        floor.approve(new, ana, ben)
+        canary.start(floor.here, new.model_digest)
+        asked = ledger.append("request.intent", {"request_id": "req_two", "model_digest": new.model_digest})
+        ended = {"request_id": "req_two", "intent_sequence": asked.sequence, "outcome": "ok"}
+        ledger.append("request.outcome", ended)
+        made = portable.made(config, ledger, "chatcmpl-two")
+        vkey = ledger.vkey
+    (tmp_path / "proof.json").write_bytes(made.content)
+
+    assert checker.ending(module, "proof", "--key", vkey, tmp_path / "proof.json") == 0
+    out = capsys.readouterr().out
+    assert f"version       {new.model_digest}" in out
+    assert out.count("checked with gpgv") == 2
 
 
 def test_a_proof_that_was_changed_in_any_record_is_refused(

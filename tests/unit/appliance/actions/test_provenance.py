@@ -17,7 +17,9 @@ from appliance.state import projection
 from appliance.state.database import open_state
 from media import canonical
 from tests.support.installable import store_release
-from tests.support.promotion import site_config
+from tests.support.promotion import digest as sha
+from tests.support.promotion import open_site, site_config
+from tests.support.signatories import signatories
 from tests.support.versions import version_files
 
 SENT = {
@@ -69,6 +71,8 @@ def test_a_version_that_was_deployed_has_every_field(config: Config, state: Engi
     old, new = (bring(config, ledger, state, name, serial) for serial, name in enumerate(("old", "new"), start=1))
     judge(ledger, old, latency_p50_millis=1000, latency_p99_millis=2000, accuracy_millis=900, throughput_millis=10000)
     judge(ledger, new, latency_p50_millis=850, latency_p99_millis=2100, accuracy_millis=882, throughput_millis=14000)
+    for person, digest in (("gus", new), ("ana", new), ("gus", new), ("ben", old)):
+        ledger.append("answers.judged", {"model_digest": digest, "person": person})
     serve(ledger, old, None)
     serve(ledger, new, old)
     projection.catch_up(state, ledger)
@@ -91,7 +95,7 @@ def test_a_version_that_was_deployed_has_every_field(config: Config, state: Engi
     }
     assert told["approval"] == {
         "requested_by": "iris",
-        "reviewed_by": "iris",
+        "reviewed_by": ["gus", "ana"],
         "approved_by": ["Ana", "Ben"],
         "tested": True,
     }
@@ -158,6 +162,27 @@ def test_history_says_why_in_the_words_that_people_signed(config: Config, state:
         ("made", "better answers"),
     ]
     assert [one.what for one in history(ledger, every=True)] == ["registered", "validated", "requested", "made"]
+
+
+def test_each_signature_is_told_with_the_signers_name_its_time_and_what_it_meant(tmp_path: Path) -> None:
+    """21 CFR 11.50: in every form for people, also for one version alone and where two statements wait."""
+    site = open_site(tmp_path)
+    ana, ben, *_ = signatories()
+    one, other = site.request(sha("one"), meaning="better answers"), site.request(sha("other"), meaning="shorter ones")
+    site.clock.advance(60)
+    site.approve(one, ana)
+    site.approve(other, ben)
+
+    def shown(name: str) -> str:
+        return f"{name} (lower class: is an admin too)"
+
+    told = [(e.what, e.people, e.at, e.reason) for e in history(site.ledger) if e.what == "approved"]
+    assert told == [
+        ("approved", (shown(ana.name),), "2026-11-20T08:01:00Z", "better answers"),
+        ("approved", (shown(ben.name),), "2026-11-20T08:01:00Z", "shorter ones"),
+    ]
+    alone = history(site.ledger, model_digest=sha("other"))
+    assert [(e.people, e.reason) for e in alone if e.what == "approved"] == [((shown(ben.name),), "shorter ones")]
 
 
 def test_the_baseline_under_load_is_that_of_most_callers_as_the_evidence_has_it(config: Config, state: Engine) -> None:

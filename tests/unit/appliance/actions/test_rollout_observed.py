@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from appliance.actions.rollout_observed import FACTS, asks, observed
+from appliance.registry import windows
 from tests.support.promotion import Site, digest, open_site
 from tests.support.signatories import signatories
 from tests.unit.appliance.promote.test_watch import FAILED, answers, cut_over
@@ -40,6 +41,24 @@ def test_where_nothing_goes_on_that_is_said(site: Site) -> None:
         found["sealift_reviews_open",] == found["sealift_review_age_seconds",] == found["sealift_callers_stopped",] == 0
     )
     assert asks(site.ledger, site.clock) == ""
+
+
+def test_an_open_window_is_seen_and_told_once_it_is_past_its_end(site: Site) -> None:
+    found = numbers(site)
+    assert (found["sealift_window_open",], found["sealift_window_overdue_seconds",]) == (0, 0)
+    asked = windows.Asked(
+        purpose=windows.Purpose.VALIDATE, model_digest=NEW, person=ANA.id, reason="change 4711", minutes=30
+    )
+    window = windows.open_now(site.ledger, site.clock, asked, previous=OLD)
+
+    site.clock.advance(30 * 60)
+    found = numbers(site)
+    assert (found["sealift_window_open",], found["sealift_window_overdue_seconds",]) == (1, 0)
+    site.clock.advance(601)
+    assert numbers(site)["sealift_window_overdue_seconds",] == 601
+    windows.close(site.ledger, window, why=windows.Closing.DEADLINE)
+    found = numbers(site)
+    assert (found["sealift_window_open",], found["sealift_window_overdue_seconds",]) == (0, 0)
 
 
 def test_a_canary_is_seen_with_its_arms_and_its_time_stands_still_on_hold(site: Site) -> None:

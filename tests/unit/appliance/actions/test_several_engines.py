@@ -152,6 +152,25 @@ def test_the_job_service_starts_what_the_site_file_names_and_keeps_the_first(flo
     assert floor.supervisor.asked == [("start", further), ("stop", further)]
 
 
+def test_the_job_service_starts_what_a_site_file_names_that_was_changed_after_it_began(floor: Floor) -> None:
+    descriptor = floor.bring()
+    floor.serve(descriptor)
+    began, peer = floor.site.config, Peer(door="jobs-switch", pid=1, uid=os.getuid(), gid=0)
+    desk = JobDesk(
+        began,
+        floor.site.ledger,
+        supervisor=floor.supervisor,
+        runner=FakeSupervisor(),
+        read=lambda: floor.site.config,
+    )
+    name(floor, ProductionEngines(count=3))
+    asked = {"do": "ask", "kind": "start-production-engine", "digest12": descriptor.model_digest[:12]}
+
+    assert desk(peer, {**asked, "which": "3"})["state"] == "done"
+    with pytest.raises(JobRefusedError):
+        desk(peer, {**asked, "which": "standby"})  # named when it began, and no more
+
+
 def test_the_order_of_engines_is_that_of_their_need() -> None:
     config = Config(
         site="s", engines=EnginesSection(production=ProductionEngines(count=3, overflow="cpu", standby=True))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from appliance.actions import accepting, comparing, reviewing, validate, validation_report
 from appliance.actions.approve import site_thresholds
+from appliance.actions.comparing import Compared, Side
 from appliance.actions.comparing_plot import svg
+from appliance.actions.gating.bench import Known
 from appliance.errors import GateFailedError, ProofError, StoreDamagedError, UnknownPersonError, UnknownVersionError
 from appliance.paper.drawn import drawn
 from appliance.paper.form import Form
@@ -17,6 +20,7 @@ from appliance.promote import sitesets
 from appliance.promote.policy import GatePolicy, packaged
 from appliance.promote.policybook import in_force
 from appliance.registry import evidence
+from appliance.registry.catalog import Version
 from media.errors import MalformedError, UsageError
 from tests.support.floor import Floor, open_floor
 from tests.support.signatories import signatories
@@ -156,6 +160,41 @@ def test_two_versions_are_compared_in_quality_and_speed_and_drawn(floor: Floor) 
     assert picture.count("<rect") == 1 + 2 + 2 + 4 + 4
     assert all(f"{callers} at once" in picture for callers in (1, 16))
     assert "<b>" not in picture
+
+
+def test_what_got_worse_names_each_figure_in_which_the_second_is_behind() -> None:
+    def side(total_bytes: int) -> Side:
+        version = Version(
+            model_digest="a" * 64, name="x", version="1", weights_digest="", serial=1, descriptor={}, sequence=1
+        )
+        known = Known(model_digest="a" * 64, evidence_digest="b" * 64, gates={"fit": {"total_bytes": total_bytes}})
+        return Side(version=version, known=known, refused="")
+
+    def level(first: int, second: int) -> dict[str, Any]:
+        names = ("first_token_p50_millis", "latency_p50_millis", "tokens_per_second_millis")
+        return {"callers": 16, "first": dict.fromkeys(names, first), "second": dict.fromkeys(names, second)}
+
+    answers = {"accuracy_millis": 500, "low_millis": 400, "high_millis": 600}
+    facts = {
+        "name": "facts",
+        "first": {**answers, "word_perplexity_millis": 20_000},
+        "second": {**answers, "word_perplexity_millis": 21_500},
+        "second_less_first": {"difference_millis": -15, "low_millis": -40, "high_millis": 10},
+    }
+    found = Compared(first=side(100 << 20), second=side(120 << 20), sets=(facts,), speeds=(level(9000, 8000),))
+
+    assert found.worse == (
+        "facts: 1.5 points less (-4.0 to +1.0), may be chance",
+        "facts: perplexity by word 20.00 -> 21.50",
+        "16 at once: 9.0 -> 8.0 tokens/s",
+        "memory at most: 100 -> 120 MiB",
+    )
+    faster = replace(found, speeds=(level(8000, 9000),))
+    assert [one for one in faster.worse if "at once" in one] == [
+        "16 at once: first token 8000 -> 9000 ms",
+        "16 at once: whole answer 8000 -> 9000 ms",
+    ]
+    assert faster.to_json()["worse"] == list(faster.worse)
 
 
 def accept(floor: Floor, digest: str, **changes: Any) -> accepting.AcceptedLevel:

@@ -238,6 +238,7 @@ def paths_of(app: Flask) -> list[tuple[str, str]]:
             .replace("<digest>", DIGEST)
             .replace("<int:sequence>", "0")
             .replace("<int:number>", "0")
+            .replace("<int:record>", "0")
             .replace("<int:serial>", "7")
             .replace("<int:place>", "1"),
         )

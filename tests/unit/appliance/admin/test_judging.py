@@ -14,6 +14,7 @@ from appliance.promote.desk import ADMIN_DOOR
 from appliance.promote.sheet import JUDGED, Judgement
 from appliance.wire import RemoteError
 from media.errors import MalformedError
+from tests.support.adminpage import logged_in, token
 from tests.support.doors import Door
 from tests.support.judging import Judging, open_judging
 from tests.support.promotion import PASSWORD
@@ -36,15 +37,7 @@ def path(judging: Judging) -> Iterator[str]:
 
 
 def browser(judging: Judging, person: str = ANA.id) -> FlaskClient:
-    made = judging.page().test_client()
-    made.post("/login", data={"csrf": token(made, "/login"), "person": person, "password": PASSWORD})
-    return made
-
-
-def token(made: FlaskClient, path: str) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', made.get(path).text)
-    assert found is not None
-    return found[1]
+    return logged_in(judging.page(), next(one for one in (ANA, BEN) if one.id == person))
 
 
 def post(made: FlaskClient, path: str, **form: Any) -> Any:

@@ -5,10 +5,8 @@ from dataclasses import replace
 from appliance.install import arrivals
 from media import canonical
 from media.digest import sha256_hex
+from tests.support.adminpage import Page
 from tests.unit.appliance.actions.test_arriving import STICK
-from tests.unit.appliance.admin.test_work import Page, page
-
-__all__ = ["page"]
 
 
 def plug(page: Page, *, state: str = "mounted", why: str = "") -> None:

@@ -1,7 +1,6 @@
 """The gates' policy on the page: what holds, what waits, and what people made of it, relayed to a real promoter."""
 
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from appliance.admin.application import create_admin_app
-from appliance.admin.facts import Facts
-from appliance.promote.desk import ADMIN_DOOR
 from appliance.promote.policybook import in_force
 from appliance.state.database import open_state
-from tests.support.doors import Door
-from tests.support.promotion import PASSWORD, Site, open_site
+from tests.support.adminpage import logged_in, page_of, token
+from tests.support.promotion import Site, open_site
 from tests.support.signatories import signatories
 
 ANA, BEN, *_ = signatories()
@@ -33,25 +29,9 @@ def site(tmp_path: Path) -> Site:
 @pytest.fixture
 def browser(site: Site) -> Iterator[FlaskClient]:
     site.config.at.registry.mkdir(parents=True, exist_ok=True)
-    state, door = open_state(site.config.at), Door(site.desk, ADMIN_DOOR)
-    app = create_admin_app(
-        site.config,
-        facts=Facts(state, authority_file=site.root / "ca.crt"),
-        ledger=site.ledger,
-        promoter=door,
-        jobs=door,
-        clock=site.clock,
-    )
-    made = app.test_client()
-    made.post("/login", data={"csrf": token(made, "/login"), "person": ANA.id, "password": PASSWORD})
-    yield made
+    state = open_state(site.config.at)
+    yield logged_in(page_of(site, state))
     state.dispose()
-
-
-def token(made: FlaskClient, path: str) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', made.get(path).text)
-    assert found is not None
-    return found[1]
 
 
 def hand_in(browser: FlaskClient, digest: str, signature: bytes) -> Any:

@@ -3,9 +3,7 @@
 from appliance.actions.reports import making, shelf
 from appliance.actions.reports.period import Period, this_quarter
 from appliance.audit.note import VerifierKey
-from tests.unit.appliance.admin.test_work import Page, page
-
-__all__ = ["page"]
+from tests.support.adminpage import Page
 
 
 def keep(page: Page) -> str:

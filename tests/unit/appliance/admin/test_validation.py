@@ -1,22 +1,13 @@
 """The page of a validation: what the gates found, from the evidence, for whoever logged in."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 
-from appliance.admin.application import create_admin_app
-from appliance.admin.facts import Facts
-from appliance.install.jobdesk import JobDesk
-from appliance.install.jobrights import ADMIN
-from appliance.promote.desk import ADMIN_DOOR
 from appliance.registry import evidence
-from tests.support.doors import Door
+from tests.support.adminpage import logged_in, page_of
 from tests.support.floor import Floor, open_floor
-from tests.support.promotion import PASSWORD
-from tests.support.signatories import signatories
-from tests.support.supervisor import FakeSupervisor
 
 
 @pytest.fixture
@@ -26,21 +17,7 @@ def floor() -> Iterator[Floor]:
 
 
 def browser_of(floor: Floor) -> FlaskClient:
-    site = floor.site
-    jobs = JobDesk(site.config, site.ledger, supervisor=FakeSupervisor(), runner=FakeSupervisor())
-    app = create_admin_app(
-        site.config,
-        facts=Facts(floor.state, authority_file=floor.root / "ca.crt"),
-        ledger=site.ledger,
-        promoter=Door(site.desk, ADMIN_DOOR),
-        jobs=Door(jobs, ADMIN),
-        clock=site.clock,
-    )
-    browser = app.test_client()
-    token = re.search(r'name="csrf" value="([^"]+)"', browser.get("/login").text)
-    assert token is not None
-    browser.post("/login", data={"csrf": token[1], "person": signatories()[0].id, "password": PASSWORD})
-    return browser
+    return logged_in(page_of(floor.site, floor.state))
 
 
 def test_the_report_is_shown_and_printed_from_the_evidence(floor: Floor) -> None:

@@ -1,88 +1,17 @@
 """What people do on the page, with the real promoter and the real job desk behind their doors."""
 
 import io
-import re
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
-from appliance.admin.application import create_admin_app
-from appliance.admin.facts import Facts
 from appliance.install import plans
-from appliance.install.jobdesk import JobDesk
-from appliance.install.jobrights import ADMIN
-from appliance.promote.desk import ADMIN_DOOR
 from appliance.promote.hostchange import HostRequest
-from appliance.state.database import open_state
-from tests.support.doors import Door
+from appliance.state import projection
+from tests.support.adminpage import Page
 from tests.support.hostplans import make_plan
-from tests.support.promotion import PASSWORD, Site, digest, open_site
+from tests.support.promotion import PASSWORD, digest
 from tests.support.signatories import signatories
-from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import store_version
-
-
-class Runner(FakeSupervisor):
-    """Starts a job's unit, which tells at once how it ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tell: Callable[[], None] = lambda: None
-
-    def start(self, unit: str) -> None:
-        super().start(unit)
-        self.tell()
-
-
-class Page:
-    """A browser of Ana's on the page of one site."""
-
-    def __init__(self, site: Site, browser: FlaskClient, runner: Runner) -> None:
-        self.site, self.browser, self.runner = site, browser, runner
-
-    def token(self, path: str = "/") -> str:
-        found = re.search(r'name="csrf" value="([^"]+)"', self.browser.get(path).text)
-        assert found is not None
-        return found[1]
-
-    def post(self, path: str, **form: Any) -> Any:
-        return self.browser.post(path, data={"csrf": self.token(), **form}, content_type="multipart/form-data")
-
-    def job_after(self, answer: Any) -> str:
-        """Follow the redirect to a job and return its page once it has ended."""
-        assert answer.status_code == 302, answer.text
-        for _ in range(200):
-            text = str(self.browser.get(answer.headers["Location"]).text)
-            if 'http-equiv="refresh"' not in text:
-                return text
-            time.sleep(0.02)
-        raise AssertionError(text)
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    site = open_site(tmp_path)
-    for place in (site.config.at.promoter, site.config.at.registry):
-        place.mkdir(parents=True, exist_ok=True)
-    runner, state = Runner(), open_state(site.config.at)
-    desk = JobDesk(site.config, site.ledger, supervisor=FakeSupervisor(), runner=runner)
-    app = create_admin_app(
-        site.config,
-        facts=Facts(state, authority_file=tmp_path / "ca.crt"),
-        ledger=site.ledger,
-        promoter=Door(site.desk, ADMIN_DOOR),
-        jobs=Door(desk, ADMIN),
-        clock=site.clock,
-    )
-    browser = app.test_client()
-    made = Page(site, browser, runner)
-    browser.post("/login", data={"csrf": made.token("/login"), "person": signatories()[0].id, "password": PASSWORD})
-    yield made
-    state.dispose()
 
 
 def test_validating_runs_as_a_job_whose_page_tells_how_it_ended(page: Page) -> None:
@@ -109,7 +38,11 @@ def test_a_version_goes_to_production_and_out_of_service_by_the_page(page: Page)
     for person in (ana, ben):
         signature = io.BytesIO(person.sign(request.statement.to_bytes()))
         page.post(f"/promotion/{request.statement.sha256}/approve", signature=(signature, "s.sig"))
-    assert "Bring it to production" in page.browser.get("/promotion").text
+    shown = page.browser.get("/promotion").text
+    assert "Bring it to production" in shown
+    for person in (ana, ben):  # who signed, and when
+        at = f"{page.site.clock.now():%Y-%m-%dT%H:%M:%SZ}"
+        assert f"{person.name} (lower class: is an admin too), {at}" in shown
     page.job_after(page.post(f"/promotion/{request.statement.sha256}/promote"))
     assert page.site.client.current()["model_digest"] == served
 
@@ -121,6 +54,18 @@ def test_a_version_goes_to_production_and_out_of_service_by_the_page(page: Page)
 
     kinds = [leaf.body["kind"] for leaf in page.site.ledger.find(kind="job.asked", newest_first=False)]
     assert kinds == ["switch-production", "halt-production"]
+
+
+def test_who_approves_is_led_to_both_versions_side_by_side(page: Page) -> None:
+    (_, old), (_, new) = (store_version(page.site.config, serial=n, weights=w) for n, w in ((1, b"old"), (2, b"new")))
+    page.site.promote(old.model_digest)
+    page.site.validate(new.model_digest)
+    projection.catch_up(page.state, page.site.ledger)
+    page.post(f"/versions/{new.model_digest}/request", meaning="better answers")
+    request = page.site.client.pending()[0]
+
+    shown = page.browser.get(f"/promotion/{request.statement.sha256}/approval").text
+    assert f"/compare?first={old.model_digest}&amp;second={new.model_digest}" in shown
 
 
 def test_one_person_goes_back_by_the_page(page: Page) -> None:

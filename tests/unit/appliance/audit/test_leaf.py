@@ -29,6 +29,15 @@ def test_a_leaf_is_the_canonical_json_of_its_members() -> None:
     assert encode(**parts(GOOD)) == rfc8785.dumps(GOOD)
 
 
+def test_a_leaf_of_one_of_several_nodes_names_the_node() -> None:
+    of_node = {**GOOD, "via": {**GOOD["via"], "node": "b-2"}}
+    raw = encode(**parts(of_node))
+
+    assert raw == rfc8785.dumps(of_node)
+    assert Leaf.from_bytes(raw).via == Via(door="ledger-gateway", uid=1000, node="b-2")
+    assert Leaf.of_ours(raw, hashed="", chain="").via.node == "b-2"
+
+
 def test_a_leaf_reads_back_as_it_was_written() -> None:
     raw = encode(**parts(GOOD))
 
@@ -71,6 +80,8 @@ def test_a_leaf_reads_back_as_it_was_written() -> None:
         {"via": {"door": "ledger-gateway", "uid": -1}},
         {"via": {"door": "ledger-gateway", "uid": 1, "pid": 2}},
         {"via": {"door": 3, "uid": 1}},
+        {"via": {"door": "ledger-gateway", "node": "", "uid": 1}},
+        {"via": {"door": "ledger-gateway", "node": "B", "uid": 1}},
     ],
 )
 def test_any_other_form_is_damage(change: dict[str, Any]) -> None:

@@ -25,11 +25,12 @@ from appliance.wire import Peer
 
 ALLOWED = {
     GATEWAY: {"request.intent", "request.outcome", "request.refused"},
-    ADMIN: {"admin.login", "admin.logout"},
+    ADMIN: {"admin.login", "admin.logout", "evidence.read"},
     PROMOTER: {"person.enrolled", "approval.given", "promotion.made", "promotion.requested", "promotion.stopped"},
     ACTIONS: {
         "evidence.exported",
         "evidence.listed",
+        "evidence.read",
         "evidence.reported",
         "release.received",
         "custody.accepted",
@@ -42,7 +43,14 @@ ALLOWED = {
     },
     BENCH: {"gate.result", "model.registered"},
     SWITCH: set(),
-    OPERATOR: {"evidence.exported", "evidence.listed", "evidence.reported", "stage.loaded", "stage.unloaded"},
+    OPERATOR: {
+        "evidence.exported",
+        "evidence.listed",
+        "evidence.read",
+        "evidence.reported",
+        "stage.loaded",
+        "stage.unloaded",
+    },
     METRICS: set(),
     SIEM: set(),
     TEST_GATEWAY: {"request.intent", "request.outcome", "request.refused"},
@@ -115,3 +123,20 @@ def test_what_tells_monitoring_comes_in_by_its_own_door_only(monkeypatch: pytest
     for door in set(DOORS) - {METRICS}:
         with pytest.raises(LedgerRefusedError):
             require_may_enter(Peer(door=door, pid=1, uid=777, gid=777))
+
+
+def test_the_self_test_of_the_network_comes_in_by_the_door_of_actions_and_records_of_the_network_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rights, "_uid", lambda account: 778 if account == rights.NETWORK_ACCOUNT else -1)
+    peer = Peer(door=ACTIONS, pid=1, uid=778, gid=778)
+
+    require_may_enter(peer)
+    rights.require_account_may(peer, "network.tested")
+
+    for kind in ("install.done", "standby.took-over", "trust.rotated"):
+        with pytest.raises(LedgerRefusedError, match="may not come from user"):
+            rights.require_account_may(peer, kind)
+    for door in set(DOORS) - {ACTIONS}:
+        with pytest.raises(LedgerRefusedError):
+            require_may_enter(Peer(door=door, pid=1, uid=778, gid=778))

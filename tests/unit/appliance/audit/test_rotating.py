@@ -107,6 +107,19 @@ def test_what_is_asked_for_takes_over_once_and_both_sign_the_handover(keys: File
     assert verify(reading(log), notes=[handover]).findings == ()
 
 
+def test_beside_others_who_add_records_the_key_before_signs_on(keys: FileKeys) -> None:
+    backend = MemoryBackend()
+    log = opened(backend, keys)
+    ask(log, keys.create(KEY_NAME))
+    size = log.head().size
+
+    rotating.settle(log, keys, is_alone=False)
+
+    assert (log.head().size, log.key.public) == (size, public(keys, 1))
+    rotating.settle(opened(backend, keys), keys)
+    assert opened(backend, keys).key.public == public(keys, 2)
+
+
 @pytest.mark.parametrize("version", [1, 7, 0, -1, "2", True, None], ids=repr)
 def test_asking_for_a_key_that_is_not_here_or_was_used_changes_nothing(keys: FileKeys, version: object) -> None:
     log = opened(MemoryBackend(), keys)

@@ -57,6 +57,25 @@ def test_sqlite_may_not_fold_the_log_behind_our_back(path: Path) -> None:
         assert pragma(backend, "wal_autocheckpoint") == 0
 
 
+@pytest.mark.parametrize("count", [63, 64, 65, 200])
+def test_a_batch_of_any_length_is_stored_whole_and_in_order(path: Path, count: int) -> None:
+    rows, nodes = [row(sequence) for sequence in range(count)], [(1, at, bytes(32)) for at in range(count)]
+    with opened(path) as backend:
+        backend.append(rows, nodes)
+
+        assert backend.rows(0, 1000) == rows
+        assert backend.node(1, count - 1) == bytes(32)
+
+
+def test_of_a_batch_that_breaks_a_rule_in_its_last_rows_nothing_is_stored(path: Path) -> None:
+    rows = [row(sequence) for sequence in range(150)]
+    with opened(path) as backend:
+        with pytest.raises(LedgerUnavailableError):
+            backend.append([*rows, row(151)], [])
+
+        assert backend.size() == 0
+
+
 def test_every_table_is_strict_and_append_only(path: Path) -> None:
     with opened(path) as backend:
         backend.append([row(0), row(1)], [(1, 0, bytes(32))])

@@ -52,6 +52,18 @@ def test_a_ledger_that_nobody_touched_verifies_in_every_part() -> None:
     assert seen[-1] == (done.size, done.size)
 
 
+def test_it_says_how_much_a_checkpoint_from_outside_covers() -> None:
+    ledger = history()
+    printed, size = ledger.checkpoint(), ledger.head().size
+    ledger.append("trust.rotated", {"version": 2})
+
+    done = verify(ledger, pinned=key_of(ledger), notes=[printed])
+
+    assert (done.ok, done.covered, done.size) == (True, size, size + 1)
+    assert verify(ledger, pinned=key_of(ledger)).covered == 0
+    assert verify(ledger, pinned=key_of(ledger), notes=[MemoryLedger().checkpoint()]).covered == 0
+
+
 def test_without_a_pinned_key_the_result_says_what_it_rests_on() -> None:
     done = verify(history())
 

@@ -60,6 +60,19 @@ def test_a_socket_whose_number_is_used_again_is_watched_anew() -> None:
             stop()
 
 
+def test_the_last_watch_of_a_caller_counts() -> None:
+    watch = DisconnectWatch()
+    client, server = socket.socketpair()
+    first, last = threading.Event(), threading.Event()
+    with client, server:
+        watch.watch(_environ(server), first.set)
+        stop = watch.watch(_environ(server), last.set)
+        client.close()
+        assert last.wait(2)
+        assert not first.is_set()
+        stop()
+
+
 def test_a_server_that_shows_no_socket_is_not_watched() -> None:
     closed = socket.socket()
     closed.close()

@@ -16,7 +16,7 @@ def _tool(folder: Path, script: str) -> str:
 
 
 def test_each_gpu_is_a_sample_of_the_documents_metrics(tmp_path: Path) -> None:
-    tool = _tool(tmp_path, 'echo "0, 37, 1024, 4096"; echo "1, [N/A], [N/A], 9"; echo "2, 0, 0, 4096"')
+    tool = _tool(tmp_path, 'echo "0, 37, 1024, 4096, 312.5"; echo "1, [N/A], [N/A], 9, 9"; echo "2, 0, 0, 4096, [N/A]"')
 
     metrics = Metrics(read_gpus=lambda: read(tool))
 
@@ -25,6 +25,8 @@ def test_each_gpu_is_a_sample_of_the_documents_metrics(tmp_path: Path) -> None:
     assert metrics.registry.get_sample_value("sealift_gpu_memory_total_bytes", {"gpu_id": "0"}) == 4 * 1024**3
     assert metrics.registry.get_sample_value("llm_gpu_memory_bytes", {"gpu_id": "1"}) is None
     assert metrics.registry.get_sample_value("llm_gpu_memory_bytes", {"gpu_id": "2"}) == 0
+    assert metrics.registry.get_sample_value("sealift_gpu_power_watts", {"gpu_id": "0"}) == 312.5
+    assert metrics.registry.get_sample_value("sealift_gpu_power_watts", {"gpu_id": "2"}) is None
 
 
 @pytest.mark.parametrize("script", ["exit 9", "echo nonsense", "echo 'No devices were found'"])
@@ -37,9 +39,9 @@ def test_a_tool_that_is_not_there_means_no_gpus(tmp_path: Path) -> None:
     assert no_gpus() == ()
 
 
-@pytest.mark.parametrize("line", ["", "0,1", "0, 1, 2", "x, 1, 2, 3", "0, 1, 2, 3, 4"])
+@pytest.mark.parametrize("line", ["", "0,1", "0, 1, 2", "x, 1, 2, 3, 4", "0, 1, 2, 3, 4, 5"])
 def test_a_line_that_is_none_is_left_out(line: str) -> None:
     assert parse(line) is None
-    assert parse("3, 5, 7, 9") == Gpu(
+    assert parse("3, 5, 7, 9, inf") == Gpu(
         gpu_id="3", utilization_percent=5, memory_bytes=7 * 1024 * 1024, memory_total_bytes=9 * 1024 * 1024
     )

@@ -62,6 +62,15 @@ def test_what_the_module_must_reach_is_opened_for_those_three_alone() -> None:
     assert "tcp 10.0.0.9 1792" in config.destinations
 
 
+def test_whoever_gets_an_address_gets_the_network_that_leads_there() -> None:
+    config = site(f'{TOKEN}address = "tcp 10.0.0.9 1792"\n', rest=SERVER)
+
+    for each in dropins.drop_ins(config, UNITS):
+        lines = each.text.splitlines()
+        if any(line.startswith("IPAddressAllow=") for line in lines):
+            assert {"PrivateNetwork=no", "RestrictAddressFamilies=AF_INET AF_INET6"} <= set(lines), each.unit
+
+
 def test_a_database_on_a_server_gives_each_unit_its_role_its_authority_and_one_address(tmp_path: Path) -> None:
     config = site(rest=SERVER + f'[places]\nroot = "{tmp_path}"')
     found = texts(config, dropins.DATABASE)

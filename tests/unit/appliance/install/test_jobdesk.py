@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import ConflictError, JobRefusedError, NotInstalledError, NotPromotedError, PrivilegeError
-from appliance.install import engines, plans
+from appliance.errors import (
+    ConflictError,
+    HostChangeError,
+    JobRefusedError,
+    NotInstalledError,
+    NotPromotedError,
+    PrivilegeError,
+)
+from appliance.install import engines, plans, planunit
 from appliance.install.engines import Linked
 from appliance.install.jobdesk import JobDesk
 from appliance.install.joboutcome import Outcome
@@ -88,6 +95,33 @@ def test_jobs_of_one_lane_run_one_after_another_and_the_same_one_once(site: Site
     assert ended(desk, other_lane)["state"] == "failed"
     assert len(site.ledger.find(kind="job.asked")) == 2
     assert ask(desk, "jobs-operator", kind="validate", digest=second)["job"] != number
+
+
+class Plans(FakeSupervisor):
+    """Starts the unit of plans as it is: it has no door, and leaves how it ended in the folder of plans."""
+
+    def __init__(self, site: Site, outcome: Outcome) -> None:
+        super().__init__(broken=frozenset() if outcome.ok else frozenset({"sealift-plan@1.service"}))
+        self.site, self.outcome = site, outcome
+
+    def start(self, unit: str) -> None:
+        plans.folder(self.site.config.at).mkdir(parents=True, exist_ok=True)
+        planunit.tell(self.site.config.at, 1, self.outcome)
+        super().start(unit)
+
+
+def test_how_a_plan_ended_is_read_from_what_its_unit_left(site: Site) -> None:
+    store_version(site.config, serial=1)
+    made = ended(desk := desk_of(site, Plans(site, Outcome(ok=True, digest="cd" * 32))), plan_of(desk))
+    failed = Outcome.of_error(HostChangeError(what="the task 'X' failed", why="so it is", fix="look"))
+    told = ended(desk := desk_of(site, Plans(site, failed)), plan_of(desk))
+
+    assert (made["state"], made["outcome"]["digest"]) == ("done", "cd" * 32)
+    assert (told["state"], told["outcome"]["what"]) == ("failed", "the task 'X' failed")
+
+
+def plan_of(desk: JobDesk) -> int:
+    return int(ask(desk, "jobs-operator", kind="plan", serial=1)["job"])
 
 
 def test_a_unit_that_fails_without_a_word_fails_its_job(site: Site) -> None:

@@ -12,7 +12,7 @@ from appliance.errors import PrivilegeError, UnitError
 from appliance.install import jobrights
 from appliance.install.jobclient import JobsSupervisor
 from appliance.install.joboutcome import Outcome, step_of
-from appliance.install.jobs import ENGINE_KINDS, LANES, Job, Kind, Lane, engine_kind
+from appliance.install.jobs import ENGINE_KINDS, LANES, WINDOWS, Job, Kind, Lane, engine_kind
 from appliance.install.supervisor import engine_unit, require_unit_name
 from appliance.wire import Peer, RemoteError
 from media.errors import MediaError, SealiftError
@@ -22,11 +22,13 @@ NAMED: dict[Kind, dict[str, Any]] = {
     **{kind: {"digest12": DIGEST[:12]} for kind in ENGINE_KINDS},
     **{kind: {"digest": DIGEST} for kind in (Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.SET_CLOCK)},
     Kind.ROTATE: {"digest": DIGEST},
+    **{kind: {"digest": DIGEST} for kind in (*WINDOWS, Kind.END_WINDOW)},
     **{kind: {"serial": 3} for kind in (Kind.PLAN, Kind.INSTALL)},
     **{kind: {"medium": "sdb1"} for kind in (Kind.RECEIVE, Kind.EJECT)},
     Kind.CARRY_EXPORT: {"medium": "sdb1", "digest": DIGEST},
     Kind.MAKE_EVIDENCE: {"record": 7, "digest": DIGEST},
     Kind.REPORT: {"quarter": "2026Q4"},
+    Kind.PROVE: {"record": 7},
 }
 
 
@@ -36,11 +38,12 @@ def message(kind: object, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
-    job = Job.from_message(message(str(kind), **NAMED[kind], person="iris"))
+    more = {"reason": "change 4711", "minutes": 30} if kind in WINDOWS else {}
+    job = Job.from_message(message(str(kind), **NAMED[kind], person="iris", **more))
 
     assert job.named == NAMED[kind]
     assert require_unit_name(job.unit) == job.unit
-    assert (job.lane is None) is (kind in ENGINE_KINDS or kind is Kind.EJECT)
+    assert (job.lane is None) is (kind in ENGINE_KINDS or kind in {Kind.EJECT, Kind.END_WINDOW})
     assert job.to_json() == {"kind": str(kind), **NAMED[kind], "person": "iris"}
 
 
@@ -83,6 +86,14 @@ def test_every_kind_names_one_thing_and_one_unit_of_ours(kind: Kind) -> None:
         {"kind": "make-report", "quarter": "2026Q4\n"},
         {"kind": "make-report", "quarter": "due"},
         {"kind": "make-report", "quarter": 20264},
+        {"kind": "validate-in-window", "digest": DIGEST},
+        {"kind": "validate-in-window", "digest": DIGEST, "reason": "", "minutes": 30},
+        {"kind": "validate-in-window", "digest": DIGEST, "reason": "x\n", "minutes": 30, "unit": "ssh.service"},
+        {"kind": "cut-over-in-window", "digest": DIGEST, "reason": "x", "minutes": 0},
+        {"kind": "validate", "digest": DIGEST, "reason": "x", "minutes": 30},
+        {"kind": "prove-answer", "record": -1},
+        {"kind": "prove-answer", "record": "7"},
+        {"kind": "prove-answer", "record": 7, "request": "req_one"},
         {"kind": "carry-export", "medium": "sdb1"},
         {"kind": "make-evidence", "record": -1, "digest": DIGEST},
         {"kind": "make-evidence", "record": "7", "digest": DIGEST},
@@ -96,7 +107,9 @@ def test_a_forged_job_is_malformed(forged: dict[str, Any]) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["kind", "digest", "digest12", "serial", "medium", "person", "unit", "which"]),
+        st.sampled_from(
+            ["kind", "digest", "digest12", "serial", "medium", "person", "unit", "which", "reason", "minutes"]
+        ),
         st.one_of(
             st.sampled_from([*map(str, Kind), DIGEST, DIGEST[:12], "2", "cpu"]), st.text(max_size=70), st.integers()
         ),
@@ -108,7 +121,7 @@ def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untruste
     except SealiftError:
         return
     further = job.which and f"-{job.which}"
-    instance = job.unit.partition("@")[2].removesuffix(".service").removesuffix(further)
+    instance = job.unit.partition("@")[2].removesuffix(".service").removesuffix(further).removesuffix("-try")
     assert instance in {job.digest, job.digest12, str(job.serial), job.medium, "follow", "warm"}
     assert require_unit_name(job.unit)
 
@@ -116,8 +129,11 @@ def test_whatever_is_asked_becomes_a_unit_of_digits_or_an_error_of_ours(untruste
 @pytest.mark.parametrize(
     ("door", "kinds"),
     [
-        (jobrights.ADMIN, set(LANES) | {Kind.EJECT}),
-        (jobrights.OPERATOR, set(LANES) | {Kind.EJECT, Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST}),
+        (jobrights.ADMIN, (set(LANES) | {Kind.EJECT}) - set(WINDOWS)),
+        (
+            jobrights.OPERATOR,
+            set(LANES) | {Kind.EJECT, Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST, Kind.END_WINDOW},
+        ),
         (jobrights.BENCH, {Kind.START_TEST, Kind.STOP_TEST, Kind.KILL_TEST}),
         (jobrights.SWITCH, {Kind.START_PRODUCTION, Kind.STOP_PRODUCTION}),
         ("jobs-other", set()),

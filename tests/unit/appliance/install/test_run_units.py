@@ -210,6 +210,7 @@ def test_production_engines_come_back_and_test_engines_do_not(tmp_path: Path, co
 
     first.start(ENGINE)
     first.start(ENGINE.replace("production", "test"))
+    first.rest(ENGINE)
     first.stop_all()
     failed = second.start_wanted_engines()
     facts = ask(config, f"engine-production-{'a' * 12}")

@@ -89,6 +89,14 @@ def test_systemd_is_asked_without_a_password_prompt(tmp_path: Path) -> None:
     ]
 
 
+def test_an_engine_that_rests_is_back_after_a_boot(tmp_path: Path) -> None:
+    supervisor = SystemdSupervisor(systemctl=stand_in(tmp_path, "exit 0"))
+
+    supervisor.rest(ENGINE)
+
+    assert (tmp_path / "asked").read_text() == f"--no-ask-password stop {ENGINE}\n"
+
+
 def test_an_engine_is_killed_whole(tmp_path: Path) -> None:
     supervisor = SystemdSupervisor(systemctl=stand_in(tmp_path, "exit 0"))
 

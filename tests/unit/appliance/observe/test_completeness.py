@@ -37,6 +37,16 @@ def test_records_are_counted_from_the_start_of_the_process_and_refusals_by_how_m
     assert site.counts()["request.outcome"] == 1  # counted once
 
 
+def test_what_came_by_another_node_is_its_own_to_count_and_has_to_end_all_the_same() -> None:
+    site = Site()
+    site.ledger.log.node = "b"
+    site.ledger.append("request.intent", {"request_id": "a"})
+
+    assert site.counts() == {**dict.fromkeys(KINDS, 0), "open": 0}
+    site.clock.advance(15 * 60 + 1)
+    assert site.counts()["open"] == 1
+
+
 def test_what_developers_try_makes_up_for_nothing_that_production_did_not_record() -> None:
     site = Site()
     site.ledger.append("request.intent", {"request_id": "a", "stage": "test"})

@@ -17,6 +17,7 @@ from appliance.promote.presented import Presented
 from appliance.promote.secondfactor import SecondFactors
 from appliance.promote.sitepolicy import SitePolicy
 from appliance.promote.strictness import DROPPED, INSTALLED, WAYS, Table
+from appliance.timekeeping.onetime import step_of
 from media.errors import MalformedError
 from tests.support.promotion import FAST_HASHER, Site, digest, open_site
 from tests.support.signatories import Signatory, signatories
@@ -68,7 +69,9 @@ def site(tmp_path: Path) -> Site:
 
 def changes(site: Site, *, table: Table = NEXT) -> PolicyChanges:
     """Return the promoter's counter as the next release has it, on this site's files and ledger."""
-    factors = SecondFactors(site.folder, site.clock, FAST_HASHER, site=site.config.site)
+    factors = SecondFactors(
+        site.folder, site.clock, FAST_HASHER, site=site.config.site, step=lambda: step_of(site.clock.now())
+    )
     acceptance = Acceptance(site.folder, config=site.config, clock=site.clock, factors=factors)
     release = NEXT_RELEASE if table is NEXT else packaged()
     return PolicyChanges(

@@ -21,8 +21,8 @@ from appliance.promote.credentials import Credential, spki_of
 from appliance.promote.people import SitePeople
 from appliance.promote.presented import Presented
 from appliance.promote.promoter import Request
-from appliance.promote.secondfactor import STEP_SECONDS, code_at
 from appliance.promote.standing import require_promoted
+from appliance.timekeeping.onetime import STEP_SECONDS, code_at
 from media.errors import BadSignatureError, MalformedError, UsageError
 from tests.support.authenticator import PRESENT, Authenticator
 from tests.support.promotion import PASSWORD, Site, digest, open_site

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from appliance.registry.descriptor import ModelDescriptor
-from bundler.recipe_sections import DefaultsSection
+from bundler.recipe_runtime import DefaultsSection
 from media import canonical
 from media.errors import MalformedError
 from tests.support.versions import version_files

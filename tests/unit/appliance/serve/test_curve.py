@@ -35,6 +35,13 @@ def test_a_batch_is_filled_up_where_that_is_faster() -> None:
     assert plan(Q8).rows(16) == 16
 
 
+def test_a_batch_is_never_filled_up_where_each_answer_has_a_context_of_its_own() -> None:
+    apart = Plan(Curve(threads=1, micros=Q8), most=16, fills=False)
+
+    assert all(apart.rows(answers) <= answers for answers in range(17))
+    assert apart.rows(2) == plan(Q8).rows(2)
+
+
 def test_a_curve_that_only_rises_a_little_is_no_reason_for_anything_but_a_batch() -> None:
     found = plan({rows: 100 + rows for rows in range(1, 17)})
 

@@ -93,6 +93,20 @@ def test_a_request_that_can_never_fit_is_refused_with_both_numbers(scheduler: Sc
     assert "64" in caught.value.why
 
 
+def test_an_answer_with_a_context_of_its_own_may_fill_that_and_no_more() -> None:
+    decoder = EchoDecoder(context_tokens=128, sequences=4, is_apart=True)
+    scheduler = Scheduler(decoder)
+
+    with pytest.raises(EngineUnavailableError) as caught:
+        scheduler.submit(generation("abc", max_tokens=30))
+    assert "32" in caught.value.why
+    handles = [scheduler.submit(generation("abc", max_tokens=29)) for _ in range(6)]
+
+    assert [whole(handle)[0] for handle in handles] == ["ABC"] * 6
+    assert {row.sequence for rows in decoder.steps for row in rows} <= set(range(4))
+    scheduler.stop()
+
+
 def test_those_who_do_not_fit_together_wait_and_are_answered(scheduler: Scheduler) -> None:
     handles = [scheduler.submit(generation("abc", max_tokens=50)) for _ in range(3)]
 

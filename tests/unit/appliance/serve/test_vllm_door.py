@@ -97,12 +97,23 @@ def test_no_control_token_is_left_in_what_a_user_says(text: str) -> None:
     assert made["messages"][1]["content"].replace("\u2060", "") == text.replace("\u2060", "")
 
 
+@pytest.mark.parametrize("depth", [300, *range(700, 1000, 25), 20_000])
+def test_nesting_is_passed_on_or_refused_and_never_a_failure_of_the_engine(ask: Any, depth: int) -> None:
+    inner = Inner()
+    deep = b'{"messages": [{"role": "user", "content": "x"}], "tools": ' + b"[" * depth + b"]" * depth + b"}"
+
+    status, told = ask(inner, "/v1/chat/completions", deep)
+
+    assert status == (200 if inner.asked else 400)
+    assert inner.asked or told["error"]["code"] == "invalid_json"
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"[1]", {}, {"messages": []}, {"messages": "x"}, {"messages": [{"role": "root", "content": "x"}]},
      {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {**CHAT, "max_tokens": 0},
-     {**CHAT, "max_tokens": True}],
-    ids=str,
+     {**CHAT, "max_tokens": True}, b'{"messages": ' + b"[" * 20_000],
+    ids=lambda body: str(body)[:60],
 )  # fmt: skip
 def test_a_malformed_request_never_reaches_vllm(ask: Any, body: Any) -> None:
     inner = Inner()

@@ -262,7 +262,7 @@ def cut_leaves(made: keeping.Made, _: Site) -> tuple[bytes, bytes]:
 
 def signed_by_the_receiver(made: keeping.Made, second: Site) -> tuple[bytes, bytes]:
     payload = b64decode(json.loads(made.envelope)["payload"])
-    return vouched.vouch(bundle.PAYLOAD_TYPE, payload, boxes.keys_of(second)), made.leaves
+    return vouched.vouch(bundle.PAYLOAD_TYPE, payload, boxes.signer(second)), made.leaves
 
 
 def as_another_type(made: keeping.Made, _: Site) -> tuple[bytes, bytes]:

@@ -108,7 +108,7 @@ def test_a_box_that_made_the_card_of_another_is_not_believed(first: Site, second
     two = boxes.card(second, "two").card
     forged = replace(two, sealing=bytes(range(32)))
 
-    envelope = vouched.vouch(PAYLOAD_TYPE, forged.to_payload(), boxes.keys_of(first))
+    envelope = vouched.vouch(PAYLOAD_TYPE, forged.to_payload(), boxes.signer(first))
 
     with pytest.raises(PairingRefusedError):
         BoxCard.from_envelope(envelope)

@@ -106,7 +106,7 @@ def test_a_report_on_a_version_that_failed_cannot_be_made(tester: Site) -> None:
 def signed(tester: Site, change: Callable[[Report], Report], report: bytes) -> bytes:
     """Return a report that the test box itself signed, with other content."""
     altered = change(Report.from_payload(Envelope.from_bytes(report).payload))
-    return vouched.vouch(PAYLOAD_TYPE, altered.to_payload(), boxes.keys_of(tester))
+    return vouched.vouch(PAYLOAD_TYPE, altered.to_payload(), boxes.signer(tester))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_report_of_another_box_or_with_a_changed_byte_is_refused(
     stranger = boxes.open_box(tmp_path / "three")
 
     with pytest.raises(PairingRefusedError):
-        accept(production, vouched.vouch(PAYLOAD_TYPE, payload, boxes.keys_of(stranger)))
+        accept(production, vouched.vouch(PAYLOAD_TYPE, payload, boxes.signer(stranger)))
     for place in range(0, len(report), len(report) // 40):
         with pytest.raises(SealiftError):
             accept(production, report[:place] + bytes([report[place] ^ 1]) + report[place + 1 :])

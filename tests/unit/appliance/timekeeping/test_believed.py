@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import ApprovalRefusedError, ClockUncertainError
+from appliance.errors import ClockUncertainError
+from appliance.timekeeping import record
 from appliance.timekeeping.believed import BelievedClock, require_certain
-from appliance.timekeeping.onetime import code_at, require_code, step_of
+from appliance.timekeeping.onetime import code_at, matching_step, step_now, step_of
 from appliance.timekeeping.record import FILE, Verdict
 from appliance.verify.freshness import BUILT
 from media.clock import FixedClock
@@ -98,30 +99,60 @@ def test_codes_are_those_of_rfc_6238_appendix_b(seconds: int, expected: str) -> 
     assert code_at(SECRET, step_of(moment), digits=8) == expected
 
 
-def test_a_code_counts_once_and_one_step_to_either_side(box: Machine) -> None:
+def test_a_code_counts_one_step_to_either_side(box: Machine) -> None:
     box.run(5)
-    here = step_of(box.clock.now())
+    here = step_now(box.config.at, box.clock)
 
-    def take(step: int, last: int = 0) -> int:
-        code = code_at(SECRET, step)
-        return require_code(box.config.at, SECRET, code, last_step=last, clock=box.clock)
+    found = [matching_step(SECRET, code_at(SECRET, here + off), here) for off in (-2, -1, 0, 1, 2)]
 
-    assert [take(here + off) for off in (-1, 0, 1)] == [here - 1, here, here + 1]
-    for step, last in ((here, here), (here - 1, here), (here + 2, 0), (here - 2, 0)):
-        with pytest.raises(ApprovalRefusedError):
-            take(step, last)
+    assert found == [None, here - 1, here, here + 1, None]
+    assert matching_step(b"", code_at(b"", here), here) is None
 
 
 def test_codes_are_not_judged_by_a_clock_that_is_wrong_and_the_error_names_the_way_back(box: Machine) -> None:
     box.run(600)
-    old = code_at(SECRET, step_of(box.clock.now()))
     box.boot(at=EPOCH)
 
     with pytest.raises(ClockUncertainError, match="behind") as caught:
-        require_code(box.config.at, SECRET, old, last_step=0, clock=box.clock)
+        step_now(box.config.at, box.clock)
     assert "sealift clock set" in caught.value.fix
 
     box.boot(at=TODAY + timedelta(hours=1))
     box.clock.at += timedelta(days=1)
     with pytest.raises(ClockUncertainError):
-        require_code(box.config.at, SECRET, old, last_step=0, clock=box.clock)
+        step_now(box.config.at, box.clock)
+
+
+def test_codes_are_not_judged_while_a_watch_that_there_was_tells_nothing(box: Machine, tmp_path: Path) -> None:
+    never = site_config(tmp_path / "demo").at
+    assert step_now(never, box.clock) == step_of(box.clock.now())
+
+    (box.config.at.clock_now / FILE).unlink()
+
+    with pytest.raises(ClockUncertainError, match="nobody watches"):
+        step_now(box.config.at, box.clock)
+
+
+def test_a_clock_that_is_asked_often_sees_each_record_that_is_written(box: Machine) -> None:
+    box.run(60)
+    clock, places = BelievedClock(box.config.at, box.clock), box.config.at
+    right = clock.now()
+    box.clock.at += timedelta(days=400)
+    assert clock.now() == right
+
+    box.watch.look()
+    (places.clock_now / FILE).unlink()
+    assert clock.now() == max(box.clock.now(), BUILT)
+    (places.clock_now / FILE).write_bytes(b"{}")
+    assert clock.now() == max(box.clock.now(), BUILT)
+
+
+def test_a_record_is_read_anew_only_where_it_was_replaced(box: Machine) -> None:
+    box.run(60)
+    published = record.published_of(box.config.at)
+    first = published.read()
+    assert first is not None
+    assert published.read() is first
+
+    box.run(60)
+    assert published.read() == box.record != first

@@ -9,11 +9,13 @@ from bundler.cache import Cache
 from bundler.errors import ScanError
 from bundler.process import quiet
 from bundler.scan import Loading, judge, scan
-from bundler.scanning import engineload, sandbox
-from bundler.scanning.engineload import Load, load_models
+from bundler.scanning import loads, sandbox
+from bundler.scanning.engineload import load_models
+from bundler.scanning.loads import Load
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import WheelTarget
 from media.canonical import dumps
+from media.canonical import loads as read_json
 from media.clock import FixedClock
 from media.digest import sha256_hex
 from tests.support.hostile_engine import HostileEngine
@@ -117,6 +119,29 @@ def test_a_model_that_hurts_its_engine_may_not_travel(
     assert str(tmp_path) not in error.why
 
 
+def with_vectors(folder: Path, order: str) -> list[Artifact]:
+    """Return the payload with weights for embeddings beside the model."""
+    artifacts = payload(folder)
+    (folder / "v.gguf").write_bytes(gguf(metadata={"general.order": f"DO:{order};"}, template=""))
+    vectors = artifact(folder / "v.gguf", target="data/models/m/v.gguf", kind="weights")
+    at = next(number for number, one in enumerate(artifacts) if one.target.endswith("descriptor.json"))
+    said = read_json(artifacts[at].read())
+    said["files"].append({"path": vectors.target, "role": "embedding", "sha256": vectors.sha256})
+    artifacts[at] = Artifact.of_bytes(dumps(said), target=artifacts[at].target, kind="model")
+    return [*artifacts, vectors]
+
+
+def test_weights_for_embeddings_are_loaded_too_and_make_a_vector(tmp_path: Path, engine: HostileEngine) -> None:
+    def both(order: str) -> list[tuple[str, bool]]:
+        artifacts, cache = with_vectors(tmp_path, order), Cache(root=tmp_path / order)
+        found = load_models(artifacts, python=HERE, cache=cache, clock=FixedClock(NOON), engine_of=lambda *_: engine)
+        return [(one.model, one.loaded) for one in found]
+
+    assert both("vectors") == [("m", True), ("m.embedding", True)]
+    with pytest.raises(ScanError, match="could not decode a token"):
+        both("vectors-nan")
+
+
 def cached_engine(folder: Path, artifacts: list[Artifact]) -> Cache:
     """Return a cache that holds the stand-in where the environment of these artifacts' wheels belongs."""
     cache = Cache(root=folder / "cache")
@@ -160,7 +185,7 @@ def test_the_level_without_mounts_is_said_and_still_has_no_network(
 def test_a_model_that_keeps_its_engine_busy_may_not_travel(
     tmp_path: Path, engine: HostileEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engineload, "_LEAST_SECONDS", 1)
+    monkeypatch.setattr(loads, "_LEAST_SECONDS", 1)
 
     assert "still busy with it after 1 seconds" in refused(tmp_path, engine, "hang").what
 

@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import tarfile
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from appliance.actions.backups import archive, choosing, contents, erasures, making, recipient, shelf, standing
+from appliance.actions.backups import archive, choosing, contents, drill, erasures, making, recipient, shelf, standing
 from appliance.audit.client import OfflineLedger
+from appliance.audit.memory import MemoryLedger
 from appliance.errors import (
     ApprovalRefusedError,
     BackupDamagedError,
@@ -20,10 +22,16 @@ from appliance.errors import (
     PreflightError,
     StoreWriteError,
 )
-from media.clock import SystemClock
+from appliance.timekeeping import record
+from media.clock import FixedClock, SystemClock, to_text
 from tests.support.backups import Recipient
+from tests.support.clocks import EPOCH, jumped_from
 from tests.support.gpg import gnupg_home
+from tests.support.promotion import site_config
 from tests.unit.appliance.actions.backups.conftest import BackedUp
+
+NOW = datetime(2027, 3, 4, 8, 0, tzinfo=UTC)
+AHEAD = NOW + timedelta(days=50 * 365)
 
 
 def plaintext(file: Path, offline: Recipient) -> dict[str, bytes]:
@@ -75,6 +83,36 @@ def test_the_oldest_go_beyond_the_number_kept(site: BackedUp) -> None:
 
     assert [each.name for each in shelf.kept(site.disk, "demo")] == names[-2:]
     assert len(list(site.disk.glob("*.json"))) == 2
+
+
+def test_a_wrong_clock_makes_no_backup_the_oldest_and_none_the_newest_for_years(site: BackedUp) -> None:
+    few = site.config.model_copy(update={"backup": site.config.backup.model_copy(update={"keep": 2})})
+    places, real = few.at, SystemClock()
+    places.clock_now.mkdir(parents=True, exist_ok=True)
+    right, ticks = real.now().replace(microsecond=0), int(real.monotonic())
+    record.publish(places, jumped_from(right, shown=EPOCH, ticks=ticks))
+    with site.box.running():
+        making.make(few, clock=real)
+        names = [making.make(few, clock=FixedClock(at=shown, ticks=ticks + 5)).file.name for shown in (EPOCH, AHEAD)]
+    with site.box.running():
+        (places.clock_now / record.FILE).unlink()
+        names.append(making.make(few, clock=FixedClock(at=right + timedelta(seconds=10))).file.name)
+
+    assert [each.name for each in shelf.kept(site.disk, "demo")] == names[-2:]
+
+
+@pytest.mark.parametrize("kept", [EPOCH, AHEAD])
+def test_a_backup_s_age_is_what_is_believed_and_a_drill_from_the_future_is_none(tmp_path: Path, kept: datetime) -> None:
+    config, clock = site_config(tmp_path), FixedClock(at=kept)
+    ledger = MemoryLedger(clock)
+    ledger.append(making.MADE, {"made_at": to_text(NOW)})
+    ledger.append(drill.DRILLED, {"level": drill.STREAM})
+
+    found = standing.standing(config, ledger, clock=FixedClock(at=NOW + timedelta(hours=1)))
+
+    assert (found.made_at, found.age_seconds) == (to_text(NOW), 3600)
+    assert "no drill in the last 35 days" in found.faults
+    assert (found.drilled_seconds or 0) > 35 * 86400
 
 
 def test_the_state_s_own_disk_is_refused_unless_the_site_says_otherwise(site: BackedUp) -> None:

@@ -119,6 +119,18 @@ def test_production_is_red_by_one_signature_and_without_gates_before_it(here: He
     assert of(here, "gates")[0] == "red"
 
 
+def test_a_version_that_people_let_answer_as_a_canary_is_judged_as_one_in_production(here: Here) -> None:
+    made = bodies()["promotion.made"]
+    here.ledger.append("gate.result", {**bodies()["gate.result"], "passed": True})
+    here.ledger.append("promotion.made", made)
+    assert (of(here, "production")[0], of(here, "gates")[0]) == ("green", "green")
+
+    tried = bodies()["promotion.canary-started"]
+    here.ledger.append("promotion.canary-started", {**tried, "approvals": made["approvals"][:1]})
+
+    assert (of(here, "production")[0], of(here, "gates")[0]) == ("red", "red")
+
+
 def test_the_networks_self_test_counts_as_it_was_recorded(here: Here) -> None:
     here.ledger.append("network.tested", {"ok": True, "fails": []})
     assert of(here, "network")[0] == "green"

@@ -16,7 +16,8 @@ from appliance.actions.reports.period import Period, between, last_quarter, quar
 from appliance.actions.reports.sheet import per_cent, sheet
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.note import VerifierKey
-from appliance.errors import LedgerUnavailableError
+from appliance.errors import AutomationKeyError, AutomationRefusedError, LedgerUnavailableError
+from appliance.promote.desk import ACTIONS_DOOR, ADMIN_DOOR
 from media.clock import FixedClock, to_text
 from media.digest import sha256_hex
 from media.errors import UsageError
@@ -250,6 +251,64 @@ def test_people_are_listed_with_roles_and_when_they_were_last_seen_to_act() -> N
     assert (after[ana]["not_seen"], after[ben]["not_seen"]) == (False, True)
     assert {"approver", "operator"} <= set(after[ana]["roles"])
     assert gone == {ana}
+
+
+def test_automation_keys_are_listed_with_whose_they_are_scopes_last_use_and_end() -> None:
+    ana, ben = (one.id for one in signatories()[:2])
+    with short_folder() as root:
+        site = open_site(root)
+        machine, page = site.at_door(ACTIONS_DOOR), site.at_door(ADMIN_DOOR)
+
+        def make(name: str, person: str, days: int, *scopes: str) -> str:
+            fields = {"name": name, "person": person, "password": PASSWORD, "scopes": list(scopes), "days": days}
+            return str(machine._call("automation-make", **fields)["text"])
+
+        make("early", ana, 10)
+        site.clock.advance(20 * 86400)  # into December, where the time of the report begins
+        about = between("2026-12-01", "2026-12-31")
+        nightly = make("nightly", ana, 90, "read", "hold")
+        make("unused", ben, 90)
+        leaked = make("leaked", ana, 90)
+        for _ in range(3):
+            page._call("automation-use", key=nightly, deed="status")
+        for deed in ("approve", "affected"):
+            with pytest.raises(AutomationRefusedError):
+                page._call("automation-use", key=nightly, deed=deed)
+        machine._call("automation-revoke", name="leaked", person=ben, password=PASSWORD, reason="it leaked")
+        with pytest.raises(AutomationKeyError):
+            page._call("automation-use", key=leaked, deed="status")
+        with pytest.raises(AutomationRefusedError):
+            machine._call("request", requested_by=f"automation:nightly@{ana}", model_digest="a" * 64)
+        site.client.revoke(person=ben, by=ana, password=PASSWORD, reason="left")
+        facts = counted(site.ledger, site.clock, about)
+
+    rows = {one["name"]: one for one in facts["automation"]}
+    assert list(rows) == ["nightly", "unused", "leaked"]  # the early one ended before
+    told = rows["nightly"]
+    assert (told["person"], told["scopes"], told["uses"], told["refusals"]) == (ana, ["read", "hold"], 3, 2)
+    assert (told["used"][:10], told["expires"][:10], told["ended"]) == ("2026-12-10", "2027-03-10", "")
+    assert (rows["leaked"]["why_ended"], rows["leaked"]["refusals"]) == (f"revoked by {ben}", 1)
+    assert rows["unused"]["why_ended"] == f"{ben} was revoked"
+    assert facts["automation_strangers"] == 1
+    [section] = [one for one in sheet(facts).sections if one.title == "Access review: automation keys"]
+    assert section.table is not None
+    told_rows = [" | ".join(row) for row in section.table.rows]
+    assert f"| {ana} | read, hold | 2026-12-10, 3 times in this time; 2 refused | 2027-03-10" in told_rows[0]
+    assert "NEVER" in told_rows[1]
+    assert f"revoked by {ben}" in told_rows[2]
+
+
+def test_what_a_key_did_is_no_act_of_who_answers_for_it() -> None:
+    with short_folder() as root:
+        site = open_site(root)
+        ana = signatories()[0].id
+        about = this_quarter(site.clock.now())
+        used = {"key_id": "k", "name": "nightly", "person": ana, "deed": "status", "about": ""}
+        site.ledger.append("automation.used", used)
+        site.ledger.append("automation.refused", {**used, "rule": "AUTO-3"})
+        found = {one["person"]: one for one in counted(site.ledger, site.clock, about)["people"]}
+
+    assert (found[ana]["seen"], found[ana]["not_seen"]) == ("", True)
 
 
 def test_a_changed_record_is_seen_in_the_report(ledger: MemoryLedger, clock: FixedClock) -> None:

@@ -3,18 +3,19 @@
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.actions.boxkeys import ROTATED
-from appliance.actions.retention import audityears
+from appliance.actions.retention import audityears, overdue
 from appliance.actions.retention.deeds import kept_until
 from appliance.actions.retention.keyslots import SLOT_BYTES, KeySlots
 from appliance.actions.retention.reviewstore import ReviewStore
 from appliance.errors import CiphertextError, KeyMissingError, LedgerUnavailableError, LegalHoldError, StoreWriteError
+from media.clock import to_text
 from media.errors import MalformedError, UsageError
 from tests.support.retention import BEGIN, DAY, WHO, Kept, kept
 
@@ -192,6 +193,30 @@ def test_a_slot_is_used_again_and_what_was_in_it_is_gone(tmp_path: Path) -> None
     assert (slots.get(b"b" * 32), slots.get(b"c" * 32)) == (b"second key", b"third key")
     with pytest.raises(KeyMissingError):
         slots.put(b"c" * 32, b"again")
+
+
+@pytest.mark.parametrize("shown", [datetime(1970, 1, 1, tzinfo=UTC), BEGIN + 50 * 366 * timedelta(days=1)])
+def test_a_key_that_was_renewed_by_a_wrong_clock_is_kept_its_years_and_no_longer(site: Kept, shown: datetime) -> None:
+    body = {"name": "identity-hmac", "version": site.keys.create("identity-hmac"), "reason": "an operator left"}
+    right = site.clock.at
+    site.clock.at = shown
+    site.ledger.append(ROTATED, body | {"believed": to_text(right)})
+
+    site.clock.at = right + timedelta(days=7 * 365)
+    assert audityears.due(site.ledger, site.keys, years=7, clock=site.clock) == ()
+    site.clock.advance(3 * DAY)
+    due = audityears.due(site.ledger, site.keys, years=7, clock=site.clock)
+    assert [(each.name, each.version) for each in due] == [("identity-hmac", 1)]
+
+
+def test_a_run_that_a_clock_recorded_while_it_ran_ahead_hides_no_overdue_one(site: Kept) -> None:
+    site.ledger.append(overdue.RAN, {})
+    site.clock.at += timedelta(days=50 * 365)
+    site.ledger.append(overdue.RAN, {})
+
+    site.clock.at += timedelta(days=3 - 50 * 365)
+    assert overdue.age_seconds(site.ledger, site.clock) == 3 * DAY
+    assert [one.is_good for one in overdue.findings(site.ledger, site.clock)] == [False]
 
 
 class Ring:

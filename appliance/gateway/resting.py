@@ -1,0 +1,63 @@
+"""What callers are told while production rests in a maintenance window: that it does, and when to ask again."""
+
+import threading
+from typing import Final
+
+from appliance.audit.facts import Ledger
+from appliance.gateway.problems import Problem
+from appliance.registry import windows
+from appliance.registry.windows import Window
+from appliance.stages import Stage
+from media.clock import Clock
+from media.errors import SealiftError
+
+_UNREACHED: Final = "engine_unavailable"
+_KEPT_SECONDS: Final = 2.0
+_LEAST_SECONDS, _MOST_SECONDS = 5.0, 30.0
+
+
+class Resting:
+    """Looks for an open window only where an engine did not answer, and every other second at most.
+
+    Args:
+        ledger: Where windows are recorded.
+        clock: Says how long a window still lasts.
+        stage: Of this gateway; only production rests.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, stage: Stage = Stage.PRODUCTION) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._stage = stage
+        self._lock = threading.Lock()
+        self._looked_at = float("-inf")
+        self._window: Window | None = None
+
+    def explained(self, problem: Problem) -> Problem:
+        """Return the same problem; while production rests, one that says so in the place of an engine that is away."""
+        if problem.code != _UNREACHED or self._stage is not Stage.PRODUCTION:
+            return problem
+        window = self._look()
+        if window is None:
+            return problem
+        left = window.seconds_left(self._clock.now())
+        said = Problem(
+            503,
+            "maintenance_window",
+            f"Production rests in a maintenance window, until {window.until} at the latest; ask again.",
+            retry_after_seconds=min(max(left, _LEAST_SECONDS), _MOST_SECONDS),
+        )
+        said.recorded, said.arm, said.assigned = problem.recorded, problem.arm, problem.assigned
+        said.headers.update(problem.headers)
+        return said
+
+    def _look(self) -> Window | None:
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._looked_at >= _KEPT_SECONDS:
+                self._looked_at = now
+                try:
+                    self._window = windows.opened(self._ledger)
+                except (SealiftError, KeyError, ValueError):  # then it is told as it was
+                    self._window = None
+            return self._window

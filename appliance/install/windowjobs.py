@@ -1,0 +1,314 @@
+"""Maintenance windows as the job service carries them out: production rests, the gates run, production comes back.
+
+Promises: nothing stops before the window is recorded. It rests without being taken from the next boot, so a power
+failure brings it back by itself. Whoever asked may go: the window is this process's, and production comes back when the
+gates have ended, when somebody ends the window, and at its deadline. A window that this process finds open and does not
+carry out (it was killed, the machine was switched off) is closed by `look`, which is asked for every few seconds: what
+is left in the test stage stops, engines follow the promoter's chain, and only then the record is closed.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from appliance.audit.facts import Ledger
+from appliance.config import Config
+from appliance.errors import ConflictError, JobRefusedError, UnknownPersonError
+from appliance.install.engines import wanted_engines
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import WINDOWS, Job, Kind
+from appliance.install.supervisor import Supervisor, UnitState, engine_of
+from appliance.promote.folder import PromoterFolder
+from appliance.registry import windows
+from appliance.registry.windows import Asked, Closing, Purpose, Window
+from appliance.stages import Stage
+from media.clock import Clock, SystemClock
+from media.errors import SealiftError
+
+TESTED: Final = "tested"
+"""The step in which a version has answered and waits to be brought forward."""
+_BACK: Final = "sealift-switch@follow.service"
+_FORWARD_SECONDS: Final = 120.0
+_PAUSE_SECONDS: Final = 0.2
+_AGAIN_SECONDS: Final = 1.0
+
+
+class Told(Protocol):
+    """Where a job's course is told; its units tell their outcome there too."""
+
+    step: str
+    outcome: Outcome | None
+
+
+class WindowJobs:
+    """Carries one window out at a time.
+
+    Args:
+        config: The site file.
+        ledger: Where windows are recorded.
+        supervisor: Starts and stops engines.
+        runner: Starts the units of gates and of the switch, and returns when they have ended.
+        clock: By which a window ends.
+        sleep: Waits.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        *,
+        supervisor: Supervisor,
+        runner: Supervisor,
+        clock: Clock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._supervisor = supervisor
+        self._runner = runner
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._window: Window | None = None
+        self._unit = ""
+        self._why: Closing | None = None
+        self._rests = False
+        self._worked = threading.Event()
+
+    @property
+    def rests(self) -> bool:
+        """Whether a window keeps production down now; only its end starts an engine of production then."""
+        return self._rests
+
+    def require_may_start(self, kind: Kind) -> None:
+        """Return unless a window forbids what is to start.
+
+        Raises:
+            JobRefusedError: It is an engine of production and a window is open, or one of the test stage and it ends.
+        """
+        ends = self._window is not None and self._why is not None
+        if (kind is Kind.START_PRODUCTION and self._rests) or (kind is Kind.START_TEST and ends):
+            raise JobRefusedError(
+                what="no engine is started now",
+                why="a maintenance window is open" if self._rests else "a maintenance window ends",
+                fix="wait for it, or end it: `sealift window end --as PERSON`",
+            )
+
+    def open(self, job: Job) -> Window:
+        """Record that a window opens; nothing has stopped yet.
+
+        Raises:
+            UnknownPersonError: Nobody of that id is enrolled.
+            ConflictError: Another window is open, a canary runs, or nothing is in production.
+        """
+        folder = PromoterFolder(self._config.at.promoter)
+        if job.person not in {one.id for one in folder.people().active}:
+            raise UnknownPersonError(
+                what=f"nobody called {job.person[:64]!r} is enrolled",
+                why="a window is opened in a person's name",
+                fix="see `sealift people list`",
+            )
+        production = folder.production()
+        if production.canary is not None:
+            raise ConflictError(
+                what="a canary runs", why="a window stops what serves", fix="end it first: `sealift canary abort`"
+            )
+        return windows.open_now(
+            self._ledger,
+            self._clock,
+            Asked(
+                purpose=WINDOWS[job.kind],
+                model_digest=job.digest,
+                person=job.person,
+                reason=job.reason,
+                minutes=job.minutes,
+            ),
+            previous=production.current,
+            beside=[digest for _, digest in running(self._supervisor, Stage.TEST)],
+        )
+
+    def carry_out(self, window: Window, unit: str, course: Told) -> Outcome:
+        """Let production rest, run the unit, and bring production back; return how the unit's work ended."""
+        with self._lock:
+            self._window, self._unit, self._why = window, unit, None
+            self._worked.clear()
+        seconds = window.seconds_left(self._clock.now())
+        deadline = threading.Timer(seconds, self._end, (Closing.DEADLINE,))
+        deadline.daemon = True
+        deadline.start()
+        began, tested = time.monotonic(), 0.0
+        try:
+            course.step = "rest"
+            self._rest()
+            rested = time.monotonic()
+            outcome = self._work(window, unit, course)
+            tested = time.monotonic() - rested
+        except SealiftError as error:
+            outcome = Outcome.of_error(error)
+        finally:
+            deadline.cancel()
+            self._worked.set()
+        return self._close(window, course, outcome, since=began, tested=tested)
+
+    def end(self, digest: str) -> None:
+        """End the window that is open, if it is that version's; production comes back.
+
+        Raises:
+            JobRefusedError: None of that version is open.
+        """
+        found = windows.opened(self._ledger)
+        if found is None or found.model_digest != digest:
+            raise JobRefusedError(
+                what=f"no window of version {digest[:12]} is open", why="", fix="see `sealift window show`"
+            )
+        threading.Thread(target=self._end, args=(Closing.ENDED,), daemon=True).start()
+
+    def look(self, course: Told) -> Window | None:
+        """Close a window that nobody carries out; return it, or nothing where all is well.
+
+        Raises:
+            UnitError: Production did not come back; it is tried again with the next look.
+            LedgerUnavailableError: It cannot be told whether one is open.
+        """
+        window = windows.opened(self._ledger)
+        if window is None or self._window is not None:
+            return None
+        for unit in (Job(kind=kind, digest=window.model_digest).unit for kind in WINDOWS):
+            with suppress(SealiftError):  # it may never have been started
+                self._runner.stop(unit)
+        why = Closing.CUT_OFF if window.seconds_left(self._clock.now()) > 0 else Closing.DEADLINE
+        back = self._bring_back(window, course)
+        self._record(window, why=why, back=back)
+        return window
+
+    def followed(self) -> None:
+        """Close what is open and not carried out, after engines followed the chain by another job."""
+        window = windows.opened(self._ledger)
+        if window is not None and self._window is None:
+            self._record(window, why=Closing.ENDED)
+
+    def _rest(self) -> None:
+        self._rests = True
+        for unit, _ in running(self._supervisor, Stage.PRODUCTION):
+            self._supervisor.rest(unit)
+
+    def _work(self, window: Window, unit: str, course: Told) -> Outcome:
+        course.outcome = None
+        self._require_open()
+        try:
+            self._runner.start(unit)
+            otherwise = Outcome.unsaid(unit)
+        except SealiftError as error:
+            otherwise = Outcome.of_error(error)
+        self._require_open()
+        outcome = _said(course) or otherwise
+        if window.purpose is Purpose.CUT_OVER and outcome.ok:
+            course.step = TESTED
+            self._await_promotion(window)
+        return outcome
+
+    def _await_promotion(self, window: Window) -> None:
+        """Wait until the promoter brought the version forward, which whoever opened the window asks it for."""
+        until = time.monotonic() + _FORWARD_SECONDS
+        while PromoterFolder(self._config.at.promoter).production().current != window.model_digest:
+            self._require_open()
+            if time.monotonic() > until:
+                raise JobRefusedError(
+                    what="nobody brought the version forward", why="it answered in the test stage", fix="try again"
+                )
+            self._sleep(_PAUSE_SECONDS)
+
+    def _require_open(self) -> None:
+        if self._why is not None:
+            raise JobRefusedError(
+                what="the window was ended",
+                why="its time is over" if self._why is Closing.DEADLINE else "somebody ended it, or broke it off",
+                fix="open another one, with more minutes if these were too few",
+            )
+
+    def _end(self, why: Closing) -> None:
+        with self._lock:
+            if self._window is None or self._why is not None:
+                return
+            self._why, unit = why, self._unit
+        while not self._worked.is_set():  # until it is down: it may just be about to start
+            with suppress(SealiftError):
+                self._runner.stop(unit)
+            self._worked.wait(_AGAIN_SECONDS)
+
+    def _close(self, window: Window, course: Told, outcome: Outcome, *, since: float, tested: float) -> Outcome:
+        why = self._why or (Closing.DONE if outcome.ok or outcome.digest else Closing.FAILED)
+        self._why = why  # from here on nothing starts in the test stage
+        try:
+            back = self._bring_back(window, course)
+        except SealiftError as error:
+            return Outcome.of_error(error, digest=outcome.digest)  # `look` tries again
+        finally:
+            with self._lock:
+                self._window, self._unit, self._why = None, "", None
+        self._record(window, why=why, back=back, tested=tested, silent=time.monotonic() - since)
+        return outcome
+
+    def _bring_back(self, window: Window, course: Told) -> float:
+        """Stop what the window left in the test stage, then let engines follow the chain; return how long that took."""
+        began, course.step = time.monotonic(), "back"
+        clear(self._config, self._supervisor, window)
+        self._rests, course.outcome = False, None
+        try:
+            self._runner.start(_BACK)
+        except SealiftError:
+            if (said := _said(course)) is not None:
+                said.require_ok()  # what the unit itself said of its failure tells more than that it failed
+            raise
+        return time.monotonic() - began
+
+    def _record(
+        self,
+        window: Window,
+        *,
+        why: Closing,
+        back: float | None = None,
+        tested: float = 0.0,
+        silent: float | None = None,
+    ) -> None:
+        current = PromoterFolder(self._config.at.promoter).production().current
+        with suppress(SealiftError):  # `look` finds it open and closes it
+            windows.close(
+                self._ledger,
+                window,
+                why=why,
+                cut_over=window.purpose is Purpose.CUT_OVER and current == window.model_digest,
+                tested_seconds=tested,
+                silent_seconds=silent,
+                back_seconds=back,
+            )
+
+
+def running(supervisor: Supervisor, stage: Stage) -> tuple[tuple[str, str], ...]:
+    """Return the engines of a stage that are not down: the unit and DIGEST12 of each."""
+    up = (one.name for one in supervisor.units() if one.state not in {UnitState.INACTIVE, UnitState.FAILED})
+    found = ((name, engine_of(name)) for name in up)
+    return tuple((name, engine[1]) for name, engine in found if engine is not None and engine[0] == stage)
+
+
+def clear(config: Config, supervisor: Supervisor, window: Window) -> None:
+    """Stop what a window left in the test stage, and take engines that rest from the next boot, if they serve no more.
+
+    Raises:
+        UnitError: No supervisor answers.
+        NotPromotedError: The chain of promotions is broken.
+    """
+    for unit, digest in running(supervisor, Stage.TEST):
+        if digest not in window.beside:
+            supervisor.stop(unit)
+    if window.previous is None or window.previous in PromoterFolder(config.at.promoter).production().loadable:
+        return
+    for unit in wanted_engines(config, (window.previous,)):
+        supervisor.stop(unit)
+
+
+def _said(course: Told) -> Outcome | None:
+    """Return what a unit told meanwhile, by another thread: it is not what was set here a line before."""
+    return course.outcome

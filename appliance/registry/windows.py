@@ -1,0 +1,196 @@
+"""Maintenance windows as the ledger has them: production rests while one version is tested, or takes its place.
+
+A window is a pair of records. `window.opened` says for whom, why and until when before anything stops; `window.closed`
+follows when production answers again, or nothing is meant to. What lies between is an open window, whoever opened it
+and whatever became of them: it is found again after a kill, a restart or a boot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
+from appliance.errors import ConflictError
+from media.clock import Clock, from_text, to_text
+
+OPENED: Final = "window.opened"
+CLOSED: Final = "window.closed"
+LEAST_MINUTES: Final = 1
+MOST_MINUTES: Final = 12 * 60
+MINUTES: Final = 120
+"""How long a window may last where nobody says otherwise."""
+
+
+class Purpose(StrEnum):
+    """What production rests for."""
+
+    VALIDATE = "validate"
+    CUT_OVER = "cut-over"
+
+
+class Closing(StrEnum):
+    """Why a window was closed."""
+
+    DONE = "done"
+    FAILED = "failed"
+    ENDED = "ended"  # by a person, or by the command that opened it
+    DEADLINE = "deadline"
+    CUT_OFF = "cut-off"  # whoever carried it out is gone: a kill, a restart, a power failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody asks a window for: which version, in whose name, why, and for how long at most."""
+
+    purpose: Purpose
+    model_digest: str
+    person: str
+    reason: str
+    minutes: int = MINUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One open window.
+
+    Attributes:
+        number: The ledger's sequence of `window.opened`.
+        at: When it was opened.
+        until: When production is brought back at the latest.
+        purpose: What for.
+        model_digest: The version that is tested.
+        previous: What was in production; None where nothing was.
+        person: Who opened it.
+        reason: Why.
+        beside: The first twelve digits of versions that ran in the test stage before, and stay.
+    """
+
+    number: int
+    at: str
+    until: str
+    purpose: Purpose
+    model_digest: str
+    previous: str | None
+    person: str
+    reason: str
+    beside: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, leaf: Leaf) -> Self:
+        """Return the window that a record opened."""
+        body = leaf.body
+        return cls(
+            number=leaf.sequence,
+            at=leaf.time,
+            until=str(body["until"]),
+            purpose=Purpose(str(body["purpose"])),
+            model_digest=str(body["model_digest"]),
+            previous=None if body["previous"] is None else str(body["previous"]),
+            person=str(body["person"]),
+            reason=str(body["reason"]),
+            beside=tuple(str(one) for one in body["beside"]),
+        )
+
+    def seconds_left(self, now: datetime) -> float:
+        """Return for how long it may stay open; 0 when that is over."""
+        return max((from_text(self.until) - now).total_seconds(), 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {
+            "window": self.number,
+            "at": self.at,
+            "until": self.until,
+            "purpose": str(self.purpose),
+            "model_digest": self.model_digest,
+            "previous": self.previous,
+            "person": self.person,
+            "reason": self.reason,
+        }
+
+
+def opened(ledger: Ledger) -> Window | None:
+    """Return the window that is open; one at most is."""
+    newest = ledger.find(kind=OPENED, limit=1)
+    if not newest:
+        return None
+    closed = ledger.find(kind=CLOSED, limit=1)
+    return None if closed and closed[0].sequence > newest[0].sequence else Window.of(newest[0])
+
+
+def open_now(ledger: Ledger, clock: Clock, asked: Asked, *, previous: str | None, beside: Sequence[str] = ()) -> Window:
+    """Record that a window is open, before anything stops; see `Window` for the arguments.
+
+    Raises:
+        ConflictError: Another one is open.
+        LedgerUnavailableError: It could not be recorded, so nothing may stop.
+    """
+    other = opened(ledger)
+    if other is not None:
+        raise ConflictError(
+            what="another maintenance window is open",
+            why=f"{other.person} opened it at {other.at}, until {other.until}: {other.reason[:80]}",
+            fix="wait for it, or end it: `sealift window end --as PERSON`",
+        )
+    until = to_text(clock.now() + timedelta(minutes=asked.minutes))
+    done = ledger.append(
+        OPENED,
+        {
+            "purpose": str(asked.purpose),
+            "model_digest": asked.model_digest,
+            "previous": previous,
+            "person": asked.person,
+            "reason": asked.reason,
+            "until": until,
+            "beside": list(beside),
+            "stage": "production",
+        },
+    )
+    return Window.of(ledger.leaf(done.sequence))
+
+
+def close(
+    ledger: Ledger,
+    window: Window,
+    *,
+    why: Closing,
+    cut_over: bool = False,
+    tested_seconds: float = 0.0,
+    silent_seconds: float | None = None,
+    back_seconds: float | None = None,
+) -> None:
+    """Record that a window is closed, once production answers again or is meant to be down.
+
+    Args:
+        ledger: Where.
+        window: Which.
+        why: How it ended.
+        cut_over: The version that was tested serves now.
+        tested_seconds: How long the test stage had memory.
+        silent_seconds: For how long callers had no answers; None where nobody saw it begin.
+        back_seconds: How long production took to come back.
+    """
+    ledger.append(
+        CLOSED,
+        {
+            "window": window.number,
+            "purpose": str(window.purpose),
+            "model_digest": window.model_digest,
+            "previous": window.previous,
+            "person": window.person,
+            "reason": window.reason,
+            "why": str(why),
+            "cut_over": cut_over,
+            "tested_millis": _millis(tested_seconds),
+            "silent_millis": _millis(silent_seconds),
+            "back_millis": _millis(back_seconds),
+            "stage": "production",
+        },
+    )
+
+
+def _millis(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

@@ -1,0 +1,131 @@
+"""Start an attached engine and let it answer one token. Stand-alone: run in a sandbox, where the engine's wheels are.
+
+Arguments: program or module, its name, our own wheel, a folder for the socket, the model, values and arguments as JSON,
+the dialect. Prints one JSON line with what it can see around it, before anything is started, and one with what it did.
+Exits 3 where the engine does not become well, 5 where it does not answer; where a signal ended it, 128 and its number.
+"""
+
+import ctypes
+import http.client
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_TEXT = "Sealift 1"
+_NO_NEW_PRIVILEGES = 39
+_MODULE = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+del sys.argv[:2]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+_PAUSE = 0.1
+_MOST = 2**20
+
+
+class _Line(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=600)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+def _surroundings() -> dict[str, object]:
+    """Return what this process can see: the parent compares it with what it took away."""
+    status = ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 0, 0, 0, 0)
+    return {
+        "interfaces": [name for _, name in socket.if_nameindex()],
+        "can_gain_rights": status != 1,
+        "sees_machine": any(Path(name).exists() for name in ("/etc", "/proc", "/var", "/sys")),
+        "can_write": os.access("/", os.W_OK),
+    }
+
+
+def _tell(facts: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def _ask(path: str, route: str, body: object = None) -> tuple[int, bytes]:
+    line = _Line(path)
+    try:
+        data = None if body is None else json.dumps(body).encode()
+        line.request("GET" if body is None else "POST", route, body=data, headers={"content-type": "application/json"})
+        answer = line.getresponse()
+        return answer.status, answer.read(_MOST)
+    finally:
+        line.close()
+
+
+def _is_well(path: str) -> bool:
+    try:
+        return _ask(path, "/health")[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _told(path: str, route: str, body: object) -> dict[str, object]:
+    status, said = _ask(path, route, body)
+    value = json.loads(said) if status == 200 else None
+    return value if isinstance(value, dict) else {}
+
+
+def _answers(path: str) -> int:
+    """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
+    tokens = _told(path, "/tokenize", {"content": _TEXT, "prompt": _TEXT, "add_special": False}).get("tokens")
+    if not isinstance(tokens, list) or not tokens:
+        return 0
+    asked = {"prompt": tokens, "max_tokens": 1, "temperature": 0, "seed": 0, "logprobs": 1}
+    said = _told(path, "/v1/completions", asked)
+    numbers = re.findall(r'"(?:logprob|token_logprobs)": \[?(-?[0-9.e+-]+)', json.dumps(said.get("choices")))
+    return len(tokens) if numbers and all(math.isfinite(float(number)) for number in numbers) else 0
+
+
+def _code(peer: "subprocess.Popen[bytes]", *, otherwise: int) -> int:
+    """Return the code for an engine that a signal ended, as the kernel may say a moment later; else another."""
+    try:
+        peer.wait(1)
+    except subprocess.TimeoutExpired:
+        peer.kill()
+        return otherwise
+    return 128 - peer.returncode if peer.returncode < 0 else otherwise
+
+
+def main(arguments: list[str]) -> int:
+    """Try the model; return 0 where a token was answered."""
+    kind, what, code, folder, model, values, said, _dialect = arguments
+    _tell(_surroundings())
+    place = f"{folder}/peer.sock"
+    filled = {**json.loads(values), "{socket}": place, "{model}": model}
+    words = [re.sub(r"\{[^{}]*\}", lambda found: filled[found[0]], word) for word in json.loads(said)]
+    if kind == "program":
+        start = [f"{sys.prefix}/{what}", *words]
+    else:
+        start = [sys.executable, "-I", "-B", "-c", _MODULE, code, what, *words]
+    with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder) as peer:
+        try:
+            while not _is_well(place):
+                if peer.poll() is not None:
+                    return _code(peer, otherwise=3)
+                time.sleep(_PAUSE)
+            count = _answers(place)
+        except (OSError, ValueError, http.client.HTTPException):
+            count = 0
+        if not count:
+            return _code(peer, otherwise=5)
+        peer.kill()
+    _tell({"tokens": count})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

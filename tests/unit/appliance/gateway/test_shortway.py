@@ -1,0 +1,92 @@
+"""The short way answers as Flask's own does: same hooks, same handler of errors, same refusals of what is not plain."""
+
+from typing import Any
+
+import pytest
+from flask import Response, g
+from werkzeug.exceptions import HTTPException
+
+from appliance.gateway.shortway import Gateway, served
+
+
+def _app(*, short: bool, fails: str = "") -> Gateway:
+    app = Gateway("test")
+    app.config.update(MAX_CONTENT_LENGTH=8, PROVIDE_AUTOMATIC_OPTIONS=False)
+
+    def arrive() -> None:
+        served()[1].word = "noted"
+        if fails == "arrive":
+            raise ValueError(fails)
+
+    def leave(response: Response) -> Response:
+        asked, noted = served()
+        response.headers["x-seen"] = f"{noted.word} {asked.method} {asked.path} {asked.url_rule}"
+        if fails == "leave":
+            raise ValueError(fails)
+        return response
+
+    def refuse(error: Exception) -> Response:
+        if fails == "refuse" and isinstance(error, ValueError):
+            raise RuntimeError(fails)
+        code = error.code if isinstance(error, HTTPException) else 500
+        return Response(type(error).__name__, status=code or 500)
+
+    def view() -> Response:
+        if fails in {"view", "refuse"}:
+            raise ValueError(fails)
+        return Response(b"said " + served()[0].get_data(cache=False))
+
+    app.before_request(arrive)
+    app.after_request(leave)
+    app.register_error_handler(Exception, refuse)
+    app.post("/ask")(view)
+    app.get("/other")(lambda: Response(g.word))
+    if short:
+        app.shorten("/ask", "/other")
+    return app
+
+
+def _seen(app: Gateway, method: str, path: str, **more: Any) -> tuple[int, bytes, dict[str, str]]:
+    answer = app.test_client().open(path, method=method, **more)
+    return answer.status_code, answer.data, dict(answer.headers)
+
+
+@pytest.mark.parametrize("fails", ["", "arrive", "view", "refuse", "leave"])
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("POST", "/ask", {"data": b"hello"}),
+        ("POST", "/ask", {"data": b"more than eight"}),
+        ("POST", "/ask?a=b", {"data": b""}),
+        ("POST", "/ask", {"data": b"a", "headers": {"Host": "a..b"}}),
+        ("POST", "/ask", {"data": b"a", "headers": {"Host": "box.example:8443"}}),
+        ("POST", "/ask", {"data": b"a", "headers": {"Connection": "upgrade", "Upgrade": "websocket"}}),
+        ("GET", "/ask", {}),
+        ("POST", "/ask/", {}),
+        ("POST", "//ask", {}),
+        ("GET", "/other", {}),
+        ("GET", "/nothing", {}),
+    ],
+)
+def test_an_answer_is_the_same_on_both_ways(method: str, path: str, more: dict[str, Any], fails: str) -> None:
+    assert _seen(_app(short=True, fails=fails), method, path, **more) == _seen(
+        _app(short=False, fails=fails), method, path, **more
+    )
+
+
+def test_a_plain_request_goes_the_short_way_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = _app(short=True)
+    assert _seen(app, "POST", "/ask", data=b"one")[:2] == (200, b"said one")
+
+    monkeypatch.setattr(app, "full_dispatch_request", None)  # Flask's own way
+    assert _seen(app, "POST", "/ask", data=b"two")[:2] == (200, b"said two")
+    with pytest.raises(RuntimeError):
+        served()
+
+
+def test_many_hosts_are_not_remembered_for_ever() -> None:
+    app = _app(short=True)
+    for number in range(200):
+        assert _seen(app, "POST", "/ask", data=b"a", headers={"Host": f"box-{number}.example"})[0] == 200
+
+    assert len(app._hosts) <= 64

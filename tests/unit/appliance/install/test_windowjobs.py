@@ -1,0 +1,245 @@
+"""Windows over a site in one process: what rests, what comes back, who may end it, whatever becomes of the asker."""
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.errors import ConflictError, JobRefusedError, PrivilegeError, UnitError, UnknownPersonError
+from appliance.install.jobdesk import JobDesk
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Job, Kind
+from appliance.install.supervisor import UnitState, engine_unit
+from appliance.registry import windows
+from appliance.wire import Peer
+from media.errors import MalformedError
+from tests.support.promotion import Site, digest, open_site
+from tests.support.signatories import signatories
+from tests.support.supervisor import FakeSupervisor
+from tests.support.versions import store_version
+
+ANA, *_ = signatories()
+BACK = "sealift-switch@follow.service"
+
+
+class Runner(FakeSupervisor):
+    """Its gates end when the test lets them, or when they are stopped; its switch starts what serves."""
+
+    def __init__(self, engines: FakeSupervisor, serves: str) -> None:
+        super().__init__()
+        self.opened, self.begun = threading.Event(), threading.Event()
+        self.engines, self.serves = engines, serves
+
+    def start(self, unit: str) -> None:
+        super().start(unit)
+        if unit == BACK:
+            self.engines.start(self.serves)
+            return
+        self.begun.set()
+        assert self.opened.wait(10)
+        if self.states[unit] is UnitState.INACTIVE:
+            raise UnitError(what=f"{unit} did not start", why="it was stopped", fix="")
+
+    def stop(self, unit: str) -> None:
+        super().stop(unit)
+        self.opened.set()
+
+
+class Box:
+    """A site that serves one version and holds another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site: Site = open_site(folder)
+        self.old, self.new = (
+            store_version(self.site.config, serial=n, weights=b"GGUF %d" % n)[1].model_digest for n in (1, 2)
+        )
+        self.site.promote(self.old)
+        self.engines = FakeSupervisor()
+        self.serving, self.tested = engine_unit("production", self.old), engine_unit("test", self.new)
+        self.engines.start(self.serving)
+        self.engines.asked.clear()
+        self.runner = Runner(self.engines, self.serving)
+        self.desk = JobDesk(self.site.config, self.site.ledger, supervisor=self.engines, runner=self.runner)
+
+    def ask(self, do: str = "ask", door: str = "jobs-operator", **message: Any) -> Mapping[str, Any]:
+        return self.desk(Peer(door=door, pid=1, uid=os.getuid(), gid=0), {"do": do, **message})
+
+    def open(self, kind: str = "validate-in-window", **changes: Any) -> int:
+        """Ask for a window and return once its unit runs and its engine is up."""
+        asked = {"digest": self.new, "person": ANA.id, "reason": "change 4711", "minutes": 30, **changes}
+        number = int(self.ask(kind=kind, **asked)["job"])
+        assert self.runner.begun.wait(10)
+        self.ask(door="jobs-bench", kind="start-test-engine", digest12=self.new[:12])
+        return number
+
+    def ended(self, number: int) -> Mapping[str, Any]:
+        assert self.desk._courses[number].ended.wait(10)
+        return self.ask("show", job=number)
+
+    @property
+    def closed(self) -> list[Mapping[str, Any]]:
+        return [leaf.body for leaf in self.site.ledger.find(kind=windows.CLOSED)]
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def test_production_rests_while_the_gates_run_and_comes_back(box: Box) -> None:
+    number = box.open()
+    assert (box.engines.state(box.serving), box.engines.asked[0]) == (UnitState.INACTIVE, ("rest", box.serving))
+    (opened,) = box.site.ledger.find(kind=windows.OPENED)
+    assert (opened.body["person"], opened.body["reason"], opened.body["previous"]) == (ANA.id, "change 4711", box.old)
+
+    box.ask("outcome", door="jobs-bench", **Outcome(ok=True, digest="cd" * 32).to_json())
+    box.runner.opened.set()
+
+    shown = box.ended(number)
+    assert (shown["state"], shown["outcome"]["digest"]) == ("done", "cd" * 32)
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+    assert box.engines.state(box.tested) is UnitState.INACTIVE
+    (closed,) = box.closed
+    assert (closed["window"], closed["why"], closed["cut_over"]) == (opened.sequence, "done", False)
+    assert windows.opened(box.site.ledger) is None
+
+
+def test_whoever_ends_it_stops_the_gates_and_gets_production_back(box: Box) -> None:
+    number = box.open()
+
+    box.ask(kind="end-window", digest=box.new, person=ANA.id)
+
+    shown = box.ended(number)
+    assert (shown["state"], shown["outcome"]["what"]) == ("failed", "the window was ended")
+    assert ("stop", f"sealift-validate@{box.new}.service") in box.runner.asked
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+    assert box.engines.state(box.tested) is UnitState.INACTIVE
+    assert box.closed[0]["why"] == "ended"
+
+
+def test_at_its_deadline_production_comes_back_though_gates_hang(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows.Window, "seconds_left", lambda *_: 0.05)
+
+    shown = box.ended(
+        int(box.ask(kind="validate-in-window", digest=box.new, person=ANA.id, reason="x", minutes=1)["job"])
+    )
+
+    assert shown["outcome"]["why"] == "its time is over"
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+    assert box.closed[0]["why"] == "deadline"
+
+
+def test_no_engine_of_production_starts_while_one_is_open(box: Box) -> None:
+    number = box.open()
+
+    with pytest.raises(JobRefusedError, match="no engine is started"):
+        box.ask(door="jobs-switch", kind="start-production-engine", digest12=box.old[:12])
+    for kind in ("switch-production", "validate"):
+        with pytest.raises(ConflictError):
+            box.ask(kind=kind, digest=box.old)
+    assert box.engines.state(box.serving) is UnitState.INACTIVE
+    box.runner.opened.set()
+    box.ended(number)
+    assert box.ask(door="jobs-switch", kind="start-production-engine", digest12=box.old[:12])["state"] == "done"
+
+
+def test_one_that_was_cut_off_is_closed_by_the_next_process(box: Box) -> None:
+    other = FakeSupervisor()
+    other.start(box.tested)
+    windows.open_now(
+        box.site.ledger,
+        box.site.clock,
+        windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest=box.new, person=ANA.id, reason="x"),
+        previous=box.old,
+    )
+    box.engines.rest(box.serving)
+    box.engines.start(box.tested)
+
+    box.desk.look_after_windows()
+    box.desk.look_after_windows()
+
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+    assert box.engines.state(box.tested) is UnitState.INACTIVE
+    (closed,) = box.closed
+    assert closed["why"] in {"cut-off", "deadline"}
+    assert box.desk.is_idle
+
+
+def test_where_production_does_not_start_the_window_stays_open_and_is_tried_again(box: Box) -> None:
+    number = box.open()
+    box.engines.broken = frozenset({box.serving})
+    box.runner.opened.set()
+
+    assert box.ended(number)["state"] == "failed"
+    assert windows.opened(box.site.ledger) is not None
+    box.desk.look_after_windows()
+    assert windows.opened(box.site.ledger) is not None
+    box.engines.broken = frozenset()
+    box.desk.look_after_windows()
+
+    assert windows.opened(box.site.ledger) is None
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+
+
+def test_what_developers_had_in_the_test_stage_stays(box: Box) -> None:
+    lent = engine_unit("test", digest("lent"))
+    box.engines.start(lent)
+
+    number = box.open()
+    box.runner.opened.set()
+    box.ended(number)
+
+    assert box.engines.state(lent) is UnitState.ACTIVE
+
+
+def test_a_version_that_answered_waits_to_be_brought_forward_and_the_one_before_is_not_back_after_a_boot(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.runner.serves = engine_unit("production", box.new)
+    number = box.open(kind="cut-over-in-window")
+    box.ask("outcome", door="jobs-bench", **Outcome(ok=True, millis=7).to_json())
+    box.runner.opened.set()
+    for _ in range(100):
+        if box.ask("show", job=number)["step"] == "tested":
+            break
+        threading.Event().wait(0.02)
+
+    box.site.promote(box.new)
+
+    assert box.ended(number)["state"] == "done"
+    assert ("stop", box.serving) in box.engines.asked  # `stop` disables, `rest` does not
+    assert box.closed[0]["cut_over"] is True
+
+
+def test_one_at_a_time_by_an_enrolled_person_with_a_reason_through_the_door_of_operators(box: Box) -> None:
+    asked: dict[str, Any] = {"kind": "validate-in-window", "digest": box.new, "reason": "x", "minutes": 30}
+    with pytest.raises(UnknownPersonError):
+        box.ask(**asked, person="nobody")
+    for door in ("jobs-admin", "jobs-bench", "jobs-switch"):
+        with pytest.raises(PrivilegeError):
+            box.ask(door=door, **asked, person=ANA.id)
+    for wrong in ({"reason": " "}, {"minutes": 0}, {"minutes": 100_000}, {"minutes": "5"}):
+        with pytest.raises(MalformedError):
+            box.ask(**{**asked, **wrong}, person=ANA.id)
+    with pytest.raises(JobRefusedError, match="no window"):
+        box.ask(kind="end-window", digest=box.new, person=ANA.id)
+    assert (box.engines.asked, box.site.ledger.find(kind=windows.OPENED)) == ([], [])
+
+    number = box.open()
+    for version in (box.old, box.new):  # nobody joins a window of somebody else's: breaking it off would end theirs
+        with pytest.raises(ConflictError):
+            box.ask(**{**asked, "digest": version}, person=ANA.id)
+    box.runner.opened.set()
+    box.ended(number)
+
+
+def test_a_window_names_two_units_of_the_bench_and_takes_both_lanes() -> None:
+    for kind, suffix in ((Kind.VALIDATE_IN_WINDOW, ""), (Kind.CUT_OVER_IN_WINDOW, "-try")):
+        job = Job.from_message(
+            {"do": "ask", "kind": str(kind), "digest": "ab" * 32, "person": "", "reason": "x", "minutes": 1}
+        )
+        assert job.unit == f"sealift-validate@{'ab' * 32}{suffix}.service"
+        assert {str(lane) for lane in job.lanes} == {"production", "bench"}

@@ -1,0 +1,90 @@
+"""Own machines or a provider: what decides alone, what is weighed, and how facts are read."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from bundler.assessing.deciding import Facts, decide, read_facts
+from bundler.cli.main import create_app
+from media.errors import SealiftError, UsageError
+
+PUBLIC = 'format = 1\ndata = "public"\n'
+
+
+def _side(text: str) -> tuple[str, bool]:
+    found = decide(read_facts(text))
+    return found.side, found.is_forced
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'format = 1\ndata = "health"\n',
+        f'{PUBLIC}regulations = ["ITAR"]\n',
+        f'{PUBLIC}place = "air-gapped"\n',
+        f'{PUBLIC}place = "on-premises"\nskill = "none"\nuse = "prototype"\nkeeps_it_running = "provider"\n',
+    ],
+)
+def test_data_law_and_place_decide_alone(text: str) -> None:
+    assert _side(text) == ("own", True)
+
+
+def test_a_prototype_on_public_data_goes_to_a_provider() -> None:
+    text = f'{PUBLIC}use = "prototype"\ntokens_per_day = 5000\nskill = "none"\nmodels_change_often = true\n'
+    assert _side(text) == ("provider", False)
+
+
+def test_a_million_tokens_a_day_of_proprietary_data_stay() -> None:
+    text = 'format = 1\ndata = "proprietary"\nsecrets = ["patents"]\ntokens_per_day = 1_500_000\nskill = "good"\n'
+    assert _side(text) == ("own", False)
+
+
+def test_a_large_bill_speaks_for_own_machines_even_where_use_is_seasonal() -> None:
+    reasons = decide(read_facts(f'{PUBLIC}use = "seasonal"\nprovider_dollars_per_month = 60000\n')).reasons
+    assert next(one.side for one in reasons if one.factor == "cost at scale") == "own"
+
+
+def test_eight_factors_are_told_each_with_a_reason() -> None:
+    reasons = decide(read_facts(PUBLIC)).reasons
+    assert len({one.factor for one in reasons}) == 8
+    assert all(one.why for one in reasons)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("format = 1\n", "data"),
+        (f"{PUBLIC}colour = 1\n", "colour"),
+        (f'{PUBLIC}regulations = ["XYZ"]\n', "regulations.0"),
+        (f"{PUBLIC}tokens_per_day = -1\n", "tokens_per_day"),
+        ("format = 1\ndata = \n", "the file is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_facts(text)
+    assert caught.value.what.startswith(key)
+
+
+@given(st.text(max_size=200))
+def test_any_text_gives_facts_or_our_error(text: str) -> None:
+    with suppress(SealiftError):
+        assert isinstance(read_facts(text), Facts)
+
+
+def test_the_commands_say_it_to_people_and_to_programs(tmp_path: Path) -> None:
+    facts = tmp_path / "facts.toml"
+    facts.write_text('format = 1\ndata = "health"\n')
+    ran = CliRunner().invoke(create_app(), ["--json", "assess", "decision", str(facts)])
+    assert json.loads(ran.stdout)["side"] == "own"
+    ran = CliRunner().invoke(create_app(), ["assess", "power", "--gpus", "4", "--model", "A100_40GB"])
+    assert "2471 W from the wall" in ran.stdout
+    ran = CliRunner().invoke(create_app(), ["assess", "cost", "--requests", "500", "--tokens", "2000", "--rent", "3"])
+    assert "2,160.00" in ran.stdout
+    ran = CliRunner().invoke(create_app(), ["assess", "gpus", "--billions", "405", "--memory", "80"])
+    assert "more than 8 of these GPUs" in ran.stdout
