@@ -46,7 +46,9 @@ def peer(site: Config) -> Iterator[FakePeer]:
 
 
 @pytest.fixture(autouse=True)
-def well_behaved(peer: FakePeer) -> None:
+def well_behaved(peer: FakePeer) -> Iterator[None]:
+    yield
+    # After, not before: what lives as long as the module may be made before anything of a test's own.
     if peer.hold is not None:
         peer.hold.set()
     peer.hold = peer.events = None
