@@ -179,6 +179,29 @@ class Log:
             LedgerUnavailableError: It is another node's to make.
         """
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else can add to it."""
+        return True
+
+    def follow(self) -> None:
+        """Take in what others added, where others do.
+
+        Raises:
+            LedgerUnavailableError: The server is away.
+            LedgerDamagedError: It does not go on from what was there.
+        """
+
+    def pulse(self) -> bool:
+        """Feel whether the records can still be reached; return whether this node took the lead just now.
+
+        Raises:
+            LedgerUnavailableError: They cannot.
+            LedgerDamagedError: As `follow`.
+        """
+        self.backend.size()
+        return False
+
     def append(self, entries: Sequence[Entry]) -> list[Appended | LedgerRefusedError]:
         """Make all entries durable, or none; one thread at a time.
 
@@ -224,6 +247,7 @@ class Log:
         start: int | None = None,
     ) -> list[Leaf]:
         """Return the leaves of a kind or family whose body's `field` equals `value`, from `start` on in that order."""
+        self.follow()
         if start is None:
             start = self._tip.size - 1 if newest_first else 0
         query = search.Query(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first, start=start)
@@ -231,6 +255,7 @@ class Log:
 
     def head(self) -> TreeHead:
         """Return size and root."""
+        self.follow()
         tip = self._tip
         return TreeHead(origin=self.origin, size=tip.size, root=tree.root_of(tip.frontier).hex())
 
@@ -240,6 +265,7 @@ class Log:
         Raises:
             LedgerUnavailableError: There is neither key nor note.
         """
+        self.follow()
         tip = self._tip
         if self.signer is None:
             kept = self.backend.checkpoint()
@@ -316,6 +342,7 @@ class Log:
         )
 
     def _require_size(self, size: int) -> None:
+        self.follow()
         if not 0 <= size <= self._tip.size:
             raise ProofError(
                 what=f"the ledger has no tree of {size} leaves",

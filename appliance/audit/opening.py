@@ -69,7 +69,7 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
 def _begin(log: Log, engine: Mapping[str, str], keys: KeyProvider, *, config: Config, clock: Clock) -> None:
     own = Via(door="ledger", uid=os.getuid())
     drained, rejected = _drain(log, Spool(config.at.spool, clock=clock))
-    is_alone = not isinstance(log, SharedLog) or log.backend.is_alone
+    is_alone = log.is_alone  # once: all that follows rests on one answer
     closed = _close_open_requests(log, own, is_alone=is_alone)
     facts = {
         "boot_id": _boot_id(),

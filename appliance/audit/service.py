@@ -28,7 +28,6 @@ from appliance.audit.log import Log
 from appliance.audit.opening import open_log
 from appliance.audit.rights import DOORS
 from appliance.audit.room import Room
-from appliance.audit.sharing import SharedLog
 from appliance.audit.writer import Writer
 from appliance.config import Config, Places
 from appliance.errors import LedgerDamagedError, LedgerUnavailableError
@@ -140,11 +139,8 @@ def _watchdog(writer: Writer, doors: Doors) -> Watchdog:
 
 def _feel(log: Log, fail: Callable[[], None]) -> None:
     with suppress(LedgerUnavailableError, LedgerDamagedError):
-        if isinstance(log, SharedLog):
-            if log.pulse():
-                _log.info("%s leads from now on", log.node)
-        else:
-            log.backend.size()
+        if log.pulse():
+            _log.info("%s leads from now on", log.node)
     if log.backend.failed:
         fail()
 

@@ -13,8 +13,7 @@ from typing import Any, Final
 from appliance.audit import succession, tree
 from appliance.audit.batch import Tip
 from appliance.audit.entry import Entry
-from appliance.audit.facts import Appended, TreeHead
-from appliance.audit.leaf import Leaf
+from appliance.audit.facts import Appended
 from appliance.audit.log import Log
 from appliance.audit.postgres_sharing import Added, SharedBackend
 from appliance.errors import LedgerDamagedError, LedgerRefusedError, LedgerUnavailableError
@@ -39,6 +38,11 @@ class SharedLog(Log):
         self.node = backend.name
         self._order = RLock()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other node can have the ledger open; see `SharedBackend`."""
+        return self.backend.is_alone
+
     def admit(self, entry: Entry) -> None:
         """Return when this node may take a record; see `Log.admit`."""
         leads = self.backend.leads or entry.via.door in _OWN_DOORS
@@ -61,51 +65,14 @@ class SharedLog(Log):
         return planned.answers
 
     def pulse(self) -> bool:
-        """Read on, and take the lead when nobody has it; return whether it was taken now.
-
-        Raises:
-            LedgerUnavailableError: The server is away.
-        """
+        """Read on, and take the lead when nobody has it; see `Log.pulse`."""
         self.follow()
         return not self.backend.leads and self.backend.try_to_lead()
 
     def follow(self) -> None:
-        """Take in what other nodes added.
-
-        Raises:
-            LedgerUnavailableError: The server is away.
-            LedgerDamagedError: It does not go on from what was there.
-        """
+        """Take in what other nodes added; see `Log.follow`."""
         with self._order:
             self._follow()
-
-    def find(
-        self,
-        *,
-        kind: str | None = None,
-        field: str | None = None,
-        value: str | int | bool | None = None,
-        limit: int = 50,
-        newest_first: bool = True,
-        start: int | None = None,
-    ) -> list[Leaf]:
-        """Return the leaves that match; see `Log.find`."""
-        self.follow()
-        return super().find(kind=kind, field=field, value=value, limit=limit, newest_first=newest_first, start=start)
-
-    def head(self) -> TreeHead:
-        """Return size and root; see `Log.head`."""
-        self.follow()
-        return super().head()
-
-    def checkpoint(self) -> str:
-        """Sign the present head; see `Log.checkpoint`."""
-        self.follow()
-        return super().checkpoint()
-
-    def _require_size(self, size: int) -> None:
-        self.follow()
-        super()._require_size(size)
 
     def _follow(self) -> None:
         before = self._tip

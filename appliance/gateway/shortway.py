@@ -7,7 +7,7 @@ left out is finding them: contexts, matching of addresses, sessions. Whatever is
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flask import Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
@@ -60,7 +60,12 @@ class Gateway(Flask):
         return func
 
     def shorten(self, *paths: str) -> None:
-        """Serve these POST routes, which have no variables, on the short way; all hooks are in place by then."""
+        """Serve these POST routes, which have no variables, on the short way; all hooks are in place by then.
+
+        Where there are hooks or handlers that the short way does not know, all stay on Flask's own.
+        """
+        if not self._knows_all_hooks():
+            return
         for rule in self.url_map.iter_rules():
             if rule.rule in paths and rule.methods == {"POST"}:
                 self._short[rule.rule] = (rule, self.view_functions[rule.endpoint])
@@ -86,15 +91,28 @@ class Gateway(Flask):
 
     def _answered(self, view: Callable[[], Any]) -> Response:
         try:
-            for arrive in self.before_request_funcs[None]:
-                arrive()
-            response: Any = view()
+            said: Any = None
+            for arrive in self.before_request_funcs.get(None, ()):
+                if (said := arrive()) is not None:
+                    break
+            response = self.make_response(view() if said is None else said)
         except Exception as error:  # noqa: BLE001 - the handler tells what is whose
-            response = self.error_handler_spec[None][None][Exception](error)
-        for leave in reversed(self.after_request_funcs[None]):
-            response = leave(response)
-        assert isinstance(response, Response)  # noqa: S101 - so do all our views and hooks
+            response = self.make_response(self.error_handler_spec[None][None][Exception](error))
+        for leave in reversed(self.after_request_funcs.get(None, ())):
+            response = cast("Response", leave(response))
         return response
+
+    def _knows_all_hooks(self) -> bool:
+        """Tell whether there are none but those of the whole application, and one handler, for every error."""
+        hooks = (self.before_request_funcs, self.after_request_funcs, self.error_handler_spec)
+        ending = (self.teardown_request_funcs, self.teardown_appcontext_funcs, self.url_value_preprocessors)
+        handlers = self.error_handler_spec[None]
+        return (
+            not any(ending)
+            and not any(found for kind in hooks for whose, found in kind.items() if whose is not None)
+            and [code for code, found in handlers.items() if found] == [None]
+            and set(handlers[None]) == {Exception}
+        )
 
     def _is_plain(self, environ: "WSGIEnvironment") -> bool:
         """Tell whether Flask would find nothing to object to: a host of proper form, no other protocol asked for."""

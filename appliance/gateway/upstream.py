@@ -23,11 +23,7 @@ _MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
 _DRAIN_SECONDS: Final = 0.2
 _WELL_SECONDS: Final = 1.0
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_HEADERS: Final = {
-    "accept-encoding": "identity",
-    "content-type": "application/json",
-    "accept": "application/json, text/event-stream",
-}
+_HEADERS: Final = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 
 class Upstream:
@@ -164,7 +160,7 @@ class Call:
     def _send(self, connection: EngineConnection) -> None:
         self._was_kept = connection.kept
         try:
-            connection.post(self._route, self._content, _HEADERS)
+            connection.request("POST", self._route, body=self._content, headers=_HEADERS)
         except OSError as error:
             connection.close()
             if not connection.kept or not self._again or isinstance(error, TimeoutError):
@@ -181,7 +177,7 @@ class Call:
         if connection is None:
             raise broken(self._name, "the call was closed")
         try:
-            return connection.begun()
+            return connection.getresponse()
         except (ConnectionResetError, BrokenPipeError) as error:
             # An idle connection may be closed by the engine in the moment it is used again (`RemoteDisconnected` is a
             # ConnectionResetError): nothing was answered, so the request goes out once more.

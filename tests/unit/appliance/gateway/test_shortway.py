@@ -1,11 +1,14 @@
 """The short way answers as Flask's own does: same hooks, same handler of errors, same refusals of what is not plain."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Response, g
+from flask import Blueprint, Response, g
 from werkzeug.exceptions import HTTPException
 
+from appliance.gateway import leakcheck
 from appliance.gateway.shortway import Gateway, served
 
 
@@ -82,6 +85,49 @@ def test_a_plain_request_goes_the_short_way_and_leaves_nothing_behind(monkeypatc
     assert _seen(app, "POST", "/ask", data=b"two")[:2] == (200, b"said two")
     with pytest.raises(RuntimeError):
         served()
+
+
+def test_a_hook_that_answers_itself_is_heard_and_the_view_is_not_asked() -> None:
+    def made(*, short: bool) -> Gateway:
+        app = _app(short=False)
+        app.before_request(lambda: Response("not you", status=403))
+        if short:
+            app.shorten("/ask")
+        return app
+
+    assert _seen(made(short=True), "POST", "/ask", data=b"a")[:2] == (403, b"not you")
+    assert _seen(made(short=True), "POST", "/ask", data=b"a") == _seen(made(short=False), "POST", "/ask", data=b"a")
+
+
+def _blueprint_hook(app: Gateway) -> None:
+    blueprint = Blueprint("apart", "apart")
+    blueprint.before_request(lambda: Response("not you", status=403))
+    blueprint.post("/apart")(lambda: Response("said"))
+    app.register_blueprint(blueprint)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        _blueprint_hook,
+        lambda app: app.teardown_request(lambda _: None),
+        lambda app: app.register_error_handler(404, lambda _: Response("nothing")),
+        lambda app: app.register_error_handler(ValueError, lambda _: Response("a value")),
+    ],
+)
+def test_where_there_are_hooks_it_does_not_know_nothing_is_shortened(more: Callable[[Gateway], None]) -> None:
+    app = _app(short=False)
+    more(app)
+    app.shorten("/ask", "/apart")
+
+    assert app._short == {}
+
+
+def test_the_gateways_own_questions_go_the_short_way(tmp_path: Path) -> None:
+    app, _ = leakcheck._gateway(tmp_path, tmp_path / "engine", "a" * 64)
+
+    assert isinstance(app, Gateway)
+    assert set(app._short) == {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
 
 
 def test_many_hosts_are_not_remembered_for_ever() -> None:
