@@ -97,7 +97,8 @@ class Gateway(Flask):
                     break
             response = self.make_response(view() if said is None else said)
         except Exception as error:  # noqa: BLE001 - the handler tells what is whose
-            response = self.make_response(self.error_handler_spec[None][None][Exception](error))
+            handle: Callable[[Exception], Any] = self.error_handler_spec[None][None][Exception]
+            response = self.make_response(handle(error))
         for leave in reversed(self.after_request_funcs.get(None, ())):
             response = cast("Response", leave(response))
         return response
