@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from appliance.actions.fit import Holds, fit, further_that_fit
 from appliance.audit.facts import Ledger
 from appliance.config import Config
-from appliance.errors import EngineLoadError, UnitError
+from appliance.errors import UnitError
 from appliance.install.engines import wanted_engines
 from appliance.install.jobclient import Seen
 from appliance.install.joboutcome import Outcome
@@ -30,7 +30,7 @@ from appliance.promote.standing import Standing, loadable_digests, require_loada
 from appliance.registry import memory
 from appliance.registry.windows import Asked
 from appliance.serve.client import EngineClient
-from appliance.serve.readiness import wait_ready
+from appliance.serve.readiness import require_weights, wait_ready
 from appliance.state import projection
 from media.clock import Clock, from_text
 from media.errors import SealiftError
@@ -246,12 +246,8 @@ def _require_serving(here: Surroundings, standing: Standing) -> None:
             clock=here.clock,
             sleep=here.sleep,
         )
-    if status.weights_digest != standing.weights_digest:
-        raise EngineLoadError(
-            what=f"the engine of {standing.model_digest[:12]} loaded other weights",
-            why=f"{status.weights_digest[:12]}, and {standing.weights_digest[:12]} were approved",
-            fix="stop production: `sealift stop --as PERSON --reason TEXT`",
-        )
+    fix = "stop production: `sealift stop --as PERSON --reason TEXT`"
+    require_weights(status, standing.weights_digest, engine="the engine", fix=fix)
 
 
 def _others(here: Surroundings, wanted: set[str]) -> list[str]:

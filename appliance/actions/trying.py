@@ -11,7 +11,7 @@ from appliance.errors import EngineLoadError
 from appliance.install.supervisor import Supervisor, engine_unit
 from appliance.registry.carriers import carrier
 from appliance.serve.client import EngineClient
-from appliance.serve.readiness import wait_ready
+from appliance.serve.readiness import require_weights, wait_ready
 from appliance.stages import Stage
 from appliance.store.content import ContentStore
 from media.clock import Clock
@@ -67,12 +67,8 @@ def try_out(here: Surroundings, digest: str) -> float:
                 clock=here.clock,
                 sleep=here.sleep,
             )
-            if status.weights_digest != descriptor.weights_digest:
-                raise EngineLoadError(
-                    what=f"the test engine of {digest[:12]} loaded other weights",
-                    why=f"{status.weights_digest[:12]}, and {descriptor.weights_digest[:12]} were approved",
-                    fix="scrub the store: `sealift scrub`",
-                )
+            fix = "scrub the store: `sealift scrub`"
+            require_weights(status, descriptor.weights_digest, engine="the test engine", fix=fix)
             body = {"messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _MOST_TOKENS, "temperature": 0}
             said = _text_of(engine.chat(body))
     finally:

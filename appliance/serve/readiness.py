@@ -51,3 +51,23 @@ def wait_ready(
             fix="stop the unit and start it again",
         )
     return status
+
+
+def require_weights(status: EngineStatus, approved: str, *, engine: str, fix: str) -> None:
+    """Return when an engine loaded the weights that were approved.
+
+    Args:
+        status: What it says it serves.
+        approved: Their digest.
+        engine: What it is called before its version, e.g. ``the test engine``.
+        fix: What to do where it loaded others.
+
+    Raises:
+        EngineLoadError: It loaded others.
+    """
+    if status.weights_digest != approved:
+        raise EngineLoadError(
+            what=f"{engine} of {status.model_digest[:12]} loaded other weights",
+            why=f"{status.weights_digest[:12]}, and {approved[:12]} were approved",
+            fix=fix,
+        )
