@@ -1,7 +1,7 @@
 """Start an attached engine and let it answer one token. Stand-alone: run in a sandbox, where the engine's wheels are.
 
-Arguments: program or module, its name, our own wheel, a folder for the socket, the model, values and arguments as JSON,
-the dialect. Prints one JSON line with what it can see around it, before anything is started, and one with what it did.
+Arguments: program or module, its name, our own wheel, a folder for the socket, the model, values and arguments as JSON.
+Prints one JSON line with what it can see around it, before anything is started, and one with what it did.
 Exits 3 where the engine does not become well, 5 where it does not answer; where a signal ended it, 128 and its number.
 """
 
@@ -102,7 +102,7 @@ def _code(peer: "subprocess.Popen[bytes]", *, otherwise: int) -> int:
 
 def main(arguments: list[str]) -> int:
     """Try the model; return 0 where a token was answered."""
-    kind, what, code, folder, model, values, said, _dialect = arguments
+    kind, what, code, folder, model, values, said = arguments
     _tell(_surroundings())
     place = f"{folder}/peer.sock"
     filled = {**json.loads(values), "{socket}": place, "{model}": model}
