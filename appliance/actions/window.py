@@ -10,7 +10,7 @@ closes.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,9 +74,8 @@ class WindowFacts:
 
 @dataclass(slots=True, kw_only=True)
 class _Course:
-    """What a window that this process carries out came to."""
+    """What a window came to."""
 
-    window: Window
     began: float
     why: Closing = Closing.FAILED
     tested: float = 0.0
@@ -175,7 +174,7 @@ def end(here: Surroundings, person: str) -> Window:
     if here.in_window is not None:
         here.in_window.end(asked)
     else:
-        _bring_back(here, _Course(window=window, began=here.clock.monotonic(), why=Closing.ENDED), is_seen=False)
+        _bring_back(here, window, _Course(began=here.clock.monotonic(), why=Closing.ENDED), is_seen=False)
     return window
 
 
@@ -202,14 +201,23 @@ def _by_job(here: Surroundings, asked: Asked, request: Request, promoted: list[P
             here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
 
     outcome = here.in_window(Kind.CUT_OVER_IN_WINDOW, asked, seen=forward).require_ok()
-    (closed,) = here.ledger.find(kind=CLOSED, limit=1)
     return _Course(
-        window=windows.Window.of(here.ledger.leaf(int(closed.body["window"]))),
         began=0.0,
         tested=outcome.millis / 1000,
         served=Served(standing=None, started=outcome.started, stopped=outcome.stopped, seconds=0.0),
-        silent=int(closed.body["silent_millis"] or 0) / 1000,
+        silent=_silent_seconds(here, asked.model_digest),
     )
+
+
+def _silent_seconds(here: Surroundings, model_digest: str) -> float:
+    """Return for how long callers got no answer, as the record of the window says; 0 where there is none yet.
+
+    The version serves by now: whatever its record lacks, it does not go back for that.
+    """
+    with suppress(SealiftError):
+        for leaf in here.ledger.find(kind=CLOSED, field="model_digest", value=model_digest, limit=1):
+            return int(leaf.body["silent_millis"] or 0) / 1000
+    return 0.0
 
 
 def _put_back(here: Surroundings, asked: Asked, promoted: list[Promotion], *, password: str | None) -> None:
@@ -242,19 +250,18 @@ def _opened(here: Surroundings, asked: Asked) -> Iterator[_Course]:
         previous=here.promoter.current()["model_digest"],
         beside=[digest for _, digest in running(here.supervisor, Stage.TEST)],
     )
-    course = _Course(window=window, began=here.clock.monotonic())
+    course = _Course(began=here.clock.monotonic())
     try:
         for unit, _ in serving:
             here.tell(f"stopping {unit}")
             here.supervisor.rest(unit)
         yield course
     finally:
-        _bring_back(here, course)
+        _bring_back(here, window, course)
 
 
-def _bring_back(here: Surroundings, course: _Course, *, is_seen: bool = True) -> None:
+def _bring_back(here: Surroundings, window: Window, course: _Course, *, is_seen: bool = True) -> None:
     """Stop what is left in the test stage, let engines follow the chain, and close the record."""
-    window = course.window
     clear(here.config, here.supervisor, window)
     before = here.clock.monotonic()
     course.served = settle(here)

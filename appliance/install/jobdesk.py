@@ -224,23 +224,23 @@ class JobDesk:
                 self._free(course)
 
     def _carry_out(self, course: Course, window: Window | None) -> None:
-        job = course.job
+        job, outcome = course.job, Outcome.unsaid(course.job.unit)
         try:
             if window is not None:
                 outcome = self._windows.carry_out(window, job.unit, course)
             else:
                 self._runner.start(job.unit)
-                outcome = self._said(course) or Outcome.unsaid(job.unit)
+                outcome = self._said(course) or outcome
+                if outcome.ok and job.lane is Lane.PRODUCTION:  # before the lane is free for another window
+                    with suppress(SealiftError):  # the next look closes it
+                        self._windows.followed()
         except SealiftError as error:
             # What the unit itself said of its failure tells more than that it failed.
             said = self._said(course)
             outcome = said if said and not said.ok else Outcome.of_error(error)
         finally:
             self._free(course)
-        if outcome.ok and window is None and job.lane is Lane.PRODUCTION:
-            with suppress(SealiftError):  # the next look closes it
-                self._windows.followed()
-        self._end(course, outcome)
+            self._end(course, outcome)
 
     def _free(self, course: Course) -> None:
         with self._lock:

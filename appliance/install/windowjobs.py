@@ -147,6 +147,9 @@ class WindowJobs:
             tested = time.monotonic() - rested
         except SealiftError as error:
             outcome = Outcome.of_error(error)
+        except BaseException:
+            self._release()  # `look` brings production back
+            raise
         finally:
             deadline.cancel()
             self._worked.set()
@@ -246,10 +249,14 @@ class WindowJobs:
         except SealiftError as error:
             return Outcome.of_error(error, digest=outcome.digest)  # `look` tries again
         finally:
-            with self._lock:
-                self._window, self._unit, self._why = None, "", None
+            self._release()
         self._record(window, why=why, back=back, tested=tested, silent=time.monotonic() - since)
         return outcome
+
+    def _release(self) -> None:
+        """Carry the window out no more: if its record stays open, `look` closes it."""
+        with self._lock:
+            self._window, self._unit, self._why = None, "", None
 
     def _bring_back(self, window: Window, course: Told) -> float:
         """Stop what the window left in the test stage, then let engines follow the chain; return how long that took."""

@@ -2,12 +2,13 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.audit.facts import Appended
 from appliance.errors import ConflictError, JobRefusedError, PrivilegeError, UnitError, UnknownPersonError
 from appliance.install.jobdesk import JobDesk
 from appliance.install.joboutcome import Outcome
@@ -32,9 +33,11 @@ class Runner(FakeSupervisor):
         super().__init__()
         self.opened, self.begun = threading.Event(), threading.Event()
         self.engines, self.serves = engines, serves
+        self.begins: Callable[[str], None] = lambda _unit: None
 
     def start(self, unit: str) -> None:
         super().start(unit)
+        self.begins(unit)
         if unit == BACK:
             self.engines.start(self.serves)
             return
@@ -78,6 +81,11 @@ class Box:
     def ended(self, number: int) -> Mapping[str, Any]:
         assert self.desk._courses[number].ended.wait(10)
         return self.ask("show", job=number)
+
+    def cut_off(self) -> None:
+        """Record a window as opened that nobody carries out."""
+        asked = windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest=self.new, person=ANA.id, reason="x")
+        windows.open_now(self.site.ledger, self.site.clock, asked, previous=self.old)
 
     @property
     def closed(self) -> list[Mapping[str, Any]]:
@@ -147,14 +155,7 @@ def test_no_engine_of_production_starts_while_one_is_open(box: Box) -> None:
 
 
 def test_one_that_was_cut_off_is_closed_by_the_next_process(box: Box) -> None:
-    other = FakeSupervisor()
-    other.start(box.tested)
-    windows.open_now(
-        box.site.ledger,
-        box.site.clock,
-        windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest=box.new, person=ANA.id, reason="x"),
-        previous=box.old,
-    )
+    box.cut_off()
     box.engines.rest(box.serving)
     box.engines.start(box.tested)
 
@@ -184,6 +185,46 @@ def test_where_production_does_not_start_the_window_stays_open_and_is_tried_agai
     assert box.engines.state(box.serving) is UnitState.ACTIVE
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_window_whose_thread_breaks_is_closed_by_the_next_look_and_its_job_ends(box: Box) -> None:
+    def broken(unit: str) -> None:
+        if unit != BACK:
+            raise RuntimeError(unit)
+
+    box.runner.begins = broken
+    asked: dict[str, Any] = {"digest": box.new, "person": ANA.id, "reason": "x", "minutes": 30}
+    number = int(box.ask(kind="validate-in-window", **asked)["job"])
+    assert box.ended(number)["state"] == "failed"
+    for thread in threading.enumerate():
+        if "_carry_out" in thread.name:
+            thread.join(10)  # or its end would be heard of in the next test
+    assert (windows.opened(box.site.ledger) is None, box.engines.state(box.serving)) == (False, UnitState.INACTIVE)
+
+    box.desk.look_after_windows()
+
+    assert (windows.opened(box.site.ledger) is None, box.engines.state(box.serving)) == (True, UnitState.ACTIVE)
+
+
+def test_a_window_that_another_job_ended_is_closed_before_the_next_one_may_be_opened(box: Box) -> None:
+    """Scenario: nobody carries it out, engines follow the chain, and somebody waits for that to open another window."""
+    idle: list[bool] = []
+
+    def recorded(appended: Appended) -> None:
+        if box.site.ledger.leaf(appended.sequence).kind == windows.CLOSED:
+            idle.append(box.desk.is_idle)
+
+    def says(_unit: str) -> None:
+        box.ask("outcome", door="jobs-switch", **Outcome(ok=True).to_json())
+
+    box.cut_off()
+    box.site.ledger.appended, box.runner.begins = recorded, says
+
+    assert box.ended(int(box.ask(kind="switch-production", digest=box.old)["job"]))["state"] == "done"
+
+    assert idle == [False]
+    assert box.closed[0]["why"] == "ended"
+
+
 def test_what_developers_had_in_the_test_stage_stays(box: Box) -> None:
     lent = engine_unit("test", digest("lent"))
     box.engines.start(lent)
@@ -196,7 +237,7 @@ def test_what_developers_had_in_the_test_stage_stays(box: Box) -> None:
 
 
 def test_a_version_that_answered_waits_to_be_brought_forward_and_the_one_before_is_not_back_after_a_boot(
-    box: Box, monkeypatch: pytest.MonkeyPatch
+    box: Box,
 ) -> None:
     box.runner.serves = engine_unit("production", box.new)
     number = box.open(kind="cut-over-in-window")

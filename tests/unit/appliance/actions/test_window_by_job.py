@@ -1,0 +1,98 @@
+"""A cut-over that the job service carries out, as the command sees it: what it asks for, what it makes of the end."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from appliance.actions import window
+from appliance.actions.production import settle
+from appliance.errors import EngineLoadError
+from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Kind
+from appliance.install.windowjobs import TESTED
+from appliance.registry import windows
+from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.windows import Asked, Closing, Purpose
+from media.errors import SealiftError
+from tests.support.floor import Floor, open_floor
+from tests.support.signatories import signatories
+
+ANA, BEN, *_ = signatories()
+
+
+class Service:
+    """Stands for the job service: engines follow the chain once the version was brought forward."""
+
+    def __init__(self, floor: Floor, *, records: bool) -> None:
+        self.floor, self.records, self.kinds = floor, records, list[Kind]()
+
+    def __call__(self, kind: Kind, asked: Asked, *, seen: Any) -> Outcome:
+        self.kinds.append(kind)
+        ledger, here = self.floor.site.ledger, self.floor.here
+        opened = windows.open_now(ledger, here.clock, asked, previous=self.floor.in_production())
+        for _ in range(2):
+            seen(TESTED, 0, 0)
+        settle(here)
+        if self.records:
+            windows.close(ledger, opened, why=Closing.DONE, cut_over=True, silent_seconds=12.5)
+        return Outcome(ok=True, millis=7000)
+
+    def end(self, asked: Asked) -> None:
+        raise AssertionError(asked)
+
+
+@pytest.fixture
+def floor() -> Iterator[Floor]:
+    with open_floor() as opened:
+        opened.serve(opened.bring("old"))
+        yield opened
+
+
+@pytest.fixture
+def new(floor: Floor) -> ModelDescriptor:
+    """A version that two people approved."""
+    brought = floor.bring("new")
+    floor.validate(brought).require_passed()
+    floor.approve(brought, ANA, BEN)
+    return brought
+
+
+def cut_over(floor: Floor, new: ModelDescriptor, service: Any) -> window.WindowFacts:
+    asked = Asked(purpose=Purpose.CUT_OVER, model_digest=new.model_digest, person=ANA.id, reason="change 4711")
+    return window.cut_over(replace(floor.here, in_window=service), asked)
+
+
+@pytest.mark.parametrize("silent", [12.5, 0.0], ids=["recorded", "not yet"])
+def test_a_version_that_serves_does_not_go_back_because_the_windows_end_is_not_on_record_yet(
+    floor: Floor, new: ModelDescriptor, silent: float
+) -> None:
+    service = Service(floor, records=silent > 0)
+
+    facts = cut_over(floor, new, service)
+
+    assert service.kinds == [Kind.CUT_OVER_IN_WINDOW]
+    assert (facts.silent_seconds, facts.tested_seconds) == (silent, 7.0)
+    assert floor.in_production() == new.model_digest == floor.here.promoter.current()["model_digest"]
+    assert floor.site.client.reviews() == ()  # nobody went back
+
+
+def test_a_version_that_does_not_serve_goes_back_in_the_name_of_whoever_opened_the_window(
+    floor: Floor, new: ModelDescriptor
+) -> None:
+    old = floor.in_production()
+
+    class Fails(Service):
+        def __call__(self, kind: Kind, asked: Asked, *, seen: Any) -> Outcome:
+            seen(TESTED, 0, 0)
+            return Outcome.of_error(
+                SealiftError(what="its engine did not start", why="no memory", fix="see the journal")
+            )
+
+    with pytest.raises(EngineLoadError, match="ended with the version before"):
+        cut_over(floor, new, Fails(floor, records=False))
+
+    assert floor.in_production() == old == floor.here.promoter.current()["model_digest"]
+    (review,) = floor.site.client.reviews()
+    assert "change 4711" in str(review)
