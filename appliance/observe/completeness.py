@@ -81,9 +81,8 @@ class Completeness(Collector):
 
     def _take(self, leaf: Leaf) -> None:
         repeated = leaf.body.get("repeated", 1)
-        if leaf.via.node == self._node and not is_tried(
-            leaf.body
-        ):  # else what developers try would make up for what production did not record
+        # What developers try would make up for what production did not record.
+        if leaf.via.node == self._node and not is_tried(leaf.body):
             self._counts[leaf.kind] += repeated if type(repeated) is int and repeated > 0 else 1
         request_id = str(leaf.body.get("request_id"))
         if leaf.kind == INTENT and len(self._open) < _MOST_OPEN:
