@@ -11,12 +11,11 @@ from appliance.install import health, maintainer, planunit, playbook
 from appliance.install.maintainer import Package
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play, PlayResult
-from appliance.install.supervisor import SystemdSupervisor, open_supervisor, serving
+from appliance.install.supervisor import UNIT_FILES, SystemdSupervisor, open_supervisor, serving
 from media.clock import Clock
 
 _HEALTH_SECONDS: Final = 60.0
 _PLAN_SECONDS: Final = 3600
-_UNITS: Final = Path("/etc/systemd/system")
 _PLAN_UNIT: Final = "sealift-plan@.service"
 
 
@@ -81,7 +80,7 @@ class Box:
         None where there is none yet: no systemd, or a first install that was cut off before it brought its units.
         """
         supervisor = open_supervisor(self._config, start_seconds=_PLAN_SECONDS)
-        if not isinstance(supervisor, SystemdSupervisor) or not (_UNITS / _PLAN_UNIT).is_file():
+        if not isinstance(supervisor, SystemdSupervisor) or not (UNIT_FILES / _PLAN_UNIT).is_file():
             return None
         return planunit.run(self._config.at, supervisor, serial)
 

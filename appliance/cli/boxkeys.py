@@ -4,8 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -19,10 +18,8 @@ from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
 from appliance.errors import UnitError
-from appliance.install.supervisor import is_booted_box, open_supervisor
+from appliance.install.supervisor import UNIT_FILES, is_booted_box, open_supervisor
 from media.errors import UsageError
-
-_SYSTEMD: Final = Path("/etc/systemd/system")
 
 _Name = Annotated[str, typer.Argument(help="As `sealift box-keys list` names it.")]
 _Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
@@ -103,7 +100,7 @@ def _complete(context: typer.Context) -> None:
         done = action.complete(
             own.config,
             lambda: opened.enter_context(closing(open_ledger(own.config, ACTIONS, spool=True, clock=own.clock))),
-            drop_ins=_SYSTEMD if is_booted_box(own.config) else None,
+            drop_ins=UNIT_FILES if is_booted_box(own.config) else None,
         )
     said = f"made: {', '.join(done.made) or 'none'}; told beside their files: {', '.join(done.told) or 'none'}"
     own.result(done.to_json(), said)
@@ -119,7 +116,7 @@ def keyring_of(own: Context) -> Iterator[Keyring]:
             ledger,
             open_supervisor(own.config),
             reload=_reload if has_systemd else lambda: None,
-            drop_ins=_SYSTEMD if has_systemd else None,
+            drop_ins=UNIT_FILES if has_systemd else None,
         )
 
 

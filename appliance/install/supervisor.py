@@ -18,6 +18,8 @@ from appliance.wire import Line
 
 CONTROL: Final = "units"
 """Name of the control socket of `sealift run-units`."""
+UNIT_FILES: Final = Path("/etc/systemd/system")
+"""Where a box keeps our units, and beside them what it sets itself."""
 
 _NAME = re.compile(r"sealift(-[a-z]+)*(@[a-z0-9]+(-[a-z0-9]+)*)?\.(service|socket|target)")
 _ENGINE = re.compile(

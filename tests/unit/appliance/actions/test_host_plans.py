@@ -17,7 +17,7 @@ def test_a_first_install_that_was_cut_off_has_no_unit_to_ask(
 ) -> None:
     config = Config(site="demo", places=PlacesSection(root=str(tmp_path)))
     asked: list[int] = []
-    monkeypatch.setattr(host, "_UNITS", tmp_path)
+    monkeypatch.setattr(host, "UNIT_FILES", tmp_path)
     monkeypatch.setattr(host, "open_supervisor", lambda *_, **__: SystemdSupervisor())
     monkeypatch.setattr(planunit, "run", lambda _places, _supervisor, serial: asked.append(serial))
     if has_unit:
