@@ -98,16 +98,15 @@ class Clocks:
 
     def behind(self) -> None:
         """A dead battery: the power fails, and it boots in 1970; back by two people."""
-        run, machine = self._run, self._run.machine
+        run = self._run
         with run.stage.chapter("The power fails, the battery is dead: it boots in 1970"):
-            floor, kept = self._show()["floor"], self._lasting()
-            machine.cut_power()
-            self._clock.to(_EPOCH)
-            run.facts["boot_in_1970_seconds"] = round(machine.boot(), 1)
-            self._plugged_in()
-            self._told("behind", floor=floor)
-            self._asks("answers go on after a boot in 1970")
-            self._nothing_ends(kept, "by a dead battery")
+            floor, seconds = self._comes_up(
+                lambda: self._clock.to(_EPOCH),
+                "behind",
+                goes_on="answers go on after a boot in 1970",
+                by="by a dead battery",
+            )
+            run.facts["boot_in_1970_seconds"] = round(seconds, 1)
             run.require("no one-time code counts by a dead battery's clock", self._people.by_code() == _UNCERTAIN)
             self._asks("a key with an end goes on in 1970", key=self._key)
             self._new_key()
@@ -118,16 +117,13 @@ class Clocks:
 
     def years_on(self) -> None:
         """It comes up ten years later than it went down; nobody believes it before two people looked."""
-        run, machine = self._run, self._run.machine
-        with run.stage.chapter("The power fails again; it boots ten years ahead"):
-            floor, kept = self._show()["floor"], self._lasting()
-            machine.cut_power()
-            self._clock.by(_TEN_YEARS)
-            machine.boot()
-            self._plugged_in()
-            self._told("jumped", floor=floor)
-            self._asks("answers go on after a boot ten years ahead")
-            self._nothing_ends(kept, "by a boot ten years ahead")
+        with self._run.stage.chapter("The power fails again; it boots ten years ahead"):
+            self._comes_up(
+                lambda: self._clock.by(_TEN_YEARS),
+                "jumped",
+                goes_on="answers go on after a boot ten years ahead",
+                by="by a boot ten years ahead",
+            )
             self._put_right()
 
     def ledger(self) -> None:
@@ -143,6 +139,19 @@ class Clocks:
             for request in self._asked.values():
                 proof = self._people.root("prove", request)
                 run.require("an answer by any clock is proven", proof["ok"] is True, proof)
+
+    def _comes_up(self, moved: Callable[[], None], verdict: str, *, goes_on: str, by: str) -> tuple[str, float]:
+        """Cut the power and boot with a clock that was moved meanwhile; return the floor and the seconds it took."""
+        machine = self._run.machine
+        floor, kept = str(self._show()["floor"]), self._lasting()
+        machine.cut_power()
+        moved()
+        seconds = machine.boot()
+        self._plugged_in()
+        self._told(verdict, floor=floor)
+        self._asks(goes_on)
+        self._nothing_ends(kept, by)
+        return floor, seconds
 
     def _told(self, verdict: str, *, floor: str, cookie: str = "") -> None:
         """Wait until the watch says so, and hold against it what else is told of the clock."""
