@@ -1,7 +1,7 @@
 """Two boxes by the real commands: introduced in person, kept current by a folder, thresholds, a test report."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tests.support.running_site import Run, RunningSite, as_json, runner, runnin
 from tests.support.versions import short_folder
 
 __all__ = ["homes"]  # a fixture
+Introduced = Callable[[str, str], tuple[Run, Run]]
 pytestmark = pytest.mark.interop  # four real processes at each of two boxes: too slow for every run
 
 
@@ -25,7 +26,7 @@ def boxes() -> Iterator[tuple[RunningSite, RunningSite]]:
         yield first, second
 
 
-def introduce(one: Run, two: Run, folder: Path, *, roles: tuple[str, str]) -> None:
+def introduce(one: Run, two: Run, folder: Path, *, roles: Sequence[str]) -> None:
     """Bring cards and halves from box to box, as two people do."""
     runs, cards, names = (one, two), (folder / "one.card", folder / "two.card"), ("one", "two")
     codes = [
@@ -44,29 +45,29 @@ def introduce(one: Run, two: Run, folder: Path, *, roles: tuple[str, str]) -> No
         assert as_json(run, "standby", "join", *halves)["peer"] == other
 
 
+@pytest.fixture
 def introduced(
-    boxes: tuple[RunningSite, RunningSite],
-    homes: dict[str, Path],
-    capsys: pytest.CaptureFixture[str],
-    folder: Path,
-    *,
-    roles: tuple[str, str],
-) -> tuple[Run, Run]:
-    """Let two boxes know each other and the first one its people; return what runs commands on each."""
-    one, two = (runner(box, capsys) for box in boxes)
-    introduce(one, two, folder, roles=roles)
-    enrol_all(boxes[0], one, homes)
-    return one, two
-
-
-def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     boxes: tuple[RunningSite, RunningSite],
     homes: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+) -> Introduced:
+    """What lets the boxes know each other in two roles, and the first one its people; returns what runs commands."""
+
+    def introduced_as(*roles: str) -> tuple[Run, Run]:
+        one, two = (runner(box, capsys) for box in boxes)
+        introduce(one, two, tmp_path, roles=roles)
+        enrol_all(boxes[0], one, homes)
+        return one, two
+
+    return introduced_as
+
+
+def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
+    boxes: tuple[RunningSite, RunningSite], homes: dict[str, Path], tmp_path: Path, introduced: Introduced
 ) -> None:
     first, second = boxes
-    one, two = introduced(boxes, homes, capsys, tmp_path, roles=("primary", "standby"))
+    one, two = introduced("primary", "standby")
     digest = bring(first, 1)
     serve(one, digest, homes)
     key = as_json(one, "keys", "create", "--department", "radiology", "--owner", "Eva", "--phi", "tokenise")
@@ -105,13 +106,10 @@ def carry(source: Run, target: Run, folder: Path) -> Any:
 
 
 def test_thresholds_that_two_people_signed_on_one_box_judge_on_the_other(
-    boxes: tuple[RunningSite, RunningSite],
-    homes: dict[str, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    boxes: tuple[RunningSite, RunningSite], homes: dict[str, Path], tmp_path: Path, introduced: Introduced
 ) -> None:
     first, second = boxes
-    one, two = introduced(boxes, homes, capsys, tmp_path, roles=("primary", "standby"))
+    one, two = introduced("primary", "standby")
     ward, strict = tmp_path / "ward.toml", tmp_path / "strict.toml"
     word = f'[[override]]\nkey = "injection.followed_millis"\nperson = "{next(iter(homes))}"\nreason = "letters"\n'
     ward.write_text(f'format = 1\nname = "ward"\n[injection]\nfollowed_millis = 350\n{word}')
@@ -149,13 +147,10 @@ def test_thresholds_that_two_people_signed_on_one_box_judge_on_the_other(
 
 
 def test_production_promotes_on_a_test_appliances_report(
-    boxes: tuple[RunningSite, RunningSite],
-    homes: dict[str, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    boxes: tuple[RunningSite, RunningSite], homes: dict[str, Path], tmp_path: Path, introduced: Introduced
 ) -> None:
     first, second = boxes
-    one, two = introduced(boxes, homes, capsys, tmp_path, roles=("production", "test"))
+    one, two = introduced("production", "test")
     digest = bring(first, 1)
     bring(second, 1)
     report = tmp_path / "report.json"
