@@ -13,7 +13,6 @@ import shutil
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -23,14 +22,13 @@ import pytest
 from appliance.actions import nodes
 from appliance.actions.databases import migrating
 from appliance.actions.status import status
-from appliance.audit import pin, succession
-from appliance.audit.client import SocketLedger
+from appliance.audit import succession
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.audit.verify import verify
 from appliance.config import Places
 from appliance.errors import LedgerUnavailableError
 from media.clock import SystemClock
-from tests.support.callers import Caller
+from tests.support.callers import Caller, require_once
 from tests.support.ledger import LedgerSite, intent, ledger_site
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.traced_ledger import renewal_asked
@@ -91,18 +89,6 @@ def until_more(callers: Sequence[Caller]) -> None:
     """Wait until each of them was promised more than now."""
     before = [len(caller.promised) for caller in callers]
     until(lambda: all(len(caller.promised) > count for caller, count in zip(callers, before, strict=True)))
-
-
-def require_once(ledger: SocketLedger, site: LedgerSite, callers: Sequence[Caller]) -> None:
-    leaves = ledger.leaves(0, 10**9, kinds=["request.intent"])
-    places = {leaf.sequence: leaf for leaf in leaves}
-    for caller in callers:
-        for name, promise in caller.promised.items():
-            leaf = places[promise.sequence]
-            assert (leaf.body["request_id"], leaf.hash) == (name, promise.leaf_hash)
-    assert max(Counter(leaf.body["request_id"] for leaf in leaves).values(), default=1) == 1
-    done = verify(ledger, pinned=pin.read_pin(site.places))
-    assert done.ok, done.findings
 
 
 def test_both_answer_and_whoever_is_killed_nothing_acknowledged_is_lost_or_doubled(

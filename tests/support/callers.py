@@ -1,6 +1,8 @@
 """Callers of a ledger that is killed: what they were promised, and what they send again."""
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 
 from appliance.audit import pin
 from appliance.audit.client import Appended, SocketLedger
@@ -34,16 +36,19 @@ class Caller:
             self.waiting = []
 
 
-def require_everything_promised(site: LedgerSite, callers: list[Caller]) -> None:
-    with site.process():
-        ledger = site.door("ledger-gateway")
-        leaves = ledger.leaves(0, 10**9, kinds=["request.intent"])
-        places = {leaf.sequence: leaf for leaf in leaves}
-        for caller in callers:
-            for name, promise in caller.promised.items():
-                leaf = places[promise.sequence]
-                assert (leaf.body["request_id"], leaf.hash) == (name, promise.leaf_hash)
-        assert max(Counter(leaf.body["request_id"] for leaf in leaves).values(), default=1) == 1
-        done = verify(ledger, pinned=pin.read_pin(site.places))
-        assert done.ok, done.findings
-        ledger.close()
+def require_everything_promised(site: LedgerSite, callers: Sequence[Caller]) -> None:
+    with site.process(), closing(site.door("ledger-gateway")) as ledger:
+        require_once(ledger, site, callers)
+
+
+def require_once(ledger: SocketLedger, site: LedgerSite, callers: Sequence[Caller]) -> None:
+    """Hold a ledger that runs to what it promised: all of it is there once, at its place, and the tree verifies."""
+    leaves = ledger.leaves(0, 10**9, kinds=["request.intent"])
+    places = {leaf.sequence: leaf for leaf in leaves}
+    for caller in callers:
+        for name, promise in caller.promised.items():
+            leaf = places[promise.sequence]
+            assert (leaf.body["request_id"], leaf.hash) == (name, promise.leaf_hash)
+    assert max(Counter(leaf.body["request_id"] for leaf in leaves).values(), default=1) == 1
+    done = verify(ledger, pinned=pin.read_pin(site.places))
+    assert done.ok, done.findings
