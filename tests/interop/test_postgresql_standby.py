@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -44,88 +45,94 @@ def replicate_to_all(primary: PostgresServer) -> None:
     until(lambda: primary.admin("SELECT sync_state FROM pg_stat_replication") == [("sync",)])
 
 
-def test_a_standby_takes_over_with_all_that_was_acknowledged_and_nothing_is_promised_without_it(tmp_path: Path) -> None:
-    with postgres_server() as primary:
-        name = primary.database()
-        there = primary.places(tmp_path, name)
-        migrating.migrate(there, "up")
-        with postgres_server(of=primary) as standby:
-            after = standby.places(tmp_path, name)
-            replicate_to_all(primary)
-            with closing(postgres_opening.open_writer(there)) as backend:
-                for number in range(20):
-                    backend.append([row(number)], [])
-                with pytest.raises(LedgerUnavailableError, match="is a standby"):
-                    postgres_opening.open_writer(after)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A server and its synchronous standby, with one database: `before` names it at the one, `after` at the other."""
 
-                primary.kill()
-                with pytest.raises(LedgerUnavailableError):
-                    backend.append([row(20)], [])
-            standby.admin("ALTER SYSTEM SET synchronous_standby_names = ''")
-            standby.admin("SELECT pg_promote()")
+    primary: PostgresServer
+    standby: PostgresServer
+    before: Places
+    after: Places
 
-            with closing(postgres_opening.open_writer(after, wait_seconds=60, server_seconds=60)) as backend:
-                assert backend.rows(0, 99) == [row(number) for number in range(20)]
-                backend.append([row(20)], [])
+    def take_over(self) -> None:
+        """Let the standby go on alone."""
+        self.standby.admin("ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.standby.admin("SELECT pg_promote()")
 
 
-def test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged(tmp_path: Path) -> None:
-    with postgres_server() as primary:
-        places = primary.places(tmp_path, primary.database())
-        migrating.migrate(places, "up")
-        with postgres_server(of=primary) as standby:
-            replicate_to_all(primary)
-            with closing(postgres_opening.open_writer(places)) as backend:
-                backend.append([row(0)], [])
-                standby.kill()
-                refused: list[LedgerUnavailableError] = []
-
-                def append() -> None:
-                    try:
-                        backend.append([row(1)], [])
-                    except LedgerUnavailableError as error:
-                        refused.append(error)
-
-                waiting = threading.Thread(target=append)
-                waiting.start()
-                until(lambda: primary.admin("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == [(1,)])
-                # Somebody loses patience: the server says "committed locally", with a warning, and calls it success.
-                primary.admin("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-                waiting.join()
-
-                assert backend.failed
-        assert len(refused) == 1
-        assert "warning" in refused[0].why
-
-
-def test_two_nodes_go_on_at_a_standby_with_all_that_either_acknowledged(tmp_path: Path) -> None:
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
     with postgres_server() as primary:
         name = primary.database()
         before = primary.places(tmp_path, name)
         migrating.migrate(before, "up")
         with postgres_server(of=primary) as standby:
-            after = standby.places(tmp_path, name)
             replicate_to_all(primary)
-            with ExitStack() as stack:
-                logs = [opened(stack, before, node) for node in ("a", "b")]
-                promised = [log.append([noted(number)])[0] for number in range(5) for log in logs]
-                primary.kill()
-                for log in logs:
-                    with pytest.raises(LedgerUnavailableError):
-                        log.append([noted(9)])
-                    assert log.backend.failed
-            standby.admin("ALTER SYSTEM SET synchronous_standby_names = ''")
-            standby.admin("SELECT pg_promote()")
+            yield Pair(primary=primary, standby=standby, before=before, after=standby.places(tmp_path, name))
 
-            with ExitStack() as stack:
-                logs = [opened(stack, after, node) for node in ("b", "a")]
-                for log in logs:
-                    promised += log.append([noted(10)])
-                heads = {log.head() for log in logs}
-                for one in promised:
-                    assert isinstance(one, Appended)
-                    assert logs[0].leaf(one.sequence).hash == one.leaf_hash
-                assert verify(cast("Ledger", logs[1])).ok
+
+def test_a_standby_takes_over_with_all_that_was_acknowledged_and_nothing_is_promised_without_it(pair: Pair) -> None:
+    with closing(postgres_opening.open_writer(pair.before)) as backend:
+        for number in range(20):
+            backend.append([row(number)], [])
+        with pytest.raises(LedgerUnavailableError, match="is a standby"):
+            postgres_opening.open_writer(pair.after)
+
+        pair.primary.kill()
+        with pytest.raises(LedgerUnavailableError):
+            backend.append([row(20)], [])
+    pair.take_over()
+
+    with closing(postgres_opening.open_writer(pair.after, wait_seconds=60, server_seconds=60)) as backend:
+        assert backend.rows(0, 99) == [row(number) for number in range(20)]
+        backend.append([row(20)], [])
+
+
+def test_a_commit_that_waits_for_a_standby_in_vain_is_not_acknowledged(pair: Pair) -> None:
+    primary = pair.primary
+    with closing(postgres_opening.open_writer(pair.before)) as backend:
+        backend.append([row(0)], [])
+        pair.standby.kill()
+        refused: list[LedgerUnavailableError] = []
+
+        def append() -> None:
+            try:
+                backend.append([row(1)], [])
+            except LedgerUnavailableError as error:
+                refused.append(error)
+
+        waiting = threading.Thread(target=append)
+        waiting.start()
+        until(lambda: primary.admin("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == [(1,)])
+        # Somebody loses patience: the server says "committed locally", with a warning, and calls it success.
+        primary.admin("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        waiting.join()
+
+        assert backend.failed
+    assert len(refused) == 1
+    assert "warning" in refused[0].why
+
+
+def test_two_nodes_go_on_at_a_standby_with_all_that_either_acknowledged(pair: Pair) -> None:
+    with ExitStack() as stack:
+        logs = [opened(stack, pair.before, node) for node in ("a", "b")]
+        promised = [log.append([noted(number)])[0] for number in range(5) for log in logs]
+        pair.primary.kill()
+        for log in logs:
+            with pytest.raises(LedgerUnavailableError):
+                log.append([noted(9)])
+            assert log.backend.failed
+    pair.take_over()
+
+    with ExitStack() as stack:
+        logs = [opened(stack, pair.after, node) for node in ("b", "a")]
+        for log in logs:
+            promised += log.append([noted(10)])
+        heads = {log.head() for log in logs}
+        for one in promised:
+            assert isinstance(one, Appended)
+            assert logs[0].leaf(one.sequence).hash == one.leaf_hash
+        assert verify(cast("Ledger", logs[1])).ok
     assert len(heads) == 1
 
 
