@@ -45,7 +45,7 @@ def booted(
     media: Mapping[str, Path] | None = None,
     accounts: tuple[str, ...] = ("sealift.conf",),
 ) -> Iterator[Machine]:
-    """Boot a box and yield it.
+    """Boot a box and yield it, or skip as `require_debian` does; who prepares more than a box asks that before.
 
     Args:
         name: Its name.
@@ -53,6 +53,7 @@ def booted(
         media: What else is plugged in read-only, by mount point in the box.
         accounts: Files of accounts that are made.
     """
+    require_debian()
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name))) / "root"
         machine = Machine(root=root, name=name, media={}, log=root.parent / "console")

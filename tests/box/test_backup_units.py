@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.box.checkout import SEALIFT, booted, lay_down, require_debian, start
+from tests.box.checkout import SEALIFT, booted, lay_down, start
 from tests.box.machine import Machine
 from tests.support.backups import Recipient, recipient
 
@@ -28,8 +28,6 @@ def offline() -> Iterator[Recipient]:
 
 @pytest.fixture(scope="module")
 def box(offline: Recipient) -> Iterator[Machine]:
-    require_debian()
-
     def lay(root: Path) -> None:
         lay_down(root, SITE)
         (root / "etc/sealift/backup-recipient.gpg").write_bytes(offline.certificate())

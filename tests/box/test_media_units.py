@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from media import canonical
-from tests.box.checkout import SEALIFT, booted, journal, lay_down, require_debian, start
+from tests.box.checkout import SEALIFT, booted, journal, lay_down, start
 from tests.box.machine import Machine
 from tests.functional.test_exports import _PROBE
 from tests.support.medium import make_medium
@@ -29,8 +29,6 @@ DROP_IN = "[Service]\nDeviceAllow=block-loop r\n"
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    require_debian()
-
     def lay(root: Path) -> None:
         lay_down(root, SITE)
         pinned = root / "etc/sealift/trust"

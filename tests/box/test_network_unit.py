@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance import config as configuration
-from tests.box.checkout import SEALIFT, booted, journal, lay_down, require_debian, start
+from tests.box.checkout import SEALIFT, booted, journal, lay_down, start
 from tests.box.machine import Machine
 from tests.support.packetfilter import rules
 
@@ -19,7 +19,6 @@ LISTENER = "systemd-run --quiet --unit=probe-listener --socket-property=ListenSt
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Machine]:
-    require_debian()
     with booted("slnet", lay) as machine:
         yield machine
 

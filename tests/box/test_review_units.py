@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.box.checkout import SEALIFT, booted, lay_down, require_debian, start
+from tests.box.checkout import SEALIFT, booted, lay_down, start
 from tests.box.machine import Machine
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(480)]
@@ -29,7 +29,6 @@ with socket.socket(socket.AF_UNIX) as line:
 
 @pytest.fixture
 def box() -> Iterator[Machine]:
-    require_debian()
     with booted("slrev", lay) as machine:
         yield machine
 

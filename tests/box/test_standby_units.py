@@ -20,7 +20,7 @@ from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config, PlacesSection
 from appliance.standby.pairing import Relation
-from tests.box.checkout import SEALIFT, booted, journal, lay_down, lay_drop_ins, require_debian
+from tests.box.checkout import SEALIFT, booted, journal, lay_down, lay_drop_ins
 from tests.box.machine import Machine
 from tests.box.test_two_boxes import introduce, run
 
@@ -93,7 +93,6 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.fixture(scope="module")
 def boxes() -> Iterator[dict[str, Box]]:
-    require_debian()
     with contextlib.ExitStack() as stack:
         made = {
             name: Box(name=name, machine=stack.enter_context(booted(f"slsu{name}", partial(lay, name=name))))

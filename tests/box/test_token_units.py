@@ -14,7 +14,7 @@ import pytest
 from appliance.audit import note
 from appliance.audit.rights import ACTIONS
 from appliance.audit.socket_ledger import SocketLedger
-from tests.box.checkout import SEALIFT, SERVER, booted, lay_down, lay_drop_ins, lay_program, require_debian, start
+from tests.box.checkout import SEALIFT, SERVER, booted, lay_down, lay_drop_ins, lay_program, start
 from tests.box.machine import Machine
 from tests.support.softhsm import MODULE, PIN
 
@@ -33,7 +33,6 @@ MAKE_KEYS = (
 
 @pytest.fixture
 def box() -> Iterator[Machine]:
-    require_debian()
     if not Path(MODULE).exists():
         pytest.skip("this machine has no SoftHSM2")
     with booted("sltok", lay, accounts=("sealift.conf", "softhsm.conf")) as machine:
