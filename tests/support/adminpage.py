@@ -56,12 +56,11 @@ class Page:
     def job_after(self, answer: Any) -> str:
         """Follow the redirect to a job and return its page once it has ended."""
         assert answer.status_code == 302, answer.text
-        for _ in range(200):
-            text = str(self.browser.get(answer.headers["Location"]).text)
-            if 'http-equiv="refresh"' not in text:
-                return text
+        ends = time.monotonic() + 30
+        while 'http-equiv="refresh"' in (text := str(self.browser.get(answer.headers["Location"]).text)):
+            assert time.monotonic() < ends, text
             time.sleep(0.02)
-        raise AssertionError(text)
+        return text
 
 
 def page_of(site: Site, state: Engine, *, runner: FakeSupervisor | None = None) -> Flask:

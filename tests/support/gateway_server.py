@@ -76,7 +76,7 @@ class Server:
 
     def wait_for_outcome(self, request_count: int) -> dict[str, Any]:
         """Return the newest outcome once there are so many."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while len(found := self.outcomes()) < request_count:
             assert time.monotonic() < deadline, "no outcome was recorded"
             time.sleep(0.01)
@@ -218,7 +218,9 @@ def _unix_listener(path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def free_port() -> Iterator[int]:
-    """Lend a port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    yield port
+    """Lend a port of loopback that nobody listens on, and that the kernel gives to nobody else meanwhile."""
+    with socket.socket() as held:
+        # Bound and not listening: who sets this too, as servers do, may listen there.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

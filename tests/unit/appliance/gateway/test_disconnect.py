@@ -6,6 +6,8 @@ import threading
 
 from appliance.gateway.disconnect import SILENCE_SECONDS, DisconnectWatch, bound_reads, bound_waits, caller_socket
 
+PATIENCE_SECONDS = 30
+
 
 def _environ(server: socket.socket) -> dict[str, object]:
     return {"gunicorn.socket": server}
@@ -21,7 +23,7 @@ def test_a_caller_that_closes_is_noticed() -> None:
             client.sendall(b"more of a request is no goodbye")
             assert not gone.wait(0.05)
             client.close() if family == "close" else client.shutdown(socket.SHUT_WR)
-            assert gone.wait(2)
+            assert gone.wait(PATIENCE_SECONDS)
             stop()
 
 
@@ -31,7 +33,7 @@ def test_a_caller_that_left_before_the_watch_began_is_noticed() -> None:
     gone = threading.Event()
     with server:
         stop = DisconnectWatch().watch(_environ(server), gone.set)
-        assert gone.wait(2)
+        assert gone.wait(PATIENCE_SECONDS)
         stop()
 
 
@@ -56,7 +58,7 @@ def test_a_socket_whose_number_is_used_again_is_watched_anew() -> None:
             stop()
             stop = watch.watch(_environ(server), gone.set)
             client.close()
-            assert gone.wait(2)
+            assert gone.wait(PATIENCE_SECONDS)
             stop()
 
 
@@ -68,7 +70,7 @@ def test_the_last_watch_of_a_caller_counts() -> None:
         watch.watch(_environ(server), first.set)
         stop = watch.watch(_environ(server), last.set)
         client.close()
-        assert last.wait(2)
+        assert last.wait(PATIENCE_SECONDS)
         assert not first.is_set()
         stop()
 
