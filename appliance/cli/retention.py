@@ -10,7 +10,7 @@ import typer
 from appliance.actions.retention import audityears
 from appliance.actions.retention.audityears import KeyYear
 from appliance.actions.retention.deeds import Retention
-from appliance.actions.retention.overdue import LIMIT_SECONDS, RAN, age_seconds
+from appliance.actions.retention.overdue import LIMIT_SECONDS, RAN, age_seconds, ago
 from appliance.actions.retention.reviewstore import ReviewStore
 from appliance.audit.facts import Ledger
 from appliance.cli import context as shared
@@ -55,7 +55,7 @@ def _status(context: typer.Context) -> None:
         f"audit    {years} years; records stay, keys of keyed hashes go by year",
         "logs     90 days, by the journal (MaxRetentionSec)",
         f"review   {len(samples)} samples, each until its own time",
-        f"last run {age / 3600:.0f} hours ago{', overdue' if age > LIMIT_SECONDS else ''}",
+        f"last run {ago(age)}{', overdue' if age > LIMIT_SECONDS else ''}",
         *(_line(each, is_due=each in due) for each in found),
         *(f"hold {hold.number}  {hold.about}  {hold.person}" for hold in holds),
     ]

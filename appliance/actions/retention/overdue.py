@@ -1,6 +1,7 @@
 """When what is due was last destroyed, and how late that may become: a promise to delete needs somebody who looks."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final
 
 from appliance.actions.findings import Finding
@@ -12,10 +13,14 @@ from media.clock import Clock, from_text
 RAN: Final = "retention.ran"
 LIMIT_SECONDS: Final = 48 * 3600
 """Its timer runs every day; a box that is off over a night makes up for it."""
+UNKNOWN_SECONDS: Final = timedelta.max.total_seconds()
+"""An age that nobody knows: it counts as overdue."""
 
 
 def age_seconds(ledger: Ledger, clock: Clock) -> float:
     """Return how long ago the last run ended; before the first one, how old the ledger is. 0 for an empty ledger.
+
+    `UNKNOWN_SECONDS` where every record of that seems still to come.
 
     Args:
         ledger: Where runs are recorded.
@@ -28,7 +33,14 @@ def age_seconds(ledger: Ledger, clock: Clock) -> float:
     ages = [(now - from_text(leaf.time)).total_seconds() for leaf in [*ledger.find(RAN), *ledger.find(OPENED, limit=1)]]
     # A run that seems still to come was recorded by a clock that ran ahead, and would hide for years that none follows.
     passed = [age for age in ages if age >= -SMALL_SECONDS]
-    return max(passed[0], 0.0) if passed else 0.0
+    if passed:
+        return max(passed[0], 0.0)
+    return UNKNOWN_SECONDS if ages else 0.0
+
+
+def ago(age: float) -> str:
+    """Return how long ago that was, for people."""
+    return "at an unknown time" if age >= UNKNOWN_SECONDS else f"{age / 3600:.0f} hours ago"
 
 
 def findings(ledger: Ledger, clock: Clock) -> Iterator[Finding]:
@@ -41,9 +53,7 @@ def findings(ledger: Ledger, clock: Clock) -> Iterator[Finding]:
     yield Finding(
         name="retention",
         is_good=age <= LIMIT_SECONDS,
-        text=f"what is due was last destroyed {age / 3600:.0f} hours ago"
-        if ledger.find(RAN, limit=1)
-        else "not yet run",
+        text=f"what is due was last destroyed {ago(age)}" if ledger.find(RAN, limit=1) else "not yet run",
         why="samples and keys stay longer than this site promised",
         fix="systemctl status sealift-retention.timer; sealift retention run",
     )

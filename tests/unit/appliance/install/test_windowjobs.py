@@ -82,9 +82,11 @@ class Box:
         assert self.desk._courses[number].ended.wait(10)
         return self.ask("show", job=number)
 
-    def cut_off(self) -> None:
+    def cut_off(self, model_digest: str = "") -> None:
         """Record a window as opened that nobody carries out."""
-        asked = windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest=self.new, person=ANA.id, reason="x")
+        asked = windows.Asked(
+            purpose=windows.Purpose.VALIDATE, model_digest=model_digest or self.new, person=ANA.id, reason="x"
+        )
         windows.open_now(self.site.ledger, self.site.clock, asked, previous=self.old)
 
     @property
@@ -167,6 +169,12 @@ def test_one_that_was_cut_off_is_closed_by_the_next_process(box: Box) -> None:
     (closed,) = box.closed
     assert closed["why"] in {"cut-off", "deadline"}
     assert box.desk.is_idle
+
+
+def test_a_window_is_ended_though_its_version_is_not_in_the_store_any_more(box: Box) -> None:
+    box.cut_off(gone := digest("gone"))
+
+    assert box.ask(kind="end-window", digest=gone, person=ANA.id)["state"] == "done"
 
 
 def test_where_production_does_not_start_the_window_stays_open_and_is_tried_again(box: Box) -> None:

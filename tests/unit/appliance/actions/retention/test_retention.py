@@ -219,6 +219,17 @@ def test_a_run_that_a_clock_recorded_while_it_ran_ahead_hides_no_overdue_one(sit
     assert [one.is_good for one in overdue.findings(site.ledger, site.clock)] == [False]
 
 
+def test_what_nobody_knows_the_age_of_counts_as_overdue(site: Kept) -> None:
+    """Scenario: the ledger began, and the one run was recorded, while the clock ran ahead."""
+    site.clock.at += timedelta(days=50 * 365)
+    site.ledger.append(overdue.RAN, {})
+    site.clock.at -= timedelta(days=100 * 365)
+
+    (found,) = overdue.findings(site.ledger, site.clock)
+    assert (found.is_good, "at an unknown time" in found.text) == (False, True)
+    assert round(overdue.age_seconds(site.ledger, site.clock)) > overdue.LIMIT_SECONDS
+
+
 class Ring:
     """What the audit class asks of the keyring, over the keys themselves."""
 
