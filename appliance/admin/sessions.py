@@ -1,8 +1,8 @@
 """Sessions of the page, held by the server: a cookie is a random name and nothing else.
 
 They end after a quiet time (requirement E28) and at the latest after a working day, both by the monotonic seconds: a
-clock that is set back keeps none alive. A login gets a new name, so a name
-that somebody planted before is worth nothing after.
+clock that is set back keeps none alive. A login gets a new name, so a name that somebody planted before is worth
+nothing after.
 """
 
 import hmac
