@@ -1,6 +1,5 @@
 """What engines and routes do while a canary comes and goes, in one process: what starts, what stops, in which order."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -12,18 +11,12 @@ from appliance.errors import ConflictError, NotEnoughApprovalsError, UnitError
 from appliance.install.supervisor import UnitState
 from appliance.promote.reviews import DEPARTMENT
 from media.errors import UsageError
-from tests.support.floor import Floor, open_floor
+from tests.support.floor import Floor, serving_floor
 from tests.support.signatories import signatories
 
+__all__ = ["serving_floor"]  # a fixture
 pytestmark = pytest.mark.fault
 ANA, BEN, *_ = signatories()
-
-
-@pytest.fixture
-def floor() -> Iterator[Floor]:
-    with open_floor() as floor:
-        floor.serve(floor.bring("old"))
-        yield floor
 
 
 def unit(digest: str) -> str:

@@ -1,6 +1,5 @@
 """A cut-over in a maintenance window: what is said before, what stops and starts, and what a failure leaves."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,16 +7,16 @@ import pytest
 from appliance.actions import canary, teststage, window, window_plan
 from appliance.actions.promote import promote
 from appliance.errors import ConflictError, EngineLoadError, NotEnoughApprovalsError, UnitError, UnknownPersonError
-from appliance.install.supervisor import UnitState
 from appliance.registry import windows
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Room
 from appliance.registry.windows import Asked, Purpose
 from media.errors import MalformedError, UsageError
-from tests.support.floor import Floor, open_floor
+from tests.support.floor import Floor, approved, serving_floor
 from tests.support.scripted_http import Reply
 from tests.support.signatories import signatories
 
+__all__ = ["approved", "serving_floor"]  # fixtures
 pytestmark = pytest.mark.fault
 ANA, BEN, *_ = signatories()
 
@@ -28,26 +27,6 @@ def unit(digest: str, stage: str = "production") -> str:
 
 def asked_for(digest: str, *, person: str, reason: str) -> Asked:
     return Asked(purpose=Purpose.CUT_OVER, model_digest=digest, person=person, reason=reason)
-
-
-def running(floor: Floor) -> set[str]:
-    return {one.name for one in floor.supervisor.units() if one.state is UnitState.ACTIVE}
-
-
-@pytest.fixture
-def floor() -> Iterator[Floor]:
-    with open_floor() as floor:
-        floor.serve(floor.bring("old"))
-        yield floor
-
-
-@pytest.fixture
-def new(floor: Floor) -> ModelDescriptor:
-    """A version that two people approved."""
-    brought = floor.bring("new")
-    floor.validate(brought).require_passed()
-    floor.approve(brought, ANA, BEN)
-    return brought
 
 
 def asked(floor: Floor, since: int) -> list[tuple[str, str]]:
@@ -69,7 +48,7 @@ def test_it_stops_production_tests_cuts_over_and_is_watched(floor: Floor, new: M
         ("stop", unit(old)),
         ("start", unit(new.model_digest)),
     ]
-    assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
+    assert (floor.in_production(), floor.running()) == (new.model_digest, {unit(new.model_digest)})
     told = facts.to_json()
     assert (told["previous"], told["watch_hours"]) == (old, 48)
     assert 0 <= told["tested_seconds"] <= told["silent_seconds"]
@@ -96,7 +75,7 @@ def test_nothing_stops_without_approvals_a_person_a_reason_or_beside_a_canary(fl
         window.cut_over(here, asked_for(brought.model_digest, person=ANA.id, reason=" "))
     with pytest.raises(UsageError):
         window.cut_over(here, asked_for(old, person=ANA.id, reason="x"))
-    assert (asked(floor, since), running(floor)) == ([], {unit(old)})
+    assert (asked(floor, since), floor.running()) == ([], {unit(old)})
     canary.start(floor.here, brought.model_digest)
     with pytest.raises(ConflictError, match="canary runs"):
         window.cut_over(floor.here, asked_for(brought.model_digest, person=ANA.id, reason="x"))
@@ -111,7 +90,7 @@ def test_a_candidate_that_does_not_start_in_the_test_stage_never_goes_forward(
     with pytest.raises(EngineLoadError, match="ended with the version before"):
         window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="the night of the change"))
 
-    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
+    assert (floor.in_production(), floor.running()) == (old, {unit(old)})
     assert floor.here.promoter.current()["model_digest"] == old
     (closed,) = floor.site.ledger.find(kind=windows.CLOSED)
     assert closed.body["cut_over"] is False
@@ -128,7 +107,7 @@ def test_one_that_answers_nothing_in_the_test_stage_never_goes_forward(
     with pytest.raises(EngineLoadError, match="ended with the version before"):
         window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="x"))
 
-    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
+    assert (floor.in_production(), floor.running()) == (old, {unit(old)})
 
 
 def test_whoever_breaks_it_off_leaves_the_version_before(floor: Floor, new: ModelDescriptor) -> None:
@@ -142,7 +121,7 @@ def test_whoever_breaks_it_off_leaves_the_version_before(floor: Floor, new: Mode
     with pytest.raises(KeyboardInterrupt):
         window.cut_over(here, asked_for(new.model_digest, person=ANA.id, reason="x"))
 
-    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
+    assert (floor.in_production(), floor.running()) == (old, {unit(old)})
 
 
 def test_one_that_was_brought_forward_and_does_not_serve_is_gone_back_from_in_that_persons_name(
@@ -154,7 +133,7 @@ def test_one_that_was_brought_forward_and_does_not_serve_is_gone_back_from_in_th
     with pytest.raises(EngineLoadError, match="ended with the version before"):
         window.cut_over(floor.here, asked_for(new.model_digest, person=BEN.id, reason="the night of the change"))
 
-    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
+    assert (floor.in_production(), floor.running()) == (old, {unit(old)})
     last = floor.here.promoter.current()["last"]
     assert (last["kind"], last["person"]) == ("rolled-back", BEN.id)
     assert "the night of the change" in last["reason"]
@@ -168,10 +147,10 @@ def test_a_window_that_was_cut_off_is_ended_by_promoting_what_is_in_production(
     floor.supervisor.stop(unit(old))  # the power failed after that
 
     promote(floor.here, "production", person="")
-    assert (floor.in_production(), running(floor)) == (old, {unit(old)})
+    assert (floor.in_production(), floor.running()) == (old, {unit(old)})
     floor.supervisor.stop(unit(old))
     window.cut_over(floor.here, asked_for(new.model_digest, person=ANA.id, reason="once more"))
-    assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
+    assert (floor.in_production(), floor.running()) == (new.model_digest, {unit(new.model_digest)})
 
 
 def test_what_developers_have_in_the_test_stage_is_not_stopped_under_them(floor: Floor, new: ModelDescriptor) -> None:
@@ -195,7 +174,7 @@ def test_where_going_back_is_refused_something_serves_all_the_same(floor: Floor,
     with pytest.raises(UnknownPersonError):
         window.cut_over(here, asked_for(new.model_digest, person=ANA.id, reason="x"), password="not hers")
 
-    assert (floor.in_production(), running(floor)) == (new.model_digest, {unit(new.model_digest)})
+    assert (floor.in_production(), floor.running()) == (new.model_digest, {unit(new.model_digest)})
 
 
 def test_where_the_version_before_does_not_start_either_that_is_said(floor: Floor, new: ModelDescriptor) -> None:

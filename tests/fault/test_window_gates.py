@@ -1,6 +1,5 @@
 """Gates where memory holds one version: refused beside production, run in a window, and production comes back."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,21 +9,17 @@ from appliance.actions import teststage, window
 from appliance.actions import validate as validation
 from appliance.actions.fit import need_of
 from appliance.errors import ConflictError, UnitError, UnknownPersonError
-from appliance.install.supervisor import UnitState
 from appliance.registry import catalog, windows
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Room
 from appliance.registry.windows import Asked, Purpose
 from media.errors import UsageError
-from tests.support.floor import Floor, open_floor
+from tests.support.floor import Floor, open_floor, serving_floor
 from tests.support.signatories import signatories
 
+__all__ = ["serving_floor"]  # a fixture
 pytestmark = pytest.mark.fault
 ANA, BEN, *_ = signatories()
-
-
-def running(floor: Floor) -> set[str]:
-    return {one.name for one in floor.supervisor.units() if one.state is UnitState.ACTIVE}
 
 
 def unit(digest: str, stage: str = "production") -> str:
@@ -37,13 +32,6 @@ def asked(digest: str, person: str = ANA.id) -> Asked:
 
 def unexpected(outcome: Any) -> validation.ValidationReport:
     raise AssertionError(outcome)
-
-
-@pytest.fixture
-def floor() -> Iterator[Floor]:
-    with open_floor() as floor:
-        floor.serve(floor.bring("old"))
-        yield floor
 
 
 @pytest.fixture
@@ -88,7 +76,7 @@ def test_in_a_window_production_rests_and_is_back_after_the_gates(floor: Floor, 
 
     steps = floor.supervisor.asked[since:]
     assert (steps[0], steps[-1]) == (("rest", unit(old)), ("start", unit(old)))
-    assert (running(floor), windows.opened(floor.site.ledger)) == ({unit(old)}, None)
+    assert (floor.running(), windows.opened(floor.site.ledger)) == ({unit(old)}, None)
     (closed,) = floor.site.ledger.find(kind=windows.CLOSED)
     assert (closed.body["why"], closed.body["person"], closed.body["cut_over"]) == ("done", ANA.id, False)
     assert closed.body["silent_millis"] >= 0
@@ -104,7 +92,7 @@ def test_whoever_breaks_it_off_gets_production_back(floor: Floor, new: ModelDesc
     with pytest.raises(KeyboardInterrupt):
         window.validate(floor.here, floor.bench, asked(new.model_digest), report=unexpected, progress=interrupted)
 
-    assert (running(floor), windows.opened(floor.site.ledger)) == ({unit(old)}, None)
+    assert (floor.running(), windows.opened(floor.site.ledger)) == ({unit(old)}, None)
     assert floor.site.ledger.find(kind=windows.CLOSED)[0].body["why"] == "failed"
 
 
@@ -134,7 +122,7 @@ def test_one_that_was_cut_off_is_ended_by_a_person_once(floor: Floor, new: Model
 
     window.end(floor.here, BEN.id)
 
-    assert (running(floor), windows.opened(floor.site.ledger)) == ({unit(old)}, None)
+    assert (floor.running(), windows.opened(floor.site.ledger)) == ({unit(old)}, None)
     with pytest.raises(ConflictError, match="no maintenance window"):
         window.end(floor.here, BEN.id)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
 from appliance.actions import validate
@@ -13,6 +14,7 @@ from appliance.actions.gating.bench import Bench, Leaks
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import promote
 from appliance.actions.validate import ValidationReport
+from appliance.install.supervisor import UnitState
 from appliance.registry import catalog
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.state.database import open_state
@@ -97,6 +99,10 @@ class Floor:
         self.approve(descriptor, *signatories()[:2])
         promote(self.here, descriptor.model_digest, person="", **changes)
 
+    def running(self) -> set[str]:
+        """Units of the engines that run."""
+        return {one.name for one in self.supervisor.units() if one.state is UnitState.ACTIVE}
+
     def in_production(self) -> str | None:
         """What state says, which is where callers are sent."""
         with self.state.connect() as session:
@@ -114,3 +120,20 @@ def open_floor(**policy: Any) -> Iterator[Floor]:
         finally:
             floor.supervisor.close()
             floor.state.dispose()
+
+
+@pytest.fixture(name="floor")
+def serving_floor() -> Iterator[Floor]:
+    """One whose production serves a version."""
+    with open_floor() as floor:
+        floor.serve(floor.bring("old"))
+        yield floor
+
+
+@pytest.fixture(name="new")
+def approved(floor: Floor) -> ModelDescriptor:
+    """A version that two people approved."""
+    brought = floor.bring("new")
+    floor.validate(brought).require_passed()
+    floor.approve(brought, *signatories()[:2])
+    return brought

@@ -1,6 +1,5 @@
 """A cut-over that the job service carries out, as the command sees it: what it asks for, what it makes of the end."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +15,11 @@ from appliance.registry import windows
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.windows import Asked, Closing, Purpose
 from media.errors import SealiftError
-from tests.support.floor import Floor, open_floor
+from tests.support.floor import Floor, approved, serving_floor
 from tests.support.signatories import signatories
 
-ANA, BEN, *_ = signatories()
+__all__ = ["approved", "serving_floor"]  # fixtures
+ANA, *_ = signatories()
 
 
 class Service:
@@ -41,22 +41,6 @@ class Service:
 
     def end(self, asked: Asked) -> None:
         raise AssertionError(asked)
-
-
-@pytest.fixture
-def floor() -> Iterator[Floor]:
-    with open_floor() as opened:
-        opened.serve(opened.bring("old"))
-        yield opened
-
-
-@pytest.fixture
-def new(floor: Floor) -> ModelDescriptor:
-    """A version that two people approved."""
-    brought = floor.bring("new")
-    floor.validate(brought).require_passed()
-    floor.approve(brought, ANA, BEN)
-    return brought
 
 
 def cut_over(floor: Floor, new: ModelDescriptor, service: Any) -> window.WindowFacts:
