@@ -226,12 +226,15 @@ def record_returned(register: Register, medium: str, *, by: str, condition: str,
 def record_site(register: Register, site: str, key: LedgerKey, *, replaces: bool, clock: Clock) -> None:
     """Enter the key of a site's ledger, which two people compared by telephone.
 
+    One that replaces begins anew with it, whatever was followed from it before: somebody who took a copy of it may have
+    named the key that is followed.
+
     Raises:
         UsageError: The site has another key and nobody said that it is replaced.
     """
     require_key_free(register.entries(), site, key, replaces=replaces)
     known = ledgerkeys.of_site(register.entries(), site)
-    if known is None or key not in known.keys:
+    if known is None or key not in known.keys or (replaces and key != known.keys[-1]):
         register.append("site", {"site": site, "ledger_key": key.to_text()}, clock=clock)
 
 

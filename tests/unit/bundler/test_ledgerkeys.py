@@ -229,6 +229,33 @@ def test_a_later_key_of_the_site_may_be_the_one_that_was_compared(sender: Sender
     assert sender.kinds().count("site") == 2
 
 
+def test_what_a_thief_named_first_is_forgotten_once_the_site_compares_its_key_again(sender: Sender) -> None:
+    """Scenario: a copy of the key names a key of the thief's before the site renews; its true receipts are refused."""
+    first = LedgerKey.from_text(sender.ledger.log.vkey.to_text())
+    stolen, (_, key) = rotating.signer_of(sender.keys, 1), Rotated().keys[0]
+    new = notes.VerifierKey(name=sender.ledger.log.origin, public=key.public_key().public_bytes_raw())
+    told = succession.statement(notes.Checkpoint(origin=new.name, size=1, root=bytes(32)), new)
+    signed = succession.cosigned(
+        told,
+        [
+            succession.Signing(key=sender.ledger.log.vkey, sign=stolen.sign),
+            succession.Signing(key=new, sign=key.sign),
+        ],
+    )
+    ledgerkeys.remember(sender.register, SITE, SiteKeys.of(first).followed([signed]), clock=sender.clock)
+    sender.renew()
+    with pytest.raises(BadSignatureError):
+        sender.enter(sender.receipt())
+
+    record_site(sender.register, SITE, first, replaces=False, clock=sender.clock)
+    with pytest.raises(BadSignatureError):
+        sender.enter(sender.receipt())
+    record_site(sender.register, SITE, first, replaces=True, clock=sender.clock)
+
+    assert sender.enter(sender.receipt())
+    assert sender.kinds()[3:] == ["succession", "site", "succession", "receipt"]
+
+
 def _signed(envelope: bytes, signer: Signer | None = None) -> bytes:
     """Return a receipt with one signature by this key, or with none."""
     value = dict(loads(envelope))
