@@ -1,0 +1,69 @@
+"""What the shipped build of llama.cpp is told of GPUs and attention, by itself: no model is loaded."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.real_engine import DEMO, ROOT
+
+pytestmark = pytest.mark.demo
+
+_PROGRAM: Final = """
+import json, sys
+
+sys.path.insert(0, sys.argv[1])
+import llama_cpp
+
+from appliance.errors import EngineLoadError
+from appliance.serve import llama_devices
+from media.llamaprofile import LlamaSettings
+
+llama_devices.load_backends()
+params = llama_cpp.llama_model_default_params()
+try:
+    llama_devices.place(params, LlamaSettings(**json.loads(sys.argv[2])))
+    refused = None
+except EngineLoadError as error:
+    refused = [error.what, error.why]
+attention = llama_cpp.llama_context_default_params().flash_attn_type
+is_auto = attention == llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
+print(json.dumps({"layers": params.n_gpu_layers, "refused": refused, "is_auto": is_auto}))
+"""
+
+
+def _told(settings: dict[str, Any]) -> dict[str, Any]:
+    pythons = sorted((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
+    if not pythons:
+        pytest.skip("there is no engine of the demo; run make demo")
+    done = subprocess.run(
+        [pythons[0], "-I", "-c", _PROGRAM, str(ROOT), json.dumps(settings)],
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=Path("/"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(json.loads(done.stdout))
+
+
+def test_without_a_word_of_gpus_no_layer_lies_on_one() -> None:
+    told = _told({})
+
+    assert (told["layers"], told["refused"]) == (0, None)
+
+
+@pytest.mark.parametrize("layers", [20, -1])
+def test_a_profile_that_asks_for_gpus_is_refused_where_there_is_none(layers: int) -> None:
+    told = _told({"n_gpu_layers": layers, "num_gpu": 1})
+
+    assert told["refused"] == ["the version's profile asks for 1 GPU", "llama.cpp finds 0 here"]
+
+
+def test_whether_attention_is_fused_is_left_to_the_library_that_knows_model_and_device() -> None:
+    assert _told({})["is_auto"] is True
