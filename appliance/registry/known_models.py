@@ -36,7 +36,10 @@ _CHAT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownModel:
-    """One row of the catalogue. `id` is the requirement; sizes in GB, as publishers state them."""
+    """One row of the catalogue. `id` is the requirement; sizes in GB, as publishers state them.
+
+    `attribution` is what the licence wants users to be shown, beside the licence's text that travels with the weights.
+    """
 
     id: str
     name: str
@@ -50,6 +53,7 @@ class KnownModel:
     uses: tuple[str, ...]
     quantized: str
     license: str
+    attribution: str = ""
     tools: bool = False
     served_gb: int | None = None
     tokens_per_second: tuple[int, int] | None = None

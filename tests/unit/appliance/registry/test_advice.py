@@ -79,6 +79,31 @@ def test_every_row_of_the_requirements_is_in_a_table() -> None:
     assert {gpu["name"]: gpu["watts"] for gpu in tables()["gpus"]}["H100"] == 700
 
 
+def test_a_row_says_what_a_model_can_do_and_what_its_licence_asks_to_be_shown() -> None:
+    known = {model.name: model for model in known_models()}
+
+    assert (known["Llama 3.1 8B"].tools, known["Llama 3.1 8B"].context) == (True, 131072)
+    assert known["Llama 3.1 8B"].to_json()["attribution"] == "Built with Llama"
+    assert not known["Mistral 7B"].attribution
+    can = {use: model.name for model in known_models() for use in model.uses}
+    assert {"infilling", "fill in the middle", "several languages", "continuous integration"} <= set(can)
+    assert {model.task for model in known_models()} == {"chat", "code"}
+
+
+def test_what_the_documents_say_wrongly_is_not_copied() -> None:
+    names = {model.name for model in known_models()}
+
+    assert "Llama 2 30B" not in names  # there is none
+    assert "Llama-3.2-11B-Instruct" not in names  # of that size there is one that sees pictures
+
+
+def test_figures_of_one_level_stand_beside_each_other() -> None:
+    awq = level("AWQ")
+
+    assert awq is not None
+    assert (awq.quality_percent, awq.perplexity_increase_millis, awq.size_percent) == (92, 80, 25)
+
+
 def test_levels_are_those_that_the_bundler_makes() -> None:
     known = {each.name: each for each in LEVELS}
 
