@@ -4,6 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from appliance.actions.controls.compared import COMPARED
 from appliance.actions.controls.judged import page
 from appliance.actions.controls.live import QUESTIONS
 from appliance.actions.controls.mapping import packaged
@@ -19,6 +20,15 @@ def names_in(file: str) -> frozenset[str]:
 
 def test_the_page_is_what_the_map_says() -> None:
     assert (_ROOT / "docs" / "controls.md").read_text(encoding="utf-8") == page(packaged())
+
+
+def test_the_page_says_of_each_framework_what_it_was_compared_with() -> None:
+    known = packaged()
+    shown = page(known).partition("## Compared with")[2].partition("## Claims")[0]
+
+    assert set(COMPARED) == set(known.frameworks)
+    for framework in known.frameworks.values():
+        assert f"| {framework.name} | {COMPARED[framework.id].read} | " in shown
 
 
 def test_every_test_that_the_map_names_exists() -> None:

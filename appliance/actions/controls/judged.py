@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.actions.controls.compared import COMPARED
 from appliance.actions.controls.live import Here, Seen, State, seen
 from appliance.actions.controls.mapping import Claim, Control, ControlMap, packaged
 from media.errors import UsageError
@@ -98,10 +99,19 @@ def page(known: ControlMap) -> str:
                 claims = ", ".join(f"[{name}](#{name})" for name in control.claims) or "none"
                 lines.append(f"| {control.id} | {control.title} | {claims} | {control.alone or '-'} |")
         lines.append("")
-    lines += ["## Claims", ""]
+    lines += [*_compared(known), "## Claims", ""]
     for claim in known.claims.values():
         lines += [f"### {claim.id}", "", claim.does, ""]
         lines += [f"* `{test}`" for test in claim.tests]
         live = ", ".join(claim.evidence) or "none: it is shown where releases are made"
         lines += ["", f"Live evidence: {live}.", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _compared(known: ControlMap) -> list[str]:
+    lines = ["## Compared with", "", "Identifiers and titles, in November 2026; no sentence of theirs is here.", ""]
+    lines += ["| framework | read | not read |", "|---|---|---|"]
+    for framework in known.frameworks.values():
+        compared = COMPARED[framework.id]
+        lines.append(f"| {framework.name} | {compared.read} | {compared.unread or '-'} |")
+    return [*lines, ""]
