@@ -20,8 +20,9 @@ class Compared:
 COMPARED: Final[Mapping[str, Compared]] = {
     "hipaa": Compared(
         read="164.316 whole, in a copy checked against the eCFR on 20 June 2026; 164.312 in the CFR as revised on "
-        "1 October 2006 and 1 October 2019, which agree on what is named, and its paragraph (e) as quoted in 2026",
-        unread="164.312 in the eCFR of 2026; whether the proposed rule became final after June 2026",
+        "1 October 2019 up to (a)(2)(iii) and on 1 October 2006 up to (c)(1), after that in a copy without a date and, "
+        "for (e), as quoted in 2026",
+        unread="164.312 whole in the eCFR of 2026; whether the proposed rule became final after June 2026",
     ),
     "gdpr": Compared(
         read="the paragraphs of article 5 and the titles of the others, 18, 33 and 34 whole, in the CISO Assistant's "
