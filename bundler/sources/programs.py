@@ -25,6 +25,7 @@ from bundler.recipe_sources import ProgramSection
 from bundler.sources.weights import small_file
 from bundler.sources.wheels import ChosenWheel
 from bundler.target import Target
+from bundler.wheelfile import WheelFacts
 from media.digest import sha256_hex
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
@@ -68,14 +69,11 @@ def digest_of(program: str, wheels: Iterable[ChosenWheel], *, python: str, label
     """
     packages = f"lib/python{python}/site-packages/"
     for wheel in wheels:
-        data = f"{wheelfile.read(wheel.file).data_folder}/"
-        places = [f"{data}data/{program}", f"{data}platlib/{program}".replace(packages, "")]
-        places += [f"{data}scripts/{program.removeprefix('bin/')}"] if program.startswith("bin/") else []
-        places += [program.removeprefix(packages)] if program.startswith(packages) else []
+        facts = wheelfile.read(wheel.file)
+        member = next((each for each in facts.members if _place(facts, each, packages) == program), None)
+        if member is None:
+            continue
         with zipfile.ZipFile(wheel.file) as archive:
-            member = next((place for place in places if place in archive.namelist()), None)
-            if member is None:
-                continue
             content = archive.read(member)
         if content.startswith(_PYTHON):
             raise RecipeError(
@@ -89,6 +87,16 @@ def digest_of(program: str, wheels: Iterable[ChosenWheel], *, python: str, label
         why="no wheel of the engine's environment has it, and no [[programs]]",
         fix="name it in [[programs]], lock the wheel that has it, or name a module",
     )
+
+
+def _place(facts: WheelFacts, member: str, packages: str) -> str:
+    """Return where in an environment a member of a wheel is installed; empty for headers."""
+    inside = facts.installed(member)
+    if inside is not None:
+        return f"{packages}{inside}"
+    _, scheme, *parts = PurePosixPath(member).parts
+    folder = {"data": "", "scripts": "bin/"}.get(scheme)
+    return "" if folder is None else folder + "/".join(parts)
 
 
 def _wheel(recipe: Recipe, program: ProgramSection, cache: Cache) -> ChosenWheel:

@@ -159,6 +159,25 @@ def test_a_program_inside_a_package_is_found_by_where_it_is_installed(tmp_path: 
     assert programs.digest_of(path, [chosen], python="3.11", label="m") == sha256_hex(elf())
 
 
+@pytest.mark.parametrize(
+    ("member", "place"),
+    [
+        ("engine-1.0.data/data/bin/run", "bin/run"),
+        ("engine-1.0.data/scripts/run", "bin/run"),
+        ("engine-1.0.data/platlib/bin/run", "lib/python3.11/site-packages/bin/run"),
+        ("engine-1.0.data/purelib/bin/run", "lib/python3.11/site-packages/bin/run"),
+    ],
+)
+def test_a_program_is_found_where_pip_puts_it_and_nowhere_else(tmp_path: Path, member: str, place: str) -> None:
+    file = wheel(tmp_path, "engine", files={member: elf()})
+    chosen = [ChosenWheel(name="engine", version="1.0", file=file, sha256=sha256(file))]
+
+    assert programs.digest_of(place, chosen, python="3.11", label="m") == sha256_hex(elf())
+    for other in {"bin/run", "run", member} - {place}:
+        with pytest.raises(RecipeError, match="nothing brings"):
+            programs.digest_of(other, chosen, python="3.11", label="m")
+
+
 def test_the_engines_lock_lies_over_the_servers(tmp_path: Path) -> None:
     shop = workshop(tmp_path / "shop")
     newer, own = wheel(tmp_path, "alpha", "2.0"), wheel(tmp_path, "engine-of-theirs")
