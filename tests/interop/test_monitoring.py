@@ -83,7 +83,11 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "UnitFailed": ({'sealift_unit_up{unit="admin"}': 0}, {'sealift_unit_up{unit="admin"}': 1}),
     "ProductionNotServed": (production(engine=0), production(engine=1)),
     "GpuMemoryCritical": (gpu(96), gpu(95)),
-    "GpuBusy": ({'llama_gpu_utilization_percent{gpu_id="0"}': 96}, {'llama_gpu_utilization_percent{gpu_id="0"}': 95}),
+    "GpuBusy": ({'llama_gpu_utilization_percent{gpu_id="0"}': 76}, {'llama_gpu_utilization_percent{gpu_id="0"}': 75}),
+    "GpuSaturated": (
+        {'llama_gpu_utilization_percent{gpu_id="0"}': 96},
+        {'llama_gpu_utilization_percent{gpu_id="0"}': 95},
+    ),
     "LatencySlaBreach": (latency(50, 95, 100, 100), latency(50, 99, 100, 100)),
     "QueueFull": ({**_LIMIT, 'llm_active_requests{model="m"}': 52}, {**_LIMIT, 'llm_active_requests{model="m"}': 51}),
     "QueueTurnsAway": (
