@@ -49,6 +49,7 @@ class LlamaSection(Section):
     tensor_split: Annotated[tuple[Number, ...], Many] = ()
     num_keep: int = 0
     kv_unified: bool = True
+    draft_tokens: int = 0
 
     @property
     def settings(self) -> LlamaSettings:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from bundler.recipe_fields import Line, Many, Moment, Name, RelativePath, Section, Sha256, Site
 from bundler.recipe_runtime import RuntimeSection, VllmSection
-from bundler.recipe_sources import ModelSource, QuantizeSection, ReferenceSection, VectorsSection
+from bundler.recipe_sources import CompanionSection, ModelSource, QuantizeSection, ReferenceSection
 from media.llamaprofile import faults as llama_faults
 from media.vllmprofile import VllmSettings, faults
 
@@ -85,7 +85,8 @@ class ModelSection(Section):
     changes: Annotated[tuple[Line, ...], Many] = ()
     context_tokens: int = Field(ge=128, le=2**24)
     source: ModelSource
-    embedding: VectorsSection | None = None
+    embedding: CompanionSection | None = None
+    draft: CompanionSection | None = None
     quantize: QuantizeSection | None = None
     reference: ReferenceSection = ReferenceSection()
     chat_template: RelativePath | None = None
@@ -146,6 +147,14 @@ class ModelSection(Section):
         # What a model of its own can read, its weights say.
         if embedding is not None and self.embedding is None and embedding.n_ctx > self.context_tokens:
             message = f"runtime.embedding.n_ctx {embedding.n_ctx} is above context_tokens {self.context_tokens}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _draft_is_asked(self) -> "ModelSection":
+        llama = self.runtime.llama_cpp
+        if (self.draft is not None) != (llama is not None and llama.draft_tokens > 0):
+            message = "draft and runtime.llama_cpp.draft_tokens belong together: the model that guesses, and how much"
             raise ValueError(message)
         return self
 

@@ -106,8 +106,8 @@ class HubFiles(_Source):
 ModelSource = Annotated[PypiPackage | LocalFile | LocalFolder | HttpFile | HubFiles, Field(discriminator="kind")]
 
 
-class VectorsSection(Section):
-    """A model of its own for embeddings, one GGUF file, beside the one that answers: part of the same version."""
+class CompanionSection(Section):
+    """A GGUF file beside the one that answers, for embeddings or to guess for it: part of the same version."""
 
     license: Line
     origin: Line

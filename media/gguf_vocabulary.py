@@ -31,12 +31,15 @@ class Vocabulary:
 
     Attributes:
         sha256: The digest above; that of nothing where the file carries no tokenizer.
+        texts_sha256: That of the tokens alone, in their order: two files with the same one call the same things by the
+            same numbers, whatever else their tokenizers do.
         tokens: How many tokens there are.
         control: Control tokens by number: texts that a model was taught to obey, such as the end of a turn.
         defined: Other tokens that a text becomes whole, by number.
     """
 
     sha256: str
+    texts_sha256: str
     tokens: int
     control: Mapping[int, str]
     defined: Mapping[int, str]
@@ -86,7 +89,13 @@ def _read(untrusted: BinaryIO, size: int) -> Vocabulary:
             kept[name] = content[16:]  # type of the key, type of the elements, their number
     named = _marked(kept, facts)
     count = facts[_TOKENS].count if _TOKENS in facts else 0
-    return Vocabulary(sha256=hashed.hexdigest(), tokens=count, control=named[_CONTROL], defined=named[_USER_DEFINED])
+    return Vocabulary(
+        sha256=hashed.hexdigest(),
+        texts_sha256=sha256(kept.get(_TOKENS, b"")).hexdigest(),
+        tokens=count,
+        control=named[_CONTROL],
+        defined=named[_USER_DEFINED],
+    )
 
 
 def _marked(kept: Mapping[str, bytes], facts: Mapping[str, ArrayFacts]) -> dict[int, dict[int, str]]:

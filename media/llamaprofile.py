@@ -1,8 +1,8 @@
 """How llama.cpp opens a model beyond context and batch: layers on GPUs, and what stays of a conversation too long.
 
-Requirements C35 to C38, in llama.cpp's and Ollama's words. A sender's recipe and the appliance both ask here, so what a
-site would refuse is never signed. Without the table a version runs on the processor and refuses a conversation that
-does not fit. Decimal numbers are texts, as in all that is signed.
+Requirements C25 and C35 to C38, in llama.cpp's and Ollama's words. A sender's recipe and the appliance both ask here,
+so what a site would refuse is never signed. Without the table a version runs on the processor and refuses a
+conversation that does not fit. Decimal numbers are texts, as in all that is signed.
 """
 
 import re
@@ -16,9 +16,14 @@ from media import canonical
 ALL_LAYERS: Final = -1
 MOST_LAYERS: Final = 1000
 MOST_GPUS: Final = 16
+MOST_GUESSED: Final = 16
+DRAFT_ROLE: Final = "draft"
+"""What a descriptor calls the file with the weights of the small model that guesses."""
 _LEAST_TOKENS: Final = 128
 _CELLS: Final = 256
 _MOST_DECIMAL: Final = 12
+# What a table of before it was known stands for.
+_LATER: Final[Mapping[str, Any]] = {"kv_unified": True, "draft_tokens": 0}
 _DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 
 
@@ -35,6 +40,8 @@ class LlamaSettings:
             out; 0 refuses such a conversation.
         kv_unified: Whether all answers share the context; else each has an equal part to itself, which no other may
             fill, and a step need not look at what the others hold.
+        draft_tokens: Tokens that a small model beside it guesses in one step at most, while one answer is made alone;
+            0 where there is none.
     """
 
     n_gpu_layers: int = 0
@@ -43,12 +50,14 @@ class LlamaSettings:
     tensor_split: tuple[str, ...] = ()
     num_keep: int = 0
     kv_unified: bool = True
+    draft_tokens: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as a descriptor has it."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.kv_unified:
-            del found["kv_unified"]  # a release of before it was known reads, and means, the same
+        for name in _LATER:
+            if found[name] == _LATER[name]:
+                del found[name]  # a release of before it was known reads, and means, the same
         return {**found, "tensor_split": list(self.tensor_split)}
 
     @classmethod
@@ -59,7 +68,7 @@ class LlamaSettings:
             MalformedError: It has other fields, or of other types.
         """
         given = canonical.mapping(untrusted, what)
-        names = tuple(field.name for field in fields(cls) if field.name != "kv_unified" or field.name in given)
+        names = tuple(field.name for field in fields(cls) if field.name not in _LATER or field.name in given)
         said: Mapping[str, Any] = canonical.exact_keys(given, names, what=what)
         shares = canonical.array(said["tensor_split"], f"{what}.tensor_split", most=MOST_GPUS)
         return cls(
@@ -70,7 +79,10 @@ class LlamaSettings:
             main_gpu=canonical.integer(said["main_gpu"], f"{what}.main_gpu", maximum=MOST_GPUS),
             tensor_split=tuple(canonical.text(one, f"{what}.tensor_split", most=_MOST_DECIMAL) for one in shares),
             num_keep=canonical.integer(said["num_keep"], f"{what}.num_keep"),
-            kv_unified=canonical.boolean(said.get("kv_unified", True), f"{what}.kv_unified"),
+            kv_unified=canonical.boolean(said.get("kv_unified", _LATER["kv_unified"]), f"{what}.kv_unified"),
+            draft_tokens=canonical.integer(
+                said.get("draft_tokens", _LATER["draft_tokens"]), f"{what}.draft_tokens", maximum=MOST_GUESSED
+            ),
         )
 
     def request_tokens(self, *, n_ctx: int, n_seq_max: int) -> int:
@@ -134,6 +146,8 @@ def faults(settings: LlamaSettings, *, n_ctx: int, n_seq_max: int) -> Iterator[s
         yield f"tensor_split has {len(settings.tensor_split)} shares for {settings.num_gpu} GPUs"
     elif settings.tensor_split and not _are_shares(settings.tensor_split):
         yield "tensor_split holds decimals from 0 on, and not all are 0"
+    if not 0 <= settings.draft_tokens <= MOST_GUESSED:
+        yield f"draft_tokens is {settings.draft_tokens}; allowed are 0 (no draft model) to {MOST_GUESSED}"
     if not 0 <= settings.num_keep <= own // 2:
         yield f"num_keep is {settings.num_keep}; allowed are 0 to half of what an answer has, {own // 2}"
 

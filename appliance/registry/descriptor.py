@@ -13,7 +13,7 @@ from media import attachedprofile, canonical, embedding
 from media.attachedprofile import AttachedSettings
 from media.embedding import EmbeddingProfile
 from media.errors import MalformedError, UnsupportedFormatError
-from media.llamaprofile import ON_PROCESSOR, LlamaSettings, faults
+from media.llamaprofile import DRAFT_ROLE, ON_PROCESSOR, LlamaSettings, faults
 from media.vllmprofile import VllmSettings
 
 FORMAT: Final = 1
@@ -119,6 +119,11 @@ class ModelDescriptor:
         return next(own, self.weights[0])
 
     @property
+    def draft_weights(self) -> ModelFile | None:
+        """The file of the small model that guesses; None where none does."""
+        return next((file for file in self.files if file.role == DRAFT_ROLE), None)
+
+    @property
     def weights_digest(self) -> str:
         """The single weights file's SHA-256, or that of the canonical list of [path, sha256]."""
         weights = self.weights
@@ -158,6 +163,12 @@ class ModelDescriptor:
         files = tuple(_file(one) for one in canonical.array(fields["files"], "descriptor.files"))
         if not any(file.role == "weights" for file in files):
             raise MalformedError(what="the model descriptor names no weights", why="files", fix="build it again")
+        if sum(file.role == DRAFT_ROLE for file in files) != (runtime.llama.draft_tokens > 0):
+            raise MalformedError(
+                what="descriptor.runtime.llama_cpp.draft_tokens is malformed",
+                why="it is above 0 where one file has the role draft, and nowhere else",
+                fix="build it again",
+            )
         return cls(
             model_digest=sha256(untrusted).hexdigest(),
             name=canonical.text(fields["name"], "descriptor.name"),

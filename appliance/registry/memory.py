@@ -10,6 +10,7 @@ Rules, each measured with llama.cpp (the figures of SmolLM2 are in docs/operator
     MEM-4 A process of ours takes the same whatever it loads, and the tokenizer's tables beside it.
     MEM-5 Embeddings have weights and a context of their own beside all that, with places for one batch. The same file
           counts again: llama.cpp may lay it out anew in memory.
+    MEM-6 So has a draft model: places for the longest conversation and a batch.
 A need is an upper bound: what is refused for want of memory might have fitted barely, never the other way.
 """
 
@@ -51,6 +52,15 @@ class Need:
     def total(self) -> int:
         """All of it."""
         return self.weights + self.cache + self.compute + self.process
+
+    def __add__(self, beside: "Need") -> "Need":
+        """Return what both take in one process."""
+        return Need(
+            weights=self.weights + beside.weights,
+            cache=self.cache + beside.cache,
+            compute=self.compute + beside.compute,
+            process=self.process + beside.process - PROCESS_BYTES,
+        )
 
     def to_json(self) -> dict[str, int]:
         """Return the parts and their sum, in bytes."""
@@ -107,17 +117,14 @@ def need_of(descriptor: ModelDescriptor, path_of: Callable[[str], Path]) -> Need
     header = gguf.read(path_of(weights.path))
     cells = None if runtime.llama.kv_unified else own_cells(runtime.request_tokens) * (runtime.n_seq_max + 1)
     need = need_of_header(header, length=weights.length, n_ctx=runtime.n_ctx, n_batch=runtime.n_batch, cells=cells)
-    own, profile = descriptor.embedding_weights, runtime.embedding
-    if own is None or profile is None:
-        return need
-    at_once = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
-    more = need_of_header(gguf.read(path_of(own.path)), length=own.length, n_ctx=0, n_batch=at_once)
-    return Need(
-        weights=need.weights + more.weights,
-        cache=need.cache + more.cache,
-        compute=need.compute + more.compute,
-        process=need.process + more.process - PROCESS_BYTES,
-    )
+    own, profile, draft = descriptor.embedding_weights, runtime.embedding, descriptor.draft_weights
+    if own is not None and profile is not None:
+        at_once = max(profile.n_ctx, EMBEDDING_BATCH_TOKENS)
+        need += need_of_header(gguf.read(path_of(own.path)), length=own.length, n_ctx=0, n_batch=at_once)
+    if draft is not None:
+        header = gguf.read(path_of(draft.path))
+        need += need_of_header(header, length=draft.length, n_ctx=runtime.request_tokens, n_batch=runtime.n_batch)
+    return need
 
 
 def need_of_header(header: GgufHeader, *, length: int, n_ctx: int, n_batch: int, cells: int | None = None) -> Need:

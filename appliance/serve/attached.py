@@ -23,12 +23,12 @@ from typing import Final
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.serve import attached_words as words
 from appliance.serve.attached_peer import Peer, PeerStream
+from appliance.serve.counts import Counts
 from appliance.serve.curve import Curve
 from appliance.serve.engine import Constraint, FinishReason, Generation
 from appliance.serve.events import broken
 from appliance.serve.handles import Handle
 from appliance.serve.jobs import Job, jobs_of, require_fits
-from appliance.serve.scheduler import Counts
 from appliance.serve.schema import SchemaRefusedError
 from appliance.serve.waiting import Shares, Waiting
 from media.errors import SealiftError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import EngineUnavailableError
-from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece
+from appliance.serve.engine import FinishReason, Generation, Likelihood, Piece, Row
 from appliance.serve.handles import Handle
 from appliance.serve.speech import Speech
 
@@ -17,6 +17,7 @@ class Job:
     Attributes:
         tokens: The prompt and what was drawn so far.
         held: How many of them the sequence holds.
+        ahead: How many tokens the sequence holds beyond them, which were guessed.
         sequence: Which one; None while it waits.
         leader: Another answer to the same prompt, or to one that begins alike, which reads that first; only while this
             one waits.
@@ -41,6 +42,7 @@ class Job:
     leader: "Job | None" = None
     shared: int = 0
     held: int = 0
+    ahead: int = 0
     sequence: int | None = None
     suspended: Any = None
     cached: int | None = None
@@ -65,6 +67,15 @@ class Job:
         """Whether the leader, if there is one, has read what is shared, or is gone."""
         leader = self.leader
         return leader is None or leader.ended or leader.suspended is not None or leader.held >= self.shared
+
+    def guessed(self, guesses: Sequence[int]) -> list[Row]:
+        """Return the rows of tokens that were guessed to follow: ahead of what it holds, until they are judged."""
+        self.ahead = len(guesses)
+        sequence = self.sequence or 0
+        return [
+            Row(token=token, position=self.held + at, sequence=sequence, wants_logits=True)
+            for at, token in enumerate(guesses)
+        ]
 
     def say(self, text: str, reason: FinishReason | None = None, likelihoods: Sequence[Likelihood] = ()) -> None:
         """Deliver a piece."""

@@ -30,11 +30,12 @@ from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.promote.standing import require_loadable
 from appliance.registry.carriers import carrier
-from appliance.registry.descriptor import ModelDescriptor
+from appliance.registry.descriptor import ModelDescriptor, ModelFile
 from appliance.serve import attached_process, engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.attached_process import ProvenPeer
 from appliance.serve.chat_template import ChatTemplate
+from appliance.serve.drafting import Drafter
 from appliance.serve.embedding import Embedding
 from appliance.serve.instance import Instance
 from appliance.serve.scheduler import Scheduler
@@ -63,6 +64,7 @@ class Loadable:
     weights: HashedFile
     template: str
     embedding: HashedFile | None = None
+    draft: HashedFile | None = None
 
 
 def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable | ProvenPeer:
@@ -89,17 +91,21 @@ def prove(store: ContentStore, instance: Instance, config: Config) -> Loadable |
     template = HashedFile(stored.path_of(descriptor.template_path), name="the chat template")
     text = template.read_text(descriptor.template_sha256, max_bytes=_MAX_TEMPLATE_BYTES, name="the chat template")
     template.close()
+    own, draft = descriptor.embedding_weights, descriptor.draft_weights
     return Loadable(
-        descriptor=descriptor, weights=weights, template=text, embedding=_embedding(stored, descriptor, weights)
+        descriptor=descriptor,
+        weights=weights,
+        template=text,
+        embedding=weights if own == weights_file else _beside(stored, own, "the weights for embeddings"),
+        draft=_beside(stored, draft, "the weights of the draft model"),
     )
 
 
-def _embedding(stored: StoredRelease, descriptor: ModelDescriptor, weights: HashedFile) -> HashedFile | None:
-    file = descriptor.embedding_weights
-    if file is None or file == descriptor.weights[0]:
-        return weights if file else None
-    found = HashedFile(stored.path_of(file.path), name="the weights for embeddings")
-    found.require(file.sha256, name="the weights for embeddings")
+def _beside(stored: StoredRelease, file: ModelFile | None, name: str) -> HashedFile | None:
+    if file is None:
+        return None
+    found = HashedFile(stored.path_of(file.path), name=name)
+    found.require(file.sha256, name=name)
     return found
 
 
@@ -165,7 +171,18 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
         threads=threads,
         settings=llama,
     )
-    scheduler = Scheduler(decoder)
+    drafter = None
+    if loadable.draft is not None:
+        small = LlamaCppDecoder(
+            loadable.draft.path,
+            n_ctx=runtime.request_tokens,
+            n_batch=runtime.n_batch,
+            n_seq_max=1,
+            threads=threads,
+            settings=replace(llama, kv_unified=True),
+        )
+        drafter = Drafter.beside(decoder, small, most=llama.draft_tokens)
+    scheduler = Scheduler(decoder, drafter=drafter)
     scheduler.calibrate(clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:

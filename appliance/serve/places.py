@@ -45,16 +45,16 @@ class Places:
         wanted = len(job.tokens) - 1
         rested = max(
             (one for one in self._resting if one.salt == job.salt),
-            key=lambda one: _common(one.tokens, job.tokens),
+            key=lambda one: common_start(one.tokens, job.tokens),
             default=None,
         )
-        if rested is not None and not _common(rested.tokens, job.tokens):
+        if rested is not None and not common_start(rested.tokens, job.tokens):
             rested = None
         if rested is not None:
             self._resting.remove(rested)
         self._make_room(room - job.need, needs_sequence=rested is None)
         if rested is not None:
-            keep = min(_common(rested.tokens, job.tokens), wanted)
+            keep = min(common_start(rested.tokens, job.tokens), wanted)
             job.sequence = rested.sequence
             job.held = keep if self._decoder.cut(rested.sequence, keep) else 0
         else:
@@ -68,8 +68,8 @@ class Places:
         """
         if self._cannot_copy or job.suspended is not None:
             return False
-        alike = [(_common(one.tokens, job.tokens), one) for one in active if one.salt == job.salt]
-        there = [_common(one.tokens, job.tokens) for one in self._resting if one.salt == job.salt]
+        alike = [(common_start(one.tokens, job.tokens), one) for one in active if one.salt == job.salt]
+        there = [common_start(one.tokens, job.tokens) for one in self._resting if one.salt == job.salt]
         best = max((*there, *(min(common, one.held) for common, one in alike)), default=0)
         for common, one in alike:
             is_sooner = one.is_reading and one.generation.priority <= job.generation.priority
@@ -112,7 +112,7 @@ class Places:
 
     def _copied(self, job: Job, active: Iterable[Job], wanted: int) -> int:
         donors = [one for one in active if one.salt == job.salt and one.sequence is not None and one is not job]
-        shared = [(min(_common(one.tokens, job.tokens), one.held, wanted), one) for one in donors]
+        shared = [(min(common_start(one.tokens, job.tokens), one.held, wanted), one) for one in donors]
         keep, donor = max(shared, key=lambda pair: pair[0], default=(0, None))
         if donor is None or not keep or donor.sequence is None or job.sequence is None:
             return 0
@@ -137,7 +137,7 @@ class Places:
         self._free.append(oldest.sequence)
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def common_start(left: Sequence[int], right: Sequence[int]) -> int:
     """Return how many tokens two sequences begin with alike."""
     low, high = 0, min(len(left), len(right))
     while low < high:  # slices are compared in C

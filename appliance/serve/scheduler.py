@@ -20,11 +20,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from appliance.errors import EngineUnavailableError
+from appliance.serve.counts import Counts
 from appliance.serve.curve import Curve, Plan, measure, padding
+from appliance.serve.drafting import Drafter
 from appliance.serve.engine import Decoder, FinishReason, Generation, Row
 from appliance.serve.errands import Question, Scoring, Work, failure
 from appliance.serve.handles import Handle
@@ -39,18 +41,6 @@ _LOOK_SECONDS: Final = 0.25
 _T = TypeVar("_T")
 
 
-@dataclass(slots=True)
-class Counts:
-    """What happened since the start; read by other threads, exact enough for metrics."""
-
-    steps: int = 0
-    rows: int = 0
-    padded: int = 0
-    preempted: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-
-
 _Arrival = Scoring | Work | Question | list[Job] | None
 
 
@@ -60,10 +50,12 @@ class Scheduler:
     Args:
         decoder: What decodes; nobody else calls it from now on, but for `tokenize` and `grammar_of`.
         curve: What its steps take; without one, everybody goes on in every step.
+        drafter: What guesses where there is room for it; see `drafting`.
     """
 
-    def __init__(self, decoder: Decoder, *, curve: Curve | None = None) -> None:
+    def __init__(self, decoder: Decoder, *, curve: Curve | None = None, drafter: Drafter | None = None) -> None:
         self.counts = Counts()
+        self._drafter = drafter
         self._decoder = decoder
         self._go_by(curve)
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
@@ -288,6 +280,7 @@ class Scheduler:
         self.counts.steps += 1
         going = [job for job in self._active if not job.is_reading]
         reading = [job for job in self._active if job.is_reading]
+        guesses = [] if reading else self._guesses(going)
         width = min(len(going), self._decoder.batch_tokens) if reading else self._plan.rows(len(going))
         # Rounds take turns: who waited longest for a step is first.
         if width < len(going):
@@ -296,10 +289,12 @@ class Scheduler:
         sampled: list[tuple[Job, int]] = []
         for job in going:
             self._feed(job, 1, rows, sampled)
+        if guesses:
+            rows.extend(going[0].guessed(guesses))
         room = min(self._plan.chunk, self._decoder.batch_tokens - len(rows))
         for job in sorted(reading, key=lambda one: (one.generation.priority, one.number)):
             room -= self._feed(job, room, rows, sampled)
-        spare = 0 if reading else width - len(going)
+        spare = 0 if reading or guesses else width - len(going)
         if spare > 0:
             rows.extend(padding(spare, sequence=self._decoder.sequences, token=rows[0].token))
             self.counts.padded += spare
@@ -312,8 +307,35 @@ class Scheduler:
         for job, row in sampled:
             try:
                 self._take(job, row)
+                if guesses:
+                    self._judge(job, guesses)
             except Exception as error:  # noqa: BLE001 - one answer's fault is not the others'
                 self._fail(job, error)
+
+    def _guesses(self, going: Sequence[Job]) -> list[int]:
+        if self._drafter is None or len(going) != 1 or self.waiting:
+            return []
+        (job,) = going
+        most = min(job.generation.max_tokens - job.produced, self._decoder.batch_tokens) - 1
+        return self._drafter.guess(job.tokens, salt=job.salt, most=most)
+
+    def _judge(self, job: Job, guesses: Sequence[int]) -> None:
+        """Draw on for as long as what is drawn was guessed; then the sequence lets go of the guesses that were not."""
+        kept = 0
+        while not job.ended and kept < len(guesses) and job.tokens[-1] == guesses[kept]:
+            kept += 1
+            job.held, job.ahead = job.held + 1, job.ahead - 1
+            self._take(job, kept)
+        self.counts.guessed += len(guesses)
+        self.counts.kept += kept
+        if self._drafter is not None and not job.ended:
+            self._drafter.learn(len(guesses), kept)
+        self._let_go(job)
+
+    def _let_go(self, job: Job) -> None:
+        if job.ahead and job.sequence is not None and not self._decoder.cut(job.sequence, job.held):
+            job.held, self._drafter = 0, None  # it is read again; with such a model nothing is guessed any more
+        job.ahead = 0
 
     def _feed(self, job: Job, room: int, rows: list[Row], sampled: list[tuple[Job, int]]) -> int:
         """Add the job's next tokens to the rows; return how many."""
@@ -368,6 +390,7 @@ class Scheduler:
 
     def _leave(self, job: Job, *, keeps: bool) -> None:
         job.ended = True
+        self._let_go(job)
         if job in self._active:
             self._active.remove(job)
         if job.suspended is not None:

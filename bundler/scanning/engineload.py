@@ -27,6 +27,7 @@ from media.canonical import loads, mapping, text
 from media.clock import Clock
 from media.digest import sha256_hex
 from media.embedding import ROLE
+from media.llamaprofile import DRAFT_ROLE
 
 _CHILD: Final = Path(__file__).with_name("load_child.py")
 _PLACE: Final = "/model.gguf"
@@ -108,10 +109,11 @@ def load_models(
         target = Target(profile="scan", python=python)
         engine = engine_of(wheels, target, cache)
         found.append(_loaded(name, weights, engine, cache=cache, clock=clock, progress=progress))
-        vectors = _weights(artifacts, descriptor, role=ROLE)
-        if vectors is not None:
-            known = f"{name}.embedding"
-            found.append(_loaded(known, vectors, engine, cache=cache, clock=clock, progress=progress, job=ROLE))
+        for role, job in ((ROLE, ROLE), (DRAFT_ROLE, "")):
+            beside = _weights(artifacts, descriptor, role=role)
+            if beside is not None:
+                known = f"{name}.{role}"
+                found.append(_loaded(known, beside, engine, cache=cache, clock=clock, progress=progress, job=job))
     return tuple(found)
 
 

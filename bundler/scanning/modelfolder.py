@@ -18,7 +18,9 @@ from bundler.safetensors_header import INDEX_NAME, Tensors, read_tensors, requir
 from bundler.scanning import licences, pickles, remotecode
 from bundler.scanning.findings import LISTED, Finding, Tally, finding, leaked
 from media.canonical import loads, mapping
+from media.embedding import ROLE
 from media.errors import MediaError
+from media.llamaprofile import DRAFT_ROLE
 
 _PICKLE_NAMES: Final = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".h5"})
 _MODEL_NAMES: Final = frozenset({".gguf", ".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
@@ -77,7 +79,7 @@ def beside(artifact: Artifact, tally: Tally, accepted: Mapping[str, str]) -> Ite
     yield from leaked(artifact, data, (leaks.patient_data, leaks.clinical) if is_prompt else (leaks.clinical,))
     if path.name == "provenance.json":
         yield from _quantization(artifact, data)
-        yield from _terms_of_vectors(artifact, data, accepted)
+        yield from _terms_of_companions(artifact, data, accepted)
 
 
 def folders(artifacts: Sequence[Artifact]) -> Iterator[Finding]:
@@ -111,18 +113,19 @@ def _licence(artifact: Artifact, accepted: Mapping[str, str], tally: Tally) -> I
         yield finding(artifact, "license-terms", f"nobody has accepted {stated[:100]} in accept_licences")
 
 
-def _terms_of_vectors(artifact: Artifact, data: bytes, accepted: Mapping[str, str]) -> Iterator[Finding]:
-    """Judge the licence of a model's own weights for embeddings, which the provenance record names."""
-    said = mapping(loads(data), artifact.target).get("embedding")
-    if said is None:
-        return
-    stated = str(mapping(said, artifact.target).get("license", ""))
-    if licences.is_permissive(stated):
-        return
-    if reason := licences.acceptance(stated, accepted):
-        yield finding(artifact, "license-terms", f"{stated[:100]}: accepted in the recipe", reason=reason)
-    else:
-        yield finding(artifact, "license-terms", f"nobody has accepted {stated[:100]} in accept_licences")
+def _terms_of_companions(artifact: Artifact, data: bytes, accepted: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge the licences of the weights beside a model's own, which the provenance record names."""
+    record = mapping(loads(data), artifact.target)
+    for role in (ROLE, DRAFT_ROLE):
+        if role not in record:
+            continue
+        stated = str(mapping(record[role], artifact.target).get("license", ""))
+        if licences.is_permissive(stated):
+            continue
+        if reason := licences.acceptance(stated, accepted):
+            yield finding(artifact, "license-terms", f"{stated[:100]}: accepted in the recipe", reason=reason)
+        else:
+            yield finding(artifact, "license-terms", f"nobody has accepted {stated[:100]} in accept_licences")
 
 
 def _disguised(artifact: Artifact, start: bytes) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ The chat template is taken out of the weights here, once, and travels as a file 
 that hides in a model file. The SHA-256 of the descriptor is the model digest, so whatever changes answers is in it.
 """
 
+from types import MappingProxyType
 from typing import Any, Final
 
 from packageurl import PackageURL
@@ -13,7 +14,8 @@ from bundler.errors import RecipeError
 from bundler.gguf_header import GgufHeader
 from bundler.gguf_header import read as read_gguf
 from bundler.recipe import ModelSection, Recipe
-from bundler.sources import modelfolder, vectorfiles
+from bundler.sources import companions, modelfolder
+from bundler.sources.companions import Companions
 from bundler.sources.weights import PinnedModel, small_file
 from media.canonical import dumps
 from media.clock import to_text
@@ -30,7 +32,7 @@ def gather(
     *,
     environment: str,
     program_sha256: str = "",
-    vectors: PinnedModel | None = None,
+    beside: Companions = MappingProxyType({}),
 ) -> Gathered:
     """Return the files of one model below `data/models/NAME/`.
 
@@ -40,7 +42,7 @@ def gather(
         pinned: Its files.
         environment: SHA-256 of the requirements file of its engine; part of what is approved.
         program_sha256: That of the program which serves it, where it names one; part of what is approved.
-        vectors: The model of its own that makes its embeddings, where it has one.
+        beside: The GGUF files beside its own, by role.
 
     Raises:
         ScanError: The weights have a malformed header.
@@ -76,29 +78,28 @@ def gather(
         {"path": made.target, "role": file.role, "sha256": made.sha256, "length": made.length}
         for file, made in files.items()
     ]
-    beside = vectorfiles.files(model, vectors, folder)
-    described += [
-        {"path": made.target, "role": ROLE, "sha256": made.sha256, "length": made.length}
-        for made in beside
-        if made.kind == "weights"
-    ]
-    if len({file["path"] for file in described}) != len(described):
-        raise RecipeError(
-            what=f"models.{model.name}.embedding.source: its file has the name of the one that answers",
-            why="both lie in one folder",
-            fix="rename it",
-        )
+    more = companions.files(model, beside, folder)
+    for role, made in more:
+        if made.kind != "weights":
+            continue
+        if made.target in {file["path"] for file in described}:
+            raise RecipeError(
+                what=f"models.{model.name}.{role}.source: its file has the name of another of this version",
+                why="all lie in one folder",
+                fix="rename it",
+            )
+        described.append({"path": made.target, "role": role, "sha256": made.sha256, "length": made.length})
     template = _wrapped(model, f"{folder}/chat_template.jinja", _template(recipe, model, pinned))
-    runtime = _own(model, vectors or pinned, program_sha256)
+    runtime = _own(model, beside.get(ROLE, pinned), program_sha256)
     descriptor = _descriptor(model, described, template, environment, runtime)
     return Gathered(
         artifacts=(
             *files.values(),
-            *beside,
+            *(made for _, made in more),
             template,
             _wrapped(model, f"{folder}/LICENSE", pinned.license_text),
             _wrapped(
-                model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned, quantized, vectors)
+                model, f"{folder}/provenance.json", _provenance(recipe, model, described, pinned, quantized, beside)
             ),
             _wrapped(model, f"{folder}/descriptor.json", descriptor),
         ),
@@ -106,8 +107,8 @@ def gather(
             pinned.material,
             *(() if pinned.signature is None else (pinned.signature,)),
             *(() if pinned.derivation is None else (pinned.derivation.material,)),
-            *(() if vectors is None else (vectors.material,)),
-            *(() if vectors is None or vectors.signature is None else (vectors.signature,)),
+            *(each.material for each in beside.values()),
+            *(each.signature for each in beside.values() if each.signature is not None),
         ),
     )
 
@@ -200,7 +201,7 @@ def _provenance(
     files: list[dict[str, Any]],
     pinned: PinnedModel,
     quantized: dict[str, Any],
-    vectors: PinnedModel | None,
+    beside: Companions,
 ) -> bytes:
     """Return the record that model governance asks for; who approved it, and when, is the appliance's to say."""
     material, derivation = pinned.material, pinned.derivation
@@ -222,7 +223,7 @@ def _provenance(
             **({"quantization_config": quantized} if quantized else {}),
             **({} if derivation is None else {"derived_from": derivation.to_json()}),
             **({} if pinned.signed is None else {"model_signing": pinned.signed.to_json()}),
-            **vectorfiles.origin_of(model, vectors),
+            **companions.origins_of(model, beside),
         }
     )
 

@@ -9,7 +9,7 @@ from bundler.cache import Cache
 from bundler.download import Line
 from bundler.process import Progress
 from bundler.recipe import ModelSection, Recipe
-from bundler.sources import modelfiles, reference, vectorfiles, weights
+from bundler.sources import companions, modelfiles, reference, weights
 from bundler.sources.llama_wheel import PACKAGE
 from bundler.sources.programs import digest_of
 from bundler.sources.quantize import Engine
@@ -57,7 +57,8 @@ def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) ->
         SealiftError: A source refused, or a step failed.
     """
     pinned = weights.obtain(recipe, model, cache=kit.cache, fetch=kit.fetch, line=kit.line, progress=kit.progress)
-    vectors = vectorfiles.obtain(recipe, model, cache=kit.cache, fetch=kit.fetch, line=kit.line, progress=kit.progress)
+    beside = companions.obtain(recipe, model, cache=kit.cache, fetch=kit.fetch, line=kit.line, progress=kit.progress)
+    companions.require_vocabulary(model, pinned, beside)
     pinned = weights.quantized(model, pinned, cache=kit.cache, engine=kit.engine, progress=kit.progress)
     attached = model.runtime.attached
     program_sha256 = ""
@@ -65,7 +66,7 @@ def bring(recipe: Recipe, model: ModelSection, kit: Kit, *, environment: str) ->
         label = f"models.{model.name}.runtime.attached"
         program_sha256 = digest_of(attached.program, kit.wheels, python=recipe.target.python, label=label)
     gathered = modelfiles.gather(
-        recipe, model, pinned, environment=environment, program_sha256=program_sha256, vectors=vectors
+        recipe, model, pinned, environment=environment, program_sha256=program_sha256, beside=beside
     )
     template = next(each for each in gathered.artifacts if each.target.endswith("/chat_template.jinja"))
     made = reference.make(

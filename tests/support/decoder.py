@@ -47,6 +47,7 @@ class EchoDecoder:
     sequences: int = 2
     vocabulary_tokens: int = 0x110000
     steps: list[list[Row]] = field(default_factory=list)
+    last: list[Row] = field(default_factory=list)
     fail_at_step: int | None = None
     prompts: dict[int, list[int]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
@@ -79,7 +80,8 @@ class EchoDecoder:
         if self.fail_at_step is not None and len(self.steps) >= self.fail_at_step:
             raise EngineProtocolError(what="a decode step failed", why="as asked", fix="none")
         assert 0 < len(rows) <= self.batch_tokens
-        self.steps.append(list(rows))
+        self.last = list(rows)
+        self.steps.append(self.last)
         for row in rows:
             seen = self.prompts.setdefault(row.sequence, [])
             assert row.position == len(seen), "positions have no gaps"
@@ -87,6 +89,8 @@ class EchoDecoder:
 
     def sample(self, sequence: int, row: int) -> int:
         seen, sampler = self.prompts[sequence], self.samplers[sequence]
+        # What comes in later rows of the step was not there yet.
+        seen = seen[: self.last[row].position + 1]
         if sampler.text:
             sampler.drawn += 1
             return ord(sampler.text[sampler.drawn - 1]) if sampler.drawn <= len(sampler.text) else END

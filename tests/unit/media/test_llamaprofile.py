@@ -1,5 +1,6 @@
 """What llama.cpp alone is told: layers on GPUs, shares, and what stays of a conversation that does not fit."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from tests.support.versions import version_files
 TWO = {"n_gpu_layers": -1, "num_gpu": 2, "main_gpu": 1, "tensor_split": ["0.6", "0.4"], "num_keep": 0}
 
 
-def descriptor(**said: Any) -> ModelDescriptor:
+def descriptor(more_files: Sequence[Mapping[str, Any]] = (), **said: Any) -> ModelDescriptor:
     fields = canonical.mapping(canonical.loads(version_files()["data/models/tiny/descriptor.json"]), "descriptor")
     runtime = {**canonical.mapping(fields["runtime"], "runtime"), **said}
-    return ModelDescriptor.from_bytes(canonical.dumps({**fields, "runtime": runtime}))
+    files = [*fields["files"], *more_files]
+    return ModelDescriptor.from_bytes(canonical.dumps({**fields, "files": files, "runtime": runtime}))
 
 
 def test_a_profile_without_the_table_is_as_it_was_and_runs_on_the_processor() -> None:
@@ -53,6 +55,22 @@ def test_answers_share_the_context_unless_each_is_given_a_part_and_only_that_is_
     assert "127 tokens" in caught.value.why
 
 
+def test_a_draft_model_is_named_with_its_tokens_and_neither_without_the_other() -> None:
+    settings = LlamaSettings(draft_tokens=4)
+    file = {"path": "data/models/tiny/small.gguf", "role": "draft", "sha256": "2" * 64, "length": 7}
+
+    found = descriptor(llama_cpp=settings.to_json(), more_files=[file])
+
+    assert "draft_tokens" not in LlamaSettings().to_json()
+    assert found.runtime.llama == settings
+    assert found.draft_weights is not None
+    assert found.draft_weights.path == file["path"]
+    assert [one.path for one in found.weights] != [file["path"]]
+    for table, files in (({"draft_tokens": 4}, []), ({}, [file]), ({"draft_tokens": 4}, [file, file])):
+        with pytest.raises(MalformedError, match="draft_tokens"):
+            descriptor(llama_cpp={**LlamaSettings().to_json(), **table}, more_files=files)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -72,6 +90,9 @@ def test_answers_share_the_context_unless_each_is_given_a_part_and_only_that_is_
         ({"num_keep": -1}, "num_keep"),
         ({"num_keep": True}, "num_keep"),
         ({"kv_unified": 0}, "kv_unified"),
+        ({"draft_tokens": 17}, "draft_tokens"),
+        ({"draft_tokens": -1}, "draft_tokens"),
+        ({"draft_tokens": True}, "draft_tokens"),
         ({"other": 1}, "llama_cpp"),
     ],
 )

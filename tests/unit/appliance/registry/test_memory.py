@@ -11,6 +11,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.memory import Need, need_of_header, room
 from media import canonical
 from media.gguf import GgufHeader
+from media.llamaprofile import LlamaSettings
 from tests.support.payload import gguf
 from tests.support.versions import version_files
 
@@ -76,6 +77,27 @@ def test_a_version_that_embeds_takes_a_second_model_and_places_for_a_batch(tmp_p
     assert both.process < 2 * alone.process
     assert both.cache - alone.cache == 300 * 1 * 4 * (64 + 64) * 2, "300 places of one layer with four heads"
     assert both.compute > alone.compute
+
+
+def test_a_draft_model_takes_its_weights_and_places_for_the_longest_conversation(tmp_path: Path) -> None:
+    sizes = {"block_count": 1, "embedding_length": 256, "attention.head_count": 4, "vocab_size": 32}
+    weights = tmp_path / "tiny.gguf"
+    weights.write_bytes(gguf(metadata={f"llama.{name}": size for name, size in sizes.items()}))
+    fields = canonical.mapping(canonical.loads(version_files()["data/models/tiny/descriptor.json"]), "descriptor")
+    draft = {"path": "data/models/tiny/small.gguf", "role": "draft", "sha256": "2" * 64, "length": 1000}
+    settings = LlamaSettings(draft_tokens=4, kv_unified=False)
+    runtime = {**fields["runtime"], "n_ctx": 1024, "n_seq_max": 4, "n_batch": 32}
+
+    def need(**more: Any) -> Need:
+        found = memory.need_of(ModelDescriptor.from_bytes(canonical.dumps({**fields, **more})), lambda _: weights)
+        assert found is not None
+        return found
+
+    apart = need(runtime={**runtime, "llama_cpp": LlamaSettings(kv_unified=False).to_json()})
+    both = need(files=[*fields["files"], draft], runtime={**runtime, "llama_cpp": settings.to_json()})
+    assert both.weights - apart.weights == 1000
+    assert both.cache - apart.cache == (1024 // 4 + 32) * 1 * 4 * (64 + 64) * 2
+    assert both.process < 2 * apart.process
 
 
 def test_a_wider_head_than_its_share_of_the_width_is_counted() -> None:

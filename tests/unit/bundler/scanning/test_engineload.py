@@ -119,14 +119,14 @@ def test_a_model_that_hurts_its_engine_may_not_travel(
     assert str(tmp_path) not in error.why
 
 
-def with_vectors(folder: Path, order: str) -> list[Artifact]:
-    """Return the payload with weights for embeddings beside the model."""
+def with_vectors(folder: Path, order: str, *, role: str = "embedding") -> list[Artifact]:
+    """Return the payload with further weights beside the model."""
     artifacts = payload(folder)
     (folder / "v.gguf").write_bytes(gguf(metadata={"general.order": f"DO:{order};"}, template=""))
     vectors = artifact(folder / "v.gguf", target="data/models/m/v.gguf", kind="weights")
     at = next(number for number, one in enumerate(artifacts) if one.target.endswith("descriptor.json"))
     said = read_json(artifacts[at].read())
-    said["files"].append({"path": vectors.target, "role": "embedding", "sha256": vectors.sha256})
+    said["files"].append({"path": vectors.target, "role": role, "sha256": vectors.sha256})
     artifacts[at] = Artifact.of_bytes(dumps(said), target=artifacts[at].target, kind="model")
     return [*artifacts, vectors]
 
@@ -140,6 +140,17 @@ def test_weights_for_embeddings_are_loaded_too_and_make_a_vector(tmp_path: Path,
     assert both("vectors") == [("m", True), ("m.embedding", True)]
     with pytest.raises(ScanError, match="could not decode a token"):
         both("vectors-nan")
+
+
+def test_a_draft_model_is_loaded_too_and_decodes_a_token(tmp_path: Path, engine: HostileEngine) -> None:
+    def both(order: str) -> list[tuple[str, bool]]:
+        artifacts, cache = with_vectors(tmp_path, order, role="draft"), Cache(root=tmp_path / order)
+        found = load_models(artifacts, python=HERE, cache=cache, clock=FixedClock(NOON), engine_of=lambda *_: engine)
+        return [(one.model, one.loaded) for one in found]
+
+    assert both("well") == [("m", True), ("m.draft", True)]
+    with pytest.raises(ScanError, match="could not decode a token"):
+        both("nan")
 
 
 def cached_engine(folder: Path, artifacts: list[Artifact]) -> Cache:

@@ -1,6 +1,7 @@
-"""A model that answers with its own model for embeddings beside it: one version, two files, two licences."""
+"""A model that answers with another beside it, for embeddings or to guess: one version, two files, two licences."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,62 @@ def test_what_is_no_gguf_file_and_vectors_that_nobody_asks_for_are_refused(tmp_p
         build_in(workshop(tmp_path / "shop"), other, WorkFolder(root=tmp_path / "work"))
     with pytest.raises(RecipeError, match=r"runtime\.embedding"):
         recipe_in(tmp_path / "two", table="n_batch = 256")
+
+
+DRAFT = """draft = {{ license = "{license}", origin = "made by the tests", source = \
+{{ kind = "file", path = "small.gguf", license_path = "SMALL", sha256 = "{sha256}" }} }}
+"""
+
+
+def drafting_recipe(
+    folder: Path,
+    *,
+    license_name: str = "MIT",
+    vocabulary: str = "",
+    table: str = "llama_cpp = { draft_tokens = 4 }",
+    names_it: bool = True,
+) -> Recipe:
+    path = recipe_folder(folder)
+    more = {"tokenizer.ggml.tokens": vocabulary} if vocabulary else {}
+    (folder / "small.gguf").write_bytes(gguf(metadata={"general.name": "small", **more}, template=""))
+    (folder / "SMALL").write_bytes(b"Terms of the small one.\n")
+    said = DRAFT.format(license=license_name, sha256=sha256(folder / "small.gguf")).replace("\\\n", "")
+    runtime = f"runtime = {{ n_ctx = 256{table and ', '}{table} }}"
+    text = path.read_text().replace("runtime = { n_ctx = 256 }", f"{said if names_it else ''}{runtime}")
+    return Recipe.parse(text.encode(), folder=folder)
+
+
+def test_a_draft_model_is_part_of_the_version_under_its_own_licence(tmp_path: Path) -> None:
+    work = WorkFolder(root=tmp_path / "work")
+
+    build_in(workshop(tmp_path / "shop"), drafting_recipe(tmp_path / "recipe"), work)
+
+    folder = work.data / "models/tiny"
+    descriptor = ModelDescriptor.from_bytes((folder / "descriptor.json").read_bytes())
+    record = loads((folder / "provenance.json").read_bytes())
+    assert descriptor.draft_weights is not None
+    assert descriptor.draft_weights.sha256 == sha256(folder / "small.gguf") == record["draft"]["sha256"]
+    assert descriptor.runtime.llama.draft_tokens == 4
+    assert descriptor.weights_digest == sha256(folder / "tiny.gguf")
+    assert (folder / "LICENSE-draft").read_bytes() == b"Terms of the small one.\n"
+
+
+def test_a_draft_model_of_another_vocabulary_or_of_terms_that_nobody_accepted_stops_the_build(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="another vocabulary"):
+        build_in(
+            workshop(tmp_path / "a shop"),
+            drafting_recipe(tmp_path / "one", vocabulary="others"),
+            WorkFolder(root=tmp_path / "work"),
+        )
+    with pytest.raises(ScanError, match=r"provenance\.json may not travel: license-terms"):
+        build_in(
+            workshop(tmp_path / "shop"),
+            drafting_recipe(tmp_path / "two", license_name="CC-BY-NC-4.0"),
+            WorkFolder(root=tmp_path / "other"),
+        )
+
+
+@pytest.mark.parametrize("said", [{"table": ""}, {"names_it": False}])
+def test_a_draft_model_and_how_much_it_guesses_are_said_together(tmp_path: Path, said: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="draft_tokens"):
+        drafting_recipe(tmp_path, **said)

@@ -1,0 +1,22 @@
+"""What an engine's scheduler counts."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start; read by other threads, exact enough for metrics.
+
+    Attributes:
+        guessed: Tokens that a draft model guessed.
+        kept: How many of them were drawn.
+    """
+
+    steps: int = 0
+    rows: int = 0
+    padded: int = 0
+    preempted: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    guessed: int = 0
+    kept: int = 0
