@@ -32,19 +32,23 @@ def _without(files: list[str]) -> list[str]:
 
 
 # Parts of what one mark names, so that none comes near the limit beside another: kills with processes of their own,
-# media that are changed, cut off and faulty, and databases on a server.
+# media that are changed and faulty, power that goes, and databases on a server.
 KILLS = _files("fault", "window*", "ledger*")
-MEDIA = _files("fault", "*medi*", "powercut*", "receive*", "*contents")
+MEDIA = _files("fault", "*medi*", "*contents")
+POWER = _files("fault", "powercut*", "receive*")
 SERVERS = _files("interop", "postgresql*")
 SHARDS: dict[str, list[list[str]]] = {
     # The engine's wheel takes most of a shard's time where no cache has it, so it has one of its own.
     "build": [["sh", "-ec", BUILD]],
-    "demo": [[sys.executable, "-m", "examples.demo.run"], [*PYTEST, "-m", "demo"]],
+    "demo": [[sys.executable, "-m", "examples.demo.run"]],
+    # With what the demo left in build/demo.
+    "demo-tests": [[*PYTEST, "-m", "demo"]],
     "slow": [[*PYTEST, "-n", "2", "-m", "slow"]],
     "browser": [[*PYTEST, "-m", "browser"]],
-    "fault": [[*PYTEST, "-m", "fault", *_without([*KILLS, *MEDIA])]],
+    "fault": [[*PYTEST, "-m", "fault", *_without([*KILLS, *MEDIA, *POWER])]],
     "fault-kills": [[*PYTEST, "-m", "fault", *KILLS]],
     "fault-media": [[*PYTEST, "-m", "fault", *MEDIA]],
+    "fault-power": [[*PYTEST, "-m", "fault", *POWER]],
     "interop": [[*PYTEST, "-m", "interop", *_without(SERVERS)]],
     "interop-server": [[*PYTEST, "-m", "interop", *SERVERS]],
     "engines-build": [[*PYTEST, "-m", "engines", "tests/engines/test_vllm_made.py"]],
