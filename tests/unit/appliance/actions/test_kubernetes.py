@@ -38,7 +38,9 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
         str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()
     )
     assert (tmp_path / "out/images/data/wheels/sealift-0.1.0-py3-none-any.whl").read_bytes() == b"wheel"
-    assert "--require-hashes" in (tmp_path / "out/images/Containerfile.engine").read_text()
+    image = (tmp_path / "out/images/Containerfile.engine").read_text()
+    assert "--no-index --no-deps --require-hashes" in image
+    assert image.endswith("USER 65532:65532\n")
 
 
 def test_the_pods_site_file_is_the_boxes_own_without_its_places(tmp_path: Path) -> None:
