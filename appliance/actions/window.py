@@ -17,7 +17,7 @@ from typing import Any
 from appliance.actions import validate as validation
 from appliance.actions import window_plan
 from appliance.actions.gates import Progress
-from appliance.actions.production import Served, Surroundings, settle
+from appliance.actions.production import InWindow, Served, Surroundings, settle
 from appliance.actions.promote import waiting
 from appliance.actions.trying import try_out
 from appliance.actions.validate import ValidationReport
@@ -124,7 +124,7 @@ def cut_over(here: Surroundings, asked: Asked, *, password: str | None = None) -
         UnknownPersonError: Nobody of that id is enrolled; nothing was stopped.
         ConflictError: Another window is open, a canary runs, or developers have the version in the test stage.
         EngineLoadError: The version did not load or answer; the version before serves again.
-        RemoteError: The promoter refused; the version before serves again.
+        RemoteError: The job service refused, so nothing was stopped.
         UnitError: The version before did not start again either.
     """
     planned = window_plan.plan(here, asked.model_digest)
@@ -135,13 +135,17 @@ def cut_over(here: Surroundings, asked: Asked, *, password: str | None = None) -
         here.tell(line)
     began = here.clock.monotonic()
     promoted: list[Promotion] = []
+    steps: list[str] = []
     try:
-        course = _by_job(here, asked, request, promoted) if here.in_window else _here(here, asked, request, promoted)
+        if here.in_window is not None:
+            course = _by_job(here, here.in_window, asked, request, promoted=promoted, steps=steps)
+        else:
+            course = _here(here, asked, request, promoted)
     except BaseException as error:  # whatever it was, callers get answers again
-        if promoted or here.in_window is not None:
+        if promoted or steps:
             _put_back(here, asked, promoted, password=password)
-        elif windows.opened(here.ledger) is not None:
-            raise  # the version before did not start again
+        elif here.in_window is not None or windows.opened(here.ledger) is not None:
+            raise  # the job was refused before anything stopped; or the version before did not start again
         if not isinstance(error, SealiftError):
             raise
         raise EngineLoadError(
@@ -188,19 +192,28 @@ def _here(here: Surroundings, asked: Asked, request: Request, promoted: list[Pro
     return course
 
 
-def _by_job(here: Surroundings, asked: Asked, request: Request, promoted: list[Promotion]) -> _Course:
+def _by_job(
+    here: Surroundings,
+    in_window: InWindow,
+    asked: Asked,
+    request: Request,
+    *,
+    promoted: list[Promotion],
+    steps: list[str],
+) -> _Course:
     """Let the job service carry the window out, and ask the promoter when the version has answered."""
-    if here.in_window is None:
-        raise AssertionError(asked.purpose)
 
     def forward(step: str, _done: int, _total: int) -> None:
+        if steps[-1:] == [step]:
+            return  # it is told again and again as long as it lasts
+        steps.append(step)
         if step != TESTED:
             here.tell(step)
-        elif not promoted:
+        else:
             promoted.append(here.promoter.promote(request.statement.sha256))
             here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
 
-    outcome = here.in_window(Kind.CUT_OVER_IN_WINDOW, asked, seen=forward).require_ok()
+    outcome = in_window(Kind.CUT_OVER_IN_WINDOW, asked, seen=forward).require_ok()
     return _Course(
         began=0.0,
         tested=outcome.millis / 1000,

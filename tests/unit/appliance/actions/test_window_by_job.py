@@ -1,5 +1,6 @@
 """A cut-over that the job service carries out, as the command sees it: what it asks for, what it makes of the end."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from appliance.install.windowjobs import TESTED
 from appliance.registry import windows
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.registry.windows import Asked, Closing, Purpose
+from appliance.wire import RemoteError
 from media.errors import SealiftError
 from tests.support.floor import Floor, approved, serving_floor
 from tests.support.signatories import signatories
@@ -32,8 +34,8 @@ class Service:
         self.kinds.append(kind)
         ledger, here = self.floor.site.ledger, self.floor.here
         opened = windows.open_now(ledger, here.clock, asked, previous=self.floor.in_production())
-        for _ in range(2):
-            seen(TESTED, 0, 0)
+        for step in ("rest", "rest", TESTED, TESTED):
+            seen(step, 0, 0)
         settle(here)
         if self.records:
             windows.close(ledger, opened, why=Closing.DONE, cut_over=True, silent_seconds=12.5)
@@ -43,23 +45,41 @@ class Service:
         raise AssertionError(asked)
 
 
-def cut_over(floor: Floor, new: ModelDescriptor, service: Any) -> window.WindowFacts:
+def cut_over(
+    floor: Floor, new: ModelDescriptor, service: Any, *, tell: Callable[[str], None] = lambda _: None
+) -> window.WindowFacts:
     asked = Asked(purpose=Purpose.CUT_OVER, model_digest=new.model_digest, person=ANA.id, reason="change 4711")
-    return window.cut_over(replace(floor.here, in_window=service), asked)
+    return window.cut_over(replace(floor.here, in_window=service, tell=tell), asked)
 
 
 @pytest.mark.parametrize("silent", [12.5, 0.0], ids=["recorded", "not yet"])
 def test_a_version_that_serves_does_not_go_back_because_the_windows_end_is_not_on_record_yet(
     floor: Floor, new: ModelDescriptor, silent: float
 ) -> None:
-    service = Service(floor, records=silent > 0)
+    service, told = Service(floor, records=silent > 0), list[str]()
 
-    facts = cut_over(floor, new, service)
+    facts = cut_over(floor, new, service, tell=told.append)
 
+    assert told.count("rest") == 1
     assert service.kinds == [Kind.CUT_OVER_IN_WINDOW]
     assert (facts.silent_seconds, facts.tested_seconds) == (silent, 7.0)
     assert floor.in_production() == new.model_digest == floor.here.promoter.current()["model_digest"]
     assert floor.site.client.reviews() == ()  # nobody went back
+
+
+def test_a_window_that_the_job_service_refuses_stops_nothing_and_says_so(floor: Floor, new: ModelDescriptor) -> None:
+    old, since = floor.in_production(), len(floor.supervisor.asked)
+
+    class Refuses(Service):
+        def __call__(self, kind: Kind, asked: Asked, *, seen: Any) -> Outcome:
+            raise RemoteError(
+                what=f"{kind} has to wait", why="job 7 runs", fix="ask again", code="conflict", exit_code=3
+            )
+
+    with pytest.raises(RemoteError, match="has to wait"):
+        cut_over(floor, new, Refuses(floor, records=False))
+
+    assert (floor.in_production(), floor.supervisor.asked[since:]) == (old, [])
 
 
 def test_a_version_that_does_not_serve_goes_back_in_the_name_of_whoever_opened_the_window(
