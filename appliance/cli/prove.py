@@ -35,15 +35,16 @@ def _prove(
     """Prove where an answer came from. Needs no network and nothing running."""
     own = shared.of(context)
     with ledger_of(own) as ledger:
+        content = b""
         if out is None:
             report = action.prove(own.config, ledger, request_id, clock=own.clock)
         else:
             notes = [read_note(path) for path in printed or []]
             made = portable.made(own.config, ledger, request_id, printed=notes, clock=own.clock)
-            report = made.report
-            if report.ok:
-                _write(out, made.content)
+            report, content = made.report, made.content
         note_read(ledger, "prove", ledger.find(INTENT, field="request_id", value=report.subject, limit=1))
+        if out is not None and report.ok:
+            _write(out, content)
     own.result(report.to_json(), report.to_text())
     if not report.ok and own.as_json:
         raise typer.Exit(ProofError.exit_code)  # the report is the one document on stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.audit.client import SocketLedger
 from media import signers
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
@@ -89,6 +90,13 @@ def test_an_answer_is_proven_running_and_with_nothing_running(
 
     running = sealift("prove", "req_one")
     assert (running.code, "✗" in running.out) == (0, False), running.out
+    taken = sealift("prove", "req_one", "--out", str(site.config.at.config_file))
+    assert (taken.code != 0, "cannot be written" in taken.err) == (True, True)
+    ledger = SocketLedger(site.config.at.socket("ledger-actions"))
+    read = ledger.find(kind="evidence.read")
+    ledger.close()
+    # Each is on record before anything of it leaves, the second though its file was not written.
+    assert [leaf.body["how"] for leaf in read] == ["prove", "prove"]
     assert site.end("promoter") == 0
     assert site.end("ledger") == 0
     site.supervisor.close()
