@@ -93,10 +93,11 @@ def test_a_wrong_clock_makes_no_backup_the_oldest_and_none_the_newest_for_years(
     record.publish(places, jumped_from(right, shown=EPOCH, ticks=ticks))
     with site.box.running():
         making.make(few, clock=real)
-        names = [making.make(few, clock=FixedClock(at=shown, ticks=ticks + 5)).file.name for shown in (EPOCH, AHEAD)]
+        # Later than the first, however long that took.
+        names = [making.make(few, clock=FixedClock(at=shown, ticks=ticks + 3600)).file.name for shown in (EPOCH, AHEAD)]
     with site.box.running():
         (places.clock_now / record.FILE).unlink()
-        names.append(making.make(few, clock=FixedClock(at=right + timedelta(seconds=10))).file.name)
+        names.append(making.make(few, clock=FixedClock(at=right + timedelta(hours=2))).file.name)
 
     assert [each.name for each in shelf.kept(site.disk, "demo")] == names[-2:]
 
