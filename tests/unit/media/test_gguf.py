@@ -188,12 +188,12 @@ def test_a_petabyte_is_judged_from_its_header_alone(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(claim)
         os.truncate(file.fileno(), 2**43)  # ext4 holds no more in one file; the claim is 2 PiB
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 
     with pytest.raises(MalformedError, match="malformed GGUF"):
         gguf.read(path)
 
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
 
 

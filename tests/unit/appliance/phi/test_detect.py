@@ -128,7 +128,7 @@ def test_the_check_digit_of_a_provider_identifier_counts() -> None:
     ],
 )
 def test_no_text_of_the_largest_size_takes_long(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     PatternDetector().find(text)
 
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
