@@ -19,6 +19,7 @@ from appliance.errors import WireError
 from appliance.standby.bundle import ENVELOPE_NAME, LEAVES_NAME
 from appliance.standby.card import require_name
 from media import canonical
+from media.durable import sync_folder
 
 MOST_BYTES: Final = 256 * 2**20
 HAVE: Final = "have"
@@ -93,7 +94,13 @@ class Inbox:
         if ready.exists() or not all((making / name).exists() for name in (ENVELOPE_NAME, LEAVES_NAME)):
             return False
         self._let_group_in(making)
+        # The sender sends no more of what is taken: a power cut must not leave half of it under its final name.
+        for name in (ENVELOPE_NAME, LEAVES_NAME):
+            with (making / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        sync_folder(making)
         making.rename(ready)
+        sync_folder(self._folder)
         return True
 
     @staticmethod

@@ -329,7 +329,9 @@ def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
         threads = [threading.Thread(target=ask, args=(asked,)) for asked in (CHAT, STREAM) * 3]
         for thread in threads:
             thread.start()
+        until = time.monotonic() + 30
         while len(first.asked) < 4:
+            assert time.monotonic() < until
             time.sleep(0.005)
         second.kill()  # the socket stays, as a supervisor's does
         release.set()
