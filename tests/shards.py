@@ -5,6 +5,7 @@ beside the others; what such a shard prints is shown in one piece at its end. Ex
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 LIMIT_SECONDS = 15 * 60
@@ -70,6 +72,8 @@ ON_DEMAND: dict[str, int] = {"engines-build": 40 * 60, "engines-serve": 40 * 60}
 LONGER: dict[str, int] = {"box-upgrade": 20 * 60}
 # Two of them at a time, since most of a shard is waiting. The first makes what both lanes take from the cache.
 FIRST = ("build",)
+# In the environment of everything that a shard starts.
+_MARK = "SEALIFT_SHARD"
 _shown = threading.Lock()
 
 
@@ -83,18 +87,22 @@ def run_shard(name: str, *, shown_at_end: bool = False) -> bool:
     """Run one shard; return whether it passed. What it prints is shown as it comes, or in one piece at its end."""
     started, limit = time.monotonic(), ON_DEMAND.get(name) or LONGER.get(name, LIMIT_SECONDS)
     passed = True
+    marked = {**os.environ, _MARK: f"{os.getpid()}-{name}"}
     with tempfile.TemporaryFile() as kept:
         for command in SHARDS[name]:
             left = limit - (time.monotonic() - started)
             try:
                 out, err = (kept, subprocess.STDOUT) if shown_at_end else (None, None)
-                done = subprocess.run(command, cwd=ROOT, timeout=max(left, 1), check=False, stdout=out, stderr=err)
+                done = subprocess.run(
+                    command, cwd=ROOT, timeout=max(left, 1), check=False, stdout=out, stderr=err, env=marked
+                )
                 passed = done.returncode == 0
             except subprocess.TimeoutExpired:
                 kept.write(f"shard {name}: over {limit // 60} minutes\n".encode())
                 passed = False
             if not passed:
                 break
+        _end_what_is_left(f"{_MARK}={marked[_MARK]}".encode())
         minutes = (time.monotonic() - started) / 60
         kept.seek(0)
         text = kept.read().decode(errors="replace")
@@ -102,6 +110,14 @@ def run_shard(name: str, *, shown_at_end: bool = False) -> bool:
         sys.stdout.write(f"{text}== shard {name}: {'passed' if passed else 'FAILED'} in {minutes:.1f} minutes\n")
         sys.stdout.flush()
     return passed
+
+
+def _end_what_is_left(mark: bytes) -> None:
+    """End what a shard left running, above all boxes of one that was out of time: they would slow the next ones."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended meanwhile, or is another user's
+            if mark in environment.read_bytes().split(b"\0"):
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def main() -> int:
