@@ -12,9 +12,10 @@ from typing import Any, Final, Literal, Self, get_args
 
 from media import canonical
 
-Dialect = Literal["llama-server"]
+Dialect = Literal["llama-server", "sglang"]
 DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
-"""Whose words beside OpenAI's it understands: counting tokens, a shape for the answer, what it keeps of a prompt."""
+"""Whose words beside OpenAI's it understands: counting tokens, a shape for the answer, what it keeps of a prompt,
+how likely a text is."""
 SOCKET, MODEL = "{socket}", "{model}"
 PLACEHOLDERS: Final = (SOCKET, MODEL, "{n_ctx}", "{n_batch}", "{n_seq_max}", "{threads}")
 MOST_ARGUMENTS: Final = 100

@@ -22,6 +22,7 @@ from typing import Final
 
 from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.serve import attached_words as words
+from appliance.serve.attached_dialect import Dialect
 from appliance.serve.attached_peer import Peer, PeerStream
 from appliance.serve.counts import Counts
 from appliance.serve.curve import Curve
@@ -43,30 +44,24 @@ class AttachedTokens:
     """Counts tokens and takes shapes of answers for a peer; the part of a decoder that readers of requests need.
 
     Args:
-        peer: Who knows the vocabulary.
+        dialect: Who knows the vocabulary.
     """
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
 
     @property
     def vocabulary_tokens(self) -> int:
-        """How many tokens there may be; which of these numbers are none, the peer knows alone and leaves out."""
-        return words.MOST_TOKENS
+        """How many tokens there may be."""
+        return self._dialect.vocabulary_tokens
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`; control tokens are recognised only when `special`.
 
         Raises:
-            EngineProtocolError, EngineRefusedError, EngineUnavailableError: The peer did not say.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: Nobody said.
         """
-        if not text:
-            return []
-        asked = {"content": text, "add_special": False, "parse_special": special, "with_pieces": False}
-        # Fewer tokens than bytes, and one for a space that some vocabularies put before a text.
-        return words.tokens_of(
-            self._peer.ask(words.TOKENIZE, asked), most=len(text.encode(errors="replace")) + 1, name=self._peer.name
-        )
+        return self._dialect.tokenize(text, special=special) if text else []
 
     def grammar_of(self, constraint: Constraint) -> str:
         """Return the schema that the whole answer must match, as text.
@@ -84,7 +79,7 @@ class AttachedScheduler:
 
     Args:
         peer: Who answers.
-        model: The name that the peer has for the version.
+        dialect: Its words.
         context_tokens: Tokens that all answers at once may have.
         places: Answers at once.
         is_running: Whether the peer's process, where it is ours, still runs.
@@ -94,8 +89,8 @@ class AttachedScheduler:
     def __init__(
         self,
         peer: Peer,
+        dialect: Dialect,
         *,
-        model: str,
         context_tokens: int,
         places: int,
         is_running: Callable[[], bool] = lambda: True,
@@ -104,7 +99,7 @@ class AttachedScheduler:
         self.counts = Counts()
         self.curve: Curve | None = None
         self._peer = peer
-        self._model = model
+        self._dialect = dialect
         self._context_tokens = context_tokens
         self._is_running = is_running
         self._now = now
@@ -145,8 +140,10 @@ class AttachedScheduler:
         """Queue a generation.
 
         Raises:
+            RefusedError: The peer cannot do what is wanted.
             EngineUnavailableError: It can never fit, or the peer is down.
         """
+        self._dialect.require_askable(generation)
         require_fits(generation, self._context_tokens)
         self._require_alive()
         with self._lock:
@@ -162,6 +159,7 @@ class AttachedScheduler:
         """Return the log-likelihood (nats) of each continuation after the prompt.
 
         Raises:
+            RefusedError: It cannot be told of these.
             EngineProtocolError, EngineRefusedError, EngineUnavailableError: The peer did not say, or is down.
         """
         self._require_alive()
@@ -182,13 +180,8 @@ class AttachedScheduler:
             )
 
     def _score(self, prompt: list[int], continuation: Sequence[int]) -> float:
-        total = 0.0
         with self._room.held(min(len(prompt) + len(continuation), self._context_tokens)):
-            for at, token in enumerate(continuation):
-                asked = words.forced([*prompt, *continuation[:at]], token, model=self._model)
-                answer = self._peer.ask(words.COMPLETIONS, asked)
-                total += words.forced_likelihood(answer, token, name=self._peer.name)
-        return total
+            return self._dialect.likelihood(prompt, continuation)
 
     def _require_alive(self) -> None:
         if not self.is_alive:
@@ -220,7 +213,7 @@ class AttachedScheduler:
     def _begin(self, job: Job) -> None:
         self._waiting.remove(job)
         self._shares.charge(job.salt, job.need)
-        asked = words.question(job.generation, index=job.index, model=self._model)
+        asked = self._dialect.question(job.generation, index=job.index)
         stream = self._active[job] = self._peer.stream(words.COMPLETIONS, asked)
         self._pool.submit(self._answer, job, stream)
 
@@ -258,7 +251,7 @@ class AttachedScheduler:
         reason: FinishReason | None = None
         counted = words.Part()
         for event in stream.events():
-            part = words.part_of(event, top=generation.top_logprobs, name=name)
+            part = self._dialect.part_of(event, top=generation.top_logprobs)
             if reason is not None and (part.text or part.reason):
                 raise broken(name, "an answer went on after its end")
             reason = reason or part.reason

@@ -169,17 +169,28 @@ class Peer:
         Raises:
             EngineRefusedError, EngineProtocolError, EngineUnavailableError: As `PeerStream.events`.
         """
-        with closing(_Connection(self._address, seconds=self._silence_seconds)) as connection:
-            response = _sent(connection, "POST", route, _encoded(body), name=self.name)
+        return self._whole("POST", route, _encoded(body), seconds=self._silence_seconds)
+
+    def look(self, route: str) -> dict[str, Any]:
+        """Return what it says of itself.
+
+        Raises:
+            EngineRefusedError, EngineProtocolError, EngineUnavailableError: As `PeerStream.events`.
+        """
+        return self._whole("GET", route, None, seconds=self._silence_seconds)
+
+    def stream(self, route: str, body: Mapping[str, Any]) -> PeerStream:
+        """Return a question that is not asked yet."""
+        return PeerStream(self._address, route, body, seconds=self._silence_seconds)
+
+    def _whole(self, method: str, route: str, body: bytes | None, *, seconds: float) -> dict[str, Any]:
+        with closing(_Connection(self._address, seconds=seconds)) as connection:
+            response = _sent(connection, method, route, body, name=self.name)
             with closing(response):
                 untrusted = _whole(response, self.name)
                 if response.status != 200:
                     raise refused(self.name, response.status, untrusted)
         return json_object(untrusted, name=self.name)
-
-    def stream(self, route: str, body: Mapping[str, Any]) -> PeerStream:
-        """Return a question that is not asked yet."""
-        return PeerStream(self._address, route, body, seconds=self._silence_seconds)
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

@@ -22,8 +22,12 @@ from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineProtocolError, EngineRefusedError, EngineUnavailableError
 from appliance.registry.descriptor import ModelDescriptor
 from appliance.serve.application import Serving, create_engine_app
+from appliance.serve.asking import RefusedError
 from appliance.serve.attached import AttachedScheduler, AttachedTokens
+from appliance.serve.attached_dialect import Dialect, LlamaServer
 from appliance.serve.attached_peer import Address, Peer
+from appliance.serve.attached_sglang import Sglang
+from appliance.serve.attached_tokens import TOKENIZER, LocalTokens
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.engine import Decoder
 from appliance.serve.scheduler import Scheduler
@@ -35,6 +39,7 @@ from media.clock import SystemClock
 CALLS: Final = frozenset({"socket", "connect"})
 """What answering needs of the kernel that an engine's filter would take away (`engine_filter`)."""
 _MAX_TEMPLATE_BYTES: Final = 256 * 1024
+_MAX_TOKENIZER_BYTES: Final = 64 * 1024 * 1024
 _LOOK_SECONDS: Final = 0.1
 _END_SECONDS: Final = 5.0
 _KEPT_BYTES: Final = 4096
@@ -58,6 +63,21 @@ class ProvenPeer:
     files: dict[str, HashedFile]
     template: str
     program: HashedFile | None
+
+    def read(self, name: str) -> str:
+        """Return a file of the version as text, once more hashed.
+
+        Raises:
+            EngineLoadError: The version brings none of that name, or it changed, is too long, or is no text.
+        """
+        named = next((one for one in self.descriptor.files if Path(one.path).name == name), None)
+        if named is None:
+            raise EngineLoadError(
+                what=f"the version brings no {name}",
+                why="without it nobody here can count tokens for its engine",
+                fix=f"ask the sender for the model with its {name}",
+            )
+        return self.files[name].read_text(named.sha256, max_bytes=_MAX_TOKENIZER_BYTES, name=name)
 
     def link_into(self, folder: Path) -> Path:
         """Make a folder of links to the open files; return what a program opens: the one file of weights, or all."""
@@ -222,20 +242,27 @@ def load(proven: ProvenPeer, *, stage: str, threads: int, config: Config) -> Loa
         if process is not None:
             process.until_well(peer, seconds=config.engine.start_seconds)
         return _load(proven, peer, process, stage=stage)
-    except (EngineProtocolError, EngineRefusedError, EngineUnavailableError) as error:
+    except (EngineLoadError, EngineProtocolError, EngineRefusedError, EngineUnavailableError, RefusedError) as error:
         if process is not None:
             process.end()
-        raise EngineLoadError(
-            what="the attached engine does not answer as it should", why=f"{error.what}: {error.why}", fix=error.fix
-        ) from error
+        if isinstance(error, EngineLoadError):
+            raise
+        why, fix = (
+            (error.message, "choose another version")
+            if isinstance(error, RefusedError)
+            else (f"{error.what}: {error.why}", error.fix)
+        )
+        raise EngineLoadError(what="the attached engine does not answer as it should", why=why, fix=fix) from error
 
 
 def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage: str) -> LoadedPeer:
     descriptor, runtime = proven.descriptor, proven.descriptor.runtime
-    tokens = AttachedTokens(peer)
+    dialect = dialect_of(proven, peer)
+    dialect.require_fit(context_tokens=runtime.n_ctx)
+    tokens = AttachedTokens(dialect)
     scheduler = AttachedScheduler(
         peer,
-        model=descriptor.model_digest,
+        dialect,
         context_tokens=runtime.n_ctx,
         places=runtime.n_seq_max,
         is_running=lambda: process is None or process.is_running,
@@ -251,6 +278,18 @@ def _load(proven: ProvenPeer, peer: Peer, process: PeerProcess | None, *, stage:
         clock=SystemClock(),
     )
     return LoadedPeer(app=app, turns=scheduler.turns, process=process)
+
+
+def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
+    """Return the words of a version's engine.
+
+    Raises:
+        EngineLoadError: The launcher has to count tokens and cannot.
+    """
+    model = proven.descriptor.model_digest
+    if proven.settings.dialect == "llama-server":
+        return LlamaServer(peer, model=model)
+    return Sglang(peer, LocalTokens(proven.read(TOKENIZER)), model=model)
 
 
 def _of_the_site(config: Config) -> Address:

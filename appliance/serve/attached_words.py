@@ -11,7 +11,7 @@ Rules:
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ _MOST_TOP: Final = 20
 _MOST_PIECE_BYTES: Final = 4096
 _ROUNDED: Final = 1e-3
 """How far above 0 the logarithm of a share may come out where shares are 32-bit floats."""
+LikelihoodsOf = Callable[[object, int, str], tuple[Likelihood, ...]]
+"""Reads what a choice says of likelihoods: that, how many were asked for, and the peer's name for errors."""
 _REASONS: Final[Mapping[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
@@ -124,13 +126,16 @@ def tokens_of(untrusted: Mapping[str, Any], *, most: int, name: str) -> list[int
     return found
 
 
-def part_of(untrusted: Mapping[str, Any], *, top: int | None, name: str) -> Part:
+def part_of(
+    untrusted: Mapping[str, Any], *, top: int | None, name: str, likelihoods_of: LikelihoodsOf | None = None
+) -> Part:
     """Return what an event says.
 
     Args:
         untrusted: The event.
         top: How many likelihoods were asked for; None for none.
         name: The peer's, for errors.
+        likelihoods_of: Reads a choice's likelihoods; without it they are in the form of chats.
 
     Raises:
         EngineProtocolError: It reports a failure, or breaks OpenAI's form.
@@ -149,7 +154,7 @@ def part_of(untrusted: Mapping[str, Any], *, top: int | None, name: str) -> Part
         raise broken(name, "an answer ended for a reason that nobody knows")
     return Part(
         text=text,
-        likelihoods=() if top is None else _likelihoods(choice.get("logprobs"), top, name),
+        likelihoods=() if top is None else (likelihoods_of or _likelihoods)(choice.get("logprobs"), top, name),
         reason=None if ended is None else _REASONS[ended],
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -192,18 +197,39 @@ def _piece(fields: Mapping[str, Any], name: str) -> bytes:
             return bytes(raw)
         except ValueError as error:
             raise broken(name, "a token is no bytes") from error
-    if not isinstance(text, str) or len(text) > _MOST_PIECE_BYTES:
+    return piece_of(text, name)
+
+
+def piece_of(untrusted: object, name: str) -> bytes:
+    """Return the text of a token that a peer names.
+
+    Raises:
+        EngineProtocolError: It is none.
+    """
+    if not isinstance(untrusted, str) or len(untrusted) > _MOST_PIECE_BYTES:
         raise broken(name, "a token is no text")
-    return text.encode(errors="replace")
+    return untrusted.encode(errors="replace")
 
 
 def _logprob(fields: Mapping[str, Any], name: str) -> float:
-    value = fields.get("logprob")
+    return logprob_of(fields.get("logprob"), name)
+
+
+def logprob_of(value: object, name: str) -> float:
+    """Return the logarithm of a share.
+
+    Raises:
+        EngineProtocolError: It is none.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise broken(name, "how likely a token was is no number")
-    if not math.isfinite(value) or value > _ROUNDED:
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found) or found > _ROUNDED:
         raise broken(name, "how likely a token was is no logarithm of a share")
-    return min(float(value), 0.0)
+    return min(found, 0.0)
 
 
 def _mapping(untrusted: object) -> Mapping[str, Any]:

@@ -23,12 +23,15 @@ from appliance.registry.descriptor import ModelDescriptor
 from bundler.cache import Cache, default_root
 from bundler.recipe import Recipe
 from media import canonical
+from media.digest import sha256_hex
 from tests.engines import line
 from tests.support.engine_process import ROOT, wait_ready
 from tests.support.installable import store_release
 from tests.support.versions import version_files
 
 LOCK: Final = ROOT / "tests/engines/xllamacpp.txt"
+TOKENIZERS: Final = ROOT / "tests/engines/tokenizers.txt"
+"""What an environment needs where the launcher counts tokens itself."""
 MODULE: Final = "appliance.serve.attached_xllamacpp"
 ARGUMENTS: Final = (
     *("--model", "{model}", "--socket", "{socket}", "--threads", "{threads}"),
@@ -45,11 +48,12 @@ SUPERVISED: Final[Mapping[str, Any]] = {
 SOMEBODYS: Final[Mapping[str, Any]] = {**SUPERVISED, "module": "", "arguments": []}
 """A version that is answered by a socket which the site file names."""
 _DESCRIPTOR: Final = "data/models/tiny/descriptor.json"
+_TOKENIZER: Final = "data/models/tiny/tokenizer.json"
 
 
-def environment() -> Path:
-    """Return the interpreter of an environment that has the server, made on first use."""
-    digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode() + str(ROOT).encode()).hexdigest()[:16]
+def environment(lock_file: Path = LOCK) -> Path:
+    """Return the interpreter of an environment that has what a lock names, the server, made on first use."""
+    digest = hashlib.sha256(lock_file.read_bytes() + sys.version.encode() + str(ROOT).encode()).hexdigest()[:16]
     kept = default_root() / "attached"
     kept.mkdir(parents=True, exist_ok=True)
     folder = kept / digest
@@ -60,7 +64,15 @@ def environment() -> Path:
             venv.create(folder, with_pip=False)
             (libraries,) = folder.glob("lib/python3*/site-packages")
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            install = [*pip, "--only-binary=:all:", "--require-hashes", "-r", str(LOCK), "--target", str(libraries)]
+            install = [
+                *pip,
+                "--only-binary=:all:",
+                "--require-hashes",
+                "-r",
+                str(lock_file),
+                "--target",
+                str(libraries),
+            ]
             subprocess.run(install, check=True, timeout=600, capture_output=True)
             (libraries / "checkout.pth").write_text("\n".join([str(ROOT), *site.getsitepackages()]) + "\n")
             (folder / "installed").touch()
@@ -74,11 +86,17 @@ def demo_weights() -> bytes:
     return held.read_bytes() if held is not None else line.demo_weights()
 
 
-def files_of(attached: Mapping[str, Any] = SUPERVISED, **changes: Any) -> dict[str, bytes]:
+def files_of(
+    attached: Mapping[str, Any] = SUPERVISED, *, tokenizer: bytes | None = None, **changes: Any
+) -> dict[str, bytes]:
     """Return the files of a release that brings one attached version; `changes` are those of `version_files`."""
     files = version_files(**changes)
     fields = canonical.mapping(canonical.loads(files[_DESCRIPTOR]), "descriptor")
     fields["runtime"] = {**fields["runtime"], "attached": dict(attached)}
+    if tokenizer is not None:
+        files[_TOKENIZER] = tokenizer
+        named = {"path": _TOKENIZER, "role": "tokenizer", "sha256": sha256_hex(tokenizer), "length": len(tokenizer)}
+        fields["files"] = [*fields["files"], named]
     files[_DESCRIPTOR] = canonical.dumps({**fields, "engine": "attached"})
     return files
 

@@ -19,6 +19,7 @@ from appliance.config import Config
 from appliance.errors import EngineLoadError
 from appliance.serve import attached_process
 from appliance.serve.attached import AttachedScheduler
+from appliance.serve.attached_dialect import LlamaServer
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.engine import Generation, Sampling
 from appliance.serve.instance import Instance
@@ -78,7 +79,8 @@ def engine(site: Config, peer: FakePeer, descriptor: Any) -> FlaskClient:
 
 @pytest.fixture(scope="module")
 def scheduler(peer: FakePeer) -> AttachedScheduler:
-    return AttachedScheduler(Peer(Address(path=str(peer.path))), model="m", context_tokens=512, places=PLACES)
+    told = Peer(Address(path=str(peer.path)))
+    return AttachedScheduler(told, LlamaServer(told, model="m"), context_tokens=512, places=PLACES)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -182,7 +184,7 @@ def test_a_caller_who_leaves_ends_the_peers_work_before_its_first_token(
 
 def test_a_peer_that_says_nothing_for_too_long_ends_that_answer_alone(peer: FakePeer) -> None:
     told = Peer(Address(path=str(peer.path)), silence_seconds=0.3)
-    scheduler = AttachedScheduler(told, model="m", context_tokens=512, places=PLACES)
+    scheduler = AttachedScheduler(told, LlamaServer(told, model="m"), context_tokens=512, places=PLACES)
     peer.hold = threading.Event()
 
     pieces = list(scheduler.submit(Generation(tokens=[1, 2, 3], max_tokens=8)).pieces())
@@ -207,8 +209,9 @@ def test_it_is_never_given_more_than_its_places_and_tokens(scheduler: AttachedSc
 def test_a_peer_that_is_not_well_is_an_engine_that_is_down(tmp_path: Path) -> None:
     now = [0.0]
     with fake_peer(tmp_path / "p", is_well=False) as peer:
+        told = Peer(Address(path=str(peer.path)))
         scheduler = AttachedScheduler(
-            Peer(Address(path=str(peer.path))), model="m", context_tokens=64, places=1, now=lambda: now[0]
+            told, LlamaServer(told, model="m"), context_tokens=64, places=1, now=lambda: now[0]
         )
         until(lambda: scheduler.is_alive)
         now[0] = 31.0

@@ -1,0 +1,115 @@
+"""What is different from one attached engine to another: who counts tokens, what it is asked, how likelihoods are had.
+
+Everything else of an attached engine, its places, its callers and its answers, is the same code for all (`attached`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from appliance.serve import attached_words as words
+from appliance.serve.attached_peer import Peer
+from appliance.serve.attached_words import Part
+from appliance.serve.engine import Generation
+
+
+class Dialect(Protocol):
+    """The words of one kind of server; safe for threads."""
+
+    @property
+    def vocabulary_tokens(self) -> int:
+        """How many tokens there may be; each has a number from 0."""
+        ...
+
+    def require_fit(self, *, context_tokens: int) -> None:
+        """Pass when the peer is set up as the contract of an engine needs it.
+
+        Raises:
+            EngineLoadError: It is not.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not say.
+        """
+        ...
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text that is not empty; control tokens are recognised only when `special`.
+
+        Raises:
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: Nobody said.
+        """
+        ...
+
+    def require_askable(self, generation: Generation) -> None:
+        """Pass when the peer can do what is wanted.
+
+        Raises:
+            RefusedError: It cannot; nothing is left out silently.
+        """
+        ...
+
+    def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
+        """Return what a peer is asked, at `COMPLETIONS`, for one of a generation's answers, as a stream."""
+        ...
+
+    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
+        """Return what an event of its answer says; `top` likelihoods were asked for, None for none.
+
+        Raises:
+            EngineProtocolError: It reports a failure, or breaks its form.
+        """
+        ...
+
+    def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        """Return the log-likelihood (nats) of a continuation after a prompt.
+
+        Raises:
+            RefusedError: It cannot be told of these.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: The peer did not say.
+        """
+        ...
+
+
+class LlamaServer:
+    """llama.cpp's own server: it counts tokens itself, and a bias does not count in the likelihoods that it tells.
+
+    Args:
+        peer: Who answers.
+        model: The name that the peer has for the version.
+    """
+
+    def __init__(self, peer: Peer, *, model: str) -> None:
+        self._peer = peer
+        self._model = model
+
+    @property
+    def vocabulary_tokens(self) -> int:
+        """How many there may be of any; which of these numbers are none, the peer knows alone and leaves out."""
+        return words.MOST_TOKENS
+
+    def require_fit(self, *, context_tokens: int) -> None:
+        """Pass: what it has to be told, each question says."""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text."""
+        asked = {"content": text, "add_special": False, "parse_special": special, "with_pieces": False}
+        # Fewer tokens than bytes, and one for a space that some vocabularies put before a text.
+        return words.tokens_of(
+            self._peer.ask(words.TOKENIZE, asked), most=len(text.encode(errors="replace")) + 1, name=self._peer.name
+        )
+
+    def require_askable(self, generation: Generation) -> None:
+        """Pass: it does all that our own engine does, but for calls of functions, which `AttachedTokens` refuses."""
+
+    def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
+        """Return what it is asked."""
+        return words.question(generation, index=index, model=self._model)
+
+    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
+        """Return what an event says."""
+        return words.part_of(untrusted, top=top, name=self._peer.name)
+
+    def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        """Return how likely a continuation is: each token is made the only choice, one question for each."""
+        total = 0.0
+        for at, token in enumerate(continuation):
+            asked = words.forced([*prompt, *continuation[:at]], token, model=self._model)
+            total += words.forced_likelihood(self._peer.ask(words.COMPLETIONS, asked), token, name=self._peer.name)
+        return total

@@ -1,0 +1,223 @@
+"""SGLang's words: OpenAI's completions by tokens with fields of its own, likelihoods of a prompt, its settings.
+
+Read in its published sources of 2025 and 2026 (`/v1/completions`, `/generate`, `/server_info`), never tried on a real
+one. Its route `/tokenize` reads names of control tokens in any text, so tokens are counted here (`attached_tokens`).
+
+Rules:
+    SGL-1 Likelihoods of a forced text are those of a prompt (`/generate`), which SGLang takes before temperature, bias
+          and limits; each is told with the token's number, and another number is a broken contract.
+    SGL-2 Those of an answer's own tokens it takes after bias, penalties and shape, and perhaps after temperature: they
+          are asked for only where none of these changes them.
+    SGL-3 It must be set up to keep no prompt of ended answers and to honour a seed; it says so itself, or is not used.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from appliance.errors import EngineLoadError, EngineRefusedError
+from appliance.serve import attached_words as words
+from appliance.serve.asking import RefusedError
+from appliance.serve.attached_peer import Peer
+from appliance.serve.attached_tokens import LocalTokens
+from appliance.serve.attached_words import Part
+from appliance.serve.engine import Generation, Likelihood, Sampling
+from appliance.serve.events import broken
+
+GENERATE: Final = "/generate"
+SETTINGS: Final = ("/server_info", "/get_server_info")
+"""Newer and older releases' name for the same."""
+_SEEDS: Final = 2**31
+_MOST_PENALTY: Final = 2.0
+_NEEDED: Final[Mapping[str, tuple[bool, str]]] = {
+    "disable_radix_cache": (True, "it keeps the prompts of ended answers"),
+    "enable_deterministic_inference": (True, "it does not honour a seed"),
+    "skip_tokenizer_init": (False, "it writes no text"),
+}
+
+
+class Sglang:
+    """SGLang's own server.
+
+    Args:
+        peer: Who answers.
+        tokens: The version's vocabulary.
+        model: The name that questions have for the version; SGLang looks for adapters behind a colon alone.
+    """
+
+    def __init__(self, peer: Peer, tokens: LocalTokens, *, model: str) -> None:
+        self._peer = peer
+        self._tokens = tokens
+        self._model = model
+
+    @property
+    def vocabulary_tokens(self) -> int:
+        """How many tokens there are."""
+        return self._tokens.vocabulary_tokens
+
+    def require_fit(self, *, context_tokens: int) -> None:
+        """Pass when the peer says that it is set up as SGL-3 has it, with room for `context_tokens`.
+
+        Raises:
+            EngineLoadError: It is not, or does not say.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: It did not answer.
+        """
+        said = self._settings()
+        for name, (wanted, why) in _NEEDED.items():
+            if said.get(name) is not wanted:
+                flag = f"--{name.replace('_', '-')}"
+                raise _unfit(why, f"start it {'with' if wanted else 'without'} {flag}")
+        for name in ("max_total_num_tokens", "context_length"):
+            room = said.get(name)
+            if type(room) is int and room < context_tokens:
+                raise _unfit(
+                    f"its {name} is {room}, the version's n_ctx {context_tokens}", "give it more, or n_ctx less"
+                )
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text; control tokens are recognised only when `special`.
+
+        Raises:
+            RefusedError: The vocabulary does not have it.
+        """
+        return self._tokens.tokenize(text, special=special)
+
+    def require_askable(self, generation: Generation) -> None:
+        """Pass when SGLang can do what is wanted.
+
+        Raises:
+            RefusedError: A penalty is beyond what it takes, or likelihoods would not be the model's own (SGL-2).
+        """
+        sampling = generation.sampling
+        for name in ("frequency_penalty", "presence_penalty", "repeat_penalty"):
+            if getattr(sampling, name) > _MOST_PENALTY:
+                raise RefusedError("invalid_value", f"{name} is at most {_MOST_PENALTY:g} here", param=name)
+        if generation.top_logprobs is not None and _is_changed(sampling):
+            raise RefusedError(
+                "unsupported_parameter",
+                "this engine tells likelihoods at temperature 0 or 1 alone, without bias, penalties or a shape",
+                param="logprobs",
+            )
+
+    def question(self, generation: Generation, *, index: int) -> dict[str, Any]:
+        """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
+        sampling = generation.sampling
+        is_greedy = sampling.top_p <= 0  # the likeliest token alone; SGLang takes no share of 0
+        body: dict[str, Any] = {
+            "model": self._model,
+            "prompt": list(generation.tokens),
+            "max_tokens": generation.max_tokens,
+            "min_tokens": 0,
+            "n": 1,
+            "echo": False,
+            "temperature": sampling.temperature,
+            "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
+            "top_k": 1 if is_greedy else sampling.top_k or -1,
+            "min_p": 0.0,
+            "repetition_penalty": sampling.repeat_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "presence_penalty": sampling.presence_penalty,
+            "seed": (sampling.seed + index) % _SEEDS,
+            "ignore_eos": False,
+            "skip_special_tokens": True,
+            "no_stop_trim": False,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if generation.stop:
+            body["stop"] = list(generation.stop)
+        if sampling.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+        if sampling.grammar:
+            body["json_schema"] = sampling.grammar
+        if generation.top_logprobs is not None:
+            body["logprobs"] = generation.top_logprobs
+        return body
+
+    def part_of(self, untrusted: Mapping[str, Any], *, top: int | None) -> Part:
+        """Return what an event says; likelihoods are in OpenAI's older form.
+
+        Raises:
+            EngineProtocolError: It reports a failure, or breaks OpenAI's form.
+        """
+        return words.part_of(untrusted, top=top, name=self._peer.name, likelihoods_of=_likelihoods)
+
+    def likelihood(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        """Return how likely a continuation is: one question, which makes no token.
+
+        Raises:
+            RefusedError: The prompt is empty.
+            EngineProtocolError, EngineRefusedError, EngineUnavailableError: The peer did not say.
+        """
+        if not prompt:
+            raise RefusedError("empty_prompt", "the prompt is empty")
+        asked = {
+            "input_ids": [*prompt, *continuation],
+            "sampling_params": {"max_new_tokens": 0, "temperature": 1.0, "top_p": 1.0, "top_k": -1},
+            "return_logprob": True,
+            # The first place that is told has no likelihood of its own, so it is the prompt's last.
+            "logprob_start_len": len(prompt) - 1,
+            "top_logprobs_num": 0,
+            "return_text_in_logprobs": False,
+            "stream": False,
+        }
+        name = self._peer.name
+        meta = self._peer.ask(GENERATE, asked).get("meta_info")
+        told = meta.get("input_token_logprobs") if isinstance(meta, dict) else None
+        if not isinstance(told, list) or len(told) != len(continuation) + 1:
+            raise broken(name, "it does not say how likely each token of a prompt was")
+        return math.fsum(_of_token(entry, token, name) for entry, token in zip(told[1:], continuation, strict=True))
+
+    def _settings(self) -> dict[str, Any]:
+        newer, older = SETTINGS
+        try:
+            return self._peer.look(newer)
+        except EngineRefusedError as error:
+            if error.http_status != 404:
+                raise
+            return self._peer.look(older)
+
+
+def _is_changed(sampling: Sampling) -> bool:
+    """Return whether anything but the model decides how likely SGLang says that a drawn token was."""
+    return (
+        sampling.temperature not in {0, 1}
+        or bool(sampling.logit_bias or sampling.grammar)
+        or (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
+    )
+
+
+def _of_token(untrusted: object, token: int, name: str) -> float:
+    """Return the likelihood of ``[LOGPROB, NUMBER, TEXT]``."""
+    if not isinstance(untrusted, list) or len(untrusted) < 2 or type(untrusted[1]) is not int or untrusted[1] != token:
+        raise broken(name, "it tells how likely another token was than it was asked")
+    return words.logprob_of(untrusted[0], name)
+
+
+def _likelihoods(untrusted: object, top: int, name: str) -> tuple[Likelihood, ...]:
+    if untrusted is None:
+        return ()
+    fields = untrusted if isinstance(untrusted, dict) else {}
+    tokens, logprobs, tops = (fields.get(key) or [] for key in ("tokens", "token_logprobs", "top_logprobs"))
+    if not all(isinstance(one, list) for one in (tokens, logprobs, tops)) or len(tokens) != len(logprobs):
+        raise broken(name, "it does not say of each token how likely it was")
+    if tops and len(tops) != len(tokens):
+        raise broken(name, "it does not say of each token what else was likely")
+    return tuple(
+        Likelihood(
+            token=words.piece_of(token, name),
+            logprob=words.logprob_of(logprob, name),
+            top=_top(tops[at], top, name) if tops else (),
+        )
+        for at, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True))
+    )
+
+
+def _top(untrusted: object, top: int, name: str) -> tuple[tuple[bytes, float], ...]:
+    others = untrusted if isinstance(untrusted, dict) else {}
+    found = [(words.piece_of(token, name), words.logprob_of(logprob, name)) for token, logprob in others.items()]
+    return tuple(sorted(found, key=lambda pair: -pair[1])[:top])
+
+
+def _unfit(why: str, fix: str) -> EngineLoadError:
+    return EngineLoadError(what="the attached engine is not set up as its contract needs it", why=why, fix=fix)
