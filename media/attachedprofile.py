@@ -16,6 +16,8 @@ Dialect = Literal["llama-server", "sglang"]
 DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
 """Whose words beside OpenAI's it understands: counting tokens, a shape for the answer, what it keeps of a prompt,
 how likely a text is."""
+TOKENIZER: Final = "tokenizer.json"
+"""What a version brings whose tokens the launcher counts itself."""
 SOCKET, MODEL = "{socket}", "{model}"
 PLACEHOLDERS: Final = (SOCKET, MODEL, "{n_ctx}", "{n_batch}", "{n_seq_max}", "{threads}")
 MOST_ARGUMENTS: Final = 100
@@ -50,6 +52,11 @@ class AttachedSettings:
     def is_content_addressed(self) -> bool:
         """Whether the release brings what answers, so that its digest says what that is."""
         return bool(self.program or self.module)
+
+    @property
+    def is_counted_here(self) -> bool:
+        """Whether the launcher counts tokens itself: the peer has no way to leave control tokens out of a text."""
+        return self.dialect == "sglang"
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as a descriptor has it."""

@@ -27,13 +27,13 @@ from appliance.serve.attached import AttachedScheduler, AttachedTokens
 from appliance.serve.attached_dialect import Dialect, LlamaServer
 from appliance.serve.attached_peer import Address, Peer
 from appliance.serve.attached_sglang import Sglang
-from appliance.serve.attached_tokens import TOKENIZER, LocalTokens
+from appliance.serve.attached_tokens import LocalTokens
 from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.engine import Decoder
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import StoredRelease
-from media.attachedprofile import AttachedSettings
+from media.attachedprofile import TOKENIZER, AttachedSettings
 from media.clock import SystemClock
 
 CALLS: Final = frozenset({"socket", "connect"})
@@ -287,7 +287,7 @@ def dialect_of(proven: ProvenPeer, peer: Peer) -> Dialect:
         EngineLoadError: The launcher has to count tokens and cannot.
     """
     model = proven.descriptor.model_digest
-    if proven.settings.dialect == "llama-server":
+    if not proven.settings.is_counted_here:
         return LlamaServer(peer, model=model)
     return Sglang(peer, LocalTokens(proven.read(TOKENIZER)), model=model)
 

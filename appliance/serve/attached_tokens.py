@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from appliance.errors import EngineLoadError
 from appliance.serve.asking import RefusedError
+from media.attachedprofile import TOKENIZER
 
-TOKENIZER: Final = "tokenizer.json"
 _MODELS: Final = frozenset({"BPE"})
 """Of these it is known that a text becomes no token but by merging its bytes; others look names up in the text."""
 

@@ -1,6 +1,7 @@
 """Start an attached engine and let it answer one token. Stand-alone: run in a sandbox, where the engine's wheels are.
 
-Arguments: program or module, its name, our own wheel, a folder for the socket, the model, values and arguments as JSON.
+Arguments: program or module, its name, our own wheel, a folder for the socket, the model, values and arguments as JSON,
+the dialect.
 Prints one JSON line with what it can see around it, before anything is started, and one with what it did.
 Exits 3 where the engine does not become well, 5 where it does not answer; where a signal ended it, 128 and its number.
 """
@@ -79,8 +80,27 @@ def _told(path: str, route: str, body: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _answers(path: str) -> int:
+def _answers_sglang(path: str) -> int:
+    """Return the number of tokens of a text after which one more was answered, each but the first with a likelihood."""
+    asked = {
+        "text": _TEXT,
+        "sampling_params": {"max_new_tokens": 1, "temperature": 0},
+        "return_logprob": True,
+        "logprob_start_len": 0,
+    }
+    meta = _told(path, "/generate", asked).get("meta_info")
+    told = meta.get("input_token_logprobs") if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or not isinstance(told, list) or meta.get("completion_tokens") != 1:
+        return 0
+    numbers = [one[0] for one in told[1:] if isinstance(one, list) and one and isinstance(one[0], int | float)]
+    is_whole = len(told) == meta.get("prompt_tokens") == len(numbers) + 1
+    return len(told) if numbers and is_whole and all(math.isfinite(number) for number in numbers) else 0
+
+
+def _answers(path: str, dialect: str) -> int:
     """Return the number of tokens of a text after which one more was answered with a finite likelihood; 0 for none."""
+    if dialect == "sglang":
+        return _answers_sglang(path)
     tokens = _told(path, "/tokenize", {"content": _TEXT, "prompt": _TEXT, "add_special": False}).get("tokens")
     if not isinstance(tokens, list) or not tokens:
         return 0
@@ -102,7 +122,7 @@ def _code(peer: "subprocess.Popen[bytes]", *, otherwise: int) -> int:
 
 def main(arguments: list[str]) -> int:
     """Try the model; return 0 where a token was answered."""
-    kind, what, code, folder, model, values, said = arguments
+    kind, what, code, folder, model, values, said, dialect = arguments
     _tell(_surroundings())
     place = f"{folder}/peer.sock"
     filled = {**json.loads(values), "{socket}": place, "{model}": model}
@@ -117,7 +137,7 @@ def main(arguments: list[str]) -> int:
                 if peer.poll() is not None:
                     return _code(peer, otherwise=3)
                 time.sleep(_PAUSE)
-            count = _answers(place)
+            count = _answers(place, dialect)
         except (OSError, ValueError, http.client.HTTPException):
             count = 0
         if not count:

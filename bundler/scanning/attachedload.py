@@ -108,6 +108,7 @@ def load(name: str, descriptor: dict[str, Any], bench: Bench) -> Load:
             *("program" if settings.program else "module", what, _CODE, sandbox.SOCKETS, model),
             json.dumps({**_SMALL, "{threads}": str(threads)}),
             json.dumps(settings.arguments),
+            settings.dialect,
         ],
         limits=limits,
         files={**places, **({} if code is None else {code: _CODE})},

@@ -50,6 +50,7 @@ def gather(
     """
     folder = f"data/models/{model.name}"
     source = pinned.material.uri
+    modelfolder.require_countable(model, frozenset(file.name for file in pinned.files))
     quantized: dict[str, Any] = {}
     if not _is_gguf(model, pinned):
         modelfolder.require_folder(model, frozenset(file.name for file in pinned.files))

@@ -12,6 +12,7 @@ from typing import Any, Final
 from bundler.errors import RecipeError, ScanError
 from bundler.recipe import ModelSection
 from bundler.safetensors_header import INDEX_NAME
+from media.attachedprofile import TOKENIZER
 from media.canonical import loads, mapping
 from media.errors import MediaError
 
@@ -64,6 +65,17 @@ def require_folder(model: ModelSection, names: frozenset[str]) -> None:
         raise _refused(model, "there is no tokenizer", f"name one of {', '.join(sorted(_TOKENIZERS))}")
     if len(shards) > 1 and INDEX_NAME not in names:
         raise _refused(model, f"{len(shards)} weight files have no {INDEX_NAME}", "name the index")
+
+
+def require_countable(model: ModelSection, names: frozenset[str]) -> None:
+    """Pass when the launcher can count the model's tokens, where its attached engine leaves that to the launcher.
+
+    Raises:
+        RecipeError: The file that it counts by does not travel.
+    """
+    attached = model.runtime.attached
+    if attached is not None and attached.settings("").is_counted_here and TOKENIZER not in names:
+        raise _refused(model, f"there is no {TOKENIZER}", f"name it; the launcher counts tokens for {attached.dialect}")
 
 
 def quantization_of(model: ModelSection, untrusted_config: bytes) -> dict[str, Any]:

@@ -22,7 +22,7 @@ MODULE = replace(PROGRAM, program="", program_sha256="", module="xllamacpp.serve
 _VALUES = {"{socket}": "/s", "{model}": "/m", "{n_ctx}": "1", "{n_batch}": "2", "{n_seq_max}": "3", "{threads}": "4"}
 
 
-@pytest.mark.parametrize("settings", [PROGRAM, MODULE, AttachedSettings()])
+@pytest.mark.parametrize("settings", [PROGRAM, MODULE, AttachedSettings(), replace(MODULE, dialect="sglang")])
 def test_a_profile_comes_back_as_it_was_written(settings: AttachedSettings) -> None:
     assert not list(faults(settings))
     assert AttachedSettings.from_json(settings.to_json(), "attached") == settings

@@ -2,6 +2,7 @@
 
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ order = open(model, "rb").read().partition(b"DO:")[2].partition(b";")[0].decode(
 if order == "refuse": sys.exit("no such architecture")
 if order == "crash": os.abort()
 answers = {"/tokenize": {"tokens": [1, 2]}, "/v1/completions": {"choices": [{"text": "a", "logprobs": {"content": [
-    {"token": "a", "logprob": None if order == "silent" else -0.5}]}}]}}
+    {"token": "a", "logprob": None if order == "silent" else -0.5}]}}]}, "/generate": {"meta_info": {
+    "prompt_tokens": 2, "completion_tokens": 1, "input_token_logprobs": [
+    [None, 1, None], [None if order == "silent" else -0.5, 2, None]]}}}
 class Door(http.server.BaseHTTPRequestHandler):
     def address_string(self): return ""
     def do_GET(self): self.say({})
@@ -101,6 +104,14 @@ def test_a_model_that_its_engine_does_not_survive_may_not_travel(
 ) -> None:
     with pytest.raises(ScanError, match=what):
         loaded(tmp_path, python, order)
+
+
+def test_sglang_is_asked_for_the_likelihoods_of_a_prompt(tmp_path: Path, python: Path) -> None:
+    sglang = replace(SETTINGS, dialect="sglang")
+
+    assert loaded(tmp_path / "1", python, "load", sglang).loaded
+    with pytest.raises(ScanError, match="could not decode a token"):
+        loaded(tmp_path / "2", python, "silent", sglang)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from appliance.registry.descriptor import ModelDescriptor
 from bundler.cache import Cache
 from bundler.errors import RecipeError, SourceError
 from bundler.recipe import Recipe
+from bundler.recipe_runtime import AttachedSection
 from bundler.sources import modelfiles, weights
 from bundler.sources.wheels import Fetch
 from bundler.target import WheelTarget
+from media.attachedprofile import Dialect
 from tests.support.file_server import file_server
 from tests.support.payload import gguf, recipe_folder, recipe_text, safetensors, sha256, wheel
 
@@ -288,6 +290,24 @@ def test_a_folder_that_is_no_model_for_vllm_is_refused(
         gathered(folder_recipe(tmp_path, files), Cache(root=tmp_path / "cache"))
 
     assert why in caught.value.why
+
+
+def attached_recipe(folder: Path, files: dict[str, bytes], dialect: Dialect) -> Recipe:
+    made = folder_recipe(folder, files)
+    runtime = made.models[0].runtime.model_copy(update={"attached": AttachedSection(dialect=dialect)})
+    model = made.models[0].model_copy(update={"engine": "attached", "runtime": runtime})
+    return made.model_copy(update={"models": (model,)})
+
+
+def test_the_file_that_the_launcher_counts_by_must_travel(tmp_path: Path) -> None:
+    other = {name: content for name, content in FOLDER.items() if name != "tokenizer.json"} | {"tokenizer.model": b"x"}
+    cache = Cache(root=tmp_path / "cache")
+
+    assert gathered(attached_recipe(tmp_path / "1", other, "llama-server"), cache)
+    assert gathered(attached_recipe(tmp_path / "2", FOLDER, "sglang"), cache)
+    with pytest.raises(RecipeError, match="no model for an attached engine") as caught:
+        gathered(attached_recipe(tmp_path / "3", other, "sglang"), cache)
+    assert "no tokenizer.json" in caught.value.why
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,15 @@ def test_the_engines_lock_lies_over_the_servers(tmp_path: Path) -> None:
     found = locks.needed_of(recipe, locks.ATTACHED, shop.checkout)
 
     assert [(one.name, one.version) for one in found] == [("alpha", "2.0"), ("engine-of-theirs", "1.0")]
+
+
+def test_what_counts_tokens_in_the_launcher_must_be_locked(tmp_path: Path) -> None:
+    shop = workshop(tmp_path / "shop")
+    attached = f'dialect = "sglang"\nprogram = "bin/peer"\n{ATTACHED}'
+    recipe = recipe_in(tmp_path / "recipe", attached=attached, tail='\n[locks]\nengine-attached = "theirs.txt"\n')
+    (tmp_path / "recipe/theirs.txt").write_text(locked(wheel(tmp_path, "engine-of-theirs")))
+
+    with pytest.raises(RecipeError, match="does not lock tokenizers"):
+        locks.needed_of(recipe, locks.ATTACHED, shop.checkout)
+    (tmp_path / "recipe/theirs.txt").write_text(locked(wheel(tmp_path, "tokenizers")))
+    assert "tokenizers" in {one.name for one in locks.needed_of(recipe, locks.ATTACHED, shop.checkout)}
