@@ -220,7 +220,7 @@ def test_nothing_can_be_scored_after_nothing(engine: FlaskClient) -> None:
         [[None, 66, None], [-1.0]],
         [[None, 66, None], 5],
     ],
-    ids=str,
+    ids=lambda told: str(told)[:60],
 )
 def test_likelihoods_of_something_else_are_a_broken_contract(sglang: Sglang, peer: FakeSglang, told: Any) -> None:
     peer.scored = {"text": "", "meta_info": {"input_token_logprobs": told}}

@@ -31,6 +31,7 @@ answers = {"/tokenize": {"tokens": [1, 2]}, "/v1/completions": {"choices": [{"te
     {"token": "a", "logprob": None if order == "silent" else -0.5}]}}]}, "/generate": {"meta_info": {
     "prompt_tokens": 2, "completion_tokens": 1, "input_token_logprobs": [
     [None, 1, None], [None if order == "silent" else -0.5, 2, None]]}}}
+if order == "sglang": del answers["/tokenize"], answers["/v1/completions"]
 class Door(http.server.BaseHTTPRequestHandler):
     def address_string(self): return ""
     def do_GET(self): self.say({})
@@ -109,7 +110,7 @@ def test_a_model_that_its_engine_does_not_survive_may_not_travel(
 def test_sglang_is_asked_for_the_likelihoods_of_a_prompt(tmp_path: Path, python: Path) -> None:
     sglang = replace(SETTINGS, dialect="sglang")
 
-    assert loaded(tmp_path / "1", python, "load", sglang).loaded
+    assert loaded(tmp_path / "1", python, "sglang", sglang).loaded
     with pytest.raises(ScanError, match="could not decode a token"):
         loaded(tmp_path / "2", python, "silent", sglang)
 
