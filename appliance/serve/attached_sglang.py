@@ -1,7 +1,7 @@
 """SGLang's words: OpenAI's completions by tokens with fields of its own, likelihoods of a prompt, its settings.
 
-Read in its published sources of 2025 and 2026 (`/v1/completions`, `/generate`, `/server_info`), never tried on a real
-one. Its route `/tokenize` reads names of control tokens in any text, so tokens are counted here (`attached_tokens`).
+Read in its published sources, up to release 0.5.23 (`/v1/completions`, `/generate`, `/server_info`), never tried on a
+running one. Its `/tokenize` reads names of control tokens in any text, so tokens are counted here (`attached_tokens`).
 
 Rules:
     SGL-1 Likelihoods of a forced text are those of a prompt (`/generate`), which SGLang takes before temperature, bias
@@ -35,6 +35,9 @@ _NEEDED: Final[Mapping[str, tuple[bool, str]]] = {
     "skip_tokenizer_init": (False, "it writes no text"),
 }
 
+_ROOMS: Final = ("max_total_num_tokens", "max_req_input_len")
+"""Of all answers at once, and of one question: what is longer SGLang cuts, or lets wait."""
+
 
 class Sglang:
     """SGLang's own server.
@@ -67,11 +70,11 @@ class Sglang:
             if said.get(name) is not wanted:
                 flag = f"--{name.replace('_', '-')}"
                 raise _unfit(why, f"start it {'with' if wanted else 'without'} {flag}")
-        for name in ("max_total_num_tokens", "context_length"):
+        for name in _ROOMS:
             room = said.get(name)
-            if type(room) is int and room < context_tokens:
+            if type(room) is not int or room < context_tokens:
                 raise _unfit(
-                    f"its {name} is {room}, the version's n_ctx {context_tokens}", "give it more, or n_ctx less"
+                    f"its {name} is below the version's n_ctx, {context_tokens}", "give it more, or n_ctx less"
                 )
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:

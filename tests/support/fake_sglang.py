@@ -43,6 +43,7 @@ _SETTINGS: Mapping[str, Any] = {
     "enable_deterministic_inference": True,
     "skip_tokenizer_init": False,
     "max_total_num_tokens": 65536,
+    "max_req_input_len": 65530,
     "internal_states": [{}],
     "version": "0.5",
 }

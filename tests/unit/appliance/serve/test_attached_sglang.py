@@ -266,7 +266,8 @@ def test_its_settings_are_asked_for_by_either_name(sglang: Sglang, peer: FakeSgl
         ({"enable_deterministic_inference": False}, "--enable-deterministic-inference"),
         ({"skip_tokenizer_init": True}, "without --skip-tokenizer-init"),
         ({"max_total_num_tokens": 511}, "n_ctx"),
-        ({"context_length": 511}, "n_ctx"),
+        ({"max_req_input_len": 511}, "n_ctx"),
+        ({"max_req_input_len": None}, "n_ctx"),
     ],
     ids=str,
 )
