@@ -49,7 +49,7 @@ class PatternDetector:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
-        shadow, places = _shadow(text)
+        shadow, places = shadow_of(text)
         present: dict[re.Pattern[str], bool] = {}
         found: list[Finding] = []
         for rule in self._rules:
@@ -90,7 +90,7 @@ def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> Iterable[
         yield Finding(start=start, end=end, phi_class=rule.phi_class, extra=rule.extra)
 
 
-def _shadow(text: str) -> tuple[str, Sequence[int] | None]:
+def shadow_of(text: str) -> tuple[str, Sequence[int] | None]:
     """Return the text patterns read, and each character's place in `text` where that differs."""
     if text.isascii():
         return text, None
