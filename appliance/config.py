@@ -314,6 +314,11 @@ class Places:
         return self.state / "review"
 
     @property
+    def census(self) -> Path:
+        """Folder of the site's own list of names, encrypted; the test stage has none."""
+        return self.state / "census"
+
+    @property
     def gateway(self) -> Path:
         """What the gateways of this stage keep on disk: counters, and batches, which are encrypted."""
         return self.state / ("gateway" if self.stage is Stage.PRODUCTION else f"gateway-{self.stage}")

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from appliance.actions import clock as clock_action
 from appliance.actions import (
+    census,
     disk_encryption,
     doctor_machine,
     doctor_services,
@@ -17,6 +17,7 @@ from appliance.actions import (
     nodes,
     tls_standing,
 )
+from appliance.actions import clock as clock_action
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
 from appliance.audit.facts import Ledger
@@ -69,6 +70,7 @@ def doctor(
         lambda: nodes.findings(config),
         lambda: forwarding.findings(config, clock=clock),
         lambda: _retention(ledger, BelievedClock(config.at, clock)),
+        lambda: _census(config, ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.units(config, supervisor),
         _tools,
     )
@@ -79,6 +81,12 @@ def _retention(ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
     if ledger is not None:
         with suppress(SealiftError):  # that the ledger is away is another finding
             yield from overdue.findings(ledger, clock)
+
+
+def _census(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
+    if ledger is not None:
+        with suppress(SealiftError):  # as above
+            yield census.finding(config, ledger, clock)
 
 
 def _memory(config: Config) -> Iterator[Finding]:

@@ -66,7 +66,7 @@ _PRIVILEGED: Final = (
     "tls.",
     *("promotion.", "person.", "approval.", "trust.", "release.", "custody.", "model.", "key.", "install."),
     *("admin.", "export.", "backup.", "retire.", "standby.", "clock.", "network.", "stop.", _OWN),
-    *("evidence.", "retention.", "erasure.", "review.", "emergency.", "stage.", "window."),
+    *("evidence.", "retention.", "erasure.", "review.", "emergency.", "stage.", "window.", "census."),
     *("automation.made", "automation.revoked"),
 )
 # Who may come in by the door of actions with one family only.

@@ -55,6 +55,7 @@ _COMMANDS = (
     "boxkeys",
     "retention",
     "samples",
+    "census",
     "tls",
     "audit",
     "state",

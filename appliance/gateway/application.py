@@ -38,6 +38,7 @@ from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.shortway import Gateway
 from appliance.keys.provider import KeyProvider
 from appliance.keys.stages import keys_of
+from appliance.phi.censusfile import WithCensus
 from appliance.phi.detect import Detector, PatternDetector
 from appliance.stages import Stage
 from appliance.standby.permit import permit_of
@@ -98,7 +99,7 @@ def create_app(
         api_keys: Who may ask.
         clock: Every time that is recorded or measured; what ends by a date goes by what is believed of it.
         metrics: Counted into; new ones when absent.
-        detector: Finds identifiers; the patterns when absent.
+        detector: Finds identifiers; the patterns and the census list when absent.
     """
     app = Gateway("sealift-gateway")
     # No OPTIONS that Flask would answer by itself: a route exists because it was decided on.
@@ -134,7 +135,7 @@ def create_app(
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
     admission = Admission(desk, clock=clock, metrics=metrics)
-    detector = detector or PatternDetector()
+    detector = detector or _detector(config, keys, clock)
     review = Line(config.at.socket(GATEWAY_DOOR), timeout_seconds=_REVIEW_SECONDS)
     # What is tried out is nobody's answer: nothing of the test stage is kept.
     policy = config.review if stage is Stage.PRODUCTION else ReviewSection()
@@ -190,6 +191,14 @@ def create_app(
         batches=batches,
     )
     return app
+
+
+def _detector(config: Config, keys: KeyProvider, clock: Clock) -> Detector:
+    patterns = PatternDetector()
+    # Nobody's real name lies where things are tried out; see docs/operator/teststage.md.
+    if config.at.stage is Stage.TEST:
+        return patterns
+    return WithCensus(patterns, folder=config.at.census, keys=keys, clock=clock)
 
 
 def running(app: Flask) -> Running:

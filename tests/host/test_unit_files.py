@@ -209,11 +209,11 @@ def test_the_test_stages_gateway_has_nothing_of_productions() -> None:
         assert values(path, key) != values(production, key)
     assert not set(values(path, "LoadCredential")) & set(values(production, "LoadCredential"))
     assert values(path, "Environment")[1:] == ["SEALIFT_STAGE=test"]
-    for place in ("gateway", "review", "store", "registry/evals", "registry/reviews", "registry/evidence"):
+    for place in ("gateway", "census", "review", "store", "registry/evals", "registry/reviews", "registry/evidence"):
         assert f"-/var/lib/sealift/{place}" in hidden
     # What is not there when a unit starts is not hidden from it later.
     assert {f"/var/lib/sealift/registry/{one}" for one in ("evals", "reviews", "evidence")} <= set(made)
-    assert {"/var/lib/sealift/review", "/var/lib/sealift/store"} <= set(made)
+    assert {"/var/lib/sealift/census", "/var/lib/sealift/review", "/var/lib/sealift/store"} <= set(made)
 
 
 def test_services_own_no_runtime_directory_that_would_take_the_sockets_with_it() -> None:
