@@ -37,7 +37,7 @@ _LOST: Final = {
     "api-key-pepper": "API keys that were made under an older version stop working",
     "identity-hmac": "records made under an older version no longer match a person: they are erased in that sense",
     "content-hmac": "records made under an older version no longer match a text",
-    "phi-map": "nothing that lasts",
+    "phi-map": "batches, and the census list, that were encrypted under an older version: import the list again first",
     "session": "nothing: everybody signs in again",
     "retention": "samples of prompts and answers that were kept under an older version: they are erased in that sense",
     _LEDGER_KEY: "nothing: the ledger names the newer key, and what the older signed still verifies",

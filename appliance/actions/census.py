@@ -226,8 +226,9 @@ def _fault(config: Config, digest: str, keys: KeyProvider | None) -> str:
             return "" if (found is None) == (not digest) else "the ledger and the disk disagree whether there is a list"
         if keys is None:
             return ""
-        plain, version = censusfile.opened(found[0], keys), digest.partition(":")[0].removeprefix("v")
-        is_same = digest_of(plain, keys, version=int(version)) == digest
+        plain, version = censusfile.opened(found[0], keys), int(digest.partition(":")[0].removeprefix("v"))
+        # Versions of this key go after years; what they made can then not be compared.
+        is_same = version not in keys.versions("content-hmac") or digest_of(plain, keys, version=version) == digest
     except SealiftError as error:
         return f"{error.what}: {error.why}"
     return "" if is_same else "the list on the disk is not the one that was recorded last"

@@ -27,7 +27,7 @@ from media.clock import Clock
 REMOVED: Final = "install.removed"
 _DOOR: Final = "ledger-actions"
 _PEOPLE: Final = 2
-_STATE: Final = ("store", "registry", "gateway", "admin", "alerts", "plans", "scrub", "setup", "logs")
+_STATE: Final = ("store", "registry", "gateway", "census", "admin", "alerts", "plans", "scrub", "setup", "logs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

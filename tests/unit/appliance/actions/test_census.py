@@ -205,3 +205,5 @@ def test_a_renewed_key_leaves_the_list_as_it_was(config: Config, keys: FileKeys,
     keys.create("content-hmac")
 
     assert standing(config, ledger, keys).fault == ""
+    keys.remove("content-hmac", 1)
+    assert standing(config, ledger, keys).fault == ""
