@@ -99,15 +99,24 @@ def ways_of(name: str) -> Iterator[tuple[list[str], bool]]:
     for spelling in _spellings(name):
         before, _, after = shadow_of(spelling)[0].partition(",")
         family, given = _groups(before), _groups(after)
-        orders = _orders(family, given)
-        for groups in orders:
-            words = [word for group in groups for word in group]
-            if 1 < len(words) <= MOST_WORDS:
-                yield words, True
-        for groups in _families(family, given):
-            words = [word for group in groups for word in group]
-            if len(words) <= MOST_WORDS and _may_stand_alone(words):
-                yield words, False
+        yield from _ways(family, given)
+        untitled = (
+            [group for group in family if not _is_title(group)],
+            [group for group in given if not _is_title(group)],
+        )
+        if untitled != (family, given):
+            yield from _ways(*untitled)
+
+
+def _ways(family: list[list[str]], given: list[list[str]]) -> Iterator[tuple[list[str], bool]]:
+    for groups in _orders(family, given):
+        words = [word for group in groups for word in group]
+        if 1 < len(words) <= MOST_WORDS:
+            yield words, True
+    for groups in _families(family, given):
+        words = [word for group in groups for word in group]
+        if len(words) <= MOST_WORDS and _may_stand_alone(words):
+            yield words, False
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -125,31 +134,36 @@ def _spellings(name: str) -> Iterator[str]:
 def _orders(family: list[list[str]], given: list[list[str]]) -> list[list[list[str]]]:
     whole = [*family, *given]
     orders = [whole[cut:] + whole[:cut] for cut in range(len(whole))]
-    if given:
+    if len(given) > 1:
         orders += [[*family, given[0]], [given[0], *family]]
-        for one in family[:1] + family[-1:]:
+    if given and len(family) > 1:
+        for one in (family[0], family[-1]):
             orders += [[given[0], one], [one, given[0]]]
-    elif len(whole) > 2:
+    if not given and len(whole) > 2:
         orders += [[whole[0], whole[-1]], [whole[-1], whole[0]]]
     return orders
 
 
 def _families(family: list[list[str]], given: list[list[str]]) -> list[list[list[str]]]:
-    return [family, *([one] for one in family)] if given else [family[-1:]]
+    if not given:
+        return [family[-1:]]
+    return [family, *([one] for one in family)] if len(family) > 1 else [family]
 
 
 def _groups(part: str) -> list[list[str]]:
     groups = [[_folded(match[0]) for match in _words_in(group)] for group in part.split()]
-    groups = [words for words in groups if words]
-    named = [words for words in groups if len(words) > 1 or words[0] not in TITLES]
-    return named or groups
+    return [words for words in groups if words]
+
+
+def _is_title(group: Sequence[str]) -> bool:
+    return len(group) == 1 and group[0] in TITLES
 
 
 def _may_stand_alone(words: Sequence[str]) -> bool:
     joined = "".join(words)
     if len(joined) < _SHORTEST_FAMILY or any(word.isdigit() for word in words) or joined.upper() == joined:
         return False
-    return len(words) > 1 or (joined not in EVERYDAY and joined not in PARTICLES)
+    return len(words) > 1 or not (joined in EVERYDAY or joined in PARTICLES or joined in TITLES)
 
 
 def _is_family(shadow: str, spans: Sequence[tuple[int, int]], joined: str) -> bool:

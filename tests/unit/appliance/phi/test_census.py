@@ -35,6 +35,7 @@ LIST = (
     "Graves, Ida",
     "Will May",
     "Dr. Otto Fischer",
+    "Lee Jr",
     "North Ward 7B",
 )
 CENSUS = Census(LIST)
@@ -52,7 +53,7 @@ def found(text: str) -> list[str]:
         "Mary O'Brien",        "MARY ANN OBRIEN", "Hans Müller", "hans mueller", "HANS MULLER", "Hans Mu\u0308ller",
         "Piet van der Berg",
         "Berg, Piet", "anna schmidt", "Schmidt, Anna Lena", "山田太郎", "太郎 山田", "김민수", "ПЁТР ИВАНОВ",
-        "петр иванов",        "राम कुमार", "otto fischer", "north ward 7b", "Tom Parkinson", "will may",
+        "петр иванов",        "राम कुमार", "otto fischer", "north ward 7b", "Tom Parkinson", "will may", "lee jr",
     ],
 )  # fmt: skip
 def test_a_whole_name_is_found_however_it_is_written(written: str) -> None:
@@ -71,7 +72,7 @@ def test_a_family_name_alone_is_found_where_it_is_capitalised(written: str) -> N
     [
         "May I? Will you? In May.", "Jane was here", "JaneDoe", "Doerr and Janet", "Jane saw the Mayor", "north wing",
         "the Ward", "Parkinson's disease", "Parkinson is frequent", "Graves' disease", "Graves\u2019s Disease",
-        "Guillain-Barré syndrome", "Barré sign", "van der",
+        "Guillain-Barré syndrome", "Barré sign", "van der", "Jr", "Dr",
     ],
 )  # fmt: skip
 def test_what_is_no_name_of_the_list_is_left(text: str) -> None:
