@@ -88,3 +88,10 @@ def test_any_bytes_are_a_list_or_one_of_our_errors_that_says_nothing_of_it(
         names = parsed(untrusted, columns)
         assert names.names
         assert all(name == " ".join(name.split()) and len(name) <= 120 for name in names.names)
+
+
+@given(st.lists(st.text(max_size=30), max_size=8), st.text(max_size=60))
+def test_any_list_can_be_looked_for_in_any_text(names: list[str], text: str) -> None:
+    findings = Census(names).find(text)
+
+    assert all(text[one.start : one.end].strip() for one in findings)
