@@ -7,7 +7,6 @@ server runs in a network of its own; both nodes have the same site file and the 
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from appliance.install.dropins import ROLES as UNITS
-from appliance.postgres.connecting import AUTHORITY, ROLES, role_name
+from appliance.postgres.connecting import AUTHORITY, ROLES
 from tests.box.checkout import SEALIFT, booted, journal, lay_down, lay_drop_ins, lay_program, require_debian
 from tests.box.machine import Machine
 from tests.box.test_two_boxes import run
@@ -86,23 +85,9 @@ def server(tmp_path: Path) -> Iterator[PostgresServer]:
         ):
             run("ip", "-n", NETWORK, *words)
         made = stack.enter_context(postgres_server())
-        certificate, private = authority.issue(NAME, made.folder)
-        for path in (certificate, private):
-            path.chmod(0o600)
-            owner = made.data.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
-        made.stop()
-        (made.data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 10.78.0.0/24 scram-sha-256\n")
         made.network = NETWORK
-        made.settings |= {
-            "listen_addresses": SERVER,
-            "ssl": "on",
-            "ssl_cert_file": str(certificate),
-            "ssl_key_file": str(private),
-        }
-        made.start()
-        for role in ROLES:
-            made.admin(f"ALTER ROLE {role_name(role)} PASSWORD '{SECRET}'")
+        issued, rule = authority.issue(NAME, made.folder), "hostssl all all 10.78.0.0/24"
+        made.serve_over_tls(*issued, address=SERVER, rule=rule, password=SECRET)
         (tmp_path / AUTHORITY).write_bytes(authority.pem())
         yield made
 

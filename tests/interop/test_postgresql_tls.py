@@ -1,7 +1,6 @@
 """A server that is reached over the network: TLS with its certificate verified in full, a password that nobody sees."""
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from appliance.actions.databases import migrating
 from appliance.audit import postgres_opening
 from appliance.config import DatabaseSection, Places
 from appliance.errors import DatabaseError, LedgerUnavailableError
-from appliance.postgres.connecting import AUTHORITY, ROLES, connect, role_name
+from appliance.postgres.connecting import AUTHORITY, ROLES, connect
 from appliance.state.database import open_state
 from tests.support.ledger import row
 from tests.support.postgres import PostgresServer, postgres_server
@@ -103,24 +102,9 @@ def authority() -> Authority:
 def server(authority: Authority) -> Iterator[PostgresServer]:
     """A server on loopback that takes passwords over TLS only."""
     with postgres_server() as made:
-        certificate, private = authority.issue(NAME, made.folder)
-        for path in (certificate, private):
-            path.chmod(0o600)
-            owner = made.data.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
-        made.stop()
-        rules = made.data / "pg_hba.conf"
-        rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
         made.port = free_port()
-        made.settings |= {
-            "listen_addresses": "127.0.0.1",
-            "ssl": "on",
-            "ssl_cert_file": str(certificate),
-            "ssl_key_file": str(private),
-        }
-        made.start()
-        for role in ROLES:
-            made.admin(f"ALTER ROLE {role_name(role)} PASSWORD '{SECRET}'")
+        issued, rule = authority.issue(NAME, made.folder), "host all all 127.0.0.1/32"
+        made.serve_over_tls(*issued, address="127.0.0.1", rule=rule, password=SECRET)
         yield made
 
 

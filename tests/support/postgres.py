@@ -151,6 +151,24 @@ class PostgresServer:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()
 
+    def serve_over_tls(self, certificate: Path, private: Path, *, address: str, rule: str, password: str) -> None:
+        """Start it anew so that it listens at an address too, where the rule lets roles in with this password."""
+        owner = self.data.stat()
+        for path in (certificate, private):
+            path.chmod(0o600)
+            os.chown(path, owner.st_uid, owner.st_gid)
+        self.stop()
+        (self.data / "pg_hba.conf").write_text(f"local all all trust\n{rule} scram-sha-256\n")
+        self.settings |= {
+            "listen_addresses": address,
+            "ssl": "on",
+            "ssl_cert_file": str(certificate),
+            "ssl_key_file": str(private),
+        }
+        self.start()
+        for role in ROLES:
+            self.admin(f"ALTER ROLE {role_name(role)} PASSWORD '{password}'")
+
     def admin(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement as the superuser."""
         with psycopg.connect(
