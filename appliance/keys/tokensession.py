@@ -235,15 +235,19 @@ def recall(session: Any, label: str) -> tuple[bytes, ...]:
     """Return what our data objects of this label hold: one, none at first, two where a cut came between."""
     import PyKCS11
 
+    # A token that lists its objects while another process replaces ours may list neither: several looks say "none".
+    was_there = False
     for _ in range(_LOOKS):
         found: list[bytes] = []
-        handles = _data(session, label)
-        for handle in handles:
+        for handle in _data(session, label):
+            was_there = True
             with _gone_meanwhile():
                 found.append(bytes(session.getAttributeValue(handle, [PyKCS11.CKA_VALUE])[0]))
-        if found or not handles:
+        if found:
             return tuple(found)
-    raise PyKCS11.PyKCS11Error(PyKCS11.CKR_OBJECT_HANDLE_INVALID)  # replaced each time: fail rather than say "none"
+    if was_there:
+        raise PyKCS11.PyKCS11Error(PyKCS11.CKR_OBJECT_HANDLE_INVALID)  # replaced each time: fail rather than say "none"
+    return ()
 
 
 def remember(session: Any, label: str, value: bytes) -> None:
