@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from appliance.phi.detect import Finding, merged, shadow_of
+from appliance.phi.detect import Finding, Shadow, merged, shadow_of
 from appliance.phi.everyday import EPONYM_ENDS, EPONYMS, EVERYDAY, PARTICLES, TITLES
 from appliance.phi.patterns import PhiClass
 
@@ -54,7 +54,11 @@ class Census:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the names in `text`; where some overlap, one finding that covers them."""
-        shadow, places = shadow_of(text)
+        return self.find_in(shadow_of(text))
+
+    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
+        """Return what `find` does for the text with this shadow."""
+        shadow, places = shadowed
         spans = [match.span() for match in _words_in(shadow)]
         if shadow.isascii():
             lowered = shadow.lower()

@@ -17,7 +17,7 @@ from typing import Final
 from appliance.errors import StoreDamagedError
 from appliance.keys.provider import KeyProvider
 from appliance.phi.census import Census
-from appliance.phi.detect import Detector, Finding, merged
+from appliance.phi.detect import Finding, PatternDetector, merged, shadow_of
 from media.clock import Clock
 
 NAME: Final = "names"
@@ -100,17 +100,17 @@ def read(folder: Path) -> tuple[bytes, _Mark] | None:
 
 
 class WithCensus:
-    """A `Detector` that adds the list's names to what another one finds. Safe for threads.
+    """A `Detector` that adds the list's names to what the patterns find. Safe for threads.
 
     Args:
-        inner: Finds all else.
+        patterns: Find all else.
         folder: Where the list lies, if there is one.
         keys: Holds the key `phi-map`.
         clock: How long ago the file was looked at.
     """
 
-    def __init__(self, inner: Detector, *, folder: Path, keys: KeyProvider, clock: Clock) -> None:
-        self._inner = inner
+    def __init__(self, patterns: PatternDetector, *, folder: Path, keys: KeyProvider, clock: Clock) -> None:
+        self._patterns = patterns
         self._folder = folder
         self._keys = keys
         self._clock = clock
@@ -125,8 +125,9 @@ class WithCensus:
         Raises:
             CiphertextError, KeyMissingError, StoreDamagedError: There is a list, and it cannot be used.
         """
-        census, found = self._fresh(), self._inner.find(text)
-        named = census.find(text) if census is not None else ()
+        census, shadowed = self._fresh(), shadow_of(text)
+        found = self._patterns.find_in(shadowed)
+        named = census.find_in(shadowed) if census is not None else ()
         return merged([*found, *named]) if named else found
 
     def _fresh(self) -> Census | None:

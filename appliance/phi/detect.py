@@ -23,6 +23,10 @@ _PLAIN: Final = {
 }
 
 
+Shadow = tuple[str, Sequence[int] | None]
+"""What is read in place of a text, and each character's place in the text where that differs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One identifier: ``text[start:end]``."""
@@ -49,7 +53,11 @@ class PatternDetector:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Return the findings of all rules; where some overlap, one that covers them."""
-        shadow, places = shadow_of(text)
+        return self.find_in(shadow_of(text))
+
+    def find_in(self, shadowed: Shadow) -> Sequence[Finding]:
+        """Return what `find` does for the text with this shadow."""
+        shadow, places = shadowed
         present: dict[re.Pattern[str], bool] = {}
         found: list[Finding] = []
         for rule in self._rules:
@@ -90,7 +98,7 @@ def _matches(rule: Rule, shadow: str, places: Sequence[int] | None) -> Iterable[
         yield Finding(start=start, end=end, phi_class=rule.phi_class, extra=rule.extra)
 
 
-def shadow_of(text: str) -> tuple[str, Sequence[int] | None]:
+def shadow_of(text: str) -> Shadow:
     """Return the text patterns read, and each character's place in `text` where that differs."""
     if text.isascii():
         return text, None
