@@ -106,31 +106,17 @@ class Sglang:
         """Return what it is asked; every value is said, since its defaults may be the weights' publisher's."""
         sampling = generation.sampling
         is_greedy = sampling.top_p <= 0  # the likeliest token alone; SGLang takes no share of 0
-        body: dict[str, Any] = {
-            "model": self._model,
-            "prompt": list(generation.tokens),
-            "max_tokens": generation.max_tokens,
+        body = words.asked_of_all(generation, index=index, model=self._model, seeds=_SEEDS) | {
             "min_tokens": 0,
             "n": 1,
             "echo": False,
-            "temperature": sampling.temperature,
             "top_p": 1.0 if is_greedy else min(sampling.top_p, 1.0),
             "top_k": 1 if is_greedy else sampling.top_k or -1,
-            "min_p": 0.0,
             "repetition_penalty": sampling.repeat_penalty,
-            "frequency_penalty": sampling.frequency_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "seed": (sampling.seed + index) % _SEEDS,
             "ignore_eos": False,
             "skip_special_tokens": True,
             "no_stop_trim": False,
-            "stream": True,
-            "stream_options": {"include_usage": True},
         }
-        if generation.stop:
-            body["stop"] = list(generation.stop)
-        if sampling.logit_bias:
-            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
         if sampling.grammar:
             body["json_schema"] = sampling.grammar
         if generation.top_logprobs is not None:

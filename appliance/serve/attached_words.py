@@ -48,12 +48,30 @@ class Part:
 
 
 def question(generation: Generation, *, index: int, model: str) -> dict[str, Any]:
-    """Return what a peer is asked for one of a generation's answers.
+    """Return what llama.cpp's server is asked for one of a generation's answers; see `asked_of_all`."""
+    sampling = generation.sampling
+    body = asked_of_all(generation, index=index, model=model, seeds=_SEEDS) | {
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "repeat_penalty": sampling.repeat_penalty,
+        "repeat_last_n": _LAST_TOKENS,
+        "cache_prompt": False,
+    }
+    if sampling.grammar:
+        body["json_schema"] = json.loads(sampling.grammar)
+    if generation.top_logprobs is not None:
+        body["logprobs"] = max(1, generation.top_logprobs)  # for none it would say nothing of the token itself
+    return body
+
+
+def asked_of_all(generation: Generation, *, index: int, model: str, seeds: int) -> dict[str, Any]:
+    """Return what a peer of any dialect is asked in the same words for one of a generation's answers.
 
     Args:
         generation: What is wanted.
         index: Which of its answers: each has the seed of the one before plus one.
         model: The name that the peer has for it.
+        seeds: How many seeds the peer knows.
     """
     sampling = generation.sampling
     body: dict[str, Any] = {
@@ -61,26 +79,17 @@ def question(generation: Generation, *, index: int, model: str) -> dict[str, Any
         "prompt": list(generation.tokens),
         "max_tokens": generation.max_tokens,
         "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
         "min_p": 0.0,
-        "repeat_penalty": sampling.repeat_penalty,
-        "repeat_last_n": _LAST_TOKENS,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
-        "seed": (sampling.seed + index) % _SEEDS,
+        "seed": (sampling.seed + index) % seeds,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "cache_prompt": False,
     }
     if generation.stop:
         body["stop"] = list(generation.stop)
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
-    if sampling.grammar:
-        body["json_schema"] = json.loads(sampling.grammar)
-    if generation.top_logprobs is not None:
-        body["logprobs"] = max(1, generation.top_logprobs)  # for none it would say nothing of the token itself
     return body
 
 
