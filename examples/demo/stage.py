@@ -32,12 +32,13 @@ class Stage:
         self.tools = tools
         self.environment = dict(environment)
         self.times: dict[str, float] = {}
+        self.now = ""
 
     @contextmanager
     def chapter(self, title: str) -> Iterator[None]:
-        """Print a heading, and the seconds at the end."""
+        """Print a heading, and the seconds at the end; `now` names the last one that began."""
         print(f"\n{_BOLD}== {title}{_PLAIN}", flush=True)
-        began = time.monotonic()
+        self.now, began = title, time.monotonic()
         yield
         self.times[title] = round(time.monotonic() - began, 1)
         print(f"{_DIM}   ({self.times[title]:.1f} s){_PLAIN}", flush=True)

@@ -1,6 +1,7 @@
 """What goes wrong on a box that serves, and how it comes back, in parts; the last two are one shard.
 
-    upgrade   the next release: a full disk, a power failure, a release that does not answer, monitoring
+    upgrade   the next release: a full disk, a power failure, monitoring
+    changes   a change of the host that two people approve; a release that does not answer goes back by itself
     faults    SIGKILL of every service, a cut cable, full disks, an old disk image, uninstall; and beside it a bare box:
               the guided install at a terminal, through a power failure
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
@@ -11,16 +12,14 @@ Each takes the box that `make box` left in the cache, or makes one. Facts go to 
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from examples.demo.stage import Stage, StageError
+from examples.demo.stage import Stage
 from tests.box import (
     clocks,
     evidenced,
@@ -29,6 +28,7 @@ from tests.box import (
     kills,
     monitored,
     oldimage,
+    operators,
     powercut,
     prepared,
     removed,
@@ -37,7 +37,7 @@ from tests.box import (
 )
 from tests.box.box import serve
 from tests.box.disks import LEDGER, RELEASES, STATE, small_disks
-from tests.box.machine import BoxError, Machine, install_tools
+from tests.box.machine import Machine, install_tools
 from tests.box.network import Facility
 from tests.box.prepared import Served
 from tests.box.run import ROOT, Run, wait_for_engine
@@ -62,22 +62,25 @@ def faults(run: Run, stack: ExitStack) -> None:
 
 
 def upgraded(run: Run, stack: ExitStack) -> None:
-    """The next release, through everything that can go wrong with it, until it serves and is watched."""
+    """The next release, through a full disk and a power failure, until it serves and is watched."""
     served = _serving(run, stack, RELEASES)
-    upgrade.next_release(run, 2, recipe=NEXT_RECIPE)
-    with run.stage.chapter("Two people approve what release 2 changes on the host, monitoring switched on"):
-        run.machine.run("sealift", "receive", NEXT)
-        upgrade.monitor(run)
-        upgrade.approve_next(run)
+    _approve_next(run)
     full.releases_full(run)
     powercut.during_upgrade(run)
-    upgrade.approve_anew(run)
-    upgrade.go_back(run)
     upgrade.approve_anew(run)
     upgrade.go_forward(run)
     monitored.begin(run)
     serve(run, served.key, chapter="The next release serves")
     monitored.targets_and_banner(run)
+
+
+def changes(run: Run, stack: ExitStack) -> None:
+    """What two people let happen to the host: another site file, then a release whose gateway does not start."""
+    served = _serving(run, stack)
+    operators.host_change(run)
+    _approve_next(run)
+    upgrade.go_back(run)
+    serve(run, served.key, chapter="The release before serves")
 
 
 def clock_jumps(run: Run, stack: ExitStack) -> None:
@@ -105,10 +108,19 @@ def windows(run: Run, stack: ExitStack) -> None:
 
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
+    "changes": changes,
     "faults": faults,
     "clocks": clock_jumps,
     "windows": windows,
 }
+
+
+def _approve_next(run: Run) -> None:
+    upgrade.next_release(run, 2, recipe=NEXT_RECIPE)
+    with run.stage.chapter("Two people approve what release 2 changes on the host, monitoring switched on"):
+        run.machine.run("sealift", "receive", NEXT)
+        upgrade.monitor(run)
+        upgrade.approve_next(run)
 
 
 def _serving(run: Run, stack: ExitStack, *small: str) -> Served:
@@ -149,24 +161,18 @@ def main() -> int:
     machine = Machine(root=out / "machine", name=name, media=media, log=out / "console.log")
     stage = Stage(ROOT, tools=Path(sys.executable).parent, environment={})
     run = Run(out=out, stage=stage, machine=machine, facility=Facility(name=name))
-    began, ok = time.monotonic(), False
     stack = ExitStack()
     try:
-        PARTS[arguments.part](run, stack)
-        ok = True
-    except (BoxError, StageError, RuntimeError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        with run.summary():
+            PARTS[arguments.part](run, stack)
     finally:
-        run.facts |= {"ok": ok, "minutes": round((time.monotonic() - began) / 60, 1), "seconds": stage.times}
-        (out / "summary.json").write_text(json.dumps(run.facts, indent=2) + "\n")
         if not arguments.keep:
             run.facility.remove()
             machine.stop()
             stack.close()
             for folder in ("machine", "fresh", "old"):
                 shutil.rmtree(out / folder, ignore_errors=True)
-    print(f"\n{'All of it held' if ok else 'It did not hold'}; {run.facts['minutes']} minutes; see summary.json")
-    return 0 if ok else 1
+    return 0 if run.facts["ok"] else 1
 
 
 if __name__ == "__main__":

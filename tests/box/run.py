@@ -1,13 +1,16 @@
 """One run of the box: where it lies, how it speaks, and what became known on the way."""
 
 import json
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from examples.demo.stage import Stage
+from examples.demo.stage import Stage, StageError
 from tests.box.machine import BoxError, Machine
 from tests.box.network import BOX_ADDRESS, Facility
 
@@ -32,6 +35,24 @@ class Run:
         if not holds_now:
             message = f"not true: {name} {detail}"
             raise BoxError(message)
+
+    @contextmanager
+    def summary(self) -> Iterator[None]:
+        """Write what became known to summary.json in the end, however that comes: held, a fault, or Ctrl-C."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+        began, ended = time.monotonic(), "interrupted"
+        try:
+            yield
+            ended = ""
+        except (BoxError, StageError, RuntimeError) as error:
+            ended = str(error)
+            print(f"\nerror: {ended}", file=sys.stderr)
+        finally:
+            minutes = round((time.monotonic() - began) / 60, 1)
+            self.facts |= {"ok": not ended, "minutes": minutes, "seconds": self.stage.times}
+            self.facts |= {"ended": ended, "chapter": self.stage.now} if ended else {}
+            (self.out / "summary.json").write_text(json.dumps(self.facts, indent=2) + "\n")
+            print(f"\n{'It did not hold' if ended else 'All of it held'}; {minutes} minutes; see summary.json")
 
     def workstation(self, do: str, **fields: Any) -> dict[str, Any]:
         """Let a workstation of the facility do one thing."""

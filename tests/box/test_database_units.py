@@ -24,7 +24,7 @@ from tests.box.test_two_boxes import run
 from tests.interop.test_postgresql_tls import NAME, SECRET, Authority
 from tests.support.postgres import PostgresServer, postgres_server
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
 
 NETWORK = "sldb"
 SERVER = "10.78.0.1"

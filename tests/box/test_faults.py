@@ -1,16 +1,12 @@
 """What a box must have shown when things went wrong on it: the facts of the parts of `faults.py`, each a test."""
 
-import json
 import os
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.box.told import facts_of, untrue
+
 pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
 FAULTS = (
     "every killed service is back within 10 seconds",
@@ -117,12 +113,9 @@ UPGRADE = (
     "installing onto a full disk ends with 30",
     "the trial was noted before",
     "the boot recorded why",
-    "an install that does not answer ends with 51",
     "the release before is in use again",
     "the status says that the box went back",
     "the site file is the one of before",
-    "the return is recorded",
-    "the page says that the box went back",
     "the next release is installed",
     "nothing is left of the return",
     "and again changes nothing",
@@ -131,19 +124,37 @@ UPGRADE = (
     "and in the journal",
 )
 
+CHANGES = (
+    "the plan shows a change",
+    "the plan is made by a user without rights",
+    "no install without approvals",
+    "one person's approval is not enough for the host",
+    "one person does not count twice",
+    "a changed plan voids the approvals",
+    "what two people approved is installed",
+    "the packet filter has the change",
+    "and again nothing changes",
+    "a lookup in a site file's value runs nothing",
+    "it stays a text",
+    "the next release changes the host",
+    "an install that does not answer ends with 51",
+    "the release before is in use again",
+    "the status says that the box went back",
+    "the site file is the one of before",
+    "the return is recorded",
+    "the page says that the box went back",
+)
 
-@cache
+
 def facts(part: str) -> dict[str, Any]:
     if os.geteuid() != 0:
         pytest.skip("the box is a container of its own, and only root can start one")
-    subprocess.run([sys.executable, "tests/box/faults.py", part], cwd=ROOT, check=False)
-    found: dict[str, Any] = json.loads((ROOT / f"build/box-{part}/summary.json").read_text())
-    return found
+    return facts_of(f"box-{part}", "tests/box/faults.py", part)
 
 
 @pytest.mark.box_faults
 def test_everything_held_when_it_broke() -> None:
-    assert facts("faults")["ok"], [name for name, value in facts("faults").items() if value is False]
+    assert facts("faults")["ok"], untrue(facts("faults"))
 
 
 @pytest.mark.box_faults
@@ -154,7 +165,7 @@ def test_the_broken_box_showed_that(name: str) -> None:
 
 @pytest.mark.box_time
 def test_everything_held_when_the_clock_was_wrong() -> None:
-    assert facts("clocks")["ok"], [name for name, value in facts("clocks").items() if value is False]
+    assert facts("clocks")["ok"], untrue(facts("clocks"))
 
 
 @pytest.mark.box_time
@@ -165,7 +176,7 @@ def test_the_box_with_a_wrong_clock_showed_that(name: str) -> None:
 
 @pytest.mark.box_time
 def test_everything_held_when_production_rested() -> None:
-    assert facts("windows")["ok"], [name for name, value in facts("windows").items() if value is False]
+    assert facts("windows")["ok"], untrue(facts("windows"))
 
 
 @pytest.mark.box_time
@@ -176,10 +187,21 @@ def test_the_box_in_a_window_showed_that(name: str) -> None:
 
 @pytest.mark.box_upgrade
 def test_everything_held_when_it_was_upgraded() -> None:
-    assert facts("upgrade")["ok"], [name for name, value in facts("upgrade").items() if value is False]
+    assert facts("upgrade")["ok"], untrue(facts("upgrade"))
 
 
 @pytest.mark.box_upgrade
 @pytest.mark.parametrize("name", UPGRADE)
 def test_the_upgraded_box_showed_that(name: str) -> None:
     assert facts("upgrade")[name] is True
+
+
+@pytest.mark.box_changes
+def test_everything_held_when_the_host_was_changed() -> None:
+    assert facts("changes")["ok"], untrue(facts("changes"))
+
+
+@pytest.mark.box_changes
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_changed_box_showed_that(name: str) -> None:
+    assert facts("changes")[name] is True

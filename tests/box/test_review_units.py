@@ -13,7 +13,7 @@ import pytest
 from tests.box.checkout import SEALIFT, booted, lay_down, start
 from tests.box.machine import Machine
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
 SITE = 'format = 1\nsite = "demo"\n[review]\none_in = 1\n'
 ASK = """

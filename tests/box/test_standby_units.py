@@ -24,7 +24,7 @@ from tests.box.checkout import SEALIFT, booted, journal, lay_down, lay_drop_ins
 from tests.box.machine import Machine
 from tests.box.test_two_boxes import introduce, run
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
 SERVICE = "10.79.0.100"
 ADDRESSES = {"one": "10.79.0.1", "two": "10.79.0.2"}

@@ -18,7 +18,7 @@ from tests.box.checkout import SEALIFT, SERVER, booted, lay_down, lay_drop_ins, 
 from tests.box.machine import Machine
 from tests.support.softhsm import MODULE, PIN
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
 TOKENS = "var/lib/softhsm/tokens"
 SITE = (

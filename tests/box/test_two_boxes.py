@@ -36,7 +36,7 @@ from media.clock import SystemClock
 pytestmark = [
     pytest.mark.box,
     pytest.mark.skipif(os.geteuid() != 0, reason="name spaces need root"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(480),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
