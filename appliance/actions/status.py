@@ -43,7 +43,7 @@ _BY_TIMER: Final = frozenset(
 _STEPS: Final = frozenset(
     f"sealift-{name}@"
     for name in ("clock-set", "evidence", "export", "inspect", "install", "media", "plan", "prove", "receive", "switch")
-) | {"sealift-validate@"}
+) | {"sealift-validate@", "sealift-try-nftables@", "sealift-try-nginx@"}
 ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
 _AT_WORK: Final = frozenset({UnitState.ACTIVE, UnitState.STARTING, UnitState.STOPPING})

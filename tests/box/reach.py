@@ -50,6 +50,7 @@ _EXPECTED = {
     "sealift-metrics": ({"ledger-metrics"}, set()),
     "sealift-clock": (set(), set()),
     "sealift-plan": (set(), set()),
+    "sealift-try": (set(), set()),
     "sealift-network": (set(), set()),
     "sealift-announce": (set(), set()),
     "sealift-alerts": (set(), set()),

@@ -94,6 +94,27 @@ def test_every_template_is_validated_or_is_no_ones_configuration() -> None:
     assert unchecked == {"release.conf.j2"} | unit_files
 
 
+def test_what_takes_rights_to_validate_is_handed_to_a_unit_that_has_them() -> None:
+    from appliance.install import tried
+
+    validators = [task[module(task)]["validate"] for _, task in tasks() if "validate" in (task.get(module(task)) or {})]
+    ours = [one for one in validators if "appliance" in one]
+
+    # What checks a file without a right or a network runs where the file is written.
+    assert {one.split()[0] for one in validators if one not in ours} == {"promtool", "amtool"}
+    assert sorted(ours) == sorted(
+        f"{{{{ sealift_python }}}} -I -m appliance.install.tried {one} %s" for one in tried.KINDS
+    )
+
+
+def test_what_is_tried_comes_after_the_units_that_try_it() -> None:
+    (play,) = load(ANSIBLE / "site.yml")
+    order = [entry["role"] for entry in play["roles"]]
+
+    assert max(order.index(one) for one in ("accounts", "packages", "units", "tls")) < order.index("nginx")
+    assert order.index("units") < order.index("firewall")
+
+
 def test_every_written_file_states_owner_and_mode() -> None:
     for where, task in tasks():
         if module(task) in WRITERS:

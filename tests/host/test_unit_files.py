@@ -10,6 +10,7 @@ from tests.support.unit_files import SYSTEMD, scratch_root, services, settings, 
 
 ROOT_STEP = "sealift-install@.service"
 SETTLE = "sealift-settle.service"
+CONFIG = "--config /etc/sealift/sealift.toml"
 # What runs as root and reaches more than one service may: the two steps that change the host.
 ON_THE_HOST = {ROOT_STEP, SETTLE}
 DOORS = {
@@ -136,6 +137,10 @@ def test_what_changes_the_host_reaches_no_network_and_no_more_rights_than_instal
     rights = set(values(path, "CapabilityBoundingSet")[0].split())
 
     assert values(path, "PrivateNetwork") == ["yes"]
+    assert values(path, "RestrictAddressFamilies") == ["AF_UNIX"]
+    assert rights == {
+        *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETUID", "CAP_SETGID"),
+    }
     assert not rights & {
         "CAP_SYS_ADMIN",
         "CAP_SYS_PTRACE",
@@ -146,6 +151,32 @@ def test_what_changes_the_host_reaches_no_network_and_no_more_rights_than_instal
     }
     assert values(path, "ReadWritePaths") == ["/etc /opt /run /usr /var"]
     assert values(path, "NoNewPrivileges") == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rights", "families"),
+    [
+        ("nginx", {"CAP_CHOWN", "CAP_NET_BIND_SERVICE"}, "AF_INET AF_INET6"),
+        ("nftables", {"CAP_NET_ADMIN"}, "AF_NETLINK"),
+    ],
+)
+def test_what_tries_a_file_has_the_rights_of_that_one_program_in_an_empty_network(
+    kind: str, rights: set[str], families: str
+) -> None:
+    path = SYSTEMD / f"sealift-try-{kind}@.service"
+    lines = [line.split() for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines()]
+    made = {line[1]: line[3] for line in lines if line[:1] == ["d"]}
+    written = [*values(path, "ReadWritePaths"), *values(path, "BindPaths")]
+
+    assert values(path, "PrivateNetwork") == ["yes"]
+    assert set(values(path, "CapabilityBoundingSet")[0].split()) == rights
+    assert values(path, "RestrictAddressFamilies") == [families]
+    assert values(path, "ExecStart")[0].endswith(f" appliance.install.tryunit {CONFIG} {kind} %i")
+    # It writes its verdict there, and nobody but root hands anything over.
+    assert written == [f"/run/sealift/tried/{kind}" if kind == "nftables" else "/run/sealift/tried"]
+    assert made["/run/sealift/tried"] == made["/run/sealift/tried/nginx"] == "root"
+    assert made["/run/sealift/tried/nftables"] == values(SYSTEMD / "sealift-try-nftables@.service", "User")[0]
+    assert not [line for line in path.read_text().splitlines() if line.startswith("Condition")], "it would not run"
 
 
 def test_taking_an_install_back_is_confined_as_the_install_is() -> None:

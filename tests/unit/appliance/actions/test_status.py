@@ -90,7 +90,13 @@ def test_a_service_that_a_timer_a_boot_or_a_pair_starts_may_rest_but_not_fail(tm
     assert (found["store"]["good"], found["store"]["text"]) == (None, "nothing is stored")
 
 
-@pytest.mark.parametrize("unit", ["sealift-canary.service", "sealift-plan@3.service", "sealift-tls@due.service"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("sealift-canary.service", "sealift-plan@3.service", "sealift-tls@due.service"),
+        *("sealift-try-nginx@aa.service", "sealift-try-nftables@aa.service"),
+    ],
+)
 def test_work_that_is_being_done_is_no_unit_that_is_down(tmp_path: Path, unit: str) -> None:
     supervisor = FakeSupervisor()
     supervisor.start("sealift-ledger.service")

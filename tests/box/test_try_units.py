@@ -1,0 +1,150 @@
+"""What tries files of the web server and the packet filter, as it is, asked from inside the unit that installs.
+
+As in test_tls_unit, the box is a bare Debian 12 with this machine's /usr, and a real nginx; rules are judged by
+the kernel.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance import config as configuration
+from tests.box.checkout import SERVER, booted, journal, lay_down, require_debian, start
+from tests.box.machine import Machine
+from tests.support import nginx
+from tests.support.packetfilter import rules
+
+pytestmark = pytest.mark.box
+
+SITE = (
+    'format = 1\nsite = "demo"\n[service]\nhostname = "box.example"\ntls = true\n[network]\naddresses = ["10.0.0.7"]\n'
+)
+UNIT = "sealift-install@probe"
+PYTHON = f"/{SERVER}/bin/python"
+TRIED = f"{PYTHON} -I -m appliance.install.tried"
+ROTATE = f"{PYTHON} -I -m appliance.cli.main --config /etc/sealift/sealift.toml --json tls rotate --no-reload"
+PATH = "[Service]\nEnvironment=PATH=/srv/nginx:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Machine]:
+    require_debian()
+    if (program := nginx.program()) is None or shutil.which("nft") is None:
+        pytest.skip("nginx or nft is not here")
+    media = {"/srv/nginx": nginx.fetched(program).parent}
+    with booted("sltry", lay, media=media) as machine:
+        start(machine, "sealift-ledger.service")
+        assert machine.shell(ROTATE).returncode == 0
+        yield machine
+
+
+def lay(root: Path) -> None:
+    """Lay down an installation, and what a release's templates would write."""
+    lay_down(root, SITE)
+    for folder in ("var/log/nginx", "var/lib/nginx", "srv/files"):
+        (root / folder).mkdir(parents=True)
+    for unit in (UNIT.replace("@probe", "@"), "sealift-try-nginx@"):
+        drop_in = root / f"etc/systemd/system/{unit}.service.d/path.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text(PATH)
+    web, filtered = nginx.rendered(hostname="box.example"), rules(configuration.parse(SITE.encode()))
+    files = {
+        "nginx": web,
+        "nginx-unknown": web.replace("server_tokens off;", "server_tokenz off;"),
+        "nginx-key": web.replace("current/server.key", "current/other.key"),
+        "nftables": filtered,
+        "nftables-unknown": f"{filtered}\nnonsense",
+        "nftables-kernel": filtered.replace("hook output priority filter", "hook ingress priority filter"),
+    }
+    assert len(set(files.values())) == len(files)
+    for name, text in files.items():
+        (root / "srv/files" / name).write_text(text)
+
+
+def installing(box: Machine, *commands: str) -> tuple[bool, str]:
+    """Carry commands out as the install unit does its own; tell whether it ended well, and what it said."""
+    lines = ["[Service]", "ExecStart=", *(f"ExecStart={command}" for command in commands)]
+    box.shell(f"mkdir -p /etc/systemd/system/{UNIT}.service.d; systemctl daemon-reload")
+    (box.root / f"etc/systemd/system/{UNIT}.service.d/probe.conf").write_text("\n".join(lines) + "\n")
+    began = box.shell("systemctl daemon-reload; date +%s.%N").stdout.strip()
+    done = box.shell(f"systemctl start {UNIT}.service")
+    return done.returncode == 0, box.shell(f"journalctl -u {UNIT} --since @{began} -o cat --no-pager").stdout
+
+
+def trying(box: Machine, kind: str, file: str) -> tuple[bool, str]:
+    """Have a file tried from inside the install unit, where Ansible would lay it down."""
+    return installing(box, f"/usr/bin/cp /srv/files/{file} /tmp/file", f"{TRIED} {kind} /tmp/file")
+
+
+@pytest.mark.parametrize("kind", ["nginx", "nftables"])
+def test_what_the_roles_write_is_accepted(box: Machine, kind: str) -> None:
+    is_good, told = trying(box, kind, kind)
+
+    assert is_good, told + journal(box, f"sealift-try-{kind}@*")
+    assert box.shell("find /run/sealift/tried -type f").stdout == ""
+    assert "sealift-try" not in box.shell("systemctl list-units --all --plain --no-legend 'sealift-try*'").stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "why"),
+    [
+        ("nginx", "nginx-unknown", "unknown directive"),
+        ("nginx", "nginx-key", "other.key"),
+        ("nftables", "nftables-unknown", "syntax error"),
+        ("nftables", "nftables-kernel", "Error"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_programs_reason(box: Machine, kind: str, file: str, why: str) -> None:
+    is_good, told = trying(box, kind, file)
+
+    assert not is_good
+    assert "is not put in place" in told
+    assert why in told
+
+
+def test_nothing_of_a_trial_is_in_force_afterwards(box: Machine) -> None:
+    assert trying(box, "nftables", "nftables")[0]
+
+    assert "sealift" not in box.run("nft", "list", "ruleset", shown=False).stdout
+    assert box.shell("ls /run/nginx.pid /var/log/nginx/* /var/lib/nginx/* 2>/dev/null").stdout == ""
+
+
+def test_the_unit_that_installs_cannot_try_them_itself(box: Machine) -> None:
+    for command in ("/srv/nginx/nginx -t -q -c /srv/files/nginx", "/usr/sbin/nft --check --file /srv/files/nftables"):
+        is_good, told = installing(box, command)
+
+        assert not is_good, told
+
+
+def test_accounts_are_made_without_the_audit_log(box: Machine) -> None:
+    is_good, told = installing(
+        box,
+        "/usr/sbin/groupadd --system probe",
+        "/usr/sbin/useradd --system --gid probe probe",
+        "/usr/sbin/userdel probe",
+    )
+
+    assert is_good, told
+
+
+@pytest.mark.parametrize("kind", ["nginx", "nftables"])
+def test_without_the_unit_or_with_one_that_hangs_or_says_nothing_no_file_passes(box: Machine, kind: str) -> None:
+    folder = f"/etc/systemd/system/sealift-try-{kind}@.service.d"
+    for lines in (
+        "ExecStart=/usr/bin/true",
+        "ExecStart=/usr/bin/sleep 60\\nTimeoutStartSec=2",
+        "ExecStart=/usr/bin/false",
+    ):
+        box.shell(f"mkdir -p {folder}; printf '[Service]\\nExecStart=\\n{lines}\\n' > {folder}/z.conf")
+        is_good, told = trying(box, kind, kind)
+        assert not is_good, lines
+        assert f"sealift-try-{kind}@" in told
+    box.shell(f"rm {folder}/z.conf; mv /etc/systemd/system/sealift-try-{kind}@.service /root/")
+
+    is_good, told = trying(box, kind, kind)
+
+    assert not is_good, told
+    box.shell(f"mv /root/sealift-try-{kind}@.service /etc/systemd/system/; systemctl daemon-reload")
+    assert trying(box, kind, kind)[0]
