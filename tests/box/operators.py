@@ -1,6 +1,7 @@
 """What people of the site do at the box without being root: by typed jobs, through the doors of operators."""
 
 import json
+import re
 import shutil
 from typing import Any
 
@@ -175,6 +176,7 @@ def host_change(run: Run) -> None:
         run.require("what two people approved is installed", facts["changed"] is True, facts)
         rules = machine.run("nft", "list", "ruleset", shown=False).stdout
         run.require("the packet filter has the change", "10.77.0.9" in rules and "10.77.0.8" not in rules)
+        run.require("its rules were tried by a unit of their own", bool(accepted(machine, "nftables")))
         facts = machine.result(*as_person("omar", "sealift", "install", "1"))
         run.require("and again nothing changes", facts["changed"] is False, facts)
     with run.stage.chapter("A site file's value is data"):
@@ -186,6 +188,13 @@ def host_change(run: Run) -> None:
         run.require("a lookup in a site file's value runs nothing", not any(pwned), done.stdout[-2000:])
         run.require("it stays a text", "{{ lookup('pipe'" in done.stdout, (done.stdout + done.stderr)[-2000:])
         place.write_text(text)
+
+
+def accepted(machine: Machine, kind: str) -> list[str]:
+    """Return the digests of the files of a kind that its trying unit accepted, oldest first."""
+    machine.run("journalctl", "--sync", shown=False)
+    told = machine.run("journalctl", "-u", f"sealift-try-{kind}@*", "-o", "cat", shown=False, may_fail=True).stdout
+    return re.findall(r"^accepted ([0-9a-f]{64}):", told, re.MULTILINE)
 
 
 def out_of_reach(run: Run) -> None:

@@ -70,7 +70,9 @@ def installing(box: Machine, *commands: str) -> tuple[bool, str]:
     (box.root / f"etc/systemd/system/{UNIT}.service.d/probe.conf").write_text("\n".join(lines) + "\n")
     began = box.shell("systemctl daemon-reload; date +%s.%N").stdout.strip()
     done = box.shell(f"systemctl start {UNIT}.service")
-    return done.returncode == 0, box.shell(f"journalctl -u {UNIT} --since @{began} -o cat --no-pager").stdout
+    return done.returncode == 0, box.shell(
+        f"journalctl --sync; journalctl -u {UNIT} --since @{began} -o cat --no-pager"
+    ).stdout
 
 
 def trying(box: Machine, kind: str, file: str) -> tuple[bool, str]:

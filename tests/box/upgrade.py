@@ -8,7 +8,7 @@ from typing import Any
 
 from examples.demo.people import password_of
 from tests.box.machine import Machine
-from tests.box.operators import as_person, signing
+from tests.box.operators import accepted, as_person, signing
 from tests.box.run import Run, wait_for_engine
 from tests.box.sender import make_release
 
@@ -63,8 +63,12 @@ def go_back(run: Run) -> None:
         broken.parent.mkdir(exist_ok=True)
         broken.write_text(_BREAKS)
         machine.run("systemctl", "daemon-reload")
+        before = {kind: len(accepted(machine, kind)) for kind in ("nginx", "nftables")}
         done = machine.run(*as_person("omar", "sealift", "install", "2"), may_fail=True)
         run.require("an install that does not answer ends with 51", done.returncode == 51, done.stdout + done.stderr)
+        tried = {kind: accepted(machine, kind)[many:] for kind, many in before.items()}
+        is_both_ways = all(len(set(digests)) == 2 for digests in tried.values())
+        run.require("web server and packet filter were tried on the way there and back", is_both_ways, tried)
         require_back(run)
         told = machine.result("sealift", "audit", "list", "--kind", "install.returned")
         run.require("the return is recorded", "do not answer after the install" in str(told), told)
