@@ -135,8 +135,9 @@ def named_person(ledger: Ledger, by: By, untrusted: str) -> str:
         for one in (one for name in listed for one in leaf.body.get(name) or () if isinstance(one, Mapping)):
             if untrusted in {one.get(name) for name in _WHOSE}:
                 return untrusted
-            if str(one.get("name")).casefold() == untrusted.casefold():
-                named.add(str(one.get("person")))
+            name, person = one.get("name"), one.get("person")
+            if isinstance(name, str) and isinstance(person, str) and name.casefold() == untrusted.casefold():
+                named.add(person)
     return named.pop() if len(named) == 1 else untrusted
 
 

@@ -27,6 +27,14 @@ def test_a_name_that_two_bear_or_nobody_is_left_as_it_was_given() -> None:
     assert named_person(ledger, By.APPROVER, "Ada Ferrer") == "Ada Ferrer"
 
 
+@pytest.mark.parametrize("blank", [{"person": "ada"}, {"person": "ada", "name": None}, {"name": "None"}])
+def test_nobody_is_found_by_a_name_or_called_by_an_id_that_a_record_lacks(blank: dict[str, object]) -> None:
+    ledger = MemoryLedger()
+    ledger.append("release.received", {**bodies()["release.received"], "signers": [{**blank, "fingerprint": "A" * 40}]})
+
+    assert named_person(ledger, By.SIGNER, "none") == "none"
+
+
 def test_an_approver_is_known_by_name_in_promotions_only() -> None:
     ledger = MemoryLedger()
     made = {**bodies()["promotion.made"], "approvals": [approval("ada"), {**approval("bo"), "name": "Bo Lind"}]}
