@@ -110,7 +110,6 @@ class JobDesk:
         self._supervisor = supervisor
         self._runner = runner
         self._lock = threading.Lock()
-        self._engines = threading.Lock()
         self._windows = WindowJobs(config, ledger, supervisor=supervisor, runner=runner)
         self._courses: OrderedDict[int, Course] = OrderedDict()
         self._running: dict[Lane, Course] = {}
@@ -197,7 +196,7 @@ class JobDesk:
             if job.kind is Kind.END_WINDOW:
                 self._windows.end(job.digest)
             else:
-                with self._engines:
+                with self._windows.turn(job.kind):
                     change(job.unit)
         except SealiftError as error:
             self._end(course, Outcome.of_error(error))

@@ -9,8 +9,8 @@ is left in the test stage stops, engines follow the promoter's chain, and only t
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 from appliance.audit.facts import Ledger
@@ -71,6 +71,7 @@ class WindowJobs:
         self._clock = clock or SystemClock()
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._engines = threading.Lock()
         self._window: Window | None = None
         self._unit = ""
         self._why: Closing | None = None
@@ -95,6 +96,17 @@ class WindowJobs:
                 why="a maintenance window is open" if self._rests else "a maintenance window ends",
                 fix="wait for it, or end it: `sealift window end --as PERSON`",
             )
+
+    @contextmanager
+    def turn(self, kind: Kind) -> Iterator[None]:
+        """Hold the one turn in which an engine is started or stopped; what a window stops is looked for after it again.
+
+        Raises:
+            JobRefusedError: As `require_may_start`, of a window that opened or ends since the job was asked for.
+        """
+        with self._engines:
+            self.require_may_start(kind)
+            yield
 
     def open(self, job: Job) -> Window:
         """Record that a window opens; nothing has stopped yet.
@@ -193,9 +205,18 @@ class WindowJobs:
             self._record(window, why=Closing.ENDED)
 
     def _rest(self) -> None:
+        def rest() -> None:
+            for unit, _ in running(self._supervisor, Stage.PRODUCTION):
+                self._supervisor.rest(unit)
+
         self._rests = True
-        for unit, _ in running(self._supervisor, Stage.PRODUCTION):
-            self._supervisor.rest(unit)
+        self._empty(rest)
+
+    def _empty(self, stop: Callable[[], None]) -> None:
+        """Stop what runs, which breaks off a start that is under way, and then what such a start left all the same."""
+        stop()
+        with self._engines:
+            stop()
 
     def _work(self, window: Window, unit: str, course: Told) -> Outcome:
         course.outcome = None
@@ -261,7 +282,7 @@ class WindowJobs:
     def _bring_back(self, window: Window, course: Told) -> float:
         """Stop what the window left in the test stage, then let engines follow the chain; return how long that took."""
         began, course.step = time.monotonic(), "back"
-        clear(self._config, self._supervisor, window)
+        self._empty(lambda: clear(self._config, self._supervisor, window))
         self._rests, course.outcome = False, None
         try:
             self._runner.start(_BACK)

@@ -156,6 +156,96 @@ def test_no_engine_of_production_starts_while_one_is_open(box: Box) -> None:
     assert box.ask(door="jobs-switch", kind="start-production-engine", digest12=box.old[:12])["state"] == "done"
 
 
+class Slow(FakeSupervisor):
+    """Its first start takes until the test says so, and shows nothing before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def start(self, unit: str) -> None:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.may_end.wait(10)
+        super().start(unit)
+
+
+class Starting:
+    """Engines of production that are being started while a window opens: one is under way, one waits for its turn."""
+
+    def __init__(self, box: Box) -> None:
+        self.box, self.engines, self.refused = box, Slow(), list[JobRefusedError]()
+        box.desk = JobDesk(box.site.config, box.site.ledger, supervisor=self.engines, runner=box.runner)
+        box.runner.engines = self.engines
+        self.threads = [self.begin(), self.begin()]
+
+    def begin(self) -> threading.Thread:
+        """Ask for the start of the engine in production and return once that is on record."""
+        asked = len(self.box.site.ledger.find(kind="job.asked", limit=10)) + 1
+        thread = threading.Thread(target=self.ask)
+        thread.start()
+        assert self.engines.begun.wait(10)
+        until(lambda: len(self.box.site.ledger.find(kind="job.asked", limit=10)) == asked)
+        return thread
+
+    def ask(self) -> None:
+        try:
+            self.box.ask(door="jobs-switch", kind="start-production-engine", digest12=self.box.old[:12])
+        except JobRefusedError as error:
+            self.refused.append(error)
+
+    def let_go(self) -> None:
+        """Let the start that is under way come to its end, and wait until nobody starts anything any more."""
+        self.engines.may_end.set()
+        for thread in self.threads:
+            thread.join(10)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        threading.Event().wait(0.02)
+    raise AssertionError(holds)
+
+
+def test_an_engine_that_is_being_started_while_a_window_opens_rests_too(box: Box) -> None:
+    starting = Starting(box)
+    asked: dict[str, Any] = {"digest": box.new, "person": ANA.id, "reason": "change 4711", "minutes": 30}
+    number = int(box.ask(kind="validate-in-window", **asked)["job"])
+    until(lambda: box.desk._windows.rests)
+
+    starting.let_go()
+    assert box.runner.begun.wait(10)
+
+    assert starting.engines.state(box.serving) is UnitState.INACTIVE
+    assert [error.why for error in starting.refused] == ["a maintenance window is open"]
+    box.runner.opened.set()
+    box.ended(number)
+    assert starting.engines.state(box.serving) is UnitState.ACTIVE
+
+
+def test_an_engine_of_the_test_stage_that_is_being_started_while_its_window_ends_is_stopped(box: Box) -> None:
+    engines = Slow()
+    box.desk = JobDesk(box.site.config, box.site.ledger, supervisor=engines, runner=box.runner)
+    box.runner.engines = engines
+    asked: dict[str, Any] = {"digest": box.new, "person": ANA.id, "reason": "change 4711", "minutes": 30}
+    number = int(box.ask(kind="validate-in-window", **asked)["job"])
+    starting = threading.Thread(
+        target=box.ask, kwargs={"door": "jobs-bench", "kind": "start-test-engine", "digest12": box.new[:12]}
+    )
+    starting.start()
+    assert engines.begun.wait(10)
+    box.runner.opened.set()
+    until(lambda: box.ask("show", job=number)["step"] == "back")
+
+    engines.may_end.set()
+    starting.join(10)
+    box.ended(number)
+
+    assert engines.state(box.tested) is UnitState.INACTIVE
+
+
 def test_one_that_was_cut_off_is_closed_by_the_next_process(box: Box) -> None:
     box.cut_off()
     box.engines.rest(box.serving)
