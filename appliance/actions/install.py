@@ -18,7 +18,7 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
-from appliance.install import carried, dropins, environments, plans, playbook
+from appliance.install import carried, dropins, environments, plans, playbook, setid
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -84,7 +84,7 @@ class Installer:
             UnknownReleaseError: The store does not hold it.
             InstallError: It could not be built or the host could not be changed; what ran before runs on.
             HostChangeError: It would change the host as two people did not approve; nothing was changed.
-            PreflightError: There is no Ansible on a box.
+            PreflightError: There is no Ansible on a box, or root's hand at the console is needed; nothing was changed.
         """
         trials = Trials(self.config.at)
         with trials.locked():
@@ -223,7 +223,9 @@ class Installer:
         plan = planning.plan(whole)
         if is_in_use and not plan.changes_host:
             return hostplan.NO_CHANGE
-        return hostplan.require_approved(self.config, plan, clock=self.clock)
+        approval = hostplan.require_approved(self.config, plan, clock=self.clock)
+        setid.require_possible(plan.packages, whole.stored)
+        return approval
 
     def _stored(self, serial: int | None) -> StoredRelease:
         store = ContentStore(self.config.at.store)

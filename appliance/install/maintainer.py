@@ -85,10 +85,7 @@ def changes(debs: Path, wanted: Sequence[str]) -> tuple[Package, ...]:
     if not index.exists():
         return ()
     simulated = _simulate(debs, wanted)
-    files = {}
-    for stanza in index.read_text(errors="replace").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.split("\n") if ": " in line and not line.startswith(" "))
-        files[fields.get("Package", ""), fields.get("Version", "")] = fields.get("Filename", "")
+    files = files_of(index.read_text(errors="replace"))
     found = []
     for name, (before, after) in sorted(simulated.items()):
         path = (debs / files.get((name, after), "..")).resolve()
@@ -96,6 +93,15 @@ def changes(debs: Path, wanted: Sequence[str]) -> tuple[Package, ...]:
             raise _unreadable(name, "the release's index does not name its file")
         found.append(Package(name=name, before=before, after=after, scripts=scripts_of(path)))
     return tuple(found)
+
+
+def files_of(index: str) -> dict[tuple[str, str], str]:
+    """Return what a release's index of packages says: the file of each name and version, as it stands there."""
+    files = {}
+    for stanza in index.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.split("\n") if ": " in line and not line.startswith(" "))
+        files[fields.get("Package", ""), fields.get("Version", "")] = fields.get("Filename", "")
+    return files
 
 
 def _simulate(debs: Path, wanted: Sequence[str]) -> dict[str, tuple[str, str]]:

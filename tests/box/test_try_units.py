@@ -14,6 +14,7 @@ from appliance import config as configuration
 from tests.box.checkout import SERVER, booted, journal, lay_down, require_debian, start
 from tests.box.machine import Machine
 from tests.support import nginx
+from tests.support.debs import deb
 from tests.support.packetfilter import rules
 
 pytestmark = pytest.mark.box
@@ -25,6 +26,7 @@ UNIT = "sealift-install@probe"
 PYTHON = f"/{SERVER}/bin/python"
 TRIED = f"{PYTHON} -I -m appliance.install.tried"
 ROTATE = f"{PYTHON} -I -m appliance.cli.main --config /etc/sealift/sealift.toml --json tls rotate --no-reload"
+FORBIDDEN = "import sys; from appliance.install import setid; sys.exit(not setid.is_forbidden())"
 PATH = "[Service]\nEnvironment=PATH=/srv/nginx:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
 
 
@@ -129,6 +131,25 @@ def test_accounts_are_made_without_the_audit_log(box: Machine) -> None:
     )
 
     assert is_good, told
+
+
+def test_a_package_is_put_in_and_a_program_with_the_set_user_id_bit_is_not(box: Machine) -> None:
+    for name, is_setuid in (("plainly", False), ("asowner", True)):
+        shutil.copy(deb(box.root / "srv" / name, name, is_setuid=is_setuid), box.root / f"srv/{name}.deb")
+
+    is_good, told = installing(box, "/usr/bin/dpkg --install /srv/plainly.deb")
+    is_refused, refused = installing(box, "/usr/bin/dpkg --install /srv/asowner.deb")
+
+    assert is_good, told
+    assert not is_refused, refused
+    assert installing(
+        box, f"{PYTHON} -I -c 'import sys; from appliance.install import setid; sys.exit(not setid.is_forbidden())'"
+    )[0]
+    assert (
+        box.run("dpkg-query", "--show", "--showformat=${db:Status-Status}", "plainly", shown=False).stdout
+        == "installed"
+    )
+    assert box.shell("find / -xdev -name 'asowner*' -perm /6000 -not -path '/srv/*'").stdout == ""
 
 
 @pytest.mark.parametrize("kind", ["nginx", "nftables"])

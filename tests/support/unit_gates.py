@@ -23,8 +23,8 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-export@.service": (7, ("User", "PrivateUsers")),
     "sealift-retention.service": (9, ("User", "PrivateUsers", "CapabilityBoundingSet")),
     "sealift-media@.service": (9, ("PrivateDevices", "PrivateUsers")),
-    "sealift-install@.service": (16, ("User", "CapabilityBoundingSet", "PrivateUsers", "RestrictSUIDSGID")),
-    "sealift-settle.service": (16, ("User", "CapabilityBoundingSet", "PrivateUsers", "RestrictSUIDSGID")),
+    "sealift-install@.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
+    "sealift-settle.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-try-nftables@.service": (7, ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers")),
     "sealift-try-nginx@.service": (14, ("User", "CapabilityBoundingSet", "PrivateUsers", "RestrictAddressFamilies")),
 }
