@@ -231,6 +231,7 @@ def test_an_engine_of_the_test_stage_that_is_being_started_while_its_window_ends
     box.runner.engines = engines
     asked: dict[str, Any] = {"digest": box.new, "person": ANA.id, "reason": "change 4711", "minutes": 30}
     number = int(box.ask(kind="validate-in-window", **asked)["job"])
+    assert box.runner.begun.wait(10)  # before that the window would wait for the start
     starting = threading.Thread(
         target=box.ask, kwargs={"door": "jobs-bench", "kind": "start-test-engine", "digest12": box.new[:12]}
     )
