@@ -139,12 +139,16 @@ def main() -> int:
         sys.stdout.write(f"== shard {name}: skipped, it needs root\n")
     wanted = [name for name in names if name not in skipped]
     # Every shard runs, so that one report names all that failed.
-    results = [run_shard(name) for name in wanted if name in FIRST]
+    passed = {name: run_shard(name) for name in wanted if name in FIRST}
     beside = lanes(wanted)
     with ThreadPoolExecutor(max(len(beside), 1)) as pool:
-        ran = pool.map(lambda lane: [run_shard(name, shown_at_end=len(beside) > 1) for name in lane], beside)
-        results += [passed for lane in ran for passed in lane]
-    return 0 if all(results) else 1
+        ran = pool.map(lambda lane: {name: run_shard(name, shown_at_end=len(beside) > 1) for name in lane}, beside)
+        for lane in ran:
+            passed |= lane
+    if failed := [name for name in wanted if not passed[name]]:
+        sys.stdout.write(f"== failed: {', '.join(failed)}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
