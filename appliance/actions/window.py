@@ -3,6 +3,7 @@
 Promises: nothing stops before it is recorded who opened the window, why and until when, and for a cut-over before the
 approvals are there and the time of going back is said. Whatever fails, the version before serves again; where another
 had gone forward already that is recorded as going back, in the name and with the reason of whoever opened the window.
+Where the promoter's answer is lost, its chain is asked whether it promoted; how a window ended is said by that chain.
 
 Where the job service runs it carries the window out (`appliance.install.windowjobs`) and outlives the command. Where it
 does not (demo, rehearsal), this process does: one that is killed leaves an open record, which `sealift window end`
@@ -123,7 +124,7 @@ def cut_over(here: Surroundings, asked: Asked, *, password: str | None = None) -
         NotEnoughApprovalsError: Nobody asked for approvals yet, or too few people approved; nothing was stopped.
         UnknownPersonError: Nobody of that id is enrolled; nothing was stopped.
         ConflictError: Another window is open, a canary runs, or developers have the version in the test stage.
-        EngineLoadError: The version did not load or answer; the version before serves again.
+        EngineLoadError: It failed; which version serves is said, and whether the promoter could be asked for that.
         RemoteError: The job service refused, so nothing was stopped.
         UnitError: The version before did not start again either.
     """
@@ -148,10 +149,11 @@ def cut_over(here: Surroundings, asked: Asked, *, password: str | None = None) -
             raise  # the job was refused before anything stopped; or the version before did not start again
         if not isinstance(error, SealiftError):
             raise
+        what, serves = _ended_with(here, planned)
         raise EngineLoadError(
-            what=f"the window ended with the version before, after {here.clock.monotonic() - began:.1f} s",
+            what=f"the window ended with {what}, after {here.clock.monotonic() - began:.1f} s",
             why=f"{error.what}: {error.why}",
-            fix="look at the engine's journal and at `sealift history`; the version before serves",
+            fix=f"look at the engine's journal and at `sealift history`; {serves}",
         ) from error
     return WindowFacts(
         plan=planned,
@@ -186,8 +188,7 @@ def _here(here: Surroundings, asked: Asked, request: Request, promoted: list[Pro
     with _opened(here, asked) as course:
         here.tell(f"starting version {asked.model_digest[:12]} in the test stage")
         course.tested = try_out(here, asked.model_digest)
-        promoted.append(here.promoter.promote(request.statement.sha256))
-        here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
+        _bring_forward(here, request, promoted)
         course.why = Closing.DONE
     return course
 
@@ -210,8 +211,7 @@ def _by_job(
         if step != TESTED:
             here.tell(step)
         else:
-            promoted.append(here.promoter.promote(request.statement.sha256))
-            here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
+            _bring_forward(here, request, promoted)
 
     outcome = in_window(Kind.CUT_OVER_IN_WINDOW, asked, seen=forward).require_ok()
     return _Course(
@@ -220,6 +220,39 @@ def _by_job(
         served=Served(standing=None, started=outcome.started, stopped=outcome.stopped, seconds=0.0),
         silent=_silent_seconds(here, asked.model_digest),
     )
+
+
+def _bring_forward(here: Surroundings, request: Request, promoted: list[Promotion]) -> None:
+    try:
+        promoted.append(here.promoter.promote(request.statement.sha256))
+    except BaseException as error:  # its answer may be lost, and not the promotion
+        promoted += _made(here, request)
+        if not promoted or not isinstance(error, SealiftError):
+            raise
+    here.tell(f"promotion {promoted[0].number} is recorded at sequence {promoted[0].sequence}")
+
+
+def _made(here: Surroundings, request: Request) -> list[Promotion]:
+    """Return the promotion of a request where it is the chain's last word; nothing, too, where nobody can say."""
+    asked = request.statement
+    with suppress(SealiftError):
+        last = here.promoter.current()["last"]
+        if last and (last["statement"], last["model_digest"]) == (asked.to_bytes().decode(), asked.model_digest):
+            return [Promotion.from_json(last)]
+    return []
+
+
+def _ended_with(here: Surroundings, planned: Plan) -> tuple[str, str]:
+    """Return with which version a window ended by the promoter's chain, and what serves by it."""
+    try:
+        serves = here.promoter.current()["model_digest"]
+    except SealiftError:
+        return "a version that the promoter does not tell", "see `sealift status` for what serves"
+    before = planned.fit.production
+    if before is not None and serves == before.model_digest:
+        return "the version before", "the version before serves"
+    named = f"version {serves[:12]}" if serves else "nothing"
+    return f"{named} in production", f"{named} serves; `sealift rollback` goes back"
 
 
 def _silent_seconds(here: Surroundings, model_digest: str) -> float:
@@ -247,7 +280,7 @@ def _put_back(here: Surroundings, asked: Asked, promoted: list[Promotion], *, pa
         settle(here)
         window = windows.opened(here.ledger) if here.in_window is None else None
         if window is not None:
-            windows.close(here.ledger, window, why=Closing.FAILED)
+            windows.close(here.ledger, window, why=Closing.FAILED, cut_over=_is_forward(here, window))
 
 
 @contextmanager
@@ -283,11 +316,16 @@ def _bring_back(here: Surroundings, window: Window, course: _Course, *, is_seen:
         here.ledger,
         window,
         why=course.why,
-        cut_over=window.purpose is Purpose.CUT_OVER and here.promoter.current()["model_digest"] == window.model_digest,
+        cut_over=_is_forward(here, window),
         tested_seconds=course.tested,
         silent_seconds=course.silent if is_seen else None,
         back_seconds=here.clock.monotonic() - before,
     )
+
+
+def _is_forward(here: Surroundings, window: Window) -> bool:
+    """Tell whether the version that a window was opened to bring forward is in production."""
+    return window.purpose is Purpose.CUT_OVER and here.promoter.current()["model_digest"] == window.model_digest
 
 
 def _approved(here: Surroundings, planned: Plan) -> Request:
