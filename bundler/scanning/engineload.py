@@ -176,12 +176,13 @@ def _loaded(
 
 
 def _weights(artifacts: Sequence[Artifact], descriptor: dict[str, Any], *, role: str = "weights") -> Artifact | None:
-    digests = {
-        str(file.get("sha256"))
+    # By the path, too: another version of the payload may bring the same bytes.
+    named = {
+        (file.get("path"), file.get("sha256"))
         for file in descriptor.get("files", ())
         if isinstance(file, dict) and file.get("role") == role
     }
-    found = [artifact for artifact in artifacts if artifact.kind == "weights" and artifact.sha256 in digests]
+    found = [each for each in artifacts if each.kind == "weights" and (each.target, each.sha256) in named]
     return found[0] if len(found) == 1 and found[0].target.endswith(".gguf") else None
 
 

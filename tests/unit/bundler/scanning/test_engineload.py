@@ -153,6 +153,26 @@ def test_a_draft_model_is_loaded_too_and_decodes_a_token(tmp_path: Path, engine:
         both("nan")
 
 
+def test_weights_that_two_versions_share_are_loaded_for_both(tmp_path: Path, engine: HostileEngine) -> None:
+    artifacts = with_vectors(tmp_path, "vectors")
+    for one in tuple(artifacts):
+        if one.target.startswith("data/models/m/"):
+            target = one.target.replace("/m/", "/n/", 1)
+            if one.file is not None:
+                artifacts.append(artifact(one.file, target=target, kind="weights"))
+                continue
+            content = one.read().replace(b"models/m/", b"models/n/").replace(b'"name":"m"', b'"name":"n"')
+            artifacts.append(Artifact.of_bytes(content, target=target, kind="model"))
+
+    found = load_models(
+        artifacts, python=HERE, cache=Cache(root=tmp_path), clock=FixedClock(NOON), engine_of=lambda *_: engine
+    )
+
+    assert sorted((one.model, one.loaded) for one in found) == [
+        (name, True) for name in ("m", "m.embedding", "n", "n.embedding")
+    ]
+
+
 def cached_engine(folder: Path, artifacts: list[Artifact]) -> Cache:
     """Return a cache that holds the stand-in where the environment of these artifacts' wheels belongs."""
     cache = Cache(root=folder / "cache")
