@@ -19,6 +19,7 @@ HARDWARE: Final = 6000.0
 """Dollars; between 3,000 and 10,000 for one machine with a consumer's GPU (M5)."""
 LIFETIME_MONTHS: Final = 36
 PRICE_PER_KWH: Final = 0.15
+_MOST: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +71,21 @@ def cost(  # noqa: PLR0913 - each is a price that somebody knows
     """Return what a month costs here and at a provider.
 
     Raises:
-        UsageError: A number is negative, or there is nothing to reckon.
+        UsageError: A number is negative, beyond all reckoning or none, or there is nothing to reckon.
     """
     given = (
         requests_per_day, tokens_per_request, price_per_1k, hardware, lifetime_months, monthly_kwh, price_per_kwh,
         hours_per_month, price_per_hour, rent_per_hour or 0.0,
     )  # fmt: skip
-    if min(given) < 0 or requests_per_day <= 0 or tokens_per_request <= 0 or lifetime_months < 1:
+    if (
+        not all(0 <= one <= _MOST for one in given)
+        or requests_per_day <= 0
+        or tokens_per_request <= 0
+        or lifetime_months < 1
+    ):
         raise UsageError(
             what="these are no costs",
-            why="a number is negative, or no request, token or month is left",
+            why=f"a number is negative or above {_MOST:.0e}, or no request, token or month is left",
             fix="name requests a day and tokens of each; prices are at least 0",
         )
     requests = requests_per_day * DAYS

@@ -65,18 +65,19 @@ def split(
     Raises:
         UsageError: A number is out of range.
     """
-    if not (0 < billions <= 10_000 and 0 < gpu_gb <= 10_000 and 0 <= tokens <= 10**9):
-        raise UsageError(
-            what="this is no model on a GPU",
-            why=f"{billions:g} billion parameters, {gpu_gb:g} GB, {tokens} tokens",
-            fix="name the parameters in billions, the memory of one GPU in GB, and the tokens in use at once",
-        )
-    weights = _KNOWN_GB.get(int(billions), billions * 2) if billions == int(billions) else billions * 2
-    weights = weights * _PART[precision]
     per_token = cache_mib_per_token
     if per_token is None:
         nearest = min(_CACHE_MIB_PER_TOKEN, key=lambda known: abs(known - billions))
         per_token = _CACHE_MIB_PER_TOKEN[nearest]
+    is_model = 0 < billions <= 10_000 and 0 <= per_token <= 10_000
+    if not (is_model and 0 < gpu_gb <= 10_000 and 0 <= tokens <= 10**9):
+        raise UsageError(
+            what="this is no model on a GPU",
+            why=f"{billions:g} billion parameters, {gpu_gb:g} GB, {tokens} tokens of {per_token:g} MiB",
+            fix="name the parameters in billions, the memory of one GPU in GB, and the tokens in use at once",
+        )
+    weights = _KNOWN_GB.get(int(billions), billions * 2) if billions == int(billions) else billions * 2
+    weights = weights * _PART[precision]
     cache = tokens * per_token / _MIB_PER_GB
     least = math.ceil((weights + cache) / (gpu_gb * _USABLE))
     size = next((allowed for allowed in ALLOWED if allowed >= least), 0)

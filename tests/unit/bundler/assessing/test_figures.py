@@ -1,5 +1,7 @@
 """Figures for those who decide: against the requirements' own examples, worked by hand."""
 
+import math
+
 import pytest
 
 from bundler.assessing.cost import cost
@@ -87,6 +89,15 @@ def test_little_use_is_never_paid_back() -> None:
     assert found.break_even_months is None
 
 
-def test_negative_prices_are_none() -> None:
+@pytest.mark.parametrize("price", [-1, math.nan, math.inf, 1e300])
+def test_a_price_is_a_number_from_zero_to_what_can_be_reckoned(price: float) -> None:
     with pytest.raises(UsageError):
-        cost(requests_per_day=1, tokens_per_request=1, price_per_1k=-1)
+        cost(requests_per_day=1, tokens_per_request=1, price_per_1k=price)
+    with pytest.raises(UsageError):
+        cost(requests_per_day=price, tokens_per_request=1)
+
+
+@pytest.mark.parametrize("per_token", [-1000, math.nan, math.inf])
+def test_a_cache_is_of_a_size_that_can_be_reckoned(per_token: float) -> None:
+    with pytest.raises(UsageError):
+        split(7, 24, cache_mib_per_token=per_token)
