@@ -9,6 +9,7 @@ stored plan is hashed again whenever it is read; characters that hide or turn te
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -139,10 +140,12 @@ def identity(plan: Plan) -> tuple[str | int, ...]:
 
 def keep(places: Places, plan: Plan) -> str:
     """Store a plan and return its digest."""
-    place = folder(places) / f"{plan.digest}.json"
-    if not place.exists() or place.read_bytes() != plan.to_bytes():
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        durable.replace(place, plan.to_bytes(), mode=0o644)
+    place, content = folder(places) / f"{plan.digest}.json", plan.to_bytes()
+    with suppress(OSError):
+        if read_strange(place, MAX_BYTES + 1) == content:
+            return plan.digest
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    durable.replace(place, content, mode=0o644)
     return plan.digest
 
 

@@ -1,5 +1,7 @@
 """Plans of host changes: one form, equal bytes for equal changes, no character that hides what a person approves."""
 
+import os
+import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +67,24 @@ def test_a_stored_plan_that_was_altered_is_refused(config: Config) -> None:
         plans.read(config.at, "d" * 64)
     with pytest.raises(SealiftError):
         plans.read(config.at, "../people")
+
+
+@pytest.mark.parametrize("strange", ["pipe", "link"])
+def test_what_a_stranger_put_in_a_plans_place_is_neither_waited_for_nor_followed(config: Config, strange: str) -> None:
+    plan = make_plan()
+    place = plans.folder(config.at) / f"{plan.digest}.json"
+    place.parent.mkdir(parents=True)
+    if strange == "pipe":
+        os.mkfifo(place)
+    else:
+        other = place.with_name("other")
+        other.write_bytes(plan.to_bytes())
+        place.symlink_to(other)
+
+    plans.keep(config.at, plan)
+
+    assert stat.S_ISREG(place.lstat().st_mode)
+    assert plans.read(config.at, plan.digest) == plan
 
 
 def test_two_runs_of_the_same_change_read_alike() -> None:
