@@ -249,9 +249,8 @@ def _name(untrusted: str) -> str | None:
 
 
 def _columns(text: str, columns: Sequence[str]) -> Iterator[tuple[int, str]]:
-    head = text.partition("\n")[0]
     for delimiter in _DELIMITERS:
-        named = [one.strip().strip('"').strip() for one in head.split(delimiter)]
+        named = _head(text, delimiter)
         if all(column in named for column in columns):
             places = [named.index(column) for column in columns]
             break
@@ -269,6 +268,15 @@ def _columns(text: str, columns: Sequence[str]) -> Iterator[tuple[int, str]]:
                 yield reader.line_num, ", ".join(parts) if any(parts) else ""
     except csv.Error:
         raise _bad([reader.line_num], "it is not CSV") from None
+
+
+def _head(text: str, delimiter: str) -> list[str]:
+    """Return the names of the columns, read as the rows are, so that a name with a delimiter in it moves no column."""
+    try:
+        first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return []
+    return [one.strip().strip('"').strip() for one in first]
 
 
 def _prepare(config: Config) -> None:

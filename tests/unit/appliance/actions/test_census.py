@@ -60,6 +60,13 @@ def test_columns_are_named_by_the_first_line(apart: str) -> None:
         parsed(text.encode(), ("Nonsense",))
 
 
+def test_a_delimiter_within_the_name_of_a_column_moves_no_other_column() -> None:
+    text = b'"Last, First",Ward,Doctor\n"Doe, Jane",Cardiology,Anna Smith\n'
+
+    assert parsed(text, ("Ward",)).names == ("Cardiology",)
+    assert parsed(text, ("Last, First",)).names == ("Doe, Jane",)
+
+
 @pytest.mark.parametrize(
     ("untrusted", "columns", "lines"),
     [
