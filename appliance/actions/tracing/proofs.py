@@ -66,6 +66,7 @@ def keep(
 
     Raises:
         JobRefusedError: The record is not about an answer.
+        ProofError: Every link holds, but the file for elsewhere cannot be made; nothing is recorded.
         LedgerUnavailableError: The outcome could not be recorded; nothing is kept.
         StoreWriteError: It could not be kept; make it again.
     """
