@@ -96,7 +96,10 @@ def _watchdog(desk: JobDesk, doors: loop_watch.Doors, looks: loop_watch.Pulse) -
 def _look_after_windows(desk: JobDesk, done: threading.Event) -> None:
     """Close windows that were cut off, from the start on; bringing production back takes as long as a model loads."""
     while not done.is_set():
-        desk.look_after_windows()
+        try:
+            desk.look_after_windows()
+        except Exception as error:  # noqa: BLE001 - whatever broke one look, the next closes the window; no text is told
+            sys.stderr.write(f"the look after windows failed ({type(error).__name__})\n")
         done.wait(_WINDOW_LOOK_SECONDS)
 
 
