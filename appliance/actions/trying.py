@@ -3,9 +3,10 @@
 No gate: nothing is judged or recorded. It is what stands between a cut-over and a version that this box cannot run.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
+from appliance.actions.gating.bench import content_of
 from appliance.config import Config
 from appliance.errors import EngineLoadError
 from appliance.install.supervisor import Supervisor, engine_unit
@@ -52,6 +53,7 @@ def try_out(here: Surroundings, digest: str) -> float:
         UnitError: Its engine did not start.
         EngineUnavailableError: It is not healthy.
         EngineLoadError: It loaded other weights than were approved, or said nothing.
+        EngineProtocolError: What it said is no answer.
     """
     stage = str(Stage.TEST)
     unit, began = engine_unit(stage, digest), here.clock.monotonic()
@@ -70,7 +72,7 @@ def try_out(here: Surroundings, digest: str) -> float:
             fix = "scrub the store: `sealift scrub`"
             require_weights(status, descriptor.weights_digest, engine="the test engine", fix=fix)
             body = {"messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _MOST_TOKENS, "temperature": 0}
-            said = _text_of(engine.chat(body))
+            said = content_of(engine.chat(body))
     finally:
         here.supervisor.stop(unit)
     if not said.strip():
@@ -78,11 +80,3 @@ def try_out(here: Surroundings, digest: str) -> float:
             what=f"{digest[:12]} gave an empty answer", why="in the test stage", fix="validate it again"
         )
     return here.clock.monotonic() - began
-
-
-def _text_of(untrusted_answer: Mapping[str, Any]) -> str:
-    try:
-        said = untrusted_answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return ""
-    return said if isinstance(said, str) else ""
