@@ -24,7 +24,8 @@ def engine_of(places: Places, stored: StoredRelease, descriptor: ModelDescriptor
     """Return what answered, after every wheel of its environment and its program were hashed again.
 
     Raises:
-        ProofError: The release brings no program, a wheel or the environment's list is another, or so is the program.
+        ProofError: The release brings no program, a wheel or the environment's list is another or names none, or the
+            program is another.
         SealiftError: A file of the store is not what the release lists.
     """
     settings = descriptor.runtime.attached
@@ -40,6 +41,8 @@ def engine_of(places: Places, stored: StoredRelease, descriptor: ModelDescriptor
     stored.verify(listed)
     wheels = {file.sha256: path for path, file in stored.files.items() if path.startswith(_WHEELS)}
     wanted = _SHA256.findall(stored.read(listed).decode(errors="replace"))
+    if not wanted:
+        raise ProofError(what="the engine's environment names no wheel", why=descriptor.environment[:12], fix="")
     for sha256 in wanted:
         if sha256 not in wheels:
             raise ProofError(what="a wheel of the engine is not in the store", why=sha256[:12], fix="")

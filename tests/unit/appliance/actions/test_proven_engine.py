@@ -29,13 +29,15 @@ def site() -> Iterator[Config]:
         yield config
 
 
-def received(site: Config, settings: object, *, wheel: bytes = WHEEL) -> tuple[StoredRelease, ModelDescriptor]:
+def received(
+    site: Config, settings: object, *, wheel: bytes = WHEEL, listed: bytes = LISTED
+) -> tuple[StoredRelease, ModelDescriptor]:
     files = attached.files_of(settings)  # type: ignore[arg-type]
     name = "data/models/tiny/descriptor.json"
     fields = canonical.mapping(canonical.loads(files[name]), "descriptor")
-    files[name] = canonical.dumps({**fields, "environment": sha256_hex(LISTED)})
+    files[name] = canonical.dumps({**fields, "environment": sha256_hex(listed)})
     files |= {
-        "data/server/requirements-engine-attached.txt": LISTED,
+        "data/server/requirements-engine-attached.txt": listed,
         "data/wheels/engine-1.0-py3-none-any.whl": wheel,
     }
     return store_release(site.at, files), ModelDescriptor.from_bytes(files[name])
@@ -64,6 +66,13 @@ def test_a_module_is_known_by_the_wheels_of_its_environment(site: Config) -> Non
     found = proven_engine.engine_of(site.at, stored, descriptor)
 
     assert f"module {attached.MODULE}; environment {sha256_hex(LISTED)[:12]}, 1 wheels" in found.detail
+
+
+def test_an_environment_that_names_no_wheel_proves_nothing(site: Config) -> None:
+    stored, descriptor = received(site, attached.SUPERVISED, listed=b"engine==1.0\n")
+
+    with pytest.raises(ProofError, match="names no wheel"):
+        proven_engine.engine_of(site.at, stored, descriptor)
 
 
 def test_a_program_that_is_installed_no_more_is_proven_from_the_store(
