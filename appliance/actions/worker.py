@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from appliance.audit import pin
 from appliance.audit.rights import ACTIONS, BENCH, SWITCH
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
-from appliance.errors import ProofError, WireError
+from appliance.errors import ProofError
 from appliance.install import jobrights
 from appliance.install.jobclient import JobsClient, JobsSupervisor
 from appliance.install.joboutcome import Outcome
@@ -243,10 +243,9 @@ def _teller(jobs: JobsClient) -> Callable[[str, int, int], None]:
         if step == last_step and done < total and now - last_at < _TELL_SECONDS:
             return
         last_step, last_at = step, now
-        try:
+        # Nor when it is refused, as by a service that started since: what is checked meanwhile would count as broken.
+        with suppress(SealiftError):
             jobs.tell_progress(step, done, total)
-        except WireError:
-            return
 
     return tell
 
