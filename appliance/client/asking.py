@@ -9,12 +9,15 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from appliance.errors import ServiceError
+from appliance.unixhttp import UnixPool
 
 _LEAST_SECONDS: Final = 2.0
 _MOST_SECONDS: Final = 30.0
@@ -28,6 +31,8 @@ class Asking:
     Args:
         base_url: Ends in `/v1`.
         key: An API key of the box.
+        door: A Unix socket of this machine that is asked in place of the network; of `base_url` the path counts.
+        headers: What else goes with every question.
         ca_file: The box's own authority; the system's authorities when absent.
         timeout_seconds: The longest silence between two reads.
         attempts: How often a question is asked at most.
@@ -39,22 +44,31 @@ class Asking:
         base_url: str,
         key: str,
         *,
+        door: Path | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
         ca_file: Path | None = None,
         timeout_seconds: float = 60.0,
         attempts: int = 3,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._url = base_url.rstrip("/")
-        self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._url = (urlsplit(base_url).path if door else base_url).rstrip("/")
+        self._headers = {**headers, "authorization": f"Bearer {key}", "content-type": "application/json"}
         self._attempts = max(attempts, 1)
         self._sleep = sleep
         timeout = urllib3.Timeout(connect=min(timeout_seconds, 10.0), read=timeout_seconds)
         context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
-        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=64, ssl_context=context)
+        self._pool = (
+            UnixPool(door, size=64, timeout=timeout)
+            if door
+            else urllib3.PoolManager(timeout=timeout, retries=False, maxsize=64, ssl_context=context)
+        )
 
     def close(self) -> None:
         """Drop all idle connections."""
-        self._pool.clear()
+        if isinstance(self._pool, UnixPool):
+            self._pool.close()
+        else:
+            self._pool.clear()
 
     def post(self, path: str, body: Mapping[str, Any], *, user: str = "") -> urllib3.BaseHTTPResponse:
         """Return the response to a question, its body unread; the caller reads and releases it.

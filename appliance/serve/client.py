@@ -12,8 +12,6 @@ summed over each continuation's tokens, given the prompt, and how many tokens th
 
 import json
 import math
-import socket
-import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +19,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import urllib3
-import urllib3.connection
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from appliance.errors import EngineProtocolError, EngineUnavailableError
 from appliance.serve.curve import Curve
 from appliance.serve.events import DONE, EventReader, broken, json_object, refused, unreachable
+from appliance.unixhttp import UnixPool
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _MOST_NUMBERS: Final = 65_536  # in a vector, as a profile may say
@@ -54,43 +52,6 @@ class Score:
     tokens: int
 
 
-_FULL: Final = 2.0
-"""Seconds that a full queue of connections is asked again."""
-
-
-class _UnixConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, *, path: Path, timeout: Any = None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def _new_conn(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        if isinstance(self.timeout, int | float):
-            connection.settimeout(self.timeout)
-        until = time.monotonic() + min(self.timeout if isinstance(self.timeout, int | float) else _FULL, _FULL)
-        while True:
-            try:
-                connection.connect(str(self._path))
-            except OSError as error:
-                # A Unix socket whose queue is full says so at once and does not wait.
-                if isinstance(error, BlockingIOError) and time.monotonic() < until:
-                    time.sleep(0.005)
-                    continue
-                connection.close()
-                raise NewConnectionError(self, error.strerror or type(error).__name__) from error
-            return connection
-
-
-class _UnixPool(urllib3.HTTPConnectionPool):
-    def __init__(self, path: Path, *, size: int, timeout: urllib3.Timeout) -> None:
-        super().__init__("localhost", maxsize=size, timeout=timeout, retries=False)
-        self._path = path
-
-    def _new_conn(self) -> _UnixConnection:
-        self.num_connections += 1
-        return _UnixConnection(path=self._path, timeout=self.timeout.connect_timeout)
-
-
 class EngineClient:
     """A pool of connections to one engine's socket; safe for threads.
 
@@ -106,7 +67,7 @@ class EngineClient:
     ) -> None:
         self.path = socket_path
         self._name = socket_path.name
-        self._pool = _UnixPool(
+        self._pool = UnixPool(
             socket_path, size=connections, timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds)
         )
 
