@@ -1,7 +1,8 @@
 """Every route carries a decision who may call it; a route without one answers nobody.
 
 `public` routes say no more than whether the service lives, `keyed` ones need an API key, `local` ones are for this
-machine over the gateway's own Unix socket and never through the proxy.
+machine over the gateway's own Unix socket and never through the proxy. The page has a socket of its own, on which it is
+a caller that brings people's keys and no more.
 """
 
 import socket
@@ -10,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 _ATTRIBUTE: Final = "sealift_access"
+_PAGES: Final = "-admin.sock"
 _View = TypeVar("_View", bound=Callable[..., Any])
 
 
@@ -52,4 +54,15 @@ def is_local(environ: Mapping[str, Any]) -> bool:
         isinstance(connection, socket.socket)
         and connection.family == socket.AF_UNIX
         and "HTTP_X_FORWARDED_FOR" not in environ
+        and not is_pages(environ)
+    )
+
+
+def is_pages(environ: Mapping[str, Any]) -> bool:
+    """Tell whether a request came over the page's socket, where nothing is the web server's word."""
+    connection = environ.get("gunicorn.socket")
+    return (
+        isinstance(connection, socket.socket)
+        and connection.family == socket.AF_UNIX
+        and str(connection.getsockname()).endswith(_PAGES)
     )

@@ -1,7 +1,8 @@
 """Which certificate a caller showed: judged by the web server, told by it alone, recorded, and bound to its key.
 
 nginx sets the header X-Sealift-Client on every request, so a caller cannot say it for itself; as with the caller's
-address, it counts only on our Unix socket. A certificate that names an API key opens the door for that key alone.
+address, it counts only on our Unix socket, and not on the page's. A certificate that names an API key opens the door
+for that key alone.
 """
 
 import re
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.gateway.access import is_pages
 from appliance.gateway.problems import Problem
 
 _ENVIRON: Final = "HTTP_X_SEALIFT_CLIENT"
@@ -43,7 +45,7 @@ def presented(environ: Mapping[str, Any]) -> Presented:
     if environ.get("REMOTE_ADDR"):
         return Presented()
     untrusted = str(environ.get(_ENVIRON) or "")
-    if not untrusted:
+    if not untrusted or is_pages(environ):
         return Presented()
     found = _FORM.fullmatch(untrusted)
     if found is None:

@@ -29,8 +29,8 @@ def user_hash(user: str, keys: KeyProvider) -> str:
 def client_address(environ: Mapping[str, Any]) -> str:
     """Return the address of the caller.
 
-    The proxy's `X-Forwarded-For` counts only on our Unix socket, which nobody else may open, and only its last entry,
-    which the proxy wrote itself; over TCP anyone could write it.
+    The proxy's `X-Forwarded-For` counts only on our Unix sockets, which it and the page alone may open, and only its
+    last entry, which they wrote themselves; over TCP anyone could write it.
     """
     peer = str(environ.get("REMOTE_ADDR") or "")
     return peer or str(environ.get("HTTP_X_FORWARDED_FOR") or "").rpartition(",")[2].strip()[:45]

@@ -123,7 +123,9 @@ _EXPECTED = {
         secrets=_of("test-api-key-pepper", "test-identity-hmac", "test-content-hmac", "test-phi-map"),
     ),
     "sealift-admin.service": _May(
-        doors=_of("ledger-admin", "promoter-admin", "jobs-admin", "review-admin"),
+        doors=_of(
+            *("ledger-admin", "promoter-admin", "jobs-admin", "review-admin", "gateway-admin", "gateway-test-admin")
+        ),
         reads=_of("state"),
         writes=_of("admin", "registry"),
         secrets=_of("session"),

@@ -38,7 +38,10 @@ _EXPECTED = {
     "sealift-promoter": ({"ledger-promoter"}, {"promotions"}),
     "sealift-gateway-test": ({"ledger-test", "engine-test"}, {"state"}),
     "sealift-gateway": ({"ledger-gateway", "engine-production", "review-gateway"}, {"state"}),
-    "sealift-admin": ({"ledger-admin", "promoter-admin", "jobs-admin", "review-admin"}, {"state"}),
+    "sealift-admin": (
+        {"ledger-admin", "promoter-admin", "jobs-admin", "review-admin", "gateway-admin", "gateway-test-admin"},
+        {"state"},
+    ),
     "sealift-engine-test": (set(), {"store"}),
     "sealift-engine-prod": (set(), {"promotions", "store"}),
     "sealift-bench": ({"ledger-bench", "jobs-bench", "engine-test"}, {"state", "store"}),

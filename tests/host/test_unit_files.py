@@ -32,6 +32,8 @@ DOORS = {
     "gateway": ("www-data", "0660"),
     "gateway-%i": ("www-data", "0660"),
     "gateway-test": ("www-data", "0660"),
+    "gateway-admin": ("sealift-admin", "0660"),
+    "gateway-test-admin": ("sealift-admin", "0660"),
     "ledger-test": ("sealift-gateway-test", "0660"),
     "admin": ("www-data", "0660"),
     "ledger-bench": ("sealift-bench", "0660"),

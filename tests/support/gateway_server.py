@@ -107,6 +107,7 @@ def gateway_server(
             fake_engine(site.places.socket(f"engine-production-{MODEL_DIGEST[:12]}")) as engine,
             socket.create_server(("127.0.0.1", 0)) as listener,
             _unix_listener(site.places.socket("gateway")) as unix,
+            _unix_listener(site.places.socket("gateway-admin")) as of_page,
         ):
             doors = (site.door("ledger-actions"), site.door("ledger-promoter"))
             server = Server(
@@ -118,8 +119,8 @@ def gateway_server(
                 metrics_port=metrics_port,
                 key=beside.key if beside is not None else "",
                 stderr=folder / "gateway.log",
-                process=_start(site, (listener, unix), folder / "gateway.log"),
-                listeners=(listener, unix),
+                process=_start(site, (listener, unix, of_page), folder / "gateway.log"),
+                listeners=(listener, unix, of_page),
                 ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
             )
             try:
