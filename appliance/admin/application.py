@@ -18,6 +18,7 @@ from appliance.actions.retention.reviewdesk import Reviews
 from appliance.actions.tracing.reading import Readings
 from appliance.admin import (
     approval,
+    ask,
     automation,
     comparing,
     judging,
@@ -109,6 +110,7 @@ def create_admin_app(
     app.register_blueprint(origin.make_blueprint())
     app.register_blueprint(judging.make_blueprint())
     app.register_blueprint(policy.make_blueprint())
+    app.register_blueprint(ask.make_blueprint())
     app.register_blueprint(automation.make_blueprint())
     app.before_request(_open_session)
     app.after_request(_finish)
