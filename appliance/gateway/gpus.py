@@ -1,15 +1,18 @@
 """Reads the GPUs of this machine from `nvidia-smi`, the driver's own tool; a machine without it has none."""
 
-import math
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+MOST_GPUS: Final = 1024
 _QUERY: Final = "index,utilization.gpu,memory.used,memory.total,power.draw"
 _SECONDS: Final = 5.0
 _MIB: Final = 1024 * 1024
+_MOST_PERCENT: Final = 100.0
+_MOST_BYTES: Final = 2.0**50
+_MOST_WATTS: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,30 +44,43 @@ def read(tool: str) -> Sequence[Gpu]:
     """Ask the tool; none where it does not answer."""
     command = [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
     return [gpu for line in done.stdout.splitlines() if (gpu := parse(line)) is not None]
 
 
 def parse(untrusted_line: str) -> Gpu | None:
-    """Return the GPU of one line; None where the driver says `[N/A]` or anything else that is no number."""
+    """Return the GPU of one line; None where the driver says `[N/A]` or anything else that is no such number."""
     try:
         gpu_id, use, memory, total, power = (field.strip() for field in untrusted_line.split(","))
         return Gpu(
-            gpu_id=str(int(gpu_id)),
-            utilization_percent=float(use),
-            memory_bytes=float(memory) * _MIB,
-            memory_total_bytes=float(total) * _MIB,
+            gpu_id=str(_number(gpu_id)),
+            utilization_percent=_figure(use, _MOST_PERCENT),
+            memory_bytes=_figure(memory, _MOST_BYTES / _MIB) * _MIB,
+            memory_total_bytes=_figure(total, _MOST_BYTES / _MIB) * _MIB,
             power_watts=_watts(power),
         )
     except ValueError:
         return None
 
 
+def _number(untrusted_text: str) -> int:
+    found = int(untrusted_text)
+    if not 0 <= found < MOST_GPUS:
+        raise ValueError
+    return found
+
+
+def _figure(untrusted_text: str, most: float) -> float:
+    found = float(untrusted_text)
+    if not 0 <= found <= most:  # nor is what is no number at all
+        raise ValueError
+    return found
+
+
 def _watts(untrusted_text: str) -> float | None:
     try:
-        found = float(untrusted_text)
+        return _figure(untrusted_text, _MOST_WATTS)
     except ValueError:
         return None
-    return found if math.isfinite(found) and found >= 0 else None

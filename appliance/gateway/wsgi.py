@@ -4,7 +4,7 @@ from flask import Flask
 
 from appliance.audit.client import SocketLedger
 from appliance.audit.rights import GATEWAY, TEST_GATEWAY
-from appliance.gateway import logs
+from appliance.gateway import gpufigures, logs
 from appliance.gateway.application import create_app
 from appliance.gateway.auth import StateApiKeys
 from appliance.gateway.gpus import open_reader
@@ -35,7 +35,7 @@ def make() -> Flask:
         keys=open_keys(config),
         api_keys=StateApiKeys(config.at, BelievedClock(config.at, clock)),
         clock=clock,
-        metrics=Metrics(read_gpus=open_reader()),
+        metrics=Metrics(read_gpus=gpufigures.reader(config.at, clock, itself=open_reader())),
     )
 
 

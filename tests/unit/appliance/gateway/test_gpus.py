@@ -29,7 +29,7 @@ def test_each_gpu_is_a_sample_of_the_documents_metrics(tmp_path: Path) -> None:
     assert metrics.registry.get_sample_value("sealift_gpu_power_watts", {"gpu_id": "2"}) is None
 
 
-@pytest.mark.parametrize("script", ["exit 9", "echo nonsense", "echo 'No devices were found'"])
+@pytest.mark.parametrize("script", ["exit 9", "echo nonsense", "echo 'No devices were found'", r"printf '\377\n'"])
 def test_a_tool_that_fails_means_no_gpus(tmp_path: Path, script: str) -> None:
     assert list(read(_tool(tmp_path, script))) == []
 
@@ -39,7 +39,14 @@ def test_a_tool_that_is_not_there_means_no_gpus(tmp_path: Path) -> None:
     assert no_gpus() == ()
 
 
-@pytest.mark.parametrize("line", ["", "0,1", "0, 1, 2", "x, 1, 2, 3, 4", "0, 1, 2, 3, 4, 5"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "0,1", "0, 1, 2", "x, 1, 2, 3, 4", "0, 1, 2, 3, 4, 5"),
+        *("-1, 1, 2, 3, 4", "1024, 1, 2, 3, 4", "0, nan, 2, 3, 4", "0, 101, 2, 3, 4"),
+        *("0, -1, 2, 3, 4", "0, 1, inf, 3, 4", "0, 1, 2, 1e300, 4"),
+    ],
+)
 def test_a_line_that_is_none_is_left_out(line: str) -> None:
     assert parse(line) is None
     assert parse("3, 5, 7, 9, inf") == Gpu(
