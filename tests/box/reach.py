@@ -51,6 +51,7 @@ _EXPECTED = {
     ),
     "sealift-receive": ({"ledger-actions", "jobs-receive"}, {"state", "store", "trust"}),
     "sealift-metrics": ({"ledger-metrics"}, set()),
+    "sealift-gpus": (set(), set()),
     "sealift-clock": (set(), set()),
     "sealift-plan": (set(), set()),
     "sealift-try": (set(), set()),

@@ -13,6 +13,8 @@ SETTLE = "sealift-settle.service"
 CONFIG = "--config /etc/sealift/sealift.toml"
 # What runs as root and reaches more than one service may: the two steps that change the host.
 ON_THE_HOST = {ROOT_STEP, SETTLE}
+# Users and groups of Debian's own base-passwd.
+DEBIANS = {"root", "www-data", "video"}
 DOORS = {
     "ledger-gateway": ("sealift-gateway", "0660"),
     "ledger-admin": ("sealift-admin", "0660"),
@@ -192,6 +194,27 @@ def test_taking_an_install_back_is_confined_as_the_install_is() -> None:
     assert values(SYSTEMD / ROOT_STEP, "OnFailure") == [SETTLE]
 
 
+def test_one_unit_sees_the_nodes_of_gpus_and_the_gateways_see_no_device() -> None:
+    path = SYSTEMD / "sealift-gpus.service"
+    lines = [line.split() for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines()]
+    made = {line[1]: line[2:4] for line in lines if line[:1] == ["d"]}
+    seen = " ".join(values(path, "BindPaths")).split()
+
+    assert values(path, "ConditionPathExists") == ["/dev/nvidiactl"]
+    assert seen == ["-/dev/nvidiactl", *(f"-/dev/nvidia{number}" for number in range(16))]
+    assert values(path, "DevicePolicy") == ["closed"]
+    assert {line.split()[0] for line in values(path, "DeviceAllow")} == {
+        *("char-nvidiactl", "char-nvidia", "char-nvidia-frontend"),
+    }
+    assert (values(path, "PrivateDevices"), values(path, "PrivateNetwork")) == (["yes"], ["yes"])
+    # It writes there and nowhere else, and whoever wants it reads.
+    assert values(path, "ReadWritePaths") == ["/run/sealift/gpus"]
+    assert made["/run/sealift/gpus"] == ["0755", values(path, "User")[0]]
+    for gateway in SYSTEMD.glob("sealift-gateway*.service"):
+        assert (values(gateway, "PrivateDevices"), values(gateway, "DeviceAllow")) == (["yes"], [])
+    assert "sealift-gpus.service" in values(SYSTEMD / "sealift-metrics.service", "Wants")
+
+
 def test_each_door_lets_exactly_its_own_user_in() -> None:
     found = {
         _place(path): (values(path, "SocketGroup")[0], values(path, "SocketMode")[0])
@@ -272,7 +295,7 @@ def test_what_is_run_as_a_module_runs_when_it_is() -> None:
 
 def test_every_user_and_group_of_a_unit_is_declared() -> None:
     lines = [line.split() for line in (SYSTEMD / "sysusers.d/sealift.conf").read_text().splitlines()]
-    declared = {line[1] for line in lines if line and line[0] in {"u", "g"}} | {"root", "www-data"}
+    declared = {line[1] for line in lines if line and line[0] in {"u", "g"}} | DEBIANS
     used = {
         name
         for path in SYSTEMD.iterdir()
