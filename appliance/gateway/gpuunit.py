@@ -17,6 +17,7 @@ from typing import Final
 
 from appliance import config as configuration
 from appliance import unit
+from appliance.errors import StoreWriteError
 from appliance.gateway import gpufigures, gpus
 from appliance.gateway.gpufigures import GpuFigures
 from media.clock import SystemClock
@@ -45,13 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if read is gpus.no_gpus:
         _log.info("nvidia-smi is not installed: nothing is told of GPUs")
         return 0
-    while not done.is_set():
-        figures = GpuFigures.of(read(), clock=SystemClock())
-        gpufigures.publish(places, figures)
-        unit.notify(f"STATUS={len(figures.gpus)} GPUs\nWATCHDOG=1")
-        done.wait(LOOK_SECONDS)
-    unit.notify("STOPPING=1")
-    gpufigures.withdraw(places)
+    try:
+        while not done.is_set():
+            figures = GpuFigures.of(read(), clock=SystemClock())
+            gpufigures.publish(places, figures)
+            unit.notify(f"STATUS={len(figures.gpus)} GPUs\nWATCHDOG=1")
+            done.wait(LOOK_SECONDS)
+        unit.notify("STOPPING=1")
+        gpufigures.withdraw(places)
+    except OSError as error:
+        _log.error("the figures cannot be written (%s)", error.strerror)
+        return StoreWriteError.exit_code
     return 0
 
 

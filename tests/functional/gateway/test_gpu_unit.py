@@ -15,6 +15,7 @@ from prometheus_client import generate_latest
 
 from appliance import config as configuration
 from appliance.config import Places
+from appliance.errors import StoreWriteError
 from appliance.gateway import gpufigures
 from appliance.gateway.gpus import no_gpus
 from appliance.gateway.metrics import Metrics
@@ -118,6 +119,18 @@ def test_without_the_drivers_tool_there_is_nothing_to_do(site: Path) -> None:
         assert "nvidia-smi is not installed" in process.stderr.read()
 
     assert not list(gpufigures.folder(places_of(site)).iterdir())
+
+
+def test_figures_that_cannot_be_written_end_it_without_naming_a_place(site: Path) -> None:
+    lay_tool(site, 'echo "0, 97, 79000, 81920, 612.5"')
+    folder = gpufigures.folder(places_of(site))
+    folder.rmdir()
+    folder.write_bytes(b"")
+
+    with started(site) as (process, _):
+        assert process.wait(_SECONDS) == StoreWriteError.exit_code
+        assert process.stderr is not None
+        assert process.stderr.read() == "gpus: the figures cannot be written (Not a directory)\n"
 
 
 def test_a_site_file_that_does_not_read_ends_it_with_its_own_code(site: Path) -> None:
