@@ -134,6 +134,11 @@ class Assembly:
         """How many tokens were left as they were, because the request had none like them."""
         return sum(one.unknown_tokens for one in self.answers)
 
+    @property
+    def cut(self) -> int:
+        """How many of the answers ended at a limit of length."""
+        return sum(one.finish_reason == "length" for one in self.answers)
+
     def delivered(self) -> str:
         """Return what `response_hmac` is made over: the answers, each one behind a record separator but the first."""
         return "\x1e".join(one.delivered() for one in self.answers)

@@ -53,6 +53,11 @@ class Delivery(Protocol):
         """How many identifiers' tokens were left as they were, because the request had none like them."""
         ...
 
+    @property
+    def cut(self) -> int:
+        """How many answers ended at the most tokens they might have, or at the end of the context."""
+        ...
+
     def delivered(self) -> str:
         """Return what `response_hmac` is made over."""
         ...

@@ -207,6 +207,7 @@ class Exchange:
             )
         if assembly is not None:
             self._witnesses.metrics.unknown_tokens(assembly.unknown_tokens)
+            self._witnesses.metrics.cut(facts.model, assembly.cut if success else 0)
         self._witnesses.log.note(
             Event.REQUEST,
             request_id=facts.request_id,

@@ -123,6 +123,9 @@ class Metrics:
             registry=registry,
         )
         self._tokens = Counter("llm_tokens", "Tokens by kind", ["model", "kind"], registry=registry)
+        self._cut = Counter(
+            "sealift_answers_cut", "Answers that ended at a limit of length", ["model"], registry=registry
+        )
         self._refused = Counter("sealift_requests_refused", "Refusals", ["code"], registry=registry)
         self._feedback = Counter("llm_feedback", "Ratings of answers", ["rating", "reason"], registry=registry)
         self._flagged = Counter("sealift_flagged_requests", "Suspicious requests, by rule", ["rule"], registry=registry)
@@ -236,6 +239,10 @@ class Metrics:
         """Count tokens."""
         self._tokens.labels(model, "prompt").inc(prompt)
         self._tokens.labels(model, "completion").inc(completion)
+
+    def cut(self, model: str, count: int) -> None:
+        """Count answers that ended at a limit of length; a model that answered has its count, though it be none."""
+        self._cut.labels(model).inc(count)
 
     def found(self, department: str, counts: Mapping[PhiClass, int]) -> None:
         """Count identifiers."""

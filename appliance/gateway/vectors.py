@@ -35,6 +35,7 @@ class Vectors:
     usage: Usage | None
     finish_reason: FinishReason | None = None
     unknown_tokens: int = 0
+    cut: int = 0
 
     def delivered(self) -> str:
         """Return what `response_hmac` is made over: each vector in base64, a line feed between them."""

@@ -379,3 +379,20 @@ def test_what_looks_like_an_attack_is_flagged_in_answer_record_and_metric(rig: R
     intents = rig.bodies("request.intent")
     assert [one.get("flagged") for one in intents] == [["ignore-instructions"], None]
     assert rig.sample("sealift_flagged_requests_total", rule="ignore-instructions") == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_that_were_cut_at_a_length_are_counted_by_model(rig: Rig, *, stream: bool) -> None:
+    rig.ask({**CHAT, "stream": stream})
+    whole = rig.sample("sealift_answers_cut_total", model=MODEL)
+    rig.ask({**CHAT, "max_tokens": 1, "stream": stream})
+
+    assert (whole, rig.sample("sealift_answers_cut_total", model=MODEL)) == (0, 1)
+    assert [one["finish_reason"] for one in rig.bodies("request.outcome")] == ["stop", "length"]
+
+
+def test_an_answer_whose_end_was_not_recorded_is_none_that_was_cut(rig: Rig) -> None:
+    rig.ledger.appended = lambda one: setattr(rig.ledger, "available", one.sequence == 0)
+    rig.ask({**CHAT, "max_tokens": 1})
+
+    assert rig.sample("sealift_answers_cut_total", model=MODEL) == 0
