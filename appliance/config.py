@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
+from appliance.costs import CostSection
 from appliance.enginesections import EngineSection, EnginesSection, RouterSection
 from appliance.errors import ConfigError
 from appliance.sections import (
@@ -44,8 +45,6 @@ __all__ = [
     "CachesSection",
     "Config",
     "DatabaseSection",
-    "EngineSection",
-    "EnginesSection",
     "KeysSection",
     "LedgerSection",
     "LimitsSection",
@@ -56,7 +55,6 @@ __all__ = [
     "PlacesSection",
     "PolicySection",
     "ReviewSection",
-    "RouterSection",
     "ServiceSection",
     "SiemSection",
     "StagedConfig",
@@ -103,6 +101,7 @@ class Config(Section):
     database: DatabaseSection = DatabaseSection()
     keys: KeysSection = KeysSection()
     ledger: LedgerSection = LedgerSection()
+    cost: CostSection = CostSection()
 
     @property
     def separates_roles(self) -> bool:

@@ -224,7 +224,8 @@ def _reported(config: Config, name: str, progress: Callable[[int, int], None]) -
         key = pin.read_pin(config.at)
         if key is None:
             raise ProofError(what="no ledger key is pinned", why="etc/ledger.pub is absent", fix="restore it")
-        facts = making.counted(ledger, period, site=config.site, key=key, clock=clock, progress=progress)
+        site, prices = config.site, config.cost
+        facts = making.counted(ledger, period, site=site, key=key, clock=clock, prices=prices, progress=progress)
         return in_report(facts, Here(config=config, ledger=ledger, clock=clock))
 
     try:

@@ -64,6 +64,7 @@ def _of_a_time(
             site=own.config.site,
             key=pin.read_pin(own.config.at) or note.VerifierKey.from_text(str(ledger.leaf(0).body.get("vkey", ""))),
             clock=own.clock,
+            prices=own.config.cost,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
         facts = in_report(facts, Here(config=own.config, ledger=ledger, clock=own.clock))

@@ -140,7 +140,7 @@ def create_app(
     # What is tried out is nobody's answer: nothing of the test stage is kept.
     policy = config.review if stage is Stage.PRODUCTION else ReviewSection()
     samples = Samples(policy, store=review, detector=detector, metrics=metrics, clock=clock)
-    witnesses = Witnesses(recorder=recorder, metrics=metrics, log=log, samples=samples, clock=clock)
+    witnesses = Witnesses(recorder=recorder, metrics=metrics, log=log, samples=samples, clock=clock, prices=config.cost)
     beginning = Beginning(
         limits=limits,
         routes=routes,

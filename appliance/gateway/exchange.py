@@ -5,9 +5,10 @@ given back at the same moment.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from appliance.costs import CostSection
 from appliance.gateway.assembly import Assembly
 from appliance.gateway.calls import Delivery, EngineCall
 from appliance.gateway.logs import Event, Log
@@ -39,13 +40,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witnesses:
-    """Who notes how answers end: the ledger, metrics, the log, what keeps samples, and the clock they read."""
+    """Who notes how answers end: the ledger, metrics, the log, what keeps samples; their clock, the site's prices."""
 
     recorder: Recorder
     metrics: Metrics
     log: Log
     samples: Samples
     clock: Clock
+    prices: CostSection = field(default_factory=CostSection)
 
 
 class Exchange:
@@ -202,9 +204,7 @@ class Exchange:
             tokens=ending.completion_tokens,
         )
         if ending.prompt_tokens is not None and ending.completion_tokens is not None:
-            self._witnesses.metrics.tokens(
-                model=facts.model, prompt=ending.prompt_tokens, completion=ending.completion_tokens
-            )
+            self._spent(ending.prompt_tokens, ending.completion_tokens)
         if assembly is not None:
             self._witnesses.metrics.unknown_tokens(assembly.unknown_tokens)
             self._witnesses.metrics.cut(facts.model, assembly.cut if success else 0)
@@ -223,3 +223,10 @@ class Exchange:
             success=success,
             error=None if success else ending.outcome,
         )
+
+    def _spent(self, prompt: int, completion: int) -> None:
+        metrics, facts = self._witnesses.metrics, self.facts
+        metrics.tokens(model=facts.model, prompt=prompt, completion=completion)
+        cost = self._witnesses.prices.billionths(facts.model, prompt=prompt, answer=completion)
+        if cost is not None:
+            metrics.cost(department=facts.department, model=facts.model, billionths=cost)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from appliance.costs import PLACES
 from appliance.gateway.gpus import GpuReader, no_gpus
 from appliance.gateway.labelled import Counter, Gauge, Histogram
 from appliance.gateway.queueing import Priority
@@ -123,6 +124,9 @@ class Metrics:
             registry=registry,
         )
         self._tokens = Counter("llm_tokens", "Tokens by kind", ["model", "kind"], registry=registry)
+        self._cost = Counter(
+            "sealift_cost", "What answers cost at the site's prices", ["department", "model"], registry=registry
+        )
         self._cut = Counter(
             "sealift_answers_cut", "Answers that ended at a limit of length", ["model"], registry=registry
         )
@@ -239,6 +243,10 @@ class Metrics:
         """Count tokens."""
         self._tokens.labels(model, "prompt").inc(prompt)
         self._tokens.labels(model, "completion").inc(completion)
+
+    def cost(self, *, department: str, model: str, billionths: int) -> None:
+        """Count what an answer cost, in the site's currency."""
+        self._cost.labels(department, model).inc(billionths / 10**PLACES)
 
     def cut(self, model: str, count: int) -> None:
         """Count answers that ended at a limit of length; a model that answered has its count, though it be none."""

@@ -18,10 +18,12 @@ from appliance.actions.reports.machines import Machines
 from appliance.actions.reports.period import Period
 from appliance.actions.reports.sheet import sheet
 from appliance.actions.reports.tally import Tally
+from appliance.actions.reports.usage import Usage
 from appliance.audit import note, succession, tree
 from appliance.audit.facts import EvidenceLedger
 from appliance.audit.leaf import Leaf
 from appliance.audit.verify import verify
+from appliance.costs import CostSection
 from appliance.paper.drawn import drawn
 from media import canonical
 from media.clock import Clock, to_text
@@ -50,6 +52,7 @@ def counted(
     site: str,
     key: note.VerifierKey,
     clock: Clock,
+    prices: CostSection | None = None,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> dict[str, Any]:
     """Return all figures of a time; reads every record, and twice, since the ledger is verified as a whole first.
@@ -60,6 +63,7 @@ def counted(
         site: Named in it.
         key: The verifier key that must have signed the ledger's checkpoint.
         clock: For its date.
+        prices: The site's, for what answers cost; without any no cost is told.
         progress: Called with records read and records to read.
 
     Raises:
@@ -73,6 +77,7 @@ def counted(
     signed = succession.verified(ledger, ledger.checkpoint(), key)
     verified = verify(ledger, pinned=key, progress=lambda done, of: progress(done, 2 * of))
     tally, access, machines, observed = Tally(), Access(), Machines(since=period.since), Observed()
+    usage = Usage(prices=prices or CostSection())
     frontier: list[bytes] = []
     for leaf in _walk(ledger, signed.size):
         tree.push(frontier, leaf.sequence, tree.leaf_hash(leaf.raw))
@@ -82,6 +87,7 @@ def counted(
         if period.holds(leaf.time):
             tally.take(leaf)
             observed.take(leaf)
+            usage.take(leaf)
         if leaf.sequence % _PAGE == 0:
             progress(signed.size + leaf.sequence, 2 * signed.size)
     is_the_signed_tree = tree.root_of(frontier) == signed.root
@@ -102,6 +108,7 @@ def counted(
             "beyond": max(0, verified.size - signed.size),
         },
         **tally.to_json(),
+        **usage.to_json(),
         "times": observed.times(),
         "erased": len(observed.erased),
         "people": access.people_rows(since=period.since),

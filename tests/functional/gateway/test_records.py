@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from appliance.audit.facts import Appended
 from appliance.errors import LedgerUnavailableError, StoreDamagedError
 from tests.support.engine import MODEL_DIGEST, Script
-from tests.support.gateway import DEPARTMENT, MODEL, Rig, events, said
+from tests.support.gateway import DEPARTMENT, MODEL, Rig, events, gateway, said
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello there"}]}
 
@@ -396,3 +397,27 @@ def test_an_answer_whose_end_was_not_recorded_is_none_that_was_cut(rig: Rig) -> 
     rig.ask({**CHAT, "max_tokens": 1})
 
     assert rig.sample("sealift_answers_cut_total", model=MODEL) == 0
+
+
+PRICES = """[cost]
+currency = "EUR"
+prices = [{ model = "smollm2-135m", prompt = 0.5, answer = 2.0 }]
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_an_answer_cost_is_counted_by_department_at_the_sites_prices(tmp_path: Path, *, stream: bool) -> None:
+    with gateway(tmp_path, more=PRICES) as rig:
+        for _ in range(2):
+            rig.ask({**CHAT, "stream": stream})
+        outcomes = rig.bodies("request.outcome")
+        told = rig.sample("sealift_cost_total", department=DEPARTMENT, model=MODEL)
+
+    assert [(one["prompt_tokens"], one["completion_tokens"]) for one in outcomes] == [(4, 4), (4, 4)]
+    assert told == pytest.approx(2 * (4 * 0.0005 + 4 * 0.002))
+
+
+def test_without_prices_no_cost_is_shown(rig: Rig) -> None:
+    rig.ask(CHAT)
+
+    assert rig.sample("sealift_cost_total", department=DEPARTMENT, model=MODEL) is None
