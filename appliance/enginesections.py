@@ -2,23 +2,31 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from appliance.sections import Section
+from media.clock import from_text
 
 _ATTACHED = r"^(|unix:/[^\s]{1,106}|127\.[0-9.]{5,11}:[0-9]{1,5}|\[::1\]:[0-9]{1,5})$"
+
+
+def _a_moment(text: str) -> str:
+    if text:
+        from_text(text)
+    return text
 
 
 class EngineSection(Section):
     """How engines use this machine. `threads` 0 means all cores but one.
 
     `attached` is where an engine listens that somebody else runs, for trying one out in the test stage: a Unix socket
-    or a port of loopback.
+    or a port of loopback. Until `debug_until` (UTC), engines that start tell in the journal what they do, in counts.
     """
 
     threads: int = Field(default=0, ge=0)
     start_seconds: int = Field(default=300, ge=1)
     attached: Annotated[str, Field(pattern=_ATTACHED)] = ""
+    debug_until: Annotated[str, AfterValidator(_a_moment)] = ""
 
 
 class ProductionEngines(Section):

@@ -31,7 +31,7 @@ from appliance.errors import EngineLoadError, EngineUnavailableError
 from appliance.promote.standing import require_loadable
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor, ModelFile
-from appliance.serve import attached_process, engine_filter, vllm_process
+from appliance.serve import attached_process, debugging, engine_filter, vllm_process
 from appliance.serve.application import Serving, create_engine_app
 from appliance.serve.attached_process import ProvenPeer
 from appliance.serve.chat_template import ChatTemplate
@@ -137,7 +137,7 @@ class Loaded:
     calls: frozenset[str] = frozenset()
 
 
-def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = False) -> Loaded:
+def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = False, debug_until: str = "") -> Loaded:
     """Load the model in this process.
 
     Args:
@@ -145,6 +145,7 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
         stage: What it says of itself.
         threads: That decode.
         on_processor: Whether no layer is to lie on a GPU, whatever the version's profile says.
+        debug_until: Until when it tells what it does; see `debugging`.
 
     Raises:
         EngineLoadError: The engine's library is not in this environment, or it refuses the model.
@@ -184,6 +185,7 @@ def load(loadable: Loadable, *, stage: str, threads: int, on_processor: bool = F
         drafter = Drafter.beside(decoder, small, most=llama.draft_tokens)
     scheduler = Scheduler(decoder, drafter=drafter)
     scheduler.calibrate(clock=SystemClock(), threads=threads, seconds=CALIBRATION_SECONDS)
+    debugging.begin(scheduler, debug_until)
     embedding = None
     if runtime.embedding is not None and loadable.embedding is not None:
         from appliance.serve.embedding_llama import LlamaCppEmbedder
@@ -356,7 +358,8 @@ def _serve(config_file: Path, name: str, refusal: Refusal, notifier: unit.Notifi
     def make() -> Any:
         threads, taken = threads_for(config, instance), proven.take()
         if isinstance(taken, Loadable):
-            loaded = load(taken, stage=instance.stage, threads=threads, on_processor=instance.is_on_processor)
+            on_processor, until = instance.is_on_processor, config.engine.debug_until
+            loaded = load(taken, stage=instance.stage, threads=threads, on_processor=on_processor, debug_until=until)
         else:
             loaded = _attach(taken, stage=instance.stage, threads=threads, config=config)
         watch.probe = lambda: loaded.turns(patience)
