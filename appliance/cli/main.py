@@ -28,6 +28,8 @@ _COMMANDS = (
     "run_units",
     "status",
     "doctor",
+    "logs",
+    "gpus",
     "clock",
     "network",
     "capacity",
