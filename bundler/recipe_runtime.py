@@ -1,6 +1,6 @@
 """How an engine opens a model: the table `models.runtime` of a recipe, and what of it one kind of engine alone has."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,9 @@ from media.llamaprofile import LlamaSettings
 
 Argument = Annotated[str, Field(max_length=200, pattern=r"^[\x20-\x7e]*$")]
 
+ENGINES_OWN: Final = ("top_k", "repeat_penalty", "stop")
+"""What the engine adds to a request, so that only llama.cpp's, which is ours, has it; the rest the gateway adds."""
+
 
 class DefaultsSection(Section):
     """Sampling where a caller says nothing. Decimal text inside, because what is signed holds no floats."""
@@ -20,12 +23,13 @@ class DefaultsSection(Section):
     top_k: int = Field(default=0, ge=0, le=1000)
     repeat_penalty: Number = "1"
     stop: Annotated[tuple[Line, ...], Field(max_length=4)] = ()
+    max_tokens: int = Field(default=0, ge=0, le=2**24)
 
     @property
     def said(self) -> dict[str, Any]:
         """Return what is not as it is by itself, so that a profile without it keeps its digest."""
         usual = type(self)()
-        more = ("top_k", "repeat_penalty", "stop")
+        more = (*ENGINES_OWN, "max_tokens")
         found = {name: getattr(self, name) for name in more if getattr(self, name) != getattr(usual, name)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 

@@ -5,8 +5,9 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from bundler.recipe_fields import Line, Many, Moment, Name, RelativePath, Section, Sha256, Site
-from bundler.recipe_runtime import RuntimeSection, VllmSection
+from bundler.recipe_runtime import ENGINES_OWN, RuntimeSection, VllmSection
 from bundler.recipe_sources import CompanionSection, ModelSource, QuantizeSection, ReferenceSection
+from media.llamaprofile import ON_PROCESSOR
 from media.llamaprofile import faults as llama_faults
 from media.vllmprofile import VllmSettings, faults
 
@@ -119,7 +120,7 @@ class ModelSection(Section):
         if self.runtime.llama_cpp is not None:
             message = "runtime.llama_cpp is for models that llama.cpp serves"
             raise ValueError(message)
-        if said := sorted(self.runtime.defaults.said):
+        if said := sorted(set(self.runtime.defaults.said) & set(ENGINES_OWN)):
             message = f"runtime.defaults.{said[0]} is for models that llama.cpp serves"
             raise ValueError(message)
         given, usual = self.runtime.model_fields_set, {"n_ctx": min(8192, self.context_tokens), **_VLLM_USUAL}
@@ -169,6 +170,11 @@ class ModelSection(Section):
     def _context_fits(self) -> "ModelSection":
         if self.runtime.n_ctx > self.context_tokens:
             message = f"runtime.n_ctx {self.runtime.n_ctx} is above context_tokens {self.context_tokens}"
+            raise ValueError(message)
+        llama = self.runtime.llama_cpp.settings if self.runtime.llama_cpp is not None else ON_PROCESSOR
+        room = llama.request_tokens(n_ctx=self.runtime.n_ctx, n_seq_max=self.runtime.n_seq_max)
+        if self.runtime.defaults.max_tokens > room:
+            message = f"runtime.defaults.max_tokens is above the {room} tokens that a conversation may have"
             raise ValueError(message)
         return self
 

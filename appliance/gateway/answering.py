@@ -26,7 +26,7 @@ from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.classification import decide
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.dialect import About, Dialect, Writer
-from appliance.gateway.engine_body import caller_fields, engine_body
+from appliance.gateway.engine_body import caller_fields, engine_body, with_length
 from appliance.gateway.exchange import Exchange, Witnesses
 from appliance.gateway.fleet import Fleet, Upstreams
 from appliance.gateway.formats import require_kept
@@ -109,6 +109,7 @@ class Answering:
 
     def _answer(self, arrival: Arrival, asked: Asked, caller: Caller, chosen: Chosen, serving: Serving) -> Response:
         route = chosen.route
+        asked = with_length(asked, route, self.limits)
         if asked.tools and not route.has_tools:
             raise problems.invalid("tools", "The engine does not call functions.", code="unsupported_parameter")
         if route.engine == "llama.cpp":

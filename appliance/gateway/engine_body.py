@@ -1,17 +1,26 @@
 """What an engine is asked."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.queueing import Priority
 from appliance.gateway.routing import Route
 from appliance.keys.provider import KeyProvider
+from appliance.sections import LimitsSection
 
 _OURS: Final = frozenset({"llama.cpp", "vllm", "attached"})
 """Engines behind a launcher of ours; for one that is attached it reads these fields itself."""
 _SALT_KEY: Final = "identity-hmac"
 _PRIORITIES: Final[Mapping[Priority, int]] = {Priority.URGENT: 0, Priority.INTERACTIVE: 1, Priority.BATCH: 2}
+
+
+def with_length(asked: Asked, route: Route, limits: LimitsSection) -> Asked:
+    """Return the request with a length: the caller's, else the version's own, never above the site's highest."""
+    if asked.names_length or not route.max_tokens:
+        return asked
+    return replace(asked, max_tokens=min(route.max_tokens, limits.max_tokens))
 
 
 def engine_body(asked: Asked, route: Route) -> dict[str, Any]:

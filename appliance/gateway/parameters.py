@@ -97,6 +97,7 @@ class Asked:
     """A request whose every parameter was checked. Exactly one of `messages` and `prompt` is given.
 
     Attributes:
+        max_tokens: How many tokens an answer may have; the site's number where `names_length` is false.
         answers: How many answers are wanted.
         logit_bias: What is added to the logits of tokens of the served model's own vocabulary, by number.
         logprobs: With how many alternatives each token is told; None where no probabilities are wanted.
@@ -110,6 +111,7 @@ class Asked:
     stream: bool = False
     include_usage: bool = False
     max_tokens: int
+    names_length: bool = True
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
@@ -160,6 +162,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         stream=stream,
         include_usage=_include_usage(given, stream=stream),
         max_tokens=_max_tokens(given, limits),
+        names_length="max_tokens" in given or "max_completion_tokens" in given,
         temperature=_number(given, "temperature", high=2.0),
         top_p=_number(given, "top_p", high=1.0),
         seed=_seed(given),

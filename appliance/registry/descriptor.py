@@ -52,6 +52,7 @@ class Runtime:
     """How the engine loads it: context and batch in tokens, answers at once; what one engine alone asks; embeddings.
 
     A profile of before `llama` was known stands for its defaults: everything on the processor, nothing left out.
+    `max_tokens` is how long an answer may be where a caller names no length; 0 leaves that to the site.
     """
 
     n_ctx: int
@@ -62,6 +63,7 @@ class Runtime:
     top_k: int = 0
     repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    max_tokens: int = 0
     vllm: VllmSettings | None = None
     llama: LlamaSettings = ON_PROCESSOR
     embedding: EmbeddingProfile | None = None
@@ -153,6 +155,12 @@ class ModelDescriptor:
                 what="the model descriptor names an unknown engine", why=engine[:40], fix="build it again"
             )
         runtime = _runtime(canonical.mapping(fields["runtime"], "descriptor.runtime"))
+        if runtime.max_tokens > runtime.request_tokens:
+            raise MalformedError(
+                what="descriptor.runtime.defaults.max_tokens is out of range",
+                why=f"{runtime.request_tokens} tokens are all that a conversation may have",
+                fix="build it again",
+            )
         if (engine == "attached") != (runtime.attached is not None):
             raise MalformedError(
                 what="descriptor.runtime.attached is malformed",
@@ -219,6 +227,7 @@ def _runtime(fields: Mapping[str, Any]) -> Runtime:
             canonical.text(one, "descriptor.runtime.defaults.stop")
             for one in canonical.array(defaults.get("stop", []), "descriptor.runtime.defaults.stop", most=4)
         ),
+        max_tokens=canonical.integer(defaults.get("max_tokens", 0), "descriptor.runtime.defaults.max_tokens"),
         vllm=VllmSettings.from_json(fields["vllm"], "descriptor.runtime.vllm") if "vllm" in fields else None,
         embedding=EmbeddingProfile.from_json(fields["embedding"], "descriptor.runtime.embedding")
         if "embedding" in fields

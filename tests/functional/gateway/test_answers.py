@@ -160,6 +160,31 @@ def test_the_engine_gets_explicit_values_and_the_digest_as_its_models_name(rig: 
     }
 
 
+@pytest.mark.parametrize(
+    ("own", "named", "sent"),
+    [
+        (256, {}, 256),
+        (256, {"max_tokens": None}, 256),
+        (256, {"max_tokens": 1024}, 1024),
+        (256, {"max_completion_tokens": 7}, 7),
+        (100_000, {}, 4096),
+        (0, {}, 1024),
+    ],
+    ids=["the version's", "null is none", "the caller's", "its newer name", "never above the site's", "the site's"],
+)
+def test_who_names_no_length_gets_the_versions(rig: Rig, own: int, named: dict[str, Any], sent: int) -> None:
+    rig.promote(max_tokens=own)
+
+    assert rig.ask({**CHAT, **named}).status_code == 200
+    assert rig.engine.last["max_tokens"] == sent
+
+
+def test_a_version_without_room_for_the_callers_length_does_not_lift_the_sites_ceiling(rig: Rig) -> None:
+    rig.promote(max_tokens=100_000)
+
+    assert rig.ask({**CHAT, "max_tokens": 4097}).status_code == 400
+
+
 def test_the_engine_gets_what_the_caller_asked_for_and_no_person(rig: Rig) -> None:
     rig.ask(
         {

@@ -68,6 +68,14 @@ def test_a_raw_prompt_is_passed_as_it_is(rig: Rig) -> None:
     assert rig.bodies("request.intent")[-1]["endpoint"] == "completions"
 
 
+@pytest.mark.parametrize(("options", "sent"), [({}, 256), ({"num_predict": 9}, 9), ({"num_predict": -1}, 4096)])
+def test_the_versions_length_holds_where_num_predict_is_not_given(rig: Rig, options: dict[str, int], sent: int) -> None:
+    rig.promote(max_tokens=256)
+    _ask(rig, "/api/chat", messages=USER, options=options, stream=False)
+
+    assert rig.engine.last["max_tokens"] == sent
+
+
 def test_options_are_honoured_and_those_of_loading_are_named(rig: Rig) -> None:
     options = {"temperature": 0, "top_p": 0.5, "seed": 7, "num_predict": -1, "stop": ["x"], "num_ctx": 2048}
     response = _ask(rig, "/api/chat", messages=USER, options=options, keep_alive="5m", stream=False)

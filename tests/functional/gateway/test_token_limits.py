@@ -40,6 +40,13 @@ def test_a_spent_key_is_refused_before_the_engine_is_asked(tmp_path: Path) -> No
         assert rig.chat("hello", max_tokens=100).status_code == 200
 
 
+def test_who_names_no_length_is_charged_for_the_versions_not_the_sites(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
+        assert rig.chat("hello").status_code == 429
+        rig.promote(max_tokens=100)
+        assert rig.chat("hello").status_code == 200
+
+
 def test_what_was_never_answered_costs_nothing(tmp_path: Path) -> None:
     with gateway(tmp_path, limits="tokens_per_day = 400") as rig:
         rig.ledger.available = False

@@ -78,6 +78,13 @@ def test_numbers_of_the_sampling_become_decimal_text() -> None:
         ('kind = "file", ', 'kind = "file", branch = "main", ', "models.0.source.branch"),
         ("n_ctx = 256", "n_ctx = 1024", "models.0"),
         ("n_ctx = 256", "defaults = { temperature = nan }", "models.0.runtime.defaults.temperature"),
+        ("n_ctx = 256", "n_ctx = 256, defaults = { max_tokens = -1 }", "models.0.runtime.defaults.max_tokens"),
+        ("n_ctx = 256", "n_ctx = 256, defaults = { max_tokens = 257 }", "models.0"),
+        (
+            "n_ctx = 256",
+            "n_ctx = 256, n_seq_max = 2, defaults = { max_tokens = 129 }, llama_cpp = { kv_unified = false }",
+            "models.0",
+        ),
         ("n_ctx = 256", "n_ctx = 256, llama_cpp = { n_gpu_layers = -1 }", "models.0"),
         ("n_ctx = 256", "n_ctx = 256, llama_cpp = { num_keep = 129 }", "models.0"),
         (

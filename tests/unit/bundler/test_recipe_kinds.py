@@ -228,6 +228,16 @@ def test_a_model_for_vllm_has_vllms_usual_settings_where_the_recipe_says_nothing
     assert model.runtime.vllm.gpu_memory_utilization == "0.90"
 
 
+def test_an_answers_length_is_for_every_engine_since_the_gateway_keeps_it(tmp_path: Path) -> None:
+    path = for_vllm(tmp_path / "recipe", tmp_path / "index")
+    said = "runtime = { defaults = { max_tokens = 256 } }"
+    path.write_text(path.read_text().replace("[models.source]", f"{said}\n[models.source]", 1))
+
+    model = next(each for each in Recipe.load(path).models if each.engine == "vllm")
+
+    assert model.runtime.defaults.said == {"max_tokens": 256}
+
+
 @pytest.mark.parametrize(
     ("runtime", "why"),
     [
@@ -236,6 +246,8 @@ def test_a_model_for_vllm_has_vllms_usual_settings_where_the_recipe_says_nothing
         ("runtime = { vllm = { tensor_parallel_size = 3 } }", "1, 2, 4, 8"),
         ("runtime = { vllm = { gpu_memory_utilization = 0.99 } }", "0.7 to 0.95"),
         ("runtime = { vllm = { trust_remote_code = true } }", "trust_remote_code"),
+        ("runtime = { defaults = { top_k = 40, max_tokens = 256 } }", "top_k is for models that llama.cpp serves"),
+        ("runtime = { defaults = { max_tokens = 4097 } }", "4096 tokens that a conversation may have"),
     ],
 )
 def test_settings_that_a_site_would_refuse_are_never_signed(tmp_path: Path, runtime: str, why: str) -> None:
