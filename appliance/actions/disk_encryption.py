@@ -14,7 +14,7 @@ from typing import Final
 from appliance.actions.findings import Finding
 from appliance.config import Config
 
-_BLOCKS: Final = Path("/sys/dev/block")
+BLOCKS: Final = Path("/sys/dev/block")
 _SWAPS: Final = Path("/proc/swaps")
 _CRYPT: Final = "CRYPT-"
 _DEPTH: Final = 8
@@ -24,12 +24,12 @@ _FIX: Final = (
 )
 
 
-def encryption(config: Config, *, blocks: Path = _BLOCKS, swaps: Path = _SWAPS) -> Iterator[Finding]:
+def encryption(config: Config, *, blocks: Path = BLOCKS, swaps: Path = _SWAPS) -> Iterator[Finding]:
     """Yield what is known of the disks below state, keys and backups, and of swap."""
     places = {"state": config.at.state, "keys": config.at.key_files}
     if config.backup.folder:
         places["backups"] = Path(config.backup.folder)
-    found = {name: _is_encrypted(path, blocks) for name, path in places.items()}
+    found = {name: is_encrypted(path, blocks) for name, path in places.items()}
     bare = [name for name, known in found.items() if known is False]
     hidden = [name for name, known in found.items() if known is None]
     yield Finding(
@@ -60,8 +60,14 @@ def _said(bare: list[str], hidden: list[str]) -> str:
     return "; ".join(parts) or "dm-crypt below state, keys and backups"
 
 
-def _is_encrypted(path: Path, blocks: Path) -> bool | None:
+def is_encrypted(path: Path, blocks: Path) -> bool | None:
     """Tell whether the file system of a path, or of its nearest folder that exists, is; None where no disk is seen."""
+    device = device_of(path, blocks)
+    return None if device is None else mappings_below(device) is not None
+
+
+def device_of(path: Path, blocks: Path = BLOCKS) -> Path | None:
+    """Return what the kernel says of the disk of a path, or of its nearest folder that exists; None where none is."""
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
@@ -69,16 +75,18 @@ def _is_encrypted(path: Path, blocks: Path) -> bool | None:
     except OSError:
         return None
     device = blocks / f"{os.major(number)}:{os.minor(number)}"
-    return _below(device, _DEPTH) if device.exists() else None
+    return device if device.exists() else None
 
 
-def _below(device: Path, depth: int) -> bool:
-    """Tell whether a device, or everything it lies on, is a dm-crypt mapping."""
+def mappings_below(device: Path, depth: int = _DEPTH) -> frozenset[str] | None:
+    """Return the names of the dm-crypt mappings that a device is or lies on; None where a way passes none of them."""
     with suppress(OSError):  # no mapping: a partition or a disk
         if (device / "dm/uuid").read_text().startswith(_CRYPT):
-            return True
+            return frozenset({(device / "dm/name").read_text().strip()})
     slaves = list((device / "slaves").glob("*"))
-    return bool(slaves) and depth > 0 and all(_below(slave, depth - 1) for slave in slaves)
+    found = [mappings_below(slave, depth - 1) for slave in slaves] if depth > 0 else []
+    below = [one for one in found if one is not None]
+    return frozenset().union(*below) if found and len(below) == len(found) else None
 
 
 def _swaps(file: Path) -> list[str]:
@@ -92,11 +100,11 @@ def _swaps(file: Path) -> list[str]:
 def _crypt_at(blocks: Path, name: str) -> bool:
     """Tell whether a swap device of this name is encrypted; a swap file is as its disk, which has its own finding."""
     if name.startswith("/"):
-        return _is_encrypted(Path(name), blocks) is True
+        return is_encrypted(Path(name), blocks) is True
     for device in blocks.glob("*"):
         names = {device.resolve().name}
         with suppress(OSError):
             names.add(f"mapper/{(device / 'dm/name').read_text().strip()}")
         if name in names:
-            return _below(device, _DEPTH)
+            return mappings_below(device) is not None
     return False

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from appliance.actions import (
     census,
+    disk_cipher,
     disk_encryption,
     doctor_machine,
     doctor_services,
@@ -54,6 +55,7 @@ def doctor(
         lambda: doctor_machine.disk_speed(config),
         lambda: doctor_machine.file_systems(config),
         lambda: disk_encryption.encryption(config),
+        lambda: disk_cipher.cipher(config),
         lambda: _memory(config),
         lambda: _clock(config, clock),
         lambda: _fit(config, machine),
