@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.config import parse
+from appliance.config import Config, parse
 from appliance.costs import CostPrice, CostSection, amount, price_text
 from appliance.errors import ConfigError
+from appliance.install.sitefile import render
 
 HEAD = 'site = "s"\n'
 BOTH = CostSection(prices=[CostPrice(model="big", prompt=0.5, answer=2), CostPrice(prompt=0.001, answer=0.004)])
@@ -76,6 +77,14 @@ def test_any_section_is_read_or_refused_as_ours(untrusted: dict[str, Any]) -> No
     lines = "\n".join(f"{name} = {_toml(value)}" for name, value in untrusted.items())
     with suppress(ConfigError):
         parse(f"{HEAD}[cost]\n{lines}\n".encode())
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.floats(0, 1000), st.floats(0, 1000)), unique_by=lambda one: one[0]))
+def test_prices_are_the_same_after_setup_wrote_the_site_file_again(said: list[tuple[str, float, float]]) -> None:
+    prices = [CostPrice(model=model, prompt=prompt, answer=answer) for model, prompt, answer in said]
+    config = Config(site="s", cost=CostSection(currency="EUR", prices=prices[:64]))
+
+    assert parse(render(config).encode()) == config
 
 
 def _toml(value: Any) -> str:
