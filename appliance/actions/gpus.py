@@ -1,6 +1,6 @@
 """What the GPUs of this machine do now, read by the gateway's own reader in a process of its own.
 
-Actions do not know the gateway; what people see is exactly what its metrics say.
+Actions do not know the gateway; what people see is read as its metrics are, which are a few seconds older.
 """
 
 import shutil
