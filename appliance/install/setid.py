@@ -25,7 +25,7 @@ _SECONDS: Final = 120
 _BITS: Final = 0o6000
 # A maintainer script that gives a file such a mode, in numbers or letters; a comment does nothing.
 _SCRIPT: Final = re.compile(
-    r"^[^#\n]*\b(?:chmod|mkdir|install|dpkg-statoverride)\b[^#\n]*\s(?:0?[2-7][0-7]{3}|[ugoa]*[+=][rwxXt]*s[rwxXts]*)\b",
+    r"^[^#\n]*\b(?:chmod|mkdir|install|dpkg-statoverride)\b[^#\n]*(?:\s|,|-m|--mode=)[\"']?(?:0*[2-7][0-7]{3}|[ugoa]*[+=][rwxXt]*s[rwxXts]*)\b",
     re.MULTILINE,
 )
 

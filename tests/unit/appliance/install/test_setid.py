@@ -123,6 +123,12 @@ def test_a_folder_that_is_there_counts_for_nothing_and_a_new_one_does(tmp_path: 
         "chmod g+rxs /var/x",
         "install -d -m 2750 /var/log/x",
         "dpkg-statoverride --update --add root messagebus 4754 /x",
+        "chmod '4755' /usr/bin/x",
+        'chmod "u+s" /usr/bin/x',
+        "chmod o-w,g+s /var/x",
+        "chmod 004755 /usr/bin/x",
+        "mkdir --mode=2755 /var/x",
+        "install -o root -m2750 x /usr/bin/x",
     ],
 )
 def test_a_script_that_sets_such_a_mode_is_seen(line: str) -> None:
@@ -137,6 +143,8 @@ def test_a_script_that_sets_such_a_mode_is_seen(line: str) -> None:
         "chmod a+rx /usr/share",
         "# e.g. dpkg-statoverride --add root staff 2775 /usr/local",
         "chmod 640 /var/log/x # 4755",
+        "install -m755 --mode='0644' x /usr/bin/x-2755x",
+        "chmod 755 /x; YEAR=2755 /x",
         "echo 4755",
     ],
 )
