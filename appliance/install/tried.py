@@ -124,6 +124,9 @@ def _asked(places: Places, supervisor: Supervisor, kind: str, data: bytes) -> Ve
     """Start the unit for these bytes and return its verdict on them; nothing is left of either."""
     if len(data) > LONGEST:
         raise _failed(kind, f"it is longer than {LONGEST} bytes")
+    if not data:
+        # No plain file, or an empty one: the kernel accepts no rules at all, too.
+        raise _failed(kind, "there is nothing in it")
     digest = sha256_hex(data)
     bytes_at, verdict_at = handed_over(places, kind, digest), left_at(places, kind, digest)
     # What an earlier run said is never taken for what this one says.

@@ -151,14 +151,19 @@ def test_a_file_that_changes_while_it_is_tried_does_not_pass(config: Config, fil
     assert caught.value.why == "the file changed while it was tried"
 
 
-def test_a_file_that_is_absent_a_link_or_too_long_is_not_handed_over(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", tried.KINDS)
+def test_a_file_that_is_absent_empty_too_long_or_no_plain_one_is_not_handed_over(
+    config: Config, tmp_path: Path, kind: str
+) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "bin/nginx")
     (tmp_path / "long").write_bytes(b"#" * (tried.LONGEST + 1))
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
     runs = really(config)
 
-    for name in ("absent", "link", "long"):
+    for name in ("absent", "link", "long", "empty", "pipe"):
         with pytest.raises(InstallError):
-            tried.require(config.at, runs, "nginx", tmp_path / name)
+            tried.require(config.at, runs, kind, tmp_path / name)
     assert runs.asked == []
 
 
