@@ -45,7 +45,7 @@ class Run:
             yield
             ended = ""
         except (BoxError, StageError, RuntimeError) as error:
-            ended = str(error)
+            ended = str(error) or type(error).__name__
             print(f"\nerror: {ended}", file=sys.stderr)
         finally:
             minutes = round((time.monotonic() - began) / 60, 1)
