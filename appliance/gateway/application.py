@@ -132,6 +132,7 @@ def create_app(
         caches=caches,
         resting=Resting(ledger, clock, stage),
         stage=stage,
+        needs_certificates=config.tls.clients == "required",
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
     admission = Admission(desk, clock=clock, metrics=metrics)

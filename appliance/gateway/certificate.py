@@ -36,16 +36,27 @@ class Presented:
             raise Problem(403, "certificate_mismatch", "This certificate does not go with this API key.")
 
 
-def presented(environ: Mapping[str, Any]) -> Presented:
+def presented(environ: Mapping[str, Any], *, is_needed: bool = False) -> Presented:
     """Return the certificate that the web server judged; one without a serial where there is none.
 
+    Args:
+        environ: The request.
+        is_needed: Whether callers have to show one: the web server sees to that, and the page's socket lets nobody in.
+
     Raises:
-        Problem: What the web server says is not of a certificate that this box issues.
+        Problem: What the web server says is not of a certificate that this box issues, or one is needed and could not
+            be shown.
     """
     if environ.get("REMOTE_ADDR"):
         return Presented()
+    if is_pages(environ):
+        if is_needed:
+            raise Problem(
+                403, "certificate_refused", "Callers need a certificate here; none can be shown on this socket."
+            )
+        return Presented()
     untrusted = str(environ.get(_ENVIRON) or "")
-    if not untrusted or is_pages(environ):
+    if not untrusted:
         return Presented()
     found = _FORM.fullmatch(untrusted)
     if found is None:

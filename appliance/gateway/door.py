@@ -80,6 +80,7 @@ class Door:
     caches: Caches
     resting: Resting
     stage: Stage = Stage.PRODUCTION
+    needs_certificates: bool = False
 
     def guard(self, app: Flask) -> None:
         """Put the hooks in place."""
@@ -109,7 +110,7 @@ class Door:
     def _admit(self, environ: Mapping[str, Any], noted: Any) -> None:
         try:
             untrusted = carried(environ.get("HTTP_AUTHORIZATION", ""), environ.get("HTTP_X_API_KEY", ""))
-            certificate = presented(environ)
+            certificate = presented(environ, is_needed=self.needs_certificates)
             key = authenticate(untrusted, api_keys=self.api_keys, keys=self.keys, stage=self.stage)
             certificate.require_for(key.key_id)
         except Problem:

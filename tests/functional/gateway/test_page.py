@@ -3,6 +3,7 @@
 import html
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -244,6 +245,23 @@ def test_where_callers_need_a_certificate_the_page_is_no_way_around(console: Con
     assert refused.status_code == 403
     assert "tls.clients" in refused.text
     assert not console.rig.engine.asked
+
+
+@pytest.mark.parametrize(("clients", "status"), [("required", 403), ("optional", 200)])
+def test_nor_does_the_gateway_let_in_what_comes_over_the_pages_socket_then(
+    tmp_path: Path, clients: str, status: int
+) -> None:
+    """Scenario: whoever took over the page's process has a key, and no certificate."""
+    with gateway(tmp_path / "g", more=f'[tls]\nclients = "{clients}"\n') as rig, socket.socket(socket.AF_UNIX) as own:
+        own.bind(str(tmp_path / "gateway-admin.sock"))
+        asked = rig.app.test_client().get(
+            "/v1/models",
+            headers={"authorization": f"Bearer {rig.key}", "x-sealift-client": "01 CN=ward"},
+            environ_overrides={"REMOTE_ADDR": "", "gunicorn.socket": own},
+        )
+
+        assert asked.status_code == status
+        assert [one["code"] for one in rig.bodies("request.refused")] == ["certificate_refused"] * (status == 403)
 
 
 @pytest.mark.parametrize(
