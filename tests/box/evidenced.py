@@ -3,22 +3,19 @@
 And a second engine of the version in production, one of which is killed while questions come in.
 """
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from examples.demo.people import password_of
+from tests.box import looks
 from tests.box.box import MODEL
 from tests.box.load import load
-from tests.box.machine import BoxError
 from tests.box.operators import as_person
 from tests.box.prepared import Served
 from tests.box.run import Run
 
-_SECONDS = 240.0
 # The timer as it is, but for its moment: systemd starts what it names, with nobody's help.
 _SOON = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=100ms\n"
 _SOON_FILE = "etc/systemd/system/sealift-report.timer.d/soon.conf"
@@ -43,11 +40,13 @@ def quarterly_report(run: Run) -> None:
         place.write_text(_SOON)
         machine.run("systemctl", "daemon-reload", shown=False)
         machine.run("systemctl", "restart", "sealift-report.timer")
-        _wait(lambda: bool(_records(run, "evidence.reported")), lambda: _journal(run, "sealift-report@due"))
+        looks.wait(
+            lambda: bool(looks.records(run, "evidence.reported")), lambda: looks.journal(run, "sealift-report@due")
+        )
         place.unlink()
         machine.run("systemctl", "daemon-reload", shown=False)
         machine.run("systemctl", "restart", "sealift-report.timer", shown=False)
-        body = _records(run, "evidence.reported")[0]["body"]
+        body = looks.records(run, "evidence.reported")[0]["body"]
         owner = machine.run(
             "stat", "-c", "%U %G %a", f"/var/lib/sealift/reports/{body['name']}.pdf", shown=False
         ).stdout
@@ -70,7 +69,7 @@ def origin_verified(run: Run, served: Served) -> None:
         run.require("the page shows every link of an answer verified afresh", bool(found["links"]), found["job"])
         broken = [name for name, holds in found["links"].items() if holds != "yes"]
         run.require("every link that the unit verified holds", not broken, found)
-        recorded = _records(run, "evidence.proven")[0]["body"]
+        recorded = looks.records(run, "evidence.proven")[0]["body"]
         run.require("what the page's job found is recorded", recorded["failed"] == [], recorded)
         (saved := run.out / "proof.json").write_text(found["proof"])
         told = _checked(run, "proof", saved)
@@ -123,7 +122,7 @@ def script_asks(run: Run, served: Served) -> None:
         run.require("and whom that answered", good[2]["told"]["answers"] > 0, good[2])
         run.require("no key decides or opens a page", [one["status"] for one in never] == [403] * len(refused), never)
         run.require("it is no key of the model service", elsewhere["status"] == 401, elsewhere)
-        noted = _records(run, "automation.refused")
+        noted = looks.records(run, "automation.refused")
         run.require("each refusal is recorded", len(noted) == len(refused), noted)
         machine.run("sealift", "automation", "revoke", "nightly", *named, "--reason", "it leaked", shown=False)
         ended = _asked(run, made["key"], opened[:1])
@@ -139,23 +138,29 @@ def two_engines(run: Run, served: Served) -> None:
     with run.stage.chapter("Two engines of one version: both answer; one is killed, and callers get their answers"):
         site_file.write_text(site_file.read_text() + "\n[engines.production]\ncount = 2\n")
         told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
-        run.require("a promotion starts the further engine", _is_active(run, second), told)
+        run.require("a promotion starts the further engine", looks.is_active(run, second), told)
         with load(run, served.key, callers=_SERVING) as asked:
-            before = [_worked(run, unit) for unit in (first, second)]
-            _wait(
-                lambda: all(_worked(run, unit) > ticks for unit, ticks in zip((first, second), before, strict=True)),
+            before = [looks.worked(run, unit) for unit in (first, second)]
+            looks.wait(
+                lambda: all(
+                    looks.worked(run, unit) >= seconds + 1
+                    for unit, seconds in zip((first, second), before, strict=True)
+                ),
                 lambda: f"one engine did nothing: {before}",
             )
-            began, main = time.time(), _main(run, first)
+            began, main = time.time(), looks.main_process(run, first)
             machine.run("systemctl", "kill", "--signal=KILL", first)
             asked.answered_since(time.time())
-            _wait(lambda: _is_active(run, first) and _main(run, first) not in {"0", main}, lambda: _journal(run, first))
+            looks.wait(
+                lambda: looks.is_active(run, first) and looks.main_process(run, first) not in {"0", main},
+                lambda: looks.journal(run, first),
+            )
             run.facts["further_engine_back_seconds"] = round(time.time() - began, 1)
             asked.answered_since(time.time())
         run.facts["asked_while_an_engine_was_killed"] = len(asked.asked)
         lost = [one for one in asked.asked if one.status != 200]
         run.require("no caller lost an answer to a killed engine", not lost, lost)
-        run.require("systemd brought the engine back", _is_active(run, first) and _is_active(run, second))
+        run.require("systemd brought the engine back", looks.is_active(run, first) and looks.is_active(run, second))
         print(f"   {len(asked.asked)} answers; back after {run.facts['further_engine_back_seconds']} s")
 
 
@@ -174,37 +179,3 @@ def _checked(run: Run, door: str, path: object, *more: str) -> "subprocess.Compl
     key = (run.machine.root / "etc/sealift/ledger.pub").read_text().strip()
     words = [sys.executable, "-I", str(checker), door, "--key", key, *more, str(path)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
-
-
-def _records(run: Run, kind: str) -> list[dict[str, Any]]:
-    told = json.loads(run.machine.run("sealift", "audit", "list", "--kind", kind, "--json", shown=False).stdout)
-    found: list[dict[str, Any]] = told["leaves"]
-    return found
-
-
-def _is_active(run: Run, unit: str) -> bool:
-    return run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip() == "active"
-
-
-def _main(run: Run, unit: str) -> str:
-    return run.machine.run("systemctl", "show", "-P", "MainPID", unit, shown=False).stdout.strip()
-
-
-def _worked(run: Run, unit: str) -> int:
-    """Return the seconds of a processor that a unit's processes had so far; what decodes is a child of the first."""
-    main = _main(run, unit)
-    script = f"cat /proc/{main}/stat; for one in $(cat /proc/{main}/task/{main}/children); do cat /proc/$one/stat; done"
-    told = run.machine.shell(script).stdout.splitlines()
-    return sum(int(line.rpartition(")")[2].split()[11]) for line in told) // 100
-
-
-def _journal(run: Run, unit: str) -> str:
-    return run.machine.run("journalctl", "-u", unit, "-n", "30", "-o", "cat", shown=False).stdout
-
-
-def _wait(holds_now: Callable[[], bool], otherwise: Callable[[], str]) -> None:
-    until = time.monotonic() + _SECONDS
-    while not holds_now():
-        if time.monotonic() > until:
-            raise BoxError(otherwise())
-        time.sleep(0.5)

@@ -1,0 +1,54 @@
+"""What chapters look at on a box: its units and their processes, the journal, the records."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.box.machine import BoxError
+from tests.box.run import Run
+
+_SECONDS = 240.0
+
+
+def records(run: Run, kind: str) -> list[dict[str, Any]]:
+    """Return the ledger's records of a kind, the newest first."""
+    told = json.loads(run.machine.run("sealift", "audit", "list", "--kind", kind, "--json", shown=False).stdout)
+    found: list[dict[str, Any]] = told["leaves"]
+    return found
+
+
+def is_active(run: Run, unit: str) -> bool:
+    """Tell whether a unit runs."""
+    return run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout.strip() == "active"
+
+
+def main_process(run: Run, unit: str) -> str:
+    """Return the number of a unit's first process, 0 where it has none."""
+    return run.machine.run("systemctl", "show", "-P", "MainPID", unit, shown=False).stdout.strip()
+
+
+def worked(run: Run, unit: str) -> float:
+    """Return the seconds of a processor that a unit's processes had so far; what decodes is a child of the first."""
+    main = main_process(run, unit)
+    script = f"cat /proc/{main}/stat; for one in $(cat /proc/{main}/task/{main}/children); do cat /proc/$one/stat; done"
+    told = run.machine.shell(script).stdout.splitlines()
+    return sum(int(line.rpartition(")")[2].split()[11]) for line in told) / 100
+
+
+def journal(run: Run, unit: str) -> str:
+    """Return the last lines that a unit wrote."""
+    return run.machine.run("journalctl", "-u", unit, "-n", "30", "-o", "cat", shown=False).stdout
+
+
+def wait(holds_now: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+    """Wait until something holds.
+
+    Raises:
+        BoxError: It did not within four minutes; `otherwise` says what to look at.
+    """
+    until = time.monotonic() + _SECONDS
+    while not holds_now():
+        if time.monotonic() > until:
+            raise BoxError(otherwise())
+        time.sleep(0.5)
