@@ -173,10 +173,14 @@ def knock(job: dict[str, Any]) -> dict[str, Any]:
     return {"status": answer.status, "code": told.get("error", {}).get("code", "")}
 
 
-def turned_away(job: dict[str, Any]) -> dict[str, Any]:
-    """Ask for a few words and return how it was refused: status, code, and after how many seconds to ask again."""
+def post(job: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a few words, of a `text` where one is given; return status, code, and what the headers say.
+
+    Those are the request's id, what was found of identifiers, and after how many seconds to ask again.
+    """
     trusted = ssl.create_default_context(cafile=job["authority"])
-    body = {"model": "production", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8}
+    messages = [{"role": "user", "content": job.get("text", QUESTION)}]
+    body = {"model": "production", "messages": messages, "max_tokens": 8}
     line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
     headers = {"Authorization": f"Bearer {job['key']}", "Content-Type": "application/json"}
     line.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)
@@ -186,6 +190,8 @@ def turned_away(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": answer.status,
         "code": told.get("error", {}).get("code", ""),
+        "request_id": answer.getheader("x-request-id", ""),
+        "phi": answer.getheader("x-sealift-phi", ""),
         "retry_after": int(answer.getheader("retry-after", "0")),
     }
 
@@ -193,7 +199,7 @@ def turned_away(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
-    doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock, "turned_away": turned_away}
+    doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock, "post": post}
     doings |= {"verify": page.verify, "report": page.report, "automation": page.automation}
     print(json.dumps(doings[job["do"]](job)))
 

@@ -78,12 +78,14 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def automation(job: dict[str, Any]) -> dict[str, Any]:
-    """Ask with an automation key, each [method, path, port]; return what came of each."""
+    """Ask with an automation key, each [method, path, port] or with a body to send; return what came of each."""
     answers = []
-    for method, path, port in job["asked"]:
+    for method, path, port, *sent in job["asked"]:
         line = http.client.HTTPSConnection(job["address"], port, context=trusting(job), timeout=30)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {job['key']}"}
-        line.request(method, path, body="{}" if method == "POST" else None, headers=headers)
+        line.request(
+            method, path, body=json.dumps(sent[0] if sent else {}) if method == "POST" else None, headers=headers
+        )
         answer = line.getresponse()
         content = answer.read()
         line.close()

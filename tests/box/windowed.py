@@ -52,7 +52,7 @@ def broken_off(run: Run, served: Served) -> None:
         run.require("the preview of a window changed nothing", _window(run) is None, planned)
         working, done = _begin(run)
         _rests(run, served)
-        told = run.workstation("turned_away", key=served.key)
+        told = run.workstation("post", key=served.key)
         is_clear = (told["status"], told["code"]) == (503, "maintenance_window") and int(told["retry_after"]) >= 1
         run.require("callers get a 503 that says when to ask again", is_clear, told)
         _signal(run, "INT")
