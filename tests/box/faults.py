@@ -1,4 +1,4 @@
-"""What goes wrong on a box that serves, and how it comes back, in parts; the last two are one shard.
+"""What goes wrong on a box that serves, and how it comes back, in parts; clocks and windows are one shard.
 
     upgrade   the next release: a full disk, a power failure, monitoring
     changes   a change of the host that two people approve; a release that does not answer goes back by itself
@@ -7,6 +7,7 @@
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
     windows   production rests for a maintenance window: broken off, a power failure, its command killed; then what is
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
+    optional  what a site may add: overflow and a standby of production, scripts that ask, a list of names; uninstall
 
 Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
 """
@@ -29,6 +30,7 @@ from tests.box import (
     monitored,
     oldimage,
     operators,
+    optional,
     powercut,
     prepared,
     removed,
@@ -106,12 +108,18 @@ def windows(run: Run, stack: ExitStack) -> None:
     evidenced.all_of_it(run, served)
 
 
+def optional_parts(run: Run, stack: ExitStack) -> None:
+    """What a site may add: engines that wait beside the first, scripts that ask, a list of names; and off with it."""
+    optional.all_of_it(run, _serving(run, stack), NEXT)
+
+
 PARTS: dict[str, Callable[[Run, ExitStack], None]] = {
     "upgrade": upgraded,
     "changes": changes,
     "faults": faults,
     "clocks": clock_jumps,
     "windows": windows,
+    "optional": optional_parts,
 }
 
 

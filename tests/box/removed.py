@@ -1,13 +1,15 @@
 """Sealift is taken off the box: what runs goes, what proves the past stays."""
 
+from typing import Any
+
 from examples.demo.people import password_of
 from tests.box.run import Run
 
 _KEPT = ("etc/sealift/keys", "etc/sealift/trust", "var/lib/sealift/ledger", "var/lib/sealift/promoter")
 
 
-def uninstall(run: Run) -> None:
-    """Look what would go, take it off by two people, and look at what is left."""
+def uninstall(run: Run) -> dict[str, Any]:
+    """Look what would go, take it off by two people, and look at what is left; return what went."""
     machine = run.machine
     with run.stage.chapter("Sealift is taken off the box"):
         told = machine.result("sealift", "uninstall", "--dry-run")
@@ -31,3 +33,4 @@ def uninstall(run: Run) -> None:
             run.require("what proves the past is there", bool(inside), place)
         rules = machine.run("nft", "list", "ruleset", shown=False).stdout
         run.require("the packet filter still holds", "policy drop" in rules, rules)
+    return done

@@ -108,6 +108,37 @@ EVIDENCED = (
     "no caller lost an answer to a killed engine",
     "systemd brought the engine back",
 )
+OPTIONAL = (
+    "a promotion starts overflow and standby",
+    "while the first engine answers the others wait",
+    "an engine that ended is back",
+    "while overflow answers the standby waits",
+    "no caller lost an answer to the killed engines",
+    "overflow and standby come with a boot",
+    "engines that the site file names no more are stopped",
+    "the policy that two people signed holds",
+    "no scope opens what another is for",
+    "a script has a version validated",
+    "and sees how that went",
+    "every gate of what a script validated passed",
+    "a script asks people for a promotion",
+    "the request names the machine and who answers for it",
+    "a script's request is nobody's approval",
+    "a script holds a canary",
+    "and cannot let it go on",
+    "a person lets it go on",
+    "what scripts asked for is recorded",
+    "no pattern knows the name",
+    "the gateway finds a name of the list",
+    "the record counts it",
+    "the list is shown as recorded",
+    "root writes it, the gateway reads it",
+    "the name is in no other file and in no log",
+    "nothing is answered with a damaged list",
+    "and all is with a whole one",
+    "the list is announced to go",
+    "the list went with the rest",
+)
 UPGRADE = (
     "the next release changes the host",
     "installing onto a full disk ends with 30",
@@ -207,3 +238,14 @@ def test_everything_held_when_the_host_was_changed() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_changed_box_showed_that(name: str) -> None:
     assert facts("changes")[name] is True
+
+
+@pytest.mark.box_optional
+def test_everything_held_that_a_site_may_add() -> None:
+    assert facts("optional")["ok"], untrue(facts("optional"))
+
+
+@pytest.mark.box_optional
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_the_box_with_what_a_site_added_showed_that(name: str) -> None:
+    assert facts("optional")[name] is True

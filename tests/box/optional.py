@@ -1,0 +1,155 @@
+"""What a site may add to a box that serves: engines that wait beside the first, scripts that ask, a list of names."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.box import looks, scripted
+from tests.box.box import MODEL, serve
+from tests.box.load import load
+from tests.box.operators import as_person
+from tests.box.prepared import Served
+from tests.box.removed import uninstall
+from tests.box.run import Run, wait_for_engine
+from tests.box.upgrade import SITE_FILE
+
+_WAITING = '\n[engines.production]\noverflow = "cpu"\nstandby = true\n'
+_CALLERS = 4
+# Of a processor: what the first engine works until it is looked who else did, what shows that one answers, and what
+# one that waits takes at most.
+_LONG_SECONDS = 3.0
+_BUSY_SECONDS = 1.0
+_IDLE_SECONDS = 0.5
+_LISTED = "Vandersloot-Quill, Zephyrine"
+_TEXT = "When may vandersloot quill, zephyrine go home?"
+_BROUGHT = "/root/names.txt"
+_LIST = "var/lib/sealift/census/names"
+_HOLDS_SECONDS = 1.5  # another list holds within a second
+
+
+def all_of_it(run: Run, served: Served, medium: str) -> None:
+    """Each of these, in an order in which none disturbs the next; with the last, Sealift is gone.
+
+    Args:
+        run: The run.
+        served: The box that serves.
+        medium: Where a release with another version is plugged in.
+    """
+    engines_wait(run, served)
+    scripted.all_of_it(run, medium)
+    names_listed(run, served)
+    with_the_rest(run)
+
+
+def engines_wait(run: Run, served: Served) -> None:
+    """Overflow and a warm standby start as units, answer when their turn comes, come with a boot, and go again."""
+    machine, site_file = run.machine, run.machine.root / SITE_FILE
+    before = site_file.read_text()
+    first, overflow, standby = units = [
+        f"sealift-engine-production@{served.digest[:12]}{which}.service" for which in ("", "-cpu", "-standby")
+    ]
+    with run.stage.chapter("Overflow and a standby wait beside the first engine, and answer when their turn comes"):
+        site_file.write_text(before + _WAITING)
+        told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
+        run.require("a promotion starts overflow and standby", all(looks.is_active(run, one) for one in units), told)
+        with load(run, served.key, callers=_CALLERS) as asked:
+            rested = [looks.worked(run, one) for one in (overflow, standby)]
+            _busy(run, first, _LONG_SECONDS)
+            rested = [looks.worked(run, one) - had for one, had in zip((overflow, standby), rested, strict=True)]
+            run.require("while the first engine answers the others wait", max(rested) < _IDLE_SECONDS, rested)
+            waited = looks.worked(run, standby)
+            with _killed(run, first):
+                _busy(run, overflow)
+                asked.answered_since(time.time())
+            run.require("an engine that ended is back", looks.is_active(run, first))
+            waited = looks.worked(run, standby) - waited
+            run.require("while overflow answers the standby waits", waited < _IDLE_SECONDS, waited)
+            with _killed(run, first, overflow):
+                _busy(run, standby)
+                asked.answered_since(time.time())
+            asked.answered_since(time.time())
+        run.facts["engines_that_waited_worked_seconds"] = [round(one, 2) for one in (*rested, waited)]
+        run.facts["asked_while_engines_were_killed"] = len(asked.asked)
+        lost = [one for one in asked.asked if one.status != 200]
+        run.require("no caller lost an answer to the killed engines", not lost, lost)
+    with run.stage.chapter("They come with a boot, and go when the site file names them no more"):
+        machine.reboot()
+        run.facility.plug_in(machine.leader)
+        wait_for_engine(run)
+        looks.wait(lambda: all(looks.is_active(run, one) for one in units), lambda: looks.journal(run, standby))
+        run.require("overflow and standby come with a boot", holds_now=True)
+        site_file.write_text(before)
+        machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
+        left = [one for one in units if looks.is_active(run, one)]
+        run.require("engines that the site file names no more are stopped", left == [first], left)
+    serve(run, served.key, chapter="The first engine answers alone")
+
+
+def names_listed(run: Run, served: Served) -> None:
+    """Load a list of names: the gateway finds one that no pattern would; the list is read by nobody else."""
+    machine = run.machine
+    with run.stage.chapter("The site's list of names: found in a request, encrypted, in no log"):
+        unlisted = run.workstation("post", key=served.key, text=_TEXT)
+        run.require("no pattern knows the name", (unlisted["status"], unlisted["phi"]) == (200, "none"), unlisted)
+        (machine.root / _BROUGHT.lstrip("/")).write_text(f"{_LISTED}\nDoe, Jane\n")
+        machine.run("sealift", "census", "import", _BROUGHT, "--as", "iris")
+        time.sleep(_HOLDS_SECONDS)
+        asked = run.workstation("post", key=served.key, text=_TEXT)
+        run.require("the gateway finds a name of the list", (asked["status"], asked["phi"]) == (200, "name=1"), asked)
+        intents = [one["body"] for one in looks.records(run, "request.intent")]
+        noted = [one["phi"] for one in intents if one["request_id"] == asked["request_id"]]
+        run.require("the record counts it", noted == [{"name": 1}], noted)
+        shown = machine.result("sealift", "census", "show")
+        run.require("the list is shown as recorded", (shown["names"], shown["by"], shown["fault"]) == (2, "iris", None))
+        owner = machine.run("stat", "-c", "%U %G %a", f"/{_LIST}", shown=False).stdout.split()
+        run.require("root writes it, the gateway reads it", owner == ["root", "sealift-gateway", "640"], owner)
+        written = _with_the_name(run)
+        run.require("the name is in no other file and in no log", written == [_BROUGHT], written)
+        kept = machine.shell(f"cp -a /{_LIST} /root/names && truncate -s -1 /{_LIST}")
+        time.sleep(_HOLDS_SECONDS)
+        refused = run.workstation("post", key=served.key, text="Nobody is named here.")
+        is_refused = (refused["status"], refused["code"]) == (500, "phi_unavailable")
+        run.require("nothing is answered with a damaged list", is_refused, (refused, kept.stdout))
+        machine.shell(f"cp -a /root/names /{_LIST} && rm /root/names")
+        time.sleep(_HOLDS_SECONDS)
+        asked = run.workstation("post", key=served.key, text=_TEXT)
+        run.require("and all is with a whole one", (asked["status"], asked["phi"]) == (200, "name=1"), asked)
+
+
+def with_the_rest(run: Run) -> None:
+    """Take Sealift off: the list goes, its record stays."""
+    announced, folder = uninstall(run)["removed"], _LIST.rpartition("/")[0]
+    with run.stage.chapter("With Sealift the list of names is gone"):
+        run.require("the list is announced to go", folder in announced, announced)
+        left = run.machine.shell(f"ls -d /{folder} 2>/dev/null").stdout
+        run.require("the list went with the rest", not left.strip(), left)
+
+
+def _busy(run: Run, unit: str, seconds: float = _BUSY_SECONDS) -> None:
+    """Wait until an engine has worked for so long."""
+    had = looks.worked(run, unit)
+    looks.wait(lambda: looks.worked(run, unit) > had + seconds, lambda: f"{unit} did nothing: {had}")
+
+
+@contextmanager
+def _killed(run: Run, *units: str) -> Iterator[None]:
+    """Kill engines; in the end they are back by themselves."""
+    mains = {unit: looks.main_process(run, unit) for unit in units}
+
+    def are_back() -> bool:
+        return all(
+            looks.is_active(run, unit) and looks.main_process(run, unit) not in {"0", main}
+            for unit, main in mains.items()
+        )
+
+    run.machine.run("systemctl", "kill", "--signal=KILL", *units)
+    yield
+    looks.wait(are_back, lambda: "\n".join(looks.journal(run, unit) for unit in units))
+
+
+def _with_the_name(run: Run) -> list[str]:
+    """Return every file of the box, the journal read out besides, that holds the name in letters."""
+    name = _LISTED.partition("-")[0]
+    found = run.machine.shell(f"grep -rlaiF {name} /var /etc /root /home /tmp /run 2>/dev/null").stdout.splitlines()
+    told = run.machine.shell(f"journalctl -o cat | grep -ciF {name}").stdout.strip()
+    return [*found, *(["journal"] if told != "0" else [])]
