@@ -15,11 +15,10 @@ from tests.box.upgrade import SITE_FILE
 
 _WAITING = '\n[engines.production]\noverflow = "cpu"\nstandby = true\n'
 _CALLERS = 4
-# Of a processor: what the first engine works until it is looked who else did, what shows that one answers, and what
-# one that waits takes at most.
+# Of a processor: what the first engine works until it is looked who else did, and what shows that another answers.
 _LONG_SECONDS = 3.0
 _BUSY_SECONDS = 1.0
-_IDLE_SECONDS = 0.5
+_TIMES = 3  # as much work as of an engine that waits
 _LISTED = "Vandersloot-Quill, Zephyrine"
 _TEXT = "When may vandersloot quill, zephyrine go home?"
 _BROUGHT = "/root/names.txt"
@@ -53,22 +52,22 @@ def engines_wait(run: Run, served: Served) -> None:
         told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
         run.require("a promotion starts overflow and standby", all(looks.is_active(run, one) for one in units), told)
         with load(run, served.key, callers=_CALLERS) as asked:
-            rested = [looks.worked(run, one) for one in (overflow, standby)]
+            had = [looks.worked(run, one) for one in units]
             _busy(run, first, _LONG_SECONDS)
-            rested = [looks.worked(run, one) - had for one, had in zip((overflow, standby), rested, strict=True)]
-            run.require("while the first engine answers the others wait", max(rested) < _IDLE_SECONDS, rested)
-            waited = looks.worked(run, standby)
+            answering, *waiting = _since(run, units, had)
+            run.require("while the first engine answers the others wait", max(waiting) * _TIMES < answering, waiting)
+            had = [looks.worked(run, one) for one in (overflow, standby)]
             with _killed(run, first):
                 _busy(run, overflow)
                 asked.answered_since(time.time())
             run.require("an engine that ended is back", looks.is_active(run, first))
-            waited = looks.worked(run, standby) - waited
-            run.require("while overflow answers the standby waits", waited < _IDLE_SECONDS, waited)
+            answering, waited = _since(run, [overflow, standby], had)
+            run.require("while overflow answers the standby waits", waited * _TIMES < answering, (answering, waited))
             with _killed(run, first, overflow):
                 _busy(run, standby)
                 asked.answered_since(time.time())
             asked.answered_since(time.time())
-        run.facts["engines_that_waited_worked_seconds"] = [round(one, 2) for one in (*rested, waited)]
+        run.facts["engines_that_waited_worked_seconds"] = [round(one, 2) for one in (*waiting, waited)]
         run.facts["asked_while_engines_were_killed"] = len(asked.asked)
         lost = [one for one in asked.asked if one.status != 200]
         run.require("no caller lost an answer to the killed engines", not lost, lost)
@@ -123,6 +122,11 @@ def with_the_rest(run: Run) -> None:
         run.require("the list is announced to go", folder in announced, announced)
         left = run.machine.shell(f"ls -d /{folder} 2>/dev/null").stdout
         run.require("the list went with the rest", not left.strip(), left)
+
+
+def _since(run: Run, units: list[str], had: list[float]) -> list[float]:
+    """Return for how long each engine worked since it had worked so long."""
+    return [looks.worked(run, unit) - seconds for unit, seconds in zip(units, had, strict=True)]
 
 
 def _busy(run: Run, unit: str, seconds: float = _BUSY_SECONDS) -> None:
