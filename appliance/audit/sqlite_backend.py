@@ -27,7 +27,10 @@ _FOLD_BYTES: Final = 16 * 1024 * 1024
 # Where a write failed for want of room or of a lock, nothing was written and the next may succeed.
 _PASSING: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM})
 _PRAGMAS: Final = ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "recursive_triggers=ON")
-_WRITER_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0", "secure_delete=ON")
+# What SQLite keeps to take a statement back stays in memory: in a file it would be copies of records elsewhere.
+_WRITER_PRAGMAS: Final = (
+    *("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0", "secure_delete=ON", "temp_store=MEMORY"),
+)
 _SCHEMA: Final = """
 BEGIN IMMEDIATE;
 PRAGMA application_id = 1587617648;
@@ -61,11 +64,13 @@ CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint BEGIN SELECT RAISE(ABORT, 'append only'); END;
 COMMIT;
 """
-# Debian 12's SQLite takes 32,766 values in a statement, and older ones 999.
-_TOGETHER: Final = 64
+# Rows in one statement, the most first; an SQLite that knows STRICT tables takes 32,766 values in one.
+_TOGETHER: Final = tuple(1 << power for power in range(7, -1, -1))
 _PLACES: Final = {"leaf": "(?, ?, ?, ?, ?, ?, ?)", "node": "(?, ?, ?)"}
-_INSERT: Final = {table: f"INSERT INTO {table} VALUES{places}" for table, places in _PLACES.items()}
-_INSERT_TOGETHER: Final = {table: one + f", {_PLACES[table]}" * (_TOGETHER - 1) for table, one in _INSERT.items()}
+_INSERT: Final = {
+    table: {count: f"INSERT INTO {table} VALUES{', '.join([places] * count)}" for count in _TOGETHER}
+    for table, places in _PLACES.items()
+}
 _UP: Final = "SELECT * FROM leaf WHERE sequence >= ? ORDER BY sequence LIMIT ?"
 _DOWN: Final = "SELECT * FROM leaf WHERE sequence <= ? ORDER BY sequence DESC LIMIT ?"
 _UP_KIND: Final = """
@@ -187,11 +192,13 @@ class SqliteBackend:
                 self._connection.close()
 
     def _insert(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
-        # Many rows in one statement: SQLite keeps a way back for each statement, because triggers may abort it.
-        whole = len(rows) - len(rows) % _TOGETHER
-        for start in range(0, whole, _TOGETHER):
-            self._connection.execute(_INSERT_TOGETHER[table], [*chain.from_iterable(rows[start : start + _TOGETHER])])
-        self._connection.executemany(_INSERT[table], rows[whole:])
+        # Few statements: for each of them SQLite keeps a way back, because triggers may abort it, and Python lets
+        # another thread go on, for which the writer then waits.
+        start = 0
+        for count in _TOGETHER:
+            while len(rows) - start >= count:
+                self._connection.execute(_INSERT[table][count], [*chain.from_iterable(rows[start : start + count])])
+                start += count
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -57,7 +57,22 @@ def test_sqlite_may_not_fold_the_log_behind_our_back(path: Path) -> None:
         assert pragma(backend, "wal_autocheckpoint") == 0
 
 
-@pytest.mark.parametrize("count", [63, 64, 65, 200])
+def test_nothing_of_a_record_is_written_to_a_temporary_file(path: Path) -> None:
+    with opened(path) as backend:
+        assert pragma(backend, "temp_store") == 2  # MEMORY
+
+
+def test_a_batch_takes_few_statements_whatever_its_length(path: Path) -> None:
+    told: list[str] = []  # a statement is told again for each row that it runs the trigger for
+    with opened(path) as backend:
+        backend.append([row(0)], [])
+        backend._connection.set_trace_callback(told.append)
+        backend.append([row(sequence) for sequence in range(1, 512)], [])
+
+    assert len({one for one in told if one.startswith("INSERT INTO leaf")}) == 3 + 7
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 128, 129, 300])
 def test_a_batch_of_any_length_is_stored_whole_and_in_order(path: Path, count: int) -> None:
     rows, nodes = [row(sequence) for sequence in range(count)], [(1, at, bytes(32)) for at in range(count)]
     with opened(path) as backend:
