@@ -30,4 +30,4 @@ class Entry(NamedTuple):
         require_shape(kind, body)
         term = body.get(TERM_FIELD)
         retry = f"{via.door}/{key}" if key else ""
-        return cls(kind=kind, body=encoded, term=term if isinstance(term, str) else "", via=via, retry=retry)
+        return cls(kind, encoded, term if isinstance(term, str) else "", via, retry)

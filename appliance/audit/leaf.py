@@ -185,8 +185,9 @@ def _require_plain(kind: str, value: object, at: str, depth: int) -> bool:
             if not isinstance(key, str):
                 raise _refused(kind, f"{at} has a name that is not text")
             what = type(item)
-            if what is not str and what is not bool and item is not None:
-                exact &= _require_plain(kind, item, f"{at}.{key}", depth - 1)
+            if what is str or what is bool or item is None or (what is int and -_MAX_INTEGER <= item <= _MAX_INTEGER):
+                continue
+            exact &= _require_plain(kind, item, f"{at}.{key}", depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:
             exact &= _require_plain(kind, item, f"{at}[]", depth - 1)
