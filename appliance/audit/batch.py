@@ -80,7 +80,7 @@ def plan(entries: Sequence[Entry], tip: Tip, *, origin: str, time: str, earlier:
         else:
             frontier.append(hashed)
         rows.append(row)
-        answers.append(Appended(sequence=size, leaf_hash=hashed.hex(), time=time))
+        answers.append(Appended(size, hashed.hex(), time))
         if entry.retry:
             fresh[entry.retry] = row
         size += 1

@@ -6,7 +6,7 @@ the leaf's index in the Merkle tree.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from appliance.audit import tree
 from appliance.audit.leaf import Leaf
@@ -16,9 +16,8 @@ EVERY: Final = 2**53 - 1
 """A limit that is none: for whoever concludes from what was found, or from what was not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
-    """The acknowledgement: the record is durable at this place."""
+class Appended(NamedTuple):
+    """The acknowledgement: the record is durable at this place; a tuple, because each record makes one."""
 
     sequence: int
     leaf_hash: str

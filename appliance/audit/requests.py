@@ -107,11 +107,8 @@ def ok(answer: Mapping[str, Any]) -> bytes:
 def appended(outcome: Appended | SealiftError) -> bytes:
     """Return the line that acknowledges or refuses one record."""
     if isinstance(outcome, Appended):
-        return b'{"ok":{"sequence":%d,"leaf_hash":"%b","time":"%b"}}\n' % (
-            outcome.sequence,
-            outcome.leaf_hash.encode(),
-            outcome.time.encode(),
-        )
+        sequence, leaf_hash, time = outcome
+        return f'{{"ok":{{"sequence":{sequence},"leaf_hash":"{leaf_hash}","time":"{time}"}}}}\n'.encode()
     return failed(outcome)
 
 
