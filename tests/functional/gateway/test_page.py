@@ -24,6 +24,7 @@ from tests.support.adminpage import Page, logged_in, open_page, page_of
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 from tests.support.signatories import signatories
+from tests.support.versions import short_folder
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 SECRET = "kestrel-prompt"
@@ -66,8 +67,14 @@ def opened(folder: Path, **changes: Any) -> Iterator[Console]:
 
 
 @pytest.fixture
-def console(tmp_path: Path) -> Iterator[Console]:
-    with opened(tmp_path) as found:
+def folder() -> Iterator[Path]:
+    with short_folder() as found:
+        yield found
+
+
+@pytest.fixture
+def console(folder: Path) -> Iterator[Console]:
+    with opened(folder) as found:
         yield found
 
 
@@ -172,8 +179,8 @@ def test_what_the_gateway_refuses_is_told_as_what_why_and_fix(
     assert console.rig.bodies("request.refused")[0]["request_id"] in problem
 
 
-def test_a_key_that_blocks_identifiers_blocks_them_here(tmp_path: Path) -> None:
-    with opened(tmp_path, mode=PhiMode.BLOCK) as console:
+def test_a_key_that_blocks_identifiers_blocks_them_here(folder: Path) -> None:
+    with opened(folder, mode=PhiMode.BLOCK) as console:
         shown = console.ask("Summarise MRN: 12345678")
 
         assert shown.status_code == 400
@@ -181,16 +188,16 @@ def test_a_key_that_blocks_identifiers_blocks_them_here(tmp_path: Path) -> None:
         assert not console.rig.engine.asked
 
 
-def test_a_key_is_limited_as_anywhere(tmp_path: Path) -> None:
-    with opened(tmp_path, limits="requests_per_minute = 1") as console:
+def test_a_key_is_limited_as_anywhere(folder: Path) -> None:
+    with opened(folder, limits="requests_per_minute = 1") as console:
         statuses = [console.ask().status_code for _ in range(3)]
 
         assert statuses[-1] == 429
         assert console.rig.bodies("request.refused")[-1]["code"] == "rate_limit_exceeded"
 
 
-def test_each_stage_has_its_own_door_and_one_that_is_shut_is_an_error(tmp_path: Path) -> None:
-    with gateway(tmp_path / "g") as rig, open_page(tmp_path / "s") as page, on_door(page, rig, Stage.TEST):
+def test_each_stage_has_its_own_door_and_one_that_is_shut_is_an_error(folder: Path) -> None:
+    with gateway(folder / "g") as rig, open_page(folder / "s") as page, on_door(page, rig, Stage.TEST):
         console = Console(page, rig)
 
         assert console.ask(stage="test").status_code == 200
@@ -249,11 +256,11 @@ def test_where_callers_need_a_certificate_the_page_is_no_way_around(console: Con
 
 @pytest.mark.parametrize(("clients", "status"), [("required", 403), ("optional", 200)])
 def test_nor_does_the_gateway_let_in_what_comes_over_the_pages_socket_then(
-    tmp_path: Path, clients: str, status: int
+    folder: Path, clients: str, status: int
 ) -> None:
     """Scenario: whoever took over the page's process has a key, and no certificate."""
-    with gateway(tmp_path / "g", more=f'[tls]\nclients = "{clients}"\n') as rig, socket.socket(socket.AF_UNIX) as own:
-        own.bind(str(tmp_path / "gateway-admin.sock"))
+    with gateway(folder / "g", more=f'[tls]\nclients = "{clients}"\n') as rig, socket.socket(socket.AF_UNIX) as own:
+        own.bind(str(folder / "gateway-admin.sock"))
         asked = rig.app.test_client().get(
             "/v1/models",
             headers={"authorization": f"Bearer {rig.key}", "x-sealift-client": "01 CN=ward"},
