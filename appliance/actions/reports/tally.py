@@ -71,7 +71,7 @@ class Tally:
         elif leaf.kind == OUTCOME:
             self._ended(body)
         elif leaf.kind == REFUSED:
-            self.refusals[str(body.get("code"))] += _whole(body.get("repeated"), 1)
+            self.refusals[str(body.get("code"))] += whole(body.get("repeated"), 1)
         elif leaf.kind.startswith(_PRODUCTION) and leaf.kind not in _NOT_REQUESTED:
             self.production.append(_event(leaf, body.get("reason")))
         elif leaf.kind in _MEDIA or leaf.kind.startswith(_CUSTODY):
@@ -102,7 +102,7 @@ class Tally:
         self.versions[str(body.get("model_digest"))] += 1
         self.arms[str(body.get("arm") or "production")] += 1
         found = body.get("phi")
-        counts = {str(name): _whole(count, 0) for name, count in found.items()} if isinstance(found, Mapping) else {}
+        counts = {str(name): whole(count, 0) for name, count in found.items()} if isinstance(found, Mapping) else {}
         self.phi.update({name: count for name, count in counts.items() if count})
         if any(counts.values()):
             self.with_phi[department] += 1
@@ -113,8 +113,8 @@ class Tally:
         if department is None:
             self.ended_from_before += 1
             return
-        self.tokens_in[department] += _whole(body.get("prompt_tokens"), 0)
-        self.tokens_out[department] += _whole(body.get("completion_tokens"), 0)
+        self.tokens_in[department] += whole(body.get("prompt_tokens"), 0)
+        self.tokens_out[department] += whole(body.get("completion_tokens"), 0)
 
 
 def _event(leaf: Leaf, said: Any) -> dict[str, Any]:
@@ -141,5 +141,6 @@ def _of_medium(body: Mapping[str, Any]) -> str:
     return str(body.get("error") or body.get("reason") or ("; ".join(map(str, findings)) if findings else ""))
 
 
-def _whole(value: Any, otherwise: int) -> int:
+def whole(value: Any, otherwise: int) -> int:
+    """Return a count of a record; what is no count stands for `otherwise`."""
     return value if type(value) is int and value >= 0 else otherwise

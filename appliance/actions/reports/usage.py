@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from appliance.actions.reports.tally import INTENT, OUTCOME
+from appliance.actions.reports.tally import INTENT, OUTCOME, whole
 from appliance.audit.leaf import Leaf
 from appliance.costs import CostSection, amount, price_text
 
@@ -78,7 +78,7 @@ class Usage:
 
     def _ended(self, begun: _Begun, body: Mapping[str, Any]) -> None:
         counts = body.get("prompt_tokens"), body.get("completion_tokens")
-        prompt, answer = (one if type(one) is int and one >= 0 else 0 for one in counts)
+        prompt, answer = (whole(one, 0) for one in counts)
         if begun.person:
             self._tokens_in[begun.person] += prompt
             self._tokens_out[begun.person] += answer
