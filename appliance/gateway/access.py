@@ -49,20 +49,21 @@ def access_of(view: object) -> Access | None:
 
 def is_local(environ: Mapping[str, Any]) -> bool:
     """Tell whether a request came over our Unix socket and not through the proxy, which marks what it forwards."""
-    connection = environ.get("gunicorn.socket")
-    return (
-        isinstance(connection, socket.socket)
-        and connection.family == socket.AF_UNIX
-        and "HTTP_X_FORWARDED_FOR" not in environ
-        and not is_pages(environ)
-    )
+    if "HTTP_X_FORWARDED_FOR" in environ:
+        return False
+    at = _unix_address(environ)
+    return at is not None and not at.endswith(_PAGES)
 
 
 def is_pages(environ: Mapping[str, Any]) -> bool:
     """Tell whether a request came over the page's socket, where nothing is the web server's word."""
+    at = _unix_address(environ)
+    return at is not None and at.endswith(_PAGES)
+
+
+def _unix_address(environ: Mapping[str, Any]) -> str | None:
+    """Return the address of the Unix socket that a request came over; None where it came another way."""
     connection = environ.get("gunicorn.socket")
-    return (
-        isinstance(connection, socket.socket)
-        and connection.family == socket.AF_UNIX
-        and str(connection.getsockname()).endswith(_PAGES)
-    )
+    if isinstance(connection, socket.socket) and connection.family == socket.AF_UNIX:
+        return str(connection.getsockname())
+    return None
