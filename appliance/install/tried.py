@@ -88,7 +88,7 @@ def require(places: Places, supervisor: Supervisor, kind: str, path: Path) -> No
     except OSError as error:
         raise _failed(kind, f"it could not be handed over: {error.strerror}") from error
     if verdict is None:
-        raise _failed(kind, f"{_unit(kind, data)} said nothing of it")
+        raise _failed(kind, f"{_unit(kind, sha256_hex(data))} said nothing of it")
     if not verdict.accepted:
         raise _failed(kind, verdict.why or "it is refused without a word")
     if not is_same:
@@ -133,7 +133,7 @@ def _asked(places: Places, supervisor: Supervisor, kind: str, data: bytes) -> Ve
     verdict_at.unlink(missing_ok=True)
     durable.replace(bytes_at, data, mode=0o644)
     try:
-        supervisor.start(_unit(kind, data))
+        supervisor.start(_unit(kind, digest))
         return _read(verdict_at, kind, digest)
     except SealiftError:
         # A unit that refuses ends badly, too, and says why; one that ended badly has not accepted, whatever it left.
@@ -153,8 +153,8 @@ def _read(place: Path, kind: str, digest: str) -> Verdict | None:
     return None
 
 
-def _unit(kind: str, data: bytes) -> str:
-    return UNIT.format(kind=kind, digest=sha256_hex(data))
+def _unit(kind: str, digest: str) -> str:
+    return UNIT.format(kind=kind, digest=digest)
 
 
 def _failed(kind: str, why: str) -> InstallError:
