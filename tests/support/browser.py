@@ -21,10 +21,10 @@ OPTIONS = (
 
 
 @contextmanager
-def served(app: Flask, port: int) -> Iterator[None]:
-    """Serve an application on loopback for as long as the block lasts."""
-    server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = Thread(target=server.serve_forever, daemon=True)
+def served(app: Flask, port: int, *, host: str = "127.0.0.1") -> Iterator[None]:
+    """Serve an application on loopback, or at `unix://PATH`, for as long as the block lasts."""
+    server = make_server(host, port, app, threaded=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.serving import make_server
 
 from appliance.admin.ask import DOORS, MOST_AT_ONCE
 from appliance.config import TlsSection
@@ -21,6 +20,7 @@ from appliance.gateway.identity import user_hash
 from appliance.phi.policy import PhiMode
 from appliance.stages import Stage
 from tests.support.adminpage import Page, logged_in, open_page, page_of
+from tests.support.browser import served
 from tests.support.engine import MODEL_DIGEST, Script
 from tests.support.gateway import MODEL, Rig, gateway, key_text
 from tests.support.signatories import signatories
@@ -48,15 +48,8 @@ def on_door(page: Page, rig: Rig, stage: Stage = Stage.PRODUCTION) -> Iterator[N
     """Serve the gateway where the page looks for that of a stage."""
     path = page.site.config.at.socket(DOORS[stage])
     path.parent.mkdir(parents=True, exist_ok=True)
-    server = make_server(f"unix://{path}", 0, rig.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with served(rig.app, 0, host=f"unix://{path}"):
         yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager
