@@ -18,7 +18,7 @@ from typing import Any
 
 from examples.demo.people import SitePerson, make_person
 from examples.demo.stage import Stage
-from tests.box import confined, operators
+from tests.box import confined, looks, operators
 from tests.box.machine import Machine, base_image, install_tools
 from tests.box.network import BOX_ADDRESS, FACILITY_ADDRESS, Facility
 from tests.box.reach import who_reaches_what
@@ -96,9 +96,9 @@ def as_units(run: Run) -> None:
         machine.run("mount", "--bind", "-o", "ro", "/media/sealift-1", mounted)
         for unit in ("sealift-receive@stick.service", "sealift-install@1.service"):
             done = machine.run("systemctl", "start", unit, may_fail=True)
-            run.require(f"{unit} ends with 0", done.returncode == 0, _journal(machine, unit))
-        run.require("the unit proved every byte again", "proven again" in _journal(machine, "sealift-receive@stick"))
-        run.require("the unit changed nothing", "nothing was changed" in _journal(machine, "sealift-install@1"))
+            run.require(f"{unit} ends with 0", done.returncode == 0, looks.journal(run, unit))
+        run.require("the unit proved every byte again", "proven again" in looks.journal(run, "sealift-receive@stick"))
+        run.require("the unit changed nothing", "nothing was changed" in looks.journal(run, "sealift-install@1"))
         machine.run("umount", mounted)
 
 
@@ -226,10 +226,6 @@ def _links(machine: Machine) -> list[str]:
 def _log(machine: Machine) -> str:
     path = machine.root / "var/lib/sealift/logs/install.log"
     return path.read_text()[-6000:] if path.exists() else ""
-
-
-def _journal(machine: Machine, unit: str) -> str:
-    return machine.run("journalctl", "-u", unit, "-n", "30", "-o", "cat", shown=False).stdout
 
 
 def _until_receive(text: str) -> str:

@@ -41,14 +41,16 @@ def journal(run: Run, unit: str) -> str:
     return run.machine.run("journalctl", "-u", unit, "-n", "30", "-o", "cat", shown=False).stdout
 
 
-def wait(holds_now: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+def wait(
+    holds_now: Callable[[], bool], otherwise: Callable[[], str], *, seconds: float = _SECONDS, pause: float = 0.5
+) -> None:
     """Wait until something holds.
 
     Raises:
-        BoxError: It did not within four minutes; `otherwise` says what to look at.
+        BoxError: It did not within so many seconds; `otherwise` says what to look at.
     """
-    until = time.monotonic() + _SECONDS
+    until = time.monotonic() + seconds
     while not holds_now():
         if time.monotonic() > until:
             raise BoxError(otherwise())
-        time.sleep(0.5)
+        time.sleep(pause)

@@ -1,14 +1,12 @@
 """Prometheus, Alertmanager and node exporter in a booted box: targets are scraped, and a rule fires to the banner."""
 
 import json
-import time
-from collections.abc import Callable
 
 from examples.demo.people import password_of
-from tests.box.machine import BoxError
+from tests.box import looks
 from tests.box.run import Run
 
-_SECONDS = 240.0
+_PAUSE = 2.0
 _RULE = "RecordsIncomplete"
 _TARGETS = {"gateway", "gateway-test", "host", "node"}
 _FACT = "/var/lib/sealift/spool/000001-0badbeef.json"
@@ -27,9 +25,9 @@ def begin(run: Run) -> None:
 def targets_and_banner(run: Run) -> None:
     """Wait until every target is up and the banner of the page shows the rule that fires; then mend it."""
     with run.stage.chapter("Monitoring in the booted box"):
-        _wait(lambda: _up(run) == _TARGETS, "a target is not scraped")
+        looks.wait(lambda: _up(run) == _TARGETS, lambda: "a target is not scraped", pause=_PAUSE)
         run.require("every target is scraped", _up(run) == _TARGETS)
-        _wait(lambda: _RULE in _told(run), "no alert reached the box's own list")
+        looks.wait(lambda: _RULE in _told(run), lambda: "no alert reached the box's own list", pause=_PAUSE)
         banners = run.workstation("banners", person="iris", password=password_of("iris"))["banners"]
         print(f"   {banners}")
         run.require("a rule that fires shows on the page", any(_RULE in one for one in banners), banners)
@@ -50,11 +48,3 @@ def _up(run: Run) -> set[str]:
 def _told(run: Run) -> str:
     # Looked at here, because the page lets nobody log in every second.
     return run.machine.run("cat", "/var/lib/sealift/alerts/alerts.json", shown=False, may_fail=True).stdout
-
-
-def _wait(holds_now: Callable[[], bool], otherwise: str) -> None:
-    until = time.monotonic() + _SECONDS
-    while not holds_now():
-        if time.monotonic() > until:
-            raise BoxError(otherwise)
-        time.sleep(2)

@@ -2,17 +2,18 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from tests.box import looks
 from tests.box.machine import BoxError, Machine
 from tests.box.operators import as_person
 from tests.box.run import Run
 from tests.box.upgrade import require_back
 
 _SECONDS = 600.0
+_PAUSE = 0.02  # a moment of an install is soon over
 _MARK = "etc/sealift/release.conf"
 
 
@@ -29,7 +30,12 @@ def during_upgrade(run: Run) -> None:
         run.require("the trial was noted before", (trial["serial"], trial["previous"]) == (2, 1), trial)
         run.facts["boot_after_power_cut_seconds"] = round(machine.boot(), 1)
         run.facility.plug_in(machine.leader)
-        _wait(lambda: not (_releases(machine) / "trial.json").exists(), "the boot did not take the install back")
+        looks.wait(
+            lambda: not (_releases(machine) / "trial.json").exists(),
+            lambda: "the boot did not take the install back",
+            seconds=_SECONDS,
+            pause=_PAUSE,
+        )
         require_back(run)
         told = machine.result("sealift", "audit", "list", "--kind", "install.returned")
         run.require("the boot recorded why", "the install was cut off" in json.dumps(told), told)
@@ -46,7 +52,12 @@ def cut_when(machine: Machine, work: Callable[[], object], is_time: Callable[[],
     running = threading.Thread(target=lambda: _survived(work), daemon=True)
     running.start()
     try:
-        _wait(lambda: is_time() or not running.is_alive(), "the install did not get far enough")
+        looks.wait(
+            lambda: is_time() or not running.is_alive(),
+            lambda: "the install did not get far enough",
+            seconds=_SECONDS,
+            pause=_PAUSE,
+        )
         if not is_time():
             message = "the install ended before the power could be cut"
             raise BoxError(message)
@@ -58,14 +69,6 @@ def cut_when(machine: Machine, work: Callable[[], object], is_time: Callable[[],
 def _survived(work: Callable[[], object]) -> None:
     with suppress(BoxError):
         work()
-
-
-def _wait(holds_now: Callable[[], bool], otherwise: str) -> None:
-    until = time.monotonic() + _SECONDS
-    while not holds_now():
-        if time.monotonic() > until:
-            raise BoxError(otherwise)
-        time.sleep(0.02)
 
 
 def _releases(machine: Machine) -> Path:

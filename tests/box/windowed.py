@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from tests.box import looks
 from tests.box.box import MODEL, serve
 from tests.box.machine import BoxError
 from tests.box.operators import as_person
@@ -13,7 +13,6 @@ from tests.box.prepared import Served
 from tests.box.run import Run, wait_for_engine
 
 _SECONDS = 900.0
-_PAUSE_SECONDS = 0.5
 # Whoever starts these tests in the background lets SIGINT be ignored, and a command would inherit that.
 _OPEN = (
     "env",
@@ -70,7 +69,7 @@ def killed(run: Run, served: Served) -> None:
         working.join(_SECONDS)
         window = _window(run)
         run.require("a window outlives its command", window is not None)
-        _wait(lambda: _window(run) is None, "the window was not closed by itself")
+        looks.wait(lambda: _window(run) is None, lambda: "the window was not closed by itself", seconds=_SECONDS)
         closed = _closed(run)
         run.require("the gates of a window whose command was killed ended", closed["why"] == "done", closed)
         run.facts["window_gates_seconds"] = round(closed["tested_millis"] / 1000, 1)
@@ -92,7 +91,7 @@ def cut(run: Run, served: Served) -> None:
         run.facility.plug_in(run.machine.leader)
         wait_for_engine(run)
         run.facts["window_boot_to_engine_seconds"] = round(time.monotonic() - began, 1)
-        _wait(lambda: _window(run) is None, "the window was not closed after the boot")
+        looks.wait(lambda: _window(run) is None, lambda: "the window was not closed after the boot", seconds=_SECONDS)
         run.require("a window that lost its power is closed as cut off", _closed(run)["why"] == "cut-off", _closed(run))
         run.machine.run("sealift", "audit", "verify", shown=False)
     serve(run, served.key, chapter="Production answers again after the power failure")
@@ -115,12 +114,13 @@ def _begin(run: Run) -> tuple[threading.Thread, list[Any]]:
 def _rests(run: Run, served: Served) -> None:
     """Wait until production's engine is down and the tested one is up."""
     digest = served.digest[:12]
-    _wait(
+    looks.wait(
         lambda: (
-            not _is_active(run, f"sealift-engine-production@{digest}.service")
-            and _is_active(run, f"sealift-engine-test@{digest}.service")
+            not looks.is_active(run, f"sealift-engine-production@{digest}.service")
+            and looks.is_active(run, f"sealift-engine-test@{digest}.service")
         ),
-        "production did not rest",
+        lambda: "production did not rest",
+        seconds=_SECONDS,
     )
     window = _window(run)
     run.require("the window is on record", window is not None and window["person"] == "iris", window)
@@ -132,11 +132,6 @@ def _signal(run: Run, name: str) -> None:
     run.require("the command that opened the window still ran", bool(told), told)
 
 
-def _is_active(run: Run, unit: str) -> bool:
-    told = run.machine.run("systemctl", "is-active", unit, shown=False, may_fail=True).stdout
-    return told.strip() == "active"
-
-
 def _window(run: Run) -> dict[str, Any] | None:
     found: dict[str, Any] | None = run.machine.result("sealift", "window", "show")["open"]
     return found
@@ -146,11 +141,3 @@ def _closed(run: Run) -> dict[str, Any]:
     records = run.machine.result("sealift", "audit", "list", "--kind", "window.closed", "--limit", "1")["leaves"]
     body: dict[str, Any] = records[0]["body"]
     return body
-
-
-def _wait(holds_now: Callable[[], bool], otherwise: str) -> None:
-    until = time.monotonic() + _SECONDS
-    while not holds_now():
-        if time.monotonic() > until:
-            raise BoxError(otherwise)
-        time.sleep(_PAUSE_SECONDS)
