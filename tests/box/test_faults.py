@@ -154,7 +154,6 @@ UPGRADE = (
     "a rule that fires shows on the page",
     "and in the journal",
 )
-
 CHANGES = (
     "the plan shows a change",
     "the plan is made by a user without rights",
@@ -177,6 +176,14 @@ CHANGES = (
     "the return is recorded",
     "the page says that the box went back",
 )
+PARTS = {
+    "faults": (pytest.mark.box_faults, FAULTS),
+    "clocks": (pytest.mark.box_time, CLOCKS),
+    "windows": (pytest.mark.box_time, (*WINDOWS, *EVIDENCED)),
+    "optional": (pytest.mark.box_optional, OPTIONAL),
+    "upgrade": (pytest.mark.box_upgrade, UPGRADE),
+    "changes": (pytest.mark.box_changes, CHANGES),
+}
 
 
 def facts(part: str) -> dict[str, Any]:
@@ -185,67 +192,13 @@ def facts(part: str) -> dict[str, Any]:
     return facts_of(f"box-{part}", "tests/box/faults.py", part)
 
 
-@pytest.mark.box_faults
-def test_everything_held_when_it_broke() -> None:
-    assert facts("faults")["ok"], untrue(facts("faults"))
+@pytest.mark.parametrize("part", [pytest.param(part, marks=mark) for part, (mark, _) in PARTS.items()])
+def test_everything_held(part: str) -> None:
+    assert facts(part)["ok"], untrue(facts(part))
 
 
-@pytest.mark.box_faults
-@pytest.mark.parametrize("name", FAULTS)
-def test_the_broken_box_showed_that(name: str) -> None:
-    assert facts("faults")[name] is True
-
-
-@pytest.mark.box_time
-def test_everything_held_when_the_clock_was_wrong() -> None:
-    assert facts("clocks")["ok"], untrue(facts("clocks"))
-
-
-@pytest.mark.box_time
-@pytest.mark.parametrize("name", CLOCKS)
-def test_the_box_with_a_wrong_clock_showed_that(name: str) -> None:
-    assert facts("clocks")[name] is True
-
-
-@pytest.mark.box_time
-def test_everything_held_when_production_rested() -> None:
-    assert facts("windows")["ok"], untrue(facts("windows"))
-
-
-@pytest.mark.box_time
-@pytest.mark.parametrize("name", [*WINDOWS, *EVIDENCED])
-def test_the_box_in_a_window_showed_that(name: str) -> None:
-    assert facts("windows")[name] is True
-
-
-@pytest.mark.box_upgrade
-def test_everything_held_when_it_was_upgraded() -> None:
-    assert facts("upgrade")["ok"], untrue(facts("upgrade"))
-
-
-@pytest.mark.box_upgrade
-@pytest.mark.parametrize("name", UPGRADE)
-def test_the_upgraded_box_showed_that(name: str) -> None:
-    assert facts("upgrade")[name] is True
-
-
-@pytest.mark.box_changes
-def test_everything_held_when_the_host_was_changed() -> None:
-    assert facts("changes")["ok"], untrue(facts("changes"))
-
-
-@pytest.mark.box_changes
-@pytest.mark.parametrize("name", CHANGES)
-def test_the_changed_box_showed_that(name: str) -> None:
-    assert facts("changes")[name] is True
-
-
-@pytest.mark.box_optional
-def test_everything_held_that_a_site_may_add() -> None:
-    assert facts("optional")["ok"], untrue(facts("optional"))
-
-
-@pytest.mark.box_optional
-@pytest.mark.parametrize("name", OPTIONAL)
-def test_the_box_with_what_a_site_added_showed_that(name: str) -> None:
-    assert facts("optional")[name] is True
+@pytest.mark.parametrize(
+    ("part", "name"), [pytest.param(part, name, marks=mark) for part, (mark, names) in PARTS.items() for name in names]
+)
+def test_the_box_showed_that(part: str, name: str) -> None:
+    assert facts(part)[name] is True
