@@ -2,7 +2,8 @@
 
 python engine_child.py server MODEL PORT THREADS CONTEXT   llama_cpp.server, which comes with llama-cpp-python
 python engine_child.py cpp MODEL PORT THREADS PLACES CONTEXT   llama.cpp's own C++ server (xllamacpp)
-python engine_child.py loop MODEL THREADS SEQUENCES STEPS  `llama_decode` alone, greedily; prints tokens a second
+python engine_child.py loop MODEL THREADS SEQUENCES STEPS OWN  `llama_decode` alone, greedily; prints tokens a second,
+                                                           of steps alone and with OWN tokens of each prompt read
 """
 
 import ctypes
@@ -59,8 +60,8 @@ def cpp(model: str, port: str, threads: str, places: str, context: str) -> None:
         time.sleep(3600)
 
 
-def loop(model: str, threads: str, sequences: str, steps: str) -> None:
-    """Print what decoding alone gives, with so many sequences in each step."""
+def loop(model: str, threads: str, sequences: str, steps: str, own: str) -> None:
+    """Print what decoding gives with so many sequences in each step: alone, and with each prompt's own tokens read."""
     llama_cpp = _with_backends()
     llama_cpp.llama_backend_init()
     quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
@@ -86,13 +87,18 @@ def loop(model: str, threads: str, sequences: str, steps: str) -> None:
         if llama_cpp.llama_decode(context, batch) != 0:
             raise SystemExit("llama_decode failed")
 
-    put([(100 + at, at, one, at == start - 1) for one in range(count) for at in range(start)])
-    tokens = [llama_cpp.llama_sampler_sample(chain, context, one * start + start - 1) for one in range(count)]
+    shared = start - int(own)
+    put([(100 + at, at, one, False) for one in range(count) for at in range(shared)])
+    asked = time.perf_counter()
+    put([(100 + at, at, one, at == start - 1) for one in range(count) for at in range(shared, start)])
+    each = start - shared
+    tokens = [llama_cpp.llama_sampler_sample(chain, context, one * each + each - 1) for one in range(count)]
     began = time.perf_counter()
     for step in range(rounds):
         put([(tokens[one], start + step, one, True) for one in range(count)])
         tokens = [llama_cpp.llama_sampler_sample(chain, context, one) for one in range(count)]
-    sys.stdout.write(f"{count * rounds / (time.perf_counter() - began)}\n")
+    ended, made = time.perf_counter(), count * rounds
+    sys.stdout.write(f"{made / (ended - began)} {made / (ended - asked)}\n")
 
 
 if __name__ == "__main__":
