@@ -36,7 +36,7 @@ check: $(STAMP)  ## Format, lint, types, layers
 
 test: $(STAMP)  ## The fast tier: at most five minutes
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not demo and not box and not browser and not fault and not interop and not engines"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=tests/,browser engines fault interop) -m "not slow and not demo and not box and not browser and not fault and not interop and not engines"
 
 test-deep: $(STAMP)  ## The slow shards, or one: make test-deep SHARD=demo
 	@$(BIN)/python tests/shards.py $(SHARD)

@@ -43,6 +43,7 @@ def watch(site: RunningSite) -> Iterator[Watch]:
     ledger.close()
 
 
+@pytest.mark.slow
 def test_a_clock_is_confirmed_by_name_and_later_by_two_signatures(
     site: RunningSite, sealift: Run, homes: dict[str, Path], watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, told
 
 
+@pytest.mark.slow
 def test_each_refusal_ends_with_its_own_number_and_says_why(site: Config) -> None:
     _, descriptor = store_version(site)
     digest = descriptor.model_digest[:12]

@@ -38,6 +38,7 @@ def refusal(site: RunningSite, door: str, **message: Any) -> str:
     return str(caught.value.to_json()["code"])
 
 
+@pytest.mark.slow
 def test_people_validate_promote_and_stop_by_jobs_alone(
     site: RunningSite, units: UnitRunner, sealift: Run, homes: dict[str, Path]
 ) -> None:
@@ -64,6 +65,7 @@ def test_people_validate_promote_and_stop_by_jobs_alone(
     }
 
 
+@pytest.mark.slow
 def test_a_job_that_nobody_decided_is_refused_and_not_recorded(
     site: RunningSite, sealift: Run, homes: dict[str, Path]
 ) -> None:

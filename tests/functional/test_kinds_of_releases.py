@@ -25,6 +25,8 @@ from tests.support.recipes import security_update, server_alone
 from tests.support.throwaway import throwaway_ceremony
 from tests.support.workshop import workshop
 
+pytestmark = pytest.mark.slow  # whole installs, seconds each
+
 
 class Host:
     """A host that no playbook can hurt."""

@@ -134,6 +134,7 @@ def site(tmp_path: Path, medium: SimulatedMedium) -> Iterator[Site]:
         ledger.close()
 
 
+@pytest.mark.slow
 def test_volumes_are_received_one_after_another_by_jobs_and_taken_out(site: Site, medium: SimulatedMedium) -> None:
     for name, volume in zip(("sdb1", "sdc1"), medium.volumes, strict=True):
         site.plug(name, volume)
@@ -178,6 +179,7 @@ def test_an_export_goes_to_the_marked_medium_and_to_no_other(site: Site, medium:
     assert [leaf.body["sha256"] for leaf in site.ledger.find(kind="export.carried")] == [made["sha256"]]
 
 
+@pytest.mark.slow
 def test_somebody_who_is_not_root_makes_the_evidence_that_they_were_shown(site: Site, medium: SimulatedMedium) -> None:
     site.plug("sdb1", medium.volumes[0])
     assert site.run("receive", "sdb1")[0] == 17

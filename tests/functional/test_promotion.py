@@ -12,6 +12,8 @@ from media import signers
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds each
+
 __all__ = ["homes", "site"]  # a fixture
 
 

@@ -11,6 +11,8 @@ from media.errors import CustodyError, DigestMismatchError, MissingVolumeError
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
 from tests.support.receiving import Site, make_site
 
+pytestmark = pytest.mark.slow  # whole receipts again and again, a second each
+
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMedium:

@@ -92,6 +92,7 @@ def test_a_ledger_that_lost_what_it_had_stops_receiving(box: LedgerSite, genuine
     assert site.untouched() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grown", "root", "accepted"), [(0, "", True), (10_000, "", False), (0, "00" * 32, False)])
 def test_a_sender_who_knows_more_of_this_ledger_than_it_holds_stops_receiving(
     box: LedgerSite,

@@ -12,6 +12,8 @@ import pytest
 from tests.support.payload import checkout, locked, wheel
 from tests.support.recipes import two_sites
 
+pytestmark = pytest.mark.slow  # whole builds in processes of their own
+
 ROOT = Path(__file__).resolve().parents[2]
 # What the command does, but wheels come from a folder: nothing here may reach a network.
 BUILD = """

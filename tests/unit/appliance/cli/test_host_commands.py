@@ -36,6 +36,7 @@ def typed(config_path: Path, *words: str, as_json: bool = False) -> Any:
     return CliRunner().invoke(app, list(words))
 
 
+@pytest.mark.slow
 def test_install_says_what_it_did_and_then_that_nothing_changed(config_path: Path, tmp_path: Path) -> None:
     store_release(places_below(tmp_path), small_release())
 

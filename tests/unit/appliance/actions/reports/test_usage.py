@@ -49,6 +49,7 @@ def sections(facts: dict[str, Any]) -> dict[str, Section]:
     return {one.title.split(",")[0]: one for one in sheet(facts).sections}
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ASKED, max_size=25))
 def test_figures_of_use_are_sums_over_the_records(asked: list[tuple[str, str, str, int | None, int]]) -> None:
