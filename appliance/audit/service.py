@@ -6,7 +6,6 @@ with exit code 90, and the supervisor starts it anew; so does a connection to a 
 """
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -21,7 +20,7 @@ from types import FrameType
 from typing import Final
 
 from appliance import config as configuration
-from appliance import unit
+from appliance import cycles, unit
 from appliance.audit import cosigning
 from appliance.audit.doors import Doors
 from appliance.audit.log import Log
@@ -40,8 +39,6 @@ CHECKPOINT_SECONDS: Final = 3600.0
 # How soon a lost connection is noticed when nobody writes; a server ends sessions that are silent for a minute.
 PULSE_SECONDS: Final = 5.0
 ROOM_SECONDS: Final = 40.0
-# Python searches for cycles after 700 new objects, fewer than a burst holds: an eighth of the time of a record.
-_OBJECTS_BETWEEN_SEARCHES: Final = 20_000
 _BACKLOG: Final = 1024
 _log = logging.getLogger("sealift.ledger")
 
@@ -88,7 +85,7 @@ def _serve(config: Config, ending: threading.Event) -> int:
         writer.start()
         _cosign(log, writer)
         doors.start()
-        _search_cycles_seldom()
+        cycles.search_seldom()
         watchdog = _watchdog(writer, doors)
         watchdog.start()
         unit.notify("READY=1")
@@ -111,13 +108,6 @@ def _serve(config: Config, ending: threading.Event) -> int:
             os._exit(LedgerUnavailableError.exit_code)
         _sign(log)
     return 0
-
-
-def _search_cycles_seldom() -> None:
-    """Leave what lives until the end out of the search for cycles, and search after many records, not few."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_SEARCHES, *gc.get_threshold()[1:])
 
 
 def _await_room(room: Room, ending: threading.Event) -> None:

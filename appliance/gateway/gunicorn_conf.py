@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from prometheus_client import start_http_server
 
+from appliance import cycles
 from appliance.config import Config
 from appliance.gateway.application import running
 from appliance.gateway.disconnect import bound_reads
@@ -73,6 +74,7 @@ def post_worker_init(worker: Any) -> None:
     for listener in worker.sockets:
         bound_reads(listener.sock)
     running(worker.wsgi).batches.start()
+    cycles.search_seldom()
     port = _site.service.metrics_port
     if not port:
         return

@@ -10,16 +10,14 @@ import pytest
 from appliance.keys.files import create_missing
 from tests.support.ledger import ROOT
 
-COMMAND = [
-    sys.executable,
-    "-c",
-    "import appliance.gateway.gunicorn_conf as c; print(c.threads, c.workers, c.accesslog)",
-]
+READ = "import appliance.gateway.gunicorn_conf as c; print(c.threads, c.workers, c.accesslog)"
 
 
-def _run(config: Path) -> subprocess.CompletedProcess[str]:
+def _run(config: Path, program: str = READ) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SEALIFT_CONFIG": str(config)}
-    return subprocess.run(COMMAND, capture_output=True, text=True, env=environment, check=False, timeout=30)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False, timeout=30
+    )
 
 
 @pytest.fixture
@@ -52,3 +50,21 @@ def test_a_missing_site_file_ends_it_with_the_code_for_configuration(tmp_path: P
 
     assert done.returncode == 50
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_that_has_loaded_searches_seldom_for_cycles(config: Path, tmp_path: Path) -> None:
+    create_missing(tmp_path / "etc/sealift/keys")
+    config.write_text(config.read_text() + "[service]\nmetrics_port = 0\n")
+    program = """
+import gc
+from types import SimpleNamespace as Some
+import appliance.gateway.gunicorn_conf as c
+from appliance.gateway.application import Running
+members = dict.fromkeys(Running.__dataclass_fields__) | {"batches": Some(start=lambda: None)}
+c.post_worker_init(Some(sockets=[], wsgi=Some(extensions={"sealift": Running(**members)})))
+print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0])
+"""
+
+    done = _run(config, program)
+
+    assert (done.returncode, done.stdout) == (0, "True 20000\n"), done.stderr
