@@ -4,8 +4,10 @@ A connection that broke is replaced once and the lines are sent again. That is s
 idempotency key: the ledger answers a repeated one with the first acknowledgement.
 """
 
+import errno
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +25,8 @@ from media.errors import SealiftError, UsageError
 
 MAX_IN_FLIGHT: Final = 256
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_CHUNK: Final = 64 * 1024
+_TIMEVAL: Final = struct.Struct("@ll")
 _KNOWN: Final[dict[str, type[SealiftError]]] = {
     kind.code: kind
     for kind in (
@@ -33,28 +37,49 @@ _KNOWN: Final[dict[str, type[SealiftError]]] = {
 
 
 class _Connection:
+    """One connection, whose waits the kernel bounds.
+
+    Python's own bound asks before each read and write whether it may, and another thread goes on each time.
+    """
+
     def __init__(self, path: Path, timeout_seconds: float) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        bound = _TIMEVAL.pack(int(timeout_seconds), round(timeout_seconds % 1 * 1_000_000))
         try:
-            self._socket.settimeout(timeout_seconds)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, bound)
             self._socket.connect(str(path))
-            self._answers = self._socket.makefile("rb")
         except OSError:
             self._socket.close()
             raise
 
     def exchange(self, lines: Sequence[bytes]) -> list[bytes]:
-        self._socket.sendall(b"".join(lines))
-        found = []
-        for _ in lines:
-            answer = self._answers.readline(_MAX_ANSWER_BYTES)
-            if not answer.endswith(b"\n"):
-                raise ConnectionResetError(104, "closed before the answer")
-            found.append(answer)
-        return found
+        """Send lines and return the line that answers each.
+
+        Raises:
+            ConnectionError: The other side closed before the last answer.
+            OSError: It did not answer in time.
+        """
+        try:
+            self._socket.sendall(b"".join(lines))
+            return self._answers(len(lines))
+        except BlockingIOError as error:  # what the kernel says at the bound
+            raise TimeoutError(errno.ETIMEDOUT, "timed out") from error
+
+    def _answers(self, count: int) -> list[bytes]:
+        parts: list[bytes] = []
+        missing, size = count, 0
+        while missing > 0:
+            part = self._socket.recv(_CHUNK)
+            size += len(part)
+            if not part or size > _MAX_ANSWER_BYTES * count:
+                raise ConnectionResetError(errno.ECONNRESET, "closed before the answer")
+            parts.append(part)
+            missing -= part.count(b"\n")
+        return b"".join(parts).split(b"\n")[:count]
 
     def close(self) -> None:
-        self._answers.close()
+        """Hang up."""
         self._socket.close()
 
 

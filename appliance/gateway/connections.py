@@ -3,9 +3,10 @@
 import http.client
 import select
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _IDLE: Final = 64
 
@@ -19,6 +20,7 @@ class EngineConnection(http.client.HTTPConnection):
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._socket: socket.socket | None = None
+        self._held: list[bytes] | None = None
         self.kept = False
 
     def connect(self) -> None:
@@ -33,6 +35,27 @@ class EngineConnection(http.client.HTTPConnection):
         connection.settimeout(self._read_seconds)
         # http.client lets go of `sock` when the engine says that it will close; cancelling must still reach it.
         self.sock = self._socket = connection
+
+    def ask(self, route: str, *, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a request in one piece; `http.client` alone sends head and body apart, and an engine wakes for each.
+
+        Raises:
+            OSError: Nobody listens, or the connection broke.
+        """
+        held: list[bytes] = []
+        self._held = held
+        try:
+            self.request("POST", route, body=body, headers=headers)
+        finally:
+            self._held = None
+        self.send(b"".join(held))
+
+    def send(self, data: Any) -> None:
+        """Send bytes, or hold them for `ask`; see `http.client`."""
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
 
     def wait_at_most(self, seconds: float | None) -> None:
         """Bound the next reads; None restores the usual bound."""

@@ -160,7 +160,7 @@ class Call:
     def _send(self, connection: EngineConnection) -> None:
         self._was_kept = connection.kept
         try:
-            connection.request("POST", self._route, body=self._content, headers=_HEADERS)
+            connection.ask(self._route, body=self._content, headers=_HEADERS)
         except OSError as error:
             connection.close()
             if not connection.kept or not self._again or isinstance(error, TimeoutError):

@@ -3,6 +3,7 @@
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -16,10 +17,11 @@ from tests.support.ledger import LedgerSite, intent
 
 
 class Impostor:
-    """Answers every line with what a test told it."""
+    """Answers every line with what a test told it, `answers` one after the other before `answer`."""
 
     def __init__(self, path: Path) -> None:
         self.answer = b"{}\n"
+        self.answers: list[bytes] = []
         self.hang_up = 0
         self.asked: list[bytes] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -40,7 +42,7 @@ class Impostor:
                     if self.hang_up:
                         self.hang_up -= 1
                         break
-                    client.sendall(self.answer)
+                    client.sendall(self.answers.pop(0) if self.answers else self.answer)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -178,3 +180,26 @@ def test_the_key_that_the_ledger_signs_with_is_told(site: LedgerSite) -> None:
 
         assert [str(asks[0]()), asks[1]()] == [str(log.vkey), log.vkey.to_text()]
         ledger.close()
+
+
+def test_a_ledger_that_is_silent_for_too_long_is_not_asked_again(impostor: tuple[Impostor, SocketLedger]) -> None:
+    server, ledger = impostor
+    server.answer = b'{"ok":{"sequence":5,'
+
+    began = time.monotonic()
+    with pytest.raises(LedgerUnavailableError) as caught:
+        ledger.append("request.intent", intent("a"))
+
+    assert caught.value.why == "timed out"
+    assert 0.2 < time.monotonic() - began < 5
+    assert len(server.asked) == 1
+
+
+def test_answers_may_come_in_pieces_that_end_anywhere(impostor: tuple[Impostor, SocketLedger]) -> None:
+    server, ledger = impostor
+    whole = b'{"ok":{"sequence":5,"leaf_hash":"00","time":"t"}}\n'
+    server.answers = [whole[:20], whole[20:] + whole[:7], whole[7:] + whole]
+
+    found = ledger.append_many([("request.intent", intent(name)) for name in "abc"])
+
+    assert [one.sequence for one in found] == [5, 5, 5]

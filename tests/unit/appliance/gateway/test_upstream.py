@@ -1,15 +1,18 @@
 """A call to an engine: kept connections, stale ones, cancelling from another thread, engines that break off."""
 
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
+from appliance.gateway.connections import EngineConnection
 from appliance.gateway.upstream import Upstream
 from tests.support.engine import FakeEngine, Script, fake_engine
 
@@ -84,6 +87,20 @@ def test_a_connection_is_kept_and_used_again(upstream: Upstream, engine: FakeEng
 
     assert len(upstream._connections._idle) == 1
     assert not engine.cancelled.is_set()
+
+
+def test_a_request_leaves_in_one_piece(engine: FakeEngine) -> None:
+    connection = EngineConnection(engine.path, connect_seconds=5, read_seconds=5)
+    connection.connect()
+    sent: list[bytes] = []
+    with contextlib.closing(connection), connection.sock as real:
+        connection.sock = SimpleNamespace(sendall=sent.append, close=real.close)
+        connection.ask(ROUTE, body=b"the body", headers={"content-type": "application/json"})
+
+    (whole,) = sent
+    assert whole.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
+    assert b"Content-Length: 8\r\n" in whole
+    assert whole.endswith(b"\r\n\r\nthe body")
 
 
 def test_a_kept_connection_that_the_engine_closed_is_not_used(tmp_path: Path) -> None:
