@@ -26,6 +26,9 @@ _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS spent (key_id TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (key_id, period)) WITHOUT ROWID""",
 )
+# Of a day and its month in one statement: Python lets another thread go on in each, for which this one then waits.
+_CHARGE: Final = """INSERT INTO spent VALUES (?, ?, ?), (?, ?, ?)
+    ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
 _BUSY_SECONDS: Final = 5.0
 _KEPT: Final = timedelta(days=62)
 
@@ -111,7 +114,7 @@ class Quotas:
                 if not is_allowed:
                     raise problems.rate_limited((wanted - level) / (minute / 60))
                 headers = _headers(level, minute)
-            self._charge(connection, key_id, day, month, tokens)
+            connection.execute(_CHARGE, _charges(key_id, day, month, tokens))
         return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=headers)
 
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
@@ -126,14 +129,16 @@ class Quotas:
             StoreDamagedError: The counters cannot be written; what was held stays charged.
         """
         cost = held.prompt + len(delivered.encode()) if tokens is None else tokens
-        back = max(held.tokens - cost, 0)
+        back = _charges(held.key_id, held.day, held.month, -max(held.tokens - cost, 0))
         minute = self._limits.tokens_per_minute
+        if not minute:
+            self._shared.execute(_CHARGE, back)
+            return
         with self._shared.transaction() as connection:
-            self._charge(connection, held.key_id, held.day, held.month, -back)
-            if minute:
-                most = per_minute(held.tier, minute)
-                # Of a request larger than a minute's worth no more was taken than one, so no more than its rest is due.
-                self._spend(connection, f"tokens {held.key_id}", most, -max(min(held.tokens, most) - cost, 0))
+            connection.execute(_CHARGE, back)
+            most = per_minute(held.tier, minute)
+            # Of a request larger than a minute's worth no more was taken than one, so no more than its rest is due.
+            self._spend(connection, f"tokens {held.key_id}", most, -max(min(held.tokens, most) - cost, 0))
 
     def _spend(self, connection: sqlite3.Connection, name: str, most: int, count: int) -> tuple[float, bool]:
         """Take `count` from a bucket that fills evenly up to `most` in a minute; return its level, and whether."""
@@ -153,19 +158,17 @@ class Quotas:
         row = connection.execute(query, (key_id, period)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def _charge(self, connection: sqlite3.Connection, key_id: str, day: str, month: str, tokens: int) -> None:
-        charge = (
-            "INSERT INTO spent VALUES (?, ?, ?)"
-            " ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"
-        )
-        connection.executemany(charge, [(key_id, day, tokens), (key_id, month, tokens)])
-
     def _prepare(self, connection: sqlite3.Connection) -> None:
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
         connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
+
+
+def _charges(key_id: str, day: str, month: str, tokens: int) -> tuple[str | int, ...]:
+    """Return the values of `_CHARGE`; negative tokens are given back."""
+    return (key_id, day, tokens, key_id, month, tokens)
 
 
 def _allowance(level: float, most: int, count: int, *, is_allowed: bool) -> Allowance:

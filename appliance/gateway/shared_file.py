@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from appliance.errors import StoreDamagedError
 
@@ -51,6 +52,15 @@ class SharedFile:
             if connection is not None:
                 connection.close()
 
+    def execute(self, statement: str, values: Sequence[Any]) -> None:
+        """Run one statement, which is a transaction of its own.
+
+        Raises:
+            StoreDamagedError: The file cannot be read or written.
+        """
+        with self._usable() as connection:
+            connection.execute(statement, values)
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection for one transaction, which an exception undoes.
@@ -58,15 +68,19 @@ class SharedFile:
         Raises:
             StoreDamagedError: The file cannot be read or written.
         """
+        with self._usable() as connection, begun(connection):
+            yield connection
+
+    @contextmanager
+    def _usable(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to one thread at a time."""
         with self._lock:
             try:
                 if self._connection is None:
                     self._connection = connected(
                         self._file, settings=self._settings, busy_seconds=self._busy_seconds, prepare=self._prepare
                     )
-                with self._connection as connection:
-                    connection.execute("BEGIN IMMEDIATE")
-                    yield connection
+                yield self._connection
             except (sqlite3.Error, OSError) as error:
                 raise StoreDamagedError(what=self._what, why=type(error).__name__, fix=self._fix) from error
 
