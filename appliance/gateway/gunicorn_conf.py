@@ -13,6 +13,7 @@ from appliance import cycles
 from appliance.config import Config
 from appliance.gateway.application import running
 from appliance.gateway.disconnect import bound_reads
+from appliance.gateway.lingering import LingeringWorker
 from appliance.gateway.logs import Event, Log
 from appliance.gateway.settings import load_config, require_keys
 from appliance.stages import Stage
@@ -42,7 +43,7 @@ _name: Final = "gateway" if _site.at.stage is Stage.PRODUCTION else f"gateway-{_
 bind = f"unix:{_site.at.socket(_name)}"
 umask = 0o007
 workers = 1
-worker_class = "gthread"
+worker_class = LingeringWorker
 threads = _site.limits.concurrent_requests + _site.limits.queue_length + _HEADROOM
 worker_connections = 1024
 timeout = 60

@@ -1,0 +1,109 @@
+"""A thread that answered serves the next request of its connection where that comes soon; others have their turn."""
+
+import io
+import socket
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.workers.gthread import ThreadWorker
+
+from appliance.gateway.lingering import LingeringWorker
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, callers = socket.socketpair()
+    with ours, callers:
+        yield ours, callers
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What gunicorn's own worker served: each byte is a request, an `x` the last one of its connection."""
+    found: list[bytes] = []
+
+    def handle(_worker: ThreadWorker, conn: Any) -> bool:
+        found.append(conn.sock.recv(1))
+        return found[-1] not in (b"", b"x")
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle)
+    return found
+
+
+def _worker(*, alive: bool = True) -> LingeringWorker:
+    worker = LingeringWorker.__new__(LingeringWorker)
+    worker.alive = alive
+    return worker
+
+
+def _connection(sock: socket.socket, *, unread: bytes = b"", is_http2: bool = False) -> Any:
+    parser = SimpleNamespace(unreader=SimpleNamespace(buf=io.BytesIO(unread)))
+    return SimpleNamespace(sock=sock, parser=parser, is_http2=is_http2)
+
+
+def test_requests_that_come_one_after_the_other_are_served_at_once(
+    pair: tuple[socket.socket, socket.socket], served: list[bytes]
+) -> None:
+    ours, callers = pair
+    callers.sendall(b"abc")
+
+    assert _worker().handle(_connection(ours)) is True
+
+    assert served == [b"a", b"b", b"c"]
+
+
+def test_a_silent_connection_is_given_back_soon(pair: tuple[socket.socket, socket.socket], served: list[bytes]) -> None:
+    ours, callers = pair
+    callers.sendall(b"a")
+
+    began = time.monotonic()
+    assert _worker().handle(_connection(ours)) is True
+
+    assert time.monotonic() - began < 5
+    assert served == [b"a"]
+
+
+def test_a_connection_that_never_pauses_lets_others_have_their_turn(
+    pair: tuple[socket.socket, socket.socket], served: list[bytes]
+) -> None:
+    ours, callers = pair
+    callers.sendall(b"a" * 100)
+
+    assert _worker().handle(_connection(ours)) is True
+
+    assert len(served) == 32
+
+
+def test_a_connection_that_ends_is_given_back_as_one_that_ended(
+    pair: tuple[socket.socket, socket.socket], served: list[bytes]
+) -> None:
+    ours, callers = pair
+    callers.sendall(b"axa")
+
+    assert _worker().handle(_connection(ours)) is False
+
+    assert served == [b"a", b"x"]
+
+
+@pytest.mark.parametrize("more", [{"unread": b"GET"}, {"is_http2": True}])
+def test_what_only_gunicorn_may_go_on_with_is_left_to_it(
+    pair: tuple[socket.socket, socket.socket], served: list[bytes], more: dict[str, Any]
+) -> None:
+    ours, callers = pair
+    callers.sendall(b"aa")
+
+    assert _worker().handle(_connection(ours, **more)) is True
+
+    assert served == [b"a"]
+
+
+def test_a_worker_that_stops_waits_for_nothing(pair: tuple[socket.socket, socket.socket], served: list[bytes]) -> None:
+    ours, callers = pair
+    callers.sendall(b"aa")
+
+    assert _worker(alive=False).handle(_connection(ours)) is True
+
+    assert served == [b"a"]
