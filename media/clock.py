@@ -53,7 +53,7 @@ class FixedClock:
 
 def to_text(moment: datetime) -> str:
     """Render as RFC 3339 in UTC with whole seconds, e.g. ``2026-11-20T08:00:00Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def from_text(text: str) -> datetime:

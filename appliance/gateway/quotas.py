@@ -101,8 +101,8 @@ class Quotas:
         )
         if not minute and not today and not this_month:
             return None
-        tokens, now = prompt + answer, self._clock.now()
-        day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m")
+        tokens, day = prompt + answer, self._clock.now().date().isoformat()
+        month = day[: len("2026-11")]
         headers: dict[str, str] = {}
         with self._shared.transaction() as connection:
             for period, most in ((day, today), (month, this_month)):
