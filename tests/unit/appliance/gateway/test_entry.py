@@ -10,7 +10,7 @@ import pytest
 from appliance.keys.files import create_missing
 from tests.support.ledger import ROOT
 
-READ = "import appliance.gateway.gunicorn_conf as c; print(c.threads, c.workers, c.accesslog)"
+READ = "import appliance.gateway.gunicorn_conf as c; print(c.threads, c.workers, c.accesslog, c.worker_class.__name__)"
 
 
 def _run(config: Path, program: str = READ) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def test_every_answer_has_a_thread_and_some_are_left_for_health(config: Path, tm
 
     done = _run(config)
 
-    assert (done.returncode, done.stdout) == (0, "24 1 None\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "24 1 None LingeringWorker\n"), done.stderr
 
 
 def test_a_missing_key_ends_it_with_the_code_for_keys(config: Path) -> None:

@@ -160,6 +160,17 @@ def test_counters_that_cannot_be_read_refuse(tmp_path: Path) -> None:
         _quotas(tmp_path, _clock(), tokens_per_day=10).hold("a", "standard", prompt=1, answer=1)
 
 
+def test_counters_that_cannot_be_written_any_more_keep_what_was_held(tmp_path: Path) -> None:
+    quotas = _quotas(tmp_path, _clock(), tokens_per_day=100)
+    held = quotas.hold("a", "standard", prompt=10, answer=50)
+    assert held is not None
+    quotas.close()
+    (tmp_path / "gateway/limits.db").write_bytes(b"no database, but long enough to be looked at" * 40)
+
+    with pytest.raises(StoreDamagedError):
+        quotas.settle(held, 20)
+
+
 @given(asked=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 120)), max_size=12))
 def test_no_order_of_holding_and_settling_passes_the_limit_or_loses_tokens(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, int, int]]
