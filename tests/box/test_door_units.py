@@ -1,58 +1,132 @@
-"""A box that serves gets the page's sockets by an upgrade as the install does it: units copied, the target restarted.
+"""A box that serves gets the page's sockets by an upgrade, and loses them again when the box goes back.
 
-As in test_token_units, the box is a bare Debian 12 with this machine's /usr. systemd refuses to start a socket whose
-service runs already; what is tested is that the restart stops the gateways before it starts their new sockets.
+As in test_token_units, the box is a bare Debian 12 with this machine's /usr; what changes its units is the install's
+own run of a playbook, cut to the role that has them. systemd refuses to start a socket whose service runs already, so
+the restart has to stop the gateways before it starts their new sockets; and a release that has none of these sockets
+leaves none behind, while callers are answered.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.box.checkout import CHECKOUT, booted, journal, lay_down, lay_program, start
+from tests.box.checkout import CHECKOUT, PYTHON, SERVER, booted, journal, lay_down, lay_program, start
 from tests.box.machine import Machine
+from tests.support.peers import peer_python
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
 UNITS = "etc/systemd/system"
 GATEWAYS = ("sealift-gateway", "sealift-gateway-test")
+RELEASES = "srv/releases"
+# What the environment of the host has on a box, with Debian's own interpreter.
+ANSIBLE = "/srv/ansible"
+PLAYBOOK = f"""#!{PYTHON} -I
+import sys
+sys.path.insert(0, {ANSIBLE!r})
+from ansible.cli.playbook import main
+main()
+"""
+PLAY = """
+- hosts: appliance
+  connection: local
+  gather_facts: false
+  any_errors_fatal: true
+  roles: [{ role: units }]
+"""
+INSTALL = f"""
+import sys
+from pathlib import Path
+from appliance import config
+from appliance.install.playbook import Play
+place, folder = Path("/etc/sealift/sealift.toml"), Path("/{RELEASES}") / sys.argv[1]
+serial = int(sys.argv[1])
+play = Play(config=config.load(place), config_file=place, source=folder, folder=folder, serial=serial, environments=())
+print(play.run(Path("/{RELEASES}/ansible-playbook")).changed)
+"""
+# One question after another, each in the words of its status: what waits in a socket is answered later.
+ASKING = (
+    "while [ ! -e /run/asked.enough ]; do "
+    "curl -s -o /dev/null -w '%{http_code}\\n' --unix-socket /run/sealift/gateway.sock http://x/livez; "
+    "done >/run/asked 2>&1; touch /run/asked.ended"
+)
 
 
 @pytest.fixture
 def box() -> Iterator[Machine]:
-    with booted("sldoor", lay) as machine:
+    (packages,) = peer_python("host").parents[1].glob("lib/python3*/site-packages")
+    with booted("sldoor", lay, media={ANSIBLE: packages}) as machine:
+        # The role makes the command a link; this machine's own /usr is read-only here.
+        machine.run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/bin", shown=False)
         yield machine
 
 
 def lay(root: Path) -> None:
-    """Lay down a release whose gateways have no sockets for the page."""
+    """Lay down two releases, the first without sockets for the page, and of the first what an installation leaves."""
     lay_down(root, 'format = 1\nsite = "demo"\n')
     lay_program(root, "gunicorn", "from gunicorn.app.wsgiapp import run\nrun()\n")
+    for serial in ("1", "2"):
+        release = root / RELEASES / serial
+        shutil.copytree(CHECKOUT / "systemd", release / "systemd")
+        shutil.copytree(CHECKOUT / "ansible", release / "ansible")
+        (release / "ansible/site.yml").write_text(PLAY)
+    playbook = root / RELEASES / "ansible-playbook"
+    playbook.write_text(PLAYBOOK)
+    playbook.chmod(0o755)
+    of_before = root / RELEASES / "1/systemd"
+    take_sockets_away(of_before)
     for gateway in GATEWAYS:
         (root / UNITS / f"{gateway}-admin.socket").unlink()
-        service = root / UNITS / f"{gateway}.service"
+        shutil.copy(of_before / f"{gateway}.service", root / UNITS)
+    shutil.copy(of_before / "sealift.target", root / UNITS)
+
+
+def take_sockets_away(units: Path) -> None:
+    """Make of a release's units those of one whose gateways have no sockets for the page."""
+    for gateway in GATEWAYS:
+        (units / f"{gateway}-admin.socket").unlink()
+        service = units / f"{gateway}.service"
         service.write_text(service.read_text().replace(f" {gateway}-admin.socket", ""))
-    target = root / UNITS / "sealift.target"
+    target = units / "sealift.target"
     lines = target.read_text().splitlines(keepends=True)
     few = "Wants=sealift-ledger.service sealift-gateway.service sealift-gateway-test.service\n"
     target.write_text("[Unit]\n" + few + "".join(one for one in lines[-3:]))
 
 
-def test_an_upgrade_of_a_box_that_serves_ends_with_the_pages_sockets_listening(box: Machine) -> None:
+def test_an_upgrade_brings_the_pages_sockets_and_going_back_leaves_none(box: Machine) -> None:
     start(box, "sealift.target")
-    assert [lives(box, one) for one in GATEWAYS] == ["200", "200"], journal(box, "sealift-gateway")
-    assert [lives(box, f"{one}-admin") for one in GATEWAYS] == ["000", "000"]
+    assert statuses(box) == ["200", "200", "000", "000"], journal(box, "sealift-gateway")
 
-    for gateway in GATEWAYS:
-        for unit in (f"{gateway}.service", f"{gateway}-admin.socket"):
-            (box.root / UNITS / unit).write_text((CHECKOUT / "systemd" / unit).read_text())
-    box.run("systemctl", "daemon-reload", shown=False)
-    assert box.shell("systemctl start sealift-gateway-admin.socket").returncode != 0
-    restarted = box.shell("systemctl restart sealift.target")
+    assert install(box, 2) > 0
+    assert statuses(box) == ["200"] * 4, journal(box, "sealift-gateway-admin.socket")
 
-    assert restarted.returncode == 0, restarted.stderr
-    every = [*GATEWAYS, *(f"{one}-admin" for one in GATEWAYS)]
-    assert [lives(box, one) for one in every] == ["200"] * 4, journal(box, "sealift-gateway-admin.socket")
+    box.shell(f"nohup sh -c {ASKING!r} </dev/null >/dev/null 2>&1 &")
+    assert install(box, 1) > 0
+    box.shell("touch /run/asked.enough; while [ ! -e /run/asked.ended ]; do sleep 0.05; done")
+    assert statuses(box) == ["200", "200", "000", "000"], journal(box, "sealift-gateway")
+    assert left(box) == []
+    asked = box.shell("cat /run/asked").stdout.split()
+    assert set(asked) == {"200"}, asked
+    assert install(box, 1) == 0
+
+
+def install(box: Machine, serial: int) -> int:
+    """Let the install's playbook put the units of a release in place; return how many tasks changed something."""
+    return int(box.run(f"/{SERVER}/bin/python", "-I", "-c", INSTALL, str(serial), shown=False).stdout)
+
+
+def left(box: Machine) -> list[str]:
+    """Return what there is of the page's sockets: files, names that systemd knows, and doors."""
+    files = "ls -d /etc/systemd/system/*gateway*-admin* /run/sealift/gateway*-admin.sock 2>/dev/null"
+    known = "systemctl list-units --all --plain --no-legend '*gateway*-admin*'"
+    return box.shell(f"{files}; {known}").stdout.splitlines()
+
+
+def statuses(box: Machine) -> list[str]:
+    """Return what each gateway answers with, over its own socket and then over the page's; 000 where nothing does."""
+    return [lives(box, f"{gateway}{page}") for page in ("", "-admin") for gateway in GATEWAYS]
 
 
 def lives(box: Machine, gateway: str) -> str:
