@@ -145,9 +145,9 @@ def ask_shortly(job: dict[str, Any]) -> tuple[int, str]:
     trusted = ssl.create_default_context(cafile=job["authority"])
     body = {
         "model": "production",
-        "messages": [{"role": "user", "content": QUESTION}],
+        "messages": [{"role": "user", "content": job.get("text", QUESTION)}],
         "temperature": 0,
-        "max_tokens": 8,
+        "max_tokens": job.get("tokens", 8),
     }
     line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
     headers = {"Authorization": f"Bearer {job['key']}", "Content-Type": "application/json"}

@@ -70,8 +70,15 @@ class Load:
 
 
 @contextmanager
-def load(run: Run, key: str, *, callers: int = 2) -> Iterator[Load]:
-    """Let the facility ask, several callers at once, until the block ends; it begins with the first good answer."""
+def load(run: Run, key: str, *, callers: int = 2, **question: Any) -> Iterator[Load]:
+    """Let the facility ask, several callers at once, until the block ends; it begins with the first good answer.
+
+    Args:
+        run: The run.
+        key: The callers'.
+        callers: How many ask at once.
+        question: Another `text` than the facility's, and the most `tokens` of an answer.
+    """
     told, stop = run.out / "load.jsonl", run.out / "load.stop"
     told.unlink(missing_ok=True)
     stop.unlink(missing_ok=True)
@@ -82,6 +89,7 @@ def load(run: Run, key: str, *, callers: int = 2) -> Iterator[Load]:
         "authority": str(run.machine.root / "etc/sealift/tls/ca.crt"),
         "key": key,
         "callers": callers,
+        **question,
         "told": str(told),
         "stop": str(stop),
     }

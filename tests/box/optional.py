@@ -1,10 +1,10 @@
-"""What a site may add to a box that serves: engines that wait beside the first, scripts that ask, a list of names."""
+"""What a site may add to a box that serves: engines that wait beside the first or are another's, scripts, names."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.box import looks, scripted
+from tests.box import attached, looks, scripted
 from tests.box.box import MODEL, serve
 from tests.box.load import load
 from tests.box.operators import as_person
@@ -35,7 +35,10 @@ def all_of_it(run: Run, served: Served, medium: str) -> None:
         medium: Where a release with another version is plugged in.
     """
     engines_wait(run, served)
-    scripted.all_of_it(run, medium)
+    digest = attached.installed(run, medium)
+    scripted.policy_of_site(run)
+    scripted.scripts_ask(run, digest)
+    attached.serves(run, served, digest)
     names_listed(run, served)
     with_the_rest(run)
 

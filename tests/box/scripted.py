@@ -1,18 +1,13 @@
 """Scripts of a site that ask: for a validation, for a promotion, for a canary to wait; people decide each time."""
 
-import shutil
 import time
 from typing import Any
 
 from examples.demo.people import password_of
 from tests.box import looks
-from tests.box.box import MODEL
 from tests.box.operators import as_person, signing
 from tests.box.run import Run
-from tests.box.sender import RECIPE
-from tests.box.upgrade import next_release
 
-_OTHER = "q4_1-short"
 _API = "/api/v1"
 _SCRIPTS = {"validate": "nightly", "request": "deploy", "hold": "dashboard"}
 _SECRET = "/root/iris.password"
@@ -28,29 +23,6 @@ key = "performance.unnoticed_millis"
 person = "iris"
 reason = "speed is measured elsewhere"
 """
-
-
-def all_of_it(run: Run, medium: str) -> None:
-    """From a release that brings another version to its canary; where it is plugged in, says `medium`."""
-    digest = other_version(run, medium)
-    policy_of_site(run)
-    scripts_ask(run, digest)
-
-
-def other_version(run: Run, medium: str) -> str:
-    """Receive a release with another version of the model: the same weights by another profile; return its digest."""
-    place = run.out / "other"
-    shutil.copytree(RECIPE.parent / "evals", place / "evals")
-    recipe = RECIPE.read_text().replace('version = "q4_1"', f'version = "{_OTHER}"')
-    (place / "recipe.toml").write_text(recipe.replace("n_ctx = 4096 ", "n_ctx = 2048 "))
-    next_release(run, 2, recipe=place / "recipe.toml")
-    run.machine.run("sealift", "receive", medium)
-    # The first gate that somebody runs makes a version known that came with no install.
-    run.machine.run("sealift", "validate", f"{MODEL}:{_OTHER}", "--only", "integrity")
-    listed = run.machine.result("sealift", "models", "list")["versions"]
-    digests = [str(one["model_digest"]) for one in listed if one["version"] == _OTHER]
-    run.require("the other version is on the box", len(digests) == 1, listed)
-    return digests[0]
 
 
 def policy_of_site(run: Run) -> None:

@@ -29,7 +29,7 @@ LIBRARIES = "/srv/engine"
 TEMPLATE = b"{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 QUESTION = {"messages": [{"role": "user", "content": "Tell a long story about the sea."}], "temperature": 0}
 PATIENCE_SECONDS = 60.0
-BACK_SECONDS = 10.0
+BACK_SECONDS = 20.0
 TOKENS = 64
 
 
