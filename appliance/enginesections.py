@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from appliance.sections import Section
 from media.clock import from_text
 
+_CARD = r"^(GPU|MIG)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _ATTACHED = r"^(|unix:/[^\s]{1,106}|127\.[0-9.]{5,11}:[0-9]{1,5}|\[::1\]:[0-9]{1,5})$"
 
 
@@ -14,6 +15,21 @@ def _a_moment(text: str) -> str:
     if text:
         from_text(text)
     return text
+
+
+def _different(cards: list[int] | list[str]) -> list[int] | list[str]:
+    if len(set(cards)) != len(cards):
+        message = "a card is named twice"
+        raise ValueError(message)
+    return cards
+
+
+Cards = Annotated[
+    list[Annotated[int, Field(ge=0, le=63)]] | list[Annotated[str, Field(pattern=_CARD)]],
+    Field(max_length=64),
+    AfterValidator(_different),
+]
+"""Cards of this machine: by their numbers in the order of the bus, or by what the driver calls them; none means all."""
 
 
 class EngineSection(Section):
@@ -34,13 +50,14 @@ class ProductionEngines(Section):
 
     `count` engines are alike. `overflow` adds one on the processor, for what engines on GPUs have no room for;
     `standby` one that is loaded and asked when all others are out. `sticky` keeps a conversation with one engine, which
-    has read its beginning.
+    has read its beginning. `gpus` are the cards that engines of production see.
     """
 
     count: int = Field(default=1, ge=1, le=9)
     overflow: Literal["", "cpu"] = ""
     standby: bool = False
     sticky: bool = True
+    gpus: Cards = Field(default=[])
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -72,7 +89,14 @@ class RouterSection(Section):
     rules: list[RouterRule] = Field(default=[], max_length=64)
 
 
+class StagedEngines(Section):
+    """What engines of the test stage see; there is one of each version."""
+
+    gpus: Cards = Field(default=[])
+
+
 class EnginesSection(Section):
-    """How many engines each stage has; the test stage has one of each version."""
+    """How many engines each stage has, and on which cards."""
 
     production: ProductionEngines = ProductionEngines()
+    test: StagedEngines = StagedEngines()

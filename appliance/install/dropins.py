@@ -1,4 +1,4 @@
-"""What the site file changes about static units, as drop-ins: where keys are on a token, and a database on a server.
+"""What the site file changes about static units, as drop-ins: keys on a token, a database on a server, engines' cards.
 
 The playbook writes them as they are made here and removes those that are no longer wanted; the units stay as the
 release brought them. They come after `50-sealift-keys.conf`, which `sealift box-keys` writes where keys are files.
@@ -18,8 +18,9 @@ from appliance.postgres.connecting import AUTHORITY, Role
 TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
 STANDBY: Final = "60-sealift-standby.conf"
 DATABASE: Final = "70-sealift-database.conf"
+GPUS: Final = "65-sealift-gpus.conf"
 COLLECTOR: Final = "80-sealift-collector.conf"
-NAMES: Final = (STANDBY, TOKEN, DATABASE, COLLECTOR)
+NAMES: Final = (STANDBY, TOKEN, GPUS, DATABASE, COLLECTOR)
 INSTALL: Final = "sealift-install@.service"
 RETENTION: Final = "sealift-retention.service"
 ROLES: Final[Mapping[str, Role]] = {
@@ -60,6 +61,7 @@ def drop_ins(config: Config, units: Path) -> tuple[DropIn, ...]:
     return (
         *_standby(config.standby),
         *_token(config.keys, credential_lines(units)),
+        *_gpus(config),
         *_database(config),
         *_collector(config),
     )
@@ -122,6 +124,15 @@ def _reach(chosen: KeysSection) -> list[str]:
     if chosen.address:
         lines += [*_NETWORK, _allowed(chosen.address)]
     return lines
+
+
+def _gpus(config: Config) -> Iterator[DropIn]:
+    for stage, cards in (("production", config.engines.production.gpus), ("test", config.engines.test.gpus)):
+        if cards:
+            # By the bus, as nvidia-smi counts them: by itself CUDA puts the fastest first.
+            visible = ",".join(map(str, cards))
+            lines = ["Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID", f"Environment=CUDA_VISIBLE_DEVICES={visible}"]
+            yield _made(f"sealift-engine-{stage}@.service", GPUS, "these cards are this stage's", lines)
 
 
 def _database(config: Config) -> Iterator[DropIn]:

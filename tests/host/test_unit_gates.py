@@ -208,6 +208,7 @@ DROP_INS = {
     "token with a device": f"[keys]\n{TOKEN}{REACH}",
     "HSM in the network": f'[keys]\n{TOKEN}address = "tcp 10.0.0.9 1792"\n',
     "database": SERVER,
+    "cards": "[engines.production]\ngpus = [0, 1]\n[engines.test]\ngpus = [2]\n",
     "both": f'{SERVER}[keys]\n{TOKEN}{REACH}address = "tcp 10.0.0.9 1792"\n',
 }
 

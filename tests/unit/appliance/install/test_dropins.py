@@ -1,4 +1,4 @@
-"""What the site file changes about units: keys on a token, a database on a server; otherwise nothing."""
+"""What the site file changes about units: keys on a token, a database on a server, cards; otherwise nothing."""
 
 from pathlib import Path
 
@@ -139,3 +139,34 @@ def test_what_a_drop_in_says_is_data_to_the_playbook() -> None:
 
     assert as_data({"sealift_drop_ins": [each.to_json() for each in made]}).startswith("!unsafe ")
     assert "lookup" not in "".join(each.text for each in made)
+
+
+def test_engines_of_a_stage_see_the_cards_that_are_theirs_in_the_order_of_the_bus() -> None:
+    card = "GPU-0a1b2c3d-0000-1111-2222-333344445555"
+    found = texts(site(rest=f'[engines.production]\ngpus = [0, 2]\n[engines.test]\ngpus = ["{card}"]'), dropins.GPUS)
+
+    assert {unit: text.splitlines()[1:] for unit, text in found.items()} == {
+        f"sealift-engine-{stage}@.service": [
+            "[Service]",
+            "Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID",
+            f"Environment=CUDA_VISIBLE_DEVICES={cards}",
+        ]
+        for stage, cards in (("production", "0,2"), ("test", card))
+    }
+    assert set(texts(site(rest="[engines.test]\ngpus = [1]"), dropins.GPUS)) == {"sealift-engine-test@.service"}
+
+
+@pytest.mark.parametrize(
+    "cards",
+    ["[0, 0]", "[-1]", "[64]", '["0"]', '["GPU-1"]', '["all"]', "[0.5]", "[true]", '"0,1"', '["0\\nUser=root"]'],
+)
+def test_what_names_no_card_or_one_twice_is_refused(cards: str) -> None:
+    with pytest.raises(ConfigError, match=r"engines\.production\.gpus"):
+        site(rest=f"[engines.production]\ngpus = {cards}")
+
+
+@pytest.mark.parametrize("playbook", ["roles/units_ahead/tasks/main.yml", "uninstall.yml"])
+def test_whatever_a_site_file_once_asked_for_is_found_again_to_be_removed(playbook: str) -> None:
+    told = (hostfiles.folder("ansible") / playbook).read_text()
+
+    assert [name for name in dropins.NAMES if name not in told] == []

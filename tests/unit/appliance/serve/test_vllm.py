@@ -71,12 +71,14 @@ def test_its_processes_see_nothing_of_ours_and_reach_nobody(monkeypatch: pytest.
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:512")
 
     told = vllm.environment(tmp_path, threads=1, free_bytes=9 * 2**30, on_processor=True)
 
     assert not told.keys() & {"CREDENTIALS_DIRECTORY", "HTTPS_PROXY", "SEALIFT_CONFIG", "NOTIFY_SOCKET"}
     assert (told["VLLM_NO_USAGE_STATS"], told["HF_HUB_OFFLINE"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "1", "1")
+    assert told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert told["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:512"
     assert told["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert told["TORCHDYNAMO_DISABLE"] == "1"  # no compiler is asked for, also not by likelihoods
