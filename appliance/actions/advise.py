@@ -1,13 +1,15 @@
 """Which model and which quantization level a machine is good for: common figures beside what this machine has.
 
 Advice, never a verdict: the requirements' decision trees and tables (B1 to B56, I22 to I26), computed for the memory
-that this machine has or that somebody plans. What is loaded is judged by `sealift models fit` and the gates.
+that this machine has or that somebody plans; and this machine beside those that the requirements ask for (`scales`).
+What is loaded is judged by `sealift models fit` and the gates.
 """
 
 import os
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.actions.scales import Hardware, Scale, compare
 from appliance.registry.known_models import KnownModel, known_models, machine_for, recommend_model, tables
 from appliance.registry.levels import Level, recommend
 from appliance.registry.memory import Room
@@ -21,10 +23,11 @@ _LARGE_BILLIONS: Final = 70
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One model of the catalogue on this memory: the best level that fits, or none."""
+    """One model of the catalogue on this memory: the best level that fits, or none, and what `tried` would take."""
 
     model: KnownModel
     level: Level | None
+    tried: Level
     gib: float
 
     def to_json(self) -> dict[str, Any]:
@@ -32,6 +35,7 @@ class Choice:
         return {
             **self.model.to_json(),
             "level": None if self.level is None else self.level.name,
+            "tried": self.tried.name,
             "needs_gib_tenths": round(self.gib * 10),
         }
 
@@ -45,6 +49,8 @@ class Advice:
     cores: int
     recommended: str
     choices: tuple[Choice, ...]
+    misfits: tuple[Choice, ...]
+    scales: tuple[Scale, ...]
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -55,13 +61,21 @@ class Advice:
             "cores": self.cores,
             "recommended": self.recommended,
             "choices": [one.to_json() for one in self.choices],
+            "misfits": [one.to_json() for one in self.misfits],
+            "scales": [one.to_json() for one in self.scales],
             "warnings": list(self.warnings),
             "tables": {name: tables()[name] for name in ("gpus", "speeds", "machines", "scales", "sizes")},
         }
 
 
 def advise(
-    *, room: Room, gpu_gib: float = 0, task: str = "chat", quality: str = "high", latency_ms: float = 1000
+    *,
+    room: Room,
+    gpu_gib: float = 0,
+    task: str = "chat",
+    quality: str = "high",
+    latency_ms: float = 1000,
+    hardware: Hardware | None = None,
 ) -> Advice:
     """Return what to choose.
 
@@ -71,6 +85,7 @@ def advise(
         task: chat, code, completion, review, documentation or embeddings.
         quality: highest, high, medium or low.
         latency_ms: What a caller waits at most.
+        hardware: This machine, to be compared with the requirements' scales; absent where one is planned.
 
     Raises:
         UsageError: No such task or quality; or nothing of that quality fits.
@@ -78,9 +93,8 @@ def advise(
     memory = gpu_gib or room.engines / _GIB
     kind = "code" if task in {"code", "completion", "review"} else "chat"
     choices = [_choice(model, memory) for model in known_models() if model.task == kind]
-    fitting = sorted(
-        (one for one in choices if one.level is not None), key=lambda one: (-one.model.billions, one.model.tag)
-    )
+    choices.sort(key=lambda one: (-one.model.billions, one.model.tag))
+    fitting = [one for one in choices if one.level is not None]
     recommended = recommend_model(task=task, memory_gib=memory, quality=quality, latency_ms=latency_ms)
     return Advice(
         memory_gib=memory,
@@ -88,6 +102,8 @@ def advise(
         cores=len(os.sched_getaffinity(0)),
         recommended=recommended,
         choices=tuple(fitting),
+        misfits=tuple(one for one in choices if one.level is None),
+        scales=() if hardware is None else compare(hardware),
         warnings=tuple(_warnings(fitting, is_cpu=not gpu_gib, room=room)),
     )
 
@@ -97,8 +113,8 @@ def _choice(model: KnownModel, memory_gib: float) -> Choice:
     found = recommend(billions=model.billions, memory_gib=memory_gib)
     gib = model.billions * 1e9 * found.bits_per_weight / 8 / _GIB * _HEADROOM
     if gib <= memory_gib:
-        return Choice(model=model, level=found, gib=gib)
-    return Choice(model=model, level=None, gib=gib)
+        return Choice(model=model, level=found, tried=found, gib=gib)
+    return Choice(model=model, level=None, tried=found, gib=gib)
 
 
 def _warnings(fitting: list[Choice], *, is_cpu: bool, room: Room) -> list[str]:

@@ -20,7 +20,7 @@ NETWORK_TYPES: Final = frozenset(
     | {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs", "virtiofs"}
 )
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_CARDS: Final = Path("/sys/class/net")
+CARDS: Final = Path("/sys/class/net")
 _PROBE_BYTES: Final = 16 * 2**20
 _COMMITS: Final = 8
 _SLOWEST_MIB: Final = 20
@@ -223,7 +223,7 @@ def addresses(config: Config, tables: Sequence[tuple[str, Path]] = listening.TAB
     )
 
 
-def cards(config: Config, folder: Path = _CARDS) -> Iterator[Finding]:
+def cards(config: Config, folder: Path = CARDS) -> Iterator[Finding]:
     """Which network cards there are; a radio has no place in an air gap."""
     if config.places.root != "/":
         return

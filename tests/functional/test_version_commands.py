@@ -54,6 +54,10 @@ def test_a_version_is_shown_held_deleted_collected_and_brought_back(site: Runnin
     )
     assert [one["model_digest"] for one in as_json(sealift, "models", "variants")["models"]["tiny"]] == [digest]
     assert as_json(sealift, "models", "fit", digest)["production"] is None
+    assert [scale["name"] for scale in as_json(sealift, "models", "advise")["scales"]] == ["small", "medium"]
+    assert "!! cores" in sealift("models", "advise").out or "ok cores" in sealift("models", "advise").out
+    planned = as_json(sealift, "models", "advise", "--gpu-gib", "0", "--memory-gib", "16")
+    assert (planned["on"], planned["scales"]) == ("cpu", [])
 
     as_json(sealift, "models", "hold", digest, *by)
     refused = sealift("--json", "models", "delete", digest, *by)

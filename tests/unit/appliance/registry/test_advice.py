@@ -122,6 +122,9 @@ def test_advice_names_only_what_fits_and_warns_of_a_processor() -> None:
     assert any("B22" in warning for warning in small.warnings)
     assert max(one.model.billions for one in large.choices) >= 70
     assert large.recommended == "llama3.1:70b-instruct"
+    assert {one.model.name for one in small.misfits} >= {"Llama 3.3 70B"}
+    assert all(one.gib > small.memory_gib and one.tried.saved_percent for one in small.misfits)
+    assert small.scales == ()  # nobody asked for this machine
 
 
 @pytest.mark.parametrize(
