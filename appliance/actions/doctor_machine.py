@@ -229,7 +229,7 @@ def cards(config: Config, folder: Path = CARDS) -> Iterator[Finding]:
         return
     names = sorted(path.name for path in folder.glob("*") if path.name != "lo")
     radios = [name for name in names if (folder / name / "wireless").exists() or (folder / name / "phy80211").exists()]
-    live = [f"{name} {_speed(folder / name)}".strip() for name in names if _read(folder / name / "operstate") == "up"]
+    live = [f"{name} {_speed(folder / name)}".strip() for name in names if is_up(folder / name)]
     yield Finding(
         name="network cards",
         is_good=not radios,
@@ -244,9 +244,20 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _speed(card: Path) -> str:
+def is_up(card: Path) -> bool:
+    """Whether a network card, by its folder of the kernel's, has a cable and is up."""
+    return _read(card / "operstate") == "up"
+
+
+def card_mbit(card: Path) -> int:
+    """Return a network card's speed in Mbit/s; 0 for one that is down, virtual, or does not say."""
     text = _read(card / "speed")
-    return f"{text} Mbit/s" if text.isdigit() else ""
+    return int(text) if text.isdigit() else 0
+
+
+def _speed(card: Path) -> str:
+    mbit = card_mbit(card)
+    return f"{mbit} Mbit/s" if mbit else ""
 
 
 def _read(path: Path) -> str:

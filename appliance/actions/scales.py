@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from appliance.actions import gpus
-from appliance.actions.doctor_machine import CARDS, existing
+from appliance.actions.doctor_machine import CARDS, card_mbit, existing
 from appliance.actions.gpus import GpuNow
 from appliance.registry import memory
 from appliance.registry.known_models import tables
@@ -56,7 +56,7 @@ class Hardware:
             cores=os.cpu_count() or 1,
             memory_bytes=memory.machine().total,
             disk_bytes=shutil.disk_usage(existing(state)).total,
-            network_mbit=max((_speed(card) for card in cards.glob("*")), default=0),
+            network_mbit=max((card_mbit(card) for card in cards.glob("*")), default=0),
             platform=machine.platform,
             cpu_flags=machine.cpu_flags,
             gpus=tuple(one.memory_total_bytes for one in found),
@@ -170,11 +170,3 @@ def _parts(row: dict[str, Any], here: Hardware) -> Iterator[Part]:
 
 def _reaches(has: int, asked: int) -> bool:
     return has * 16 >= asked * _SIXTEENTHS
-
-
-def _speed(card: Path) -> int:
-    try:
-        text = (card / "speed").read_text("ascii", "replace").strip()
-    except OSError:  # a card that is down, or none of copper or glass, does not say
-        return 0
-    return int(text) if text.isdigit() else 0
