@@ -6,6 +6,7 @@ import typer
 
 from appliance.actions import fit as fitting
 from appliance.actions import versions as actions
+from appliance.actions.crowding import CrowdFacts, for_people
 from appliance.actions.fit import FitFacts, Holds
 from appliance.actions.provenance import Provenance, provenance
 from appliance.actions.versions import VersionFacts
@@ -79,12 +80,31 @@ def _variants(context: typer.Context) -> None:
     )
 
 
-def _fit(context: typer.Context, which: Which) -> None:
+def _fit(
+    context: typer.Context,
+    which: Which,
+    people: Annotated[
+        int, typer.Option("--people", help="Say which limits so many people ask for, and what falls short.", min=0)
+    ] = 0,
+) -> None:
     """Say what memory holds of a version beside production, and what that means for going forward and back."""
     own = shared.of(context)
     with records_of(own) as (ledger, state):
         facts = fitting.fit(own.config, ledger, state, which)
-    own.result(facts.to_json(), "\n".join(fit_lines(facts)))
+    asked = for_people(own.config, facts.version, people) if people else None
+    lines = [*fit_lines(facts), *([] if asked is None else _crowd_lines(asked))]
+    own.result({**facts.to_json(), "people": None if asked is None else asked.to_json()}, "\n".join(lines))
+
+
+def _crowd_lines(facts: CrowdFacts) -> list[str]:
+    asked = facts.asked
+    head = f"{asked.people} people ({asked.scale})"
+    return [
+        f"{head}: {asked.answers_at_once} answers at once, {asked.tokens} tokens of context",
+        *(f"  ! {sentence}" for sentence in facts.short),
+        "  in the site file:",
+        *(f"    {line}" for line in facts.site_file.strip().splitlines()),
+    ]
 
 
 def fit_lines(facts: FitFacts) -> list[str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from appliance.config import Config, NetworkSection
 from appliance.errors import ConfigError
+from appliance.registry.crowds import MOST_PEOPLE, crowd
 from appliance.sections import (
     Address,
     Folder,
@@ -115,9 +116,10 @@ class InstallAnswers(_Section):
 
 
 class CapacityAnswers(_Section):
-    """How long the measurement at the end may take; 0 leaves it out."""
+    """How long the measurement at the end may take, 0 leaves it out; for how many people limits are set, 0 for none."""
 
     seconds: int = Field(default=180, ge=0, le=3600)
+    people: int = Field(default=0, ge=0, le=MOST_PEOPLE)
 
 
 class Answers(_Section):
@@ -164,6 +166,7 @@ class Answers(_Section):
             "time": {"servers": self.time.servers},
             "backup": self.backup.model_dump(),
             "alerts": self.alerts.model_dump(),
+            **({"limits": crowd(self.capacity.people).limits} if self.capacity.people else {}),
             **({"keys": self.keys.model_dump()} if "keys" in self.model_fields_set else {}),
         }
         values = there.model_dump()

@@ -56,6 +56,9 @@ def test_a_version_is_shown_held_deleted_collected_and_brought_back(site: Runnin
     assert as_json(sealift, "models", "fit", digest)["production"] is None
     assert [scale["name"] for scale in as_json(sealift, "models", "advise")["scales"]] == ["small", "medium"]
     assert "!! cores" in sealift("models", "advise").out or "ok cores" in sealift("models", "advise").out
+    asked = as_json(sealift, "models", "fit", digest, "--people", "50")["people"]
+    assert (asked["scale"], asked["limits"]["concurrent_requests"]) == ("medium", 1)  # it answers one at a time
+    assert "concurrent_requests = 1\n" in sealift("models", "fit", digest, "--people", "50").out
     planned = as_json(sealift, "models", "advise", "--gpu-gib", "0", "--memory-gib", "16")
     assert (planned["on"], planned["scales"]) == ("cpu", [])
 
