@@ -1,7 +1,7 @@
 """Quantization levels: what each saves and costs by common figures, and which to choose for a machine.
 
-Data of the requirements (I22 to I28, as docs/operator/models.md repeats them): what is commonly found, never a promise
-for one model. What a level costs a model on a site's own tasks is measured by the gates.
+Data of the requirements (I22 to I28, as docs/operator/models.md repeats them): what was measured of one model or is
+commonly found, never a promise for another. What a level costs a model on a site's own tasks is measured by the gates.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ class Level:
     """One level.
 
     Attributes:
-        saved_percent: How much smaller it is than 16 bits, about.
+        saved_percent: How much smaller it is than 16 bits: as measured of a 7B model (`known_models.json`, sizes), else
+            by its bits between those that were.
         loss: Of quality, in words.
         bits_per_weight: Of the file, about; what sizing computes with.
         note: Whether it is advised.
@@ -40,33 +41,33 @@ LEVELS: Final = (
         perplexity_increase_millis=0, quality_percent=100, size_percent=100,
     ),
     Level(
-        name="Q8_0", saved_percent=25, loss="almost none", bits_per_weight=8.5,
+        name="Q8_0", saved_percent=45, loss="almost none", bits_per_weight=8.5,
         perplexity_increase_millis=10, quality_percent=99, size_percent=50,
     ),
     Level(
-        name="Q6_K", saved_percent=35, loss="near that of 16 bits", bits_per_weight=6.6,
+        name="Q6_K", saved_percent=54, loss="near that of 16 bits", bits_per_weight=6.6,
         perplexity_increase_millis=20, quality_percent=98, size_percent=38,
     ),
     Level(
-        name="Q5_K_M", saved_percent=40, loss="very low", bits_per_weight=5.7, note="for production",
+        name="Q5_K_M", saved_percent=59, loss="very low", bits_per_weight=5.7, note="for production",
         perplexity_increase_millis=50, quality_percent=95, size_percent=31,
     ),
-    Level(name="Q5_K_S", saved_percent=45, loss="low", bits_per_weight=5.5),
-    Level(name="Q5_1", saved_percent=45, loss="low", bits_per_weight=6.0),
-    Level(name="Q5_0", saved_percent=50, loss="low", bits_per_weight=5.5),
+    Level(name="Q5_K_S", saved_percent=61, loss="low", bits_per_weight=5.5),
+    Level(name="Q5_1", saved_percent=56, loss="low", bits_per_weight=6.0),
+    Level(name="Q5_0", saved_percent=61, loss="low", bits_per_weight=5.5),
     Level(
-        name="Q4_K_M", saved_percent=50, loss="low", bits_per_weight=4.85, note="the default choice",
+        name="Q4_K_M", saved_percent=66, loss="low", bits_per_weight=4.85, note="the default choice",
         perplexity_increase_millis=100, quality_percent=90, size_percent=25,
     ),
-    Level(name="Q4_K_S", saved_percent=55, loss="low to medium", bits_per_weight=4.6),
-    Level(name="Q4_1", saved_percent=55, loss="medium", bits_per_weight=5.0),
-    Level(name="Q4_0", saved_percent=60, loss="medium", bits_per_weight=4.5, note="not recommended; legacy"),
+    Level(name="Q4_K_S", saved_percent=68, loss="low to medium", bits_per_weight=4.6),
+    Level(name="Q4_1", saved_percent=65, loss="medium", bits_per_weight=5.0),
+    Level(name="Q4_0", saved_percent=69, loss="medium", bits_per_weight=4.5, note="not recommended; legacy"),
     Level(
-        name="Q3_K_M", saved_percent=65, loss="medium to high", bits_per_weight=3.9, note="only if necessary",
+        name="Q3_K_M", saved_percent=73, loss="medium to high", bits_per_weight=3.9, note="only if necessary",
         perplexity_increase_millis=250, quality_percent=75, size_percent=19,
     ),
-    Level(name="Q3_K_S", saved_percent=70, loss="high", bits_per_weight=3.5, note="not recommended"),
-    Level(name="Q2_K", saved_percent=75, loss="significant", bits_per_weight=2.6, note="not recommended"),
+    Level(name="Q3_K_S", saved_percent=75, loss="high", bits_per_weight=3.6, note="not recommended"),
+    Level(name="Q2_K", saved_percent=78, loss="significant", bits_per_weight=3.2, note="not recommended"),
     Level(
         name="AWQ_4bit", saved_percent=75, loss="low", bits_per_weight=4.25,
         note="for vLLM; group of 128, needs calibration data, usually better and faster than GPTQ",

@@ -1,5 +1,7 @@
 """Advice for choosing models and levels follows the requirements' tables and trees."""
 
+from itertools import pairwise
+
 import pytest
 
 from appliance.actions.advise import advise
@@ -109,6 +111,27 @@ def test_levels_are_those_that_the_bundler_makes() -> None:
 
     for name, made in BUNDLER_LEVELS.items():
         assert known[name].saved_percent == made.saved, name
+
+
+def test_savings_follow_from_the_sizes_that_were_measured() -> None:
+    known = {each.name: each for each in LEVELS}
+    sizes = {row["level"]: float(row["gb"]) for row in tables()["sizes"]}
+    points = [(0.0, 0.0), *sorted((known[name].bits_per_weight, gb / sizes["F16"]) for name, gb in sizes.items())]
+
+    for each in (known[name] for name in (*BUNDLER_LEVELS, "Q5_1", "Q4_1")):
+        (low, low_share), (high, high_share) = next(
+            pair for pair in pairwise(points) if each.bits_per_weight <= pair[1][0]
+        )
+        share = low_share + (high_share - low_share) * (each.bits_per_weight - low) / (high - low)
+        assert each.saved_percent == round(100 - share * 100), each.name
+
+
+def test_room_is_planned_by_less_than_what_is_saved() -> None:
+    assert all(made.least_saved < made.saved or name == "F16" for name, made in BUNDLER_LEVELS.items())
+    assert (BUNDLER_LEVELS["Q8_0"].saved, BUNDLER_LEVELS["Q4_0"].saved) == (45, 69)
+
+
+def test_a_level_is_found_whatever_it_is_called() -> None:
     assert level("bf16") is level("F16")
     assert level("Q9_X") is None
 
