@@ -1,8 +1,8 @@
 """The twelve GGUF levels that a recipe may ask for: what each saves, what it costs, and whether it is advised.
 
 Savings are against 16-bit weights, by the sizes that were measured of a 7B model (I26): 13 GB, Q8_0 7.16, Q5_1 5.66,
-Q4_0 4.08. Levels that were not measured lie between these by their bits. Losses are what is commonly found; what a level
-costs one model is measured by its task sets.
+Q4_0 4.08. Levels that were not measured lie between these by their bits. Losses are what is commonly found; what a
+level costs one model is measured by its task sets.
 """
 
 from dataclasses import dataclass
