@@ -3,10 +3,12 @@
 Promises: the key's text is returned to the caller and nowhere else; the ledger and the state hold HMAC-SHA256 of it
 under the site's pepper, which is useless without the pepper; a key works from the moment the ledger has it until the
 moment the ledger has its revocation, or until its end. A key is for one stage: its hash is made under that stage's own
-pepper, its text says which, and the other stage refuses it.
+pepper, its text says which, and the other stage refuses it. What it is used for is said in one word when it is made and
+never changes; each request's record names its key, so the word holds for all of them.
 """
 
 import base64
+import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +16,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Engine, select
 
-from appliance.audit.facts import Ledger
+from appliance.audit.facts import EVERY, Ledger
 from appliance.keys.provider import KeyProvider
 from appliance.keys.stages import PEPPER, keys_of
 from appliance.phi.policy import PhiMode
@@ -25,6 +27,7 @@ from media import canonical
 from media.clock import Clock, to_text
 from media.errors import UsageError
 
+CREATED: Final = "key.created"
 TIERS: Final = ("basic", "standard", "premium")
 PRODUCTION: Final = Stage.PRODUCTION.value
 TEST: Final = Stage.TEST.value
@@ -32,6 +35,7 @@ STAGES: Final = (PRODUCTION, TEST)
 TEST_DAYS: Final = 30
 USUAL_TIERS: Final = {PRODUCTION: "standard", TEST: "basic"}
 MOST_DAYS: Final = 3660
+_PURPOSE: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _ID_BYTES, _ID_LETTERS = 7, 10  # 10 letters of base32 hold 50 bits
 _SECRET_BYTES = 32
 
@@ -49,6 +53,7 @@ class KeyFacts:
     revoked_at: str | None
     stage: str = PRODUCTION
     expires_at: str | None = None
+    purpose: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -62,6 +67,7 @@ class KeyFacts:
             "revoked_at": self.revoked_at,
             "stage": self.stage,
             "expires_at": self.expires_at,
+            "purpose": self.purpose,
         }
 
 
@@ -75,10 +81,14 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
-    """For which stage a key is, and until when; None for no end."""
+    """For which stage a key is, until when (None for no end), and what its answers are for.
+
+    `purpose` is one word (GDPR Art. 5): ``care``, ``billing``; empty where nobody says.
+    """
 
     stage: str = PRODUCTION
     expires: datetime | None = None
+    purpose: str = ""
 
     @classmethod
     def of(cls, stage: str, days: int, clock: Clock) -> Self:
@@ -118,10 +128,10 @@ def create(
         owner: Who answers for it.
         phi_mode: What happens to identifiers.
         tier: How much it may ask; the stage's own when none is named, the lowest for test.
-        validity: For which stage, and until when.
+        validity: For which stage, until when and what for.
 
     Raises:
-        UsageError: The PHI mode or the tier is none we know.
+        UsageError: The PHI mode or the tier is none we know, or the purpose is no word.
         MalformedError: The department or the owner is not a printable text.
         KeyMissingError: The pepper is not there.
         LedgerUnavailableError: It could not be recorded; there is no such key.
@@ -132,6 +142,12 @@ def create(
             what="the PHI mode or the tier is unknown",
             why=f"modes: {', '.join(PhiMode)}; tiers: {', '.join(TIERS)}",
             fix="see `sealift keys create --help`",
+        )
+    if validity.purpose and not _PURPOSE.fullmatch(validity.purpose):
+        raise UsageError(
+            what="the purpose is no word",
+            why="small letters, digits and hyphens, 32 at most: it stands in records and reports beside counts",
+            fix="name what the answers are for, e.g. care, documentation, billing, research",
         )
     key_id = base64.b32encode(secrets.token_bytes(_ID_BYTES)).decode()[:_ID_LETTERS].lower()
     own = keys_of(Stage(validity.stage), keys)
@@ -147,11 +163,13 @@ def create(
         "phi_mode": phi_mode,
         "tier": tier,
     }
+    if validity.purpose:
+        body["purpose"] = validity.purpose
     if validity.expires is not None:
         body["expires_at"] = to_text(validity.expires)
     if validity.stage == TEST:
         body["stage"] = TEST
-    done = ledger.append("key.created", body)
+    done = ledger.append(CREATED, body)
     projection.catch_up(state, ledger)
     facts = KeyFacts(
         key_id=key_id,
@@ -163,6 +181,7 @@ def create(
         revoked_at=None,
         stage=validity.stage,
         expires_at=None if "expires_at" not in body else str(body["expires_at"]),
+        purpose=validity.purpose,
     )
     return NewKey(facts=facts, text=text)
 
@@ -185,6 +204,12 @@ def list_keys(state: Engine) -> tuple[KeyFacts, ...]:
         )
         for row in rows
     )
+
+
+def purposes(ledger: Ledger) -> dict[str, str]:
+    """Return what each key is for by its id, as the ledger has it; those that were made without a word are absent."""
+    found = ((leaf.body.get("key_id"), leaf.body.get("purpose")) for leaf in ledger.find(kind=CREATED, limit=EVERY))
+    return {str(key_id): str(purpose) for key_id, purpose in found if purpose}
 
 
 def revoke(ledger: Ledger, state: Engine, *, key_id: str, reason: str) -> KeyFacts:

@@ -1,5 +1,6 @@
 """`sealift keys`: the API keys of departments."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -35,9 +36,13 @@ def _create(
     days: Annotated[
         int, typer.Option("--days", help="How long it works; 0 for no end, or 30 days for test.", min=0)
     ] = 0,
+    purpose: Annotated[
+        str, typer.Option("--purpose", help="What its answers are for, in one word: care, billing, research.")
+    ] = "",
 ) -> None:
     """Make a key and print it once."""
     own = shared.of(context)
+    validity = actions.Validity.of(stage, days, BelievedClock(own.config.at, own.clock))
     with records_of(own) as (ledger, state):
         made = actions.create(
             ledger,
@@ -47,7 +52,7 @@ def _create(
             owner=owner,
             phi_mode=phi,
             tier=tier,
-            validity=actions.Validity.of(stage, days, BelievedClock(own.config.at, own.clock)),
+            validity=replace(validity, purpose=purpose),
         )
     own.say(f"key {made.facts.key_id} of {made.facts.department}; it is shown once and kept nowhere")
     own.result({**made.facts.to_json(), "key": made.text}, made.text)
@@ -56,10 +61,12 @@ def _create(
 def _list(context: typer.Context) -> None:
     """List all keys, without their secrets."""
     own = shared.of(context)
-    with records_of(own) as (_, state):
-        found = actions.list_keys(state)
+    with records_of(own) as (ledger, state):
+        known = actions.purposes(ledger)
+        found = [replace(one, purpose=known.get(one.key_id, "")) for one in actions.list_keys(state)]
     lines = [
         f"{one.key_id}  {one.department:<24} {one.owner:<24} {one.phi_mode:<9} {one.tier:<9} {one.created_at}"
+        f"  {one.purpose or 'no purpose named'}"
         f"{'  for test' if one.stage == actions.TEST else ''}{f'  ends {one.expires_at}' if one.expires_at else ''}"
         f"{f'  revoked {one.revoked_at}' if one.revoked_at else ''}"
         for one in found

@@ -72,11 +72,15 @@ def test_every_refusal_has_its_exit_code_and_says_what_to_do(
 
 
 def test_keys_are_made_listed_and_ended(site: RunningSite, sealift: Run) -> None:
-    made = sealift("keys", "create", "--department", "radiology", "--owner", "Ana", "--phi", "block")
+    made = sealift(
+        "keys", "create", "--department", "radiology", "--owner", "Ana", "--phi", "block", "--purpose", "care"
+    )
     assert made.out.startswith("sl-")
     key_id = made.out.split("-")[1]
 
-    assert made.out.strip() not in sealift("keys", "list").out
+    listed = sealift("keys", "list").out
+    assert made.out.strip() not in listed
+    assert "  care" in listed
     as_json(sealift, "keys", "revoke", key_id, "--reason", "left")
     (only,) = as_json(sealift, "keys", "list")["keys"]
     assert (only["key_id"], only["phi_mode"], only["revoked_at"] is not None) == (key_id, "block", True)

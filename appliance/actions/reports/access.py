@@ -49,7 +49,7 @@ class Access:
         if leaf.kind in peoplebook.KINDS:
             self._person(leaf)
         elif leaf.kind == KEY_CREATED:
-            names = ("department", "owner", "tier", "phi_mode")
+            names = ("department", "owner", "tier", "phi_mode", "purpose")
             kept = {name: str(leaf.body.get(name) or "") for name in names}
             self.keys[str(leaf.body.get("key_id"))] = {**kept, "made": leaf.time, "ended": ""}
             self._expires[str(leaf.body.get("key_id"))] = str(leaf.body.get("expires_at") or "")

@@ -48,16 +48,17 @@ def _keys(facts: Mapping[str, Any]) -> Section:
             one["key_id"],
             one["department"],
             one["owner"],
+            one["purpose"] or "NONE NAMED",
             f"{one['age_days']} days" + (" - OLD" if one["is_old"] else ""),
             one["used"][:10] or "NEVER",
             f"{one['tier']}, {one['phi_mode']}",
         )
         for one in facts["keys"]
     ]
-    heads = ("key", "department", "owner", "age", "last used", "tier, PHI")
+    heads = ("key", "department", "owner", "purpose", "age", "last used", "tier, PHI")
     return Section(
         title="Access review: keys of applications",
-        table=table(heads, rows, (18, 20, 16, 16, 14, 16)),
+        table=table(heads, rows, (16, 16, 14, 14, 14, 12, 14)),
         notes=() if rows else ("No key was in force at the end.",),
     )
 

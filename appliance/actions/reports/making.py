@@ -16,6 +16,7 @@ from appliance.actions.auditing.records import Observed
 from appliance.actions.reports.access import Access
 from appliance.actions.reports.machines import Machines
 from appliance.actions.reports.period import Period
+from appliance.actions.reports.purposes import Purposes
 from appliance.actions.reports.sheet import sheet
 from appliance.actions.reports.tally import Tally
 from appliance.actions.reports.usage import Usage
@@ -77,17 +78,19 @@ def counted(
     signed = succession.verified(ledger, ledger.checkpoint(), key)
     verified = verify(ledger, pinned=key, progress=lambda done, of: progress(done, 2 * of))
     tally, access, machines, observed = Tally(), Access(), Machines(since=period.since), Observed()
-    usage = Usage(prices=prices or CostSection())
+    usage, purposes = Usage(prices=prices or CostSection()), Purposes()
     frontier: list[bytes] = []
     for leaf in _walk(ledger, signed.size):
         tree.push(frontier, leaf.sequence, tree.leaf_hash(leaf.raw))
         if leaf.time < period.until:
             access.take(leaf)
             machines.take(leaf)
+            purposes.know(leaf)
         if period.holds(leaf.time):
             tally.take(leaf)
             observed.take(leaf)
             usage.take(leaf)
+            purposes.take(leaf)
         if leaf.sequence % _PAGE == 0:
             progress(signed.size + leaf.sequence, 2 * signed.size)
     is_the_signed_tree = tree.root_of(frontier) == signed.root
@@ -109,6 +112,7 @@ def counted(
         },
         **tally.to_json(),
         **usage.to_json(),
+        "purposes": purposes.to_json(),
         "times": observed.times(),
         "erased": len(observed.erased),
         "people": access.people_rows(since=period.since),

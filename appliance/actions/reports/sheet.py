@@ -6,7 +6,7 @@ Rates are thousandths of whole numbers, written as per cent with one place, so t
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from appliance.actions.reports import access_sheet, usage_sheet
+from appliance.actions.reports import access_sheet, purposes, usage_sheet
 from appliance.actions.reports.access_sheet import table
 from appliance.paper.form import Bars, Form, Section
 
@@ -27,6 +27,7 @@ def sheet(facts: Mapping[str, Any]) -> Form:
         _about(facts),
         _volumes(facts),
         *usage_sheet.sections(facts),
+        purposes.section(facts),
         _phi(facts),
         _refusals(facts),
         _events("Production: promotions, rollouts, stops", facts["production"], "version"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from appliance.actions.keys import NewKey, Validity, create, list_keys, revoke
+from appliance.actions.keys import NewKey, Validity, create, list_keys, purposes, revoke
 from appliance.audit.memory import MemoryLedger
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.keys.files import FileKeys, create_missing
@@ -47,6 +47,21 @@ def test_a_key_is_made_recorded_and_kept_only_as_a_keyed_hash(state: Engine, key
     assert made.text.encode() not in leaf.raw
     assert made.text not in repr(made)
     assert list_keys(state) == (made.facts,)
+
+
+def test_what_a_key_is_for_is_recorded_once_and_found_again(state: Engine, keys: FileKeys) -> None:
+    ledger = MemoryLedger()
+    asked: dict[str, Any] = {"department": "d", "owner": "o", "phi_mode": "pass"}
+
+    care = create(ledger, state, keys, **asked, validity=Validity(purpose="care"))
+    create(ledger, state, keys, **asked)
+
+    assert care.facts.to_json()["purpose"] == "care"
+    assert purposes(ledger) == {care.facts.key_id: "care"}
+    for odd in ("Care", "for care", "x" * 33, "patient:ann", "-", "\u0441are"):
+        with pytest.raises(UsageError, match="no word"):
+            create(ledger, state, keys, **asked, validity=Validity(purpose=odd))
+    assert len(ledger.find(kind="key.created")) == 2
 
 
 def test_a_revoked_key_stays_in_the_list_and_ends_once(state: Engine, keys: FileKeys) -> None:

@@ -16,6 +16,7 @@ from appliance.audit.note import VerifierKey
 from appliance.costs import CostPrice, CostSection
 from appliance.paper.form import Section
 from media.clock import FixedClock
+from tests.support.ledger import bodies
 
 PRICES = CostSection(currency="EUR", prices=[CostPrice(model="small", prompt=0.5, answer=2.0)])
 PEOPLE = ("", "a" * 64, "b" * 64, "c" * 64)
@@ -138,3 +139,36 @@ def test_only_the_largest_people_are_on_the_sheet_and_all_are_in_the_figures(clo
     assert len(use.table.rows) == 20
     assert use.table.rows[0][2] == "24"
     assert use.notes[0].startswith("5 more people")
+
+
+def test_answers_are_counted_by_what_their_keys_are_for_with_the_classes_of_data(clock: FixedClock) -> None:
+    ledger = MemoryLedger(clock)
+    for key_id, purpose in (("k1", "care"), ("k2", "billing"), ("k3", "")):
+        ledger.append(
+            "key.created", {**bodies()["key.created"], "key_id": key_id, **({"purpose": purpose} if purpose else {})}
+        )
+    for number, (key_id, found) in enumerate(
+        [("k1", "PHI"), ("k1", "PHI"), ("k2", "PHI"), ("k2", "UNKNOWN"), ("k3", "PUBLIC")]
+    ):
+        ask(ledger, number, "", key_id=key_id, classification=found)
+
+    facts = counted(ledger, clock)
+
+    assert facts["purposes"] == {
+        "": {"answers": 1, "keys": 1, "classes": {"PUBLIC": 1}},
+        "billing": {"answers": 2, "keys": 1, "classes": {"PHI": 1, "UNKNOWN": 1}},
+        "care": {"answers": 2, "keys": 1, "classes": {"PHI": 2}},
+    }
+    assert {one["key_id"]: one["purpose"] for one in facts["keys"]} == {"k1": "care", "k2": "billing", "k3": ""}
+    shown = sections(facts)["What answers were for"].table
+    assert shown is not None
+    assert ("billing", "2", "1", "PHI 1, UNKNOWN 1") in shown.rows
+    assert "NONE NAMED" in {row[0] for row in shown.rows}
+
+
+def test_what_a_key_is_for_is_known_from_before_the_time(clock: FixedClock) -> None:
+    ledger = MemoryLedger(FixedClock(datetime(2026, 9, 1, tzinfo=UTC)))
+    ledger.append("key.created", {**bodies()["key.created"], "key_id": "k1", "purpose": "care"})
+
+    assert counted(ledger, clock)["purposes"] == {}
+    assert sections(counted(ledger, clock))["What answers were for"].notes == ("Nothing was answered in this time.",)
