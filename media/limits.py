@@ -32,6 +32,7 @@ SIGNINGS = 1000  # versions that a serial's timestamp may have, from serial * 10
 # What leaves a site
 INVENTORY_BYTES = 16 * 2**20
 EVIDENCE_BYTES = 2**20
+FIGURES_BYTES = 256 * 2**10
 
 # Signatures and people
 SIGNATURE_BYTES = 16 * 1024  # one detached signature; Ed25519 takes 119, RSA-4096 566

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from appliance.errors import ExportRefusedError
-from media import canonical, inventory, limits, siteevidence
+from media import canonical, inventory, limits, siteevidence, sitefigures
 from media.errors import MalformedError, MediaError
 from media.inventory import Inventory
 from media.release import require_site_name
 from media.siteevidence import SiteEvidence
+from media.sitefigures import SiteFigures
 
 RECEIPT: Final = "application/vnd.sealift.receipt+json"
 _RECEIPT_FIELDS: Final = (
@@ -44,6 +45,7 @@ class ExportType(StrEnum):
     INVENTORY = "inventory"
     PROBE = "probe"
     EVIDENCE = "evidence"
+    FIGURES = "figures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +193,14 @@ TYPES: Final[Mapping[ExportType, TypeFacts]] = MappingProxyType(
             fields=siteevidence.FIELDS,
             free_text={},
             require=SiteEvidence.from_payload,
+        ),
+        ExportType.FIGURES: TypeFacts(
+            says="what was counted in a time and how the box stands, for whoever looks after it from outside",
+            payload_type=sitefigures.PAYLOAD_TYPE,
+            most_bytes=limits.FIGURES_BYTES,
+            fields=sitefigures.FIELDS,
+            free_text={},
+            require=SiteFigures.from_payload,
         ),
     }
 )

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from appliance.actions import export_evidence, export_inventory, export_probe
+from appliance.actions import export_evidence, export_figures, export_inventory, export_probe
 from appliance.actions import receipt as receipts
 from appliance.actions.export_inventory import Listed
 from appliance.actions.export_types import TYPES
 from appliance.actions.exporting import Written, preview
+from appliance.actions.reports import period
 from appliance.cli import context as shared
 from appliance.cli import kubernetes
 from appliance.cli.context import Context
 from appliance.cli.opened import is_operator, jobs_of, ledger_of
 from appliance.install.jobs import Kind
+from appliance.install.supervisor import open_supervisor
 from media.digest import sha256_hex
 from media.errors import UsageError
 
@@ -129,6 +131,29 @@ def _add_small(commands: typer.Typer) -> None:
             to or own.config.at.receipts,
             serial=serial,
             sequence=record,
+            clock=own.clock,
+            agrees=_shows(ask=not yes, dry_run=dry_run),
+        )
+        _said(own, written)
+
+    @commands.command("figures")
+    def figures(
+        context: typer.Context,
+        quarter: Annotated[str, typer.Option("--quarter", help="A quarter such as 2026Q4, or `last`.")] = "",
+        since: Annotated[str, typer.Option("--from", metavar="TIME", help="From this day or time on.")] = "",
+        until: Annotated[str, typer.Option("--until", metavar="TIME", help="Before this day or time.")] = "",
+        to: _To = None,
+        yes: _Yes = False,
+        dry_run: _DryRun = False,
+    ) -> None:
+        """Tell whoever looks after the box from outside what was counted in a time, and how it stands; no names."""
+        own = shared.of(context)
+        _require_a_person(yes, dry_run)
+        written = export_figures.export(
+            own.config,
+            to or own.config.at.receipts,
+            period=period.named(quarter, since, until, now=own.clock.now()),
+            supervisor=open_supervisor(own.config),
             clock=own.clock,
             agrees=_shows(ask=not yes, dry_run=dry_run),
         )

@@ -49,12 +49,7 @@ def _of_a_time(
     if context.invoked_subcommand is not None:
         return
     own = shared.of(context)
-    if bool(quarter) == bool(since or until) or bool(since) != bool(until):
-        raise UsageError(what="name one time", why="", fix="give --quarter 2026Q4, or --from and --to")
-    if quarter:
-        about = period.last_quarter(own.clock.now()) if quarter == "last" else period.quarter(quarter)
-    else:
-        about = period.between(since, until)
+    about = period.named(quarter, since, until, now=own.clock.now())
     files = [_new(file) for file in out or ()]
     with ledger_of(own) as ledger, own.progress() as bar:
         task = bar.add_task("records", total=0)

@@ -14,6 +14,7 @@ from bundler.ledgernote import LedgerKey
 from bundler.receipt import MAX_BYTES
 from bundler.registertable import history, history_csv, history_text, media_csv
 from bundler.siteevidence import known_evidence, record_evidence
+from bundler.sitefigures import read_figures
 from media.errors import UnreadableError, UsageError
 
 _Ceremony = Annotated[
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
     _add_views(group)
     _add_evidence(group)
+    _add_figures(group)
 
     @group.command("sent")
     def sent_command(
@@ -174,6 +176,32 @@ def _add_evidence(group: typer.Typer) -> None:
         ]
         facts = {**said, "vouched_by": list(found.vouched_by), "is_new": is_new}
         ours.result(facts, "\n".join(lines))
+
+
+def _add_figures(group: typer.Typer) -> None:
+    @group.command("figures")
+    def figures_command(
+        context: typer.Context,
+        file: Annotated[Path, typer.Argument(help="What the site sent: `sealift export figures`.")],
+        folder: RegisterFolder = None,
+        ceremony: _Ceremony = None,
+    ) -> None:
+        """Verify a site's figures by its ledger's key and print them; nothing is entered."""
+        ours = shared.of(context)
+        found = read_figures(register_at(folder, ceremony).entries(), _content(file))
+        said = found.fields
+        lines = [f"{said['site']}: {said['since']} to {said['until']}, exported at {said['at']}"]
+        lines += [
+            f"  {group}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+            for group, counts in said["counts"].items()
+            if counts
+        ]
+        lines += [
+            f"  {one['name']}{''.join(f' {label}' for label in one['labels'].values())} {one['thousandths'] / 1000:g}"
+            for one in said["numbers"]
+        ]
+        lines.append(f"  vouched for by the site's ledger key ({' and '.join(found.vouched_by)})")
+        ours.result({**said, "vouched_by": list(found.vouched_by)}, "\n".join(lines))
 
 
 def _add_views(group: typer.Typer) -> None:

@@ -10,11 +10,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from appliance.actions import custody, export_evidence, export_probe, receipt
+from appliance.actions import custody, export_evidence, export_figures, export_probe, receipt
 from appliance.actions.custody import Rejection
 from appliance.actions.export_types import TYPES, ExportType, require_type
 from appliance.actions.exporting import RECORDED, Export, write
+from appliance.actions.reports import period
 from appliance.actions.site_custody import LookedAt
+from appliance.audit.entry import Entry
+from appliance.audit.leaf import Via
 from appliance.audit.log import Log
 from appliance.audit.memory import MemoryLedger
 from appliance.cli import export as export_command
@@ -30,6 +33,7 @@ from bundler.probe.facts import Probe
 from bundler.receipt import read_receipt
 from bundler.register import Register
 from bundler.siteevidence import read_evidence, record_evidence
+from bundler.sitefigures import read_figures
 from media import canonical
 from media.errors import BadSignatureError, CustodyError, MediaError, UsageError
 from media.siteevidence import SiteEvidence
@@ -172,6 +176,69 @@ def test_the_sender_learns_why_a_medium_was_refused_and_enters_it(
     assert (found.fields["outcome"], found.fields["error"], found.fields["exit_code"]) == ("refused", "custody", 26)
     entry = register.entries()[-1]
     assert (entry.kind, entry.facts["release"], entry.facts["error"]) == ("evidence", "demo-1", "custody")
+
+
+_INTENT = {
+    "department": "oncology-ward-7",
+    "key_id": "secretkeyid",
+    "user_hash": "ab" * 32,
+    "model": "house-model",
+    "model_digest": "cd" * 32,
+    "arm": "production",
+    "phi": {"SSN": 2},
+}
+
+
+def happened(log: Log, kind: str, body: dict[str, Any]) -> None:
+    log.append([Entry.of(kind, body, via=Via(door="ledger-gateway", uid=0))])
+
+
+def test_monitoring_figures_leave_as_counts_without_a_word_of_the_sites_own(
+    box: LedgerSite, site: Site, log: Log, tmp_path: Path
+) -> None:
+    for number, said in enumerate(("PHI", "not said", "Dana Doe <said>")):
+        happened(log, "request.intent", {**_INTENT, "request_id": f"req_{number}", "classification": said})
+    happened(
+        log, "request.outcome", {"request_id": "req_0", "outcome": "ok", "prompt_tokens": 7, "completion_tokens": 5}
+    )
+    happened(log, "request.refused", {"code": "rate-limited", "repeated": 41})
+    now = site.clock.now()
+    year = period.between(f"{now.year}-01-01", f"{now.year + 1}-01-01")
+
+    written = export_figures.export(
+        site.config, tmp_path, period=year, supervisor=None, clock=site.clock, agrees=lambda _: True
+    )
+
+    assert written is not None
+    untrusted = written.file.read_bytes()
+    register = Register(folder=tmp_path / "register")
+    with pytest.raises(UsageError, match="not registered"):
+        read_figures(register.entries(), untrusted)
+    record_site(register, "demo-clinic", key_of(box), replaces=False, clock=site.clock)
+    found = read_figures(register.entries(), untrusted)
+    counts = found.fields["counts"]
+    assert found.vouched_by == ("signature", "ledger")
+    assert counts["answers"] == {"begun": 3, "ended": 1, "open": 2}
+    assert counts["tokens"] == {"asked": 7, "answered": 5}
+    assert counts["classes"] == {"PHI": 1, "not-said": 1}  # what is no name of ours stays
+    assert (counts["phi"], counts["refusals"]) == ({"SSN": 6}, {"rate-limited": 41})
+    numbers = {one["name"]: one["thousandths"] for one in found.fields["numbers"]}
+    assert numbers["sealift_ledger_records"] >= 5000
+    assert "sealift_production_info" not in numbers
+    words = (*_NAMES, "oncology", "secretkeyid", "abab", "house-model", "cdcd")
+    assert [word for word in words if word in decoded(untrusted)] == []
+    assert log.find(kind=RECORDED)[0].body["type"] == "figures"
+    with pytest.raises(MediaError):
+        read_figures(register.entries(), untrusted.replace(b"payloadType", b"payloadTyp3"))
+
+
+def test_figures_are_shown_by_the_command_and_need_a_time(site: Site, log: Log) -> None:
+    shown = run(site, "figures", "--quarter", "last", "--dry-run")
+
+    assert shown.exit_code == 0, shown.output
+    assert "sealift_disk_available_bytes" in shown.output
+    assert log.find(kind=RECORDED) == []
+    assert isinstance(run(site, "figures", "--dry-run").exception, UsageError)
 
 
 def test_a_volume_that_was_sent_back_unmounted_is_told_by_its_id(
@@ -322,7 +389,7 @@ def test_evidence_of_another_shape_is_refused(changes: dict[str, Any]) -> None:
 def test_the_commands_show_all_before_they_write(site: Site, log: Log, medium: SimulatedMedium, tmp_path: Path) -> None:
     site.receive(medium)
     listed = json.loads(run(site, "list", as_json=True).stdout)["types"]
-    assert sorted(listed) == ["evidence", "inventory", "probe", "receipt"]
+    assert sorted(listed) == ["evidence", "figures", "inventory", "probe", "receipt"]
     assert [kind for kind in listed if listed[kind]["free_text"]] == ["receipt"]
 
     assert isinstance(run(site, "receipt", 1).exception, UsageError)

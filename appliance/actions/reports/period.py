@@ -80,3 +80,16 @@ def between(since: str, until: str) -> Period:
 def _next(begin: datetime) -> datetime:
     month = begin.month + _MONTHS
     return begin.replace(year=begin.year + month // 13, month=month % 12)
+
+
+def named(untrusted_quarter: str, since: str, until: str, *, now: datetime) -> Period:
+    """Return the time that a person named: a quarter, `last` for the newest that is over, or two moments.
+
+    Raises:
+        UsageError: None is named, both are, or one is no time.
+    """
+    if bool(untrusted_quarter) == bool(since or until) or bool(since) != bool(until):
+        raise UsageError(what="name one time", why="", fix="give --quarter 2026Q4, or a beginning and an end")
+    if not untrusted_quarter:
+        return between(since, until)
+    return last_quarter(now) if untrusted_quarter == "last" else quarter(untrusted_quarter)

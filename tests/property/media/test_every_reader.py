@@ -82,6 +82,8 @@ ELSEWHERE = {
     "media/gguf_fields.py": "tests/property/bundler/test_model_headers.py",
     "bundler/rehearsing/answers.py": "what the rehearsed engine said, on the sender's own machine",
     "appliance/store/scrubbed.py": "the box's own files",
+    "media/sitefigures.py": "tests/unit/media/test_sitefigures.py: any value in any field",
+    "bundler/sitefigures.py": "hands what it gets to the reader of figures, in an envelope like the reader evidence's",
     "media/gguf.py": "tests/property/bundler/test_model_headers.py",
     "bundler/gguf_header.py": "tests/property/bundler/test_model_headers.py",
     "bundler/safetensors_header.py": "tests/property/bundler/test_model_headers.py",
