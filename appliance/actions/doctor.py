@@ -22,6 +22,7 @@ from appliance.actions import (
 from appliance.actions import clock as clock_action
 from appliance.actions.findings import Finding
 from appliance.actions.retention import overdue
+from appliance.actions.standby import drilling
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
@@ -76,6 +77,7 @@ def doctor(
         lambda: nodes.findings(config),
         lambda: forwarding.findings(config, clock=clock),
         lambda: _retention(ledger, BelievedClock(config.at, clock)),
+        lambda: _failover(config, ledger, clock),
         lambda: _census(config, ledger, BelievedClock(config.at, clock)),
         lambda: doctor_services.units(config, supervisor),
         _tools,
@@ -93,6 +95,12 @@ def _census(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Fin
     if ledger is not None:
         with suppress(SealiftError):  # as above
             yield census.finding(config, ledger, clock)
+
+
+def _failover(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
+    if ledger is not None:
+        with suppress(SealiftError):  # as above
+            yield from drilling.findings(config, ledger, clock)
 
 
 def _memory(config: Config) -> Iterator[Finding]:

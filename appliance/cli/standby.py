@@ -6,16 +6,20 @@ from typing import Annotated
 import typer
 
 from appliance.actions.pinned import plain_bytes
-from appliance.actions.standby import introducing, keeping, sending, status, taking
+from appliance.actions.standby import drilling, introducing, keeping, sending, status, taking
+from appliance.actions.standby.drilling import Drill
 from appliance.actions.standby.taking import TakenOver
 from appliance.cli import context as shared
 from appliance.cli import standby_lease
 from appliance.cli.context import Context
-from appliance.cli.opened import ledger_of, production_of, promoter_of
+from appliance.cli.marks import marked
+from appliance.cli.opened import ledger_of, production_of, promoter_of, records_of
+from appliance.errors import PreflightError
 from appliance.keys.opening import open_keys
 from appliance.standby.pairing import Relation
+from appliance.timekeeping.believed import BelievedClock
 from media import durable
-from media.errors import UsageError
+from media.errors import SealiftError, UsageError
 
 _MOST_FILE = 256 * 1024
 _PROMPTS = ("First person, the other box's code", "Second person, the other box's code")
@@ -38,6 +42,7 @@ def register(app: typer.Typer) -> None:
     commands.command("import")(_import)
     commands.command("take")(_take)
     commands.command("sync")(_sync)
+    commands.command("drill")(_drill)
     standby_lease.add(commands)
 
 
@@ -209,14 +214,59 @@ def _sync(
     with ledger_of(own) as ledger:
         keys = open_keys(own.config)
         sent = sending.send(own.config, peer, ledger=ledger, keys=keys, clock=own.clock)
+    drilled = _drilled_when_due(own)
     facts = {
         "sent": sent.to_json(),
         "grown": None if grown is None else grown.to_json(),
         "taken": None if taken is None else taken.to_json(),
+        "drilled": None if drilled is None else drilled.to_json(),
     }
     lines = [f"{peer} has {sent.size} records of this box, {sent.start} before"]
+    lines += [] if drilled is None else _drill_lines(drilled)
     lines += [] if grown is None else [f"holds {grown.size} records of {peer}, {grown.before} before"]
     own.result(facts, "\n".join([*lines, *([] if taken is None else [_taken_text(taken)])]))
+
+
+def _drill(context: typer.Context) -> None:
+    """Look whether this standby could take over now, and record it; nothing moves. Once a month `sync` does it, too."""
+    own = shared.of(context)
+    found = _drilled(own)
+    own.result({**found.to_json(), "sequence": found.sequence}, "\n".join(_drill_lines(found)))
+    if not found.is_ready:
+        raise typer.Exit(PreflightError.exit_code)
+
+
+def _drilled_when_due(own: Context) -> Drill | None:
+    """Drill once a month, on a standby; that it could not be done must not keep the standby from being current."""
+    try:
+        if not drilling.is_standby(own.config):
+            return None
+        with ledger_of(own) as ledger:
+            is_due = drilling.is_due(ledger, BelievedClock(own.config.at, own.clock).now())
+        return _drilled(own) if is_due else None
+    except SealiftError as error:
+        own.say(f"the fail-over was not drilled: {error.what}")
+        return None
+
+
+def _drilled(own: Context) -> Drill:
+    with records_of(own) as (ledger, state):
+        return drilling.drill(
+            drilling.Surroundings(
+                config=own.config,
+                ledger=ledger,
+                state=state,
+                keys=open_keys(own.config),
+                clock=own.clock,
+                lease=lambda: standby_lease.asked(own, "lease") if own.config.standby.lease else None,
+                ask=drilling.answered,
+            )
+        )
+
+
+def _drill_lines(found: Drill) -> list[str]:
+    head = f"this box {'could' if found.is_ready else 'COULD NOT'} take over from {found.peer}; record {found.sequence}"
+    return [head, *(marked(one.check, one.text, is_good=one.holds) for one in found.checks)]
 
 
 def _taken(own: Context, peer: str) -> TakenOver:

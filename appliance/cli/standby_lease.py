@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from appliance.actions.standby import drilling
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import ledger_of
@@ -27,7 +28,7 @@ def add(commands: typer.Typer) -> None:
 def _lease(context: typer.Context) -> None:
     """Say which box serves, and until when this one may without asking again."""
     own = shared.of(context)
-    _show(own, _ask(own, "lease"))
+    _show(own, asked(own, "lease"))
 
 
 def _take_over(
@@ -48,7 +49,7 @@ def _take_over(
             why=f"{len(named)} named{'' if other_is_off else ', and nobody said that the other box is off'}",
             fix="switch it off or pull its cable; then --by NAME --by NAME --reason TEXT --other-is-off",
         )
-    facts = _ask(own, "take-over", by=named, reason=reason)
+    facts = asked(own, "take-over", by=named, reason=reason)
     _show(own, {**facts, "held_back": _held_back(own)})
 
 
@@ -56,10 +57,15 @@ def _hand_over(
     context: typer.Context,
     to: Annotated[str, typer.Argument(metavar="BOX", help="Name of the other box.")],
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who you are.")],
+    drill: Annotated[bool, typer.Option("--drill", help="Record the move as a drill of the fail-over.")] = False,
 ) -> None:
     """Let the other box serve from now on; requests in flight here end first where they are short."""
     own = shared.of(context)
-    _show(own, _ask(own, "hand-over", to=to, by=by))
+    facts = asked(own, "hand-over", to=to, by=by)
+    if drill:
+        with ledger_of(own) as ledger:
+            drilling.moved(ledger, peer=to, by=by, term=int(facts["term"]))
+    _show(own, facts)
 
 
 def _held_back(own: Context) -> list[str] | None:
@@ -72,7 +78,8 @@ def _held_back(own: Context) -> list[str] | None:
     return [str(held[origin].body.get("name")) for origin in sorted(held)]
 
 
-def _ask(own: Context, do: str, **fields: Any) -> dict[str, Any]:
+def asked(own: Context, do: str, **fields: Any) -> dict[str, Any]:
+    """Return what the process says that keeps the lease; raises as `Line.call`."""
     line = Line(own.config.at.socket(DOOR), timeout_seconds=30.0)
     try:
         return line.call(do, **fields)

@@ -1,13 +1,14 @@
 """Two boxes by the real commands: introduced in person, kept current by a folder, thresholds, a test report."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.errors import GateFailedError
+from appliance.errors import GateFailedError, PairingRefusedError
 from appliance.promote.standing import require_promoted
 from tests.support.promoting import bring, enrol_all, homes, medium_of, serve
 from tests.support.running_site import Run, RunningSite, as_json, runner, running_site
@@ -89,6 +90,12 @@ def test_a_standby_serves_what_the_primary_promoted_by_its_own_promoter(
     assert (told["name"], told["waiting"], told["mirrored"]) == ("one", 0, made["size"])
     again = two("standby", "import", "two", str(tmp_path / "bundle"))
     assert again.code == 49
+    drilled = two("--json", "standby", "drill")
+    assert {one["check"]: one["holds"] for one in json.loads(drilled.out)["checks"]} == {
+        **dict.fromkeys(("mirror", "decisions", "version", "answer", "keys"), True),
+        "lease": None,
+    }
+    assert (drilled.code, one("standby", "drill").code) == (0, PairingRefusedError.exit_code)
 
 
 def sign_thresholds(run: Run, file: Path, homes: dict[str, Path]) -> str:

@@ -20,7 +20,15 @@ _MEDIA: Final = frozenset(
     {"release.received", "release.partly-received", "release.reverified", "release.refused", "medium.refused"}
 )
 _CUSTODY: Final = "custody."
-_DRILLS: Final = ("backup.", "erasure.", "retention.", "install.returned", "standby.taken-over", "clock.set")
+_DRILLS: Final = (
+    "backup.",
+    "erasure.",
+    "retention.",
+    "install.returned",
+    "standby.taken-over",
+    "standby.drilled",
+    "clock.set",
+)
 _NOT_REQUESTED: Final = frozenset({"promotion.canary-judged", "promotion.watch-judged"})
 """Figures that the promoter tells every few minutes; nobody did anything."""
 
