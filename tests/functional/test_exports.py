@@ -26,6 +26,7 @@ from appliance.errors import ExportRefusedError
 from appliance.keys.files import FileKeys
 from appliance.verify import trust
 from appliance.verify.freshness import CustodyAcceptance, Decisions
+from bundler.cli.main import create_app
 from bundler.dispatch import record_site
 from bundler.ledgerkeys import SiteKeys
 from bundler.ledgernote import LedgerKey
@@ -230,6 +231,12 @@ def test_monitoring_figures_leave_as_counts_without_a_word_of_the_sites_own(
     assert log.find(kind=RECORDED)[0].body["type"] == "figures"
     with pytest.raises(MediaError):
         read_figures(register.entries(), untrusted.replace(b"payloadType", b"payloadTyp3"))
+    told = CliRunner().invoke(
+        create_app(), ["register", "figures", str(written.file), "--register", str(register.folder)]
+    )
+    assert told.exit_code == 0, told.output
+    assert "refusals: rate-limited 41" in told.output
+    assert "vouched for by the site's ledger key (signature and ledger)" in told.output
 
 
 def test_figures_are_shown_by_the_command_and_need_a_time(site: Site, log: Log) -> None:
