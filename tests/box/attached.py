@@ -125,7 +125,7 @@ def drained(run: Run, served: Served, unit: str) -> None:
     """Stop it while it answers: what was begun is answered; then it starts again."""
     machine = run.machine
     with run.stage.chapter("A stopped attached engine ends what it began"):
-        with load(run, served.key, text=_LONG, tokens=_TOKENS) as asked:
+        with load(run, served.key, callers=1, text=_LONG, tokens=_TOKENS) as asked:
             time.sleep(1)
             began = time.time()
             machine.run("systemctl", "stop", unit)

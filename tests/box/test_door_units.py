@@ -46,6 +46,13 @@ serial = int(sys.argv[1])
 play = Play(config=config.load(place), config_file=place, source=folder, folder=folder, serial=serial, environments=())
 print(play.run(Path("/{RELEASES}/ansible-playbook")).changed)
 """
+# What else a release may bring: something that is made many times, runs, and comes with a boot.
+LATER = "sealift-later@.service"
+LATER_UNIT = """[Service]
+ExecStart=/usr/bin/sleep infinity
+[Install]
+WantedBy=sealift.target
+"""
 # One question after another, each in the words of its status: what waits in a socket is answered later.
 ASKING = (
     "while [ ! -e /run/asked.enough ]; do "
@@ -75,6 +82,7 @@ def lay(root: Path) -> None:
     playbook = root / RELEASES / "ansible-playbook"
     playbook.write_text(PLAYBOOK)
     playbook.chmod(0o755)
+    (root / RELEASES / "2/systemd" / LATER).write_text(LATER_UNIT)
     of_before = root / RELEASES / "1/systemd"
     take_sockets_away(of_before)
     for gateway in GATEWAYS:
@@ -102,6 +110,9 @@ def test_an_upgrade_brings_the_pages_sockets_and_going_back_leaves_none(box: Mac
     assert install(box, 2) > 0
     assert statuses(box) == ["200"] * 4, journal(box, "sealift-gateway-admin.socket")
 
+    assert box.shell(f"systemctl enable --now {LATER.replace('@', '@1')}").returncode == 0
+    assert len(left(box)) == 9, left(box)  # sockets, units and links
+
     box.shell(f"nohup sh -c {ASKING!r} </dev/null >/dev/null 2>&1 &")
     assert install(box, 1) > 0
     box.shell("touch /run/asked.enough; while [ ! -e /run/asked.ended ]; do sleep 0.05; done")
@@ -118,10 +129,10 @@ def install(box: Machine, serial: int) -> int:
 
 
 def left(box: Machine) -> list[str]:
-    """Return what there is of the page's sockets: files, names that systemd knows, and doors."""
-    files = "ls -d /etc/systemd/system/*gateway*-admin* /run/sealift/gateway*-admin.sock 2>/dev/null"
-    known = "systemctl list-units --all --plain --no-legend '*gateway*-admin*'"
-    return box.shell(f"{files}; {known}").stdout.splitlines()
+    """Return what there is of the second release's own units: files, links, names that systemd knows, and doors."""
+    files = "cd /etc/systemd/system; ls -d *gateway*-admin* *later* *.wants/*later* /run/sealift/gateway*-admin.sock"
+    known = "systemctl list-units --all --plain --no-legend 'sealift-gateway*-admin*' 'sealift-later*'"
+    return box.shell(f"({files}) 2>/dev/null; {known}").stdout.splitlines()
 
 
 def statuses(box: Machine) -> list[str]:
