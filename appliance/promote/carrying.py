@@ -130,6 +130,8 @@ class Carrying:
     ) -> bool:
         kind = Kind(leaf.kind.removeprefix("promotion."))
         body = carried.marked(leaf, box)
+        if "line" in body:
+            raise _refused("it is of another line than the first, which this release does not take over")
         if body.get("previous") != production.current:
             raise ConflictError(
                 what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",

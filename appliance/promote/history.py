@@ -8,30 +8,41 @@ Rules (docs/format.md, "Promotions"; those of rollouts are in `appliance.promote
           back is going forward, which takes two people.
   PROM-5  Whether a statement had expired is asked by the promoter before the ledger records it, and not here: a clock
           that jumps between the two must not make a recorded promotion unreadable.
+  PROM-11 A record without `line` is of line 1. A further line is opened by the promotion whose number it has, and by
+          nothing else: one that goes forward with a statement of format 3 that replaces nothing. There is one chain,
+          one counter, one set of nonces and one canary for all lines; the rest of these rules is each line's own.
+  PROM-12 What people signed decides: a statement of format 3 brings a version into the line that serves, or served
+          last, what it replaces, and never into line 1; one of format 1 or 2 into line 1 and no other.
+  PROM-13 No version is in two lines: what one line serves, served last, runs as a canary or keeps beside comes into no
+          other.
+  PROM-14 A stop without `line` stops every line; one with it that line alone. Line 1 is named in such a stop only
+          while there is another.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from appliance.errors import NotPromotedError
 from appliance.promote.canary import Beside, Canary, Watch
-from appliance.promote.record import Kind, Promotion
+from appliance.promote.line import Line, out_of_line
+from appliance.promote.record import FIRST_LINE, Kind, Promotion
 from appliance.promote.statement import Statement
 from media.errors import SealiftError
 
 
+def _line_1() -> dict[int, Line]:
+    return {FIRST_LINE: Line(number=FIRST_LINE)}
+
+
 @dataclass(slots=True, kw_only=True)
 class Production:
-    """Where production stands after some promotions; `line` is the versions that led here, the last one on top."""
+    """Where production stands after some promotions, in all of its lines.
 
-    line: list[str] = field(default_factory=list)
-    is_stopped: bool = False
+    `current`, `returnable`, `is_stopped`, `beside` and `watch` are those of line 1.
+    """
+
+    lines: dict[int, Line] = field(default_factory=_line_1)
     promotions: list[Promotion] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
-    canary: Canary | None = None
-    beside: Beside | None = None
-    watch: Watch | None = None
 
     @property
     def number(self) -> int:
@@ -44,34 +55,72 @@ class Production:
         return self.promotions[-1] if self.promotions else None
 
     @property
+    def first(self) -> Line:
+        """Line 1."""
+        return self.lines[FIRST_LINE]
+
+    @property
     def current(self) -> str | None:
-        """The version in production now."""
-        return self.line[-1] if self.line and not self.is_stopped else None
+        """The version in production now, in line 1."""
+        return self.first.current
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether line 1 was stopped."""
+        return self.first.is_stopped
+
+    @property
+    def beside(self) -> Beside | None:
+        """The version that line 1 keeps beside the one in production."""
+        return self.first.beside
+
+    @property
+    def watch(self) -> Watch | None:
+        """The watch of line 1."""
+        return self.first.watch
+
+    @property
+    def canary(self) -> Canary | None:
+        """The canary that runs, in whichever line."""
+        return next((line.canary for line in self.lines.values() if line.canary is not None), None)
 
     @property
     def returnable(self) -> tuple[str, ...]:
-        """The versions one person may go back to, the nearest first."""
-        return tuple(reversed(self.line[:-1]))
+        """The versions one person may go back to in line 1, the nearest first."""
+        return self.returnable_in(self.first)
 
     @property
     def loadable(self) -> tuple[str, ...]:
-        """The versions whose engines may run in production: what serves, a canary, the one kept beside.
+        """The versions whose engines may run in production: what serves, a canary, the one kept beside; line 1's first.
 
-        Empty after a stop.
+        Of a line that was stopped nothing may run.
         """
-        if self.current is None:
-            return ()
-        others = (self.canary.version if self.canary else "", self.beside.version if self.beside else "")
-        return (self.current, *(one for one in others if one))
+        return tuple(digest for line in self.lines.values() for digest in line.loadable)
 
     @property
     def before(self) -> str:
         """The digest that the next promotion's file must hold."""
         return self.last.sha256 if self.last else ""
 
+    def returnable_in(self, line: Line) -> tuple[str, ...]:
+        """Return the versions one person may go back to in a line, the nearest first."""
+        return tuple(one for one in line.returnable if not self._is_elsewhere(one, line))
+
+    def line_of(self, model_digest: str) -> Line | None:
+        """Return the line in which a version may be loaded now."""
+        return next((line for line in self.lines.values() if model_digest in line.loadable), None)
+
     def made_for(self, model_digest: str) -> Promotion | None:
-        """Return the last promotion by which people approved this version, a canary's start among them."""
-        return next((one for one in reversed(self.promotions) if one.statement and _about(one) == model_digest), None)
+        """Return the last promotion by which people approved this version, a canary's start among them.
+
+        Where it may be loaded now, in the line in which it may: an approval for another line is none for this one.
+        """
+        line = self.line_of(model_digest)
+        for one in reversed(self.promotions):
+            is_here = line is None or _line_of(one) == line.number
+            if one.statement and one.about == model_digest and is_here:
+                return one
+        return None
 
     def take(self, promotion: Promotion) -> None:
         """Add the next promotion.
@@ -80,120 +129,84 @@ class Production:
             NotPromotedError: It does not follow from the ones before.
         """
         self._require_next(promotion)
-        since = self._since()
-        if promotion.kind.is_rollout:
-            self._roll_out(promotion)
-        elif promotion.kind is Kind.MADE:
-            self._forward(promotion)
-        elif promotion.kind is Kind.ROLLED_BACK:
-            if promotion.model_digest not in self.returnable:
-                raise _out_of_line(promotion, "it goes back to a version that was not in production before")
-            del self.line[len(self.line) - 1 - self.returnable.index(promotion.model_digest) :]
-            self.is_stopped = False
+        if promotion.stops_all:
+            self._stop_all(promotion)
         else:
-            if self.current is None:
-                raise _out_of_line(promotion, "it stops production, and nothing was in production")
-            self.is_stopped = True
-        if not promotion.kind.is_rollout:
-            self.canary = self.beside = None
-        if promotion.kind not in _STILL_WATCHED:
-            begins = promotion.kind in {Kind.MADE, Kind.CUT_OVER}
-            self.watch = Watch.of(promotion, before_since=since) if begins else None
+            self._take(promotion)
         self.promotions.append(promotion)
 
-    def _since(self) -> int:
-        """Return the record from which on the version in production now is that."""
-        changed = (one.sequence for one in reversed(self.promotions) if one.kind in _CHANGES)
-        return next(changed, -1)
+    def _take(self, promotion: Promotion) -> None:
+        line = self._line_for(promotion)
+        if promotion.previous != line.current:
+            raise out_of_line(promotion, "it names another version as the previous one")
+        line.require_follows(promotion)
+        if promotion.kind is Kind.CANARY_STARTED and self.canary is not None:
+            raise out_of_line(promotion, "a canary starts alone, beside another version that serves")
+        statement = self._statement(promotion, line)
+        if promotion.kind in _ENTERS and self._is_elsewhere(promotion.about, line):
+            raise out_of_line(promotion, "that version is in another line")
+        if statement is not None:
+            self.nonces.add(statement.nonce)
+        line.apply(promotion)
+        self.lines[line.number] = line
 
-    def _roll_out(self, promotion: Promotion) -> None:
-        terms, canary = promotion.terms, self.canary
-        assert terms is not None  # noqa: S101 - `Promotion.require_whole`
-        if promotion.kind is Kind.RETIRED:
-            self._retire(promotion)
-            return
-        if promotion.kind is Kind.CANARY_STARTED:
-            self._start(promotion)
-            return
-        if canary is None or terms.version != canary.version:
-            raise _out_of_line(promotion, "no canary of this version runs")
-        if canary.is_held == (promotion.kind is Kind.CANARY_HELD) and promotion.kind in _PAUSES:
-            raise _out_of_line(promotion, "the canary is on hold already" if canary.is_held else "it is not on hold")
-        if promotion.kind in _PAUSES:
-            self._require_unchanged(promotion)
-            self.canary = canary.after(promotion)
-        elif promotion.kind is Kind.CANARY_ABORTED:
-            self._require_unchanged(promotion)
-            self.canary = None
-        else:
-            self._cut_over(promotion, canary)
+    def _stop_all(self, promotion: Promotion) -> None:
+        if promotion.previous != self.current:
+            raise out_of_line(promotion, "it names another version as the previous one")
+        serving = [line for line in self.lines.values() if line.current is not None]
+        if not serving:
+            raise out_of_line(promotion, "it stops production, and nothing was in production")
+        for line in serving:
+            line.apply(promotion)
 
-    def _start(self, promotion: Promotion) -> None:
-        self._require_unchanged(promotion)
-        if self.current is None or self.canary is not None or _about(promotion) == self.current:
-            raise _out_of_line(promotion, "a canary starts alone, beside another version that serves")
-        self._require_statement(promotion)
-        self.canary = Canary.of(promotion)
-        self.beside = None
+    def _line_for(self, promotion: Promotion) -> Line:
+        """Return the line that a promotion is of; a new one where its number is the promotion's own."""
+        number = _line_of(promotion)
+        if number == FIRST_LINE:
+            if promotion.line is not None and (promotion.kind is not Kind.STOPPED or len(self.lines) == 1):
+                raise out_of_line(promotion, "it names the first line, which only a stop beside another line does")
+            return self.first
+        if number == promotion.number and promotion.kind is Kind.MADE:
+            return Line(number=number)
+        if number not in self.lines:
+            raise out_of_line(promotion, "no promotion opened its line")
+        return self.lines[number]
 
-    def _cut_over(self, promotion: Promotion, canary: Canary) -> None:
-        if promotion.model_digest != canary.version:
-            raise _out_of_line(promotion, "it brings another version than the canary's")
-        if promotion.statement:
-            self._require_statement(promotion)
-        self.canary = None
-        watch = promotion.terms.watch_hours if promotion.terms else 0
-        if watch:
-            until = promotion.at + timedelta(hours=watch)
-            self.beside = Beside(version=canary.control, since=canary.sequence, cut_over=promotion.at, until=until)
-        self.line.append(canary.version)
-
-    def _retire(self, promotion: Promotion) -> None:
-        self._require_unchanged(promotion)
-        if self.beside is None or self.beside.version != _about(promotion):
-            raise _out_of_line(promotion, "that version is not kept beside the one in production")
-        self.beside = None
-
-    def _require_unchanged(self, promotion: Promotion) -> None:
-        if promotion.model_digest != self.current:
-            raise _out_of_line(promotion, "it changes what production serves")
+    def _is_elsewhere(self, model_digest: str, line: Line) -> bool:
+        return any(model_digest in one.held for one in self.lines.values() if one.number != line.number)
 
     def _require_next(self, promotion: Promotion) -> None:
         if promotion.number != self.number + 1 or promotion.before != self.before:
-            raise _out_of_line(promotion, "it does not hold the digest of the one before")
+            raise out_of_line(promotion, "it does not hold the digest of the one before")
         if self.last is not None and promotion.sequence <= self.last.sequence:
-            raise _out_of_line(promotion, "its place in the ledger is not after the one before")
-        if promotion.previous != self.current:
-            raise _out_of_line(promotion, "it names another version as the previous one")
+            raise out_of_line(promotion, "its place in the ledger is not after the one before")
 
-    def _forward(self, promotion: Promotion) -> None:
-        self._require_statement(promotion)
-        digest = _about(promotion)
-        if not self.line or self.line[-1] != digest:
-            self.line.append(digest)
-        self.is_stopped = False
-
-    def _require_statement(self, promotion: Promotion) -> None:
+    def _statement(self, promotion: Promotion, line: Line) -> Statement | None:
+        """Return what people signed for a promotion; None for one that needs nobody's approval."""
+        if promotion.kind not in _APPROVED and not (promotion.kind is Kind.CUT_OVER and promotion.statement):
+            return None
         try:
             statement = Statement.from_bytes(promotion.statement.encode())
         except SealiftError as error:
-            raise _out_of_line(promotion, f"{error.what}: {error.why}") from error
-        if statement.model_digest != _about(promotion):
-            raise _out_of_line(promotion, "its statement is about another version")
+            raise out_of_line(promotion, f"{error.what}: {error.why}") from error
+        if statement.model_digest != promotion.about:
+            raise out_of_line(promotion, "its statement is about another version")
         if statement.nonce in self.nonces:
-            raise _out_of_line(promotion, "its statement was promoted before")
-        self.nonces.add(statement.nonce)
+            raise out_of_line(promotion, "its statement was promoted before")
+        if statement.is_of_a_further_line != (line.number != FIRST_LINE):
+            raise out_of_line(promotion, "its statement was signed for another line")
+        if statement.is_of_a_further_line and statement.replaces != line.newest:
+            raise out_of_line(promotion, "its statement replaces another version than its line's")
+        return statement
 
 
-_PAUSES = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED})
-_CHANGES = frozenset({Kind.MADE, Kind.CUT_OVER, Kind.ROLLED_BACK, Kind.STOPPED})
-# No canary starts without ending the watch, so these come while none goes on, or do not change it.
-_STILL_WATCHED = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED, Kind.CANARY_ABORTED})
+_APPROVED = frozenset({Kind.MADE, Kind.CANARY_STARTED})
+# What a cut-over brings is in the line already, as its canary.
+_ENTERS = frozenset({Kind.MADE, Kind.CANARY_STARTED, Kind.ROLLED_BACK})
 
 
-def _about(promotion: Promotion) -> str:
-    """Return the version that a promotion is about: a rollout's, or what serves from then on."""
-    return promotion.terms.version if promotion.terms else promotion.model_digest or ""
+def _line_of(promotion: Promotion) -> int:
+    return FIRST_LINE if promotion.line is None else promotion.line
 
 
 def replay(promotions: Iterable[Promotion]) -> Production:
@@ -206,11 +219,3 @@ def replay(promotions: Iterable[Promotion]) -> Production:
     for promotion in promotions:
         production.take(promotion)
     return production
-
-
-def _out_of_line(promotion: Promotion, why: str) -> NotPromotedError:
-    return NotPromotedError(
-        what=f"promotion {promotion.number} does not follow from the ones before it",
-        why=why,
-        fix="stop the engines and compare the promoter's folder with the ledger: `sealift history`",
-    )

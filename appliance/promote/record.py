@@ -1,6 +1,7 @@
 """One promotion as it lies in `promotions/NNNNNN.json`: made, rolled back, stopped (format 1), or a step of a rollout.
 
-Steps of a rollout are of format 2, which adds `terms`.
+Steps of a rollout are of format 2, which adds `terms`. Whatever concerns a further line is of format 3, which adds
+`line`; so is a stop that withdraws line 1 alone, because a stop without a line stops all of them.
 
 Promises: a file has one byte form; it carries all that is needed to verify it again without the ledger (the whole
 statement and every approval), names its ledger leaf, and holds the digest of the file before it. The same function
@@ -21,6 +22,10 @@ from media.errors import MalformedError
 
 FORMAT: Final = 1
 ROLLOUT_FORMAT: Final = 2
+LINE_FORMAT: Final = 3
+"""Read, and written by nobody yet."""
+FIRST_LINE: Final = 1
+"""The line of every record that names none, but a stop."""
 MAX_BYTES: Final = 256 * 1024
 BY_JUDGE: Final = "judge"
 """How a step is known that no person took."""
@@ -45,6 +50,7 @@ _FIELDS: Final = (
     "class",
     "reason",
 )
+_FURTHER: Final = ("terms", "line")
 
 
 class Kind(StrEnum):
@@ -79,12 +85,14 @@ class Promotion:
         number: 1, 2, 3 … without gaps.
         before: SHA-256 of the file before, empty for the first.
         model_digest: What serves from now on; None after a stop.
-        previous: What served until now.
+        previous: What served until now, in the record's line; in line 1 when all are stopped.
         statement: The signed text when `kind` is made, else empty.
         person: Who went back or stopped, alone.
         person_class: How the promoter knew that person: password, or operator (a local command); judge where the
             promoter itself aborted a canary or retired a version.
         terms: Of a step of a rollout, else None.
+        line: Of a record that concerns one line which is not the first; of a stop that concerns one line only. It is
+            not signed, and says nothing that the chain and the signed statement do not say as well.
     """
 
     number: int
@@ -102,6 +110,24 @@ class Promotion:
     person_class: str = ""
     reason: str = ""
     terms: Terms | None = None
+    line: int | None = None
+
+    @property
+    def format(self) -> int:
+        """The format of its file."""
+        if self.line is not None:
+            return LINE_FORMAT
+        return ROLLOUT_FORMAT if self.kind.is_rollout else FORMAT
+
+    @property
+    def stops_all(self) -> bool:
+        """Whether it takes every line out of service."""
+        return self.kind is Kind.STOPPED and self.line is None
+
+    @property
+    def about(self) -> str:
+        """The version that it is about: a rollout's, or what serves from then on; nothing for a stop."""
+        return self.terms.version if self.terms else self.model_digest or ""
 
     @property
     def sha256(self) -> str:
@@ -110,11 +136,11 @@ class Promotion:
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        return canonical.dumps({"format": ROLLOUT_FORMAT if self.kind.is_rollout else FORMAT, **self.to_json()})
+        return canonical.dumps({"format": self.format, **self.to_json()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, for answers and files."""
-        own = {
+        own: dict[str, Any] = {
             "number": self.number,
             "before": self.before,
             "kind": str(self.kind),
@@ -130,7 +156,9 @@ class Promotion:
             "class": self.person_class,
             "reason": self.reason,
         }
-        return own if self.terms is None else {**own, "terms": self.terms.to_json()}
+        if self.terms is not None:
+            own["terms"] = self.terms.to_json()
+        return own if self.line is None else {**own, "line": self.line}
 
     @classmethod
     def from_bytes(cls, untrusted: bytes) -> Self:
@@ -140,10 +168,10 @@ class Promotion:
             MalformedError: It is not in its one form.
         """
         value = canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES)
-        fields = canonical.exact_keys(value, _FIELDS, ("terms",), what="promotion")
-        found = canonical.integer(fields["format"], "promotion.format", minimum=FORMAT, maximum=ROLLOUT_FORMAT)
+        fields = canonical.exact_keys(value, _FIELDS, _FURTHER, what="promotion")
+        found = canonical.integer(fields["format"], "promotion.format", minimum=FORMAT, maximum=LINE_FORMAT)
         promotion = cls.from_json({name: value for name, value in fields.items() if name != "format"})
-        if promotion.kind.is_rollout != (found == ROLLOUT_FORMAT):
+        if promotion.format != found:
             raise _malformed(promotion.number, f"{promotion.kind} is not of format {found}")
         return promotion
 
@@ -155,7 +183,9 @@ class Promotion:
             MalformedError: A field is missing, unknown or of another shape.
         """
         required = [name for name in _FIELDS if name != "format"]
-        fields = canonical.exact_keys(dict(untrusted), required, ("terms",), what="promotion")
+        fields = canonical.exact_keys(dict(untrusted), required, _FURTHER, what="promotion")
+        if fields.get("line", FIRST_LINE) is None:
+            raise _malformed(0, "a line is a number, or it is not named")
         before = _optional_text(fields["before"], "before")
         promotion = cls(
             number=canonical.integer(fields["number"], "promotion.number", minimum=1),
@@ -196,6 +226,7 @@ class Promotion:
             "class": "",
             "reason": "",
             "terms": None,
+            "line": None,
         }
         known = {name: body.get(name, value) for name, value in blank.items()}
         promotion = cls(
@@ -227,6 +258,8 @@ class Promotion:
             raise _malformed(self.number, "a stop serves nothing, all else serves one version")
         if self.kind.is_rollout != (self.terms is not None):
             raise _malformed(self.number, "only a step of a rollout has terms")
+        if self.line is not None and self.line <= FIRST_LINE and self.kind is not Kind.STOPPED:
+            raise _malformed(self.number, "only a stop names the first line")
 
 
 _FORWARD: Final = frozenset({Kind.MADE, Kind.CANARY_STARTED})
@@ -247,6 +280,9 @@ def _what_happened(fields: Mapping[str, Any]) -> dict[str, Any]:
         "person_class": _optional_text(fields["class"], "class"),
         "reason": _optional_text(fields["reason"], "reason"),
         "terms": None if fields.get("terms") is None else Terms.from_json(fields["terms"]),
+        "line": None
+        if fields.get("line") is None
+        else canonical.integer(fields["line"], "promotion.line", minimum=FIRST_LINE),
     }
 
 

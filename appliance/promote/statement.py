@@ -1,7 +1,8 @@
 """The statement that people sign to bring one version into production.
 
 Promises: a statement has one byte form (RFC 8785), and people sign exactly those bytes; parsing refuses any other
-form, any missing or further field, and any field of another shape. So nothing can be approved and then changed.
+form, any missing or further field, and any field of another shape. So nothing can be approved and then changed. Which
+version goes away for it is signed where that is not what line 1 serves: `replaces`, in format 3.
 """
 
 import re
@@ -15,6 +16,9 @@ from appliance.promote import actors
 from media import canonical, clock
 
 FORMAT: Final = 2
+"""Of a statement for line 1, where it takes the place of what serves there."""
+LINE_FORMAT: Final = 3
+"""Of a statement for a further line: read, and written by nobody yet."""
 TYPE: Final = "sealift/promotion"
 MAX_BYTES: Final = 16 * 1024
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -24,6 +28,7 @@ BY_RELEASE: Final = "release"
 BY_PERSON: Final = "person"
 """The person who requested it is not among those who approve (I3)."""
 _SECOND: Final = ("request",)
+_THIRD: Final = ("replaces",)
 _FIELDS: Final = (
     "format",
     "type",
@@ -45,6 +50,10 @@ class Statement:
     """What an approver says yes to. Digests are 64 hex digits, `nonce` 32; both times are whole seconds in UTC.
 
     Format 1 did not say what counts as the request; such a statement keeps its bytes.
+
+    Attributes:
+        replaces: Of format 3 alone: what the version's line served last, or None where it opens a line beside all
+            others. Formats 1 and 2 take the place of what line 1 serves.
     """
 
     site: str
@@ -58,6 +67,7 @@ class Statement:
     requested_at: datetime
     expires: datetime
     request: str = BY_RELEASE
+    replaces: str | None = None
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
@@ -66,6 +76,7 @@ class Statement:
             {
                 "format": self.format,
                 **({} if self.format == 1 else {"request": self.request}),
+                **({"replaces": self.replaces} if self.is_of_a_further_line else {}),
                 "type": TYPE,
                 "site": self.site,
                 "model_digest": self.model_digest,
@@ -81,6 +92,11 @@ class Statement:
         )
 
     @property
+    def is_of_a_further_line(self) -> bool:
+        """Whether people signed it for another line than the first."""
+        return self.format >= LINE_FORMAT
+
+    @property
     def sha256(self) -> str:
         """The statement's own digest, by which approvals and requests name it."""
         return sha256(self.to_bytes()).hexdigest()
@@ -94,12 +110,13 @@ class Statement:
             ApprovalRefusedError: It is of another type or format, or its nonce or meaning is not one.
         """
         value = canonical.loads_canonical(untrusted, max_bytes=MAX_BYTES)
-        fields = canonical.exact_keys(value, _FIELDS, _SECOND, what="statement")
+        fields = canonical.exact_keys(value, _FIELDS, (*_SECOND, *_THIRD), what="statement")
         version = fields["format"]
-        if type(version) is not int or not 1 <= version <= FORMAT or fields["type"] != TYPE:
+        if type(version) is not int or not 1 <= version <= LINE_FORMAT or fields["type"] != TYPE:
             raise _refused("it is not a promotion statement of this format")
-        if (version == 1) != (_SECOND[0] not in fields):
+        if (version == 1) != (_SECOND[0] not in fields) or (version == LINE_FORMAT) != (_THIRD[0] in fields):
             raise _refused("it is not a promotion statement of this format")
+        replaces = fields.get("replaces")
         nonce = canonical.text(fields["nonce"], "statement.nonce")
         if not _NONCE.fullmatch(nonce):
             raise _refused("its nonce is not 32 hex digits")
@@ -115,6 +132,7 @@ class Statement:
             requested_at=canonical.moment(fields["requested_at"], "statement.requested_at"),
             expires=canonical.moment(fields["expires"], "statement.expires"),
             request=canonical.one_of(fields.get("request", BY_RELEASE), (BY_RELEASE, BY_PERSON), "statement.request"),
+            replaces=None if replaces is None else canonical.sha256_hex(replaces, "statement.replaces"),
             format=version,
         )
 

@@ -1,6 +1,7 @@
 """Whatever the bytes: a value, or one of our errors."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -50,6 +51,8 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "statement": (Statement.from_bytes, STATEMENT.to_bytes()),
     "promotion": (Promotion.from_bytes, made(with_a_and_b(), digest("C")).to_bytes()),
     "rollback": (Promotion.from_bytes, alone(with_a_and_b(), Kind.ROLLED_BACK, A).to_bytes()),
+    "statement of a further line": (Statement.from_bytes, replace(STATEMENT, format=3, replaces=A).to_bytes()),
+    "promotion of a further line": (Promotion.from_bytes, made(with_a_and_b(), digest("C"), line=2).to_bytes()),
     "people": (SitePeople.from_bytes, SitePeople().with_person(person_of(signatories()[0])).to_bytes()),
     "policy": (GatePolicy.from_bytes, (files("appliance.promote") / "policy_v2.json").read_bytes()),
     "policy of a site": (GatePolicy.from_bytes, SITE_POLICY.over(packaged()).to_bytes()),

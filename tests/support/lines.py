@@ -1,0 +1,90 @@
+"""Further lines of a site, decided by Ana and Ben with real signatures: nothing of the program writes one yet."""
+
+from dataclasses import replace
+from typing import Any
+
+from appliance.promote.books import Books
+from appliance.promote.record import Kind, Promotion
+from appliance.promote.statement import LINE_FORMAT, Statement
+from appliance.promote.terms import Terms
+from tests.support.promotion import Site
+from tests.support.signatories import signatories
+
+
+def statement_of(site: Site, version: str, **changes: Any) -> Statement:
+    """Return what is to be signed to bring a version into a further line; `replaces` says which."""
+    fields: dict[str, Any] = {"format": LINE_FORMAT, **changes}
+    return replace(site.request(version).statement, **fields)
+
+
+def signed(site: Site, statement: Statement) -> dict[str, Any]:
+    """Return the record's fields of a statement that Ana and Ben signed."""
+    made = site.folder.production().promotions[0]
+    raw = statement.to_bytes()
+    approvals = [
+        replace(one, signature=person.sign(raw)) for one, person in zip(made.approvals, signatories(), strict=False)
+    ]
+    return {
+        "model_digest": statement.model_digest,
+        "statement": raw.decode(),
+        "statement_sha256": statement.sha256,
+        "approvals": [one.to_json() for one in approvals],
+        "requested_by": statement.requested_by,
+    }
+
+
+def alone(reason: str = "to be sure") -> dict[str, Any]:
+    """Return the record's fields of what one person decides."""
+    return {"person": signatories()[1].id, "class": "operator", "reason": reason}
+
+
+def record(site: Site, kind: Kind, body: dict[str, Any]) -> Promotion:
+    """Record a step as the promoter will."""
+    books = Books(site.folder, site.ledger)
+    _, production = books.catch_up()
+    return books.record_promotion(production, kind, body)
+
+
+def open_line(site: Site, model_digest: str) -> int:
+    """Bring a version beside all others; return the number of its line."""
+    number = site.folder.production().number + 1
+    body = signed(site, statement_of(site, model_digest)) | {"line": number, "previous": None}
+    return record(site, Kind.MADE, body).number
+
+
+def bring(site: Site, model_digest: str, number: int) -> Promotion:
+    """Bring a version into a further line in the place of what it serves, or served last."""
+    line = site.folder.production().lines[number]
+    body = signed(site, statement_of(site, model_digest, replaces=line.newest))
+    return record(site, Kind.MADE, body | {"line": number, "previous": line.current})
+
+
+def stop_line(site: Site, number: int) -> Promotion:
+    """Withdraw one line."""
+    current = site.folder.production().lines[number].current
+    return record(site, Kind.STOPPED, {"line": number, "previous": current, **alone()})
+
+
+def go_back(site: Site, model_digest: str, number: int) -> Promotion:
+    """Go back in a further line."""
+    current = site.folder.production().lines[number].current
+    body = {"line": number, "previous": current, "model_digest": model_digest, **alone()}
+    return record(site, Kind.ROLLED_BACK, body)
+
+
+def start_canary(site: Site, model_digest: str, number: int) -> Promotion:
+    """Let a version answer for a share of a further line's callers."""
+    line = site.folder.production().lines[number]
+    body = signed(site, statement_of(site, model_digest, replaces=line.newest))
+    terms = Terms(version=model_digest, percent=20, hours=48, watch_hours=48)
+    body |= {"line": number, "previous": line.current, "model_digest": line.current, "terms": terms.to_json()}
+    return record(site, Kind.CANARY_STARTED, body)
+
+
+def cut_over(site: Site, number: int) -> Promotion:
+    """Let the canary of a further line take its place, and keep the version before for the watch."""
+    line = site.folder.production().lines[number]
+    assert line.canary is not None
+    terms = Terms(version=line.canary.version, watch_hours=48).to_json()
+    body = {"line": number, "previous": line.current, "model_digest": line.canary.version, "terms": terms, **alone()}
+    return record(site, Kind.CUT_OVER, body)
