@@ -232,7 +232,7 @@ def _is_unfinished(here: Surroundings) -> bool:
     with here.state.connect() as connection:
         is_behind = projection.applied_sequence(connection) < last.sequence
     wanted = {engine_unit(STAGE, digest) for digest in production.loadable}
-    named = set(wanted_engines(here.config, production.loadable))
+    named = set(wanted_engines(here.config, production.loadable, production.current))
     running = {one.name for one in here.supervisor.units() if one.state is UnitState.ACTIVE and is_production(one.name)}
     is_missing = production.canary is not None and not wanted <= running
     return is_behind or is_missing or bool(running - named)

@@ -6,7 +6,9 @@ every gateway has read the new route and what it began is answered, so no reques
 stopped first, and callers get a clear 503 until the other answers. A canary, and the version kept beside after a
 cut-over, are kept running likewise. Further engines of the version in production, as the site file names them, come
 last, as many as memory holds: each is asked by the gateway once it has loaded, and one that does not start takes
-nothing from the others. Every step may be repeated, so a command that was cut off is finished by running it again.
+nothing from the others. Where production has several lines, an engine of one that does not answer keeps nothing from
+callers that was decided about another; it is told when that is done. Every step may be repeated, so a command that was
+cut off is finished by running it again.
 """
 
 import time
@@ -26,7 +28,10 @@ from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
-from appliance.promote.standing import Standing, loadable_digests, require_loadable
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.history import Production
+from appliance.promote.record import Kind as Happened
+from appliance.promote.standing import Standing, current_digest, require_loadable
 from appliance.registry import memory
 from appliance.registry.windows import Asked
 from appliance.serve.client import EngineClient
@@ -93,7 +98,7 @@ class Proofs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What serves production now; `seconds` is how long it took from the decision on.
+    """What serves production now, by its standing in line 1; `seconds` is how long it took from the decision on.
 
     `missing` are further engines that the site file names and that do not run.
     """
@@ -114,7 +119,8 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
 
     Raises:
         NotPromotedError: The chain does not verify; nothing was started.
-        UnitError: The engine did not start; what ran before still runs, and callers still reach it.
+        UnitError: The engine did not start; what ran before still runs, and callers still reach it. Where it is one of
+            another line than the one that something was decided about, all else was done.
         EngineUnavailableError: The same: it is not healthy.
     """
     begun = here.clock.monotonic()
@@ -124,19 +130,28 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
     standing = None
     started: list[str] = []
     stopped: list[str] = []
-    loadable = loadable_digests(places)
-    wanted = {*wanted_engines(here.config, loadable), *(engine_unit(STAGE, digest) for digest in keep)}
+    late: SealiftError | None = None
+    production = PromoterFolder(places.promoter).production()
+    loadable = production.loadable
+    kept = {engine_unit(STAGE, digest) for digest in keep}
+    wanted = {*wanted_engines(here.config, loadable, production.current), *kept}
     for digest in loadable:
         found = require_loadable(places, digest, approvals=policy.approvals, counting=policy.classes)
-        standing = standing or found
+        standing = found if digest == production.current else standing
         unit = engine_unit(STAGE, digest)
-        if here.supervisor.state(unit) is not UnitState.ACTIVE:
-            if not _holds_two(here, digest):
-                stopped += _stop_others(here, {engine_unit(STAGE, one) for one in (*loadable, *keep)})
-            here.tell(f"starting {unit}")
-            here.supervisor.start(unit)
-            started.append(unit)
-        _require_serving(here, found)
+        try:
+            if here.supervisor.state(unit) is not UnitState.ACTIVE:
+                if not _holds_two(here, digest):
+                    stopped += _stop_others(here, {engine_unit(STAGE, one) for one in (*loadable, *keep)})
+                here.tell(f"starting {unit}")
+                here.supervisor.start(unit)
+                started.append(unit)
+            _require_serving(here, found)
+        except SealiftError as error:
+            if not _keeps_nothing_back(here, production, digest):
+                raise
+            here.tell(f"{unit} does not answer: {error.why}; its line alone is without it")
+            late = late or error
     projection.catch_up(here.state, here.ledger)
     seconds = here.clock.monotonic() - begun
     left = _others(here, wanted)
@@ -144,6 +159,8 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
         drain(here, {unit_digest(unit) for unit in left})
     stopped += _stop_others(here, wanted)
     further, missing = _start_further(here, (*loadable, *(digest for digest in keep if digest not in loadable)))
+    if late is not None:
+        raise late
     return Served(
         standing=standing,
         started=(*started, *further),
@@ -193,12 +210,12 @@ def unit_digest(unit: str) -> str:
 
 
 def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Start what the site file names besides the first engine of production; return what was started, and what lacks.
+    """Start what the site file names besides the first engine of line 1; return what was started, and what lacks.
 
     None of them is needed for answers, so no fault of one is a fault of the step that started it.
     """
     named = here.config.engines.production.further
-    if not named or not loadable_digests(here.config.at):
+    if not named or current_digest(here.config.at) is None:
         return (), ()
     fitting = further_that_fit(here.config, here.ledger, here.state, loaded, room=memory.machine())
     started: list[str] = []
@@ -220,6 +237,20 @@ def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[s
         else:
             started.append(unit)
     return tuple(started), tuple(missing)
+
+
+def _keeps_nothing_back(here: Surroundings, production: Production, digest: str) -> bool:
+    """Tell whether what was decided takes effect though an engine does not answer: it is another line's.
+
+    Callers know what was decided about that line, or they must know at once that one was stopped or went back.
+    """
+    line, last = production.line_of(digest), production.last
+    if len(production.lines) == 1 or line is None or line.last is None or last is None:
+        return False
+    if last.kind in {Happened.STOPPED, Happened.ROLLED_BACK} and line.last is not last:
+        return True
+    with here.state.connect() as connection:
+        return projection.applied_sequence(connection) >= line.last.sequence
 
 
 def _was_asked_lately(here: Surroundings) -> bool:

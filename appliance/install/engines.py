@@ -79,16 +79,17 @@ def open_linked(config: Config) -> Linked:
     return Linked(open_supervisor(config), config.at)
 
 
-def wanted_engines(config: Config, loadable: Sequence[str]) -> tuple[str, ...]:
+def wanted_engines(config: Config, loadable: Sequence[str], current: str | None) -> tuple[str, ...]:
     """Return the units of production that are to run, those without which a version does not answer first.
 
     Args:
-        config: The site file, which says how many engines the version in production has.
-        loadable: The digests that may be loaded, production's first.
+        config: The site file, which says how many engines line 1's version has; that of another line has one.
+        loadable: The digests that may be loaded, line 1's first.
+        current: The version in production in line 1, if any is.
     """
     first = tuple(engine_unit("production", digest) for digest in loadable)
-    further = config.engines.production.further
-    return (*first, *(engine_unit("production", digest, which) for digest in loadable[:1] for which in further))
+    further = () if current is None else config.engines.production.further
+    return (*first, *(engine_unit("production", str(current), which) for which in further))
 
 
 def link(places: Places, digest12: str, which: str = "") -> Path:

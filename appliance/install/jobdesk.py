@@ -30,8 +30,7 @@ from appliance.install.tlsfolder import TlsFolder
 from appliance.install.windowjobs import WindowJobs
 from appliance.promote.clockchange import require_clock_approved
 from appliance.promote.folder import PromoterFolder
-from appliance.promote.record import Kind as Happened
-from appliance.promote.standing import loadable_digests, require_loadable, require_promoted
+from appliance.promote.standing import current_digest, loadable_digests, require_loadable, require_promoted
 from appliance.registry import carriers, evidence, windows
 from appliance.registry.windows import Window
 from appliance.store.content import ContentStore, StoredRelease
@@ -285,8 +284,7 @@ class JobDesk:
             if not job.which and any(digest.startswith(job.digest12) for digest in loadable_digests(config.at)):
                 raise _undecided("that version is in production", "stop or roll back: `sealift stop`")
         elif job.kind is Kind.HALT:
-            last = PromoterFolder(config.at.promoter).production().last
-            if last is None or last.kind is not Happened.STOPPED or last.previous != job.digest:
+            if job.digest not in PromoterFolder(config.at.promoter).production().withdrawn:
                 raise _undecided("nobody stopped that version", "let a person run `sealift stop`")
         elif job.kind not in {Kind.STOP_TEST, Kind.END_WINDOW}:
             _, descriptor, _ = carriers.carrier(store, job.digest or job.digest12)
@@ -296,7 +294,8 @@ class JobDesk:
         config, kind = self._config, job.kind
         needed, counting = config.policy.approvals, config.policy.classes
         if kind is Kind.START_PRODUCTION:
-            if job.which and job.unit not in wanted_engines(self._read(), loadable_digests(config.at)):
+            wanted = wanted_engines(self._read(), loadable_digests(config.at), current_digest(config.at))
+            if job.which and job.unit not in wanted:
                 raise _undecided("the site file names no such engine", "see `engines.production` of the site file")
             require_loadable(config.at, model_digest, approvals=needed, counting=counting)
         elif kind in {Kind.SWITCH, Kind.SWITCH_WARM}:

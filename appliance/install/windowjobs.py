@@ -333,7 +333,7 @@ def clear(config: Config, supervisor: Supervisor, window: Window) -> None:
             supervisor.stop(unit)
     if window.previous is None or window.previous in PromoterFolder(config.at.promoter).production().loadable:
         return
-    for unit in wanted_engines(config, (window.previous,)):
+    for unit in wanted_engines(config, (window.previous,), window.previous):
         supervisor.stop(unit)
 
 

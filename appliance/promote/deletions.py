@@ -1,9 +1,9 @@
 """Deleting versions and holding them: what the promoter decides, because it alone knows what serves or may serve next.
 
-Promises: a version is deleted by one person with a reason, and only while nothing can need it: it is not in production,
-not the one to go back to, no canary, not kept beside, not waiting for approvals, not on legal hold. The record is the
-decision; from it on the version can be neither requested, promoted nor gone back to, whatever still lies on a disk. A
-hold is lifted by another person than placed it.
+Promises: a version is deleted by one person with a reason, and only while nothing can need it: in no line is it in
+production, the one to go back to, a canary, or kept beside; and it is not waiting for approvals, not on legal hold.
+The record is the decision; from it on the version can be neither requested, promoted nor gone back to, whatever still
+lies on a disk. A hold is lifted by another person than placed it.
 """
 
 from collections.abc import Callable, Iterator
@@ -119,14 +119,15 @@ class Deletions:
 
     def _reasons(self, model_digest: str, production: Production) -> Iterator[str]:
         gone = deletion.deleted(self._books.ledger)
-        if production.current == model_digest:
-            yield "it is in production"
-        if next((one for one in production.returnable if one not in gone), "") == model_digest:
-            yield "it is the version to go back to (previous)"
-        if production.canary is not None and production.canary.version == model_digest:
-            yield "it runs as a canary (candidate)"
-        if production.beside is not None and production.beside.version == model_digest:
-            yield "it is kept beside production for the watch"
+        for line in production.lines.values():
+            if line.current == model_digest:
+                yield "it is in production"
+            if next((one for one in production.returnable_in(line) if one not in gone), "") == model_digest:
+                yield "it is the version to go back to (previous)"
+            if line.canary is not None and line.canary.version == model_digest:
+                yield "it runs as a canary (candidate)"
+            if line.beside is not None and line.beside.version == model_digest:
+                yield "it is kept beside production for the watch"
         if any(one.statement.model_digest == model_digest for one in self._pending()):
             yield "it waits for approvals (candidate)"
         if (held := deletion.hold_on(self._books.ledger, model_digest)) is not None:

@@ -98,6 +98,18 @@ class Production:
         return tuple(digest for line in self.lines.values() for digest in line.loadable)
 
     @property
+    def serving(self) -> tuple[Line, ...]:
+        """The lines that serve now, line 1 first."""
+        return tuple(line for line in self.lines.values() if line.current is not None)
+
+    @property
+    def withdrawn(self) -> tuple[str, ...]:
+        """The versions that the last promotion stopped, line 1's first; none where it is no stop."""
+        if self.last is None or self.last.kind is not Kind.STOPPED:
+            return ()
+        return tuple(line.versions[-1] for line in self.lines.values() if line.last is self.last)
+
+    @property
     def before(self) -> str:
         """The digest that the next promotion's file must hold."""
         return self.last.sha256 if self.last else ""

@@ -1,9 +1,9 @@
 """Whether a version may serve production now: a pure read that trusts nobody's word, the promoter's included.
 
 The launcher calls this before it loads a production engine. Promises: only a version that serves by the whole chain of
-promotions is returned (the current one; a canary while it runs; the one kept beside after a cut-over), and only when
-two different enrolled people signed the statement that brought it there; every signature is verified again by gpgv. No
-socket, no ledger, no process of ours is needed.
+promotions is returned (the current one of each line; a canary while it runs; the one kept beside after a cut-over), and
+only when two different enrolled people signed the statement that brought it into that line; every signature is verified
+again by gpgv. No socket, no ledger, no process of ours is needed.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,7 +26,7 @@ from media.errors import SealiftError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Why a version serves: the promotion that put it there, and the people who approved it."""
+    """Why a version serves: the last promotion of its line, and the people who approved it."""
 
     model_digest: str
     weights_digest: str
@@ -54,7 +54,7 @@ class Standing:
 
 
 def current_digest(places: Places) -> str | None:
-    """Return what the chain of promotions says is in production, its approvals not verified.
+    """Return what the chain of promotions says is in production, in line 1; its approvals are not verified.
 
     Raises:
         NotPromotedError: The chain is broken.
@@ -63,12 +63,31 @@ def current_digest(places: Places) -> str | None:
 
 
 def loadable_digests(places: Places) -> tuple[str, ...]:
-    """Return the versions whose production engines may run, what serves first; approvals are not verified.
+    """Return the versions whose production engines may run, line 1's and what serves first; approvals are not verified.
 
     Raises:
         NotPromotedError: The chain is broken.
     """
     return PromoterFolder(places.promoter).production().loadable
+
+
+def sharers_of(places: Places, digest12: str, engines: int) -> int:
+    """Return among how many engines of production the cores are shared, as one of them sees it.
+
+    Lines that serve share them evenly, line 1 its part among as many engines as it has.
+
+    Args:
+        places: Where the promoter's folder is.
+        digest12: The first digits of the engine's version.
+        engines: How many engines line 1 has.
+
+    Raises:
+        NotPromotedError: The chain is broken.
+    """
+    production = PromoterFolder(places.promoter).production()
+    others = [line for line in production.serving if line is not production.first]
+    is_other = any(one.startswith(digest12) for line in others for one in line.loadable)
+    return max(len(production.serving), 1) * (1 if is_other else engines)
 
 
 def require_promoted(
@@ -79,7 +98,7 @@ def require_promoted(
     approvals: int = LEAST_PEOPLE,
     counting: Collection[str] = CLASSES,
 ) -> Standing:
-    """Return the standing of the version in production.
+    """Return the standing of the version in production, in whichever line.
 
     For engines that run beside it, see `require_loadable`.
 
@@ -91,14 +110,13 @@ def require_promoted(
         counting: The classes of approvals that count at the site.
 
     Raises:
-        NotPromotedError: It is not the current version, or its approvals do not verify.
+        NotPromotedError: It is no line's current version, or its approvals do not verify.
     """
     del clock
     production, people = _read(places, model_digest)
-    if production.current != model_digest:
-        current = "nothing" if production.current is None else production.current[:12]
-        raise _not_promoted(model_digest, f"{current} is in production")
-    return standing_of(production, people, approvals=approvals, counting=counting)
+    if model_digest not in {line.current for line in production.serving}:
+        raise _not_promoted(model_digest, f"{_shown(production)} in production")
+    return standing_of(production, people, model_digest, approvals=approvals, counting=counting)
 
 
 def require_loadable(
@@ -111,9 +129,13 @@ def require_loadable(
     """
     production, people = _read(places, model_digest)
     if model_digest not in production.loadable:
-        current = "nothing" if production.current is None else production.current[:12]
-        raise _not_promoted(model_digest, f"{current} is in production")
-    return standing_of(production, people, approvals=approvals, counting=counting, model_digest=model_digest)
+        raise _not_promoted(model_digest, f"{_shown(production)} in production")
+    return standing_of(production, people, model_digest, approvals=approvals, counting=counting)
+
+
+def _shown(production: Production) -> str:
+    shown = [str(line.current)[:12] for line in production.serving]
+    return f"{' and '.join(shown) or 'nothing'} {'is' if len(shown) < 2 else 'are'}"
 
 
 def _read(places: Places, model_digest: str) -> tuple[Production, SitePeople]:
@@ -129,23 +151,23 @@ def _read(places: Places, model_digest: str) -> tuple[Production, SitePeople]:
 def standing_of(
     production: Production,
     people: SitePeople,
+    model_digest: str,
     *,
     approvals: int = LEAST_PEOPLE,
     counting: Collection[str] = CLASSES,
-    model_digest: str = "",
 ) -> Standing:
-    """Return why a version serves (the current one, where none is named), its signatures verified again.
+    """Return why a version may be loaded, its signatures verified again.
 
     Raises:
-        NotPromotedError: Nothing is in production, or an approval does not verify.
+        NotPromotedError: No line may load it, or an approval does not verify.
     """
-    current, last = model_digest or production.current, production.last
-    made = None if current is None else production.made_for(current)
-    if current is None or last is None or made is None:
-        raise _not_promoted("", "nothing is in production")
+    line, made = production.line_of(model_digest), production.made_for(model_digest)
+    if line is None or line.last is None or made is None:
+        raise _not_promoted(model_digest, "no line of production has it")
+    last = line.last
     statement = require_made(made, people, approvals=approvals, counting=counting)
     return Standing(
-        model_digest=current,
+        model_digest=model_digest,
         weights_digest=statement.weights_digest,
         number=last.number,
         sequence=last.sequence,

@@ -28,7 +28,7 @@ from appliance import config as configuration
 from appliance import unit
 from appliance.config import Config
 from appliance.errors import EngineLoadError, EngineUnavailableError
-from appliance.promote.standing import require_loadable
+from appliance.promote.standing import require_loadable, sharers_of
 from appliance.registry.carriers import carrier
 from appliance.registry.descriptor import ModelDescriptor, ModelFile
 from appliance.serve import attached_process, debugging, engine_filter, vllm_process
@@ -119,13 +119,16 @@ def _require_approved(descriptor: ModelDescriptor, instance: Instance, config: C
 def threads_for(config: Config, instance: Instance | None = None) -> int:
     """Return the decode threads: as configured, else all cores but one (a stalled barrier costs a step 100-fold).
 
-    Where the unit gave the engine fewer cores already (CPUAffinity=), those. Engines of production that are alike share
-    them; one that is asked only when they are full or out has as many as one of them, or all on behalf of GPUs.
+    Where the unit gave the engine fewer cores already (CPUAffinity=), those. Lines of production, and engines that are
+    alike, share them; one that is asked only when those are full or out has as many as one, or all on behalf of GPUs.
+
+    Raises:
+        NotPromotedError: The chain of promotions, which says how many lines there are, is broken.
     """
     left = min(len(os.sched_getaffinity(0)), (os.cpu_count() or 2) - 1)
-    is_shared = instance is not None and instance.stage == "production" and not instance.is_on_processor
-    sharers = config.engines.production.count if is_shared else 1
-    return config.engine.threads or max(1, left // sharers)
+    if config.engine.threads or instance is None or instance.stage != "production" or instance.is_on_processor:
+        return config.engine.threads or max(1, left)
+    return max(1, left // sharers_of(config.at, instance.digest_prefix, config.engines.production.count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.promote.books import Books
+from appliance.promote.promoter import Request
 from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import LINE_FORMAT, Statement
 from appliance.promote.terms import Terms
@@ -11,10 +12,17 @@ from tests.support.promotion import Site
 from tests.support.signatories import signatories
 
 
-def statement_of(site: Site, version: str, **changes: Any) -> Statement:
-    """Return what is to be signed to bring a version into a further line; `replaces` says which."""
+def statement_of(site: Site, version: str | Request, **changes: Any) -> Statement:
+    """Return what is to be signed to bring a version into a further line; `replaces` says which.
+
+    Args:
+        site: Where it is signed.
+        version: Its digest, or a request for it that was made already.
+        changes: Of the statement.
+    """
     fields: dict[str, Any] = {"format": LINE_FORMAT, **changes}
-    return replace(site.request(version).statement, **fields)
+    request = site.request(version) if isinstance(version, str) else version
+    return replace(request.statement, **fields)
 
 
 def signed(site: Site, statement: Statement) -> dict[str, Any]:
@@ -45,17 +53,17 @@ def record(site: Site, kind: Kind, body: dict[str, Any]) -> Promotion:
     return books.record_promotion(production, kind, body)
 
 
-def open_line(site: Site, model_digest: str) -> int:
+def open_line(site: Site, version: str | Request) -> int:
     """Bring a version beside all others; return the number of its line."""
     number = site.folder.production().number + 1
-    body = signed(site, statement_of(site, model_digest)) | {"line": number, "previous": None}
+    body = signed(site, statement_of(site, version)) | {"line": number, "previous": None}
     return record(site, Kind.MADE, body).number
 
 
-def bring(site: Site, model_digest: str, number: int) -> Promotion:
+def bring(site: Site, version: str | Request, number: int) -> Promotion:
     """Bring a version into a further line in the place of what it serves, or served last."""
     line = site.folder.production().lines[number]
-    body = signed(site, statement_of(site, model_digest, replaces=line.newest))
+    body = signed(site, statement_of(site, version, replaces=line.newest))
     return record(site, Kind.MADE, body | {"line": number, "previous": line.current})
 
 

@@ -177,9 +177,10 @@ def test_the_order_of_engines_is_that_of_their_need() -> None:
     )
     first, canary = "a" * 64, "b" * 64
 
-    assert wanted_engines(config, (first, canary)) == (
+    assert wanted_engines(config, (first, canary), first) == (
         *(engine_unit("production", one) for one in (first, canary)),
         *units_of(first, "2", "3", "cpu", "standby"),
     )
-    assert wanted_engines(config, ()) == ()
+    assert wanted_engines(config, (), None) == ()
+    assert wanted_engines(config, (canary,), None) == (engine_unit("production", canary),)
     assert 'production = { "count" = 3, "overflow" = "cpu", "standby" = true' in render(config)

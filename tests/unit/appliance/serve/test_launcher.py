@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import NotPromotedError
+from appliance.serve.instance import Instance
 from appliance.serve.launcher import Loadable, Proven, threads_for
 from appliance.serve.weights import HashedFile
-from tests.support.promotion import site_config
+from tests.support import lines
+from tests.support.promotion import digest, open_site, site_config
 from tests.support.versions import store_version
 
 
@@ -26,6 +29,24 @@ def test_a_core_is_left_to_the_others_once(
     config = config.model_copy(update={"engine": config.engine.model_copy(update={"threads": configured})})
 
     assert threads_for(config) == threads
+
+
+def test_lines_of_production_share_the_cores_and_the_test_stage_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(24)))
+    site = open_site(tmp_path)
+    engines = EnginesSection(production=ProductionEngines(count=3))
+    config = site.config.model_copy(update={"engines": engines})
+    first, other = (Instance.parse(f"{stage}-{digest('A')[:12]}") for stage in ("production", "test"))
+    assert [threads_for(config, one) for one in (first, other)] == [8, 24]
+    site.promote(digest("A"))
+    assert threads_for(config, first) == 8
+
+    lines.open_line(site, digest("B"))
+    further = Instance.parse(f"production-{digest('B')[:12]}")
+    assert [threads_for(config, one) for one in (first, further, other)] == [4, 12, 24]
 
 
 def test_a_worker_that_replaces_another_is_proven_anew(tmp_path: Path) -> None:
