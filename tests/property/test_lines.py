@@ -20,6 +20,8 @@ from tests.support.promotion import digest
 from tests.unit.appliance.promote.test_record import YES
 from tests.unit.appliance.promote.test_statement import STATEMENT
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
+
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 VERSIONS = tuple(digest(name) for name in "ABCDE")
 VERSION = st.sampled_from(VERSIONS)

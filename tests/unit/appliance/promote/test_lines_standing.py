@@ -128,8 +128,14 @@ def test_the_last_stop_says_which_versions_it_withdrew(site: Site) -> None:
     lines.stop_line(site, number)
     assert site.folder.production().withdrawn == (C,)
     lines.bring(site, D, number)
-    lines.record(site, Kind.STOPPED, {"previous": A, **lines.alone()})
-    assert site.folder.production().withdrawn == (A, D)
+    lines.stop_line(site, 1)
+    assert site.folder.production().withdrawn == (A,)
+    lines.stop_line(site, number)
+    assert site.folder.production().withdrawn == (D,)
+    site.promote(B)
+    lines.bring(site, C, number)
+    lines.record(site, Kind.STOPPED, {"previous": B, **lines.alone()})
+    assert site.folder.production().withdrawn == (B, C)
 
 
 def test_cores_are_shared_by_lines_and_line_1_s_part_by_its_engines(site: Site) -> None:
