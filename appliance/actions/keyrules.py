@@ -44,7 +44,8 @@ def rules(state: Engine) -> tuple[RuleFacts, ...]:
     """Return every key for which something was decided, by its id."""
     known = {facts.key_id: facts for facts in keys.list_keys(state)}
     with state.connect() as connection:
-        open_now = connection.execute(select(Rollout.control, Rollout.ends_at).where(Rollout.state.in_(OPEN))).first()
+        opened = connection.execute(select(Rollout.control, Rollout.ends_at).where(Rollout.state.in_(OPEN)))
+        leaving = {row.control: row.ends_at for row in opened}
         rows = connection.execute(select(KeyRule.key_id, KeyRule.rule, KeyRule.model_digest).order_by(KeyRule.key_id))
         found = list(rows)
     return tuple(
@@ -54,7 +55,7 @@ def rules(state: Engine) -> tuple[RuleFacts, ...]:
             owner=known[row.key_id].owner,
             rule=row.rule,
             model_digest=row.model_digest,
-            leaves=open_now.ends_at if open_now is not None and open_now.control == row.model_digest else "",
+            leaves=leaving.get(row.model_digest or "", ""),
         )
         for row in found
         if row.key_id in known

@@ -9,6 +9,7 @@ from appliance.config import Config
 from appliance.errors import NotInstalledError
 from appliance.registry import catalog
 from appliance.registry.router import Loaded, Query, Routed, decide
+from appliance.state import lines
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import Rollout
 
@@ -38,7 +39,7 @@ def explain(config: Config, state: Engine, query: Query) -> Explained:
     """
     with state.connect() as session:
         current = catalog.in_production(session)
-        row = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN))).first()
+        row = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN), lines.is_of(Rollout))).first()
         found = [current]
         if row is not None and row.state != "held":  # to a canary on hold nobody is added
             found.append(row.control if row.state == "beside" else row.model_digest)

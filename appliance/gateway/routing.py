@@ -20,6 +20,7 @@ from appliance.gateway import problems
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
 from appliance.state.database import open_state
+from appliance.state.lines import is_of
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 from media.clock import Clock, from_text
@@ -31,6 +32,15 @@ _DIGEST_CHARACTERS: Final = 12
 # The documents' default (E16), where the promoted descriptor names none.
 _TEMPERATURE: Final = 0.7
 _TOP_P: Final = 1.0
+_ROLLOUT: Final = (
+    Rollout.sequence,
+    Rollout.model_digest,
+    Rollout.control,
+    Rollout.percent,
+    Rollout.state,
+    Rollout.at,
+    Rollout.ends_at,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +221,7 @@ class StateRoutes:
         self._serving: Serving | None = None
         self._stops: frozenset[tuple[str, str]] = frozenset()
         self._damaged: frozenset[str] = frozenset()
+        self._has_lines = False
 
     def production(self) -> Route | None:
         """Return what production serves; see `Routes`."""
@@ -244,14 +255,17 @@ class StateRoutes:
             except NotInstalledError:
                 self._serving, self._stops = None, frozenset()
             except SQLAlchemyError as error:
+                self._has_lines = False
                 raise StoreDamagedError(
                     what="the state cannot be read", why=type(error).__name__, fix="see `sealift status`"
                 ) from error
             self._read_at = now
 
     def _read(self, connection: Connection, *, is_whole: bool) -> Serving | None:
+        # State of before the release that knows lines has no column for them, and no line but the first.
+        self._has_lines = self._has_lines or _has_lines(connection)
         newest = select(Promotion.model_digest, Promotion.at).order_by(Promotion.sequence.desc()).limit(1)
-        promotion = connection.execute(newest).first()
+        promotion = connection.execute(newest.where(is_of(Promotion)) if self._has_lines else newest).first()
         if promotion is None or promotion.model_digest is None:
             return None
         production = self._route(connection, str(promotion.model_digest), str(promotion.at))
@@ -259,8 +273,8 @@ class StateRoutes:
             return None
         if not is_whole:
             return Serving(production=production)
-        table = Rollout.__table__
-        row = connection.execute(select(table).where(table.c.state.in_(OPEN))).first()
+        opened = select(*_ROLLOUT).where(Rollout.state.in_(OPEN))
+        row = connection.execute(opened.where(is_of(Rollout)) if self._has_lines else opened).first()
         serving = Serving(production=production, rules=_rules(connection))
         return serving if row is None else self._split(connection, serving, row)
 
@@ -316,6 +330,10 @@ class StateRoutes:
 
     def _also(self, _version: Any) -> tuple[str, ...]:
         return (ALIAS, *self._aliases)
+
+
+def _has_lines(connection: Connection) -> bool:
+    return any(column["name"] == "line" for column in inspect(connection).get_columns(Promotion.__tablename__))
 
 
 def _rules(connection: Connection) -> dict[str, Rule]:

@@ -9,7 +9,9 @@ from typing import Final
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from appliance.state.tables import ModelVersion, Promotion, Rollout
+from appliance.state import lines
+from appliance.state.rollouts import OPEN
+from appliance.state.tables import ModelVersion, Rollout
 
 PRODUCTION: Final = "production"
 PREVIOUS: Final = "previous"
@@ -21,32 +23,26 @@ _CANARY: Final = ("running", "held")
 
 
 def aliases(session: Reader) -> dict[str, str]:
-    """Return the digest behind each alias that stands for a version now."""
-    line, is_stopped = _line(session)
+    """Return the digest behind each alias that stands for a version now; all of them are line 1's."""
     known = set(session.execute(select(ModelVersion.model_digest)).scalars())
     found: dict[str, str] = {}
-    if line and not is_stopped:
-        found[PRODUCTION] = line[-1]
-    previous = next((one for one in reversed(line[:-1]) if one in known), None)
+    current = lines.served(session).get(lines.FIRST_LINE)
+    if current is not None:
+        found[PRODUCTION] = current
+    elsewhere = _elsewhere(session)
+    line = lines.versions(session)[lines.FIRST_LINE]
+    previous = next((one for one in reversed(line[:-1]) if one in known and one not in elsewhere), None)
     if previous is not None:
         found[PREVIOUS] = previous
-    running = select(Rollout.model_digest).where(Rollout.state.in_(_CANARY)).order_by(Rollout.sequence.desc()).limit(1)
-    candidate = session.execute(running).scalar_one_or_none()
+    running = select(Rollout.model_digest).where(Rollout.state.in_(_CANARY), lines.is_of(Rollout))
+    candidate = session.execute(running.order_by(Rollout.sequence.desc()).limit(1)).scalar_one_or_none()
     if candidate is not None:
         found[CANDIDATE] = candidate
     return found
 
 
-def _line(session: Reader) -> tuple[list[str], bool]:
-    """Return the versions that led here, the last on top, and whether it was stopped; as the promoter's chain does."""
-    line: list[str] = []
-    is_stopped = False
-    steps = select(Promotion.kind, Promotion.model_digest).order_by(Promotion.sequence)
-    for kind, digest in session.execute(steps):
-        is_stopped = digest is None
-        if kind == "rolled-back" and digest in line[:-1]:
-            nearest = max(place for place, one in enumerate(line[:-1]) if one == digest)
-            del line[nearest + 1 :]
-        elif digest is not None and (not line or line[-1] != digest):
-            line.append(digest)
-    return line, is_stopped
+def _elsewhere(session: Reader) -> set[str]:
+    """Return the versions that stand in another line than the first, which nobody goes back to in that one."""
+    found = {stack[-1] for number, stack in lines.versions(session).items() if number != lines.FIRST_LINE}
+    beside = select(Rollout.model_digest, Rollout.control).where(Rollout.state.in_(OPEN), ~lines.is_of(Rollout))
+    return found.union(*session.execute(beside))

@@ -17,7 +17,7 @@ from appliance.errors import StoreDamagedError, UnknownVersionError
 from appliance.registry import deletion, memory
 from appliance.registry.aliases import ALIASES, aliases
 from appliance.registry.descriptor import ModelDescriptor
-from appliance.state import projection
+from appliance.state import lines, projection
 from appliance.state.tables import GateResult, ModelVersion, Promotion
 from appliance.store.content import StoredRelease
 from media import canonical
@@ -142,8 +142,11 @@ def judgements(session: Reader, model_digest: str) -> tuple[Judgement, ...]:
 
 
 def in_production(session: Reader) -> str | None:
-    """Return the digest that state says is in production; None when stopped or never promoted."""
-    newest = select(Promotion.model_digest).order_by(Promotion.sequence.desc()).limit(1)
+    """Return the digest that state says is in production, in line 1; None when stopped or never promoted.
+
+    For all lines see `appliance.state.lines.served`.
+    """
+    newest = select(Promotion.model_digest).where(lines.is_of(Promotion)).order_by(Promotion.sequence.desc()).limit(1)
     return session.execute(newest).scalar_one_or_none()
 
 

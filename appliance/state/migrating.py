@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 BASE: Final = "base"
 _TABLE: Final = "alembic_version"
 # Below the first revision alembic leaves its own empty table; the way up begins with making it.

@@ -220,14 +220,16 @@ def _promotion(
             at=leaf.time,
             people=people,
             reason=leaf.body.get("reason"),
+            line=leaf.body.get("line"),
         )
     )
-    rollouts.end_others(connection)
+    is_of_all = kind == "stopped" and leaf.body.get("line") is None
+    rollouts.end_others(connection, None if is_of_all else rollouts.line_of(leaf.body))
 
 
 def _cut_over(connection: Runner, leaf: Event) -> None:
     _promotion(connection, leaf, kind="made", people=_one(leaf), model_digest=leaf.body["model_digest"])
-    rollouts.cut_over(connection, leaf.body["terms"], leaf.time)
+    rollouts.cut_over(connection, leaf.body, leaf.time)
 
 
 def _key_created(connection: Runner, leaf: Event) -> None:
@@ -266,10 +268,10 @@ _HANDLERS: Final[Mapping[str, Callable[[Runner, Event], None]]] = {
     "promotion.canary-started": lambda connection, leaf: rollouts.start(
         connection, leaf.body, sequence=leaf.sequence, at=leaf.time
     ),
-    "promotion.canary-held": lambda connection, leaf: rollouts.change(connection, "held", leaf.time),
-    "promotion.canary-resumed": lambda connection, leaf: rollouts.change(connection, "running", leaf.time),
-    "promotion.canary-aborted": lambda connection, leaf: rollouts.change(connection, "ended", leaf.time),
-    "promotion.retired": lambda connection, leaf: rollouts.change(connection, "ended", leaf.time),
+    "promotion.canary-held": lambda connection, leaf: rollouts.change(connection, leaf.body, "held", leaf.time),
+    "promotion.canary-resumed": lambda connection, leaf: rollouts.change(connection, leaf.body, "running", leaf.time),
+    "promotion.canary-aborted": lambda connection, leaf: rollouts.change(connection, leaf.body, "ended", leaf.time),
+    "promotion.retired": lambda connection, leaf: rollouts.change(connection, leaf.body, "ended", leaf.time),
     "stop.made": lambda connection, leaf: rollouts.stop(connection, leaf.body, sequence=leaf.sequence, at=leaf.time),
     "stop.lifted": lambda connection, leaf: rollouts.free(connection, leaf.body),
     "key.ruled": lambda connection, leaf: rollouts.rule(connection, leaf.body, sequence=leaf.sequence),

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from appliance.state.lines import FIRST_LINE, is_of
 from appliance.state.tables import CallerStop, KeyRule, Rollout
 from media.clock import from_text, to_text
 
@@ -20,8 +21,8 @@ FREE: Final = "free"
 
 
 def start(connection: Runner, body: Mapping[str, Any], *, sequence: int, at: str) -> None:
-    """Add a canary; a version that was kept beside is not any more."""
-    end_others(connection)
+    """Add a canary; a version that was kept beside in its line is not any more."""
+    end_others(connection, line_of(body))
     terms = body["terms"]
     row = {
         "sequence": sequence,
@@ -32,14 +33,17 @@ def start(connection: Runner, body: Mapping[str, Any], *, sequence: int, at: str
         "state": "running",
         "at": at,
         "ends_at": _later(at, terms["hours"] + terms["watch_hours"]),
+        "line": body.get("line"),
     }
     connection.execute(insert(Rollout).values(**row))
 
 
-def change(connection: Runner, state: str, at: str) -> None:
-    """Change the canary that is open."""
+def change(connection: Runner, body: Mapping[str, Any], state: str, at: str) -> None:
+    """Change the canary that is open in a line."""
     found = connection.execute(
-        select(Rollout.sequence, Rollout.state, Rollout.ends_at, Rollout.at).where(Rollout.state.in_(OPEN))
+        select(Rollout.sequence, Rollout.state, Rollout.ends_at, Rollout.at).where(
+            Rollout.state.in_(OPEN), is_of(Rollout, line_of(body))
+        )
     ).first()
     if found is None:
         return
@@ -51,17 +55,24 @@ def change(connection: Runner, state: str, at: str) -> None:
     connection.execute(update(Rollout).where(Rollout.sequence == found.sequence).values(**values))
 
 
-def cut_over(connection: Runner, terms: Mapping[str, Any], at: str) -> None:
-    """Note that the canary which ended last became production, and for how long the version before stays."""
-    newest = select(Rollout.sequence).order_by(Rollout.sequence.desc()).limit(1).scalar_subquery()
+def cut_over(connection: Runner, body: Mapping[str, Any], at: str) -> None:
+    """Note that the canary which ended last in a line became production, and for how long the version before stays."""
+    terms, own = body["terms"], is_of(Rollout, line_of(body))
+    newest = select(Rollout.sequence).where(own).order_by(Rollout.sequence.desc()).limit(1).scalar_subquery()
     if terms["watch_hours"]:
         values = {"state": "beside", "ends_at": _later(at, terms["watch_hours"])}
         connection.execute(update(Rollout).where(Rollout.sequence == newest).values(**values))
 
 
-def end_others(connection: Runner) -> None:
-    """End whatever is open: production changed."""
-    connection.execute(update(Rollout).where(Rollout.state.in_(OPEN)).values(state="ended"))
+def end_others(connection: Runner, line: int | None) -> None:
+    """End whatever is open in a line, or in all where none is named: production changed."""
+    opened = Rollout.state.in_(OPEN) if line is None else Rollout.state.in_(OPEN) & is_of(Rollout, line)
+    connection.execute(update(Rollout).where(opened).values(state="ended"))
+
+
+def line_of(body: Mapping[str, Any]) -> int:
+    """Return the number of the line that a record is of."""
+    return int(body.get("line") or FIRST_LINE)
 
 
 def stop(connection: Runner, body: Mapping[str, Any], *, sequence: int, at: str) -> None:

@@ -25,6 +25,10 @@ def _whole(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
+def _optional_line(value: object) -> bool:
+    return value is None or (_whole(value) and value != 0)
+
+
 def _truth(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -44,7 +48,8 @@ def _terms(value: object) -> bool:
     return isinstance(value, Mapping) and _text(value.get("version")) and all(_whole(value.get(one)) for one in numbers)
 
 
-_ROLLOUT: Final[Mapping[str, _Check]] = {"model_digest": _text, "previous": _optional_text, "terms": _terms}
+_LINE: Final[Mapping[str, _Check]] = {"previous": _optional_text, "line": _optional_line}
+_ROLLOUT: Final[Mapping[str, _Check]] = {"model_digest": _text, **_LINE, "terms": _terms}
 _BY_ONE: Final[Mapping[str, _Check]] = {**_ROLLOUT, "person": _text, "reason": _optional_text}
 _CALLER: Final[Mapping[str, _Check]] = {"what": _text, "name": _text, "person": _text, "reason": _optional_text}
 _KEY: Final[Mapping[str, _Check]] = {
@@ -78,14 +83,14 @@ SHAPES: Final[Mapping[str, Mapping[str, _Check]]] = {
         "evidence_digest": _text,
         "figures": _mapping,
     },
-    "promotion.made": {"model_digest": _text, "previous": _optional_text, "approvals": _approvals},
+    "promotion.made": {"model_digest": _text, **_LINE, "approvals": _approvals},
     "promotion.rolled-back": {
         "model_digest": _text,
-        "previous": _optional_text,
+        **_LINE,
         "person": _text,
         "reason": _optional_text,
     },
-    "promotion.stopped": {"previous": _optional_text, "person": _text, "reason": _optional_text},
+    "promotion.stopped": {**_LINE, "person": _text, "reason": _optional_text},
     "promotion.canary-started": {**_ROLLOUT, "approvals": _approvals},
     "promotion.canary-held": _BY_ONE,
     "promotion.canary-resumed": _BY_ONE,

@@ -71,7 +71,10 @@ class GateResult(Base):
 
 
 class Promotion(Base):
-    """A change of what production serves; the newest row is the present, `model_digest` null means stopped."""
+    """A change of what production serves; a line's newest row is its present, `model_digest` null means stopped.
+
+    `line` is null for line 1, and for a stop of all lines.
+    """
 
     __tablename__ = "promotion"
     __table_args__ = (CheckConstraint("kind IN ('made', 'rolled-back', 'stopped')", name="kind"),)
@@ -83,6 +86,7 @@ class Promotion(Base):
     at: Mapped[str] = mapped_column(_words(20))
     people: Mapped[list[dict[str, str]]] = mapped_column(JSON)
     reason: Mapped[str | None] = mapped_column(_words(2000))
+    line: Mapped[int | None]
 
 
 class ApiKey(Base):
@@ -104,9 +108,9 @@ class ApiKey(Base):
 
 
 class Rollout(Base):
-    """A canary and what became of it; of those not ended there is one at most.
+    """A canary and what became of it; of those not ended each line of production has one at most.
 
-    `state` is running, held, beside (cut over, the version before stays loaded) or ended.
+    `line` is null for line 1. `state` is running, held, beside (cut over, the version before stays loaded) or ended.
     """
 
     __tablename__ = "rollout"
@@ -120,6 +124,7 @@ class Rollout(Base):
     state: Mapped[str] = mapped_column(_words(16))
     at: Mapped[str] = mapped_column(_words(20))
     ends_at: Mapped[str] = mapped_column(_words(20))
+    line: Mapped[int | None]
 
 
 class KeyRule(Base):

@@ -44,6 +44,42 @@ def serving(places: Places, state: Engine, ledger: MemoryLedger) -> Serving:
     return found
 
 
+def test_what_another_line_serves_tries_and_stops_is_not_taken_for_line_1_s(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    happened = rollout_bodies()
+    other = {**bodies(DIGEST_B)["promotion.made"], "line": 2}
+    ledger.append("promotion.made", other)
+    ledger.append("promotion.canary-started", {**happened["promotion.canary-started"], "line": 2})
+    found = serving(places, state, ledger)
+    assert (found.production.model_digest, found.canary, found.beside) == (DIGEST_A, None, None)
+
+    ledger.append("promotion.stopped", {**bodies()["promotion.stopped"], "line": 2})
+    assert serving(places, state, ledger).production.model_digest == DIGEST_A
+    ledger.append("promotion.made", other)
+    ledger.append("promotion.stopped", {**bodies()["promotion.stopped"], "line": 1})
+    projection.catch_up(state, ledger)
+    assert StateRoutes(places, CLOCK).serving() is None
+
+
+def test_before_the_schema_knows_lines_a_gateway_still_serves_pins_and_stops(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    happened = rollout_bodies()
+    for kind in ("promotion.canary-started", "key.ruled", "stop.made"):
+        ledger.append(kind, happened[kind])
+    projection.catch_up(state, ledger)
+    with writing(state) as connection:
+        migrating.downgrade(connection, "0004")
+    routes = StateRoutes(places, CLOCK)
+    found = routes.serving()
+
+    assert found is not None
+    assert found.canary is not None
+    assert (found.production.model_digest, list(found.rules)) == (DIGEST_A, ["abcdefghij"])
+    assert routes.is_stopped(key_id="abcdefghij", department="x")
+
+
 def test_a_canary_is_beside_production_held_or_not_until_it_ends(
     places: Places, state: Engine, ledger: MemoryLedger
 ) -> None:

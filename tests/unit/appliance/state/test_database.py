@@ -11,9 +11,9 @@ from sqlalchemy import Connection, create_engine, insert, inspect, select, text,
 
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError, StoreWriteError
-from appliance.state import migrating
+from appliance.state import lines, migrating
 from appliance.state.database import open_state, writing
-from appliance.state.tables import Applied, Base, Release
+from appliance.state.tables import Applied, Base, Promotion, Release, Rollout
 
 
 @pytest.fixture
@@ -55,6 +55,31 @@ def test_the_head_that_opening_trusts_is_the_newest_migration() -> None:
     settings.set_main_option("path_separator", "os")
 
     assert ScriptDirectory.from_config(settings).get_current_head() == migrating.HEAD
+
+
+def test_rows_of_before_lines_keep_what_they_say_and_are_of_the_first(places: Places) -> None:
+    engine = open_state(places)
+    with writing(engine) as connection:
+        migrating.downgrade(connection, "0004")
+        connection.execute(
+            text(
+                "INSERT INTO promotion (sequence, kind, model_digest, at, people)"
+                " VALUES (3, 'made', 'a', '2026-11-20T08:00:00Z', '[]')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO rollout (sequence, model_digest, control, percent, hours, state, at, ends_at)"
+                " VALUES (4, 'b', 'a', 20, 48, 'running', '2026-11-20T08:00:00Z', '2026-11-22T08:00:00Z')"
+            )
+        )
+        migrating.upgrade(connection)
+
+    with engine.connect() as connection:
+        for table in (Promotion, Rollout):
+            assert connection.execute(select(table.line)).all() == [(None,)]
+            assert len(connection.execute(select(table.__table__).where(lines.is_of(table))).all()) == 1
+        assert lines.served(connection) == {1: "a"}
 
 
 def test_state_uses_a_rollback_journal_that_survives_power_cuts(places: Places) -> None:
