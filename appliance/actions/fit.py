@@ -2,12 +2,15 @@
 
 Versions in the test stage hold memory too, and are counted: they are the first that may go.
 
+What other lines of production hold is taken off the room first: nothing of theirs goes for a version of this one.
+
 Two versions: the canary runs beside production, and the version before stays loaded, so that going back takes seconds.
 One: the candidate is tested while production rests, then takes its place, is watched for 48 hours, and going back means
 loading the version before again, for which the time that this box needed is told. None: it is refused before people
 are asked.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -21,6 +24,7 @@ from appliance.registry import catalog, memory, stageloads
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import Version
 from appliance.registry.memory import Need, Room
+from appliance.state import lines
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import Rollout
 from appliance.store.content import ContentStore
@@ -45,6 +49,11 @@ class Held:
 
     total: int
     names: tuple[str, ...]
+    is_known: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        return {"bytes": self.total, "versions": list(self.names)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,7 @@ class FitFacts:
         serves: The version itself is in production.
         tested: What others hold in the test stage.
         further: What further engines of the version in production hold, as the site file names them.
+        lines: What the other lines of production hold: what they serve, try and keep beside.
     """
 
     version: Version
@@ -74,19 +84,26 @@ class FitFacts:
     serves: bool = False
     tested: Held = Held(total=0, names=())
     further: Held = Held(total=0, names=())
+    lines: Held = Held(total=0, names=())
 
     @property
     def plan(self) -> tuple[str, ...]:
         """The way forward and the way back, in sentences."""
+        others = (
+            (f"Other lines of production hold {_mib(self.lines.total)} MiB: {', '.join(self.lines.names)}.",)
+            if self.lines.names
+            else ()
+        )
         if self.holds is Holds.NONE:
-            return ("It cannot be loaded on this machine.",)
+            return ("It cannot be loaded on this machine.", *others)
         more = (
             (f"Further engines of production ({', '.join(self.further.names)}) hold {_mib(self.further.total)} MiB.",)
             if self.further.names
             else ()
         )
+        more = (*more, *others)
         if self.serves:
-            room = self.room.engines - (self.need.total if self.need is not None else 0)
+            room = self.room.engines - self.lines.total - (self.need.total if self.need is not None else 0)
             holds = self.need is None or self.further.total <= room - self.tested.total
             return ("It is in production.", *more, *(() if holds else ("Memory does not hold all of them.",)))
         if self.production is None:
@@ -119,6 +136,13 @@ class FitFacts:
         )
 
     @property
+    def _taken(self) -> str:
+        """What of the room stands in other lines, where it does."""
+        if not self.lines.names:
+            return ""
+        return f", of which other lines of production hold {_mib(self.lines.total)}: {', '.join(self.lines.names)}"
+
+    @property
     def _other_name(self) -> tuple[str, ...]:
         """What whoever asks for the version before by name must know, where the model's name changes."""
         if self.production is None or self.production.name == self.version.name:
@@ -139,8 +163,9 @@ class FitFacts:
             "production": None if self.production is None else self.production.model_digest,
             "production_need": None if self.production_need is None else self.production_need.to_json(),
             "room": self.room.to_json(),
-            "test_stage": {"bytes": self.tested.total, "versions": list(self.tested.names)},
+            "test_stage": self.tested.to_json(),
             "further_engines": {"bytes": self.further.total, "names": list(self.further.names)},
+            **({"other_lines": self.lines.to_json()} if self.lines.names else {}),
             "holds": str(self.holds),
             "return_seconds": self.return_seconds,
             "watch_hours": WATCH_HOURS if self.holds in {Holds.ONE, Holds.UNKNOWN} and self.production else 0,
@@ -158,7 +183,7 @@ class FitFacts:
                 what=f"{self.version.name} {self.version.version} does not fit this machine's memory",
                 why=f"it takes {_mib(self.need.total)} MiB at most (weights {_mib(self.need.weights)}, cache "
                 f"{_mib(self.need.cache)}, compute {_mib(self.need.compute)}), and engines may take "
-                f"{_mib(self.room.engines)} MiB",
+                f"{_mib(self.room.engines)} MiB{self._taken}",
                 fix="choose a smaller quantization or context (`sealift models advise`), or a machine with more memory",
             )
 
@@ -179,29 +204,38 @@ def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room
     """
     with state.connect() as session:
         version = catalog.version(session, which)
-        current = catalog.in_production(session)
+        standing = _standing(session)
+        number = _line_for(session, version, standing)
+        current = lines.served(session).get(number)
+        others = sorted(digest for line, found in standing.items() if line != number for digest in found)
+        first = [str(catalog.in_production(session))] if number != lines.FIRST_LINE else []
         production = None if current in {None, version.model_digest} else catalog.version(session, str(current))
     found = memory.room() if room is None else room
     need = need_of(config, ledger, version)
     other = None if production is None else need_of(config, ledger, production)
     tested = held_in_test(config, ledger, state, version)
     serving = need if production is None else other
-    more = 0 if serving is None else serving.total * len(config.engines.production.further)
+    named = config.engines.production.further if number == lines.FIRST_LINE else ()
+    more = 0 if serving is None else serving.total * len(named)
+    taken = _held(config, ledger, state, [*others, *first * len(config.engines.production.further)])
     return FitFacts(
         version=version,
         need=need,
         production=production,
         production_need=other,
         room=found,
-        holds=judge(need, other, found, alone=production is None, tested=tested.total + more),
+        holds=judge(need, other, found, alone=production is None, tested=tested.total + more, taken=taken),
         return_seconds=None if production is None else loading_seconds(ledger, production.model_digest),
         serves=current == version.model_digest,
         tested=tested,
-        further=Held(total=more, names=config.engines.production.further),
+        further=Held(total=more, names=named),
+        lines=taken,
     )
 
 
-def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool, tested: int = 0) -> Holds:
+def judge(
+    need: Need | None, other: Need | None, room: Room, *, alone: bool, tested: int = 0, taken: Held | None = None
+) -> Holds:
     """Return how many versions memory holds.
 
     Args:
@@ -210,13 +244,15 @@ def judge(need: Need | None, other: Need | None, room: Room, *, alone: bool, tes
         room: What the machine has.
         alone: Nothing is in production.
         tested: Bytes that other versions hold in the test stage, and further engines of production.
+        taken: What other lines of production hold, which makes room for nothing.
     """
-    if need is not None and need.total > room.engines:
+    left = room.engines - (0 if taken is None else taken.total)
+    if need is not None and need.total > left:
         return Holds.NONE
-    if need is None or (other is None and not alone):
+    if need is None or (other is None and not alone) or (taken is not None and not taken.is_known):
         return Holds.UNKNOWN
     both = need.total + (0 if other is None else other.total) + tested
-    return Holds.TWO if both <= room.engines else Holds.ONE
+    return Holds.TWO if both <= left else Holds.ONE
 
 
 def need_of(config: Config, ledger: Ledger, version: Version) -> Need | None:
@@ -244,14 +280,10 @@ def held_in_test(config: Config, ledger: Ledger, state: Engine, version: Version
 def held_beside(config: Config, ledger: Ledger, state: Engine, version: Version) -> Held:
     """Return what a version would hold in the test stage together with everything that is loaded; it first by name."""
     with state.connect() as session:
-        rollout = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN))).first()
-        serving = {
-            catalog.in_production(session),
-            *(() if rollout is None else (rollout.model_digest, rollout.control)),
-        }
+        serving = set().union(*_standing(session).values())
         tested = {one.model_digest for one in stageloads.loads(session)} - {version.model_digest}
         further = [str(catalog.in_production(session))] * len(config.engines.production.further)
-    resident = [*further, *sorted(digest for digest in serving if digest), *sorted(tested)]
+    resident = [*further, *sorted(serving), *sorted(tested)]
     others, own = _held(config, ledger, state, resident), need_of(config, ledger, version)
     return Held(total=others.total + (0 if own is None else own.total), names=others.names)
 
@@ -265,7 +297,24 @@ def _held(config: Config, ledger: Ledger, state: Engine, digests: list[str]) -> 
     return Held(
         total=sum(need.total for need in needs if need is not None),
         names=tuple(f"{one.name} {one.version}" for one in found),
+        is_known=None not in needs,
     )
+
+
+def _standing(session: lines.Reader) -> dict[int, set[str]]:
+    """Return the versions that stand in each line: what it serves, tries and keeps beside."""
+    found = {number: {digest} for number, digest in lines.served(session).items()}
+    opened = select(Rollout.line, Rollout.model_digest, Rollout.control).where(Rollout.state.in_(OPEN))
+    for line, *both in session.execute(opened):
+        found.setdefault(line or lines.FIRST_LINE, set()).update(digest for digest in both if digest)
+    return found
+
+
+def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, set[str]]) -> int:
+    """Return the line that a version is in, else the one that serves its name, else line 1."""
+    same = {one.model_digest for one in catalog.versions(session) if one.name == version.name}
+    here = next((number for number, found in standing.items() if version.model_digest in found), None)
+    return here or next((number for number, found in standing.items() if found & same), lines.FIRST_LINE)
 
 
 def further_that_fit(

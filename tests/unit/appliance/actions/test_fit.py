@@ -1,6 +1,6 @@
 """Before people are asked, the plan says what memory holds and what that means for the way back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from appliance.actions.fit import FitFacts, Holds, fit
+from appliance.actions.fit import FitFacts, Holds, fit, held_beside
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
+from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import EngineLoadError
+from appliance.registry import catalog
 from appliance.registry.memory import Need, Room
 from appliance.state import projection
 from appliance.state.database import open_state
@@ -19,6 +21,8 @@ from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
 from tests.support.promotion import site_config
 
 GIB = 2**30
+DIGEST_C, DIGEST_D = "c" * 64, "d" * 64
+Ask = Callable[[str], FitFacts]
 
 
 @pytest.fixture
@@ -111,3 +115,80 @@ def test_people_are_told_that_a_model_of_another_name_takes_the_others_place(
     assert "takes the place of another model" in " ".join(renamed.plan)
     assert "Once lungs is no longer loaded" in " ".join(renamed.plan)
     assert "another model" not in " ".join(facts.plan)
+
+
+NAMES = {DIGEST_A: "chat", DIGEST_B: "chat", DIGEST_C: "classes", DIGEST_D: "classes"}
+
+
+def lines_of(config: Config, state: Engine, total: float, sizes: dict[str, float | None]) -> Ask:
+    """A in production in line 1, C beside it in line 2, and a machine of so many GiB."""
+    ledger = MemoryLedger()
+    for digest, gib in sizes.items():
+        need = None if gib is None else Need(weights=int(gib * GIB), cache=0, compute=0, process=0).to_json()
+        body = {**bodies(digest)["model.registered"], "name": NAMES[digest], "memory": need}
+        ledger.append("model.registered", body)
+    ledger.append("promotion.made", {**bodies(DIGEST_A)["promotion.made"], "previous": None})
+    ledger.append("promotion.made", {**bodies(DIGEST_C)["promotion.made"], "previous": None, "line": 2})
+    projection.catch_up(state, ledger)
+    room = Room(total=int(total * GIB), available=int(total * GIB))
+    return lambda digest: fit(config, ledger, state, digest, room=room)
+
+
+@pytest.mark.parametrize(
+    ("new", "classes", "holds"),
+    [(3, 1, Holds.TWO), (3, 2, Holds.ONE), (6, 2, Holds.ONE), (7, 2, Holds.NONE), (3, None, Holds.UNKNOWN)],
+)
+def test_what_another_line_holds_is_taken_off_the_room_first(
+    config: Config, state: Engine, new: float, classes: float | None, holds: Holds
+) -> None:
+    """8.5 GiB are left to engines."""
+    ask = lines_of(config, state, 10, {DIGEST_A: 4, DIGEST_B: new, DIGEST_C: classes})
+
+    assert ask(DIGEST_B).holds is holds
+
+
+def test_a_version_that_would_fit_only_in_another_lines_place_is_refused_with_what_stands_there(
+    config: Config, state: Engine
+) -> None:
+    facts = lines_of(config, state, 10, {DIGEST_A: 4, DIGEST_B: 7, DIGEST_C: 2})(DIGEST_B)
+
+    with pytest.raises(EngineLoadError) as refused:
+        facts.require_loadable()
+    assert "of which other lines of production hold 2048: classes 1" in refused.value.why
+    assert "Other lines of production hold 2048 MiB: classes 1." in facts.plan
+    assert facts.to_json()["other_lines"] == {"bytes": 2 * GIB, "versions": ["classes 1"]}
+
+
+def test_a_version_is_held_against_what_the_line_of_its_name_serves(config: Config, state: Engine) -> None:
+    engines = EnginesSection(production=ProductionEngines(count=2))
+    config = config.model_copy(update={"engines": engines})
+    ask = lines_of(config, state, 12, {DIGEST_A: 4, DIGEST_C: 1, DIGEST_D: 1})
+    facts = ask(DIGEST_D)
+
+    assert facts.production is not None
+    assert (facts.production.model_digest, facts.lines.total, facts.holds) == (DIGEST_C, 8 * GIB, Holds.TWO)
+    assert facts.further.names == ()
+    assert "another model" not in " ".join(facts.plan)
+    assert (ask(DIGEST_C).serves, ask(DIGEST_A).serves) == (True, True)
+    assert ask(DIGEST_A).further.total == 4 * GIB
+
+
+def test_the_test_stage_finds_what_every_line_holds(config: Config, state: Engine) -> None:
+    engines = EnginesSection(production=ProductionEngines(count=2))
+    config, ledger = config.model_copy(update={"engines": engines}), MemoryLedger()
+    for digest in (DIGEST_A, DIGEST_B, DIGEST_C):
+        register(ledger, digest, 1)
+    ledger.append("promotion.made", {**bodies(DIGEST_A)["promotion.made"], "previous": None})
+    ledger.append("promotion.made", {**bodies(DIGEST_C)["promotion.made"], "previous": None, "line": 2})
+    projection.catch_up(state, ledger)
+    with state.connect() as session:
+        version = catalog.version(session, DIGEST_B)
+
+    assert held_beside(config, ledger, state, version).total == 4 * GIB
+
+
+def test_a_site_with_one_line_tells_nothing_of_lines(config: Config, state: Engine) -> None:
+    facts = planned(config, state, new=4, old=4, total=10)
+
+    assert "other_lines" not in facts.to_json()
+    assert "line" not in " ".join(facts.plan)
