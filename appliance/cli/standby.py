@@ -244,8 +244,8 @@ def _drilled_when_due(own: Context) -> Drill | None:
         with ledger_of(own) as ledger:
             is_due = drilling.is_due(ledger, BelievedClock(own.config.at, own.clock).now())
         return _drilled(own) if is_due else None
-    except SealiftError as error:
-        own.say(f"the fail-over was not drilled: {error.what}")
+    except (SealiftError, OSError) as error:
+        own.say(f"the fail-over was not drilled: {error.what if isinstance(error, SealiftError) else error.strerror}")
         return None
 
 
