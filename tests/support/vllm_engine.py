@@ -5,10 +5,11 @@ processors, or for GPUs.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -75,14 +76,19 @@ def version_files(folder: Path, *, settings: dict[str, Any] | None = None) -> di
 
 
 @contextmanager
-def launched(config: Config, instance: str, *, python: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def launched(
+    config: Config, instance: str, *, python: Path, log: Path, within: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the launcher of one instance until the block ends; entered once it said that it is ready.
+
+    As with a unit, whatever is left of its processes goes with it.
 
     Args:
         config: Of a site whose store holds the version; the site file must give it `START_SECONDS` to start.
         instance: STAGE-DIGEST12.
-        python: Whose environment has vLLM.
+        python: Whose environment has vLLM, and this checkout.
         log: Where its stderr goes.
+        within: Words that run the words after them elsewhere, in the same process.
 
     Raises:
         UnitError: It ended before, with the end of its log.
@@ -92,12 +98,14 @@ def launched(config: Config, instance: str, *, python: Path, log: Path) -> Itera
         place.unlink(missing_ok=True)
         notices.bind(str(place))
         notices.settimeout(1)
+        launcher = [str(python), "-I", "-m", "appliance.serve.launcher"]
         process = subprocess.Popen(
-            [python, "-m", "appliance.serve.launcher", "--config", config.at.config_file, "--instance", instance],
-            cwd=ROOT,
-            env={**os.environ, "NOTIFY_SOCKET": str(place), "PYTHONPATH": str(ROOT)},
+            [*within, *launcher, "--config", str(config.at.config_file), "--instance", instance],
+            cwd=config.at.run,
+            env={**os.environ, "NOTIFY_SOCKET": str(place)},
             stdout=errors,
             stderr=errors,
+            start_new_session=True,
         )
         ended = threading.Event()
         listener = threading.Thread(target=_listen, args=(notices, ended))
@@ -110,6 +118,9 @@ def launched(config: Config, instance: str, *, python: Path, log: Path) -> Itera
             try:
                 process.wait(timeout=180)
             finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
                 ended.set()
                 if listener.ident is not None:
                     listener.join()
@@ -139,35 +150,35 @@ def store_version(config: Config, folder: Path, *, settings: dict[str, Any] | No
     return ModelDescriptor.from_bytes(files["data/models/small/descriptor.json"])
 
 
-def supervisor(python: Path) -> type[EngineSupervisor]:
-    """Return a supervisor that starts the real launcher behind each production unit; the test stage is a stand-in."""
+class VllmSupervisor(EngineSupervisor):
+    """Starts the real launcher behind each production unit; the test stage is a stand-in."""
 
-    class VllmSupervisor(EngineSupervisor):
-        def __init__(self, config: Config) -> None:
-            super().__init__(config)
-            self._launched: dict[str, Any] = {}
+    def __init__(self, config: Config, *, python: Path, within: Sequence[str] = ()) -> None:
+        super().__init__(config)
+        self._python, self._within = python, within
+        self._contexts: dict[str, Any] = {}
+        self.launchers: dict[str, subprocess.Popen[bytes]] = {}
 
-        def start(self, unit: str) -> None:
-            if "-production@" not in unit:
-                super().start(unit)
-                return
-            FakeSupervisor.start(self, unit)
-            if unit not in self._launched:
-                instance = unit.removeprefix("sealift-engine-").removesuffix(".service").replace("@", "-")
-                log = self._config.at.run.parent / f"{instance}.log"
-                context = launched(self._config, instance, python=python, log=log)
-                context.__enter__()
-                self._launched[unit] = context
+    def start(self, unit: str) -> None:
+        if "-production@" not in unit:
+            super().start(unit)
+            return
+        FakeSupervisor.start(self, unit)
+        if unit not in self._contexts:
+            instance = unit.removeprefix("sealift-engine-").removesuffix(".service").replace("@", "-")
+            log = self._config.at.run.parent / f"{instance}.log"
+            context = launched(self._config, instance, python=self._python, log=log, within=self._within)
+            self.launchers[unit] = context.__enter__()
+            self._contexts[unit] = context
 
-        def stop(self, unit: str) -> None:
-            super().stop(unit)
-            context = self._launched.pop(unit, None)
-            if context is not None:
-                context.__exit__(None, None, None)
+    def stop(self, unit: str) -> None:
+        super().stop(unit)
+        self.launchers.pop(unit, None)
+        context = self._contexts.pop(unit, None)
+        if context is not None:
+            context.__exit__(None, None, None)
 
-        def close(self) -> None:
-            super().close()
-            for unit in list(self._launched):
-                self.stop(unit)
-
-    return VllmSupervisor
+    def close(self) -> None:
+        super().close()
+        for unit in list(self._contexts):
+            self.stop(unit)
