@@ -8,7 +8,6 @@ a GPU and vLLM's build for it, it is the GPU that answers.
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ import pytest
 
 from appliance.gateway import gpus
 from appliance.serve.client import EngineClient
+from tests.engines.contract import keeps_the_contract
 from tests.support.engine_process import engine_site
-from tests.support.vllm_engine import ROOT, START_SECONDS, launched, store_version
+from tests.support.vllm_engine import START_SECONDS, launched, store_version
 
 PYTHON: Final = os.environ.get("SEALIFT_VLLM_PYTHON", "")
 MODEL: Final = os.environ.get("SEALIFT_VLLM_MODEL", "")
@@ -48,18 +48,7 @@ def engine() -> Iterator[Path]:
 
 
 def test_it_keeps_the_contract_of_every_engine(engine: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/functional/test_engine_contract.py",
-         "-k", "real", "--timeout", "600"],
-        cwd=ROOT,
-        env={**os.environ, "SEALIFT_ENGINE_SOCKET": str(engine)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-
-    sys.stdout.write(done.stdout[-3000:])
-    assert done.returncode == 0, done.stdout[-6000:]
+    keeps_the_contract(engine)
 
 
 def test_it_answers_what_it_was_asked(engine: Path) -> None:

@@ -18,7 +18,7 @@ from examples.demo.run import Demo, remove
 from media.digest import file_sha256
 from tests.engines import line
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.engines, pytest.mark.engines_release, pytest.mark.timeout(2400)]
 
 LOCK: Final = line.HERE / "engine-vllm.txt"
 
