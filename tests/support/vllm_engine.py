@@ -23,7 +23,6 @@ from tests.support.installable import store_release
 from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import EngineSupervisor, task_file
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 RUNTIME: Final = {"n_ctx": 2048, "n_batch": 2048, "n_seq_max": 64, "defaults": {"temperature": "0.2", "top_p": "0.9"}}
 START_SECONDS: Final = 600
 _TEMPLATE: Final = "chat_template.jinja"
