@@ -2,28 +2,35 @@
 
 gunicorn's own gives a connection back to its main thread after each answer and takes it from there again for the next
 request, which wakes two threads and costs a tenth of an answer. A web server that keeps its connections, or a caller
-that asks again at once, is met by the thread that has just answered.
+that asks again at once, is met by the thread that has just answered, unless somebody waits for a thread.
 """
 
 import select
+from collections import deque
 from typing import Any, Final
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 _MILLISECONDS: Final = 10
-# Then others have their turn, however fast one connection asks.
-_IN_A_ROW: Final = 32
 
 
 class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Serves up to `_IN_A_ROW` requests of one connection in one thread, where each comes soon after the last."""
+    """Serves the requests of a connection in one thread while each comes soon after the last and threads are left."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._unserved: deque[TConn] = deque()
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Hand a connection to the threads, as gunicorn's own does."""
+        self._unserved.append(conn)
+        super().enqueue_req(conn)
 
     def handle(self, conn: TConn) -> Any:
-        """Serve a connection; return what gunicorn's own does: whether it may be kept."""
+        """Serve a connection in a thread; return what gunicorn's own does: whether it may be kept."""
+        self._unserved.popleft()  # threads take them in this order; only how many there are is looked at
         kept = super().handle(conn)
-        for _ in range(_IN_A_ROW - 1):
-            if kept is not True or not self.alive or not _is_readable(conn):
-                break
+        while kept is True and self.alive and not self._unserved and _is_readable(conn):
             kept = super().handle(conn)
         return kept
 
