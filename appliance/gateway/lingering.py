@@ -1,8 +1,8 @@
 """gunicorn's worker with threads, whose threads wait a moment for the next request of a connection.
 
 gunicorn's own gives a connection back to its main thread after each answer and takes it from there again for the next
-request, which wakes two threads and costs a tenth of an answer. A web server that keeps its connections, or a caller
-that asks again at once, is met by the thread that has just answered, unless somebody waits for a thread.
+request, which wakes two threads. A web server that keeps its connections, or a caller that asks again at once, is met
+by the thread that has just answered, unless somebody waits for a thread.
 """
 
 import select
