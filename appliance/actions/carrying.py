@@ -1,8 +1,8 @@
 """Writes one EXPORT to a medium that is marked for that: the only thing that is ever written to a medium.
 
 Entry point: ``python -I -m appliance.actions.carrying --config FILE check|write NAME``, by sealift-export@NAME. That
-unit mounts the medium for writing between the two steps and read-only again after them. Which export it is, the job
-service says.
+unit mounts the medium for writing between the two steps and read-only again after them. Which export it is, and how the
+medium is mounted, the job service says. It runs as a user of its own.
 
 Rules: the medium's label is SEALIFT-OUT and it is no Sealift volume; the export is of the closed list and in the
 ledger; its file is new on the medium, and read back; what leaves is recorded before the first byte is written.
@@ -30,19 +30,13 @@ from appliance.install.jobclient import JobsClient
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
 from appliance.install.telling import Teller
-from media import canonical, durable
+from media import canonical
 from media.clock import SystemClock
 from media.digest import sha256_hex
 from media.errors import SealiftError
 
 CARRIED: Final = "export.carried"
 SKIPPED: Final = 1
-WRITABLE: Final = {
-    "vfat": "uid=0,gid=0,fmask=0133,dmask=0022,utf8",
-    "exfat": "uid=0,gid=0,fmask=0133,dmask=0022",
-    "ext4": "data=ordered",
-}
-"""What mount(8) is told for a type that may be written to, besides rw,nosuid,nodev,noexec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             load, arrival = chosen(config, ledger, name, asked(config, name))
             if options.step == "check":
-                prepare(config, arrival)
                 return 0
             write(config.at.export_medium, load, arrival, ledger)
         finally:
@@ -99,7 +92,7 @@ def asked(config: Config, name: str) -> str:
     Raises:
         JobRefusedError: No such job runs: this unit is started by the job service alone.
     """
-    jobs = JobsClient.open(config, jobrights.OPERATOR)
+    jobs = JobsClient.open(config, jobrights.RECEIVE)
     try:
         for one in jobs.jobs():
             if (one["kind"], one.get("medium"), one["state"]) == (str(Kind.CARRY_EXPORT), name, "running"):
@@ -117,12 +110,13 @@ def chosen(config: Config, ledger: Ledger, name: str, digest: str) -> tuple[Load
         ExportRefusedError: The file is no export of the closed list.
     """
     shown = arrivals.shown(config.at, name)
-    if not shown.may_take_exports or shown.arrival.filesystem not in WRITABLE:
+    if not shown.may_take_exports:
         raise JobRefusedError(
             what=f"{name} takes no EXPORT",
-            why=f"its label is not {arrivals.EXPORT_LABEL}, it is a Sealift volume, or it cannot be written to",
+            why=f"its label is not {arrivals.EXPORT_LABEL}, or it is a Sealift volume",
             fix="see docs/operator/arriving.md",
         )
+    exported.require_writable(shown.arrival)
     file = exported.find(config.at, digest)
     raw = file.read_bytes()
     content, payload_type = exported.content_of(raw)
@@ -131,13 +125,6 @@ def chosen(config: Config, ledger: Ledger, name: str, digest: str) -> tuple[Load
         raise ExportRefusedError(what="this may not leave", why="it is of another type than recorded", fix="report it")
     require_type(kind, content)
     return Load(file=file, raw=raw, kind=kind, digest=digest), shown.arrival
-
-
-def prepare(config: Config, arrival: Arrival) -> None:
-    """Write the table of one line by which the unit mounts the medium for writing."""
-    options = f"rw,nosuid,nodev,noexec,{WRITABLE[arrival.filesystem]}"
-    line = f"/dev/{arrival.name} {config.at.export_medium} {arrival.filesystem} {options} 0 0\n"
-    durable.replace(config.at.arrived / f"{arrival.name}.export", line.encode(), mode=0o644)
 
 
 def write(folder: Path, load: Load, arrival: Arrival, ledger: Ledger) -> None:

@@ -75,12 +75,15 @@ CLOCK_ACCOUNT: Final = "sealift-clock"
 STANDBY_ACCOUNT: Final = "sealift-standby"
 REVIEW_ACCOUNT: Final = "sealift-review"
 NETWORK_ACCOUNT: Final = "sealift-network"
+EXPORT_ACCOUNT: Final = "sealift-export"
 _ONE_FAMILY: Final = {
     BACKUP_ACCOUNT: "backup.",
     CLOCK_ACCOUNT: "clock.",
     STANDBY_ACCOUNT: "standby.",
     REVIEW_ACCOUNT: "review.",
     NETWORK_ACCOUNT: "network.",
+    # That one leaves; that one was made is recorded by whoever makes it.
+    EXPORT_ACCOUNT: "export.carried",
 }
 
 

@@ -1,6 +1,6 @@
 """Media that are plugged in: a small file for each, made by the unit that serves it and read by whoever wants to know.
 
-    /run/sealift/arrived/NAME.json     by sealift-media@NAME (root without a capability): what blkid and the kernel say
+    /run/sealift/arrived/NAME.json     by sealift-media@NAME (a user of its own): what blkid and the kernel say
     /run/sealift/inspected/NAME.json   by sealift-inspect@NAME (sealift-receive): what it claims; nobody believes it
 
 NAME is the kernel's name of the device, e.g. ``sdb1``. Promises: a name is checked before it becomes a path or a unit;

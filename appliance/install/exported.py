@@ -2,6 +2,8 @@
 
 The ledger names the content before its own proof was added. So that digest is computed again here from the file:
 nothing that is not exactly what was shown to a person and recorded is ever found.
+
+    /run/sealift/exporting/NAME.fstab  by the job service, as root: how sealift-export@NAME mounts the medium to write
 """
 
 from base64 import b64decode
@@ -11,11 +13,21 @@ from typing import Final
 
 from appliance.config import Places
 from appliance.errors import JobRefusedError
-from media import canonical
+from appliance.install.arrivals import Arrival
+from appliance.store.writing import writing
+from media import canonical, durable
 from media.digest import sha256_hex
 from media.errors import MalformedError, MediaError
 
 MOST_BYTES: Final = 64 * 2**20
+WRITER: Final = "sealift-export"
+"""The user that writes to a medium, and nobody else does."""
+WRITABLE: Final = {
+    "vfat": f"uid={WRITER},gid={WRITER},fmask=0133,dmask=0022,utf8",
+    "exfat": f"uid={WRITER},gid={WRITER},fmask=0133,dmask=0022",
+    "ext4": "data=ordered",
+}
+"""What mount(8) is told for a type that may be written to, besides rw,nosuid,nodev,noexec."""
 _ENVELOPE: Final = ".dsse.json"
 _LEDGER: Final = "ledger"
 
@@ -41,6 +53,42 @@ def content_of(untrusted: bytes) -> tuple[bytes, str]:
     else:
         return untrusted, ""
     return canonical.dumps({**value, _LEDGER: None}), kind
+
+
+def require_writable(arrival: Arrival) -> str:
+    """Return what mount(8) is told besides, to write to a medium of this type.
+
+    Raises:
+        JobRefusedError: Nothing of this type is written to.
+    """
+    try:
+        return WRITABLE[arrival.filesystem]
+    except KeyError as error:
+        raise JobRefusedError(
+            what=f"{arrival.name} takes no EXPORT",
+            why="what its file system is cannot be written to",
+            fix="see docs/operator/arriving.md",
+        ) from error
+
+
+def table(places: Places, name: str) -> Path:
+    """Return where mount(8) reads how a medium is mounted to be written to: an fstab(5) of one line."""
+    return places.run / "exporting" / f"{name}.fstab"
+
+
+def prepare(places: Places, arrival: Arrival) -> None:
+    """Say how a medium is mounted to be written to. Root's word: whoever says it says what root mounts.
+
+    Raises:
+        JobRefusedError: Nothing of this type is written to.
+        StoreWriteError: It could not be said.
+    """
+    options = f"rw,nosuid,nodev,noexec,{require_writable(arrival)}"
+    line = f"/dev/{arrival.name} {places.export_medium} {arrival.filesystem} {options} 0 0\n"
+    place = table(places, arrival.name)
+    with writing("how a medium is mounted for an EXPORT"):
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        durable.replace(place, line.encode(), mode=0o644)
 
 
 def find(places: Places, digest: str) -> Path:

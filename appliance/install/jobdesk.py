@@ -227,6 +227,8 @@ class JobDesk:
             if window is not None:
                 outcome = self._windows.carry_out(window, job.unit, course)
             else:
+                if job.kind is Kind.CARRY_EXPORT:
+                    exported.prepare(self._config.at, arrivals.arrived(self._config.at, job.medium))
                 self._runner.start(job.unit)
                 outcome = self._said(course) or outcome
                 if outcome.ok and job.lane is Lane.PRODUCTION:  # before the lane is free for another window

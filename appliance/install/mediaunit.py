@@ -2,7 +2,7 @@
 
 Entry point: ``python -I -m appliance.install.mediaunit --config FILE check|mounted|gone NAME``. `check` ends with 0
 when the medium may be mounted. It ends with 1, by which systemd passes the unit over, when it may not, and people are
-shown why. It opens no file of the medium: it asks blkid and the kernel. It runs as root without one capability.
+shown why. It opens no file of the medium: it asks blkid and the kernel. It runs as a user of its own, without a right.
 
 Rules: only file systems of the site's list; one file system, not two in one place; nothing that the machine uses
 already or that /etc/fstab names; at most `media.most` at a time.

@@ -55,6 +55,8 @@ _EXPECTED = {
     "sealift-clock": (set(), set()),
     "sealift-plan": (set(), set()),
     "sealift-try": (set(), set()),
+    "sealift-media": (set(), set()),
+    "sealift-export": (set(), set()),
     "sealift-network": (set(), set()),
     "sealift-announce": (set(), set()),
     "sealift-alerts": (set(), set()),

@@ -29,11 +29,11 @@ import sys
 from pathlib import Path
 from appliance import config
 from appliance.actions import carrying
-from appliance.install import arrivals
+from appliance.install import arrivals, exported
 found = config.load(Path(sys.argv[1]))
 arrival = arrivals.arrived(found.at, sys.argv[2])
 if sys.argv[3] == "check":
-    carrying.prepare(found, arrival)
+    exported.prepare(found.at, arrival)
 else:
     load = carrying.Load(file=Path("x.json"), raw=b"{}", kind=carrying.ExportType.PROBE, digest="0" * 64)
     from appliance.audit.memory import MemoryLedger

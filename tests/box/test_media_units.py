@@ -66,9 +66,9 @@ def plug(box: Machine, tmp_path: Path) -> Iterator[Any]:
         found = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
         device = Path(found.stdout.strip())
         names.append(device.name)
-        box.run(
-            "mknod", "-m", "0660", f"/dev/{device.name}", "b", "7", str(os.minor(device.stat().st_rdev)), shown=False
-        )
+        number = os.minor(device.stat().st_rdev)
+        # Owner and mode as Debian's udev gives them to disks.
+        box.shell(f"mknod -m 0660 /dev/{device.name} b 7 {number} && chgrp disk /dev/{device.name}")
         return device.name
 
     yield plug_in

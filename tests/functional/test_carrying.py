@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.actions import carrying, export_evidence, export_inventory, export_probe, receipt
+from appliance.actions import export_evidence, export_inventory, export_probe, receipt
 from appliance.actions.carrying import CARRIED, chosen, write
 from appliance.actions.exporting import Written
 from appliance.audit.client import open_ledger
@@ -209,14 +209,22 @@ def test_without_a_record_nothing_leaves(
     assert not (tmp_path / load.file.name).exists()
 
 
-def test_the_table_by_which_the_unit_mounts_for_writing_names_the_medium_alone(bare: Site) -> None:
+def test_the_table_by_which_the_unit_mounts_for_writing_names_the_medium_and_its_writer_alone(bare: Site) -> None:
     arrival = plug(bare)
 
-    carrying.prepare(bare.config, arrival)
+    exported.prepare(bare.config.at, arrival)
 
-    source, target, kind, options, *_ = (bare.config.at.arrived / "sdb1.export").read_text().split()
+    source, target, kind, options, *_ = exported.table(bare.config.at, "sdb1").read_text().split()
     assert (source, target, kind) == ("/dev/sdb1", str(bare.config.at.export_medium), "vfat")
-    assert {"rw", "nosuid", "nodev", "noexec"} <= set(options.split(","))
+    assert {"rw", "nosuid", "nodev", "noexec", "uid=sealift-export", "gid=sealift-export"} <= set(options.split(","))
+
+
+@pytest.mark.parametrize("kind", ["iso9660", "udf", "overlay", "ext4,bind"])
+def test_a_type_that_is_not_written_to_gets_no_table(bare: Site, kind: str) -> None:
+    with pytest.raises(JobRefusedError, match="takes no EXPORT"):
+        exported.prepare(bare.config.at, plug(bare, filesystem=kind))
+
+    assert not exported.table(bare.config.at, "sdb1").exists()
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b'{"payload":"!","payloadType":"x","signatures":[]}', b'{"payload":1}'])

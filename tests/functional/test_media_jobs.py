@@ -26,7 +26,7 @@ from appliance.cli import media as media_command
 from appliance.cli.context import Context
 from appliance.config import Config
 from appliance.errors import UnitError
-from appliance.install import arrivals
+from appliance.install import arrivals, exported
 from appliance.install.arrivals import EXPORT_LABEL
 from appliance.install.jobclient import JobsClient
 from appliance.install.jobdesk import JobDesk
@@ -176,6 +176,7 @@ def test_an_export_goes_to_the_marked_medium_and_to_no_other(site: Site, medium:
     assert (code, written["written"]) == (0, True)
     (file,) = site.config.at.export_medium.iterdir()
     assert file.read_bytes() == canonical.dumps(_PROBE)
+    assert exported.table(site.config.at, "sdb1").read_text().startswith("/dev/sdb1 ")
     assert [leaf.body["sha256"] for leaf in site.ledger.find(kind="export.carried")] == [made["sha256"]]
 
 
@@ -205,5 +206,5 @@ def test_started_by_hand_the_export_unit_does_nothing(site: Site) -> None:
     with pytest.raises(UnitError):
         site.units.start("sealift-export@sdb1.service")
 
-    assert not (site.config.at.arrived / "sdb1.export").exists()
+    assert not exported.table(site.config.at, "sdb1").exists()
     assert site.ledger.find(kind="export.carried") == []

@@ -14,7 +14,7 @@ CONFIG = "--config /etc/sealift/sealift.toml"
 # What runs as root and reaches more than one service may: the two steps that change the host.
 ON_THE_HOST = {ROOT_STEP, SETTLE}
 # Users and groups of Debian's own base-passwd.
-DEBIANS = {"root", "www-data", "video"}
+DEBIANS = {"root", "www-data", "video", "disk", "cdrom"}
 DOORS = {
     "ledger-gateway": ("sealift-gateway", "0660"),
     "ledger-admin": ("sealift-admin", "0660"),
@@ -192,6 +192,28 @@ def test_taking_an_install_back_is_confined_as_the_install_is() -> None:
 
     assert found[0] == found[1]
     assert values(SYSTEMD / ROOT_STEP, "OnFailure") == [SETTLE]
+
+
+def test_media_are_decided_about_and_written_to_by_two_users_without_a_right() -> None:
+    decides, writes = SYSTEMD / "sealift-media@.service", SYSTEMD / "sealift-export@.service"
+    lines = [line.split() for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines()]
+    made = {line[1]: line[2:4] for line in lines if line[:1] == ["d"]}
+
+    assert (values(decides, "User"), values(writes, "User")) == (["sealift-media"], ["sealift-export"])
+    for path in (decides, writes):
+        assert (values(path, "PrivateUsers"), values(path, "CapabilityBoundingSet")) == (["yes"], [""])
+        mounts = [value for _, _, value in settings(path) if "/usr/bin/mount " in value]
+        assert all(" --internal-only " in line for line in mounts), "a table would name a program for root to run"
+    # Its groups may write to disks; the unit may not.
+    assert values(decides, "DevicePolicy") == ["closed"]
+    assert {line.split()[1] for line in values(decides, "DeviceAllow")} == {"r"}
+    # What another user says never chooses the device or the place, and what is mounted to be written to is root's word.
+    for path in (decides, writes):
+        for line in (value for _, _, value in settings(path) if "/run/sealift/arrived/" in value and "mount" in value):
+            assert "--options-source-force --options ro,nosuid,nodev,noexec --source /dev/%i --target" in line
+    assert made["/run/sealift/arrived"] == ["0755", "sealift-media"]
+    assert made["/run/sealift/exporting"] == ["0755", "root"]
+    assert values(writes, "ReadWritePaths") == ["/run/sealift/export"]
 
 
 def test_one_unit_sees_the_nodes_of_gpus_and_the_gateways_see_no_device() -> None:

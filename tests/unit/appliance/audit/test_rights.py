@@ -125,16 +125,20 @@ def test_what_tells_monitoring_comes_in_by_its_own_door_only(monkeypatch: pytest
             require_may_enter(Peer(door=door, pid=1, uid=777, gid=777))
 
 
-def test_the_self_test_of_the_network_comes_in_by_the_door_of_actions_and_records_of_the_network_alone(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("account", "own"), [(rights.NETWORK_ACCOUNT, "network.tested"), (rights.EXPORT_ACCOUNT, "export.carried")]
+)
+def test_some_come_in_by_the_door_of_actions_and_record_what_they_are_there_for_alone(
+    monkeypatch: pytest.MonkeyPatch, account: str, own: str
 ) -> None:
-    monkeypatch.setattr(rights, "_uid", lambda account: 778 if account == rights.NETWORK_ACCOUNT else -1)
+    monkeypatch.setattr(rights, "_uid", lambda name: 778 if name == account else -1)
     peer = Peer(door=ACTIONS, pid=1, uid=778, gid=778)
 
     require_may_enter(peer)
-    rights.require_account_may(peer, "network.tested")
+    rights.require_account_may(peer, own)
 
-    for kind in ("install.done", "standby.took-over", "trust.rotated"):
+    # That an EXPORT was made is what lets one leave, so what carries it cannot say that.
+    for kind in ("install.done", "standby.took-over", "trust.rotated", "export.written"):
         with pytest.raises(LedgerRefusedError, match="may not come from user"):
             rights.require_account_may(peer, kind)
     for door in set(DOORS) - {ACTIONS}:

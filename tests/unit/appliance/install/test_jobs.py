@@ -157,6 +157,24 @@ def test_a_stranger_enters_no_door(door: str) -> None:
         jobrights.require_may_enter(Peer(door=door, pid=1, uid=54321, gid=0))
 
 
+def test_what_writes_an_export_reads_and_tells_of_its_job_and_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {"sealift-receive": 777, "sealift-export": 778}
+    monkeypatch.setattr(jobrights, "_uid", lambda account: users.get(account, -1))
+    receives, writes = (Peer(door=jobrights.RECEIVE, pid=1, uid=uid, gid=uid) for uid in (777, 778))
+
+    for peer in (receives, writes):
+        jobrights.require_may_enter(peer)
+        assert jobrights.lane_of(peer) is Lane.MEDIA
+        with pytest.raises(PrivilegeError):
+            jobrights.require_may_ask(peer, Kind.CARRY_EXPORT)
+    jobrights.require_may_read(writes)
+    with pytest.raises(PrivilegeError):
+        jobrights.require_may_read(receives)
+    for door in set(jobrights.DOORS) - {jobrights.RECEIVE}:
+        with pytest.raises(PrivilegeError):
+            jobrights.require_may_enter(Peer(door=door, pid=1, uid=778, gid=778))
+
+
 def test_a_peer_tells_only_of_the_lane_it_carries_out() -> None:
     own = os.getuid()
     lanes = {door: jobrights.lane_of(Peer(door=door, pid=1, uid=own, gid=0)) for door in jobrights.DOORS[1:]}
