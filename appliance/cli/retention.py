@@ -10,16 +10,19 @@ import typer
 from appliance.actions.retention import audityears
 from appliance.actions.retention.audityears import KeyYear
 from appliance.actions.retention.deeds import Retention
+from appliance.actions.retention.expiring import PATIENCE_SECONDS, Asked, Keeper, expire
 from appliance.actions.retention.overdue import LIMIT_SECONDS, RAN, age_seconds, ago
+from appliance.actions.retention.reviewdesk import OPERATOR_DOOR
 from appliance.actions.retention.reviewstore import ReviewStore
 from appliance.audit.facts import Ledger
 from appliance.cli import context as shared
 from appliance.cli.boxkeys import keyring_of
 from appliance.cli.context import Context
-from appliance.cli.opened import ledger_of
+from appliance.cli.opened import ledger_of, may_use
 from appliance.errors import LegalHoldError
 from appliance.keys.opening import open_keys
 from appliance.timekeeping.believed import BelievedClock
+from appliance.wire import Line
 from media.clock import Clock, to_text
 from media.errors import UsageError
 
@@ -122,7 +125,8 @@ def _run(context: typer.Context, dry_run: _DryRun = False) -> None:
             names = [f"{each.name}.v{each.version}" for each in due]
             own.result({"dry_run": True, "keys": names, "samples": len(over)}, f"due: {len(over)} samples, {names}")
             return
-        samples, held = retention.expire(), ""
+        with _keeper_of(own, retention) as keeper:
+            samples, held = expire(keeper, ledger, clock=_clock_of(own)), ""
         with keyring_of(own) as keyring:
             try:
                 gone = audityears.run(ledger, keys, keyring, retention, years=years, clock=_clock_of(own))
@@ -171,6 +175,19 @@ def _retention_of(own: Context) -> Iterator[tuple[Ledger, Retention, ReviewStore
         clock = _clock_of(own)
         store = ReviewStore(own.config.at.review, keys=open_keys(own.config), clock=clock)
         yield ledger, Retention(store, ledger, clock=clock), store
+
+
+@contextmanager
+def _keeper_of(own: Context, retention: Retention) -> Iterator[Keeper]:
+    """Yield the process that owns the samples, or this one where none listens."""
+    if not may_use(own.config, OPERATOR_DOOR):
+        yield retention
+        return
+    line = Line(own.config.at.socket(OPERATOR_DOOR), timeout_seconds=PATIENCE_SECONDS)
+    try:
+        yield Asked(line.call)
+    finally:
+        line.close()
 
 
 def _clock_of(own: Context) -> Clock:

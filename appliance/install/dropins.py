@@ -117,8 +117,8 @@ def _reach(chosen: KeysSection) -> list[str]:
     if chosen.group:
         lines.append(f"SupplementaryGroups={chosen.group}")
     if chosen.device:
-        # DevicePolicy=closed of the unit stays: all other devices remain shut.
-        lines += ["PrivateDevices=no", f"DeviceAllow={chosen.device} rw"]
+        # The unit's own /dev and DevicePolicy=closed stay: all other devices remain out of sight and shut.
+        lines += [f"BindPaths=-{chosen.device}", f"DeviceAllow={chosen.device} rw"]
     if chosen.folder:
         lines.append(f"ReadWritePaths={chosen.folder}")
     if chosen.address:

@@ -20,7 +20,6 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-standby.service": (14, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-standby-sync.service": (14, ("PrivateUsers", "PrivateNetwork")),
     "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
-    "sealift-retention.service": (9, ("User", "PrivateUsers", "CapabilityBoundingSet")),
     "sealift-install@.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-settle.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-try-nftables@.service": (7, ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers")),

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from appliance.actions.boxkeys import ROTATED, Keyring
-from appliance.actions.retention.deeds import EXPIRED, EXPIRING, FLOOR_YEARS, Retention
+from appliance.actions.retention.deeds import FLOOR_YEARS, Retention
+from appliance.actions.retention.expiring import EXPIRED, EXPIRING
 from appliance.audit.epochs import OPENED
 from appliance.audit.facts import EVERY, Ledger
 from appliance.errors import LegalHoldError

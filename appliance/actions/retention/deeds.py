@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from appliance.actions.retention.reviewstore import ReviewStore, year_ends
+from appliance.actions.retention import expiring
+from appliance.actions.retention.expiring import EXPIRED, EXPIRING
+from appliance.actions.retention.reviewstore import ReviewStore, Sample, year_ends
 from appliance.actions.tracing.holding import EVERYTHING, Cover
 from appliance.actions.tracing.selection import Selector
 from appliance.audit.facts import Ledger
@@ -25,14 +27,13 @@ from media.errors import MediaError, UsageError
 
 HELD: Final = "retention.held"
 RELEASED: Final = "retention.released"
-EXPIRING: Final = "retention.expiring"
-EXPIRED: Final = "retention.expired"
 ERASING: Final = "erasure.begun"
 ERASED: Final = "erasure.done"
 READ: Final = "review.read"
 FLOOR_YEARS: Final = 6
 _HOLDING: Final = frozenset({HELD, RELEASED})
 _PAGE: Final = 500
+_PIECE: Final = 50
 _WORDS: Final = 400
 
 
@@ -152,16 +153,33 @@ class Retention:
         return count
 
     def expire(self) -> int:
-        """Destroy every sample whose time is over and that no hold covers; return how many."""
-        now = to_text(self._clock.now())
+        """Destroy every sample whose time is over and that no hold covers, by this process; return how many."""
+        return expiring.expire(self, self._ledger, clock=self._clock)
+
+    def due(self, until: str) -> int:
+        """Return how many samples are over at a moment and on no hold."""
+        return len(self._due(until))
+
+    def destroy(self, until: str) -> int:
+        """Destroy a piece of what `due` counts and return how many went; 0 when none is left.
+
+        Raises:
+            UsageError: That they go is not recorded (RET-3), or the moment is yet to come.
+        """
+        if until > to_text(self._clock.now()):
+            raise UsageError(what="nothing is due yet", why=f"{until} is to come", fix="check the clock")
+        if not self._ledger.find(EXPIRING, field="until", value=until, limit=1):
+            raise UsageError(
+                what="no sample is destroyed", why="that it will be is not recorded", fix="use `sealift retention run`"
+            )
+        piece = self._due(until)[:_PIECE]
+        for sample in piece:
+            self._store.remove(sample)
+        return len(piece)
+
+    def _due(self, until: str) -> list[Sample]:
         cover = self._cover()
-        due = [sample for sample in self._store.samples(expired_at=now) if not cover.keeps(sample.request_id)]
-        if due:
-            self._ledger.append(EXPIRING, {"class": "review", "until": now, "samples": len(due)})
-            for sample in due:
-                self._store.remove(sample)
-            self._ledger.append(EXPIRED, {"class": "review", "until": now, "samples": len(due)})
-        return len(due)
+        return [sample for sample in self._store.samples(expired_at=until) if not cover.keeps(sample.request_id)]
 
     def end_year(self, year: int, *, years: int) -> int:
         """Destroy a year's key once it was kept for `years` after the year's end; return how many samples went.

@@ -9,6 +9,8 @@ page and the operators' commands read and hand in nothing. Whoever looks is in t
     draw{person,reason} -> {request_id,content}                         one that nobody rated, by chance
     show{request_id,person,reason} -> {request_id,content}
     rate{request_id,rating,person} -> {request_id,rating}               by somebody who looked at it
+    due{until} -> {samples}                                             root, through the operators' door
+    destroy{until} -> {samples}                                         a piece of them, after it was recorded
 
 Rules:
     REV-1 What is kept was protected by the gateway and bounded by the site file; this desk does not take its word for
@@ -20,6 +22,7 @@ Rules:
 import base64
 import binascii
 import json
+import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +102,7 @@ class ReviewDesk:
             LedgerUnavailableError: It is not recorded, so it did not happen.
         """
         do = untrusted.get("do")
-        answer = self._doing(peer.door).get(do if isinstance(do, str) else "")
+        answer = self._doing(peer).get(do if isinstance(do, str) else "")
         if answer is None:
             raise LedgerRefusedError(
                 what=f"the door {peer.door} has no right to that",
@@ -113,11 +116,14 @@ class ReviewDesk:
         """Whether a message would have its turn within so many seconds."""
         return is_free(self._lock, seconds)
 
-    def _doing(self, door: str) -> Mapping[str, Callable[[Peer, Fields], Mapping[str, Any]]]:
-        if door == GATEWAY_DOOR:
+    def _doing(self, peer: Peer) -> Mapping[str, Callable[[Peer, Fields], Mapping[str, Any]]]:
+        if peer.door == GATEWAY_DOOR:
             return {"keep": self._keep}
-        if door in {ADMIN_DOOR, OPERATOR_DOOR}:
+        is_roots = peer.door == OPERATOR_DOOR and peer.uid in {0, os.getuid()}
+        nightly = {"due": self._due, "destroy": self._destroy} if is_roots else {}
+        if peer.door in {ADMIN_DOOR, OPERATOR_DOOR}:
             return {
+                **nightly,
                 "standing": self._standing,
                 "list": self._list,
                 "draw": self._draw,
@@ -183,6 +189,12 @@ class ReviewDesk:
         through = f"{peer.door}, user {peer.uid}"
         self._ledger.append(RATED, {"request_id": request_id, "rating": rating, "person": person, "through": through})
         return {"request_id": request_id, "rating": rating}
+
+    def _due(self, _peer: Peer, untrusted: Fields) -> Mapping[str, Any]:
+        return {"samples": self._retention.due(_text(untrusted, "until", _ID))}
+
+    def _destroy(self, _peer: Peer, untrusted: Fields) -> Mapping[str, Any]:
+        return {"samples": self._retention.destroy(_text(untrusted, "until", _ID))}
 
     def _current(self) -> tuple[Sample, ...]:
         now = to_text(self._clock.now())

@@ -52,7 +52,7 @@ def test_what_the_module_must_reach_is_opened_for_those_three_alone() -> None:
 
     for unit in keysettings.USERS:
         lines = set(found[unit].splitlines())
-        assert {"DeviceAllow=/dev/tpmrm0 rw", "PrivateDevices=no", "ReadWritePaths=/var/lib/hsm"} <= lines
+        assert {"DeviceAllow=/dev/tpmrm0 rw", "BindPaths=-/dev/tpmrm0", "ReadWritePaths=/var/lib/hsm"} <= lines
         assert {"SupplementaryGroups=tss", "PrivateNetwork=no", "IPAddressAllow=10.0.0.9"} <= lines
     assert "IPAddressAllow=10.0.0.9" in found[dropins.INSTALL]
     # It makes and destroys keys of years on the token, and reads the PIN as root's commands do.

@@ -2,17 +2,20 @@
 
 import base64
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.actions.retention.expiring import EXPIRING, Asked, expire
 from appliance.actions.retention.keyslots import KeySlots
 from appliance.actions.retention.reviewdesk import ADMIN_DOOR, GATEWAY_DOOR, OPERATOR_DOOR, ReviewDesk
 from appliance.audit.rights import require_is_one_of
 from appliance.errors import LedgerRefusedError, LedgerUnavailableError
 from appliance.sections import ReviewSection
 from appliance.wire import Peer, RemoteError
+from media.clock import to_text
 from media.errors import MalformedError
 from tests.support.doors import Door
 from tests.support.retention import DAY, Kept, kept
@@ -114,6 +117,50 @@ def test_the_store_ends_where_the_site_file_says_and_goes_on_when_some_expired(s
     site.keep("req_4")
 
     assert site.page.call("standing") == {"count": 1, "most": 3, "days": 30, "rated": 0}
+
+
+def test_the_nightly_run_has_what_is_due_destroyed_by_whoever_owns_it_and_records_both(tmp_path: Path) -> None:
+    site = Site(tmp_path, most=99)
+    for number in range(53):  # more than one piece
+        site.keep(f"req_{number}")
+    site.kept.retention.hold("req_7", person="ada", reason="case 26-114")
+    asked = Asked(site.operator.call)
+
+    assert expire(asked, site.kept.ledger, clock=site.kept.clock) == 0
+    site.kept.clock.advance(31 * DAY)
+    assert expire(asked, site.kept.ledger, clock=site.kept.clock) == 52
+
+    assert [sample.request_id for sample in site.kept.store.samples()] == ["req_7"]
+    *_, began, ended = site.kept.ledger.leaves(1, 100)
+    assert (began.kind, ended.kind) == ("retention.expiring", "retention.expired")
+    assert began.body["samples"] == ended.body["samples"] == 52
+
+
+def test_nothing_is_destroyed_that_no_record_says_is_about_to_go_or_before_its_time(site: Site) -> None:
+    site.keep("req_1")
+    now, later = (to_text(site.kept.clock.now() + timedelta(days=days)) for days in (31, 32))
+    site.kept.clock.advance(31 * DAY)
+
+    with pytest.raises(RemoteError, match="no sample is destroyed"):
+        site.operator.call("destroy", until=now)
+    site.kept.ledger.append(EXPIRING, {"class": "review", "until": later, "samples": 1})
+    with pytest.raises(RemoteError, match="nothing is due yet"):
+        site.operator.call("destroy", until=later)
+
+    assert len(site.kept.store.samples()) == 1
+
+
+@pytest.mark.parametrize("do", ["due", "destroy"])
+def test_only_root_has_samples_destroyed(site: Site, do: str) -> None:
+    until = {"until": to_text(site.kept.clock.now())}
+
+    for peer in (
+        *(Peer(door=door, pid=1, uid=0, gid=0) for door in (ADMIN_DOOR, GATEWAY_DOOR)),
+        Peer(door=OPERATOR_DOOR, pid=1, uid=54321, gid=1),
+    ):
+        with pytest.raises(LedgerRefusedError, match="no right"):
+            site.desk(peer, {"do": do, **until})
+    assert site.desk(Peer(door=OPERATOR_DOOR, pid=1, uid=0, gid=0), {"do": "due", **until}) == {"samples": 0}
 
 
 def test_a_site_that_keeps_nothing_takes_nothing_whatever_the_gateway_says(tmp_path: Path) -> None:
