@@ -55,6 +55,7 @@ _EXPECTED = {
     "sealift-clock": (set(), set()),
     "sealift-plan": (set(), set()),
     "sealift-try": (set(), set()),
+    "sealift-try-web": (set(), set()),
     "sealift-media": (set(), set()),
     "sealift-export": (set(), set()),
     "sealift-network": (set(), set()),

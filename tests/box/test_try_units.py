@@ -115,6 +115,23 @@ def test_nothing_of_a_trial_is_in_force_afterwards(box: Machine) -> None:
     assert box.shell("ls /run/nginx.pid /var/log/nginx/* /var/lib/nginx/* 2>/dev/null").stdout == ""
 
 
+def test_the_web_servers_trial_is_no_root_and_reads_the_one_key_that_files_name_and_no_other(box: Machine) -> None:
+    folder, tls = "/etc/systemd/system/sealift-try-nginx@.service.d", "/etc/sealift/tls"
+    held = (f"-r {tls}/current/server.key", f"! -r {tls}/ca.key", "! -r /etc/shadow", "! -w /run/sealift/tried")
+    tests = "".join(f"ExecStart=/usr/bin/test {one}\n" for one in (*held, "-w /run/sealift/tried/nginx"))
+    (box.root / folder.lstrip("/") / "z.conf").write_text(
+        f"[Service]\nExecStart=\nExecStart=/usr/bin/id -un\n{tests}ExecStart=/usr/bin/cat /proc/self/status\n"
+    )
+
+    done = box.shell("systemctl daemon-reload; systemctl start sealift-try-nginx@probe")
+
+    told = box.shell("journalctl --sync; journalctl -u sealift-try-nginx@probe -o cat --no-pager").stdout
+    box.shell(f"rm {folder}/z.conf; systemctl daemon-reload")
+    assert done.returncode == 0, told
+    assert "sealift-try-web" in told.split()
+    assert "CapBnd:\t0000000000000400" in told, "low ports, and nothing else"
+
+
 def test_the_unit_that_installs_cannot_try_them_itself(box: Machine) -> None:
     for command in ("/srv/nginx/nginx -t -q -c /srv/files/nginx", "/usr/sbin/nft --check --file /srv/files/nftables"):
         is_good, told = installing(box, command)

@@ -23,7 +23,10 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-install@.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-settle.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-try-nftables@.service": (7, ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers")),
-    "sealift-try-nginx@.service": (14, ("User", "CapabilityBoundingSet", "PrivateUsers", "RestrictAddressFamilies")),
+    "sealift-try-nginx@.service": (
+        8,
+        ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers", "RestrictAddressFamilies"),
+    ),
 }
 HARDENING: Final = {
     "NoNewPrivileges": "yes",
