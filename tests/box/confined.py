@@ -74,6 +74,8 @@ _WRITES = {name: f"/var/lib/sealift/{name}" for name in _STATE} | {
     "engines": "/opt/sealift/engines",
     "releases": "/opt/sealift/releases",
     "run": "/run/sealift",
+    "arrived": "/run/sealift/arrived",
+    "exporting": "/run/sealift/exporting",
     "units": "/etc/systemd/system",
     "programs": "/usr/bin",
 }
@@ -104,7 +106,7 @@ _EXPECTED = {
     ),
     # Root without a capability: what is root's by owner, the folder of sockets among it, and no more.
     "sealift-jobs.service": _May(
-        doors=None, reads=_of("promotions", "state", "store", "tls key"), writes=_of("engines", "run")
+        doors=None, reads=_of("promotions", "state", "store", "tls key"), writes=_of("engines", "exporting", "run")
     ),
     # Its group reaches the door of media too, which refuses this user by its number.
     "sealift-review.service": _May(
