@@ -159,6 +159,17 @@ def test_a_version_that_would_fit_only_in_another_lines_place_is_refused_with_wh
     assert facts.to_json()["other_lines"] == {"bytes": 2 * GIB, "versions": ["classes 1"]}
 
 
+@pytest.mark.parametrize(("classes", "holds"), [(0.2, True), (1, False)])
+def test_further_engines_find_the_room_that_other_lines_leave(
+    config: Config, state: Engine, classes: float, *, holds: bool
+) -> None:
+    engines = EnginesSection(production=ProductionEngines(count=2))
+    config = config.model_copy(update={"engines": engines})
+    facts = lines_of(config, state, 10, {DIGEST_A: 4, DIGEST_C: classes})(DIGEST_A)
+
+    assert ("Memory does not hold all of them." not in facts.plan) is holds
+
+
 def test_a_version_is_held_against_what_the_line_of_its_name_serves(config: Config, state: Engine) -> None:
     engines = EnginesSection(production=ProductionEngines(count=2))
     config = config.model_copy(update={"engines": engines})
