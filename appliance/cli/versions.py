@@ -13,6 +13,7 @@ from appliance.actions.versions import VersionFacts
 from appliance.cli import compare, versions_advise, versions_change
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
+from appliance.store.content import ContentStore
 
 Which = Annotated[
     str, typer.Argument(help="production, previous, candidate, a digest, its beginning, a name, or NAME:VERSION.")
@@ -34,16 +35,22 @@ def register(app: typer.Typer) -> None:
 
 
 def _list(context: typer.Context) -> None:
-    """List all versions with their stage and alias."""
+    """List all versions with their stage and alias, then those of releases that were received and not installed."""
     own = shared.of(context)
-    with records_of(own) as (_, state):
+    with records_of(own) as (ledger, state):
         found = actions.list_versions(state)
+        waiting = actions.waiting(ContentStore(own.config.at.store), ledger, state)
     lines = [
         f"{one.version.model_digest[:12]}  {one.version.name} {one.version.version}  {one.stage}"
         f"  release serial {one.version.serial}{f'  ({one.alias})' if one.alias else ''}"
         for one in found
     ]
-    own.result({"versions": [one.to_json() for one in found]}, "\n".join(lines) or "no version is registered")
+    lines += [
+        f"{one.model_digest[:12]}  {one.name} {one.version}  received: release serial {one.serial} is not installed"
+        for one in waiting
+    ]
+    facts = {"versions": [one.to_json() for one in found], "waiting": [one.to_json() for one in waiting]}
+    own.result(facts, "\n".join(lines) or "no version is registered")
 
 
 def _show(context: typer.Context, which: Which) -> None:

@@ -1,0 +1,63 @@
+"""What `sealift models list` tells beside the registered versions: those that were received and not installed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from appliance.actions import versions
+from appliance.audit.memory import MemoryLedger
+from appliance.config import Config
+from appliance.registry import catalog
+from appliance.registry.deletion import DELETED
+from appliance.state import projection
+from appliance.state.database import open_state
+from appliance.store.content import ContentStore
+from tests.support.installable import store_release
+from tests.support.promotion import site_config
+from tests.support.versions import version_files
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return site_config(tmp_path)
+
+
+@pytest.fixture
+def state(config: Config) -> Iterator[Engine]:
+    engine = open_state(config.at)
+    yield engine
+    engine.dispose()
+
+
+def test_a_version_that_was_received_waits_until_it_is_installed(config: Config, state: Engine) -> None:
+    ledger, store = MemoryLedger(), ContentStore(config.at.store)
+    first = store_release(config.at, version_files("one", weights=b"one"), serial=1)
+    catalog.register(ledger, state, first)
+    store_release(config.at, version_files("two", weights=b"two"), serial=2)
+    second = store_release(config.at, version_files("two", weights=b"two"), serial=3)
+
+    (waits,) = versions.waiting(store, ledger, state)
+    assert (waits.name, waits.serial) == ("two", 3)
+
+    catalog.register(ledger, state, second)
+    assert versions.waiting(store, ledger, state) == ()
+    assert [one.version.name for one in versions.list_versions(state)] == ["two", "one"]
+
+
+def test_what_was_deleted_does_not_wait(config: Config, state: Engine) -> None:
+    ledger, store = MemoryLedger(), ContentStore(config.at.store)
+    stored = store_release(config.at, version_files("one", weights=b"one"), serial=1)
+    (digest,) = catalog.register(ledger, state, stored)
+    ledger.append(DELETED, {"model_digest": digest, "person": "eva", "reason": "old"})
+    projection.catch_up(state, ledger)
+
+    assert versions.waiting(store, ledger, state) == ()
+
+
+def test_a_store_that_this_user_may_not_read_is_no_error(config: Config, state: Engine) -> None:
+    config.at.store.mkdir(parents=True, exist_ok=True)
+    (config.at.store / "releases").write_bytes(b"")
+
+    assert versions.waiting(ContentStore(config.at.store), MemoryLedger(), state) == ()
