@@ -5,7 +5,6 @@ has them, for whoever may see it here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,6 @@ _OUTCOMES = {
 }
 KINDS = tuple(_OUTCOMES)
 """Records that evidence can be made of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Evidence before it is recorded."""
-
-    made: SiteEvidence
-
-    def to_payload(self, *, ledger: Mapping[str, Any] | None) -> bytes:
-        """Return the canonical bytes, with the ledger's proof or without."""
-        return self.made.to_payload(ledger=ledger)
 
 
 def export(
@@ -96,7 +84,7 @@ def drafted(config: Config, ledger: Ledger, *, serial: int | None, sequence: int
             what="this record is too old for evidence that may leave", why=error.why, fix="print the form instead"
         ) from error
     name = f"evidence-{config.site}-{record.sequence}"
-    out = Export(kind=ExportType.EVIDENCE, site=config.site, name=name, draft=Evidence(made=made))
+    out = Export(kind=ExportType.EVIDENCE, site=config.site, name=name, draft=made)
     content = out.draft.to_payload(ledger=None)
     exporting.require_harmless(content, most_bytes=TYPES[out.kind].most_bytes)
     return record.sequence if record.sequence is not None else -1, out

@@ -5,7 +5,6 @@ and models, which are this site's words; numbers are those that monitoring sees.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -27,17 +26,6 @@ from media.sitefigures import LABEL, MOST, NAME, SiteFigures
 DOOR: Final = "ledger-actions"
 _PAGE: Final = 500
 _DIGEST: Final = "digest"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Figures before they are recorded."""
-
-    made: SiteFigures
-
-    def to_payload(self, *, ledger: Mapping[str, Any] | None) -> bytes:
-        """Return the canonical bytes, with the ledger's proof or without."""
-        return self.made.to_payload(ledger=ledger)
 
 
 def export(
@@ -67,7 +55,7 @@ def export(
     ledger = open_ledger(config, DOOR, clock=clock)
     try:
         made = taken(config, ledger, period=period, supervisor=supervisor, clock=clock)
-        out = Export(kind=ExportType.FIGURES, site=config.site, name=f"figures-{config.site}", draft=Figures(made=made))
+        out = Export(kind=ExportType.FIGURES, site=config.site, name=f"figures-{config.site}", draft=made)
         return exporting.write(out, folder, ledger=ledger, keys=open_keys(config), agrees=agrees)
     finally:
         ledger.close()
