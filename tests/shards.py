@@ -50,7 +50,7 @@ SHARDS: dict[str, list[list[str]]] = {
     "demo": [[sys.executable, "-m", "examples.demo.run"]],
     # With what the demo left in build/demo.
     "demo-tests": [[*PYTEST, "-m", "demo"]],
-    "slow": [[*PYTEST, "-n", "2", "-m", "slow"]],
+    "slow": [[*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "slow"]],
     "browser": [[*PYTEST, "-m", "browser"]],
     "fault": [[*PYTEST, "-m", "fault", *_without([*KILLS, *MEDIA, *POWER])]],
     "fault-kills": [[*PYTEST, "-m", "fault", *KILLS]],

@@ -26,6 +26,8 @@ from tests.support.jobs import UnitRunner, job_service
 from tests.support.promoting import enrol_all, homes, site
 from tests.support.running_site import Run, RunningSite, as_json, runner
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 __all__ = ["homes", "site"]
 
 
@@ -43,7 +45,6 @@ def watch(site: RunningSite) -> Iterator[Watch]:
     ledger.close()
 
 
-@pytest.mark.slow
 def test_a_clock_is_confirmed_by_name_and_later_by_two_signatures(
     site: RunningSite, sealift: Run, homes: dict[str, Path], watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

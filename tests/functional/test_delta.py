@@ -29,6 +29,8 @@ from tests.support.delta import BLOCK, DeltaMedium, delta_medium, holdings_of, s
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
 from tests.support.receiving import copy_here
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 _GGUF = "data/models/tiny/tiny.gguf"
 _OLD = random.Random(7).randbytes(10 * BLOCK + 100)
 

@@ -4,10 +4,14 @@ import json
 import time
 from datetime import timedelta
 
+import pytest
+
 from appliance.config import Config
 from appliance.serve.client import EngineClient
 from media.clock import SystemClock, to_text
 from tests.support.engine_process import engine_site, running_engine, wait_ready
+
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
 
 PROMPT = "zyxwv"
 

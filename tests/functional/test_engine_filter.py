@@ -18,6 +18,8 @@ from appliance.errors import ApplianceError, EngineLoadError
 from appliance.serve.client import EngineClient
 from tests.support.engine_process import PROGRAM, engine_site, running_engine, wait_ready
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 ROOT = Path(__file__).resolve().parents[2]
 # A filter of somebody else's that forbids to set another, as a unit would that does not allow seccomp.
 FORBIDDEN = """

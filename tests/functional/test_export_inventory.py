@@ -26,6 +26,8 @@ from tests.support.ledger import LedgerSite, ledger_site
 from tests.support.medium import SimulatedMedium
 from tests.support.receiving import Shelf, Site
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[LedgerSite]:

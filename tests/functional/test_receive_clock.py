@@ -12,6 +12,8 @@ from media.errors import StaleError
 from tests.support.clocks import jumped_from
 from tests.support.receiving import NOW, Shelf, make_site
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AHEAD = NOW + timedelta(days=50 * 365)
 

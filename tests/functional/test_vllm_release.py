@@ -28,6 +28,8 @@ from tests.support.receiving import NOW
 from tests.support.recipes import for_vllm
 from tests.support.workshop import workshop
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 GPU = 'gpu = "NVIDIA L4"\ndriver = "580.65.06"'
 BOX = Machine(
     profile="single-cpu",

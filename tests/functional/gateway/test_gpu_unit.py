@@ -21,6 +21,8 @@ from appliance.gateway.gpus import no_gpus
 from appliance.gateway.metrics import Metrics
 from media.clock import SystemClock
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 _SECONDS = 30.0
 
 

@@ -15,6 +15,8 @@ from tests.support.engine import MODEL_DIGEST
 from tests.support.gateway import MODEL, key_text
 from tests.support.gateway_server import Server, gateway_server
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 SECRET = "kestrel-prompt"
 
 

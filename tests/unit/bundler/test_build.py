@@ -16,6 +16,8 @@ from tests.support.payload import locked, recipe_folder, wheel
 from tests.support.recipes import for_vllm, security_update
 from tests.support.workshop import workshop
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

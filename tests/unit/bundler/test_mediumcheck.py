@@ -21,6 +21,8 @@ from media.errors import (
 )
 from tests.support.medium import SimulatedMedium, ceremony_with_two_keys_of, make_medium, throwaway_ceremony
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 WHEEL = "data/wheels/tiny-1.0-py3-none-any.whl"
 
 

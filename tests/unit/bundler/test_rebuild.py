@@ -20,6 +20,8 @@ from media.canonical import dumps, loads
 from tests.support.payload import recipe_folder
 from tests.support.workshop import workshop
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desks:

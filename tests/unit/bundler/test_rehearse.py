@@ -24,6 +24,8 @@ from tests.support.payload import recipe_folder
 from tests.support.recipes import security_update, server_alone
 from tests.support.workshop import NOON, candidate, workshop
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 SMOKE = {
     "name": "tiny",
     "model_digest": "a" * 64,

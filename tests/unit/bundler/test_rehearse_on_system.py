@@ -18,6 +18,8 @@ from bundler.workfolder import WorkFolder
 from media.clock import FixedClock
 from tests.support.workshop import NOON, candidate
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 SMOKE = {
     "name": "tiny",
     "model_digest": "a" * 64,

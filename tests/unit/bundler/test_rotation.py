@@ -15,6 +15,8 @@ from tests.support.candidate import new_candidate
 from tests.support.medium import MADE_AT, make_medium
 from tests.support.throwaway import PEOPLE
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 DAN = Invitation(id="dan", name="Dan Dover")
 
 

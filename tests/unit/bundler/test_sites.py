@@ -15,6 +15,8 @@ from bundler.workfolder import WorkFolder
 from tests.support.recipes import two_sites
 from tests.support.workshop import workshop
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 MIB = 2**20
 
 

@@ -12,6 +12,8 @@ from appliance.errors import PreflightError
 from appliance.gateway.gpulisting import listing
 from appliance.gateway.gpus import Gpu, no_gpus
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 READER = (sys.executable, "-m", "appliance.gateway.gpulisting")
 FIRST = GpuNow(gpu_id="0", utilization_percent=37, memory_bytes=2**30, memory_total_bytes=4 * 2**30, power_watts=312.5)
 

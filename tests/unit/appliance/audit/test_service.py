@@ -22,6 +22,8 @@ from appliance.audit.verify import verify
 from appliance.errors import LedgerUnavailableError
 from tests.support.ledger import ROOT, LedgerSite, intent
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 
 def test_it_says_when_it_is_ready_and_ends_cleanly_on_sigterm(site: LedgerSite) -> None:
     with site.process() as running:

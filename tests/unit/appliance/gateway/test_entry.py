@@ -10,6 +10,8 @@ import pytest
 from appliance.keys.files import create_missing
 from tests.support.ledger import ROOT
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 READ = "import appliance.gateway.gunicorn_conf as c; print(c.threads, c.workers, c.accesslog, c.worker_class.__name__)"
 
 

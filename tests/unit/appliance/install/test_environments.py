@@ -16,6 +16,8 @@ from appliance.install.releases import InstalledRelease, InstalledReleases
 from appliance.store.content import ContentStore, StoredRelease
 from tests.support.installable import places_below, requirement, small_release, store_release, wheel
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 SERVER_LIST = "data/server/requirements-server.txt"
 
 

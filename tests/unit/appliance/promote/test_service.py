@@ -11,6 +11,8 @@ import pytest
 from appliance.promote.client import PromoterClient
 from tests.support.versions import short_folder
 
+pytestmark = pytest.mark.slow  # whole builds, commands or processes, a second and more each
+
 
 def start(root: Path) -> subprocess.Popen[bytes]:
     path = root / "sealift.toml"
