@@ -33,8 +33,8 @@ class Embedded:
 
 def embed(base_url: str, key: str) -> Embedded:
     """Have vectors made, as the client asks by itself: base64 on the wire."""
-    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
-    raw = client.embeddings.with_raw_response.create(model="production", input=list(TEXTS))
+    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+        raw = client.embeddings.with_raw_response.create(model="production", input=list(TEXTS))
     answer = raw.parse()
     return Embedded(
         request_id=raw.headers["x-request-id"],
@@ -47,13 +47,13 @@ def embed(base_url: str, key: str) -> Embedded:
 
 def ask(base_url: str, key: str) -> Answered:
     """Ask a plain question, not streamed."""
-    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
-    raw = client.chat.completions.with_raw_response.create(
-        model="production",
-        messages=[{"role": "user", "content": PLAIN}],
-        temperature=0,
-        max_tokens=48,
-    )
+    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="production",
+            messages=[{"role": "user", "content": PLAIN}],
+            temperature=0,
+            max_tokens=48,
+        )
     answer = raw.parse()
     return Answered(
         request_id=raw.headers["x-request-id"],
@@ -65,21 +65,21 @@ def ask(base_url: str, key: str) -> Answered:
 
 def ask_streamed(base_url: str, key: str) -> Answered:
     """Ask with identifiers in the question, streamed; print the pieces as they come."""
-    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
-    raw = client.chat.completions.with_raw_response.create(
-        model="production",
-        messages=[{"role": "user", "content": WITH_IDENTIFIERS}],
-        temperature=0,
-        max_tokens=64,
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-    parts = []
-    print("   ", end="")
-    for event in raw.parse():
-        if event.choices and event.choices[0].delta.content:
-            parts.append(event.choices[0].delta.content)
-            print(parts[-1].replace("\n", "\n   "), end="", flush=True)
+    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="production",
+            messages=[{"role": "user", "content": WITH_IDENTIFIERS}],
+            temperature=0,
+            max_tokens=64,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        parts = []
+        print("   ", end="")
+        for event in raw.parse():
+            if event.choices and event.choices[0].delta.content:
+                parts.append(event.choices[0].delta.content)
+                print(parts[-1].replace("\n", "\n   "), end="", flush=True)
     print(flush=True)
     return Answered(
         request_id=raw.headers["x-request-id"],

@@ -133,14 +133,14 @@ def show(stage: Stage, answers: Answers, versions: Versions) -> None:
 
 def ask(base: str, key: str, caller: str) -> Heard:
     """Ask a short question as one user of an application."""
-    client = openai.OpenAI(base_url=base, api_key=key, max_retries=0)
-    raw = client.chat.completions.with_raw_response.create(
-        model="production",
-        messages=[{"role": "user", "content": QUESTION}],
-        temperature=0,
-        max_tokens=8,
-        user=caller,
-    )
+    with openai.OpenAI(base_url=base, api_key=key, max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="production",
+            messages=[{"role": "user", "content": QUESTION}],
+            temperature=0,
+            max_tokens=8,
+            user=caller,
+        )
     text = raw.parse().choices[0].message.content or ""
     return Heard(caller=caller, version=raw.headers["x-model-version"], text=text)
 

@@ -29,10 +29,10 @@ def try_out(stage: Stage, *, test: str, production: str, model: str, person: str
             )
             for name in ("test", "production")
         }
-        tried = openai.OpenAI(base_url=f"{test}/v1", api_key=keys["test"], max_retries=0)
-        raw = tried.chat.completions.with_raw_response.create(
-            model="test", messages=[{"role": "user", "content": PLAIN}], temperature=0, max_tokens=32
-        )
+        with openai.OpenAI(base_url=f"{test}/v1", api_key=keys["test"], max_retries=0) as tried:
+            raw = tried.chat.completions.with_raw_response.create(
+                model="test", messages=[{"role": "user", "content": PLAIN}], temperature=0, max_tokens=32
+            )
         request_id = raw.headers["x-request-id"]
         stage.note(f"{request_id}: {raw.parse().choices[0].message.content}")
         for key, address, where in (("production", test, "the test stage"), ("test", production, "production")):
@@ -46,7 +46,8 @@ def try_out(stage: Stage, *, test: str, production: str, model: str, person: str
 def refused(base_url: str, key: str) -> str:
     """Return the code with which a key is refused; nothing where it is not."""
     try:
-        openai.OpenAI(base_url=base_url, api_key=key, max_retries=0).models.list()
+        with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+            client.models.list()
     except openai.PermissionDeniedError as error:
         return str(error.code)
     return ""
