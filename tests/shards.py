@@ -56,10 +56,7 @@ SHARDS: dict[str, list[list[str]]] = {
     "fault-kills": [[*PYTEST, "-m", "fault", *KILLS]],
     "fault-media": [[*PYTEST, "-m", "fault", *MEDIA]],
     "fault-power": [[*PYTEST, "-m", "fault", *POWER]],
-    # A socket that another project's client leaves is shown and no error: the collector finds it in any later test.
-    "interop": [
-        [*PYTEST, "-W", "default:unclosed <socket.socket:ResourceWarning", "-m", "interop", *_without(SERVERS)]
-    ],
+    "interop": [[*PYTEST, "-m", "interop", *_without(SERVERS)]],
     "interop-server": [[*PYTEST, "-m", "interop", *SERVERS]],
     # vLLM from the cache: two minutes more, and 1.1 GiB, where no run before installed it.
     "engines": [[*PYTEST, "-m", "engines and not engines_release", "tests/engines"]],
