@@ -13,6 +13,7 @@ from appliance.actions import exporting
 from appliance.actions.export_types import ExportType
 from appliance.actions.exporting import Export, Written
 from appliance.actions.observed import FACTS, Sample, observed
+from appliance.actions.reports.making import records
 from appliance.actions.reports.period import Period
 from appliance.actions.reports.tally import Tally
 from appliance.audit.client import open_ledger
@@ -24,7 +25,6 @@ from media.clock import Clock, to_text
 from media.sitefigures import LABEL, MOST, NAME, SiteFigures
 
 DOOR: Final = "ledger-actions"
-_PAGE: Final = 500
 _DIGEST: Final = "digest"
 
 
@@ -65,12 +65,10 @@ def taken(
     config: Config, ledger: EvidenceLedger, *, period: Period, supervisor: Supervisor | None, clock: Clock
 ) -> SiteFigures:
     """Return the figures of a time; see `export`."""
-    tally, place, size = Tally(), 0, ledger.head().size
-    while place < size and (page := ledger.leaves(place, min(_PAGE, size - place))):
-        for leaf in page:
-            if period.holds(leaf.time):
-                tally.take(leaf)
-        place = page[-1].sequence + 1
+    tally = Tally()
+    for leaf in records(ledger, ledger.head().size):
+        if period.holds(leaf.time):
+            tally.take(leaf)
     samples = observed(config, ledger=ledger, supervisor=supervisor, clock=clock)
     return SiteFigures.of(
         {

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from appliance.actions.reports.access import KEY_CREATED, KEY_REVOKED
+from appliance.actions.keys import CREATED
+from appliance.actions.reports.access import KEY_REVOKED
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.promote import peoplebook
@@ -34,9 +35,9 @@ def people(ledger: Ledger) -> SitePeople:
 def keys_in_force(ledger: Ledger, now: datetime) -> list[Mapping[str, Any]]:
     """Return the bodies of the records of keys that were neither revoked nor have expired."""
     found: dict[str, Mapping[str, Any]] = {}
-    for leaf in _walk(ledger, (KEY_CREATED, KEY_REVOKED)):
+    for leaf in _walk(ledger, (CREATED, KEY_REVOKED)):
         key_id = str(leaf.body.get("key_id"))
-        if leaf.kind == KEY_CREATED:
+        if leaf.kind == CREATED:
             found[key_id] = leaf.body
         else:
             found.pop(key_id, None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from appliance.actions.keys import CREATED
 from appliance.audit.leaf import Leaf
 from appliance.promote import peoplebook
 from appliance.promote.automation import REFUSED, USED
@@ -16,7 +17,6 @@ from appliance.promote.people import SitePeople
 from media.clock import from_text
 from media.errors import SealiftError
 
-KEY_CREATED: Final = "key.created"
 KEY_REVOKED: Final = "key.revoked"
 OLD_DAYS: Final = 365
 _INTENT: Final = "request.intent"
@@ -48,7 +48,7 @@ class Access:
             return
         if leaf.kind in peoplebook.KINDS:
             self._person(leaf)
-        elif leaf.kind == KEY_CREATED:
+        elif leaf.kind == CREATED:
             names = ("department", "owner", "tier", "phi_mode", "purpose")
             kept = {name: str(leaf.body.get(name) or "") for name in names}
             self.keys[str(leaf.body.get("key_id"))] = {**kept, "made": leaf.time, "ended": ""}

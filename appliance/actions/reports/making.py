@@ -78,14 +78,13 @@ def counted(
     signed = succession.verified(ledger, ledger.checkpoint(), key)
     verified = verify(ledger, pinned=key, progress=lambda done, of: progress(done, 2 * of))
     tally, access, machines, observed = Tally(), Access(), Machines(since=period.since), Observed()
-    usage, purposes = Usage(prices=prices or CostSection()), Purposes()
+    usage, purposes = Usage(prices=prices or CostSection()), Purposes(keys=access.keys)
     frontier: list[bytes] = []
-    for leaf in _walk(ledger, signed.size):
+    for leaf in records(ledger, signed.size):
         tree.push(frontier, leaf.sequence, tree.leaf_hash(leaf.raw))
         if leaf.time < period.until:
             access.take(leaf)
             machines.take(leaf)
-            purposes.know(leaf)
         if period.holds(leaf.time):
             tally.take(leaf)
             observed.take(leaf)
@@ -146,7 +145,8 @@ def record(ledger: EvidenceLedger, report: Report) -> int:
     return ledger.append(REPORTED, body).sequence
 
 
-def _walk(ledger: EvidenceLedger, size: int) -> Iterator[Leaf]:
+def records(ledger: EvidenceLedger, size: int) -> Iterator[Leaf]:
+    """Yield so many records, from the first on."""
     place = 0
     while place < size and (page := ledger.leaves(place, min(_PAGE, size - place))):
         yield from page

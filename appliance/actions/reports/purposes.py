@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.actions.keys import CREATED
 from appliance.actions.reports.access_sheet import table
 from appliance.actions.reports.tally import INTENT
 from appliance.audit.leaf import Leaf
@@ -18,25 +17,24 @@ from appliance.paper.form import Section
 
 @dataclass(slots=True, kw_only=True)
 class Purposes:
-    """Grows with every record up to the end of a time; `take` those of the time, after `know` saw the ones before."""
+    """Grows with every record of a time.
 
-    _of: dict[str, str] = field(default_factory=dict)
+    Args:
+        keys: The keys that were made by then, by their ids, each with what it is for (`Access.keys`).
+    """
+
+    keys: Mapping[str, Mapping[str, Any]]
     _answers: Counter[str] = field(default_factory=Counter)
-    _keys: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _classes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-    def know(self, leaf: Leaf) -> None:
-        """Remember what a key is for."""
-        if leaf.kind == CREATED:
-            self._of[str(leaf.body.get("key_id"))] = str(leaf.body.get("purpose") or "")
 
     def take(self, leaf: Leaf) -> None:
         """Add a record of the time."""
         if leaf.kind == INTENT:
             key_id = str(leaf.body.get("key_id"))
-            purpose = self._of.get(key_id, "")
+            purpose = str(self.keys.get(key_id, {}).get("purpose", ""))
             self._answers[purpose] += 1
-            self._keys[purpose].add(key_id)
+            self._of[purpose].add(key_id)
             self._classes[purpose][str(leaf.body.get("classification") or "not said")] += 1
 
     def to_json(self) -> dict[str, Any]:
@@ -44,7 +42,7 @@ class Purposes:
         return {
             purpose: {
                 "answers": count,
-                "keys": len(self._keys[purpose]),
+                "keys": len(self._of[purpose]),
                 "classes": dict(sorted(self._classes[purpose].items())),
             }
             for purpose, count in sorted(self._answers.items())

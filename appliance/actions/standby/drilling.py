@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from appliance.actions.findings import Finding
 from appliance.actions.gating.bench import content_of
+from appliance.actions.keys import CREATED
 from appliance.actions.standby import status
 from appliance.actions.standby.status import Box
 from appliance.audit.facts import EVERY, Ledger
@@ -261,7 +262,7 @@ def _version(here: Surroundings, digest: str | None) -> tuple[Check, ...]:
 
 def _keys(here: Surroundings, box: Box) -> Check:
     """Whether the secret is here under which the other box's keys are hashed."""
-    made = here.ledger.find(kind="key.created", limit=EVERY)
+    made = here.ledger.find(kind=CREATED, limit=EVERY)
     brought = [leaf.body for leaf in made if carried.origin_of(leaf.body) == box.pair.peer.origin]
     try:
         known = set(here.keys.versions(PEPPER))
