@@ -45,14 +45,17 @@ def embed(base_url: str, key: str) -> Embedded:
     )
 
 
-def ask(base_url: str, key: str) -> Answered:
-    """Ask a plain question, not streamed."""
+def ask(
+    base_url: str, key: str, text: str = PLAIN, *, model: str = "production", max_tokens: int = 48, user: str = ""
+) -> Answered:
+    """Ask a question, not streamed; `user` is whom an application asks for."""
     with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
         raw = client.chat.completions.with_raw_response.create(
-            model="production",
-            messages=[{"role": "user", "content": PLAIN}],
+            model=model,
+            messages=[{"role": "user", "content": text}],
             temperature=0,
-            max_tokens=48,
+            max_tokens=max_tokens,
+            user=user or openai.omit,
         )
     answer = raw.parse()
     return Answered(

@@ -5,8 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import openai
-
+from examples.demo import conversation
 from examples.demo.people import SitePerson
 from examples.demo.stage import Stage, StageError
 
@@ -133,16 +132,8 @@ def show(stage: Stage, answers: Answers, versions: Versions) -> None:
 
 def ask(base: str, key: str, caller: str) -> Heard:
     """Ask a short question as one user of an application."""
-    with openai.OpenAI(base_url=base, api_key=key, max_retries=0) as client:
-        raw = client.chat.completions.with_raw_response.create(
-            model="production",
-            messages=[{"role": "user", "content": QUESTION}],
-            temperature=0,
-            max_tokens=8,
-            user=caller,
-        )
-    text = raw.parse().choices[0].message.content or ""
-    return Heard(caller=caller, version=raw.headers["x-model-version"], text=text)
+    answered = conversation.ask(base, key, QUESTION, max_tokens=8, user=caller)
+    return Heard(caller=caller, version=answered.model_digest, text=answered.text)
 
 
 def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion

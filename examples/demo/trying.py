@@ -2,7 +2,7 @@
 
 import openai
 
-from examples.demo.conversation import PLAIN
+from examples.demo.conversation import ask
 from examples.demo.stage import Stage, StageError
 
 
@@ -29,17 +29,13 @@ def try_out(stage: Stage, *, test: str, production: str, model: str, person: str
             )
             for name in ("test", "production")
         }
-        with openai.OpenAI(base_url=f"{test}/v1", api_key=keys["test"], max_retries=0) as tried:
-            raw = tried.chat.completions.with_raw_response.create(
-                model="test", messages=[{"role": "user", "content": PLAIN}], temperature=0, max_tokens=32
-            )
-        request_id = raw.headers["x-request-id"]
-        stage.note(f"{request_id}: {raw.parse().choices[0].message.content}")
+        tried = ask(f"{test}/v1", keys["test"], model="test", max_tokens=32)
+        stage.note(f"{tried.request_id}: {tried.text}")
         for key, address, where in (("production", test, "the test stage"), ("test", production, "production")):
             code = refused(f"{address}/v1", keys[key])
             _require(code == "wrong_stage", f"{where} refuses a key for {key}")
             stage.note(f"{where} refuses a key for {key}: {code}")
-        stage.run("sealift", "prove", request_id)
+        stage.run("sealift", "prove", tried.request_id)
         stage.run("sealift", "stage", "unload", model, "--as", person)
 
 
