@@ -264,13 +264,7 @@ def known_receipt(entries: Sequence[Entry], untrusted: bytes) -> tuple[Receipt, 
         WrongVolumeError: It is about media that this register does not know.
     """
     site = site_of(untrusted)
-    keys = ledgerkeys.of_site(entries, site)
-    if keys is None:
-        raise UsageError(
-            what=f"the ledger key of {site} is not registered",
-            why="a receipt proves nothing without it",
-            fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
-        )
+    keys = ledgerkeys.required(entries, site, why="a receipt proves nothing without it")
     receipt = read_receipt(untrusted, keys)
     sent = {
         (entry.facts["volume"], entry.facts["id"], entry.facts["tag_manifest_sha256"])

@@ -12,7 +12,7 @@ from typing import Final, Self
 from bundler.ledgernote import Checkpoint, LedgerKey, checkpoint, checkpoint_of, parts
 from bundler.register import Entry, Register
 from media.clock import Clock
-from media.errors import BadSignatureError, LimitExceededError
+from media.errors import BadSignatureError, LimitExceededError, UsageError
 
 MOST: Final = 64
 """Renewals that a site shows at once."""
@@ -117,6 +117,23 @@ def of_site(entries: Sequence[Entry], site: str) -> SiteKeys | None:
             keys = SiteKeys.of(LedgerKey.from_text(entry.facts["ledger_key"]))
         elif entry.kind == "succession" and entry.facts["site"] == site and keys is not None:
             keys = keys.followed([entry.facts["note"]])
+    return keys
+
+
+def required(entries: Sequence[Entry], site: str, *, why: str) -> SiteKeys:
+    """Return the keys of a site's ledger, which must have been compared.
+
+    Raises:
+        SealiftError: A line of the register does not hold.
+        UsageError: None was; `why` says what rests on it.
+    """
+    keys = of_site(entries, site)
+    if keys is None:
+        raise UsageError(
+            what=f"the ledger key of {site} is not registered",
+            why=why,
+            fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
+        )
     return keys
 
 

@@ -12,7 +12,6 @@ from bundler.siteword import Said
 from media import limits, siteevidence
 from media.clock import Clock
 from media.digest import sha256_hex
-from media.errors import UsageError
 from media.siteevidence import SiteEvidence
 
 _WHAT = "The evidence"
@@ -70,13 +69,7 @@ def known_evidence(entries: Sequence[Entry], untrusted: bytes) -> tuple[Believed
         MediaError, TrustError: As `read_evidence`.
     """
     site = str(SiteEvidence.from_payload(_said(untrusted).payload)[0].fields["site"])
-    keys = ledgerkeys.of_site(entries, site)
-    if keys is None:
-        raise UsageError(
-            what=f"the ledger key of {site} is not registered",
-            why="evidence proves nothing without it",
-            fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
-        )
+    keys = ledgerkeys.required(entries, site, why="evidence proves nothing without it")
     found = read_evidence(untrusted, keys)
     return found, not any(entry.kind == "evidence" and entry.facts["sha256"] == found.sha256 for entry in entries)
 

@@ -8,7 +8,6 @@ from bundler import ledgerkeys
 from bundler.register import Entry
 from bundler.siteword import Said
 from media import limits, sitefigures
-from media.errors import UsageError
 from media.sitefigures import SiteFigures
 
 
@@ -38,11 +37,5 @@ def read_figures(entries: Sequence[Entry], untrusted: bytes) -> BelievedFigures:
     )
     found, value = SiteFigures.from_payload(said.payload)
     site = str(found.fields["site"])
-    keys = ledgerkeys.of_site(entries, site)
-    if keys is None:
-        raise UsageError(
-            what=f"the ledger key of {site} is not registered",
-            why="figures prove nothing without it",
-            fix=f"compare ledger.pub with the site by telephone, then: sealift-bundler register site {site} --key FILE",
-        )
+    keys = ledgerkeys.required(entries, site, why="figures prove nothing without it")
     return BelievedFigures(fields=found.fields, vouched_by=said.require_vouched(value, keys, kind="figures").by)

@@ -170,13 +170,7 @@ def _holdings(
     named = site_of(untrusted)
     if site and site != named:
         raise UsageError(what=f"the inventory is of {named}, not of {site}", fix="give the inventory of that site")
-    keys = ledgerkeys.of_site(entries, named)
-    if keys is None:
-        raise UsageError(
-            what=f"the ledger key of {named} is not registered",
-            why="an inventory proves nothing without it",
-            fix=f"compare ledger.pub by telephone, then: sealift-bundler register site {named} --key FILE",
-        )
+    keys = ledgerkeys.required(entries, named, why="an inventory proves nothing without it")
     believed = read_inventory(untrusted, keys)
     if enters:
         record_inventory(known, believed, clock=ours.clock)
