@@ -1,7 +1,6 @@
 """A list is taken whole or not at all, recorded before it holds, and never quoted."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +15,9 @@ from appliance.keys.files import FileKeys, create_missing
 from appliance.phi import censusfile
 from media.clock import FixedClock
 from media.errors import LimitExceededError, MalformedError, UsageError
-from tests.support.promotion import site_config
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LIST = parsed(b"Jane Doe\nRoe, Max\n")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
 
 
 @pytest.fixture

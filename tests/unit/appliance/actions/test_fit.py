@@ -1,8 +1,7 @@
 """Before people are asked, the plan says what memory holds and what that means for the way back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,25 +15,11 @@ from appliance.errors import EngineLoadError
 from appliance.registry import catalog
 from appliance.registry.memory import Need, Room
 from appliance.state import projection
-from appliance.state.database import open_state
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
-from tests.support.promotion import site_config
 
 GIB = 2**30
 DIGEST_C, DIGEST_D = "c" * 64, "d" * 64
 Ask = Callable[[str], FitFacts]
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
-
-
-@pytest.fixture
-def state(config: Config) -> Iterator[Engine]:
-    engine = open_state(config.at)
-    yield engine
-    engine.dispose()
 
 
 def register(ledger: MemoryLedger, digest: str, gib: float | None) -> None:

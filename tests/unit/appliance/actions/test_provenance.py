@@ -1,10 +1,8 @@
 """One record of each version has every field that governance asks for, from what was signed and what is recorded."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine
 
 from appliance.actions.history import history
@@ -14,11 +12,10 @@ from appliance.config import Config
 from appliance.registry import catalog, evidence
 from appliance.registry.aliases import aliases
 from appliance.state import projection
-from appliance.state.database import open_state
 from media import canonical
 from tests.support.installable import store_release
 from tests.support.promotion import digest as sha
-from tests.support.promotion import open_site, site_config
+from tests.support.promotion import open_site
 from tests.support.signatories import signatories
 from tests.support.versions import version_files
 
@@ -32,18 +29,6 @@ SENT = {
     "created_by": "ops team",
     "changes": ["longer context"],
 }
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
-
-
-@pytest.fixture
-def state(config: Config) -> Iterator[Engine]:
-    engine = open_state(config.at)
-    yield engine
-    engine.dispose()
 
 
 def bring(config: Config, ledger: MemoryLedger, state: Engine, name: str, serial: int) -> str:

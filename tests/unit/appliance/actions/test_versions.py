@@ -1,9 +1,5 @@
 """What `sealift models list` tells beside the registered versions: those that were received and not installed."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import Engine
 
 from appliance.actions import versions
@@ -12,23 +8,9 @@ from appliance.config import Config
 from appliance.registry import catalog
 from appliance.registry.deletion import DELETED
 from appliance.state import projection
-from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from tests.support.installable import store_release
-from tests.support.promotion import site_config
 from tests.support.versions import version_files
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
-
-
-@pytest.fixture
-def state(config: Config) -> Iterator[Engine]:
-    engine = open_state(config.at)
-    yield engine
-    engine.dispose()
 
 
 def test_a_version_that_was_received_waits_until_it_is_installed(config: Config, state: Engine) -> None:

@@ -18,13 +18,7 @@ from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.spoilt import Problem
 from media.clock import FixedClock
-from tests.support.promotion import site_config
 from tests.support.versions import store_version
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
 
 
 @pytest.fixture

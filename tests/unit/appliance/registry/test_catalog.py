@@ -1,7 +1,5 @@
 """Versions enter from a stored release only, and are found by what people type."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,25 +9,12 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, ProofError, StoreDamagedError, UnknownVersionError
 from appliance.registry import carriers, catalog, evidence
-from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from media import canonical
 from media.errors import MalformedError
 from tests.support.installable import store_release
-from tests.support.promotion import digest, site_config
+from tests.support.promotion import digest
 from tests.support.versions import store_version, version_files
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
-
-
-@pytest.fixture
-def state(config: Config) -> Iterator[Engine]:
-    engine = open_state(config.at)
-    yield engine
-    engine.dispose()
 
 
 def test_a_stored_releases_version_is_registered_through_the_ledger(config: Config, state: Engine) -> None:

@@ -13,13 +13,7 @@ from appliance.store.content import ContentStore
 from appliance.store.garbage import excused, garbage
 from appliance.store.journal import Journal
 from media.digest import sha256_hex
-from tests.support.promotion import site_config
 from tests.support.versions import store_version
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return site_config(tmp_path)
 
 
 @pytest.fixture
