@@ -5,6 +5,7 @@ At first install the typed release code is the approval, and so it stays until t
 
 import os
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ NO_CHANGE: Final = "no-change"
 NO_HOST: Final = "no-host"
 DONE: Final = "install.done"
 _DOOR: Final = "ledger-actions"
+_MOST_NAMED: Final = 6
 
 
 def has_people(places: Places) -> bool:
@@ -65,9 +67,13 @@ def require_approved(config: Config, plan: Plan, *, clock: Clock) -> str:
         HostChangeError: They did not, it expired by the time that is believed, or an install was done by it already.
         LedgerUnavailableError: Whether it was used before cannot be known.
     """
-    request = hostchange.require_host_approved(
-        config, plan.digest, plan.serial, now=BelievedClock(config.at, clock).now()
-    )
+    now = BelievedClock(config.at, clock).now()
+    try:
+        request = hostchange.require_host_approved(config, plan.digest, plan.serial, now=now)
+    except HostChangeError as error:
+        if (changed := _since_changed(config, plan, now=now)) is not None:
+            raise changed from error
+        raise
     statement = request.statement.sha256
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
@@ -81,3 +87,19 @@ def require_approved(config: Config, plan: Plan, *, clock: Clock) -> str:
             fix=f"let two people approve anew: `sealift install {plan.serial} --plan --as PERSON`",
         )
     return statement
+
+
+def _since_changed(config: Config, plan: Plan, *, now: datetime) -> HostChangeError | None:
+    """Return what changed on the host since two people approved a plan about the same, where they did."""
+    with suppress(HostChangeError):
+        for request in hostchange.approved_hosts(config, plan.serial, now=now):
+            approved = plans.read(config.at, request.statement.plan_digest)
+            if plans.identity(approved) == plans.identity(plan):
+                names = plans.differing(approved, plan)
+                more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+                return HostChangeError(
+                    what=f"the host is not as it was when two people approved plan {approved.digest[:12]}",
+                    why=f"another outcome now of: {', '.join(names[:_MOST_NAMED]) or 'no task by name'}{more}",
+                    fix=f"read the new plan and let two people approve it: `sealift install {plan.serial} --plan`",
+                )
+    return None

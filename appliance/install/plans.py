@@ -39,6 +39,7 @@ _TEMPORARY = re.compile(
     r"/[t]mp/(?:sealift-[a-z]*-?[A-Za-z0-9_]+|tmp[A-Za-z0-9_]+)(?:/local)?(?:/ansible-[A-Za-z0-9_.-]+)*"
 )
 _SCRATCH = re.compile(r"(?:ansible-(?:local-|tmp-)?[A-Za-z0-9_.-]+|tmp[a-z0-9_]{6,12})/")
+_TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[([^\]]{1,200})\].*$", re.MULTILINE)
 _STAMP = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]{8,15}\b|\b[0-9]:[0-9]{2}:[0-9]{2}\.[0-9]+\b")
 
 
@@ -136,6 +137,19 @@ def plain(text: str, *folders: Path) -> str:
 def identity(plan: Plan) -> tuple[str | int, ...]:
     """Return what a plan is about, whatever it would change: all that somebody else can see for themselves."""
     return (plan.site, plan.serial, plan.release, plan.previous, plan.host_files, plan.settings)
+
+
+def differing(plan: Plan, other: Plan) -> tuple[str, ...]:
+    """Return the names of the tasks and packages of which two plans say something else, each once, in their order."""
+    mine, theirs = ({**_tasks(one.difference), **{each.name: each for each in one.packages}} for one in (plan, other))
+    return tuple(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+
+
+def _tasks(difference: str) -> dict[str, object]:
+    """Return what an account says about each task, by its name."""
+    # Splitting by a pattern with one group gives what stands before, then name and account in turns.
+    parts = _TASK.split(difference)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def keep(places: Places, plan: Plan) -> str:

@@ -1,5 +1,6 @@
 """Two people's approval of a host change, verified again by whoever carries it out."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,25 @@ def test_a_plan_that_came_out_differently_voids_the_approvals(site: Site) -> Non
             require(site, make_plan(**changes).digest)
     with pytest.raises(HostChangeError):
         require(site, make_plan().digest, serial=2)
+
+
+def test_who_installs_is_told_what_came_out_differently_since(site: Site) -> None:
+    account = (
+        "TASK [units : Copy the units] ****\nchanged: [localhost]\n\nTASK [nginx : Start it] ****\n{}: [localhost]\n"
+    )
+    approve(site, requested(site, difference=account.format("changed")), *signatories()[:2])
+    package = replace(make_plan().packages[0], name="chrony")
+
+    for changes, told in (
+        ({"difference": account.format("ok")}, "another outcome now of: nginx : Start it"),
+        ({"difference": account.format("ok"), "packages": (package,)}, "nginx : Start it, nftables, chrony"),
+        ({"difference": account.format("changed"), "changed": 3}, "no task by name"),
+    ):
+        with pytest.raises(HostChangeError, match="the host is not as it was") as caught:
+            hostplan.require_approved(site.config, make_plan(**changes), clock=site.clock)
+        assert caught.value.why.endswith(told)
+    with pytest.raises(HostChangeError, match="two people have not approved"):
+        hostplan.require_approved(site.config, make_plan(settings="c" * 64), clock=site.clock)
 
 
 def test_an_approval_expires(site: Site) -> None:
