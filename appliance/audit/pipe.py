@@ -6,13 +6,12 @@ idempotency key: the ledger answers a repeated one with the first acknowledgemen
 
 import errno
 import os
-import socket
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.audit import requests
+from appliance.boundedsocket import BoundedSocket
 from appliance.errors import (
     LedgerDamagedError,
     LedgerFullError,
@@ -26,7 +25,6 @@ from media.errors import SealiftError, UsageError
 MAX_IN_FLIGHT: Final = 256
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _CHUNK: Final = 64 * 1024
-_TIMEVAL: Final = struct.Struct("@ll")
 _KNOWN: Final[dict[str, type[SealiftError]]] = {
     kind.code: kind
     for kind in (
@@ -37,17 +35,11 @@ _KNOWN: Final[dict[str, type[SealiftError]]] = {
 
 
 class _Connection:
-    """One connection, whose waits the kernel bounds.
-
-    Python's own bound asks before each read and write whether it may, and another thread goes on each time.
-    """
+    """One connection."""
 
     def __init__(self, path: Path, timeout_seconds: float) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        bound = _TIMEVAL.pack(int(timeout_seconds), round(timeout_seconds % 1 * 1_000_000))
+        self._socket = BoundedSocket(timeout_seconds)
         try:
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                self._socket.setsockopt(socket.SOL_SOCKET, option, bound)
             self._socket.connect(str(path))
         except OSError:
             self._socket.close()
@@ -60,11 +52,8 @@ class _Connection:
             ConnectionError: The other side closed before the last answer.
             OSError: It did not answer in time.
         """
-        try:
-            self._socket.sendall(b"".join(lines))
-            return self._answers(len(lines))
-        except BlockingIOError as error:  # what the kernel says at the bound
-            raise TimeoutError(errno.ETIMEDOUT, "timed out") from error
+        self._socket.sendall(b"".join(lines))
+        return self._answers(len(lines))
 
     def _answers(self, count: int) -> list[bytes]:
         parts: list[bytes] = []

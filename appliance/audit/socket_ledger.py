@@ -1,6 +1,8 @@
 """The ledger through one of its doors."""
 
+import itertools
 import json
+import os
 import secrets
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -30,6 +32,28 @@ def _plain(value: object) -> object:
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
 
 
+class _Keys:
+    """Idempotency keys that nobody else makes: a random beginning for each process, and a number.
+
+    They need not be secret, and each draw from the kernel lets another thread go on.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._owner = 0
+        self._beginning = ""
+
+    def following(self) -> str:
+        if self._owner != os.getpid():
+            # A fork would go on with the parent's.
+            self._beginning = secrets.token_hex(12)
+            self._owner = os.getpid()
+        return f"{self._beginning}-{next(self._numbers)}"
+
+
+_keys: Final = _Keys()
+
+
 class SocketLedger:
     """A `Ledger` over a Unix socket. One object serves all threads of a process, also after a fork."""
 
@@ -49,7 +73,7 @@ class SocketLedger:
             LedgerUnavailableError: At least one could not be made durable.
             LedgerRefusedError: At least one was refused.
         """
-        chosen = keys or [secrets.token_hex(12) for _ in records]
+        chosen = keys or [_keys.following() for _ in records]
         lines = [
             _line({"do": "append", "key": key, "kind": kind, "body": body})
             for (kind, body), key in zip(records, chosen, strict=True)

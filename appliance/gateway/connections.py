@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.boundedsocket import BoundedSocket
+
 _IDLE: Final = 64
 
 
@@ -19,20 +21,19 @@ class EngineConnection(http.client.HTTPConnection):
         self._path = path
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
-        self._socket: socket.socket | None = None
+        self._socket: BoundedSocket | None = None
         self._held: list[bytes] | None = None
         self.kept = False
 
     def connect(self) -> None:
         """Open the socket."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        connection.settimeout(self._connect_seconds)
+        connection = BoundedSocket(self._connect_seconds)
         try:
             connection.connect(str(self._path))
         except OSError:
             connection.close()
             raise
-        connection.settimeout(self._read_seconds)
+        connection.wait_at_most(self._read_seconds)
         # http.client lets go of `sock` when the engine says that it will close; cancelling must still reach it.
         self.sock = self._socket = connection
 
@@ -62,7 +63,7 @@ class EngineConnection(http.client.HTTPConnection):
         if self._socket is not None:
             # An engine that keeps no connections has closed it, and all it said is read.
             with suppress(OSError):
-                self._socket.settimeout(self._read_seconds if seconds is None else seconds)
+                self._socket.wait_at_most(self._read_seconds if seconds is None else seconds)
 
     def shut_down(self) -> None:
         """End both directions at once, from any thread: a read that waits returns."""

@@ -9,6 +9,7 @@ import select
 from collections import deque
 from typing import Any, Final
 
+from gunicorn.http.body import LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 _MILLISECONDS: Final = 10
@@ -33,6 +34,13 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         while kept is True and self.alive and not self._unserved and _is_readable(conn):
             kept = super().handle(conn)
         return kept
+
+    def _keepalive_after(self, conn: TConn, keepalive: Any) -> bool:
+        """Tell whether a connection may be kept; a body that was read to its end needs no look at the socket."""
+        body = conn.parser.mesg.body
+        if keepalive and not body.failed and isinstance(body.reader, LengthReader) and body.reader.length == 0:
+            return True
+        return bool(super()._keepalive_after(conn, keepalive))
 
 
 def _is_readable(conn: TConn) -> bool:

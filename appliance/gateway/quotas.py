@@ -29,6 +29,13 @@ _SCHEMA: Final = (
 # Of a day and its month in one statement: Python lets another thread go on in each, for which this one then waits.
 _CHARGE: Final = """INSERT INTO spent VALUES (?, ?, ?), (?, ?, ?)
     ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
+# The same where neither period would cost more than it may: no row is written then. The write lock is taken first.
+_CHARGE_WITHIN: Final = """INSERT INTO spent
+    SELECT column1, column2, column3 FROM (VALUES (:key, :day, :tokens), (:key, :month, :tokens))
+    WHERE coalesce((SELECT tokens FROM spent WHERE key_id = :key AND period = :day), 0) + :tokens <= :today
+    AND coalesce((SELECT tokens FROM spent WHERE key_id = :key AND period = :month), 0) + :tokens <= :this_month
+    ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
+_UNLIMITED: Final = 2**62
 _BUSY_SECONDS: Final = 5.0
 _KEPT: Final = timedelta(days=62)
 
@@ -103,18 +110,26 @@ class Quotas:
             return None
         tokens, day = prompt + answer, self._clock.now().date().isoformat()
         month = day[: len("2026-11")]
-        headers: dict[str, str] = {}
+        charge = {
+            "key": key_id,
+            "day": day,
+            "month": month,
+            "tokens": tokens,
+            "today": today or _UNLIMITED,
+            "this_month": this_month or _UNLIMITED,
+        }
+        if not minute:
+            if not self._shared.execute(_CHARGE_WITHIN, charge):
+                raise problems.quota_spent()
+            return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers={})
         with self._shared.transaction() as connection:
-            for period, most in ((day, today), (month, this_month)):
-                if most and self._spent(connection, key_id, period) + tokens > most:
-                    raise problems.quota_spent()
-            if minute:
-                wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
-                level, is_allowed = self._spend(connection, f"tokens {key_id}", minute, wanted)
-                if not is_allowed:
-                    raise problems.rate_limited((wanted - level) / (minute / 60))
-                headers = _headers(level, minute)
-            connection.execute(_CHARGE, _charges(key_id, day, month, tokens))
+            if not connection.execute(_CHARGE_WITHIN, charge).rowcount:
+                raise problems.quota_spent()
+            wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
+            level, is_allowed = self._spend(connection, f"tokens {key_id}", minute, wanted)
+            if not is_allowed:
+                raise problems.rate_limited((wanted - level) / (minute / 60))
+        headers = _headers(level, minute)
         return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=headers)
 
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
@@ -152,11 +167,6 @@ class Quotas:
             level = min(most, level - count)
         connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?)", (name, level, now))
         return level, is_allowed
-
-    def _spent(self, connection: sqlite3.Connection, key_id: str, period: str) -> int:
-        query = "SELECT tokens FROM spent WHERE key_id = ? AND period = ?"
-        row = connection.execute(query, (key_id, period)).fetchone()
-        return 0 if row is None else int(row[0])
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         for statement in _SCHEMA:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,14 @@ class SharedFile:
             if connection is not None:
                 connection.close()
 
-    def execute(self, statement: str, values: Sequence[Any]) -> None:
-        """Run one statement, which is a transaction of its own.
+    def execute(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> int:
+        """Run one statement, which is a transaction of its own; return how many rows it wrote.
 
         Raises:
             StoreDamagedError: The file cannot be read or written.
         """
         with self._usable() as connection:
-            connection.execute(statement, values)
+            return connection.execute(statement, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

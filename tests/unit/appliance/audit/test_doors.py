@@ -1,6 +1,7 @@
 """The wire itself: many lines in flight, rubbish between them, clients that leave or do not listen."""
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from itertools import islice
 
 import pytest
 
+from appliance.audit import socket_ledger
 from appliance.audit.client import SocketLedger
 from appliance.audit.doors import Doors
 from appliance.audit.log import Log
@@ -252,3 +254,13 @@ def test_more_leaves_than_one_answer_holds_are_asked_for_in_turns(site: LedgerSi
     assert len(ledger.leaves(0, 2100)) == 2100
     assert [leaf.body["n"] for leaf in ledger.find("request.intent", limit=2200)] == list(range(2299, 99, -1))
     ledger.close()
+
+
+def test_a_process_that_forks_makes_no_key_of_its_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = socket_ledger._Keys()
+    found = [keys.following() for _ in range(3)]
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    found += [keys.following() for _ in range(3)]
+
+    assert len(set(found)) == len(found)
+    assert len({key.partition("-")[0] for key in found}) == 2

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from appliance.gateway.lingering import LingeringWorker
 
@@ -121,3 +122,37 @@ def test_a_worker_that_stops_waits_for_nothing(pair: tuple[socket.socket, socket
     assert _serve(_connection(ours), alive=False) is True
 
     assert served == [b"a"]
+
+
+@pytest.mark.parametrize("read", [4, 2, 0])
+def test_what_an_answer_left_unread_of_a_body_is_no_request(
+    pair: tuple[socket.socket, socket.socket], read: int
+) -> None:
+    ours, callers = pair
+    callers.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbodyGET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    conn = TConn(Config(), ours, ("", 0), ("", 0))
+    conn.init()
+    first = next(conn.parser)
+    assert first.body.read(read) == b"body"[:read]
+    worker = LingeringWorker(1, 1, [], None, 30, Config(), None)
+    try:
+        assert worker._keepalive_after(conn, keepalive=True) is True
+        assert worker._keepalive_after(conn, keepalive=False) is False
+    finally:
+        worker.tmp.close()
+
+    assert next(conn.parser).path == "/next"
+
+
+def test_where_a_body_broke_off_no_connection_is_kept(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, callers = pair
+    callers.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    conn = TConn(Config(), ours, ("", 0), ("", 0))
+    conn.init()
+    with pytest.raises(ParseException):
+        next(conn.parser).body.read()
+    worker = LingeringWorker(1, 1, [], None, 30, Config(), None)
+    try:
+        assert worker._keepalive_after(conn, keepalive=True) is False
+    finally:
+        worker.tmp.close()

@@ -1,0 +1,63 @@
+"""A Unix socket whose waits the kernel bounds.
+
+Python's own bound asks the kernel before each read and write whether it may, and lets another thread go on each time.
+"""
+
+import errno
+import socket
+import struct
+from typing import Any, Final
+
+_TIMEVAL: Final = struct.Struct("@ll")
+_MICROSECONDS: Final = 1_000_000
+
+
+class BoundedSocket(socket.socket):
+    """A stream over a Unix socket; what waits for too long raises `TimeoutError`.
+
+    Args:
+        seconds: The bound of each read and each write, at least a microsecond.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.wait_at_most(seconds)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound what follows."""
+        bound = _TIMEVAL.pack(*divmod(max(round(seconds * _MICROSECONDS), 1), _MICROSECONDS))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.setsockopt(socket.SOL_SOCKET, option, bound)
+
+    def connect(self, address: Any) -> None:
+        """Connect; see `socket.socket.connect`."""
+        try:
+            super().connect(address)
+        except BlockingIOError as error:
+            raise _timed_out() from error
+
+    def recv(self, *arguments: Any) -> bytes:
+        """Read; see `socket.socket.recv`."""
+        try:
+            return super().recv(*arguments)
+        except BlockingIOError as error:
+            raise _timed_out() from error
+
+    def recv_into(self, *arguments: Any) -> int:
+        """Read; `makefile` would take the kernel's word for an end of what there is to read."""
+        try:
+            return super().recv_into(*arguments)
+        except BlockingIOError as error:
+            raise _timed_out() from error
+
+    def sendall(self, *arguments: Any) -> None:
+        """Write; see `socket.socket.sendall`."""
+        try:
+            super().sendall(*arguments)
+        except BlockingIOError as error:
+            raise _timed_out() from error
+
+
+def _timed_out() -> TimeoutError:
+    # What the kernel says at the bound is that nothing can be read or written now.
+    return TimeoutError(errno.ETIMEDOUT, "timed out")

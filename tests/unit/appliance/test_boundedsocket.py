@@ -1,0 +1,66 @@
+"""Waits on our own sockets end at their bound, as what they are: a timeout."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.boundedsocket import BoundedSocket
+from tests.support.versions import short_folder
+
+SECONDS = 0.05
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with short_folder() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(folder / "s"))
+        listening.listen(0)
+        yield listening
+
+
+@pytest.fixture
+def caller(listener: socket.socket) -> Iterator[BoundedSocket]:
+    with BoundedSocket(SECONDS) as connected:
+        connected.connect(listener.getsockname())
+        yield connected
+
+
+def test_what_is_said_in_time_is_read(listener: socket.socket, caller: BoundedSocket) -> None:
+    answering, _ = listener.accept()
+    with answering, caller.makefile("rb") as file:
+        answering.sendall(b"one\ntwo")
+
+        assert file.readline() == b"one\n"
+        assert file.read(3) == b"two"
+        answering.sendall(b"three")
+        assert caller.recv(10) == b"three"
+
+
+def test_silence_is_no_end_of_what_there_is_to_read(caller: BoundedSocket) -> None:
+    with pytest.raises(TimeoutError, match="timed out"):
+        caller.recv(1)
+    with caller.makefile("rb") as file, pytest.raises(TimeoutError, match="timed out"):
+        file.readline()
+
+
+def test_a_reader_who_reads_nothing_holds_nobody(caller: BoundedSocket) -> None:
+    with pytest.raises(TimeoutError, match="timed out"):
+        caller.sendall(bytes(8 * 2**20))
+
+
+def test_a_listener_that_takes_nobody_in_holds_nobody(listener: socket.socket, caller: BoundedSocket) -> None:
+    assert caller.fileno() >= 0  # it waits to be taken in, and the queue has room for one
+
+    with BoundedSocket(SECONDS) as late, pytest.raises(TimeoutError, match="timed out"):
+        late.connect(listener.getsockname())
+
+
+def test_a_bound_may_be_another_for_what_follows(caller: BoundedSocket, tmp_path: Path) -> None:
+    caller.wait_at_most(0)  # the least there is, and not for ever, as the kernel would take it
+
+    with pytest.raises(TimeoutError, match="timed out"):
+        caller.recv(1)
+    with BoundedSocket(SECONDS) as nobody, pytest.raises(FileNotFoundError):
+        nobody.connect(str(tmp_path / "s"))
