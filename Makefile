@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed
 
 BENCHES := receive delta build box ledger rollback gateway engine vllm
 
+# Where an environment forbids it, each of the thousands of processes that tests start compiles all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo box check test test-deep bench $(addprefix bench-,$(BENCHES)) lock clean
 
 help:  ## Show this list
