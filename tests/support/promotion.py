@@ -82,14 +82,21 @@ class Site:
             self.client.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)
 
     def validate(
-        self, model_digest: str, *, run: str = "1", passed: bool = True, policy: str = "", level: str = "Q4_K_M"
+        self,
+        model_digest: str,
+        *,
+        run: str = "1",
+        passed: bool = True,
+        policy: str = "",
+        level: str = "Q4_K_M",
+        name: str = "tiny",
     ) -> Validated | None:
         """Record that a version is registered and what its gates said."""
         self.ledger.append(
             "model.registered",
             {
                 "model_digest": model_digest,
-                "name": "tiny",
+                "name": name,
                 "version": "1",
                 "weights_digest": digest("weights" + model_digest),
                 "serial": 1,
@@ -109,9 +116,11 @@ class Site:
             )
         return require_validated(self.ledger, model_digest, packaged()) if passed and not policy else None
 
-    def request(self, model_digest: str, *, by: Signatory | None = None, meaning: str = "serve it") -> Request:
+    def request(
+        self, model_digest: str, *, by: Signatory | None = None, meaning: str = "serve it", name: str = "tiny"
+    ) -> Request:
         """Validate a version and request it for production."""
-        validated = self.validate(model_digest)
+        validated = self.validate(model_digest, name=name)
         assert validated is not None
         return self.client.request(validated, meaning=meaning, requested_by=(by or signatories()[0]).id)
 
