@@ -258,9 +258,10 @@ class PromoterClient:
         """Let the promoter look at what is new; returns the standing, and what it decided."""
         return dict(self._call("canary-judge"))
 
-    def keep_watched(self, *, person: str, reason: str, password: str | None = None) -> int:
-        """Keep a version that the watch found worse; returns the record's sequence."""
-        return int(self._call("watch-keep", person=person, reason=reason, password=password)["sequence"])
+    def keep_watched(self, *, person: str, reason: str, model_digest: str = "", password: str | None = None) -> int:
+        """Keep the version that the watch found worse; which is said where several lines have one."""
+        fields = {"person": person, "reason": reason, "model_digest": model_digest or None, "password": password}
+        return int(self._call("watch-keep", **fields)["sequence"])
 
     def canary(self) -> dict[str, Any]:
         """Return the rollout's standing; see `appliance.promote.rollout`."""
