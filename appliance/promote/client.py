@@ -154,16 +154,18 @@ class PromoterClient:
         """Bring an approved version into production."""
         return Promotion.from_json(self._call("promote", statement_sha256=statement_sha256)["promotion"])
 
-    def rollback(self, *, person: str, reason: str, model_digest: str = "", password: str | None = None) -> Promotion:
-        """Go back; through the admin door with the person's password."""
-        answer = self._call(
-            "rollback", person=person, reason=reason, model_digest=model_digest or None, password=password
-        )
+    def rollback(
+        self, *, person: str, reason: str, model_digest: str = "", line: str = "", password: str | None = None
+    ) -> Promotion:
+        """Go back, in the line that serves the model of a name; through the admin door with the person's password."""
+        fields = {"model_digest": model_digest or None, "line": line or None}
+        answer = self._call("rollback", person=person, reason=reason, password=password, **fields)
         return Promotion.from_json(answer["promotion"])
 
-    def stop(self, *, person: str, reason: str, password: str | None = None) -> Promotion:
-        """Take production out of service; through the admin door with the person's password."""
-        return Promotion.from_json(self._call("stop", person=person, reason=reason, password=password)["promotion"])
+    def stop(self, *, person: str, reason: str, line: str = "", password: str | None = None) -> Promotion:
+        """Take production out of service, or one model's line; through the admin door with the person's password."""
+        answer = self._call("stop", person=person, reason=reason, line=line or None, password=password)
+        return Promotion.from_json(answer["promotion"])
 
     def request_host(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
         """Ask for approvals of a host change."""

@@ -61,17 +61,17 @@ class Rollout:
                 why=production.canary.version[:12],
                 fix="end it: `sealift canary cutover` or `sealift canary abort`",
             )
-        if production.current is None:
+        body = self._promoter.approved(statement_sha256, people, production) if production.serving else {}
+        if body.get("previous") is None:
             raise ConflictError(
                 what="nothing serves beside which a canary could run",
-                why="a canary is compared with production",
+                why="a canary is compared with what its line serves",
                 fix="bring it into production: `sealift promote DIGEST`",
             )
-        body = self._promoter.approved(statement_sha256, people, production)
         candidate = str(body["model_digest"])
         terms = Terms(version=candidate, percent=percent, hours=hours, watch_hours=watch_hours)
         terms.require_sensible()
-        body |= {"model_digest": production.current, "terms": terms.to_json()}
+        body |= {"model_digest": body["previous"], "terms": terms.to_json()}
         return self._books.record_promotion(production, Kind.CANARY_STARTED, body)
 
     def hold(self, *, person: str, person_class: str, reason: str) -> Promotion:
