@@ -13,6 +13,7 @@ from typing import Any, Final
 from appliance.actions import keyrules
 from appliance.actions.fit import Holds, fit
 from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle
+from appliance.actions.promote import said_of
 from appliance.errors import ConflictError, NotEnoughApprovalsError
 from appliance.install.engines import wanted_engines
 from appliance.install.supervisor import UnitState, engine_unit
@@ -113,7 +114,8 @@ def outlook(here: Surroundings, which: str, *, percent: int = PERCENT, hours: in
     with here.state.connect() as session:
         version = catalog.version(session, which)
     Terms(version=version.model_digest, percent=percent, hours=hours).require_sensible()
-    holds = fit(here.config, here.ledger, here.state, version.model_digest).holds
+    said = said_of(here, version.model_digest)
+    holds = fit(here.config, here.ledger, here.state, version.model_digest, said=said).holds
     return Outlook(version=version, percent=percent, hours=hours, holds=holds, requests_per_hour=_rate(here))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.promote.destination import Said
 from appliance.promote.policybook import in_force
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
@@ -106,6 +107,12 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
     return PromoteFacts(
         step=Step.SERVING, version=version, needed=needed, request=request, promotion=promotion, served=served
     )
+
+
+def said_of(here: Surroundings, model_digest: str) -> Said:
+    """Return for which line a version waits, as its newest request says; nothing where none waits."""
+    request = waiting(here, model_digest)
+    return Said.of(None if request is None else request.statement)
 
 
 def waiting(here: Surroundings, model_digest: str) -> Request | None:

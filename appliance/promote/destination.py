@@ -4,11 +4,34 @@ Promises: a statement says by itself, and by nothing around it, which line it is
 file nor a caller's word moves it into another. What happened in other lines voids no approvals; a stop of all does.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 from appliance.errors import ConflictError
 from appliance.promote.history import Production
 from appliance.promote.line import Line
 from appliance.promote.record import FIRST_LINE
 from appliance.promote.statement import Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What was said of the line that a version is for; nothing where its name says it.
+
+    Attributes:
+        beside: It opens a line beside all others.
+        replaces: It takes the place of this: the name of a model in production, or the digest that people signed.
+    """
+
+    beside: bool = False
+    replaces: str = ""
+
+    @classmethod
+    def of(cls, statement: Statement | None) -> Self:
+        """Return what people are asked to sign, or have signed."""
+        if statement is None or not statement.is_of_a_further_line:
+            return cls()
+        return cls(beside=statement.replaces is None, replaces=statement.replaces or "")
 
 
 def line_of(production: Production, statement: Statement) -> Line | None:
