@@ -4,8 +4,9 @@ Promises: a statement says by itself, and by nothing around it, which line it is
 file nor a caller's word moves it into another. What happened in other lines voids no approvals; a stop of all does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from appliance.errors import ConflictError
 from appliance.promote.history import Production
@@ -32,6 +33,11 @@ class Said:
         if statement is None or not statement.is_of_a_further_line:
             return cls()
         return cls(beside=statement.replaces is None, replaces=statement.replaces or "")
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Return what the fields of a statement say, as a page shows them."""
+        return cls(beside=fields.get("replaces", "") is None, replaces=str(fields.get("replaces") or ""))
 
 
 def line_of(production: Production, statement: Statement) -> Line | None:

@@ -124,7 +124,7 @@ def lines_of(
 
 def test_a_version_that_is_said_to_come_beside_all_others_finds_what_they_leave(config: Config, state: Engine) -> None:
     """8.5 GiB are left to engines: 4 + 1 of others, and B of 3, which would be chat's successor by its name."""
-    sizes = {DIGEST_A: 4.0, DIGEST_B: 3.0, DIGEST_C: 1.0}
+    sizes: dict[str, float | None] = {DIGEST_A: 4.0, DIGEST_B: 3.0, DIGEST_C: 1.0}
     facts = lines_of(config, state, 10, sizes, Said(beside=True))(DIGEST_B)
 
     assert (facts.production, facts.holds, facts.lines.total) == (None, Holds.TWO, 5 * GIB)
@@ -135,7 +135,7 @@ def test_a_version_that_is_said_to_come_beside_all_others_finds_what_they_leave(
 def test_a_version_that_is_said_to_replace_a_model_is_held_against_that_one(
     config: Config, state: Engine, replaced: str
 ) -> None:
-    sizes = {DIGEST_A: 4.0, DIGEST_B: 3.0, DIGEST_C: 1.0}
+    sizes: dict[str, float | None] = {DIGEST_A: 4.0, DIGEST_B: 3.0, DIGEST_C: 1.0}
     facts = lines_of(config, state, 10, sizes, Said(replaces=replaced))(DIGEST_B)
 
     assert facts.production is not None
