@@ -44,6 +44,7 @@ def _list(context: typer.Context) -> None:
     lines = [
         f"{one.version.model_digest[:12]}  {one.version.name} {one.version.version}  {one.stage}"
         f"  release serial {one.version.serial}{f'  ({one.alias})' if one.alias else ''}"
+        f"{f'  (line {one.line})' if one.line else ''}"
         for one in found
     ]
     lines += [
@@ -156,6 +157,7 @@ def _text(facts: VersionFacts, record: Provenance) -> list[str]:
         ("Version", f"{version.name} {version.version}"),
         ("Stage", facts.stage),
         ("Alias", facts.alias or "none"),
+        *([("Line", facts.line)] if facts.line else []),
         ("Model digest", version.model_digest),
         ("Weights digest", version.weights_digest),
         ("Release serial", version.serial),
