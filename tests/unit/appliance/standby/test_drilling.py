@@ -104,7 +104,7 @@ def test_before_anything_was_brought_nothing_holds(second: Site, look: Look) -> 
 @pytest.fixture
 def beside(first: Site, second: Site, version: ModelDescriptor) -> tuple[int, str]:
     """What the first box serves beside the version, and the second has taken over: its line there, and its digest."""
-    assert version
+    assert version.model_digest
     _, descriptor = store_version(second.config, serial=2, weights=b"classes", name="classes")
     digest = descriptor.model_digest
     second.validate(digest, name="classes")
