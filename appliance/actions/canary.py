@@ -221,8 +221,8 @@ def judge(here: Surroundings) -> dict[str, Any]:
 
 
 def _is_behind(found: dict[str, Any]) -> bool:
-    judged = found["canary"] or found["watch"]
-    return judged is not None and judged["verdict"]["behind"] is True
+    judged = [found["canary"], found["watch"], *(one["watch"] for one in found.get("lines", ()))]
+    return any(one is not None and one["verdict"]["behind"] is True for one in judged)
 
 
 def _is_unfinished(here: Surroundings) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from appliance.errors import ConflictError, NotPromotedError
+from appliance.promote import linenames
 from appliance.promote.belonging import Belonging
 from appliance.promote.books import Books
 from appliance.promote.canary import Watch
@@ -86,28 +87,26 @@ class Afterwards:
         }
         return self._books.record_promotion(production, Kind.ROLLED_BACK, body)
 
-    def keep(self, *, person: str, person_class: str, reason: str, model_digest: str = "") -> int:
+    def keep(self, *, person: str, person_class: str, reason: str, name: str = "") -> int:
         """Record that a person keeps the version in spite of what the watch found; return the record's sequence.
 
         Args:
             person: Who decides, by id.
             person_class: How the promoter knows that.
             reason: Why, for the record.
-            model_digest: The version that is kept; may be empty where the watch of one line alone asks.
+            name: The model whose line's watch is meant; may be empty where the watch of one line alone asks.
 
         Raises:
             UnknownPersonError: The person is not enrolled.
-            NotPromotedError: No watch has found anything, or somebody has kept it already.
-            ConflictError: Watches of several lines ask, and no version is named.
+            NotPromotedError: No watch has found anything, or somebody has kept it already; or no line has that name.
+            ConflictError: Watches of several lines ask, and no model is named.
         """
         people, production = self._books.catch_up()
         who = people.require_active(person)
-        watches = [(line, watch) for line in production.lines.values() if (watch := self._watch(line)) is not None]
-        asking = [
-            watch
-            for line, watch in watches
-            if model_digest in {"", watch.version} and self._asks(production, line, watch)
-        ]
+        lines = list(production.lines.values())
+        meant = [linenames.line_named(self._books.ledger, production, name)] if name else lines
+        watches = [(line, watch) for line in meant if (watch := self._watch(line)) is not None]
+        asking = [watch for line, watch in watches if self._asks(production, line, watch)]
         if not asking:
             raise NotPromotedError(
                 what="there is nothing to keep a version in spite of",
@@ -118,7 +117,7 @@ class Afterwards:
             raise ConflictError(
                 what="it is not said which version is kept",
                 why=f"the watches of {' and '.join(one.version[:12] for one in asking)} ask",
-                fix="name one of them",
+                fix="name the model: `sealift canary keep --line NAME`",
             )
         (watch,) = asking
         watched = next(one for one in self._watched.values() if one.judge.watch == watch)

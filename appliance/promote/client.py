@@ -260,9 +260,9 @@ class PromoterClient:
         """Let the promoter look at what is new; returns the standing, and what it decided."""
         return dict(self._call("canary-judge"))
 
-    def keep_watched(self, *, person: str, reason: str, model_digest: str = "", password: str | None = None) -> int:
-        """Keep the version that the watch found worse; which is said where several lines have one."""
-        fields = {"person": person, "reason": reason, "model_digest": model_digest or None, "password": password}
+    def keep_watched(self, *, person: str, reason: str, line: str = "", password: str | None = None) -> int:
+        """Keep the version that the watch found worse, in the line that serves the model of a name."""
+        fields = {"person": person, "reason": reason, "line": line or None, "password": password}
         return int(self._call("watch-keep", **fields)["sequence"])
 
     def canary(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ canary-hold | canary-resume | canary-abort{person,reason,password?} -> {promotio
 canary-cutover{person,reason,keeps_before,password?} -> {promotion}
 canary-judge -> {canary,beside,watch,model_digest,lines?,changed}  reads on and decides; whoever asks decides nothing
 canary-standing -> {canary,beside,watch,model_digest,lines?}
-watch-keep{person,reason,model_digest?,password?} -> {sequence}    keeps what the watch found worse
+watch-keep{person,reason,line?,password?} -> {sequence}   keeps what the watch found worse
 caller-stop | caller-free{what,name,person,reason,password?} -> {sequence}
 review{sequence,person,note,password?} -> {sequence}
 reviews -> {open:[...]}
@@ -51,9 +51,8 @@ def answers(rollout: Rollout, reviews: Reviews, class_of: ClassOf) -> dict[str, 
         return {"promotion": rollout.cut_over(**decided(peer, untrusted), keeps_before=keeps).to_json()}
 
     def keep(peer: Peer, untrusted: Fields) -> dict[str, Any]:
-        named = untrusted.get("model_digest")
-        digest = canonical.sha256_hex(named, "model_digest") if named else ""
-        return {"sequence": rollout.afterwards.keep(**decided(peer, untrusted), model_digest=digest)}
+        name = _text(untrusted, "line") if untrusted.get("line") else ""
+        return {"sequence": rollout.afterwards.keep(**decided(peer, untrusted), name=name)}
 
     def caller(change: Callable[..., int]) -> Answer:
         def answer(peer: Peer, untrusted: Fields) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def test_what_is_told_of_two_watches_is_told_once_of_each_and_one_is_kept_by_nam
     site.restart()
     answers(site, B, 60, **FAILED)
     answers(site, D, 60, **FAILED)
+    site.validate(D, name="classes")
     for _ in range(2):
         site.client.judge_canary()
         site.restart()
@@ -177,13 +178,13 @@ def test_what_is_told_of_two_watches_is_told_once_of_each_and_one_is_kept_by_nam
     with pytest.raises(ConflictError, match="not said which"):
         site.client.keep_watched(person=BEN.id, reason="the network failed")
 
-    site.client.keep_watched(person=BEN.id, reason="the network failed", model_digest=D)
+    site.client.keep_watched(person=BEN.id, reason="the network failed", line="classes")
 
     found = site.client.judge_canary()
     assert (found["watch"]["asks"], of_line(found, number)["watch"]["kept_by"]) == (True, BEN.id)
     assert [one.body["model_digest"] for one in site.ledger.find(kind=KEPT)] == [D]
     with pytest.raises(NotPromotedError):
-        site.client.keep_watched(person=BEN.id, reason="again", model_digest=D)
+        site.client.keep_watched(person=BEN.id, reason="again", line="classes")
     site.client.keep_watched(person=BEN.id, reason="here too")
     assert site.client.judge_canary()["watch"]["kept_by"] == BEN.id
 
