@@ -142,7 +142,7 @@ class JobDesk:
     def _ask(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
         job = Job.from_message(untrusted)
         jobrights.require_may_ask(peer, job.kind)
-        self._windows.require_may_start(job.kind)
+        self._windows.require_may_start(job)
         self._decided.require(job)
         self._require_nothing_reads(job)
         if job.lane is None:
@@ -185,7 +185,7 @@ class JobDesk:
             if job.kind is Kind.END_WINDOW:
                 self._windows.end(job.digest)
             else:
-                with self._windows.turn(job.kind):
+                with self._windows.turn(job):
                     change(job.unit)
         except SealiftError as error:
             self._end(course, Outcome.of_error(error))
