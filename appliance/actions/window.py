@@ -10,13 +10,14 @@ does not (demo, rehearsal), this process does: one that is killed leaves an open
 closes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.actions import validate as validation
 from appliance.actions import window_plan
+from appliance.actions.following import serving
 from appliance.actions.gates import Progress
 from appliance.actions.production import InWindow, Served, Surroundings, settle
 from appliance.actions.promote import waiting
@@ -250,11 +251,11 @@ def _ended_with(here: Surroundings, planned: Plan) -> tuple[str, str]:
         current = here.promoter.current()
     except SealiftError:
         return "a version that the promoter does not tell", "see `sealift status` for what serves"
-    before, serving = planned.fit.production, _serving(current)
-    if before is not None and before.model_digest in serving:
+    before, now = planned.fit.production, serving(current)
+    if before is not None and before.model_digest in now:
         return "the version before", "the version before serves"
     own = planned.fit.version.model_digest
-    serves = own if own in serving else current["model_digest"]
+    serves = own if own in now else current["model_digest"]
     named = f"version {serves[:12]}" if serves else "nothing"
     return f"{named} in production", f"{named} serves; `sealift rollback` goes back"
 
@@ -293,7 +294,7 @@ def _opened(here: Surroundings, asked: Asked) -> Iterator[_Course]:
     _require_enrolled(here, asked.person)
     require_reason(asked.reason)
     line = resting_line(PromoterFolder(here.config.at.promoter), here.ledger, asked.model_digest, asked.purpose)
-    serving = resting(here.config, here.supervisor, line.number)
+    rest = resting(here.config, here.supervisor, line.number)
     window = windows.open_now(
         here.ledger,
         here.clock,
@@ -304,7 +305,7 @@ def _opened(here: Surroundings, asked: Asked) -> Iterator[_Course]:
     )
     course = _Course(began=here.clock.monotonic())
     try:
-        for unit in serving:
+        for unit in rest:
             here.tell(f"stopping {unit}")
             here.supervisor.rest(unit)
         yield course
@@ -331,13 +332,7 @@ def _bring_back(here: Surroundings, window: Window, course: _Course, *, is_seen:
 
 def _is_forward(here: Surroundings, window: Window) -> bool:
     """Tell whether the version that a window was opened to bring forward is in production."""
-    return window.purpose is Purpose.CUT_OVER and window.model_digest in _serving(here.promoter.current())
-
-
-def _serving(current: Mapping[str, Any]) -> set[str]:
-    """Return what the lines serve, by what the promoter told; it names them where there are several."""
-    lines = current.get("lines") or [current]
-    return {str(one["model_digest"]) for one in lines if one["model_digest"] is not None}
+    return window.purpose is Purpose.CUT_OVER and window.model_digest in serving(here.promoter.current())
 
 
 def _approved(here: Surroundings, planned: Plan) -> Request:
