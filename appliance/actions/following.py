@@ -3,13 +3,42 @@
 With one line that is what its last record says. With several, the last record of all may be about any of them.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from appliance.audit.facts import Ledger
 from appliance.install.jobdesk import ASKED
 from appliance.install.jobs import Kind
 from appliance.promote.history import Production
+
+WARM: Final = "warm"
+_LINE: Final = re.compile(r"(line|but)-([1-9][0-9]{0,8})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """What a unit that switches production is to do, by its instance: `follow`, `warm`, `line-N`, `but-N`.
+
+    Attributes:
+        is_warm: The version before stays loaded.
+        line: The line that comes back from a window, alone asked for.
+        rests: The line that a window keeps down meanwhile.
+    """
+
+    is_warm: bool = False
+    line: int | None = None
+    rests: int | None = None
+
+    @classmethod
+    def of(cls, untrusted_instance: str) -> Self:
+        """Parse the instance; what is not known follows everything, as `follow` does."""
+        found = _LINE.fullmatch(untrusted_instance)
+        if found is None:
+            return cls(is_warm=untrusted_instance == WARM)
+        number = int(found[2])
+        return cls(line=number) if found[1] == "line" else cls(rests=number)
 
 
 def serving(current: Mapping[str, Any]) -> frozenset[str]:

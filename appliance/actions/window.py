@@ -317,7 +317,7 @@ def _bring_back(here: Surroundings, window: Window, course: _Course, *, is_seen:
     """Stop what is left in the test stage, let engines follow the chain, and close the record."""
     clear(here.config, here.supervisor, window)
     before = here.clock.monotonic()
-    course.served = settle(here)
+    course.served = settle(here, line=window.line)
     course.silent = here.clock.monotonic() - course.began
     windows.close(
         here.ledger,

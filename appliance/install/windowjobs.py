@@ -7,7 +7,7 @@ carry out (it was killed, the machine was switched off) is closed by `look`, whi
 is left in the test stage stops, engines follow the promoter's chain, and only then the record is closed.
 
 Where production has several lines, the one that the version is for rests, and no other: engines of the others run on,
-and start and stop meanwhile.
+and start and stop meanwhile; a fault in one of them keeps no window open.
 """
 
 import threading
@@ -302,12 +302,17 @@ class WindowJobs:
         self._empty(lambda: clear(self._config, self._supervisor, window))
         self._rests, course.outcome = None, None
         try:
-            self._runner.start(_BACK)
+            self._runner.start(self._unit_of(window))
         except SealiftError:
             if (said := _said(course)) is not None:
                 said.require_ok()  # what the unit itself said of its failure tells more than that it failed
             raise
         return time.monotonic() - began
+
+    def _unit_of(self, window: Window) -> str:
+        """Return the unit that brings production back, or the window's line where there are several."""
+        is_one = len(PromoterFolder(self._config.at.promoter).production().lines) == 1
+        return _BACK if is_one else f"sealift-switch@line-{window.line}.service"
 
     def _record(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.actions import canary
-from appliance.actions.following import kept_warm, switch_for
+from appliance.actions.following import Following, kept_warm, switch_for
 from appliance.actions.production import settle
 from appliance.actions.promote import Step, promote
 from appliance.install.jobs import Kind
@@ -143,3 +143,18 @@ def test_while_a_line_s_canary_runs_what_somebody_stopped_in_another_stays_stopp
     assert canary.judge(floor.here)["started"] == []
     floor.supervisor.stop(unit_of(two.new))
     assert unit_of(two.new) in canary.judge(floor.here)["started"]
+
+
+@pytest.mark.parametrize(
+    ("instance", "following"),
+    [
+        ("follow", Following()),
+        ("warm", Following(is_warm=True)),
+        ("line-2", Following(line=2)),
+        ("but-12", Following(rests=12)),
+        ("line-0", Following()),
+        ("but-2x", Following()),
+    ],
+)
+def test_a_unit_that_switches_does_what_its_instance_says(instance: str, following: Following) -> None:
+    assert Following.of(instance) == following

@@ -15,10 +15,22 @@ from appliance.registry import windows
 from tests.support import lines
 from tests.support.promotion import digest
 from tests.support.signatories import signatories
+from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import store_version
-from tests.unit.appliance.install.test_windowjobs import Box, Starting, until
+from tests.unit.appliance.install.test_windowjobs import Box, Runner, Starting, until
 
 ANA, *_ = signatories()
+
+
+class Back(Runner):
+    """Its switch starts what serves, whichever line it brings back; what it was is told by `asked`."""
+
+    def start(self, unit: str) -> None:
+        if not unit.startswith("sealift-switch@line-"):
+            super().start(unit)
+            return
+        FakeSupervisor.start(self, unit)
+        self.engines.start(self.serves)
 
 
 class TwoLines(Box):
@@ -34,7 +46,8 @@ class TwoLines(Box):
         self.serving, self.tested = engine_unit("production", self.old), engine_unit("test", self.new)
         self.engines.start(self.serving)
         self.engines.asked.clear()
-        self.runner.serves = self.serving
+        self.runner = Back(self.engines, self.serving)
+        self.restarted()
 
     def called(self, name: str, *versions: str) -> None:
         for one in versions:
@@ -76,6 +89,7 @@ def test_only_the_line_of_the_candidate_rests_and_comes_back_and_the_record_name
     box.ended(number)
     assert box.engines.state(box.serving) is UnitState.ACTIVE
     assert box.asked_of(box.answering) == []
+    assert box.runner.asked[-1] == ("start", f"sealift-switch@line-{box.number}.service")
     assert [(one["line"], one["previous"], one["cut_over"]) for one in box.closed] == [(box.number, box.old, False)]
 
 
