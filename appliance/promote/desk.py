@@ -26,7 +26,7 @@ signature, nor does an enrolment, since it takes a code.
     clock-request{correction_seconds,meaning,requested_by} -> {request}
     clock-pending -> {requests:[{statement,statement_sha256,approvals}]}
     clock-approve{statement_sha256,...} -> {request}
-    current -> {model_digest,number,is_stopped,returnable,last,lines}
+    current -> {model_digest,number,is_stopped,returnable,last,withdrawn,lines}
                                                               `lines`: {line,name,model_digest,newest,canary,returnable}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
     carry-ahead{peer,record} -> {held}                        actions
@@ -295,6 +295,7 @@ class Desk:
             "is_stopped": production.is_stopped,
             "returnable": list(production.returnable),
             "last": None if production.last is None else production.last.to_json(),
+            "withdrawn": list(production.withdrawn),
             "lines": [
                 {
                     "line": line.number,
