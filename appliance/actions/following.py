@@ -42,7 +42,7 @@ class Following:
 
 
 def serving(current: Mapping[str, Any]) -> frozenset[str]:
-    """Return what the lines serve, by what the promoter answers to `current`; it names them where there are several."""
+    """Return what the lines serve, by what the promoter answers to `current`."""
     lines = current.get("lines") or [current]
     return frozenset(str(one["model_digest"]) for one in lines if one["model_digest"] is not None)
 
@@ -56,7 +56,7 @@ def switch_for(current: Mapping[str, Any], *, warm: bool) -> tuple[Kind, str]:
     """
     last, digest = current["last"] or {}, current["model_digest"]
     kind = Kind.SWITCH_WARM if warm else Kind.SWITCH
-    if "lines" in current:
+    if len(current.get("lines", ())) > 1:
         withdrawn = current["withdrawn"]
         return (Kind.HALT, str(withdrawn[0])) if withdrawn else (kind, str(last["model_digest"]))
     return (Kind.HALT, str(last.get("previous") or "")) if digest is None else (kind, str(digest))

@@ -54,7 +54,7 @@ class Embeddings:
             SealiftError: Likewise; `problems.from_error` says which.
         """
         asked = read(come.untrusted, wording=wording, limits=self.answering.limits)
-        self.answering.caches.follow(self.answering.routes)
+        self.answering.caches.follow(self.answering.routes.lines())
         serving = require_serving(self.answering.routes, asked.model)
         user = asked.user or come.user
         caller = caller_alone(key_id=come.key.key_id, user=user, keys=self.answering.keys)

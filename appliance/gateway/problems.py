@@ -140,6 +140,12 @@ def no_model() -> Problem:
     return Problem(503, "no_model", "No model version is loaded here for callers.", retry_after_seconds=5)
 
 
+def line_stopped() -> Problem:
+    """Return the answer to a model that was withdrawn, or whose version is damaged, while others are served."""
+    message = "No version of this model is loaded here for callers; see /v1/models."
+    return Problem(503, "no_model", message, param="model", retry_after_seconds=5)
+
+
 def pinned_version_gone() -> Problem:
     """Return the answer to a key whose version is not loaded any more: another one would not be what was asked for."""
     return Problem(410, "pinned_version_gone", "The version that this key is pinned to is not served any more.")
