@@ -131,7 +131,7 @@ def _facts(
 def _further(session: Connection) -> dict[str, tuple[int, str]]:
     """Return what further lines serve and try: the line's number, and the alias that such a version of line 1 has."""
     tried = select(Rollout.line, Rollout.model_digest).where(Rollout.state.in_(_RUNNING), ~lines.is_of(Rollout))
-    found = {str(digest): (int(line), CANDIDATE) for line, digest in session.execute(tried)}
+    found = {str(digest): (line or lines.FIRST_LINE, CANDIDATE) for line, digest in session.execute(tried)}
     served = lines.served(session).items()
     return found | {digest: (number, PRODUCTION) for number, digest in served if number != lines.FIRST_LINE}
 

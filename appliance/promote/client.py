@@ -129,8 +129,11 @@ class PromoterClient:
             fix="see `sealift people list`",
         )
 
-    def request(self, validated: Validated, *, meaning: str, requested_by: str) -> Request:
-        """Ask for approvals of a validated version."""
+    def request(
+        self, validated: Validated, *, meaning: str, requested_by: str, beside: bool = False, replaces: str = ""
+    ) -> Request:
+        """Ask for approvals of a validated version, for the line of its name, or for the one that is said."""
+        said = ({"beside": True} if beside else {}) | ({"replaces": replaces} if replaces else {})
         answer = self._call(
             "request",
             model_digest=validated.model_digest,
@@ -138,6 +141,7 @@ class PromoterClient:
             policy_digest=validated.policy_digest,
             meaning=meaning,
             requested_by=requested_by,
+            **said,
         )
         return Request.from_json(answer["request"])
 

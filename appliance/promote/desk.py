@@ -14,7 +14,7 @@ signature, nor does an enrolment, since it takes a code.
     revoke{person,by,password,reason} -> {}                   actions
     login{person,password} -> {person,name,roles}
     people -> {people:[{person,name,fingerprint,roles,classes,credentials,revoked,counts_from}],admins,classes,...}
-    request{model_digest,evidence_digest,policy_digest,meaning,requested_by} -> {request}
+    request{model_digest,evidence_digest,policy_digest,meaning,requested_by,beside?,replaces?} -> {request}
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
     approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
     promote{statement_sha256} -> {promotion}
@@ -54,6 +54,7 @@ from appliance.promote.books import Books
 from appliance.promote.breakglass import Emergencies
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
+from appliance.promote.destination import Said
 from appliance.promote.enrolment import Secrets
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
@@ -221,6 +222,10 @@ class Desk:
             policy_digest=_digest(untrusted, "policy_digest"),
             meaning=_text(untrusted, "meaning"),
             requested_by=_text(untrusted, "requested_by"),
+            said=Said(
+                beside=untrusted.get("beside") is True,
+                replaces=_text(untrusted, "replaces") if untrusted.get("replaces") else "",
+            ),
         )
         return {"request": request.to_json(), "statement": request.statement.to_bytes().decode()}
 

@@ -42,12 +42,12 @@ def line_named(ledger: Ledger, production: Production, name: str) -> Line:
     )
 
 
-def holder_of(ledger: Ledger, production: Production, name: str) -> Line | None:
-    """Return the line to which a name belongs; None where it is free."""
-    for line in production.lines.values():
-        if any(name_of(ledger, one) == name for one in line.held):
-            return line
-    return None
+def holder_of(ledger: Ledger, production: Production, model_digest: str, name: str) -> Line | None:
+    """Return the line that a version is in, else the one to which its name belongs; None where that is free."""
+    lines = list(production.lines.values())
+    here = (line for line in lines if model_digest in line.held)
+    named = (line for line in lines if any(name_of(ledger, one) == name for one in line.held))
+    return next(here, None) or next(named, None)
 
 
 def require_own_name(ledger: Ledger, production: Production, model_digest: str, line: Line | None) -> None:

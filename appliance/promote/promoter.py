@@ -21,12 +21,14 @@ from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.automation_key import AutomationKey
 from appliance.promote.books import Books
 from appliance.promote.carrying import Carrying
+from appliance.promote.destination import Said
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy
 from appliance.promote.presented import Presented
 from appliance.promote.record import FIRST_LINE, Kind, Promotion
-from appliance.promote.statement import BY_PERSON, BY_RELEASE, Statement, require_meaning
+from appliance.promote.statement import BY_PERSON, BY_RELEASE, LINE_FORMAT, Statement, require_meaning
+from appliance.promote.statement import FORMAT as FORMAT_OF_LINE_1
 from appliance.promote.validated import Validated, require_validated
 from media import canonical
 from media.clock import Clock
@@ -92,6 +94,7 @@ class Promoter:
         self._acceptance = acceptance
         self._classes = tuple(config.policy.classes)
         self._request_by = BY_RELEASE if config.release_is_request else BY_PERSON
+        self._config = config
         self._site = config.site
         self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
         self._valid_for = timedelta(hours=config.policy.approval_hours)
@@ -108,6 +111,7 @@ class Promoter:
         meaning: str,
         requested_by: str,
         key: AutomationKey | None = None,
+        said: Said | None = None,
     ) -> Request:
         """Return the statement to sign for a version; the same one again while it waits with the same content.
 
@@ -118,12 +122,15 @@ class Promoter:
             meaning: Why, as people sign it.
             requested_by: Who requests, or answers for the key that does.
             key: The automation key that requests, as the promoter itself knew it.
+            said: Which line it is for; that of its name where nothing is said.
 
         Raises:
             GateFailedError: The version did not pass, or not with this evidence.
             ApprovalRefusedError: The policy is not the current one, or the meaning is not one.
             UnknownPersonError: Who requests is not enrolled.
-            ConflictError: It serves already, or too many requests wait.
+            ConflictError: It serves already, too many requests wait, it is not said what becomes of what is in
+                production, another line has its name, or no further line may be opened here.
+            NotPromotedError: No line serves what it is to replace.
         """
         people, production = self._books.catch_up()
         person = people.require_active(requested_by)
@@ -137,10 +144,17 @@ class Promoter:
                 why="nothing is to be approved",
                 fix="see `sealift history`",
             )
+        line = destination.settled(self._books.ledger, production, model_digest, said or Said())
+        if line is None:
+            destination.require_readable(self._config)
+        is_further = line is None or line.number != FIRST_LINE
+        replaces = line.newest if line is not None and is_further else None
         waiting = list(self._pending(production))
         for one in waiting:
-            same = (one.statement.model_digest, one.statement.evidence_digest, one.statement.meaning)
-            if same == (model_digest, evidence_digest, meaning):
+            asked = one.statement
+            if (asked.model_digest, asked.evidence_digest, asked.meaning) != (model_digest, evidence_digest, meaning):
+                continue
+            if (asked.is_of_a_further_line, asked.replaces) == (is_further, replaces):
                 return one
         if len(waiting) >= MOST_PENDING:
             raise ConflictError(
@@ -166,8 +180,10 @@ class Promoter:
             requested_by=asker,
             requested_at=now,
             expires=now + self._valid_for,
+            replaces=replaces,
+            format=LINE_FORMAT if is_further else FORMAT_OF_LINE_1,
         )
-        request = Request(statement=statement, basis=destination.records_of(production, production.first))
+        request = Request(statement=statement, basis=destination.records_of(production, line))
         body = {
             "model_digest": model_digest,
             "statement": statement.to_bytes().decode(),
@@ -252,6 +268,8 @@ class Promoter:
         if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("its evidence or its policy is not the newest one")
         line = destination.line_of(production, statement)
+        if line is None:
+            destination.require_readable(self._config)
         linenames.require_own_name(self._books.ledger, production, statement.model_digest, line)
         number = production.number + 1 if line is None else line.number
         return {

@@ -108,7 +108,7 @@ def beside(first: Site, second: Site, version: ModelDescriptor) -> tuple[int, st
     _, descriptor = store_version(second.config, serial=2, weights=b"classes", name="classes")
     digest = descriptor.model_digest
     second.validate(digest, name="classes")
-    lines.open_line(first, first.request(digest, name="classes"))
+    lines.open_line(first, lines.asked(first, digest, name="classes"))
     assert boxes.carry(first, second, name="two", peer="one").waits == ""
     return 2, digest
 

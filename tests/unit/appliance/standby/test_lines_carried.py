@@ -23,7 +23,7 @@ def carry(first: Site, second: Site) -> Any:
 
 
 def opened(first: Site, version: str) -> int:
-    return lines.open_line(first, first.request(version, name=NAMES[version]))
+    return lines.open_line(first, lines.asked(first, version, name=NAMES[version]))
 
 
 def standing(box: Site) -> dict[int, tuple[str | None, tuple[str, ...]]]:
@@ -88,7 +88,7 @@ def test_a_stop_of_all_stops_every_line_of_the_other_box_and_each_comes_back_by_
     assert carry(first, second).waits == ""
     assert {number: one for number, (one, _) in standing(second).items()} == {1: None, 5: None, 6: None}
 
-    lines.bring(first, first.request(E, name="vectors"), other)
+    lines.bring(first, lines.asked(first, E, name="vectors"), other)
 
     assert carry(first, second).waits == ""
     assert {number: one for number, (one, _) in standing(second).items()} == {1: None, 5: None, 6: E}
@@ -98,8 +98,8 @@ def test_what_replaces_something_that_no_line_serves_here_waits_for_people(both:
     first, second = both
     there = opened(first, C)
     assert carry(first, second).waits == ""
-    lines.bring(second, second.request(E, name="classes"), 5)
-    lines.bring(first, first.request(D, name="classes"), there)
+    lines.bring(second, lines.asked(second, E, name="classes"), 5)
+    lines.bring(first, lines.asked(first, D, name="classes"), there)
 
     taken = carry(first, second)
 
@@ -122,10 +122,10 @@ def test_going_back_after_a_stop_is_refused_where_two_stopped_lines_could(both: 
     """Scenario: both lines have served C, one after the other."""
     first, second = both
     one = opened(first, C)
-    lines.bring(first, first.request(D, name="classes"), one)
+    lines.bring(first, lines.asked(first, D, name="classes"), one)
     other = opened(first, E)
-    lines.bring(first, first.request(C, name="vectors"), other)
-    lines.bring(first, first.request(E, name="vectors"), other)
+    lines.bring(first, lines.asked(first, C, name="vectors"), other)
+    lines.bring(first, lines.asked(first, E, name="vectors"), other)
     second.validate(C, name="third")
     first.client.stop(person=BEN.id, reason="the bad night")
     assert carry(first, second).waits == ""
@@ -141,7 +141,7 @@ def test_going_back_after_a_stop_is_refused_where_two_stopped_lines_could(both: 
 def test_a_record_whose_line_is_none_is_not_taken(both: tuple[Site, Site], wrong: dict[str, Any]) -> None:
     """Scenario: the first box's ledger was written by somebody else than its promoter."""
     first, second = both
-    statement = lines.statement_of(first, first.request(C, name="classes"))
+    statement = lines.statement_of(first, lines.asked(first, C, name="classes"))
     first.ledger.append("promotion.made", {**lines.signed(first, statement), "previous": None, **wrong})
 
     assert carry(first, second).waits != ""
@@ -150,7 +150,7 @@ def test_a_record_whose_line_is_none_is_not_taken(both: tuple[Site, Site], wrong
 
 def test_a_statement_for_the_first_line_opens_no_other(both: tuple[Site, Site]) -> None:
     first, second = both
-    statement = lines.statement_of(first, first.request(C, name="classes"), format=2)
+    statement = lines.statement_of(first, lines.asked(first, C, name="classes"), format=2)
     first.ledger.append("promotion.made", {**lines.signed(first, statement), "previous": None, "line": 3})
 
     assert "signed for the first" in carry(first, second).waits
