@@ -57,10 +57,10 @@ def named(report: ProofReport) -> dict[str, Step]:
     return {step.name: step for step in report.steps}
 
 
-def request(floor: Floor, descriptor: ModelDescriptor) -> Request:
+def request(floor: Floor, descriptor: ModelDescriptor, **said: Any) -> Request:
     floor.validate(descriptor).require_passed()
     validated = require_validated(floor.site.ledger, descriptor.model_digest, packaged())
-    return floor.site.client.request(validated, meaning="serve it", requested_by=ANA.id)
+    return floor.site.client.request(validated, meaning="serve it", requested_by=ANA.id, **said)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def served() -> Iterator[Served]:
         pin.pin(floor.site.config.at, VerifierKey.from_text(floor.site.ledger.vkey))
         chat, classes = floor.bring("chat", name="chat"), floor.bring("classes", name="classes")
         floor.serve(chat)
-        number = lines.open_line(floor.site, request(floor, classes))
+        number = lines.open_line(floor.site, request(floor, classes, beside=True))
         yield Served(floor=floor, chat=chat, classes=classes, line=number)
 
 

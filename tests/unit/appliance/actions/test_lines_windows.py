@@ -29,7 +29,7 @@ class Two:
         self.first = floor.bring("first")
         floor.serve(self.first)
         self.other, self.new = (floor.bring(text, name="classes") for text in ("classes", "anew"))
-        self.number = lines.open_line(floor.site, requested(floor, self.other))
+        self.number = lines.open_line(floor.site, requested(floor, self.other, beside=True))
         settle(floor.here)
         floor.supervisor.asked.clear()
 
@@ -107,7 +107,7 @@ def test_a_line_whose_first_engine_never_started_keeps_no_other_line_down(two: T
     floor = two.floor
     third, fourth = (floor.bring(text, name=text) for text in ("third", "fourth"))
     floor.supervisor.broken = frozenset({unit_of(third)})
-    requests = [requested(floor, one) for one in (third, fourth)]
+    requests = [requested(floor, one, beside=True) for one in (third, fourth)]
     *_, number = (lines.open_line(floor.site, one) for one in requests)
     floor.supervisor.stop(unit_of(two.other))
 
