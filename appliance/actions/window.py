@@ -27,7 +27,8 @@ from appliance.actions.window_plan import Plan
 from appliance.errors import ConflictError, EngineLoadError, NotEnoughApprovalsError, UnknownPersonError
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
-from appliance.install.windowjobs import TESTED, clear, resting, running
+from appliance.install.windowengines import clear, resting, running
+from appliance.install.windowjobs import TESTED
 from appliance.install.windowlines import resting_line
 from appliance.promote.enrolment import require_reason
 from appliance.promote.folder import PromoterFolder

@@ -12,7 +12,7 @@ Messages, by `appliance.wire`; doors and rights in `jobrights`, kinds in `jobs`:
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -101,6 +101,7 @@ class JobDesk:
         self._windows = WindowJobs(config, ledger, supervisor=supervisor, runner=runner)
         self._courses: OrderedDict[int, Course] = OrderedDict()
         self._running: dict[Lane, Course] = {}
+        self._beside: Course | None = None
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             "ask": self._ask,
             "show": self._show,
@@ -148,7 +149,8 @@ class JobDesk:
         if job.lane is None:
             return self._at_once(peer, job)
         with self._lock:
-            other = next((self._running[lane] for lane in job.lanes if lane in self._running), None)
+            lanes = (Lane.BESIDE,) if self._windows.goes_beside(job) else job.lanes
+            other = self._in_the_way(lanes)
             is_same = other is not None and (other.job.kind, other.job.named) == (job.kind, job.named)
             if other is not None and is_same and job.kind not in WINDOWS:
                 return {"job": other.number, "state": other.state}
@@ -162,9 +164,14 @@ class JobDesk:
                 )
             window = self._windows.open(job) if job.kind in WINDOWS else None
             course = self._begin(peer, job)
-            self._running |= dict.fromkeys(job.lanes, course)
+            self._running |= dict.fromkeys(lanes, course)
         threading.Thread(target=self._carry_out, args=(course, window), daemon=True).start()
         return {"job": course.number, "state": course.state}
+
+    def _in_the_way(self, lanes: Sequence[Lane]) -> Course | None:
+        """Return a job that runs in one of these lanes; one beside a window is in production's way, once that ended."""
+        found = (*lanes, Lane.BESIDE) if Lane.PRODUCTION in lanes else lanes
+        return next((self._running[lane] for lane in found if lane in self._running), None)
 
     def _begin(self, peer: Peer, job: Job) -> Course:
         account = jobrights.account_of(peer)
@@ -203,7 +210,7 @@ class JobDesk:
             course = Course(job=job, number=window.number, account="", at="")
             lanes = (Lane.PRODUCTION, Lane.BENCH)
             with self._lock:
-                if any(lane in self._running for lane in lanes):
+                if self._in_the_way(lanes) is not None:
                     return
                 self._running |= dict.fromkeys(lanes, course)
             try:
@@ -216,6 +223,8 @@ class JobDesk:
         try:
             if window is not None:
                 outcome = self._windows.carry_out(window, job.unit, course)
+            elif self._running.get(Lane.BESIDE) is course:
+                outcome = self._carry_out_beside(course) or outcome
             else:
                 if job.kind is Kind.CARRY_EXPORT:
                     exported.prepare(self._config.at, arrivals.arrived(self._config.at, job.medium))
@@ -231,6 +240,15 @@ class JobDesk:
         finally:
             self._free(course)
             self._end(course, outcome)
+
+    def _carry_out_beside(self, course: Course) -> Outcome | None:
+        with self._windows.beside() as unit:
+            self._beside = course
+            try:
+                self._runner.start(unit)
+            finally:
+                self._beside = None
+        return course.outcome
 
     def _free(self, course: Course) -> None:
         with self._lock:
@@ -316,7 +334,7 @@ class JobDesk:
 
     def _of_teller(self, peer: Peer) -> Course:
         lane = jobrights.lane_of(peer)
-        course = self._running.get(lane)
+        course = (self._beside if lane is Lane.PRODUCTION else None) or self._running.get(lane)
         if course is None:
             raise JobRefusedError(what=f"no {lane} job runs", why="nothing is told of it", fix="ask for the job first")
         return course

@@ -7,7 +7,8 @@ carry out (it was killed, the machine was switched off) is closed by `look`, whi
 is left in the test stage stops, engines follow the promoter's chain, and only then the record is closed.
 
 Where production has several lines, the one that the version is for rests, and no other: engines of the others run on,
-and start and stop meanwhile; a fault in one of them keeps no window open.
+and start and stop meanwhile; a fault in one of them keeps no window open, and what people decide about them is followed
+at once.
 """
 
 import threading
@@ -19,14 +20,14 @@ from typing import Final, Protocol
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, UnknownPersonError
-from appliance.install.engines import wanted_engines
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import WINDOWS, Job, Kind
-from appliance.install.supervisor import Supervisor, UnitState, engine_of
-from appliance.install.windowlines import is_current, is_spared, resting_line
+from appliance.install.supervisor import Supervisor
+from appliance.install.windowengines import clear, resting, running
+from appliance.install.windowlines import follows_another, is_current, is_spared, resting_line
 from appliance.promote.folder import PromoterFolder
 from appliance.registry import windows
-from appliance.registry.windows import FIRST_LINE, Asked, Closing, Purpose, Window
+from appliance.registry.windows import Asked, Closing, Purpose, Window
 from appliance.stages import Stage
 from media.clock import Clock, SystemClock
 from media.errors import SealiftError
@@ -76,6 +77,7 @@ class WindowJobs:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._engines = threading.Lock()
+        self._follows = threading.Lock()
         self._window: Window | None = None
         self._unit = ""
         self._why: Closing | None = None
@@ -114,6 +116,22 @@ class WindowJobs:
         with self._engines:
             self.require_may_start(job)
             yield
+
+    def goes_beside(self, job: Job) -> bool:
+        """Whether a job follows what was decided about another line than the one that rests, and need not wait."""
+        line = self._rests
+        if line is None or self._why is not None:
+            return False
+        with suppress(SealiftError):
+            return follows_another(PromoterFolder(self._config.at.promoter).production(), line, job)
+        return False
+
+    @contextmanager
+    def beside(self) -> Iterator[str]:
+        """Yield the unit that follows the other lines' decisions; no line comes back from a window meanwhile."""
+        with self._follows:
+            line = self._rests
+            yield _BACK if line is None else f"sealift-switch@but-{line}.service"
 
     def open(self, job: Job) -> Window:
         """Record that a window opens; nothing has stopped yet.
@@ -300,13 +318,14 @@ class WindowJobs:
         """Stop what the window left in the test stage, then let engines follow the chain; return how long that took."""
         began, course.step = time.monotonic(), "back"
         self._empty(lambda: clear(self._config, self._supervisor, window))
-        self._rests, course.outcome = None, None
-        try:
-            self._runner.start(self._unit_of(window))
-        except SealiftError:
-            if (said := _said(course)) is not None:
-                said.require_ok()  # what the unit itself said of its failure tells more than that it failed
-            raise
+        with self._follows:
+            self._rests, course.outcome = None, None
+            try:
+                self._runner.start(self._unit_of(window))
+            except SealiftError:
+                if (said := _said(course)) is not None:
+                    said.require_ok()  # what the unit itself said of its failure tells more than that it failed
+                raise
         return time.monotonic() - began
 
     def _unit_of(self, window: Window) -> str:
@@ -334,41 +353,6 @@ class WindowJobs:
                 silent_seconds=silent,
                 back_seconds=back,
             )
-
-
-def running(supervisor: Supervisor, stage: Stage) -> tuple[tuple[str, str], ...]:
-    """Return the engines of a stage that are not down: the unit and DIGEST12 of each."""
-    up = (one.name for one in supervisor.units() if one.state not in {UnitState.INACTIVE, UnitState.FAILED})
-    found = ((name, engine_of(name)) for name in up)
-    return tuple((name, engine[1]) for name, engine in found if engine is not None and engine[0] == stage)
-
-
-def resting(config: Config, supervisor: Supervisor, line: int) -> tuple[str, ...]:
-    """Return the units of production that rest with a line: all that run but those which another line may load.
-
-    Raises:
-        UnitError: No supervisor answers.
-        NotPromotedError: The chain of promotions is broken.
-    """
-    production, found = PromoterFolder(config.at.promoter).production(), running(supervisor, Stage.PRODUCTION)
-    return tuple(unit for unit, digest12 in found if not is_spared(production, line, digest12))
-
-
-def clear(config: Config, supervisor: Supervisor, window: Window) -> None:
-    """Stop what a window left in the test stage, and take engines that rest from the next boot, if they serve no more.
-
-    Raises:
-        UnitError: No supervisor answers.
-        NotPromotedError: The chain of promotions is broken.
-    """
-    for unit, digest in running(supervisor, Stage.TEST):
-        if digest not in window.beside:
-            supervisor.stop(unit)
-    if window.previous is None or window.previous in PromoterFolder(config.at.promoter).production().loadable:
-        return
-    first = window.previous if window.line == FIRST_LINE else None  # which alone has further engines
-    for unit in wanted_engines(config, (window.previous,), first):
-        supervisor.stop(unit)
 
 
 def _said(course: Told) -> Outcome | None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from appliance.audit.facts import Ledger
 from appliance.errors import ConflictError
+from appliance.install.jobs import Job, Kind
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.line import Line
@@ -54,6 +55,17 @@ def is_spared(production: Production, line: int, digest12: str) -> bool:
 def is_current(production: Production, model_digest: str) -> bool:
     """Tell whether a line serves this version."""
     return any(line.current == model_digest for line in production.serving)
+
+
+def follows_another(production: Production, line: int, job: Job) -> bool:
+    """Tell whether a job brings engines to what was decided about another line than this one.
+
+    That a version stays warm is not among it: in a window memory is what is short.
+    """
+    others = [one for one in production.lines.values() if one.number != line]
+    if job.kind is Kind.HALT:
+        return any(one.last is production.last for one in others)
+    return job.kind is Kind.SWITCH and any(one.current == job.digest for one in others)
 
 
 def _asked(folder: PromoterFolder, model_digest: str) -> Statement | None:

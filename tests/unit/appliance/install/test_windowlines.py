@@ -1,5 +1,6 @@
 """Windows where production has two lines: which one rests, and that the other answers on, whatever becomes of them."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import ConflictError, JobRefusedError
-from appliance.install.jobdesk import JobDesk
+from appliance.install.jobdesk import Course, JobDesk
 from appliance.install.joboutcome import Outcome
+from appliance.install.jobs import Job, Kind, Lane
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.promoter import Request
 from appliance.registry import windows
@@ -26,11 +28,13 @@ class Back(Runner):
     """Its switch starts what serves, whichever line it brings back; what it was is told by `asked`."""
 
     def start(self, unit: str) -> None:
-        if not unit.startswith("sealift-switch@line-"):
+        if not unit.startswith("sealift-switch@"):
             super().start(unit)
             return
         FakeSupervisor.start(self, unit)
-        self.engines.start(self.serves)
+        self.begins(unit)
+        if unit.startswith("sealift-switch@line-"):
+            self.engines.start(self.serves)
 
 
 class TwoLines(Box):
@@ -236,3 +240,95 @@ def test_what_no_line_has_makes_room_too_as_it_always_did(box: TwoLines) -> None
     assert box.engines.state(box.answering) is UnitState.ACTIVE
     box.runner.opened.set()
     box.ended(number)
+
+
+def says(box: TwoLines, unit: str) -> None:
+    """Tell as the unit that switches production does how it ended, by its name, and let nobody else's be heard."""
+    told = Outcome(ok=True, started=(unit,))
+    if unit.startswith("sealift-switch@"):
+        box.ask("outcome", door="jobs-switch", **told.to_json())
+
+
+def test_what_is_decided_about_another_line_is_followed_while_one_rests(box: TwoLines) -> None:
+    """Scenario: a model answers nonsense at night, while another's successor is tested."""
+    box.runner.begins = lambda unit: says(box, unit)
+    window = box.open()
+    lines.stop_line(box.site, 1)
+
+    halt = box.ended(int(box.ask(kind="halt-production", digest=box.first)["job"]))
+
+    beside = f"sealift-switch@but-{box.number}.service"
+    assert (halt["state"], halt["outcome"]["started"]) == ("done", [beside])
+    assert ("start", beside) in box.runner.asked
+    assert (box.engines.state(box.serving), windows.opened(box.site.ledger) is None) == (UnitState.INACTIVE, False)
+    box.site.promote(box.first)
+    switch = box.ended(int(box.ask(kind="switch-production", digest=box.first)["job"]))
+    assert switch["state"] == "done"
+    box.runner.opened.set()
+    assert box.ended(window)["outcome"]["code"] == "unit"  # the gates said nothing, and what others told is not theirs
+    assert (box.closed[0]["why"], box.desk.is_idle) == ("failed", True)
+
+
+def test_what_is_decided_about_the_line_that_rests_waits_for_its_window(box: TwoLines) -> None:
+    number = box.open()
+    lines.stop_line(box.site, box.number)
+
+    with pytest.raises(ConflictError, match="has to wait"):
+        box.ask(kind="halt-production", digest=box.old)
+    with pytest.raises(ConflictError, match="has to wait"):
+        box.ask(kind="switch-production-warm", digest=box.first)
+    box.runner.opened.set()
+    box.ended(number)
+
+
+def test_a_stop_of_all_lines_is_followed_though_one_rests(box: TwoLines) -> None:
+    box.runner.begins = lambda unit: says(box, unit)
+    number = box.open()
+    box.site.client.stop(person=ANA.id, reason="to be sure")
+
+    assert box.ended(int(box.ask(kind="halt-production", digest=box.first)["job"]))["state"] == "done"
+    box.runner.opened.set()
+    box.ended(number)
+
+
+def test_a_line_comes_back_only_when_what_was_decided_about_another_is_followed(box: TwoLines) -> None:
+    may_end, begun = threading.Event(), threading.Event()
+
+    def begins(unit: str) -> None:
+        if unit.startswith("sealift-switch@but-"):
+            begun.set()
+            assert may_end.wait(10)
+        says(box, unit)
+
+    box.runner.begins = begins
+    window = box.open()
+    lines.stop_line(box.site, 1)
+    halt = int(box.ask(kind="halt-production", digest=box.first)["job"])
+    assert begun.wait(10)
+    assert box.ask(kind="halt-production", digest=box.first)["job"] == halt
+
+    box.runner.opened.set()
+    until(lambda: box.ask("show", job=window)["step"] == "back")
+    with pytest.raises(ConflictError, match="has to wait"):
+        box.ask(kind="halt-production", digest=box.first)
+    assert box.engines.state(box.serving) is UnitState.INACTIVE
+    may_end.set()
+
+    box.ended(window)
+    assert box.ended(halt)["outcome"]["started"] == [f"sealift-switch@but-{box.number}.service"]
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+    assert [one for one in box.runner.asked if "switch@" in one[1]][-1][
+        1
+    ] == f"sealift-switch@line-{box.number}.service"
+
+
+def test_nothing_else_of_production_begins_while_what_was_decided_beside_a_window_is_followed(box: TwoLines) -> None:
+    """Scenario: the window ended meanwhile, and its line did not come back."""
+    box.cut_off()
+    job = Job(kind=Kind.HALT, digest=box.first)
+    box.desk._running[Lane.BESIDE] = Course(job=job, number=1, account="", at="")
+
+    with pytest.raises(ConflictError, match="has to wait"):
+        box.ask(kind="switch-production", digest=box.first)
+    box.desk.look_after_windows()
+    assert (box.runner.asked, box.closed) == ([], [])
