@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from appliance.actions.fit import FitFacts, fit
+from appliance.actions.following import serving
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.policybook import in_force
@@ -84,8 +85,7 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
     with here.state.connect() as session:
         version = catalog.version(session, which)
     needed = max(here.config.policy.approvals, LEAST_PEOPLE)
-    current = here.promoter.current()["model_digest"]
-    if current == version.model_digest:
+    if version.model_digest in serving(here.promoter.current()):
         return PromoteFacts(step=Step.SERVING, version=version, needed=needed, served=settle(here))
     request = waiting(here, version.model_digest)
     if request is None:
@@ -101,7 +101,7 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
         return PromoteFacts(step=Step.WAITING, version=version, needed=needed, request=request)
     promotion = here.promoter.promote(request.statement.sha256)
     here.tell(f"promotion {promotion.number} is recorded at sequence {promotion.sequence}")
-    keep = (str(current),) if keep_warm and current else ()
+    keep = (promotion.previous,) if keep_warm and promotion.previous else ()
     served = settle(here, keep=keep)
     return PromoteFacts(
         step=Step.SERVING, version=version, needed=needed, request=request, promotion=promotion, served=served

@@ -21,6 +21,7 @@ from appliance.actions import canary, export_evidence, production, trying
 from appliance.actions import validate as validation
 from appliance.actions.controls.judged import in_report
 from appliance.actions.controls.live import Here
+from appliance.actions.following import kept_warm
 from appliance.actions.reports import making, shelf
 from appliance.actions.reports.period import Period, require_quarter
 from appliance.actions.tracing import proofs
@@ -116,9 +117,9 @@ def validate(config: Config, untrusted_digest: str, jobs: JobsClient) -> Outcome
 def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome:
     """Bring production to what the promoter's chain says; `warm` leaves the version before loaded."""
     steps = _teller(jobs)
-    last = PromoterFolder(config.at.promoter).production().last
-    keep = (last.previous,) if untrusted_instance == WARM and last is not None and last.previous else ()
     with _on_production(config, jobs, tell=lambda text: steps(text.split()[0], 0, 1)) as here:
+        chain = PromoterFolder(config.at.promoter)
+        keep = kept_warm(chain.production(), here.ledger) if untrusted_instance == WARM else ()
         served = production.settle(here, keep=keep)
     return Outcome(
         ok=True,

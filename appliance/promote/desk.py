@@ -26,7 +26,7 @@ signature, nor does an enrolment, since it takes a code.
     clock-request{correction_seconds,meaning,requested_by} -> {request}
     clock-pending -> {requests:[{statement,statement_sha256,approvals}]}
     clock-approve{statement_sha256,...} -> {request}
-    current -> {model_digest,number,is_stopped,returnable,last}
+    current -> {model_digest,number,is_stopped,returnable,last,lines?,withdrawn?}    line 1's; all lines where several
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
     carry-ahead{peer,record} -> {held}                        actions
     policy-request policy-pending policy-approve              see `appliance.promote.policy_desk`
@@ -54,6 +54,7 @@ from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
 from appliance.promote.enrolment import Secrets
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.history import Production
 from appliance.promote.hostchange import HostChanges
 from appliance.promote.passwords import CodeBook, Passwords
 from appliance.promote.people_desk import PeopleDesk
@@ -289,6 +290,7 @@ class Desk:
             "is_stopped": production.is_stopped,
             "returnable": list(production.returnable),
             "last": None if production.last is None else production.last.to_json(),
+            **_of_lines(production),
         }
 
     def _carry(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
@@ -315,3 +317,11 @@ def _text(untrusted: Any, field: str, *, may_be_empty: bool = False) -> str:
 
 def _digest(untrusted: Fields, field: str) -> str:
     return canonical.sha256_hex(untrusted.get(field), field)
+
+
+def _of_lines(production: Production) -> dict[str, Any]:
+    """Return what each line serves and what the last record withdrew, where there are several; nothing of one."""
+    if len(production.lines) == 1:
+        return {}
+    shown = [{"line": line.number, "model_digest": line.current} for line in production.lines.values()]
+    return {"lines": shown, "withdrawn": list(production.withdrawn)}

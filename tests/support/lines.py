@@ -80,11 +80,12 @@ def go_back(site: Site, model_digest: str, number: int) -> Promotion:
     return record(site, Kind.ROLLED_BACK, body)
 
 
-def start_canary(site: Site, model_digest: str, number: int) -> Promotion:
+def start_canary(site: Site, version: str | Request, number: int) -> Promotion:
     """Let a version answer for a share of a further line's callers."""
     line = site.folder.production().lines[number]
-    body = signed(site, statement_of(site, model_digest, replaces=line.newest))
-    terms = Terms(version=model_digest, percent=20, hours=48, watch_hours=48)
+    statement = statement_of(site, version, replaces=line.newest)
+    body = signed(site, statement)
+    terms = Terms(version=statement.model_digest, percent=20, hours=48, watch_hours=48)
     body |= {"line": number, "previous": line.current, "model_digest": line.current, "terms": terms.to_json()}
     return record(site, Kind.CANARY_STARTED, body)
 
