@@ -96,6 +96,7 @@ class Answering:
             response = self._answer(arrival, asked, caller, chosen, serving)
         except Exception as error:
             problem = problems.from_error(error)
+            problem.line = serving.line
             if problem.recorded or problem.code == "internal_error":
                 raise
             problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value

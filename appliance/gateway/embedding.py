@@ -80,6 +80,7 @@ class Embeddings:
             vectors, headers = self._ask(come, question, looked, dimensions=dimensions, profile=profile)
         except (problems.Problem, SealiftError) as error:
             problem = problems.from_error(error)
+            problem.line = serving.line
             problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
             raise problem from error
         seconds = self.answering.witnesses.clock.monotonic() - come.began

@@ -23,6 +23,7 @@ from appliance.errors import (
     StoreDamagedError,
 )
 from appliance.stages import Stage
+from appliance.state.lines import FIRST_LINE
 from media.errors import SealiftError
 
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
@@ -48,6 +49,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         param: The parameter that is wrong.
         retry_after_seconds: When asking again makes sense; None where it does not.
         recorded: The ledger knows already.
+
+    Attributes:
+        line: Of production, where one was to answer.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.recorded = recorded
         self.arm = ""
         self.assigned = ""
+        self.line = FIRST_LINE
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from appliance.gateway.application import running
 from appliance.gateway.arms import Began
 from appliance.gateway.conversations import Conversations
 from appliance.gateway.routing import Beside, Serving, StateRoutes
+from appliance.registry import windows
 from appliance.registry.router import ALIAS
 from appliance.state.database import open_state
 from appliance.state.projection import catch_up
@@ -246,6 +247,17 @@ def test_a_stopped_caller_is_stopped_in_every_line_and_a_fault_of_one_engine_is_
     site.rig.api_keys.add(key_text("otherother"))
     site.happen("stop.made", name=KEY)
     assert [site.refusal(model) for model in ("chat", "small")] == [(503, "stopped")] * 2
+
+
+def test_a_maintenance_window_of_one_line_explains_its_own_engine_alone(site: TwoLines) -> None:
+    for digest in (CHAT, SMALL):
+        site.engines[digest].path.rename(site.engines[digest].path.with_name(digest[:4]))
+    asked = windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest=NEXT, person="ana", reason="4711", minutes=30)
+    windows.open_now(site.rig.ledger, site.rig.clock, asked, previous=SMALL, line=2)
+
+    assert [site.refusal(model)[1] for model in ("small", "chat")] == ["maintenance_window", "engine_unavailable"]
+    vectors = site.rig.ask({"model": "small", "input": "a text"}, path="/v1/embeddings")
+    assert vectors.get_json()["error"]["code"] == "maintenance_window"
 
 
 def test_what_waited_is_answered_by_its_own_line_unless_that_was_stopped_meanwhile(
