@@ -20,7 +20,7 @@ from appliance.enginesections import RouterRule
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
 from appliance.gateway.admission import wish_of
-from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed
+from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed, note
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
 from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.classification import decide
@@ -99,7 +99,7 @@ class Answering:
             problem.line = serving.line
             if problem.recorded or problem.code == "internal_error":
                 raise
-            problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+            note(problem, serving, chosen)
             raise problem from error
         if chosen.notice:
             response.headers["x-sealift-leaves"] = chosen.notice

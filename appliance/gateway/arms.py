@@ -26,6 +26,7 @@ from appliance.gateway.routing import Lines, Route, Rule, Serving
 from appliance.keys.provider import KeyProvider
 from appliance.promote.canary import BUCKETS, is_in_share
 from appliance.registry.router import Loaded, Query, decide
+from appliance.state.lines import FIRST_LINE
 
 _ARM_KEY: Final = "identity-hmac"
 _ID_CHARACTERS: Final = 32
@@ -173,6 +174,15 @@ def choose_routed(
         return serving, _by_rule(serving, rule)
     arm = Arm.TEST if serving.is_test else _arm_of(serving, route.model_digest) or Arm.PRODUCTION
     return serving, Chosen(route=route, arm=arm, assigned=Assigned.ROUTED, rule=routed.rule)
+
+
+def note(problem: problems.Problem, serving: Serving, chosen: Chosen) -> None:
+    """Note what was chosen before a request could not be answered; the version too where it is of a further line.
+
+    A refusal that names no version counts as the first line's (`appliance.promote.belonging`).
+    """
+    problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+    problem.model_digest = "" if serving.line == FIRST_LINE else chosen.route.model_digest
 
 
 def choose_for_vectors(serving: Serving, caller: Caller) -> Chosen:

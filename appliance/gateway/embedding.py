@@ -17,7 +17,7 @@ from werkzeug.http import http_date
 
 from appliance.gateway import problems
 from appliance.gateway.answering import Answering
-from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors
+from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors, note
 from appliance.gateway.beginning import Come, Question, replaced
 from appliance.gateway.caches import HEADER, Caches, Place
 from appliance.gateway.calls import EngineCall, Replayed
@@ -81,7 +81,7 @@ class Embeddings:
         except (problems.Problem, SealiftError) as error:
             problem = problems.from_error(error)
             problem.line = serving.line
-            problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+            note(problem, serving, chosen)
             raise problem from error
         seconds = self.answering.witnesses.clock.monotonic() - come.began
         body = _body(asked, vectors, model=chosen.route.name, seconds=seconds)

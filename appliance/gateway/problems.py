@@ -74,6 +74,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.arm = ""
         self.assigned = ""
         self.line = FIRST_LINE
+        self.model_digest = ""
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:

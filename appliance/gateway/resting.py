@@ -51,6 +51,7 @@ class Resting:
         )
         said.recorded, said.arm, said.assigned = problem.recorded, problem.arm, problem.assigned
         said.line = problem.line
+        said.model_digest = problem.model_digest
         said.headers.update(problem.headers)
         return said
 

@@ -313,3 +313,15 @@ def test_connections_are_kept_for_the_versions_of_all_lines(rig: Rig) -> None:
     assert [upstreams.to(path) for path in paths] == kept
     rig.routes.further = []
     assert [upstreams.to(path) for path in paths] != kept
+
+
+def test_a_refusal_names_its_version_where_that_is_of_a_further_line(site: TwoLines) -> None:
+    """What judges a rollout counts a refusal in the line of its version, and one without a version in line 1."""
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+
+    for model in ("chat", "small"):
+        assert site.refusal(model, tools=tools)[0] == 400
+
+    first, further = site.rig.bodies("request.refused")[-2:]
+    assert (first["arm"], "model_digest" in first) == ("production", False)
+    assert (further["arm"], further["model_digest"]) == ("production", SMALL)
