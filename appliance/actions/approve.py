@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.actions.displaced import displaced, sentence
 from appliance.actions.production import Surroundings
 from appliance.actions.promote import waiting
 from appliance.actions.summary import changes
 from appliance.actions.ways import Way
 from appliance.errors import ApprovalRefusedError, ProofError
 from appliance.promote import actors
+from appliance.promote.destination import Said
 from appliance.promote.policy import GatePolicy
 from appliance.promote.promoter import Request
 from appliance.promote.statement import BY_PERSON, BY_RELEASE
@@ -34,7 +36,7 @@ _REQUEST: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a person is asked to approve."""
+    """What a person is asked to approve; `production` is what goes away, `goes` says so, and what stays."""
 
     request: Request
     version: Version
@@ -42,16 +44,19 @@ class Question:
     changes: tuple[tuple[str, str, str], ...]
     gates: tuple[tuple[str, bool, str], ...]
     thresholds: tuple[str, ...] = ()
+    goes: str = ""
 
     def to_text(self) -> str:
         """Return what is shown before the signature."""
         statement = self.request.statement
         now = "nothing" if self.production is None else f"{self.production.name} {self.production.version}"
+        line = (f"            {self.version.name} {self.goes}",) if self.goes else ()
         lines = [
             f"Site        {statement.site}",
             f"Version     {self.version.name} {self.version.version}  ({statement.model_digest})",
             f"Weights     {statement.weights_digest}",
             f"Production  {now}",
+            *line,
             f"Meaning     {statement.meaning}",
             f"Requested   by {actors.shown(statement.requested_by)}, {to_text(statement.requested_at)}",
             f"            {_REQUEST[statement.request]}",
@@ -108,7 +113,11 @@ def approve(
         version = catalog.version(session, which)
         current = here.promoter.current()["model_digest"]
         production = catalog.version(session, current) if current else None
-    request = waiting(here, version.model_digest)
+        request = waiting(here, version.model_digest)
+        said = Said.of(None if request is None else request.statement)
+        if said != Said():
+            production = displaced(session, said)
+        goes = sentence(session, said, version)
     if request is None:
         raise ApprovalRefusedError(
             what=f"nothing waits for approval of {version.name} {version.version}",
@@ -123,6 +132,7 @@ def approve(
         changes=changes(None if production is None else production.descriptor, version.descriptor),
         gates=gates,
         thresholds=thresholds,
+        goes=goes,
     )
     if not agrees(question):
         raise ApprovalRefusedError(what="nothing was signed", why="you did not agree", fix="run the command again")

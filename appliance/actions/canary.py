@@ -12,13 +12,16 @@ from typing import Any, Final
 
 from appliance.actions import keyrules
 from appliance.actions.fit import Holds, fit
-from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle
+from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle, unit_digest
+from appliance.actions.promote import said_of
 from appliance.errors import ConflictError, NotEnoughApprovalsError
 from appliance.install.engines import wanted_engines
 from appliance.install.supervisor import UnitState, engine_unit
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.history import Production
 from appliance.promote.judging import ENOUGH_REQUESTS, STATED_POWER
+from appliance.promote.line import Line
 from appliance.promote.record import BY_JUDGE, Promotion
 from appliance.promote.terms import HOURS, PERCENT, WATCH_HOURS, Terms
 from appliance.registry import catalog
@@ -113,7 +116,8 @@ def outlook(here: Surroundings, which: str, *, percent: int = PERCENT, hours: in
     with here.state.connect() as session:
         version = catalog.version(session, which)
     Terms(version=version.model_digest, percent=percent, hours=hours).require_sensible()
-    holds = fit(here.config, here.ledger, here.state, version.model_digest).holds
+    said = said_of(here, version.model_digest)
+    holds = fit(here.config, here.ledger, here.state, version.model_digest, said=said).holds
     return Outlook(version=version, percent=percent, hours=hours, holds=holds, requests_per_hour=_rate(here))
 
 
@@ -219,23 +223,42 @@ def judge(here: Surroundings) -> dict[str, Any]:
 
 
 def _is_behind(found: dict[str, Any]) -> bool:
-    judged = found["canary"] or found["watch"]
-    return judged is not None and judged["verdict"]["behind"] is True
+    judged = [found["canary"], found["watch"], *(one["watch"] for one in found.get("lines", ()))]
+    return any(one is not None and one["verdict"]["behind"] is True for one in judged)
 
 
 def _is_unfinished(here: Surroundings) -> bool:
     """Tell whether engines or state are behind what was decided; what somebody stopped by hand stays stopped."""
     production = PromoterFolder(here.config.at.promoter).production()
-    last = production.last
-    if last is None or not (last.kind.is_rollout or last.person_class == BY_JUDGE):
+    decided = [line for line in production.lines.values() if _is_the_judges(line)]
+    if not decided:
         return False
     with here.state.connect() as connection:
-        is_behind = projection.applied_sequence(connection) < last.sequence
-    wanted = {engine_unit(STAGE, digest) for digest in production.loadable}
+        told = projection.applied_sequence(connection)
     named = set(wanted_engines(here.config, production.loadable, production.current))
     running = {one.name for one in here.supervisor.units() if one.state is UnitState.ACTIVE and is_production(one.name)}
-    is_missing = production.canary is not None and not wanted <= running
-    return is_behind or is_missing or bool(running - named)
+    return any(
+        (line.last is not None and told < line.last.sequence)
+        or (line.canary is not None and not {engine_unit(STAGE, digest) for digest in line.loadable} <= running)
+        or any(_is_left_by(line, unit_digest(unit), production) for unit in running - named)
+        for line in decided
+    )
+
+
+def _is_the_judges(line: Line) -> bool:
+    """Tell whether what was decided last about a line is finished by the judge's look, should it have been cut off."""
+    return line.last is not None and (line.last.kind.is_rollout or line.last.person_class == BY_JUDGE)
+
+
+def _is_left_by(line: Line, digest12: str, production: Production) -> bool:
+    """Tell whether an engine that nobody names is this line's to end: it was its own, or no other line's."""
+    found = {one.number for one in production.lines.values() if _is_known(one, digest12)}
+    return not found or line.number in found
+
+
+def _is_known(line: Line, digest12: str) -> bool:
+    last = () if line.last is None else (line.last.previous or "", line.last.about)
+    return any(one.startswith(digest12) for one in (*line.versions, *last))
 
 
 def _rate(here: Surroundings) -> float:

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, select
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnknownVersionError
+from appliance.promote.destination import Said
 from appliance.registry import catalog, memory, stageloads
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import Version
@@ -32,6 +33,7 @@ from media.errors import SealiftError
 
 WATCH_HOURS: Final = 48
 _MIB: Final = 2**20
+_NOT_OPEN: Final = 0
 
 
 class Holds(StrEnum):
@@ -106,6 +108,8 @@ class FitFacts:
             room = self.room.engines - self.lines.total - (self.need.total if self.need is not None else 0)
             holds = self.need is None or self.further.total <= room - self.tested.total
             return ("It is in production.", *more, *(() if holds else ("Memory does not hold all of them.",)))
+        if self.production is None and self.lines.names:
+            return ("It comes beside what is in production, and nothing goes away for it.", *others)
         if self.production is None:
             return ("Nothing is in production: it is loaded when two people have approved it.",)
         more = (*more, *self._other_name)
@@ -149,7 +153,7 @@ class FitFacts:
             return ()
         gone = self.production.name
         return (
-            "It takes the place of another model: one is in production at a time.",
+            f"It takes the place of another model, {gone}: a line of production serves one.",
             f"Once {gone} is no longer loaded, callers that ask for it by that name get `model_not_found`.",
         )
 
@@ -188,7 +192,9 @@ class FitFacts:
             )
 
 
-def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room | None = None) -> FitFacts:
+def fit(
+    config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room | None = None, said: Said | None = None
+) -> FitFacts:
     """Return what memory holds of a version and of what is in production.
 
     Args:
@@ -197,6 +203,7 @@ def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room
         state: Brought up to the ledger.
         which: A digest, the beginning of one, a name, or NAME:VERSION.
         room: What the machine has; asked of the kernel when not given.
+        said: Which line it is for, as people said or signed; by the version's name where nothing was said.
 
     Raises:
         UnknownVersionError: There is no such version.
@@ -205,7 +212,7 @@ def fit(config: Config, ledger: Ledger, state: Engine, which: str, *, room: Room
     with state.connect() as session:
         version = catalog.version(session, which)
         standing = _standing(session)
-        number = _line_for(session, version, standing)
+        number = _line_for(session, version, standing, said or Said())
         current = lines.served(session).get(number)
         others = sorted(digest for line, found in standing.items() if line != number for digest in found)
         first = [str(catalog.in_production(session))] if number != lines.FIRST_LINE else []
@@ -310,9 +317,19 @@ def _standing(session: lines.Reader) -> dict[int, set[str]]:
     return found
 
 
-def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, set[str]]) -> int:
-    """Return the line that a version is in, else the one that serves its name, else line 1."""
-    same = {one.model_digest for one in catalog.versions(session) if one.name == version.name}
+def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, set[str]], said: Said) -> int:
+    """Return the line that was said, else the one that a version is in, else the one of its name, else line 1.
+
+    One that is not open yet is 0. Of a line that does not exist the promoter says so; here it is not told apart.
+    """
+    if said.beside:
+        return _NOT_OPEN
+    names = {one.model_digest: one.name for one in catalog.versions(session)}
+    newest = {number: stack[-1] for number, stack in lines.versions(session).items() if stack}
+    for number, digest in newest.items():
+        if said.replaces and said.replaces in {digest, names.get(digest)}:
+            return number
+    same = {digest for digest, name in names.items() if name == version.name}
     here = next((number for number, found in standing.items() if version.model_digest in found), None)
     return here or next((number for number, found in standing.items() if found & same), lines.FIRST_LINE)
 

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from sqlalchemy import Engine
 
 from appliance.actions.fit import Holds, fit, further_that_fit
+from appliance.actions.linefaults import LineFaults
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import UnitError
@@ -29,8 +30,7 @@ from appliance.install.jobs import Kind
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
 from appliance.promote.folder import PromoterFolder
-from appliance.promote.history import Production
-from appliance.promote.record import Kind as Happened
+from appliance.promote.record import FIRST_LINE
 from appliance.promote.standing import Standing, current_digest, require_loadable
 from appliance.registry import memory
 from appliance.registry.windows import Asked
@@ -51,6 +51,8 @@ _DRAIN_PAUSE_SECONDS: Final = 0.5
 _DRAIN_RECORDS: Final = 5000
 _LATELY_SECONDS: Final = 60
 _PAGE: Final = 500
+
+_WITHOUT: Final = {True: "its line alone is without it", False: "callers are not told what was decided"}
 
 Tell = Callable[[str], None]
 
@@ -110,12 +112,16 @@ class Served:
     missing: tuple[str, ...] = ()
 
 
-def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
+def settle(
+    here: Surroundings, *, keep: tuple[str, ...] = (), line: int | None = None, rests: int | None = None
+) -> Served:
     """Bring engines and state to what the promoter's chain says.
 
     Args:
         here: What the action works with.
         keep: Digests whose engines stay warm, for going back fast.
+        line: The one line that is brought back; that an engine of another does not answer is told then, and no error.
+        rests: The line that a window keeps down; its engines are neither started nor asked for.
 
     Raises:
         NotPromotedError: The chain does not verify; nothing was started.
@@ -130,37 +136,38 @@ def settle(here: Surroundings, *, keep: tuple[str, ...] = ()) -> Served:
     standing = None
     started: list[str] = []
     stopped: list[str] = []
-    late: SealiftError | None = None
     production = PromoterFolder(places.promoter).production()
     loadable = production.loadable
+    faults = LineFaults(production, told=lambda: _told(here), line=line)
     kept = {engine_unit(STAGE, digest) for digest in keep}
     wanted = {*wanted_engines(here.config, loadable, production.current), *kept}
-    for digest in loadable:
+    down = production.lines[rests].loadable if rests in production.lines else ()
+    for digest in (one for one in loadable if one not in down):
         found = require_loadable(places, digest, approvals=policy.approvals, counting=policy.classes)
         standing = found if digest == production.current else standing
         unit = engine_unit(STAGE, digest)
         try:
             if here.supervisor.state(unit) is not UnitState.ACTIVE:
                 if not _holds_two(here, digest):
+                    faults.require_takes_effect()
                     stopped += _stop_others(here, {engine_unit(STAGE, one) for one in (*loadable, *keep)})
                 here.tell(f"starting {unit}")
                 here.supervisor.start(unit)
                 started.append(unit)
             _require_serving(here, found)
         except SealiftError as error:
-            if not _keeps_nothing_back(here, production, digest):
-                raise
-            here.tell(f"{unit} does not answer: {error.why}; its line alone is without it")
-            late = late or error
+            alone = faults.take(digest, error)
+            here.tell(f"{unit} does not answer: {error.why}; {_WITHOUT[alone]}")
+    faults.require_takes_effect()
     projection.catch_up(here.state, here.ledger)
     seconds = here.clock.monotonic() - begun
     left = _others(here, wanted)
     if left and loadable:
         drain(here, {unit_digest(unit) for unit in left})
     stopped += _stop_others(here, wanted)
-    further, missing = _start_further(here, (*loadable, *(digest for digest in keep if digest not in loadable)))
-    if late is not None:
-        raise late
+    loaded = (*loadable, *(digest for digest in keep if digest not in loadable))
+    further, missing = ((), ()) if rests == FIRST_LINE else _start_further(here, loaded)
+    faults.require_none()
     return Served(
         standing=standing,
         started=(*started, *further),
@@ -239,18 +246,9 @@ def _start_further(here: Surroundings, loaded: tuple[str, ...]) -> tuple[tuple[s
     return tuple(started), tuple(missing)
 
 
-def _keeps_nothing_back(here: Surroundings, production: Production, digest: str) -> bool:
-    """Tell whether what was decided takes effect though an engine does not answer: it is another line's.
-
-    Callers know what was decided about that line, or they must know at once that one was stopped or went back.
-    """
-    line, last = production.line_of(digest), production.last
-    if len(production.lines) == 1 or line is None or line.last is None or last is None:
-        return False
-    if last.kind in {Happened.STOPPED, Happened.ROLLED_BACK} and line.last is not last:
-        return True
+def _told(here: Surroundings) -> int:
     with here.state.connect() as connection:
-        return projection.applied_sequence(connection) >= line.last.sequence
+        return projection.applied_sequence(connection)
 
 
 def _was_asked_lately(here: Surroundings) -> bool:

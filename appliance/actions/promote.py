@@ -4,16 +4,19 @@ One command, repeated, does all steps: it requests where nothing waits, says who
 promotes when they suffice, and brings the engine up where that was cut off. Only the promoter decides.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from appliance.actions.fit import FitFacts, fit
+from appliance.actions.following import serving
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.promote.approvals import LEAST_PEOPLE
+from appliance.promote.destination import Said
 from appliance.promote.policybook import in_force
 from appliance.promote.promoter import Request
-from appliance.promote.record import Promotion
+from appliance.promote.record import FIRST_LINE, Promotion
 from appliance.promote.validated import require_validated
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
@@ -63,7 +66,15 @@ class PromoteFacts:
         }
 
 
-def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", keep_warm: bool = False) -> PromoteFacts:
+def promote(
+    here: Surroundings,
+    which: str,
+    *,
+    person: str,
+    meaning: str = "",
+    keep_warm: bool = False,
+    said: Said | None = None,
+) -> PromoteFacts:
     """Take a version as far towards production as its approvals allow.
 
     Args:
@@ -72,6 +83,7 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
         person: Who asks, by id; needed only where nothing waits yet.
         meaning: Why, in words that people sign; a plain sentence is made when empty.
         keep_warm: Leave the engine of the version before running, for going back in seconds.
+        said: Which line it is for; that of its name where nothing is said.
 
     Raises:
         UnknownVersionError: No such version is registered.
@@ -84,28 +96,48 @@ def promote(here: Surroundings, which: str, *, person: str, meaning: str = "", k
     with here.state.connect() as session:
         version = catalog.version(session, which)
     needed = max(here.config.policy.approvals, LEAST_PEOPLE)
-    current = here.promoter.current()["model_digest"]
-    if current == version.model_digest:
+    standing = here.promoter.current()
+    if version.model_digest in serving(standing):
         return PromoteFacts(step=Step.SERVING, version=version, needed=needed, served=settle(here))
     request = waiting(here, version.model_digest)
-    if request is None:
+    if request is None or not _is_as_said(request, said, standing["lines"]):
         if not person:
             raise UsageError(what="nobody requests it", why="a statement names who did", fix="give --as PERSON")
         validated = require_validated(here.ledger, version.model_digest, in_force(here.ledger))
-        planned = fit(here.config, here.ledger, here.state, version.model_digest)
+        planned = fit(here.config, here.ledger, here.state, version.model_digest, said=said)
         planned.require_loadable()
         text = meaning or f"Serve {version.name} {version.version} in production at {here.config.site}"
-        request = here.promoter.request(validated, meaning=text, requested_by=person)
+        asked = said or Said()
+        request = here.promoter.request(
+            validated, meaning=text, requested_by=person, beside=asked.beside, replaces=asked.replaces
+        )
         return PromoteFacts(step=Step.REQUESTED, version=version, needed=needed, request=request, fit=planned)
     if len(request.approvals) < needed:
         return PromoteFacts(step=Step.WAITING, version=version, needed=needed, request=request)
     promotion = here.promoter.promote(request.statement.sha256)
     here.tell(f"promotion {promotion.number} is recorded at sequence {promotion.sequence}")
-    keep = (str(current),) if keep_warm and current else ()
+    keep = (promotion.previous,) if keep_warm and promotion.previous else ()
     served = settle(here, keep=keep)
     return PromoteFacts(
         step=Step.SERVING, version=version, needed=needed, request=request, promotion=promotion, served=served
     )
+
+
+def _is_as_said(request: Request, said: Said | None, lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether what waits is for the line that was said; so it is where nothing was."""
+    if said is None or said == Said():
+        return True
+    waits = Said.of(request.statement)
+    if said.beside:
+        return waits.beside
+    line = next((one for one in lines if one["name"] == said.replaces), {})
+    return waits == Said(replaces=line["newest"] if line.get("line", FIRST_LINE) != FIRST_LINE else "")
+
+
+def said_of(here: Surroundings, model_digest: str) -> Said:
+    """Return for which line a version waits, as its newest request says; nothing where none waits."""
+    request = waiting(here, model_digest)
+    return Said.of(None if request is None else request.statement)
 
 
 def waiting(here: Surroundings, model_digest: str) -> Request | None:

@@ -6,7 +6,6 @@ is not believed. A line that cannot be checked is a line that does not hold.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -14,12 +13,12 @@ from appliance.actions import tried
 from appliance.actions.proof import Found, ProofReport, Prover, Tell
 from appliance.actions.proven_engine import engine_of
 from appliance.actions.proven_ledger import ProvenLedger
+from appliance.actions.proven_promotion import answering
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ProofError
 from appliance.promote.classes import NAMES
-from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
@@ -32,11 +31,9 @@ from appliance.stages import is_tried
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify.metadata import TrustChain
 from media import canonical
-from media.clock import Clock, from_text, to_text
+from media.clock import Clock, to_text
 
 _ANSWER_PREFIXES: Final = ("chatcmpl-", "cmpl-")
-CHANGING: Final = timedelta(minutes=15)
-"""How long callers may still reach the version before, while production changes (the new engine loads)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,33 +290,14 @@ class _Proof:
         return Found(value=None, detail=level, data={"level": level})
 
     def _promotion(self, intent: Leaf) -> Found[Promotion]:
-        digest = str(intent.body.get("model_digest"))
-        served: str | None = None
-        loaded: tuple[str, ...] = ()
-        before: tuple[str, ...] = ()
-        made, last = None, None
-        whole = Production()
-        for production in self._ledger.productions(before=intent.sequence):
-            before, loaded = loaded, production.loadable
-            served, last = production.current, production.last
-            made, whole = production.made_for(digest), production
-        self._ledger.require_whole(whole, before=intent.sequence)
-        if made is None or last is None:
-            raise ProofError(what=f"version {digest[:12]} was not approved before it answered", why="", fix="")
-        is_changing = digest not in loaded and digest in before and from_text(intent.time) - last.at <= CHANGING
-        if digest not in loaded and not is_changing:
-            raise ProofError(
-                what=f"version {digest[:12]} was not in production when it answered",
-                why=f"{'nothing' if served is None else served[:12]} was",
-                fix="",
-            )
-        changing = ", while production was changing" if is_changing else ""
-        if not is_changing and served != digest:
+        digest, found = str(intent.body.get("model_digest")), answering(self._ledger, intent, is_whole=True)
+        made, served = found.made, found.line.current
+        changing = ", while production was changing" if found.is_changing else ""
+        if not found.is_changing and served != digest:
             changing = f", beside {'nothing' if served is None else served[:12]} in production"
-        detail = f"number {made.number} at sequence {made.sequence}, {to_text(made.at)}{changing}"
-        return Found(
-            value=made, detail=detail, data={"number": made.number, "sequence": made.sequence, "served": served}
-        )
+        detail = f"number {made.number} at sequence {made.sequence}, {to_text(made.at)}{changing}{found.shown}"
+        data = {"number": made.number, "sequence": made.sequence, "served": served, **found.line.mark}
+        return Found(value=made, detail=detail, data=data)
 
     def _approvals(self, made: Promotion) -> Found[Statement]:
         people: SitePeople = self._ledger.people(before=made.sequence)

@@ -34,7 +34,7 @@ class RollbackFacts:
 
 
 def rollback(
-    here: Surroundings, *, person: str, reason: str, to: str = "", password: str | None = None
+    here: Surroundings, *, person: str, reason: str, to: str = "", line: str = "", password: str | None = None
 ) -> RollbackFacts:
     """Go back and serve.
 
@@ -43,21 +43,28 @@ def rollback(
         person: Who decides, by id.
         reason: Why, for the record.
         to: The version to go back to; the one before when empty.
+        line: The name of the model whose line goes back; needed where production has several and `to` is empty.
         password: Proves the person where the command line's word is not enough.
 
     Raises:
         UnknownVersionError: `to` names no version.
-        RemoteError: The promoter refused: nobody of that id, no reason, or nothing to go back to.
+        RemoteError: The promoter refused: nobody of that id, no reason, nothing to go back to, or it is not said in
+            which line.
         UnitError: It was decided, and the engine did not start.
     """
     target = ""
     if to:
         with here.state.connect() as session:
             target = catalog.version(session, to).model_digest
-    if not target and here.promoter.canary()["canary"] is not None:
+    if not target and here.promoter.canary()["canary"] is not None and _has_canary(here, line):
         promotion = here.promoter.step_canary("abort", person=person, reason=reason, password=password)
         here.tell(f"the canary's end is recorded at sequence {promotion.sequence}")
         return RollbackFacts(promotion=promotion, served=settle(here))
-    promotion = here.promoter.rollback(person=person, reason=reason, model_digest=target, password=password)
+    promotion = here.promoter.rollback(person=person, reason=reason, model_digest=target, line=line, password=password)
     here.tell(f"going back is recorded at sequence {promotion.sequence}")
     return RollbackFacts(promotion=promotion, served=settle(here))
+
+
+def _has_canary(here: Surroundings, name: str) -> bool:
+    """Tell whether the canary that runs is of the line of this name; of any where none is named."""
+    return not name or any(one["name"] == name and one["canary"] for one in here.promoter.current()["lines"])

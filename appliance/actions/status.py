@@ -25,8 +25,10 @@ from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, open_supervisor
 from appliance.install.trial import Trials
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.history import Production
+from appliance.promote.naming import name_of
 from appliance.promote.reviews import open_reviews, stopped_callers
-from appliance.promote.standing import current_digest, require_promoted
+from appliance.promote.standing import require_promoted
 from appliance.registry import windows
 from appliance.state.database import FILE_NAME, open_state
 from appliance.store.content import ContentStore
@@ -78,7 +80,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
     """Ask every part; never raises for one that is down."""
     asked: dict[str, Callable[[], Part]] = {
         "release": lambda: _release(config),
-        "production": lambda: _production(config),
+        "production": lambda: _production(config, clock),
         "rollout": lambda: _rollout(config),
         "window": lambda: _window(config, clock),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
@@ -126,8 +128,11 @@ def _store(config: Config, clock: Clock) -> Part:
     return Part(name="store", is_good=found.is_good, text=found.text, fields=found.fields)
 
 
-def _production(config: Config) -> Part:
-    digest = current_digest(config.at)
+def _production(config: Config, clock: Clock) -> Part:
+    production = PromoterFolder(config.at.promoter).production()
+    if len(production.lines) > 1:
+        return _lines(config, production, clock)
+    digest = production.current
     if digest is None:
         return Part(name="production", is_good=None, text="nothing is promoted", fields={"model_digest": None})
     promoted = require_promoted(config.at, digest, approvals=config.policy.approvals, counting=config.policy.classes)
@@ -137,6 +142,40 @@ def _production(config: Config) -> Part:
         text=f"{digest[:12]}, approved by {' and '.join(promoted.people)}",
         fields=promoted.to_json(),
     )
+
+
+def _lines(config: Config, production: Production, clock: Clock) -> Part:
+    """Return what each of several lines serves; the fields of line 1 stand where they stand for a site with one."""
+    names = _names(config, production, clock)
+    fields: dict[str, Any] = {"model_digest": None}
+    words, shown = [], []
+    for line in production.lines.values():
+        name, digest = names.get(line.number) or f"line {line.number}", line.current
+        if digest is None:
+            words.append(f"{name} is stopped")
+            shown.append({"line": line.number, "name": name, "model_digest": None})
+            continue
+        found = require_promoted(config.at, digest, approvals=config.policy.approvals, counting=config.policy.classes)
+        words.append(f"{name} {digest[:12]}, approved by {' and '.join(found.people)}")
+        shown.append({"line": line.number, "name": name, **found.to_json()})
+        fields = found.to_json() if line is production.first else fields
+    text = "; ".join(words)
+    is_good = True if production.serving else None
+    return Part(name="production", is_good=is_good, text=text, fields=fields | {"lines": shown})
+
+
+def _names(config: Config, production: Production, clock: Clock) -> dict[int, str]:
+    """Return the name of each line's model; nothing where the ledger does not answer, which is told elsewhere."""
+    try:
+        ledger = _open_ledger(config, clock)
+    except SealiftError:
+        return {}
+    try:
+        return {line.number: name_of(ledger, line.newest or "") for line in production.lines.values()}
+    except SealiftError:
+        return {}
+    finally:
+        ledger.close()
 
 
 def _rollout(config: Config) -> Part:

@@ -18,10 +18,11 @@ from media.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopFacts:
-    """What was stopped."""
+    """What was stopped; `every_line` says that it was all of several lines."""
 
     promotion: Promotion
     served: Served
+    every_line: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -34,16 +35,17 @@ class StopFacts:
         }
 
 
-def stop(here: Surroundings, *, person: str, reason: str, password: str | None = None) -> StopFacts:
-    """Record the stop, take the route away, then end the engines.
+def stop(here: Surroundings, *, person: str, reason: str, line: str = "", password: str | None = None) -> StopFacts:
+    """Record the stop, take the route away, then end the engines: of every line, or of one model's.
 
     Raises:
         RemoteError: The promoter refused: nobody of that id, no reason, or nothing in production.
         UnitError: It was decided, and an engine did not end.
     """
-    promotion = here.promoter.stop(person=person, reason=reason, password=password)
+    promotion = here.promoter.stop(person=person, reason=reason, line=line, password=password)
     here.tell(f"the stop is recorded at sequence {promotion.sequence}")
-    return StopFacts(promotion=promotion, served=settle(here))
+    every = promotion.stops_all and len(here.promoter.current()["lines"]) > 1
+    return StopFacts(promotion=promotion, served=settle(here), every_line=every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class CallerFacts:
 
 
 def stop_version(here: Surroundings, which: str, *, person: str, reason: str, password: str | None = None) -> StopFacts:
-    """Stop one version: production where it is that, a canary where it is one; and nothing where it serves nowhere.
+    """Stop one version: its line where it is in production, a canary where it is one; nothing where it serves nowhere.
 
     Raises:
         UnknownVersionError: There is no such version.
@@ -70,8 +72,9 @@ def stop_version(here: Surroundings, which: str, *, person: str, reason: str, pa
     with here.state.connect() as session:
         digest = catalog.version(session, which).model_digest
     standing = here.promoter.canary()
-    if standing["model_digest"] == digest:
-        return stop(here, person=person, reason=reason, password=password)
+    for one in here.promoter.current()["lines"]:
+        if one["model_digest"] == digest:
+            return stop(here, person=person, reason=reason, line=one["name"], password=password)
     canary = standing["canary"] or {}
     if canary.get("version") != digest:
         raise ConflictError(

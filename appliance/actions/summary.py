@@ -64,6 +64,7 @@ def summarise(
     gates_before: Gates,
     departments: Iterable[str],
     previous: str,
+    line: str = "",
 ) -> Summary:
     """Return the page's content.
 
@@ -74,8 +75,9 @@ def summarise(
         gates_before: Newest results of the other.
         departments: Whose keys are in force.
         previous: Name and version of what serves; empty when nothing does.
+        line: The name of the model whose line goes back or stops, where that must be said.
     """
-    newest = tuple(gates)
+    newest, by_name = tuple(gates), f" --line {line}" if line else ""
     return Summary(
         changes=changes(before, after),
         departments=tuple(sorted(set(departments))),
@@ -83,9 +85,11 @@ def summarise(
         failed=tuple(name for name, passed, _ in newest if not passed),
         has_baseline=before is not None,
         undo=(
-            f"One person goes back to {previous} at any hour, with a reason: the page's button, or `sealift rollback`."
+            f"One person goes back to {previous} at any hour, with a reason: the page's button, or"
+            f" `sealift rollback{by_name}`."
             if previous
-            else "Nothing serves now, so there is nothing to go back to; one person can stop it: `sealift stop`."
+            else f"Nothing serves {'in its place' if line else 'now'}, so there is nothing to go back to;"
+            f" one person can stop it: `sealift stop{by_name}`."
         ),
     )
 

@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, select
 
 from appliance.audit.facts import Ledger
 from appliance.promote.policy import packaged
@@ -13,17 +13,27 @@ from appliance.registry.aliases import CANDIDATE, PRODUCTION, aliases
 from appliance.registry.catalog import Judgement, Version
 from appliance.registry.damaged import descriptors_of
 from appliance.registry.variants import Variant, variants_of
+from appliance.state import lines
+from appliance.state.tables import Rollout
 from appliance.store.content import ContentStore
+
+_RUNNING: Final = ("running", "held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFacts:
-    """One version with its stage and what its gates said; `alias` is production, previous or candidate, if any."""
+    """One version with its stage and what its gates said.
+
+    Attributes:
+        alias: production, previous or candidate, if it has one; all of them are line 1's.
+        line: The further line of production that serves or tries it, if one does.
+    """
 
     version: Version
     stage: str
     gates: tuple[Judgement, ...]
     alias: str = ""
+    line: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -37,7 +47,8 @@ class VersionFacts:
             }
             for one in self.gates
         ]
-        return {**self.version.to_json(), "stage": self.stage, "alias": self.alias or None, "gates": gates}
+        line = {} if self.line is None else {"line": self.line}
+        return {**self.version.to_json(), "stage": self.stage, "alias": self.alias or None, **line, "gates": gates}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +73,10 @@ class Waiting:
 def list_versions(state: Engine) -> tuple[VersionFacts, ...]:
     """Return all versions, the last registered first."""
     with state.connect() as session:
-        named = {digest: alias for alias, digest in aliases(session).items()}
+        named, further = {digest: alias for alias, digest in aliases(session).items()}, _further(session)
         return tuple(
-            _facts(one, named, catalog.judgements(session, one.model_digest)) for one in catalog.versions(session)
+            _facts(one, named, further, catalog.judgements(session, one.model_digest))
+            for one in catalog.versions(session)
         )
 
 
@@ -99,7 +111,7 @@ def show(state: Engine, which: str) -> VersionFacts:
     with state.connect() as session:
         version = catalog.version(session, which)
         named = {digest: alias for alias, digest in aliases(session).items()}
-        return _facts(version, named, catalog.judgements(session, version.model_digest))
+        return _facts(version, named, _further(session), catalog.judgements(session, version.model_digest))
 
 
 def variants(state: Engine) -> dict[str, tuple[Variant, ...]]:
@@ -108,9 +120,20 @@ def variants(state: Engine) -> dict[str, tuple[Variant, ...]]:
         return variants_of(catalog.versions(session))
 
 
-def _facts(version: Version, named: dict[str, str], gates: tuple[Judgement, ...]) -> VersionFacts:
+def _facts(
+    version: Version, named: dict[str, str], further: dict[str, tuple[int, str]], gates: tuple[Judgement, ...]
+) -> VersionFacts:
     alias = named.get(version.model_digest, "")
-    return VersionFacts(version=version, stage=_stage(alias, gates), gates=gates, alias=alias)
+    line, stands = further.get(version.model_digest, (None, alias))
+    return VersionFacts(version=version, stage=_stage(stands, gates), gates=gates, alias=alias, line=line)
+
+
+def _further(session: Connection) -> dict[str, tuple[int, str]]:
+    """Return what further lines serve and try: the line's number, and the alias that such a version of line 1 has."""
+    tried = select(Rollout.line, Rollout.model_digest).where(Rollout.state.in_(_RUNNING), ~lines.is_of(Rollout))
+    found = {str(digest): (line or lines.FIRST_LINE, CANDIDATE) for line, digest in session.execute(tried)}
+    served = lines.served(session).items()
+    return found | {digest: (number, PRODUCTION) for number, digest in served if number != lines.FIRST_LINE}
 
 
 def _stage(alias: str, gates: tuple[Judgement, ...]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from appliance.actions import validate as validation
 from appliance.actions import window_plan
+from appliance.actions.following import serving
 from appliance.actions.gates import Progress
 from appliance.actions.production import InWindow, Served, Surroundings, settle
 from appliance.actions.promote import waiting
@@ -26,8 +27,11 @@ from appliance.actions.window_plan import Plan
 from appliance.errors import ConflictError, EngineLoadError, NotEnoughApprovalsError, UnknownPersonError
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
-from appliance.install.windowjobs import TESTED, clear, running
+from appliance.install.windowengines import clear, resting, running
+from appliance.install.windowjobs import TESTED
+from appliance.install.windowlines import resting_line
 from appliance.promote.enrolment import require_reason
+from appliance.promote.folder import PromoterFolder
 from appliance.promote.promoter import Request
 from appliance.promote.record import Promotion
 from appliance.promote.terms import WATCH_HOURS
@@ -245,12 +249,14 @@ def _made(here: Surroundings, request: Request) -> list[Promotion]:
 def _ended_with(here: Surroundings, planned: Plan) -> tuple[str, str]:
     """Return with which version a window ended by the promoter's chain, and what serves by it."""
     try:
-        serves = here.promoter.current()["model_digest"]
+        current = here.promoter.current()
     except SealiftError:
         return "a version that the promoter does not tell", "see `sealift status` for what serves"
-    before = planned.fit.production
-    if before is not None and serves == before.model_digest:
+    before, now = planned.fit.production, serving(current)
+    if before is not None and before.model_digest in now:
         return "the version before", "the version before serves"
+    own = planned.fit.version.model_digest
+    serves = own if own in now else current["model_digest"]
     named = f"version {serves[:12]}" if serves else "nothing"
     return f"{named} in production", f"{named} serves; `sealift rollback` goes back"
 
@@ -285,20 +291,22 @@ def _put_back(here: Surroundings, asked: Asked, promoted: list[Promotion], *, pa
 
 @contextmanager
 def _opened(here: Surroundings, asked: Asked) -> Iterator[_Course]:
-    """Let production rest, and bring it back whatever happens meanwhile."""
+    """Let the version's line of production rest, and bring it back whatever happens meanwhile."""
     _require_enrolled(here, asked.person)
     require_reason(asked.reason)
-    serving = running(here.supervisor, Stage.PRODUCTION)
+    line = resting_line(PromoterFolder(here.config.at.promoter), here.ledger, asked.model_digest, asked.purpose)
+    rest = resting(here.config, here.supervisor, line.number)
     window = windows.open_now(
         here.ledger,
         here.clock,
         asked,
-        previous=here.promoter.current()["model_digest"],
+        previous=line.current,
         beside=[digest for _, digest in running(here.supervisor, Stage.TEST)],
+        line=line.number,
     )
     course = _Course(began=here.clock.monotonic())
     try:
-        for unit, _ in serving:
+        for unit in rest:
             here.tell(f"stopping {unit}")
             here.supervisor.rest(unit)
         yield course
@@ -310,7 +318,7 @@ def _bring_back(here: Surroundings, window: Window, course: _Course, *, is_seen:
     """Stop what is left in the test stage, let engines follow the chain, and close the record."""
     clear(here.config, here.supervisor, window)
     before = here.clock.monotonic()
-    course.served = settle(here)
+    course.served = settle(here, line=window.line)
     course.silent = here.clock.monotonic() - course.began
     windows.close(
         here.ledger,
@@ -325,7 +333,7 @@ def _bring_back(here: Surroundings, window: Window, course: _Course, *, is_seen:
 
 def _is_forward(here: Surroundings, window: Window) -> bool:
     """Tell whether the version that a window was opened to bring forward is in production."""
-    return window.purpose is Purpose.CUT_OVER and here.promoter.current()["model_digest"] == window.model_digest
+    return window.purpose is Purpose.CUT_OVER and window.model_digest in serving(here.promoter.current())
 
 
 def _approved(here: Surroundings, planned: Plan) -> Request:

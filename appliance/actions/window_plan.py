@@ -5,11 +5,11 @@ from typing import Any
 
 from appliance.actions.fit import FitFacts, Holds, fit, loading_seconds
 from appliance.actions.production import Surroundings
-from appliance.actions.promote import waiting
+from appliance.actions.promote import said_of, waiting
 from appliance.errors import ConflictError
 from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.terms import WATCH_HOURS
-from appliance.registry import stageloads
+from appliance.registry import catalog, stageloads
 from appliance.registry.catalog import Version
 from media.errors import UsageError
 
@@ -117,7 +117,9 @@ def plan_gates(here: Surroundings, which: str, *, minutes: int) -> GatesPlan:
 
 
 def _possible(here: Surroundings, which: str) -> FitFacts:
-    found = fit(here.config, here.ledger, here.state, which)
+    with here.state.connect() as session:
+        said = said_of(here, catalog.version(session, which).model_digest)
+    found = fit(here.config, here.ledger, here.state, which, said=said)
     found.require_loadable()
     digest = found.version.model_digest
     if found.production is None and not found.serves:

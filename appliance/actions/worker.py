@@ -1,8 +1,9 @@
 """Carries out one typed job in a unit of its own, as an unprivileged user, and tells the job service how it goes.
 
-Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST[-try]``, ``switch follow|warm``,
-``evidence RECORD-DIGEST32``, ``report QUARTER``, ``prove RECORD``, or ``judge`` and ``report due``, which are no jobs
-but timers'. It does what the commands do, through the same actions; engines it asks for by jobs again. It decides
+Entry point: ``python -I -m appliance.actions.worker --config FILE validate DIGEST[-try]``, ``switch follow|warm`` (or
+``line-N|but-N``), ``evidence RECORD-DIGEST32``, ``report QUARTER``, ``prove RECORD``, or ``judge`` and ``report due``,
+which are no jobs but timers'. It does what the commands do, through the same actions; engines it asks for by jobs
+again. It decides
 nothing: `validate` is told a version, `switch` follows the promoter's chain, and `judge` lets the promoter look and
 follows it.
 """
@@ -21,6 +22,7 @@ from appliance.actions import canary, export_evidence, production, trying
 from appliance.actions import validate as validation
 from appliance.actions.controls.judged import in_report
 from appliance.actions.controls.live import Here
+from appliance.actions.following import Following, kept_warm
 from appliance.actions.reports import making, shelf
 from appliance.actions.reports.period import Period, require_quarter
 from appliance.actions.tracing import proofs
@@ -40,7 +42,6 @@ from media import canonical
 from media.clock import SystemClock
 from media.errors import MalformedError, SealiftError
 
-WARM: Final = "warm"
 _TELL_SECONDS: Final = 0.25
 JUDGE: Final = "judge"
 _TRY: Final = "-try"
@@ -114,12 +115,15 @@ def validate(config: Config, untrusted_digest: str, jobs: JobsClient) -> Outcome
 
 
 def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome:
-    """Bring production to what the promoter's chain says; `warm` leaves the version before loaded."""
-    steps = _teller(jobs)
-    last = PromoterFolder(config.at.promoter).production().last
-    keep = (last.previous,) if untrusted_instance == WARM and last is not None and last.previous else ()
+    """Bring production to what the promoter's chain says; `warm` leaves the version before loaded.
+
+    Where it has several lines, `line-N` brings one back from a window, and `but-N` leaves one resting in it.
+    """
+    steps, asked = _teller(jobs), Following.of(untrusted_instance)
     with _on_production(config, jobs, tell=lambda text: steps(text.split()[0], 0, 1)) as here:
-        served = production.settle(here, keep=keep)
+        chain = PromoterFolder(config.at.promoter)
+        keep = kept_warm(chain.production(), here.ledger) if asked.is_warm else ()
+        served = production.settle(here, keep=keep, line=asked.line, rests=asked.rests)
     return Outcome(
         ok=True,
         started=served.started,

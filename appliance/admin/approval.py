@@ -17,6 +17,7 @@ from appliance.admin.facts import PendingRequest, VersionRow, pending_requests
 from appliance.errors import ProofError
 from appliance.promote import base64text
 from appliance.promote.classes import OPENPGP, PASSWORD_TOTP, PKCS11, WEBAUTHN
+from appliance.promote.destination import Said
 from appliance.promote.presented import Presented
 from appliance.registry import evidence
 
@@ -86,15 +87,17 @@ def _wizard(digest: str) -> str:
     here = collaborators.page()
     asked = _waiting(digest)
     after = here.facts.version(str(asked.fields["model_digest"]))
-    before = here.facts.production()
     if after is None:
         abort(404)
+    said = Said.of_fields(asked.fields)
+    before, goes = here.facts.displaced(said, after.digest)
     return render_template(
         "approval.html",
         one=asked,
         thresholds=_thresholds(str(asked.fields["evidence_digest"])),
         version=after,
         production=before,
+        goes=goes,
         summary=summarise(
             after=after.descriptor,
             before=None if before is None else before.descriptor,
@@ -102,6 +105,7 @@ def _wizard(digest: str) -> str:
             gates_before=() if before is None else before.gates,
             departments=here.facts.departments(),
             previous=_named(before),
+            line=after.name if goes else "",
         ),
         ways=ways(digest),
         action=url_for("approval.approve", digest=digest),

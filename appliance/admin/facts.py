@@ -8,13 +8,14 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from appliance.actions import keyrules, keys
+from appliance.actions import displaced, keyrules, keys
 from appliance.actions.comparing import Compared, compare
 from appliance.actions.fit import FitFacts, fit
 from appliance.actions.keys import KeyFacts
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.promote.classes import shown
+from appliance.promote.destination import Said
 from appliance.registry import catalog
 from appliance.registry.aliases import aliases
 from appliance.registry.catalog import Version
@@ -169,6 +170,13 @@ class Facts:
         with Session(self._state) as session:
             digest = catalog.in_production(session)
         return None if digest is None else self.version(digest)
+
+    def displaced(self, said: Said, version: str) -> tuple[VersionRow | None, str]:
+        """Return what serves now where a version is to come, and what goes away and stays, in a sentence."""
+        with Session(self._state) as session:
+            gone = displaced.displaced(session, said)
+            words = displaced.sentence(session, said, catalog.version(session, version))
+        return None if gone is None else self.version(gone.model_digest), words
 
     def pending_count(self, promoter: Promoter) -> int:
         """Return how many statements wait; -1 when the promoter does not answer."""

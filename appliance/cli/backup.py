@@ -161,7 +161,8 @@ def _restored_text(own: Context, done: Restored) -> str:
         f"  records lost after the backup: {lost}",
         f"  serials count from {site.serial}; {len(site.people)} people",
         f"  {len(site.voided)} waiting requests voided, {site.erased} erased keys withheld",
-        f"  production was {site.production[:12] or 'on nothing'}",
+        f"  production was {site.production[:12] or 'on nothing'}"
+        + "".join(f", line {number} on {digest[:12]}" for number, digest in site.further.items()),
         *(f"  receive the medium of serial {each.serial}: {each.release}, code {each.code}" for each in done.media),
         *([f"  what was here before lies in {done.aside}"] if done.aside else []),
     ]

@@ -115,7 +115,14 @@ def _judge(context: typer.Context, dry_run: DryRun = False) -> None:
 
 
 def _keep(
-    context: typer.Context, person: Person, reason: Reason, password_file: PasswordFile = None, dry_run: DryRun = False
+    context: typer.Context,
+    person: Person,
+    reason: Reason,
+    password_file: PasswordFile = None,
+    line: Annotated[
+        str, typer.Option("--line", help="The line that serves this model, by name; asked where several watches ask.")
+    ] = "",
+    dry_run: DryRun = False,
 ) -> None:
     """Keep the version in production in spite of what the watch after the cut-over found."""
     own = shared.of(context)
@@ -124,7 +131,7 @@ def _keep(
         return
     secret = _secret(own, person, password_file)
     with promoter_of(own) as promoter:
-        sequence = promoter.keep_watched(person=person, reason=reason, password=secret)
+        sequence = promoter.keep_watched(person=person, reason=reason, line=line, password=secret)
     own.result({"sequence": sequence, "person": person}, f"it stays; a second person reviews that; sequence {sequence}")
 
 
@@ -159,12 +166,27 @@ def _place(facts: CanaryFacts) -> str:
 
 
 def _text(found: dict[str, Any]) -> str:
-    canary, beside = found["canary"], found["beside"]
-    if canary is None:
-        kept = "" if beside is None else f"; {beside['version'][:12]} stays loaded until {beside['until']}"
-        return "\n".join([f"no canary runs{kept}", *_watch_lines(found.get("watch"))])
+    """Return the canary, or that none runs; then what each line keeps beside and watches, the first one's at once."""
+    canary, kept = found["canary"], _kept(found["beside"])
+    lines = (
+        [f"no canary runs{kept}"] if canary is None else [_canary_text(canary), *([f"line 1{kept}"] if kept else [])]
+    )
+    lines += _watch_lines(found.get("watch"))
+    for one in found.get("lines", ()):
+        if one["beside"] is not None:
+            lines.append(f"line {one['line']}{_kept(one['beside'])}")
+        lines += _watch_lines(one["watch"])
+    return "\n".join(lines)
+
+
+def _kept(beside: dict[str, Any] | None) -> str:
+    return "" if beside is None else f"; {beside['version'][:12]} stays loaded until {beside['until']}"
+
+
+def _canary_text(canary: dict[str, Any]) -> str:
     verdict = canary["verdict"]
-    where = f"{canary['percent']} % of the callers beside {canary['production'][:12]}"
+    line = f" of line {canary['line']}" if "line" in canary else ""
+    where = f"{canary['percent']} % of the callers{line} beside {canary['production'][:12]}"
     held = ", on hold" if canary["held"] else ""
     left = f"{canary['left_seconds'] / 3600:.1f} of {canary['hours']} h are left"
     lines = [

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
 from appliance.actions import production, validate
+from appliance.actions.following import switch_for
 from appliance.actions.production import Served
 from appliance.audit.client import OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.facts import Ledger
@@ -27,7 +28,6 @@ from appliance.errors import UnknownPersonError
 from appliance.install import jobrights
 from appliance.install.engines import open_linked
 from appliance.install.jobclient import JobsClient
-from appliance.install.jobs import Kind
 from appliance.promote.client import PromoterClient
 from appliance.promote.desk import ACTIONS_DOOR, OPERATOR_DOOR
 from appliance.state import projection
@@ -155,7 +155,7 @@ def bench_of(own: Context) -> Iterator[validate.Surroundings]:
 
 
 class _Follower:
-    """Switches production by a typed job: to what the promoter says, or to nothing when it was stopped."""
+    """Switches production by a typed job: to what the promoter says of the line that was decided about last."""
 
     def __init__(self, own: Context, promoter: PromoterClient, jobs: JobsClient) -> None:
         self._own = own
@@ -163,12 +163,9 @@ class _Follower:
         self._jobs = jobs
 
     def __call__(self, keep: tuple[str, ...]) -> Served:
-        began, current = time.monotonic(), self._promoter.current()
-        digest, last = current["model_digest"], current["last"] or {}
-        if digest is None:
-            number = self._jobs.ask(Kind.HALT, digest=str(last.get("previous") or ""))
-        else:
-            number = self._jobs.ask(Kind.SWITCH_WARM if keep else Kind.SWITCH, digest=str(digest))
+        began = time.monotonic()
+        kind, digest = switch_for(self._promoter.current(), warm=bool(keep))
+        number = self._jobs.ask(kind, digest=digest)
         self._own.say(f"job {number} switches production")
         outcome = self._jobs.wait(number).require_ok()
         return Served(

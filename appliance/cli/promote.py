@@ -17,6 +17,7 @@ from appliance.cli.opened import production_of
 from appliance.cli.versions import fit_lines
 from appliance.cli.windowed import Minutes, broken_off_by_signals, of_version, require_named
 from appliance.errors import NotEnoughApprovalsError
+from appliance.promote.destination import Said
 from appliance.registry.windows import MINUTES, Asked, Purpose
 from media.errors import UsageError
 
@@ -31,6 +32,12 @@ def _promote(
     which: Annotated[str, typer.Argument(help="A digest, the beginning of one, a name, or NAME:VERSION.")],
     person: Annotated[str, typer.Option("--as", help="Who requests it, by id.")] = "",
     meaning: Annotated[str, typer.Option("--meaning", help="Why, in the words people sign.")] = "",
+    beside: Annotated[
+        bool, typer.Option("--beside", help="As one more model: nothing of what is in production goes away.")
+    ] = False,
+    replaces: Annotated[
+        str, typer.Option("--replaces", help="In the place of the model of this name, which goes away.")
+    ] = "",
     keep_warm: Annotated[bool, typer.Option("--keep-warm", help="Leave the version before loaded.")] = False,
     window: Annotated[
         bool, typer.Option("--window", help="Stop production, test, cut over: where memory holds one version.")
@@ -44,6 +51,13 @@ def _promote(
 ) -> None:
     """Request a promotion, or finish one that two different people have approved. Repeat it until it serves."""
     own = shared.of(context)
+    said = Said(beside=beside, replaces=replaces)
+    if window and said != Said():
+        raise UsageError(
+            what="--beside and --replaces are said when approval is asked for",
+            why="a window carries out what people approved",
+            fix=f"run `sealift promote {which[:40]}` with them first, and with --window when it is approved",
+        )
     if window:
         asked = Asked(purpose=Purpose.CUT_OVER, model_digest=which, person=person, reason=reason, minutes=minutes)
         _window(own, asked, password_file=password_file, dry_run=dry_run)
@@ -55,7 +69,7 @@ def _promote(
             fix="see `sealift models fit` for what it would do, or give --window",
         )
     with production_of(own) as here:
-        facts = action.promote(here, which, person=person, meaning=meaning, keep_warm=keep_warm)
+        facts = action.promote(here, which, person=person, meaning=meaning, keep_warm=keep_warm, said=said)
     if facts.step is Step.WAITING:
         names = ", ".join(facts.approved_by) or "nobody"
         raise NotEnoughApprovalsError(

@@ -1,7 +1,8 @@
 """`sealift rollback`: one person, one reason, back to the version before."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,13 +25,16 @@ def _rollback(
         Path | None, typer.Option("--password-file", help="The person's password; asked of operators. - is stdin.")
     ] = None,
     to: Annotated[str, typer.Option("--to", help="The version; the one before when absent.")] = "",
+    line: Annotated[
+        str, typer.Option("--line", help="The line that serves this model, by name; asked where there are several.")
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would lead.")] = False,
 ) -> None:
     """Go back to a version that was in production before, or end the canary that runs."""
     own = shared.of(context)
     if dry_run:
         with promoter_of(own) as promoter:
-            canary, returnable = promoter.canary()["canary"], promoter.current()["returnable"]
+            canary, returnable = promoter.canary()["canary"], _returnable(promoter.current(), line)
         leads = "ends the canary" if canary and not to else f"goes back to {to or next(iter(returnable), 'nothing')}"
         own.result({"dry_run": True, "canary": bool(canary), "returnable": returnable}, f"{leads}; nothing was changed")
         return
@@ -38,7 +42,7 @@ def _rollback(
     if password_file is not None or is_operator(own.config):
         secret = passwords.read(password_file, prompt=f"Password of {person}")
     with production_of(own) as here:
-        facts = action.rollback(here, person=person, reason=reason, to=to, password=secret)
+        facts = action.rollback(here, person=person, reason=reason, to=to, line=line, password=secret)
     digest = (facts.promotion.model_digest or "")[:12]
     warm = "it was warm" if not facts.served.started else "its engine was started"
     ended = "" if facts.promotion.terms is None else f"the canary {facts.promotion.terms.version[:12]} is ended; "
@@ -47,3 +51,8 @@ def _rollback(
         f"{ended}{digest} serves production again after {facts.served.seconds:.1f} s ({warm});"
         f" ledger sequence {facts.promotion.sequence}",
     )
+
+
+def _returnable(standing: Mapping[str, Any], name: str) -> list[str]:
+    found = [one["returnable"] for one in standing["lines"] if one["name"] == name]
+    return [str(digest) for digest in (found[0] if found else standing["returnable"])]

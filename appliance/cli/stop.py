@@ -1,7 +1,7 @@
 """`sealift stop`: one person, one reason, and production, a version, a key or a department is out of service."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from appliance.cli import passwords
 from appliance.cli.opened import is_operator, production_of
 from appliance.promote.reviews import DEPARTMENT, KEY
 from media.errors import UsageError
+
+LINE: Final = "line"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +27,7 @@ def _stop(
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="The person's password; asked of operators. - is stdin.")
     ] = None,
+    line: Annotated[str, typer.Option("--line", help="Only the line that serves this model, by name.")] = "",
     version: Annotated[str, typer.Option("--version", help="Only this version: in production, or a canary.")] = "",
     key: Annotated[str, typer.Option("--key", help="Only this key, by its id.")] = "",
     department: Annotated[str, typer.Option("--department", help="Only the keys of this department.")] = "",
@@ -33,11 +36,12 @@ def _stop(
 ) -> None:
     """Take production, or what is named, out of service. Bringing a version back takes two people."""
     own = shared.of(context)
-    named = [(what, name) for what, name in (("version", version), (KEY, key), (DEPARTMENT, department)) if name]
-    if len(named) > 1 or (lift and (not named or named[0][0] == "version")):
+    all_named = ((LINE, line), ("version", version), (KEY, key), (DEPARTMENT, department))
+    named = [(what, name) for what, name in all_named if name]
+    if len(named) > 1 or (lift and (not named or named[0][0] not in {KEY, DEPARTMENT})):
         raise UsageError(
             what="that is not one thing to stop",
-            why="give one of --version, --key and --department; --lift goes with the last two",
+            why="give one of --line, --version, --key and --department; --lift goes with the last two",
             fix="see `sealift stop --help`",
         )
     what, name = named[0] if named else ("production", "")
@@ -54,9 +58,10 @@ def _stop(
             text = "is answered again" if lift else "is stopped; its callers get a 503"
             own.result(done.to_json(), f"{what} {name} {text}; ledger sequence {done.sequence}")
             return
-        if name:
-            facts = action.stop_version(here, name, person=person, reason=reason, password=secret)
+        if what == LINE or not name:
+            facts = action.stop(here, person=person, reason=reason, line=name, password=secret)
         else:
-            facts = action.stop(here, person=person, reason=reason, password=secret)
+            facts = action.stop_version(here, name, person=person, reason=reason, password=secret)
     digest = (facts.promotion.terms.version if facts.promotion.terms else facts.promotion.previous or "")[:12]
-    own.result(facts.to_json(), f"{digest} is out of service; ledger sequence {facts.promotion.sequence}")
+    said = "every line of production" if facts.every_line else digest
+    own.result(facts.to_json(), f"{said} is out of service; ledger sequence {facts.promotion.sequence}")

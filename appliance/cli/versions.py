@@ -13,6 +13,7 @@ from appliance.actions.versions import VersionFacts
 from appliance.cli import compare, versions_advise, versions_change
 from appliance.cli import context as shared
 from appliance.cli.opened import records_of
+from appliance.promote.destination import Said
 from appliance.store.content import ContentStore
 
 Which = Annotated[
@@ -43,6 +44,7 @@ def _list(context: typer.Context) -> None:
     lines = [
         f"{one.version.model_digest[:12]}  {one.version.name} {one.version.version}  {one.stage}"
         f"  release serial {one.version.serial}{f'  ({one.alias})' if one.alias else ''}"
+        f"{f'  (line {one.line})' if one.line else ''}"
         for one in found
     ]
     lines += [
@@ -90,6 +92,8 @@ def _variants(context: typer.Context) -> None:
 def _fit(
     context: typer.Context,
     which: Which,
+    beside: Annotated[bool, typer.Option("--beside", help="As one more model, beside what is in production.")] = False,
+    replaces: Annotated[str, typer.Option("--replaces", help="In the place of this model, by its name.")] = "",
     people: Annotated[
         int, typer.Option("--people", help="Say which limits so many people ask for, and what falls short.", min=0)
     ] = 0,
@@ -97,7 +101,8 @@ def _fit(
     """Say what memory holds of a version beside production, and what that means for going forward and back."""
     own = shared.of(context)
     with records_of(own) as (ledger, state):
-        facts = fitting.fit(own.config, ledger, state, which)
+        said = Said(beside=beside, replaces=replaces)
+        facts = fitting.fit(own.config, ledger, state, which, said=said)
     asked = for_people(own.config, facts.version, people) if people else None
     lines = [*fit_lines(facts), *([] if asked is None else _crowd_lines(asked))]
     own.result({**facts.to_json(), "people": None if asked is None else asked.to_json()}, "\n".join(lines))
@@ -152,6 +157,7 @@ def _text(facts: VersionFacts, record: Provenance) -> list[str]:
         ("Version", f"{version.name} {version.version}"),
         ("Stage", facts.stage),
         ("Alias", facts.alias or "none"),
+        *([("Line", facts.line)] if facts.line else []),
         ("Model digest", version.model_digest),
         ("Weights digest", version.weights_digest),
         ("Release serial", version.serial),

@@ -20,7 +20,7 @@ from appliance.enginesections import RouterRule
 from appliance.errors import EngineRefusedError
 from appliance.gateway import problems
 from appliance.gateway.admission import wish_of
-from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed
+from appliance.gateway.arms import Began, Caller, Chosen, caller_of, choose, choose_routed, note
 from appliance.gateway.beginning import Beginning, Come, Question, replaced
 from appliance.gateway.caches import HEADER, Before, Caches, Place
 from appliance.gateway.classification import decide
@@ -34,7 +34,7 @@ from appliance.gateway.parameters import Asked, Endpoint
 from appliance.gateway.protection import protected
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.reading import parts_of
-from appliance.gateway.routing import Route, Routes, Serving, require_serving
+from appliance.gateway.routing import Lines, Route, Routes, Serving
 from appliance.gateway.samples import About as Kept
 from appliance.gateway.streaming import AnswerStream
 from appliance.gateway.suspicion import Suspicion, require_unsuspicious
@@ -86,21 +86,20 @@ class Answering:
             SealiftError: Likewise; `problems.from_error` says which.
         """
         asked = arrival.dialect.read(arrival.untrusted, endpoint=arrival.endpoint, limits=self.limits)
-        self.caches.follow(self.routes)
-        serving = require_serving(self.routes, asked.model)
+        lines = self.routes.lines()
+        self.caches.follow(lines)
+        meant = lines.meant(asked.model)
         user = asked.user or arrival.user
         caller = caller_of(asked, key_id=arrival.key.key_id, user=user, keys=self.keys)
-        began = None
-        if serving.is_split and caller.goes_on:
-            began = self.conversations.began(serving, caller.conversation)
-        chosen = self._routed(arrival, asked, serving) or choose(serving, caller, began)
+        serving, chosen = self._routed(arrival, asked, lines) or self._in_line(meant, caller)
         try:
             response = self._answer(arrival, asked, caller, chosen, serving)
         except Exception as error:
             problem = problems.from_error(error)
+            problem.line = serving.line
             if problem.recorded or problem.code == "internal_error":
                 raise
-            problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+            note(problem, serving, chosen)
             raise problem from error
         if chosen.notice:
             response.headers["x-sealift-leaves"] = chosen.notice
@@ -191,7 +190,15 @@ class Answering:
             response.headers.add(name, value)
         return response
 
-    def _routed(self, arrival: Arrival, asked: Asked, serving: Serving) -> Chosen | None:
+    def _in_line(self, serving: Serving | None, caller: Caller) -> tuple[Serving, Chosen]:
+        if serving is None:
+            raise problems.line_stopped()
+        began = None
+        if serving.is_split and caller.goes_on:
+            began = self.conversations.began(serving, caller.conversation)
+        return serving, choose(serving, caller, began)
+
+    def _routed(self, arrival: Arrival, asked: Asked, lines: Lines) -> tuple[Serving, Chosen] | None:
         """Return what the site's rules choose; None where the caller did not leave it to them, or none applies."""
         if asked.model != ALIAS or not self.rules:
             return None
@@ -208,8 +215,7 @@ class Answering:
             endpoint=asked.endpoint.value,
             characters=len(asked.prompt) + sum(map(len, begins)),
         )
-        everything = self.routes.serving() or serving  # the test stage's others, too
-        return choose_routed(everything, self.rules, query, key_id=arrival.key.key_id)
+        return choose_routed(lines, self.rules, query, key_id=arrival.key.key_id)
 
     def _kept_at(self, arrival: Arrival, body: Mapping[str, Any], route: Route) -> Place | None:
         """Return where the answer is kept; None where nothing may be: only greedy answers come out alike (X21)."""

@@ -109,7 +109,7 @@ def create_app(
     metrics.serves(stage)
     metrics.registry.register(EngineFigures(routes))
     log = Log(clock)
-    upstreams = Upstreams(clock=clock, metrics=metrics)
+    upstreams = Upstreams(clock=clock, metrics=metrics, loaded=lambda: len(routes.lines().routes))
     recorder = Recorder(ledger, keys=keys, clock=clock, stage=stage)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)

@@ -8,8 +8,10 @@ Rules, the first that fits decides:
            added while it is on hold.
     ARM-5  Embeddings come from the key's pinned version, else from production's: vectors of two versions cannot be
            compared, so no canary has a share of them.
-    ARM-6  A caller that asks for `auto` gets what the site's first rule that applies names, behind ARM-1 and before the
-           others; the judge of a canary does not count it.
+    ARM-6  A caller that asks for `auto` gets what the site's first rule that applies names, of all lines, behind ARM-1
+           in the line that it leads to and before the others; the judge of a canary does not count it.
+
+The line comes first (`appliance.gateway.routing.Lines`): all but ARM-6 is decided inside the one that a name leads to.
 """
 
 from collections.abc import Sequence
@@ -20,10 +22,11 @@ from typing import Final
 from appliance.enginesections import RouterRule
 from appliance.gateway import problems
 from appliance.gateway.parameters import Asked, Endpoint
-from appliance.gateway.routing import Route, Rule, Serving
+from appliance.gateway.routing import Lines, Route, Rule, Serving
 from appliance.keys.provider import KeyProvider
 from appliance.promote.canary import BUCKETS, is_in_share
 from appliance.registry.router import Loaded, Query, decide
+from appliance.state.lines import FIRST_LINE
 
 _ARM_KEY: Final = "identity-hmac"
 _ID_CHARACTERS: Final = 32
@@ -148,22 +151,38 @@ def choose(serving: Serving, caller: Caller, began: Began | None) -> Chosen:
     return _chosen(serving, Arm.CANARY if wanted else Arm.PRODUCTION, Assigned.SHARE)
 
 
-def choose_routed(serving: Serving, rules: Sequence[RouterRule], query: Query, *, key_id: str) -> Chosen | None:
-    """Return the version that the site's rules name (ARM-6); None where none applies, or the key has a rule of its own.
+def choose_routed(
+    lines: Lines, rules: Sequence[RouterRule], query: Query, *, key_id: str
+) -> tuple[Serving, Chosen] | None:
+    """Return the version that the site's rules name, and what its line serves (ARM-6); None where no rule applies.
 
     A canary that is on hold gets nobody by a rule either.
+
+    Raises:
+        Problem: The key is pinned to a version of that line that is not loaded.
     """
-    if key_id in serving.rules:
-        return None
-    is_held = serving.canary is not None and serving.canary.is_held
-    routes = [one for one in serving.routes if not is_held or serving.canary is None or one != serving.canary.route]
+    held = {one.canary.route.model_digest for one in lines.serving if one.canary is not None and one.canary.is_held}
+    routes = [one for one in lines.routes if one.model_digest not in held]
     loaded = [Loaded(name=one.name, version=one.version, model_digest=one.model_digest) for one in routes]
     routed = decide(rules, query, loaded)
     if not routed.rule:
         return None
     route = next(one for one in routes if one.model_digest == routed.model_digest)
+    serving = next(one for one in lines.serving if route in one.routes)
+    rule = serving.rules.get(key_id)
+    if rule is not None:
+        return serving, _by_rule(serving, rule)
     arm = Arm.TEST if serving.is_test else _arm_of(serving, route.model_digest) or Arm.PRODUCTION
-    return Chosen(route=route, arm=arm, assigned=Assigned.ROUTED, rule=routed.rule)
+    return serving, Chosen(route=route, arm=arm, assigned=Assigned.ROUTED, rule=routed.rule)
+
+
+def note(problem: problems.Problem, serving: Serving, chosen: Chosen) -> None:
+    """Note what was chosen before a request could not be answered; the version too where it is of a further line.
+
+    A refusal that names no version counts as the first line's (`appliance.promote.belonging`).
+    """
+    problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+    problem.model_digest = "" if serving.line == FIRST_LINE else chosen.route.model_digest
 
 
 def choose_for_vectors(serving: Serving, caller: Caller) -> Chosen:

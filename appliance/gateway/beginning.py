@@ -178,8 +178,7 @@ class Beginning:
                 self.permit.require()
                 if self.routes.is_stopped(key_id=come.key.key_id, department=come.key.department):
                     raise problems.stopped()
-                serving = self.routes.serving()
-                if serving is None or route.model_digest not in {one.model_digest for one in serving.routes}:
+                if route.model_digest not in self.routes.lines().loaded:
                     raise problems.moved_on()
             except BaseException:
                 place.give_back()

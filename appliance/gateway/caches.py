@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from appliance.gateway.calls import EngineCall, Replayed
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.routing import Routes
+from appliance.gateway.routing import Lines
 from appliance.phi.policy import PhiMode
 from appliance.sections import CachesSection
 from media.clock import Clock
@@ -156,14 +156,9 @@ class Caches:
             metrics=metrics,
         )
 
-    def follow(self, routes: Routes) -> None:
-        """Drop what versions said that are not loaded any more (CACHE-5).
-
-        Raises:
-            StoreDamagedError: It cannot be told which are.
-        """
-        serving = routes.serving()
-        loaded = frozenset(route.model_digest for route in serving.routes) if serving else frozenset[str]()
+    def follow(self, lines: Lines) -> None:
+        """Drop what versions said that are not loaded any more (CACHE-5)."""
+        loaded = lines.loaded
         if loaded != self._loaded:
             self._loaded = loaded
             for cache in (self.answers, self.embeddings):

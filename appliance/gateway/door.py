@@ -166,6 +166,7 @@ class Door:
             code=problem.code,
             arm=problem.arm,
             assigned=problem.assigned,
+            model_digest=problem.model_digest,
         )
         self.metrics.refused(endpoint=endpoint, code=problem.code)
         self.log.note(

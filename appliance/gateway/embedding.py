@@ -17,7 +17,7 @@ from werkzeug.http import http_date
 
 from appliance.gateway import problems
 from appliance.gateway.answering import Answering
-from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors
+from appliance.gateway.arms import Chosen, caller_alone, choose_for_vectors, note
 from appliance.gateway.beginning import Come, Question, replaced
 from appliance.gateway.caches import HEADER, Caches, Place
 from appliance.gateway.calls import EngineCall, Replayed
@@ -54,7 +54,7 @@ class Embeddings:
             SealiftError: Likewise; `problems.from_error` says which.
         """
         asked = read(come.untrusted, wording=wording, limits=self.answering.limits)
-        self.answering.caches.follow(self.answering.routes)
+        self.answering.caches.follow(self.answering.routes.lines())
         serving = require_serving(self.answering.routes, asked.model)
         user = asked.user or come.user
         caller = caller_alone(key_id=come.key.key_id, user=user, keys=self.answering.keys)
@@ -80,7 +80,8 @@ class Embeddings:
             vectors, headers = self._ask(come, question, looked, dimensions=dimensions, profile=profile)
         except (problems.Problem, SealiftError) as error:
             problem = problems.from_error(error)
-            problem.arm, problem.assigned = chosen.arm.value, chosen.assigned.value
+            problem.line = serving.line
+            note(problem, serving, chosen)
             raise problem from error
         seconds = self.answering.witnesses.clock.monotonic() - come.began
         body = _body(asked, vectors, model=chosen.route.name, seconds=seconds)

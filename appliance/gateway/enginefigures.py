@@ -37,8 +37,7 @@ class EngineFigures(Collector):
             "vllm:gpu_cache_usage_perc", "Part of the KV cache in use, 0 to 1", labels=["model_name"]
         )
         with suppress(ApplianceError):
-            serving = self._routes.serving()
-            for route in () if serving is None else serving.routes:
+            for route in self._routes.lines().routes:
                 found = cache_use(_asked(route.socket))
                 if found is not None:
                     use.add_metric([route.name], found)

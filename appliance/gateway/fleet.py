@@ -6,7 +6,7 @@ Instances of a version are found by their sockets: `engine-production-DIGEST.soc
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -336,11 +336,18 @@ class FleetCall:
 
 
 class Upstreams:
-    """The versions' engines by the socket of the first; the version not used for longest is dropped."""
+    """The versions' engines by the socket of the first; the version not used for longest is dropped.
 
-    def __init__(self, *, clock: Clock, metrics: Metrics) -> None:
+    Args:
+        clock: Its monotonic seconds are used.
+        metrics: As for `Fleet`.
+        loaded: Says how many versions may answer now: so many are kept, and never fewer than four.
+    """
+
+    def __init__(self, *, clock: Clock, metrics: Metrics, loaded: Callable[[], int] = int) -> None:
         self._clock = clock
         self._metrics = metrics
+        self._loaded = loaded
         self._known: dict[Path, Fleet] = {}
         self._lock = threading.Lock()
 
@@ -349,7 +356,7 @@ class Upstreams:
         with self._lock:
             fleet = self._known.pop(path, None) or Fleet(path, clock=self._clock, metrics=self._metrics)
             self._known[path] = fleet
-            if len(self._known) > _VERSIONS:
+            if len(self._known) > _VERSIONS and len(self._known) > self._loaded():
                 self._known.pop(next(iter(self._known))).close()
         return fleet
 

@@ -11,7 +11,7 @@ from appliance.gateway.access import local, public
 from appliance.gateway.fleet import Upstreams
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem
-from appliance.gateway.routing import Routes
+from appliance.gateway.routing import Lines, Routes
 from appliance.standby.permit import Permit
 from media.clock import Clock
 
@@ -47,11 +47,7 @@ class Readiness:
     def _ask(self) -> list[str]:
         missing: list[str] = []
         try:
-            route = self._routes.production()
-            if route is None:
-                missing.append("model")
-            elif not self._upstreams.to(route.socket).client.health():
-                missing.append("engine")
+            missing += self._unanswered(self._routes.lines())
         except ApplianceError:
             missing.append("state")
         try:
@@ -59,6 +55,16 @@ class Readiness:
         except ApplianceError:
             missing.append("ledger")
         return missing
+
+    def _unanswered(self, lines: Lines) -> list[str]:
+        """Return what of which line is not there; a line that was stopped is to have nothing."""
+        if not lines.serving:
+            return ["model"]
+        away = [one.line for one in lines.serving if not self._upstreams.to(one.production.socket).client.health()]
+        # A site with one line knows no numbers of lines.
+        if lines.first is not None and len(lines.serving) + len(lines.away) == 1:
+            return ["engine"] if away else []
+        return [f"model of line {line}" for line in lines.away] + [f"engine of line {line}" for line in away]
 
 
 def make_blueprint(readiness: Readiness, metrics: Metrics) -> Blueprint:

@@ -32,7 +32,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.audit.rights import GATEWAY
 from appliance.gateway.application import create_app, running
 from appliance.gateway.auth import PEPPER, ApiKey
-from appliance.gateway.routing import Route, Serving
+from appliance.gateway.routing import Lines, Route, Serving
 from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.policy import PhiMode
 from appliance.phi.tokens import TOKEN
@@ -164,17 +164,14 @@ class _OneKey:
 
 class _OneRoute:
     def __init__(self, route: Route) -> None:
-        self._route = route
+        self._lines = Lines([Serving(production=route)])
 
     def is_stopped(self, *, key_id: str, department: str) -> bool:
         del key_id, department
         return False
 
-    def serving(self) -> Serving | None:
-        return Serving(production=self._route)
-
-    def production(self) -> Route | None:
-        return self._route
+    def lines(self) -> Lines:
+        return self._lines
 
 
 def check(engine: Path, *, model_digest: str, patients: int, folder: Path) -> dict[str, int]:

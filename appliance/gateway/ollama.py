@@ -110,8 +110,7 @@ def _named(routes: Routes, untrusted: Mapping[str, Any]) -> Route:
 
 
 def _loaded(routes: Routes) -> list[Route]:
-    serving = routes.serving()
-    return [] if serving is None else list({route.name: route for route in reversed(serving.routes)}.values())
+    return list({route.name: route for route in reversed(routes.lines().routes)}.values())
 
 
 def _listed(route: Route) -> dict[str, Any]:

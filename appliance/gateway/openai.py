@@ -38,14 +38,14 @@ def make_blueprint(answering: Answering, embeddings: Embeddings, routes: Routes)
     @blueprint.get("/v1/models")
     @keyed
     def models() -> Response:
-        serving = routes.serving()
-        named = {} if serving is None else serving.names
+        named = routes.lines().names
         return jsonify(object="list", data=[shapes.model(route, name) for name, route in named.items()])
 
     @blueprint.get("/v1/models/<path:name>")
     @keyed
     def model(name: str) -> Response:
-        if routes.production() is None:
+        lines = routes.lines()
+        if not lines.serving or lines.meant(name) is None:
             raise problems.model_not_found()
         return jsonify(shapes.model(require_route(routes, name), name))
 

@@ -55,8 +55,7 @@ def document(app: Flask, limits: LimitsSection, routes: Routes) -> dict[str, Any
     Raises:
         StoreDamagedError: It cannot be told what is served.
     """
-    serving = routes.serving()
-    names = [] if serving is None else list(serving.names)
+    names = list(routes.lines().names)
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=lambda one: one.rule):
         access = access_of(app.view_functions[rule.endpoint])

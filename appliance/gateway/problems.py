@@ -23,6 +23,7 @@ from appliance.errors import (
     StoreDamagedError,
 )
 from appliance.stages import Stage
+from appliance.state.lines import FIRST_LINE
 from media.errors import SealiftError
 
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
@@ -48,6 +49,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         param: The parameter that is wrong.
         retry_after_seconds: When asking again makes sense; None where it does not.
         recorded: The ledger knows already.
+
+    Attributes:
+        line: Of production, where one was to answer.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
         self.recorded = recorded
         self.arm = ""
         self.assigned = ""
+        self.line = FIRST_LINE
+        self.model_digest = ""
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:
@@ -138,6 +144,12 @@ def model_not_found() -> Problem:
 def no_model() -> Problem:
     """Return the answer while nothing is promoted, or, in the test stage, loaded."""
     return Problem(503, "no_model", "No model version is loaded here for callers.", retry_after_seconds=5)
+
+
+def line_stopped() -> Problem:
+    """Return the answer to a model that was withdrawn, or whose version is damaged, while others are served."""
+    message = "No version of this model is loaded here for callers; see /v1/models."
+    return Problem(503, "no_model", message, param="model", retry_after_seconds=5)
 
 
 def pinned_version_gone() -> Problem:

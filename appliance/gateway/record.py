@@ -158,6 +158,8 @@ class Recorder:
         }
         if refusal.arm:
             body |= {"arm": refusal.arm, "assigned": refusal.assigned}
+        if refusal.model_digest:
+            body["model_digest"] = refusal.model_digest
         self._append("request.refused", body if repeated == 1 else {**body, "repeated": repeated})
 
     def _append(self, kind: str, body: Mapping[str, Any]) -> int:
@@ -171,7 +173,10 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A request that got no answer, without a word of it; `arm` is set where a version was chosen before."""
+    """A request that got no answer, without a word of it; `arm` is set where a version was chosen before.
+
+    So is `model_digest`, where that version is of a further line of production.
+    """
 
     request_id: str
     endpoint: str
@@ -180,6 +185,7 @@ class Refusal:
     code: str
     arm: str = ""
     assigned: str = ""
+    model_digest: str = ""
 
 
 @dataclass(slots=True)

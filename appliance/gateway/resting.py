@@ -19,6 +19,8 @@ _LEAST_SECONDS, _MOST_SECONDS = 5.0, 30.0
 class Resting:
     """Looks for an open window only where an engine did not answer, and every other second at most.
 
+    A window rests one line: that another line's engine did not answer is no part of it.
+
     Args:
         ledger: Where windows are recorded.
         clock: Says how long a window still lasts.
@@ -38,7 +40,7 @@ class Resting:
         if problem.code != _UNREACHED or self._stage is not Stage.PRODUCTION:
             return problem
         window = self._look()
-        if window is None:
+        if window is None or window.line != problem.line:
             return problem
         left = window.seconds_left(self._clock.now())
         said = Problem(
@@ -48,6 +50,8 @@ class Resting:
             retry_after_seconds=min(max(left, _LEAST_SECONDS), _MOST_SECONDS),
         )
         said.recorded, said.arm, said.assigned = problem.recorded, problem.arm, problem.assigned
+        said.line = problem.line
+        said.model_digest = problem.model_digest
         said.headers.update(problem.headers)
         return said
 

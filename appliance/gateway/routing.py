@@ -1,28 +1,26 @@
-"""Which engines may answer: the version that the newest promotion names, a canary beside it, or the version before.
+"""Which engines may answer: of each line the version promoted last, a canary beside it, or the version before.
 
-Callers name a model by its own name or as `production`; which of two versions answers is not theirs to choose (see
-`appliance.gateway.arms`). A change of promotion is in force within a second, and so is the scrub's word that a version
-is damaged: nobody is routed to it any more.
+Callers name a model by its own name, which leads to its line, or as `production`, which is line 1's; which of two
+versions of a line answers is not theirs to choose (see `appliance.gateway.arms`). A change of promotion is in force
+within a second, and so is the scrub's word that a version is damaged: nobody is routed to it any more.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Engine, inspect, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.config import Places
 from appliance.errors import NotInstalledError, StoreDamagedError
-from appliance.gateway import problems
+from appliance.gateway import problems, staterows
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
 from appliance.state.database import open_state
-from appliance.state.lines import is_of
-from appliance.state.rollouts import OPEN
-from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
+from appliance.state.lines import FIRST_LINE, Standing, homes, standing
 from media.clock import Clock, from_text
 from media.embedding import EmbeddingProfile
 
@@ -32,15 +30,6 @@ _DIGEST_CHARACTERS: Final = 12
 # The documents' default (E16), where the promoted descriptor names none.
 _TEMPERATURE: Final = 0.7
 _TOP_P: Final = 1.0
-_ROLLOUT: Final = (
-    Rollout.sequence,
-    Rollout.model_digest,
-    Rollout.control,
-    Rollout.percent,
-    Rollout.state,
-    Rollout.at,
-    Rollout.ends_at,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +98,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Everything that is loaded, and what was decided for keys.
+    """Everything that is loaded of one line, and what was decided for keys there.
 
     Attributes:
         since: The record of the canary's start: conversations that began later are in the ledger after it.
         is_test: It is the test stage's: `production` is what was loaded there last, `others` were before, and callers
             choose among them by name.
         leaving: The version that goes when the rollout ends well, and `leaves`, when that may be.
+        line: The line's number.
     """
 
     production: Route
@@ -127,16 +117,7 @@ class Serving:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     is_test: bool = False
     others: tuple[Route, ...] = ()
-
-    @property
-    def names(self) -> dict[str, Route]:
-        """Every name that callers may use, with the version that it means; the models' own names first."""
-        found = {route.name: route for route in reversed(self.routes)}
-        named = {name: found[name] for name in reversed(found)}
-        for route in self.routes:
-            for name in route.also:
-                named.setdefault(name, route)
-        return named
+    line: int = FIRST_LINE
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -154,6 +135,65 @@ class Serving:
         return self.leaves if model_digest == self.leaving else ""
 
 
+class Lines:
+    """What each line serves, and which line a name leads to; made anew when the state was read, and never changed.
+
+    Args:
+        serving: Of each line that serves, line 1 first.
+        silent: The names that lead to a line which serves nothing.
+        away: The numbers of the lines that nobody stopped and whose version is not there, or damaged.
+
+    Attributes:
+        routes: The versions that are loaded, those in production before the others.
+        loaded: Their digests.
+    """
+
+    def __init__(
+        self, serving: Iterable[Serving] = (), *, silent: Collection[str] = (), away: tuple[int, ...] = ()
+    ) -> None:
+        self.serving = tuple(serving)
+        self.away = away
+        self._silent = frozenset(silent)
+        further = [(one, route) for one in self.serving for route in one.routes[1:]]
+        found = [*((one, one.production) for one in self.serving), *further]
+        self.routes: tuple[Route, ...] = tuple(route for _, route in found)
+        self.loaded = frozenset(route.model_digest for route in self.routes)
+        # An alias comes before a model's own name, so that no caller of line 1 is moved by a second model.
+        self._lines = {route.name: one for one, route in reversed(found)}
+        self._lines |= {name: one for one, route in reversed(found) for name in route.also}
+
+    @property
+    def first(self) -> Serving | None:
+        """What line 1 serves, which the aliases mean; None where that is nothing."""
+        return next((one for one in self.serving if one.line == FIRST_LINE), None)
+
+    @property
+    def names(self) -> dict[str, Route]:
+        """Every name that callers may use, with the version that it means; the models' own names first."""
+        found = {route.name: route for route in reversed(self.routes)}
+        named = {name: found[name] for name in reversed(found)}
+        for route in self.routes:
+            for name in route.also:
+                named.setdefault(name, route)
+        return named
+
+    def meant(self, name: str) -> Serving | None:
+        """Return what the line serves that a name leads to; None where that is nothing, and other lines serve.
+
+        Raises:
+            Problem: No line serves anything, or none has a model of that name.
+        """
+        if not self.serving:
+            raise problems.no_model()
+        found = self._lines.get(name)
+        if found is None and name not in self._silent:
+            raise problems.model_not_found()
+        if found is not None and found.is_test:
+            meant = next(route for route in found.routes if route.answers_to(name))
+            return replace(found, production=meant, others=())
+        return found
+
+
 class Routes(Protocol):
     """Where the gateway learns what is promoted, and whom one person stopped."""
 
@@ -165,16 +205,8 @@ class Routes(Protocol):
         """
         ...
 
-    def serving(self) -> Serving | None:
-        """Return everything that may answer; None while nothing is promoted.
-
-        Raises:
-            StoreDamagedError: It cannot be told.
-        """
-        ...
-
-    def production(self) -> Route | None:
-        """Return what production serves; None while nothing is promoted.
+    def lines(self) -> Lines:
+        """Return everything that may answer.
 
         Raises:
             StoreDamagedError: It cannot be told.
@@ -186,22 +218,19 @@ def require_serving(routes: Routes, model: str) -> Serving:
     """Return what may answer under the name a caller used.
 
     Raises:
-        Problem: Nothing is promoted, or nothing by that name.
+        Problem: Nothing is promoted, nothing by that name, or its line serves nothing.
     """
-    serving = routes.serving()
+    serving = routes.lines().meant(model)
     if serving is None:
-        raise problems.no_model()
-    meant = next((route for route in serving.routes if route.answers_to(model)), None)
-    if meant is None:
-        raise problems.model_not_found()
-    return replace(serving, production=meant, others=()) if serving.is_test else serving
+        raise problems.line_stopped()
+    return serving
 
 
 def require_route(routes: Routes, model: str) -> Route:
     """Return the loaded version that has the name a caller used, production's first.
 
     Raises:
-        Problem: Nothing is promoted, or nothing by that name.
+        Problem: As `require_serving`.
     """
     return next(route for route in require_serving(routes, model).routes if route.answers_to(model))
 
@@ -218,21 +247,25 @@ class StateRoutes:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._read_at: float | None = None
-        self._serving: Serving | None = None
+        self._lines = Lines()
         self._stops: frozenset[tuple[str, str]] = frozenset()
         self._damaged: frozenset[str] = frozenset()
         self._has_lines = False
 
     def production(self) -> Route | None:
-        """Return what production serves; see `Routes`."""
+        """Return what is in production in line 1; None where that is nothing."""
         serving = self.serving()
         return None if serving is None else serving.production
 
     def serving(self) -> Serving | None:
+        """Return what line 1 serves; None where that is nothing."""
+        return self.lines().first
+
+    def lines(self) -> Lines:
         """Return everything that may answer; see `Routes`."""
         with self._lock:
             self._freshen()
-            return self._serving
+            return self._lines
 
     def is_stopped(self, *, key_id: str, department: str) -> bool:
         """Tell whether a caller is stopped; see `Routes`."""
@@ -249,11 +282,11 @@ class StateRoutes:
                 with self._engine.connect() as connection:
                     self._damaged = frozenset(damaged(self._places.scrub))
                     # After an upgrade the gateway may be there before whoever writes the state brings its schema up.
-                    is_whole = inspect(connection).has_table(Rollout.__tablename__)
-                    self._serving = self._read(connection, is_whole=is_whole)
-                    self._stops = _stops(connection) if is_whole else frozenset()
+                    is_whole = staterows.has_rollouts(connection)
+                    self._lines = self._read(connection, is_whole=is_whole)
+                    self._stops = staterows.stops(connection) if is_whole else frozenset()
             except NotInstalledError:
-                self._serving, self._stops = None, frozenset()
+                self._lines, self._stops = Lines(), frozenset()
             except SQLAlchemyError as error:
                 self._has_lines = False
                 raise StoreDamagedError(
@@ -261,52 +294,46 @@ class StateRoutes:
                 ) from error
             self._read_at = now
 
-    def _read(self, connection: Connection, *, is_whole: bool) -> Serving | None:
+    def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # State of before the release that knows lines has no column for them, and no line but the first.
-        self._has_lines = self._has_lines or _has_lines(connection)
-        newest = select(Promotion.model_digest, Promotion.at).order_by(Promotion.sequence.desc()).limit(1)
-        promotion = connection.execute(newest.where(is_of(Promotion)) if self._has_lines else newest).first()
-        if promotion is None or promotion.model_digest is None:
-            return None
-        production = self._route(connection, str(promotion.model_digest), str(promotion.at))
-        if production is None:
-            return None
-        if not is_whole:
-            return Serving(production=production)
-        opened = select(*_ROLLOUT).where(Rollout.state.in_(OPEN))
-        row = connection.execute(opened.where(is_of(Rollout)) if self._has_lines else opened).first()
-        serving = Serving(production=production, rules=_rules(connection))
-        return serving if row is None else self._split(connection, serving, row)
+        self._has_lines = self._has_lines or staterows.has_lines(connection)
+        stands = standing(connection, has_lines=self._has_lines)
+        opened = staterows.rollouts(connection, has_lines=self._has_lines) if is_whole else {}
+        rules = _rules(connection, stands) if is_whole else {}
+        serving = []
+        for number, one in stands.items():
+            production = None if one.is_stopped else self._route(connection, one.last, one.at, line=number)
+            if production is not None:
+                alone = Serving(production=production, rules=rules.get(number, {}), line=number)
+                serving.append(self._split(connection, alone, opened[number]) if number in opened else alone)
+        silent = {number: one for number, one in stands.items() if number not in {one.line for one in serving}}
+        away = tuple(number for number, one in silent.items() if not one.is_stopped)
+        # Where nothing serves, that is what everybody is told.
+        return Lines(serving, silent=self._names(connection, silent) if serving else (), away=away)
+
+    def _names(self, connection: Connection, silent: Mapping[int, Standing]) -> set[str]:
+        found = [staterows.version(connection, one.last) for one in silent.values()]
+        aliases = (ALIAS, *self._aliases) if FIRST_LINE in silent else ()
+        return {*aliases, *(one.name for one in found if one is not None)}
 
     def _split(self, connection: Connection, serving: Serving, row: Any) -> Serving:
         more = {"since": row.sequence, "leaving": row.control, "leaves": row.ends_at}
         if row.state == "beside":
-            before = self._route(connection, row.control, row.at)
+            before = self._route(connection, row.control, row.at, line=serving.line)
             return serving if before is None else replace(serving, beside=Beside(route=before), **more)
-        route = self._route(connection, row.model_digest, row.at)
+        route = self._route(connection, row.model_digest, row.at, line=serving.line)
         if route is None:
             return serving
         offset, is_held = offset_of(row.sequence), row.state == "held"
         return replace(serving, canary=Canary(route=route, percent=row.percent, offset=offset, is_held=is_held), **more)
 
-    def _route(self, connection: Connection, digest: str, at: str) -> Route | None:
-        query = (
-            select(
-                ModelVersion.name,
-                ModelVersion.version,
-                ModelVersion.serial,
-                ModelVersion.descriptor,
-                Release.name.label("release"),
-            )
-            .outerjoin(Release, Release.serial == ModelVersion.serial)
-            .where(ModelVersion.model_digest == digest)
-        )
-        version = connection.execute(query).first()
+    def _route(self, connection: Connection, digest: str, at: str, *, line: int = FIRST_LINE) -> Route | None:
+        version = staterows.version(connection, digest)
         if version is None or digest in self._damaged:  # the scrub found other bytes on the disk than were approved
             return None
-        return self._route_of(digest, at, version)
+        return self._route_of(digest, at, version, line)
 
-    def _route_of(self, digest: str, at: str, version: Any) -> Route:
+    def _route_of(self, digest: str, at: str, version: Any, line: int) -> Route:
         descriptor: Mapping[str, Any] = version.descriptor
         runtime = descriptor.get("runtime", {})
         defaults = runtime.get("defaults", {})
@@ -324,7 +351,7 @@ class StateRoutes:
             max_tokens=int(defaults.get("max_tokens", 0)),
             has_tools=descriptor.get("engine") in {"llama.cpp", "vllm"},
             engine=str(descriptor.get("engine") or ""),
-            also=self._also(version),
+            also=self._also(version) if line == FIRST_LINE else (),
             embedding=None if embedding is None else EmbeddingProfile.from_json(embedding, "runtime.embedding"),
         )
 
@@ -332,14 +359,18 @@ class StateRoutes:
         return (ALIAS, *self._aliases)
 
 
-def _has_lines(connection: Connection) -> bool:
-    return any(column["name"] == "line" for column in inspect(connection).get_columns(Promotion.__tablename__))
-
-
-def _rules(connection: Connection) -> dict[str, Rule]:
-    rows = connection.execute(select(KeyRule.key_id, KeyRule.model_digest))
-    return {row.key_id: Rule(model_digest=row.model_digest or "") for row in rows}
-
-
-def _stops(connection: Connection) -> frozenset[tuple[str, str]]:
-    return frozenset((row.what, row.name) for row in connection.execute(select(CallerStop.what, CallerStop.name)))
+def _rules(connection: Connection, stands: Mapping[int, Standing]) -> dict[int, dict[str, Rule]]:
+    """Return the rules of keys for each line: a pin is of the line that its version was in last."""
+    rules = {key_id: Rule(model_digest=digest) for key_id, digest in staterows.rules(connection).items()}
+    further = [number for number in stands if number != FIRST_LINE]
+    if not further or not rules:
+        return dict.fromkeys(stands, rules)
+    known = homes(connection)
+    return {
+        number: {
+            key_id: rule
+            for key_id, rule in rules.items()
+            if rule.is_kept_out or known.get(rule.model_digest, FIRST_LINE) == number
+        }
+        for number in stands
+    }

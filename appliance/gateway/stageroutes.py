@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, inspect
 
-from appliance.gateway.routing import Route, Serving, StateRoutes
+from appliance.gateway.routing import Lines, Route, Serving, StateRoutes
 from appliance.registry import stageloads
 from appliance.stages import Stage
 from appliance.state.tables import StageLoad
@@ -23,12 +23,12 @@ class StageRoutes(StateRoutes):
 
     engines = f"engine-{Stage.TEST}"
 
-    def _read(self, connection: Connection, *, is_whole: bool) -> Serving | None:
+    def _read(self, connection: Connection, *, is_whole: bool) -> Lines:
         # After an upgrade this gateway may be there before whoever writes the state brings its schema up.
         if not is_whole or not inspect(connection).has_table(StageLoad.__tablename__):
-            return None
+            return Lines()
         found = tuple(self._loaded(connection))
-        return Serving(production=found[0], others=found[1:], is_test=True) if found else None
+        return Lines([Serving(production=found[0], others=found[1:], is_test=True)] if found else ())
 
     def _loaded(self, connection: Connection) -> Iterator[Route]:
         for one in stageloads.loads(connection):

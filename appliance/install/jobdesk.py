@@ -12,7 +12,7 @@ Messages, by `appliance.wire`; doors and rights in `jobrights`, kinds in `jobs`:
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,19 +21,14 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
 from appliance.install import arrivals, exported, jobrights, plans, planunit
-from appliance.install.certificates import fingerprint
-from appliance.install.engines import wanted_engines
+from appliance.install.decided import Decided
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, WINDOWS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
-from appliance.install.tlsfolder import TlsFolder
 from appliance.install.windowjobs import WindowJobs
-from appliance.promote.clockchange import require_clock_approved
-from appliance.promote.folder import PromoterFolder
-from appliance.promote.standing import current_digest, loadable_digests, require_loadable, require_promoted
 from appliance.registry import carriers, evidence, windows
 from appliance.registry.windows import Window
-from appliance.store.content import ContentStore, StoredRelease
+from appliance.store.content import ContentStore
 from appliance.watchdog.loops import is_free
 from appliance.wire import Peer
 from media import canonical
@@ -41,12 +36,6 @@ from media.errors import SealiftError
 
 ASKED: Final = "job.asked"
 DONE: Final = "job.done"
-EXPORTED: Final = "export.written"
-_ABOUT: Final = {
-    Kind.MAKE_EVIDENCE: (("release.", "custody."), "a receive", "see `sealift evidence`"),
-    Kind.PROVE: (("request.intent",), "an answer", "see `sealift audit list`"),
-}
-"""What the record that a job names has to be about."""
 _MOST_KEPT: Final = 200
 _MOST_SHOWN: Final = 50
 
@@ -104,7 +93,7 @@ class JobDesk:
         read: Callable[[], Config] | None = None,
     ) -> None:
         self._config = config
-        self._read = read or (lambda: config)
+        self._decided = Decided(config, ledger, read=read or (lambda: config))
         self._ledger = ledger
         self._supervisor = supervisor
         self._runner = runner
@@ -112,6 +101,7 @@ class JobDesk:
         self._windows = WindowJobs(config, ledger, supervisor=supervisor, runner=runner)
         self._courses: OrderedDict[int, Course] = OrderedDict()
         self._running: dict[Lane, Course] = {}
+        self._beside: Course | None = None
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             "ask": self._ask,
             "show": self._show,
@@ -153,12 +143,14 @@ class JobDesk:
     def _ask(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
         job = Job.from_message(untrusted)
         jobrights.require_may_ask(peer, job.kind)
-        self._windows.require_may_start(job.kind)
-        self._require_decided(job)
+        self._windows.require_may_start(job)
+        self._decided.require(job)
+        self._require_nothing_reads(job)
         if job.lane is None:
             return self._at_once(peer, job)
         with self._lock:
-            other = next((self._running[lane] for lane in job.lanes if lane in self._running), None)
+            lanes = (Lane.BESIDE,) if self._windows.goes_beside(job) else job.lanes
+            other = self._in_the_way(lanes)
             is_same = other is not None and (other.job.kind, other.job.named) == (job.kind, job.named)
             if other is not None and is_same and job.kind not in WINDOWS:
                 return {"job": other.number, "state": other.state}
@@ -172,9 +164,14 @@ class JobDesk:
                 )
             window = self._windows.open(job) if job.kind in WINDOWS else None
             course = self._begin(peer, job)
-            self._running |= dict.fromkeys(job.lanes, course)
+            self._running |= dict.fromkeys(lanes, course)
         threading.Thread(target=self._carry_out, args=(course, window), daemon=True).start()
         return {"job": course.number, "state": course.state}
+
+    def _in_the_way(self, lanes: Sequence[Lane]) -> Course | None:
+        """Return a job that runs in one of these lanes; one beside a window is in production's way, once that ended."""
+        found = (*lanes, Lane.BESIDE) if Lane.PRODUCTION in lanes else lanes
+        return next((self._running[lane] for lane in found if lane in self._running), None)
 
     def _begin(self, peer: Peer, job: Job) -> Course:
         account = jobrights.account_of(peer)
@@ -195,7 +192,7 @@ class JobDesk:
             if job.kind is Kind.END_WINDOW:
                 self._windows.end(job.digest)
             else:
-                with self._windows.turn(job.kind):
+                with self._windows.turn(job):
                     change(job.unit)
         except SealiftError as error:
             self._end(course, Outcome.of_error(error))
@@ -213,7 +210,7 @@ class JobDesk:
             course = Course(job=job, number=window.number, account="", at="")
             lanes = (Lane.PRODUCTION, Lane.BENCH)
             with self._lock:
-                if any(lane in self._running for lane in lanes):
+                if self._in_the_way(lanes) is not None:
                     return
                 self._running |= dict.fromkeys(lanes, course)
             try:
@@ -226,6 +223,8 @@ class JobDesk:
         try:
             if window is not None:
                 outcome = self._windows.carry_out(window, job.unit, course)
+            elif self._running.get(Lane.BESIDE) is course:
+                outcome = self._carry_out_beside(course) or outcome
             else:
                 if job.kind is Kind.CARRY_EXPORT:
                     exported.prepare(self._config.at, arrivals.arrived(self._config.at, job.medium))
@@ -241,6 +240,15 @@ class JobDesk:
         finally:
             self._free(course)
             self._end(course, outcome)
+
+    def _carry_out_beside(self, course: Course) -> Outcome | None:
+        with self._windows.beside() as unit:
+            self._beside = course
+            try:
+                self._runner.start(unit)
+            finally:
+                self._beside = None
+        return course.outcome
 
     def _free(self, course: Course) -> None:
         with self._lock:
@@ -259,61 +267,7 @@ class JobDesk:
             self._ledger.append(DONE, body)
         course.ended.set()
 
-    def _require_decided(self, job: Job) -> None:
-        """Return when this machine holds what the job names, and people decided what it would do.
-
-        Raises:
-            UnknownVersionError, UnknownReleaseError: It does not.
-            NotPromotedError: Two people's approvals of that version in production do not verify.
-            ClockUncertainError: Two people's approvals of that correction of the clock do not verify.
-            JobRefusedError: Nobody decided it.
-        """
-        config, store = self._config, ContentStore(self._config.at.store)
-        if job.kind is Kind.REPORT:
-            return  # it reads, and changes nothing that anybody decides about
-        if job.serial:
-            StoredRelease.load(store, job.serial)
-        elif job.lane is Lane.MEDIA or job.medium:
-            self._require_medium(job)
-        elif job.kind is Kind.SET_CLOCK:
-            require_clock_approved(config, job.digest)
-        elif job.kind is Kind.ROTATE:
-            shown = TlsFolder.of(config).shown()
-            if shown is None or fingerprint(shown.certificate) != job.digest:
-                raise _undecided("another certificate is shown than the one to replace", "see `sealift tls show`")
-        elif job.kind is Kind.STOP_PRODUCTION:
-            # Of a version's engines only the first must go on: without the others it still answers.
-            if not job.which and any(digest.startswith(job.digest12) for digest in loadable_digests(config.at)):
-                raise _undecided("that version is in production", "stop or roll back: `sealift stop`")
-        elif job.kind is Kind.HALT:
-            if job.digest not in PromoterFolder(config.at.promoter).production().withdrawn:
-                raise _undecided("nobody stopped that version", "let a person run `sealift stop`")
-        elif job.kind not in {Kind.STOP_TEST, Kind.END_WINDOW}:
-            _, descriptor, _ = carriers.carrier(store, job.digest or job.digest12)
-            self._require_approved(job, descriptor.model_digest)
-
-    def _require_approved(self, job: Job, model_digest: str) -> None:
-        config, kind = self._config, job.kind
-        needed, counting = config.policy.approvals, config.policy.classes
-        if kind is Kind.START_PRODUCTION:
-            wanted = wanted_engines(self._read(), loadable_digests(config.at), current_digest(config.at))
-            if job.which and job.unit not in wanted:
-                raise _undecided("the site file names no such engine", "see `engines.production` of the site file")
-            require_loadable(config.at, model_digest, approvals=needed, counting=counting)
-        elif kind in {Kind.SWITCH, Kind.SWITCH_WARM}:
-            require_promoted(config.at, model_digest, approvals=needed, counting=counting)
-
-    def _require_medium(self, job: Job) -> None:
-        if job.kind in _ABOUT:
-            families, what, fix = _ABOUT[job.kind]
-            if not self._ledger.leaf(job.record).kind.startswith(families):
-                raise _undecided(f"record {job.record} is not about {what}", fix)
-            return
-        arrival = arrivals.arrived(self._config.at, job.medium)
-        if not arrival.is_mounted:
-            raise _undecided(f"the medium is not in use: {arrival.why}", "see `sealift media show`")
-        if job.kind is Kind.CARRY_EXPORT:
-            self._require_export(job)
+    def _require_nothing_reads(self, job: Job) -> None:
         other = self._running.get(Lane.MEDIA)
         if job.kind is Kind.EJECT and other is not None:
             raise ConflictError(
@@ -321,15 +275,6 @@ class JobDesk:
                 why=f"job {other.number} reads it",
                 fix="wait for it",
             )
-
-    def _require_export(self, job: Job) -> None:
-        if not arrivals.shown(self._config.at, job.medium).may_take_exports:
-            raise _undecided(
-                "EXPORTs go to a medium whose label is SEALIFT-OUT and that is no Sealift volume",
-                "see docs/operator/arriving.md",
-            )
-        if not self._ledger.find(kind=EXPORTED, field="sha256", value=job.digest, limit=1):
-            raise _undecided("no EXPORT of that digest was made here", "make it with `sealift export`")
 
     def _export(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
         jobrights.require_may_read(peer)
@@ -389,11 +334,7 @@ class JobDesk:
 
     def _of_teller(self, peer: Peer) -> Course:
         lane = jobrights.lane_of(peer)
-        course = self._running.get(lane)
+        course = (self._beside if lane is Lane.PRODUCTION else None) or self._running.get(lane)
         if course is None:
             raise JobRefusedError(what=f"no {lane} job runs", why="nothing is told of it", fix="ask for the job first")
         return course
-
-
-def _undecided(why: str, fix: str) -> JobRefusedError:
-    return JobRefusedError(what="the job is refused", why=why, fix=fix)

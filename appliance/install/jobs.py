@@ -69,6 +69,7 @@ class Lane(StrEnum):
 
     BENCH = "bench"
     PRODUCTION = "production"
+    BESIDE = "beside-window"  # what follows a decision about another line than the one that rests
     HOST = "host"
     MEDIA = "media"
 

@@ -5,6 +5,10 @@ failure brings it back by itself. Whoever asked may go: the window is this proce
 gates have ended, when somebody ends the window, and at its deadline. A window that this process finds open and does not
 carry out (it was killed, the machine was switched off) is closed by `look`, which is asked for every few seconds: what
 is left in the test stage stops, engines follow the promoter's chain, and only then the record is closed.
+
+Where production has several lines, the one that the version is for rests, and no other: engines of the others run on,
+and start and stop meanwhile; a fault in one of them keeps no window open, and what people decide about them is followed
+at once.
 """
 
 import threading
@@ -16,10 +20,11 @@ from typing import Final, Protocol
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, UnknownPersonError
-from appliance.install.engines import wanted_engines
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import WINDOWS, Job, Kind
-from appliance.install.supervisor import Supervisor, UnitState, engine_of
+from appliance.install.supervisor import Supervisor
+from appliance.install.windowengines import clear, resting, running
+from appliance.install.windowlines import follows_another, is_current, is_spared, resting_line
 from appliance.promote.folder import PromoterFolder
 from appliance.registry import windows
 from appliance.registry.windows import Asked, Closing, Purpose, Window
@@ -72,48 +77,68 @@ class WindowJobs:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._engines = threading.Lock()
+        self._follows = threading.Lock()
         self._window: Window | None = None
         self._unit = ""
         self._why: Closing | None = None
-        self._rests = False
+        self._rests: int | None = None
         self._worked = threading.Event()
 
     @property
     def rests(self) -> bool:
-        """Whether a window keeps production down now; only its end starts an engine of production then."""
-        return self._rests
+        """Whether a window keeps production down now, or one line; only its end starts an engine of that one then."""
+        return self._rests is not None
 
-    def require_may_start(self, kind: Kind) -> None:
+    def require_may_start(self, job: Job) -> None:
         """Return unless a window forbids what is to start.
 
         Raises:
-            JobRefusedError: It is an engine of production and a window is open, or one of the test stage and it ends.
+            JobRefusedError: It is an engine of the line that rests while a window is open, or one of the test stage and
+                the window ends.
         """
         ends = self._window is not None and self._why is not None
-        if (kind is Kind.START_PRODUCTION and self._rests) or (kind is Kind.START_TEST and ends):
+        if (job.kind is Kind.START_PRODUCTION and self._keeps_down(job.digest12)) or (
+            job.kind is Kind.START_TEST and ends
+        ):
             raise JobRefusedError(
                 what="no engine is started now",
-                why="a maintenance window is open" if self._rests else "a maintenance window ends",
+                why="a maintenance window is open" if self.rests else "a maintenance window ends",
                 fix="wait for it, or end it: `sealift window end --as PERSON`",
             )
 
     @contextmanager
-    def turn(self, kind: Kind) -> Iterator[None]:
+    def turn(self, job: Job) -> Iterator[None]:
         """Hold the one turn in which an engine is started or stopped; what a window stops is looked for after it again.
 
         Raises:
             JobRefusedError: As `require_may_start`, of a window that opened or ends since the job was asked for.
         """
         with self._engines:
-            self.require_may_start(kind)
+            self.require_may_start(job)
             yield
+
+    def goes_beside(self, job: Job) -> bool:
+        """Whether a job follows what was decided about another line than the one that rests, and need not wait."""
+        line = self._rests
+        if line is None or self._why is not None:
+            return False
+        with suppress(SealiftError):
+            return follows_another(PromoterFolder(self._config.at.promoter).production(), line, job)
+        return False
+
+    @contextmanager
+    def beside(self) -> Iterator[str]:
+        """Yield the unit that follows the other lines' decisions; no line comes back from a window meanwhile."""
+        with self._follows:
+            line = self._rests
+            yield _BACK if line is None else f"sealift-switch@but-{line}.service"
 
     def open(self, job: Job) -> Window:
         """Record that a window opens; nothing has stopped yet.
 
         Raises:
             UnknownPersonError: Nobody of that id is enrolled.
-            ConflictError: Another window is open, a canary runs, or nothing is in production.
+            ConflictError: Another window is open, a canary runs, or the version takes no version's place.
         """
         folder = PromoterFolder(self._config.at.promoter)
         if job.person not in {one.id for one in folder.people().active}:
@@ -122,11 +147,11 @@ class WindowJobs:
                 why="a window is opened in a person's name",
                 fix="see `sealift people list`",
             )
-        production = folder.production()
-        if production.canary is not None:
+        if folder.production().canary is not None:
             raise ConflictError(
                 what="a canary runs", why="a window stops what serves", fix="end it first: `sealift canary abort`"
             )
+        line = resting_line(folder, self._ledger, job.digest, WINDOWS[job.kind])
         return windows.open_now(
             self._ledger,
             self._clock,
@@ -137,8 +162,9 @@ class WindowJobs:
                 reason=job.reason,
                 minutes=job.minutes,
             ),
-            previous=production.current,
+            previous=line.current,
             beside=[digest for _, digest in running(self._supervisor, Stage.TEST)],
+            line=line.number,
         )
 
     def carry_out(self, window: Window, unit: str, course: Told) -> Outcome:
@@ -153,7 +179,7 @@ class WindowJobs:
         began, tested = time.monotonic(), 0.0
         try:
             course.step = "rest"
-            self._rest()
+            self._rest(window)
             rested = time.monotonic()
             outcome = self._work(window, unit, course)
             tested = time.monotonic() - rested
@@ -204,13 +230,21 @@ class WindowJobs:
         if window is not None and self._window is None:
             self._record(window, why=Closing.ENDED)
 
-    def _rest(self) -> None:
+    def _rest(self, window: Window) -> None:
         def rest() -> None:
-            for unit, _ in running(self._supervisor, Stage.PRODUCTION):
+            for unit in resting(self._config, self._supervisor, window.line):
                 self._supervisor.rest(unit)
 
-        self._rests = True
+        self._rests = window.line
         self._empty(rest)
+
+    def _keeps_down(self, digest12: str) -> bool:
+        line = self._rests
+        if line is None:
+            return False
+        with suppress(SealiftError):  # where the chain cannot be read, nothing starts
+            return not is_spared(PromoterFolder(self._config.at.promoter).production(), line, digest12)
+        return True
 
     def _empty(self, stop: Callable[[], None]) -> None:
         """Stop what runs, which breaks off a start that is under way, and then what such a start left all the same."""
@@ -236,7 +270,8 @@ class WindowJobs:
     def _await_promotion(self, window: Window) -> None:
         """Wait until the promoter brought the version forward, which whoever opened the window asks it for."""
         until = time.monotonic() + _FORWARD_SECONDS
-        while PromoterFolder(self._config.at.promoter).production().current != window.model_digest:
+        folder = PromoterFolder(self._config.at.promoter)
+        while not is_current(folder.production(), window.model_digest):
             self._require_open()
             if time.monotonic() > until:
                 raise JobRefusedError(
@@ -283,14 +318,20 @@ class WindowJobs:
         """Stop what the window left in the test stage, then let engines follow the chain; return how long that took."""
         began, course.step = time.monotonic(), "back"
         self._empty(lambda: clear(self._config, self._supervisor, window))
-        self._rests, course.outcome = False, None
-        try:
-            self._runner.start(_BACK)
-        except SealiftError:
-            if (said := _said(course)) is not None:
-                said.require_ok()  # what the unit itself said of its failure tells more than that it failed
-            raise
+        with self._follows:
+            self._rests, course.outcome = None, None
+            try:
+                self._runner.start(self._unit_of(window))
+            except SealiftError:
+                if (said := _said(course)) is not None:
+                    said.require_ok()  # what the unit itself said of its failure tells more than that it failed
+                raise
         return time.monotonic() - began
+
+    def _unit_of(self, window: Window) -> str:
+        """Return the unit that brings production back, or the window's line where there are several."""
+        is_one = len(PromoterFolder(self._config.at.promoter).production().lines) == 1
+        return _BACK if is_one else f"sealift-switch@line-{window.line}.service"
 
     def _record(
         self,
@@ -301,40 +342,17 @@ class WindowJobs:
         tested: float = 0.0,
         silent: float | None = None,
     ) -> None:
-        current = PromoterFolder(self._config.at.promoter).production().current
+        production = PromoterFolder(self._config.at.promoter).production()
         with suppress(SealiftError):  # `look` finds it open and closes it
             windows.close(
                 self._ledger,
                 window,
                 why=why,
-                cut_over=window.purpose is Purpose.CUT_OVER and current == window.model_digest,
+                cut_over=window.purpose is Purpose.CUT_OVER and is_current(production, window.model_digest),
                 tested_seconds=tested,
                 silent_seconds=silent,
                 back_seconds=back,
             )
-
-
-def running(supervisor: Supervisor, stage: Stage) -> tuple[tuple[str, str], ...]:
-    """Return the engines of a stage that are not down: the unit and DIGEST12 of each."""
-    up = (one.name for one in supervisor.units() if one.state not in {UnitState.INACTIVE, UnitState.FAILED})
-    found = ((name, engine_of(name)) for name in up)
-    return tuple((name, engine[1]) for name, engine in found if engine is not None and engine[0] == stage)
-
-
-def clear(config: Config, supervisor: Supervisor, window: Window) -> None:
-    """Stop what a window left in the test stage, and take engines that rest from the next boot, if they serve no more.
-
-    Raises:
-        UnitError: No supervisor answers.
-        NotPromotedError: The chain of promotions is broken.
-    """
-    for unit, digest in running(supervisor, Stage.TEST):
-        if digest not in window.beside:
-            supervisor.stop(unit)
-    if window.previous is None or window.previous in PromoterFolder(config.at.promoter).production().loadable:
-        return
-    for unit in wanted_engines(config, (window.previous,), window.previous):
-        supervisor.stop(unit)
 
 
 def _said(course: Told) -> Outcome | None:

@@ -22,7 +22,7 @@ _LOST_SECONDS: Final = 900
 _MOST_REMEMBERED: Final = 100_000
 _BAD: Final = ("down", "bad", "negative")
 
-Counts = Callable[[Mapping[str, Any]], bool]
+Counts = Callable[[Leaf], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,11 @@ class Arrivals:
     def take(self, leaf: Leaf) -> Iterator[Ended | Word]:
         """Yield what this leaf makes certain."""
         body, request_id = leaf.body, str(leaf.body.get("request_id"))
-        if leaf.kind == INTENT and self._counts(body):
+        if leaf.kind == INTENT and self._counts(leaf):
             self._waiting[request_id] = _Seen(
                 request_id=request_id, arm=str(body.get("arm")), stream=body.get("stream") is True, time=leaf.time
             )
-        elif leaf.kind == REFUSED and status(body) >= 500 and self._counts(body):
+        elif leaf.kind == REFUSED and status(body) >= 500 and self._counts(leaf):
             count = body.get("repeated", 1)
             for number in range(count if isinstance(count, int) else 1):
                 yield Ended(request_id=f"{request_id}/{number}", arm=str(body.get("arm")), is_fault=True)

@@ -5,7 +5,7 @@ paired key signed, or one that it leads to; a promotion needs its approvals, ver
 this box knows them, the evidence of its gates out of the same tree, and a version that this box has received and
 registered itself, at a level that may serve production. Thresholds need both signatures again
 (`appliance.promote.policycarrying`). Records are taken in their order there, each once, and nothing that came from
-here is taken back.
+here is taken back. A line has the number that it got here (`appliance.promote.carried_line`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,10 @@ from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedErro
 from appliance.promote import actors, peoplebook
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
+from appliance.promote.carried_line import line_here, numbered
 from appliance.promote.history import Production
 from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
+from appliance.promote.naming import require_own_name
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import IN_EVERY_POLICY, GatePolicy
@@ -37,6 +39,7 @@ KINDS: Final = (*peoplebook.KINDS, *(kind.event for kind in Kind), ADOPTED)
 _GATE: Final = "gate.result"
 # What a promoter does alone: never forward.
 _BY_ITSELF: Final = frozenset({Kind.CANARY_ABORTED, Kind.RETIRED})
+_ENTERS: Final = frozenset({Kind.MADE, Kind.CANARY_STARTED, Kind.ROLLED_BACK})
 
 
 class Carrying:
@@ -130,12 +133,11 @@ class Carrying:
     ) -> bool:
         kind = Kind(leaf.kind.removeprefix("promotion."))
         body = carried.marked(leaf, box)
-        if "line" in body:
-            raise _refused("it is of another line than the first, which this release does not take over")
-        if body.get("previous") != production.current:
+        line = line_here(production, body)
+        if body.get("previous") != line.current:
             raise ConflictError(
                 what=f"promotion at record {leaf.sequence} of {box.name} does not follow from production here",
-                why=f"there {_short(body.get('previous'))} served before, here {_short(production.current)} does",
+                why=f"there {_short(body.get('previous'))} served before, here {_short(line.current)} does",
                 fix="people decided on both boxes: see docs/operator/standby.md, diverged",
             )
         terms = body.get("terms")
@@ -153,7 +155,9 @@ class Carrying:
                 why=_short(target),
                 fix="receive and validate its release here, then take over again",
             )
-        self._books.record_promotion(production, kind, body)
+        if target and kind in _ENTERS:
+            require_own_name(production, line, target, self._books.ledger)
+        self._books.record_promotion(production, kind, numbered(body, line))
         return True
 
     def _require_made(

@@ -129,8 +129,11 @@ class PromoterClient:
             fix="see `sealift people list`",
         )
 
-    def request(self, validated: Validated, *, meaning: str, requested_by: str) -> Request:
-        """Ask for approvals of a validated version."""
+    def request(
+        self, validated: Validated, *, meaning: str, requested_by: str, beside: bool = False, replaces: str = ""
+    ) -> Request:
+        """Ask for approvals of a validated version, for the line of its name, or for the one that is said."""
+        said = ({"beside": True} if beside else {}) | ({"replaces": replaces} if replaces else {})
         answer = self._call(
             "request",
             model_digest=validated.model_digest,
@@ -138,6 +141,7 @@ class PromoterClient:
             policy_digest=validated.policy_digest,
             meaning=meaning,
             requested_by=requested_by,
+            **said,
         )
         return Request.from_json(answer["request"])
 
@@ -154,16 +158,18 @@ class PromoterClient:
         """Bring an approved version into production."""
         return Promotion.from_json(self._call("promote", statement_sha256=statement_sha256)["promotion"])
 
-    def rollback(self, *, person: str, reason: str, model_digest: str = "", password: str | None = None) -> Promotion:
-        """Go back; through the admin door with the person's password."""
-        answer = self._call(
-            "rollback", person=person, reason=reason, model_digest=model_digest or None, password=password
-        )
+    def rollback(
+        self, *, person: str, reason: str, model_digest: str = "", line: str = "", password: str | None = None
+    ) -> Promotion:
+        """Go back, in the line that serves the model of a name; through the admin door with the person's password."""
+        fields = {"model_digest": model_digest or None, "line": line or None}
+        answer = self._call("rollback", person=person, reason=reason, password=password, **fields)
         return Promotion.from_json(answer["promotion"])
 
-    def stop(self, *, person: str, reason: str, password: str | None = None) -> Promotion:
-        """Take production out of service; through the admin door with the person's password."""
-        return Promotion.from_json(self._call("stop", person=person, reason=reason, password=password)["promotion"])
+    def stop(self, *, person: str, reason: str, line: str = "", password: str | None = None) -> Promotion:
+        """Take production out of service, or one model's line; through the admin door with the person's password."""
+        answer = self._call("stop", person=person, reason=reason, line=line or None, password=password)
+        return Promotion.from_json(answer["promotion"])
 
     def request_host(self, *, plan_digest: str, serial: int, meaning: str, requested_by: str) -> HostRequest:
         """Ask for approvals of a host change."""
@@ -258,9 +264,10 @@ class PromoterClient:
         """Let the promoter look at what is new; returns the standing, and what it decided."""
         return dict(self._call("canary-judge"))
 
-    def keep_watched(self, *, person: str, reason: str, password: str | None = None) -> int:
-        """Keep a version that the watch found worse; returns the record's sequence."""
-        return int(self._call("watch-keep", person=person, reason=reason, password=password)["sequence"])
+    def keep_watched(self, *, person: str, reason: str, line: str = "", password: str | None = None) -> int:
+        """Keep the version that the watch found worse, in the line that serves the model of a name."""
+        fields = {"person": person, "reason": reason, "line": line or None, "password": password}
+        return int(self._call("watch-keep", **fields)["sequence"])
 
     def canary(self) -> dict[str, Any]:
         """Return the rollout's standing; see `appliance.promote.rollout`."""

@@ -14,19 +14,20 @@ signature, nor does an enrolment, since it takes a code.
     revoke{person,by,password,reason} -> {}                   actions
     login{person,password} -> {person,name,roles}
     people -> {people:[{person,name,fingerprint,roles,classes,credentials,revoked,counts_from}],admins,classes,...}
-    request{model_digest,evidence_digest,policy_digest,meaning,requested_by} -> {request}
+    request{model_digest,evidence_digest,policy_digest,meaning,requested_by,beside?,replaces?} -> {request}
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
     approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
     promote{statement_sha256} -> {promotion}
-    rollback{person,reason,model_digest?,password?} -> {promotion}
-    stop{person,reason,password?} -> {promotion}
+    rollback{person,reason,model_digest?,line?,password?} -> {promotion}     `line`: the name of the model it serves
+    stop{person,reason,line?,password?} -> {promotion}                       every line where none is named
     host-request{plan_digest,serial,meaning,requested_by} -> {request}
     host-pending -> {requests:[{statement,statement_sha256,approvals}]}
     host-approve{statement_sha256,...} -> {request}
     clock-request{correction_seconds,meaning,requested_by} -> {request}
     clock-pending -> {requests:[{statement,statement_sha256,approvals}]}
     clock-approve{statement_sha256,...} -> {request}
-    current -> {model_digest,number,is_stopped,returnable,last}
+    current -> {model_digest,number,is_stopped,returnable,last,withdrawn,lines}
+                                                              `lines`: {line,name,model_digest,newest,canary,returnable}
     carry{peer,record,evidence} -> {taken}                    actions; see `appliance.promote.carrying`
     carry-ahead{peer,record} -> {held}                        actions
     policy-request policy-pending policy-approve              see `appliance.promote.policy_desk`
@@ -47,14 +48,17 @@ from appliance.config import Config
 from appliance.errors import LedgerRefusedError, WireError
 from appliance.promote import automation_desk, breakglass, deletion_desk, judgement_desk, policy_desk, rollout_desk
 from appliance.promote.accepting import Acceptance
+from appliance.promote.alone import Alone
 from appliance.promote.automation import AutomationKeys
 from appliance.promote.books import Books
 from appliance.promote.breakglass import Emergencies
 from appliance.promote.clockchange import ClockChanges
 from appliance.promote.deletions import Deletions
+from appliance.promote.destination import Said
 from appliance.promote.enrolment import Secrets
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
+from appliance.promote.naming import name_of
 from appliance.promote.passwords import CodeBook, Passwords
 from appliance.promote.people_desk import PeopleDesk
 from appliance.promote.policybook import in_force
@@ -145,7 +149,8 @@ class Desk:
         deletions: Deletions,
         clock: Clock,
     ) -> None:
-        self._folder = books.folder
+        self._folder, self._ledger = books.folder, books.ledger
+        self._alone = Alone(books)
         self._people, self._automation = people
         self._promoter = promoter
         self._hosts, self._clocks, policies = changes
@@ -217,6 +222,10 @@ class Desk:
             policy_digest=_digest(untrusted, "policy_digest"),
             meaning=_text(untrusted, "meaning"),
             requested_by=_text(untrusted, "requested_by"),
+            said=Said(
+                beside=untrusted.get("beside") is True,
+                replaces=_text(untrusted, "replaces") if untrusted.get("replaces") else "",
+            ),
         )
         return {"request": request.to_json(), "statement": request.statement.to_bytes().decode()}
 
@@ -232,19 +241,21 @@ class Desk:
         return {"promotion": self._promoter.promote(_digest(untrusted, "statement_sha256")).to_json()}
 
     def _rollback(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
-        promotion = self._promoter.rollback(
+        promotion = self._alone.rollback(
             person=_text(untrusted, "person"),
             person_class=self._class_of(peer, untrusted),
             reason=_text(untrusted, "reason"),
             model_digest=_digest(untrusted, "model_digest") if untrusted.get("model_digest") else "",
+            name=_text(untrusted, "line") if untrusted.get("line") else "",
         )
         return {"promotion": promotion.to_json()}
 
     def _stop(self, peer: Peer, untrusted: Fields) -> dict[str, Any]:
-        promotion = self._promoter.stop(
+        promotion = self._alone.stop(
             person=_text(untrusted, "person"),
             person_class=self._class_of(peer, untrusted),
             reason=_text(untrusted, "reason"),
+            name=_text(untrusted, "line") if untrusted.get("line") else "",
         )
         return {"promotion": promotion.to_json()}
 
@@ -289,6 +300,19 @@ class Desk:
             "is_stopped": production.is_stopped,
             "returnable": list(production.returnable),
             "last": None if production.last is None else production.last.to_json(),
+            "withdrawn": list(production.withdrawn),
+            "lines": [
+                {
+                    "line": line.number,
+                    "name": name_of(self._ledger, line.newest),
+                    "model_digest": line.current,
+                    "newest": line.newest,
+                    "canary": None if line.canary is None else line.canary.version,
+                    "returnable": list(production.returnable_in(line)),
+                }
+                for line in production.lines.values()
+                if line.newest is not None
+            ],
         }
 
     def _carry(self, _: Peer, untrusted: Fields) -> dict[str, Any]:

@@ -82,7 +82,12 @@ class Production:
     @property
     def canary(self) -> Canary | None:
         """The canary that runs, in whichever line."""
-        return next((line.canary for line in self.lines.values() if line.canary is not None), None)
+        return None if self.canary_line is None else self.canary_line.canary
+
+    @property
+    def canary_line(self) -> Line | None:
+        """The line in which a canary runs."""
+        return next((line for line in self.lines.values() if line.canary is not None), None)
 
     @property
     def returnable(self) -> tuple[str, ...]:

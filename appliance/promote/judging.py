@@ -1,9 +1,10 @@
 """How a canary does, read from the ledger: what the gateway measured of both arms, feedback, and gates run again.
 
-Promises: only requests whose arm the share chose are compared (no pinned key, no conversation that stayed); they are
-taken in the order in which they came, so that a slow answer is not left out; a request without an outcome counts as a
-fault. Nobody tells the judge anything: it reads records that the gateway made and looks at nothing else. The streams
-share one probability of a false alarm, 5 % over the whole canary; see `appliance.promote.sequential`.
+Promises: only requests whose arm the share chose are compared (no pinned key, no conversation that stayed), and of the
+canary's own line alone; they are taken in the order in which they came, so that a slow answer is not left out; a
+request without an outcome counts as a fault. Nobody tells the judge anything: it reads records that the gateway made
+and looks at nothing else. The streams share one probability of a false alarm, 5 % over the whole canary; see
+`appliance.promote.sequential`.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,13 @@ from hashlib import sha256
 from typing import Any, Final
 
 from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
 from appliance.promote import arrivals
 from appliance.promote.arrivals import INTENT, OUTCOME, Ended, Word
+from appliance.promote.belonging import Belonging
 from appliance.promote.canary import Canary, is_in_share
 from appliance.promote.following import HISTORY, Follower
+from appliance.promote.record import FIRST_LINE
 from appliance.promote.sequential import Arm, Comparison, Outcome
 from appliance.promote.speeds import SpeedLimits
 from appliance.stages import is_tried
@@ -101,13 +105,16 @@ class Judge(Follower[Verdict]):
     Args:
         ledger: The promoter's door.
         canary: Which canary.
+        line: The number of its line.
+        belonging: Tells of which line a request is; its caller lets it follow production.
     """
 
-    def __init__(self, ledger: Ledger, canary: Canary) -> None:
-        super().__init__(
-            ledger, version=canary.version, sequence=canary.sequence, counts=lambda body: body.get("assigned") == SHARE
-        )
+    def __init__(
+        self, ledger: Ledger, canary: Canary, *, line: int = FIRST_LINE, belonging: Belonging | None = None
+    ) -> None:
+        super().__init__(ledger, version=canary.version, sequence=canary.sequence, counts=self._counts)
         self.canary = canary
+        self._line, self._belonging = line, belonging or Belonging()
         self._streams = {
             name: _Stream(name, Comparison(alpha=alpha, margin=margin)) for name, (alpha, margin) in STREAMS.items()
         }
@@ -133,7 +140,7 @@ class Judge(Follower[Verdict]):
             body, request_id = leaf.body, str(leaf.body.get("request_id"))
             if leaf.kind == INTENT:
                 bucket = body.get("bucket")
-                if isinstance(bucket, int) and not is_tried(body):
+                if isinstance(bucket, int) and not is_tried(body) and self._is_own(leaf):
                     waiting[request_id] = (self._is_in_share(bucket), body.get("stream") is True)
             elif request_id in waiting:
                 in_share, stream = waiting.pop(request_id)
@@ -160,6 +167,12 @@ class Judge(Follower[Verdict]):
             self._streams[SPEED].take(ended.request_id, in_canary=in_canary, is_fault=is_slow)
         elif not in_canary:
             limits.learn(ended.milliseconds)
+
+    def _counts(self, leaf: Leaf) -> bool:
+        return leaf.body.get("assigned") == SHARE and self._is_own(leaf)
+
+    def _is_own(self, leaf: Leaf) -> bool:
+        return self._belonging.line_of(leaf) == self._line
 
     def _is_in_share(self, bucket: int) -> bool:
         return is_in_share(bucket, percent=self.canary.terms.percent, offset=self.canary.offset)

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from appliance.errors import NotPromotedError
 from appliance.promote.canary import Beside, Canary, Watch
-from appliance.promote.record import Kind, Promotion
+from appliance.promote.record import FIRST_LINE, Kind, Promotion
 
 _PAUSES = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED})
 _CHANGES = frozenset({Kind.MADE, Kind.CUT_OVER, Kind.ROLLED_BACK, Kind.STOPPED})
@@ -52,6 +52,11 @@ class Line:
     def returnable(self) -> tuple[str, ...]:
         """The versions one person may go back to, the nearest first."""
         return tuple(reversed(self.versions[:-1]))
+
+    @property
+    def mark(self) -> dict[str, int]:
+        """What a record of it says of its line, beyond what it says anyway: nothing in the first."""
+        return {} if self.number == FIRST_LINE else {"line": self.number}
 
     @property
     def loadable(self) -> tuple[str, ...]:

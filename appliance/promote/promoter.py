@@ -2,8 +2,9 @@
 
 Promises: a request names the newest gates' evidence and the current policy; an approval is bound to one statement, one
 person and one key; going forward takes the site's number of different people, within the statement's time, and only
-while production is still what it was when the promotion was requested. Of two promotions at once one wins. One person
-alone, with a reason, goes back or stops.
+while the line of production that it is for is still what it was when the promotion was requested; so promoting one
+model voids no approvals for another. Of two promotions into one line at once one wins. What one person does alone is
+`appliance.promote.alone`'s.
 """
 
 import secrets
@@ -13,22 +14,22 @@ from datetime import timedelta
 from typing import Any, Final, Self
 
 from appliance.config import Config
-from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError, NotPromotedError
-from appliance.promote import actors
+from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
+from appliance.promote import actors, destination, linenames
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, still_counting
 from appliance.promote.automation_key import AutomationKey
 from appliance.promote.books import Books
 from appliance.promote.carrying import Carrying
-from appliance.promote.enrolment import require_reason
+from appliance.promote.destination import Said
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy
 from appliance.promote.presented import Presented
-from appliance.promote.record import Kind, Promotion
-from appliance.promote.statement import BY_PERSON, BY_RELEASE, Statement, require_meaning
+from appliance.promote.record import FIRST_LINE, Kind, Promotion
+from appliance.promote.statement import BY_PERSON, BY_RELEASE, LINE_FORMAT, Statement, require_meaning
+from appliance.promote.statement import FORMAT as FORMAT_OF_LINE_1
 from appliance.promote.validated import Validated, require_validated
-from appliance.registry.deletion import deleted
 from media import canonical
 from media.clock import Clock
 from media.errors import SealiftError
@@ -41,7 +42,11 @@ MOST_BY_MACHINES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A statement that waits for approvals; `basis` is the number of promotions there were when it was made."""
+    """A statement that waits for approvals.
+
+    Attributes:
+        basis: How many promotions had concerned its line when it was made; see `appliance.promote.destination`.
+    """
 
     statement: Statement
     basis: int
@@ -89,6 +94,7 @@ class Promoter:
         self._acceptance = acceptance
         self._classes = tuple(config.policy.classes)
         self._request_by = BY_RELEASE if config.release_is_request else BY_PERSON
+        self._config = config
         self._site = config.site
         self._threshold = max(config.policy.approvals, LEAST_PEOPLE)
         self._valid_for = timedelta(hours=config.policy.approval_hours)
@@ -105,6 +111,7 @@ class Promoter:
         meaning: str,
         requested_by: str,
         key: AutomationKey | None = None,
+        said: Said | None = None,
     ) -> Request:
         """Return the statement to sign for a version; the same one again while it waits with the same content.
 
@@ -115,12 +122,15 @@ class Promoter:
             meaning: Why, as people sign it.
             requested_by: Who requests, or answers for the key that does.
             key: The automation key that requests, as the promoter itself knew it.
+            said: Which line it is for; that of its name where nothing is said.
 
         Raises:
             GateFailedError: The version did not pass, or not with this evidence.
             ApprovalRefusedError: The policy is not the current one, or the meaning is not one.
             UnknownPersonError: Who requests is not enrolled.
-            ConflictError: It serves already, or too many requests wait.
+            ConflictError: It serves already, too many requests wait, it is not said what becomes of what is in
+                production, another line has its name, or no further line may be opened here.
+            NotPromotedError: No line serves what it is to replace.
         """
         people, production = self._books.catch_up()
         person = people.require_active(requested_by)
@@ -128,16 +138,23 @@ class Promoter:
         validated = require_validated(self._books.ledger, model_digest, self._policy())
         if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("the evidence or the policy is not the newest one")
-        if production.current == model_digest:
+        if any(line.current == model_digest for line in production.serving):
             raise ConflictError(
                 what=f"version {model_digest[:12]} is in production",
                 why="nothing is to be approved",
                 fix="see `sealift history`",
             )
+        line = destination.settled(self._books.ledger, production, model_digest, said or Said())
+        if line is None:
+            destination.require_readable(self._config)
+        is_further = line is None or line.number != FIRST_LINE
+        replaces = line.newest if line is not None and is_further else None
         waiting = list(self._pending(production))
         for one in waiting:
-            same = (one.statement.model_digest, one.statement.evidence_digest, one.statement.meaning)
-            if same == (model_digest, evidence_digest, meaning):
+            asked = one.statement
+            if (asked.model_digest, asked.evidence_digest, asked.meaning) != (model_digest, evidence_digest, meaning):
+                continue
+            if (asked.is_of_a_further_line, asked.replaces) == (is_further, replaces):
                 return one
         if len(waiting) >= MOST_PENDING:
             raise ConflictError(
@@ -163,8 +180,10 @@ class Promoter:
             requested_by=asker,
             requested_at=now,
             expires=now + self._valid_for,
+            replaces=replaces,
+            format=LINE_FORMAT if is_further else FORMAT_OF_LINE_1,
         )
-        request = Request(statement=statement, basis=production.number)
+        request = Request(statement=statement, basis=destination.records_of(production, line))
         body = {
             "model_digest": model_digest,
             "statement": statement.to_bytes().decode(),
@@ -219,12 +238,7 @@ class Promoter:
             ConflictError: Another promotion was first.
         """
         people, production = self._books.catch_up()
-        if production.canary is not None:
-            raise ConflictError(
-                what="a canary runs",
-                why=f"version {production.canary.version[:12]} answers for a share of the callers",
-                fix="end it: `sealift canary cutover` or `sealift canary abort`",
-            )
+        self._require_no_canary(statement_sha256, production)
         body = self.approved(statement_sha256, people, production)
         promotion = self._books.record_promotion(production, Kind.MADE, body)
         self._forget_expired()
@@ -233,8 +247,11 @@ class Promoter:
     def approved(self, statement_sha256: str, people: SitePeople, production: Production) -> dict[str, Any]:
         """Return the record's body of a version that enough people approved, everything checked again.
 
+        `line` is in it where that is not the first.
+
         Raises:
             NotEnoughApprovalsError, ApprovalRefusedError, GateFailedError, ConflictError: As `promote`.
+            NotPromotedError: Another line has its name since.
         """
         request = self._require_pending(statement_sha256, production)
         statement, approvals = request.statement, self._counting(request, people)
@@ -250,67 +267,25 @@ class Promoter:
         validated = require_validated(self._books.ledger, statement.model_digest, self._policy())
         if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("its evidence or its policy is not the newest one")
+        line = destination.line_of(production, statement)
+        if line is None:
+            destination.require_readable(self._config)
+        linenames.require_own_name(self._books.ledger, production, statement.model_digest, line)
+        number = production.number + 1 if line is None else line.number
         return {
             "model_digest": statement.model_digest,
-            "previous": production.current,
+            "previous": None if line is None else line.current,
+            **({} if number == FIRST_LINE else {"line": number}),
             "statement": raw.decode(),
             "statement_sha256": statement_sha256,
             "approvals": [approval.to_json() for approval in approvals],
             "requested_by": statement.requested_by,
         }
 
-    def rollback(self, *, person: str, person_class: str, reason: str, model_digest: str = "") -> Promotion:
-        """Go back to the version before, or to a named one that was in production before.
-
-        Raises:
-            UnknownPersonError: The person is not enrolled.
-            NotPromotedError: There is no such version to go back to.
-        """
-        people, production = self._books.catch_up()
-        who = people.require_active(person)
-        gone = deleted(self._books.ledger)
-        returnable = [one for one in production.returnable if one not in gone]
-        target = model_digest or next(iter(returnable), "")
-        if target not in returnable:
-            raise NotPromotedError(
-                what="there is no version to go back to"
-                if not target
-                else f"version {target[:12]} cannot be gone back to",
-                why="only versions that two people approved, that were in production before and were not deleted can",
-                fix="see `sealift history`; bring a version forward with `sealift promote`",
-            )
-        body = {
-            "model_digest": target,
-            "previous": production.current,
-            "person": who.id,
-            "class": person_class,
-            "reason": require_reason(reason),
-        }
-        return self._books.record_promotion(production, Kind.ROLLED_BACK, body)
-
-    def stop(self, *, person: str, person_class: str, reason: str) -> Promotion:
-        """Take production out of service.
-
-        Raises:
-            UnknownPersonError: The person is not enrolled.
-            ConflictError: Nothing is in production.
-        """
-        people, production = self._books.catch_up()
-        who = people.require_active(person)
-        if production.current is None:
-            raise ConflictError(what="nothing is in production", why="it was stopped", fix="see `sealift history`")
-        body = {
-            "previous": production.current,
-            "person": who.id,
-            "class": person_class,
-            "reason": require_reason(reason),
-        }
-        return self._books.record_promotion(production, Kind.STOPPED, body)
-
     def _pending(self, production: Production) -> Iterator[Request]:
         now = self._clock.now()
         for request in sorted(self._requests(), key=lambda one: one.statement.requested_at):
-            if request.basis == production.number and now <= request.statement.expires:
+            if now <= request.statement.expires and _is_of_now(request, production):
                 yield request
 
     def _requests(self) -> Iterator[Request]:
@@ -329,14 +304,26 @@ class Promoter:
                 continue
             if self._clock.now() > request.statement.expires:
                 raise _refused("it has expired")
-            if request.basis != production.number:
+            count = destination.records_of(production, destination.line_of(production, request.statement))
+            if request.basis != count:
                 raise ConflictError(
                     what="production changed since this promotion was requested",
-                    why=f"it was requested after promotion {request.basis}, and {production.number} is the last",
+                    why=f"it was requested after promotion {request.basis} of its line, and {count} is the last",
                     fix="request it again: `sealift promote DIGEST`",
                 )
             return request
         raise _refused("no request of this digest waits here; it has expired or was never made")
+
+    def _require_no_canary(self, statement_sha256: str, production: Production) -> None:
+        """Return when no canary runs in the line that a statement is for: it would end by that."""
+        found = next((one.statement for one in self._requests() if one.statement.sha256 == statement_sha256), None)
+        line = production.first if found is None else destination.line_of(production, found)
+        if line is not None and line.canary is not None:
+            raise ConflictError(
+                what="a canary runs",
+                why=f"version {line.canary.version[:12]} answers for a share of the callers",
+                fix="end it: `sealift canary cutover` or `sealift canary abort`",
+            )
 
     def _counting(self, request: Request, people: SitePeople) -> tuple[Approval, ...]:
         return tuple(one for one in still_counting(request.approvals, people) if one.approves_by in self._classes)
@@ -345,6 +332,17 @@ class Promoter:
         for request in self._requests():
             if self._clock.now() > request.statement.expires:
                 self._books.folder.drop_request(request.statement.sha256)
+
+
+def _is_of_now(request: Request, production: Production) -> bool:
+    """Tell whether its line is what it was when approval was asked for, and the statement was not promoted."""
+    try:
+        line = destination.line_of(production, request.statement)
+    except ConflictError:
+        return False
+    return request.basis == destination.records_of(production, line) and (
+        request.statement.nonce not in production.nonces
+    )
 
 
 def _refused(why: str) -> ApprovalRefusedError:

@@ -23,7 +23,7 @@ from media.errors import MalformedError
 FORMAT: Final = 1
 ROLLOUT_FORMAT: Final = 2
 LINE_FORMAT: Final = 3
-"""Read, and written by nobody yet."""
+"""Written where a further line is concerned, or line 1 alone is stopped, and nowhere else."""
 FIRST_LINE: Final = 1
 """The line of every record that names none, but a stop."""
 MAX_BYTES: Final = 256 * 1024

@@ -3,7 +3,8 @@
 Promises: a canary starts only with the approvals that bring a version into production; it ends by itself when the
 judge finds it worse; after its time, with enough requests and nothing against it, one person cuts over; before that, or
 where too few requests came, two people approve anew. Holding, resuming and aborting take one person with a reason.
-After a cut-over, by a canary or in a maintenance window, the watch goes on (`appliance.promote.afterwards`).
+One canary runs at a time, in whichever line of production. After a cut-over, by a canary or in a maintenance window,
+the watch goes on (`appliance.promote.afterwards`).
 """
 
 from datetime import timedelta
@@ -12,11 +13,13 @@ from typing import Any, Final
 from appliance.errors import ConflictError, NotEnoughApprovalsError, NotPromotedError
 from appliance.promote.afterwards import Afterwards
 from appliance.promote.automation_key import AutomationKey
+from appliance.promote.belonging import Belonging
 from appliance.promote.books import Books
 from appliance.promote.canary import Canary
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.judging import Judge, Verdict
+from appliance.promote.line import Line
 from appliance.promote.promoter import Promoter
 from appliance.promote.record import BY_AUTOMATION, BY_JUDGE, JUDGE_NAME, Kind, Promotion
 from appliance.promote.terms import Terms
@@ -39,7 +42,8 @@ class Rollout:
         self._clock = clock
         self._judge: Judge | None = None
         self._told, self._told_at = _GOING, clock.now()
-        self.afterwards = Afterwards(books, clock=clock, goes_back=goes_back)
+        self._belonging = Belonging()
+        self.afterwards = Afterwards(books, clock=clock, goes_back=goes_back, belonging=self._belonging)
 
     def start(self, statement_sha256: str, *, percent: int, hours: int, watch_hours: int) -> Promotion:
         """Begin a canary of an approved version.
@@ -57,17 +61,17 @@ class Rollout:
                 why=production.canary.version[:12],
                 fix="end it: `sealift canary cutover` or `sealift canary abort`",
             )
-        if production.current is None:
+        body = self._promoter.approved(statement_sha256, people, production) if production.serving else {}
+        if body.get("previous") is None:
             raise ConflictError(
                 what="nothing serves beside which a canary could run",
-                why="a canary is compared with production",
+                why="a canary is compared with what its line serves",
                 fix="bring it into production: `sealift promote DIGEST`",
             )
-        body = self._promoter.approved(statement_sha256, people, production)
         candidate = str(body["model_digest"])
         terms = Terms(version=candidate, percent=percent, hours=hours, watch_hours=watch_hours)
         terms.require_sensible()
-        body |= {"model_digest": production.current, "terms": terms.to_json()}
+        body |= {"model_digest": body["previous"], "terms": terms.to_json()}
         return self._books.record_promotion(production, Kind.CANARY_STARTED, body)
 
     def hold(self, *, person: str, person_class: str, reason: str) -> Promotion:
@@ -123,8 +127,8 @@ class Rollout:
                 that anew.
         """
         people, production = self._books.catch_up()
-        who, canary = people.require_active(person), _running(production)
-        verdict = self._verdict(canary)
+        who, (line, canary) = people.require_active(person), _running(production)
+        verdict = self._verdict(production, line, canary)
         if canary.is_held or verdict.state == _WORSE:
             raise ConflictError(
                 what="this canary cannot be cut over",
@@ -134,8 +138,9 @@ class Rollout:
         watch = canary.terms.watch_hours if keeps_before else 0
         terms = Terms(version=canary.version, watch_hours=watch)
         body: dict[str, Any] = {
+            **line.mark,
             "model_digest": canary.version,
-            "previous": production.current,
+            "previous": line.current,
             "person": who.id,
             "class": person_class,
             "reason": require_reason(reason),
@@ -158,56 +163,55 @@ class Rollout:
             LedgerUnavailableError: The ledger does not answer; nothing was decided.
         """
         _, production = self._books.catch_up()
-        done: Promotion | None = None
-        if production.canary is not None:
-            verdict = self._verdict(production.canary)
-            if verdict.state != self._told or self._clock.now() - self._told_at >= TOLD_EVERY:
-                self._tell(production.canary, verdict)
-            if verdict.state == _WORSE:
-                done = self._by_judge(
-                    production, Kind.CANARY_ABORTED, Terms(version=production.canary.version), verdict.why[:500]
-                )
-        elif production.beside is not None and self._clock.now() >= production.beside.until:
-            terms = Terms(version=production.beside.version)
-            done = self._by_judge(production, Kind.RETIRED, terms, "the watch after the cut-over is over")
-        else:
-            done = self.afterwards.judge(production)
+        done = self._canary_ended(production) or self._retired(production) or self.afterwards.judge(production)
         return {**self.standing(), "changed": None if done is None else done.to_json()}
 
     def standing(self) -> dict[str, Any]:
-        """Return the canary that runs with its figures as last judged, what is kept beside, and the watch."""
-        production, now = self._books.folder.production(), self._clock.now()
-        canary, beside = production.canary, production.beside
-        shown = None
-        if canary is not None:
-            verdict = self._verdict(canary)
-            shown = {
-                "version": canary.version,
-                "production": canary.control,
-                "percent": canary.terms.percent,
-                "hours": canary.terms.hours,
-                "watch_hours": canary.terms.watch_hours,
-                "sequence": canary.sequence,
-                "started": to_text(canary.started),
-                "held": canary.is_held,
-                "left_seconds": round(canary.left(now).total_seconds()),
-                "verdict": verdict.to_json(),
-                "missing": self._missing(canary, verdict),
-            }
+        """Return the canary that runs with its figures as last judged, what is kept beside, and the watch.
+
+        The latter two are line 1's; where there are further lines, theirs are under ``lines``.
+        """
+        production = self._books.folder.production()
+        further = [line for line in production.lines.values() if line is not production.first]
+        lines = {"lines": [{**line.mark, **self._line(production, line)} for line in further]} if further else {}
+        return {"canary": self._canary(production), **self._line(production, production.first), **lines}
+
+    def _canary(self, production: Production) -> dict[str, Any] | None:
+        line, now = production.canary_line, self._clock.now()
+        if line is None or line.canary is None:
+            return None
+        canary, verdict = line.canary, self._verdict(production, line, line.canary)
+        return {
+            **line.mark,
+            "version": canary.version,
+            "production": canary.control,
+            "percent": canary.terms.percent,
+            "hours": canary.terms.hours,
+            "watch_hours": canary.terms.watch_hours,
+            "sequence": canary.sequence,
+            "started": to_text(canary.started),
+            "held": canary.is_held,
+            "left_seconds": round(canary.left(now).total_seconds()),
+            "verdict": verdict.to_json(),
+            "missing": self._missing(canary, verdict),
+        }
+
+    def _line(self, production: Production, line: Line) -> dict[str, Any]:
+        beside, watch = line.beside, self.afterwards.standing(production, line)
         kept = None if beside is None else {"version": beside.version, "until": to_text(beside.until)}
-        watch = None if canary is not None else self.afterwards.standing(production)
-        return {"canary": shown, "beside": kept, "watch": watch, "model_digest": production.current}
+        return {"beside": kept, "watch": watch, "model_digest": line.current}
 
     def _step(
         self, kind: Kind, *, person: str, person_class: str, reason: str, key: AutomationKey | None = None
     ) -> Promotion:
         people, production = self._books.catch_up()
-        who, canary = people.require_active(person), _running(production)
+        who, (line, canary) = people.require_active(person), _running(production)
         if kind is Kind.CANARY_ABORTED:
-            self._tell(canary, self._verdict(canary))
+            self._tell(canary, self._verdict(production, line, canary))
         body = {
-            "model_digest": production.current,
-            "previous": production.current,
+            **line.mark,
+            "model_digest": line.current,
+            "previous": line.current,
             "person": who.id if key is None else key.actor,
             "class": person_class,
             "reason": require_reason(reason),
@@ -215,10 +219,33 @@ class Rollout:
         }
         return self._books.record_promotion(production, kind, body)
 
-    def _by_judge(self, production: Production, kind: Kind, terms: Terms, reason: str) -> Promotion:
+    def _canary_ended(self, production: Production) -> Promotion | None:
+        """Look at what is new about a canary; return its end, if the judge found it worse."""
+        line = production.canary_line
+        if line is None or line.canary is None:
+            return None
+        canary, verdict = line.canary, self._verdict(production, line, line.canary)
+        if verdict.state != self._told or self._clock.now() - self._told_at >= TOLD_EVERY:
+            self._tell(canary, verdict)
+        if verdict.state != _WORSE:
+            return None
+        terms = Terms(version=canary.version)
+        return self._by_judge(production, line, Kind.CANARY_ABORTED, terms, verdict.why[:500])
+
+    def _retired(self, production: Production) -> Promotion | None:
+        """Retire one version whose watch is over, if there is one."""
+        now = self._clock.now()
+        for line in production.lines.values():
+            if line.beside is not None and now >= line.beside.until:
+                terms = Terms(version=line.beside.version)
+                return self._by_judge(production, line, Kind.RETIRED, terms, "the watch after the cut-over is over")
+        return None
+
+    def _by_judge(self, production: Production, line: Line, kind: Kind, terms: Terms, reason: str) -> Promotion:
         body = {
-            "model_digest": production.current,
-            "previous": production.current,
+            **line.mark,
+            "model_digest": line.current,
+            "previous": line.current,
             "person": JUDGE_NAME,
             "class": BY_JUDGE,
             "reason": reason,
@@ -226,9 +253,11 @@ class Rollout:
         }
         return self._books.record_promotion(production, kind, body)
 
-    def _verdict(self, canary: Canary) -> Verdict:
+    def _verdict(self, production: Production, line: Line, canary: Canary) -> Verdict:
+        self._belonging.follow(production)
         if self._judge is None or self._judge.canary.number != canary.number:
-            self._judge, self._told, self._told_at = Judge(self._books.ledger, canary), _GOING, canary.started
+            judge = Judge(self._books.ledger, canary, line=line.number, belonging=self._belonging)
+            self._judge, self._told, self._told_at = judge, _GOING, canary.started
         return self._judge.read()
 
     def _tell(self, canary: Canary, verdict: Verdict) -> None:
@@ -258,9 +287,10 @@ class Rollout:
         )
 
 
-def _running(production: Production) -> Canary:
-    if production.canary is None:
+def _running(production: Production) -> tuple[Line, Canary]:
+    line = production.canary_line
+    if line is None or line.canary is None:
         raise NotPromotedError(
             what="no canary runs", why="it ended, or was never started", fix="see `sealift canary status`"
         )
-    return production.canary
+    return line, line.canary

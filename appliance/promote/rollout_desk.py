@@ -3,9 +3,9 @@
 canary-start{statement_sha256,percent,hours,watch_hours} -> {promotion}
 canary-hold | canary-resume | canary-abort{person,reason,password?} -> {promotion}
 canary-cutover{person,reason,keeps_before,password?} -> {promotion}
-canary-judge -> {canary,beside,watch,model_digest,changed}  reads on and decides; whoever asks decides nothing
-canary-standing -> {canary,beside,watch,model_digest}
-watch-keep{person,reason,password?} -> {sequence}         keeps what the watch found worse
+canary-judge -> {canary,beside,watch,model_digest,lines?,changed}  reads on and decides; whoever asks decides nothing
+canary-standing -> {canary,beside,watch,model_digest,lines?}
+watch-keep{person,reason,line?,password?} -> {sequence}   keeps what the watch found worse
 caller-stop | caller-free{what,name,person,reason,password?} -> {sequence}
 review{sequence,person,note,password?} -> {sequence}
 reviews -> {open:[...]}
@@ -50,6 +50,10 @@ def answers(rollout: Rollout, reviews: Reviews, class_of: ClassOf) -> dict[str, 
         keeps = untrusted.get("keeps_before") is True
         return {"promotion": rollout.cut_over(**decided(peer, untrusted), keeps_before=keeps).to_json()}
 
+    def keep(peer: Peer, untrusted: Fields) -> dict[str, Any]:
+        name = _text(untrusted, "line") if untrusted.get("line") else ""
+        return {"sequence": rollout.afterwards.keep(**decided(peer, untrusted), name=name)}
+
     def caller(change: Callable[..., int]) -> Answer:
         def answer(peer: Peer, untrusted: Fields) -> dict[str, Any]:
             named = {"what": _text(untrusted, "what"), "name": _text(untrusted, "name")}
@@ -69,7 +73,7 @@ def answers(rollout: Rollout, reviews: Reviews, class_of: ClassOf) -> dict[str, 
         "canary-resume": step(rollout.resume),
         "canary-abort": step(rollout.abort),
         "canary-cutover": cut_over,
-        "watch-keep": lambda peer, untrusted: {"sequence": rollout.afterwards.keep(**decided(peer, untrusted))},
+        "watch-keep": keep,
         "canary-judge": lambda *_: rollout.judge(),
         "canary-standing": lambda *_: rollout.standing(),
         "caller-stop": caller(reviews.stop),

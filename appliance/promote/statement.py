@@ -18,7 +18,7 @@ from media import canonical, clock
 FORMAT: Final = 2
 """Of a statement for line 1, where it takes the place of what serves there."""
 LINE_FORMAT: Final = 3
-"""Of a statement for a further line: read, and written by nobody yet."""
+"""Of a statement for a further line, and of no other, so that a site with one model signs what it always did."""
 TYPE: Final = "sealift/promotion"
 MAX_BYTES: Final = 16 * 1024
 _NONCE = re.compile(r"[0-9a-f]{32}")

@@ -1,10 +1,10 @@
 """How a version does after the cut-over, read from the ledger: against what the version before was used to.
 
-Promises: the same records count as in a canary (`appliance.promote.arrivals`), of the version in production; nobody
-tells the watch anything. What was usual is fixed when the watch begins: the newest requests that the version before
-answered in production. The three streams share one probability of a false alarm, 5 % over the whole watch, on the
-condition that `appliance.promote.onearm` states. A gate that is run again and does not pass is told too (evaluation
-drift).
+Promises: the same records count as in a canary (`appliance.promote.arrivals`), of the version in production in its own
+line; nobody tells the watch anything. What was usual is fixed when the watch begins: the newest requests that the
+version before answered in production. The three streams share one probability of a false alarm, 5 % over the whole
+watch, on the condition that `appliance.promote.onearm` states. A gate that is run again and does not pass is told too
+(evaluation drift).
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.audit.facts import Ledger
+from appliance.audit.leaf import Leaf
 from appliance.promote import arrivals
 from appliance.promote.arrivals import Arrivals, Ended, Word
+from appliance.promote.belonging import Belonging
 from appliance.promote.canary import Watch
 from appliance.promote.following import HISTORY, Follower
 from appliance.promote.judging import COMPLAINTS, ERRORS, PRODUCTION, SPEED
 from appliance.promote.onearm import OneArm, highest_rate
+from appliance.promote.record import FIRST_LINE
 from appliance.promote.speeds import limit_of
 
 STREAMS: Final = {ERRORS: (0.02, 0.005), SPEED: (0.02, 0.05), COMPLAINTS: (0.01, 0.05)}
@@ -81,18 +84,23 @@ class WatchJudge(Follower[WatchVerdict]):
     Args:
         ledger: The promoter's door.
         watch: Which watch.
+        line: The number of its line.
+        belonging: Tells of which line a request is; its caller lets it follow production.
     """
 
-    def __init__(self, ledger: Ledger, watch: Watch) -> None:
-        super().__init__(ledger, version=watch.version, sequence=watch.sequence, counts=_is_productions)
+    def __init__(
+        self, ledger: Ledger, watch: Watch, *, line: int = FIRST_LINE, belonging: Belonging | None = None
+    ) -> None:
+        super().__init__(ledger, version=watch.version, sequence=watch.sequence, counts=self._counts)
         self.watch = watch
+        self._line, self._belonging = line, belonging or Belonging()
         self._arms: dict[str, OneArm] = {}
         self._usual = _Before()
         self._limits: dict[bool, int] = {}
         self._requests = 0
 
     def _look_back(self) -> None:
-        before, found = _Before(), Arrivals(_is_productions)
+        before, found = _Before(), Arrivals(self._counts)
         start = max(self.watch.sequence - HISTORY, self.watch.before_since + 1)
         for leaf in self._before(start, kinds=arrivals.KINDS):
             for one in found.take(leaf):
@@ -154,6 +162,5 @@ class WatchJudge(Follower[WatchVerdict]):
             "now": {"requests": 0 if arm is None else arm.requests, "faults": 0 if arm is None else arm.faults},
         }
 
-
-def _is_productions(body: Mapping[str, Any]) -> bool:
-    return body.get("arm") == PRODUCTION
+    def _counts(self, leaf: Leaf) -> bool:
+        return leaf.body.get("arm") == PRODUCTION and self._belonging.line_of(leaf) == self._line

@@ -1,5 +1,7 @@
 """Maintenance windows as the ledger has them: production rests while one version is tested, or takes its place.
 
+Where production has several lines, one of them rests; the record says which, where it is not the first.
+
 A window is a pair of records. `window.opened` says for whom, why and until when before anything stops; `window.closed`
 follows when production answers again, or nothing is meant to. What lies between is an open window, whoever opened it
 and whatever became of them: it is found again after a kill, a restart or a boot.
@@ -20,6 +22,8 @@ OPENED: Final = "window.opened"
 CLOSED: Final = "window.closed"
 LEAST_MINUTES: Final = 1
 MOST_MINUTES: Final = 12 * 60
+FIRST_LINE: Final = 1
+"""The line of a window whose record names none."""
 MINUTES: Final = 120
 """How long a window may last where nobody says otherwise."""
 
@@ -62,10 +66,11 @@ class Window:
         until: When production is brought back at the latest.
         purpose: What for.
         model_digest: The version that is tested.
-        previous: What was in production; None where nothing was.
+        previous: What was in production, in the line that rests; None where nothing was.
         person: Who opened it.
         reason: Why.
         beside: The first twelve digits of versions that ran in the test stage before, and stay.
+        line: Which line of production rests.
     """
 
     number: int
@@ -77,6 +82,7 @@ class Window:
     person: str
     reason: str
     beside: tuple[str, ...] = ()
+    line: int = FIRST_LINE
 
     @classmethod
     def of(cls, leaf: Leaf) -> Self:
@@ -92,6 +98,7 @@ class Window:
             person=str(body["person"]),
             reason=str(body["reason"]),
             beside=tuple(str(one) for one in body["beside"]),
+            line=int(body.get("line", FIRST_LINE)),
         )
 
     def seconds_left(self, now: datetime) -> float:
@@ -109,6 +116,7 @@ class Window:
             "previous": self.previous,
             "person": self.person,
             "reason": self.reason,
+            **_named(self.line),
         }
 
 
@@ -121,7 +129,15 @@ def opened(ledger: Ledger) -> Window | None:
     return None if closed and closed[0].sequence > newest[0].sequence else Window.of(newest[0])
 
 
-def open_now(ledger: Ledger, clock: Clock, asked: Asked, *, previous: str | None, beside: Sequence[str] = ()) -> Window:
+def open_now(
+    ledger: Ledger,
+    clock: Clock,
+    asked: Asked,
+    *,
+    previous: str | None,
+    beside: Sequence[str] = (),
+    line: int = FIRST_LINE,
+) -> Window:
     """Record that a window is open, before anything stops; see `Window` for the arguments.
 
     Raises:
@@ -147,6 +163,7 @@ def open_now(ledger: Ledger, clock: Clock, asked: Asked, *, previous: str | None
             "until": until,
             "beside": list(beside),
             "stage": "production",
+            **_named(line),
         },
     )
     return Window.of(ledger.leaf(done.sequence))
@@ -188,8 +205,14 @@ def close(
             "silent_millis": _millis(silent_seconds),
             "back_millis": _millis(back_seconds),
             "stage": "production",
+            **_named(window.line),
         },
     )
+
+
+def _named(line: int) -> dict[str, int]:
+    """Return what a record says of a line: nothing of the first, so that a site with one keeps its records."""
+    return {} if line == FIRST_LINE else {"line": line}
 
 
 def _millis(seconds: float | None) -> int | None:

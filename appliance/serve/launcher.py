@@ -12,10 +12,8 @@ Rules:
 """
 
 import argparse
-import mmap
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,6 +36,7 @@ from appliance.serve.chat_template import ChatTemplate
 from appliance.serve.drafting import Drafter
 from appliance.serve.embedding import Embedding
 from appliance.serve.instance import Instance
+from appliance.serve.refusal import Refusal, tell
 from appliance.serve.scheduler import Scheduler
 from appliance.serve.weights import HashedFile
 from appliance.store.content import ContentStore, StoredRelease
@@ -252,51 +251,6 @@ class Proven:
             EngineLoadError, NotPromotedError: As `prove`.
         """
         return self._first if self._workers <= 1 else self._again()
-
-
-class Refusal:
-    """Carries a worker's refusal to the process that systemd watches, and listens to: memory that both have."""
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
-
-    def guarded(self, make: Callable[[], Any]) -> Any:
-        """Return what `make` returns, and note the exit code of its error.
-
-        Raises:
-            SealiftError: As `make`.
-        """
-        try:
-            return make()
-        except SealiftError as error:
-            self._note(error.exit_code, f"{error.code}: {error.what}")
-            tell(error)
-            raise
-        except MemoryError:
-            self._note(EngineLoadError.exit_code, f"{EngineLoadError.code}: memory is short")
-            raise
-
-    @property
-    def code(self) -> int:
-        """The exit code; 0 when nothing was refused."""
-        return self._memory[0]
-
-    @property
-    def status(self) -> str:
-        """What `systemctl status` shows of it."""
-        return self._memory[1:].partition(b"\0")[0].decode(errors="replace")
-
-    def _note(self, code: int, text: str) -> None:
-        raw = text.encode()[: mmap.PAGESIZE - 2]
-        self._memory[0] = code
-        self._memory[1 : 1 + len(raw)] = raw
-
-
-def tell(error: SealiftError, say: Callable[[str], None] = lambda _: None) -> None:
-    """Say an error where the journal has it, and by `say` for `systemctl status`, in the process that systemd hears."""
-    sys.stderr.write(f"{error.what} ({error.why}) {error.fix}\n")
-    with suppress(OSError):
-        say(f"STATUS={error.code}: {error.what}")
 
 
 class _EngineServer(BaseApplication):  # type: ignore[misc] # gunicorn carries no types

@@ -1,8 +1,9 @@
 """The lines of production as the tables have them: what each serves, and which rows are of which."""
 
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, null, select
 from sqlalchemy.orm import Session
 
 from appliance.state.tables import Promotion, Rollout
@@ -17,17 +18,51 @@ def is_of(table: type[Promotion] | type[Rollout], number: int = FIRST_LINE) -> C
     return func.coalesce(table.line, FIRST_LINE) == number
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a line stands.
+
+    Attributes:
+        last: The version that it serves, or served when it was stopped.
+        at: When that version was brought, as RFC 3339 text.
+        is_stopped: Whether it serves nothing.
+    """
+
+    last: str
+    at: str
+    is_stopped: bool = False
+
+
 def served(session: Reader) -> dict[int, str]:
     """Return what each line serves now, by its number, line 1 first; a line that was stopped is not among them."""
-    found: dict[int, str] = {}
-    for line, digest in _steps(session, Promotion.line, Promotion.model_digest):
+    return {line: one.last for line, one in standing(session).items() if not one.is_stopped}
+
+
+def standing(session: Reader, *, has_lines: bool = True) -> dict[int, Standing]:
+    """Return where each line stands, by its number, line 1 first; a line that never served is not among them.
+
+    Args:
+        session: What is read.
+        has_lines: Whether the schema has a column for them; that of a release of before has not, and line 1 alone.
+    """
+    found: dict[int, Standing] = {}
+    column = Promotion.line if has_lines else null()
+    for line, digest, at in _steps(session, column, Promotion.model_digest, Promotion.at):
         if digest is not None:
-            found[line or FIRST_LINE] = digest
-        elif line is None:
-            found.clear()
-        else:
-            found.pop(line, None)
+            found[line or FIRST_LINE] = Standing(last=digest, at=at)
+            continue
+        for one in [one for one in found if line in {None, one}]:
+            found[one] = replace(found[one], is_stopped=True)
     return dict(sorted(found.items()))
+
+
+def homes(session: Reader) -> dict[str, int]:
+    """Return the line in which each version served or was tried last."""
+    rows: list[tuple[int, int | None, str]] = []
+    for table in (Promotion, Rollout):
+        found = session.execute(select(table.sequence, table.line, table.model_digest))
+        rows += [(sequence, line, digest) for sequence, line, digest in found if digest is not None]
+    return {digest: line or FIRST_LINE for _, line, digest in sorted(rows, key=lambda row: row[0])}
 
 
 def versions(session: Reader) -> dict[int, list[str]]:

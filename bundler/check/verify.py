@@ -980,14 +980,14 @@ def answer_lines(about: dict[str, Any], leaves: dict[int, dict[str, Any]]) -> li
     received = one("release.received", serial=registered["body"]["serial"])
     release = received["body"]
     made = promotion_of(version, asked["sequence"], leaves)
-    people = approvers(made, leaves)
+    when = made["time"] + (f", line {made['body']['line']}" if "line" in made["body"] else "")
     return [
         f"asked         record {asked['sequence']}, {asked['time']}, key {asked['body'].get('key_id')}",
         f"answered      record {ended['sequence']}, {ended['time']}, {ended['body']['outcome']}",
         f"version       {version}, weights {registered['body']['weights_digest']}",
         f"release       {release['release']}, serial {release['serial']}, received {received['time']}",
         f"              release code {release['code']}: check its medium with verify.py --code",
-        f"promoted      record {made['sequence']}, {made['time']}; approved by {', '.join(people)}",
+        f"promoted      record {made['sequence']}, {when}; approved by {', '.join(approvers(made, leaves))}",
     ]
 
 

@@ -32,7 +32,9 @@ class Versions:
     sibling: str
 
 
-def roll_out(stage: Stage, *, base: str, key: str, sibling: str, people: list[SitePerson]) -> dict[str, Any]:
+def roll_out(
+    stage: Stage, *, base: str, key: str, model: str, sibling: str, people: list[SitePerson]
+) -> dict[str, Any]:
     """Take the sibling through a canary to production and go back; return what was seen, for the summary.
 
     Raises:
@@ -40,7 +42,7 @@ def roll_out(stage: Stage, *, base: str, key: str, sibling: str, people: list[Si
     """
     with stage.chapter("A canary: the same model at eight bits, for some of the callers"):
         stage.run("sealift", "validate", sibling)
-        approve(stage, sibling, people)
+        approve(stage, sibling, people, replaces=model)
         started = stage.ask("sealift", "canary", "start", sibling, "--percent", "40")
         stage.note(
             f"expected: {started['outlook']['expected_requests']} requests of {_needed(started)} that say enough"
@@ -83,9 +85,10 @@ def roll_out(stage: Stage, *, base: str, key: str, sibling: str, people: list[Si
     }
 
 
-def approve(stage: Stage, version: str, people: list[SitePerson]) -> None:
-    """Ask for approvals of a version and give them."""
-    stage.run("sealift", "promote", version, "--as", "iris")
+def approve(stage: Stage, version: str, people: list[SitePerson], *, replaces: str = "") -> None:
+    """Ask for approvals of a version and give them; `replaces` names the model of another name that goes away."""
+    said = ("--replaces", replaces) if replaces else ()
+    stage.run("sealift", "promote", version, "--as", "iris", *said)
     for person in people:
         stage.run("sealift", "approve", version, "--as", person.id, "--gnupg-home", person.home, "--yes")
 

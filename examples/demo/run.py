@@ -205,6 +205,7 @@ def rolling_out(demo: Demo) -> None:
         demo.stage,
         base=f"{demo.facts['gateway']}/v1",
         key=demo.facts["key"],
+        model=MODEL,
         sibling=SIBLING,
         people=demo.people,
     )

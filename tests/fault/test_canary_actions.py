@@ -123,7 +123,7 @@ def test_where_memory_holds_one_the_engine_before_stops_first_and_no_canary_runs
 ) -> None:
     one = SimpleNamespace(holds=Holds.ONE)
     monkeypatch.setattr(production, "fit", lambda *_, **__: one)
-    monkeypatch.setattr(canary, "fit", lambda *_: one)
+    monkeypatch.setattr(canary, "fit", lambda *_, **__: one)
     old, new = str(floor.in_production()), floor.bring("new")
     floor.validate(new).require_passed()
     floor.approve(new, ANA, BEN)

@@ -19,7 +19,7 @@ from appliance.gateway import create_app
 from appliance.gateway.application import running
 from appliance.gateway.auth import PEPPER, ApiKey
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.routing import Route, Serving
+from appliance.gateway.routing import Lines, Route, Serving
 from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode
@@ -64,11 +64,16 @@ class Keys:
 
 @dataclass
 class OneRoute:
-    """What is promoted; None for nothing. `split` puts another version beside it, `stopped` names callers."""
+    """What is promoted; None for nothing. `split` puts another version beside it, `stopped` names callers.
+
+    `further` is what other lines serve.
+    """
 
     route: Route | None
     split: dict[str, Any] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
+    further: list[Serving] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
 
     def production(self) -> Route | None:
         """Return it."""
@@ -76,7 +81,13 @@ class OneRoute:
 
     def serving(self) -> Serving | None:
         """Return it with what is beside it."""
-        return None if self.route is None else Serving(production=self.route, **self.split)
+        route = self.production()
+        return None if route is None else Serving(production=route, **self.split)
+
+    def lines(self) -> Lines:
+        """Return it with what other lines serve; `silent` are names that lead to lines which serve nothing."""
+        first = self.serving()
+        return Lines([*([] if first is None else [first]), *self.further], silent=self.silent)
 
     def is_stopped(self, *, key_id: str, department: str) -> bool:
         """Tell whether a key or a department is stopped."""

@@ -1,6 +1,8 @@
-"""Further lines of a site, decided by Ana and Ben with real signatures: nothing of the program writes one yet."""
+"""Further lines of a site, decided by Ana and Ben with real signatures, past the promoter and what it refuses."""
 
 from dataclasses import replace
+from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 from appliance.promote.books import Books
@@ -12,7 +14,7 @@ from tests.support.promotion import Site
 from tests.support.signatories import signatories
 
 
-def statement_of(site: Site, version: str | Request, **changes: Any) -> Statement:
+def statement_of(site: Site, version: str | Request | Statement, **changes: Any) -> Statement:
     """Return what is to be signed to bring a version into a further line; `replaces` says which.
 
     Args:
@@ -21,8 +23,28 @@ def statement_of(site: Site, version: str | Request, **changes: Any) -> Statemen
         changes: Of the statement.
     """
     fields: dict[str, Any] = {"format": LINE_FORMAT, **changes}
-    request = site.request(version) if isinstance(version, str) else version
-    return replace(request.statement, **fields)
+    if isinstance(version, str):
+        version = asked(site, version)
+    return replace(version if isinstance(version, Statement) else version.statement, **fields)
+
+
+def asked(site: Site, version: str, *, name: str = "tiny") -> Statement:
+    """Validate a version, and return a statement for line 1 that the promoter never saw and might have refused."""
+    validated = site.validate(version, name=name)
+    assert validated is not None
+    now = site.clock.now()
+    return Statement(
+        site=site.config.site,
+        model_digest=version,
+        weights_digest=validated.weights_digest,
+        evidence_digest=validated.evidence_digest,
+        policy_digest=validated.policy_digest,
+        meaning="serve it",
+        nonce=token_hex(16),
+        requested_by=signatories()[0].id,
+        requested_at=now,
+        expires=now + timedelta(hours=72),
+    )
 
 
 def signed(site: Site, statement: Statement) -> dict[str, Any]:
@@ -53,14 +75,14 @@ def record(site: Site, kind: Kind, body: dict[str, Any]) -> Promotion:
     return books.record_promotion(production, kind, body)
 
 
-def open_line(site: Site, version: str | Request) -> int:
+def open_line(site: Site, version: str | Request | Statement) -> int:
     """Bring a version beside all others; return the number of its line."""
     number = site.folder.production().number + 1
     body = signed(site, statement_of(site, version)) | {"line": number, "previous": None}
     return record(site, Kind.MADE, body).number
 
 
-def bring(site: Site, version: str | Request, number: int) -> Promotion:
+def bring(site: Site, version: str | Request | Statement, number: int) -> Promotion:
     """Bring a version into a further line in the place of what it serves, or served last."""
     line = site.folder.production().lines[number]
     body = signed(site, statement_of(site, version, replaces=line.newest))
@@ -80,11 +102,12 @@ def go_back(site: Site, model_digest: str, number: int) -> Promotion:
     return record(site, Kind.ROLLED_BACK, body)
 
 
-def start_canary(site: Site, model_digest: str, number: int) -> Promotion:
+def start_canary(site: Site, version: str | Request, number: int) -> Promotion:
     """Let a version answer for a share of a further line's callers."""
     line = site.folder.production().lines[number]
-    body = signed(site, statement_of(site, model_digest, replaces=line.newest))
-    terms = Terms(version=model_digest, percent=20, hours=48, watch_hours=48)
+    statement = statement_of(site, version, replaces=line.newest)
+    body = signed(site, statement)
+    terms = Terms(version=statement.model_digest, percent=20, hours=48, watch_hours=48)
     body |= {"line": number, "previous": line.current, "model_digest": line.current, "terms": terms.to_json()}
     return record(site, Kind.CANARY_STARTED, body)
 

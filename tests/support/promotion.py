@@ -82,14 +82,21 @@ class Site:
             self.client.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)
 
     def validate(
-        self, model_digest: str, *, run: str = "1", passed: bool = True, policy: str = "", level: str = "Q4_K_M"
+        self,
+        model_digest: str,
+        *,
+        run: str = "1",
+        passed: bool = True,
+        policy: str = "",
+        level: str = "Q4_K_M",
+        name: str = "tiny",
     ) -> Validated | None:
         """Record that a version is registered and what its gates said."""
         self.ledger.append(
             "model.registered",
             {
                 "model_digest": model_digest,
-                "name": "tiny",
+                "name": name,
                 "version": "1",
                 "weights_digest": digest("weights" + model_digest),
                 "serial": 1,
@@ -109,11 +116,19 @@ class Site:
             )
         return require_validated(self.ledger, model_digest, packaged()) if passed and not policy else None
 
-    def request(self, model_digest: str, *, by: Signatory | None = None, meaning: str = "serve it") -> Request:
-        """Validate a version and request it for production."""
-        validated = self.validate(model_digest)
+    def request(
+        self,
+        model_digest: str,
+        *,
+        by: Signatory | None = None,
+        meaning: str = "serve it",
+        name: str = "tiny",
+        **said: Any,
+    ) -> Request:
+        """Validate a version and request it for production; `beside` or `replaces` may say for which line."""
+        validated = self.validate(model_digest, name=name)
         assert validated is not None
-        return self.client.request(validated, meaning=meaning, requested_by=(by or signatories()[0]).id)
+        return self.client.request(validated, meaning=meaning, requested_by=(by or signatories()[0]).id, **said)
 
     def approve(self, request: Request, *people: Signatory) -> Request:
         """Hand in these people's approvals."""
@@ -121,10 +136,10 @@ class Site:
             request = self.client.approve(request.statement.sha256, person.sign(request.statement.to_bytes()))
         return request
 
-    def promote(self, model_digest: str) -> Promotion:
-        """Bring a version into production by Ana and Ben."""
+    def promote(self, model_digest: str, **said: Any) -> Promotion:
+        """Bring a version into production by Ana and Ben; `name`, `beside` and `replaces` as in `request`."""
         ana, ben, *_ = signatories()
-        request = self.approve(self.request(model_digest), ana, ben)
+        request = self.approve(self.request(model_digest, **said), ana, ben)
         return self.client.promote(request.statement.sha256)
 
 

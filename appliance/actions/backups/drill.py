@@ -148,6 +148,7 @@ def _drill(
         "records": again.records,
         "people": len(again.people),
         "production": again.production,
+        **({"further": dict(again.further)} if again.further else {}),
         "serial": again.serial,
         "media": [each.serial for each in contents.manifest.media],
         "media_missing": sorted({each.serial for each in contents.manifest.media} - held),

@@ -5,7 +5,7 @@ record, what is known to be lost, what was voided and what stays erased.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from appliance.keys.files import FileKeys
 from appliance.keys.opening import KeyStore
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
+from appliance.promote.record import FIRST_LINE
+from appliance.promote.statement import Statement
 from appliance.registry import evidence
 from appliance.state import projection
 from appliance.state.database import open_state
@@ -30,9 +32,10 @@ from appliance.verify import trust
 from appliance.verify.trust import Checkpoint, TrustRecord
 from media import durable
 from media.clock import Clock
-from media.errors import MediaError
+from media.errors import MediaError, SealiftError
 
 _KEY: Final = "ledger-checkpoint"
+_MADE: Final = "promotion.made"
 _DROPPED: Final = ("sessions", "enrolment codes", "identifiers held while requests ran", "the lost box's ledger key")
 
 
@@ -50,7 +53,8 @@ class Rebuilt:
         voided: Requests for a promotion that waited, by the digest of their statement.
         erased: How many keys of the backup stay erased.
         people: Who counts at this site.
-        production: The version that production was on; empty for none.
+        production: The version that production was on, in line 1; empty for none.
+        further: What each further line was on, by the number of the line.
     """
 
     epoch: int
@@ -63,10 +67,14 @@ class Rebuilt:
     erased: int
     people: tuple[str, ...]
     production: str
+    further: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        return {**asdict(self), "voided": list(self.voided), "people": list(self.people)}
+        """Return the fields; `further` only where there is a further line."""
+        told = {**asdict(self), "voided": list(self.voided), "people": list(self.people)}
+        if not self.further:
+            del told["further"]
+        return told
 
 
 def rebuild(
@@ -137,6 +145,7 @@ def rebuild(
         erased=withheld,
         people=tuple(person.id for person in people.active),
         production=production.current or "",
+        further={str(line.number): str(line.current) for line in production.serving if line is not production.first},
     )
 
 
@@ -239,9 +248,30 @@ def _newer(backed_up: TrustRecord | None, here: TrustRecord | None) -> TrustReco
 
 
 def _waiting(ledger: OfflineLedger) -> tuple[str, ...]:
-    """Return the requests for a promotion that nothing became of yet; the restored box does not know them."""
-    made = ledger.find(kind="promotion.made", limit=1)
-    last = max((leaf.sequence for leaf in made), default=-1)
-    requested = ledger.find(kind="promotion.requested", limit=EVERY)
-    found = {str(leaf.body.get("statement_sha256", "")) for leaf in requested if leaf.sequence > last}
-    return tuple(sorted(found - {""}))
+    """Return the requests for a promotion that nothing became of yet; the restored box does not know them.
+
+    A promotion voids what waited for its own line, and no other's.
+    """
+    kinds = ("promotion.requested", _MADE, "promotion.canary-started")
+    found = [leaf for kind in kinds for leaf in ledger.find(kind=kind, limit=EVERY)]
+    waiting: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    for leaf in sorted(found, key=lambda one: one.sequence):
+        body, signed = leaf.body, str(leaf.body.get("statement_sha256", ""))
+        if leaf.kind == "promotion.requested":
+            waiting[signed] = _line_of(str(body.get("statement", "")), lines)
+            continue
+        line, terms = body.get("line", FIRST_LINE), body.get("terms")
+        lines[str(terms.get("version") if isinstance(terms, Mapping) else body.get("model_digest"))] = line
+        if leaf.kind == _MADE:
+            waiting = {one: other for one, other in waiting.items() if one != signed and other != line}
+    return tuple(sorted(waiting.keys() - {""}))
+
+
+def _line_of(statement: str, lines: Mapping[str, int]) -> int:
+    """Return for which line a statement is, by the lines of versions; 0 where it opens one."""
+    try:
+        signed = Statement.from_bytes(statement.encode())
+    except SealiftError:
+        return FIRST_LINE
+    return lines.get(signed.replaces or "", 0) if signed.is_of_a_further_line else FIRST_LINE

@@ -130,7 +130,7 @@ def _events(title: str, events: Sequence[Mapping[str, Any]], about: str) -> Sect
         (
             str(one["sequence"]),
             one["at"],
-            one["kind"],
+            one["kind"] + (f", line {one['line']}" if "line" in one else ""),
             one["about"][:16],
             ", ".join(filter(None, one["people"])),
             one["said"],

@@ -81,7 +81,8 @@ class Tally:
         elif leaf.kind == REFUSED:
             self.refusals[str(body.get("code"))] += whole(body.get("repeated"), 1)
         elif leaf.kind.startswith(_PRODUCTION) and leaf.kind not in _NOT_REQUESTED:
-            self.production.append(_event(leaf, body.get("reason")))
+            line = {"line": body["line"]} if isinstance(body.get("line"), int) else {}
+            self.production.append({**_event(leaf, body.get("reason")), **line})
         elif leaf.kind in _MEDIA or leaf.kind.startswith(_CUSTODY):
             self.custody.append(_event(leaf, _of_medium(body)))
         elif leaf.kind.startswith(_DRILLS):

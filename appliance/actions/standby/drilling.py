@@ -1,12 +1,12 @@
 """The drill of a fail-over: whether the standby could take over now, without moving anything, recorded with each check.
 
 What is looked at is what a take-over would rest on: how new the mirror is, that nothing waits in it, that this box has
-the version that would serve and an engine of it that answers, the secret of callers' keys, and the lease. The real move
-is made by people (`sealift standby hand-over --drill`) and recorded as a drill of its own.
+the version that each line would serve and an engine of it that answers, the secret of callers' keys, and the lease. The
+real move is made by people (`sealift standby hand-over --drill`) and recorded as a drill of its own.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -23,13 +23,13 @@ from appliance.config import Config
 from appliance.errors import EngineProtocolError, PairingRefusedError
 from appliance.keys.provider import KeyProvider
 from appliance.keys.stages import PEPPER
-from appliance.registry import catalog
 from appliance.registry.carriers import carrier
 from appliance.registry.damaged import damaged
 from appliance.serve.client import EngineClient
 from appliance.stages import Stage
 from appliance.standby import carried
 from appliance.standby.pairing import Relation, paired
+from appliance.state import lines
 from appliance.store.content import ContentStore
 from appliance.timekeeping.believed import BelievedClock
 from media.clock import Clock, from_text
@@ -194,11 +194,11 @@ def drill(here: Surroundings) -> Drill:
         )
     began = here.clock.monotonic()
     with Session(here.state) as session:
-        digest = catalog.in_production(session)
+        served = lines.served(session)
     checks = (
         _mirror(here, box),
         _decisions(box),
-        *_version(here, digest),
+        *_versions(here, served),
         _keys(here, box),
         _lease(here),
     )
@@ -234,9 +234,18 @@ def _decisions(box: Box) -> Check:
     return Check(check="decisions", holds=is_good, text=f"{box.waiting} wait{lacks}{held}")
 
 
-def _version(here: Surroundings, digest: str | None) -> tuple[Check, ...]:
-    if digest is None:
+def _versions(here: Surroundings, served: Mapping[int, str]) -> tuple[Check, ...]:
+    """Look at what each line serves; the checks of a further line bear its number."""
+    if not served:
         return (Check(check="version", holds=False, text="nothing is in production here"),)
+    found = []
+    for number, digest in served.items():
+        line = "" if number == lines.FIRST_LINE else f", line {number}"
+        found += [replace(one, check=f"{one.check}{line}") for one in _version(here, digest)]
+    return tuple(found)
+
+
+def _version(here: Surroundings, digest: str) -> tuple[Check, ...]:
     try:
         store = ContentStore(here.config.at.store)
         _, descriptor, _ = carrier(store, digest)

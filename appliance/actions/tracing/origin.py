@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from appliance.actions import tried
 from appliance.actions.proof import Found, ProofReport, Prover
-from appliance.actions.prove import CHANGING, request_of
+from appliance.actions.prove import request_of
 from appliance.actions.proven_ledger import ProvenLedger
+from appliance.actions.proven_promotion import answering
 from appliance.actions.tracing.selection import INTENT, RECEIVED
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
@@ -24,7 +25,7 @@ from appliance.promote.record import Promotion
 from appliance.promote.standing import require_made
 from appliance.registry import catalog
 from appliance.stages import is_tried
-from media.clock import Clock, from_text
+from media.clock import Clock
 
 _GATE: Final = "gate.result"
 _PAGE: Final = 200
@@ -126,17 +127,9 @@ class _Line:
         return _found(leaf, f"{body.get('release')}, serial {serial}, code {body.get('code')}, received {leaf.time}")
 
     def _promotion(self, asked: Leaf) -> Found[Promotion]:
-        digest = str(asked.body.get("model_digest"))
-        made, last, loaded, before = None, None, tuple[str, ...](), tuple[str, ...]()
-        for production in self._ledger.productions(before=asked.sequence):
-            made, last = production.made_for(digest), production.last
-            loaded, before = production.loadable, loaded
-        if made is None or last is None:
-            raise ProofError(what=f"version {digest[:12]} was not approved before it answered", why="", fix="")
-        is_changing = digest in before and from_text(asked.time) - last.at <= CHANGING
-        if digest not in loaded and not is_changing:
-            raise ProofError(what=f"version {digest[:12]} was not in production when it answered", why="", fix="")
-        return Found(value=made, detail=f"number {made.number}, {made.kind}", data={"sequence": made.sequence})
+        found = answering(self._ledger, asked)
+        data = {"sequence": found.made.sequence, **found.line.mark}
+        return Found(value=found.made, detail=f"number {found.made.number}, {found.made.kind}{found.shown}", data=data)
 
     def _approvals(self, made: Promotion) -> Found[None]:
         people = SitePeople()

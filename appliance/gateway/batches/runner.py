@@ -265,6 +265,7 @@ class Runner:
             code=problem.code,
             arm=problem.arm,
             assigned=problem.assigned,
+            model_digest=problem.model_digest,
         )
         witnesses = self._world.witnesses
         witnesses.metrics.refused(endpoint=refusal.endpoint, code=problem.code)

@@ -12,6 +12,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import EngineLoadError
+from appliance.promote.destination import Said
 from appliance.registry import catalog
 from appliance.registry.memory import Need, Room
 from appliance.state import projection
@@ -105,7 +106,9 @@ def test_people_are_told_that_a_model_of_another_name_takes_the_others_place(
 NAMES = {DIGEST_A: "chat", DIGEST_B: "chat", DIGEST_C: "classes", DIGEST_D: "classes"}
 
 
-def lines_of(config: Config, state: Engine, total: float, sizes: dict[str, float | None]) -> Ask:
+def lines_of(
+    config: Config, state: Engine, total: float, sizes: dict[str, float | None], said: Said | None = None
+) -> Ask:
     """A in production in line 1, C beside it in line 2, and a machine of so many GiB."""
     ledger = MemoryLedger()
     for digest, gib in sizes.items():
@@ -116,7 +119,28 @@ def lines_of(config: Config, state: Engine, total: float, sizes: dict[str, float
     ledger.append("promotion.made", {**bodies(DIGEST_C)["promotion.made"], "previous": None, "line": 2})
     projection.catch_up(state, ledger)
     room = Room(total=int(total * GIB), available=int(total * GIB))
-    return lambda digest: fit(config, ledger, state, digest, room=room)
+    return lambda digest: fit(config, ledger, state, digest, room=room, said=said)
+
+
+def test_a_version_that_is_said_to_come_beside_all_others_finds_what_they_leave(config: Config, state: Engine) -> None:
+    """8.5 GiB are left to engines: 4 + 1 of others, and B of 3, which would be chat's successor by its name."""
+    sizes: dict[str, float | None] = {DIGEST_A: 4.0, DIGEST_B: 3.0, DIGEST_C: 1.0}
+    facts = lines_of(config, state, 10, sizes, Said(beside=True))(DIGEST_B)
+
+    assert (facts.production, facts.holds, facts.lines.total) == (None, Holds.TWO, 5 * GIB)
+    assert facts.plan[0] == "It comes beside what is in production, and nothing goes away for it."
+
+
+@pytest.mark.parametrize("replaced", ["classes", DIGEST_C])
+def test_a_version_that_is_said_to_replace_a_model_is_held_against_that_one(
+    config: Config, state: Engine, replaced: str
+) -> None:
+    sizes: dict[str, float | None] = {DIGEST_A: 4.0, DIGEST_B: 3.0, DIGEST_C: 1.0}
+    facts = lines_of(config, state, 10, sizes, Said(replaces=replaced))(DIGEST_B)
+
+    assert facts.production is not None
+    assert (facts.production.name, facts.lines.names, facts.holds) == ("classes", ("chat 1",), Holds.TWO)
+    assert "It takes the place of another model, classes: a line of production serves one." in facts.plan
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Engines follow every line of production, and a fault in one keeps nothing from another."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from appliance.actions.promote import promote
 from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.errors import JobRefusedError, NotPromotedError, UnitError
 from appliance.install.supervisor import engine_unit
+from appliance.promote.destination import Said
 from appliance.promote.promoter import Request
 from appliance.promote.record import Kind
 from appliance.registry.descriptor import ModelDescriptor
@@ -36,9 +38,9 @@ def floor() -> Iterator[Floor]:
         yield opened
 
 
-def requested(floor: Floor, descriptor: ModelDescriptor) -> Request:
+def requested(floor: Floor, descriptor: ModelDescriptor, **said: Any) -> Request:
     floor.validate(descriptor).require_passed()
-    facts = promote(floor.here, descriptor.model_digest, person=ANA.id)
+    facts = promote(floor.here, descriptor.model_digest, person=ANA.id, said=Said(**said))
     assert facts.request is not None
     return facts.request
 

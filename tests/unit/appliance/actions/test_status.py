@@ -13,8 +13,10 @@ from appliance.install.supervisor import UnitState
 from appliance.state import projection
 from appliance.state.database import open_state
 from media.clock import FixedClock
+from tests.support import lines
 from tests.support.installable import places_below, small_release, store_release
 from tests.support.ledger import DIGEST_A, bodies
+from tests.support.promotion import digest, open_site
 from tests.support.supervisor import FakeSupervisor
 
 UNITS = Path(__file__).parents[4] / "systemd"
@@ -117,3 +119,20 @@ def test_every_unit_that_ends_by_itself_is_known_as_such() -> None:
     ends = {one.stem for one in UNITS.glob("*.service") if "\nType=oneshot\n" in one.read_text()}
 
     assert ends == ONE_SHOT
+
+
+def test_each_line_of_production_is_shown_and_line_1_where_it_always_was(tmp_path: Path) -> None:
+    site = open_site(tmp_path)
+    site.promote(digest("A"))
+    lines.open_line(site, digest("C"))
+
+    found = status(site.config, clock=site.clock, supervisor=FakeSupervisor()).to_json()["production"]
+
+    assert (found["good"], found["model_digest"], found["number"]) == (True, digest("A"), 1)
+    assert [(one["line"], one["model_digest"]) for one in found["lines"]] == [(1, digest("A")), (2, digest("C"))]
+    assert found["text"].count("approved by Ana") == 2
+
+    lines.stop_line(site, 1)
+    found = status(site.config, clock=site.clock, supervisor=FakeSupervisor()).to_json()["production"]
+    assert (found["good"], found["model_digest"]) == (True, None)
+    assert found["text"].startswith("line 1 is stopped; line 2 ")

@@ -242,6 +242,22 @@ def test_few_versions_are_remembered(tmp_path: Path, clock: FixedClock) -> None:
     assert fleets.to(tmp_path / "0.sock") is not first
 
 
+def test_as_many_versions_are_remembered_as_may_answer(tmp_path: Path, clock: FixedClock) -> None:
+    loaded = [6]
+    fleets = Upstreams(clock=clock, metrics=Metrics(), loaded=lambda: loaded[0])
+    kept = [fleets.to(tmp_path / f"{number}.sock") for number in range(6)]
+    assert [fleets.to(tmp_path / f"{number}.sock") for number in range(6)] == kept
+    fleets.to(tmp_path / "6.sock")
+    assert fleets.to(tmp_path / "0.sock") is not kept[0]
+
+    loaded[0] = 2
+    for _ in range(3):
+        fleets.to(tmp_path / "6.sock")
+    assert fleets.to(tmp_path / "5.sock") is kept[5]
+    assert fleets.to(tmp_path / "3.sock") is not kept[3], "they are as few again"
+    fleets.close()
+
+
 @given(sessions=st.lists(st.text(max_size=8), min_size=1, max_size=20), busy=st.lists(st.integers(0, 9), min_size=3))
 def test_a_conversation_stays_with_its_instance_on_every_gateway_while_that_is_not_much_busier(
     sessions: list[str], busy: list[int]

@@ -34,11 +34,11 @@ def away() -> Problem:
     return problem
 
 
-def opened(ledger: MemoryLedger, clock: Any, minutes: int = 30) -> windows.Window:
+def opened(ledger: MemoryLedger, clock: Any, minutes: int = 30, line: int = 1) -> windows.Window:
     asked = windows.Asked(
         purpose=windows.Purpose.VALIDATE, model_digest="ab" * 32, person="ana", reason="4711", minutes=minutes
     )
-    return windows.open_now(ledger, clock, asked, previous=None)
+    return windows.open_now(ledger, clock, asked, previous=None, line=line)
 
 
 def test_an_engine_that_is_away_is_explained_while_a_window_is_open() -> None:
@@ -57,6 +57,16 @@ def test_an_engine_that_is_away_is_explained_while_a_window_is_open() -> None:
     windows.close(ledger, window, why=windows.Closing.DONE)
     clock.advance(2)
     assert resting.explained(away()).code == "engine_unavailable"
+
+
+def test_a_window_of_one_line_explains_no_engine_of_another() -> None:
+    clock = FixedClock(at=NOW)
+    ledger = Counted(clock)
+    opened(ledger, clock, line=4)
+    resting, of_line_4 = Resting(ledger, clock), away()
+    of_line_4.line = 4
+
+    assert [resting.explained(one).code for one in (away(), of_line_4)] == ["engine_unavailable", "maintenance_window"]
 
 
 def test_callers_are_asked_back_soon_where_it_is_nearly_over() -> None:

@@ -1,5 +1,6 @@
 """What a gateway reads from the state: production, a canary, the version before, rules of keys, stopped callers."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from sqlalchemy import Engine
 
 from appliance.audit.memory import MemoryLedger
 from appliance.config import Places
-from appliance.gateway.routing import Serving, StateRoutes
+from appliance.gateway.problems import Problem
+from appliance.gateway.routing import ALIAS, Canary, Lines, Route, Serving, StateRoutes, require_route
 from appliance.promote.canary import offset_of
 from appliance.state import migrating, projection
 from appliance.state.database import open_state, writing
@@ -143,3 +145,66 @@ def test_a_state_that_an_older_release_left_is_served_from_until_it_is_migrated(
     assert found is not None
     assert found.production.model_digest == DIGEST_A
     assert not routes.is_stopped(key_id="k1", department="x")
+
+
+def route(name: str, digest: str, *also: str) -> Route:
+    more = {"version": "1", "serial": 1, "release": "r", "socket": Path("/x"), "created": 0}
+    return Route(name=name, model_digest=digest, also=also, **more)  # type: ignore[arg-type]
+
+
+class Fixed(StateRoutes):
+    """Routes that are what they were made."""
+
+    def __init__(self, *serving: Serving, silent: tuple[str, ...] = ()) -> None:
+        self._fixed = Lines(serving, silent=silent)
+
+    def lines(self) -> Lines:
+        """Return them."""
+        return self._fixed
+
+
+def test_what_is_in_production_has_a_name_before_a_canary_of_another_line_and_an_alias_before_both() -> None:
+    chat, small = route("chat", DIGEST_A, ALIAS), route("small", DIGEST_B)
+    tried = replace(chat, name="small", model_digest="c" * 64)
+    first = Serving(production=chat, canary=Canary(route=tried, percent=1, offset=0, is_held=False))
+    routes = Fixed(first, Serving(production=small, line=2), Serving(production=route(ALIAS, "d" * 64), line=3))
+
+    assert [require_route(routes, name).model_digest for name in ("chat", "small", ALIAS)] == [
+        *(DIGEST_A, DIGEST_B),
+        DIGEST_A,
+    ]
+    assert [one.model_digest[0] for one in routes.lines().routes] == ["a", "b", "d", "c"]
+    assert routes.serving() is first
+    assert Fixed(Serving(production=small, line=2)).serving() is None
+
+
+def test_a_name_of_a_line_that_serves_nothing_means_another_line_that_has_it_now() -> None:
+    small = Serving(production=route("small", DIGEST_B), line=3)
+
+    assert Fixed(small, silent=("small", "chat")).lines().meant("small") is small
+    assert Fixed(small, silent=("small", "chat")).lines().meant("chat") is None
+    for routes, code in ((Fixed(small), "model_not_found"), (Fixed(silent=("chat",)), "no_model")):
+        with pytest.raises(Problem, match=code):
+            routes.lines().meant("chat")
+
+
+def test_names_of_lines_that_serve_nothing_are_those_of_what_they_served_last(
+    places: Places, state: Engine, ledger: MemoryLedger
+) -> None:
+    ledger.append("promotion.made", {**bodies("f" * 64)["promotion.made"], "line": 3})
+    ledger.append("promotion.made", {**bodies(DIGEST_B)["promotion.made"], "line": 2})
+    assert serving(places, state, ledger).line == 1
+    lines = StateRoutes(places, CLOCK).lines()
+    assert ([one.line for one in lines.serving], lines.away) == ([1, 2], (3,))
+
+    ledger.append("promotion.stopped", {**bodies()["promotion.stopped"], "line": 2})
+    serving(places, state, ledger)
+    lines = StateRoutes(places, CLOCK).lines()
+    assert (lines.meant("mb"), lines.away) == (None, (3,))
+    ledger.append("promotion.stopped", bodies()["promotion.stopped"])
+    ledger.append("promotion.made", bodies(DIGEST_B)["promotion.made"])
+    serving(places, state, ledger)
+    lines = StateRoutes(places, CLOCK).lines()
+    assert lines.meant("mb") is lines.first, "line 1 serves it now"
+    with pytest.raises(Problem, match="model_not_found"):
+        lines.meant("ma")

@@ -14,7 +14,7 @@ from appliance.errors import ApprovalRefusedError, NotPromotedError
 from appliance.promote.books import Books
 from appliance.promote.history import Production, replay
 from appliance.promote.record import Kind, Promotion
-from appliance.promote.statement import LINE_FORMAT, Statement
+from appliance.promote.statement import FORMAT, LINE_FORMAT, Statement
 from appliance.promote.terms import Terms
 from media import canonical
 from media.errors import MalformedError
@@ -252,8 +252,9 @@ def test_no_version_is_in_two_lines(site: Site) -> None:
         line = {"line": number if place["replaces"] else 3, "previous": place["replaces"]}
         with refused("another line"):
             lines.record(site, Kind.MADE, body | line)
+    signed = lines.signed(site, lines.statement_of(site, C, format=FORMAT))
     with refused("another line"):
-        site.promote(C)
+        lines.record(site, Kind.MADE, signed | {"previous": A})
 
     site.promote(B)
     lines.bring(site, A, number)
@@ -339,7 +340,7 @@ def test_an_approval_for_another_line_is_none_for_this_one(site: Site) -> None:
     site.promote(B)
     lines.bring(site, A, number)
     lines.bring(site, D, number)
-    site.client.rollback(person="ana-petrova", reason="x", model_digest=A)
+    site.client.rollback(person="ana-petrova", reason="x", model_digest=A, line="tiny")
 
     found = site.folder.production().made_for(A)
     assert found is not None

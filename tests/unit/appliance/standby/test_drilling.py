@@ -16,7 +16,7 @@ from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import projection
 from appliance.state.database import open_state
 from media.clock import FixedClock
-from tests.support import boxes
+from tests.support import boxes, lines
 from tests.support.boxes import first, second
 from tests.support.promotion import Site
 from tests.support.versions import EngineSupervisor, store_version
@@ -99,6 +99,41 @@ def test_before_anything_was_brought_nothing_holds(second: Site, look: Look) -> 
     assert bad(found) == ["mirror", "version"]
     assert not found.is_ready
     assert found.checks[-1].holds is None
+
+
+@pytest.fixture
+def beside(first: Site, second: Site, version: ModelDescriptor) -> tuple[int, str]:
+    """What the first box serves beside the version, and the second has taken over: its line there, and its digest."""
+    assert version.model_digest
+    _, descriptor = store_version(second.config, serial=2, weights=b"classes", name="classes")
+    digest = descriptor.model_digest
+    second.validate(digest, name="classes")
+    lines.open_line(first, lines.asked(first, digest, name="classes"))
+    assert boxes.carry(first, second, name="two", peer="one").waits == ""
+    return 2, digest
+
+
+def test_every_line_that_serves_is_looked_at(
+    second: Site, look: Look, version: ModelDescriptor, beside: tuple[int, str]
+) -> None:
+    number, digest = beside
+    asked = list[str]()
+
+    found = look(ask=lambda _, one: asked.append(one))
+
+    wanted = ["version", "answer", f"version, line {number}", f"answer, line {number}"]
+    assert [one.check for one in found.checks][2:6] == wanted
+    assert (bad(found), asked) == ([], [version.model_digest, digest])
+    lines.stop_line(second, 1)
+    assert "version" not in [one.check for one in look().checks]
+
+    def silent_beside(_config: Config, model_digest: str) -> None:
+        if model_digest == digest:
+            raise EngineUnavailableError(what="the engine does not answer", why="", fix="")
+
+    assert bad(look(ask=silent_beside)) == [f"answer, line {number}"]
+    lines.stop_line(second, number)
+    assert bad(look()) == ["version"]
 
 
 @pytest.mark.usefixtures("version")

@@ -17,14 +17,13 @@ from appliance.audit.memory import MemoryBackend
 from appliance.audit.verify import verify
 from appliance.errors import CiphertextError, ConflictError, PairingRefusedError
 from appliance.promote.policy import IN_EVERY_POLICY
-from appliance.promote.record import Kind
 from appliance.promote.standing import require_promoted
 from appliance.standby import bundle, mirror, sealed, vouched
 from appliance.standby.carried import Carried
 from appliance.standby.pairing import Relation, require_paired
 from appliance.state.database import open_state
 from media.errors import SealiftError
-from tests.support import boxes, lines
+from tests.support import boxes
 from tests.support.boxes import first, second
 from tests.support.promotion import PASSWORD, Site, digest
 from tests.support.signatories import signatories
@@ -105,21 +104,6 @@ def test_a_release_that_is_missing_holds_back_what_needs_it_and_all_after_it(fir
     assert "not registered" in waiting.waits
     assert (done.promotions, done.keys, done.waits) == (1, 1, "")
     assert boxes.take(second, "one").to_json() == {**done.to_json(), "promotions": 0, "keys": 0}
-
-
-def test_a_record_of_a_further_line_is_not_taken_over_yet(first: Site, second: Site) -> None:
-    """The number of a line is each box's own; until it is found by what was signed, nothing is written by another's."""
-    first.promote(VERSION)
-    receive(second, VERSION)
-    receive(second, NEXT)
-    lines.open_line(first, NEXT)
-
-    taken = boxes.carry(first, second, name="two", peer="one")
-
-    assert (taken.promotions, "another line than the first" in taken.waits) == (1, True)
-    lines.record(first, Kind.STOPPED, {"line": 1, "previous": VERSION, **lines.alone()})
-    assert boxes.carry(first, second, name="two", peer="one").promotions == 0
-    assert require_promoted(second.config.at, VERSION).number == 1
 
 
 def test_an_api_key_of_the_primary_works_on_the_standby(first: Site, second: Site) -> None:

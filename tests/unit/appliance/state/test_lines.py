@@ -20,6 +20,18 @@ from tests.support.signatories import signatories
 A, B, C, D, E = (digest(name) for name in "ABCDE")
 
 
+def require_homes(site: Site, state: Engine) -> None:
+    """Every version that a line has is at home there."""
+    with state.connect() as session:
+        found = state_lines.homes(session)
+        stands = state_lines.standing(session)
+    for number, line in site.folder.production().lines.items():
+        tried = [] if line.canary is None else [line.canary.version]
+        for version in [*([] if line.current is None else [line.current]), *tried]:
+            assert found[version] == number
+        assert (stands[number].last, stands[number].is_stopped) == (line.newest, line.current is None)
+
+
 def require_same(site: Site, state: Engine) -> None:
     """State says of each line what the chain says."""
     projection.catch_up(state, site.ledger)
@@ -66,6 +78,7 @@ def test_state_follows_every_line_as_the_chain_does(tmp_path: Path) -> None:
     for step in steps:
         step()
         require_same(site, state)
+        require_homes(site, state)
     projection.rebuild(state, site.ledger)
     require_same(site, state)
     state.dispose()

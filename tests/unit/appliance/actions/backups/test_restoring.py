@@ -28,11 +28,15 @@ from appliance.errors import (
     LedgerUnavailableError,
     ProofError,
 )
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.record import Kind
 from appliance.verify import trust
 from appliance.verify.trust import Checkpoint
 from media.clock import SystemClock, to_text
 from media.errors import NoTrustError, SealiftError
+from tests.support import lines
 from tests.support.backups import Recipient, recipient
+from tests.support.promotion import digest, open_site
 from tests.unit.appliance.actions.backups.conftest import BackedUp
 
 TWO = Decisions(by=("Ann Old", "Ben Young"), reason="the box burnt")
@@ -396,3 +400,43 @@ def test_a_drill_notices_a_backup_that_is_not_the_recorded_one(site: BackedUp) -
             drill.drill(site.config, clock=SystemClock())
     assert shelf.kept(site.disk, "demo")
     shutil.rmtree(site.disk)
+
+
+def test_records_of_further_lines_come_back_in_their_line(
+    site: BackedUp, back: Callable[..., Restored], tmp_path: Path
+) -> None:
+    decided = open_site(tmp_path / "decided")
+    for name in ("A", "B"):
+        decided.promote(digest(name))
+    waits = decided.request(digest("C"))
+    number = lines.open_line(decided, digest("D"))
+    lines.start_canary(decided, digest("E"), number)
+    lines.cut_over(decided, number)
+    other = lines.open_line(decided, digest("F"))
+    lines.stop_line(decided, other)
+    voided = lines.statement_of(decided, digest("G"), replaces=digest("D"))
+    asked = [voided, lines.statement_of(decided, digest("H")), lines.statement_of(decided, digest("I"))]
+    for one in asked:
+        body = {"statement": one.to_bytes().decode(), "statement_sha256": one.sha256}
+        decided.ledger.append("promotion.requested", body)
+    opened = lines.signed(decided, asked[1])
+    third = lines.record(decided, Kind.MADE, {**opened, "line": decided.folder.production().number + 1}).number
+    lines.bring(decided, digest("J"), number)
+    with site.box.running():
+        for leaf in decided.ledger.leaves(0, 500):
+            if leaf.kind.partition(".")[0] in {"person", "promotion"}:
+                site.record(leaf.kind, dict(leaf.body), PROMOTER)
+    fresh = site.fresh(tmp_path / "fresh")
+
+    done = back(site.make().file, onto=fresh).rebuilt
+
+    wanted = decided.folder.production()
+    found = PromoterFolder(fresh.config.at.promoter).production()
+    assert (found.loadable, found.number) == (wanted.loadable, wanted.number)
+    assert {line.number: line.versions for line in found.lines.values()} == {
+        line.number: line.versions for line in wanted.lines.values()
+    }
+    assert (done.production, done.further) == (digest("B"), {str(number): digest("J"), str(third): digest("H")})
+    assert done.to_json()["further"] == done.further
+    assert {waits.statement.sha256, asked[2].sha256} <= set(done.voided)
+    assert not {one.sha256 for one in asked[:2]} & set(done.voided)

@@ -233,6 +233,15 @@ def test_figures_that_the_promoter_tells_every_few_minutes_are_no_events_of_prod
     assert [one["kind"] for one in counted(ledger, clock)["production"][len(before) :]] == ["promotion.watch-kept"]
 
 
+def test_what_concerns_a_further_line_is_listed_with_its_number(ledger: MemoryLedger, clock: FixedClock) -> None:
+    ledger.append("promotion.stopped", {**bodies()["promotion.stopped"], "reason": "night", "line": 7})
+
+    facts = counted(ledger, clock)
+    assert [one.get("line") for one in facts["production"]] == [None, None, 7]
+    page = making.made(facts).files[".html"].decode()
+    assert page.count(", line ") == page.count("promotion.stopped, line 7") == 1
+
+
 def test_people_are_listed_with_roles_and_when_they_were_last_seen_to_act() -> None:
     with short_folder() as root:
         site = open_site(root)

@@ -1,0 +1,58 @@
+"""What a gateway asks the tables of the state for, whichever release left them there."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, inspect, null, select
+
+from appliance.state.lines import FIRST_LINE
+from appliance.state.rollouts import OPEN
+from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
+
+_ROLLOUT: Final = (
+    Rollout.sequence,
+    Rollout.model_digest,
+    Rollout.control,
+    Rollout.percent,
+    Rollout.state,
+    Rollout.at,
+    Rollout.ends_at,
+)
+
+
+def has_lines(connection: Connection) -> bool:
+    """Tell whether the schema knows lines; that of a release of before has no column for them."""
+    return any(column["name"] == "line" for column in inspect(connection).get_columns(Promotion.__tablename__))
+
+
+def has_rollouts(connection: Connection) -> bool:
+    """Tell whether the schema knows canaries, rules of keys and stopped callers."""
+    return inspect(connection).has_table(Rollout.__tablename__)
+
+
+def rollouts(connection: Connection, *, has_lines: bool) -> dict[int, Any]:
+    """Return the row of the rollout that is open, for each line that has one."""
+    line = (Rollout.line if has_lines else null()).label("line")
+    rows = connection.execute(select(*_ROLLOUT, line).where(Rollout.state.in_(OPEN)))
+    return {row.line or FIRST_LINE: row for row in rows}
+
+
+def rules(connection: Connection) -> dict[str, str]:
+    """Return the version that each key is pinned to, by the key's id; nothing for one that is kept out of canaries."""
+    rows = connection.execute(select(KeyRule.key_id, KeyRule.model_digest))
+    return {row.key_id: row.model_digest or "" for row in rows}
+
+
+def stops(connection: Connection) -> frozenset[tuple[str, str]]:
+    """Return which keys and departments one person stopped."""
+    return frozenset((row.what, row.name) for row in connection.execute(select(CallerStop.what, CallerStop.name)))
+
+
+def version(connection: Connection, model_digest: str) -> Any:
+    """Return the row of a version, with its release's name; None where it is not known."""
+    columns = (ModelVersion.name, ModelVersion.version, ModelVersion.serial, ModelVersion.descriptor)
+    query = (
+        select(*columns, Release.name.label("release"))
+        .outerjoin(Release, Release.serial == ModelVersion.serial)
+        .where(ModelVersion.model_digest == model_digest)
+    )
+    return connection.execute(query).first()
