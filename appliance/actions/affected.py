@@ -15,6 +15,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import StoreDamagedError
 from appliance.registry import catalog, origin
+from appliance.state.lines import FIRST_LINE
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
 from appliance.verify.metadata import TrustChain, root_by_root
@@ -169,26 +170,35 @@ def _signers(chain: TrustChain, stored: StoredRelease) -> tuple[Person, ...]:
 def _versions(ledger: Ledger, stored: StoredRelease) -> tuple[dict[str, Any], ...]:
     """Return the versions that this release brought here, and what became of them."""
     registered = ledger.find(kind=catalog.REGISTERED, field="serial", value=stored.serial, limit=EVERY)
-    found = []
+    serving, found = _in_production(ledger), []
     for leaf in registered:
         digest = str(leaf.body.get("model_digest"))
         promoted = [each for kind in _MADE for each in ledger.find(kind=kind, field="model_digest", value=digest)]
-        last = max((each.sequence for each in promoted), default=None)
         found.append(
             {
                 "model_digest": digest,
                 "name": str(leaf.body.get("name")),
                 "version": str(leaf.body.get("version")),
                 "promoted_at": min((each.time for each in promoted), default=None),
-                "in_production": last is not None and last == _last_change(ledger),
+                "in_production": digest in serving,
             }
         )
     return tuple(found)
 
 
-def _last_change(ledger: Ledger) -> int | None:
-    changes = [leaf.sequence for kind in (*_MADE, _STOPPED) for leaf in ledger.find(kind=kind, limit=1)]
-    return max(changes, default=None)
+def _in_production(ledger: Ledger) -> set[str]:
+    """Return what each line of production serves, by its last record."""
+    steps = [leaf for kind in (*_MADE, _STOPPED) for leaf in ledger.find(kind=kind, limit=EVERY)]
+    served: dict[int, str] = {}
+    for leaf in sorted(steps, key=lambda one: one.sequence):
+        line = leaf.body.get("line")
+        if leaf.kind != _STOPPED:
+            served[line or FIRST_LINE] = str(leaf.body.get("model_digest"))
+        elif line is None:
+            served.clear()
+        else:
+            served.pop(line, None)
+    return set(served.values())
 
 
 def _answers(ledger: Ledger, digests: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -14,13 +14,12 @@ from typing import Any, Final
 from appliance.audit.leaf import Leaf
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, GateFailedError, UnknownVersionError
-from appliance.promote import actors, peoplebook
+from appliance.promote import actors, linenames, peoplebook
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.books import Books
 from appliance.promote.carried_line import line_here, numbered
 from appliance.promote.history import Production
 from appliance.promote.levels import acceptance, require_content_addressed, require_level_for_production
-from appliance.promote.naming import require_own_name
 from appliance.promote.people import SitePeople
 from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import IN_EVERY_POLICY, GatePolicy
@@ -156,7 +155,7 @@ class Carrying:
                 fix="receive and validate its release here, then take over again",
             )
         if target and kind in _ENTERS:
-            require_own_name(production, line, target, self._books.ledger)
+            linenames.require_own_name(self._books.ledger, production, target, line)
         self._books.record_promotion(production, kind, numbered(body, line))
         return True
 

@@ -6,7 +6,6 @@ Names are those of the ledger's registrations (`model.registered`); a signed sta
 from collections.abc import Callable
 
 from appliance.audit.facts import Ledger
-from appliance.errors import ConflictError
 from appliance.promote.history import Production
 from appliance.promote.line import Line
 from appliance.registry.deletion import REGISTERED
@@ -36,18 +35,3 @@ def other_line_with(production: Production, line: Line, model_digest: str, named
         return None
     name = named(model_digest)
     return next((one for one in others if any(named(held) == name for held in sorted(one.held))), None)
-
-
-def require_own_name(production: Production, line: Line, model_digest: str, ledger: Ledger) -> None:
-    """Return when a version may come into a line without another line's name.
-
-    Raises:
-        ConflictError: Another line holds a version of its name.
-    """
-    other = other_line_with(production, line, model_digest, lambda digest: name_of(ledger, digest))
-    if other is not None:
-        raise ConflictError(
-            what=f"version {model_digest[:12]} cannot come into line {line.number}",
-            why=f"line {other.number} holds a version of the same name, {name_of(ledger, model_digest)[:64]}",
-            fix="bring it into that line, or stop that line and let another name follow in it",
-        )

@@ -115,7 +115,7 @@ def test_a_line_whose_name_another_line_of_this_box_has_is_not_opened_here(both:
     taken = carry(first, second)
 
     assert (taken.promotions, standing(second)) == (0, {1: (B, (B,))})
-    assert "line 1 holds a version of the same name, chat" in taken.waits
+    assert "chat (line 1) holds it, and callers ask by name" in taken.waits
 
 
 def test_going_back_after_a_stop_is_refused_where_two_stopped_lines_could(both: tuple[Site, Site]) -> None:
