@@ -13,7 +13,7 @@ def test_what_each_line_serves_by_its_last_record_is_in_production() -> None:
 
     assert after("made", model_digest="a") == {"a"}
     assert after("made", model_digest="b", line=2) == {"a", "b"}
-    assert after("cut-over", model_digest="c") == {"c", "b"}
+    assert after("made", model_digest="c") == {"c", "b"}
     assert after("stopped", line=2) == {"c"}
     assert after("rolled-back", model_digest="b", line=2) == {"b", "c"}
     assert after("stopped", line=1) == {"b"}
