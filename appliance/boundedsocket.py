@@ -21,7 +21,11 @@ class BoundedSocket(socket.socket):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.wait_at_most(seconds)
+        try:
+            self.wait_at_most(seconds)
+        except BaseException:
+            self.close()
+            raise
 
     def wait_at_most(self, seconds: float) -> None:
         """Bound what follows."""

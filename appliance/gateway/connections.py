@@ -30,10 +30,10 @@ class EngineConnection(http.client.HTTPConnection):
         connection = BoundedSocket(self._connect_seconds)
         try:
             connection.connect(str(self._path))
-        except OSError:
+            connection.wait_at_most(self._read_seconds)
+        except BaseException:
             connection.close()
             raise
-        connection.wait_at_most(self._read_seconds)
         # http.client lets go of `sock` when the engine says that it will close; cancelling must still reach it.
         self.sock = self._socket = connection
 
@@ -81,7 +81,7 @@ class EngineConnection(http.client.HTTPConnection):
 
 
 class EngineConnections:
-    """The connections to one engine; safe for threads.
+    """The connections to one engine; safe for threads. After `close` it opens connections still, but keeps none.
 
     Args:
         path: Where the engine listens.
@@ -94,6 +94,7 @@ class EngineConnections:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._idle: list[EngineConnection] = []
+        self._is_closed = False
 
     def fresh(self) -> EngineConnection:
         """Return a connection that nobody used."""
@@ -118,8 +119,18 @@ class EngineConnections:
             self._idle.append(connection)
         else:
             connection.close()
+        if self._is_closed:  # looked at afterwards: another thread may have closed it just now
+            self._drop()
 
     def close(self) -> None:
-        """Drop the idle connections."""
+        """Drop the idle connections, and those of calls that still run as soon as they are over."""
+        self._is_closed = True
+        self._drop()
+
+    def _drop(self) -> None:
         while self._idle:
-            self._idle.pop().close()
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return
+            connection.close()

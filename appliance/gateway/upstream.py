@@ -107,6 +107,9 @@ class Call:
         if connection is not None:
             connection.shut_down()
             connection.close()
+            if self._response is not None:
+                # http.client forgets the response of an engine that will close, and that holds the socket open.
+                self._response.close()
 
     def opened(self) -> None:
         """Wait until the engine accepts the request.

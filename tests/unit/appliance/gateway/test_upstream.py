@@ -232,3 +232,35 @@ def test_an_engine_that_lingers_after_done_costs_no_time(tmp_path: Path) -> None
         call.close()
         enough.set()
         assert upstream._connections._idle == []
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_call_given_up_in_the_middle_of_an_answer_leaves_no_connection_open(tmp_path: Path, *, keep: bool) -> None:
+    begun = _answer(b'{"a":1}', keep=keep)[:-1]
+    enough = threading.Event()
+    with _server(tmp_path / "s", begun, lingers=enough):
+        call = Upstream(tmp_path / "s").start(ROUTE, CHAT)
+        assert call._connection is not None
+        opened = call._connection._socket
+        call.opened()
+        assert opened is not None
+        assert opened.fileno() >= 0
+        call.close()
+
+        assert opened.fileno() == -1, "it is closed at once, not when somebody collects what is left of the call"
+        enough.set()
+
+
+def test_a_connection_is_not_kept_for_an_engine_that_was_dropped_meanwhile(
+    upstream: Upstream, engine: FakeEngine
+) -> None:
+    call = upstream.start(ROUTE, CHAT)
+    assert call._connection is not None
+    opened = call._connection._socket
+    upstream.close()
+    assert call.answer()["choices"], "what was begun is answered to its end"
+    call.close()
+
+    assert opened is not None
+    assert opened.fileno() == -1
+    assert upstream._connections._idle == []
