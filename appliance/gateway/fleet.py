@@ -44,6 +44,8 @@ class Fleet:
         self._upstreams = {path.name: Upstream(path)}
         self._looked_at = float("-inf")
         self._waiting: dict[str, set[Call]] = {}
+        self._departures = 0
+        self._departed: dict[str, int] = {}
 
     @property
     def client(self) -> EngineClient:
@@ -89,10 +91,25 @@ class Fleet:
         with self._lock:
             return len(self._instances.known) < 2
 
-    def waits(self, name: str, call: Call) -> None:
-        """Note that a call waits for an instance's first words."""
+    @property
+    def departures(self) -> int:
+        """How often an instance was found to be gone."""
+        with self._lock:
+            return self._departures
+
+    def waits(self, name: str, call: Call, *, departures: int) -> None:
+        """Note that a call waits for an instance's first words.
+
+        Args:
+            name: Of the instance.
+            call: Broken off at once where the instance was found to be gone after it was picked: nobody else would.
+            departures: How many there were before it was picked.
+        """
         with self._lock:
             self._waiting.setdefault(name, set()).add(call)
+            is_gone = self._departed.get(name, 0) > departures
+        if is_gone:
+            call.break_off()
 
     def heard(self, name: str, call: Call) -> None:
         """Note that it waits no more."""
@@ -113,6 +130,8 @@ class Fleet:
             return False
         with self._lock:
             self._instances.gone(name, self._clock.monotonic())
+            self._departures += 1
+            self._departed[name] = self._departures
             waiting = list(self._waiting.pop(name, ()))
             self._tell()
         for call in waiting:
@@ -202,6 +221,7 @@ class FleetCall:
         self._is_open = False
         self._name = ""
         self._began = 0.0
+        self._departures = 0
         self._call = self._another(None)
 
     @property
@@ -274,7 +294,7 @@ class FleetCall:
 
     def _first_words(self) -> None:
         name, call = self._name, self._call
-        self._fleet.waits(name, call)
+        self._fleet.waits(name, call, departures=self._departures)
         try:
             call.opened()
         finally:
@@ -295,6 +315,7 @@ class FleetCall:
 
     def _another(self, error: Exception | None) -> Call:
         while True:
+            self._departures = self._fleet.departures
             upstream = self._fleet.pick(self._tried, self._session, goes_on=self._goes_on)
             if upstream is None:
                 raise error or EngineUnavailableError(

@@ -25,6 +25,7 @@ from appliance.gateway.instances import (
     Kind,
 )
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.upstream import Upstream
 from media.clock import FixedClock
 from tests.support.dying_engine import dying_engine
 from tests.support.engine import FakeEngine, Script, fake_engine
@@ -346,7 +347,7 @@ def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
         for thread in threads:
             thread.start()
         until = time.monotonic() + 30
-        while len(first.asked) < 4:
+        while len(first.asked) < 4 or len(fleet._waiting.get("e-2.sock", ())) < 3:
             assert time.monotonic() < until
             time.sleep(0.005)
         second.kill()  # the socket stays, as a supervisor's does
@@ -356,4 +357,21 @@ def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
         assert said == ["fine, thank you"] * 6
         assert len(first.asked) == 7
         assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        fleet.close()
+
+
+def test_a_call_that_is_sent_as_its_instance_is_found_to_be_gone_is_answered_by_another(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        fleet, _ = _fleet(tmp_path, clock)
+        second.script = Script(hold=threading.Event())
+        calls = [fleet.start(ROUTE, CHAT) for _ in range(2)]
+        monkeypatch.setattr(Upstream, "is_well", lambda _: False)
+        assert fleet.broke_off("e-2.sock"), "before either call waits"
+
+        assert [_text(call.answer()) for call in calls] == ["You said: hi"] * 2
+        assert len(first.asked) == 2
+        for call in calls:
+            call.close()
         fleet.close()
