@@ -1,9 +1,8 @@
 """The ledger's sockets: one thread for all connections, many requests in flight on each.
 
 A client may send its next lines before the first is answered; answers keep the order of a connection's lines. All
-records that are readable at the same moment are made durable as one group, by this thread itself: what comes meanwhile
-waits in the kernel and is the next group. Questions run on a few threads of their own, so that a long search delays no
-record.
+records that are readable at the same moment go to the writer as one group. Questions run on a few threads of their
+own, so that a long search delays no record.
 """
 
 import selectors
@@ -127,7 +126,7 @@ class Doors:
                     self._woken.recv(4096)
                 elif not self._stopping:
                     self._accept(key.data)
-            self._commit()
+            self._submit()
             self._deliver()
         for conversation in list(self._conversations):
             self._close(conversation)
@@ -211,10 +210,11 @@ class Doors:
         self._ready.append((conversation, slot, answer))
         self._wake()
 
-    def _commit(self) -> None:
-        if self._group:
-            group, self._group = self._group, []
-            self._writer.commit([entry for _, _, entries in group for entry in entries], self._done(group))
+    def _submit(self) -> None:
+        if not self._group:
+            return
+        group, self._group = self._group, []
+        self._writer.submit([entry for _, _, entries in group for entry in entries], self._done(group))
 
     def _done(self, group: Sequence[_Part]) -> Callable[[Sequence[Outcome]], None]:
         def done(outcomes: Sequence[Outcome]) -> None:
@@ -224,7 +224,7 @@ class Doors:
                 answer = b"".join([requests.appended(outcome) for outcome in outcomes[start:end]])
                 self._ready.append((conversation, slot, answer))
                 start = end
-            self._deliver()
+            self._wake()
 
         return done
 

@@ -1,9 +1,8 @@
-"""Group commit: all records that wait are made durable in one transaction, then acknowledged.
+"""Group commit: one thread makes all records that wait durable in one transaction, then acknowledges them.
 
-While the disk syncs, the next batch gathers by itself; nothing is delayed on purpose. Who reads records from sockets
-commits them on the spot, what gathers meanwhile waits in the kernel, and no thread is woken for it; everybody else
-leaves theirs to the writer's thread. One of them appends at a time. After a failed write nobody in the batch is
-acknowledged; after a failed sync `on_failure` ends the process, because only opening the file anew shows the truth.
+While the disk syncs, the next batch gathers by itself; nothing is delayed on purpose. After a failed write nobody in
+the batch is acknowledged; after a failed sync `on_failure` ends the process, because only opening the file anew shows
+the truth.
 """
 
 import queue
@@ -26,14 +25,12 @@ _Group = tuple[Sequence[Entry], Done]
 
 
 class Writer:
-    """What appends to a log, a batch after the other."""
+    """The one thread that appends to a log."""
 
     def __init__(self, log: Log, *, on_failure: Callable[[], None], room: Room | None = None) -> None:
         self._log = log
         self._room = room
         self._on_failure = on_failure
-        self._turn = threading.Lock()
-        """Held by who appends."""
         self._waiting: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
@@ -44,11 +41,6 @@ class Writer:
     def submit(self, entries: Sequence[Entry], done: Done) -> None:
         """Queue records; `done` is called in the writer's thread with one outcome for each, in order."""
         self._waiting.put((entries, done))
-
-    def commit(self, entries: Sequence[Entry], done: Done) -> None:
-        """Append in the caller's thread, after what is being appended, and call `done` as soon as it is durable."""
-        with self._turn:
-            self._commit([(entries, done)])
 
     def append(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         """Queue records and wait for their outcomes."""
@@ -79,8 +71,7 @@ class Writer:
         while going:
             groups, going = self._gather()
             if groups:
-                with self._turn:
-                    self._commit(groups)
+                self._commit(groups)
 
     def _gather(self) -> tuple[list[_Group], bool]:
         groups: list[_Group] = []
