@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from appliance.state.projection import catch_up
 from tests.support.engine import DIMENSIONS, FakeEngine, Script, fake_engine
 from tests.support.gateway import DEPARTMENT, Rig, gateway, key_text
 from tests.support.ledger import bodies, rollout_bodies
+from tests.support.versions import short_folder
 
 CHAT, SMALL, NEXT, LATER = (letter * 64 for letter in "abcd")
 NAMES = {CHAT: "chat", SMALL: "small", NEXT: "small", LATER: "chat"}
@@ -84,9 +84,9 @@ class TwoLines:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoLines]:
-    with gateway(tmp_path, more=RULES, caches="answers_mib = 1") as rig, ExitStack() as stack:
-        places = replace(rig.config.at, run=tmp_path)
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoLines]:
+    with short_folder() as folder, gateway(folder, more=RULES, caches="answers_mib = 1") as rig, ExitStack() as stack:
+        places = replace(rig.config.at, run=folder)
         state = open_state(places)
         stack.callback(state.dispose)
         routes = StateRoutes(places, rig.clock, aliases=(ALIAS,))
