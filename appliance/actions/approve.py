@@ -49,7 +49,8 @@ class Question:
     def to_text(self) -> str:
         """Return what is shown before the signature."""
         statement = self.request.statement
-        now = "nothing" if self.production is None else f"{self.production.name} {self.production.version}"
+        none = "nothing of this name" if self.goes else "nothing"
+        now = none if self.production is None else f"{self.production.name} {self.production.version}"
         line = (f"            {self.version.name} {self.goes}",) if self.goes else ()
         lines = [
             f"Site        {statement.site}",

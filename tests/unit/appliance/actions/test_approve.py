@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,22 @@ def test_what_is_shown_names_version_gates_and_changes(floor: Floor, version: Mo
         "by nobody yet",
     ):
         assert text in shown[0]
+
+
+def test_beside_other_models_it_is_not_said_that_nothing_is_in_production(
+    floor: Floor, version: ModelDescriptor, home: Path
+) -> None:
+    shown: list[str] = []
+
+    def agrees(question: Question) -> bool:
+        shown.append(replace(question, goes="comes beside what is in production: chat 1 stays").to_text())
+        return True
+
+    yes(floor.here, version.model_digest, "eva-rossi", home, agrees=agrees)
+
+    lines = shown[0].splitlines()
+    now = lines.index("Production  nothing of this name")
+    assert lines[now + 1].strip() == f"{version.name} comes beside what is in production: chat 1 stays"
 
 
 def test_who_does_not_agree_signs_nothing(floor: Floor, version: ModelDescriptor, home: Path) -> None:
