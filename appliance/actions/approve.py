@@ -116,9 +116,10 @@ def approve(
         production = catalog.version(session, current) if current else None
         request = waiting(here, version.model_digest)
         said = Said.of(None if request is None else request.statement)
+        gone = displaced(session, said)
         if said != Said():
-            production = displaced(session, said)
-        goes = sentence(session, said, version)
+            production = gone
+        goes = sentence(session, gone, version)
     if request is None:
         raise ApprovalRefusedError(
             what=f"nothing waits for approval of {version.name} {version.version}",

@@ -18,20 +18,18 @@ def displaced(session: Reader, said: Said) -> Version | None:
         return None
     number = lines.FIRST_LINE
     if said.replaces:
-        newest = {line: stack[-1] for line, stack in lines.versions(session).items() if stack}
-        number = next((line for line, digest in newest.items() if digest == said.replaces), 0)
+        number = next((line for line, digest in lines.newest(session).items() if digest == said.replaces), 0)
     return catalog.version(session, served[number]) if number in served else None
 
 
-def sentence(session: Reader, said: Said, version: Version) -> str:
+def sentence(session: Reader, gone: Version | None, version: Version) -> str:
     """Return what goes away and what stays; nothing where one model is in production, and another version of it comes.
 
     Args:
         session: Of the state.
-        said: Which line it is for.
+        gone: What is displaced.
         version: What is to come.
     """
-    gone = displaced(session, said)
     served = [catalog.version(session, digest) for digest in lines.served(session).values()]
     others = [f"{one.name} {one.version}" for one in served if gone is None or one.model_digest != gone.model_digest]
     stay = f"{' and '.join(others)} {'stays' if len(others) == 1 else 'stay'}" if others else ""

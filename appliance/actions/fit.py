@@ -325,8 +325,7 @@ def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, se
     if said.beside:
         return _NOT_OPEN
     names = {one.model_digest: one.name for one in catalog.versions(session)}
-    newest = {number: stack[-1] for number, stack in lines.versions(session).items() if stack}
-    for number, digest in newest.items():
+    for number, digest in lines.newest(session).items():
         if said.replaces and said.replaces in {digest, names.get(digest)}:
             return number
     same = {digest for digest, name in names.items() if name == version.name}

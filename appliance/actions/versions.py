@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
@@ -14,10 +14,9 @@ from appliance.registry.catalog import Judgement, Version
 from appliance.registry.damaged import descriptors_of
 from appliance.registry.variants import Variant, variants_of
 from appliance.state import lines
+from appliance.state.rollouts import CANARY
 from appliance.state.tables import Rollout
 from appliance.store.content import ContentStore
-
-_RUNNING: Final = ("running", "held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +129,7 @@ def _facts(
 
 def _further(session: Connection) -> dict[str, tuple[int, str]]:
     """Return what further lines serve and try: the line's number, and the alias that such a version of line 1 has."""
-    tried = select(Rollout.line, Rollout.model_digest).where(Rollout.state.in_(_RUNNING), ~lines.is_of(Rollout))
+    tried = select(Rollout.line, Rollout.model_digest).where(Rollout.state.in_(CANARY), ~lines.is_of(Rollout))
     found = {str(digest): (line or lines.FIRST_LINE, CANDIDATE) for line, digest in session.execute(tried)}
     served = lines.served(session).items()
     return found | {digest: (number, PRODUCTION) for number, digest in served if number != lines.FIRST_LINE}

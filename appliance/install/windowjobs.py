@@ -24,7 +24,7 @@ from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import WINDOWS, Job, Kind
 from appliance.install.supervisor import Supervisor
 from appliance.install.windowengines import clear, resting, running
-from appliance.install.windowlines import follows_another, is_current, is_spared, resting_line
+from appliance.install.windowlines import follows_another, is_spared, resting_line
 from appliance.promote.folder import PromoterFolder
 from appliance.registry import windows
 from appliance.registry.windows import Asked, Closing, Purpose, Window
@@ -271,7 +271,7 @@ class WindowJobs:
         """Wait until the promoter brought the version forward, which whoever opened the window asks it for."""
         until = time.monotonic() + _FORWARD_SECONDS
         folder = PromoterFolder(self._config.at.promoter)
-        while not is_current(folder.production(), window.model_digest):
+        while not folder.production().serves(window.model_digest):
             self._require_open()
             if time.monotonic() > until:
                 raise JobRefusedError(
@@ -348,7 +348,7 @@ class WindowJobs:
                 self._ledger,
                 window,
                 why=why,
-                cut_over=window.purpose is Purpose.CUT_OVER and is_current(production, window.model_digest),
+                cut_over=window.purpose is Purpose.CUT_OVER and production.serves(window.model_digest),
                 tested_seconds=tested,
                 silent_seconds=silent,
                 back_seconds=back,

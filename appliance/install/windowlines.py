@@ -14,9 +14,9 @@ from appliance.install.jobs import Job, Kind
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.line import Line
+from appliance.promote.naming import name_of
 from appliance.promote.promoter import Request
 from appliance.promote.statement import Statement
-from appliance.registry.catalog import REGISTERED
 from appliance.registry.windows import Purpose
 from media import canonical
 from media.errors import SealiftError
@@ -41,8 +41,8 @@ def resting_line(folder: PromoterFolder, ledger: Ledger, model_digest: str, purp
         return _signed(production, asked)
     if asked is not None or len(production.lines) == 1:
         return production.first
-    name = _name_of(ledger, model_digest)
-    named = (line for line in production.serving if name and name in {_name_of(ledger, one) for one in line.loadable})
+    name = name_of(ledger, model_digest)
+    named = (line for line in production.serving if name and name in {name_of(ledger, one) for one in line.loadable})
     return production.line_of(model_digest) or next(named, production.first)
 
 
@@ -50,11 +50,6 @@ def is_spared(production: Production, line: int, digest12: str) -> bool:
     """Tell whether an engine goes on while a line rests: its version is one that another line may load."""
     others = (other for other in production.lines.values() if other.number != line)
     return any(one.startswith(digest12) for other in others for one in other.loadable)
-
-
-def is_current(production: Production, model_digest: str) -> bool:
-    """Tell whether a line serves this version."""
-    return any(line.current == model_digest for line in production.serving)
 
 
 def follows_another(production: Production, line: int, job: Job) -> bool:
@@ -89,9 +84,3 @@ def _signed(production: Production, asked: Statement) -> Line:
             fix=f"run `sealift promote {asked.model_digest[:12]}`",
         )
     return line
-
-
-def _name_of(ledger: Ledger, model_digest: str) -> str:
-    """Return the name under which a version was registered; empty where it was not."""
-    found = ledger.find(kind=REGISTERED, field="model_digest", value=model_digest, limit=1)
-    return str(found[0].body.get("name") or "") if found else ""

@@ -163,7 +163,7 @@ class Afterwards:
         self._belonging.follow(production)
         watched = self._watched.get(line.number)
         if watched is None or watched.judge.watch.sequence != watch.sequence:
-            judge = WatchJudge(self._books.ledger, watch, line=line.number, belonging=self._belonging)
+            judge = WatchJudge(self._books.ledger, watch, is_own=self._belonging.only(line.number))
             watched = self._watched[line.number] = _Watched(judge, GOING, watch.began)
             for leaf in self._books.ledger.find(kind=WATCHED, field="watch", value=watch.sequence, limit=1):
                 watched.told, watched.told_at = str(leaf.body.get("state")), from_text(leaf.time)

@@ -12,7 +12,7 @@ from appliance.promote.books import Books
 from appliance.promote.enrolment import require_reason
 from appliance.promote.history import Production
 from appliance.promote.line import Line
-from appliance.promote.record import FIRST_LINE, Kind, Promotion
+from appliance.promote.record import Kind, Promotion
 from appliance.registry.deletion import deleted
 
 
@@ -54,15 +54,14 @@ class Alone:
                 fix="see `sealift history`; bring a version forward with `sealift promote`",
             )
         linenames.require_own_name(self._books.ledger, production, target, line)
-        body: dict[str, Any] = {
+        body = {
+            **line.mark,
             "model_digest": target,
             "previous": line.current,
             "person": who.id,
             "class": person_class,
             "reason": require_reason(reason),
         }
-        if line.number != FIRST_LINE:
-            body["line"] = line.number
         return self._books.record_promotion(production, Kind.ROLLED_BACK, body)
 
     def stop(self, *, person: str, person_class: str, reason: str, name: str = "") -> Promotion:

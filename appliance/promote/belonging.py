@@ -7,10 +7,13 @@ had, is the first line's; a site with one line asks nothing of a record.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 
 from appliance.audit.leaf import Leaf
 from appliance.promote.history import Production
 from appliance.promote.record import FIRST_LINE
+
+IsOwn = Callable[[Leaf], bool]
 
 
 class Belonging:
@@ -39,3 +42,12 @@ class Belonging:
         steps = self._entered.get(str(leaf.body.get("model_digest")), ())
         place = bisect_left(steps, (leaf.sequence, 0))
         return steps[place - 1][1] if place else FIRST_LINE
+
+    def only(self, line: int) -> IsOwn:
+        """Return what tells whether a record is of one line, as far as production was followed by then."""
+        return lambda leaf: self.line_of(leaf) == line
+
+
+def of_any(_: Leaf) -> bool:
+    """Tell of every record that it is of the line that is meant, as where there is one."""
+    return True

@@ -42,7 +42,7 @@ def line_here(production: Production, untrusted: Mapping[str, Any]) -> Line:
                 fix="see docs/operator/standby.md",
             )
         if statement.replaces is None:
-            return Line(number=production.number + 1)
+            return production.next_line
         return _only([line for line in further if line.newest == statement.replaces], statement.replaces)
     previous = untrusted.get("previous")
     if previous is not None:

@@ -82,7 +82,8 @@ class Production:
     @property
     def canary(self) -> Canary | None:
         """The canary that runs, in whichever line."""
-        return None if self.canary_line is None else self.canary_line.canary
+        line = self.canary_line
+        return None if line is None else line.canary
 
     @property
     def canary_line(self) -> Line | None:
@@ -108,6 +109,11 @@ class Production:
         return tuple(line for line in self.lines.values() if line.current is not None)
 
     @property
+    def next_line(self) -> Line:
+        """The line that the next promotion opens, if it opens one: nothing was in it yet."""
+        return Line(number=self.number + 1)
+
+    @property
     def withdrawn(self) -> tuple[str, ...]:
         """The versions that the last promotion stopped, line 1's first; none where it is no stop."""
         if self.last is None or self.last.kind is not Kind.STOPPED:
@@ -122,6 +128,10 @@ class Production:
     def returnable_in(self, line: Line) -> tuple[str, ...]:
         """Return the versions one person may go back to in a line, the nearest first."""
         return tuple(one for one in line.returnable if not self._is_elsewhere(one, line))
+
+    def serves(self, model_digest: str) -> bool:
+        """Tell whether a line serves this version."""
+        return any(line.current == model_digest for line in self.lines.values())
 
     def line_of(self, model_digest: str) -> Line | None:
         """Return the line in which a version may be loaded now."""

@@ -16,10 +16,9 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.promote import arrivals
 from appliance.promote.arrivals import INTENT, OUTCOME, Ended, Word
-from appliance.promote.belonging import Belonging
+from appliance.promote.belonging import IsOwn, of_any
 from appliance.promote.canary import Canary, is_in_share
 from appliance.promote.following import HISTORY, Follower
-from appliance.promote.record import FIRST_LINE
 from appliance.promote.sequential import Arm, Comparison, Outcome
 from appliance.promote.speeds import SpeedLimits
 from appliance.stages import is_tried
@@ -105,16 +104,13 @@ class Judge(Follower[Verdict]):
     Args:
         ledger: The promoter's door.
         canary: Which canary.
-        line: The number of its line.
-        belonging: Tells of which line a request is; its caller lets it follow production.
+        is_own: Tells whether a record is of its line.
     """
 
-    def __init__(
-        self, ledger: Ledger, canary: Canary, *, line: int = FIRST_LINE, belonging: Belonging | None = None
-    ) -> None:
+    def __init__(self, ledger: Ledger, canary: Canary, *, is_own: IsOwn = of_any) -> None:
         super().__init__(ledger, version=canary.version, sequence=canary.sequence, counts=self._counts)
         self.canary = canary
-        self._line, self._belonging = line, belonging or Belonging()
+        self._is_own = is_own
         self._streams = {
             name: _Stream(name, Comparison(alpha=alpha, margin=margin)) for name, (alpha, margin) in STREAMS.items()
         }
@@ -170,9 +166,6 @@ class Judge(Follower[Verdict]):
 
     def _counts(self, leaf: Leaf) -> bool:
         return leaf.body.get("assigned") == SHARE and self._is_own(leaf)
-
-    def _is_own(self, leaf: Leaf) -> bool:
-        return self._belonging.line_of(leaf) == self._line
 
     def _is_in_share(self, bucket: int) -> bool:
         return is_in_share(bucket, percent=self.canary.terms.percent, offset=self.canary.offset)

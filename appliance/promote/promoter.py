@@ -138,7 +138,7 @@ class Promoter:
         validated = require_validated(self._books.ledger, model_digest, self._policy())
         if (evidence_digest, policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("the evidence or the policy is not the newest one")
-        if any(line.current == model_digest for line in production.serving):
+        if production.serves(model_digest):
             raise ConflictError(
                 what=f"version {model_digest[:12]} is in production",
                 why="nothing is to be approved",
@@ -271,11 +271,11 @@ class Promoter:
         if line is None:
             destination.require_readable(self._config)
         linenames.require_own_name(self._books.ledger, production, statement.model_digest, line)
-        number = production.number + 1 if line is None else line.number
+        comes_into = line or production.next_line
         return {
+            **comes_into.mark,
             "model_digest": statement.model_digest,
-            "previous": None if line is None else line.current,
-            **({} if number == FIRST_LINE else {"line": number}),
+            "previous": comes_into.current,
             "statement": raw.decode(),
             "statement_sha256": statement_sha256,
             "approvals": [approval.to_json() for approval in approvals],

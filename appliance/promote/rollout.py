@@ -256,7 +256,7 @@ class Rollout:
     def _verdict(self, production: Production, line: Line, canary: Canary) -> Verdict:
         self._belonging.follow(production)
         if self._judge is None or self._judge.canary.number != canary.number:
-            judge = Judge(self._books.ledger, canary, line=line.number, belonging=self._belonging)
+            judge = Judge(self._books.ledger, canary, is_own=self._belonging.only(line.number))
             self._judge, self._told, self._told_at = judge, _GOING, canary.started
         return self._judge.read()
 

@@ -15,12 +15,11 @@ from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.promote import arrivals
 from appliance.promote.arrivals import Arrivals, Ended, Word
-from appliance.promote.belonging import Belonging
+from appliance.promote.belonging import IsOwn, of_any
 from appliance.promote.canary import Watch
 from appliance.promote.following import HISTORY, Follower
 from appliance.promote.judging import COMPLAINTS, ERRORS, PRODUCTION, SPEED
 from appliance.promote.onearm import OneArm, highest_rate
-from appliance.promote.record import FIRST_LINE
 from appliance.promote.speeds import limit_of
 
 STREAMS: Final = {ERRORS: (0.02, 0.005), SPEED: (0.02, 0.05), COMPLAINTS: (0.01, 0.05)}
@@ -84,16 +83,13 @@ class WatchJudge(Follower[WatchVerdict]):
     Args:
         ledger: The promoter's door.
         watch: Which watch.
-        line: The number of its line.
-        belonging: Tells of which line a request is; its caller lets it follow production.
+        is_own: Tells whether a record is of its line.
     """
 
-    def __init__(
-        self, ledger: Ledger, watch: Watch, *, line: int = FIRST_LINE, belonging: Belonging | None = None
-    ) -> None:
+    def __init__(self, ledger: Ledger, watch: Watch, *, is_own: IsOwn = of_any) -> None:
         super().__init__(ledger, version=watch.version, sequence=watch.sequence, counts=self._counts)
         self.watch = watch
-        self._line, self._belonging = line, belonging or Belonging()
+        self._is_own = is_own
         self._arms: dict[str, OneArm] = {}
         self._usual = _Before()
         self._limits: dict[bool, int] = {}
@@ -163,4 +159,4 @@ class WatchJudge(Follower[WatchVerdict]):
         }
 
     def _counts(self, leaf: Leaf) -> bool:
-        return leaf.body.get("arm") == PRODUCTION and self._belonging.line_of(leaf) == self._line
+        return leaf.body.get("arm") == PRODUCTION and self._is_own(leaf)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from appliance.state import lines
-from appliance.state.rollouts import OPEN
+from appliance.state.rollouts import CANARY, OPEN
 from appliance.state.tables import ModelVersion, Rollout
 
 PRODUCTION: Final = "production"
@@ -19,7 +19,6 @@ CANDIDATE: Final = "candidate"
 ALIASES: Final = (PRODUCTION, PREVIOUS, CANDIDATE)
 
 Reader = Connection | Session
-_CANARY: Final = ("running", "held")
 
 
 def aliases(session: Reader) -> dict[str, str]:
@@ -34,7 +33,7 @@ def aliases(session: Reader) -> dict[str, str]:
     previous = next((one for one in reversed(line[:-1]) if one in known and one not in elsewhere), None)
     if previous is not None:
         found[PREVIOUS] = previous
-    running = select(Rollout.model_digest).where(Rollout.state.in_(_CANARY), lines.is_of(Rollout))
+    running = select(Rollout.model_digest).where(Rollout.state.in_(CANARY), lines.is_of(Rollout))
     candidate = session.execute(running.order_by(Rollout.sequence.desc()).limit(1)).scalar_one_or_none()
     if candidate is not None:
         found[CANDIDATE] = candidate

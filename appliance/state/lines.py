@@ -78,5 +78,10 @@ def versions(session: Reader) -> dict[int, list[str]]:
     return found
 
 
+def newest(session: Reader) -> dict[int, str]:
+    """Return what each line serves, or served last; a line that never served is not among them."""
+    return {line: stack[-1] for line, stack in versions(session).items() if stack}
+
+
 def _steps(session: Reader, *columns: Any) -> Any:
     return session.execute(select(*columns).order_by(Promotion.sequence))

@@ -16,7 +16,8 @@ from appliance.state.tables import CallerStop, KeyRule, Rollout
 from media.clock import from_text, to_text
 
 Runner = Connection | Session
-OPEN: Final = ("running", "held", "beside")
+CANARY: Final = ("running", "held")
+OPEN: Final = (*CANARY, "beside")
 FREE: Final = "free"
 
 

@@ -27,7 +27,7 @@ def in_production(state: Engine, *served: tuple[str, int]) -> None:
 def said_of(state: Engine, said: Said, digest: str) -> tuple[str, str]:
     with state.connect() as session:
         gone = displaced(session, said)
-        words = sentence(session, said, catalog.version(session, digest))
+        words = sentence(session, gone, catalog.version(session, digest))
     return "" if gone is None else gone.model_digest, words
 
 
