@@ -252,15 +252,6 @@ class StateRoutes:
         self._damaged: frozenset[str] = frozenset()
         self._has_lines = False
 
-    def production(self) -> Route | None:
-        """Return what is in production in line 1; None where that is nothing."""
-        serving = self.serving()
-        return None if serving is None else serving.production
-
-    def serving(self) -> Serving | None:
-        """Return what line 1 serves; None where that is nothing."""
-        return self.lines().first
-
     def lines(self) -> Lines:
         """Return everything that may answer; see `Routes`."""
         with self._lock:

@@ -33,6 +33,7 @@ from appliance.state import projection
 from appliance.state.database import open_state
 from media.clock import FixedClock
 from tests.support.callers import Caller, require_everything_promised
+from tests.support.gateway import production_of
 from tests.support.ledger import LedgerSite, bodies, ledger_site, row
 from tests.support.postgres import PostgresServer, postgres_server
 
@@ -247,16 +248,16 @@ def test_the_gateway_reads_its_route_again_as_soon_as_the_server_is_back(
     projection.catch_up(open_state(places), ledger)
     clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
     routes = StateRoutes(places, clock)
-    before = routes.production()
+    before = production_of(routes)
     assert before is not None
 
     server.kill()
     clock.advance(10)
     with pytest.raises(DatabaseError) as caught:
-        routes.production()
+        production_of(routes)
     problem = problems.from_error(caught.value)
     assert (problem.status, problem.code) == (503, "state_unavailable")
     server.start()
     clock.advance(10)
 
-    assert routes.production() == before
+    assert production_of(routes) == before

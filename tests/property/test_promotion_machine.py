@@ -202,7 +202,7 @@ class PromotionMachine(RuleBasedStateMachine):
             projection.catch_up(self.lagging, self.site.ledger)
         routes = StateRoutes(self.site.config.at, self.site.clock)
         routes._engine = self.lagging
-        serving = routes.serving()
+        serving = routes.lines().first
         for route in () if serving is None else serving.routes:
             # A state that follows the ledger names nothing that may not serve now; a late one what did just before.
             assert lag or route.model_digest in self.site.folder.production().loadable

@@ -19,7 +19,7 @@ from appliance.gateway import create_app
 from appliance.gateway.application import running
 from appliance.gateway.auth import PEPPER, ApiKey
 from appliance.gateway.metrics import Metrics
-from appliance.gateway.routing import Lines, Route, Serving
+from appliance.gateway.routing import Lines, Route, Routes, Serving
 from appliance.keys.files import FileKeys, create_missing
 from appliance.phi.detect import Detector
 from appliance.phi.policy import PhiMode
@@ -60,6 +60,12 @@ class Keys:
     def lookup(self, key_id: str) -> ApiKey | None:
         """Return the key."""
         return self.known.get(key_id)
+
+
+def production_of(routes: Routes) -> Route | None:
+    """Return what line 1 serves; None where that is nothing."""
+    first = routes.lines().first
+    return None if first is None else first.production
 
 
 @dataclass

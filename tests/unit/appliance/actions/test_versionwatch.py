@@ -18,6 +18,7 @@ from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.spoilt import Problem
 from media.clock import FixedClock
+from tests.support.gateway import production_of
 from tests.support.versions import store_version
 
 
@@ -93,17 +94,17 @@ def test_no_caller_is_routed_to_a_damaged_version(config: Config, ledger: Memory
     projection.catch_up(state, ledger)
     state.dispose()
     routes = StateRoutes(config.at, clock)
-    found = routes.production()
+    found = production_of(routes)
     assert found is not None
     assert found.model_digest == version.model_digest
 
     damaged.save(config.at.scrub, {version.model_digest: {"problem": "changed"}})
     clock.advance(2)
-    assert routes.production() is None
+    assert production_of(routes) is None
 
     damaged.save(config.at.scrub, {})
     clock.advance(2)
-    assert routes.production() is not None
+    assert production_of(routes) is not None
 
 
 def test_marks_that_do_not_read_stop_routing_and_the_next_scrub_mends_them(

@@ -121,7 +121,7 @@ def test_only_what_was_lent_is_routed_to_the_newest_first_and_by_every_name(
     places, ledger, engine = state
     clock = FixedClock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
     routes = StageRoutes(places, clock)
-    assert routes.serving() is None  # what production serves is not here
+    assert routes.lines().first is None  # what production serves is not here
     with pytest.raises(Problem, match="no_model"):
         require_serving(routes, "smol")
 

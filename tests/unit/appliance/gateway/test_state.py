@@ -18,7 +18,7 @@ from appliance.phi.policy import PhiMode
 from appliance.state.database import FILE_NAME, open_state
 from appliance.state.projection import catch_up
 from media.clock import FixedClock, to_text
-from tests.support.gateway import site_file
+from tests.support.gateway import production_of, site_file
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies
 
 
@@ -48,13 +48,13 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 
 def test_nothing_is_served_before_a_promotion(state: State) -> None:
-    assert StateRoutes(state.places, state.clock).production() is None
+    assert production_of(StateRoutes(state.places, state.clock)) is None
 
 
 def test_the_newest_promotion_is_served(state: State) -> None:
     state.happen("promotion.made")
 
-    route = StateRoutes(state.places, state.clock).production()
+    route = production_of(StateRoutes(state.places, state.clock))
 
     assert route is not None
     assert (route.name, route.version, route.model_digest) == ("smol", "1", DIGEST_A)
@@ -75,7 +75,7 @@ def test_defaults_are_those_of_the_descriptor(state: State) -> None:
     state.happen("model.registered", model_digest=DIGEST_B, descriptor=descriptor)
     state.happen("promotion.made", model_digest=DIGEST_B)
 
-    route = StateRoutes(state.places, state.clock).production()
+    route = production_of(StateRoutes(state.places, state.clock))
 
     assert route is not None
     assert (route.temperature, route.top_p, route.max_tokens, route.has_tools) == (0.35, 0.95, 256, True)
@@ -84,27 +84,27 @@ def test_defaults_are_those_of_the_descriptor(state: State) -> None:
 def test_a_stop_and_a_rollback_are_seen_within_a_second(state: State) -> None:
     state.happen("promotion.made")
     routes = StateRoutes(state.places, state.clock)
-    assert routes.production() is not None
+    assert production_of(routes) is not None
 
     state.happen("promotion.stopped")
-    assert routes.production() is not None
+    assert production_of(routes) is not None
     state.clock.advance(1.1)
-    assert routes.production() is None
+    assert production_of(routes) is None
     state.happen("promotion.rolled-back")
     state.clock.advance(1.1)
-    assert routes.production() is not None
+    assert production_of(routes) is not None
 
 
 def test_a_promotion_of_an_unregistered_version_serves_nothing(state: State) -> None:
     state.happen("promotion.made", model_digest="f" * 64)
 
-    assert StateRoutes(state.places, state.clock).production() is None
+    assert production_of(StateRoutes(state.places, state.clock)) is None
 
 
 def test_without_a_state_there_is_no_route_and_no_key(tmp_path: Path) -> None:
     places, clock = site_file(tmp_path).at, FixedClock(datetime(2026, 11, 20, tzinfo=UTC))
 
-    assert StateRoutes(places, clock).production() is None
+    assert production_of(StateRoutes(places, clock)) is None
     assert StateApiKeys(places, clock).lookup("abcdefghij") is None
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_state_is_not_mistaken_for_an_empty_one(state: State) -> None:
     (state.places.registry / FILE_NAME).write_bytes(b"not a database, but long enough to be read as one" * 100)
 
     with pytest.raises(StoreDamagedError):
-        routes.production()
+        production_of(routes)
     with pytest.raises(StoreDamagedError):
         keys.lookup("abcdefghij")
 

@@ -41,7 +41,7 @@ def ledger() -> MemoryLedger:
 
 def serving(places: Places, state: Engine, ledger: MemoryLedger) -> Serving:
     projection.catch_up(state, ledger)
-    found = StateRoutes(places, CLOCK).serving()
+    found = StateRoutes(places, CLOCK).lines().first
     assert found is not None
     return found
 
@@ -61,7 +61,7 @@ def test_what_another_line_serves_tries_and_stops_is_not_taken_for_line_1_s(
     ledger.append("promotion.made", other)
     ledger.append("promotion.stopped", {**bodies()["promotion.stopped"], "line": 1})
     projection.catch_up(state, ledger)
-    assert StateRoutes(places, CLOCK).serving() is None
+    assert StateRoutes(places, CLOCK).lines().first is None
 
 
 def test_before_the_schema_knows_lines_a_gateway_still_serves_pins_and_stops(
@@ -74,7 +74,7 @@ def test_before_the_schema_knows_lines_a_gateway_still_serves_pins_and_stops(
     with writing(state) as connection:
         migrating.downgrade(connection, "0004")
     routes = StateRoutes(places, CLOCK)
-    found = routes.serving()
+    found = routes.lines().first
 
     assert found is not None
     assert found.canary is not None
@@ -140,7 +140,7 @@ def test_a_state_that_an_older_release_left_is_served_from_until_it_is_migrated(
         migrating.downgrade(connection, "0001")
     routes = StateRoutes(places, CLOCK)
 
-    found = routes.serving()
+    found = routes.lines().first
 
     assert found is not None
     assert found.production.model_digest == DIGEST_A
@@ -174,8 +174,8 @@ def test_what_is_in_production_has_a_name_before_a_canary_of_another_line_and_an
         DIGEST_A,
     ]
     assert [one.model_digest[0] for one in routes.lines().routes] == ["a", "b", "d", "c"]
-    assert routes.serving() is first
-    assert Fixed(Serving(production=small, line=2)).serving() is None
+    assert routes.lines().first is first
+    assert Fixed(Serving(production=small, line=2)).lines().first is None
 
 
 def test_a_name_of_a_line_that_serves_nothing_means_another_line_that_has_it_now() -> None:
