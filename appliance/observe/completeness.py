@@ -4,6 +4,9 @@ The ledger's records of requests are counted as they come, from the moment this 
 growth of these counts with that of the gateway's (`llm_requests_total`), which knows nothing of the ledger's file. The
 test stage's gateway counts under another name, so its records are not among these. Where several nodes record into one
 ledger, each counts what came by its own doors, as its gateways do.
+
+Refused logins to the page are counted beside them, from the same pages: whoever guesses passwords leaves records, and
+somebody is told while it goes on (21 CFR 11.300 (d)).
 """
 
 from collections.abc import Iterable
@@ -24,10 +27,12 @@ INTENT: Final = "request.intent"
 OUTCOME: Final = "request.outcome"
 REFUSED: Final = "request.refused"
 KINDS: Final = (INTENT, OUTCOME, REFUSED)
+LOGIN_REFUSED: Final = "admin.login-refused"
 OPEN_AFTER: Final = timedelta(minutes=15)
 """No answer takes this long; an intent that is older and has no outcome was lost, or its gateway hangs."""
 RECORDS: Final = "sealift_ledger_requests"
 OPEN: Final = "sealift_intents_without_outcome"
+LOGINS: Final = "sealift_logins_refused"
 _PAGE: Final = 1000
 _PAGES: Final = 10
 _MOST_OPEN: Final = 100_000
@@ -50,6 +55,7 @@ class Completeness(Collector):
         self._pages = pages
         self._next: int | None = None
         self._counts = dict.fromkeys(KINDS, 0)
+        self._logins_refused = 0
         self._open: dict[str, datetime] = {}
 
     def collect(self) -> Iterable[Metric]:
@@ -64,14 +70,16 @@ class Completeness(Collector):
         before = self._clock.now() - OPEN_AFTER
         waiting = GaugeMetricFamily(OPEN, "Intents of more than 15 minutes that have no outcome")
         waiting.add_metric([], sum(at < before for at in self._open.values()))
-        return (records, waiting)
+        logins = CounterMetricFamily(LOGINS, "Logins to the page that were refused since this process started")
+        logins.add_metric([], self._logins_refused)
+        return (records, waiting, logins)
 
     def _read(self) -> None:
         size = self._ledger.head().size
         if self._next is None or self._next > size:  # at the start, or after a restore
             self._next, self._open = size, {}
         for _ in range(self._pages):
-            page = self._ledger.leaves(self._next, _PAGE, kinds=KINDS)
+            page = self._ledger.leaves(self._next, _PAGE, kinds=(*KINDS, LOGIN_REFUSED))
             for leaf in page:
                 self._take(leaf)
                 self._next = leaf.sequence + 1
@@ -80,6 +88,9 @@ class Completeness(Collector):
                 return
 
     def _take(self, leaf: Leaf) -> None:
+        if leaf.kind == LOGIN_REFUSED:
+            self._logins_refused += leaf.via.node == self._node
+            return
         repeated = leaf.body.get("repeated", 1)
         # What developers try would make up for what production did not record.
         if leaf.via.node == self._node and not is_tried(leaf.body):

@@ -128,6 +128,10 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {"sealift_siem_behind_seconds": 901, "sealift_siem_silent_seconds": 1},
         {"sealift_siem_behind_seconds": 900, "sealift_siem_silent_seconds": 300},
     ),
+    "LoginsRefused": (
+        {"sealift_logins_refused_total": f"0x{_MINUTES - 10} 0+1x10"},
+        {"sealift_logins_refused_total": f"0x{_MINUTES - 10} 0+1x4 5x6"},
+    ),
     "EmergencyAccess": ({"sealift_emergency_access": 1}, {"sealift_emergency_access": 0}),
     "ReviewOverdue": (limited("review_waiting", 101, 100), limited("review_waiting", 100, 100)),
     "RetentionOverdue": (

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from appliance.audit.memory import MemoryLedger
-from appliance.observe.completeness import KINDS, Completeness
+from appliance.observe.completeness import KINDS, LOGINS, Completeness
 from media.clock import FixedClock
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -19,7 +19,14 @@ class Site:
 
     def counts(self) -> dict[str, float]:
         samples = [sample for family in self.counted.collect() for sample in family.samples]
-        return {sample.labels.get("kind", "open"): sample.value for sample in samples}
+        return {
+            sample.labels.get("kind", "open"): sample.value for sample in samples if not sample.name.startswith(LOGINS)
+        }
+
+    def logins_refused(self) -> float:
+        samples = [sample for family in self.counted.collect() for sample in family.samples]
+        (found,) = (sample.value for sample in samples if sample.name.startswith(LOGINS))
+        return found
 
 
 def test_records_are_counted_from_the_start_of_the_process_and_refusals_by_how_many_they_stand_for() -> None:
@@ -83,3 +90,15 @@ def test_a_scrape_reads_no_more_than_it_may_and_the_next_one_goes_on() -> None:
     second = {sample.labels["kind"]: sample.value for family in list(many.collect())[:1] for sample in family.samples}
 
     assert (first["request.outcome"], second["request.outcome"]) == (1000, 1200)
+
+
+def test_refused_logins_are_counted_and_good_ones_and_those_of_other_nodes_are_not() -> None:
+    site = Site()
+    for kind in ("admin.login-refused", "admin.login", "admin.login-refused"):
+        site.ledger.append(kind, {"code": "denied"})
+    site.ledger.log.node = "b"
+    site.ledger.append("admin.login-refused", {"code": "denied"})
+
+    assert site.logins_refused() == 2
+    assert site.logins_refused() == 2  # counted once
+    assert site.counts() == {**dict.fromkeys(KINDS, 0), "open": 0}
