@@ -112,12 +112,13 @@ class Admission:
         """Give back what is held."""
         self._desk.close()
 
-    def take(self, wish: Wish, watch: Watch, *, caller: str = "") -> Place:
+    def take(self, wish: Wish, watch: Watch, *, caller: str = "", line: str = "") -> Place:
         """Return a place as soon as there is one.
 
         Args:
             wish: Of which class, and how long it may take.
             caller: Whose it is.
+            line: What it asks for, where several models are in production.
             watch: Given what is to be called when the caller leaves; returns what ends the watch.
 
         Raises:
@@ -126,7 +127,12 @@ class Admission:
         """
         now = self._clock.monotonic()
         ticket = Ticket(
-            id=secrets.token_hex(8), priority=wish.priority, arrived=now, until=now + wish.seconds, caller=caller
+            id=secrets.token_hex(8),
+            priority=wish.priority,
+            arrived=now,
+            until=now + wish.seconds,
+            caller=caller,
+            line=line,
         )
         name = wish.priority.value
         self._pay()

@@ -6,12 +6,15 @@ Rules:
            second of waiting counts the same for all, so whoever waits overtakes later ones of a higher class in time
            (aging), and nobody starves.
     QUE-3  A class has a ceiling of places; who is at it lets others pass and keeps its own order.
-    QUE-4  At most so many wait, of each class, of each caller (half of all) and in all; who would wait longer than it
-           may is told so at once.
+    QUE-4  At most so many wait, of each class, of each caller (half of all), of each line (three quarters, where there
+           are more) and in all; who would wait longer than it may is told so at once.
     QUE-5  What is told about time comes from measured service times: how long places were held of late.
+    QUE-6  While several lines have requests here, those of one that runs fewer than its share, the places divided by
+           these lines, count as if they had come a minute earlier. What no other line waits for one may have in full.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -30,6 +33,9 @@ class Priority(StrEnum):
 
 # How many seconds earlier a request of a class must have come to go before an urgent one.
 HANDICAP_SECONDS: Final = {Priority.URGENT: 0.0, Priority.INTERACTIVE: 10.0, Priority.BATCH: 300.0}
+
+# More than callers wait where a site names no other bound, so that a flood for one model holds nobody of another up.
+SHARE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,11 @@ class Bounds:
         return self.waiting if priority is Priority.URGENT else self.waiting - self.waiting // 8
 
     @property
+    def of_line(self) -> int:
+        """How many requests of one line may wait where there are more, so that a flood leaves room for others."""
+        return max(self.waiting - self.waiting // 4, 1)
+
+    @property
     def of_caller(self) -> int:
         """How many requests of one caller may wait, so that one that went wild leaves room for others."""
         return max(self.waiting // 2, 1)
@@ -68,6 +79,7 @@ class Ticket:
 
     Attributes:
         caller: Whose it is; nobody's is bounded as one caller's.
+        line: What it asks for, where several models are in production; empty where there is one.
         number: Rises with each ticket; the earlier of two that are due at once goes first.
         until: When it gives up waiting.
         began: When it got its place; None while it waits.
@@ -78,12 +90,13 @@ class Ticket:
     arrived: float
     until: float
     caller: str = ""
+    line: str = ""
     number: int = 0
     began: float | None = None
 
     @property
     def due(self) -> tuple[float, int]:
-        """What those who wait are ordered by."""
+        """What those who wait are ordered by where no line is behind its share."""
         return (self.arrived + HANDICAP_SECONDS[self.priority], self.number)
 
 
@@ -103,7 +116,7 @@ class FullError(Exception):
     """A request may not wait.
 
     Attributes:
-        of_class: Its class or its caller has no room, while the queue has.
+        of_class: Its class, its line or its caller has no room, while the queue has.
         retry_after_seconds: When it is expected to be served within the wait that it allows.
         ahead: How many would have been before it.
     """
@@ -147,7 +160,8 @@ class Queue:
     @property
     def waiting(self) -> tuple[Ticket, ...]:
         """Those who wait, the next one first; ceilings may let later ones pass."""
-        return tuple(sorted(self._waiting.values(), key=lambda one: one.due))
+        behind = self._behind_their_share()
+        return tuple(sorted(self._waiting.values(), key=lambda one: _order(one, behind)))
 
     def is_running(self, ticket_id: str) -> bool:
         """Tell whether a ticket has its place."""
@@ -166,11 +180,16 @@ class Queue:
         if self.is_running(ticket.id):
             return 0
         del self._waiting[ticket.id]
-        ahead = sum(1 for one in self._waiting.values() if one.due < ticket.due)
+        ahead = self._ahead(ticket)
         wait = self._expected(ticket.priority, ahead, now)
         of_class = sum(1 for one in self._waiting.values() if one.priority is ticket.priority)
         of_caller = sum(1 for one in self._waiting.values() if ticket.caller and one.caller == ticket.caller)
-        is_class_full = of_class >= self.bounds.room(ticket.priority) or of_caller >= self.bounds.of_caller
+        of_line = sum(1 for one in self._waiting.values() if ticket.line and one.line == ticket.line)
+        is_class_full = (
+            of_class >= self.bounds.room(ticket.priority)
+            or of_caller >= self.bounds.of_caller
+            or of_line >= self.bounds.of_line
+        )
         if is_class_full or len(self._waiting) >= self.bounds.waiting or wait > ticket.until - now:
             least = self._expected(ticket.priority, 0, now)
             raise FullError(
@@ -205,14 +224,26 @@ class Queue:
             may = [one for one in self._waiting.values() if self._is_below(one.priority)]
             if not may:
                 return
-            ticket = min(may, key=lambda one: one.due)
+            behind = self._behind_their_share() if len(may) > 1 else frozenset()
+            ticket = min(may, key=lambda one: _order(one, behind))
             del self._waiting[ticket.id]
             self._begin(ticket, now)
 
     def expected_seconds(self, ticket: Ticket, now: float) -> float:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
-        ahead = sum(1 for one in self._waiting.values() if one.due < ticket.due)
-        return self._expected(ticket.priority, ahead, now)
+        return self._expected(ticket.priority, self._ahead(ticket), now)
+
+    def _ahead(self, ticket: Ticket) -> int:
+        """Return how many of those who wait go before a ticket, as places are held now."""
+        behind = self._behind_their_share({ticket.line})
+        return sum(1 for one in self._waiting.values() if _order(one, behind) < _order(ticket, behind))
+
+    def _behind_their_share(self, coming: Collection[str] = ()) -> frozenset[str]:
+        """Return the lines that run fewer than their share; none where all that is here is of one line."""
+        held = Counter(one.line for one in self._running.values())
+        lines = {*held, *coming, *(one.line for one in self._waiting.values())}
+        share = self.bounds.places // max(len(lines), 1)
+        return frozenset(line for line in lines if held[line] < share) if len(lines) > 1 else frozenset()
 
     def _expected(self, priority: Priority, ahead: int, now: float) -> float:
         """Return in how many seconds whoever has so many before it gets a place, at the measured pace."""
@@ -231,3 +262,9 @@ class Queue:
         ticket.began = now
         self._running[ticket.id] = ticket
         self._counts[ticket.priority] += 1
+
+
+def _order(ticket: Ticket, behind: Collection[str]) -> tuple[float, int]:
+    """Return what those who wait are ordered by while some lines are behind their share."""
+    due, number = ticket.due
+    return (due - SHARE_SECONDS if ticket.line in behind else due, number)

@@ -177,6 +177,12 @@ class Lines:
                 named.setdefault(name, route)
         return named
 
+    def mark(self, model_digest: str) -> str:
+        """Return the line in which a version is loaded, as the queue has it; nothing where one line serves all."""
+        if len(self.serving) < 2:
+            return ""
+        return next((str(one.line) for one in self.serving if model_digest in {r.model_digest for r in one.routes}), "")
+
     def meant(self, name: str) -> Serving | None:
         """Return what the line serves that a name leads to; None where that is nothing, and other lines serve.
 

@@ -7,16 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from appliance.gateway.queueing import HANDICAP_SECONDS, Bounds, FullError, Pace, Priority, Queue, Ticket
+from appliance.gateway.queueing import HANDICAP_SECONDS, SHARE_SECONDS, Bounds, FullError, Pace, Priority, Queue, Ticket
 
 _priorities = st.sampled_from(list(Priority))
+_lines = st.sampled_from(["", "", "1", "2"])
 _bounds = st.builds(
     Bounds, places=st.integers(1, 6), waiting=st.integers(0, 12), batch_percent=st.sampled_from([1, 25, 50, 100])
 )
 
 
-def _ticket(name: int, priority: Priority, now: float, seconds: float = 1e9, caller: str = "") -> Ticket:
-    return Ticket(id=str(name), priority=priority, arrived=now, until=now + seconds, caller=caller)
+def _ticket(
+    name: int, priority: Priority, now: float, seconds: float = 1e9, caller: str = "", line: str = ""
+) -> Ticket:
+    return Ticket(id=str(name), priority=priority, arrived=now, until=now + seconds, caller=caller, line=line)
 
 
 class Life(RuleBasedStateMachine):
@@ -27,14 +30,19 @@ class Life(RuleBasedStateMachine):
         self.now, self.names = 1000.0, 0
         self.queue = Queue(Bounds(places=3, waiting=8), Pace())
 
-    @rule(priority=_priorities, seconds=st.sampled_from([0.0, 5.0, 1e9]), caller=st.sampled_from(["", "a", "b"]))
-    def arrive(self, priority: Priority, seconds: float, caller: str) -> None:
+    @rule(
+        priority=_priorities,
+        seconds=st.sampled_from([0.0, 5.0, 1e9]),
+        caller=st.sampled_from(["", "a", "b"]),
+        line=_lines,
+    )
+    def arrive(self, priority: Priority, seconds: float, caller: str, line: str) -> None:
         self.names += 1
         queue, bounds = self.queue, self.queue.bounds
         ran, waited = queue.running, queue.waiting
         of_class = [one for one in ran if one.priority is priority]
         could_run = len(ran) < bounds.places and len(of_class) < bounds.ceiling(priority)
-        ticket = _ticket(self.names, priority, self.now, seconds, caller)
+        ticket = _ticket(self.names, priority, self.now, seconds, caller, line)
         try:
             position = queue.enter(ticket, self.now)
         except FullError:
@@ -53,8 +61,12 @@ class Life(RuleBasedStateMachine):
         one = self.queue.running[place % len(self.queue.running)]
         self.queue.leave(one.id, self.now)
         begun = [ticket for ticket in before if self.queue.is_running(ticket.id)]
-        # Whoever was passed over was at the ceiling of its class.
+        # Whoever was passed over was at the ceiling of its class, or by a line that runs no more than its share.
+        lines = {each.line for each in (*self.queue.running, *before, one)}
         for ticket in begun:
+            of_line = sum(each.line == ticket.line for each in self.queue.running)
+            if len(lines) > 1 and of_line <= self.queue.bounds.places // len(lines):
+                continue
             for passed in self.queue.waiting:
                 if passed.due < ticket.due:
                     of_class = [each for each in self.queue.running if each.priority is passed.priority]
@@ -83,6 +95,8 @@ class Life(RuleBasedStateMachine):
         queue, bounds = self.queue, self.queue.bounds
         assert len(queue.running) <= bounds.places
         assert len(queue.waiting) <= bounds.waiting
+        for line in ("1", "2"):
+            assert sum(one.line == line for one in queue.waiting) <= bounds.of_line
         for caller in ("a", "b"):
             assert sum(one.caller == caller for one in queue.waiting) <= bounds.waiting // 2
         for priority in Priority:
@@ -101,27 +115,62 @@ class Life(RuleBasedStateMachine):
 TestLife = Life.TestCase
 
 
-@given(bounds=_bounds, gap=st.floats(0.5, 5), held=st.floats(0.5, 5))
-def test_nobody_starves_under_a_flood_of_urgent_requests(bounds: Bounds, gap: float, held: float) -> None:
+@given(bounds=_bounds, gap=st.floats(0.5, 5), held=st.floats(0.5, 5), lines=st.lists(_lines, min_size=1, max_size=3))
+def test_nobody_starves_under_a_flood_of_urgent_requests(
+    bounds: Bounds, gap: float, held: float, lines: list[str]
+) -> None:
     queue, now, names = Queue(bounds, Pace()), 0.0, 0
     for _ in range(bounds.places):
         names += 1
-        queue.enter(_ticket(names, Priority.URGENT, now), now)
+        queue.enter(_ticket(names, Priority.URGENT, now, line=lines[names % len(lines)]), now)
     names += 1
-    batch = _ticket(names, Priority.BATCH, now)
+    batch = _ticket(names, Priority.BATCH, now, line=lines[0])
     try:
         queue.enter(batch, now)
     except FullError:
         return
-    for _ in range(int((HANDICAP_SECONDS[Priority.BATCH] + held * (bounds.waiting + 2)) / min(gap, held)) + 5):
+    longest = HANDICAP_SECONDS[Priority.BATCH] + SHARE_SECONDS
+    for _ in range(int((longest + held * (bounds.waiting + 2)) / min(gap, held)) + 5):
         if queue.is_running(batch.id):
             return
         now += min(gap, held)
         names += 1
         with suppress(FullError):
-            queue.enter(_ticket(names, Priority.URGENT, now), now)
+            queue.enter(_ticket(names, Priority.URGENT, now, line=lines[names % len(lines)]), now)
         queue.leave(queue.running[0].id, now)
     assert queue.is_running(batch.id)
+
+
+@given(places=st.integers(2, 8), flood=st.integers(1, 20), gap=st.floats(0.1, 5))
+def test_a_flood_for_one_model_leaves_the_other_its_share_at_once(places: int, flood: int, gap: float) -> None:
+    queue, now = Queue(Bounds(places=places, waiting=400), Pace()), 0.0
+    for number in range(places + flood):
+        queue.enter(_ticket(number, Priority.INTERACTIVE, now, line="1"), now)
+    few = [_ticket(1000 + number, Priority.INTERACTIVE, now + gap, line="2") for number in range(places)]
+    positions = [queue.enter(ticket, now + gap) for ticket in few]
+    assert positions[: places // 2] == list(range(1, places // 2 + 1))
+    for _ in range(places // 2):
+        first = next(one for one in queue.running if one.line == "1")
+        queue.leave(first.id, now + gap)
+    assert sum(one.line == "2" for one in queue.running) == places // 2
+    # Then the flood, which came before, has its turn again; neither gets less than its share.
+    queue.leave(next(one for one in queue.running if one.line == "1").id, now + gap)
+    assert sum(one.line == "2" for one in queue.running) == places // 2
+
+
+@given(bounds=_bounds.filter(lambda one: one.places > 1 and one.waiting > 4))
+def test_batch_of_one_model_is_not_before_urgent_requests_of_another(bounds: Bounds) -> None:
+    queue = Queue(bounds, Pace())
+    for number in range(bounds.places):
+        queue.enter(_ticket(number, Priority.INTERACTIVE, 0.0, line="1"), 0.0)
+    batch = _ticket(100, Priority.BATCH, 1.0, line="2")
+    urgent = _ticket(101, Priority.URGENT, 2.0, line="1")
+    with suppress(FullError):
+        queue.enter(batch, 1.0)
+    queue.enter(urgent, 2.0)
+    queue.leave("0", 3.0)
+    assert queue.is_running("101")
+    assert not queue.is_running("100")
 
 
 @given(arrivals=st.lists(st.tuples(_priorities, st.floats(0, 60)), min_size=1, max_size=10))

@@ -276,6 +276,25 @@ def test_what_waited_is_answered_by_its_own_line_unless_that_was_stopped_meanwhi
     assert site.version("chat") == CHAT
 
 
+def test_the_queue_knows_the_line_of_what_is_asked_for_and_of_one_line_nothing(
+    site: TwoLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, told = Admission.take, list[str]()
+
+    def noted(self: Admission, *wish: Any, **more: Any) -> Place:
+        told.append(more["line"])
+        return take(self, *wish, **more)
+
+    monkeypatch.setattr(Admission, "take", noted)
+    site.canary()
+    for model in ("chat", "small", "production"):
+        assert site.ask(model).status_code == 200
+    assert told == ["1", "2", "1"]
+    site.happen("promotion.stopped", previous=SMALL, line=2)
+    assert site.ask("chat").status_code == 200
+    assert told[3:] == [""]
+
+
 def test_two_lines_with_rollouts_read_the_ledger_once_each(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.chat("of line 1")
     before = replace(rig.route, model_digest=CHAT)
