@@ -42,13 +42,26 @@ def _codes(
     context: typer.Context,
     count: Annotated[int, typer.Option("--count", help="How many people will enrol: 2 to 8.")] = 2,
     admins: Annotated[int, typer.Option("--admins", help="How many admins besides, who never approve.")] = 0,
+    by: Annotated[
+        str, typer.Option("--by", help="The only one who is enrolled: replaces the codes that are left.")
+    ] = "",
+    password_file: PasswordFile = None,
 ) -> None:
-    """Print the first one-time codes, while nobody is enrolled. Hand each to another person."""
+    """Print the first one-time codes, while nobody is enrolled. Hand each to another person.
+
+    Where a code was lost after one person had enrolled, that person names themselves with --by: the codes that were not
+    used end, and new ones are printed in their place. Once a second person was enrolled, two people invite others.
+    """
     own = shared.of(context)
+    password = passwords.read(password_file, prompt=f"Password of {by}") if by else ""
     with promoter_of(own) as promoter:
-        codes = promoter.codes(count, admins=admins)
+        if by:
+            codes, admins = promoter.replace_codes(by, password)
+        else:
+            codes = promoter.codes(count, admins=admins)
     own.say("each code enrols one person once; they are not kept and not shown again")
-    lines = [*codes[:count], *(f"{code}  (an admin)" for code in codes[count:])]
+    first = len(codes) - admins
+    lines = [*codes[:first], *(f"{code}  (an admin)" for code in codes[first:])]
     own.result({"codes": list(codes), "admins": admins}, "\n".join(lines))
 
 

@@ -53,6 +53,11 @@ class PromoterClient:
         """Issue the first one-time codes, those for admins last."""
         return tuple(str(code) for code in self._call("codes", count=count, admins=admins)["codes"])
 
+    def replace_codes(self, person: str, password: str) -> tuple[tuple[str, ...], int]:
+        """Issue the first codes that are left anew, for the one who is enrolled; the last so many are admins'."""
+        answer = self._call("codes", vouchers=_pairs([(person, password)]))
+        return tuple(str(code) for code in answer["codes"]), int(answer["admins"])
+
     def invite(self, vouchers: Sequence[tuple[str, str]], *, role: str = "") -> str:
         """Issue one more code by the passwords of two people, given as (person, password)."""
         return str(self._call("invite", vouchers=_pairs(vouchers), role=role)["code"])

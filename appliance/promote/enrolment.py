@@ -1,8 +1,9 @@
 """How a person becomes one of the site's people, and stops being one.
 
 Promises: the first people enrol with codes that are issued once, while nobody is enrolled; after that a code takes the
-passwords of two others (`appliance.promote.vouching`). An enrolment counts when the ledger has acknowledged it. Nobody
-is ever deleted: a revoked person's old approvals keep their force, new ones have none.
+passwords of two others (`appliance.promote.vouching`). Until a second person was ever enrolled, the one who is may have
+the first codes replaced, since after a lost one there would be no two. An enrolment counts when the ledger has
+acknowledged it. Nobody is ever deleted: a revoked person's old approvals keep their force, new ones have none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,10 @@ from media.errors import UsageError
 
 MOST_CODES: Final = 8
 LONGEST_REASON: Final = 500
+ISSUED: Final = "person.codes-issued"
+_FOR_ADMINS: Final = Purpose(roles=(ADMIN,))
+_MORE_PEOPLE: Final = "two of them run `sealift people invite`"
+_LOST_CODE: Final = "where a code was lost: `sealift people codes --by` the one who is enrolled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +109,39 @@ class Enrolment:
             raise ConflictError(
                 what="the first codes were issued",
                 why=f"{len(people.people)} people are enrolled",
-                fix="two of them run `sealift people invite`",
+                fix=_MORE_PEOPLE if len(people.people) > 1 else _LOST_CODE,
             )
-        self._books.ledger.append("person.codes-issued", {"count": count, **({"admins": admins} if admins else {})})
+        self._books.ledger.append(ISSUED, {"count": count, **({"admins": admins} if admins else {})})
         first = self._codes.issue(count)
         if not admins:
             return first
-        return (*first, *self._codes.issue(admins, keep_others=True, purpose=Purpose(roles=(ADMIN,))))
+        return (*first, *self._codes.issue(admins, keep_others=True, purpose=_FOR_ADMINS))
+
+    def replace_codes(self, voucher: Voucher) -> tuple[tuple[str, ...], int]:
+        """Return new codes in place of the first ones that are left, and how many of them, the last, are for admins.
+
+        Raises:
+            ConflictError: Nobody is enrolled, or a second person was: then two vouch.
+            UnknownPersonError: It is not the one who is enrolled, or the password is wrong.
+        """
+        people, _ = self._books.catch_up()
+        if len(people.people) != 1:
+            raise ConflictError(
+                what="the first codes are not replaced",
+                why=f"{len(people.people)} people were enrolled, and they are while it is one",
+                fix=_MORE_PEOPLE if people.people else "sealift people codes",
+            )
+        who = people.require_active(voucher.person)
+        self._passwords.require(who.id, voucher.password)
+        # Nothing but first codes can be left, since every other takes two who vouch.
+        left = self._codes.left(Purpose()) or 1
+        admins = self._codes.left(_FOR_ADMINS)
+        count = {"count": left, **({"admins": admins} if admins else {})}
+        self._books.ledger.append(ISSUED, {**count, "by": [who.id]})
+        self._codes.end(Purpose())
+        self._codes.end(_FOR_ADMINS)
+        first = self._codes.issue(left, keep_others=True)
+        return (*first, *self._codes.issue(admins, keep_others=True, purpose=_FOR_ADMINS)), admins
 
     def invite(self, vouchers: Sequence[Voucher], *, role: str = "") -> str:
         """Return one more code, by the passwords of two different people, for a role or the profile's own.

@@ -84,6 +84,10 @@ class CodeBook:
         self._save(entries)
         return codes
 
+    def left(self, purpose: "Purpose") -> int:
+        """Return how many codes of a purpose are not used."""
+        return sum(_purpose(entry) == purpose and not entry["used"] for entry in self._entries())
+
     def end(self, purpose: "Purpose") -> None:
         """End the unused codes of a purpose, as when a new one takes their place."""
         entries = self._entries()

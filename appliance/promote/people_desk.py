@@ -16,6 +16,7 @@ from appliance.promote.vouching import Changes, Voucher, Vouching
 from appliance.wire import Peer
 from media import canonical
 from media.clock import Clock, to_text
+from media.errors import UsageError
 
 Fields = Mapping[str, Any]
 _MOST_VOUCHERS = 8
@@ -65,9 +66,12 @@ class PeopleDesk:
         return self._enrolment.login(_text(untrusted, "person"), _password(untrusted))
 
     def _codes(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        if "vouchers" in untrusted:
+            codes, replaced = self._enrolment.replace_codes(_one_voucher(untrusted))
+            return {"codes": list(codes), "admins": replaced}
         count = canonical.integer(untrusted.get("count", 2), "count")
         admins = canonical.integer(untrusted.get("admins", 0), "admins")
-        return {"codes": list(self._enrolment.issue_codes(count, admins=admins))}
+        return {"codes": list(self._enrolment.issue_codes(count, admins=admins)), "admins": admins}
 
     def _invite(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
         role = _text(untrusted, "role", may_be_empty=True)
@@ -154,6 +158,13 @@ def _vouchers(untrusted: Fields) -> list[Voucher]:
         Voucher(person=_text(one, "person"), password=_password(canonical.mapping(one, "voucher")))
         for one in canonical.array(untrusted.get("vouchers"), "vouchers", most=_MOST_VOUCHERS)
     ]
+
+
+def _one_voucher(untrusted: Fields) -> Voucher:
+    found = _vouchers(untrusted)
+    if len(found) != 1:
+        raise UsageError(what="one person has the codes replaced", why=f"{len(found)} were named", fix="give one --by")
+    return found[0]
 
 
 def _bytes(untrusted: Fields, field: str) -> bytes:

@@ -36,12 +36,13 @@ def sealift(site: RunningSite, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def enrolled(site: RunningSite, sealift: Run, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Enrol Eva with a one-time code's app and Finn with a token's key; return Eva's secret."""
+    """Enrol Eva with a one-time code's app, and Finn, whose first code was lost, with a token's key; her secret."""
     public = site.root / "finn.pem"
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    first, second = as_json(sealift, "people", "codes")["codes"]
+    first, _ = as_json(sealift, "people", "codes")["codes"]
     password = ("--password-file", str(site.root / "password"))
     eva = as_json(sealift, "people", "enrol", "--code", first, "--name", "Eva Rossi", "--one-time-code", *password)
+    (second,) = as_json(sealift, "people", "codes", "--by", eva["person"], *password)["codes"]
     shown = sealift(
         *("people", "enrol", "--code", second, "--name", "Finn Olsen", "--token-public-key", str(public), *password)
     )

@@ -102,6 +102,46 @@ def test_codes_issued_again_end_the_first_ones(empty: Site) -> None:
         enrol(empty, first[0], ANA)
 
 
+def test_a_lost_first_code_is_replaced_by_the_only_one_who_is_enrolled(empty: Site) -> None:
+    used, lost, other = empty.client.codes(3)
+    enrol(empty, used, ANA)
+
+    with pytest.raises(UnknownPersonError):
+        empty.client.replace_codes("ana-petrova", PASSWORD + "x")
+    with pytest.raises(UnknownPersonError):
+        empty.client.replace_codes("ben-okafor", PASSWORD)
+    codes, admins = empty.client.replace_codes("ana-petrova", PASSWORD)
+
+    assert (len(codes), admins) == (2, 0)
+    for old in (used, lost, other):
+        with pytest.raises(CodeRefusedError):
+            enrol(empty, old, BEN)
+    enrol(empty, codes[0], BEN)
+    enrol(empty, codes[1], CHI)
+    issued = empty.ledger.find(kind="person.codes-issued")[0].body
+    assert issued == {"count": 2, "by": ["ana-petrova"]}
+
+
+def test_first_codes_are_not_replaced_before_anybody_or_once_a_second_person_was_enrolled(empty: Site) -> None:
+    codes = empty.client.codes(2)
+    with pytest.raises(ConflictError, match="first codes"):
+        empty.client.replace_codes("ana-petrova", PASSWORD)
+    enrol(empty, codes[0], ANA)
+    enrol(empty, codes[1], BEN)
+    with pytest.raises(ConflictError, match="first codes"):
+        empty.client.replace_codes("ana-petrova", PASSWORD)
+    empty.client.revoke(person="ben-okafor", by="ana-petrova", password=PASSWORD, reason="left the site")
+    with pytest.raises(ConflictError, match="first codes"):  # else one person alone could bring another
+        empty.client.replace_codes("ana-petrova", PASSWORD)
+
+
+def test_the_only_person_who_is_enrolled_and_was_revoked_replaces_nothing(empty: Site) -> None:
+    enrol(empty, empty.client.codes(2)[0], ANA)
+    empty.client.revoke(person="ana-petrova", by="ana-petrova", password=PASSWORD, reason="left the site")
+    with pytest.raises(UnknownPersonError):
+        empty.client.replace_codes("ana-petrova", PASSWORD)
+
+
 def test_once_someone_is_enrolled_codes_are_issued_no_more(empty: Site) -> None:
     enrol(empty, empty.client.codes(2)[0], ANA)
 

@@ -53,6 +53,21 @@ def large(tmp_path: Path) -> Site:
     return site
 
 
+def test_replaced_first_codes_are_for_whom_the_lost_ones_were(tmp_path: Path) -> None:
+    site = open_site(tmp_path, enrolled=0)
+    site.config = Config.model_validate({**site.config.model_dump(), "profile": "gpu-server"})
+    site.restart()
+    first = site.client.codes(2, admins=2)
+    site.client.enrol(code=first[3], name=DAG.name, certificate=b"", password=PASSWORD)
+    codes, admins = site.client.replace_codes(DAG.id, PASSWORD)
+
+    assert (len(codes), admins) == (3, 1)
+    made = site.client.enrol(code=codes[2], name=CHI.name, certificate=b"", password=PASSWORD)
+    assert made["roles"] == ["admin"]
+    made = site.client.enrol(code=codes[0], name=ANA.name, certificate=ANA.certificate, password=PASSWORD)
+    assert made["roles"] == ["approver", "operator"]
+
+
 def by(*people: Signatory) -> list[tuple[str, str]]:
     return [(one.id, PASSWORD) for one in people]
 
