@@ -1,11 +1,12 @@
 """The inventory: what the store holds, for a sender who then carries only the rest (EXP-4 to EXP-6).
 
 Every file is hashed again, whole and by blocks, so that no delta set is planned on one that the disk has lost; a file
-that does not hold is left out, named here, and then carried anew.
+that does not hold is left out, named here, and then carried anew. What was removed with a deleted version is left out
+and is no finding.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from appliance.actions.exporting import Export, Written
 from appliance.audit.client import open_ledger
 from appliance.config import Config
 from appliance.keys.opening import open_keys
+from appliance.registry.deletion import deleted
 from appliance.store.content import ContentStore, StoredFile, StoredRelease
+from appliance.store.garbage import excused
 from media import canonical, layout
 from media.clock import Clock
 from media.errors import MediaError
@@ -70,7 +73,8 @@ def export(
     ledger = open_ledger(config, DOOR, clock=clock)
     try:
         serial = believing.believed(config, ledger, None).serial
-        listed = take(config, clock=clock, serial=serial, quick=quick, progress=progress)
+        gone = excused(ContentStore(config.at.store), frozenset(deleted(ledger)))
+        listed = take(config, clock=clock, serial=serial, quick=quick, progress=progress, removed=gone)
         made = Export(
             kind=ExportType.INVENTORY,
             site=config.site,
@@ -89,8 +93,16 @@ def export(
     return listed, written
 
 
-def take(config: Config, *, clock: Clock, serial: int, quick: bool, progress: Progress) -> Listed:
-    """Return the inventory of the store as it is now."""
+def take(
+    config: Config,
+    *,
+    clock: Clock,
+    serial: int,
+    quick: bool,
+    progress: Progress,
+    removed: Collection[str] = (),
+) -> Listed:
+    """Return the inventory of the store as it is now; objects of `removed` that are not there are not missed."""
     store = ContentStore(config.at.store)
     releases = store.releases()
     wanted: dict[str, tuple[StoredRelease, StoredFile]] = {}
@@ -103,6 +115,8 @@ def take(config: Config, *, clock: Clock, serial: int, quick: bool, progress: Pr
     known: dict[int, dict[str, Target]] = {}
     for sha256, (stored, file) in sorted(wanted.items()):
         path = store.object_path(sha256)
+        if sha256 in removed and not path.exists():
+            continue
         found = _known(stored, file, known) if quick else _hashed(path)
         if (
             found is None

@@ -12,6 +12,8 @@ import typer
 from appliance.actions import export_inventory
 from appliance.actions.export_inventory import Listed
 from appliance.actions.exporting import RECORDED, require_harmless
+from appliance.audit.entry import Entry
+from appliance.audit.leaf import Via
 from appliance.cli import context as shared
 from appliance.cli import export as export_command
 from appliance.cli import main
@@ -111,6 +113,29 @@ def test_a_file_that_the_disk_lost_is_not_listed(box: LedgerSite, genuine: Shelf
     assert quick.damaged == ()
     assert not quick.inventory.hashed
     assert {each.sha256 for each in quick.inventory.files} > {each.sha256 for each in listed.inventory.files}
+
+
+def test_what_went_with_a_deleted_version_is_no_finding(box: LedgerSite, genuine: Shelf, tmp_path: Path) -> None:
+    medium = genuine()
+    site = site_of_box(box, medium.root_json)
+    with box.running(site.clock) as log:
+        site.receive(medium)
+        stored = site.store.releases()[0]
+        weights = "data/models/tiny/tiny.gguf"
+        stored.path_of(weights).unlink()
+
+        def listed() -> Listed:
+            found, _ = export_inventory.export(
+                site.config, tmp_path / "out", clock=site.clock, agrees=lambda _, __: False, progress=lambda *_: None
+            )
+            return found
+
+        assert listed().damaged == (weights,)
+        (digest,) = (file.sha256 for path, file in stored.files.items() if path.endswith("descriptor.json"))
+        body = {"model_digest": digest, "person": "ana", "reason": "x"}
+        log.append([Entry.of("model.deleted", body, via=Via(door="ledger-promoter", uid=0))])
+        assert listed().damaged == ()
+        assert stored.files[weights].sha256 not in {each.sha256 for each in listed().inventory.files}
 
 
 def test_nothing_leaves_unseen_or_unrecorded(box: LedgerSite, genuine: Shelf, tmp_path: Path) -> None:
