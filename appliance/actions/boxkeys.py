@@ -7,6 +7,7 @@ which both keys sign (`appliance.audit.rotating`); a renewal of it that was cut 
 """
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.actions.backups import erasures
-from appliance.audit import rotating, succession
+from appliance.audit import nodekeys, rotating, succession
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import KeyMissingError, PrivilegeError, StoreWriteError, UnitError
 from appliance.install import hostfiles
 from appliance.install.supervisor import Supervisor, UnitState
 from appliance.install.unit_files import credential_lines, template_of
+from appliance.keys import commitments
 from appliance.keys.opening import open_keys
 from appliance.keys.provider import PURPOSES, KeyProvider
 from appliance.timekeeping.believed import BelievedClock
@@ -33,6 +35,7 @@ MADE: Final = "key.made"
 DROP_IN: Final = "50-sealift-keys.conf"
 _LEDGER_KEY: Final = rotating.KEY_NAME
 _KEYS: Final = "/etc/sealift/keys"
+_LATER: Final = re.compile(r"\.v(?!1:)[0-9]+:")
 _LOST: Final = {
     "api-key-pepper": "API keys that were made under an older version stop working",
     "identity-hmac": "records made under an older version no longer match a person: they are erased in that sense",
@@ -115,7 +118,8 @@ class Completed:
 def complete(config: Config, ledger: Callable[[], Ledger], *, drop_ins: Path | None) -> Completed:
     """Make every key that this release uses and that is not here, and name it to units whose keys were renewed before.
 
-    A release may use names that the one before, which carries the upgrade out, does not know. May be repeated.
+    A release may use names that the one before, which carries the upgrade out, does not know. Where several nodes
+    answer, units learn of versions that were copied from another one. May be repeated.
 
     Args:
         config: The site file.
@@ -132,7 +136,9 @@ def complete(config: Config, ledger: Callable[[], Ledger], *, drop_ins: Path | N
     if drop_ins is not None and config.keys.provider == "files":
         for unit, lines in _loaded().items():
             place, text = drop_ins / f"{unit}.d" / DROP_IN, _told(keys, lines, {})
-            if place.exists() and place.read_text() != text:
+            # Versions that were copied from another node were never handed to a unit of this one.
+            has_copied = bool(config.database.node and _LATER.search(text))
+            if (place.exists() or has_copied) and (not place.exists() or place.read_text() != text):
                 _place(drop_ins, unit, text)
                 told.append(unit)
     if made:
@@ -229,7 +235,10 @@ class Keyring:
     def _renewed(self, name: str, version: int, reason: str) -> dict[str, Any]:
         # A version is destroyed years after the next began, so that moment is what is believed of the machine's clock.
         believed = to_text(BelievedClock.of(self._config).now())
-        return {"name": name, "version": version, "reason": reason, "believed": believed}
+        body = {"name": name, "version": version, "reason": reason, "believed": believed}
+        # Other nodes compare it with theirs, and say that it is not there yet.
+        told = commitments.commitment(self._keys, name, version) if self._config.database.node else ""
+        return {**body, nodekeys.COMMITMENT: told} if told else body
 
     def _require(self, name: str, reason: str) -> str:
         if name not in PURPOSES:

@@ -1,11 +1,18 @@
-"""Several nodes of one site that answer at once: who has the ledger open, who leads, what each counts by itself."""
+"""Several nodes of one site that answer at once: who has the ledger open, who leads, whose keys are other ones."""
 
 from collections.abc import Iterator
 
 from appliance.actions.findings import Finding
+from appliance.audit import nodekeys
+from appliance.audit.facts import Ledger
+from appliance.audit.nodekeys import Compared
+from appliance.audit.offline import OfflineLedger
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.config import Config
-from appliance.errors import LedgerUnavailableError
+from appliance.errors import KeyMissingError, LedgerUnavailableError
+from appliance.keys import commitments
+from appliance.keys.opening import open_keys
+from media.clock import SystemClock
 
 _PAGE = "docs/operator/postgresql.md"
 
@@ -24,8 +31,25 @@ def said(config: Config) -> tuple[str, list[Node]]:
     return f"node {own}, of {', '.join(one.name for one in found) or 'none'}; {leading} leads", found
 
 
+def keys(config: Config, ledger: Ledger) -> Compared | None:
+    """Return how this node's keys stand beside those that the records name.
+
+    Nothing is returned where a single node answers, where nothing was recorded yet, or who asks may not read the keys.
+
+    Raises:
+        LedgerUnavailableError: The ledger neither answers nor reads.
+    """
+    if config.at.server is None or not config.database.node:
+        return None
+    try:
+        own = commitments.of(open_keys(config, environ={}))
+    except KeyMissingError:  # that a key is missing is another finding
+        return None
+    return nodekeys.compare(ledger, ledger.head().origin, own)
+
+
 def findings(config: Config) -> Iterator[Finding]:
-    """Which nodes record, and that limits are not counted together; nothing where a single node answers."""
+    """Which nodes record, that limits are not counted together, and keys that differ; nothing for a single node."""
     try:
         text, found = said(config)
     except LedgerUnavailableError:  # that the server is away is another finding
@@ -40,10 +64,29 @@ def findings(config: Config) -> Iterator[Finding]:
         why="a node that has the ledger open answers; one of them decides for the site",
         fix=f"start sealift-ledger on this node; {_PAGE}: several nodes",
     )
+    yield from _keys(config)
     yield Finding(
         name="limits",
         is_good=None,
         text=f"each of {max(len(names), 1)} nodes counts requests, tokens and places by itself",
         why="a caller who reaches several nodes may use as much on each of them",
         fix="divide the limits of the site file by the number of nodes, or send each caller to one node",
+    )
+
+
+def _keys(config: Config) -> Iterator[Finding]:
+    try:
+        found = keys(config, OfflineLedger(config.at, clock=SystemClock()))
+    except LedgerUnavailableError:  # as above
+        return
+    if found is None:
+        return
+    names = ", ".join((*found.differing, *found.absent))
+    yield Finding(
+        name="node keys",
+        is_good=not found.text,
+        text=found.text or "the same as those of the other nodes",
+        why="with another key callers are refused here, or hashes of content cannot be compared",
+        fix=(f"copy {names} from /etc/sealift/keys there, and start what uses it again" if names else "")
+        or f"destroy it here, too: `sealift box-keys destroy`; {_PAGE}: several nodes",
     )

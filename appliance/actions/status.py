@@ -290,6 +290,7 @@ def _ledger(config: Config, clock: Clock) -> Part:
     try:
         head = ledger.head()
         is_live = isinstance(ledger, SocketLedger)
+        compared = nodes.keys(config, ledger)
     finally:
         ledger.close()
     # A node that waits is as it should be: it goes on when the one that records ends.
@@ -301,13 +302,15 @@ def _ledger(config: Config, clock: Clock) -> Part:
         among, found = f"node {config.database.node}; who asks may not ask the database server for the others", []
     waits = not is_live and not found and config.at.server is not None and has_writer(config.at)
     text = f"{head.size} records, root {head.root[:12]}" + (f"; {among}" if among else "")
+    other_keys = "" if compared is None else compared.text
+    text += f"; keys: {other_keys}" if other_keys else ""
     if waits:
         text += "; another node records, this one waits to take over"
     elif not is_live:
         text += f"; read from its {'file' if config.at.server is None else 'server'}, nothing is recorded"
     return Part(
         name="ledger",
-        is_good=None if waits else is_live,
+        is_good=None if waits else is_live and not other_keys,
         text=text,
         fields={
             "origin": head.origin,
@@ -316,6 +319,7 @@ def _ledger(config: Config, clock: Clock) -> Part:
             "live": is_live,
             "waits": waits,
             "nodes": {one.name: one.leads for one in found},
+            **({"other_keys": other_keys} if other_keys else {}),
         },
     )
 

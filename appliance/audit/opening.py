@@ -1,17 +1,18 @@
 """What happens before the ledger answers anyone: it is the only one, it is whole, and nothing is left open.
 
-In this order: lock, open, verify the tail, compare with what a token remembers, append the spooled facts, close the
-requests that have no outcome, note the start, let a new checkpoint key take over that a record asks for, name the
-second key when it is new, sign a checkpoint.
+In this order: lock, open, verify the tail, compare with what a token remembers, compare the keys with those of other
+nodes where there are several, append the spooled facts, close the requests that have no outcome, note the start, let a
+new checkpoint key take over that a record asks for, name the second key when it is new, sign a checkpoint.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.audit import cosigning, lives, pin, remembering, rotating, storage, succession
+from appliance.audit import cosigning, lives, nodekeys, pin, remembering, rotating, storage, succession
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
 from appliance.audit.log import Entry, Log
@@ -22,6 +23,7 @@ from appliance.audit.sharing import SharedLog
 from appliance.audit.spool import Spool
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config
+from appliance.keys import commitments
 from appliance.keys.provider import KeyProvider
 from media.clock import Clock
 
@@ -29,6 +31,7 @@ STARTED: Final = lives.STARTED
 _LOCK_WAIT_SECONDS: Final = 10.0
 _CLOSE_BATCH: Final = 1000
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_log = logging.getLogger("sealift.ledger")
 
 
 @contextmanager
@@ -45,7 +48,8 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
         LedgerUnavailableError: Another process has it, on this machine or another; the disk is remote, the database
             server away, or it cannot be written.
         LedgerDamagedError: It contradicts itself: people decide.
-        KeyMissingError: There is no checkpoint key, or it is another one.
+        KeyMissingError: There is no checkpoint key, or it is another one; or, where several nodes answer, any key is
+            another one than theirs.
     """
     keys.public(rotating.KEY_NAME)  # without any key no ledger is begun
     with storage.writing(config.at, wait_seconds=_LOCK_WAIT_SECONDS) as (backend, engine):
@@ -59,6 +63,8 @@ def open_log(config: Config, *, keys: KeyProvider, clock: Clock, memory: Memory 
         if memory is not None:
             remembering.require_nothing_lost(log, memory)
             remembering.remember(log, memory)
+        if shared and (to_say := nodekeys.settle(log, commitments.seen_from(config, keys)).text):
+            _log.warning("keys of this node: %s", to_say)
         _begin(log, engine, keys, config=config, clock=clock)
         if shared:
             shared.share()

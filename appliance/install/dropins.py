@@ -1,4 +1,4 @@
-"""What the site file changes about static units, as drop-ins: keys on a token, a database on a server, engines' cards.
+"""What the site file changes about static units, as drop-ins: keys on a token, a database on a server, nodes, cards.
 
 The playbook writes them as they are made here and removes those that are no longer wanted; the units stay as the
 release brought them. They come after `50-sealift-keys.conf`, which `sealift box-keys` writes where keys are files.
@@ -18,13 +18,15 @@ from appliance.postgres.connecting import AUTHORITY, Role
 TOKEN: Final = "60-sealift-token.conf"  # noqa: S105 - the name of a file
 STANDBY: Final = "60-sealift-standby.conf"
 DATABASE: Final = "70-sealift-database.conf"
+NODE: Final = "75-sealift-node.conf"
 GPUS: Final = "65-sealift-gpus.conf"
 COLLECTOR: Final = "80-sealift-collector.conf"
-NAMES: Final = (STANDBY, TOKEN, GPUS, DATABASE, COLLECTOR)
+NAMES: Final = (STANDBY, TOKEN, GPUS, DATABASE, NODE, COLLECTOR)
 INSTALL: Final = "sealift-install@.service"
 RETENTION: Final = "sealift-retention.service"
 ROLES: Final[Mapping[str, Role]] = {
     "sealift-admin.service": "state",
+    "sealift-canary.service": "state",
     "sealift-gateway.service": "reader",
     "sealift-gateway@.service": "reader",
     "sealift-gateway-test.service": "reader",
@@ -34,6 +36,7 @@ ROLES: Final[Mapping[str, Role]] = {
     "sealift-validate@.service": "state",
 }
 _DATABASE_FOLDER: Final = "/etc/sealift/database"
+_PYTHON: Final = "/opt/sealift/current/server/bin/python"
 _CLIENT: Final = "collector-client.pem"
 _NETWORK: Final = ("PrivateNetwork=no", "RestrictAddressFamilies=AF_INET AF_INET6")
 
@@ -63,6 +66,7 @@ def drop_ins(config: Config, units: Path) -> tuple[DropIn, ...]:
         *_token(config.keys, credential_lines(units)),
         *_gpus(config),
         *_database(config),
+        *_node(config),
         *_collector(config),
     )
 
@@ -143,6 +147,13 @@ def _database(config: Config) -> Iterator[DropIn]:
         loaded = [f"LoadCredential={name}:{_DATABASE_FOLDER}/{name}" for name in (AUTHORITY, f"database-{role}")]
         yield _made(unit, DATABASE, "ledger and state are on a server", [*loaded, *_NETWORK, allowed])
     yield _made(INSTALL, DATABASE, "an install writes the state", [*_NETWORK, allowed])
+
+
+def _node(config: Config) -> Iterator[DropIn]:
+    if config.database.node:
+        # As root: the ledger sees two of the keys, and compares what is told of all of them with the other nodes'.
+        line = f"ExecStartPre=+{_PYTHON} -I -m appliance.keys.commitments --config /etc/sealift/sealift.toml"
+        yield _made("sealift-ledger.service", NODE, "other nodes must have the same keys", [line])
 
 
 def _collector(config: Config) -> Iterator[DropIn]:

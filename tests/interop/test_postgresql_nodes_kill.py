@@ -20,13 +20,15 @@ from pathlib import Path
 import pytest
 
 from appliance.actions import nodes
+from appliance.actions.boxkeys import Keyring
 from appliance.actions.databases import migrating
 from appliance.actions.status import status
-from appliance.audit import succession
+from appliance.audit import nodekeys, succession
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.audit.verify import verify
 from appliance.config import Places
-from appliance.errors import LedgerUnavailableError
+from appliance.errors import KeyMissingError, LedgerUnavailableError
+from appliance.install.supervisor import open_supervisor
 from media.clock import SystemClock
 from tests.support.callers import Caller, require_once
 from tests.support.ledger import LedgerSite, intent, ledger_site
@@ -198,3 +200,53 @@ def test_status_on_a_node_names_it_also_to_who_may_not_ask_the_server(
 
     assert part.is_good
     assert "node a; who asks may not ask" in part.text
+
+
+def renew(site: LedgerSite, name: str) -> None:
+    """Put another key in the place of one, as somebody does who forgets to copy it."""
+    path = site.places.key_files / f"{name}.v1"
+    path.unlink()
+    path.write_bytes(b"another key of thirty-two bytes!")
+    path.chmod(0o400)
+
+
+def test_a_node_with_another_key_does_not_open_and_status_and_doctor_name_it(sites: list[LedgerSite]) -> None:
+    first, second = sites
+    renew(second, "content-hmac")
+    with first.process(), closing(first.door("ledger-gateway")) as ledger:
+        size = ledger.head().size
+        refused = second.start()
+        assert refused.wait(timeout=60) == KeyMissingError.exit_code
+        assert ledger.head().size == size
+        part = status(second.config, clock=SystemClock()).part("ledger")
+        (found,) = (one for one in nodes.findings(second.config) if one.name == "node keys")
+        (well,) = (one for one in nodes.findings(first.config) if one.name == "node keys")
+
+        shutil.copytree(first.places.key_files, second.places.key_files, dirs_exist_ok=True)
+        with second.process():
+            pass
+        (told,) = ledger.find(kind=nodekeys.RECORDED)
+
+    for text in (part.text, found.text):
+        assert "content-hmac.v1 is another key than that of node a" in text
+    assert not found.is_good
+    assert "copy content-hmac.v1 from" in found.fix
+    assert well.is_good
+    assert told.via.node == "a"
+
+
+def test_a_key_that_was_rotated_on_one_node_is_said_on_the_other_until_it_is_copied(sites: list[LedgerSite]) -> None:
+    first, second = sites
+    with first.process(), second.process():
+        with closing(first.door("ledger-actions")) as ledger:
+            until(lambda: nodes_of(first.places) == [("a", True), ("b", False)])
+            Keyring(first.config, ledger, open_supervisor(first.config)).rotate("api-key-pepper", reason="renewal")
+        (lacks,) = (one for one in nodes.findings(second.config) if one.name == "node keys")
+        part = status(second.config, clock=SystemClock()).part("ledger")
+        shutil.copytree(first.places.key_files, second.places.key_files, dirs_exist_ok=True)
+        (has,) = (one for one in nodes.findings(second.config) if one.name == "node keys")
+
+    assert lacks.text == "api-key-pepper.v2 is not here, node a has it"
+    assert lacks.text in part.text
+    assert part.is_good is False
+    assert has.is_good

@@ -9,12 +9,14 @@ import pytest
 
 from appliance.actions.backups import erasures
 from appliance.actions.boxkeys import DROP_IN, MADE, ROTATED, Keyring, complete, listed
+from appliance.audit import nodekeys
 from appliance.audit.facts import Appended
 from appliance.audit.memory import MemoryLedger
 from appliance.audit.verify import verify
-from appliance.config import Config, PlacesSection
+from appliance.config import Config, DatabaseSection, PlacesSection
 from appliance.errors import KeyMissingError, LedgerUnavailableError
 from appliance.install.supervisor import UnitState
+from appliance.keys import commitments
 from appliance.keys.files import FileKeys, create_missing
 from appliance.verify.freshness import BUILT
 from media.clock import FixedClock, to_text
@@ -80,6 +82,31 @@ def test_a_new_version_makes_and_the_old_one_still_checks(
     assert "LoadCredential=phi-map.v1:" in text
     assert "passwords.json" in (systemd / "sealift-backup.service.d" / DROP_IN).read_text()
     assert not (systemd / f"{ADMIN}.d").exists()
+
+
+def test_a_node_says_with_a_new_version_what_the_others_compare_with_theirs(
+    config: Config, ledger: MemoryLedger, supervisor: FakeSupervisor, tmp_path: Path
+) -> None:
+    among = DatabaseSection(kind="postgresql", socket=str(tmp_path), node="a")
+    Keyring(config.model_copy(update={"database": among}), ledger, supervisor).rotate("session", reason="renewal")
+
+    [leaf] = ledger.find(kind=ROTATED)
+    own = commitments.of(FileKeys(config.at.key_files))
+    assert leaf.body["commitment"] == own["session.v2"]
+    assert nodekeys.compare(ledger.log, ledger.log.origin, own).text == ""
+
+
+def test_versions_that_were_copied_from_another_node_are_named_to_the_units_of_this_one(
+    config: Config, ledger: MemoryLedger, systemd: Path, tmp_path: Path
+) -> None:
+    FileKeys(config.at.key_files).create("session")
+    among = DatabaseSection(kind="postgresql", socket=str(tmp_path), node="b")
+
+    assert complete(config, lambda: ledger, drop_ins=systemd).told == ()
+    done = complete(config.model_copy(update={"database": among}), lambda: ledger, drop_ins=systemd)
+
+    assert done.told == (ADMIN,)
+    assert "LoadCredential=session.v2:" in (systemd / f"{ADMIN}.d" / DROP_IN).read_text()
 
 
 def test_gateways_beside_the_first_get_the_new_version_too(

@@ -91,6 +91,14 @@ def test_a_database_on_a_server_gives_each_unit_its_role_its_authority_and_one_a
     assert dropins.drop_ins(site(rest='[database]\nkind = "postgresql"\nsocket = "/run/postgresql"'), UNITS) == ()
 
 
+def test_a_node_has_all_its_keys_committed_to_before_its_ledger_starts_and_a_single_one_has_not() -> None:
+    (found,) = texts(site(rest=f'{SERVER}node = "a"\n'), dropins.NODE).items()
+
+    assert found[0] == "sealift-ledger.service"
+    assert "ExecStartPre=+/opt/sealift/current/server/bin/python -I -m appliance.keys.commitments" in found[1]
+    assert not texts(site(rest=SERVER), dropins.NODE)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
