@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance.actions import keyrules
 from appliance.actions.fit import Holds, fit
+from appliance.actions.following import is_anothers
 from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle, unit_digest
 from appliance.actions.promote import said_of
 from appliance.errors import ConflictError, NotEnoughApprovalsError
@@ -230,7 +231,11 @@ def _is_behind(found: dict[str, Any]) -> bool:
 def _is_unfinished(here: Surroundings) -> bool:
     """Tell whether engines or state are behind what was decided; what somebody stopped by hand stays stopped."""
     production = PromoterFolder(here.config.at.promoter).production()
-    decided = [line for line in production.lines.values() if _is_the_judges(line)]
+    decided = [
+        line
+        for line in production.lines.values()
+        if _is_the_judges(line) and not is_anothers(here.config, here.ledger, line.last)
+    ]
     if not decided:
         return False
     with here.state.connect() as connection:
@@ -240,7 +245,7 @@ def _is_unfinished(here: Surroundings) -> bool:
     return any(
         (line.last is not None and told < line.last.sequence)
         or (line.canary is not None and not {engine_unit(STAGE, digest) for digest in line.loadable} <= running)
-        or any(_is_left_by(line, unit_digest(unit), production) for unit in running - named)
+        or any(is_left_by(line, unit_digest(unit), production) for unit in running - named)
         for line in decided
     )
 
@@ -250,7 +255,7 @@ def _is_the_judges(line: Line) -> bool:
     return line.last is not None and (line.last.kind.is_rollout or line.last.person_class == BY_JUDGE)
 
 
-def _is_left_by(line: Line, digest12: str, production: Production) -> bool:
+def is_left_by(line: Line, digest12: str, production: Production) -> bool:
     """Tell whether an engine that nobody names is this line's to end: it was its own, or no other line's."""
     found = {one.number for one in production.lines.values() if _is_known(one, digest12)}
     return not found or line.number in found

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from appliance.audit.facts import Ledger
+from appliance.config import Config
 from appliance.install.jobdesk import ASKED
 from appliance.install.jobs import Kind
 from appliance.promote.history import Production
+from appliance.promote.record import Promotion
 
 WARM: Final = "warm"
 _LINE: Final = re.compile(r"(line|but)-([1-9][0-9]{0,8})", re.ASCII)
@@ -39,6 +41,16 @@ class Following:
             return cls(is_warm=untrusted_instance == WARM)
         number = int(found[2])
         return cls(line=number) if found[1] == "line" else cls(rests=number)
+
+
+def is_anothers(config: Config, ledger: Ledger, promotion: Promotion | None) -> bool:
+    """Tell whether something was decided by way of another node of the site; never where a single node answers.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    node = config.database.node
+    return bool(node) and promotion is not None and ledger.leaf(promotion.sequence).via.node not in {"", node}
 
 
 def serving(current: Mapping[str, Any]) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Several nodes of one site that answer at once: who has the ledger open, who leads, whose keys are other ones."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from appliance.actions.findings import Finding
 from appliance.audit import nodekeys
@@ -9,10 +10,15 @@ from appliance.audit.nodekeys import Compared
 from appliance.audit.offline import OfflineLedger
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.config import Config
-from appliance.errors import KeyMissingError, LedgerUnavailableError
+from appliance.errors import KeyMissingError, LedgerUnavailableError, NotPromotedError
+from appliance.install.engines import environment_of
 from appliance.keys import commitments
 from appliance.keys.opening import open_keys
+from appliance.promote.standing import loadable_digests
+from appliance.registry import carriers
+from appliance.store.content import ContentStore
 from media.clock import SystemClock
+from media.errors import SealiftError
 
 _PAGE = "docs/operator/postgresql.md"
 
@@ -65,6 +71,7 @@ def findings(config: Config) -> Iterator[Finding]:
         fix=f"start sealift-ledger on this node; {_PAGE}: several nodes",
     )
     yield from _keys(config)
+    yield from _versions(config)
     yield Finding(
         name="limits",
         is_good=None,
@@ -90,3 +97,21 @@ def _keys(config: Config) -> Iterator[Finding]:
         fix=(f"copy {names} from /etc/sealift/keys there, and start what uses it again" if names else "")
         or f"destroy it here, too: `sealift box-keys destroy`; {_PAGE}: several nodes",
     )
+
+
+def _versions(config: Config) -> Iterator[Finding]:
+    """What is in production and cannot start on this node: the version, or its engine, is not here."""
+    with suppress(NotPromotedError):  # another finding
+        for digest in loadable_digests(config.at):
+            try:
+                _, descriptor, _ = carriers.carrier(ContentStore(config.at.store), digest)
+                if config.at.current.exists():
+                    environment_of(config.at, descriptor)
+            except SealiftError as error:
+                yield Finding(
+                    name="node versions",
+                    is_good=False,
+                    text=f"version {digest[:12]} is in production and cannot start on this node: {error.what}",
+                    why="callers who are sent here get 503 until it can",
+                    fix="take in the release that brought it, and install it: `sealift receive`, `sealift install`",
+                )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance import config as configuration
-from appliance.actions import canary, export_evidence, production, trying
+from appliance.actions import canary, elsewhere, export_evidence, production, trying
 from appliance.actions import validate as validation
 from appliance.actions.controls.judged import in_report
 from appliance.actions.controls.live import Here
@@ -30,7 +30,7 @@ from appliance.audit import pin
 from appliance.audit.rights import ACTIONS, BENCH, SWITCH
 from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
-from appliance.errors import ProofError
+from appliance.errors import LedgerUnavailableError, ProofError
 from appliance.install import jobrights
 from appliance.install.jobclient import JobsClient, JobsSupervisor
 from appliance.install.joboutcome import Outcome
@@ -38,6 +38,7 @@ from appliance.promote.client import PromoterClient
 from appliance.promote.desk import JUDGE_DOOR
 from appliance.promote.folder import PromoterFolder
 from appliance.state.database import open_state
+from appliance.wire import RemoteError
 from media import canonical
 from media.clock import SystemClock
 from media.errors import MalformedError, SealiftError
@@ -134,11 +135,21 @@ def switch(config: Config, untrusted_instance: str, jobs: JobsClient) -> Outcome
 
 
 def judge(config: Config) -> int:
-    """Let the promoter judge a canary, and bring engines and state to what it decided; returns the exit code."""
-    jobs = JobsClient.open(config, jobrights.SWITCH)
+    """Let the promoter judge a canary, and bring engines and state to what it decided; returns the exit code.
+
+    Of several nodes each also follows what was decided by way of another one.
+    """
+    jobs, changed = JobsClient.open(config, jobrights.SWITCH), None
     try:
         with _on_production(config, jobs, tell=lambda text: sys.stderr.write(f"{text}\n")) as here:
-            changed = canary.judge(here)["changed"]
+            try:
+                changed = canary.judge(here)["changed"]
+            except RemoteError as error:
+                # A node that does not lead records no verdict; the one that leads does, and its word is followed here.
+                if not config.database.node or error.remote_code != LedgerUnavailableError.code:
+                    raise
+                sys.stderr.write(f"{error.what}\n")
+            elsewhere.follow(here)
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
