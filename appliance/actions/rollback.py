@@ -3,6 +3,7 @@
 While a canary runs, going back means ending it: production is the version before.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ def rollback(
     if to:
         with here.state.connect() as session:
             target = catalog.version(session, to).model_digest
-    if not target and here.promoter.canary()["canary"] is not None and _has_canary(here, line):
+    if not target and here.promoter.canary()["canary"] is not None and ends_canary(here.promoter.current(), line):
         promotion = here.promoter.step_canary("abort", person=person, reason=reason, password=password)
         here.tell(f"the canary's end is recorded at sequence {promotion.sequence}")
         return RollbackFacts(promotion=promotion, served=settle(here))
@@ -65,6 +66,11 @@ def rollback(
     return RollbackFacts(promotion=promotion, served=settle(here))
 
 
-def _has_canary(here: Surroundings, name: str) -> bool:
-    """Tell whether the canary that runs is of the line of this name; of any where none is named."""
-    return not name or any(one["name"] == name and one["canary"] for one in here.promoter.current()["lines"])
+def ends_canary(current: Mapping[str, Any], name: str) -> bool:
+    """Tell whether going back in the line of this name ends the canary that runs; it does where none is named.
+
+    Args:
+        current: What the promoter answers to `current`.
+        name: Of the model whose line goes back; may be empty.
+    """
+    return not name or any(one["name"] == name and one["canary"] for one in current["lines"])

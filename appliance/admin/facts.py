@@ -121,9 +121,9 @@ class Facts:
         with Session(self._state) as session:
             return next((one for one in catalog.versions(session) if one.model_digest == digest), None)
 
-    def fit(self, config: Config, ledger: Ledger, digest: str) -> FitFacts:
+    def fit(self, config: Config, ledger: Ledger, digest: str, *, said: Said | None = None) -> FitFacts:
         """Return what memory holds of a version; see `appliance.actions.fit`."""
-        return fit(config, ledger, self._state, digest)
+        return fit(config, ledger, self._state, digest, said=said)
 
     def compare(self, config: Config, ledger: Ledger, first: str, second: str) -> Compared:
         """Return two versions side by side; see `appliance.actions.comparing`."""

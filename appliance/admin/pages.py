@@ -9,11 +9,12 @@ from appliance.actions import history as history_action
 from appliance.actions.capacity import latest
 from appliance.actions.provenance import provenance
 from appliance.actions.units import addresses
-from appliance.admin import collaborators
+from appliance.admin import collaborators, lines
 from appliance.admin.approval import statement_file
-from appliance.admin.facts import pending_requests
+from appliance.admin.facts import PendingRequest, pending_requests
 from appliance.config import Config
 from appliance.errors import EngineLoadError, UnitError, UnknownVersionError
+from appliance.promote.destination import Said
 
 _PAGE_SIZE = 50
 _MOST_EVENTS = 200
@@ -67,8 +68,15 @@ def _version(digest: str) -> str:
         record = provenance(here.config, here.ledger, registered).to_json()
     except UnknownVersionError:  # deleted since the state was read
         abort(404)
+    # Asked where the form is shown that says it.
+    asked = lines.asked_of(found) if found.gates else lines.Asked()
     return render_template(
-        "version.html", version=found, record=record, alias=here.facts.aliases().get(digest, "none"), fit=_fit(digest)
+        "version.html",
+        version=found,
+        record=record,
+        alias=here.facts.aliases().get(digest, "none"),
+        fit=() if asked.places else _fit(digest),
+        asked=asked,
     )
 
 
@@ -83,13 +91,24 @@ def _fit(digest: str) -> tuple[str, ...]:
 
 def _promotion() -> str:
     here = collaborators.page()
+    waiting = pending_requests(here.promoter)
     return render_template(
         "promotion.html",
-        requests=pending_requests(here.promoter),
+        requests=waiting,
+        goes={one.digest: _goes(one) for one in waiting},
+        lines=lines.several(),
         history=here.facts.history(),
         events=history_action.history(here.ledger)[: -_MOST_EVENTS - 1 : -1],
         needed=here.config.policy.approvals,
     )
+
+
+def _goes(asked: PendingRequest) -> str:
+    """Return what goes away and stays if a request is carried out; nothing where a version simply follows another."""
+    facts, digest = collaborators.page().facts, str(asked.fields["model_digest"])
+    version = facts.version(digest)
+    words = "" if version is None else facts.displaced(Said.of_fields(asked.fields), digest)[1]
+    return f"{version.name} {version.version} {words}" if version is not None and words else ""
 
 
 def _statement(digest: str) -> Response:

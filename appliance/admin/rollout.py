@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions import canary_plot
 from appliance.actions.summary import summarise
-from appliance.admin import collaborators
+from appliance.admin import collaborators, lines
 
 
 def make_blueprint() -> Blueprint:
@@ -26,11 +26,15 @@ def _standing() -> str:
     canary = found["canary"]
     # Of numbers and escaped names only; see `canary_plot`.
     picture = Markup(canary_plot.svg(canary)) if canary else ""  # noqa: S704
+    several = lines.several()
+    names = {int(one["line"]): str(one["name"]) for one in several}
     return render_template(
         "rollout.html",
         canary=canary,
+        canary_line=lines.named(canary or {}, names),
         beside=found["beside"],
-        watch=found.get("watch"),
+        standing=[{**one, "name": lines.named(one, names)} for one in (found, *found.get("lines", ()))],
+        lines={one["name"]: one["value"] for one in several},
         reviews=reviews,
         picture=picture,
     )
@@ -41,7 +45,8 @@ def _cut_over() -> str:
     here = collaborators.page()
     canary = here.promoter.call("canary-standing")["canary"]
     after = None if canary is None else here.facts.version(str(canary["version"]))
-    before = here.facts.production()
+    # What serves in the canary's own line.
+    before = here.facts.version(str(canary["production"])) if canary and "line" in canary else here.facts.production()
     if canary is None or after is None or before is None:
         abort(404)
     return render_template(
@@ -57,6 +62,7 @@ def _cut_over() -> str:
             gates_before=before.gates,
             departments=here.facts.departments(),
             previous=f"{before.name} {before.version}",
+            line=after.name if lines.several() else "",
         ),
     )
 

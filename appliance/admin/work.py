@@ -11,7 +11,9 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.actions import canary as canary_action
-from appliance.admin import approval, collaborators
+from appliance.actions import rollback
+from appliance.actions.following import switch_for
+from appliance.admin import approval, collaborators, lines
 from appliance.install.jobs import Kind
 from appliance.install.plans import Plan
 from appliance.promote.hostchange import HostRequest
@@ -56,6 +58,8 @@ def _request(digest: str) -> AnyResponse:
     """Ask for approvals of a version whose gates passed; the statement is then signed elsewhere."""
     here = collaborators.page()
     validated = require_validated(here.ledger, canonical.sha256_hex(digest, "digest"), in_force(here.ledger))
+    said = lines.said()
+    lines.require_loadable(validated.model_digest, said)
     here.promoter.call(
         "request",
         model_digest=validated.model_digest,
@@ -63,6 +67,7 @@ def _request(digest: str) -> AnyResponse:
         policy_digest=validated.policy_digest,
         meaning=_field("meaning"),
         requested_by=collaborators.session().person,
+        **said.fields,
     )
     return redirect(url_for("pages.promotion"))
 
@@ -75,10 +80,15 @@ def _promote(digest: str) -> AnyResponse:
 
 
 def _rollback() -> AnyResponse:
-    digest = request.form.get("digest") or None
-    # While a canary runs, going back means ending it, as `sealift rollback` does.
-    has_canary = digest is None and collaborators.page().promoter.call("canary-standing")["canary"] is not None
-    answer = _alone("canary-abort") if has_canary else _alone("rollback", model_digest=digest)
+    promoter, digest = collaborators.page().promoter, request.form.get("digest") or None
+    several = lines.several()
+    name = "" if digest else lines.chosen(several)
+    # While a canary runs in that line, going back means ending it, as `sealift rollback` does.
+    has_canary = digest is None and promoter.call("canary-standing")["canary"] is not None
+    if has_canary and rollback.ends_canary({"lines": several}, name):
+        answer = _alone("canary-abort")
+    else:
+        answer = _alone("rollback", model_digest=digest, line=name or None)
     return _ask(Kind.SWITCH, digest=str(answer["promotion"]["model_digest"]))
 
 
@@ -100,13 +110,16 @@ def _cut_over() -> AnyResponse:
 
 def _keep() -> AnyResponse:
     """Keep the version in production in spite of what the watch found; nothing is switched."""
-    _alone("watch-keep")
+    _alone("watch-keep", line=lines.chosen(lines.several()) or None)
     return redirect(url_for("rollout.standing"))
 
 
 def _stop() -> AnyResponse:
-    answer = _alone("stop")
-    return _ask(Kind.HALT, digest=str(answer["promotion"]["previous"]))
+    """Take production out of service; of several lines the one that is chosen, or every one."""
+    name = lines.chosen(lines.several(), every=True)
+    _alone("stop", line=name or None)
+    kind, digest = switch_for(collaborators.page().promoter.call("current"), warm=False)
+    return _ask(kind, digest=digest)
 
 
 def _alone(do: str, **fields: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from appliance.promote.automation_key import AutomationKey
 from appliance.promote.classes import NAMES, OPENPGP
 from appliance.promote.clockchange import ClockRequest
 from appliance.promote.desk import ACTIONS_DOOR
+from appliance.promote.destination import Said
 from appliance.promote.hostchange import HostRequest
 from appliance.promote.policychange import PolicyRequest
 from appliance.promote.presented import Presented
@@ -138,7 +139,6 @@ class PromoterClient:
         self, validated: Validated, *, meaning: str, requested_by: str, beside: bool = False, replaces: str = ""
     ) -> Request:
         """Ask for approvals of a validated version, for the line of its name, or for the one that is said."""
-        said = ({"beside": True} if beside else {}) | ({"replaces": replaces} if replaces else {})
         answer = self._call(
             "request",
             model_digest=validated.model_digest,
@@ -146,7 +146,7 @@ class PromoterClient:
             policy_digest=validated.policy_digest,
             meaning=meaning,
             requested_by=requested_by,
-            **said,
+            **Said(beside=beside, replaces=replaces).fields,
         )
         return Request.from_json(answer["request"])
 

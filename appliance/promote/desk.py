@@ -15,6 +15,7 @@ signature, nor does an enrolment, since it takes a code.
     login{person,password} -> {person,name,roles}
     people -> {people:[{person,name,fingerprint,roles,classes,credentials,revoked,counts_from}],admins,classes,...}
     request{model_digest,evidence_digest,policy_digest,meaning,requested_by,beside?,replaces?} -> {request}
+    line-choice{model_digest} -> {asked,lines:[{name,newest,shown}],not_beside}    whether a request must say a line
     pending -> {requests:[{statement,statement_sha256,basis,approvals}]}
     approve{statement_sha256,...} -> {request}                see `appliance.promote.presented`; so are the other two
     promote{statement_sha256} -> {promotion}
@@ -158,6 +159,7 @@ class Desk:
         self._answers: dict[str, Callable[[Peer, Fields], dict[str, Any]]] = {
             **self._people.answers,
             "request": self._request,
+            "line-choice": self._line_choice,
             "pending": self._pending,
             "approve": self._approve,
             "promote": self._promote,
@@ -222,12 +224,12 @@ class Desk:
             policy_digest=_digest(untrusted, "policy_digest"),
             meaning=_text(untrusted, "meaning"),
             requested_by=_text(untrusted, "requested_by"),
-            said=Said(
-                beside=untrusted.get("beside") is True,
-                replaces=_text(untrusted, "replaces") if untrusted.get("replaces") else "",
-            ),
+            said=Said.of_message(untrusted),
         )
         return {"request": request.to_json(), "statement": request.statement.to_bytes().decode()}
+
+    def _line_choice(self, _: Peer, untrusted: Fields) -> dict[str, Any]:
+        return self._promoter.choice(_digest(untrusted, "model_digest")).to_json()
 
     def _pending(self, _: Peer, __: Fields) -> dict[str, Any]:
         return {"requests": [request.to_json() for request in self._promoter.pending()]}

@@ -20,6 +20,7 @@ from appliance.promote.naming import name_of
 from appliance.promote.record import FIRST_LINE
 from appliance.promote.statement import Statement
 from appliance.standby.pairing import Relation, paired
+from media import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,24 @@ class Said:
     replaces: str = ""
 
     @classmethod
+    def of_message(cls, untrusted: Mapping[str, Any]) -> Self:
+        """Parse what a message says: `beside`, true, or `replaces`, a name; nothing where it has neither.
+
+        Raises:
+            MalformedError: A field is of another shape.
+        """
+        name = untrusted.get("replaces")
+        return cls(
+            beside="beside" in untrusted and canonical.boolean(untrusted["beside"], "beside"),
+            replaces="" if name is None else canonical.text(name, "replaces", may_be_empty=True),
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a message says of it, as `of_message` reads it; nothing where nothing is said."""
+        return ({"beside": True} if self.beside else {}) | ({"replaces": self.replaces} if self.replaces else {})
+
+    @classmethod
     def of(cls, statement: Statement | None) -> Self:
         """Return what people are asked to sign, or have signed."""
         if statement is None or not statement.is_of_a_further_line:
@@ -45,6 +64,26 @@ class Said:
     def of_fields(cls, fields: Mapping[str, Any]) -> Self:
         """Return what the fields of a statement say, as a page shows them."""
         return cls(beside=fields.get("replaces", "") is None, replaces=str(fields.get("replaces") or ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is asked of the line for which a version is, before approval is.
+
+    Attributes:
+        is_asked: It does not follow from the version's name; where it does, nothing is to be said.
+        lines: In whose place it may come, line 1 first: its model's name, what it served last, and how it is shown.
+        not_beside: Why it may not come beside them; empty where it may.
+    """
+
+    is_asked: bool = False
+    lines: tuple[tuple[str, str, str], ...] = ()
+    not_beside: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for answers."""
+        lines = [{"name": name, "newest": newest, "shown": shown} for name, newest, shown in self.lines]
+        return {"asked": self.is_asked, "lines": lines, "not_beside": self.not_beside}
 
 
 def settled(ledger: Ledger, production: Production, model_digest: str, said: Said) -> Line | None:
@@ -74,16 +113,39 @@ def _settled(ledger: Ledger, production: Production, model_digest: str, said: Sa
                 fix=f"run `sealift promote {model_digest[:12]}` without --beside",
             )
         return None
-    name = name_of(ledger, model_digest)
-    found = linenames.holder_of(ledger, production, model_digest, name)
+    found = _by_name(ledger, production, model_digest)
     if found is not None:
         return found
-    if len(production.lines) == 1 and production.current is None:
-        return production.first
     raise ConflictError(
-        what=f"it is not said what becomes of what is in production when {name[:40]} comes",
+        what=f"it is not said what becomes of what is in production when {name_of(ledger, model_digest)[:40]} comes",
         why=f"no line has that name; there is {linenames.shown_all(ledger, production)}",
-        fix=f"run `sealift promote {model_digest[:12]}` with --beside, or with --replaces NAME",
+        fix=f"run `sealift promote {model_digest[:12]}` with --beside, or with --replaces NAME; or choose on the"
+        " version's page",
+    )
+
+
+def _by_name(ledger: Ledger, production: Production, model_digest: str) -> Line | None:
+    """Return the line for which a version is where nothing is said; None where something must be."""
+    found = linenames.holder_of(ledger, production, model_digest, name_of(ledger, model_digest))
+    if found is None and len(production.lines) == 1 and production.current is None:
+        return production.first
+    return found
+
+
+def choice(config: Config, ledger: Ledger, production: Production, model_digest: str) -> Choice:
+    """Return what is to be said of the line for which a version is, by the rules of `settled`."""
+    if _by_name(ledger, production, model_digest) is not None:
+        return Choice()
+    not_beside = ""
+    try:
+        require_readable(config)
+    except ConflictError as error:
+        not_beside = error.why
+    known = [line for line in production.lines.values() if line.newest is not None]
+    return Choice(
+        is_asked=True,
+        lines=tuple((name_of(ledger, str(one.newest)), str(one.newest), linenames.shown(ledger, one)) for one in known),
+        not_beside=not_beside,
     )
 
 

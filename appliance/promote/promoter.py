@@ -21,7 +21,7 @@ from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved
 from appliance.promote.automation_key import AutomationKey
 from appliance.promote.books import Books
 from appliance.promote.carrying import Carrying
-from appliance.promote.destination import Said
+from appliance.promote.destination import Choice, Said
 from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy
@@ -201,6 +201,10 @@ class Promoter:
             UnknownVersionError, GateFailedError: As `appliance.promote.validated.require_validated`.
         """
         return require_validated(self._books.ledger, model_digest, self._policy())
+
+    def choice(self, model_digest: str) -> Choice:
+        """Return what whoever requests a version has to say of its line; see `appliance.promote.destination`."""
+        return destination.choice(self._config, self._books.ledger, self._books.folder.production(), model_digest)
 
     def pending(self) -> tuple[Request, ...]:
         """Return the requests that can still be promoted, the oldest first."""

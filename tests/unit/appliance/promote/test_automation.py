@@ -310,7 +310,7 @@ def messages(site: Site) -> list[str]:
 # What takes no name of anybody: it tells how things stand, or takes signatures and digests alone.
 NAMELESS = frozenset(
     {"people", "pending", "host-pending", "clock-pending", "policy-pending", "current", "canary-standing", "reviews"}
-    | {"emergency-running", "automation-keys", "register", "canary-judge", "model-needs"}
+    | {"emergency-running", "automation-keys", "register", "canary-judge", "model-needs", "line-choice"}
 )
 
 

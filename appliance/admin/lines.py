@@ -1,0 +1,142 @@
+"""Lines of production on the page: what a form asks of them, and what a person chose. Nothing is chosen beforehand.
+
+With one line, and a version of its name, there is nothing to choose, and no form asks. The rules are the promoter's;
+what goes away and what stays is said in the words of `appliance.actions.displaced`, as before the signature.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import abort, request
+
+from appliance.admin import collaborators
+from appliance.admin.facts import VersionRow
+from appliance.errors import EngineLoadError
+from appliance.promote.destination import Said
+from appliance.promote.record import FIRST_LINE
+from media.errors import SealiftError
+
+PLACE: Final = "place"
+"""The field of a request that says where a version comes."""
+LINE: Final = "line"
+"""The field of going back, stopping and keeping that says which line is meant."""
+BESIDE: Final = "beside"
+EVERY: Final = "every"
+_IN_PLACE_OF: Final = "in-place-of "
+_LINE_OF: Final = "line-of "
+_MAX_FIELD: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a version may come, as a form offers it.
+
+    Attributes:
+        value: What the form sends.
+        label: What a person chooses.
+        goes: What goes away for it, and what stays.
+        plan: What memory holds then, and what that means; nothing where the machine does not say.
+    """
+
+    value: str
+    label: str
+    goes: str
+    plan: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a request has to say of its line: nothing where the version's name says it."""
+
+    places: tuple[Place, ...] = ()
+    not_beside: str = ""
+
+
+def asked_of(version: VersionRow) -> Asked:
+    """Return the places between which whoever requests a version chooses; none where its name says it.
+
+    Where the promoter does not answer none are offered either: it refuses a request that says nothing and should.
+    """
+    promoter = collaborators.page().promoter
+    try:
+        found = promoter.call("line-choice", model_digest=version.digest)
+    except SealiftError:
+        return Asked()
+    if not found.get("asked"):
+        return Asked()
+    why = str(found["not_beside"])
+    beside = () if why else (_place(version, BESIDE, "beside what is in production", Said(beside=True)),)
+    others = (
+        _place(version, f"{_IN_PLACE_OF}{one['name']}", f"in place of {one['shown']}", Said(replaces=one["newest"]))
+        for one in found["lines"]
+    )
+    return Asked(places=(*beside, *others), not_beside=why)
+
+
+def said() -> Said:
+    """Return what the form of a request says of its line; nothing where it asked nothing."""
+    value = request.form.get(PLACE, "")[:_MAX_FIELD]
+    if value in {"", BESIDE}:
+        return Said(beside=value == BESIDE)
+    name = value.removeprefix(_IN_PLACE_OF)
+    if not name or name == value:
+        abort(400, "Choose where the version comes.")
+    return Said(replaces=name)
+
+
+def require_loadable(digest: str, said: Said) -> None:
+    """Return unless it is known that memory does not hold a version where a person said that it comes.
+
+    Raises:
+        UnknownVersionError: There is no such version.
+        EngineLoadError: It does not, or the machine does not say how much memory there is.
+    """
+    here = collaborators.page()
+    if said != Said():
+        here.facts.fit(here.config, here.ledger, digest, said=said).require_loadable()
+
+
+def several() -> tuple[Mapping[str, Any], ...]:
+    """Return the lines of production as the promoter tells them, where there are several; nothing where there is one.
+
+    Raises:
+        WireError: The promoter does not answer.
+    """
+    found = tuple(collaborators.page().promoter.call("current").get("lines", ()))
+    return tuple(_offered(one) for one in found) if len(found) > 1 else ()
+
+
+def named(known: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    """Return the name of the line of which something that the promoter told is; empty where there is one line."""
+    return names.get(int(known.get("line", FIRST_LINE)), "")
+
+
+def chosen(lines: tuple[Mapping[str, Any], ...], *, every: bool = False) -> str:
+    """Return the name of the line that a form means; empty for every line, and where there is one.
+
+    Args:
+        lines: What `several` returned.
+        every: Whether all lines may be meant, if the form says so.
+    """
+    value = request.form.get(LINE, "")
+    if not lines or (every and value == EVERY):
+        return ""
+    found = [str(one["name"]) for one in lines if one["name"] and one["value"] == value]
+    if not found:
+        abort(400, "There are several lines of production. Read the page again, and choose which one is meant.")
+    return found[0]
+
+
+def _offered(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Going back ends a canary, as with one line, also where there is no version before.
+    return {**line, "value": f"{_LINE_OF}{line['name']}", "may_return": bool(line["returnable"] or line["canary"])}
+
+
+def _place(version: VersionRow, value: str, label: str, said: Said) -> Place:
+    here = collaborators.page()
+    try:
+        plan = here.facts.fit(here.config, here.ledger, version.digest, said=said).plan
+    except EngineLoadError:
+        plan = ()
+    return Place(value=value, label=label, goes=here.facts.displaced(said, version.digest)[1], plan=plan)
