@@ -14,13 +14,14 @@ from appliance.actions import alerts
 from appliance.actions import history as history_action
 from appliance.actions.tracing import listing
 from appliance.actions.tracing.selection import By, Selector
-from appliance.admin import collaborators, openapi
+from appliance.admin import collaborators, lines, openapi
 from appliance.admin.facts import VersionRow, pending_requests
 from appliance.admin.people import caller_address
 from appliance.install.jobs import Kind
 from appliance.promote.automation_key import AutomationKey, looks_like_one
+from appliance.promote.destination import Said
 from media import canonical
-from media.errors import SealiftError
+from media.errors import MalformedError, SealiftError
 
 PREFIX: Final = "/api/"
 DEEDS: Final[Mapping[str, str]] = {
@@ -206,8 +207,14 @@ def _job(number: int) -> dict[str, Any]:
 def _request(digest: str) -> tuple[dict[str, Any], int]:
     """Ask people to approve a version whose gates passed."""
     here = collaborators.page()
-    body = _body("meaning")
-    answer = here.promoter.call("automation-request", key=g.key_text, model_digest=digest, meaning=body["meaning"])
+    body = _body("meaning", optional=("beside", "replaces"))
+    said = _said(body)
+    if said != Said():
+        here.promoter.call("automation-may", key=g.key_text, deed="request", says_line=True)
+        lines.require_loadable(_known(digest).digest, said)
+    answer = here.promoter.call(
+        "automation-request", key=g.key_text, model_digest=digest, meaning=_words(body, "meaning"), **said.fields
+    )
     made = answer["request"]
     return {"statement_sha256": made["statement_sha256"], "approvals_needed": here.config.policy.approvals}, 201
 
@@ -221,6 +228,7 @@ def _requests() -> dict[str, Any]:
                 "statement_sha256": one.digest,
                 **{name: one.fields.get(name) for name in shown},
                 "approvals": list(one.approvals),
+                **Said.of_fields(one.fields).fields,
             }
             for one in found
         ]
@@ -234,8 +242,8 @@ def _rollout() -> dict[str, Any]:
 def _hold() -> dict[str, Any]:
     """Add no caller to the canary for now; a person lets it go on."""
     here = collaborators.page()
-    body = _body("reason")
-    answer = here.promoter.call("automation-hold", key=g.key_text, reason=body["reason"])
+    reason = _words(_body("reason"), "reason")
+    answer = here.promoter.call("automation-hold", key=g.key_text, reason=reason)
     key, digest = AutomationKey.from_json(answer["key"]), str(answer["promotion"]["model_digest"])
     job = here.jobs.call("ask", kind=str(Kind.SWITCH), digest=digest, person=key.actor)
     return {"held": True, "sequence": answer["promotion"]["sequence"], "job": int(job["job"])}
@@ -284,14 +292,30 @@ def _known(digest: str) -> VersionRow:
     return found
 
 
-def _body(*required: str) -> dict[str, str]:
-    """Return the body's texts: a JSON object of exactly these."""
+def _body(*required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the body: a JSON object of exactly these."""
     if not required and not request.data:
         return {}
     if not request.is_json:
         abort(415, "Send application/json.")
-    fields = canonical.exact_keys(request.get_json(silent=True), required, what="body")
-    return {name: canonical.text(fields[name], name, most=500) for name in required}
+    return canonical.exact_keys(request.get_json(silent=True), required, optional, what="body")
+
+
+def _words(untrusted_body: Mapping[str, Any], name: str) -> str:
+    return canonical.text(untrusted_body[name], name, most=500)
+
+
+def _said(untrusted_body: Mapping[str, Any]) -> Said:
+    """Return what a request says of its line: nothing, `beside`, which is true, or `replaces`, the name of a model."""
+    said = Said.of_message(untrusted_body)
+    told = {name for name in ("beside", "replaces") if name in untrusted_body}
+    if told != set(said.fields) or len(told) > 1:
+        raise MalformedError(
+            what="the body is malformed",
+            why="`beside` is true or absent, `replaces` a model's name or absent, and not both are there",
+            fix="see docs/operator/automation.md",
+        )
+    return said
 
 
 def _plain(row: VersionRow, aliases: Mapping[str, str]) -> dict[str, Any]:

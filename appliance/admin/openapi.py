@@ -25,11 +25,13 @@ _ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 _REASON: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 500}
 
 
-def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
+def _object(
+    *, optional: Mapping[str, Mapping[str, Any]] | None = None, **properties: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "type": "object",
         "required": sorted(properties),
-        "properties": dict(properties),
+        "properties": properties | dict(optional or {}),
         "additionalProperties": False,
     }
 
@@ -61,6 +63,7 @@ _WAITING: Final = _object(
     requested_at=_TEXT,
     expires=_TEXT,
     approvals=_list(_TEXT),
+    optional={"beside": {"const": True}, "replaces": _DIGEST},
 )
 _EVENT: Final = _object(sequence=_COUNT, at=_TEXT, what=_TEXT, model_digest=_MAYBE, people=_list(_TEXT), reason=_TEXT)
 ANSWERS: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
@@ -109,6 +112,7 @@ ANSWERS: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
             beside={"type": ["object", "null"]},
             watch={"type": ["object", "null"]},
             model_digest=_or_none(_DIGEST),
+            optional={"lines": _list(_ANY_OBJECT)},
         ),
     ),
     "history": ("200", "Who decided what; the newest 500 events", _object(events=_list(_EVENT), total=_COUNT)),
@@ -124,10 +128,11 @@ ANSWERS: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
 }
 """What each deed answers: its status, a line for people, and the schema."""
 BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "request": _object(meaning=_REASON),
+    "request": _object(meaning=_REASON, optional={"beside": {"const": True}, "replaces": _REASON}),
     "hold": _object(reason=_REASON),
 }
 """What a request must hold where it holds anything."""
+_MORE: Final = {"request": f" With `beside` or `replaces`, of which it may hold one, the scope {Scope.LINE} besides."}
 
 
 def document(app: Flask, deeds: Mapping[str, str]) -> dict[str, Any]:
@@ -160,7 +165,7 @@ def _operation(deed: str, scope: Scope, rule: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": deed,
         "summary": summary,
-        "description": f"Takes the scope {scope}.",
+        "description": f"Takes the scope {scope}.{_MORE.get(deed, '')}",
         "x-sealift-scope": str(scope),
         "responses": {
             status: {"description": summary, "content": {"application/json": {"schema": schema}}},

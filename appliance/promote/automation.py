@@ -157,27 +157,30 @@ class AutomationKeys:
         made = self._books.ledger.find(kind=MADE, limit=MOST_KEYS * 16, newest_first=False)
         return tuple(self._judged(leaf, people) for leaf in made)
 
-    def use(self, untrusted_text: str, deed: str, *, about: str = "") -> AutomationKey:
+    def use(self, untrusted_text: str, deed: str, *, about: str = "", says_line: bool = False) -> AutomationKey:
         """Return the key that may do this now; that it does is recorded, and so is that it may not.
 
         Args:
             untrusted_text: The key as it came.
             deed: One of `DEEDS`; anything else is refused.
             about: What it is about, for the record: a digest or a number.
+            says_line: Whether it says for which line of production.
 
         Raises:
             AutomationKeyError: It is unknown, wrong, ended or past its date.
             AutomationRefusedError: It may not do that.
             TooOftenError: It asked too often.
         """
-        key = self.require_may(untrusted_text, deed)
+        key = self.require_may(untrusted_text, deed, says_line=says_line)
         self._require_pace(key, DEEDS[deed])
         body = {"key_id": key.key_id, "name": key.name, "person": key.person, "deed": deed, "about": about[:64]}
         self._books.ledger.append(USED, body)
         return key
 
-    def require_may(self, untrusted_text: str, deed: str) -> AutomationKey:
+    def require_may(self, untrusted_text: str, deed: str, *, says_line: bool = False) -> AutomationKey:
         """Return the key that may do this; that it does is not recorded by this, that it may not is.
+
+        A key of a release before the scope `line` has it not, and asks for the line of a version's name alone.
 
         Raises:
             AutomationKeyError, AutomationRefusedError: As `use`.
@@ -192,13 +195,9 @@ class AutomationKeys:
                 why=f"AUTO-3: {_spoken(deed)} is for people, and no key ever may",
                 fix="let an enrolled person do it, on the page or at the machine",
             )
-        if scope not in key.scopes:
-            self.refuse("AUTO-2", deed, key)
-            raise AutomationRefusedError(
-                what="this automation key may not do that",
-                why=f"AUTO-2: {deed} takes the scope {scope}, and the key has {', '.join(key.scopes)}",
-                fix="let an enrolled person make a key with that scope: `sealift automation create`",
-            )
+        self._require_scope(key, scope, deed, what=deed)
+        if says_line:
+            self._require_scope(key, Scope.LINE, deed, what=f"{deed} with `beside` or `replaces`")
         return key
 
     def refuse(self, rule: str, deed: str, key: AutomationKey | None = None) -> None:
@@ -231,6 +230,16 @@ class AutomationKeys:
             self.refuse("AUTO-1", deed, key)
             raise _unknown(key.ended)
         return key
+
+    def _require_scope(self, key: AutomationKey, scope: Scope, deed: str, *, what: str) -> None:
+        if scope in key.scopes:
+            return
+        self.refuse("AUTO-2", deed, key)
+        raise AutomationRefusedError(
+            what="this automation key may not do that",
+            why=f"AUTO-2: {what} takes the scope {scope}, and the key has {', '.join(key.scopes)}",
+            fix="let an enrolled person make a key with that scope: `sealift automation create`",
+        )
 
     def _is_text_of(self, key_id: str, stored: str, untrusted_text: str) -> bool:
         digest = sha256(untrusted_text.encode(errors="replace")).digest()

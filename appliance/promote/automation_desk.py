@@ -4,8 +4,8 @@ automation-make{name,person,password,scopes,days,purpose?,dry_run?} -> {key,text
 automation-revoke{name,person,password,reason,dry_run?} -> {key}                      at the machine only
 automation-keys -> {keys:[...]}
 automation-use{key,deed,about?} -> {key}                                             the page's door only, as the rest
-automation-may{key,deed} -> {key}                      whether it may, before what it asks for is read; records no use
-automation-request{key,model_digest,meaning} -> {request,key}    with its newest evidence
+automation-may{key,deed,says_line?} -> {key}           whether it may, before what it asks for is read; records no use
+automation-request{key,model_digest,meaning,beside?,replaces?} -> {request,key}    with its newest evidence
 automation-hold{key,reason} -> {promotion,key}
 
 Promises: no other message takes an automation key's name where a person's belongs, from whatever door; that one tried
@@ -18,6 +18,7 @@ from typing import Any, Final
 from appliance.errors import AutomationRefusedError
 from appliance.promote import actors
 from appliance.promote.automation import USUAL_DAYS, AutomationKeys
+from appliance.promote.destination import Said
 from appliance.promote.people import SitePerson, id_from
 from appliance.promote.promoter import Promoter
 from appliance.promote.rollout import Rollout
@@ -76,11 +77,13 @@ def answers(
         return {"key": keys.use(_text(untrusted, "key"), _text(untrusted, "deed"), about=about).to_json()}
 
     def may(_: Peer, untrusted: Fields) -> dict[str, Any]:
-        return {"key": keys.require_may(_text(untrusted, "key"), _text(untrusted, "deed")).to_json()}
+        key, deed = _text(untrusted, "key"), _text(untrusted, "deed")
+        return {"key": keys.require_may(key, deed, says_line=untrusted.get("says_line") is True).to_json()}
 
     def request(_: Peer, untrusted: Fields) -> dict[str, Any]:
         digest = canonical.sha256_hex(untrusted.get("model_digest"), "model_digest")
-        key = keys.use(_text(untrusted, "key"), "request", about=digest)
+        said = Said.of_message(untrusted)
+        key = keys.use(_text(untrusted, "key"), "request", about=digest, says_line=said != Said())
         found = promoter.validated(digest)
         made = promoter.request(
             model_digest=digest,
@@ -89,6 +92,7 @@ def answers(
             meaning=_text(untrusted, "meaning"),
             requested_by=key.person,
             key=key,
+            said=said,
         )
         return {"request": made.to_json(), "key": key.to_json()}
 

@@ -28,6 +28,7 @@ class Scope(StrEnum):
     EXPORT = "export"
     VALIDATE = "validate"
     REQUEST = "request"
+    LINE = "line"
     HOLD = "hold"
 
 
@@ -45,7 +46,7 @@ DEEDS: Final[Mapping[str, Scope]] = {
     "request": Scope.REQUEST,
     "hold": Scope.HOLD,
 }
-"""Everything that a key can do at all, and the scope that each takes."""
+"""Everything that a key can do at all, and the scope that each takes; saying a line takes `Scope.LINE` besides."""
 CHANGES: Final = frozenset({Scope.VALIDATE, Scope.REQUEST, Scope.HOLD})
 
 

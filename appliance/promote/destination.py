@@ -120,7 +120,7 @@ def _settled(ledger: Ledger, production: Production, model_digest: str, said: Sa
         what=f"it is not said what becomes of what is in production when {name_of(ledger, model_digest)[:40]} comes",
         why=f"no line has that name; there is {linenames.shown_all(ledger, production)}",
         fix=f"run `sealift promote {model_digest[:12]}` with --beside, or with --replaces NAME; or choose on the"
-        " version's page",
+        " version's page; an automation key's request says `beside` or `replaces`",
     )
 
 

@@ -74,7 +74,7 @@ def test_what_is_answered_is_as_described_and_so_is_what_is_refused(service: Ser
     def asked(method: str, path: str, deed: str, **named: Any) -> Any:
         operation = document["paths"][f"/api/v1{path}"][method]
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-        sent = dict.fromkeys(body["properties"], "why") if body else None
+        sent = dict.fromkeys(body["required"], "why") if body else None
         address = f"/api/v1{path}".format(**named)
         answer: Any = service.client.open(address, method=method.upper(), headers=bearer(key), json=sent)
         known = operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
