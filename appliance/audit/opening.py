@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+from appliance import formats
 from appliance.audit import cosigning, lives, nodekeys, pin, remembering, rotating, storage, succession
 from appliance.audit.facts import Appended
 from appliance.audit.leaf import Via
@@ -80,7 +81,7 @@ def _begin(log: Log, engine: Mapping[str, str], keys: KeyProvider, *, config: Co
     facts = {
         "boot_id": _boot_id(),
         **engine,
-        **({"alone": is_alone} if log.node else {}),
+        **({"alone": is_alone, formats.FIELD: dict(formats.READS)} if log.node else {}),
         "spooled": drained,
         "rejected": rejected,
         "closed_requests": closed,

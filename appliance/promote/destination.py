@@ -1,9 +1,9 @@
 """The line of production for which approvals are asked, and whether it is still what it was when they were.
 
 Promises: the line is settled when approval is asked for, by the version's name or by what a person says, and is not
-guessed where something is in production; nothing opens a line where another box or node might not read it. A statement
-says by itself, and by nothing around it, which line it is for (PROM-12), so neither a request's
-file nor a caller's word moves it into another. What happened in other lines voids no approvals; a stop of all does.
+guessed where something is in production. A statement says by itself, and by nothing around it, which line it is for
+(PROM-12), so neither a request's file nor a caller's word moves it into another. What happened in other lines voids no
+approvals; a stop of all does.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,12 @@ from typing import Any, Self
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import ConflictError
-from appliance.promote import linenames
+from appliance.promote import linenames, readers
 from appliance.promote.history import Production
 from appliance.promote.line import Line
 from appliance.promote.naming import name_of
 from appliance.promote.record import FIRST_LINE
 from appliance.promote.statement import Statement
-from appliance.standby.pairing import Relation, paired
 from media import canonical
 
 
@@ -138,7 +137,7 @@ def choice(config: Config, ledger: Ledger, production: Production, model_digest:
         return Choice()
     not_beside = ""
     try:
-        require_readable(config)
+        readers.require_readable(config, ledger)
     except ConflictError as error:
         not_beside = error.why
     known = [line for line in production.lines.values() if line.newest is not None]
@@ -147,22 +146,6 @@ def choice(config: Config, ledger: Ledger, production: Production, model_digest:
         lines=tuple((name_of(ledger, str(one.newest)), str(one.newest), linenames.shown(ledger, one)) for one in known),
         not_beside=not_beside,
     )
-
-
-def require_readable(config: Config) -> None:
-    """Return when every box that takes part reads what a further line writes, as far as this one can know.
-
-    Raises:
-        ConflictError: Another box takes over what is decided here, or decides too, and its release is not known.
-    """
-    standbys = [one.peer.name for one in paired(config.at) if one.relation is Relation.STANDBY]
-    if standbys or config.database.node:
-        who = f"{', '.join(standbys)} is paired as a standby" if standbys else "several nodes answer for this site"
-        raise ConflictError(
-            what="no further line of production is opened here",
-            why=f"{who}, and no card says whether it reads format 3; an older release would load nothing afterwards",
-            fix="serve one model in production here, or end the pairing or the further node first",
-        )
 
 
 def line_of(production: Production, statement: Statement) -> Line | None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, NotEnoughApprovalsError
-from appliance.promote import actors, destination, linenames
+from appliance.promote import actors, destination, linenames, readers
 from appliance.promote.accepting import Acceptance
 from appliance.promote.approvals import LEAST_PEOPLE, Approval, require_approved, still_counting
 from appliance.promote.automation_key import AutomationKey
@@ -146,7 +146,7 @@ class Promoter:
             )
         line = destination.settled(self._books.ledger, production, model_digest, said or Said())
         if line is None:
-            destination.require_readable(self._config)
+            readers.require_readable(self._config, self._books.ledger)
         is_further = line is None or line.number != FIRST_LINE
         replaces = line.newest if line is not None and is_further else None
         waiting = list(self._pending(production))
@@ -273,7 +273,7 @@ class Promoter:
             raise _refused("its evidence or its policy is not the newest one")
         line = destination.line_of(production, statement)
         if line is None:
-            destination.require_readable(self._config)
+            readers.require_readable(self._config, self._books.ledger)
         linenames.require_own_name(self._books.ledger, production, statement.model_digest, line)
         comes_into = line or production.next_line
         return {

@@ -1,19 +1,24 @@
-"""A box's card: who it is to other boxes of its site, signed by its own ledger key (format 1).
+"""A box's card: who it is to other boxes of its site, signed by its own ledger key (format 2).
 
 Promises: a card has one byte form; its signature shows that who made it holds the ledger key that it names. That the
 card is of the right box is for people to say: they type its code, SHA-256 of the signed bytes, at the other box.
+
+Format 2 adds `reads`, the formats that the box's release reads (`appliance.formats`). Format 1 says nothing of them:
+such a card is read, and its box taken for one that reads what there was before.
 """
 
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from appliance import formats
 from appliance.audit.note import VerifierKey
 from appliance.standby import vouched
 from media import canonical, clock
@@ -21,7 +26,8 @@ from media.digest import sha256_hex
 from media.dsse import Envelope
 from media.release import require_site_name
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+_WITHOUT_FORMATS: Final = 1
 TYPE: Final = "sealift/box-card"
 PAYLOAD_TYPE: Final = "application/vnd.sealift.box-card+json"
 _NAME: Final = re.compile(r"(?=.{1,32}\Z)[a-z0-9](-?[a-z0-9]){0,31}")
@@ -40,6 +46,7 @@ class BoxCard:
         vkey: Its ledger's origin, and the key that signed for it when the card was made.
         channel: PEM of the certificate that it shows on the channel between boxes.
         sealing: Its X25519 public key, 32 bytes, to seal a site's secret for it.
+        reads: The newest format that its release reads of each thing; empty in a card of format 1.
     """
 
     site: str
@@ -49,6 +56,12 @@ class BoxCard:
     channel: str
     sealing: bytes
     made_at: datetime
+    reads: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def format(self) -> int:
+        """The format of its bytes."""
+        return FORMAT if self.reads else _WITHOUT_FORMATS
 
     @property
     def origin(self) -> str:
@@ -64,7 +77,8 @@ class BoxCard:
         """Return the bytes that are signed."""
         return canonical.dumps(
             {
-                "format": FORMAT,
+                "format": self.format,
+                **({formats.FIELD: dict(self.reads)} if self.reads else {}),
                 "type": TYPE,
                 "site": self.site,
                 "environment": self.environment,
@@ -90,8 +104,8 @@ class BoxCard:
             PairingRefusedError: A field is of another form.
             ProofError: The ledger key is none.
         """
-        fields = canonical.exact_keys(canonical.loads_canonical(untrusted), _FIELDS, what="card")
-        if fields["format"] != FORMAT or fields["type"] != TYPE:
+        fields = canonical.exact_keys(canonical.loads_canonical(untrusted), _FIELDS, (formats.FIELD,), what="card")
+        if fields["format"] != (FORMAT if formats.FIELD in fields else _WITHOUT_FORMATS) or fields["type"] != TYPE:
             raise vouched.refused("it is not a box's card of this format")
         channel = canonical.text(fields["channel"], "card.channel", most=_CHANNEL_CHARS, lines=True)
         _certificate(channel)
@@ -103,6 +117,7 @@ class BoxCard:
             channel=channel,
             sealing=_sealing(fields["sealing"]),
             made_at=canonical.moment(fields["made_at"], "card.made_at"),
+            reads=formats.parse(fields[formats.FIELD], "card.reads") if formats.FIELD in fields else {},
         )
 
     @classmethod

@@ -19,11 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance import formats
 from appliance.actions import nodes
 from appliance.actions.boxkeys import Keyring
 from appliance.actions.databases import migrating
 from appliance.actions.status import status
 from appliance.audit import nodekeys, succession
+from appliance.audit.lives import STARTED
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.audit.verify import verify
 from appliance.config import Places
@@ -134,6 +136,14 @@ def _settle(sites: Sequence[LedgerSite], callers: Sequence[Sequence[Caller]]) ->
                         found = ledger.append_many(records, keys=caller.waiting)
                         caller.promised.update(zip(caller.waiting, found, strict=True))
                         caller.waiting = []
+
+
+def test_a_node_says_at_its_start_which_formats_it_reads(sites: list[LedgerSite]) -> None:
+    """So that nobody opens a further line of production beside a node that would load nothing afterwards."""
+    with sites[0].running() as log:
+        started = log.find(kind=STARTED)[0]
+
+    assert (started.via.node, started.body["reads"]) == ("a", dict(formats.READS))
 
 
 def test_a_start_closes_what_its_own_earlier_life_left_open_and_nobody_elses(sites: list[LedgerSite]) -> None:

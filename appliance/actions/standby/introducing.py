@@ -4,7 +4,8 @@
     pair  (the other's card)      -> this box's half, after two people typed the other's code
     join  (the other's half)      -> the pairing, complete on this box
 
-Every step is recorded in the ledger of the box that takes it. Nothing secret is in any of the files.
+Every step is recorded in the ledger of the box that takes it. Nothing secret is in any of the files. No box becomes the
+standby of another, nor the other way round, whose card does not say that it reads what was promoted here.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance import formats
 from appliance.actions.trust import require_codes
 from appliance.audit import pin, rotating
 from appliance.audit.facts import Ledger
@@ -19,6 +21,7 @@ from appliance.audit.note import VerifierKey
 from appliance.config import Config
 from appliance.errors import ApprovalRefusedError, ConflictError, KeyMissingError, StoreWriteError
 from appliance.keys.provider import KeyProvider
+from appliance.promote import readers
 from appliance.standby import channel, pairing, sealed, vouched
 from appliance.standby.card import PAYLOAD_TYPE, BoxCard, require_name
 from appliance.standby.pairing import OWN, Paired, Pairing, Relation
@@ -53,9 +56,10 @@ class CardFacts:
 
 
 def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, clock: Clock) -> CardFacts:
-    """Return this box's card, made at the first call, and anew once the ledger's key was rotated; a box keeps its name.
+    """Return this box's card, made at the first call; a box keeps its name.
 
-    Pairings keep the card that they were made with: the other box follows the rotation by itself.
+    It is made anew once the ledger's key was rotated, or this release reads other formats than it says. Pairings keep
+    the card that they were made with: the other box follows the rotation by itself, and nothing else of it.
 
     Raises:
         ConflictError: It has a card under another name or of another ledger.
@@ -77,7 +81,7 @@ def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, c
                 why="its name or its ledger is another",
                 fix="part from every box first: `sealift standby part NAME`, then remove etc/sealift/boxes/own.json",
             )
-        if kept.card.vkey.public == signer.public:
+        if kept.card.vkey.public == signer.public and kept.card.reads == formats.READS:
             return kept
     card = BoxCard(
         site=config.site,
@@ -87,6 +91,7 @@ def make_card(config: Config, name: str, *, ledger: Ledger, keys: KeyProvider, c
         channel=channel.create(places.key_files, name, clock),
         sealing=sealed.create_key(places.key_files),
         made_at=clock.now().replace(microsecond=0),
+        reads=formats.READS,
     )
     envelope = vouched.vouch(PAYLOAD_TYPE, card.to_payload(), signer)
     BoxCard.from_envelope(envelope)
@@ -121,7 +126,8 @@ def offer(
     Raises:
         ApprovalRefusedError: Fewer than two people.
         DigestMismatchError: A code is not that of the card.
-        PairingRefusedError: The card is not signed, or is not of another box of this site; or this box has none.
+        PairingRefusedError: The card is not signed, or is not of another box of this site; or this box has none; or the
+            card does not say that it reads what was promoted here.
         UsageError: Not two codes.
     """
     if len({spelled(name) for name in by} - {""}) < _LEAST_PEOPLE:
@@ -135,6 +141,8 @@ def offer(
         )
     peer = BoxCard.from_envelope(untrusted_card)
     require_codes(codes, {peer.code})
+    if relation is Relation.STANDBY:
+        readers.require_card(ledger, peer)
     first, second = (own.file, untrusted_card) if is_first else (untrusted_card, own.file)
     cards = (own.card, peer) if is_first else (peer, own.card)
     envelope = vouched.vouch(pairing.PAYLOAD_TYPE, pairing.statement(*cards, relation), signer)
@@ -158,7 +166,8 @@ def join(
 
     Raises:
         ConflictError: This box is paired with one of that name already.
-        LimitExceededError, MalformedError, PairingRefusedError: A half does not hold, or they are not of one pairing.
+        LimitExceededError, MalformedError, PairingRefusedError: A half does not hold, they are not of one pairing, or
+            the other box does not read what was promoted here.
         StoreWriteError: It could not be written; run it again.
     """
     own = _require_own(config)
@@ -177,6 +186,8 @@ def join(
         envelope=vouched.joined(mine.envelope, theirs.envelope),
     )
     found = pairing.from_where(config.at, whole)
+    if found.relation is Relation.STANDBY:  # a line may have been opened since the halves were made
+        readers.require_card(ledger, found.peer)
     name = f"{found.peer.name}.json"
     if (config.at.boxes / name).exists():
         raise ConflictError(
