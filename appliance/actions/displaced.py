@@ -1,5 +1,7 @@
 """What goes away and what stays when a statement is carried out: said to whoever is about to sign it."""
 
+from typing import Final
+
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
@@ -9,6 +11,7 @@ from appliance.registry.catalog import Version
 from appliance.state import lines
 
 Reader = Connection | Session
+_NO_WAY_BACK: Final = "from then on no release is installed here that knows one model only"
 
 
 def displaced(session: Reader, said: Said) -> Version | None:
@@ -34,7 +37,10 @@ def sentence(session: Reader, gone: Version | None, version: Version) -> str:
     others = [f"{one.name} {one.version}" for one in served if gone is None or one.model_digest != gone.model_digest]
     stay = f"{' and '.join(others)} {'stays' if len(others) == 1 else 'stay'}" if others else ""
     if gone is None:
-        return f"comes beside what is in production: {stay}, nothing goes away" if others else ""
+        if not others:
+            return ""
+        beside = f"comes beside what is in production: {stay}, nothing goes away"
+        return beside if len(lines.newest(session)) > 1 else f"{beside}; {_NO_WAY_BACK}"
     if gone.name == version.name and not others:
         return ""
     takes = f"takes the place of {gone.name} {gone.version}"

@@ -18,7 +18,7 @@ from appliance.audit import pin
 from appliance.audit.client import Ledger, SocketLedger, open_ledger
 from appliance.config import Config
 from appliance.errors import PreflightError, UnknownReleaseError
-from appliance.install import carried, dropins, environments, plans, playbook, setid
+from appliance.install import carried, dropins, environments, plans, playbook, reading, setid
 from appliance.install.carried import Whole
 from appliance.install.plans import Plan
 from appliance.install.playbook import Play
@@ -82,7 +82,8 @@ class Installer:
 
         Raises:
             UnknownReleaseError: The store does not hold it.
-            InstallError: It could not be built or the host could not be changed; what ran before runs on.
+            InstallError: It does not read what this site has stored, it could not be built, or the host could not be
+                changed; what ran before runs on.
             HostChangeError: It would change the host as two people did not approve; nothing was changed.
             PreflightError: There is no Ansible on a box, or root's hand at the console is needed; nothing was changed.
         """
@@ -108,7 +109,7 @@ class Installer:
 
     def _install(self, trials: Trials, serial: int | None) -> InstallFacts:
         stored, places = self._stored(serial), self.config.at
-        whole = carried.complete(stored, InstalledReleases(places))
+        whole = self._complete(stored)
         approval = self._require_approved(whole)
         dropins.require_secrets(self.config)
         ansible = playbook.ansible_of(self.config)
@@ -159,10 +160,14 @@ class Installer:
 
         Raises:
             UnknownReleaseError: The store does not hold it.
-            InstallError: The playbook cannot be checked.
+            InstallError: The playbook cannot be checked, or it does not read what this site has stored.
             PreflightError: There is no Ansible on a box.
         """
-        whole = carried.complete(self._stored(serial), InstalledReleases(self.config.at))
+        stored = self._stored(serial)
+        if self.host is None:  # whoever has not root may not see what this site has stored
+            whole = carried.complete(stored, InstalledReleases(self.config.at))
+        else:
+            whole = self._complete(stored)
         stored = whole.stored
         current = InstalledReleases(self.config.at).current()
         is_new = current is None or current.serial != stored.serial
@@ -188,10 +193,10 @@ class Installer:
 
         Raises:
             UnknownReleaseError: The store does not hold it.
-            InstallError: The playbook cannot be checked.
+            InstallError: The playbook cannot be checked, or the release does not read what this site has stored.
             PreflightError: There is no host to change, or no Ansible on it.
         """
-        whole = carried.complete(self._stored(serial), InstalledReleases(self.config.at))
+        whole = self._complete(self._stored(serial))
         plan = self._plan(whole)
         if plan is None:
             raise PreflightError(
@@ -199,6 +204,12 @@ class Installer:
             )
         plans.keep(self.config.at, plan)
         return plan
+
+    def _complete(self, stored: StoredRelease) -> Whole:
+        """Return the release as it is to be installed here, where it reads what this site has stored."""
+        whole = carried.complete(stored, InstalledReleases(self.config.at))
+        reading.require_reads(self.config.at, whole.stored)
+        return whole
 
     def _plan(self, whole: Whole) -> Plan | None:
         return None if self.host is None else self._planning(self.host).plan(whole)

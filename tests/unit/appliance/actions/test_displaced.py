@@ -67,6 +67,14 @@ def test_with_one_model_it_is_said_only_that_another_name_goes_away(state: Engin
     assert said_of(state, Said(), DIGEST_C)[1].startswith("takes the place of chat 1: chat goes away")
 
 
+def test_who_opens_the_first_further_line_is_told_that_there_is_no_way_back(state: Engine) -> None:
+    in_production(state, (DIGEST_A, 1))
+
+    words = "comes beside what is in production: chat 1 stays, nothing goes away"
+    no_way_back = "from then on no release is installed here that knows one model only"
+    assert said_of(state, Said(beside=True), DIGEST_C) == ("", f"{words}; {no_way_back}")
+
+
 def test_before_the_first_version_nothing_goes_and_nothing_stays(state: Engine) -> None:
     in_production(state)
 
