@@ -113,6 +113,7 @@ def create_app(
     recorder = Recorder(ledger, keys=keys, clock=clock, stage=stage)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)
+    resting = Resting(ledger, clock, stage)
     limits, bounds = config.limits, bounds_of(config.limits)
     is_alone = config.service.gateways == 1
     dates = BelievedClock(config.at, clock)
@@ -130,7 +131,7 @@ def create_app(
         permit=permit,
         stops=routes,
         caches=caches,
-        resting=Resting(ledger, clock, stage),
+        resting=resting,
         stage=stage,
         needs_certificates=config.tls.clients == "required",
     ).guard(app)
@@ -174,7 +175,9 @@ def create_app(
     )
     workers = min(bounds.ceiling(Priority.BATCH), _MOST_BATCH_WORKERS)
     batches = Runner(store, serve=serving(answering, embeddings), world=world, workers=workers)
-    readiness = health.Readiness(routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit)
+    readiness = health.Readiness(
+        routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit, resting=resting
+    )
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
     app.register_blueprint(feedback.make_blueprint(ledger, metrics, stage))

@@ -1,6 +1,7 @@
 """Whether the gateway lives, and whether it can answer: no more than that. Metrics are for this machine only."""
 
 import threading
+from dataclasses import dataclass, replace
 
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,60 +12,85 @@ from appliance.gateway.access import local, public
 from appliance.gateway.fleet import Upstreams
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.problems import Problem
+from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Lines, Routes
 from appliance.standby.permit import Permit
+from appliance.state.lines import FIRST_LINE
 from media.clock import Clock
 
 _FRESH_SECONDS = 1.0
 
 
-class Readiness:
-    """Asks state, engine and ledger, at most once a second however often it is asked itself."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a look found.
 
-    def __init__(self, *, routes: Routes, upstreams: Upstreams, ledger: Ledger, clock: Clock, permit: Permit) -> None:
+    Attributes:
+        missing: What is not there: lease, model, engine, ledger, state; nothing when requests can be answered.
+        resting: The lines whose engine a maintenance window took away while others answer.
+    """
+
+    missing: tuple[str, ...] = ()
+    resting: tuple[int, ...] = ()
+
+
+class Readiness:
+    """Asks state, engine and ledger, at most once a second however often it is asked itself.
+
+    While a window rests a further line, its callers are told when to ask again and the other lines answer, so the box
+    is ready; not so while line 1 rests, nor where no other line serves.
+    """
+
+    def __init__(
+        self, *, routes: Routes, upstreams: Upstreams, ledger: Ledger, clock: Clock, permit: Permit, resting: Resting
+    ) -> None:
         self._routes = routes
         self._upstreams = upstreams
         self._ledger = ledger
         self._clock = clock
         self._permit = permit
+        self._resting = resting
         self._lock = threading.Lock()
         self._asked_at: float | None = None
-        self._missing: tuple[str, ...] = ()
+        self._found = Found()
 
-    def missing(self) -> tuple[str, ...]:
-        """Return what is not there: lease, model, engine, ledger, state; nothing when requests can be answered."""
+    def found(self) -> Found:
+        """Return what is not there, and what rests."""
         try:
             self._permit.require()
         except NotActiveError:
-            return ("lease",)
+            return Found(missing=("lease",))
         with self._lock:
             now = self._clock.monotonic()
             if self._asked_at is None or now - self._asked_at > _FRESH_SECONDS:
-                self._missing = tuple(self._ask())
+                self._found = self._ask()
                 self._asked_at = now
-            return self._missing
+            return self._found
 
-    def _ask(self) -> list[str]:
-        missing: list[str] = []
+    def _ask(self) -> Found:
         try:
-            missing += self._unanswered(self._routes.lines())
+            found = self._unanswered(self._routes.lines())
         except ApplianceError:
-            missing.append("state")
+            found = Found(missing=("state",))
         try:
             self._ledger.head()
         except ApplianceError:
-            missing.append("ledger")
-        return missing
+            found = replace(found, missing=(*found.missing, "ledger"))
+        return found
 
-    def _unanswered(self, lines: Lines) -> list[str]:
+    def _unanswered(self, lines: Lines) -> Found:
         """Return what of which line is not there; a line that was stopped is to have nothing."""
         if not lines.serving:
-            return ["model"]
+            return Found(missing=("model",))
         away = [one.line for one in lines.serving if not self._upstreams.to(one.production.socket).client.health()]
         # A site with one line knows no numbers of lines.
         if lines.first is not None and len(lines.serving) + len(lines.away) == 1:
-            return ["engine"] if away else []
-        return [f"model of line {line}" for line in lines.away] + [f"engine of line {line}" for line in away]
+            return Found(missing=("engine",) if away else ())
+        resting = self._resting.line() if away and len(lines.serving) > 1 else None
+        rests = tuple(line for line in away if line == resting != FIRST_LINE)
+        missing = [f"model of line {line}" for line in lines.away]
+        missing += [f"engine of line {line}" for line in away if line not in rests]
+        return Found(missing=tuple(missing), resting=rests)
 
 
 def make_blueprint(readiness: Readiness, metrics: Metrics) -> Blueprint:
@@ -95,7 +121,7 @@ def make_blueprint(readiness: Readiness, metrics: Metrics) -> Blueprint:
 
 
 def _ready(readiness: Readiness) -> Response:
-    missing = readiness.missing()
-    if missing:
-        raise Problem(503, "not_ready", f"Not ready: {', '.join(missing)}.", retry_after_seconds=5)
-    return jsonify(status="ok")
+    found = readiness.found()
+    if found.missing:
+        raise Problem(503, "not_ready", f"Not ready: {', '.join(found.missing)}.", retry_after_seconds=5)
+    return jsonify(status="ok", resting=list(found.resting)) if found.resting else jsonify(status="ok")

@@ -55,6 +55,11 @@ class Resting:
         said.headers.update(problem.headers)
         return said
 
+    def line(self) -> int | None:
+        """Return the number of the line that rests now; None where none does, or it cannot be told."""
+        window = self._look() if self._stage is Stage.PRODUCTION else None
+        return None if window is None else window.line
+
     def _look(self) -> Window | None:
         with self._lock:
             now = self._clock.monotonic()

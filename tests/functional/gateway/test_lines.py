@@ -260,6 +260,52 @@ def test_a_maintenance_window_of_one_line_explains_its_own_engine_alone(site: Tw
     assert vectors.get_json()["error"]["code"] == "maintenance_window"
 
 
+def rest(site: TwoLines, line: int) -> None:
+    """Open a window of one line, whose engine goes away for it."""
+    digest = {1: CHAT, 2: SMALL}[line]
+    site.engines[digest].path.rename(site.engines[digest].path.with_name(digest[:4]))
+    asked = windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest=NEXT, person="ana", reason="4711", minutes=30)
+    windows.open_now(site.rig.ledger, site.rig.clock, asked, previous=digest, line=line)
+    site.rig.clock.advance(2.1)
+
+
+def test_while_a_window_rests_a_further_line_the_box_is_ready_and_names_it(site: TwoLines) -> None:
+    rest(site, 2)
+
+    answer = site.rig.client.get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "ok", "resting": [2]})
+    assert site.refusal("small") == (503, "maintenance_window")
+    assert site.version("chat") == CHAT
+    site.engines[SMALL].path.with_name(SMALL[:4]).rename(site.engines[SMALL].path)
+    site.rig.clock.advance(1.1)
+    assert site.rig.client.get("/readyz").get_json() == {"status": "ok"}
+
+
+def test_a_window_excuses_the_engine_of_no_other_line(site: TwoLines) -> None:
+    rest(site, 2)
+    site.engines[CHAT].path.rename(site.engines[CHAT].path.with_name(CHAT[:4]))
+    assert site.unready() == "Not ready: engine of line 1."
+
+
+def test_while_a_window_rests_line_1_the_box_is_not_ready(site: TwoLines) -> None:
+    rest(site, 1)
+    assert site.unready() == "Not ready: engine of line 1."
+    assert site.version("small") == SMALL
+
+
+def test_a_window_of_line_1_excuses_no_further_line(site: TwoLines) -> None:
+    rest(site, 1)
+    site.engines[CHAT].path.with_name(CHAT[:4]).rename(site.engines[CHAT].path)
+    site.engines[SMALL].path.rename(site.engines[SMALL].path.with_name(SMALL[:4]))
+    assert site.unready() == "Not ready: engine of line 2."
+
+
+def test_where_no_other_line_serves_a_window_makes_nothing_ready(site: TwoLines) -> None:
+    site.happen("promotion.stopped", previous=CHAT, line=1)
+    rest(site, 2)
+    assert site.unready() == "Not ready: engine of line 2."
+
+
 def test_what_waited_is_answered_by_its_own_line_unless_that_was_stopped_meanwhile(
     site: TwoLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
