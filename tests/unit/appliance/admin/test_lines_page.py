@@ -50,7 +50,7 @@ def test_a_version_of_another_name_comes_beside_by_the_page_and_people_sign_that
     shown = page.browser.get(f"/versions/{classes}").text
     assert offered(shown) == ["beside", "in-place-of chat"]
     assert "checked" not in shown
-    assert "classes 1 comes beside what is in production: chat 1 stays, nothing goes away." in shown
+    assert "classes 1 comes beside what is in production: chat 1 stays, nothing goes away" in shown
     assert "classes 1 takes the place of chat 1: chat goes away, and callers that ask for it by that name" in shown
     assert page.post(f"/versions/{classes}/request", meaning="to sort", place="beside").status_code == 302
     request = page.site.client.pending()[0]
@@ -115,7 +115,7 @@ def test_with_one_line_and_its_name_no_form_asks(page: Page) -> None:
         assert 'type="radio"' not in shown, path
         assert 'name="line"' not in shown, path
     assert page.site.client.pending()[0].statement.format == FORMAT
-    assert "What goes" not in page.browser.get("/promotion").text
+    assert "What becomes of production" not in page.browser.get("/promotion").text
 
 
 def test_the_first_version_of_a_site_has_nothing_to_choose(page: Page) -> None:
