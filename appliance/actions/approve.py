@@ -119,7 +119,7 @@ def approve(
         gone = displaced(session, said)
         if said != Said():
             production = gone
-        goes = sentence(session, gone, version)
+        goes = sentence(session, said, version)
     if request is None:
         raise ApprovalRefusedError(
             what=f"nothing waits for approval of {version.name} {version.version}",

@@ -175,7 +175,7 @@ class Facts:
         """Return what serves now where a version is to come, and what goes away and stays, in a sentence."""
         with Session(self._state) as session:
             gone = displaced.displaced(session, said)
-            words = displaced.sentence(session, gone, catalog.version(session, version))
+            words = displaced.sentence(session, said, catalog.version(session, version))
         return None if gone is None else self.version(gone.model_digest), words
 
     def pending_count(self, promoter: Promoter) -> int:

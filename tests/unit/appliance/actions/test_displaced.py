@@ -14,20 +14,22 @@ DIGEST_C, DIGEST_D = "c" * 64, "d" * 64
 NAMES = {DIGEST_A: "chat", DIGEST_B: "chat", DIGEST_C: "classes", DIGEST_D: "embedder"}
 
 
-def in_production(state: Engine, *served: tuple[str, int]) -> None:
+def in_production(state: Engine, *served: tuple[str, int], stopped: int = 0) -> None:
     ledger = MemoryLedger()
     for digest, name in NAMES.items():
         ledger.append("model.registered", {**bodies(digest)["model.registered"], "name": name})
     for digest, number in served:
         line = {} if number == 1 else {"line": number}
         ledger.append("promotion.made", {**bodies(digest)["promotion.made"], "previous": None, **line})
+    if stopped:
+        ledger.append("promotion.stopped", {**bodies(served[0][0])["promotion.stopped"], "line": stopped})
     projection.catch_up(state, ledger)
 
 
 def said_of(state: Engine, said: Said, digest: str) -> tuple[str, str]:
     with state.connect() as session:
         gone = displaced(session, said)
-        words = sentence(session, gone, catalog.version(session, digest))
+        words = sentence(session, said, catalog.version(session, digest))
     return "" if gone is None else gone.model_digest, words
 
 
@@ -73,6 +75,16 @@ def test_who_opens_the_first_further_line_is_told_that_there_is_no_way_back(stat
     words = "comes beside what is in production: chat 1 stays, nothing goes away"
     no_way_back = "from then on no release is installed here that knows one model only"
     assert said_of(state, Said(beside=True), DIGEST_C) == ("", f"{words}; {no_way_back}")
+
+
+def test_of_a_line_that_was_stopped_nothing_goes_away(state: Engine) -> None:
+    in_production(state, (DIGEST_A, 1), (DIGEST_C, 2), stopped=2)
+
+    words = "takes the place of classes 1, which was stopped: chat 1 stays, nothing goes away"
+    assert said_of(state, Said(replaces=DIGEST_C), DIGEST_D) == ("", words)
+    # The version that was stopped comes back.
+    back = "comes beside what is in production: chat 1 stays, nothing goes away"
+    assert said_of(state, Said(replaces=DIGEST_C), DIGEST_C) == ("", back)
 
 
 def test_before_the_first_version_nothing_goes_and_nothing_stays(state: Engine) -> None:
