@@ -27,7 +27,7 @@ from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor
-from appliance.promote.standing import current_digest
+from appliance.promote.folder import PromoterFolder
 from appliance.registry import carriers
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.timekeeping.believed import BelievedClock
@@ -104,13 +104,13 @@ def _failover(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[F
 
 
 def _memory(config: Config) -> Iterator[Finding]:
-    weights, context = None, ""
+    weights, named = None, []
     with suppress(SealiftError):
-        digest = current_digest(config.at)
-        if digest is not None:
-            _, descriptor, _ = carriers.carrier(ContentStore(config.at.store), digest)
-            weights, context = sum(one.length for one in descriptor.weights), f"{descriptor.name} {descriptor.version}"
-    yield from doctor_machine.memory(weights, context=context)
+        for line in PromoterFolder(config.at.promoter).production().serving:
+            _, descriptor, _ = carriers.carrier(ContentStore(config.at.store), str(line.current))
+            weights = (weights or 0) + sum(one.length for one in descriptor.weights)
+            named.append(f"{descriptor.name} {descriptor.version}")
+    yield from doctor_machine.memory(weights, context=" and ".join(named))
 
 
 def _clock(config: Config, clock: Clock) -> Iterator[Finding]:

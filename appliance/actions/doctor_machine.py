@@ -152,7 +152,7 @@ def _mount_of(path: Path, table: list[tuple[str, str]]) -> tuple[str, str]:
 
 
 def memory(weights_bytes: int | None = None, *, context: str = "") -> Iterator[Finding]:
-    """Whether memory holds the weights of the version in production, twice the system's own 1 GiB besides."""
+    """Whether memory holds the weights of what is in production, twice the system's own 1 GiB besides."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     needed = 2 * 2**30 + (weights_bytes or 0)
     text = f"{total / 2**30:.1f} GiB, {len(os.sched_getaffinity(0))} cores"

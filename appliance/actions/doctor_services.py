@@ -16,7 +16,9 @@ from appliance.install.supervisor import Supervisor, UnitState, engine_of, engin
 from appliance.install.unit_result import Ending, UnitResult, result_of
 from appliance.keys.opening import PIN, open_keys
 from appliance.keys.provider import PURPOSES
-from appliance.promote.standing import current_digest
+from appliance.promote.folder import PromoterFolder
+from appliance.promote.history import Production
+from appliance.promote.line import Line
 from media.errors import SealiftError
 
 MAKE_FOLDER: Final = "make-folder"
@@ -191,9 +193,9 @@ def units(config: Config, supervisor: Supervisor | None = None) -> Iterator[Find
     yield from _production(config, asked, {one.name for one in found if one.state is UnitState.ACTIVE}, ended)
 
 
-def _engines(config: Config, digest: str, active: set[str]) -> Finding:
+def _engines(digest: str, further: tuple[str, ...], active: set[str]) -> Finding:
     """Return how many of the engines that the site file names run; the first one does."""
-    named = [engine_unit("production", digest, which) for which in config.engines.production.further]
+    named = [engine_unit("production", digest, which) for which in further]
     missing = [unit for unit in named if unit not in active]
     if not missing:
         more = f" by {len(named) + 1} engines" if named else ""
@@ -212,28 +214,34 @@ def _production(
     config: Config, supervisor: Supervisor, active: set[str], ended: dict[str, UnitResult]
 ) -> Iterator[Finding]:
     try:
-        digest = current_digest(config.at)
+        production = PromoterFolder(config.at.promoter).production()
     except SealiftError as error:
         yield Finding(name="production", is_good=False, text=error.what, why=error.why, fix=error.fix)
         return
-    if digest is None:
-        return
-    unit = engine_unit("production", digest)
-    if unit in active:
-        yield _engines(config, digest, active)
-        return
-    result = ended.get(unit) or result_of(config, unit)
-    warm = sorted(
-        found[1] for name in active if name != unit and (found := engine_of(name)) and found[0] == "production"
-    )
-    text = f"{digest[:12]} is promoted, and its engine does not run: {result.why or supervisor.state(unit)}"
-    if warm:
-        text += f"; {', '.join(warm)} is still in memory"
-    yield Finding(
-        name="production",
-        is_good=False,
-        text=text,
-        why="callers get 503 until an engine runs",
-        fix="one person goes back: `sealift rollback --as PERSON --reason TEXT`" if warm else result.fix,
-        repair=() if result.ending in {Ending.REFUSED, Ending.MEMORY} else (START_UNIT, unit),
-    )
+    for line in production.serving:
+        digest = str(line.current)
+        unit = engine_unit("production", digest)
+        if unit in active:
+            yield _engines(digest, config.engines.production.further if line is production.first else (), active)
+            continue
+        result = ended.get(unit) or result_of(config, unit)
+        text = f"{digest[:12]} is promoted, and its engine does not run: {result.why or supervisor.state(unit)}"
+        warm = _warm(production, line, active)
+        if warm:
+            text += f"; {', '.join(warm)} is still in memory"
+        named = " --line NAME" if len(production.lines) > 1 else ""
+        yield Finding(
+            name="production",
+            is_good=False,
+            text=text,
+            why="callers get 503 until an engine runs",
+            fix=f"one person goes back: `sealift rollback{named} --as PERSON --reason TEXT`" if warm else result.fix,
+            repair=() if result.ending in {Ending.REFUSED, Ending.MEMORY} else (START_UNIT, unit),
+        )
+
+
+def _warm(production: Production, line: Line, active: set[str]) -> list[str]:
+    """Return whose engines run besides a line's own; those of another line serve another model, so none goes back."""
+    others = {one[:12] for other in production.lines.values() if other is not line for one in other.loadable}
+    found = {engine_of(name) for name in active}
+    return sorted(one[1] for one in found if one is not None and one[0] == "production" and one[1] not in others)

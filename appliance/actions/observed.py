@@ -26,8 +26,8 @@ from appliance.install.releases import InstalledReleases
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, which_of
 from appliance.promote import breakglass
 from appliance.promote.reviews import open_reviews
-from appliance.registry import catalog
 from appliance.registry.damaged import damaged
+from appliance.state import lines
 from appliance.state.database import open_state
 from appliance.store.content import ContentStore
 from appliance.store.scrubbed import ScrubState, reference
@@ -87,8 +87,9 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_receipt_waiting_seconds": ("Since the oldest receive whose receipt was not exported; 0 for none", ()),
     "sealift_receipt_limit_seconds": ("How long a receipt may wait", ()),
     "sealift_release_serial": ("Of the installed release; 0 for none", ()),
-    "sealift_production_info": ("What is promoted, by its digest", ("digest",)),
-    "sealift_production_count": ("1 when a version is promoted", ()),
+    "sealift_production_info": ("What is promoted, by its digest; one for each line", ("digest",)),
+    "sealift_production_count": ("How many versions are promoted: one for each line that serves", ()),
+    "sealift_production_served": ("1 when an engine of a promoted version runs, by its digest", ("digest",)),
     "sealift_unit_up": ("1 when a unit of ours runs; engines by their stage", ("unit",)),
     **rollout_observed.FACTS,
     "sealift_concurrent_requests_limit": ("limits.concurrent_requests of the site file", ()),
@@ -128,6 +129,7 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "release": lambda: _release(config),
         "production": lambda: _production(config),
         "rollout": lambda: _rollout(ledger, clock),
+        "engines": lambda: _engines(config, supervisor),
         "units": lambda: _units(supervisor),
     }
     for name, ask in parts.items():
@@ -273,15 +275,29 @@ def _release(config: Config) -> Iterator[Sample]:
 
 
 def _production(config: Config) -> Iterator[Sample]:
+    promoted = _promoted(config)
+    yield _sample("sealift_production_count", len(promoted))
+    for digest in promoted:
+        yield _sample("sealift_production_info", 1, digest=digest[:12])
+
+
+def _engines(config: Config, supervisor: Supervisor | None) -> Iterator[Sample]:
+    """Yield of each line whether its version is served: an engine of another line answers nobody who asks for it."""
+    if supervisor is None:
+        return
+    down = {UnitState.INACTIVE, UnitState.FAILED}
+    running = {engine_of(unit.name) for unit in supervisor.units() if unit.state not in down}
+    for digest in _promoted(config):
+        yield _sample("sealift_production_served", ("production", digest[:12]) in running, digest=digest[:12])
+
+
+def _promoted(config: Config) -> tuple[str, ...]:
     state = open_state(config.at, read_only=True)
     try:
         with Session(state) as session:
-            digest = catalog.in_production(session) or ""
+            return tuple(lines.served(session).values())
     finally:
         state.dispose()
-    yield _sample("sealift_production_count", bool(digest))
-    if digest:
-        yield _sample("sealift_production_info", 1, digest=digest[:12])
 
 
 def _rollout(ledger: Ledger, clock: Clock) -> Iterator[Sample]:

@@ -52,12 +52,8 @@ def disk(free: int) -> dict[str, int]:
     return {'sealift_disk_available_bytes{place="state"}': free, 'sealift_disk_size_bytes{place="state"}': 100}
 
 
-def production(*, engine: int) -> dict[str, int]:
-    return {
-        "sealift_production_count": 1,
-        'sealift_part_unreadable{part="units"}': 0,
-        'sealift_unit_up{unit="engine-production"}': engine,
-    }
+def production(*engines: int) -> dict[str, int]:
+    return {f'sealift_production_served{{digest="{number}"}}': engine for number, engine in enumerate(engines)}
 
 
 def gpu(used: int) -> dict[str, int]:
@@ -81,7 +77,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         {'sealift_part_unreadable{part="ledger"}': 0, 'sealift_part_unreadable{part="spool"}': 1},
     ),
     "UnitFailed": ({'sealift_unit_up{unit="admin"}': 0}, {'sealift_unit_up{unit="admin"}': 1}),
-    "ProductionNotServed": (production(engine=0), production(engine=1)),
+    "ProductionNotServed": (production(1, 0), production(1, 1)),
     "GpuMemoryCritical": (gpu(96), gpu(95)),
     "GpuBusy": ({'llama_gpu_utilization_percent{gpu_id="0"}': 76}, {'llama_gpu_utilization_percent{gpu_id="0"}': 75}),
     "GpuSaturated": (
