@@ -320,17 +320,20 @@ def _standing(session: lines.Reader) -> dict[int, set[str]]:
 def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, set[str]], said: Said) -> int:
     """Return the line that was said, else the one that a version is in, else the one of its name, else line 1.
 
-    One that is not open yet is 0. Of a line that does not exist the promoter says so; here it is not told apart.
+    A line that was stopped keeps what it served last, and that one's name. One that is not open yet is 0. Of a line
+    that does not exist the promoter says so; here it is not told apart.
     """
     if said.beside:
         return _NOT_OPEN
     names = {one.model_digest: one.name for one in catalog.versions(session)}
-    for number, digest in lines.newest(session).items():
+    newest = lines.newest(session)
+    for number, digest in newest.items():
         if said.replaces and said.replaces in {digest, names.get(digest)}:
             return number
     same = {digest for digest, name in names.items() if name == version.name}
-    here = next((number for number, found in standing.items() if version.model_digest in found), None)
-    return here or next((number for number, found in standing.items() if found & same), lines.FIRST_LINE)
+    held = {number: {digest} | standing.get(number, set()) for number, digest in newest.items()}
+    here = next((number for number, found in held.items() if version.model_digest in found), None)
+    return here or next((number for number, found in held.items() if found & same), lines.FIRST_LINE)
 
 
 def further_that_fit(

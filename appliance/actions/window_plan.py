@@ -123,7 +123,7 @@ def _possible(here: Surroundings, which: str) -> FitFacts:
     found.require_loadable()
     digest = found.version.model_digest
     if found.production is None and not found.serves:
-        raise _not_needed("nothing is in production", digest)
+        raise _not_needed("its line serves nothing" if found.lines.names else "nothing is in production", digest)
     with here.state.connect() as session:
         stageloads.require_not_loaded(session, digest)
     if here.promoter.canary()["canary"] is not None:

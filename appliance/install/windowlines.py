@@ -1,9 +1,9 @@
 """Which line of production rests in a maintenance window, and which engines go on answering meanwhile.
 
 Promises: with one line it is that one, and nothing is looked up for it but what people signed. What people signed for a
-version says which line it comes into; where nobody asked them yet, the line that it stands in, else the one that serves
-its name, else line 1: what a plan says before people are asked (`appliance.actions.fit`). An engine that another line
-may load is never taken for one that rests.
+version says which line it comes into; where nobody asked them yet, the line that it stands in, else the one that has
+its name, a stopped one too, else line 1: what a plan says before people are asked (`appliance.actions.fit`). An engine
+that another line may load is never taken for one that rests.
 """
 
 from contextlib import suppress
@@ -14,6 +14,7 @@ from appliance.install.jobs import Job, Kind
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.line import Line
+from appliance.promote.linenames import holder_of
 from appliance.promote.naming import name_of
 from appliance.promote.promoter import Request
 from appliance.promote.statement import Statement
@@ -41,9 +42,7 @@ def resting_line(folder: PromoterFolder, ledger: Ledger, model_digest: str, purp
         return _signed(production, asked)
     if asked is not None or len(production.lines) == 1:
         return production.first
-    name = name_of(ledger, model_digest)
-    named = (line for line in production.serving if name and name in {name_of(ledger, one) for one in line.loadable})
-    return production.line_of(model_digest) or next(named, production.first)
+    return holder_of(ledger, production, model_digest, name_of(ledger, model_digest)) or production.first
 
 
 def is_spared(production: Production, line: int, digest12: str) -> bool:

@@ -193,6 +193,25 @@ def test_a_version_is_held_against_what_the_line_of_its_name_serves(config: Conf
     assert ask(DIGEST_A).further.total == 4 * GIB
 
 
+def test_a_stopped_lines_version_and_its_successor_come_back_into_it_and_take_nobodys_place(
+    config: Config, state: Engine
+) -> None:
+    ledger = MemoryLedger()
+    for digest in (DIGEST_A, DIGEST_C, DIGEST_D):
+        need = Need(weights=GIB, cache=0, compute=0, process=0).to_json()
+        body = {**bodies(digest)["model.registered"], "name": NAMES[digest], "memory": need}
+        ledger.append("model.registered", body)
+    ledger.append("promotion.made", {**bodies(DIGEST_A)["promotion.made"], "previous": None})
+    ledger.append("promotion.made", {**bodies(DIGEST_C)["promotion.made"], "previous": None, "line": 2})
+    ledger.append("promotion.stopped", {**bodies(DIGEST_C)["promotion.stopped"], "previous": DIGEST_C, "line": 2})
+    projection.catch_up(state, ledger)
+
+    for digest in (DIGEST_C, DIGEST_D):
+        facts = fit(config, ledger, state, digest, room=Room(total=10 * GIB, available=10 * GIB))
+        assert (facts.production, facts.serves, facts.lines.names) == (None, False, ("chat 1",))
+        assert facts.plan[0] == "It comes beside what is in production, and nothing goes away for it."
+
+
 def test_the_test_stage_finds_what_every_line_holds(config: Config, state: Engine) -> None:
     engines = EnginesSection(production=ProductionEngines(count=2))
     config, ledger = config.model_copy(update={"engines": engines}), MemoryLedger()

@@ -12,6 +12,7 @@ from appliance.install.jobdesk import Course, JobDesk
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Job, Kind, Lane
 from appliance.install.supervisor import UnitState, engine_unit
+from appliance.install.windowlines import resting_line
 from appliance.promote.promoter import Request
 from appliance.registry import windows
 from tests.support import lines
@@ -111,6 +112,14 @@ def test_line_1_rests_alone_and_its_record_is_what_it_was(box: TwoLines) -> None
     box.ended(number)
     assert box.engines.state(box.answering) is UnitState.ACTIVE
     assert "line" not in box.closed[0]
+
+
+def test_a_stopped_lines_successor_takes_no_other_line_down(box: TwoLines) -> None:
+    lines.stop_line(box.site, box.number)
+
+    resting = resting_line(box.site.folder, box.site.ledger, box.new, windows.Purpose.VALIDATE)
+
+    assert (resting.number, resting.current) == (box.number, None)
 
 
 def test_engines_of_the_other_line_start_meanwhile_and_those_of_the_resting_one_do_not(box: TwoLines) -> None:
