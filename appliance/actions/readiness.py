@@ -27,6 +27,7 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.policy import GATES
 from appliance.registry import catalog
 from appliance.serve.client import EngineClient
+from appliance.state import lines
 from media.clock import Clock, to_text
 from media.errors import SealiftError, UsageError
 
@@ -258,13 +259,22 @@ def _backups(here: Surroundings) -> tuple[bool, str]:
 
 
 def _selection(here: Surroundings) -> tuple[bool, str]:
-    version = _served(here)
-    facts = version.to_json()
-    return bool(facts["license"]), f"{version.name} {version.version}, {facts['quantization']}, {facts['license']}"
+    versions = _served(here)
+    facts = [version.to_json() for version in versions]
+    named = (
+        f"{version.name} {version.version}, {one['quantization']}, {one['license']}"
+        for version, one in zip(versions, facts, strict=True)
+    )
+    return all(one["license"] for one in facts), "; ".join(named)
 
 
 def _validated(here: Surroundings) -> tuple[bool, str]:
-    version = _served(here)
+    found = [(version, *_gates_of(here, version)) for version in _served(here)]
+    texts = (f"{f'{version.name}: ' if len(found) > 1 else ''}{text}" for version, _, text in found)
+    return all(held for _, held, _ in found), "; ".join(texts)
+
+
+def _gates_of(here: Surroundings, version: catalog.Version) -> tuple[bool, str]:
     with here.state.connect() as session:
         found = {one.gate: one for one in catalog.judgements(session, version.model_digest)}
     failed = [gate for gate in GATES if gate not in found or not found[gate].passed]
@@ -274,9 +284,10 @@ def _validated(here: Surroundings) -> tuple[bool, str]:
 
 
 def _batching(here: Surroundings) -> tuple[bool, str]:
-    runtime = _served(here).descriptor.get("runtime", {})
-    shown = ", ".join(f"{name} {runtime.get(name)}" for name in ("n_seq_max", "n_batch", "n_ctx"))
-    return all(type(runtime.get(name)) is int for name in ("n_seq_max", "n_batch", "n_ctx")), shown
+    runtimes = [version.descriptor.get("runtime", {}) for version in _served(here)]
+    names = ("n_seq_max", "n_batch", "n_ctx")
+    shown = (", ".join(f"{name} {runtime.get(name)}" for name in names) for runtime in runtimes)
+    return all(type(runtime.get(name)) is int for runtime in runtimes for name in names), "; ".join(shown)
 
 
 def _health(here: Surroundings, told: Status) -> tuple[bool, str]:
@@ -290,16 +301,20 @@ def _health(here: Surroundings, told: Status) -> tuple[bool, str]:
 def _update(here: Surroundings, told: Status) -> tuple[bool, str]:
     part = told.part("release")
     production = PromoterFolder(here.config.at.promoter).production()
-    back = ", ".join(digest[:12] for digest in production.returnable) or "only to stop: this is the first version"
-    return part.is_good is True, f"{part.text}; the way back: {back}"
+    ways = []
+    for line in production.serving or (production.first,):
+        back = ", ".join(digest[:12] for digest in production.returnable_in(line))
+        ways.append(back or "only to stop: this is the first version")
+    return part.is_good is True, f"{part.text}; the way back: {'; '.join(ways)}"
 
 
-def _served(here: Surroundings) -> catalog.Version:
+def _served(here: Surroundings) -> list[catalog.Version]:
+    """Return what is in production, one version for each line that serves."""
     with here.state.connect() as session:
-        digest = catalog.in_production(session)
-        if digest is None:
+        digests = lines.served(session).values()
+        if not digests:
             raise UsageError(what="nothing is in production", why="", fix="`sealift promote`")
-        return catalog.version(session, digest)
+        return [catalog.version(session, digest) for digest in digests]
 
 
 def _table(items: list[Item]) -> Table:

@@ -8,11 +8,15 @@ import pytest
 from pypdf import PdfReader
 
 from appliance.actions import doctor_services, keys, readiness
+from appliance.actions.promote import promote
 from appliance.actions.readiness import Readiness, Surroundings, Verdict
 from appliance.install.supervisor import engine_unit
 from appliance.keys.files import FileKeys, create_missing
+from appliance.promote.destination import Said
+from appliance.state import projection
 from media.errors import UsageError
 from tests.support.floor import Floor, open_floor
+from tests.support.signatories import signatories
 
 HELD, NOT_HELD = Verdict.HELD, Verdict.NOT_HELD
 
@@ -66,6 +70,29 @@ def test_what_was_promoted_and_validated_is_seen(floor: Floor) -> None:
     assert digest[:12] in found["M22.2"].found
     assert "13 of 13 gates passed" in found["M23.2"].found
     assert "n_seq_max 1" in found["M23.3"].found
+
+
+def test_each_line_of_production_is_named_and_must_have_passed_its_gates(floor: Floor) -> None:
+    serve(floor)
+    classes = floor.bring("classes", name="classes")
+    floor.validate(classes).require_passed()
+    asked = promote(floor.here, classes.model_digest, person=signatories()[0].id, said=Said(beside=True)).request
+    assert asked is not None
+    floor.site.approve(asked, *signatories()[:2])
+    promote(floor.here, classes.model_digest, person="")
+
+    found = {item.id: item for item in report(floor).items}
+
+    assert [found[name].verdict for name in ("M22.2", "M23.1", "M23.2", "M23.3")] == [HELD] * 4
+    assert [text.split()[0] for text in found["M23.1"].found.split("; ")] == ["tiny", "classes"]
+    assert found["M23.2"].found.count("13 of 13 gates passed") == 2
+    assert found["M23.5"].found.count("only to stop") == 2
+
+    gate = {**floor.here.ledger.find(kind="gate.result", limit=1)[0].body, "passed": False}
+    floor.here.ledger.append("gate.result", gate)
+    projection.catch_up(floor.state, floor.here.ledger)
+    failed = {item.id: item for item in report(floor).items}["M23.2"]
+    assert (failed.verdict, "classes: 12 of 13 gates passed" in failed.found) == (NOT_HELD, True)
 
 
 def test_a_key_that_lets_identifiers_pass_is_named_by_count_and_never_by_text(floor: Floor) -> None:
