@@ -1,5 +1,7 @@
 """A release that brings an attached engine (ADR 50), on a box that serves: llama.cpp's own server as systemd starts it.
 
+It brings the second model of `beside` as well, since making and installing a release takes minutes.
+
 What people and systemd do is what they do for any version; what differs is that another's program decodes, as a child
 of the launcher's worker. How its unit is held, without all else, is in test_attached_units.
 """
@@ -8,7 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tests.box import looks
+from tests.box import beside, looks
 from tests.box.box import MODEL, serve
 from tests.box.load import load
 from tests.box.operators import as_person, signing
@@ -30,15 +32,15 @@ _STOP_SECONDS = 30.0  # of the unit
 
 
 def recipe_in(folder: Path) -> Path:
-    """Lay down the box's recipe, the attached version of tests/interop in the place of its model; return its path."""
+    """Lay down the box's recipe, the attached version of tests/interop and the demo's second model for its own."""
     folder.mkdir()
     shutil.copytree(RECIPE.parent / "evals", folder / "evals")
     before, _, rest = RECIPE.read_text().partition("[[models]]")
-    packages = rest[rest.index("[debs]") : rest.index("# Findings of the scan")]
+    packages = rest[rest.index("[debs]") :]
     _, locks, model = (_HERE / "attached.toml").read_text().partition("[locks]")
     model = model.replace('"demo-tasks.jsonl"', '"evals/demo-tasks.jsonl"')
     recipe = folder / "recipe.toml"
-    recipe.write_text("\n".join([before, locks + model, packages]))
+    recipe.write_text("\n".join([before, locks + model, beside.model_of_recipe(), packages]))
     return recipe
 
 

@@ -173,14 +173,24 @@ def knock(job: dict[str, Any]) -> dict[str, Any]:
     return {"status": answer.status, "code": told.get("error", {}).get("code", "")}
 
 
+def listed(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the names of the models that the service says it has."""
+    trusted = ssl.create_default_context(cafile=job["authority"])
+    line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
+    line.request("GET", "/v1/models", headers={"Authorization": f"Bearer {job['key']}"})
+    told = json.loads(line.getresponse().read())
+    line.close()
+    return {"models": [one["id"] for one in told["data"]]}
+
+
 def post(job: dict[str, Any]) -> dict[str, Any]:
-    """Ask for a few words, of a `text` where one is given; return status, code, and what the headers say.
+    """Ask for a few words, of a `text` and a `model` where given; return status, code, and what the headers say.
 
     Those are the request's id, what was found of identifiers, and after how many seconds to ask again.
     """
     trusted = ssl.create_default_context(cafile=job["authority"])
     messages = [{"role": "user", "content": job.get("text", QUESTION)}]
-    body = {"model": "production", "messages": messages, "max_tokens": 8}
+    body = {"model": job.get("model", "production"), "messages": messages, "max_tokens": 8}
     line = http.client.HTTPSConnection(job["address"], context=trusted, timeout=30)
     headers = {"Authorization": f"Bearer {job['key']}", "Content-Type": "application/json"}
     line.request("POST", "/v1/chat/completions", body=json.dumps(body), headers=headers)
@@ -200,7 +210,7 @@ def main() -> None:
     """Do what the job says."""
     job = json.load(sys.stdin)
     doings = {"ask": ask, "look": look, "banners": banners, "load": load, "knock": knock, "post": post}
-    doings |= {"verify": page.verify, "report": page.report, "automation": page.automation}
+    doings |= {"listed": listed, "verify": page.verify, "report": page.report, "automation": page.automation}
     print(json.dumps(doings[job["do"]](job)))
 
 

@@ -7,8 +7,8 @@
     clocks    a clock that jumps while it runs, and across a restart and a boot: fifty years ahead, 1970, ten years on
     windows   production rests for a maintenance window: broken off, a power failure, its command killed; then what is
               asked of a box that serves: report, origin, export, keys of scripts, a second engine
-    optional  what a site may add: overflow and a standby of production, an attached engine, scripts that ask, a list of
-              names; uninstall
+    optional  what a site may add: overflow and a standby of production, a second model beside the first, an attached
+              engine, scripts that ask, a list of names; uninstall
 
 Each takes the box that `make box` left in the cache, or makes one. Facts go to build/box-PART/summary.json. Root only.
 """
@@ -110,7 +110,7 @@ def windows(run: Run, stack: ExitStack) -> None:
 
 
 def optional_parts(run: Run, stack: ExitStack) -> None:
-    """What a site may add: engines that wait or are another's, scripts that ask, a list of names; and off with it."""
+    """What a site may add: engines that wait or are another's, a second model, scripts, names; and off with it."""
     optional.all_of_it(run, _serving(run, stack), NEXT)
 
 

@@ -1,10 +1,10 @@
-"""What a site may add to a box that serves: engines that wait beside the first or are another's, scripts, names."""
+"""What a site may add to a box that serves: engines that wait or are another's, a second model, scripts, names."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.box import attached, looks, scripted
+from tests.box import attached, beside, looks, scripted
 from tests.box.box import MODEL, serve
 from tests.box.load import load
 from tests.box.operators import as_person
@@ -38,6 +38,7 @@ def all_of_it(run: Run, served: Served, medium: str) -> None:
     digest = attached.installed(run, medium)
     scripted.policy_of_site(run)
     scripted.scripts_ask(run, digest)
+    beside.all_of_it(run, served)
     attached.serves(run, served, digest)
     names_listed(run, served)
     with_the_rest(run)
