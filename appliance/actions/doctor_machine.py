@@ -157,7 +157,7 @@ def memory(weights_bytes: int | None = None, *, context: str = "") -> Iterator[F
     needed = 2 * 2**30 + (weights_bytes or 0)
     text = f"{total / 2**30:.1f} GiB, {len(os.sched_getaffinity(0))} cores"
     if weights_bytes:
-        text += f"; {context} holds {weights_bytes / 2**30:.1f} GiB of weights"
+        text += f"; {weights_bytes / 2**30:.1f} GiB of weights: {context}"
     yield Finding(
         name="memory",
         is_good=total >= needed,

@@ -8,6 +8,7 @@ import pytest
 from pypdf import PdfReader
 
 from appliance.actions import doctor_services, keys, readiness
+from appliance.actions.doctor import doctor
 from appliance.actions.promote import promote
 from appliance.actions.readiness import Readiness, Surroundings, Verdict
 from appliance.install.supervisor import engine_unit
@@ -87,6 +88,10 @@ def test_each_line_of_production_is_named_and_must_have_passed_its_gates(floor: 
     assert [text.split()[0] for text in found["M23.1"].found.split("; ")] == ["tiny", "classes"]
     assert found["M23.2"].found.count("13 of 13 gates passed") == 2
     assert found["M23.5"].found.count("only to stop") == 2
+
+    (memory,) = [one.text for one in doctor(floor.here.config, clock=floor.here.clock)[0] if one.name == "memory"]
+    assert "tiny" in memory
+    assert "classes" in memory
 
     gate = {**floor.here.ledger.find(kind="gate.result", limit=1)[0].body, "passed": False}
     floor.here.ledger.append("gate.result", gate)
