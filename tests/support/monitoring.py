@@ -9,7 +9,7 @@ from typing import Any, Final
 from appliance.actions.observed import FACTS
 from appliance.gateway.gpus import Gpu
 from appliance.gateway.metrics import Metrics
-from appliance.observe.completeness import OPEN, RECORDS
+from appliance.observe.completeness import LOGINS, OPEN, RECORDS
 
 yaml: Any = importlib.import_module("yaml")
 FILES: Final = Path(__file__).resolve().parents[2] / "ansible/roles/monitoring/files"
@@ -37,7 +37,7 @@ def dashboard() -> dict[str, Any]:
 def offered() -> set[str]:
     """Return every name that a scrape can give."""
     metrics = Metrics(read_gpus=lambda: [Gpu(gpu_id="0", utilization_percent=1, memory_bytes=1, memory_total_bytes=1)])
-    names = {"up", *FACTS, *NODE, f"{RECORDS}_total", OPEN}
+    names = {"up", *FACTS, *NODE, f"{RECORDS}_total", f"{LOGINS}_total", OPEN}
     for family in metrics.registry.collect():
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
         names |= {family.name + suffix for suffix in suffixes}

@@ -17,7 +17,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import BackupSection, Config, PlacesSection, ServiceSection
 from appliance.errors import LedgerUnavailableError
 from appliance.install.supervisor import UnitFacts, UnitState
-from appliance.observe.completeness import OPEN, RECORDS
+from appliance.observe.completeness import LOGINS, OPEN, RECORDS
 from appliance.observe.metrics import create_metrics_app
 from media.clock import FixedClock
 from tests.support.ledger import bodies
@@ -199,6 +199,6 @@ def test_a_scrape_offers_exactly_the_names_that_have_a_number(tmp_path: Path, le
     text = app.test_client().get("/metrics").get_data(as_text=True)
 
     names = {line.split()[0].split("{")[0] for line in text.splitlines() if not line.startswith("#")}
-    assert names <= {*FACTS, f"{RECORDS}_total", OPEN}
+    assert names <= {*FACTS, f"{RECORDS}_total", f"{LOGINS}_total", OPEN}
     assert {"sealift_disk_size_bytes", "sealift_part_unreadable"} <= names
     assert app.test_client().post("/metrics").status_code == 405
