@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.audit.facts import Appended
+from appliance.config import DatabaseSection
 from appliance.errors import ConflictError, JobRefusedError, PrivilegeError, UnitError, UnknownPersonError
 from appliance.install.jobdesk import JobDesk
 from appliance.install.joboutcome import Outcome
@@ -260,6 +261,16 @@ def test_one_that_was_cut_off_is_closed_by_the_next_process(box: Box) -> None:
     (closed,) = box.closed
     assert closed["why"] in {"cut-off", "deadline"}
     assert box.desk.is_idle
+
+
+def test_a_window_of_another_node_is_left_to_it(box: Box) -> None:
+    box.site.ledger.log.node = "a"
+    box.cut_off()
+    for node, is_left in (("b", True), ("a", False)):
+        among = DatabaseSection(kind="postgresql", socket="/nowhere", node=node)
+        config = box.site.config.model_copy(update={"database": among})
+        JobDesk(config, box.site.ledger, supervisor=box.engines, runner=box.runner).look_after_windows()
+        assert (windows.opened(box.site.ledger) is not None) is is_left
 
 
 def test_a_window_is_ended_though_its_version_is_not_in_the_store_any_more(box: Box) -> None:
