@@ -123,7 +123,7 @@ class Config(Section):
             named.append(self.alerts.syslog)
         if self.siem.address:
             named.append(f"tcp {self.siem.address} {self.siem.port}")
-        if self.database.kind == "postgresql" and self.database.address:
+        if self.database.address:  # also before the records move there, and until the site file names it no more
             named.append(f"tcp {self.database.address} {self.database.port}")
         if self.keys.provider == "token" and self.keys.address:
             named.append(self.keys.address)

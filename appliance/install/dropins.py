@@ -165,7 +165,8 @@ def _collector(config: Config) -> Iterator[DropIn]:
 
 
 def _is_remote(config: Config) -> bool:
-    return config.database.kind == "postgresql" and bool(config.database.address)
+    # A server that is named can be reached while the records are in files still: they move there later.
+    return bool(config.database.address)
 
 
 def _allowed(destination: str) -> str:

@@ -99,6 +99,16 @@ def test_a_node_has_all_its_keys_committed_to_before_its_ledger_starts_and_a_sin
     assert not texts(site(rest=SERVER), dropins.NODE)
 
 
+def test_units_reach_a_server_that_is_named_before_the_records_move_there(tmp_path: Path) -> None:
+    before = site(rest=SERVER.replace('"postgresql"', '"sqlite"') + f'[places]\nroot = "{tmp_path}"')
+    after = site(rest=SERVER + f'[places]\nroot = "{tmp_path}"')
+
+    assert dropins.drop_ins(before, UNITS) == dropins.drop_ins(after, UNITS) != ()
+    assert before.destinations == after.destinations == ("tcp 10.0.0.8 5432",)
+    with pytest.raises(PreflightError):
+        dropins.require_secrets(before)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
