@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance import config as configuration
 from appliance.actions import hostplan
+from appliance.actions.databases import checking
 from appliance.actions.host import Host
 from appliance.actions.planning import Planning
 from appliance.audit import pin
@@ -110,6 +111,7 @@ class Installer:
     def _install(self, trials: Trials, serial: int | None) -> InstallFacts:
         stored, places = self._stored(serial), self.config.at
         whole = self._complete(stored)
+        self._require_place()
         approval = self._require_approved(whole)
         dropins.require_secrets(self.config)
         ansible = playbook.ansible_of(self.config)
@@ -154,6 +156,14 @@ class Installer:
             base=whole.base,
             kept=list(whole.kept),
         )
+
+    def _require_place(self) -> None:
+        ledger = open_ledger(self.config, _DOOR, clock=self.clock)
+        try:
+            if isinstance(ledger, SocketLedger):
+                checking.require_place(self.config, ledger)
+        finally:
+            ledger.close()
 
     def preview(self, serial: int | None = None) -> InstallFacts:
         """Say what `install` would change, and change nothing.

@@ -4,7 +4,7 @@ Every transaction carries the writer's fencing token, and the server's own trigg
 Once the answer to a commit is lost, only opening anew shows the truth.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from heapq import merge
 from typing import Any, Final
@@ -135,9 +135,18 @@ class PostgresBackend:
         ]
 
     def fill(
-        self, pages: Iterable[tuple[Sequence[Row], Sequence[Node]]], checkpoints: Iterable[tuple[int, str]]
+        self,
+        pages: Iterable[tuple[Sequence[Row], Sequence[Node]]],
+        checkpoints: Iterable[tuple[int, str]],
+        *,
+        settled: Callable[[], None],
     ) -> None:
         """Add everything in one transaction: all of it is there afterwards, or nothing.
+
+        Args:
+            pages: Rows with the nodes that follow from them.
+            checkpoints: Signed sizes.
+            settled: Called last within the transaction, where the new rows can be read; what it raises undoes all.
 
         Raises:
             LedgerUnavailableError: As `append`.
@@ -147,6 +156,7 @@ class PostgresBackend:
                 self._session.copy("sealift_ledger.leaf", _LEAF, map(_stored, rows))
                 self._session.copy("sealift_ledger.node", _NODE, nodes)
             self._session.copy("sealift_ledger.checkpoint", ("int8", "text"), checkpoints)
+            settled()
 
     def moved(self) -> str | None:
         """Return where the records went for good, None when they are here."""

@@ -81,7 +81,7 @@ def require_here(moved: str | None) -> None:
         raise LedgerDamagedError(
             what="the records in this database were moved away",
             why=f"they went on in {moved}",
-            fix="set database.kind in the site file to where they are",
+            fix="`sealift db move --to sqlite` ends the move on the box that began it",
         )
 
 

@@ -6,7 +6,7 @@ keeps that mark in its writer's row, a box in a small file, which it also writes
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,9 @@ from appliance.errors import LedgerDamagedError, LedgerUnavailableError
 from media import durable
 
 ELSEWHERE: Final = "ledger.elsewhere"
+# What the file says: that they are there for good, or that a copy was about to be committed there.
+THERE: Final = b"postgresql\n"
+ARRIVING: Final = b"arriving\n"
 # Longer than the unit's burst of restarts, so that a server that is away for hours does not end them.
 SERVER_SECONDS: Final = 40.0
 
@@ -75,29 +78,57 @@ def writing(
         yield from _closing(backend, {"postgresql": backend.server_version})
 
 
-def mark_elsewhere(folder: Path) -> None:
-    """Note, durably, that this box's records are on a server."""
-    if not (folder / ELSEWHERE).exists():
-        durable.write_new(folder / ELSEWHERE, b"postgresql\n", mode=0o640)
+def marked(folder: Path) -> bytes | None:
+    """Return what this box notes of its records being on a server, None where they are not."""
+    try:
+        return (folder / ELSEWHERE).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def mark_elsewhere(folder: Path, where: bytes = THERE) -> None:
+    """Note, durably, that this box's records are on a server, or about to be."""
+    if marked(folder) != where:
+        durable.replace(folder / ELSEWHERE, where, mode=0o640)
+
+
+def unmark(folder: Path) -> None:
+    """Forget, durably, that they were: they are in the file."""
+    (folder / ELSEWHERE).unlink(missing_ok=True)
+    durable.sync_folder(folder)
 
 
 def _require_here(folder: Path) -> None:
     if (folder / ELSEWHERE).exists():
         raise LedgerDamagedError(
-            what="this box's records are on a PostgreSQL server",
+            what="this box's records are on a PostgreSQL server, or were being moved there",
             why=f"{ELSEWHERE} says so: going on in a file would make two ledgers of one",
-            fix='set database.kind = "postgresql", or bring them back: `sealift db copy --to sqlite`',
+            fix="`sealift db move --to postgresql` ends the move, `sealift db move --to sqlite` brings them back",
         )
 
 
 def _require_there(folder: Path, backend: Backend) -> None:
+    if not (folder / ELSEWHERE).exists() and _has_records(folder / FILE_NAME):
+        there = "others" if backend.size() else "none"
+        raise LedgerDamagedError(
+            what=f"this box's records are in a file, and the database has {there}",
+            why="going on in the database would leave them behind",
+            fix="`sealift db move --to postgresql` into an empty database; see docs/operator/postgresql.md",
+        )
     if not backend.size() and (folder / FILE_NAME).exists():
         raise LedgerDamagedError(
-            what="this box's records are in a file, and the database has none",
+            what="this box's records are not in this database, which has none",
             why="beginning anew there would leave them behind",
-            fix="`sealift db copy --to postgresql`",
+            fix="name the right database, or end a move that was cut off: `sealift db move --to postgresql`",
         )
     mark_elsewhere(folder)
+
+
+def _has_records(file: Path) -> bool:
+    if not file.exists():
+        return False
+    with closing(open_writer(file)) as backend:
+        return bool(backend.size())
 
 
 def _closing(backend: Backend, facts: Mapping[str, str]) -> Iterator[tuple[Backend, Mapping[str, str]]]:

@@ -1,19 +1,23 @@
 """`sealift db`: where ledger and state lie; schemas up and down; from files to a PostgreSQL server and back."""
 
+import signal
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
 
-from appliance.actions.databases import checking, copying, migrating
+from appliance.actions.databases import checking, copying, migrating, moving
 from appliance.actions.databases.checking import FAULT, OK, Finding
 from appliance.actions.databases.copying import Copied
 from appliance.actions.databases.migrating import Change
+from appliance.actions.databases.moving import Moved
 from appliance.cli import context as shared
 from appliance.errors import DatabaseError
 
 _SIGNS: Final = {OK: "✓", FAULT: "✗"}
+
+_PLACES: Final = {"postgresql": "on the PostgreSQL server", "sqlite": "in a file of this box"}
 
 
 class _Kind(StrEnum):
@@ -32,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(db, name="db")
     db.command("check")(_check)
     db.command("migrate")(_migrate)
+    db.command("move")(_move)
     db.command("copy")(_copy)
 
 
@@ -50,14 +55,49 @@ def _migrate(
     context: typer.Context,
     way: Annotated[_Way, typer.Argument(help="up to the newest schema, or down to none.")],
     to: Annotated[str, typer.Option("--to", metavar="REVISION", help="A revision of the state to stop at.")] = "",
+    on: Annotated[_Kind | None, typer.Option("--on", help="Where; as the site file says when not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")] = False,
 ) -> None:
-    """Make or change the tables. Down drops the state, which follows from the ledger, and a ledger only when empty."""
+    """Make or change the tables. Down drops the state, which follows from the ledger, and a ledger only when empty.
+
+    --on postgresql does it on the server that the site file names while the records are in files still.
+    """
     own = shared.of(context)
     act = migrating.plan if dry_run else migrating.migrate
-    changes = act(own.config.at, way.value, to or None)
+    places = own.config.at if on is None else copying.both(own.config)[on is _Kind.POSTGRESQL]
+    changes = act(places, way.value, to or None)
     facts = {"dry_run": dry_run, "changes": [asdict(one) for one in changes]}
     own.result(facts, "\n".join(_change(one, dry_run) for one in changes) or "nothing to change")
+
+
+def _move(
+    context: typer.Context,
+    to: Annotated[_Kind, typer.Option("--to", help="Where the records go.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, stop and change nothing.")
+    ] = False,
+) -> None:
+    """Move this box's ledger and state to the other kind of database: stop, copy, compare, switch, start.
+
+    A failure leaves the records where they were, with everything running. What was cut off (power, a server that went
+    away) is ended by the same command again. Repeating it changes nothing.
+    """
+    own = shared.of(context)
+    with own.progress() as bar:
+        task = bar.add_task("copying and comparing", total=None, visible=False)
+        mover = moving.open_mover(
+            own.config,
+            clock=own.clock,
+            tell=own.say,
+            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
+        )
+        if dry_run:
+            found = mover.preview(to.value)
+        else:
+            # A terminal that goes away must not leave the ledger stopped.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            found = mover.move(to.value)
+    own.result(found.to_json(), _moved(found))
 
 
 def _copy(
@@ -93,6 +133,20 @@ def _change(one: Change, dry_run: bool) -> str:
     if dry_run:
         return f"-- {one.part}: {one.before} to {one.after}\n{one.statements}"
     return f"{one.part}: {one.before} to {one.after}"
+
+
+def _moved(found: Moved) -> str:
+    place = _PLACES[found.to]
+    if found.dry_run:
+        lines = [f"{found.size} records would be {place}"]
+        lines += [f"  stopped and started: sealift-ledger, sealift-jobs; started anew: {', '.join(found.restarted)}"]
+        return "\n".join(lines)
+    if found.copied is None:
+        return f"the {found.size} records are {place} already: nothing was changed"
+    lines = [f"{found.copied.size} records and {found.copied.checkpoints} checkpoints are {place}, compared"]
+    lines += [f"  origin {found.copied.origin}, root {found.copied.root}"]
+    lines += [f"  the ledger answers with {found.size} records, after {found.seconds} s"]
+    return "\n".join(lines)
 
 
 def _copied(found: Copied, dry_run: bool, set_kind: bool) -> str:

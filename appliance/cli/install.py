@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from appliance.actions.databases import checking
 from appliance.actions.host import Host, open_host, open_planner
 from appliance.actions.install import Installer, InstallFacts
+from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import context as shared
 from appliance.cli.context import Context
-from appliance.cli.opened import jobs_of, promoter_of
+from appliance.cli.opened import jobs_of, ledger_of, promoter_of
 from appliance.config import Places
 from appliance.errors import WireError
 from appliance.install import planunit
@@ -128,6 +130,9 @@ def _tell(own: Context, outcome: Outcome) -> None:
 
 
 def _plan(own: Context, jobs: JobsClient | None, serial: int | None, *, person: str, meaning: str) -> None:
+    with ledger_of(own) as ledger:
+        if isinstance(ledger, SocketLedger):  # before people are asked to approve what could not be installed
+            checking.require_place(own.config, ledger)
     if jobs is None:
         plan = _installer(own).plan(serial)
     else:

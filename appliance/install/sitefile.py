@@ -5,6 +5,7 @@ Promises: what is written parses to the same configuration; the file is whole or
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,10 @@ from media import durable
 
 BEFORE: Final = "sealift.toml.before"
 _HEADER: Final = "# The site file; docs/operator/site-file.md says what each key means. Secrets are never here.\n"
+# A table's own line, the beginning of the next one, and what is said of the kind within it.
+_DATABASE: Final = re.compile(r"^[ \t]*\[[ \t]*database[ \t]*\][^\n]*", re.MULTILINE)
+_NEXT: Final = re.compile(r"^(?=[ \t]*\[)", re.MULTILINE)
+_KIND: Final = re.compile(r"""^([ \t]*)kind[ \t]*=[ \t]*["'][a-z]*["']""", re.MULTILINE)
 _ALWAYS: Final = ("format", "site", "environment", "profile")
 
 
@@ -63,6 +68,38 @@ def write(config: Config, path: Path) -> bool:
         durable.replace(path.with_name(BEFORE), present.encode(), mode=0o644)
     durable.replace(path, render(config).encode(), mode=0o644)
     return True
+
+
+def with_kind(untrusted: bytes, kind: str) -> bytes:
+    """Return the site file with another `database.kind`, every other line as a person wrote it.
+
+    Raises:
+        ConfigError: It is not a site file, or this cannot be done without touching anything else.
+    """
+    before = configuration.parse(untrusted)
+    if before.database.kind == kind:
+        return untrusted
+    text = untrusted.decode()
+    header = _DATABASE.search(text)
+    section = _NEXT.split(text[header.end() :], maxsplit=1)[0] if header else ""
+    line = f'kind = "{kind}"'
+    if header is None:
+        changed = f"{text.rstrip()}\n\n[database]\n{line}\n"
+    elif _KIND.search(section):
+        end = header.end() + len(section)
+        changed = text[: header.end()] + _KIND.sub(rf"\g<1>{line}", section, count=1) + text[end:]
+    else:
+        changed = f"{text[: header.end()]}\n{line}{text[header.end() :]}"
+    wanted = {**before.model_dump(), "database": {**before.database.model_dump(), "kind": kind}}
+    try:
+        if configuration.parse(changed.encode()).model_dump() == wanted:
+            return changed.encode()
+        why = "it is written in another way than a line below [database]"
+    except ConfigError as error:
+        why = error.what
+    raise ConfigError(
+        what="database.kind cannot be changed in the site file", why=why, fix="see docs/operator/postgresql.md"
+    )
 
 
 def _text(path: Path) -> str | None:

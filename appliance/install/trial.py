@@ -17,8 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from appliance import config as configuration
 from appliance.config import Places
-from appliance.errors import InstallError
+from appliance.errors import ConfigError, InstallError
+from appliance.install import sitefile
 from media import canonical, durable
 from media.errors import MediaError
 
@@ -180,11 +182,15 @@ class Trials:
     def restore_settings(self, site_file: Path) -> bytes | None:
         """Put that site file back, the one that was tried kept beside it; return it when it was another one.
 
+        Where the records lie is not tried with a release: moved since, they stay where they are.
+
         Raises:
             InstallError: It cannot be written.
         """
         before = self.settings()
         try:
+            if before is not None:
+                before = _where_records_are(before, site_file.read_bytes())
             if before is None or site_file.read_bytes() == before:
                 return None
             durable.replace(site_file.with_name(site_file.name + TRIED), site_file.read_bytes(), mode=0o644)
@@ -261,6 +267,20 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in _PATH.sub("", text.replace("\\n", " ")))[
         :_MOST
     ].strip()
+
+
+def _where_records_are(before: bytes, now: bytes) -> bytes:
+    """Return the site file of before, its `database` that of now where the kind is another one since."""
+    try:
+        kept, present = configuration.parse(before), configuration.parse(now).database
+    except ConfigError:
+        return before
+    if kept.database.kind == present.kind:
+        return before
+    try:
+        return sitefile.with_kind(before, present.kind)
+    except ConfigError:  # it named no server yet
+        return sitefile.render(kept.model_copy(update={"database": present})).encode()
 
 
 def _unwritten(what: str, error: OSError) -> InstallError:

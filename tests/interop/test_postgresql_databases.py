@@ -16,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, select, update
 
-from appliance.actions.databases import copying, migrating
+from appliance.actions.databases import comparing, copying, migrating
 from appliance.audit import pin, postgres_backend, postgres_opening, storage
 from appliance.audit.log import Log
 from appliance.audit.memory import MemoryLedger
@@ -177,7 +177,7 @@ def test_a_server_without_records_is_not_begun_on_while_a_file_has_them(moving: 
     ):
         pass
 
-    assert "sealift db copy --to postgresql" in caught.value.fix
+    assert "sealift db move --to postgresql" in caught.value.fix
     assert not (moving.files().ledger / storage.ELSEWHERE).exists()
 
 
@@ -216,7 +216,7 @@ def test_a_copy_that_is_not_the_same_is_no_copy(moving: Moving, monkeypatch: pyt
 
 
 def test_a_copy_that_is_cut_short_leaves_nothing(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "_PAGE", 7)
+    monkeypatch.setattr(comparing, "PAGE", 7)
     before = everything(moving.files())
 
     def stop(done: int, total: int) -> None:

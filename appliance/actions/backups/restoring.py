@@ -129,7 +129,7 @@ def restore(
         raise ConflictError(
             what="a restore brings the ledger back as a file",
             why=f"database.kind is {config.database.kind}",
-            fix="restore with database.kind sqlite, then `sealift db copy --to postgresql` into an empty database",
+            fix="restore with database.kind sqlite, then `sealift db move --to postgresql` into an empty database",
         )
     places = config.at
     started = clock.monotonic()

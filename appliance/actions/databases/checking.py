@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from appliance.audit import lives, storage
 from appliance.audit import postgres_schema as ledger_schema
-from appliance.audit import storage
-from appliance.audit.client import OfflineLedger, open_ledger
+from appliance.audit.client import Ledger, OfflineLedger, open_ledger
 from appliance.audit.postgres_opening import open_reader
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config, Places
-from appliance.errors import ApplianceError, DatabaseError, LedgerDamagedError, LedgerUnavailableError
+from appliance.errors import (
+    ApplianceError,
+    DatabaseError,
+    LedgerDamagedError,
+    LedgerUnavailableError,
+    PreflightError,
+)
 from appliance.postgres.connecting import ROLES, Role, connect, role_name
 from appliance.postgres.session import Session
 from appliance.state import migrating, projection
@@ -45,11 +51,46 @@ def check(config: Config, *, clock: Clock) -> tuple[Finding, ...]:
     places = config.at
     found = [Finding(name="kind", state=OK, value=config.database.kind)]
     if places.server is not None:
-        for role in ROLES:
-            found += _tried(f"role {role_name(role)}", partial(_as_role, places, role))
+        found += _roles(places)
     found += _tried("ledger", lambda: _ledger(config, clock))
     found += _tried("state", lambda: _state(config, clock))
     return tuple(found)
+
+
+def require_place(config: Config, ledger: Ledger) -> None:
+    """Return when the ledger that answers records where the site file says; also when it never said where.
+
+    Raises:
+        PreflightError: `database.kind` was changed, and nothing was moved.
+    """
+    started = ledger.find(lives.STARTED, limit=1)
+    here = next((kind for kind in ("sqlite", "postgresql") if started and kind in started[0].body), "")
+    if here and here != config.database.kind:
+        raise PreflightError(
+            what="the site file names another place than the ledger records in",
+            why=f'database.kind is "{config.database.kind}", and the records are in "{here}"; an install moves none',
+            fix=f'set database.kind = "{here}"; `sealift db move --to {config.database.kind}` changes it',
+        )
+
+
+def look_at_server(config: Config) -> tuple[Finding, ...]:
+    """Look at the server that the site file names, before records move there: roles, promises, tables."""
+    section = config.database.model_copy(update={"kind": "postgresql"})
+    places = replace(config.at, server=section)
+
+    def tables() -> Iterator[Finding]:
+        open_state(places, read_only=True).dispose()
+        yield Finding(name="state", state=OK, value=f"revision {migrating.HEAD}")
+
+    return tuple(replace(one, fix=_on_server(one.fix)) for one in [*_roles(places), *_tried("state", tables)])
+
+
+def _on_server(fix: str) -> str:
+    return fix.replace("`sealift db migrate up`", "`sealift db migrate up --on postgresql`")
+
+
+def _roles(places: Places) -> list[Finding]:
+    return [one for role in ROLES for one in _tried(f"role {role_name(role)}", partial(_as_role, places, role))]
 
 
 def _tried(name: str, look: Callable[[], Iterator[Finding]]) -> Sequence[Finding]:
@@ -100,7 +141,7 @@ def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
             moved, size = reader.moved(), reader.size()
         if moved is not None:
             yield Finding(
-                name="ledger", state=FAULT, value=f"its records went on in {moved}", fix='set database.kind = "sqlite"'
+                name="ledger", state=FAULT, value=f"its records went on in {moved}", fix="`sealift db move --to sqlite`"
             )
             return
         if not size:
@@ -108,7 +149,10 @@ def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
             return
     elif (places.ledger / storage.ELSEWHERE).exists():
         yield Finding(
-            name="ledger", state=FAULT, value="its records are on a server", fix='set database.kind = "postgresql"'
+            name="ledger",
+            state=FAULT,
+            value="its records are on a server, or were being moved there",
+            fix="`sealift db move --to postgresql`",
         )
         return
     ledger = open_ledger(config, ACTIONS, clock=clock)

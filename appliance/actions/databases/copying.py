@@ -2,35 +2,37 @@
 
 Nothing is believed that is only stored: tree and chain are computed from the leaves while they are copied, and what the
 target holds is read back and compared with the source, row by row and checkpoint by checkpoint. All of it arrives, or
-nothing. Then the source is marked, for good, so that no program goes on where it was; the state is made anew from the
-records. The ledger's service has to be stopped.
+nothing. The source is shut before the target can be used, so that no program goes on where it was; the state is made
+anew from the records. The ledger's service has to be stopped. Whatever cut a copy off, the same one again ends it.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from appliance.audit import exclusive, postgres_opening, storage, tree
-from appliance.audit.backend import Backend, Row
-from appliance.audit.leaf import Leaf
-from appliance.audit.log import FIRST_CHAIN, Log
+from appliance.actions.databases import comparing
+from appliance.actions.databases.comparing import Progress
+from appliance.audit import exclusive, postgres_opening, storage
+from appliance.audit.backend import Backend
+from appliance.audit.log import Log
 from appliance.audit.postgres_backend import PostgresBackend
+from appliance.audit.postgres_sharing import nodes_of
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config, Places
-from appliance.errors import ConflictError, LedgerDamagedError, NotInstalledError
+from appliance.errors import ConflictError, NotInstalledError
 from appliance.state import projection
 from appliance.state.database import open_state
 from media import durable
 from media.clock import Clock
-from media.errors import UsageError
+from media.errors import SealiftError, UsageError
 
 Kind = Literal["sqlite", "postgresql"]
-Page = tuple[list[Row], list[tree.Node]]
-_PAGE: Final = 1000
+_SETTLE_SECONDS: Final = 10.0
+_NEW: Final = "let the server's people make an empty one, name it in database.name, and migrate it up"
 _DRAFT: Final = "ledger.copying"
 
 
@@ -52,7 +54,7 @@ def copy(
     *,
     clock: Clock,
     dry_run: bool = False,
-    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    progress: Progress = lambda _done, _of: None,
 ) -> Copied:
     """Move ledger and state to the other kind of database.
 
@@ -71,7 +73,7 @@ def copy(
         UsageError: The site file names no server.
         DatabaseError: The state could not be made on the server.
     """
-    file_places, server_places = _both(config)
+    file_places, server_places = both(config)
     folder = file_places.ledger
     with exclusive.take(_made(folder)):
         if to == "postgresql":
@@ -83,124 +85,165 @@ def copy(
     return found
 
 
-def _to_server(
-    folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Callable[[int, int], None]
-) -> Copied:
+def require_possible(config: Config, to: Kind) -> None:
+    """Look at both places while the ledger may run; return when nothing seen speaks against a copy.
+
+    Raises:
+        ConflictError: The target has other records, the records left it for good, or other nodes have the ledger open.
+        LedgerUnavailableError: The server is away.
+        NotInstalledError: There is nothing to copy.
+        UsageError: The site file names no server.
+    """
+    file_places, server_places = both(config)
+    folder = file_places.ledger
+    before, has_file = storage.marked(folder), (folder / FILE_NAME).exists()
+    with closing(postgres_opening.open_reader(server_places)) as there:
+        size, gone = there.size(), there.moved()
+        if to == "postgresql" and before is None and has_file:
+            _require_empty(there, "the database", _NEW)
+    others = [one.name for one in nodes_of(server_places) if one.name != config.database.node]
+    if others:
+        raise ConflictError(
+            what="other nodes have the ledger on the server open",
+            why=", ".join(others),
+            fix="stop sealift-ledger on each of them first",
+        )
+    if (to == "postgresql" and not has_file) or (to == "sqlite" and not size and before != storage.ARRIVING):
+        raise NotInstalledError(
+            what="there is no ledger to copy", why="there are no records where they would come from"
+        )
+    if to == "postgresql" and gone is not None:
+        raise ConflictError(what="the records left this database for good", why=f"they went on in {gone}", fix=_NEW)
+    if not size:
+        _require_not_lost(before)
+
+
+def _to_server(folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Progress) -> Copied:
     if not (folder / FILE_NAME).exists():
         raise NotInstalledError(what="there is no ledger to copy", why=f"{FILE_NAME} is absent")
-    if (folder / storage.ELSEWHERE).exists():
-        raise ConflictError(
-            what="this box's records are on a server already",
-            why=f"{storage.ELSEWHERE} says so; {FILE_NAME} is what was left behind",
-            fix="`sealift db check` shows where they are",
-        )
-    with closing(open_writer(folder / FILE_NAME)) as source, _server(places) as target:
-        _require_empty(target, "the database", "let the server's people make an empty one, and migrate it up")
-        size = source.size()
-        require_sound_tail(source)
-        if dry_run:
-            for _ in _pages(source, size, progress):
-                pass
-            return _facts("postgresql", source, clock)
-        target.fill(_pages(source, size, progress), source.checkpoints())
-        _require_same(source, target, size, progress)
-        # From here on the file is a picture of the past. A crash before this line leaves the server's copy as the
-        # one that nobody uses yet: it is not empty, and this box does not go there.
-        storage.mark_elsewhere(folder)
-        return _facts("postgresql", target, clock)
+    before = storage.marked(folder)
+    try:
+        with closing(open_writer(folder / FILE_NAME)) as source, _server(places) as target:
+            if before is not None and target.size():
+                # An earlier copy was cut off behind its commit, or this box is on the server for long.
+                comparing.require_begins(target, source, name=FILE_NAME, progress=progress)
+            else:
+                _require_not_lost(before)
+                _require_empty(target, "the database", _NEW)
+                require_sound_tail(source)
+                if dry_run:
+                    _prove(source, progress)
+                    return _facts("postgresql", source, clock)
+                _fill(folder, source, target, progress)
+            if not dry_run:
+                _mark(folder, storage.THERE)
+            return _facts("postgresql", target, clock)
+    except BaseException:
+        if before is None and storage.marked(folder) == storage.ARRIVING:
+            with suppress(SealiftError):
+                _take_back(folder, places)
+        raise
 
 
-def _to_file(
-    folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Callable[[int, int], None]
-) -> Copied:
-    file = folder / FILE_NAME
+def _fill(folder: Path, source: Backend, target: PostgresBackend, progress: Progress) -> None:
+    """Copy, read back and compare within one transaction, and shut the file before that is committed.
+
+    So there is no moment in which both places may go on. A power cut after the mark leaves a file that is shut and a
+    database with everything or with nothing; the same command again finds out which.
+    """
+    size = source.size()
+
+    def settled() -> None:
+        comparing.require_same(source, target, size, progress)
+        _mark(folder, storage.ARRIVING)
+
+    target.fill(comparing.pages(source, size, progress), source.checkpoints(), settled=settled)
+
+
+def _take_back(folder: Path, places: Places) -> None:
+    """Open the file again where nothing arrived. Whoever holds the server's lock knows that no commit is on its way."""
+    with _server(places, wait_seconds=_SETTLE_SECONDS) as target:
+        if not target.size():
+            storage.unmark(folder)
+
+
+def _to_file(folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Progress) -> Copied:
+    file, before = folder / FILE_NAME, storage.marked(folder)
     with _leaving(places) as source:
-        size = source.size()
+        size, gone = source.size(), source.moved()
         if not size:
-            raise NotInstalledError(what="there is no ledger to copy", why="the database has no records")
-        require_sound_tail(source)
-        if source.moved() is None:
-            if file.exists():
-                with closing(open_writer(file)) as old:
-                    _require_empty(old, FILE_NAME, "move the old file aside, it is what was left behind")
+            if before != storage.ARRIVING or not file.exists():
+                _require_not_lost(before)
+                raise NotInstalledError(what="there is no ledger to copy", why="the database has no records")
+            # What was to arrive there never did, and cannot any more: the file has everything.
+        elif gone is None:
+            _require_old(file, source, before, progress)
+            require_sound_tail(source)
             if dry_run:
-                for _ in _pages(source, size, progress):
-                    pass
+                _prove(source, progress)
                 return _facts("sqlite", source, clock)
             _write_file(source, folder, size, progress)
             source.leave("a file of the box")
-        elif dry_run:
-            return _facts("sqlite", source, clock)
+        elif not file.exists():
+            raise ConflictError(
+                what="the records went to a file, and this box has none",
+                why=f"the database says that they went on in {gone}",
+                fix="they are on the box that moved them: look there, or restore its backup",
+            )
         # Also after a crash between the two marks: the server says that they left, so the file has to be all of them.
         with closing(open_writer(file)) as target:
-            _require_same(source, target, size, progress)
+            comparing.require_begins(target, source, name="the database", progress=progress)
             found = _facts("sqlite", target, clock)
-    with suppress(FileNotFoundError):
-        (folder / storage.ELSEWHERE).unlink()
-    durable.sync_folder(folder)
+        if not dry_run:
+            storage.unmark(folder)
     return found
 
 
-def _write_file(source: Backend, folder: Path, size: int, progress: Callable[[int, int], None]) -> None:
-    """Write the file beside its place and move it there when it is whole."""
+def _require_old(file: Path, source: Backend, before: bytes | None, progress: Progress) -> None:
+    """Pass when what lies in the file's place may be replaced: nothing, or the beginning of the same records."""
+    if not file.exists():
+        return
+    with closing(open_writer(file)) as old:
+        if before is None:
+            _require_empty(old, FILE_NAME, "move the old file aside, it is what was left behind")
+        comparing.require_begins(source, old, name=FILE_NAME, progress=progress)
+
+
+def _require_not_lost(before: bytes | None) -> None:
+    if before == storage.THERE:
+        raise ConflictError(
+            what="this box's records are on a server, and this database has none",
+            why=f"{storage.ELSEWHERE} says so; {FILE_NAME} is only what was left behind",
+            fix="name the right server and database in the site file; were they lost there, restore a backup",
+        )
+
+
+def _write_file(source: Backend, folder: Path, size: int, progress: Progress) -> None:
+    """Write the file beside its place and move it there, shut by the mark, when it is whole."""
     draft = folder / _DRAFT
-    for name in (_DRAFT, f"{_DRAFT}-wal", f"{_DRAFT}-shm"):
-        (folder / name).unlink(missing_ok=True)
-    with closing(open_writer(draft)) as target:
-        for rows, nodes in _pages(source, size, progress):
-            target.append(rows, nodes)
-            target.tidy()
-        for at, note in source.checkpoints():
-            target.save_checkpoint(at, note)
-        _require_same(source, target, size, progress)
-    (folder / FILE_NAME).unlink(missing_ok=True)  # an empty one, as was made sure of
+    _remove(draft)
+    try:
+        with closing(open_writer(draft)) as target:
+            for rows, nodes in comparing.pages(source, size, progress):
+                target.append(rows, nodes)
+                target.tidy()
+            for at, note in source.checkpoints():
+                target.save_checkpoint(at, note)
+            comparing.require_same(source, target, size, progress)
+    except BaseException:
+        _remove(draft)  # where the disk is full, not even this stays
+        raise
+    _own(draft)
+    _mark(folder, storage.THERE)
+    # What is there was folded when it was closed, and is empty or the beginning of these.
+    _remove(folder / FILE_NAME)
     draft.rename(folder / FILE_NAME)
     durable.sync_folder(folder)
 
 
-def _pages(source: Backend, size: int, progress: Callable[[int, int], None]) -> Iterator[Page]:
-    """Yield every leaf with the nodes that follow from it, proven against what is stored beside it.
-
-    Raises:
-        LedgerDamagedError: Something stored is not what follows from the leaves.
-    """
-    frontier: list[bytes] = []
-    chain = FIRST_CHAIN
-    at = 0
-    while at < size:
-        rows = source.rows(at, min(_PAGE, size - at))
-        nodes: list[tree.Node] = []
-        for row in rows:
-            leaf = Leaf.from_bytes(row.raw)
-            hashed = tree.leaf_hash(row.raw)
-            chain = hashlib.sha256(chain + hashed).digest()
-            if (row.sequence, leaf.sequence, row.kind, row.hash, row.chain) != (at, at, leaf.kind, hashed, chain):
-                raise _damaged(f"leaf {at} and what is stored beside it differ")
-            nodes += tree.push(frontier, at, hashed)
-            at += 1
-        if not rows:
-            raise _damaged(f"leaf {at} is missing")
-        progress(at, size)
-        yield rows, nodes
-    if size and tree.root_of(frontier) != tree.root(size, source.node):
-        raise _damaged("the stored tree is not that of the leaves")
-
-
-def _require_same(source: Backend, target: Backend, size: int, progress: Callable[[int, int], None]) -> None:
-    """Read the target back and compare.
-
-    Raises:
-        LedgerDamagedError: The two are not the same.
-    """
-    if target.size() != size:
-        raise _damaged(f"the copy has {target.size()} of {size} leaves")
-    at = 0
-    for rows, _ in _pages(target, size, progress):
-        if rows != source.rows(at, len(rows)):
-            raise _damaged(f"the copy differs from leaf {at} on")
-        at += len(rows)
-    if tree.root(size, target.node) != tree.root(size, source.node) or target.checkpoints() != source.checkpoints():
-        raise _damaged("the copy has another tree, or other checkpoints")
+def _remove(file: Path) -> None:
+    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+        file.with_name(name).unlink(missing_ok=True)
 
 
 def _require_empty(target: Backend, name: str, fix: str) -> None:
@@ -242,9 +285,9 @@ def _reading(places: Places, folder: Path) -> Iterator[Backend]:
 
 
 @contextmanager
-def _server(places: Places) -> Iterator[PostgresBackend]:
+def _server(places: Places, *, wait_seconds: float = 0.0) -> Iterator[PostgresBackend]:
     # Without an end of the session: proving the other side may take longer than a service is allowed to be silent.
-    with closing(postgres_opening.open_writer(places, session_seconds=0)) as backend:
+    with closing(postgres_opening.open_writer(places, wait_seconds=wait_seconds, session_seconds=0)) as backend:
         yield backend
 
 
@@ -259,7 +302,12 @@ def _leaving(places: Places) -> Iterator[PostgresBackend]:
         yield backend
 
 
-def _both(config: Config) -> tuple[Places, Places]:
+def both(config: Config) -> tuple[Places, Places]:
+    """Return the places of a site with its records in files, and with them on the server that it names.
+
+    Raises:
+        UsageError: The site file names no server.
+    """
     section = config.database
     if not section.socket and not section.server:
         raise UsageError(
@@ -277,7 +325,18 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _damaged(why: str) -> LedgerDamagedError:
-    return LedgerDamagedError(
-        what="the ledger was not copied", why=why, fix="`sealift audit verify`; see docs/operator/ledger.md: recovery"
-    )
+def _prove(source: Backend, progress: Progress) -> None:
+    for _ in comparing.pages(source, source.size(), progress):
+        pass
+
+
+def _mark(folder: Path, where: bytes) -> None:
+    storage.mark_elsewhere(folder, where)
+    _own(folder / storage.ELSEWHERE)
+
+
+def _own(path: Path) -> None:
+    """Give a file that root wrote to whom the folder belongs: the ledger's unit has to open it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import config as configuration
 from appliance.errors import InstallError
 from appliance.install.trial import Returned, Trial, Trials, one_line
 from tests.support.installable import places_below
@@ -51,6 +52,26 @@ def test_without_a_site_file_that_ended_well_the_one_that_is_there_stays(trials:
 
     assert trials.restore_settings(site_file) is None
     assert site_file.read_text() == "format = 1"
+
+
+@pytest.mark.parametrize("named", ['socket = "/run/postgresql"\n', ""])
+def test_records_that_moved_since_stay_where_they_are_when_a_box_goes_back(
+    trials: Trials, tmp_path: Path, named: str
+) -> None:
+    site_file, database = tmp_path / "sealift.toml", f"[database]\n{named}"
+    site_file.write_text(f'site = "s"\nprofile = "single-gpu"\n{database}')
+    trials.confirm(site_file)
+    site_file.write_text('site = "s"\n[database]\nkind = "postgresql"\nsocket = "/run/postgresql"\n')
+
+    restored = trials.restore_settings(site_file)
+
+    assert restored == site_file.read_bytes()
+    found = configuration.parse(site_file.read_bytes())
+    assert (found.profile, found.database.kind, found.database.socket) == (
+        "single-gpu",
+        "postgresql",
+        "/run/postgresql",
+    )
 
 
 def test_a_reason_is_one_line_without_folders_of_the_host() -> None:

@@ -10,8 +10,16 @@ from appliance import config as configuration
 from appliance.actions.databases import checking, copying
 from appliance.actions.recorded import ledger_may_exist
 from appliance.audit import storage
+from appliance.audit.memory import MemoryLedger
 from appliance.config import Config, DatabaseSection, Places
-from appliance.errors import ConfigError, DatabaseError, LedgerDamagedError, LedgerUnavailableError, NotInstalledError
+from appliance.errors import (
+    ConfigError,
+    DatabaseError,
+    LedgerDamagedError,
+    LedgerUnavailableError,
+    NotInstalledError,
+    PreflightError,
+)
 from appliance.postgres.connecting import AwayError, connect, reason
 from appliance.state.database import open_state
 from media.clock import SystemClock
@@ -109,7 +117,24 @@ def test_records_that_went_to_a_server_do_not_go_on_in_the_file(site: LedgerSite
     ):
         pass
     (ledger, *_) = [one for one in checking.check(site.config, clock=SystemClock()) if one.name == "ledger"]
-    assert (ledger.state, ledger.fix) == (checking.FAULT, 'set database.kind = "postgresql"')
+    assert (ledger.state, ledger.fix) == (checking.FAULT, "`sealift db move --to postgresql`")
+
+
+def test_a_kind_that_was_set_by_hand_is_found_before_anything_is_installed() -> None:
+    in_file = parsed('kind = "sqlite"\nsocket = "/run/postgresql"\n')
+    ledger = MemoryLedger()
+    checking.require_place(parsed(SOCKET), ledger)  # a ledger that never said where it records
+    ledger.append("ledger.started", {"sqlite": "3.40.1"})
+
+    checking.require_place(in_file, ledger)
+    with pytest.raises(PreflightError, match="another place") as caught:
+        checking.require_place(parsed(SOCKET), ledger)
+    assert "db move --to postgresql" in caught.value.fix
+
+    ledger.append("ledger.started", {"postgresql": "15.18"})
+    checking.require_place(parsed(SOCKET), ledger)
+    with pytest.raises(PreflightError):
+        checking.require_place(in_file, ledger)
 
 
 def test_there_may_be_a_ledger_on_a_server_once_this_box_used_one(tmp_path: Path) -> None:
