@@ -11,6 +11,7 @@ from appliance.admin.application import create_admin_app
 from appliance.admin.facts import Facts
 from appliance.audit.client import SocketLedger
 from appliance.audit.rights import ADMIN
+from appliance.install.jobclient import JobsLine
 from appliance.install.jobrights import ADMIN as JOBS
 from appliance.state.database import open_state
 from appliance.wire import Line
@@ -26,7 +27,7 @@ def make() -> Flask:
         facts=Facts(open_state(places), authority_file=places.etc / "tls/trust.crt"),
         ledger=SocketLedger(places.socket(ADMIN)),
         promoter=Line(places.socket("promoter-admin")),
-        jobs=Line(places.socket(JOBS)),
+        jobs=JobsLine.open(config, JOBS),
         clock=SystemClock(),
         samples=Line(places.socket(REVIEW)),
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.audit import requests
+from appliance.audit.introductions import Introductions
 from appliance.audit.log import Entry, Log
 from appliance.audit.rights import require_may_enter
 from appliance.audit.writer import Outcome, Writer
@@ -86,6 +87,7 @@ class Doors:
         self._ready: deque[tuple[_Conversation, _Slot, bytes]] = deque()
         self._conversations: set[_Conversation] = set()
         self._group: list[_Part] = []
+        self._introductions = Introductions()
         self._stopping = False
         self._deadline = 0.0
         self.pulse = Pulse()
@@ -196,6 +198,9 @@ class Doors:
                         entries = []
                         self._group.append((conversation, conversation.next_slot(), entries))
                     entries.append(entry)
+                    continue
+                if (introduced := self._introductions.answer(conversation.peer, message)) is not None:
+                    conversation.next_slot().answer = requests.ok(introduced)
                     continue
                 self._readers.submit(self._read, conversation, conversation.next_slot(), message)
             except Exception as error:  # noqa: BLE001 - one bad request must not end the service

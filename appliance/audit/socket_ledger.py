@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from appliance.audit import tree
 from appliance.audit.facts import Appended, ConsistencyProof, InclusionProof, TreeHead
+from appliance.audit.introductions import INTRODUCE, INTRODUCED, Introduced
 from appliance.audit.leaf import Leaf
 from appliance.audit.note import VerifierKey
 from appliance.audit.pipe import Pool, raise_errors
@@ -20,7 +21,7 @@ from appliance.errors import LedgerRefusedError, LedgerUnavailableError
 
 TIMEOUT_SECONDS: Final = 30.0
 
-_Fact = TypeVar("_Fact", TreeHead, InclusionProof, ConsistencyProof)
+_Fact = TypeVar("_Fact", TreeHead, InclusionProof, ConsistencyProof, Introduced)
 
 
 def _plain(value: object) -> object:
@@ -132,6 +133,18 @@ class SocketLedger:
     def consistency(self, old: int, new: int) -> ConsistencyProof:
         """Return the proof between two sizes; see `Ledger.consistency`."""
         return _fact(ConsistencyProof, self._ask("consistency", old=old, new=new))
+
+    def introduce(self) -> str:
+        """Return what shows the job service who this process is; see `introductions`."""
+        return str(self._ask(INTRODUCE).get("introduction", ""))
+
+    def introduced(self, introduction: str) -> Introduced:
+        """Return who was given this introduction. The job service alone may ask, and once.
+
+        Raises:
+            LedgerRefusedError: Nobody was, or it was told before, or it is not for this process to know.
+        """
+        return _fact(Introduced, self._ask(INTRODUCED, introduction=introduction))
 
     def close(self) -> None:
         """Drop idle connections."""

@@ -1,4 +1,7 @@
-"""Typed jobs as others see them: ask, wait, read; and a supervisor for units that may not start engines themselves."""
+"""Typed jobs as others see them: ask, wait, read; and a supervisor for units that may not start engines themselves.
+
+The job service may not see who speaks; whoever is asked by it to be introduced is, by the ledger (`JobsLine`).
+"""
 
 import time
 from collections.abc import Callable
@@ -6,19 +9,78 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.audit import rights
+from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import JobRefusedError, UnitError, WireError
+from appliance.install import jobrights
+from appliance.install.jobaskers import INTRODUCTION, NotIntroducedError
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind, engine_kind
 from appliance.install.supervisor import UnitFacts, UnitState, require_unit_name
-from appliance.wire import Line
+from appliance.wire import Line, RemoteError
 from media import canonical
 
 _PAUSE_SECONDS: Final = 0.2
 _GONE_SECONDS: Final = 90.0
+# Where each asker stands at the ledger.
+_LEDGER_DOORS: Final = {
+    jobrights.ADMIN: rights.ADMIN,
+    jobrights.OPERATOR: rights.OPERATOR,
+    jobrights.BENCH: rights.BENCH,
+    jobrights.SWITCH: rights.SWITCH,
+    jobrights.RECEIVE: rights.ACTIONS,
+}
 
 Seen = Callable[[str, int, int], None]
 """Told of a job's step, how much of it is done and how much there is."""
+
+
+class JobsLine:
+    """A line to the job service that is introduced by the ledger as soon as that service asks for it.
+
+    A service that sees who speaks, as one of a release from before it did, never asks.
+
+    Args:
+        path: The door's socket.
+        timeout_seconds: How long one answer may take.
+        ledger: This asker's door of the ledger; without one it is not introduced.
+    """
+
+    def __init__(self, path: Path, *, timeout_seconds: float = 30.0, ledger: Path | None = None) -> None:
+        self._line = Line(path, timeout_seconds=timeout_seconds)
+        self._ledger = ledger
+        self._own: dict[str, str] = {}
+
+    @classmethod
+    def open(cls, config: Config, door: str, *, timeout_seconds: float = 30.0) -> "JobsLine":
+        """Return a line through one door of this site's job service."""
+        at = config.at
+        return cls(at.socket(door), timeout_seconds=timeout_seconds, ledger=at.socket(_LEDGER_DOORS[door]))
+
+    def call(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Ask and return the answer; see `Line.call`.
+
+        Raises:
+            WireError: Nobody listens, or the answer breaks the protocol.
+            RemoteError: The service refused.
+            LedgerUnavailableError: It is to be introduced, and the ledger does not answer.
+        """
+        try:
+            return self._line.call(do, **fields, **self._own)
+        except RemoteError as error:
+            if self._ledger is None or error.remote_code != NotIntroducedError.code:
+                raise
+        ledger = SocketLedger(self._ledger)
+        try:
+            self._own = {INTRODUCTION: ledger.introduce()}
+        finally:
+            ledger.close()
+        return self._line.call(do, **fields, **self._own)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._line.close()
 
 
 class JobsClient:
@@ -29,15 +91,17 @@ class JobsClient:
     Args:
         path: The door's socket.
         timeout_seconds: How long one answer may take; an engine is started within it.
+        ledger: This asker's door of the ledger, which introduces it; without one it is not introduced.
     """
 
-    def __init__(self, path: Path, *, timeout_seconds: float = 330.0) -> None:
-        self._line = Line(path, timeout_seconds=timeout_seconds)
+    def __init__(self, path: Path, *, timeout_seconds: float = 330.0, ledger: Path | None = None) -> None:
+        self._line = JobsLine(path, timeout_seconds=timeout_seconds, ledger=ledger)
 
     @classmethod
     def open(cls, config: Config, door: str) -> "JobsClient":
         """Return a client of this site's job service."""
-        return cls(config.at.socket(door), timeout_seconds=config.engine.start_seconds + 30.0)
+        ledger = config.at.socket(_LEDGER_DOORS[door])
+        return cls(config.at.socket(door), timeout_seconds=config.engine.start_seconds + 30.0, ledger=ledger)
 
     def close(self) -> None:
         """End the connection."""

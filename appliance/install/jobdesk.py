@@ -1,6 +1,6 @@
 """Answers typed jobs: checks each again, records it, lets its unit carry it out, and says how it goes.
 
-Messages, by `appliance.wire`; doors and rights in `jobrights`, kinds in `jobs`:
+Messages, by `appliance.wire`; doors and rights in `jobrights`, who asks in `jobaskers`, kinds in `jobs`:
 
     ask{kind, digest|digest12|serial|medium, person?} -> {job, state}    engines, eject at once; others in a unit each
     show{job} -> {job, kind, ..., state, step, done, total, outcome}
@@ -22,6 +22,7 @@ from appliance.config import Config
 from appliance.errors import ConflictError, JobRefusedError, WireError
 from appliance.install import arrivals, exported, jobrights, plans, planunit
 from appliance.install.decided import Decided
+from appliance.install.jobaskers import INTRODUCTION, Askers
 from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, WINDOWS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
@@ -81,6 +82,7 @@ class JobDesk:
         supervisor: Starts engines, and gives each its environment.
         runner: Starts the units of long jobs and returns when they have ended.
         read: Reads the site file as it is now, for the engines it names; as it was without.
+        askers: Says who the peers are; without, the kernel shows them all.
     """
 
     def __init__(
@@ -91,8 +93,10 @@ class JobDesk:
         supervisor: Supervisor,
         runner: Supervisor,
         read: Callable[[], Config] | None = None,
+        askers: Askers | None = None,
     ) -> None:
         self._config = config
+        self._askers = askers
         self._decided = Decided(config, ledger, read=read or (lambda: config))
         self._ledger = ledger
         self._supervisor = supervisor
@@ -132,6 +136,9 @@ class JobDesk:
             WireError: Nobody knows this message.
             PrivilegeError: Not through this door, or not by this user.
         """
+        if self._askers is not None:
+            peer = self._askers.seen(peer, untrusted)
+        untrusted = {name: value for name, value in untrusted.items() if name != INTRODUCTION}
         jobrights.require_may_enter(peer)
         answer = self._answers.get(str(untrusted.get("do")))
         if answer is None:

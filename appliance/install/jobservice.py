@@ -21,6 +21,7 @@ from appliance.audit.socket_ledger import SocketLedger
 from appliance.config import Config
 from appliance.errors import UnitError
 from appliance.install.engines import open_linked
+from appliance.install.jobaskers import Askers, shown_here
 from appliance.install.jobdesk import JobDesk
 from appliance.install.jobrights import DOORS
 from appliance.install.supervisor import open_supervisor
@@ -43,13 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: done.set())
     try:
         config = configuration.load(options.config)
+        ledger = SocketLedger(config.at.socket("ledger-actions"))
         desk = JobDesk(
             config,
-            SocketLedger(config.at.socket("ledger-actions")),
+            ledger,
             supervisor=open_linked(config),
             runner=open_supervisor(config, start_seconds=_LONGEST_SECONDS),
             # A promotion brings a changed number of engines into force; this service goes on as it was started.
             read=partial(configuration.load, options.config),
+            askers=Askers(ledger.introduced, shown=shown_here()),
         )
         doors = unit.listening_sockets()
         if set(doors) != set(DOORS):

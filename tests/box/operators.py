@@ -12,12 +12,13 @@ from tests.box.run import Run
 _PYTHON = "/opt/sealift/current/server/bin/python"
 _ASK = """
 import json, sys
-from pathlib import Path
-from appliance.wire import Line, RemoteError
+from appliance import config
+from appliance.install.jobclient import JobsLine
+from appliance.wire import RemoteError
 from appliance.errors import WireError
 door, message = sys.argv[1], json.loads(sys.argv[2])
 try:
-    print(json.dumps(Line(Path("/run/sealift/" + door + ".sock")).call(**message)))
+    print(json.dumps(JobsLine.open(config.load(config.DEFAULT_PATH), door).call(**message)))
 except RemoteError as error:
     print(json.dumps({"refused": error.to_json()["code"]}))
 except WireError:

@@ -217,6 +217,14 @@ def test_media_are_decided_about_and_written_to_by_two_users_without_a_right() -
     assert values(writes, "ReadWritePaths") == ["/run/sealift/export"]
 
 
+def test_the_job_service_sees_root_alone_and_those_whom_the_ledger_introduces() -> None:
+    path = SYSTEMD / "sealift-jobs.service"
+
+    assert (values(path, "User"), values(path, "CapabilityBoundingSet")) == (["root"], [""])
+    assert values(path, "PrivateUsers") == ["yes"]
+    assert not values(SYSTEMD / "sealift-ledger.service", "PrivateUsers"), "nobody would see who asks"
+
+
 def test_one_unit_sees_the_nodes_of_gpus_and_the_gateways_see_no_device() -> None:
     path = SYSTEMD / "sealift-gpus.service"
     lines = [line.split() for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines()]

@@ -15,7 +15,6 @@ WITHOUT_NETWORK: Final = 5
 WITH_NETWORK: Final = 15
 # What cannot be held to that: the figure it is held to, and the settings that its file must give the reasons of.
 EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
-    "sealift-jobs.service": (7, ("User", "PrivateUsers")),
     "sealift-announce.service": (11, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-standby.service": (14, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-standby-sync.service": (14, ("PrivateUsers", "PrivateNetwork")),
