@@ -4,19 +4,17 @@ Entry point of `sealift-clock-set@DIGEST`: ``python -I -m appliance.actions.cloc
 the digest of a statement and nothing else.
 
 Promises: every signature is verified again here; a statement is used once, in the boot and by the clock it was written
-for; what will be set is in the ledger before it is set; the hardware clock follows where there is one.
+for; what will be set is in the ledger before it is set. The hardware clock follows by the unit's next line
+(`appliance.timekeeping.hardwareclock`).
 """
 
 import argparse
-import fcntl
-import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 from appliance import config as configuration
 from appliance.actions.clockwatch import SET
@@ -34,9 +32,6 @@ from media import canonical
 from media.clock import Clock, SystemClock, to_text
 from media.errors import SealiftError
 
-_RTC: Final = Path("/dev/rtc0")
-_RTC_SET_TIME: Final = 0x4024700A  # rtc(4)
-_RTC_TIME: Final = struct.Struct("9i")
 Setter = Callable[[datetime], None]
 """Sets the system's clock to a UTC time."""
 
@@ -88,7 +83,7 @@ def carry_out(config: Config, ledger: Ledger, untrusted_digest: str, *, clock: C
 
 
 def set_system_clock(moment: datetime) -> None:
-    """Set the kernel's clock, and the hardware's where there is one.
+    """Set the kernel's clock.
 
     Raises:
         PrivilegeError: This process may not.
@@ -101,9 +96,6 @@ def set_system_clock(moment: datetime) -> None:
             why="CAP_SYS_TIME is missing",
             fix="ask for it: `sealift clock apply DIGEST`",
         ) from error
-    with suppress(OSError), _RTC.open("wb", buffering=0) as device:
-        parts = (moment.second, moment.minute, moment.hour, moment.day, moment.month - 1, moment.year - 1900, 0, 0, 0)
-        fcntl.ioctl(device, _RTC_SET_TIME, _RTC_TIME.pack(*parts))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
-    ledger, jobs = SocketLedger(config.at.socket(ACTIONS)), JobsClient.open(config, jobrights.OPERATOR)
+    ledger, jobs = SocketLedger(config.at.socket(ACTIONS)), JobsClient.open(config, jobrights.RECEIVE)
     try:
         outcome = carry_out(config, ledger, options.digest, clock=SystemClock(), setter=set_system_clock)
     except SealiftError as error:

@@ -76,6 +76,7 @@ STANDBY_ACCOUNT: Final = "sealift-standby"
 REVIEW_ACCOUNT: Final = "sealift-review"
 NETWORK_ACCOUNT: Final = "sealift-network"
 EXPORT_ACCOUNT: Final = "sealift-export"
+CLOCK_SETTER_ACCOUNT: Final = "sealift-clock-set"
 _ONE_FAMILY: Final = {
     BACKUP_ACCOUNT: "backup.",
     CLOCK_ACCOUNT: "clock.",
@@ -84,6 +85,7 @@ _ONE_FAMILY: Final = {
     NETWORK_ACCOUNT: "network.",
     # That one leaves; that one was made is recorded by whoever makes it.
     EXPORT_ACCOUNT: "export.carried",
+    CLOCK_SETTER_ACCOUNT: "clock.set",
 }
 
 

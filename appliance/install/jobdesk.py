@@ -349,4 +349,5 @@ class JobDesk:
         course = (self._beside if lane is Lane.PRODUCTION else None) or self._running.get(lane)
         if course is None:
             raise JobRefusedError(what=f"no {lane} job runs", why="nothing is told of it", fix="ask for the job first")
+        jobrights.require_may_tell(peer, course.job.kind)
         return course

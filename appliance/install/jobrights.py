@@ -21,6 +21,8 @@ SWITCH: Final = "jobs-switch"
 RECEIVE: Final = "jobs-receive"
 DOORS: Final = (ADMIN, OPERATOR, BENCH, SWITCH, RECEIVE)
 OPERATORS: Final = "sealift-operators"
+CLOCK_SETTER: Final = "sealift-clock-set"
+"""The user that sets the clock, and does nothing else."""
 
 _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK} | {Kind.ROTATE}
@@ -39,7 +41,7 @@ _ACCOUNTS: Final = {
     ADMIN: ("sealift-admin",),
     BENCH: ("sealift-bench",),
     SWITCH: ("sealift-switch",),
-    RECEIVE: ("sealift-receive", WRITER),
+    RECEIVE: ("sealift-receive", WRITER, CLOCK_SETTER),
 }
 _REPORTS: Final = {BENCH: Lane.BENCH, SWITCH: Lane.PRODUCTION, RECEIVE: Lane.MEDIA}
 _READERS: Final = frozenset({ADMIN, OPERATOR})
@@ -85,12 +87,22 @@ def lane_of(peer: Peer) -> Lane:
     Raises:
         PrivilegeError: It carries none out.
     """
-    if peer.door == OPERATOR and peer.uid in {0, os.getuid()}:
+    if (peer.door == OPERATOR and peer.uid in {0, os.getuid()}) or _sets_clock(peer):
         return Lane.HOST
     found = _REPORTS.get(peer.door)
     if found is None:
         raise _refused(peer, "tell how a job goes")
     return found
+
+
+def require_may_tell(peer: Peer, kind: Kind) -> None:
+    """Return when this peer may tell how a job of this kind goes, of those in its lane.
+
+    Raises:
+        PrivilegeError: It sets the clock, and this is another job.
+    """
+    if _sets_clock(peer) and kind is not Kind.SET_CLOCK:
+        raise _refused(peer, f"tell how {kind} goes")
 
 
 def account_of(peer: Peer) -> str:
@@ -99,6 +111,10 @@ def account_of(peer: Peer) -> str:
         return pwd.getpwuid(peer.uid).pw_name
     except KeyError:
         return str(peer.uid)
+
+
+def _sets_clock(peer: Peer) -> bool:
+    return peer.door == RECEIVE and peer.uid == _uid(CLOCK_SETTER) != os.getuid()
 
 
 def _is_operator(uid: int) -> bool:

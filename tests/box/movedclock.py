@@ -25,7 +25,11 @@ _DROP_INS = {
     # Every unit of ours, by the beginning of its name; of drop-ins with one name only the most particular would count.
     "sealift-.service.d/90-moved-clock.conf": _LOADS,
     "nginx.service.d/90-moved-clock.conf": _LOADS,
-    "sealift-clock-set@.service.d/91-may-move-it.conf": [f"ReadWritePaths={Path('/', _OFFSET).parent}"],
+    # A container has no right to set clocks, so it cannot give it to a user either.
+    "sealift-clock-set@.service.d/91-may-move-it.conf": [
+        f"ReadWritePaths={Path('/', _OFFSET).parent}",
+        "AmbientCapabilities=",
+    ],
 }
 
 
@@ -42,6 +46,7 @@ class MovedClock:
         flags = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror")
         subprocess.run(["cc", *flags, "-o", str(root / _LIBRARY), str(_SOURCE)], check=True)
         self._write(0.0)
+        (root / _OFFSET).chmod(0o666)  # the user that sets the clock writes it
         for place, lines in _DROP_INS.items():
             path = root / "etc/systemd/system" / place
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,7 @@ _EXPECTED = {
     "sealift-metrics": ({"ledger-metrics"}, set()),
     "sealift-gpus": (set(), set()),
     "sealift-clock": (set(), set()),
+    "sealift-clock-set": (set(), set()),
     "sealift-plan": (set(), set()),
     "sealift-try": (set(), set()),
     "sealift-try-web": (set(), set()),

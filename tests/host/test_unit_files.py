@@ -225,6 +225,21 @@ def test_the_job_service_sees_root_alone_and_those_whom_the_ledger_introduces() 
     assert not values(SYSTEMD / "sealift-ledger.service", "PrivateUsers"), "nobody would see who asks"
 
 
+def test_the_clock_is_set_by_a_user_of_its_own_and_roots_line_takes_nothing() -> None:
+    path = SYSTEMD / "sealift-clock-set@.service"
+    hidden = " ".join(values(path, "InaccessiblePaths")).split()
+
+    assert values(path, "User") == ["sealift-clock-set"]
+    assert values(path, "CapabilityBoundingSet") == values(path, "AmbientCapabilities") == ["CAP_SYS_TIME"]
+    # `!` is root in this sandbox; `+` would be root without one.
+    assert [value for _, _, value in settings(path) if value.startswith(("+", "-+"))] == []
+    assert values(path, "ExecStartPost") == [
+        "-!/opt/sealift/current/server/bin/python -I -m appliance.timekeeping.hardwareclock"
+    ]
+    assert values(path, "DeviceAllow") == ["char-rtc rw"]
+    assert {"-/etc/sealift/keys", "-/etc/sealift/tls", "-/var/lib/sealift/trust"} <= set(hidden)
+
+
 def test_one_unit_sees_the_nodes_of_gpus_and_the_gateways_see_no_device() -> None:
     path = SYSTEMD / "sealift-gpus.service"
     lines = [line.split() for line in (SYSTEMD / "tmpfiles.d/sealift.conf").read_text().splitlines()]

@@ -18,7 +18,10 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "sealift-announce.service": (11, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-standby.service": (14, ("CapabilityBoundingSet", "PrivateUsers", "PrivateNetwork")),
     "sealift-standby-sync.service": (14, ("PrivateUsers", "PrivateNetwork")),
-    "sealift-clock-set@.service": (15, ("CapabilityBoundingSet", "PrivateDevices", "PrivateUsers", "ProtectClock")),
+    "sealift-clock-set@.service": (
+        13,
+        ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateDevices", "PrivateUsers", "ProtectClock"),
+    ),
     "sealift-install@.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-settle.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-try-nftables@.service": (7, ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers")),

@@ -126,7 +126,12 @@ def test_what_tells_monitoring_comes_in_by_its_own_door_only(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("account", "own"), [(rights.NETWORK_ACCOUNT, "network.tested"), (rights.EXPORT_ACCOUNT, "export.carried")]
+    ("account", "own"),
+    [
+        (rights.NETWORK_ACCOUNT, "network.tested"),
+        (rights.EXPORT_ACCOUNT, "export.carried"),
+        (rights.CLOCK_SETTER_ACCOUNT, "clock.set"),
+    ],
 )
 def test_some_come_in_by_the_door_of_actions_and_record_what_they_are_there_for_alone(
     monkeypatch: pytest.MonkeyPatch, account: str, own: str

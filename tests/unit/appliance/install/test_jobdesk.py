@@ -16,7 +16,7 @@ from appliance.errors import (
     NotPromotedError,
     PrivilegeError,
 )
-from appliance.install import engines, plans, planunit
+from appliance.install import engines, jobrights, plans, planunit
 from appliance.install.engines import Linked
 from appliance.install.jobdesk import JobDesk
 from appliance.install.joboutcome import Outcome
@@ -77,6 +77,22 @@ def test_a_long_job_tells_its_progress_and_ends_as_its_unit_says(site: Site) -> 
     assert ended(desk, number)["state"] == "done"
     assert [leaf.body["ok"] for leaf in site.ledger.find(kind="job.done")] == [True]
     assert site.ledger.leaf(number).body["person"] == "ana"
+
+
+def test_what_sets_the_clock_tells_nothing_of_another_job_in_its_lane(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobrights, "_uid", lambda account: 54321 if account == "sealift-clock-set" else -1)
+    runner = Gate()
+    store_version(site.config)
+    desk = desk_of(site, runner)
+    number = ask(desk, "jobs-operator", kind="plan", serial=1)["job"]
+
+    with pytest.raises(PrivilegeError, match="may not tell how plan goes"):
+        desk(Peer(door="jobs-receive", pid=1, uid=54321, gid=0), {"do": "outcome", **Outcome(ok=True).to_json()})
+    runner.opened.set()
+
+    ended(desk, number)
 
 
 def test_jobs_of_one_lane_run_one_after_another_and_the_same_one_once(site: Site) -> None:

@@ -175,6 +175,24 @@ def test_what_writes_an_export_reads_and_tells_of_its_job_and_asks_for_none(monk
             jobrights.require_may_enter(Peer(door=door, pid=1, uid=778, gid=778))
 
 
+def test_what_sets_the_clock_tells_of_that_job_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobrights, "_uid", lambda account: 779 if account == "sealift-clock-set" else -1)
+    sets = Peer(door=jobrights.RECEIVE, pid=1, uid=779, gid=779)
+
+    jobrights.require_may_enter(sets)
+    assert jobrights.lane_of(sets) is Lane.HOST
+    jobrights.require_may_tell(sets, Kind.SET_CLOCK)
+    for kind in set(Kind) - {Kind.SET_CLOCK}:
+        with pytest.raises(PrivilegeError):
+            jobrights.require_may_tell(sets, kind)
+        jobrights.require_may_tell(Peer(door=jobrights.OPERATOR, pid=1, uid=os.getuid(), gid=0), kind)
+    with pytest.raises(PrivilegeError):
+        jobrights.require_may_read(sets)
+    for door in set(jobrights.DOORS) - {jobrights.RECEIVE}:
+        with pytest.raises(PrivilegeError):
+            jobrights.require_may_enter(Peer(door=door, pid=1, uid=779, gid=779))
+
+
 def test_a_peer_tells_only_of_the_lane_it_carries_out() -> None:
     own = os.getuid()
     lanes = {door: jobrights.lane_of(Peer(door=door, pid=1, uid=own, gid=0)) for door in jobrights.DOORS[1:]}
