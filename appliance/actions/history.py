@@ -1,7 +1,10 @@
-"""Everything that was asked, decided and done about versions and production: who, what, when, why; from the ledger."""
+"""Everything that was asked, decided and done about versions and production: who, what, when, why; from the ledger.
+
+Where several models are in production it says in which line, of whatever is not about the first one alone.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from appliance.audit.facts import Ledger
@@ -45,11 +48,19 @@ PRODUCTION: Final = frozenset(
 )
 """What is about production alone; the rest is about versions."""
 _PAGE = 200
+_STOPPED: Final = "promotion.stopped"
+_BRINGS: Final = frozenset({"promotion.made", "promotion.rolled-back", "promotion.cut-over"})
+_FIRST: Final[tuple[int | None, str]] = (None, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One step, as the ledger has it."""
+    """One step, as the ledger has it.
+
+    Attributes:
+        line: The further line that it is of; None for the first, for one that is not open yet, and for all.
+        where: The same for people: nothing for the first, "a further line" for one that is not open yet, "all lines".
+    """
 
     sequence: int
     at: str
@@ -57,6 +68,8 @@ class Event:
     model_digest: str | None
     people: tuple[str, ...]
     reason: str
+    line: int | None = None
+    where: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
@@ -67,6 +80,8 @@ class Event:
             "model_digest": self.model_digest,
             "people": list(self.people),
             "reason": self.reason,
+            **({} if self.line is None else {"line": self.line}),
+            **({"where": self.where} if self.where else {}),
         }
 
 
@@ -81,11 +96,45 @@ def history(ledger: Ledger, *, every: bool = False, model_digest: str = "") -> t
     kinds = set(_KINDS) if every or model_digest else set(PRODUCTION)
     events: list[Event] = []
     signed: dict[str, str] = {}
+    lines = _Lines()
     start = 0
     while page := ledger.leaves(start, _PAGE, kinds=kinds):
-        events.extend(_event(leaf, signed) for leaf in page if model_digest in {"", *_about(leaf.body)})
+        for leaf in page:
+            line, where = lines.follow(leaf)
+            if model_digest in {"", *_about(leaf.body)}:
+                events.append(replace(_event(leaf, signed), line=line, where=where))
         start = page[-1].sequence + 1
     return tuple(events)
+
+
+class _Lines:
+    """Follows the lines of production, so that what was asked for one can be told to be of it."""
+
+    def __init__(self) -> None:
+        self._brought: dict[str, int] = {}
+        self._asked: dict[str, tuple[int | None, str]] = {}
+
+    def follow(self, leaf: Leaf) -> tuple[int | None, str]:
+        """Take the next record; return of which line it is, and in words."""
+        body, line = leaf.body, leaf.body.get("line")
+        if leaf.kind == _APPROVED:
+            return self._asked.get(str(body.get("statement_sha256")), _FIRST)
+        if leaf.kind == _REQUESTED:
+            found = self._asked[str(body.get("statement_sha256"))] = self._requested(body)
+            return found
+        if not leaf.kind.startswith("promotion.") or not isinstance(line, int):
+            is_of_all = leaf.kind == _STOPPED and bool(self._brought)
+            return (None, "all lines") if is_of_all else _FIRST
+        if leaf.kind in _BRINGS:
+            self._brought[str(body.get("model_digest"))] = line
+        return line, f"line {line}"
+
+    def _requested(self, body: Mapping[str, Any]) -> tuple[int | None, str]:
+        fields = _signed(body)
+        if "replaces" not in fields:
+            return _FIRST
+        line = self._brought.get(str(fields["replaces"]))
+        return line, "a further line" if line is None else f"line {line}"
 
 
 def _about(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -130,11 +179,15 @@ def _why(leaf: Leaf) -> str:
 
 def _meaning(body: Mapping[str, Any]) -> str:
     """Return the words that people signed."""
+    return str(_signed(body).get("meaning", ""))
+
+
+def _signed(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields that people signed; none where they do not read."""
     try:
-        statement = canonical.mapping(canonical.loads(str(body.get("statement", "")).encode()), "statement")
+        return canonical.mapping(canonical.loads(str(body.get("statement", "")).encode()), "statement")
     except MediaError:
-        return ""
-    return str(statement.get("meaning", ""))
+        return {}
 
 
 def _gate(body: Mapping[str, Any]) -> str:

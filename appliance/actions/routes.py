@@ -1,5 +1,6 @@
 """What the site's rules would do with a request for `auto`, without one: nothing is asked, started or recorded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,35 +17,64 @@ from appliance.state.tables import Rollout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """The decision, and the versions that it chose among, production's first."""
+    """The decision, and the versions that it chose among.
+
+    Attributes:
+        routed: What the rules say.
+        loaded: What each line serves, line 1 first, then what runs beside it.
+        first: What line 1 serves, which answers where no rule applies; None while that is stopped and others serve.
+        lines: The line of each version; empty where there is one.
+    """
 
     routed: Routed
     loaded: tuple[Loaded, ...]
+    first: Loaded | None
+    lines: Mapping[str, int]
 
     @property
-    def answers(self) -> Loaded:
-        """Which version answers, as far as rules decide; where none applies production's, or a canary's share of it."""
-        return next((one for one in self.loaded if one.model_digest == self.routed.model_digest), self.loaded[0])
+    def answers(self) -> Loaded | None:
+        """Which version answers, as far as rules decide; where none applies line 1's, or a canary's share of it."""
+        return next((one for one in self.loaded if one.model_digest == self.routed.model_digest), self.first)
+
+    @property
+    def line(self) -> int | None:
+        """The line of the version that answers, where there are several."""
+        return None if self.answers is None else self.lines.get(self.answers.model_digest)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for answers."""
-        return {**self.routed.to_json(), "answers": self.answers.model_digest, "name": self.answers.name}
+        answers = self.answers
+        return {
+            **self.routed.to_json(),
+            "answers": None if answers is None else answers.model_digest,
+            "name": None if answers is None else answers.name,
+            **({} if self.line is None else {"line": self.line}),
+        }
 
 
 def explain(config: Config, state: Engine, query: Query) -> Explained:
-    """Return what the rules decide now.
+    """Return what the rules decide now, among the versions of all lines.
 
     Raises:
         NotInstalledError: Nothing is in production.
     """
     with state.connect() as session:
-        current = catalog.in_production(session)
-        row = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN), lines.is_of(Rollout))).first()
-        found = [current]
-        if row is not None and row.state != "held":  # to a canary on hold nobody is added
-            found.append(row.control if row.state == "beside" else row.model_digest)
-        versions = [catalog.version(session, digest) for digest in found if digest]
-    if current is None:
+        served = lines.served(session)
+        found = {digest: number for number, digest in served.items()}
+        rows = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN))).all()
+        for row in sorted(rows, key=lambda row: row.line or lines.FIRST_LINE):
+            number, digest = row.line or lines.FIRST_LINE, row.control if row.state == "beside" else row.model_digest
+            if number in served and digest and row.state != "held":  # to a canary on hold nobody is added
+                found.setdefault(digest, number)
+        versions = [catalog.version(session, digest) for digest in found]
+        is_alone = set(lines.newest(session)) <= {lines.FIRST_LINE}
+    if not served:
         raise NotInstalledError(what="nothing is in production", why="", fix="promote a version: `sealift promote`")
     loaded = tuple(Loaded(name=one.name, version=one.version, model_digest=one.model_digest) for one in versions)
-    return Explained(routed=decide(config.router.rules, query, loaded), loaded=loaded)
+    first = served.get(lines.FIRST_LINE)
+    return Explained(
+        routed=decide(config.router.rules, query, loaded),
+        loaded=loaded,
+        first=next((one for one in loaded if one.model_digest == first), None),
+        lines={} if is_alone else found,
+    )

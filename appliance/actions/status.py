@@ -22,7 +22,7 @@ from appliance.audit.rights import ACTIONS, OPERATOR
 from appliance.config import Config
 from appliance.errors import LedgerUnavailableError, UnitError
 from appliance.install.releases import InstalledReleases
-from appliance.install.supervisor import Supervisor, UnitState, open_supervisor
+from appliance.install.supervisor import Supervisor, UnitState, engine_of, open_supervisor
 from appliance.install.trial import Trials
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
@@ -49,6 +49,7 @@ _STEPS: Final = frozenset(
 ONE_SHOT: Final = _BY_TIMER | _STEPS
 _LEASE: Final = "sealift-standby.service"
 _AT_WORK: Final = frozenset({UnitState.ACTIVE, UnitState.STARTING, UnitState.STOPPING})
+_AT_REST: Final = frozenset({UnitState.INACTIVE, UnitState.STOPPING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "window": lambda: _window(config, clock),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
         "reviews": lambda: _reviews(config, clock),
-        "units": lambda: _units(supervisor or open_supervisor(config), is_paired=bool(config.standby.listen)),
+        "units": lambda: _units(config, supervisor or open_supervisor(config)),
         "addresses": lambda: _addresses(config),
         "store": lambda: _store(config, clock),
         "ledger": lambda: _ledger(config, clock),
@@ -250,7 +251,8 @@ def _reviews(config: Config, clock: Clock) -> Part:
     return Part(name="reviews", is_good=False if found else None, text=text, fields=fields)
 
 
-def _units(supervisor: Supervisor, *, is_paired: bool) -> Part:
+def _units(config: Config, supervisor: Supervisor) -> Part:
+    is_paired = bool(config.standby.listen)
     # Work that is done rests, and while it is done systemd calls it "activating"; where no other box is named, the
     # lease has no work.
     found = tuple(
@@ -258,14 +260,32 @@ def _units(supervisor: Supervisor, *, is_paired: bool) -> Part:
         for one in supervisor.units()
         if one.state is not UnitState.INACTIVE or not (_is_one_shot(one.name) or (one.name == _LEASE and not is_paired))
     )
+    lines = _stopped_lines(config)
+    idle = {one.name: lines.get((engine_of(one.name) or ("", ""))[1]) for one in found if one.state in _AT_REST}
+    stopped = {name: line for name, line in idle.items() if line is not None and "-production@" in name}
+    every, found = found, tuple(one for one in found if one.name not in stopped)
     down = [one.name for one in found if one.state not in (_AT_WORK if _is_one_shot(one.name) else {UnitState.ACTIVE})]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
+    text += "".join(f"; {name} rests: people stopped line {line}" for name, line in stopped.items())
     return Part(
         name="units",
         is_good=bool(found) and not down,
         text=text if found else "none are loaded",
-        fields={"units": {one.name: str(one.state) for one in found}},
+        fields={"units": {one.name: str(one.state) for one in every}},
     )
+
+
+def _stopped_lines(config: Config) -> dict[str, int]:
+    """Return by its first twelve digits what each stopped line of several served: people stopped it, so it rests.
+
+    Where one line alone was ever opened its engine is told as it always was.
+    """
+    try:
+        production = PromoterFolder(config.at.promoter).production()
+    except (SealiftError, OSError):  # the part of production says so
+        return {}
+    stopped = [line for line in production.lines.values() if line.current is None and line.newest is not None]
+    return {(line.newest or "")[:12]: line.number for line in stopped if len(production.lines) > 1}
 
 
 def _is_one_shot(unit: str) -> bool:

@@ -65,7 +65,15 @@ _WAITING: Final = _object(
     approvals=_list(_TEXT),
     optional={"beside": {"const": True}, "replaces": _DIGEST},
 )
-_EVENT: Final = _object(sequence=_COUNT, at=_TEXT, what=_TEXT, model_digest=_MAYBE, people=_list(_TEXT), reason=_TEXT)
+_EVENT: Final = _object(
+    sequence=_COUNT,
+    at=_TEXT,
+    what=_TEXT,
+    model_digest=_MAYBE,
+    people=_list(_TEXT),
+    reason=_TEXT,
+    optional={"line": _COUNT, "where": _TEXT},
+)
 ANSWERS: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
     "status": (
         "200",

@@ -36,7 +36,7 @@ def _history(
     who = {one.sequence: ", ".join(map(actors.shown, one.people)) for one in events}
     lines = [
         f"{one.sequence:>6}  {one.at}  {one.what:<14}  {(one.model_digest or '-')[:12]:<12}  {who[one.sequence]}"
-        f"{f'  ({one.reason})' if one.reason else ''}"
+        f"{f'  ({one.reason})' if one.reason else ''}{f'  [{one.where}]' if one.where else ''}"
         for one in events
     ]
     own.result({"events": [one.to_json() for one in events]}, "\n".join(lines) or "nothing was ever in production")

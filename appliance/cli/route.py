@@ -39,5 +39,9 @@ def _explain(
     lines = [f"  {one.rule}: {one.why or f'applies: {one.model}'}" for one in found.routed.considered]
     decided = f"rule {found.routed.rule}" if found.routed.rule else "no rule applies"
     answers = found.answers
-    lines.append(f"{decided}: {answers.name} {answers.version} ({answers.model_digest[:12]}) answers")
+    if answers is None:
+        lines.append(f"{decided}: nothing answers while line 1 is stopped; callers get `no_model`")
+    else:
+        where = "" if found.line is None else f", in line {found.line}"
+        lines.append(f"{decided}: {answers.name} {answers.version} ({answers.model_digest[:12]}) answers{where}")
     own.result(found.to_json(), "\n".join(lines))
