@@ -218,7 +218,7 @@ class Installer:
     def _complete(self, stored: StoredRelease) -> Whole:
         """Return the release as it is to be installed here, where it reads what this site has stored."""
         whole = carried.complete(stored, InstalledReleases(self.config.at))
-        reading.require_reads(self.config.at, whole.stored)
+        reading.require_reads(self.config.at, whole)
         return whole
 
     def _plan(self, whole: Whole) -> Plan | None:

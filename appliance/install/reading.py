@@ -15,31 +15,34 @@ from typing import Any, Final
 from appliance import formats
 from appliance.config import Places
 from appliance.errors import InstallError
+from appliance.install.carried import Whole
 from appliance.promote.record import MAX_BYTES
 from appliance.standby.card import BoxCard
 from appliance.standby.pairing import Pairing
-from appliance.store.content import StoredRelease
 from media import canonical
 from media.dsse import Envelope
 from media.errors import MediaError, SealiftError
 
-_OURS: Final = re.compile(r"data/wheels/sealift-[^/]{1,200}\.whl")
+_SERVER: Final = "server"
+_WHEELS: Final = "data/wheels/"
+_OURS: Final = re.compile(rb"^sealift==\S{1,100}\s+--hash=sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 _IN_WHEEL: Final = f"appliance/{formats.FILE}"
 _MOST: Final = 64 * 1024
 _MOST_PAIRING: Final = 256 * 1024
 
 
-def require_reads(places: Places, stored: StoredRelease) -> None:
-    """Return when a stored release reads what lies here.
+def require_reads(places: Places, whole: Whole) -> None:
+    """Return when a release, as it is to be installed here, reads what lies here.
 
     Raises:
         InstallError: It does not say so, or what lies here is out of this process's reach.
         StoreDamagedError: A file of it is not what was signed.
     """
+    stored = whole.stored
     written = _written(places)
     if not formats.unread({}, written):
         return
-    missing = formats.unread(_reads(stored), written)
+    missing = formats.unread(_reads(whole), written)
     if missing:
         raise InstallError(
             what=f"release {stored.release} (serial {stored.serial}) does not read what this site has stored",
@@ -91,13 +94,18 @@ def _card_format(content: bytes) -> int:
         return 0
 
 
-def _reads(stored: StoredRelease) -> Mapping[str, int]:
-    """Return what a release's own wheel says that it reads; nothing where it says nothing."""
-    ours = [target for target in stored.files if _OURS.fullmatch(target)]
-    if len(ours) != 1:
+def _reads(whole: Whole) -> Mapping[str, int]:
+    """Return what our wheel says that it reads, of that release; nothing where it says nothing.
+
+    Which wheel it is follows from the requirements: beside an update lies the wheel that it replaces.
+    """
+    pinned = _OURS.search(whole.requirements.get(_SERVER, b"").replace(b"\\\n", b" "))
+    digest = "" if pinned is None else pinned[1].decode()
+    ours = [path for path, file in whole.stored.files.items() if path.startswith(_WHEELS) and file.sha256 == digest]
+    if not ours:
         return {}
     try:
-        with zipfile.ZipFile(stored.verify(ours[0])) as wheel, wheel.open(_IN_WHEEL) as member:
+        with zipfile.ZipFile(whole.stored.verify(ours[0])) as wheel, wheel.open(_IN_WHEEL) as member:
             return formats.parse(canonical.loads(member.read(_MOST)), formats.FILE)
     except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, MediaError):
         return {}

@@ -10,16 +10,19 @@ from appliance.actions.install import Installer
 from appliance.actions.standby import introducing
 from appliance.errors import InstallError, StoreDamagedError
 from appliance.install import plans
+from appliance.install.carried import Whole, complete
 from appliance.install.reading import require_reads
+from appliance.install.releases import InstalledReleases
 from media import canonical
 from media.clock import SystemClock
 from tests.support import boxes
-from tests.support.installable import small_release, store_release, wheel
+from tests.support.installable import requirement, small_release, store_release, wheel
 from tests.support.promotion import Site, digest, open_site
 from tests.unit.appliance.actions.test_install import FakeHost
 
 A, B, C, D = (digest(name) for name in "ABCD")
 OLD, THIS = 1, 2
+SERVER = "data/server/requirements-server.txt"
 
 
 def carrying(reads: Mapping[str, int] | bytes | None) -> dict[str, bytes]:
@@ -27,7 +30,14 @@ def carrying(reads: Mapping[str, int] | bytes | None) -> dict[str, bytes]:
     said = reads.decode() if isinstance(reads, bytes) else None if reads is None else canonical.dumps(reads).decode()
     content = {"appliance/__init__.py": "", **({} if said is None else {f"appliance/{formats.FILE}": said})}
     name, data = wheel("sealift", "1.0", content)
-    return {**small_release(), f"data/wheels/{name}": data}
+    files = small_release()
+    files[SERVER] += requirement("sealift", "1.0", data).encode()
+    return {**files, f"data/wheels/{name}": data}
+
+
+def stored_whole(site: Site, files: Mapping[str, bytes], *, serial: int = 9) -> Whole:
+    """Store a release and return it as it is to be installed."""
+    return complete(store_release(site.config.at, files, serial=serial), InstalledReleases(site.config.at))
 
 
 def with_releases(site: Site) -> Site:
@@ -100,32 +110,42 @@ def test_a_release_reads_what_its_own_wheel_says_and_no_more(
     reads: Mapping[str, int] | bytes | None, site: Site
 ) -> None:
     site.promote(C, name="classes", beside=True)
-    stored = store_release(site.config.at, carrying(reads), serial=9)
-
     with pytest.raises(InstallError, match="does not read"):
-        require_reads(site.config.at, stored)
-    require_reads(site.config.at, store_release(site.config.at, carrying({"promotion": 4}), serial=10))
+        require_reads(site.config.at, stored_whole(site, carrying(reads)))
+    require_reads(site.config.at, stored_whole(site, carrying({"promotion": 4}), serial=10))
 
 
-def test_a_release_without_a_wheel_of_ours_or_with_two_says_nothing(site: Site) -> None:
+def test_a_release_without_a_wheel_of_ours_says_nothing(site: Site) -> None:
     site.promote(C, name="classes", beside=True)
     files = carrying(formats.READS)
-    _, other = wheel("sealift", "1.1", {"appliance/__init__.py": ""})
+    unlisted = {**files, SERVER: small_release()[SERVER]}
 
-    for serial, wrong in enumerate((small_release(), {**files, "data/wheels/sealift-1.1-py3-none-any.whl": other}), 9):
+    for serial, wrong in enumerate((small_release(), unlisted), 9):
         with pytest.raises(InstallError, match="does not read"):
-            require_reads(site.config.at, store_release(site.config.at, wrong, serial=serial))
+            require_reads(site.config.at, stored_whole(site, wrong, serial=serial))
+
+
+def test_of_an_update_the_wheel_that_it_installs_is_asked_and_not_the_one_that_it_replaces(site: Site) -> None:
+    """Scenario: a security update brings another version of our wheel, beside the one of the release below it."""
+    site.promote(C, name="classes", beside=True)
+    name, other = wheel("sealift", "1.1", {"appliance/__init__.py": ""})
+    both = {**carrying(formats.READS), f"data/wheels/{name}": other}
+    replaced = small_release()[SERVER] + requirement("sealift", "1.1", other).encode()
+
+    require_reads(site.config.at, stored_whole(site, both))
+    with pytest.raises(InstallError, match="does not read"):
+        require_reads(site.config.at, stored_whole(site, {**both, SERVER: replaced}, serial=10))
 
 
 def test_a_wheel_that_is_not_what_was_signed_is_not_asked(site: Site) -> None:
     site.promote(C, name="classes", beside=True)
-    stored = store_release(site.config.at, carrying({"promotion": 3, "other": 1}), serial=9)
-    name = next(target for target in stored.files if "sealift-" in target)
-    stored.path_of(name).chmod(0o644)
-    stored.path_of(name).write_bytes(b"PK")
+    whole = stored_whole(site, carrying({"promotion": 3, "other": 1}))
+    name = next(target for target in whole.stored.files if "sealift-" in target)
+    whole.stored.path_of(name).chmod(0o644)
+    whole.stored.path_of(name).write_bytes(b"PK")
 
     with pytest.raises(StoreDamagedError):
-        require_reads(site.config.at, stored)
+        require_reads(site.config.at, whole)
 
 
 def test_a_pairing_whose_cards_say_what_they_read_is_not_read_by_a_release_of_before(
