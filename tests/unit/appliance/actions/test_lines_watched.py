@@ -8,6 +8,7 @@ import pytest
 from appliance.actions import doctor_services
 from appliance.actions.findings import Finding
 from appliance.actions.observed import observed
+from appliance.enginesections import EnginesSection, ProductionEngines
 from appliance.install.supervisor import engine_unit
 from appliance.state import projection
 from appliance.state.database import open_state
@@ -70,6 +71,15 @@ def test_a_line_without_its_engine_is_named_and_another_lines_engine_is_nothing_
     assert "rollback" not in bad.fix
     assert bad.repair == (doctor_services.START_UNIT, down)
     assert served(site, alone)[digest_down[:12]] == 0
+
+
+def test_further_engines_are_asked_of_line_1_alone(site: Site) -> None:
+    engines = EnginesSection(production=ProductionEngines(count=2))
+    config = site.config.model_copy(update={"engines": engines})
+    found = list(doctor_services.units(config, running(UNIT_A, engine_unit("production", A, "2"), UNIT_C)))
+
+    texts = [one.text for one in found if one.name == "production"]
+    assert texts == [f"{A[:12]} is served by 2 engines", f"{C[:12]} is served"]
 
 
 def test_where_a_version_before_is_warm_the_way_back_names_the_line(site: Site) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from appliance.actions import doctor_services, keys, readiness
+from appliance.actions import doctor_machine, doctor_services, keys, readiness
 from appliance.actions.doctor import doctor
+from appliance.actions.findings import Finding
 from appliance.actions.promote import promote
 from appliance.actions.readiness import Readiness, Surroundings, Verdict
 from appliance.install.supervisor import engine_unit
 from appliance.keys.files import FileKeys, create_missing
 from appliance.promote.destination import Said
+from appliance.registry.descriptor import ModelDescriptor
 from appliance.state import projection
 from media.errors import UsageError
 from tests.support.floor import Floor, open_floor
@@ -47,6 +49,15 @@ def serve(floor: Floor) -> str:
     return descriptor.model_digest
 
 
+def beside(floor: Floor, descriptor: ModelDescriptor) -> None:
+    """Take a version to production beside all that is there."""
+    floor.validate(descriptor).require_passed()
+    asked = promote(floor.here, descriptor.model_digest, person=signatories()[0].id, said=Said(beside=True)).request
+    assert asked is not None
+    floor.site.approve(asked, *signatories()[:2])
+    promote(floor.here, descriptor.model_digest, person="")
+
+
 def test_an_empty_site_is_not_ready_and_each_item_says_why(floor: Floor) -> None:
     found = report(floor)
 
@@ -75,12 +86,7 @@ def test_what_was_promoted_and_validated_is_seen(floor: Floor) -> None:
 
 def test_each_line_of_production_is_named_and_must_have_passed_its_gates(floor: Floor) -> None:
     serve(floor)
-    classes = floor.bring("classes", name="classes")
-    floor.validate(classes).require_passed()
-    asked = promote(floor.here, classes.model_digest, person=signatories()[0].id, said=Said(beside=True)).request
-    assert asked is not None
-    floor.site.approve(asked, *signatories()[:2])
-    promote(floor.here, classes.model_digest, person="")
+    beside(floor, floor.bring("classes", name="classes"))
 
     found = {item.id: item for item in report(floor).items}
 
@@ -89,15 +95,28 @@ def test_each_line_of_production_is_named_and_must_have_passed_its_gates(floor: 
     assert found["M23.2"].found.count("13 of 13 gates passed") == 2
     assert found["M23.5"].found.count("only to stop") == 2
 
-    (memory,) = [one.text for one in doctor(floor.here.config, clock=floor.here.clock)[0] if one.name == "memory"]
-    assert "tiny" in memory
-    assert "classes" in memory
-
     gate = {**floor.here.ledger.find(kind="gate.result", limit=1)[0].body, "passed": False}
     floor.here.ledger.append("gate.result", gate)
     projection.catch_up(floor.state, floor.here.ledger)
     failed = {item.id: item for item in report(floor).items}["M23.2"]
     assert (failed.verdict, "classes: 12 of 13 gates passed" in failed.found) == (NOT_HELD, True)
+
+
+def test_doctor_counts_the_weights_of_each_line(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = floor.bring("weights"), floor.bring("classes", name="classes")
+    floor.serve(both[0])
+    beside(floor, both[1])
+    asked: list[tuple[int | None, str]] = []
+
+    def noted(weights: int | None, *, context: str) -> Iterator[Finding]:
+        asked.append((weights, context))
+        return iter(())
+
+    monkeypatch.setattr(doctor_machine, "memory", noted)
+    doctor(floor.here.config, clock=floor.here.clock)
+
+    weights = sum(file.length for descriptor in both for file in descriptor.weights)
+    assert asked == [(weights, f"tiny {both[0].version} and classes {both[1].version}")]
 
 
 def test_a_key_that_lets_identifiers_pass_is_named_by_count_and_never_by_text(floor: Floor) -> None:
