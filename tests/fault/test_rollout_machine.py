@@ -44,6 +44,7 @@ class RolloutMachine(RuleBasedStateMachine):
         self.site.promote(VERSIONS[0])
         self.state = open_state(self.site.config.at)
         self.approved = {VERSIONS[0]}
+        self.approved_beside: set[str] = set()  # since a canary began; an approval from before has lost its force
         self.requests = 0
 
     def teardown(self) -> None:
@@ -79,7 +80,14 @@ class RolloutMachine(RuleBasedStateMachine):
         request = self._approved(version)
         if request:
             terms = {"percent": 20, "hours": 2, "watch_hours": 2}
+            before = self._canary_began()
             self.change(torn, lambda: self.site.client.start_canary(request, **terms))
+            if self._canary_began() != before:
+                self.approved_beside.clear()
+
+    def _canary_began(self) -> int | None:
+        canary = self.site.client.canary()["canary"]
+        return None if canary is None else int(canary["sequence"])
 
     def _approved(self, version: str) -> str:
         self.requests += 1
@@ -89,6 +97,7 @@ class RolloutMachine(RuleBasedStateMachine):
         except ApplianceError:
             return ""  # it is in production
         self.approved.add(version)
+        self.approved_beside.add(version)
         return request.statement.sha256
 
     @rule(step=st.sampled_from(("hold", "resume", "abort")), torn=TORN)
@@ -101,7 +110,8 @@ class RolloutMachine(RuleBasedStateMachine):
         if canary and anew:
             self._approved(str(canary["version"]))
         self.change(torn, lambda: self.site.client.cut_over(person=ANA.id, reason="x", keeps_before=keeps))
-        if canary and not anew:
+        # A start or a promotion that was refused while the canary ran leaves its approvals: they are of that time, too.
+        if canary and canary["version"] not in self.approved_beside:
             current = self.site.client.current()["model_digest"]
             assert current != canary["version"], "nobody approved it anew, and no request was seen"
 
