@@ -34,7 +34,10 @@ def sentence(session: Reader, said: Said, version: Version) -> str:
     others = [f"{one.name} {one.version}" for one in served if gone is None or one.model_digest != gone.model_digest]
     stay = f"{' and '.join(others)} {'stays' if len(others) == 1 else 'stay'}" if others else ""
     if gone is None:
-        return _comes(session, said, version, stay) if others else ""
+        if not others:
+            opens_first = said.beside and len(lines.newest(session)) == 1
+            return f"comes beside what was stopped; {_NO_WAY_BACK}" if opens_first else ""
+        return _comes(session, said, version, stay)
     if gone.name == version.name and not others:
         return ""
     takes = f"takes the place of {gone.name} {gone.version}"

@@ -87,6 +87,15 @@ def test_of_a_line_that_was_stopped_nothing_goes_away(state: Engine) -> None:
     assert said_of(state, Said(replaces=DIGEST_C), DIGEST_C) == ("", back)
 
 
+def test_it_is_told_too_where_everything_was_stopped(state: Engine) -> None:
+    in_production(state, (DIGEST_A, 1), stopped=1)
+
+    assert said_of(state, Said(beside=True), DIGEST_C)[1].startswith(
+        "comes beside what was stopped; from then on no release"
+    )
+    assert said_of(state, Said(), DIGEST_B)[1] == ""
+
+
 def test_before_the_first_version_nothing_goes_and_nothing_stays(state: Engine) -> None:
     in_production(state)
 
