@@ -88,6 +88,14 @@ def _keys(config: Config) -> Iterator[Finding]:
         return
     if found is None:
         return
+    if config.places.root == "/" and commitments.written(config.at) is None:
+        yield Finding(
+            name="node keys at the start",
+            is_good=None,
+            text="the ledger compares two of the keys when it starts: it is told nothing of the others",
+            why="the release before this one wrote no drop-in for it",
+            fix="`sealift install SERIAL` once more writes it",
+        )
     names = ", ".join((*found.differing, *found.absent))
     yield Finding(
         name="node keys",

@@ -41,7 +41,7 @@ class Compared:
 
     Attributes:
         differing: Those that are other keys than recorded, with the node that recorded them.
-        absent: Those that are recorded and not here, with the node that recorded them.
+        absent: Versions that are recorded and not here, of keys that are, with the node that recorded them.
         left: Those that are here and were destroyed elsewhere, by a record.
         fresh: Those that no record names yet.
     """
@@ -71,12 +71,18 @@ def compare(records: Records, origin: str, own: Mapping[str, str]) -> Compared:
     Raises:
         LedgerUnavailableError: It does not answer.
     """
+    # That a key is not here at all is another finding; a unit that was told nothing sees two of them.
+    here = {name.rpartition(".")[0] for name in own}
     known = _known(records, origin)
     gone = _destroyed(records, origin)
     differing = {name: known[name][1] for name in own if name in known and known[name][0] != own[name]}
     return Compared(
         differing=differing,
-        absent={name: node for name, (_, node) in known.items() if name not in own and name not in gone},
+        absent={
+            name: node
+            for name, (_, node) in known.items()
+            if name.rpartition(".")[0] in here and name not in own and name not in gone
+        },
         left=tuple(name for name in own if name in gone),
         fresh=tuple(name for name in own if name not in known and name not in gone),
     )

@@ -151,8 +151,9 @@ def _database(config: Config) -> Iterator[DropIn]:
 
 def _node(config: Config) -> Iterator[DropIn]:
     if config.database.node:
-        # As root: the ledger sees two of the keys, and compares what is told of all of them with the other nodes'.
-        line = f"ExecStartPre=+{_PYTHON} -I -m appliance.keys.commitments --config /etc/sealift/sealift.toml"
+        # As root: the ledger sees two of the keys, and compares what is told of all of them with the other nodes'. A
+        # release from before this lacks the program, and starts without.
+        line = f"ExecStartPre=-+{_PYTHON} -I -m appliance.keys.commitments --config /etc/sealift/sealift.toml"
         yield _made("sealift-ledger.service", NODE, "other nodes must have the same keys", [line])
 
 

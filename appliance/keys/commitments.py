@@ -11,10 +11,9 @@ writes down what the ledger, which may see two of the keys, compares.
 import argparse
 import hashlib
 import hmac
-import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,29 +103,28 @@ def from_json(untrusted: Any) -> dict[str, str]:
     return found
 
 
-def seen_from(config: Config, keys: KeyProvider, *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the commitments to all keys of this box, as a process finds them: written by root, or its own to make.
+def seen_from(config: Config, keys: KeyProvider) -> dict[str, str]:
+    """Return the commitments to all keys of this box as root wrote them down, else to those that this process sees.
+
+    A unit sees few of them. So it is told nothing of the others in an upgrade by a release that wrote nothing down.
 
     Raises:
-        KeyMissingError: A unit that sees two keys was told nothing of the others, or a key cannot be used.
+        KeyMissingError: What was written is not what root writes, or a key cannot be used.
     """
     found = written(config.at)
-    if found is not None:
-        return found
-    if environ.get("CREDENTIALS_DIRECTORY"):
-        raise _unwritten("nobody wrote them down before the unit started")
-    return of(keys)
+    return of(keys) if found is None else found
 
 
 def write(config: Config) -> None:
-    """Write the commitments down where the ledger's unit finds them.
+    """Write the commitments down where the ledger's unit finds them; none are there where that fails.
 
     Raises:
         KeyMissingError: A key cannot be used, or the place cannot be written.
     """
-    content = canonical.dumps({"format": FORMAT, "keys": of(open_keys(config, environ={}))})
     try:
         config.at.run.mkdir(parents=True, exist_ok=True)
+        (config.at.run / FILE_NAME).unlink(missing_ok=True)
+        content = canonical.dumps({"format": FORMAT, "keys": of(open_keys(config, environ={}))})
         durable.replace(config.at.run / FILE_NAME, content, mode=0o644)
     except OSError as error:
         raise _unwritten(error.strerror or "") from error
@@ -136,7 +134,7 @@ def _unwritten(why: str) -> KeyMissingError:
     return KeyMissingError(
         what="what the keys of this node are cannot be compared with those of the others",
         why=why,
-        fix="`sealift install SERIAL` of this release writes what is missing; see docs/operator/postgresql.md",
+        fix="see the journal of sealift-ledger, and docs/operator/keys.md",
     )
 
 

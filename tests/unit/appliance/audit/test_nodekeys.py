@@ -112,3 +112,10 @@ def test_another_epoch_begins_anew(log: Log) -> None:
     nodekeys.settle(log, OWN)
 
     assert nodekeys.compare(log, "sealift/demo/0000", {"session.v1": C}).text == ""
+
+
+def test_of_keys_that_a_unit_does_not_see_it_says_nothing(log: Log) -> None:
+    nodekeys.settle(log, {**OWN, "session.v2": C})
+
+    assert nodekeys.settle(log, {"api-key-pepper.v1": B}).text == ""
+    assert nodekeys.settle(log, {"session.v2": C}).text == "session.v1 is not here, node a has it"

@@ -95,7 +95,7 @@ def test_a_node_has_all_its_keys_committed_to_before_its_ledger_starts_and_a_sin
     (found,) = texts(site(rest=f'{SERVER}node = "a"\n'), dropins.NODE).items()
 
     assert found[0] == "sealift-ledger.service"
-    assert "ExecStartPre=+/opt/sealift/current/server/bin/python -I -m appliance.keys.commitments" in found[1]
+    assert "ExecStartPre=-+/opt/sealift/current/server/bin/python -I -m appliance.keys.commitments" in found[1]
     assert not texts(site(rest=SERVER), dropins.NODE)
 
 

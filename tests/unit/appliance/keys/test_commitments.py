@@ -73,17 +73,18 @@ def test_a_token_tells_nothing_of_keys_that_encrypt(config: Config) -> None:
     assert set(PURPOSES) - {name.rpartition(".")[0] for name in made} == {"phi-map", "retention", "test-phi-map"}
 
 
-def test_a_unit_that_sees_two_keys_reads_what_root_wrote(config: Config) -> None:
-    seen = {"CREDENTIALS_DIRECTORY": "/run/credentials/x"}
-    own = FileKeys(config.at.key_files)
-    with pytest.raises(KeyMissingError, match="cannot be compared"):
-        commitments.seen_from(config, own, environ=seen)
+def test_a_unit_that_sees_two_keys_reads_what_root_wrote_and_else_tells_of_these(config: Config) -> None:
+    whole = commitments.of(open_keys(config, environ={}))
+    seen = config.at.key_files.with_name("credentials")
+    seen.mkdir()
+    (seen / "session").write_bytes((config.at.key_files / "session.v1").read_bytes())
+    (seen / "session").chmod(0o400)
+    assert commitments.seen_from(config, FileKeys(seen)) == {"session.v1": whole["session.v1"]}
 
     commitments.write(config)
 
-    assert commitments.seen_from(config, own, environ=seen) == commitments.of(open_keys(config, environ={}))
+    assert commitments.seen_from(config, FileKeys(seen)) == whole
     assert (config.at.run / commitments.FILE_NAME).stat().st_mode & 0o777 == 0o644
-    assert commitments.seen_from(config, own, environ={}) == commitments.of(own)
 
 
 @pytest.mark.parametrize(
@@ -115,5 +116,7 @@ def test_the_entry_point_ends_with_the_errors_code(config: Config, tmp_path: Pat
     file.write_text(f'site = "ward-7"\n[places]\nroot = "{tmp_path}"\n')
 
     assert commitments.main(["--config", str(file)]) == 0
+    assert commitments.written(config.at) is not None
     (config.at.key_files / "session.v1").chmod(0o644)
     assert commitments.main(["--config", str(file)]) == KeyMissingError.exit_code
+    assert commitments.written(config.at) is None
