@@ -10,10 +10,11 @@ from typing import Final
 from appliance.audit.facts import Ledger
 from appliance.config import Config
 from appliance.errors import JobRefusedError
-from appliance.install import arrivals
+from appliance.install import arrivals, carried, reading
 from appliance.install.certificates import fingerprint
 from appliance.install.engines import wanted_engines
 from appliance.install.jobs import Job, Kind, Lane
+from appliance.install.releases import InstalledReleases
 from appliance.install.tlsfolder import TlsFolder
 from appliance.promote.clockchange import require_clock_approved
 from appliance.promote.folder import PromoterFolder
@@ -51,12 +52,13 @@ class Decided:
             NotPromotedError: Two people's approvals of that version in production do not verify.
             ClockUncertainError: Two people's approvals of that correction of the clock do not verify.
             JobRefusedError: Nobody decided it.
+            InstallError: The release does not read what this site has stored.
         """
         config, store = self._config, ContentStore(self._config.at.store)
         if job.kind is Kind.REPORT:
             return  # it reads, and changes nothing that anybody decides about
         if job.serial:
-            StoredRelease.load(store, job.serial)
+            self._require_release(job, store)
         elif job.lane is Lane.MEDIA or job.medium:
             self._require_medium(job)
         elif job.kind is Kind.SET_CLOCK:
@@ -86,6 +88,12 @@ class Decided:
             require_loadable(config.at, model_digest, approvals=needed, counting=counting)
         elif kind in {Kind.SWITCH, Kind.SWITCH_WARM}:
             require_promoted(config.at, model_digest, approvals=needed, counting=counting)
+
+    def _require_release(self, job: Job, store: ContentStore) -> None:
+        stored = StoredRelease.load(store, job.serial)
+        if job.kind is Kind.PLAN:
+            # Here, since the unit that makes plans has a user that may not see what is stored.
+            reading.require_reads(self._config.at, carried.complete(stored, InstalledReleases(self._config.at)))
 
     def _require_medium(self, job: Job) -> None:
         if job.kind in _ABOUT:

@@ -1,16 +1,20 @@
 """A release that does not read what a site has stored is refused before anybody is asked to approve it."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from appliance import formats
+from appliance.actions.host import Planner
 from appliance.actions.install import Installer
 from appliance.actions.standby import introducing
 from appliance.errors import InstallError, StoreDamagedError
 from appliance.install import plans
 from appliance.install.carried import Whole, complete
+from appliance.install.decided import Decided
+from appliance.install.jobs import Job, Kind
 from appliance.install.reading import require_reads
 from appliance.install.releases import InstalledReleases
 from media import canonical
@@ -175,3 +179,26 @@ def test_a_file_that_does_not_read_is_left_to_whoever_reads_it(site: Site) -> No
     (site.config.at.boxes / "two.json").write_bytes(b"{}")
 
     assert installer(site, FakeHost()).plan(OLD).serial == OLD
+
+
+class Unit(FakeHost, Planner):
+    """The machine as the unit of plans has it, whose user may not look into the promoter's folder."""
+
+
+def test_the_unit_of_plans_plans_though_it_may_not_see_what_is_stored(site: Site) -> None:
+    hidden = site.config.at.promoter / "promotions"
+    shutil.rmtree(hidden)
+    hidden.touch()  # what root cannot look into either
+
+    assert installer(site, Unit()).plan(THIS).serial == THIS
+    with pytest.raises(InstallError, match="cannot be read"):
+        installer(site, FakeHost()).plan(THIS)
+
+
+def test_the_job_service_looks_before_it_has_a_plan_made(site: Site) -> None:
+    site.promote(C, name="classes", beside=True)
+    decided = Decided(site.config, site.ledger, read=lambda: site.config)
+
+    with pytest.raises(InstallError, match="does not read"):
+        decided.require(Job(kind=Kind.PLAN, serial=OLD))
+    decided.require(Job(kind=Kind.PLAN, serial=THIS))
