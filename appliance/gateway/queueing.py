@@ -10,7 +10,8 @@ Rules:
            are more) and in all; who would wait longer than it may is told so at once.
     QUE-5  What is told about time comes from measured service times: how long places were held of late.
     QUE-6  While several lines have requests here, those of one that runs fewer than its share, the places divided by
-           these lines, count as if they had come a minute earlier. What no other line waits for one may have in full.
+           these lines and at least one, count as if they had come a minute earlier. What no other line waits for one
+           may have in full.
 """
 
 from collections import Counter
@@ -242,7 +243,7 @@ class Queue:
         """Return the lines that run fewer than their share; none where all that is here is of one line."""
         held = Counter(one.line for one in self._running.values())
         lines = {*held, *coming, *(one.line for one in self._waiting.values())}
-        share = self.bounds.places // max(len(lines), 1)
+        share = max(self.bounds.places // max(len(lines), 1), 1)
         return frozenset(line for line in lines if held[line] < share) if len(lines) > 1 else frozenset()
 
     def _expected(self, priority: Priority, ahead: int, now: float) -> float:

@@ -65,7 +65,7 @@ class Life(RuleBasedStateMachine):
         lines = {each.line for each in (*self.queue.running, *before, one)}
         for ticket in begun:
             of_line = sum(each.line == ticket.line for each in self.queue.running)
-            if len(lines) > 1 and of_line <= self.queue.bounds.places // len(lines):
+            if len(lines) > 1 and of_line <= max(self.queue.bounds.places // len(lines), 1):
                 continue
             for passed in self.queue.waiting:
                 if passed.due < ticket.due:
@@ -156,6 +156,18 @@ def test_a_flood_for_one_model_leaves_the_other_its_share_at_once(places: int, f
     # Then the flood, which came before, has its turn again; neither gets less than its share.
     queue.leave(next(one for one in queue.running if one.line == "1").id, now + gap)
     assert sum(one.line == "2" for one in queue.running) == places // 2
+
+
+@given(places=st.integers(2, 4), more=st.integers(0, 2), flood=st.integers(10, 20))
+def test_a_flood_lets_others_pass_where_there_are_fewer_places_than_models(places: int, more: int, flood: int) -> None:
+    queue, others = Queue(Bounds(places=places, waiting=400), Pace()), [str(2 + each) for each in range(places + more)]
+    for number in range(places + flood):
+        queue.enter(_ticket(number, Priority.INTERACTIVE, 0.0, line="1"), 0.0)
+    for place, line in enumerate(others, 1):
+        assert queue.enter(_ticket(1000 + place, Priority.INTERACTIVE, 1.0, line=line), 1.0) == place
+    for _ in range(places - 1):
+        queue.leave(next(one.id for one in queue.running if one.line == "1"), 1.0)
+    assert [one.line for one in queue.running] == ["1", *others[: places - 1]]
 
 
 @given(bounds=_bounds.filter(lambda one: one.places > 1 and one.waiting > 4))
