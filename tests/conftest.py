@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.compiled import compile_all
 from tests.support.gpg import GnuPG, gnupg_home
 from tests.support.postgres_fixtures import _shared, alone_on_server, new_database, on_server, postgres, prepared
 from tests.support.receiving import Shelf
@@ -31,6 +32,13 @@ settings.register_profile(
 settings.register_profile("ci", max_examples=1000, deadline=None, derandomize=True, suppress_health_check=_SLOW_MACHINE)
 settings.register_profile("nightly", max_examples=50_000, deadline=None, suppress_health_check=_SLOW_MACHINE)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.hookimpl(trylast=True)  # Hypothesis keeps nothing before its own
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile once, before the workers start, what each of them would compile."""
+    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
+        compile_all(session.config)
 
 
 @pytest.fixture(autouse=True)
