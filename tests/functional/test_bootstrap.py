@@ -17,6 +17,8 @@ from media.canonical import dumps
 from tests.support.installable import requirement, wheel
 from tests.support.medium import SimulatedMedium, make_medium, tiny_payload
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 _TELLS = """
 import json, sys
 def main():
@@ -76,7 +78,6 @@ def bootstrap(
     )
 
 
-@pytest.mark.slow
 def test_two_people_pin_the_root_and_receiving_takes_over(medium: SimulatedMedium, tmp_path: Path) -> None:
     root, copy = tmp_path / "box", copy_of(medium, tmp_path / "copy")
     groups = " ".join(medium.code[start : start + 8] for start in range(0, 64, 8)).upper()
@@ -108,7 +109,6 @@ def test_two_people_pin_the_root_and_receiving_takes_over(medium: SimulatedMediu
     assert facts[0]["body"]["code"] == medium.code
 
 
-@pytest.mark.slow
 def test_a_rehearsals_root_is_believed_once_and_never_pinned(tmp_path: Path) -> None:
     medium = make_medium(tmp_path / "m", files=payload(), environment="rehearsal")
     root, copy = tmp_path / "box", copy_of(medium, tmp_path / "copy")

@@ -16,6 +16,8 @@ from tests.support.medium import MADE_AT, make_medium, throwaway_ceremony
 from tests.support.members import make_member
 from tests.support.typist import Typist
 
+pytestmark = pytest.mark.slow  # whole sheets and papers, seconds in all
+
 NOT_EMPTY = 113
 KEYS = "correct horse battery"
 

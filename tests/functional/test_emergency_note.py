@@ -34,6 +34,8 @@ from tests.support.ledger import ledger_site
 from tests.support.medium import make_medium, throwaway_ceremony
 from tests.support.receiving import NOW, Shelf, Site, make_site, rotated
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 STOLEN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 RELEASE = ("release",)
 

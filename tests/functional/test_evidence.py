@@ -23,6 +23,8 @@ from media.errors import CustodyError, DigestMismatchError, MissingVolumeError, 
 from tests.support.ledger import ledger_site
 from tests.support.receiving import Shelf, Site, make_site
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 
 def text_of(file: Path) -> str:
     if file.suffix == ".html":

@@ -27,6 +27,8 @@ from media.errors import CustodyError, NoTrustError, SealiftError, StaleError, U
 from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Shelf, Site, copy_here, make_site, rotated
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 Spoil = Callable[[SimulatedMedium], object]
 
 

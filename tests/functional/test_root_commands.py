@@ -9,6 +9,8 @@ from tests.support.gpg import GnuPG
 from tests.support.members import make_member
 from tests.support.typist import Typist
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 NOT_EMPTY = 113
 WORDS = "correct horse battery"
 

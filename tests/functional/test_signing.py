@@ -11,6 +11,8 @@ from media import layout
 from tests.support.candidate import new_candidate
 from tests.support.medium import make_medium
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 
 class Typist:
     """Types commands in one folder and keeps what came out."""

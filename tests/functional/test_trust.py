@@ -27,6 +27,8 @@ from media.errors import (
 from tests.support.medium import SimulatedMedium, make_medium, throwaway_ceremony
 from tests.support.receiving import Site, make_site, rotated
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 
 @pytest.fixture
 def medium(tmp_path: Path) -> SimulatedMedium:

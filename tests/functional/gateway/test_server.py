@@ -21,6 +21,8 @@ from tests.support.gateway import MODEL, key_text
 from tests.support.gateway_server import Server, gateway_server
 from tests.support.ledger import ROOT
 
+pytestmark = pytest.mark.slow  # whole commands and processes, seconds in all
+
 TEXT = "SSN 123-45-6789, MRN: 12345678"
 CANARY = "kestrel-prompt"
 

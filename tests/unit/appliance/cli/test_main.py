@@ -11,6 +11,7 @@ from appliance.cli import main
 BIN = Path(sys.executable).parent
 
 
+@pytest.mark.slow  # processes of their own, a second and more each
 @pytest.mark.parametrize("program", ["sealift", "sealift-bundler"])
 def test_the_version_is_printed(program: str) -> None:
     done = subprocess.run([str(BIN / program), "--version"], capture_output=True, text=True, check=True)
@@ -18,6 +19,7 @@ def test_the_version_is_printed(program: str) -> None:
     assert done.stdout.startswith(f"{program} ")
 
 
+@pytest.mark.slow  # processes of their own, a second and more each
 def test_a_wrong_command_ends_with_2_and_says_where_to_look() -> None:
     done = subprocess.run([str(BIN / "sealift"), "nope"], capture_output=True, text=True, check=False)
 
@@ -25,6 +27,7 @@ def test_a_wrong_command_ends_with_2_and_says_where_to_look() -> None:
     assert "sealift --help" in done.stderr
 
 
+@pytest.mark.slow  # processes of their own, a second and more each
 def test_a_missing_site_file_ends_with_50_in_three_lines(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(BIN / "sealift"), "--config", str(tmp_path / "none.toml"), "status"],

@@ -59,6 +59,7 @@ def test_gateways_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None
             each.close()
 
 
+@pytest.mark.slow  # processes of their own, a second and more each
 def test_another_process_counts_on(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from appliance.config import LimitsSection\n"

@@ -1,7 +1,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow  # processes of their own, a second and more each
 def test_no_command_loads_what_draws_when_it_starts() -> None:
     script = (
         "import sys\nfrom appliance.cli.main import build\nbuild()\n"

@@ -92,6 +92,7 @@ def test_a_template_that_misbehaves_in_the_sandbox_may_not_travel(source: str, w
     assert why in found
 
 
+@pytest.mark.slow  # processes of their own, a second and more each
 def test_a_template_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(templates, "_LIMITS", sandbox.Limits(memory=2**30, seconds=10, cpu_seconds=1))
     endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
