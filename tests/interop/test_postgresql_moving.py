@@ -1,5 +1,6 @@
 """A ledger on its way between a file and a real server, cut off at each step: never two go on, nothing is lost."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from appliance.errors import (
     InstallError,
     LedgerDamagedError,
     LedgerUnavailableError,
+    StoreWriteError,
     UnitError,
 )
 from appliance.install.supervisor import UnitFacts, UnitState
@@ -156,6 +158,26 @@ def test_a_copy_that_fails_opens_the_file_again(moving: Moving, monkeypatch: pyt
     monkeypatch.undo()
 
     assert goes_on_in_its_file(moving)
+
+
+def test_a_copy_that_fails_behind_its_commit_leaves_the_file_shut(
+    moving: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = storage.mark_elsewhere
+
+    def fail(folder: Path, where: bytes = storage.THERE) -> None:
+        if where == storage.THERE:
+            raise OSError(errno.EIO, "the disk is gone")
+        whole(folder, where)
+
+    monkeypatch.setattr(storage, "mark_elsewhere", fail)
+    with pytest.raises(StoreWriteError):
+        copying.copy(moving.file, "postgresql", clock=CLOCK)
+    monkeypatch.undo()
+
+    assert not goes_on_in_its_file(moving)
+    assert copying.copy(moving.file, "postgresql", clock=CLOCK).size
+    assert goes_on_on_the_server(moving)
 
 
 def test_a_copy_to_the_file_that_fails_leaves_nothing_beside_it(

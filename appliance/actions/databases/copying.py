@@ -23,7 +23,7 @@ from appliance.audit.postgres_sharing import nodes_of
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.audit.verify import require_sound_tail
 from appliance.config import Config, Places
-from appliance.errors import ConflictError, NotInstalledError
+from appliance.errors import ConflictError, NotInstalledError, StoreWriteError
 from appliance.state import projection
 from appliance.state.database import open_state
 from media import durable
@@ -72,14 +72,20 @@ def copy(
         NotInstalledError: There is nothing to copy.
         UsageError: The site file names no server.
         DatabaseError: The state could not be made on the server.
+        StoreWriteError: The ledger's folder could not be written.
     """
     file_places, server_places = both(config)
     folder = file_places.ledger
-    with exclusive.take(_made(folder)):
-        if to == "postgresql":
-            found = _to_server(folder, server_places, clock=clock, dry_run=dry_run, progress=progress)
-        else:
-            found = _to_file(folder, server_places, clock=clock, dry_run=dry_run, progress=progress)
+    one_way = _to_server if to == "postgresql" else _to_file
+    try:
+        with exclusive.take(_made(folder)):
+            found = one_way(folder, server_places, clock=clock, dry_run=dry_run, progress=progress)
+    except OSError as error:
+        raise StoreWriteError(
+            what="the ledger's folder could not be written",
+            why=error.strerror or type(error).__name__,
+            fix="check the disk, then the same command again",
+        ) from error
     if not dry_run:
         _make_state(server_places if to == "postgresql" else file_places, folder, clock)
     return found

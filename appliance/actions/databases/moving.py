@@ -23,7 +23,15 @@ from appliance.audit import storage
 from appliance.audit.client import SocketLedger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config
-from appliance.errors import ConflictError, DatabaseError, InstallError, PreflightError, PrivilegeError, UnitError
+from appliance.errors import (
+    ConflictError,
+    DatabaseError,
+    InstallError,
+    PreflightError,
+    PrivilegeError,
+    StoreWriteError,
+    UnitError,
+)
 from appliance.install import dropins, sitefile
 from appliance.install.supervisor import (
     UNIT_FILES,
@@ -118,6 +126,7 @@ class Mover:
             InstallError: An install is running, or was cut off.
             LedgerDamagedError, LedgerUnavailableError, NotInstalledError, UsageError: As `copying.copy`.
             PreflightError: The units could not reach the server.
+            StoreWriteError: A file could not be written; the same command again goes on.
             UnitError: The ledger did not start on the server, and is back in its file; or another unit did not start.
         """
         trials = Trials(self.config.at)
@@ -143,7 +152,7 @@ class Mover:
                 self.tell("whether the records arrived can be known when the server answers: run this command again")
             raise
         # Both ledgers know by now where the records are; a site file that says it too late keeps the ledger down.
-        durable.replace(self.config.at.config_file, after, mode=0o644)
+        self._write(after)
         self.tell(f'database.kind is "{to}"; starting the ledger')
         try:
             self.supervisor.start(LEDGER)
@@ -155,6 +164,16 @@ class Mover:
         seconds = round(self.clock.monotonic() - began, 1)
         self._start_anew(others)
         return Moved(to=to, size=size, copied=copied, restarted=others, seconds=seconds)
+
+    def _write(self, site_file: bytes) -> None:
+        try:
+            durable.replace(self.config.at.config_file, site_file, mode=0o644)
+        except OSError as error:
+            raise StoreWriteError(
+                what="the records are moved, and the site file could not be written; the ledger is stopped",
+                why=error.strerror or type(error).__name__,
+                fix="check the disk of /etc, then the same command again",
+            ) from error
 
     def _look(self, to: Kind) -> bytes:
         """Return the site file as it has to be afterwards, when nothing speaks against the move."""
@@ -232,7 +251,7 @@ class Mover:
                 why=f"{error.what}; going back: {second.what}",
                 fix="mend the server, then `sealift db move --to postgresql` goes on, `--to sqlite` goes back",
             ) from error
-        durable.replace(self.config.at.config_file, sitefile.with_kind(after, "sqlite"), mode=0o644)
+        self._write(sitefile.with_kind(after, "sqlite"))
         self._resume()
         raise UnitError(
             what="the ledger did not start on the server, and is back in its file",
