@@ -20,6 +20,10 @@ from appliance.postgres.session import Session, StatementError
 LOCK: Final = 0x5EA11F70_00000001
 SESSION_SECONDS: Final = 60
 RETRY_SECONDS: Final = 0.5
+_HELD: Final = """
+SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND (classid::bigint << 32) + objid::bigint = %s)"""
 
 
 def open_writer(
@@ -110,7 +114,10 @@ def prepared(
         schema.require_guarded(session)
         session.all(
             "SELECT set_config('idle_session_timeout', %s, false), "
-            "set_config('idle_in_transaction_session_timeout', %s, false)",
+            "set_config('idle_in_transaction_session_timeout', %s, false), "
+            # A machine that lost its power says nothing any more: in the server's own time that takes two hours.
+            "set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '5', false), "
+            "set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false)",
             (f"{session_seconds}s", f"{session_seconds if open_seconds is None else open_seconds}s"),
         )
     except DatabaseError as error:
@@ -133,6 +140,16 @@ def reading(places: Places) -> Iterator[Session]:
         raise unavailable(error) from error
     finally:
         session.close()
+
+
+def is_open(places: Places) -> bool:
+    """Tell whether any session holds the ledger's lock, for itself or with other nodes.
+
+    Raises:
+        LedgerUnavailableError: The server is away.
+    """
+    with reading(places) as session:
+        return bool(session.all(_HELD, (LOCK,))[0][0])
 
 
 def open_reader(places: Places) -> PostgresBackend:

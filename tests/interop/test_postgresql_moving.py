@@ -1,6 +1,7 @@
 """A ledger on its way between a file and a real server, cut off at each step: never two go on, nothing is lost."""
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from appliance.actions.databases import copying
 from appliance.actions.databases.moving import JOBS, LEDGER, TARGET, Mover
 from appliance.audit import pin, storage
 from appliance.audit.postgres_backend import PostgresBackend
-from appliance.audit.postgres_opening import open_reader
+from appliance.audit.postgres_opening import open_reader, open_writer
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend
 from appliance.audit.verify import verify
 from appliance.errors import (
@@ -420,6 +421,26 @@ def test_nothing_is_stopped_where_something_speaks_against_it(
 
     assert units.calls == []
     assert (units.moving.files().ledger / FILE_NAME).exists()
+
+
+def test_whoever_has_the_ledger_on_the_server_open_is_waited_for_while_the_box_answers(
+    units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "LOCK_SECONDS", 1.0)
+    with (
+        closing(open_writer(units.moving.tables())),
+        pytest.raises(ConflictError, match="another process"),
+    ):
+        mover(units, tmp_path).move("postgresql")
+    assert units.calls == []
+
+    dead = open_writer(units.moving.tables())
+    timer = threading.Timer(0.3, dead.close)  # as the server does with a box that lost its power
+    timer.start()
+    mover(units, tmp_path).move("postgresql")
+    timer.join()
+
+    assert kind(units) == "postgresql"
 
 
 def test_a_site_file_that_says_it_too_late_is_mended_by_the_same_command(units: Units, tmp_path: Path) -> None:

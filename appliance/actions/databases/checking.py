@@ -51,7 +51,8 @@ def check(config: Config, *, clock: Clock) -> tuple[Finding, ...]:
     places = config.at
     found = [Finding(name="kind", state=OK, value=config.database.kind)]
     if places.server is not None:
-        found += _roles(places)
+        for role in ROLES:
+            found += _tried(f"role {role_name(role)}", partial(_as_role, places, role))
     found += _tried("ledger", lambda: _ledger(config, clock))
     found += _tried("state", lambda: _state(config, clock))
     return tuple(found)
@@ -73,8 +74,8 @@ def require_place(config: Config, ledger: Ledger) -> None:
         )
 
 
-def look_at_server(config: Config) -> tuple[Finding, ...]:
-    """Look at the server that the site file names, before records move there: roles, promises, tables."""
+def look_at_server(config: Config) -> Iterator[Finding]:
+    """Look at the server that the site file names, before records move there: services' roles, promises, tables."""
     section = config.database.model_copy(update={"kind": "postgresql"})
     places = replace(config.at, server=section)
 
@@ -82,15 +83,16 @@ def look_at_server(config: Config) -> tuple[Finding, ...]:
         open_state(places, read_only=True).dispose()
         yield Finding(name="state", state=OK, value=f"revision {migrating.HEAD}")
 
-    return tuple(replace(one, fix=_on_server(one.fix)) for one in [*_roles(places), *_tried("state", tables)])
+    looks: dict[str, Callable[[], Iterator[Finding]]] = {
+        f"role {role_name(role)}": partial(_as_role, places, role) for role in ROLES if role != "owner"
+    }
+    for name, look in (looks | {"state": tables}).items():
+        for one in _tried(name, look):
+            yield replace(one, fix=_on_server(one.fix))
 
 
 def _on_server(fix: str) -> str:
     return fix.replace("`sealift db migrate up`", "`sealift db migrate up --on postgresql`")
-
-
-def _roles(places: Places) -> list[Finding]:
-    return [one for role in ROLES for one in _tried(f"role {role_name(role)}", partial(_as_role, places, role))]
 
 
 def _tried(name: str, look: Callable[[], Iterator[Finding]]) -> Sequence[Finding]:

@@ -31,7 +31,8 @@ from media.clock import Clock
 from media.errors import SealiftError, UsageError
 
 Kind = Literal["sqlite", "postgresql"]
-_SETTLE_SECONDS: Final = 10.0
+# A session of a machine that lost its power ends after that long; a service's own may be silent for a minute.
+LOCK_SECONDS: Final = 75.0
 _NEW: Final = "let the server's people make an empty one, name it in database.name, and migrate it up"
 _DRAFT: Final = "ledger.copying"
 
@@ -168,7 +169,7 @@ def _fill(folder: Path, source: Backend, target: PostgresBackend, progress: Prog
 
 def _take_back(folder: Path, places: Places) -> None:
     """Open the file again where nothing arrived. Whoever holds the server's lock knows that no commit is on its way."""
-    with _server(places, wait_seconds=_SETTLE_SECONDS) as target:
+    with _server(places, wait_seconds=LOCK_SECONDS) as target:
         if not target.size():
             storage.unmark(folder)
 
@@ -304,7 +305,7 @@ def _leaving(places: Places) -> Iterator[PostgresBackend]:
         if reader.moved() is not None:
             yield reader
             return
-    with _server(places) as backend:
+    with _server(places, wait_seconds=LOCK_SECONDS) as backend:
         yield backend
 
 

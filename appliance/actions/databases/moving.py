@@ -9,17 +9,18 @@ with 503, because nothing can be recorded.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 from appliance.actions.databases import copying
 from appliance.actions.databases.checking import FAULT, Finding, look_at_server
 from appliance.actions.databases.comparing import Progress
 from appliance.actions.databases.copying import Copied, Kind
-from appliance.audit import storage
+from appliance.audit import postgres_opening, storage
 from appliance.audit.client import SocketLedger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config
@@ -54,6 +55,7 @@ TARGET: Final = "sealift.target"
 _KEPT: Final = frozenset({"sealift-clock.service", "sealift-gpus.service", "sealift-standby.service"})
 _START_SECONDS: Final = 330
 _ANSWER_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 0.5
 _PAGE: Final = "docs/operator/postgresql.md"
 
 
@@ -187,6 +189,7 @@ class Mover:
         if to == "postgresql":
             self._require_reach()
             _require_good(look_at_server(self.config))
+            self._require_alone()
         copying.require_possible(self.config, to)
         for one in self.supervisor.units():
             if one.state is UnitState.STARTING and self._is_work(one.name):
@@ -206,6 +209,21 @@ class Mover:
                 why=f"{lacking[0]} and {len(lacking) - 1} more lack {dropins.DATABASE}, which an install writes",
                 fix=f"`sealift install --plan --as PERSON`, two approvals, `sealift install`: {_PAGE}",
             )
+
+    def _require_alone(self) -> None:
+        """Pass when no session has the ledger on the server open: one of a box that lost its power ends by itself."""
+        _, there = copying.both(self.config)
+        until = self.clock.monotonic() + copying.LOCK_SECONDS
+        if storage.marked(there.ledger) == storage.THERE and self.supervisor.state(LEDGER) is UnitState.ACTIVE:
+            return  # it is this box's own ledger
+        while postgres_opening.is_open(there):
+            if self.clock.monotonic() >= until:
+                raise ConflictError(
+                    what="another process has the ledger on the server open",
+                    why="its session holds the lock, perhaps on another machine",
+                    fix="stop the other one first; it is let go when its session ends",
+                )
+            sleep(_PAUSE_SECONDS)
 
     def _is_work(self, unit: str) -> bool:
         return "Type=oneshot" in (_text(self.units / template_of(unit)) or "")
@@ -305,7 +323,7 @@ def open_mover(config: Config, *, clock: Clock, tell: Callable[[str], None], pro
     return Mover(config=config, supervisor=supervisor, clock=clock, tell=tell, progress=progress)
 
 
-def _require_good(findings: tuple[Finding, ...]) -> None:
+def _require_good(findings: Iterator[Finding]) -> None:
     for one in findings:
         if one.state == FAULT:
             raise DatabaseError(what=f"the server is not ready: {one.name}", why=one.value, fix=one.fix)
