@@ -137,16 +137,19 @@ def _change(one: Change, dry_run: bool) -> str:
 
 def _moved(found: Moved) -> str:
     place = _PLACES[found.to]
+    if not found.needed:
+        return f"the {found.size} records are {place} already: nothing is to be done"
+    anew = ", ".join(unit.removesuffix(".service") for unit in found.restarted) or "nothing else"
     if found.dry_run:
-        lines = [f"{found.size} records would be {place}"]
-        lines += [f"  stopped and started: sealift-ledger, sealift-jobs; started anew: {', '.join(found.restarted)}"]
-        return "\n".join(lines)
-    if found.copied is None:
-        return f"the {found.size} records are {place} already: nothing was changed"
-    lines = [f"{found.copied.size} records and {found.copied.checkpoints} checkpoints are {place}, compared"]
-    lines += [f"  origin {found.copied.origin}, root {found.copied.root}"]
-    lines += [f"  the ledger answers with {found.size} records, after {found.seconds} s"]
-    return "\n".join(lines)
+        return (
+            f"{found.size} records would be {place}\n"
+            f"  stopped meanwhile: sealift-jobs, sealift-ledger; started anew afterwards: {anew}"
+        )
+    lines = [f"the records are {place}; its ledger answers with {found.size}, after {found.seconds} s without"]
+    if found.copied is not None:
+        lines.append(f"  {found.copied.size} records and {found.copied.checkpoints} checkpoints compared")
+        lines.append(f"  origin {found.copied.origin}, root {found.copied.root}")
+    return "\n".join([*lines, f"  started anew: {anew}"])
 
 
 def _copied(found: Copied, dry_run: bool, set_kind: bool) -> str:

@@ -269,6 +269,22 @@ def test_the_commands_check_copy_and_say_what_is_next(moving: Moving, sealift: S
     assert "Zürich" in json.dumps(listed, ensure_ascii=False)
 
 
+def test_tables_are_made_on_the_server_while_the_records_are_in_files(
+    moving: Moving, sealift: Sealift, postgres: PostgresServer
+) -> None:
+    other = moving.file.database.model_copy(update={"name": postgres.database()})
+    config = moving.file.model_copy(update={"database": other})
+
+    code, planned = sealift(moving.site, config, "db", "migrate", "up", "--on", "postgresql", "--dry-run")
+    assert (code, [one["part"] for one in planned["changes"]]) == (0, ["ledger", "state"])
+    code, _ = sealift(moving.site, config, "db", "migrate", "up", "--on", "postgresql")
+    assert code == 0
+    code, planned = sealift(moving.site, config, "db", "migrate", "up", "--on", "postgresql", "--dry-run")
+    assert (code, planned["changes"]) == (0, [])
+    code, refused = sealift(moving.site, config, "db", "move", "--to", "postgresql")
+    assert (code, "sealift db copy" in refused["error"]["fix"]) == (UsageError.exit_code, True)  # no systemd here
+
+
 def test_commands_on_a_server_that_is_away_say_why_and_how_to_mend_it(
     moving: Moving, sealift: Sealift, tmp_path: Path
 ) -> None:

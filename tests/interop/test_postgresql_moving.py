@@ -357,7 +357,8 @@ def test_one_command_moves_a_box_there_and_back(units: Units, tmp_path: Path) ->
         f"start {TARGET}",
     ]
     units.calls.clear()
-    assert mover(units, tmp_path).move("postgresql").copied is None
+    assert not mover(units, tmp_path).preview("postgresql").needed
+    assert not mover(units, tmp_path).move("postgresql").needed
     assert units.calls == []
 
     back = mover(units, tmp_path).move("sqlite")

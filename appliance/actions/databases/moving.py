@@ -70,6 +70,7 @@ class Moved:
         restarted: Units that were started anew, or would be.
         seconds: How long no ledger answered.
         dry_run: Nothing was changed.
+        needed: False where they are there already.
     """
 
     to: Kind
@@ -78,6 +79,7 @@ class Moved:
     restarted: tuple[str, ...] = ()
     seconds: float = 0.0
     dry_run: bool = False
+    needed: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -111,7 +113,7 @@ class Mover:
             As `move`, for what is found before anything is stopped.
         """
         if self._is_there(to):
-            return Moved(to=to, size=self._answering(), dry_run=True)
+            return Moved(to=to, size=self._answering(), dry_run=True, needed=False)
         self._look(to)
         if self.supervisor.state(LEDGER) is UnitState.ACTIVE:
             return Moved(to=to, size=self._answering(), restarted=self._others(), dry_run=True)
@@ -138,7 +140,7 @@ class Mover:
                     what="an install was cut off", why="it is taken back first", fix="`sealift install --settle`"
                 )
             if self._is_there(to):
-                return Moved(to=to, size=self._answering())
+                return Moved(to=to, size=self._answering(), needed=False)
             after = self._look(to)
             return self._moved(to, after)
 
