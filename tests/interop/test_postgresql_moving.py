@@ -19,6 +19,7 @@ from appliance.audit.postgres_opening import open_reader, open_writer
 from appliance.audit.sqlite_backend import FILE_NAME, SqliteBackend
 from appliance.audit.verify import verify
 from appliance.errors import (
+    ConfigError,
     ConflictError,
     DatabaseError,
     InstallError,
@@ -350,6 +351,8 @@ def test_one_command_moves_a_box_there_and_back(units: Units, tmp_path: Path) ->
         f"stop {LEDGER}",
     ]
     assert units.calls[4:] == [
+        "stop sealift-ledger-gateway.socket",
+        f"stop {LEDGER}",
         f"start {LEDGER}",
         f"stop {GATEWAY}",
         f"start {GATEWAY}",
@@ -455,3 +458,75 @@ def test_a_site_file_that_says_it_too_late_is_mended_by_the_same_command(units: 
 
     assert kind(units) == "postgresql"
     assert size(units)
+
+
+def test_what_a_kill_left_with_the_records_of_before_is_started_anew_by_the_same_command(
+    units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise PowerCutError
+
+    monkeypatch.setattr(Mover, "_start_anew", killed)
+    with pytest.raises(PowerCutError):
+        mover(units, tmp_path).move("postgresql")
+    monkeypatch.undo()
+    assert (kind(units), LEDGER in units.running, JOBS in units.running) == ("postgresql", True, False)
+    units.calls.clear()
+
+    ended = mover(units, tmp_path).move("postgresql")
+
+    assert (ended.copied, ended.restarted) == (None, (GATEWAY,))
+    assert units.calls == [f"stop {GATEWAY}", f"start {GATEWAY}", f"start {JOBS}", f"start {TARGET}"]
+
+
+def test_an_edit_of_the_site_file_while_records_are_copied_stays(
+    units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, whole = units.moving.files().config_file, copying.copy
+
+    def copy(*given: Any, **named: Any) -> Any:
+        file.write_text(f"# by Ana\n{file.read_text()}")
+        return whole(*given, **named)
+
+    monkeypatch.setattr(copying, "copy", copy)
+    mover(units, tmp_path).move("postgresql")
+    assert file.read_text().startswith("# by Ana\n")
+
+    mover(units, tmp_path).move("sqlite")
+    assert file.read_text().startswith("# by Ana\n# by Ana\n")
+
+
+def test_a_site_file_that_cannot_be_changed_any_more_is_said_and_the_same_command_goes_on(
+    units: Units, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, whole = units.moving.files().config_file, copying.copy
+    before = file.read_text()
+
+    def copy(*given: Any, **named: Any) -> Any:
+        done = whole(*given, **named)
+        file.write_text("format = ")
+        return done
+
+    monkeypatch.setattr(copying, "copy", copy)
+    with pytest.raises(ConfigError, match="the records are moved"):
+        mover(units, tmp_path).move("postgresql")
+    monkeypatch.undo()
+    assert not goes_on_in_its_file(units.moving)
+
+    file.write_text(before)
+    mover(units, tmp_path).move("postgresql")
+    assert kind(units) == "postgresql"
+    assert units.running >= {LEDGER, JOBS, GATEWAY}
+
+
+def test_a_ledger_that_does_not_start_is_not_started_by_its_callers_while_it_goes_back(
+    units: Units, tmp_path: Path
+) -> None:
+    units.broken = True
+
+    with pytest.raises(UnitError, match="back in its file"):
+        mover(units, tmp_path).move("postgresql")
+
+    at = len(units.calls) - 1 - units.calls[::-1].index(f"stop {LEDGER}")
+    assert units.calls[at - 1] == "stop sealift-ledger-gateway.socket"
+    assert units.calls.index(f"start {LEDGER}") < at - 1

@@ -25,6 +25,7 @@ from appliance.audit.client import SocketLedger
 from appliance.audit.rights import ACTIONS
 from appliance.config import Config
 from appliance.errors import (
+    ConfigError,
     ConflictError,
     DatabaseError,
     InstallError,
@@ -140,11 +141,20 @@ class Mover:
                     what="an install was cut off", why="it is taken back first", fix="`sealift install --settle`"
                 )
             if self._is_there(to):
-                return Moved(to=to, size=self._answering(), needed=False)
-            after = self._look(to)
-            return self._moved(to, after)
+                return self._ended(to)
+            self._look(to)
+            return self._moved(to)
 
-    def _moved(self, to: Kind, after: bytes) -> Moved:
+    def _ended(self, to: Kind) -> Moved:
+        """Start anew what a move that was cut off left with the records of before; jobs are the last that it starts."""
+        size = self._answering()
+        if self.supervisor.state(JOBS) is UnitState.ACTIVE:
+            return Moved(to=to, size=size, needed=False)
+        others = self._others()
+        self._start_anew(others)
+        return Moved(to=to, size=size, restarted=others)
+
+    def _moved(self, to: Kind) -> Moved:
         others, began = self._others(), self.clock.monotonic()
         try:
             self._stop()
@@ -152,42 +162,52 @@ class Mover:
             copied = copying.copy(self.config, to, clock=self.clock, progress=self.progress)
         except BaseException:
             self._resume()
-            if storage.marked(self.config.at.ledger) == storage.ARRIVING:
-                self.tell("whether the records arrived can be known when the server answers: run this command again")
+            if self.supervisor.state(LEDGER) is not UnitState.ACTIVE:
+                self.tell("the ledger is down; when what stopped this is mended, run this command again: it goes on")
             raise
         # Both ledgers know by now where the records are; a site file that says it too late keeps the ledger down.
-        self._write(after)
+        self._say(to)
+        # A unit that wants it may have had it started meanwhile, with the kind of before: its end would look like ours.
+        self._stop_one(LEDGER)
         self.tell(f'database.kind is "{to}"; starting the ledger')
         try:
             self.supervisor.start(LEDGER)
             size = self._answering()
         except SealiftError as error:
             if to == "postgresql":
-                self._back(after, error)
+                self._back(error)
             raise
         seconds = round(self.clock.monotonic() - began, 1)
         self._start_anew(others)
         return Moved(to=to, size=size, copied=copied, restarted=others, seconds=seconds)
 
-    def _write(self, site_file: bytes) -> None:
+    def _say(self, to: Kind) -> None:
+        """Write the kind into the site file as it is now: a person may have edited it since the move began."""
+        file = self.config.at.config_file
         try:
-            durable.replace(self.config.at.config_file, site_file, mode=0o644)
+            durable.replace(file, sitefile.with_kind(file.read_bytes(), to), mode=0o644)
         except OSError as error:
             raise StoreWriteError(
                 what="the records are moved, and the site file could not be written; the ledger is stopped",
                 why=error.strerror or type(error).__name__,
                 fix="check the disk of /etc, then the same command again",
             ) from error
+        except ConfigError as error:
+            raise ConfigError(
+                what="the records are moved, and the site file cannot be changed to say so; the ledger is stopped",
+                why=f"{error.what}: {error.why}"[:300],
+                fix="mend the site file, then the same command again: it goes on",
+            ) from error
 
-    def _look(self, to: Kind) -> bytes:
-        """Return the site file as it has to be afterwards, when nothing speaks against the move."""
+    def _look(self, to: Kind) -> None:
+        """Return when nothing speaks against the move."""
         if self.config.standby.lease:
             raise ConflictError(
                 what="this box shares a lease with another one",
                 why="while its ledger is stopped, the other would take the service over, with a ledger of its own",
                 fix="set standby.lease to false on both, install, move, and set it again",
             )
-        after = sitefile.with_kind(self.config.at.config_file.read_bytes(), to)
+        sitefile.with_kind(self.config.at.config_file.read_bytes(), to)
         if to == "postgresql":
             self._require_reach()
             _require_good(look_at_server(self.config))
@@ -198,7 +218,6 @@ class Mover:
                 raise ConflictError(
                     what=f"{one.name} is at work", why="it records what it does", fix="wait until it ended"
                 )
-        return after
 
     def _require_reach(self) -> None:
         """Pass where the units have what an approved install gives them: credentials, a network, one address."""
@@ -250,8 +269,11 @@ class Mover:
         """Stop ledger and jobs with their sockets, by which any caller would start them again."""
         self.tell("stopping jobs and ledger; requests are answered with 503 meanwhile")
         for service in (JOBS, LEDGER):
-            for unit in (*self._doors(service), service):
-                self.supervisor.stop(unit)
+            self._stop_one(service)
+
+    def _stop_one(self, service: str) -> None:
+        for unit in (*self._doors(service), service):
+            self.supervisor.stop(unit)
 
     def _resume(self) -> None:
         """Start what was stopped where the records were; a ledger that has left refuses, and says what to do."""
@@ -259,9 +281,9 @@ class Mover:
             with suppress(UnitError):
                 self.supervisor.start(unit)
 
-    def _back(self, after: bytes, error: SealiftError) -> None:
+    def _back(self, error: SealiftError) -> None:
         self.tell("the ledger did not start on the server: going back to the file")
-        self.supervisor.stop(LEDGER)
+        self._stop_one(LEDGER)  # its start opened the sockets, by which any caller would start it again
         try:
             copying.copy(self.config, "sqlite", clock=self.clock, progress=self.progress)
         except SealiftError as second:
@@ -271,7 +293,7 @@ class Mover:
                 why=f"{error.what}; going back: {second.what}",
                 fix="mend the server, then `sealift db move --to postgresql` goes on, `--to sqlite` goes back",
             ) from error
-        self._write(sitefile.with_kind(after, "sqlite"))
+        self._say("sqlite")
         self._resume()
         raise UnitError(
             what="the ledger did not start on the server, and is back in its file",
