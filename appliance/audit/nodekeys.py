@@ -126,14 +126,17 @@ def require_same(log: Log, own: Mapping[str, str]) -> Compared:
 def _known(records: Records, origin: str) -> dict[str, tuple[str, str]]:
     """Return commitment and node by the name of the file: as recorded first, or by the newest that made a version."""
     found: dict[str, tuple[str, str]] = {}
-    for leaf in _of(records, RECORDED, origin):
-        if leaf.via.door == _DOOR:
+    leaves = (*_of(records, RECORDED, origin), *_of(records, ASKED, origin))
+    for leaf in sorted(leaves, key=lambda one: one.sequence):
+        if leaf.kind == RECORDED and leaf.via.door == _DOOR:
             for name, value in _said(leaf).items():
                 found.setdefault(name, (value, leaf.via.node))
-    for leaf in _of(records, ASKED, origin):
-        # A rotation whose record was not answered is taken back, and its number used again.
-        if leaf.via.door == ACTIONS and COMMITMENT in leaf.body:
-            found |= {name: (value, leaf.via.node) for name, value in _said(leaf).items()}
+        # A rotation whose record was not answered is taken back, and its number used again: also while a single node
+        # answered, which says no commitment, so that the next node to open does.
+        elif leaf.kind == ASKED and leaf.via.door == ACTIONS:
+            found.pop(f"{leaf.body.get('name')}.v{leaf.body.get('version')}", None)
+            if COMMITMENT in leaf.body:
+                found |= {name: (value, leaf.via.node) for name, value in _said(leaf).items()}
     return found
 
 

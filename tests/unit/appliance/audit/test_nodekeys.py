@@ -82,6 +82,19 @@ def test_a_number_that_is_used_again_after_a_rotation_was_taken_back_is_the_late
     assert nodekeys.settle(log, {**OWN, "session.v2": C}).text == ""
 
 
+def test_a_number_that_a_single_node_used_again_shuts_nobody_out(log: Log) -> None:
+    nodekeys.settle(log, OWN)
+    add(log, "key.rotated", rotated(2, A))  # recorded, and not answered: taken back
+    log.node = ""
+    add(log, "key.rotated", {name: value for name, value in rotated(2, C).items() if name != "commitment"})
+    log.node = "a"
+
+    assert nodekeys.settle(log, {**OWN, "session.v2": C}).text == ""
+    log.node = "b"
+    with pytest.raises(KeyMissingError, match=r"session\.v2"):
+        nodekeys.settle(log, {**OWN, "session.v2": A})
+
+
 def test_what_was_destroyed_on_one_node_is_said_where_it_is_still_here_and_never_asked_for(log: Log) -> None:
     both = {**OWN, "session.v2": C}
     nodekeys.settle(log, both)
