@@ -113,7 +113,7 @@ def create_app(
     recorder = Recorder(ledger, keys=keys, clock=clock, stage=stage)
     refusals = Refusals(recorder, clock)
     permit = permit_of(config)
-    resting = Resting(ledger, clock, stage)
+    resting = Resting(ledger, clock, stage, node=config.database.node)
     limits, bounds = config.limits, bounds_of(config.limits)
     is_alone = config.service.gateways == 1
     dates = BelievedClock(config.at, clock)

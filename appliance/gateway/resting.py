@@ -25,12 +25,14 @@ class Resting:
         ledger: Where windows are recorded.
         clock: Says how long a window still lasts.
         stage: Of this gateway; only production rests.
+        node: The node of several that it is of; a window of another one rests nothing here.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, stage: Stage = Stage.PRODUCTION) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, stage: Stage = Stage.PRODUCTION, *, node: str = "") -> None:
         self._ledger = ledger
         self._clock = clock
         self._stage = stage
+        self._node = node
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
         self._window: Window | None = None
@@ -66,7 +68,7 @@ class Resting:
             if now - self._looked_at >= _KEPT_SECONDS:
                 self._looked_at = now
                 try:
-                    self._window = windows.opened(self._ledger)
+                    self._window = windows.opened(self._ledger, node=self._node)
                 except (SealiftError, KeyError, ValueError):  # then it is told as it was
                     self._window = None
             return self._window

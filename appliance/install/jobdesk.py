@@ -210,8 +210,8 @@ class JobDesk:
     def look_after_windows(self) -> None:
         """Close a window that nobody carries out any more; where that does not succeed, the next look tries again."""
         with suppress(SealiftError):
-            window = windows.opened(self._ledger)
-            if window is None or self._is_another_nodes(window):
+            window = windows.opened(self._ledger, node=self._config.database.node)
+            if window is None:
                 return
             job = Job(kind=Kind.END_WINDOW, digest=window.model_digest)
             course = Course(job=job, number=window.number, account="", at="")
@@ -224,11 +224,6 @@ class JobDesk:
                 self._windows.look(course)
             finally:
                 self._free(course)
-
-    def _is_another_nodes(self, window: Window) -> bool:
-        """Tell whether a window is of another node of the site, which carries it out and closes it."""
-        node = self._config.database.node
-        return bool(node) and self._ledger.leaf(window.number).via.node not in {"", node}
 
     def _carry_out(self, course: Course, window: Window | None) -> None:
         job, outcome = course.job, Outcome.unsaid(course.job.unit)

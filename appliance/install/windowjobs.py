@@ -199,7 +199,7 @@ class WindowJobs:
         Raises:
             JobRefusedError: None of that version is open.
         """
-        found = windows.opened(self._ledger)
+        found = windows.opened(self._ledger, node=self._config.database.node)
         if found is None or found.model_digest != digest:
             raise JobRefusedError(
                 what=f"no window of version {digest[:12]} is open", why="", fix="see `sealift window show`"
@@ -213,7 +213,7 @@ class WindowJobs:
             UnitError: Production did not come back; it is tried again with the next look.
             LedgerUnavailableError: It cannot be told whether one is open.
         """
-        window = windows.opened(self._ledger)
+        window = windows.opened(self._ledger, node=self._config.database.node)
         if window is None or self._window is not None:
             return None
         for unit in (Job(kind=kind, digest=window.model_digest).unit for kind in WINDOWS):
@@ -226,7 +226,7 @@ class WindowJobs:
 
     def followed(self) -> None:
         """Close what is open and not carried out, after engines followed the chain by another job."""
-        window = windows.opened(self._ledger)
+        window = windows.opened(self._ledger, node=self._config.database.node)
         if window is not None and self._window is None:
             self._record(window, why=Closing.ENDED)
 

@@ -120,10 +120,15 @@ class Window:
         }
 
 
-def opened(ledger: Ledger) -> Window | None:
-    """Return the window that is open; one at most is."""
+def opened(ledger: Ledger, *, node: str = "") -> Window | None:
+    """Return the window that is open; one at most is.
+
+    Args:
+        ledger: Where windows are recorded.
+        node: One node of several: a window of another one rests nothing on it, and is none.
+    """
     newest = ledger.find(kind=OPENED, limit=1)
-    if not newest:
+    if not newest or (node and newest[0].via.node not in {"", node}):
         return None
     closed = ledger.find(kind=CLOSED, limit=1)
     return None if closed and closed[0].sequence > newest[0].sequence else Window.of(newest[0])

@@ -69,6 +69,17 @@ def test_a_window_of_one_line_explains_no_engine_of_another() -> None:
     assert [resting.explained(one).code for one in (away(), of_line_4)] == ["engine_unavailable", "maintenance_window"]
 
 
+def test_a_window_of_another_node_explains_no_engine_of_this_one() -> None:
+    clock = FixedClock(at=NOW)
+    ledger = Counted(clock)
+    ledger.log.node = "a"
+    opened(ledger, clock)
+    of_a, of_b = (Resting(ledger, clock, node=node) for node in ("a", "b"))
+
+    assert [one.explained(away()).code for one in (of_a, of_b)] == ["maintenance_window", "engine_unavailable"]
+    assert (of_a.line(), of_b.line()) == (1, None)
+
+
 def test_callers_are_asked_back_soon_where_it_is_nearly_over() -> None:
     clock = FixedClock(at=NOW)
     ledger = Counted(clock)

@@ -273,6 +273,22 @@ def test_a_window_of_another_node_is_left_to_it(box: Box) -> None:
         assert (windows.opened(box.site.ledger) is not None) is is_left
 
 
+def test_a_window_of_another_node_is_not_closed_by_what_is_promoted_on_this_one(box: Box) -> None:
+    def says(_unit: str) -> None:
+        box.ask("outcome", door="jobs-switch", **Outcome(ok=True).to_json())
+
+    box.site.ledger.log.node, box.runner.begins = "a", says
+    box.cut_off()
+    for node, is_left in (("b", True), ("a", False)):
+        among = DatabaseSection(kind="postgresql", socket="/nowhere", node=node)
+        config = box.site.config.model_copy(update={"database": among})
+        box.desk = JobDesk(config, box.site.ledger, supervisor=box.engines, runner=box.runner)
+
+        box.ended(int(box.ask(kind="switch-production", digest=box.old)["job"]))
+
+        assert (windows.opened(box.site.ledger) is not None) is is_left
+
+
 def test_a_window_is_ended_though_its_version_is_not_in_the_store_any_more(box: Box) -> None:
     box.cut_off(gone := digest("gone"))
 
