@@ -15,13 +15,13 @@ from appliance.audit.backend import Backend
 from appliance.audit.postgres_backend import PostgresBackend
 from appliance.audit.sqlite_backend import FILE_NAME, open_writer
 from appliance.config import Places
-from appliance.errors import LedgerDamagedError, LedgerUnavailableError
+from appliance.errors import ConflictError, LedgerDamagedError, LedgerUnavailableError
 from media import durable
 
 ELSEWHERE: Final = "ledger.elsewhere"
-# What the file says: that they are there for good, or that a copy was about to be committed there.
+# What the file says: that they are there for good, or that a copy was about to be committed, and to which database.
 THERE: Final = b"postgresql\n"
-ARRIVING: Final = b"arriving\n"
+_ARRIVING: Final = b"arriving "
 # Longer than the unit's burst of restarts, so that a server that is away for hours does not end them.
 SERVER_SECONDS: Final = 40.0
 
@@ -71,7 +71,7 @@ def writing(
         else:
             backend = postgres_opening.open_writer(places, wait_seconds=patience, server_seconds=server_seconds)
         try:
-            _require_there(folder, backend)
+            _require_there(folder, places, backend)
         except LedgerDamagedError:
             backend.close()
             raise
@@ -84,6 +84,37 @@ def marked(folder: Path) -> bytes | None:
         return (folder / ELSEWHERE).read_bytes()
     except FileNotFoundError:
         return None
+
+
+def arriving(places: Places) -> bytes:
+    """Return the mark of a copy that is about to be committed on the server that `places` name."""
+    section = places.server
+    at = "" if section is None else f"{section.server or section.socket} {section.name}"
+    return _ARRIVING + at.encode() + b"\n"
+
+
+def is_arriving(mark: bytes | None) -> bool:
+    """Tell whether a copy was about to be committed, wherever."""
+    return mark is not None and mark.startswith(_ARRIVING)
+
+
+def require_same_move(folder: Path, places: Places) -> None:
+    """Return where no copy is cut off, or the one that is was to the database that `places` name.
+
+    Only its database can say whether everything arrived there: to fill another, or to go on in one, would make two
+    ledgers of one where it did.
+
+    Raises:
+        ConflictError: It was to another.
+    """
+    mark = marked(folder)
+    if is_arriving(mark) and mark != arriving(places):
+        whither = (mark or b"").removeprefix(_ARRIVING).decode(errors="replace").strip()
+        raise ConflictError(
+            what="a move of the records to another database was cut off",
+            why=f"it was to {whither}, where all of them may have arrived",
+            fix="name that server and database in the site file again and repeat the move: it is brought to its end",
+        )
 
 
 def mark_elsewhere(folder: Path, where: bytes = THERE) -> None:
@@ -107,7 +138,11 @@ def _require_here(folder: Path) -> None:
         )
 
 
-def _require_there(folder: Path, backend: Backend) -> None:
+def _require_there(folder: Path, places: Places, backend: Backend) -> None:
+    try:
+        require_same_move(folder, places)
+    except ConflictError as error:
+        raise LedgerDamagedError(what=error.what, why=error.why, fix=error.fix) from error
     if not (folder / ELSEWHERE).exists() and _has_records(folder / FILE_NAME):
         there = "others" if backend.size() else "none"
         raise LedgerDamagedError(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from appliance import config as configuration
-from appliance.actions.databases import copying
+from appliance.actions.databases import copying, migrating
 from appliance.actions.databases.moving import JOBS, LEDGER, TARGET, Mover
 from appliance.audit import pin, storage
 from appliance.audit.postgres_backend import PostgresBackend
@@ -143,6 +143,32 @@ def test_a_copy_to_the_file_that_is_cut_off_is_ended_by_the_same_again(
     assert everything(moving.files()) == before
     assert goes_on_in_its_file(moving)
     assert not goes_on_on_the_server(moving)
+
+
+@pytest.mark.parametrize("way", ["postgresql", "sqlite"])
+def test_a_move_that_was_cut_off_is_ended_in_its_own_database_alone(
+    moving: Moving,
+    power: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresServer,
+    way: Any,
+) -> None:
+    with cut_off(power, "before it is settled", monkeypatch):
+        copying.copy(moving.file, "postgresql", clock=CLOCK)
+    database = moving.file.database.model_copy(update={"name": postgres.database()})
+    other = moving.file.model_copy(update={"database": database})
+    there = copying.both(other)[1]
+    migrating.migrate(there, "up", None)
+
+    with pytest.raises(ConflictError, match="another database"):
+        copying.copy(other, way, clock=CLOCK)
+    with pytest.raises(ConflictError, match="another database"):
+        copying.require_possible(other, way)
+    with pytest.raises(LedgerDamagedError, match="another database"), storage.writing(there, wait_seconds=0):
+        pass
+    assert not goes_on_in_its_file(moving)
+    copying.copy(moving.file, way, clock=CLOCK)
+    assert goes_on_on_the_server(moving) == (way == "postgresql")
 
 
 def test_a_copy_that_fails_opens_the_file_again(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def copy(
         progress: Called with leaves done and leaves in all, twice over.
 
     Raises:
-        ConflictError: The target holds records already.
+        ConflictError: The target holds records already, or a copy to another database was cut off.
         LedgerDamagedError: The source contradicts itself, went on elsewhere, or the copy is not the same.
         LedgerUnavailableError: The service runs, here or on another machine; or a database is away.
         NotInstalledError: There is nothing to copy.
@@ -96,13 +96,15 @@ def require_possible(config: Config, to: Kind) -> None:
     """Look at both places while the ledger may run; return when nothing seen speaks against a copy.
 
     Raises:
-        ConflictError: The target has other records, the records left it for good, or other nodes have the ledger open.
+        ConflictError: The target has other records, a copy to another database was cut off, the records left it for
+            good, or other nodes have the ledger open.
         LedgerUnavailableError: The server is away.
         NotInstalledError: There is nothing to copy.
         UsageError: The site file names no server.
     """
     file_places, server_places = both(config)
     folder = file_places.ledger
+    storage.require_same_move(folder, server_places)
     before, has_file = storage.marked(folder), (folder / FILE_NAME).exists()
     with closing(postgres_opening.open_reader(server_places)) as there:
         size, gone = there.size(), there.moved()
@@ -115,7 +117,7 @@ def require_possible(config: Config, to: Kind) -> None:
             why=", ".join(others),
             fix="stop sealift-ledger on each of them first",
         )
-    if (to == "postgresql" and not has_file) or (to == "sqlite" and not size and before != storage.ARRIVING):
+    if (to == "postgresql" and not has_file) or (to == "sqlite" and not size and not storage.is_arriving(before)):
         raise NotInstalledError(
             what="there is no ledger to copy", why="there are no records where they would come from"
         )
@@ -128,6 +130,7 @@ def require_possible(config: Config, to: Kind) -> None:
 def _to_server(folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Progress) -> Copied:
     if not (folder / FILE_NAME).exists():
         raise NotInstalledError(what="there is no ledger to copy", why=f"{FILE_NAME} is absent")
+    storage.require_same_move(folder, places)
     before = storage.marked(folder)
     try:
         with closing(open_writer(folder / FILE_NAME)) as source, _server(places) as target:
@@ -141,18 +144,18 @@ def _to_server(folder: Path, places: Places, *, clock: Clock, dry_run: bool, pro
                 if dry_run:
                     _prove(source, progress)
                     return _facts("postgresql", source, clock)
-                _fill(folder, source, target, progress)
+                _fill(folder, source, target, storage.arriving(places), progress)
             if not dry_run:
                 _mark(folder, storage.THERE)
             return _facts("postgresql", target, clock)
     except BaseException:
-        if before is None and storage.marked(folder) == storage.ARRIVING:
+        if before is None and storage.is_arriving(storage.marked(folder)):
             with suppress(SealiftError):
                 _take_back(folder, places)
         raise
 
 
-def _fill(folder: Path, source: Backend, target: PostgresBackend, progress: Progress) -> None:
+def _fill(folder: Path, source: Backend, target: PostgresBackend, where: bytes, progress: Progress) -> None:
     """Copy, read back and compare within one transaction, and shut the file before that is committed.
 
     So there is no moment in which both places may go on. A power cut after the mark leaves a file that is shut and a
@@ -162,7 +165,7 @@ def _fill(folder: Path, source: Backend, target: PostgresBackend, progress: Prog
 
     def settled() -> None:
         comparing.require_same(source, target, size, progress)
-        _mark(folder, storage.ARRIVING)
+        _mark(folder, where)
 
     target.fill(comparing.pages(source, size, progress), source.checkpoints(), settled=settled)
 
@@ -175,11 +178,12 @@ def _take_back(folder: Path, places: Places) -> None:
 
 
 def _to_file(folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Progress) -> Copied:
+    storage.require_same_move(folder, places)
     file, before = folder / FILE_NAME, storage.marked(folder)
     with _leaving(places) as source:
         size, gone = source.size(), source.moved()
         if not size:
-            if before != storage.ARRIVING or not file.exists():
+            if not storage.is_arriving(before) or not file.exists():
                 _require_not_lost(before)
                 raise NotInstalledError(what="there is no ledger to copy", why="the database has no records")
             # What was to arrive there never did, and cannot any more: the file has everything.
