@@ -70,6 +70,8 @@ def test_it_is_root_in_a_user_name_space_of_its_own(box: Machine) -> None:
     pid = box.run("systemctl", "show", "-P", "MainPID", "sealift-jobs.service", shown=False).stdout.strip()
 
     assert box.run("cat", f"/proc/{pid}/uid_map", shown=False).stdout.split() == ["0", "0", "1"]
+    lines = box.run("grep", "^Cap", f"/proc/{pid}/status", shown=False).stdout.splitlines()
+    assert {int(line.split()[1], 16) for line in lines} == {0}, lines  # nor has it a right in there
 
 
 def test_each_asker_is_who_it_is_through_its_own_door(box: Machine) -> None:
