@@ -1,0 +1,248 @@
+"""Two booted nodes of one site, each with an address of its own, answer at once over one PostgreSQL server, by TLS.
+
+Scenario: a node comes with another key than the first; two people promote a version on the first node, while the second
+lacks its release, and gets it later; then the first loses its power. Promise: the key is refused by its name; the
+second node says what it lacks and, once it has it, serves the version without a person; both record in one tree, which
+verifies; the one that is left goes on. The units are as they are. In the engine's place is a program of a few lines.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from appliance.audit.socket_ledger import SocketLedger
+from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.promote.client import PromoterClient
+from appliance.promote.policy import packaged
+from appliance.promote.validated import require_validated
+from appliance.registry.descriptor import ModelDescriptor
+from tests.box.checkout import SERVER as ENVIRONMENT
+from tests.box.checkout import booted, journal
+from tests.box.test_database_units import ADDRESSES, NETWORK, SECRETS, SERVER, Node, lay, server, wait_until
+from tests.box.test_two_boxes import run
+from tests.interop.test_postgresql_tls import NAME
+from tests.support.installable import places_below, store_release
+from tests.support.postgres import PostgresServer
+from tests.support.promotion import PASSWORD
+from tests.support.signatories import signatories
+from tests.support.versions import version_files
+
+__all__ = ["server"]  # a fixture
+pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
+
+FILES = version_files()
+VERSION = ModelDescriptor.from_bytes(FILES["data/models/tiny/descriptor.json"])
+ENGINE = "opt/sealift/engine.py"
+ENGINES = "etc/systemd/system/sealift-engine-production@.service.d"
+STAND_IN = f"""[Service]
+Type=simple
+WatchdogSec=0
+ExecStart=
+ExecStart=/{ENVIRONMENT}/bin/python -I /{ENGINE}
+"""
+STATUS = {
+    "model_digest": VERSION.model_digest,
+    "weights_digest": VERSION.weights_digest,
+    "stage": "production",
+    "state": "ready",
+    "n_ctx": VERSION.runtime.n_ctx,
+}
+PROGRAM = f"""
+import json, socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+STATUS = json.loads({json.dumps(STATUS)!r})
+MESSAGE = {{"role": "assistant", "content": "Blue."}}
+SAID = {{"id": "x", "choices": [{{"index": 0, "message": MESSAGE, "finish_reason": "stop"}}],
+        "usage": {{"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}}}
+class Server(ThreadingMixIn, HTTPServer):
+    address_family = socket.AF_UNIX
+    def get_request(self):
+        return self.socket.accept()[0], ("engine", 0)
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, body):
+        content = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+    def do_GET(self):
+        self.answer(STATUS if self.path.endswith("status") else {{}})
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer({{"tokens": [1, 2, 3]}} if self.path.endswith("tokenize") else SAID)
+    def log_message(self, *_):
+        pass
+server = Server(("", 0), Handler, bind_and_activate=False)
+server.socket = socket.socket(fileno=3)
+server.serve_forever()
+"""
+# What receiving does with a release's versions, on the node itself.
+REGISTER = """
+from appliance import config
+from appliance.audit.client import open_ledger
+from appliance.registry import catalog
+from appliance.state.database import open_state
+from appliance.store.content import ContentStore, StoredRelease
+here = config.load(config.DEFAULT_PATH)
+stored = StoredRelease.load(ContentStore(here.at.store), 1)
+catalog.register(open_ledger(here, "ledger-actions"), open_state(here.at, read_only=False), stored)
+"""
+UNITS = ("sealift-promoter.service", "sealift-jobs.service", "sealift-canary.timer")
+
+
+@pytest.fixture
+def nodes(server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, Node]]:
+    section = (
+        f'kind = "postgresql"\nserver = "{NAME}"\naddress = "{SERVER}"\n'
+        f'port = {server.port}\nname = "{server.database()}"\n'
+    )
+    with contextlib.ExitStack() as stack:
+        made: dict[str, Node] = {}
+        for name, address in ADDRESSES.items():
+            site = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = 60\n[database]\nnode = "{name}"\n{section}'
+            lay_node = partial(
+                lay_installed, site=site, authority=tmp_path / "server-authority.pem", keys=tmp_path / "k"
+            )
+            machine = stack.enter_context(booted(f"slno{name}", lay_node))
+            cable = ("link", "add", name, "netns", NETWORK, "type", "veth", "peer", "cable0", "netns")
+            run("ip", *cable, str(machine.leader))
+            run("ip", "-n", NETWORK, "link", "set", name, "master", "bridge0", "up")
+            machine.run("ip", "address", "add", f"{address}/24", "dev", "cable0", shown=False)
+            machine.run("ip", "link", "set", "cable0", "up", shown=False)
+            made[name] = Node(name=name, machine=machine)
+        yield made
+
+
+def lay_installed(root: Path, *, site: str, authority: Path, keys: Path) -> None:
+    """Lay down a node with the release's environment of engines, and a program in their place; its store is empty."""
+    lay(root, site=site, authority=authority, keys=keys)
+    releases = InstalledReleases(places_below(root))
+    (releases.folder(1) / "engine-llama-cpp").mkdir(parents=True)
+    releases.write(
+        InstalledRelease(
+            serial=1, release="r1", environments={"engine-llama-cpp": VERSION.environment}, host_files="0" * 64
+        )
+    )
+    (root / ENGINE).write_text(PROGRAM)
+    (root / ENGINES).mkdir(parents=True)
+    (root / ENGINES / "stand-in.conf").write_text(STAND_IN)
+
+
+def receive(node: Node) -> None:
+    """Lay the version's release into a node's store, with the owners that a receive gives it."""
+    store_release(places_below(node.machine.root), FILES)
+    node.machine.run("systemd-tmpfiles", "--create", "sealift.conf", shown=False)
+
+
+def socket_of(node: Node, name: str) -> Path:
+    return Path(f"/proc/{node.machine.leader}/root/run/sealift/{name}.sock")
+
+
+def approve(node: Node) -> None:
+    """Enrol two people on a node, register a version there whose gates passed, and let both approve it."""
+    node.machine.run(f"/{ENVIRONMENT}/bin/python", "-I", "-c", REGISTER, shown=False)
+    ana, ben, *_ = signatories()
+    with contextlib.ExitStack() as stack:
+        promoter = PromoterClient.at(socket_of(node, "promoter-actions"))
+        ledger = SocketLedger(socket_of(node, "ledger-actions"))
+        stack.callback(promoter.close)
+        stack.callback(ledger.close)
+        for code, person in zip(promoter.codes(2), (ana, ben), strict=True):
+            promoter.enrol(code=code, name=person.name, certificate=person.certificate, password=PASSWORD)
+        for gate in packaged().gates:
+            figures = {"policy_digest": packaged().digest}
+            result = {"model_digest": VERSION.model_digest, "gate": gate, "passed": True, "evidence_digest": "e" * 64}
+            ledger.append("gate.result", {**result, "figures": figures})
+        validated = require_validated(ledger, VERSION.model_digest, packaged())
+        request = promoter.request(validated, meaning="serve it", requested_by=ana.id)
+        for person in (ana, ben):
+            promoter.approve(request.statement.sha256, person.sign(request.statement.to_bytes()))
+
+
+def asks(node: Node, key: str) -> int:
+    """Ask a node a question as a caller would; return the status of its answer."""
+    body = json.dumps({"model": "production", "messages": [{"role": "user", "content": "Which?"}], "max_tokens": 4})
+    done = node.machine.shell(
+        f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+        f" -d '{body}' --unix-socket /run/sealift/gateway.sock http://x/v1/chat/completions"
+    )
+    return int(done.stdout or 0)
+
+
+def finding(node: Node, name: str) -> dict[str, object]:
+    """Return one finding of the doctor, which ends with an error where one is wrong."""
+    told = node.machine.shell(f"/{ENVIRONMENT}/bin/sealift --config /etc/sealift/sealift.toml --json doctor").stdout
+    found = json.loads(told[told.index("{") :])
+    return next((one for one in found["findings"] if one["name"] == name), {})
+
+
+def test_two_booted_nodes_answer_at_once_follow_a_promotion_and_go_on_without_one_of_them(
+    nodes: dict[str, Node],
+) -> None:
+    one, two = nodes["one"], nodes["two"]
+    assert one.sealift("db migrate up")["changes"]
+    for node in nodes.values():
+        (node.machine.root / SECRETS / "database-owner").unlink()
+    one.begin()
+    wait_until(lambda: one.state() == "running", journal(one.machine, "sealift-ledger"))
+
+    another_key_is_refused_by_its_name(one, two)
+    two.machine.run("systemctl", "reset-failed", "sealift-ledger.service", shown=False)
+    two.begin()
+    wait_until(lambda: not two.lacks_ledger() and two.state() == "running", journal(two.machine, "sealift-ledger"))
+    for node in nodes.values():
+        node.machine.run("systemctl", "start", *UNITS, shown=False)
+
+    key = str(one.sealift("keys create --department radiology --owner box")["key"])
+    receive(one)
+    approve(one)
+    promoted = one.sealift(f"promote {VERSION.model_digest[:12]}")
+    assert promoted["step"] == "serving", promoted
+    wait_until(lambda: one.asked("/readyz")[0] == 200, journal(one.machine, "sealift-gateway"))
+
+    # Fail closed: callers are sent to the version, and this node does not hold it.
+    wait_until(lambda: "engine" in two.asked("/readyz")[1], two.asked("/readyz")[1])
+    assert asks(two, key) >= 500
+    wait_until(lambda: bool(finding(two, "node versions")), journal(two.machine, "sealift-canary"), seconds=240)
+    assert VERSION.model_digest[:12] in str(finding(two, "node versions")["text"])
+
+    receive(two)
+    wait_until(lambda: two.asked("/readyz")[0] == 200, journal(two.machine, "sealift-canary"), seconds=240)
+    assert not finding(two, "node versions")
+    for node in nodes.values():
+        assert asks(node, key) == 200, journal(node.machine, "sealift-gateway")
+    ledger = SocketLedger(socket_of(two, "ledger-actions"))
+    answered = {leaf.via.node for leaf in ledger.find("request.outcome", limit=50) if leaf.body["outcome"] == "ok"}
+    (started,) = (leaf for leaf in ledger.find("job.asked") if leaf.body["kind"] == "start-production-engine")
+    (made,) = ledger.find("promotion.made")
+    ledger.close()
+    assert answered == {"one", "two"}
+    assert (made.via.node, started.via.node, started.body["account"]) == ("one", "two", "sealift-switch")
+
+    one.machine.cut_power()
+    assert asks(two, key) == 200, journal(two.machine, "sealift-gateway")
+    wait_until(lambda: "two leads" in str(two.sealift("status")["ledger"]), "nobody leads")
+    assert two.sealift("audit verify")["ok"] is True
+
+
+def another_key_is_refused_by_its_name(one: Node, two: Node) -> None:
+    """Let the second node begin with another key than the first, see it refused and named, and put the key right."""
+    path = two.machine.root / "etc/sealift/keys/identity-hmac.v1"
+    path.write_bytes(b"another key of thirty-two bytes!")
+    two.begin()
+    wait_until(lambda: two.state() == "failed", journal(two.machine, "sealift-ledger"))
+    told = journal(two.machine, "sealift-ledger")
+    assert "other keys than those of node one: identity-hmac.v1" in told
+    assert two.lacks_ledger()
+    assert "identity-hmac.v1 is another key than that of node one" in str(two.sealift("status")["ledger"])
+    assert "copy identity-hmac.v1" in str(finding(two, "node keys")["fix"])
+    assert finding(one, "node keys")["is_good"] is True
+    shutil.copy(one.machine.root / "etc/sealift/keys/identity-hmac.v1", path)
