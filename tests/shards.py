@@ -43,7 +43,7 @@ POWER = _files("fault", "powercut*", "receive*")
 SERVERS = _files("interop", "postgresql*")
 # And of booted boxes: the whole line and what follows from it, and units that reach a server.
 BOXES = _files("box", "box", "faults")
-DATABASES = _files("box", "database*")
+DATABASES = _files("box", "database*", "moved*")
 SHARDS: dict[str, list[list[str]]] = {
     # The engine's wheel takes most of a shard's time where no cache has it, so it has one of its own.
     "build": [["sh", "-ec", BUILD]],
