@@ -39,7 +39,7 @@ def compile_all(config: pytest.Config) -> None:
     ignored = [Path(each).resolve() for each in config.getoption("ignore", None) or ()]
     state = AssertionState(config, "rewrite")
     for path in _tests_below(asked, ignored):
-        with suppress(SyntaxError, ValueError):
+        with suppress(OSError, SyntaxError, ValueError):
             _rewrite(path, config, state)
 
 
