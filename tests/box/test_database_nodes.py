@@ -230,8 +230,9 @@ def test_two_booted_nodes_answer_at_once_follow_a_promotion_and_go_on_without_on
     assert {leaf.body["account"] for leaf in asked if leaf.via.node == "two"} == {"sealift-switch"}
 
     one.machine.cut_power()
-    assert asks(two, key) == 200, journal(two.machine, "sealift-gateway")
-    wait_until(lambda: "two leads" in str(two.sealift("status")["ledger"]), "nobody leads")
+    # A machine that is gone in the middle of a batch holds the others up until the server ends its session.
+    wait_until(lambda: asks(two, key) == 200, "nobody answers", seconds=60)
+    wait_until(lambda: "two leads" in str(two.sealift("status")["ledger"]), "nobody leads", seconds=120)
     assert two.sealift("audit verify")["ok"] is True
 
 
