@@ -190,7 +190,7 @@ class PrivilegeError(ApplianceError):
 
 
 class KeyMissingError(ApplianceError):
-    """A key the provider should hold is not there or cannot be used."""
+    """A key the provider should hold is not there, cannot be used, or is another one than recorded."""
 
     exit_code = 56
     code = "key-missing"
