@@ -93,6 +93,6 @@ def remove(session: Session) -> None:
             raise DatabaseError(
                 what="the ledger in the database has records",
                 why=f"there are {records}, and nothing of ours removes one",
-                fix="`sealift db copy --to sqlite`, then the server's people drop the database",
+                fix="`sealift db move --to sqlite`, then the server's people drop the database",
             )
         session.all(DOWN)
