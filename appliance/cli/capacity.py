@@ -30,7 +30,7 @@ def _capacity(
 ) -> None:
     """Measure the engine in production with a standard note, record the figures, and show them.
 
-    Callers share the machine with the measurement: measure when few work.
+    Of several models in production it is the first line's. Callers share the machine with it: measure when few work.
     """
     own = shared.of(context)
     if last:

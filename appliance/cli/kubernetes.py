@@ -27,7 +27,10 @@ def _kubernetes(
     images: Annotated[bool, typer.Option(help="Lay out the wheels that images are built from.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
 ) -> None:
-    """Write a Helm chart of what is in production, and what its images are built from. Nothing leaves this box."""
+    """Write a Helm chart of what is in production, and what its images are built from. Nothing leaves this box.
+
+    Where several models are in production it is of the first line's version alone.
+    """
     own = shared.of(context)
     wishes = Wishes(
         server_image=server_image, engine_image=engine_image, replicas=replicas, most=most, gpus=gpus, nodes=nodes

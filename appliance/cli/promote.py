@@ -40,7 +40,7 @@ def _promote(
     ] = "",
     keep_warm: Annotated[bool, typer.Option("--keep-warm", help="Leave the version before loaded.")] = False,
     window: Annotated[
-        bool, typer.Option("--window", help="Stop production, test, cut over: where memory holds one version.")
+        bool, typer.Option("--window", help="Stop what it replaces, test, cut over: where memory holds one version.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why the window is opened, for the record.")] = "",
     password_file: Annotated[

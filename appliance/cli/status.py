@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("status")
     def status(context: typer.Context) -> None:
-        """Show release, production version, units, ledger and egress."""
+        """Show release, what is in production, units, nodes, ledger and egress."""
         own = shared.of(context)
         found = ask(own.config, clock=own.clock)
         lines = [marked(part.name, part.text, is_good=part.is_good) for part in found.parts]

@@ -41,7 +41,7 @@ def _validate(
     last: Annotated[bool, typer.Option("--last", help="Run nothing; show what the last run found.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; start nothing.")] = False,
     window: Annotated[
-        bool, typer.Option("--window", help="Stop production meanwhile: where memory holds one version.")
+        bool, typer.Option("--window", help="Stop what it would replace meanwhile: where memory holds one.")
     ] = False,
     person: Annotated[str, typer.Option("--as", help="With --window: who opens it, by id.")] = "",
     reason: Annotated[str, typer.Option("--reason", help="With --window: why, for the record.")] = "",
