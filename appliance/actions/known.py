@@ -1,7 +1,9 @@
 """What is known of other versions when one is validated, each from its own evidence: production, and full precision.
 
-Full precision is a version of the same name whose weights were not quantized, carried for tests only. Evidence that is
-gone or does not verify is as if there were none: then nothing is compared, and the figures say so.
+Where several models are in production, a version is compared with what serves under its own name, and one of another
+name with none: a model for classes is no worse chat model (ADR 56). Full precision is a version of the same name whose
+weights were not quantized, carried for tests only. Evidence that is gone or does not verify is as if there were none:
+then nothing is compared, and the figures say so.
 """
 
 import re
@@ -17,6 +19,7 @@ from appliance.config import Config
 from appliance.promote import levels
 from appliance.registry import catalog, evidence
 from appliance.registry.catalog import Judgement, Version
+from appliance.state import lines
 from media.errors import SealiftError
 
 _FULL: Final = re.compile(r"\b(?:F16|BF16|F32|FP16|FP32)\b", re.ASCII)
@@ -34,11 +37,14 @@ class Others:
 def others(config: Config, state: Engine, version: Version) -> Others:
     """Return what a version is compared with."""
     with state.connect() as session:
-        current = catalog.in_production(session)
+        served = lines.served(session)
         versions = catalog.versions(session)
         judged = {one.model_digest: catalog.judgements(session, one.model_digest) for one in versions}
     rest = [one for one in versions if one.model_digest != version.model_digest]
-    serving = next((one for one in rest if one.model_digest == current), None)
+    serving = next(
+        (one for one in rest if one.model_digest in served.values() and (len(served) == 1 or one.name == version.name)),
+        None,
+    )
     full = [one for one in rest if one.name == version.name and is_full_precision(one)]
     found = [of(config, one, judged[one.model_digest]) for one in full] if not is_full_precision(version) else []
     return Others(
