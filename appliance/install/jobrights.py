@@ -9,6 +9,7 @@ import os
 import pwd
 from typing import Final
 
+from appliance.audit.rights import CLOCK_SETTER_ACCOUNT
 from appliance.errors import PrivilegeError
 from appliance.install.exported import WRITER
 from appliance.install.jobs import WINDOWS, Kind, Lane
@@ -21,8 +22,6 @@ SWITCH: Final = "jobs-switch"
 RECEIVE: Final = "jobs-receive"
 DOORS: Final = (ADMIN, OPERATOR, BENCH, SWITCH, RECEIVE)
 OPERATORS: Final = "sealift-operators"
-CLOCK_SETTER: Final = "sealift-clock-set"
-"""The user that sets the clock, and does nothing else."""
 
 _PEOPLE: Final = frozenset(
     {Kind.VALIDATE, Kind.SWITCH, Kind.SWITCH_WARM, Kind.HALT, Kind.PLAN, Kind.INSTALL, Kind.SET_CLOCK} | {Kind.ROTATE}
@@ -41,7 +40,7 @@ _ACCOUNTS: Final = {
     ADMIN: ("sealift-admin",),
     BENCH: ("sealift-bench",),
     SWITCH: ("sealift-switch",),
-    RECEIVE: ("sealift-receive", WRITER, CLOCK_SETTER),
+    RECEIVE: ("sealift-receive", WRITER, CLOCK_SETTER_ACCOUNT),
 }
 _REPORTS: Final = {BENCH: Lane.BENCH, SWITCH: Lane.PRODUCTION, RECEIVE: Lane.MEDIA}
 _READERS: Final = frozenset({ADMIN, OPERATOR})
@@ -114,7 +113,7 @@ def account_of(peer: Peer) -> str:
 
 
 def _sets_clock(peer: Peer) -> bool:
-    return peer.door == RECEIVE and peer.uid == _uid(CLOCK_SETTER) != os.getuid()
+    return peer.door == RECEIVE and peer.uid == _uid(CLOCK_SETTER_ACCOUNT) != os.getuid()
 
 
 def _is_operator(uid: int) -> bool:
