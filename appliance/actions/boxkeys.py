@@ -138,7 +138,8 @@ def complete(config: Config, ledger: Callable[[], Ledger], *, drop_ins: Path | N
             place, text = drop_ins / f"{unit}.d" / DROP_IN, _told(keys, lines, {})
             # Versions that were copied from another node were never handed to a unit of this one.
             has_copied = bool(config.database.node and _LATER.search(text))
-            if (place.exists() or has_copied) and (not place.exists() or place.read_text() != text):
+            is_other = place.read_text() != text if place.exists() else has_copied
+            if is_other:
                 _place(drop_ins, unit, text)
                 told.append(unit)
     if made:

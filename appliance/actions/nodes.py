@@ -102,8 +102,9 @@ def _keys(config: Config) -> Iterator[Finding]:
         is_good=not found.text,
         text=found.text or "the same as those of the other nodes",
         why="with another key callers are refused here, or hashes of content cannot be compared",
-        fix=(f"copy {names} from /etc/sealift/keys there, and start what uses it again" if names else "")
-        or f"destroy it here, too: `sealift box-keys destroy`; {_PAGE}: several nodes",
+        fix=f"copy {names} from /etc/sealift/keys there, and start what uses it again"
+        if names
+        else f"destroy it here, too: `sealift box-keys destroy`; {_PAGE}: several nodes",
     )
 
 
