@@ -34,6 +34,7 @@ Kind = Literal["sqlite", "postgresql"]
 # A session of a machine that lost its power ends after that long; a service's own may be silent for a minute.
 LOCK_SECONDS: Final = 75.0
 _NEW: Final = "let the server's people make an empty one, name it in database.name, and migrate it up"
+_WHERE: Final = "`sealift db check` says where the records are"
 _DRAFT: Final = "ledger.copying"
 
 
@@ -119,7 +120,7 @@ def require_possible(config: Config, to: Kind) -> None:
         )
     if (to == "postgresql" and not has_file) or (to == "sqlite" and not size and not storage.is_arriving(before)):
         raise NotInstalledError(
-            what="there is no ledger to copy", why="there are no records where they would come from"
+            what="there is no ledger to copy", why="there are no records where they would come from", fix=_WHERE
         )
     if to == "postgresql" and gone is not None:
         raise ConflictError(what="the records left this database for good", why=f"they went on in {gone}", fix=_NEW)
@@ -129,7 +130,7 @@ def require_possible(config: Config, to: Kind) -> None:
 
 def _to_server(folder: Path, places: Places, *, clock: Clock, dry_run: bool, progress: Progress) -> Copied:
     if not (folder / FILE_NAME).exists():
-        raise NotInstalledError(what="there is no ledger to copy", why=f"{FILE_NAME} is absent")
+        raise NotInstalledError(what="there is no ledger to copy", why=f"{FILE_NAME} is absent", fix=_WHERE)
     storage.require_same_move(folder, places)
     before = storage.marked(folder)
     try:
@@ -185,7 +186,9 @@ def _to_file(folder: Path, places: Places, *, clock: Clock, dry_run: bool, progr
         if not size:
             if not storage.is_arriving(before) or not file.exists():
                 _require_not_lost(before)
-                raise NotInstalledError(what="there is no ledger to copy", why="the database has no records")
+                raise NotInstalledError(
+                    what="there is no ledger to copy", why="the database has no records", fix=_WHERE
+                )
             # What was to arrive there never did, and cannot any more: the file has everything.
         elif gone is None:
             _require_old(file, source, before, progress)

@@ -153,5 +153,6 @@ def test_copying_needs_a_server_and_something_to_copy(site: LedgerSite, tmp_path
         copying.copy(site.config, "postgresql", clock=SystemClock())
     section = DatabaseSection(kind="sqlite", socket=str(tmp_path))
     config = site.config.model_copy(update={"database": section})
-    with pytest.raises(NotInstalledError, match="no ledger to copy"):
+    with pytest.raises(NotInstalledError, match="no ledger to copy") as caught:
         copying.copy(config, "postgresql", clock=SystemClock())
+    assert "sealift db check" in caught.value.fix
