@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from appliance.actions.databases.copying import on_server
 from appliance.audit import lives, storage
 from appliance.audit import postgres_schema as ledger_schema
 from appliance.audit.client import Ledger, OfflineLedger, open_ledger
@@ -76,8 +77,7 @@ def require_place(config: Config, ledger: Ledger) -> None:
 
 def look_at_server(config: Config) -> Iterator[Finding]:
     """Look at the server that the site file names, before records move there: services' roles, promises, tables."""
-    section = config.database.model_copy(update={"kind": "postgresql"})
-    places = replace(config.at, server=section)
+    places = on_server(config)
 
     def tables() -> Iterator[Finding]:
         open_state(places, read_only=True).dispose()

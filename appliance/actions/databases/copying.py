@@ -329,9 +329,12 @@ def both(config: Config) -> tuple[Places, Places]:
             why="neither database.socket nor database.server is given",
             fix="fill in the section; database.kind stays as it is until the copy is done",
         )
-    named = config.at
-    server = section.model_copy(update={"kind": "postgresql"})
-    return replace(named, server=None), replace(named, server=server)
+    return replace(config.at, server=None), on_server(config)
+
+
+def on_server(config: Config) -> Places:
+    """Return the places of a site with its records on the server that it names, whatever its kind is now."""
+    return replace(config.at, server=config.database.model_copy(update={"kind": "postgresql"}))
 
 
 def _made(folder: Path) -> Path:
