@@ -2,7 +2,6 @@
 
 import base64
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +18,7 @@ from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.timekeeping.onetime import STEP_SECONDS, code_at
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, security_key, served
+from tests.support.browser import chromium, faults_of, free_port, security_key, served
 from tests.support.promotion import PASSWORD, Site, digest, open_site
 from tests.support.signatories import signatories
 
@@ -66,9 +65,7 @@ class Page:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     site = open_site(tmp_path / "s", enrolled=0, classes=["openpgp", "webauthn", "password-totp"])
     base = f"http://localhost:{port}"
     values = {**site.config.model_dump(), "webauthn": {"rp_id": "localhost", "origin": base}}
@@ -80,9 +77,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
     app.extensions["catch-up"] = lambda: projection.catch_up(state, site.ledger)
     with served(app, port), chromium(tmp_path / "profile") as context:
         tab = context.new_page()
-        faults: list[str] = []
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+        faults = faults_of(tab)
         session, key = security_key(context, tab)
         yield Page(site=site, app=app, context=context, tab=tab, session=session, key=key, base=base)
         assert faults == []

@@ -1,12 +1,11 @@
 """A person asks a version in a real browser, on a page without scripts, and follows the answer to its origin."""
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.support.askpage import PASSWORD, PERSON, page_beside
-from tests.support.browser import chromium, served
+from tests.support.browser import chromium, free_port, served
 from tests.support.engine import Script
 from tests.support.gateway import key_text
 from tests.support.gateway_server import gateway_server
@@ -16,9 +15,7 @@ EVIL = "<script>document.title = 'run'</script><img src=x onerror=\"document.tit
 
 
 def test_a_question_is_asked_and_answered_as_text_and_its_key_is_forgotten(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     with (
         gateway_server(tmp_path) as server,

@@ -1,12 +1,11 @@
 """A person judges answers in a real browser, with mouse and keyboard, and comes back to where they were."""
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from appliance.promote.sheet import JUDGED
-from tests.support.browser import chromium, served
+from tests.support.browser import chromium, faults_of, free_port, served
 from tests.support.judging import open_judging
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
@@ -16,15 +15,11 @@ ANA = signatories()[0]
 
 
 def test_answers_are_judged_left_continued_after_a_restart_and_handed_in(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     with open_judging() as judging, chromium(tmp_path / "profile") as context:
         tab = context.new_page()
-        faults: list[str] = []
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+        faults = faults_of(tab)
 
         def log_in() -> None:
             tab.goto(f"{base}/login")

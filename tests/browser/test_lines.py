@@ -1,10 +1,8 @@
 """Two people bring a model beside another by the page, one with a security key, and one of them stops its line."""
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,8 +12,9 @@ from appliance.promote.statement import LINE_FORMAT
 from appliance.state import projection
 from appliance.state.database import open_state
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, security_key, served
-from tests.support.promotion import PASSWORD, Site, open_site
+from tests.support.browser import chromium, faults_of, free_port, security_key, served
+from tests.support.promotion import PASSWORD, open_site
+from tests.support.servedpage import ServedPage
 from tests.support.signatories import signatories
 from tests.support.versions import store_version
 
@@ -24,29 +23,12 @@ ANA, BEN, *_ = signatories()
 EVA = "eva-rossi"
 
 
-@dataclass(slots=True)
-class Opened:
+@dataclass(slots=True, kw_only=True)
+class Opened(ServedPage):
     """A site with a chat model in production and a validated one for classes, and a tab with a security key."""
 
-    site: Site
-    tab: Any
-    base: str
-    state: Any
     chat: str
     classes: str
-
-    def go(self, path: str) -> None:
-        projection.catch_up(self.state, self.site.ledger)
-        self.tab.goto(f"{self.base}{path}")
-
-    def log_in(self, person: str) -> None:
-        if self.tab.get_by_role("button", name="Log out").count():
-            self.tab.get_by_role("button", name="Log out").click()
-        self.go("/login")
-        self.tab.fill("#person", person)
-        self.tab.fill("#password", PASSWORD)
-        self.tab.get_by_role("button", name="Log in").click()
-        self.tab.wait_for_url(f"{self.base}/")
 
     def enrol(self, person: str, name: str) -> None:
         """Enrol somebody with the security key, in the name of Ana and Ben."""
@@ -65,9 +47,7 @@ class Opened:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     site, base = open_site(tmp_path / "s", classes=[OPENPGP, WEBAUTHN]), f"http://localhost:{port}"
     site.config = Config.model_validate(
         {**site.config.model_dump(), "webauthn": {"rp_id": "localhost", "origin": base}}
@@ -83,9 +63,8 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     site.validate(classes, name="classes")
     state = open_state(site.config.at)
     with served(page_of(site, state), port), chromium(tmp_path / "profile") as context:
-        tab, faults = context.new_page(), []
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+        tab = context.new_page()
+        faults = faults_of(tab)
         security_key(context, tab)
         yield Opened(site=site, tab=tab, base=base, state=state, chat=chat, classes=classes)
         assert faults == []

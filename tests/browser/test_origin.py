@@ -1,7 +1,6 @@
 """A person has the origin of an answer verified afresh in a real browser, on a site of real processes, and saves it."""
 
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.wire import Line
 from media.clock import SystemClock
-from tests.support.browser import chromium, served
+from tests.support.browser import chromium, free_port, served
 from tests.support.checker import check
 from tests.support.jobs import job_service
 from tests.support.promoting import PEOPLE, bring, enrol_all, homes, record_answer, serve, site
@@ -60,9 +59,7 @@ def opened(
     digest = bring(site, 1)
     serve(run, digest, homes)
     record_answer(site, digest, 1, "req_one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     base, at = f"http://127.0.0.1:{port}", site.config.at
     ledger, state = SocketLedger(at.socket(ADMIN)), open_state(at)
     projection.catch_up(state, ledger)

@@ -1,18 +1,16 @@
 """A canary from its start to its cut-over by the page, in a real browser: held, resumed, cut over, watched, kept."""
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.state import projection
 from appliance.state.database import open_state
 from tests.support.adminpage import page_of
-from tests.support.browser import chromium, served
-from tests.support.promotion import PASSWORD, Site, open_site
+from tests.support.browser import chromium, faults_of, free_port, served
+from tests.support.promotion import PASSWORD, open_site
+from tests.support.servedpage import ServedPage
 from tests.support.signatories import signatories
 from tests.support.versions import store_version
 from tests.unit.appliance.promote.test_watch import FAILED, answers
@@ -21,20 +19,12 @@ pytestmark = pytest.mark.browser
 ANA, BEN, *_ = signatories()
 
 
-@dataclass(slots=True)
-class Opened:
+@dataclass(slots=True, kw_only=True)
+class Opened(ServedPage):
     """A site with one version in production and a canary of another, and a tab in which Ana is logged in."""
 
-    site: Site
-    tab: Any
-    base: str
-    state: Any
     old: str
     new: str
-
-    def go(self, path: str) -> None:
-        projection.catch_up(self.state, self.site.ledger)
-        self.tab.goto(f"{self.base}{path}")
 
     def decide(self, button: str, reason: str) -> None:
         """Fill in the form of a button and press it."""
@@ -46,9 +36,7 @@ class Opened:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     site = open_site(tmp_path / "s")
     for place in (site.config.at.promoter, site.config.at.registry):
         place.mkdir(parents=True, exist_ok=True)
@@ -63,15 +51,10 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     state = open_state(site.config.at)
     app = page_of(site, state)
     with served(app, port), chromium(tmp_path / "profile") as context:
-        tab, base, faults = context.new_page(), f"http://127.0.0.1:{port}", []
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+        tab, base = context.new_page(), f"http://127.0.0.1:{port}"
+        faults = faults_of(tab)
         page = Opened(site=site, tab=tab, base=base, state=state, old=old, new=new)
-        page.go("/login")
-        tab.fill("#person", ANA.id)
-        tab.fill("#password", PASSWORD)
-        tab.get_by_role("button", name="Log in").click()
-        tab.wait_for_url(f"{base}/")
+        page.log_in(ANA.id)
         yield page
         assert faults == []
     state.dispose()

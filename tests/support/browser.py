@@ -1,5 +1,6 @@
 """Debian's Chromium, driven over its own protocol: a page of ours as a person's browser shows and runs it."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,13 @@ OPTIONS = (
 )
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def served(app: Flask, port: int, *, host: str = "127.0.0.1") -> Iterator[None]:
     """Serve an application on loopback, or at `unix://PATH`, for as long as the block lasts."""
@@ -36,7 +44,7 @@ def served(app: Flask, port: int, *, host: str = "127.0.0.1") -> Iterator[None]:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Any]:
-    """Lend a browser context with a profile of its own; a script error on any page fails the test that asks for it."""
+    """Lend a browser context with a profile of its own; what goes wrong on a page is noted by `faults_of` alone."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -48,6 +56,14 @@ def chromium(profile: Path) -> Iterator[Any]:
             yield context
         finally:
             context.close()
+
+
+def faults_of(tab: Any) -> list[str]:
+    """Return where errors of a tab's scripts, and what the page's policy kept from running, are noted from now on."""
+    faults: list[str] = []
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    return faults
 
 
 def security_key(context: Any, page: Any, *, verifies: bool = True) -> tuple[Any, str]:
