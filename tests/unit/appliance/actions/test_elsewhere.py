@@ -45,7 +45,8 @@ class NodeB:
         floor.site.ledger.log.node = by
         floor.approve(version, ANA, BEN)
         floor.site.client.promote(floor.site.client.pending()[-1].statement.sha256)
-        self.told() if is_told else None
+        if is_told:
+            self.told()
         floor.site.ledger.log.node = "b"
 
     def told(self) -> None:

@@ -1,6 +1,5 @@
 """Which job follows what was decided last, what stays warm, and what the judge's look ends: each line for itself."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,27 +12,21 @@ from appliance.install.jobs import Kind
 from appliance.promote.record import Kind as Happened
 from appliance.promote.terms import Terms
 from tests.support import lines
-from tests.support.floor import open_floor
 from tests.support.promotion import Site, open_site
 from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
 from tests.support.versions import store_version
 from tests.unit.appliance.actions.test_lines import requested, unit_of
-from tests.unit.appliance.actions.test_lines_windows import Two
+from tests.unit.appliance.actions.test_lines_windows import Two, two_lines
 from tests.unit.appliance.install.test_jobdesk import ask, desk_of, ended
 
+__all__ = ["two_lines"]  # a fixture
 ANA, *_ = signatories()
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return open_site(tmp_path)
-
-
-@pytest.fixture
-def two() -> Iterator[Two]:
-    with open_floor() as opened:
-        yield Two(opened)
 
 
 def versions(site: Site, count: int) -> list[str]:

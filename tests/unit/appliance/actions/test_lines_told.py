@@ -1,6 +1,5 @@
 """What people are told where several models are in production: history, routes, units, a canary's outlook."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from appliance.install.supervisor import UnitState, engine_unit
 from appliance.registry.router import Query
 from appliance.state import projection
 from tests.support import lines
-from tests.support.floor import open_floor
 from tests.support.ledger import DIGEST_A, DIGEST_B, bodies, rollout_bodies
 from tests.support.promotion import Site, digest, open_site
 from tests.support.signatories import signatories
 from tests.support.supervisor import FakeSupervisor
-from tests.unit.appliance.actions.test_lines_windows import Two
+from tests.unit.appliance.actions.test_lines_windows import Two, two_lines
 
+__all__ = ["two_lines"]  # a fixture
 ANA, BEN, *_ = signatories()
 A, B, C, D, E = (digest(name) for name in "ABCDE")
 OTHER, NEXT = "c" * 64, "d" * 64
@@ -39,12 +38,6 @@ NAMES = {DIGEST_A: "chat", DIGEST_B: "chat", OTHER: "small", NEXT: "small"}
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return open_site(tmp_path)
-
-
-@pytest.fixture
-def two() -> Iterator[Two]:
-    with open_floor() as opened:
-        yield Two(opened)
 
 
 def told(events: tuple[Event, ...]) -> list[tuple[str, str]]:

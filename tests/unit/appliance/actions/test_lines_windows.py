@@ -39,8 +39,8 @@ class Two:
         return dict(found.body)
 
 
-@pytest.fixture
-def two() -> Iterator[Two]:
+@pytest.fixture(name="two")
+def two_lines() -> Iterator[Two]:
     with open_floor() as opened:
         yield Two(opened)
 
