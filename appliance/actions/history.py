@@ -10,6 +10,7 @@ from typing import Any, Final
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.promote.classes import shown
+from appliance.promote.destination import Said
 from appliance.registry import deletion
 from media import canonical
 from media.errors import MediaError
@@ -130,10 +131,10 @@ class _Lines:
         return line, f"line {line}"
 
     def _requested(self, body: Mapping[str, Any]) -> tuple[int | None, str]:
-        fields = _signed(body)
-        if "replaces" not in fields:
+        said = Said.of_fields(_signed(body))
+        if said == Said():
             return _FIRST
-        line = self._brought.get(str(fields["replaces"]))
+        line = self._brought.get(said.replaces)
         return line, "a further line" if line is None else f"line {line}"
 
 

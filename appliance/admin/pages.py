@@ -96,6 +96,7 @@ def _promotion() -> str:
         "promotion.html",
         requests=waiting,
         goes={one.digest: _goes(one) for one in waiting},
+        beside={one.digest for one in waiting if Said.of_fields(one.fields).beside},
         lines=lines.several(),
         history=here.facts.history(),
         events=history_action.history(here.ledger)[: -_MOST_EVENTS - 1 : -1],
