@@ -172,7 +172,7 @@ class Beginning:
             NotActiveError: Another box serves now.
         """
         wish = wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
-        line = self.routes.lines().mark(route.model_digest)
+        line = self.routes.lines().line_of(route.model_digest)
         place = self.admission.take(wish, partial(self.watch.watch, come.environ), caller=come.key.key_id, line=line)
         if place.position:
             try:

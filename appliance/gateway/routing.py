@@ -177,7 +177,7 @@ class Lines:
                 named.setdefault(name, route)
         return named
 
-    def mark(self, model_digest: str) -> str:
+    def line_of(self, model_digest: str) -> str:
         """Return the line in which a version is loaded, as the queue has it; nothing where one line serves all."""
         if len(self.serving) < 2:
             return ""
