@@ -142,13 +142,15 @@ def _known(records: Records, origin: str) -> dict[str, tuple[str, str]]:
 
 def _said(leaf: Leaf) -> dict[str, str]:
     body = leaf.body
+    if leaf.kind == RECORDED and body.get("format") != commitments.FORMAT:
+        return {}  # a later form, which a later release reads
     untrusted = (
         body.get("keys") if leaf.kind == RECORDED else {f"{body.get('name')}.v{body.get('version')}": body[COMMITMENT]}
     )
     try:
         return commitments.from_json(untrusted)
     except MalformedError:
-        return {}  # a later form, which a later release reads
+        return {}
 
 
 def _destroyed(records: Records, origin: str) -> frozenset[str]:

@@ -25,6 +25,7 @@ from appliance.errors import (
     InstallError,
     LedgerDamagedError,
     LedgerUnavailableError,
+    NotInstalledError,
     StoreWriteError,
     UnitError,
 )
@@ -114,10 +115,14 @@ def test_a_copy_to_the_server_that_is_cut_off_is_ended_either_way(
     with cut_off(power, when, monkeypatch):
         copying.copy(moving.file, "postgresql", clock=CLOCK)
 
-    if when == "before it is marked":
-        assert goes_on_in_its_file(moving)
+    nothing_left = when == "before it is marked"
+    assert everything(moving.files()) == before
+    assert goes_on_in_its_file(moving) is nothing_left
+    before = everything(moving.files())  # which has one more start where it went on
+    if nothing_left and then == "sqlite":
+        with pytest.raises(NotInstalledError):
+            copying.copy(moving.file, then, clock=CLOCK)
         return
-    assert not goes_on_in_its_file(moving)
     copying.copy(moving.file, then, clock=CLOCK)
 
     places = moving.tables() if then == "postgresql" else moving.files()

@@ -117,6 +117,7 @@ def test_only_the_ledger_itself_and_roots_door_are_believed(log: Log) -> None:
 
 def test_a_record_of_a_later_form_is_passed_over(log: Log) -> None:
     add(log, nodekeys.RECORDED, {"format": 2, "keys": ["x"]}, door="ledger")
+    add(log, nodekeys.RECORDED, {"format": 2, "keys": dict.fromkeys(OWN, C)}, door="ledger")
 
     assert nodekeys.settle(log, OWN).text == ""
 
