@@ -11,28 +11,26 @@ from datetime import timedelta
 from typing import Any, Final
 
 from appliance.actions import keyrules
-from appliance.actions.fit import Holds, fit
+from appliance.actions.fit import Holds, fit, line_for
 from appliance.actions.following import is_anothers
 from appliance.actions.production import STAGE, Served, Surroundings, is_production, settle, unit_digest
 from appliance.actions.promote import said_of
+from appliance.audit.leaf import Leaf
 from appliance.errors import ConflictError, NotEnoughApprovalsError
 from appliance.install.engines import wanted_engines
 from appliance.install.supervisor import UnitState, engine_unit
-from appliance.promote import linenames
 from appliance.promote.approvals import LEAST_PEOPLE
-from appliance.promote.belonging import Belonging
 from appliance.promote.destination import Said
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.judging import ENOUGH_REQUESTS, STATED_POWER
 from appliance.promote.line import Line
-from appliance.promote.naming import name_of
 from appliance.promote.record import BY_JUDGE, FIRST_LINE, Promotion
 from appliance.promote.terms import HOURS, PERCENT, WATCH_HOURS, Terms
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
 from appliance.stages import is_tried
-from appliance.state import projection
+from appliance.state import lines, projection
 from media.clock import from_text
 
 _INTENT: Final = "request.intent"
@@ -123,7 +121,7 @@ def outlook(here: Surroundings, which: str, *, percent: int = PERCENT, hours: in
     Terms(version=version.model_digest, percent=percent, hours=hours).require_sensible()
     said = said_of(here, version.model_digest)
     holds = fit(here.config, here.ledger, here.state, version.model_digest, said=said).holds
-    rate = _rate(here, version.model_digest, said)
+    rate = _rate(here, version, said)
     return Outlook(version=version, percent=percent, hours=hours, holds=holds, requests_per_hour=rate)
 
 
@@ -271,34 +269,26 @@ def _is_known(line: Line, digest12: str) -> bool:
     return any(one.startswith(digest12) for one in (*line.versions, *last))
 
 
-def _rate(here: Surroundings, model_digest: str, said: Said) -> float:
-    """Return requests per hour over the last week, of the line that a version is for, from the newest records."""
-    production = PromoterFolder(here.config.at.promoter).production()
-    belonging, line = Belonging(), _line_for(here, production, model_digest, said)
-    belonging.follow(production)
+def _rate(here: Surroundings, version: Version, said: Said) -> float:
+    """Return requests per hour over the last week, of the line that a version is for, from the newest records.
+
+    Who asks may be an operator, who reads state and ledger and not the promoter's folder.
+    """
+    with here.state.connect() as session:
+        line, homes, opened = line_for(session, version, said), lines.homes(session), lines.opened(session)
     found = here.ledger.find(kind=_INTENT, limit=_LOOKED_AT)
     week, now = timedelta(days=7), here.clock.now()
     asked = [(leaf, moment) for leaf in found if now - (moment := from_text(leaf.time)) <= week]
-    own = [moment for leaf, moment in asked if not is_tried(leaf.body) and belonging.line_of(leaf) == line]
+    own = [moment for leaf, moment in asked if not is_tried(leaf.body) and _is_of(leaf, line, homes)]
     if not own:
         return 0.0
     # From the oldest of them on: a site that is new, or busy, has a shorter time to look at. One of several lines is
     # as old as the record that opened it: the first request of a line that few ask may be of an hour ago.
     since = own[-1]
-    if len(production.lines) > 1:
-        opened = production.promotions[line - 1].at
-        since = max(min(moment for _, moment in asked), opened)
+    if len(opened) > 1:
+        since = max(min(moment for _, moment in asked), from_text(opened[line]))
     return len(own) / max((now - since).total_seconds() / 3600, 1.0)
 
 
-def _line_for(here: Surroundings, production: Production, model_digest: str, said: Said) -> int:
-    """Return the number of the line that was signed, else of the one that has the version's name, else of the first.
-
-    It is 0 where that line is not open yet.
-    """
-    if said.beside:
-        return 0
-    if said.replaces:
-        return next((line.number for line in production.lines.values() if line.newest == said.replaces), 0)
-    found = linenames.holder_of(here.ledger, production, model_digest, name_of(here.ledger, model_digest))
-    return FIRST_LINE if found is None else found.number
+def _is_of(leaf: Leaf, line: int, homes: Mapping[str, int]) -> bool:
+    return homes.get(str(leaf.body.get("model_digest")), FIRST_LINE) == line

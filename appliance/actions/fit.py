@@ -317,6 +317,11 @@ def _standing(session: lines.Reader) -> dict[int, set[str]]:
     return found
 
 
+def line_for(session: lines.Reader, version: Version, said: Said) -> int:
+    """Return the number of the line for which a version is, as the state has it; 0 for one that is not open yet."""
+    return _line_for(session, version, _standing(session), said)
+
+
 def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, set[str]], said: Said) -> int:
     """Return the line that was said, else the one that a version is in, else the one of its name, else line 1.
 

@@ -83,5 +83,14 @@ def newest(session: Reader) -> dict[int, str]:
     return {line: stack[-1] for line, stack in versions(session).items() if stack}
 
 
+def opened(session: Reader) -> dict[int, str]:
+    """Return when the first version of each line was brought, as RFC 3339 text."""
+    found: dict[int, str] = {}
+    for line, digest, at in _steps(session, Promotion.line, Promotion.model_digest, Promotion.at):
+        if digest is not None:
+            found.setdefault(line or FIRST_LINE, at)
+    return found
+
+
 def _steps(session: Reader, *columns: Any) -> Any:
     return session.execute(select(*columns).order_by(Promotion.sequence))
