@@ -53,6 +53,7 @@ class LimitsSection(Section):
     requests_per_minute: int = Field(default=600, ge=1)
     unauthenticated_per_minute: int = Field(default=10, ge=1)
     concurrent_requests: int = Field(default=64, ge=1, le=1024)
+    key_concurrent_requests: int = Field(default=0, ge=0, le=1024)
     queue_length: int = Field(default=64, ge=0, le=1024)
     queue_seconds: int = Field(default=30, ge=0, le=600)
     batch_percent: int = Field(default=50, ge=1, le=100)
@@ -287,6 +288,12 @@ class ReviewSection(Section):
     def keeps(self) -> bool:
         """Whether any answer may be kept."""
         return bool(self.one_in or any(self.departments.values()))
+
+
+class PhiSection(Section):
+    """Several nodes: whether one that lacks the list of names on record, or has another, refuses requests or tells."""
+
+    other_list: Literal["refuse", "tell"] = "refuse"
 
 
 class MediaSection(Section):

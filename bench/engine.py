@@ -4,10 +4,12 @@ Ours is the unit's own process with its scheduler, asked at its socket; no gatew
 llama-cpp-python's packaged server, llama.cpp's own C++ server (as xllamacpp) and the bare `llama_decode` loop, which is
 what any of them could reach. All have the same weights and the same THREADS. Rounds are interleaved and each begins
 with another contestant; the others stay loaded and idle. Every question is a new one, so that no contestant has read it
-before; all of them keep what they read, and questions begin alike, as an application's do.
+before; all of them keep what they read, and questions begin alike, as an application's do. ONLY=servers measures them
+alone, ONLY=step what Python takes of our engine's steps alone.
 
     tokens     of whole answers of 64 tokens, a second, at 1, 4, 8, 16 and 32 callers
     first      the median time to the first token of a streamed answer at 16 callers
+    step       what Python takes of a step at 16 callers: all but `llama_decode` itself, without HTTP
 
 The bare loop's prompts are read before its clock starts; of all others the whole answer is measured. A second figure of
 the loop has the clock start before the tokens that each prompt shares with no other: the work that the others do.
@@ -29,22 +31,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bench import engine_peers
+from bench import engine_peers, engine_step
+from bench.engine_peers import SUBJECTS
 from bench.measuring import Row, machine, say, write
 
 CALLERS: Final = tuple(int(one) for one in os.environ.get("CALLERS", "1,4,8,16,32").split(","))
 LEVELS: Final = tuple(os.environ.get("LEVELS", "Q4_1,Q8_0").split(","))
 ROUNDS: Final = int(os.environ.get("ROUNDS", "3"))
 THREADS: Final = int(os.environ.get("THREADS", str(os.cpu_count() or 1)))
+ONLY: Final = os.environ.get("ONLY", "step,servers").split(",")
 TOKENS: Final = 64
 _GOALS: Final = {"llama_cpp.server": 3.0, "llama.cpp C++": 1.15, "bare loop": 0.9}
 _LOOP, _WHOLE_LOOP = "bare loop", "bare loop with prompts"
-# Of a question of `_SUBJECTS` with what the template puts behind it; what stands before is the same in all.
+# Of a question of `SUBJECTS` with what the template puts behind it; what stands before is the same in all.
 _OWN: Final = 13
 _ALONE: Final = 0.95
 _AT: Final = 16
 _NUMBERS: Final = itertools.count()
-_SUBJECTS: Final = ("the sea", "a lighthouse", "winter", "an old map", "bread", "a railway", "chalk", "rain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +62,8 @@ class Contestant:
         """Return a connection of a caller's own."""
         if self.path is None:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        connection = http.client.HTTPConnection("engine", timeout=600)
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(600)
-        connection.sock.connect(str(self.path))
+        connection = engine_peers.UnixConnection(self.path, timeout=600)
+        connection.connect()
         return connection
 
 
@@ -95,8 +96,8 @@ class Callers:
         return time.perf_counter() - began
 
     def _ask(self, number: int) -> None:
-        text = f"Write a long story about {_SUBJECTS[number % len(_SUBJECTS)]}, number {next(_NUMBERS)}."
-        body = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": TOKENS}
+        asked = [{"role": "user", "content": _question(number)}]
+        body = {"model": "m", "messages": asked, "temperature": 0, "max_tokens": TOKENS}
         if self.contestant.path is not None:
             body["cache_salt"] = "bench"  # as the gateway says whose prompt it is; the peers share with everybody
         connection = self.contestant.connection()
@@ -132,18 +133,31 @@ class Callers:
 
 def main() -> int:
     """Measure all and write `build/bench/engine.json`; returns 1 when a goal was missed."""
+    if unknown := set(ONLY) - {"step", "servers"}:
+        raise SystemExit(f"error: ONLY={','.join(sorted(unknown))}\n  fix: step, servers or both")
     rows = [machine()]
     for level in LEVELS:
         with tempfile.TemporaryDirectory(prefix="sle", dir="/tmp") as name, ExitStack() as stack:
-            rows += _level(level, Path(name), stack)
+            model = engine_peers.weights(Path(name), level)
+            if "step" in ONLY and _AT in CALLERS:
+                rows.append(_step(level, model))
+            if "servers" in ONLY:
+                rows += _servers(level, model, Path(name), stack)
     return write("engine", rows)
 
 
-def _level(level: str, folder: Path, stack: ExitStack) -> list[Row]:
-    model = engine_peers.weights(folder, level)
+def _step(level: str, model: Path) -> Row:
+    return engine_step.row(level, model, question=_question, answers=_AT, tokens=TOKENS, threads=THREADS, rounds=ROUNDS)
+
+
+def _question(number: int) -> str:
+    return f"Write a long story about {SUBJECTS[number % len(SUBJECTS)]}, number {next(_NUMBERS)}."
+
+
+def _servers(level: str, model: Path, folder: Path, stack: ExitStack) -> list[Row]:
     python_port, cpp_port = _free_port(), _free_port()
     contestants = [
-        Contestant(name="ours", path=stack.enter_context(engine_peers.ours(model, threads=THREADS))),
+        Contestant(name="ours", path=stack.enter_context(engine_peers.ours(model, threads=THREADS)).socket),
         Contestant(
             name="llama_cpp.server",
             port=stack.enter_context(

@@ -1,13 +1,15 @@
-"""The contestants of `bench.engine`: where each runs, and on what they run."""
+"""The contestants of `bench.engine`: where each runs, on what they run, and how a caller reaches ours."""
 
 import hashlib
 import http.client
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +25,45 @@ CHILD: Final = ROOT / "bench/engine_child.py"
 PLACES: Final = 32
 CONTEXT: Final = 512
 """Tokens that a place may fill: a short question and its answer."""
+SUBJECTS: Final = ("the sea", "a lighthouse", "winter", "an old map", "bread", "a railway", "chalk", "rain")
+"""What questions are about; those of one caller differ by a number as well."""
+BATCH: Final = 512
+"""Tokens that our engine reads in one step at most."""
 _LOCK: Final = ROOT / "bench/engine.txt"
 _CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealift/bench"
 _PATIENCE_SECONDS: Final = 180
 _QUANTIZE: Final = ROOT / "bundler/sources/quantize_child.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Our engine's unit: where it listens, and the process that all of its others are below."""
+
+    socket: Path
+    pid: int
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A caller's connection to a server's Unix socket.
+
+    Args:
+        path: Where it listens.
+        timeout: Of connecting, and of each read.
+    """
+
+    def __init__(self, path: Path, *, timeout: float) -> None:
+        super().__init__("engine", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect; a request does so by itself where nobody did.
+
+        Raises:
+            OSError: Nobody listens there.
+        """
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def shipped(pattern: str) -> list[Path]:
@@ -74,8 +111,8 @@ def weights(folder: Path, quantization: str) -> Path:
 
 
 @contextmanager
-def ours(model: Path, *, threads: int) -> Iterator[Path]:
-    """Run our engine's unit over a version of these weights; yield its socket. No gateway is before it."""
+def ours(model: Path, *, threads: int) -> Iterator[Running]:
+    """Run our engine's unit over a version of these weights. No gateway is before it."""
     (template,) = shipped("models/smollm2-135m-instruct/*.jinja")
     with engine_site() as site:
         with site.at.config_file.open("a") as stream:
@@ -86,16 +123,16 @@ def ours(model: Path, *, threads: int) -> Iterator[Path]:
             template=template.read_bytes(),
             n_ctx=PLACES * CONTEXT,
             n_seq_max=PLACES,
-            n_batch=512,
+            n_batch=BATCH,
             llama_cpp=LlamaSettings(kv_unified=False).to_json(),
         )
         name = f"test-{descriptor.model_digest[:12]}"
         program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from appliance.serve.launcher import main; main()"
         words: Sequence[object] = ("-I", "-c", program, ROOT, "--config", site.at.config_file, "--instance", name)
         with _running([interpreter(), *words], site.at.run / "engine.log") as process:
-            socket = site.at.socket(f"engine-{name}")
-            _until(process, lambda: _answers(socket=socket), site.at.run / "engine.log")
-            yield socket
+            place = site.at.socket(f"engine-{name}")
+            _until(process, lambda: _answers(place=place), site.at.run / "engine.log")
+            yield Running(socket=place, pid=process.pid)
 
 
 @contextmanager
@@ -130,9 +167,9 @@ def _running(command: Sequence[object], log: Path) -> Iterator["subprocess.Popen
             process.wait()
 
 
-def _answers(*, socket: Path | None = None, port: int = 0) -> bool:
-    if socket is not None:
-        with suppress(SealiftError), EngineClient(socket) as client:
+def _answers(*, place: Path | None = None, port: int = 0) -> bool:
+    if place is not None:
+        with suppress(SealiftError), EngineClient(place) as client:
             return client.health()
         return False
     with suppress(OSError, http.client.HTTPException):

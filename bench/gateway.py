@@ -17,8 +17,6 @@ BENCH_DIR is a folder on the disk that records are written to.
 import os
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,13 +24,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench import asking
+from bench import asking, gateway_memory
 from bench.asking import Contestant
 from bench.litellm_peer import proxy
-from bench.measuring import ROOT, Row, machine, say, write
-from tests.support.engine import MODEL_DIGEST
+from bench.measuring import Row, machine, say, write
 from tests.support.gateway import MODEL
-from tests.support.gateway_server import Server, free_port, gateway_server
+from tests.support.gateway_server import free_port, gateway_server
 
 REQUESTS: Final = int(os.environ.get("REQUESTS", "100000"))
 ROUNDS: Final = int(os.environ.get("ROUNDS", "5"))
@@ -44,7 +41,6 @@ _CHUNKS: Final = 64
 _INTERVAL: Final = 10.0
 _MOST_ADDED: Final = 0.35
 _LEAST_PER_CORE: Final = 4.0
-_MOST_GROWTH: Final = 1.05
 _MOST_IDLE: Final = 1.5
 
 
@@ -64,41 +60,19 @@ def main() -> int:
 
 @contextmanager
 def _contestants(folder: Path) -> Iterator[tuple[Contestant, Contestant, Contestant]]:
-    limits = f"requests_per_minute = 100000000\nconcurrent_requests = {IDLE + 64}\ntokens_per_day = 1000000000000"
+    room = gateway_memory.limits(together=IDLE + 64)
     with ExitStack() as stack:
-        server = stack.enter_context(gateway_server(folder / "ours", limits=limits, ledger_apart=True))
+        server = stack.enter_context(gateway_server(folder / "ours", limits=room, ledger_apart=True))
         engine_port, port = stack.enter_context(free_port()), stack.enter_context(free_port())
-        engine = stack.enter_context(_engine(server, engine_port))
+        engine = stack.enter_context(gateway_memory.costless_engine(server, port=engine_port))
         say("LiteLLM begins")
         (folder / "theirs").mkdir()
         other = stack.enter_context(proxy(folder / "theirs", engine_port=engine_port, port=port, model=MODEL))
-        ledger = () if server.ledger is None else (server.ledger.pid,)
         yield (
             Contestant(name="engine alone", port=engine_port, model=MODEL, pids=(engine.pid,)),
-            Contestant(
-                name="ours",
-                port=int(server.url.rpartition(":")[2]),
-                model=MODEL,
-                key=server.key,
-                pids=(server.process.pid, *ledger),
-            ),
+            gateway_memory.contestant(server),
             Contestant(name="LiteLLM", port=port, model=MODEL, pids=(other.pid,)),
         )
-
-
-@contextmanager
-def _engine(server: Server, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Put the engine that costs nothing in the place of the one that the site began with."""
-    path = server.site.places.socket(f"engine-production-{MODEL_DIGEST[:12]}")
-    path.unlink()
-    command = [sys.executable, "-m", "bench.mock_engine", str(path), str(port)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        try:
-            if process.stdout is None or process.stdout.readline() != b"ready\n":
-                raise SystemExit("the engine does not begin")
-            yield process
-        finally:
-            process.kill()
 
 
 def _rounds(contestants: tuple[Contestant, ...], measure: Callable[[Contestant], float]) -> Mapping[str, list[float]]:
@@ -191,11 +165,7 @@ def _p95(one: Contestant) -> float:
 
 
 def _memory(ours: Contestant) -> Row:
-    asking.together(ours, max(REQUESTS // 10, _CALLERS), callers=_CALLERS)
-    early = ours.resident_bytes()
-    asking.together(ours, REQUESTS - REQUESTS // 10, callers=_CALLERS)
-    time.sleep(1)
-    late = ours.resident_bytes()
+    early, late = gateway_memory.resident(ours, REQUESTS, callers=_CALLERS)
     say(f"memory: {early / 2**20:.0f} MiB, then {late / 2**20:.0f} MiB")
     return Row(
         name=f"memory after {REQUESTS} answers, against a tenth of them",
@@ -203,8 +173,8 @@ def _memory(ours: Contestant) -> Row:
         peer=early / 2**20,
         unit="MiB",
         ratio=late / early,
-        goal=f"at most {_MOST_GROWTH} times",
-        met=late <= _MOST_GROWTH * early,
+        goal=f"at most {gateway_memory.MOST_GROWTH} times",
+        met=late <= gateway_memory.MOST_GROWTH * early,
     )
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -147,6 +148,7 @@ def machine() -> Row:
         "memory_gib": round(memory / 2**20, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "at": datetime.now(UTC).date().isoformat(),
     }
     return Row(
         name="machine", ours=os.getloadavg()[0], peer=None, unit="load average of one minute", more={"facts": facts}

@@ -15,7 +15,7 @@ from appliance.audit.memory import MemoryLedger
 from appliance.config import Config
 from appliance.errors import StoreDamagedError
 from appliance.registry import catalog, origin
-from appliance.state.lines import FIRST_LINE
+from appliance.stages import FIRST_LINE
 from appliance.store.content import ContentStore, StoredRelease
 from appliance.verify import trust
 from appliance.verify.metadata import TrustChain, root_by_root

@@ -25,11 +25,11 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.judging import ENOUGH_REQUESTS, STATED_POWER
 from appliance.promote.line import Line
-from appliance.promote.record import BY_JUDGE, FIRST_LINE, Promotion
+from appliance.promote.record import BY_JUDGE, Promotion
 from appliance.promote.terms import HOURS, PERCENT, WATCH_HOURS, Terms
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
-from appliance.stages import is_tried
+from appliance.stages import FIRST_LINE, is_tried
 from appliance.state import lines, projection
 from media.clock import from_text
 

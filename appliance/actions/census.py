@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -135,10 +135,17 @@ def bring(config: Config, names: Names, *, ledger: Ledger, keys: KeyProvider, pe
         StoreWriteError: It could not be written. If the record says otherwise, import it again.
     """
     plain = censusfile.plain_of(names.names)
-    sealed = censusfile.sealed(plain, keys)
     body = {"names": len(names.names), "digest": digest_of(plain, keys), "person": person}
+    return lay_down(config, plain, ledger=ledger, keys=keys, kind=IMPORTED, body=body)
+
+
+def lay_down(
+    config: Config, plain: bytes, *, ledger: Ledger, keys: KeyProvider, kind: str, body: Mapping[str, Any]
+) -> Appended:
+    """Record what is done and write the list; raises as `bring`."""
+    sealed = censusfile.sealed(plain, keys)
     _prepare(config)
-    done = ledger.append(IMPORTED, body)
+    done = ledger.append(kind, body)
     try:
         durable.replace(config.at.census / censusfile.NAME, sealed, mode=_MODE)
     except OSError as error:
@@ -146,22 +153,29 @@ def bring(config: Config, names: Names, *, ledger: Ledger, keys: KeyProvider, pe
     return done
 
 
-def forget(config: Config, *, ledger: Ledger, person: str, reason: str) -> bool:
+def forget(config: Config, *, ledger: Ledger, person: str, reason: str, kind: str = FORGOTTEN) -> bool:
     """Take the list away; return whether there was one.
+
+    Args:
+        config: The site file.
+        ledger: Where that is recorded.
+        person: Who does it.
+        reason: Why.
+        kind: Of the record.
 
     Raises:
         LedgerUnavailableError: It could not be recorded; the list is as it was.
         StoreWriteError: It could not be taken away.
     """
     file = config.at.census / censusfile.NAME
-    last = _last(ledger)
+    last = on_record(ledger)
     try:
         is_there = file.is_symlink() or file.exists()
     except OSError as error:
         raise _unwritten(error) from error
     if not is_there and (last is None or last.kind == FORGOTTEN):
         return False
-    ledger.append(FORGOTTEN, {"person": person, "reason": reason})
+    ledger.append(kind, {"person": person, "reason": reason})
     try:
         if is_there:
             file.unlink()
@@ -177,7 +191,7 @@ def standing(config: Config, ledger: Ledger, keys: KeyProvider | None) -> Standi
     Raises:
         LedgerUnavailableError: The ledger does not answer.
     """
-    last = _last(ledger)
+    last = on_record(ledger)
     is_one = last is not None and last.kind == IMPORTED
     body = last.body if last is not None else {}
     digest = str(body.get("digest", "")) if is_one else ""
@@ -219,6 +233,35 @@ def digest_of(plain: bytes, keys: KeyProvider, *, version: int | None = None) ->
     return f"v{version}:{keys.hmac('content-hmac', hashlib.sha256(plain).digest(), version=version).hex()}"
 
 
+def key_version(digest: str) -> int:
+    """Return the version of the key that made a digest.
+
+    Raises:
+        ValueError: It names none.
+    """
+    return int(digest.partition(":")[0].removeprefix("v"))
+
+
+def has_digest(plain: bytes, digest: str, keys: KeyProvider) -> bool:
+    """Tell whether a digest is this list's.
+
+    Raises:
+        KeyMissingError: The key that made it cannot be used.
+        ValueError: It names no key's version.
+    """
+    return digest_of(plain, keys, version=key_version(digest)) == digest
+
+
+def on_record(ledger: Ledger) -> Leaf | None:
+    """Return the newest record of a list that came or went; None where there was none.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    found = [leaf for kind in (IMPORTED, FORGOTTEN) for leaf in ledger.find(kind, limit=1)]
+    return max(found, key=lambda leaf: leaf.sequence, default=None)
+
+
 def _fault(config: Config, digest: str, keys: KeyProvider | None) -> str:
     try:
         found = censusfile.read(config.at.census)
@@ -226,17 +269,12 @@ def _fault(config: Config, digest: str, keys: KeyProvider | None) -> str:
             return "" if (found is None) == (not digest) else "the ledger and the disk disagree whether there is a list"
         if keys is None:
             return ""
-        plain, version = censusfile.opened(found[0], keys), int(digest.partition(":")[0].removeprefix("v"))
+        plain = censusfile.opened(found[0], keys)
         # Versions of this key go after years; what they made can then not be compared.
-        is_same = version not in keys.versions("content-hmac") or digest_of(plain, keys, version=version) == digest
+        is_same = key_version(digest) not in keys.versions("content-hmac") or has_digest(plain, digest, keys)
     except SealiftError as error:
         return f"{error.what}: {error.why}"
     return "" if is_same else "the list on the disk is not the one that was recorded last"
-
-
-def _last(ledger: Ledger) -> Leaf | None:
-    found = [leaf for kind in (IMPORTED, FORGOTTEN) for leaf in ledger.find(kind, limit=1)]
-    return max(found, key=lambda leaf: leaf.sequence, default=None)
 
 
 def _name(untrusted: str) -> str | None:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from appliance.promote.destination import Said
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
+from appliance.stages import FIRST_LINE
 from appliance.state import lines
 
 Reader = Connection | Session
@@ -59,9 +60,9 @@ def _comes(session: Reader, said: Said, version: Version, stay: str) -> str:
 
 
 def _line(session: Reader, said: Said) -> int:
-    """Return the number of the line for which a version is; 0 where it opens one, or its line is not known."""
+    """Return the number of the line that is signed, where a name decides nothing; 0 where it is new, or not known."""
     if said.beside:
         return 0
     if not said.replaces:
-        return lines.FIRST_LINE
+        return FIRST_LINE
     return next((line for line, digest in lines.newest(session).items() if digest == said.replaces), 0)

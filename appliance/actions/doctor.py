@@ -6,9 +6,11 @@ Each finding says what was found, why it matters and what helps; some can be men
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from appliance.actions import (
     census,
+    censusnodes,
     disk_cipher,
     disk_encryption,
     doctor_machine,
@@ -94,7 +96,8 @@ def _retention(ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
 def _census(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:
     if ledger is not None:
         with suppress(SealiftError):  # as above
-            yield census.finding(config, ledger, clock)
+            single = partial(census.finding, config, ledger, clock)
+            yield censusnodes.finding(config, ledger, single) if config.database.node else single()
 
 
 def _failover(config: Config, ledger: Ledger | None, clock: Clock) -> Iterator[Finding]:

@@ -229,7 +229,7 @@ def _production(
         warm = _warm(production, line, active)
         if warm:
             text += f"; {', '.join(warm)} is still in memory"
-        named = " --line NAME" if len(production.lines) > 1 else ""
+        named = " --line NAME" if production.has_further else ""
         yield Finding(
             name="production",
             is_good=False,

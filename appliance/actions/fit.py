@@ -10,7 +10,6 @@ loading the version before again, for which the time that this box needed is tol
 are asked.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -25,6 +24,7 @@ from appliance.registry import catalog, memory, stageloads
 from appliance.registry.carriers import carrier
 from appliance.registry.catalog import Version
 from appliance.registry.memory import Need, Room
+from appliance.stages import FIRST_LINE
 from appliance.state import lines
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import Rollout
@@ -211,18 +211,17 @@ def fit(
     """
     with state.connect() as session:
         version = catalog.version(session, which)
-        standing = _standing(session)
-        number = _line_for(session, version, standing, said or Said())
+        standing, number = _standing(session), line_for(session, version, said or Said())
         current = lines.served(session).get(number)
         others = sorted(digest for line, found in standing.items() if line != number for digest in found)
-        first = [str(catalog.in_production(session))] if number != lines.FIRST_LINE else []
+        first = [str(catalog.in_production(session))] if number != FIRST_LINE else []
         production = None if current in {None, version.model_digest} else catalog.version(session, str(current))
     found = memory.room() if room is None else room
     need = need_of(config, ledger, version)
     other = None if production is None else need_of(config, ledger, production)
     tested = held_in_test(config, ledger, state, version)
     serving = need if production is None else other
-    named = config.engines.production.further if number == lines.FIRST_LINE else ()
+    named = config.engines.production.further if number == FIRST_LINE else ()
     more = 0 if serving is None else serving.total * len(named)
     taken = _held(config, ledger, state, [*others, *first * len(config.engines.production.further)])
     return FitFacts(
@@ -313,23 +312,20 @@ def _standing(session: lines.Reader) -> dict[int, set[str]]:
     found = {number: {digest} for number, digest in lines.served(session).items()}
     opened = select(Rollout.line, Rollout.model_digest, Rollout.control).where(Rollout.state.in_(OPEN))
     for line, *both in session.execute(opened):
-        found.setdefault(line or lines.FIRST_LINE, set()).update(digest for digest in both if digest)
+        found.setdefault(line or FIRST_LINE, set()).update(digest for digest in both if digest)
     return found
 
 
 def line_for(session: lines.Reader, version: Version, said: Said) -> int:
-    """Return the number of the line for which a version is, as the state has it; 0 for one that is not open yet."""
-    return _line_for(session, version, _standing(session), said)
+    """Return the number of the line that was said, else that a version is in, else that of its name, else line 1.
 
-
-def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, set[str]], said: Said) -> int:
-    """Return the line that was said, else the one that a version is in, else the one of its name, else line 1.
-
-    A line that was stopped keeps what it served last, and that one's name. One that is not open yet is 0. Of a line
-    that does not exist the promoter says so; here it is not told apart.
+    By the state, for whoever may not read the promoter's folder (`appliance.promote.linenames.holder_of`). A line that
+    was stopped keeps what it served last, and that one's name. One that is not open yet is 0. Of a line that does not
+    exist the promoter says so; here it is not told apart.
     """
     if said.beside:
         return _NOT_OPEN
+    standing = _standing(session)
     names = {one.model_digest: one.name for one in catalog.versions(session)}
     newest = lines.newest(session)
     for number, digest in newest.items():
@@ -338,7 +334,7 @@ def _line_for(session: lines.Reader, version: Version, standing: Mapping[int, se
     same = {digest for digest, name in names.items() if name == version.name}
     held = {number: {digest} | standing.get(number, set()) for number, digest in newest.items()}
     here = next((number for number, found in held.items() if version.model_digest in found), None)
-    return here or next((number for number, found in held.items() if found & same), lines.FIRST_LINE)
+    return here or next((number for number, found in held.items() if found & same), FIRST_LINE)
 
 
 def further_that_fit(

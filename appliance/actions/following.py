@@ -59,6 +59,11 @@ def serving(current: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(one["model_digest"]) for one in lines if one["model_digest"] is not None)
 
 
+def are_several(current: Mapping[str, Any]) -> bool:
+    """Tell whether production has several lines, by what the promoter answers to `current`."""
+    return len(current.get("lines", ())) > 1
+
+
 def switch_for(current: Mapping[str, Any], *, warm: bool) -> tuple[Kind, str]:
     """Return the job that follows what was decided last, and the version that it names.
 
@@ -68,7 +73,7 @@ def switch_for(current: Mapping[str, Any], *, warm: bool) -> tuple[Kind, str]:
     """
     last, digest = current["last"] or {}, current["model_digest"]
     kind = Kind.SWITCH_WARM if warm else Kind.SWITCH
-    if len(current.get("lines", ())) > 1:
+    if are_several(current):
         withdrawn = current["withdrawn"]
         return (Kind.HALT, str(withdrawn[0])) if withdrawn else (kind, str(last["model_digest"]))
     return (Kind.HALT, str(last.get("previous") or "")) if digest is None else (kind, str(digest))
@@ -80,7 +85,7 @@ def kept_warm(production: Production, ledger: Ledger) -> tuple[str, ...]:
     Where there are several lines, which one that is stands in the job's record: another may have the last word by now.
     """
     last = production.last
-    if len(production.lines) > 1:
+    if production.has_further:
         asked = ledger.find(kind=ASKED, field="kind", value=str(Kind.SWITCH_WARM), limit=1)
         line = production.line_of(str(asked[0].body["digest"])) if asked else None
         last = None if line is None else line.last

@@ -118,6 +118,7 @@ class Installer:
         keys_made = open_keys(self.config, environ={}).create_missing()
         self._place_site_file()
         open_state(places).dispose()
+        checking.require_counters(self.config)
         built = environments.build(stored, places, with_host=self.host is not None, progress=self.progress)
         releases = InstalledReleases(places)
         previous = releases.current()
@@ -160,8 +161,7 @@ class Installer:
     def _require_place(self) -> None:
         ledger = open_ledger(self.config, _DOOR, clock=self.clock)
         try:
-            if isinstance(ledger, SocketLedger):
-                checking.require_place(self.config, ledger)
+            checking.require_place(self.config, ledger)
         finally:
             ledger.close()
 

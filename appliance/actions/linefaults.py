@@ -30,7 +30,7 @@ class LineFaults:
             SealiftError: There is one line, so nothing else is to be done.
         """
         line = self._production.line_of(digest)
-        if len(self._production.lines) == 1 or line is None:
+        if not self._production.has_further or line is None:
             raise error
         if not self._keeps_nothing_back(digest):
             self._holds_back = self._holds_back or error

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
+from appliance.actions.databases.checking import require_counters
 from appliance.actions.findings import Finding
 from appliance.audit import nodekeys
 from appliance.audit.facts import Ledger
@@ -10,7 +11,7 @@ from appliance.audit.nodekeys import Compared
 from appliance.audit.offline import OfflineLedger
 from appliance.audit.postgres_sharing import Node, nodes_of
 from appliance.config import Config
-from appliance.errors import KeyMissingError, LedgerUnavailableError, NotPromotedError
+from appliance.errors import DatabaseError, KeyMissingError, LedgerUnavailableError, NotPromotedError
 from appliance.install.engines import environment_of
 from appliance.keys import commitments
 from appliance.keys.opening import open_keys
@@ -55,7 +56,7 @@ def keys(config: Config, ledger: Ledger) -> Compared | None:
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """Which nodes record, that limits are not counted together, and keys that differ; nothing for a single node."""
+    """Which nodes record, whether limits are counted together, and keys that differ; nothing for a single node."""
     try:
         text, found = said(config)
     except LedgerUnavailableError:  # that the server is away is another finding
@@ -72,13 +73,17 @@ def findings(config: Config) -> Iterator[Finding]:
     )
     yield from _keys(config)
     yield from _versions(config)
-    yield Finding(
-        name="limits",
-        is_good=None,
-        text=f"each of {max(len(names), 1)} nodes counts requests, tokens and places by itself",
-        why="a caller who reaches several nodes may use as much on each of them",
-        fix="divide the limits of the site file by the number of nodes, or send each caller to one node",
-    )
+    yield _limits(config)
+
+
+def _limits(config: Config) -> Finding:
+    text, fix = "requests and tokens of a key are counted by all nodes together", ""
+    try:
+        require_counters(config)
+    except DatabaseError as error:
+        text, fix = f"{error.what}: {error.why}", error.fix
+    why = "what cannot be counted is not answered: callers get 503 here"
+    return Finding(name="limits", is_good=not fix, text=text, why=why, fix=fix)
 
 
 def _keys(config: Config) -> Iterator[Finding]:

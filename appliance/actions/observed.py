@@ -5,9 +5,10 @@ that silence is never taken for health. No content, nobody's name, and labels on
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from appliance.actions import forwarding, ledger_room, nettest, rollout_observed, scrub, tls_standing
+from appliance.actions import censusnodes, forwarding, ledger_room, nettest, rollout_observed, scrub, tls_standing
 from appliance.actions.backups.standing import standing as backups
 from appliance.actions.recorded import RECEIVED
 from appliance.actions.retention import overdue
@@ -23,7 +24,7 @@ from appliance.audit.facts import EVERY, Ledger
 from appliance.audit.spool import REJECTED, Spool
 from appliance.config import Config
 from appliance.install.releases import InstalledReleases
-from appliance.install.supervisor import Supervisor, UnitState, engine_of, which_of
+from appliance.install.supervisor import Supervisor, UnitFacts, UnitState, engine_of, which_of
 from appliance.promote import breakglass
 from appliance.promote.reviews import open_reviews
 from appliance.registry.damaged import damaged
@@ -74,6 +75,7 @@ FACTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sealift_siem_waiting_records": ("Records that wait for the site's collector; only where one is named", ()),
     "sealift_siem_behind_seconds": ("How long the oldest of them has waited", ()),
     "sealift_siem_silent_seconds": ("Since the forwarder last said how it stands", ()),
+    "sealift_census_other": ("1 when this node has not the list of names on record; only of several nodes", ()),
     "sealift_spool_files": ("Facts that wait for the ledger", ()),
     "sealift_spool_rejected_files": ("Facts that the ledger could not read", ()),
     "sealift_disk_size_bytes": ("Of the file system that a place of ours lies on", ("place",)),
@@ -111,6 +113,9 @@ class Sample:
 
 def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, clock: Clock) -> Iterator[Sample]:
     """Yield every number that can be had now; never raises for a part that cannot be asked."""
+    # Two parts each look at these; where the state lies on a server, each look is a connection.
+    promoted = cache(partial(_promoted, config))
+    units = cache(partial(_listed, supervisor))
     parts: dict[str, Callable[[], Iterator[Sample]]] = {
         "settings": lambda: _settings(config),
         "certificate": lambda: _certificate(config, clock),
@@ -121,16 +126,17 @@ def observed(config: Config, *, ledger: Ledger, supervisor: Supervisor | None, c
         "retention": lambda: _retention(config, ledger, clock),
         "reviews": lambda: _reviews(config, ledger, clock),
         "collector": lambda: _collector(config, clock),
+        "census": lambda: _census(config, ledger),
         "spool": lambda: _spool(config),
         "disk": lambda: _disks(config),
         "clock": lambda: _clock(config, clock),
         "network": lambda: _network(config, clock),
         "receipt": lambda: _receipts(ledger, BelievedClock(config.at, clock)),
         "release": lambda: _release(config),
-        "production": lambda: _production(config),
+        "production": lambda: _production(promoted()),
         "rollout": lambda: _rollout(ledger, clock),
-        "engines": lambda: _engines(config, supervisor),
-        "units": lambda: _units(supervisor),
+        "engines": lambda: _engines(promoted, units()),
+        "units": lambda: _units(units()),
     }
     for name, ask in parts.items():
         try:
@@ -221,6 +227,11 @@ def _collector(config: Config, clock: Clock) -> Iterator[Sample]:
     yield _sample("sealift_siem_silent_seconds", found.age_seconds(clock))
 
 
+def _census(config: Config, ledger: Ledger) -> Iterator[Sample]:
+    if config.database.node:
+        yield _sample("sealift_census_other", bool(censusnodes.fault(config, ledger)))
+
+
 def _spool(config: Config) -> Iterator[Sample]:
     rejected = config.at.spool / REJECTED
     yield _sample("sealift_spool_files", len(Spool(config.at.spool).pending()))
@@ -274,20 +285,19 @@ def _release(config: Config) -> Iterator[Sample]:
     yield _sample("sealift_release_serial", 0 if current is None else current.serial)
 
 
-def _production(config: Config) -> Iterator[Sample]:
-    promoted = _promoted(config)
+def _production(promoted: tuple[str, ...]) -> Iterator[Sample]:
     yield _sample("sealift_production_count", len(promoted))
     for digest in promoted:
         yield _sample("sealift_production_info", 1, digest=digest[:12])
 
 
-def _engines(config: Config, supervisor: Supervisor | None) -> Iterator[Sample]:
+def _engines(promoted: Callable[[], tuple[str, ...]], units: Sequence[UnitFacts] | None) -> Iterator[Sample]:
     """Yield of each line whether its version is served: an engine of another line answers nobody who asks for it."""
-    if supervisor is None:
+    if units is None:
         return
     down = {UnitState.INACTIVE, UnitState.FAILED}
-    running = {engine_of(unit.name) for unit in supervisor.units() if unit.state not in down}
-    for digest in _promoted(config):
+    running = {engine_of(unit.name) for unit in units if unit.state not in down}
+    for digest in promoted():
         yield _sample("sealift_production_served", ("production", digest[:12]) in running, digest=digest[:12])
 
 
@@ -305,11 +315,13 @@ def _rollout(ledger: Ledger, clock: Clock) -> Iterator[Sample]:
         yield _sample(name, value, **labels)
 
 
-def _units(supervisor: Supervisor | None) -> Iterator[Sample]:
-    if supervisor is None:
-        return
+def _listed(supervisor: Supervisor | None) -> Sequence[UnitFacts] | None:
+    return None if supervisor is None else supervisor.units()
+
+
+def _units(units: Sequence[UnitFacts] | None) -> Iterator[Sample]:
     states: dict[str, bool] = {}
-    for unit in supervisor.units():
+    for unit in units or ():
         if unit.state is UnitState.INACTIVE:
             continue  # waits for its timer, or was stopped on purpose
         engine = engine_of(unit.name)

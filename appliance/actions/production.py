@@ -30,12 +30,12 @@ from appliance.install.jobs import Kind
 from appliance.install.supervisor import Supervisor, UnitState, engine_of, engine_unit
 from appliance.promote.client import PromoterClient
 from appliance.promote.folder import PromoterFolder
-from appliance.promote.record import FIRST_LINE
 from appliance.promote.standing import Standing, current_digest, require_loadable
 from appliance.registry import memory
 from appliance.registry.windows import Asked
 from appliance.serve.client import EngineClient
 from appliance.serve.readiness import require_weights, wait_ready
+from appliance.stages import FIRST_LINE
 from appliance.state import projection
 from media.clock import Clock, from_text
 from media.errors import SealiftError

@@ -16,10 +16,11 @@ from appliance.promote.approvals import LEAST_PEOPLE
 from appliance.promote.destination import Said
 from appliance.promote.policybook import in_force
 from appliance.promote.promoter import Request
-from appliance.promote.record import FIRST_LINE, Promotion
+from appliance.promote.record import Promotion
 from appliance.promote.validated import require_validated
 from appliance.registry import catalog
 from appliance.registry.catalog import Version
+from appliance.stages import FIRST_LINE, line_of
 from media.errors import UsageError
 
 
@@ -131,7 +132,7 @@ def _is_as_said(request: Request, said: Said | None, lines: Sequence[Mapping[str
     if said.beside:
         return waits.beside
     line = next((one for one in lines if one["name"] == said.replaces), {})
-    return waits == Said(replaces=line["newest"] if line.get("line", FIRST_LINE) != FIRST_LINE else "")
+    return waits == Said(replaces=line["newest"] if line_of(line) != FIRST_LINE else "")
 
 
 def said_of(here: Surroundings, model_digest: str) -> Said:

@@ -14,7 +14,7 @@ from appliance.audit.leaf import Leaf
 from appliance.errors import ProofError
 from appliance.promote.history import Production
 from appliance.promote.line import Line
-from appliance.promote.naming import other_line_with
+from appliance.promote.linenames import other_line_with
 from appliance.promote.record import Promotion
 from appliance.registry import catalog
 from media.clock import from_text

@@ -26,13 +26,15 @@ def form(site: str, facts: Mapping[str, Any], checkpoint: str, *, at: datetime) 
         checkpoint: The ledger's last signed head.
         at: Now.
     """
-    disks = facts["disks"]
+    disks, node = facts["disks"], facts.get("node")
+    whose = f"{site}, node {node}" if node else site
+    opens = "opens here; other nodes have the same keys" if node else "opens"
     return Form(
         title="Certificate of sanitisation (NIST SP 800-88 Rev. 2)",
-        result=f"{site}: keys destroyed, what they made no longer opens; disks and backups as listed below",
+        result=f"{whose}: keys destroyed, what they made no longer {opens}; disks and backups as listed below",
         at=to_text(at.replace(microsecond=0)),
         sections=(
-            _performed(site, facts),
+            _performed(whose, facts),
             _media(disks),
             _keys(facts),
             _shown(facts),
@@ -40,7 +42,11 @@ def form(site: str, facts: Mapping[str, Any], checkpoint: str, *, at: datetime) 
             Section(
                 title="The ledger's last signed head",
                 facts=tuple((f"line {number}", line) for number, line in enumerate(checkpoint.splitlines(), 1) if line),
-                notes=("Keep it with the exported ledger: what comes after it was not written by this box.",),
+                notes=(
+                    "The other nodes go on with the ledger after it."
+                    if node
+                    else "Keep it with the exported ledger: what comes after it was not written by this box.",
+                ),
             ),
             _signatures(facts),
         ),
@@ -87,8 +93,13 @@ def _media(disks: Mapping[str, Any]) -> Section:
 
 
 def _keys(facts: Mapping[str, Any]) -> Section:
+    node, gone = facts.get("node"), facts.get("gone", ())
+    notes = ["On flash media old cells may survive until the disk itself is sanitised."]
+    if node:
+        notes.append("Other nodes have the same keys: this alone erases nothing that lies on the disk of this one.")
+    notes += [f"Of node {one} people said that its keys went with its machine." for one in gone]
     return Section(
-        title="Keys destroyed first (cryptographic erase of what they protect)",
+        title=f"Keys destroyed first ({f'on node {node}' if node else 'cryptographic erase of what they protect'})",
         table=Table(
             heads=("Secret", "Files overwritten, synced and unlinked"),
             rows=(
@@ -97,13 +108,13 @@ def _keys(facts: Mapping[str, Any]) -> Section:
             ),
             widths=(4, 8),
         ),
-        notes=("On flash media old cells may survive until the disk itself is sanitised.",),
+        notes=tuple(notes),
     )
 
 
 def _shown(facts: Mapping[str, Any]) -> Section:
     return Section(
-        title="Verified: what the keys made before does not open now",
+        title=f"Verified: what the keys made before does not open {'here ' if facts.get('node') else ''}now",
         table=Table(
             heads=("Key", "Tried", "Result"),
             rows=tuple((str(each["key"]), str(each["tried"]), str(each["result"])) for each in facts["shown"]),

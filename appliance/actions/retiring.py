@@ -5,7 +5,7 @@
 
 Destroying keys makes unreadable what was made with them: that is cryptographic erase in the words of SP 800-88 Rev. 2,
 for that data and no other. Disks, media and backups elsewhere are listed, each with who has to deal with it; only
-people can sign that they did.
+people can sign that they did. Of several nodes one goes by itself, under records of its own; the last ends the site.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from appliance.actions import doomed, retired_form
 from appliance.actions.backups import erasures, making
+from appliance.actions.retiring_scope import Scope, require_may_end
 from appliance.audit.client import SocketLedger, open_ledger
 from appliance.audit.facts import EVERY, Ledger
 from appliance.config import Config
@@ -27,8 +28,6 @@ from media import durable
 from media.clock import Clock
 from media.errors import UsageError
 
-BEGUN: Final = "retire.begun"
-DONE: Final = "retire.done"
 METHODS: Final = ("clear", "purge", "destroy")
 _DOOR: Final = "ledger-actions"
 _PROBE: Final = b"sealift retirement probe"
@@ -76,12 +75,16 @@ class Decision:
         people: Ids of two enrolled people.
         reason: Why.
         disks: What becomes of the media.
+        node: This node's name as somebody typed it, where it alone goes; empty where the site ends.
+        gone: Other nodes of which people say that their keys went with their machines.
     """
 
     typed_site: str
     people: tuple[str, ...]
     reason: str
     disks: Disks
+    node: str = ""
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,21 +127,25 @@ def retire(
         dry_run: Say what would be destroyed; change nothing.
 
     Raises:
+        ConflictError: Another node has the same keys and the site is to end, or this one alone and it is the last.
         ApprovalRefusedError: Fewer than two people, no reason, or another name than the site's.
         UnknownPersonError: One is not enrolled, or the password is wrong.
         LedgerUnavailableError: The ledger does not run.
         KeyMissingError: A key could not be destroyed, or something still opens.
-        UsageError: The certificate cannot be written where it was asked for.
+        UsageError: The certificate cannot be written where it was asked for, or another node was named than this one.
     """
     _require_decided(config, decision)
     _require_writable(certificate)
-    done = _already(config, clock)
+    scope = Scope.of(config, decision.node)
+    done = _already(config, scope, clock)
     if done is not None:
         return _written(config, done, certificate, clock)
     keys = open_keys(config, environ={})
     secrets = doomed.secrets_of(config, keys)
     if dry_run:
         keys.close()
+        if scope.node:
+            _foresee(config, decision, scope, clock)
         return Retired(facts={"keys": [name for name, _ in secrets], "dry_run": True}, checkpoint="", certificate=None)
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
@@ -146,8 +153,10 @@ def retire(
             raise LedgerUnavailableError(
                 what="a retirement cannot be recorded", why="sealift-ledger does not run", fix="start it and try again"
             )
-        facts = _destroy_all(config, ledger, decision, keys=keys, people=_confirmed(ledger, decision, confirm))
-        ledger.append(DONE, facts)
+        require_may_end(config, ledger, scope, decision.gone)
+        people = _confirmed(ledger, decision, scope, confirm)
+        facts = _destroy_all(config, ledger, decision, scope, keys=keys, people=people)
+        ledger.append(scope.done, facts)
         facts["checkpoint"] = ledger.checkpoint()
     finally:
         ledger.close()
@@ -156,16 +165,30 @@ def retire(
     return _written(config, facts, certificate, clock)
 
 
+def _foresee(config: Config, decision: Decision, scope: Scope, clock: Clock) -> None:
+    ledger = open_ledger(config, _DOOR, clock=clock)
+    try:
+        require_may_end(config, ledger, scope, decision.gone)
+    finally:
+        ledger.close()
+
+
 def _destroy_all(
-    config: Config, ledger: Ledger, decision: Decision, *, keys: KeyStore, people: list[dict[str, str]]
+    config: Config,
+    ledger: Ledger,
+    decision: Decision,
+    scope: Scope,
+    *,
+    keys: KeyStore,
+    people: list[dict[str, str]],
 ) -> dict[str, Any]:
-    begun = next(iter(ledger.find(kind=BEGUN, limit=1)), None)
+    begun = scope.began(ledger)
     old = _old_ciphertext(keys) if begun is None else dict(begun.body["old"])
     secrets = doomed.secrets_of(config, keys)
     if begun is None:
         names = [name for name, _ in secrets]
         # What the keys made goes into the record: whoever doubts it can try to open it for ever.
-        ledger.append(BEGUN, {"by": people, "reason": decision.reason, "keys": names, "old": old})
+        ledger.append(scope.begun, {**scope.named, "by": people, "reason": decision.reason, "keys": names, "old": old})
     for name, found in secrets:
         digests = [erasures.digest(file.read_bytes()) for file in found if isinstance(file, Path)]
         for each in found:
@@ -173,7 +196,10 @@ def _destroy_all(
                 doomed.overwrite(each)
             else:
                 keys.remove(name, each)
-        ledger.append(erasures.DESTROYED, {"name": name, "files": doomed.labels(name, found), "digests": digests})
+        files = doomed.labels(name, found)
+        # What names a key for the whole site, backups among it, is said only when the site ends.
+        told = {"digests": digests} if scope.is_site else scope.named
+        ledger.append(scope.destroyed, {"name": name, "files": files, **told})
     keys.close()  # what is asked below is asked anew
     again = open_keys(config, environ={})
     shown = [_tried(again, name, bytes.fromhex(text)) for name, text in sorted(old.items())]
@@ -181,12 +207,11 @@ def _destroy_all(
     made = ledger.find(kind=making.MADE, limit=EVERY)
     return {
         "site": config.site,
+        **scope.named,
+        **({"gone": list(decision.gone)} if decision.gone else {}),
         "by": people,
         "reason": decision.reason,
-        "keys": [
-            {"name": leaf.body["name"], "files": list(leaf.body["files"])}
-            for leaf in ledger.find(kind=erasures.DESTROYED, limit=EVERY, newest_first=False)
-        ],
+        "keys": [{"name": leaf.body["name"], "files": list(leaf.body["files"])} for leaf in scope.keys(ledger)],
         "shown": shown,
         "backups": [
             {name: leaf.body.get(name) for name in ("name", "sha256", "made_at", "recipient")} for leaf in made
@@ -228,23 +253,34 @@ def _tried(keys: KeyStore, name: str, old: bytes) -> dict[str, str]:
     )
 
 
-def _confirmed(ledger: Ledger, decision: Decision, confirm: Callable[[str], str]) -> list[dict[str, str]]:
+def _confirmed(ledger: Ledger, decision: Decision, scope: Scope, confirm: Callable[[str], str]) -> list[dict[str, str]]:
     """Return who decides; those who confirmed a retirement that was cut off need no password, which may be gone."""
-    for leaf in ledger.find(kind=BEGUN, limit=1):
+    leaf = scope.began(ledger)
+    if leaf is not None:
         before = [dict(each) for each in leaf.body["by"]]
         if {each["person"] for each in before} == set(decision.people):
             return before
     return [{"person": person, "name": confirm(person)} for person in decision.people]
 
 
-def _already(config: Config, clock: Clock) -> dict[str, Any] | None:
+def is_retired(config: Config, ledger: Ledger) -> bool:
+    """Tell whether this box's keys are destroyed by record: with the site, or with this node alone.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    own = config.database.node
+    return any(Scope.of(config, typed).ended(ledger) is not None for typed in dict.fromkeys(("", own)))
+
+
+def _already(config: Config, scope: Scope, clock: Clock) -> dict[str, Any] | None:
     """Return the facts of a retirement that was recorded, with the last signed head; None where there was none."""
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
-        found = ledger.find(kind=DONE, limit=1)
-        if not found:
+        found = scope.ended(ledger)
+        if found is None or (not scope.is_site and _has_keys(config)):
             return None
-        facts = {**found[0].body, "checkpoint": ledger.checkpoint()}
+        facts = {**found.body, "checkpoint": ledger.checkpoint()}
     except LedgerUnavailableError:
         return None
     finally:
@@ -253,6 +289,15 @@ def _already(config: Config, clock: Clock) -> dict[str, Any] | None:
     doomed.destroy_last(config, keys)
     keys.close()
     return facts
+
+
+def _has_keys(config: Config) -> bool:
+    """Tell whether keys lie here again: another machine has the name of a node that was retired."""
+    keys = open_keys(config, environ={})
+    try:
+        return bool(doomed.secrets_of(config, keys))
+    finally:
+        keys.close()
 
 
 def _require_decided(config: Config, decision: Decision) -> None:

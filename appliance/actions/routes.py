@@ -10,6 +10,7 @@ from appliance.config import Config
 from appliance.errors import NotInstalledError
 from appliance.registry import catalog
 from appliance.registry.router import Loaded, Query, Routed, decide
+from appliance.stages import FIRST_LINE
 from appliance.state import lines
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import Rollout
@@ -62,16 +63,16 @@ def explain(config: Config, state: Engine, query: Query) -> Explained:
         served = lines.served(session)
         found = {digest: number for number, digest in served.items()}
         rows = session.execute(select(Rollout.__table__).where(Rollout.state.in_(OPEN))).all()
-        for row in sorted(rows, key=lambda row: row.line or lines.FIRST_LINE):
-            number, digest = row.line or lines.FIRST_LINE, row.control if row.state == "beside" else row.model_digest
+        for row in sorted(rows, key=lambda row: row.line or FIRST_LINE):
+            number, digest = row.line or FIRST_LINE, row.control if row.state == "beside" else row.model_digest
             if number in served and digest and row.state != "held":  # to a canary on hold nobody is added
                 found.setdefault(digest, number)
         versions = [catalog.version(session, digest) for digest in found]
-        is_alone = set(lines.newest(session)) <= {lines.FIRST_LINE}
+        is_alone = set(lines.newest(session)) <= {FIRST_LINE}
     if not served:
         raise NotInstalledError(what="nothing is in production", why="", fix="promote a version: `sealift promote`")
     loaded = tuple(Loaded(name=one.name, version=one.version, model_digest=one.model_digest) for one in versions)
-    first = served.get(lines.FIRST_LINE)
+    first = served.get(FIRST_LINE)
     return Explained(
         routed=decide(config.router.rules, query, loaded),
         loaded=loaded,

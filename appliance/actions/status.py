@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from appliance.actions import censusnodes, nodes, scrub, teststage, units
 from appliance.actions import clock as clock_action
-from appliance.actions import nodes, scrub, teststage, units
 from appliance.actions.backups import standing
 from appliance.audit.client import OfflineLedger, SocketLedger, open_ledger
 from appliance.audit.postgres_opening import has_writer
@@ -26,7 +26,7 @@ from appliance.install.supervisor import Supervisor, UnitState, engine_of, open_
 from appliance.install.trial import Trials
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
-from appliance.promote.naming import name_of
+from appliance.promote.linenames import name_of
 from appliance.promote.reviews import open_reviews, stopped_callers
 from appliance.promote.standing import require_promoted
 from appliance.registry import windows
@@ -84,6 +84,7 @@ def status(config: Config, *, clock: Clock, supervisor: Supervisor | None = None
         "production": lambda: _production(config, clock),
         "rollout": lambda: _rollout(config),
         "window": lambda: _window(config, clock),
+        **({"census": lambda: _census(config, clock)} if config.database.node else {}),
         "test stage": lambda: _test_stage(config, supervisor or open_supervisor(config)),
         "reviews": lambda: _reviews(config, clock),
         "units": lambda: _units(config, supervisor or open_supervisor(config)),
@@ -131,7 +132,7 @@ def _store(config: Config, clock: Clock) -> Part:
 
 def _production(config: Config, clock: Clock) -> Part:
     production = PromoterFolder(config.at.promoter).production()
-    if len(production.lines) > 1:
+    if production.has_further:
         return _lines(config, production, clock)
     digest = production.current
     if digest is None:
@@ -181,7 +182,7 @@ def _names(config: Config, production: Production, clock: Clock) -> dict[int, st
 
 def _rollout(config: Config) -> Part:
     production = PromoterFolder(config.at.promoter).production()
-    canary, beside = production.canary, production.beside
+    canary, beside = production.canary, production.first.beside
     if canary is not None:
         held = ", on hold" if canary.is_held else ""
         text = f"canary {canary.version[:12]} for {canary.terms.percent} % of the callers{held}"
@@ -203,10 +204,19 @@ def _window(config: Config, clock: Clock) -> Part:
         return Part(name="window", is_good=None, text="no maintenance window is open", fields={"open": None})
     is_over = found.seconds_left(clock.now()) == 0
     text = (
-        f"production rests until {found.until}{', which is over' if is_over else ''}: {found.purpose} of"
+        f"production rests{found.where} until {found.until}{', which is over' if is_over else ''}: {found.purpose} of"
         f" {found.model_digest[:12]}, by {found.person}: {found.reason}"
     )
     return Part(name="window", is_good=not is_over, text=text, fields={"open": found.to_json()})
+
+
+def _census(config: Config, clock: Clock) -> Part:
+    ledger = _open_ledger(config, clock)
+    try:
+        is_good, text = censusnodes.standing(ledger, config.database.node)
+    finally:
+        ledger.close()
+    return Part(name="census", is_good=is_good, text=text, fields={})
 
 
 def _open_ledger(config: Config, clock: Clock) -> SocketLedger | OfflineLedger:
@@ -261,8 +271,8 @@ def _units(config: Config, supervisor: Supervisor) -> Part:
         if one.state is not UnitState.INACTIVE or not (_is_one_shot(one.name) or (one.name == _LEASE and not is_paired))
     )
     lines = _stopped_lines(config)
-    idle = {one.name: lines.get((engine_of(one.name) or ("", ""))[1]) for one in found if one.state in _AT_REST}
-    stopped = {name: line for name, line in idle.items() if line is not None and "-production@" in name}
+    idle = ((one.name, engine_of(one.name)) for one in found if one.state in _AT_REST)
+    stopped = {name: lines[of[1]] for name, of in idle if of and of[0] == "production" and of[1] in lines}
     every, found = found, tuple(one for one in found if one.name not in stopped)
     down = [one.name for one in found if one.state not in (_AT_WORK if _is_one_shot(one.name) else {UnitState.ACTIVE})]
     text = f"{len(found) - len(down)} of {len(found)} run" + (f"; not: {', '.join(down)}" if down else "")
@@ -285,7 +295,7 @@ def _stopped_lines(config: Config) -> dict[str, int]:
     except (SealiftError, OSError):  # the part of production says so
         return {}
     stopped = [line for line in production.lines.values() if line.current is None and line.newest is not None]
-    return {(line.newest or "")[:12]: line.number for line in stopped if len(production.lines) > 1}
+    return {(line.newest or "")[:12]: line.number for line in stopped if production.has_further}
 
 
 def _is_one_shot(unit: str) -> bool:

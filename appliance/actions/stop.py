@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.actions import keys
+from appliance.actions.following import are_several
 from appliance.actions.production import Served, Surroundings, settle
 from appliance.errors import ConflictError
 from appliance.promote.record import Promotion
@@ -44,7 +45,7 @@ def stop(here: Surroundings, *, person: str, reason: str, line: str = "", passwo
     """
     promotion = here.promoter.stop(person=person, reason=reason, line=line, password=password)
     here.tell(f"the stop is recorded at sequence {promotion.sequence}")
-    every = promotion.stops_all and len(here.promoter.current()["lines"]) > 1
+    every = promotion.stops_all and are_several(here.promoter.current())
     return StopFacts(promotion=promotion, served=settle(here), every_line=every)
 
 

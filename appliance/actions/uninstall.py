@@ -127,7 +127,7 @@ def _recorded(
 ) -> str:
     ledger = open_ledger(config, _DOOR, clock=clock)
     try:
-        retired = bool(ledger.find(kind=retiring.DONE, limit=1))
+        retired = retiring.is_retired(config, ledger)
         if decision.evidence and not retired:
             raise ApprovalRefusedError(
                 what="the evidence of this box is not removed",

@@ -13,6 +13,7 @@ from appliance.registry.aliases import CANDIDATE, PRODUCTION, aliases
 from appliance.registry.catalog import Judgement, Version
 from appliance.registry.damaged import descriptors_of
 from appliance.registry.variants import Variant, variants_of
+from appliance.stages import FIRST_LINE
 from appliance.state import lines
 from appliance.state.rollouts import CANARY
 from appliance.state.tables import Rollout
@@ -130,9 +131,9 @@ def _facts(
 def _further(session: Connection) -> dict[str, tuple[int, str]]:
     """Return what further lines serve and try: the line's number, and the alias that such a version of line 1 has."""
     tried = select(Rollout.line, Rollout.model_digest).where(Rollout.state.in_(CANARY), ~lines.is_of(Rollout))
-    found = {str(digest): (line or lines.FIRST_LINE, CANDIDATE) for line, digest in session.execute(tried)}
+    found = {str(digest): (line or FIRST_LINE, CANDIDATE) for line, digest in session.execute(tried)}
     served = lines.served(session).items()
-    return found | {digest: (number, PRODUCTION) for number, digest in served if number != lines.FIRST_LINE}
+    return found | {digest: (number, PRODUCTION) for number, digest in served if number != FIRST_LINE}
 
 
 def _stage(alias: str, gates: tuple[Judgement, ...]) -> str:

@@ -172,12 +172,18 @@ def end(here: Surroundings, person: str) -> Window:
     """End the window that is open; production comes back. One that was cut off is ended likewise.
 
     Raises:
-        ConflictError: None is open.
+        ConflictError: None is open, or it is another node's.
         UnitError: Production did not start again.
     """
     window = windows.opened(here.ledger)
     if window is None:
         raise ConflictError(what="no maintenance window is open", why="", fix="see `sealift status`")
+    if window.node not in {"", here.config.database.node}:
+        raise ConflictError(
+            what=f"the window that is open is node {window.node}'s",
+            why="its engine rests there, and comes back there",
+            fix="end it on that node; is it gone for good: `sealift window end --node NAME --reason TEXT`, as root",
+        )
     asked = Asked(
         purpose=window.purpose, model_digest=window.model_digest, person=person or window.person, reason=window.reason
     )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
-from appliance.actions import alerts, rollout_observed
+from appliance.actions import alerts, censusnodes, rollout_observed
 from appliance.actions import clock as clock_action
 from appliance.actions.retention.reviewdesk import Reviews
 from appliance.actions.tracing.reading import Readings
@@ -198,6 +198,7 @@ def _for_templates() -> dict[str, Any]:
         "returned": Trials(config.at).last_return() if is_known else None,
         "emergencies": _emergencies() if is_known else (),
         "watch_found": _watch_found() if is_known else "",
+        "census_fault": _census_fault() if is_known else "",
         "window": _window() if is_known else None,
         "lease": permit.shown(config) if is_known else "",
         "site": config.site,
@@ -220,6 +221,14 @@ def _watch_found() -> str:
     here = page()
     try:
         return rollout_observed.asks(here.ledger, here.clock)
+    except (SealiftError, KeyError, ValueError):  # the page itself says that the ledger is away
+        return ""
+
+
+def _census_fault() -> str:
+    here = page()
+    try:
+        return censusnodes.fault(here.config, here.ledger)
     except (SealiftError, KeyError, ValueError):  # the page itself says that the ledger is away
         return ""
 

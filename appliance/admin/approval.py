@@ -90,7 +90,7 @@ def _wizard(digest: str) -> str:
     if after is None:
         abort(404)
     said = Said.of_fields(asked.fields)
-    before, goes = here.facts.displaced(said, after.digest)
+    before, goes = here.facts.displaced(said), here.facts.goes(said, after.digest)
     return render_template(
         "approval.html",
         one=asked,

@@ -171,12 +171,16 @@ class Facts:
             digest = catalog.in_production(session)
         return None if digest is None else self.version(digest)
 
-    def displaced(self, said: Said, version: str) -> tuple[VersionRow | None, str]:
-        """Return what serves now where a version is to come, and what goes away and stays, in a sentence."""
+    def displaced(self, said: Said) -> VersionRow | None:
+        """Return what serves now where a version is to come, if anything."""
         with Session(self._state) as session:
             gone = displaced.displaced(session, said)
-            words = displaced.sentence(session, said, catalog.version(session, version))
-        return None if gone is None else self.version(gone.model_digest), words
+        return None if gone is None else self.version(gone.model_digest)
+
+    def goes(self, said: Said, version: str) -> str:
+        """Return what goes away and what stays when a version comes, in a sentence."""
+        with Session(self._state) as session:
+            return displaced.sentence(session, said, catalog.version(session, version))
 
     def pending_count(self, promoter: Promoter) -> int:
         """Return how many statements wait; -1 when the promoter does not answer."""

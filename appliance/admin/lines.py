@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from flask import abort, request
 
+from appliance.actions.following import are_several
 from appliance.admin import collaborators
 from appliance.admin.facts import VersionRow
 from appliance.errors import EngineLoadError
 from appliance.promote.destination import Said
-from appliance.promote.record import FIRST_LINE
+from appliance.stages import line_of
 from media.errors import SealiftError
 
 PLACE: Final = "place"
@@ -29,7 +30,7 @@ _MAX_FIELD: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Destination:
     """Where a version may come, as a form offers it.
 
     Attributes:
@@ -46,15 +47,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a request has to say of its line: nothing where the version's name says it."""
+class Offer:
+    """What the form of a request offers to say of its line: nothing where the version's name says it."""
 
-    places: tuple[Place, ...] = ()
+    destinations: tuple[Destination, ...] = ()
     not_beside: str = ""
 
 
-def asked_of(version: VersionRow) -> Asked:
-    """Return the places between which whoever requests a version chooses; none where its name says it.
+def offer_of(version: VersionRow) -> Offer:
+    """Return the destinations between which whoever requests a version chooses; none where its name says it.
 
     Where the promoter does not answer none are offered either: it refuses a request that says nothing and should.
     """
@@ -62,16 +63,16 @@ def asked_of(version: VersionRow) -> Asked:
     try:
         found = promoter.call("line-choice", model_digest=version.digest)
     except SealiftError:
-        return Asked()
+        return Offer()
     if not found.get("asked"):
-        return Asked()
+        return Offer()
     why = str(found["not_beside"])
-    beside = () if why else (_place(version, BESIDE, "beside what is in production", Said(beside=True)),)
+    beside = () if why else (_shown(version, BESIDE, "beside what is in production", Said(beside=True)),)
     others = (
-        _place(version, f"{_IN_PLACE_OF}{one['name']}", f"in place of {one['shown']}", Said(replaces=one["newest"]))
+        _shown(version, f"{_IN_PLACE_OF}{one['name']}", f"in place of {one['shown']}", Said(replaces=one["newest"]))
         for one in found["lines"]
     )
-    return Asked(places=(*beside, *others), not_beside=why)
+    return Offer(destinations=(*beside, *others), not_beside=why)
 
 
 def said() -> Said:
@@ -103,13 +104,13 @@ def several() -> tuple[Mapping[str, Any], ...]:
     Raises:
         WireError: The promoter does not answer.
     """
-    found = tuple(collaborators.page().promoter.call("current").get("lines", ()))
-    return tuple(_offered(one) for one in found) if len(found) > 1 else ()
+    current = collaborators.page().promoter.call("current")
+    return tuple(_offered(one) for one in current["lines"]) if are_several(current) else ()
 
 
 def named(known: Mapping[str, Any], names: Mapping[int, str]) -> str:
     """Return the name of the line of which something that the promoter told is; empty where there is one line."""
-    return names.get(int(known.get("line", FIRST_LINE)), "")
+    return names.get(line_of(known), "")
 
 
 def chosen(lines: tuple[Mapping[str, Any], ...], *, every: bool = False) -> str:
@@ -133,10 +134,10 @@ def _offered(line: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**line, "value": f"{_LINE_OF}{line['name']}", "may_return": bool(line["returnable"] or line["canary"])}
 
 
-def _place(version: VersionRow, value: str, label: str, said: Said) -> Place:
+def _shown(version: VersionRow, value: str, label: str, said: Said) -> Destination:
     here = collaborators.page()
     try:
         plan = here.facts.fit(here.config, here.ledger, version.digest, said=said).plan
     except EngineLoadError:
         plan = ()
-    return Place(value=value, label=label, goes=here.facts.displaced(said, version.digest)[1], plan=plan)
+    return Destination(value=value, label=label, goes=here.facts.goes(said, version.digest), plan=plan)

@@ -69,14 +69,14 @@ def _version(digest: str) -> str:
     except UnknownVersionError:  # deleted since the state was read
         abort(404)
     # Asked where the form is shown that says it.
-    asked = lines.asked_of(found) if found.gates else lines.Asked()
+    offer = lines.offer_of(found) if found.gates else lines.Offer()
     return render_template(
         "version.html",
         version=found,
         record=record,
         alias=here.facts.aliases().get(digest, "none"),
-        fit=() if asked.places else _fit(digest),
-        asked=asked,
+        fit=() if offer.destinations else _fit(digest),
+        offer=offer,
     )
 
 
@@ -108,7 +108,7 @@ def _goes(asked: PendingRequest) -> str:
     """Return what goes away and stays if a request is carried out; nothing where a version simply follows another."""
     facts, digest = collaborators.page().facts, str(asked.fields["model_digest"])
     version = facts.version(digest)
-    words = "" if version is None else facts.displaced(Said.of_fields(asked.fields), digest)[1]
+    words = "" if version is None else facts.goes(Said.of_fields(asked.fields), digest)
     return f"{version.name} {version.version} {words}" if version is not None and words else ""
 
 

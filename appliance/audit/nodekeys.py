@@ -128,25 +128,21 @@ def _known(records: Records, origin: str) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     leaves = (*_of(records, RECORDED, origin), *_of(records, ASKED, origin))
     for leaf in sorted(leaves, key=lambda one: one.sequence):
-        if leaf.kind == RECORDED and leaf.via.door == _DOOR:
-            for name, value in _said(leaf).items():
+        # A later form is for a later release to read.
+        if leaf.kind == RECORDED and leaf.via.door == _DOOR and leaf.body.get("format") == commitments.FORMAT:
+            for name, value in _parsed(leaf.body.get("keys")).items():
                 found.setdefault(name, (value, leaf.via.node))
         # A rotation whose record was not answered is taken back, and its number used again: also while a single node
         # answered, which says no commitment, so that the next node to open does.
         elif leaf.kind == ASKED and leaf.via.door == ACTIONS:
-            found.pop(f"{leaf.body.get('name')}.v{leaf.body.get('version')}", None)
-            if COMMITMENT in leaf.body:
-                found |= {name: (value, leaf.via.node) for name, value in _said(leaf).items()}
+            made = f"{leaf.body.get('name')}.v{leaf.body.get('version')}"
+            found.pop(made, None)
+            told = _parsed({made: leaf.body.get(COMMITMENT)})
+            found |= {name: (value, leaf.via.node) for name, value in told.items()}
     return found
 
 
-def _said(leaf: Leaf) -> dict[str, str]:
-    body = leaf.body
-    if leaf.kind == RECORDED and body.get("format") != commitments.FORMAT:
-        return {}  # a later form, which a later release reads
-    untrusted = (
-        body.get("keys") if leaf.kind == RECORDED else {f"{body.get('name')}.v{body.get('version')}": body[COMMITMENT]}
-    )
+def _parsed(untrusted: object) -> dict[str, str]:
     try:
         return commitments.from_json(untrusted)
     except MalformedError:

@@ -110,7 +110,7 @@ def prepared(
     session = _session(places, "ledger", server_seconds)
     try:
         session.demand_durability()
-        schema.require_present(session)
+        schema.LEDGER.require_present(session)
         schema.require_guarded(session)
         session.all(
             "SELECT set_config('idle_session_timeout', %s, false), "
@@ -160,7 +160,7 @@ def open_reader(places: Places) -> PostgresBackend:
     """
     session = _session(places, "reader", 0.0)
     try:
-        schema.require_present(session)
+        schema.LEDGER.require_present(session)
         session.all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     except DatabaseError as error:
         session.close()

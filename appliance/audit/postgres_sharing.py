@@ -28,7 +28,7 @@ from appliance.audit.postgres_opening import (
     require_here,
 )
 from appliance.config import Places
-from appliance.errors import LedgerUnavailableError
+from appliance.errors import ConflictError, LedgerUnavailableError
 from appliance.postgres.session import Session, StatementError
 
 LEADING: Final = 0x5EA11F70_00000003
@@ -184,6 +184,24 @@ def nodes_of(places: Places) -> list[Node]:
     with reading(places) as session:
         found = session.all(_NODES, (LEADING, _CALLED))
     return [Node(str(called).removeprefix(_CALLED), bool(leads)) for called, leads in found]
+
+
+@contextmanager
+def held_out(places: Places, name: str) -> Iterator[None]:
+    """Keep a node that is not there from opening the ledger for a block.
+
+    Raises:
+        ConflictError: It has the ledger open.
+        LedgerUnavailableError: The server is away.
+    """
+    with reading(places) as session:
+        if not _locked(session, key_of(name)):
+            raise ConflictError(
+                what=f"node {name} has the ledger open",
+                why="the database server holds its lock, so it is not gone",
+                fix="do it on that node, or stop its services first",
+            )
+        yield
 
 
 def key_of(name: str) -> int:

@@ -30,6 +30,8 @@ _OPERATORS: Final = "sealift-operators"
 
 _OWN: Final = "ledger."
 _GATEWAY_KINDS: Final = frozenset({"request.intent", "request.outcome", "request.refused", "request.feedback"})
+# What of a list of names a node's gateway finds beside it; production's alone, where such a list is looked at.
+_LOOKED: Final = "census.seen"
 _BENCH_KINDS: Final = frozenset({"gate.result", "model.registered"})
 # Reading is anybody's right at a door; that evidence was read or taken out is recorded by whoever did it.
 _OPERATOR_KINDS: Final = frozenset(
@@ -47,6 +49,7 @@ _MORE_KINDS: Final = {PROMOTER: frozenset({*_DELETION_KINDS, _JUDGED}), ADMIN: f
 _TAKEN: Final = (
     _OWN,
     "request.",
+    _LOOKED,
     *_DELETION_KINDS,
     *(family for families in _FAMILIES.values() for family in families),
 )
@@ -96,7 +99,7 @@ def require_may_append(door: str, kind: str) -> None:
         LedgerRefusedError: They may not.
     """
     if door in {GATEWAY, TEST_GATEWAY}:
-        allowed = kind in _GATEWAY_KINDS
+        allowed = kind in _GATEWAY_KINDS or (door == GATEWAY and kind == _LOOKED)
     elif door == BENCH:
         allowed = kind in _BENCH_KINDS
     elif door == OPERATOR:

@@ -25,6 +25,7 @@ _ANY_NODE: Final = (
     *("request.", "evidence."),
     *("release.", "custody.", "trust.", "install.", "store.", "tls.", "clock.", "network.", "job.", "backup."),
     *("retention.", "erasure.", "review.", "key.destroyed", "model.damaged", "model.sound"),
+    *("census.seen", "census.followed", "window.closed", "retire.node-"),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.actions import census as action
+from appliance.actions import censusnodes
 from appliance.cli import context as shared
 from appliance.cli.opened import is_operator, ledger_of, require_enrolled
 from appliance.keys.opening import open_keys
@@ -49,7 +50,9 @@ def _import(
         return
     require_enrolled(own, person)
     with ledger_of(own) as ledger:
-        done = action.bring(own.config, names, ledger=ledger, keys=open_keys(own.config, environ={}), person=person)
+        done = censusnodes.bring(
+            own.config, names, ledger=ledger, keys=open_keys(own.config, environ={}), person=person
+        )
     own.result({**names.to_json(), "sequence": done.sequence}, f"imported {said}")
 
 
@@ -82,7 +85,7 @@ def _forget(
         return
     require_enrolled(own, person)
     with ledger_of(own) as ledger:
-        was_there = action.forget(own.config, ledger=ledger, person=person, reason=said)
+        was_there = censusnodes.forget(own.config, ledger=ledger, person=person, reason=said)
     own.result({"forgotten": was_there}, "the list is gone" if was_there else "there was no list")
 
 

@@ -8,7 +8,6 @@ import typer
 from appliance.actions.databases import checking
 from appliance.actions.host import Host, open_host, open_planner
 from appliance.actions.install import Installer, InstallFacts
-from appliance.audit.socket_ledger import SocketLedger
 from appliance.cli import context as shared
 from appliance.cli.context import Context
 from appliance.cli.opened import jobs_of, ledger_of, promoter_of
@@ -131,8 +130,7 @@ def _tell(own: Context, outcome: Outcome) -> None:
 
 def _plan(own: Context, jobs: JobsClient | None, serial: int | None, *, person: str, meaning: str) -> None:
     with ledger_of(own) as ledger:
-        if isinstance(ledger, SocketLedger):  # before people are asked to approve what could not be installed
-            checking.require_place(own.config, ledger)
+        checking.require_place(own.config, ledger)  # before people are asked to approve what could not be installed
     if jobs is None:
         plan = _installer(own).plan(serial)
     else:

@@ -25,6 +25,13 @@ def _retire(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")],
     certificate: Annotated[Path, typer.Option("--certificate", metavar="FILE", help="To write: .html or .pdf.")],
     site: Annotated[str, typer.Option("--site", help="The site's name, typed; asked for when absent.")] = "",
+    node: Annotated[
+        str, typer.Option("--node", metavar="NAME", help="Of several nodes: this one's name; it alone goes.")
+    ] = "",
+    gone: Annotated[
+        list[str] | None,
+        typer.Option("--gone", metavar="NAME", help="A node whose keys went with its machine; repeat."),
+    ] = None,
     disk: Annotated[
         list[str] | None, typer.Option("--disk", metavar="TEXT", help="Kind, maker, model, serial number; repeat.")
     ] = None,
@@ -59,7 +66,9 @@ def _retire(
         verification=verification,
         destination=destination,
     )
-    decision = Decision(typed_site=site or _ask(), people=tuple(by), reason=reason, disks=disks)
+    decision = Decision(
+        typed_site=site or _ask(), people=tuple(by), reason=reason, disks=disks, node=node, gone=tuple(gone or ())
+    )
     done = retiring.retire(
         own.config, decision, confirm=confirm, certificate=certificate, clock=own.clock, dry_run=dry_run
     )
@@ -67,7 +76,7 @@ def _retire(
         own.result(done.to_json(), "would destroy " + ", ".join(done.facts["keys"]) + ", ledger-checkpoint")
         return
     lines = [
-        f"the keys of {own.config.site} are destroyed",
+        f"the keys of {f'node {node} of ' if node else ''}{own.config.site} are destroyed",
         *(f"  {each['key']}: {each['tried']} {each['result']}" for each in done.facts["shown"]),
         f"  print and sign {done.certificate.name}",
         "  then stop everything, for services that run hold keys in memory: systemctl disable --now sealift.target",

@@ -1,5 +1,6 @@
 """`sealift models`: the versions this site knows, what they take, and how they are deleted."""
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ from appliance.actions import fit as fitting
 from appliance.actions import versions as actions
 from appliance.actions.crowding import CrowdFacts, for_people
 from appliance.actions.fit import FitFacts, Holds
+from appliance.actions.levelspeeds import Fastest, Level, fastest, level_speeds
 from appliance.actions.provenance import Provenance, provenance
 from appliance.actions.versions import VersionFacts
 from appliance.cli import compare, versions_advise, versions_change
@@ -67,26 +69,34 @@ def _show(context: typer.Context, which: Which) -> None:
 
 
 def _variants(context: typer.Context) -> None:
-    """List the versions of each model by quantization level."""
+    """List the versions of each model by quantization level, with what each does here, and the fastest."""
     own = shared.of(context)
     with records_of(own) as (_, state):
-        found = actions.variants(state)
-    lines = [
-        line
-        for model, variants in found.items()
-        for line in (
-            model,
-            *(
-                f"  {one.quantization:<9} {one.version.model_digest[:12]}  {one.version.name} {one.version.version}"
-                f"  {-(-one.bytes // _MIB)} MiB"
-                for one in variants
-            ),
-        )
-    ]
+        found = level_speeds(state)
+    best = {model: fastest(own_levels) for model, own_levels in found.items()}
+    lines = [line for model, levels in found.items() for line in _variant_lines(model, levels, best[model])]
     own.result(
-        {"models": {model: [one.to_json() for one in variants] for model, variants in found.items()}},
+        {
+            "models": {model: [one.to_json() for one in levels] for model, levels in found.items()},
+            "fastest": {model: one and one.to_json() for model, one in best.items()},
+        },
         "\n".join(lines) or "no version is registered",
     )
+
+
+def _variant_lines(model: str, levels: Sequence[Level], best: Fastest | None) -> Iterator[str]:
+    yield model
+    for one in levels:
+        version = one.variant.version
+        speeds = ", ".join(f"{speed} with {answers}" for answers, speed in one.speeds.items())
+        measured = f"  tokens/s by answers at once: {speeds} ({one.threads} threads)" if speeds else ""
+        yield (
+            f"  {one.variant.quantization:<9} {version.model_digest[:12]}  {version.name} {version.version}"
+            f"  {-(-one.variant.bytes // _MIB)} MiB{measured}"
+        )
+    if best is not None:
+        quantization = best.level.variant.quantization
+        yield f"  {quantization} gives most with {best.answers} answers at once, as validation measured it"
 
 
 def _fit(

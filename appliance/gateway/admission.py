@@ -112,12 +112,13 @@ class Admission:
         """Give back what is held."""
         self._desk.close()
 
-    def take(self, wish: Wish, watch: Watch, *, caller: str = "", line: str = "") -> Place:
+    def take(self, wish: Wish, watch: Watch, *, caller: str = "", most: int = 0, line: str = "") -> Place:
         """Return a place as soon as there is one.
 
         Args:
             wish: Of which class, and how long it may take.
             caller: Whose it is.
+            most: How many places that one may have at once; 0 for no bound of its own.
             line: What it asks for, where several models are in production.
             watch: Given what is to be called when the caller leaves; returns what ends the watch.
 
@@ -132,6 +133,7 @@ class Admission:
             arrived=now,
             until=now + wish.seconds,
             caller=caller,
+            most=most,
             line=line,
         )
         name = wish.priority.value

@@ -1,5 +1,6 @@
 """Builds the application from its collaborators; nothing is global, so a test passes fakes and gets the same code."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,16 +25,19 @@ from appliance.gateway.door import Door
 from appliance.gateway.embedding import Embeddings
 from appliance.gateway.enginefigures import EngineFigures
 from appliance.gateway.exchange import Witnesses
+from appliance.gateway.filequotas import FileQuotas
 from appliance.gateway.fleet import Upstreams
-from appliance.gateway.limits import RateLimiter
+from appliance.gateway.limits import Limiter, RateLimiter
 from appliance.gateway.logs import Log
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.nodecensus import NodeCensus
 from appliance.gateway.queueing import Priority
 from appliance.gateway.quotas import Quotas
 from appliance.gateway.record import Recorder, Refusals
 from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Routes
 from appliance.gateway.samples import Samples
+from appliance.gateway.serverquotas import ServerQuotas
 from appliance.gateway.shared_queue import SharedDesk
 from appliance.gateway.shortway import Gateway
 from appliance.keys.provider import KeyProvider
@@ -59,7 +63,7 @@ class Running:
     metrics: Metrics
     refusals: Refusals
     upstreams: Upstreams
-    quotas: Quotas
+    quotas: Sequence[Quotas]
     admission: Admission
     batches: Runner
     samples: Samples
@@ -72,7 +76,8 @@ class Running:
         """
         self.batches.close()
         self.upstreams.close()
-        self.quotas.close()
+        for one in self.quotas:
+            one.close()
         self.samples.close()
         self.admission.close()
         self.refusals.flush(everything=True)
@@ -117,13 +122,18 @@ def create_app(
     limits, bounds = config.limits, bounds_of(config.limits)
     is_alone = config.service.gateways == 1
     dates = BelievedClock(config.at, clock)
-    quotas = Quotas(config.at.counters, limits, dates)
+    # Addresses without a valid key are each box's own: whoever has none makes no work for the site's server.
+    here = FileQuotas(config.at.counters, limits, dates)
+    addresses: Limiter = RateLimiter(clock) if is_alone else here
+    is_shared = config.at.server is not None and config.database.node != ""
+    quotas: Quotas = ServerQuotas(config.at, limits, dates) if is_shared else here
     caches = Caches(config.caches, clock=clock, metrics=metrics)
     Door(
         limits=limits,
         api_keys=api_keys,
         keys=keys,
-        limiter=RateLimiter(clock) if is_alone else quotas,
+        limiter=quotas if is_shared else addresses,
+        addresses=addresses,
         refusals=refusals,
         metrics=metrics,
         log=log,
@@ -137,7 +147,7 @@ def create_app(
     ).guard(app)
     desk = MemoryDesk(bounds) if is_alone else SharedDesk(config.at.queue, bounds, clock)
     admission = Admission(desk, clock=clock, metrics=metrics)
-    detector = detector or _detector(config, keys, clock)
+    detector = detector or _detector(config, ledger, keys, clock)
     review = Line(config.at.socket(GATEWAY_DOOR), timeout_seconds=_REVIEW_SECONDS)
     # What is tried out is nobody's answer: nothing of the test stage is kept.
     policy = config.review if stage is Stage.PRODUCTION else ReviewSection()
@@ -176,7 +186,14 @@ def create_app(
     workers = min(bounds.ceiling(Priority.BATCH), _MOST_BATCH_WORKERS)
     batches = Runner(store, serve=serving(answering, embeddings), world=world, workers=workers)
     readiness = health.Readiness(
-        routes=routes, upstreams=upstreams, ledger=ledger, clock=clock, permit=permit, resting=resting
+        routes=routes,
+        upstreams=upstreams,
+        ledger=ledger,
+        clock=clock,
+        permit=permit,
+        resting=resting,
+        quotas=quotas,
+        census=detector if isinstance(detector, NodeCensus) else None,
     )
     app.register_blueprint(openai.make_blueprint(answering, embeddings, routes))
     app.register_blueprint(ollama.make_blueprint(answering, embeddings, routes, clock))
@@ -189,7 +206,7 @@ def create_app(
         metrics=metrics,
         refusals=refusals,
         upstreams=upstreams,
-        quotas=quotas,
+        quotas=(quotas, here),
         admission=admission,
         samples=samples,
         batches=batches,
@@ -197,12 +214,17 @@ def create_app(
     return app
 
 
-def _detector(config: Config, keys: KeyProvider, clock: Clock) -> Detector:
+def _detector(config: Config, ledger: Ledger, keys: KeyProvider, clock: Clock) -> Detector:
     patterns = PatternDetector()
     # Nobody's real name lies where things are tried out; see docs/operator/teststage.md.
     if config.at.stage is Stage.TEST:
         return patterns
-    return WithCensus(patterns, folder=config.at.census, keys=keys, clock=clock)
+    folder, node = config.at.census, config.database.node
+    found = WithCensus(patterns, folder=folder, keys=keys, clock=clock)
+    if not node:
+        return found
+    refuses = config.phi.other_list == "refuse"
+    return NodeCensus(found, ledger=ledger, keys=keys, folder=folder, node=node, refuses=refuses, clock=clock)
 
 
 def running(app: Flask) -> Running:

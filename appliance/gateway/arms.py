@@ -26,7 +26,7 @@ from appliance.gateway.routing import Lines, Route, Rule, Serving
 from appliance.keys.provider import KeyProvider
 from appliance.promote.canary import BUCKETS, is_in_share
 from appliance.registry.router import Loaded, Query, decide
-from appliance.state.lines import FIRST_LINE
+from appliance.stages import FIRST_LINE
 
 _ARM_KEY: Final = "identity-hmac"
 _ID_CHARACTERS: Final = 32

@@ -20,6 +20,7 @@ from appliance.gateway.classification import decide
 from appliance.gateway.disconnect import DisconnectWatch
 from appliance.gateway.exchange import Exchange, Facts, Witnesses
 from appliance.gateway.identity import user_hash
+from appliance.gateway.limits import at_once
 from appliance.gateway.quotas import Held, Quotas
 from appliance.gateway.record import Intent
 from appliance.gateway.routing import Route, Routes
@@ -159,7 +160,7 @@ class Beginning:
         """Set right what was charged for a request.
 
         Raises:
-            StoreDamagedError: The counters cannot be written.
+            StoreDamagedError, DatabaseError: The counters cannot be written.
         """
         if held is not None:
             self.quotas.settle(held, tokens, delivered=delivered)
@@ -173,7 +174,9 @@ class Beginning:
         """
         wish = wish or come.wish or wish_of(come.environ, tier=come.key.tier, limits=self.limits)
         line = self.routes.lines().line_of(route.model_digest)
-        place = self.admission.take(wish, partial(self.watch.watch, come.environ), caller=come.key.key_id, line=line)
+        most = at_once(come.key.tier, self.limits.key_concurrent_requests)
+        watch = partial(self.watch.watch, come.environ)
+        place = self.admission.take(wish, watch, caller=come.key.key_id, most=most, line=line)
         if place.position:
             try:
                 self.permit.require()

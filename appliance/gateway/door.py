@@ -65,12 +65,13 @@ _HTTP: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """The collaborators of the hooks."""
+    """The collaborators of the hooks; `limiter` counts keys, `addresses` who comes without a valid one."""
 
     limits: LimitsSection
     api_keys: ApiKeys
     keys: KeyProvider
     limiter: Limiter
+    addresses: Limiter
     refusals: Refusals
     metrics: Metrics
     log: Log
@@ -114,7 +115,7 @@ class Door:
             key = authenticate(untrusted, api_keys=self.api_keys, keys=self.keys, stage=self.stage)
             certificate.require_for(key.key_id)
         except Problem:
-            allowance = self.limiter.take(
+            allowance = self.addresses.take(
                 f"address {client_address(environ)}", per_minute=self.limits.unauthenticated_per_minute
             )
             if allowance.retry_after_seconds is not None:

@@ -7,15 +7,17 @@ from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from appliance.audit.facts import Ledger
-from appliance.errors import ApplianceError, NotActiveError
+from appliance.errors import ApplianceError, NotActiveError, StoreDamagedError
 from appliance.gateway.access import local, public
 from appliance.gateway.fleet import Upstreams
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.nodecensus import NodeCensus
 from appliance.gateway.problems import Problem
+from appliance.gateway.quotas import Quotas
 from appliance.gateway.resting import Resting
 from appliance.gateway.routing import Lines, Routes
+from appliance.stages import FIRST_LINE
 from appliance.standby.permit import Permit
-from appliance.state.lines import FIRST_LINE
 from media.clock import Clock
 
 _FRESH_SECONDS = 1.0
@@ -26,7 +28,8 @@ class Found:
     """What a look found.
 
     Attributes:
-        missing: What is not there: lease, model, engine, ledger, state; nothing when requests can be answered.
+        missing: What is not there: lease, model, engine, ledger, state, census, limits; nothing when requests can be
+            answered.
         resting: The lines whose engine a maintenance window took away while others answer.
     """
 
@@ -35,14 +38,23 @@ class Found:
 
 
 class Readiness:
-    """Asks state, engine and ledger, at most once a second however often it is asked itself.
+    """Asks state, engine, ledger and counters, at most once a second however often it is asked itself.
 
     While a window rests a further line, its callers are told when to ask again and the other lines answer, so the box
     is ready; not so while line 1 rests, nor where no other line serves.
     """
 
     def __init__(
-        self, *, routes: Routes, upstreams: Upstreams, ledger: Ledger, clock: Clock, permit: Permit, resting: Resting
+        self,
+        *,
+        routes: Routes,
+        upstreams: Upstreams,
+        ledger: Ledger,
+        clock: Clock,
+        permit: Permit,
+        resting: Resting,
+        quotas: Quotas,
+        census: NodeCensus | None = None,
     ) -> None:
         self._routes = routes
         self._upstreams = upstreams
@@ -50,6 +62,8 @@ class Readiness:
         self._clock = clock
         self._permit = permit
         self._resting = resting
+        self._quotas = quotas
+        self._census = census
         self._lock = threading.Lock()
         self._asked_at: float | None = None
         self._found = Found()
@@ -74,8 +88,16 @@ class Readiness:
             found = Found(missing=("state",))
         try:
             self._ledger.head()
+            if self._census is not None:
+                self._census.require()
+        except StoreDamagedError:
+            found = replace(found, missing=(*found.missing, "census"))
         except ApplianceError:
             found = replace(found, missing=(*found.missing, "ledger"))
+        try:
+            self._quotas.require()
+        except ApplianceError:
+            found = replace(found, missing=(*found.missing, "limits"))
         return found
 
     def _unanswered(self, lines: Lines) -> Found:

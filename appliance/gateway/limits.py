@@ -89,6 +89,11 @@ def per_minute(tier: str, requests_per_minute: int) -> int:
     return max(1, math.floor(requests_per_minute * TIERS.get(tier, min(TIERS.values()))))
 
 
+def at_once(tier: str, key_concurrent_requests: int) -> int:
+    """Return how many requests of one key of a tier may run at once; 0 where the site does not bound them."""
+    return per_minute(tier, key_concurrent_requests) if key_concurrent_requests else 0
+
+
 def duration(seconds: float) -> str:
     """Render as OpenAI does: `120ms`, `7s`, `6m0s`."""
     if seconds < 1:

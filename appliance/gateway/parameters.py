@@ -153,6 +153,8 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         ignored += ["messages.name"] if has_name else []
     else:
         prompt = _prompt(given, limits.message_characters)
+    if {"max_tokens", "max_completion_tokens"} <= set(given):
+        ignored += ["max_tokens"] if given["max_tokens"] != given["max_completion_tokens"] else []
     stream = _truth(given, "stream", default=False)
     return Asked(
         endpoint=endpoint,
@@ -174,7 +176,7 @@ def read(untrusted: Mapping[str, Any], *, endpoint: Endpoint, limits: LimitsSect
         response_format=read_response_format(given),
         stop=_stop(given),
         tools=tools,
-        tool_choice=read_tool_choice(given, has_tools=bool(tools)),
+        tool_choice=read_tool_choice(given, tools=tools),
         parallel_tool_calls=_truth(given, "parallel_tool_calls") if "parallel_tool_calls" in given else None,
         user=_person(given),
         ignored=tuple(sorted(ignored)),
@@ -209,14 +211,17 @@ def _prompt(given: Mapping[str, Any], max_characters: int) -> str:
         value = value[0]
     if not isinstance(value, str):
         raise invalid("prompt", "The prompt is one text.")
+    if not value:
+        raise invalid("prompt", "The prompt is empty.")
     return read_text(value, param="prompt", max_characters=max_characters)
 
 
 def _max_tokens(given: Mapping[str, Any], limits: LimitsSection) -> int:
-    name = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
-    value = given.get(name, min(limits.default_max_tokens, limits.max_tokens))
-    if type(value) is not int or not 1 <= value <= limits.max_tokens:
-        raise invalid(name, f"A whole number from 1 to {limits.max_tokens}.")
+    value: int = min(limits.default_max_tokens, limits.max_tokens)
+    for name in ("max_tokens", "max_completion_tokens"):  # the later one counts
+        value = given.get(name, value)
+        if type(value) is not int or not 1 <= value <= limits.max_tokens:
+            raise invalid(name, f"A whole number from 1 to {limits.max_tokens}.")
     return value
 
 

@@ -22,8 +22,7 @@ from appliance.errors import (
     PhiUnavailableError,
     StoreDamagedError,
 )
-from appliance.stages import Stage
-from appliance.state.lines import FIRST_LINE
+from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
@@ -165,7 +164,7 @@ def stopped() -> Problem:
 def queue_full(*, of_class: bool, retry_after_seconds: float, position: int) -> Problem:
     """Return the answer where a request may not wait: its class or key has no room (429), or the box has none (503)."""
     if of_class:
-        problem = Problem(429, "class_full", "Too many requests of this class or this key wait.")
+        problem = Problem(429, "class_full", "Too many requests of this class or this key run or wait.")
     else:
         problem = Problem(503, "overloaded", "All places are taken, and as many wait as may; ask again.")
     problem.retry_after_seconds = max(retry_after_seconds, 1.0)

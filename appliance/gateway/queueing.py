@@ -1,7 +1,7 @@
 """Who runs next while all places are taken: pure, so that order, bounds and fairness can be tried on any input.
 
 Rules:
-    QUE-1  A request runs at once when a place is free for its class and nobody who may run waits before it.
+    QUE-1  A request runs at once when a place is free for its class and caller, and nobody who may run waits before it.
     QUE-2  Of those who wait the one with the earliest due moment runs next: its arrival and a handicap of its class. A
            second of waiting counts the same for all, so whoever waits overtakes later ones of a higher class in time
            (aging), and nobody starves.
@@ -12,6 +12,7 @@ Rules:
     QUE-6  While several lines have requests here, those of one that runs fewer than its share, the places divided by
            these lines and at least one, count as if they had come a minute earlier. What no other line waits for one
            may have in full.
+    QUE-7  A caller has at most so many places as its tickets say; who is at it lets others pass and keeps its order.
 """
 
 from collections import Counter
@@ -80,6 +81,7 @@ class Ticket:
 
     Attributes:
         caller: Whose it is; nobody's is bounded as one caller's.
+        most: How many places its caller may have; 0 where it has no bound of its own.
         line: What it asks for, where several models are in production; empty where there is one.
         number: Rises with each ticket; the earlier of two that are due at once goes first.
         until: When it gives up waiting.
@@ -91,6 +93,7 @@ class Ticket:
     arrived: float
     until: float
     caller: str = ""
+    most: int = 0
     line: str = ""
     number: int = 0
     began: float | None = None
@@ -117,7 +120,7 @@ class FullError(Exception):
     """A request may not wait.
 
     Attributes:
-        of_class: Its class, its line or its caller has no room, while the queue has.
+        of_class: Its class, its line or its caller has no room, or its caller no place in time, while the queue has.
         retry_after_seconds: When it is expected to be served within the wait that it allows.
         ahead: How many would have been before it.
     """
@@ -145,13 +148,13 @@ class Queue:
         self._running: dict[str, Ticket] = {}
         self._waiting: dict[str, Ticket] = {}
         self._counts = dict.fromkeys(Priority, 0)
+        self._held = Counter[str]()
         for ticket in tickets:
             self._next = max(self._next, ticket.number + 1)
             if ticket.began is None:
                 self._waiting[ticket.id] = ticket
             else:
-                self._running[ticket.id] = ticket
-                self._counts[ticket.priority] += 1
+                self._begin(ticket, ticket.began)
 
     @property
     def running(self) -> tuple[Ticket, ...]:
@@ -182,7 +185,7 @@ class Queue:
             return 0
         del self._waiting[ticket.id]
         ahead = self._ahead(ticket)
-        wait = self._expected(ticket.priority, ahead, now)
+        wait = self._expected(ticket, now, ahead=ahead)
         of_class = sum(1 for one in self._waiting.values() if one.priority is ticket.priority)
         of_caller = sum(1 for one in self._waiting.values() if ticket.caller and one.caller == ticket.caller)
         of_line = sum(1 for one in self._waiting.values() if ticket.line and one.line == ticket.line)
@@ -191,10 +194,12 @@ class Queue:
             or of_caller >= self.bounds.of_caller
             or of_line >= self.bounds.of_line
         )
-        if is_class_full or len(self._waiting) >= self.bounds.waiting or wait > ticket.until - now:
-            least = self._expected(ticket.priority, 0, now)
+        is_late = wait > ticket.until - now
+        if is_class_full or len(self._waiting) >= self.bounds.waiting or is_late:
+            least = self._expected(ticket, now)
+            is_own = is_class_full or (is_late and self._has_all(ticket))
             raise FullError(
-                of_class=is_class_full and len(self._waiting) < self.bounds.waiting,
+                of_class=is_own and len(self._waiting) < self.bounds.waiting,
                 retry_after_seconds=max(wait - max(ticket.until - now, 0.0), least),
                 ahead=ahead,
             )
@@ -204,9 +209,8 @@ class Queue:
     def leave(self, ticket_id: str, now: float) -> None:
         """Free a place or stop waiting; does nothing for a ticket that is not there. Others may run from now on."""
         self._waiting.pop(ticket_id, None)
-        ticket = self._running.pop(ticket_id, None)
+        ticket = self._end(ticket_id)
         if ticket is not None and ticket.began is not None:
-            self._counts[ticket.priority] -= 1
             self.pace.note(now - ticket.began)
         self.grant(now)
 
@@ -214,15 +218,13 @@ class Queue:
         """Drop tickets whose gateway died: what they held was not measured to its end."""
         for ticket_id in ticket_ids:
             self._waiting.pop(ticket_id, None)
-            ticket = self._running.pop(ticket_id, None)
-            if ticket is not None:
-                self._counts[ticket.priority] -= 1
+            self._end(ticket_id)
         self.grant(now)
 
     def grant(self, now: float) -> None:
         """Give free places to those who wait."""
         while self._waiting and len(self._running) < self.bounds.places:
-            may = [one for one in self._waiting.values() if self._is_below(one.priority)]
+            may = [one for one in self._waiting.values() if self._is_below(one.priority) and not self._has_all(one)]
             if not may:
                 return
             behind = self._behind_their_share() if len(may) > 1 else frozenset()
@@ -232,12 +234,13 @@ class Queue:
 
     def expected_seconds(self, ticket: Ticket, now: float) -> float:
         """Return how long a ticket that waits will go on waiting, as measured of late."""
-        return self._expected(ticket.priority, self._ahead(ticket), now)
+        return self._expected(ticket, now, ahead=self._ahead(ticket))
 
     def _ahead(self, ticket: Ticket) -> int:
         """Return how many of those who wait go before a ticket, as places are held now."""
         behind = self._behind_their_share({ticket.line})
-        return sum(1 for one in self._waiting.values() if _order(one, behind) < _order(ticket, behind))
+        own = _order(ticket, behind)
+        return sum(1 for one in self._waiting.values() if _order(one, behind) < own)
 
     def _behind_their_share(self, coming: Collection[str] = ()) -> frozenset[str]:
         """Return the lines that run fewer than their share; none where all that is here is of one line."""
@@ -246,11 +249,15 @@ class Queue:
         share = max(self.bounds.places // max(len(lines), 1), 1)
         return frozenset(line for line in lines if held[line] < share) if len(lines) > 1 else frozenset()
 
-    def _expected(self, priority: Priority, ahead: int, now: float) -> float:
-        """Return in how many seconds whoever has so many before it gets a place, at the measured pace."""
-        held = self.pace.mean_seconds or self._oldest(now)
+    def _expected(self, ticket: Ticket, now: float, *, ahead: int | None = None) -> float:
+        """Return in how many seconds a ticket gets a place, at the measured pace; without `ahead` with none before."""
+        held, priority = self.pace.mean_seconds or self._oldest(now), ticket.priority
         places = self.bounds.ceiling(priority) if not self._is_below(priority) else self.bounds.places
-        return (ahead + 1) * held / places
+        wait = ((ahead or 0) + 1) * held / places
+        if not self._has_all(ticket):
+            return wait
+        own = 0 if ahead is None else sum(1 for one in self._waiting.values() if _is_before(one, ticket))
+        return max(wait, (own + 1) * held / ticket.most)
 
     def _oldest(self, now: float) -> float:
         ages = [now - one.began for one in self._running.values() if one.began is not None]
@@ -259,10 +266,27 @@ class Queue:
     def _is_below(self, priority: Priority) -> bool:
         return self._counts[priority] < self.bounds.ceiling(priority)
 
+    def _has_all(self, ticket: Ticket) -> bool:
+        """Tell whether the caller of a ticket has all the places that it may have."""
+        return 0 < ticket.most <= self._held[ticket.caller]
+
     def _begin(self, ticket: Ticket, now: float) -> None:
         ticket.began = now
         self._running[ticket.id] = ticket
         self._counts[ticket.priority] += 1
+        self._held[ticket.caller] += 1
+
+    def _end(self, ticket_id: str) -> Ticket | None:
+        ticket = self._running.pop(ticket_id, None)
+        if ticket is not None:
+            self._counts[ticket.priority] -= 1
+            self._held[ticket.caller] -= 1
+        return ticket
+
+
+def _is_before(one: Ticket, other: Ticket) -> bool:
+    """Tell whether a ticket of the same caller has its turn before another."""
+    return one.caller == other.caller and one.due < other.due
 
 
 def _order(ticket: Ticket, behind: Collection[str]) -> tuple[float, int]:

@@ -1,43 +1,17 @@
-"""What all gateways of a box count together: requests a minute, and tokens a minute, a day and a month, exactly.
+"""What callers may use: requests a minute, and tokens a minute, a day and a month, counted exactly by many gateways.
 
-One SQLite file in the gateways' own folder; each step is one transaction that takes the write lock first, so two
-processes never spend the same allowance. Tokens are charged before the engine is asked, as the most the answer can
-cost, and set right when its outcome is known: a stream that runs is paid for already, and a process that dies has
-charged too much, never too little. Days and months are those of UTC. The file is no evidence: power lost may take the
-last seconds of counting with it, and whoever deletes it begins anew.
+Tokens are charged before the engine is asked, as the most the answer can cost, and set right when its outcome is known:
+a stream that runs is paid for already, and a process that dies has charged too much, never too little. Days and months
+are those of UTC. The gateways of a box count in a file (`filequotas`), those of several nodes on the site's server
+(`serverquotas`); neither is evidence: power lost may take the last seconds of counting with it.
 """
 
 import math
-import sqlite3
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
-from typing import Final
+from typing import Protocol
 
 from appliance.config import LimitsSection
-from appliance.gateway import problems
-from appliance.gateway.limits import Allowance, duration, per_minute
-from appliance.gateway.shared_file import SharedFile
-from media.clock import Clock
-
-FORMAT: Final = 1
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS bucket (name TEXT PRIMARY KEY, level REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE IF NOT EXISTS spent (key_id TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL,
-    PRIMARY KEY (key_id, period)) WITHOUT ROWID""",
-)
-# Of a day and its month in one statement: Python lets another thread go on in each, for which this one then waits.
-_CHARGE: Final = """INSERT INTO spent VALUES (?, ?, ?), (?, ?, ?)
-    ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
-# The same where neither period would cost more than it may: no row is written then. The write lock is taken first.
-_CHARGE_WITHIN: Final = """INSERT INTO spent
-    SELECT column1, column2, column3 FROM (VALUES (:key, :day, :tokens), (:key, :month, :tokens))
-    WHERE coalesce((SELECT tokens FROM spent WHERE key_id = :key AND period = :day), 0) + :tokens <= :today
-    AND coalesce((SELECT tokens FROM spent WHERE key_id = :key AND period = :month), 0) + :tokens <= :this_month
-    ON CONFLICT (key_id, period) DO UPDATE SET tokens = max(tokens + excluded.tokens, 0)"""
-_UNLIMITED: Final = 2**62
-_BUSY_SECONDS: Final = 5.0
-_KEPT: Final = timedelta(days=62)
+from appliance.gateway.limits import Allowance, Limiter, duration, per_minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,139 +33,63 @@ class Held:
     headers: dict[str, str]
 
 
-class Quotas:
-    """The shared counters; safe for threads, and for processes that share the file.
+class Quotas(Limiter, Protocol):
+    """The shared counters; safe for threads and for all that count together.
 
-    Args:
-        file: Made when first needed.
-        limits: Of the site file, for all gateways together; a token limit of 0 is none.
-        clock: Its monotonic seconds are those of the kernel, the same in all processes.
+    Where they cannot be read or written, all of this raises StoreDamagedError (the file) or DatabaseError (the server).
     """
-
-    def __init__(self, file: Path, limits: LimitsSection, clock: Clock) -> None:
-        self._limits = limits
-        self._clock = clock
-        self._shared = SharedFile(
-            file,
-            settings=("synchronous=NORMAL",),
-            busy_seconds=_BUSY_SECONDS,
-            prepare=self._prepare,
-            what="the counters of limits cannot be used",
-            fix="check the room in the gateway's folder; deleting limits.db there begins the counting anew",
-        )
-
-    def close(self) -> None:
-        """Close the file."""
-        self._shared.close()
-
-    def take(self, caller: str, *, per_minute: int) -> Allowance:
-        """Take one request from the caller's bucket; `retry_after_seconds` is set when it was empty.
-
-        Raises:
-            StoreDamagedError: The counters cannot be read or written.
-        """
-        with self._shared.transaction() as connection:
-            level, is_allowed = self._spend(connection, f"requests {caller}", per_minute, 1)
-        return _allowance(level, per_minute, 1, is_allowed=is_allowed)
 
     def hold(self, key_id: str, tier: str, *, prompt: int, answer: int) -> Held | None:
         """Charge the most tokens that a request can cost; None where the site limits no tokens.
 
         Raises:
             Problem: The key has not so many left this minute, today or this month.
-            StoreDamagedError: The counters cannot be read or written.
         """
-        limits = self._limits
-        minute, today, this_month = (
-            0 if most == 0 else per_minute(tier, most)
-            for most in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month)
-        )
-        if not minute and not today and not this_month:
-            return None
-        tokens, day = prompt + answer, self._clock.now().date().isoformat()
-        month = day[: len("2026-11")]
-        charge = {
-            "key": key_id,
-            "day": day,
-            "month": month,
-            "tokens": tokens,
-            "today": today or _UNLIMITED,
-            "this_month": this_month or _UNLIMITED,
-        }
-        if not minute:
-            if not self._shared.execute(_CHARGE_WITHIN, charge):
-                raise problems.quota_spent()
-            return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers={})
-        with self._shared.transaction() as connection:
-            if not connection.execute(_CHARGE_WITHIN, charge).rowcount:
-                raise problems.quota_spent()
-            wanted = min(tokens, minute)  # a request larger than a minute's worth may use a whole one
-            level, is_allowed = self._spend(connection, f"tokens {key_id}", minute, wanted)
-            if not is_allowed:
-                raise problems.rate_limited((wanted - level) / (minute / 60))
-        headers = _headers(level, minute)
-        return Held(key_id=key_id, tier=tier, tokens=tokens, prompt=prompt, day=day, month=month, headers=headers)
+        ...
 
     def settle(self, held: Held, tokens: int | None, *, delivered: str = "") -> None:
-        """Set right what was charged for a request, when its outcome is known.
+        """Set right what was charged for a request, when its outcome is known; what cannot be stays charged.
 
         Args:
             held: What was charged.
             tokens: What it cost; None where nobody counted: then a token for each byte that was delivered.
             delivered: The text that the caller got.
-
-        Raises:
-            StoreDamagedError: The counters cannot be written; what was held stays charged.
         """
-        cost = held.prompt + len(delivered.encode()) if tokens is None else tokens
-        back = _charges(held.key_id, held.day, held.month, -max(held.tokens - cost, 0))
-        minute = self._limits.tokens_per_minute
-        if not minute:
-            self._shared.execute(_CHARGE, back)
-            return
-        with self._shared.transaction() as connection:
-            connection.execute(_CHARGE, back)
-            most = per_minute(held.tier, minute)
-            # Of a request larger than a minute's worth no more was taken than one, so no more than its rest is due.
-            self._spend(connection, f"tokens {held.key_id}", most, -max(min(held.tokens, most) - cost, 0))
+        ...
 
-    def _spend(self, connection: sqlite3.Connection, name: str, most: int, count: int) -> tuple[float, bool]:
-        """Take `count` from a bucket that fills evenly up to `most` in a minute; return its level, and whether."""
-        now = self._clock.monotonic()
-        row = connection.execute("SELECT level, at FROM bucket WHERE name = ?", (name,)).fetchone()
-        level, at = (most, now) if row is None else row
-        waited = max(now - at, 0)  # a time to come was written before this machine started anew
-        level = min(most, level + waited * most / 60)
-        is_allowed = level >= count
-        if is_allowed:
-            level = min(most, level - count)
-        connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?)", (name, level, now))
-        return level, is_allowed
+    def require(self) -> None:
+        """Return when requests can be counted, as far as can be told without counting one."""
+        ...
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-        oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
-        connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
+    def close(self) -> None:
+        """Let go of what is open; it is opened again when needed."""
+        ...
 
 
-def _charges(key_id: str, day: str, month: str, tokens: int) -> tuple[str | int, ...]:
-    """Return the values of `_CHARGE`; negative tokens are given back."""
-    return (key_id, day, tokens, key_id, month, tokens)
+def token_limits(limits: LimitsSection, tier: str) -> tuple[int, int, int]:
+    """Return how many tokens a tier has for a minute, a day and a month; 0 is no limit."""
+    minute, day, month = limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month
+    return minute and per_minute(tier, minute), day and per_minute(tier, day), month and per_minute(tier, month)
 
 
-def _allowance(level: float, most: int, count: int, *, is_allowed: bool) -> Allowance:
+def cost_of(held: Held, tokens: int | None, delivered: str) -> int:
+    """Return what a request cost; see `Quotas.settle`."""
+    return held.prompt + len(delivered.encode()) if tokens is None else tokens
+
+
+def allowance(level: float, most: int, *, is_allowed: bool) -> Allowance:
+    """Return what is left of a bucket of requests that one was taken from, or was not."""
     rate = most / 60
     return Allowance(
         limit=most,
         remaining=math.floor(level),
         reset_seconds=(most - level) / rate,
-        retry_after_seconds=None if is_allowed else (count - level) / rate,
+        retry_after_seconds=None if is_allowed else (1 - level) / rate,
     )
 
 
-def _headers(level: float, most: int) -> dict[str, str]:
+def headers(level: float, most: int) -> dict[str, str]:
+    """Return the `x-ratelimit-*` headers of tokens."""
     return {
         "x-ratelimit-limit-tokens": str(most),
         "x-ratelimit-remaining-tokens": str(math.floor(level)),

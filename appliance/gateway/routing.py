@@ -19,8 +19,9 @@ from appliance.errors import NotInstalledError, StoreDamagedError
 from appliance.gateway import problems, staterows
 from appliance.promote.canary import offset_of
 from appliance.registry.damaged import damaged
+from appliance.stages import FIRST_LINE
 from appliance.state.database import open_state
-from appliance.state.lines import FIRST_LINE, Standing, homes, standing
+from appliance.state.lines import Standing, homes, standing
 from media.clock import Clock, from_text
 from media.embedding import EmbeddingProfile
 

@@ -136,11 +136,11 @@ def _shapes(limits: LimitsSection, names: list[str]) -> Mapping[str, Schema]:
     tokens: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": limits.max_tokens}
     truth: Schema = {"type": ["boolean", "null"]}
     stop: Schema = {**TEXT, "minLength": 1, "maxLength": 256}
-    prompt: Schema = {**TEXT, "maxLength": limits.message_characters}
+    prompt: Schema = {**TEXT, "minLength": 1, "maxLength": limits.message_characters}
     return {
         "model": _name(names),
         "messages": {"type": "array", "minItems": 1, "maxItems": 2048, "items": message},
-        "prompt": {"anyOf": [prompt, {"type": "array", "minItems": 1, "items": prompt}]},
+        "prompt": {"anyOf": [prompt, {"type": "array", "minItems": 1, "maxItems": 1, "items": prompt}]},
         "max_tokens": tokens,
         "max_completion_tokens": tokens,
         "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},

@@ -21,11 +21,11 @@ from appliance.gateway.queueing import Bounds, FullError, Pace, Priority, Queue,
 from appliance.gateway.shared_file import begun, connected
 from media.clock import Clock
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS ticket (id TEXT PRIMARY KEY, gateway TEXT NOT NULL, priority TEXT NOT NULL,
     arrived REAL NOT NULL, until REAL NOT NULL, number INTEGER NOT NULL, began REAL, caller TEXT NOT NULL,
-    line TEXT NOT NULL)
+    line TEXT NOT NULL, most INTEGER NOT NULL)
     WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS pace (one INTEGER PRIMARY KEY CHECK (one = 1), mean_seconds REAL NOT NULL)",
 )
@@ -112,7 +112,7 @@ class SharedDesk:
     def _read(self, connection: sqlite3.Connection) -> tuple[dict[str, Ticket], dict[str, str]]:
         tickets, owners = {}, {}
         for row in connection.execute(
-            "SELECT id, gateway, priority, arrived, until, number, began, caller, line FROM ticket"
+            "SELECT id, gateway, priority, arrived, until, number, began, caller, line, most FROM ticket"
         ):
             tickets[row[0]] = Ticket(
                 id=row[0],
@@ -123,6 +123,7 @@ class SharedDesk:
                 began=row[6],
                 caller=row[7],
                 line=row[8],
+                most=row[9],
             )
             owners[row[0]] = row[1]
         return tickets, owners
@@ -143,8 +144,9 @@ class SharedDesk:
                     ticket.began,
                     ticket.caller,
                     ticket.line,
+                    ticket.most,
                 )
-                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             elif ticket.began != before[each].began:
                 connection.execute("UPDATE ticket SET began = ? WHERE id = ?", (ticket.began, each))
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, null, select
 
-from appliance.state.lines import FIRST_LINE
+from appliance.stages import FIRST_LINE
 from appliance.state.rollouts import OPEN
 from appliance.state.tables import CallerStop, KeyRule, ModelVersion, Promotion, Release, Rollout
 

@@ -1,7 +1,7 @@
 """The functions a caller offers to a model, read strictly and passed on as they are."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from appliance.gateway.messages import clean
@@ -33,21 +33,23 @@ def read_tools(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return cleaned
 
 
-def read_tool_choice(given: Mapping[str, Any], *, has_tools: bool) -> Any:
+def read_tool_choice(given: Mapping[str, Any], *, tools: Sequence[Mapping[str, Any]]) -> Any:
     """Return which function, if any, the model must call; None where that is for the model to decide.
 
     Raises:
-        Problem: It is malformed, or there are no tools.
+        Problem: It is malformed, there are no tools, or none of that name.
     """
     value = given.get("tool_choice")
     if value is None or (value in {"none", "auto"} if isinstance(value, str) else False):
-        return value if has_tools else None
-    if not has_tools:
+        return value if tools else None
+    if not tools:
         raise invalid("tool_choice", "Only with tools.")
     if isinstance(value, dict):
         function = value.get("function")
         named = function.get("name") if isinstance(function, dict) else None
         if value.get("type") == "function" and isinstance(named, str) and _TOOL_NAME.fullmatch(named):
+            if not any(tool["function"]["name"] == named for tool in tools):
+                raise invalid("tool_choice", "The name of one of the tools.")
             return {"type": "function", "function": {"name": named}}
     elif value == "required":
         return value

@@ -89,19 +89,16 @@ class JobsClient:
     Every method may raise `RemoteError` with the service's own error, and `WireError` when it does not answer.
 
     Args:
-        path: The door's socket.
-        timeout_seconds: How long one answer may take; an engine is started within it.
-        ledger: This asker's door of the ledger, which introduces it; without one it is not introduced.
+        line: To that service; an engine is started within the time that one answer may take.
     """
 
-    def __init__(self, path: Path, *, timeout_seconds: float = 330.0, ledger: Path | None = None) -> None:
-        self._line = JobsLine(path, timeout_seconds=timeout_seconds, ledger=ledger)
+    def __init__(self, line: JobsLine) -> None:
+        self._line = line
 
     @classmethod
     def open(cls, config: Config, door: str) -> "JobsClient":
         """Return a client of this site's job service."""
-        ledger = config.at.socket(_LEDGER_DOORS[door])
-        return cls(config.at.socket(door), timeout_seconds=config.engine.start_seconds + 30.0, ledger=ledger)
+        return cls(JobsLine.open(config, door, timeout_seconds=config.engine.start_seconds + 30.0))
 
     def close(self) -> None:
         """End the connection."""

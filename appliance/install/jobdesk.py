@@ -27,7 +27,7 @@ from appliance.install.joboutcome import Outcome, step_of
 from appliance.install.jobs import ENGINE_KINDS, WINDOWS, Job, Kind, Lane
 from appliance.install.supervisor import Supervisor
 from appliance.install.windowjobs import WindowJobs
-from appliance.registry import carriers, evidence, windows
+from appliance.registry import carriers, evidence
 from appliance.registry.windows import Window
 from appliance.store.content import ContentStore
 from appliance.watchdog.loops import is_free
@@ -210,7 +210,7 @@ class JobDesk:
     def look_after_windows(self) -> None:
         """Close a window that nobody carries out any more; where that does not succeed, the next look tries again."""
         with suppress(SealiftError):
-            window = windows.opened(self._ledger, node=self._config.database.node)
+            window = self._windows.closed_elsewhere() or self._windows.opened()
             if window is None:
                 return
             job = Job(kind=Kind.END_WINDOW, digest=window.model_digest)

@@ -118,7 +118,7 @@ class Trials:
     """The trial of one appliance, if any."""
 
     def __init__(self, places: Places) -> None:
-        self._folder = places.releases
+        self._folder, self._trial = places.releases, places.trial
         self._before = places.current.with_name("before")
 
     def begin(self, trial: Trial) -> None:
@@ -238,10 +238,6 @@ class Trials:
                     what="another install is running", why="the releases are locked", fix="wait until it ends"
                 ) from error
             yield
-
-    @property
-    def _trial(self) -> Path:
-        return self._folder / "trial.json"
 
     @property
     def _settings(self) -> Path:

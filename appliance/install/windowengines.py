@@ -5,8 +5,8 @@ from appliance.install.engines import wanted_engines
 from appliance.install.supervisor import Supervisor, UnitState, engine_of
 from appliance.install.windowlines import is_spared
 from appliance.promote.folder import PromoterFolder
-from appliance.registry.windows import FIRST_LINE, Window
-from appliance.stages import Stage
+from appliance.registry.windows import Window
+from appliance.stages import FIRST_LINE, Stage
 
 
 def running(supervisor: Supervisor, stage: Stage) -> tuple[tuple[str, str], ...]:

@@ -79,6 +79,7 @@ class WindowJobs:
         self._engines = threading.Lock()
         self._follows = threading.Lock()
         self._window: Window | None = None
+        self._kept: Window | None = None
         self._unit = ""
         self._why: Closing | None = None
         self._rests: int | None = None
@@ -171,6 +172,7 @@ class WindowJobs:
         """Let production rest, run the unit, and bring production back; return how the unit's work ended."""
         with self._lock:
             self._window, self._unit, self._why = window, unit, None
+            self._kept = window
             self._worked.clear()
         seconds = window.seconds_left(self._clock.now())
         deadline = threading.Timer(seconds, self._end, (Closing.DEADLINE,))
@@ -193,13 +195,35 @@ class WindowJobs:
             self._worked.set()
         return self._close(window, course, outcome, since=began, tested=tested)
 
+    def opened(self) -> Window | None:
+        """Return the window that is open on this node.
+
+        Raises:
+            LedgerUnavailableError: It cannot be told whether one is.
+        """
+        return windows.opened(self._ledger, node=self._config.database.node)
+
+    def closed_elsewhere(self) -> Window | None:
+        """Return the window that this process rests production for although it was closed on another node.
+
+        What still carries it out is broken off, so that production comes back.
+
+        Raises:
+            LedgerUnavailableError: It cannot be told whether one is.
+        """
+        kept = self._kept
+        if kept is None or ((window := self.opened()) is not None and window.number == kept.number):
+            return None
+        threading.Thread(target=self._end, args=(Closing.CUT_OFF,), daemon=True).start()
+        return kept
+
     def end(self, digest: str) -> None:
         """End the window that is open, if it is that version's; production comes back.
 
         Raises:
             JobRefusedError: None of that version is open.
         """
-        found = windows.opened(self._ledger, node=self._config.database.node)
+        found = self.opened()
         if found is None or found.model_digest != digest:
             raise JobRefusedError(
                 what=f"no window of version {digest[:12]} is open", why="", fix="see `sealift window show`"
@@ -213,7 +237,7 @@ class WindowJobs:
             UnitError: Production did not come back; it is tried again with the next look.
             LedgerUnavailableError: It cannot be told whether one is open.
         """
-        window = windows.opened(self._ledger, node=self._config.database.node)
+        window = self.closed_elsewhere() or self.opened()
         if window is None or self._window is not None:
             return None
         for unit in (Job(kind=kind, digest=window.model_digest).unit for kind in WINDOWS):
@@ -226,7 +250,7 @@ class WindowJobs:
 
     def followed(self) -> None:
         """Close what is open and not carried out, after engines followed the chain by another job."""
-        window = windows.opened(self._ledger, node=self._config.database.node)
+        window = self.opened()
         if window is not None and self._window is None:
             self._record(window, why=Closing.ENDED)
 
@@ -319,7 +343,7 @@ class WindowJobs:
         began, course.step = time.monotonic(), "back"
         self._empty(lambda: clear(self._config, self._supervisor, window))
         with self._follows:
-            self._rests, course.outcome = None, None
+            self._rests, self._kept, course.outcome = None, None, None
             try:
                 self._runner.start(self._unit_of(window))
             except SealiftError:
@@ -330,8 +354,8 @@ class WindowJobs:
 
     def _unit_of(self, window: Window) -> str:
         """Return the unit that brings production back, or the window's line where there are several."""
-        is_one = len(PromoterFolder(self._config.at.promoter).production().lines) == 1
-        return _BACK if is_one else f"sealift-switch@line-{window.line}.service"
+        has_further = PromoterFolder(self._config.at.promoter).production().has_further
+        return f"sealift-switch@line-{window.line}.service" if has_further else _BACK
 
     def _record(
         self,

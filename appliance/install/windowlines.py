@@ -15,7 +15,6 @@ from appliance.promote.folder import PromoterFolder
 from appliance.promote.history import Production
 from appliance.promote.line import Line
 from appliance.promote.linenames import holder_of
-from appliance.promote.naming import name_of
 from appliance.promote.promoter import Request
 from appliance.promote.statement import Statement
 from appliance.registry.windows import Purpose
@@ -38,11 +37,11 @@ def resting_line(folder: PromoterFolder, ledger: Ledger, model_digest: str, purp
     """
     production = folder.production()
     asked = _asked(folder, model_digest) if purpose is Purpose.CUT_OVER else None
-    if asked is not None and asked.is_of_a_further_line:
+    if asked is not None:
         return _signed(production, asked)
-    if asked is not None or len(production.lines) == 1:
+    if not production.has_further:
         return production.first
-    return holder_of(ledger, production, model_digest, name_of(ledger, model_digest)) or production.first
+    return holder_of(ledger, production, model_digest) or production.first
 
 
 def is_spared(production: Production, line: int, digest12: str) -> bool:
@@ -75,8 +74,8 @@ def _asked(folder: PromoterFolder, model_digest: str) -> Statement | None:
 
 
 def _signed(production: Production, asked: Statement) -> Line:
-    line = next((one for one in production.lines.values() if one.newest == asked.replaces), None)
-    if asked.replaces is None or line is None:
+    line = production.signed_for(asked)
+    if line is None or line.number not in production.lines:
         raise ConflictError(
             what="no window is opened for that version",
             why="it takes no version's place" if asked.replaces is None else "what it was to replace serves no more",

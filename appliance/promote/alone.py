@@ -88,7 +88,7 @@ class Alone:
             "reason": require_reason(reason),
         }
         # A site with one line writes what it always wrote, whether the line was named or not.
-        if line is not None and len(production.lines) > 1:
+        if line is not None and production.has_further:
             body["line"] = line.number
         return self._books.record_promotion(production, Kind.STOPPED, body)
 
@@ -97,9 +97,9 @@ class Alone:
         ledger = self._books.ledger
         if name:
             return linenames.line_named(ledger, production, name)
-        lines = list(production.lines.values())
+        lines = production.lines.values()
         found = [line for line in lines if not model_digest or model_digest in production.returnable_in(line)]
-        if len(lines) == 1 or (model_digest and not found):
+        if not production.has_further or (model_digest and not found):
             return production.first
         if len(found) == 1:
             return found[0]

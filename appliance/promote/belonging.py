@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from appliance.audit.leaf import Leaf
 from appliance.promote.history import Production
-from appliance.promote.record import FIRST_LINE
+from appliance.stages import FIRST_LINE
 
 IsOwn = Callable[[Leaf], bool]
 
@@ -25,7 +25,7 @@ class Belonging:
 
     def follow(self, production: Production) -> None:
         """Learn what is new in production."""
-        if len(production.lines) == 1 or production.number == self._known:
+        if not production.has_further or production.number == self._known:
             return
         self._entered, again = {}, Production()
         for promotion in production.promotions:

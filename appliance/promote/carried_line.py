@@ -12,8 +12,8 @@ from typing import Any, Final
 from appliance.errors import ApprovalRefusedError, ConflictError
 from appliance.promote.history import Production
 from appliance.promote.line import Line
-from appliance.promote.record import FIRST_LINE
 from appliance.promote.statement import Statement
+from appliance.stages import FIRST_LINE
 from media import canonical
 
 FIELD: Final = "line"
@@ -27,11 +27,8 @@ def line_here(production: Production, untrusted: Mapping[str, Any]) -> Line:
         ConflictError: No line here, or more than one, is where it can be of.
         MalformedError: Its line is no number.
     """
-    if FIELD not in untrusted:
+    if canonical.integer(untrusted.get(FIELD, FIRST_LINE), "promotion.line", minimum=FIRST_LINE) == FIRST_LINE:
         return production.first
-    if canonical.integer(untrusted[FIELD], "promotion.line", minimum=FIRST_LINE) == FIRST_LINE:
-        return production.first
-    further = [line for line in production.lines.values() if line.number != FIRST_LINE]
     if untrusted.get("statement"):
         text = canonical.text(untrusted["statement"], "statement", most=16 * 1024)
         statement = Statement.from_bytes(text.encode())
@@ -41,9 +38,9 @@ def line_here(production: Production, untrusted: Mapping[str, Any]) -> Line:
                 why="it is of a further line, and its statement was signed for the first",
                 fix="see docs/operator/standby.md",
             )
-        if statement.replaces is None:
-            return production.next_line
-        return _only([line for line in further if line.newest == statement.replaces], statement.replaces)
+        line = production.signed_for(statement)
+        return _only([] if line is None else [line], statement.replaces)
+    further = [line for line in production.lines.values() if line.is_further]
     previous = untrusted.get("previous")
     if previous is not None:
         return _only([line for line in further if line.current == previous], previous)

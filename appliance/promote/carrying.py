@@ -25,7 +25,7 @@ from appliance.promote.peoplebook import ENROLLED, person_from
 from appliance.promote.policy import IN_EVERY_POLICY, GatePolicy
 from appliance.promote.policybook import ADOPTED
 from appliance.promote.policycarrying import PolicyCarrying
-from appliance.promote.record import BY_JUDGE, FIRST_LINE, Kind
+from appliance.promote.record import BY_JUDGE, Kind
 from appliance.promote.statement import Statement
 from appliance.registry.deletion import deletion_of
 from appliance.standby import carried, peerkeys
@@ -139,7 +139,7 @@ class Carrying:
                 why=f"there {_short(body.get('previous'))} served before, here {_short(line.current)} does",
                 fix="people decided on both boxes: see docs/operator/standby.md, diverged",
             )
-        if line.number != FIRST_LINE and line.number not in production.lines:
+        if line.number not in production.lines:
             readers.require_readable_here(self._config, self._books.ledger)
         terms = body.get("terms")
         about = str(terms.get("version")) if isinstance(terms, dict) else body.get("model_digest")

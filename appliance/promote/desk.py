@@ -59,7 +59,7 @@ from appliance.promote.destination import Said
 from appliance.promote.enrolment import Secrets
 from appliance.promote.folder import PromoterFolder
 from appliance.promote.hostchange import HostChanges
-from appliance.promote.naming import name_of
+from appliance.promote.linenames import name_of
 from appliance.promote.passwords import CodeBook, Passwords
 from appliance.promote.people_desk import PeopleDesk
 from appliance.promote.policybook import in_force
@@ -299,7 +299,7 @@ class Desk:
         return {
             "model_digest": production.current,
             "number": production.number,
-            "is_stopped": production.is_stopped,
+            "is_stopped": production.first.is_stopped,
             "returnable": list(production.returnable),
             "last": None if production.last is None else production.last.to_json(),
             "withdrawn": list(production.withdrawn),

@@ -16,8 +16,7 @@ from appliance.errors import ConflictError
 from appliance.promote import linenames, readers
 from appliance.promote.history import Production
 from appliance.promote.line import Line
-from appliance.promote.naming import name_of
-from appliance.promote.record import FIRST_LINE
+from appliance.promote.linenames import name_of
 from appliance.promote.statement import Statement
 from media import canonical
 
@@ -85,8 +84,8 @@ class Choice:
         return {"asked": self.is_asked, "lines": lines, "not_beside": self.not_beside}
 
 
-def settled(ledger: Ledger, production: Production, model_digest: str, said: Said) -> Line | None:
-    """Return the line into which a version is to come; None where it opens one.
+def settled(ledger: Ledger, production: Production, model_digest: str, said: Said) -> Line:
+    """Return the line into which a version is to come, a new one where it opens one.
 
     Raises:
         ConflictError: It was not said what becomes of what is in production, or another line has its name.
@@ -101,7 +100,7 @@ def settled(ledger: Ledger, production: Production, model_digest: str, said: Sai
     return line
 
 
-def _settled(ledger: Ledger, production: Production, model_digest: str, said: Said) -> Line | None:
+def _settled(ledger: Ledger, production: Production, model_digest: str, said: Said) -> Line:
     if said.replaces:
         return linenames.line_named(ledger, production, said.replaces)
     if said.beside:
@@ -111,7 +110,7 @@ def _settled(ledger: Ledger, production: Production, model_digest: str, said: Sa
                 why="no version was in production yet",
                 fix=f"run `sealift promote {model_digest[:12]}` without --beside",
             )
-        return None
+        return production.next_line
     found = _by_name(ledger, production, model_digest)
     if found is not None:
         return found
@@ -125,8 +124,8 @@ def _settled(ledger: Ledger, production: Production, model_digest: str, said: Sa
 
 def _by_name(ledger: Ledger, production: Production, model_digest: str) -> Line | None:
     """Return the line for which a version is where nothing is said; None where something must be."""
-    found = linenames.holder_of(ledger, production, model_digest, name_of(ledger, model_digest))
-    if found is None and len(production.lines) == 1 and production.current is None:
+    found = linenames.holder_of(ledger, production, model_digest)
+    if found is None and not production.has_further and production.current is None:
         return production.first
     return found
 
@@ -148,30 +147,29 @@ def choice(config: Config, ledger: Ledger, production: Production, model_digest:
     )
 
 
-def line_of(production: Production, statement: Statement) -> Line | None:
-    """Return the line that a statement is for; None for one that opens a line.
+def line_of(production: Production, statement: Statement) -> Line:
+    """Return the line that a statement is for, a new one where it opens one.
 
     Raises:
         ConflictError: What it replaces is no longer what any line served last.
     """
-    if not statement.is_of_a_further_line:
-        return production.first
-    if statement.replaces is None:
-        return None
-    for line in production.lines.values():
-        if line.newest == statement.replaces and line.number != FIRST_LINE:
-            return line
-    raise ConflictError(
-        what="production changed since this promotion was requested",
-        why=f"version {statement.replaces[:12]}, whose place it takes, is not in its line any more",
-        fix="request it again: `sealift promote DIGEST`",
-    )
+    line = production.signed_for(statement)
+    if line is None:
+        raise ConflictError(
+            what="production changed since this promotion was requested",
+            why=f"version {str(statement.replaces)[:12]}, whose place it takes, is not in its line any more",
+            fix="request it again: `sealift promote DIGEST`",
+        )
+    return line
 
 
-def records_of(production: Production, line: Line | None) -> int:
-    """Return how many promotions concerned a line: its own, and the stops of all lines.
+def records_of(production: Production, statement: Statement) -> int:
+    """Return how many promotions concerned the line that a statement is for: its own, and the stops of all lines.
 
     A line that is not open yet is concerned by those stops alone.
+
+    Raises:
+        ConflictError: As `line_of`.
     """
-    number = 0 if line is None else line.number
-    return sum(one.stops_all or (one.line or FIRST_LINE) == number for one in production.promotions)
+    number = line_of(production, statement).number
+    return sum(one.stops_all or one.line_number == number for one in production.promotions)

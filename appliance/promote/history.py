@@ -22,10 +22,11 @@ Rules (docs/format.md, "Promotions"; those of rollouts are in `appliance.promote
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from appliance.promote.canary import Beside, Canary, Watch
+from appliance.promote.canary import Canary
 from appliance.promote.line import Line, out_of_line
-from appliance.promote.record import FIRST_LINE, Kind, Promotion
+from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import Statement
+from appliance.stages import FIRST_LINE
 from media.errors import SealiftError
 
 
@@ -37,7 +38,7 @@ def _line_1() -> dict[int, Line]:
 class Production:
     """Where production stands after some promotions, in all of its lines.
 
-    `current`, `returnable`, `is_stopped`, `beside` and `watch` are those of line 1.
+    `current` and `returnable` are those of line 1.
     """
 
     lines: dict[int, Line] = field(default_factory=_line_1)
@@ -63,21 +64,6 @@ class Production:
     def current(self) -> str | None:
         """The version in production now, in line 1."""
         return self.first.current
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether line 1 was stopped."""
-        return self.first.is_stopped
-
-    @property
-    def beside(self) -> Beside | None:
-        """The version that line 1 keeps beside the one in production."""
-        return self.first.beside
-
-    @property
-    def watch(self) -> Watch | None:
-        """The watch of line 1."""
-        return self.first.watch
 
     @property
     def canary(self) -> Canary | None:
@@ -109,6 +95,11 @@ class Production:
         return tuple(line for line in self.lines.values() if line.current is not None)
 
     @property
+    def has_further(self) -> bool:
+        """Whether a further line was ever opened, so that a line must be told from another."""
+        return len(self.lines) > 1
+
+    @property
     def next_line(self) -> Line:
         """The line that the next promotion opens, if it opens one: nothing was in it yet."""
         return Line(number=self.number + 1)
@@ -137,6 +128,17 @@ class Production:
         """Return the line in which a version may be loaded now."""
         return next((line for line in self.lines.values() if model_digest in line.loadable), None)
 
+    def signed_for(self, statement: Statement) -> Line | None:
+        """Return the line into which people signed that a version comes (PROM-12), `next_line` where it opens one.
+
+        None where no further line serves, or served last, what the statement replaces.
+        """
+        if not statement.is_of_a_further_line:
+            return self.first
+        if statement.replaces is None:
+            return self.next_line
+        return next((one for one in self.lines.values() if one.is_further and one.newest == statement.replaces), None)
+
     def made_for(self, model_digest: str) -> Promotion | None:
         """Return the last promotion by which people approved this version, a canary's start among them.
 
@@ -144,7 +146,7 @@ class Production:
         """
         line = self.line_of(model_digest)
         for one in reversed(self.promotions):
-            is_here = line is None or _line_of(one) == line.number
+            is_here = line is None or one.line_number == line.number
             if one.statement and one.about == model_digest and is_here:
                 return one
         return None
@@ -188,9 +190,9 @@ class Production:
 
     def _line_for(self, promotion: Promotion) -> Line:
         """Return the line that a promotion is of; a new one where its number is the promotion's own."""
-        number = _line_of(promotion)
+        number = promotion.line_number
         if number == FIRST_LINE:
-            if promotion.line is not None and (promotion.kind is not Kind.STOPPED or len(self.lines) == 1):
+            if promotion.line is not None and (promotion.kind is not Kind.STOPPED or not self.has_further):
                 raise out_of_line(promotion, "it names the first line, which only a stop beside another line does")
             return self.first
         if number == promotion.number and promotion.kind is Kind.MADE:
@@ -220,7 +222,7 @@ class Production:
             raise out_of_line(promotion, "its statement is about another version")
         if statement.nonce in self.nonces:
             raise out_of_line(promotion, "its statement was promoted before")
-        if statement.is_of_a_further_line != (line.number != FIRST_LINE):
+        if statement.is_of_a_further_line != line.is_further:
             raise out_of_line(promotion, "its statement was signed for another line")
         if statement.is_of_a_further_line and statement.replaces != line.newest:
             raise out_of_line(promotion, "its statement replaces another version than its line's")
@@ -230,10 +232,6 @@ class Production:
 _APPROVED = frozenset({Kind.MADE, Kind.CANARY_STARTED})
 # What a cut-over brings is in the line already, as its canary.
 _ENTERS = frozenset({Kind.MADE, Kind.CANARY_STARTED, Kind.ROLLED_BACK})
-
-
-def _line_of(promotion: Promotion) -> int:
-    return FIRST_LINE if promotion.line is None else promotion.line
 
 
 def replay(promotions: Iterable[Promotion]) -> Production:

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 from appliance.errors import NotPromotedError
 from appliance.promote.canary import Beside, Canary, Watch
-from appliance.promote.record import FIRST_LINE, Kind, Promotion
+from appliance.promote.record import Kind, Promotion
+from appliance.stages import FIRST_LINE
 
 _PAUSES = frozenset({Kind.CANARY_HELD, Kind.CANARY_RESUMED})
 _CHANGES = frozenset({Kind.MADE, Kind.CUT_OVER, Kind.ROLLED_BACK, Kind.STOPPED})
@@ -39,6 +40,11 @@ class Line:
     last: Promotion | None = None
 
     @property
+    def is_further(self) -> bool:
+        """Whether it is another one than line 1."""
+        return self.number != FIRST_LINE
+
+    @property
     def newest(self) -> str | None:
         """The version that it serves, or served last where it is stopped."""
         return self.versions[-1] if self.versions else None
@@ -56,7 +62,7 @@ class Line:
     @property
     def mark(self) -> dict[str, int]:
         """What a record of it says of its line, beyond what it says anyway: nothing in the first."""
-        return {} if self.number == FIRST_LINE else {"line": self.number}
+        return {"line": self.number} if self.is_further else {}
 
     @property
     def loadable(self) -> tuple[str, ...]:

@@ -1,16 +1,25 @@
 """Lines of production by the names of their models, as people say them; a chain has digests and numbers alone.
 
 Promises: a line goes by the name of what it serves, or served last; the names of whatever it holds (PROM-13) are its
-own, and no other line's (`appliance.promote.naming`).
+own, and no other line's, because callers ask for a model by its name. Names are those of the ledger's registrations
+(`model.registered`); a signed statement has none.
 """
+
+from collections.abc import Callable
 
 from appliance.audit.facts import Ledger
 from appliance.errors import ConflictError, NotPromotedError
 from appliance.promote.history import Production
 from appliance.promote.line import Line
-from appliance.promote.naming import name_of
+from appliance.registry.deletion import REGISTERED
 
 _SEE = "see `sealift status`"
+
+
+def name_of(ledger: Ledger, model_digest: str) -> str:
+    """Return the name under which a version was registered last, deleted since or not; empty where it never was."""
+    found = ledger.find(kind=REGISTERED, field="model_digest", value=model_digest, limit=1)
+    return str(found[0].body.get("name", "")) if found else ""
 
 
 def shown(ledger: Ledger, line: Line) -> str:
@@ -42,24 +51,25 @@ def line_named(ledger: Ledger, production: Production, name: str) -> Line:
     )
 
 
-def holder_of(ledger: Ledger, production: Production, model_digest: str, name: str) -> Line | None:
+def holder_of(ledger: Ledger, production: Production, model_digest: str) -> Line | None:
     """Return the line that a version is in, else the one to which its name belongs; None where that is free."""
+    name = name_of(ledger, model_digest)
     lines = list(production.lines.values())
     here = (line for line in lines if model_digest in line.held)
     named = (line for line in lines if any(name_of(ledger, one) == name for one in line.held))
     return next(here, None) or next(named, None)
 
 
-def require_own_name(ledger: Ledger, production: Production, model_digest: str, line: Line | None) -> None:
-    """Return when a version may come into a line, or open one where none is given, by its name.
+def require_own_name(ledger: Ledger, production: Production, model_digest: str, line: Line) -> None:
+    """Return when a version may come into a line by its name, also into one that it opens.
 
     Raises:
         ConflictError: Another line has the name, or the version itself.
     """
     name = name_of(ledger, model_digest)
-    mine = set() if line is None else {name_of(ledger, one) for one in line.held}
+    mine = {name_of(ledger, one) for one in line.held}
     for other in production.lines.values():
-        if line is not None and other.number == line.number:
+        if other.number == line.number:
             continue
         is_taken = name not in mine and any(name_of(ledger, one) == name for one in other.held)
         if is_taken or model_digest in other.held:
@@ -68,3 +78,15 @@ def require_own_name(ledger: Ledger, production: Production, model_digest: str, 
                 why=f"{shown(ledger, other)} holds it, and callers ask by name",
                 fix=f"bring it into that line: `sealift promote {model_digest[:12]}`, without --beside and --replaces",
             )
+
+
+def other_line_with(production: Production, line: Line, model_digest: str, named: Callable[[str], str]) -> Line | None:
+    """Return another line than this one that holds a version of the same name; None where none does.
+
+    Names are what `named` says; with one line it is asked for none.
+    """
+    others = [one for one in production.lines.values() if one.number != line.number and one.held]
+    if not others:
+        return None
+    name = named(model_digest)
+    return next((one for one in others if any(named(held) == name for held in sorted(one.held))), None)

@@ -26,7 +26,7 @@ from appliance.promote.history import Production
 from appliance.promote.people import SitePeople
 from appliance.promote.policy import GatePolicy
 from appliance.promote.presented import Presented
-from appliance.promote.record import FIRST_LINE, Kind, Promotion
+from appliance.promote.record import Kind, Promotion
 from appliance.promote.statement import BY_PERSON, BY_RELEASE, LINE_FORMAT, Statement, require_meaning
 from appliance.promote.statement import FORMAT as FORMAT_OF_LINE_1
 from appliance.promote.validated import Validated, require_validated
@@ -145,16 +145,15 @@ class Promoter:
                 fix="see `sealift history`",
             )
         line = destination.settled(self._books.ledger, production, model_digest, said or Said())
-        if line is None:
+        if line.number not in production.lines:
             readers.require_readable(self._config, self._books.ledger)
-        is_further = line is None or line.number != FIRST_LINE
-        replaces = line.newest if line is not None and is_further else None
+        replaces = line.newest if line.is_further else None
         waiting = list(self._pending(production))
         for one in waiting:
             asked = one.statement
             if (asked.model_digest, asked.evidence_digest, asked.meaning) != (model_digest, evidence_digest, meaning):
                 continue
-            if (asked.is_of_a_further_line, asked.replaces) == (is_further, replaces):
+            if (asked.is_of_a_further_line, asked.replaces) == (line.is_further, replaces):
                 return one
         if len(waiting) >= MOST_PENDING:
             raise ConflictError(
@@ -181,9 +180,9 @@ class Promoter:
             requested_at=now,
             expires=now + self._valid_for,
             replaces=replaces,
-            format=LINE_FORMAT if is_further else FORMAT_OF_LINE_1,
+            format=LINE_FORMAT if line.is_further else FORMAT_OF_LINE_1,
         )
-        request = Request(statement=statement, basis=destination.records_of(production, line))
+        request = Request(statement=statement, basis=destination.records_of(production, statement))
         body = {
             "model_digest": model_digest,
             "statement": statement.to_bytes().decode(),
@@ -272,14 +271,13 @@ class Promoter:
         if (statement.evidence_digest, statement.policy_digest) != (validated.evidence_digest, validated.policy_digest):
             raise _refused("its evidence or its policy is not the newest one")
         line = destination.line_of(production, statement)
-        if line is None:
+        if line.number not in production.lines:
             readers.require_readable(self._config, self._books.ledger)
         linenames.require_own_name(self._books.ledger, production, statement.model_digest, line)
-        comes_into = line or production.next_line
         return {
-            **comes_into.mark,
+            **line.mark,
             "model_digest": statement.model_digest,
-            "previous": comes_into.current,
+            "previous": line.current,
             "statement": raw.decode(),
             "statement_sha256": statement_sha256,
             "approvals": [approval.to_json() for approval in approvals],
@@ -308,7 +306,7 @@ class Promoter:
                 continue
             if self._clock.now() > request.statement.expires:
                 raise _refused("it has expired")
-            count = destination.records_of(production, destination.line_of(production, request.statement))
+            count = destination.records_of(production, request.statement)
             if request.basis != count:
                 raise ConflictError(
                     what="production changed since this promotion was requested",
@@ -322,7 +320,7 @@ class Promoter:
         """Return when no canary runs in the line that a statement is for: it would end by that."""
         found = next((one.statement for one in self._requests() if one.statement.sha256 == statement_sha256), None)
         line = production.first if found is None else destination.line_of(production, found)
-        if line is not None and line.canary is not None:
+        if line.canary is not None:
             raise ConflictError(
                 what="a canary runs",
                 why=f"version {line.canary.version[:12]} answers for a share of the callers",
@@ -341,12 +339,10 @@ class Promoter:
 def _is_of_now(request: Request, production: Production) -> bool:
     """Tell whether its line is what it was when approval was asked for, and the statement was not promoted."""
     try:
-        line = destination.line_of(production, request.statement)
+        count = destination.records_of(production, request.statement)
     except ConflictError:
         return False
-    return request.basis == destination.records_of(production, line) and (
-        request.statement.nonce not in production.nonces
-    )
+    return request.basis == count and request.statement.nonce not in production.nonces
 
 
 def _refused(why: str) -> ApprovalRefusedError:

@@ -22,7 +22,6 @@ from media.errors import MalformedError
 OF_LINES: Final[Mapping[str, int]] = {formats.PROMOTION: LINE_FORMAT, formats.STATEMENT: SIGNED_FORMAT}
 """What opening a further line writes."""
 _PROMOTIONS: Final = "promotion."
-_TRIAL: Final = "trial.json"
 
 
 def written(ledger: Ledger) -> Mapping[str, int]:
@@ -75,7 +74,7 @@ def require_readable_here(config: Config, ledger: Ledger) -> None:
         ConflictError: A node does not, or this box may yet go back to the release before.
         LedgerUnavailableError: The ledger does not answer.
     """
-    if (config.at.releases / _TRIAL).exists():
+    if config.at.trial.exists():
         raise _unread(
             "this box's release is on trial, and the one before, to which it may go back by itself, may not read"
             f" promotions of format {LINE_FORMAT}",

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from appliance.promote.approvals import Approval
 from appliance.promote.terms import Terms
+from appliance.stages import FIRST_LINE
 from media import canonical, clock
 from media.errors import MalformedError
 
@@ -24,8 +25,6 @@ FORMAT: Final = 1
 ROLLOUT_FORMAT: Final = 2
 LINE_FORMAT: Final = 3
 """Written where a further line is concerned, or line 1 alone is stopped, and nowhere else."""
-FIRST_LINE: Final = 1
-"""The line of every record that names none, but a stop."""
 MAX_BYTES: Final = 256 * 1024
 BY_JUDGE: Final = "judge"
 """How a step is known that no person took."""
@@ -123,6 +122,11 @@ class Promotion:
     def stops_all(self) -> bool:
         """Whether it takes every line out of service."""
         return self.kind is Kind.STOPPED and self.line is None
+
+    @property
+    def line_number(self) -> int:
+        """The number of its line; of a stop that names none, which is of every line, that of the first."""
+        return FIRST_LINE if self.line is None else self.line
 
     @property
     def about(self) -> str:

@@ -16,14 +16,13 @@ from typing import Any, Final, Self
 from appliance.audit.facts import Ledger
 from appliance.audit.leaf import Leaf
 from appliance.errors import ConflictError
+from appliance.stages import FIRST_LINE
 from media.clock import Clock, from_text, to_text
 
 OPENED: Final = "window.opened"
 CLOSED: Final = "window.closed"
 LEAST_MINUTES: Final = 1
 MOST_MINUTES: Final = 12 * 60
-FIRST_LINE: Final = 1
-"""The line of a window whose record names none."""
 MINUTES: Final = 120
 """How long a window may last where nobody says otherwise."""
 
@@ -43,6 +42,7 @@ class Closing(StrEnum):
     ENDED = "ended"  # by a person, or by the command that opened it
     DEADLINE = "deadline"
     CUT_OFF = "cut-off"  # whoever carried it out is gone: a kill, a restart, a power failure
+    GONE = "gone"  # by a person on another node, since its own is gone for good
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,14 @@ class Asked:
     person: str
     reason: str
     minutes: int = MINUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Who closed a window on behalf of a node that is gone, and why."""
+
+    person: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +79,7 @@ class Window:
         reason: Why.
         beside: The first twelve digits of versions that ran in the test stage before, and stay.
         line: Which line of production rests.
+        node: The node of several on which it rests; empty where a single one answers.
     """
 
     number: int
@@ -83,6 +92,7 @@ class Window:
     reason: str
     beside: tuple[str, ...] = ()
     line: int = FIRST_LINE
+    node: str = ""
 
     @classmethod
     def of(cls, leaf: Leaf) -> Self:
@@ -99,7 +109,13 @@ class Window:
             reason=str(body["reason"]),
             beside=tuple(str(one) for one in body["beside"]),
             line=int(body.get("line", FIRST_LINE)),
+            node=leaf.via.node,
         )
+
+    @property
+    def where(self) -> str:
+        """`` on node NAME``; nothing where a single node answers."""
+        return f" on node {self.node}" if self.node else ""
 
     def seconds_left(self, now: datetime) -> float:
         """Return for how long it may stay open; 0 when that is over."""
@@ -117,6 +133,7 @@ class Window:
             "person": self.person,
             "reason": self.reason,
             **_named(self.line),
+            **({"node": self.node} if self.node else {}),
         }
 
 
@@ -130,8 +147,9 @@ def opened(ledger: Ledger, *, node: str = "") -> Window | None:
     newest = ledger.find(kind=OPENED, limit=1)
     if not newest or (node and newest[0].via.node not in {"", node}):
         return None
-    closed = ledger.find(kind=CLOSED, limit=1)
-    return None if closed and closed[0].sequence > newest[0].sequence else Window.of(newest[0])
+    # Of exactly this one: a node that was taken for gone may close a window of before once more when it is back.
+    closed = ledger.find(kind=CLOSED, field="window", value=newest[0].sequence, limit=1)
+    return None if closed else Window.of(newest[0])
 
 
 def open_now(
@@ -154,7 +172,7 @@ def open_now(
         raise ConflictError(
             what="another maintenance window is open",
             why=f"{other.person} opened it at {other.at}, until {other.until}: {other.reason[:80]}",
-            fix="wait for it, or end it: `sealift window end --as PERSON`",
+            fix=f"wait for it, or end it{other.where}: `sealift window end --as PERSON`",
         )
     until = to_text(clock.now() + timedelta(minutes=asked.minutes))
     done = ledger.append(
@@ -183,6 +201,7 @@ def close(
     tested_seconds: float = 0.0,
     silent_seconds: float | None = None,
     back_seconds: float | None = None,
+    ended: Ended | None = None,
 ) -> None:
     """Record that a window is closed, once production answers again or is meant to be down.
 
@@ -194,6 +213,7 @@ def close(
         tested_seconds: How long the test stage had memory.
         silent_seconds: For how long callers had no answers; None where nobody saw it begin.
         back_seconds: How long production took to come back.
+        ended: Who closed it for a node that is gone; None where its own node did.
     """
     ledger.append(
         CLOSED,
@@ -211,6 +231,7 @@ def close(
             "back_millis": _millis(back_seconds),
             "stage": "production",
             **_named(window.line),
+            **({} if ended is None else {"node": window.node, "by": ended.person, "because": ended.reason}),
         },
     )
 

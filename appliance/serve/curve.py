@@ -20,6 +20,8 @@ _MOST_MEASURES: Final = 5
 _MOST_CHUNK: Final = 256
 _LEAST_CHUNK: Final = 32
 _STEP_SECONDS: Final = 0.2
+_LEAST_OVER: Final = 4
+"""Tokens by which one prompt has to be longer than another before they are read in the same step."""
 _GAIN: Final = 0.9
 """Of two ways the plain batch is taken unless the other needs less than this part of its time: curves have noise."""
 
@@ -90,6 +92,7 @@ class Plan:
     """
 
     def __init__(self, curve: Curve | None, *, most: int, fills: bool = True) -> None:
+        self._is_apart = not fills
         self.chunk = _MOST_CHUNK
         if curve is not None:
             widest = max(curve.micros)
@@ -113,9 +116,45 @@ class Plan:
                 best = plain
             self._total.append(best)
 
+    def seconds(self, answers: int) -> float:
+        """Return how long it takes until each of so many answers has its next token; only with a curve.
+
+        Raises:
+            ValueError: There is no curve, or it was made for fewer.
+        """
+        if not 0 <= answers < len(self._total):
+            raise ValueError(answers)
+        return self._total[answers]
+
     def rows(self, answers: int) -> int:
         """Return how many rows the next step has: fewer than the answers in rounds, more where it is filled up."""
         return self._first[min(answers, len(self._first) - 1)]
+
+    def read(self, unread: Sequence[int], *, beside: int, most: int) -> list[int]:
+        """Return how many tokens of each prompt the next step reads, the first prompts first.
+
+        Where each answer has a context of its own, llama.cpp computes together as many tokens of each as all have, and
+        what some have beyond that in further parts, each of which costs nearly as much as a larger one. So a step reads
+        as much of prompts of about one length; a few tokens more wait for the next one, which is to come anyway.
+
+        Args:
+            unread: The tokens of each prompt.
+            beside: How many rows the step has already, one for each answer.
+            most: How many it may have.
+        """
+        room = min(most - beside, self.chunk)
+        wanted = [min(tokens, room) for tokens in unread]
+        if self._is_apart and room:
+            levels = [1] if beside else []
+            for tokens in sorted({*wanted}):
+                if not levels or tokens - levels[-1] >= _LEAST_OVER:
+                    levels.append(tokens)
+            wanted = [max(level for level in levels if level <= tokens) for tokens in wanted]
+        counts: list[int] = []
+        for tokens in wanted:
+            counts.append(min(tokens, room))
+            room -= counts[-1]
+        return counts
 
 
 def measure(decoder: Decoder, *, clock: Clock, threads: int, seconds: float) -> Curve:

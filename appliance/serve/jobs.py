@@ -58,9 +58,14 @@ class Job:
         return len(self.generation.tokens) + self.generation.max_tokens
 
     @property
+    def unread(self) -> int:
+        """How many tokens have to be decoded before another can be drawn."""
+        return len(self.tokens) - self.held
+
+    @property
     def is_reading(self) -> bool:
-        """Whether more than the newest token has to be decoded before another can be drawn."""
-        return len(self.tokens) - self.held > 1
+        """Whether these are more than the newest one."""
+        return self.unread > 1
 
     @property
     def may_begin(self) -> bool:

@@ -291,9 +291,10 @@ class Scheduler:
             self._feed(job, 1, rows, sampled)
         if guesses:
             rows.extend(going[0].guessed(guesses))
-        room = min(self._plan.chunk, self._decoder.batch_tokens - len(rows))
-        for job in sorted(reading, key=lambda one: (one.generation.priority, one.number)):
-            room -= self._feed(job, room, rows, sampled)
+        reading.sort(key=lambda job: (job.generation.priority, job.number))
+        counts = self._plan.read([job.unread for job in reading], beside=len(rows), most=self._decoder.batch_tokens)
+        for job, count in zip(reading, counts, strict=True):
+            self._feed(job, count, rows, sampled)
         spare = 0 if reading or guesses else width - len(going)
         if spare > 0:
             rows.extend(padding(spare, sequence=self._decoder.sequences, token=rows[0].token))

@@ -1,15 +1,14 @@
 """The lines of production as the tables have them: what each serves, and which rows are of which."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, null, select
 from sqlalchemy.orm import Session
 
+from appliance.stages import FIRST_LINE
 from appliance.state.tables import Promotion, Rollout
 
-FIRST_LINE: Final = 1
-"""The line of a row that names none; but a stop that names none is of every line."""
 Reader = Connection | Session
 
 

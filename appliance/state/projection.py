@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from appliance.errors import LedgerDamagedError
+from appliance.stages import line_of
 from appliance.state import rollouts
 from appliance.state.database import writing
 from appliance.state.shapes import SHAPES, require_shape
@@ -224,7 +225,7 @@ def _promotion(
         )
     )
     is_of_all = kind == "stopped" and leaf.body.get("line") is None
-    rollouts.end_others(connection, None if is_of_all else rollouts.line_of(leaf.body))
+    rollouts.end_others(connection, None if is_of_all else line_of(leaf.body))
 
 
 def _cut_over(connection: Runner, leaf: Event) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from appliance.state.lines import FIRST_LINE, is_of
+from appliance.stages import line_of
+from appliance.state.lines import is_of
 from appliance.state.tables import CallerStop, KeyRule, Rollout
 from media.clock import from_text, to_text
 
@@ -69,11 +70,6 @@ def end_others(connection: Runner, line: int | None) -> None:
     """End whatever is open in a line, or in all where none is named: production changed."""
     opened = Rollout.state.in_(OPEN) if line is None else Rollout.state.in_(OPEN) & is_of(Rollout, line)
     connection.execute(update(Rollout).where(opened).values(state="ended"))
-
-
-def line_of(body: Mapping[str, Any]) -> int:
-    """Return the number of the line that a record is of."""
-    return int(body.get("line") or FIRST_LINE)
 
 
 def stop(connection: Runner, body: Mapping[str, Any], *, sequence: int, at: str) -> None:

@@ -167,12 +167,12 @@ class RolloutMachine(RuleBasedStateMachine):
             assert (row.model_digest, row.control) == (production.canary.version, production.current)
             assert row.state == ("held" if production.canary.is_held else "running")
             assert offset_of(row.sequence) == production.canary.offset
-        elif production.beside is not None:
+        elif production.first.beside is not None:
             assert row is not None
             assert (row.state, row.control, row.sequence) == (
                 "beside",
-                production.beside.version,
-                production.beside.since,
+                production.first.beside.version,
+                production.first.beside.since,
             )
         else:
             assert row is None

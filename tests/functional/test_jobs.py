@@ -105,11 +105,11 @@ def test_each_door_asks_for_its_own_kinds_and_only_the_carrier_tells_how_a_job_g
     assert refusal(site, "jobs-admin", kind="start-production-engine", digest12=digest[:12]) == "privilege"
     assert refusal(site, "jobs-operator", kind="start-production-engine", digest12=digest[:12]) == "privilege"
     for door in ("jobs-admin", "jobs-bench"):
-        jobs = JobsClient(site.config.at.socket(door))
+        jobs = JobsClient.open(site.config, door)
         with pytest.raises(RemoteError):
             jobs.tell_progress("integrity", 1, 2)
         jobs.close()
-    bench = JobsClient(site.config.at.socket("jobs-bench"))
+    bench = JobsClient.open(site.config, "jobs-bench")
     with pytest.raises(RemoteError):
         bench.jobs()
     JobsSupervisor(bench).stop(engine_unit("test", digest))

@@ -187,7 +187,7 @@ def test_somebody_who_is_not_root_makes_the_evidence_that_they_were_shown(site: 
     (refused,) = site.ledger.find(kind="release.", limit=1)
     _, out = export_evidence.drafted(site.config, site.ledger, serial=None, sequence=refused.sequence)
     digest = sha256_hex(out.draft.to_payload(ledger=None))
-    jobs = JobsClient(site.config.at.socket("jobs-operator"))
+    jobs = JobsClient.open(site.config, "jobs-operator")
 
     other = jobs.wait(jobs.ask(Kind.MAKE_EVIDENCE, record=refused.sequence, digest="0" * 64))
     assert (other.ok, other.code) == (False, "export-refused")

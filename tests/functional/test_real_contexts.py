@@ -1,14 +1,10 @@
 """Answers with contexts of their own, in the engine that `make demo` shipped: as likely as in a shared one."""
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.real_engine import DEMO, ROOT, shipped_weights
+from tests.support.real_engine import told_by
 
 pytestmark = pytest.mark.demo
 
@@ -66,20 +62,7 @@ print("FOUND " + json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    weights = tmp_path_factory.mktemp("apart") / "weights.gguf"
-    weights.write_bytes(shipped_weights())
-    python = max((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
-    done = subprocess.run(
-        [python, "-I", "-c", PROGRAM, str(ROOT), str(Path(weights))],
-        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
-    return json.loads(line.removeprefix("FOUND "))
+    return told_by(PROGRAM, tmp_path_factory.mktemp("apart"))
 
 
 def test_the_same_is_as_likely_after_copies_cuts_and_rows_in_any_order(found: Any) -> None:

@@ -1,13 +1,10 @@
 """Guesses in the engine that `make demo` shipped: fewer steps, and the same answer."""
 
-import json
-import os
-import subprocess
 from typing import Any
 
 import pytest
 
-from tests.support.real_engine import DEMO, ROOT, shipped_weights
+from tests.support.real_engine import told_by
 
 pytestmark = pytest.mark.demo
 
@@ -47,20 +44,7 @@ print("FOUND " + json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    weights = tmp_path_factory.mktemp("drafts") / "weights.gguf"
-    weights.write_bytes(shipped_weights())
-    python = max((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
-    done = subprocess.run(
-        [python, "-I", "-c", PROGRAM, str(ROOT), str(weights)],
-        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
-    return json.loads(line.removeprefix("FOUND "))
+    return told_by(PROGRAM, tmp_path_factory.mktemp("drafts"))
 
 
 def test_answers_are_the_same_where_rounding_is(found: Any) -> None:

@@ -6,14 +6,17 @@ what comes after that is answered by the others.
 """
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +28,7 @@ from appliance.actions.tls_placing import Here
 from appliance.audit.memory import MemoryLedger
 from media.clock import SystemClock
 from tests.support import nginx
+from tests.support.engine import Script
 from tests.support.gateway import MODEL
 from tests.support.gateway_server import Server, further_gateway, gateway_server
 from tests.support.tls import HOST, site
@@ -35,13 +39,15 @@ pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="no nginx, and apt does not fetch Debian's"),
 ]
 CALLERS: Final = 6
+SLOW: Final = 160
+"""More than the gateway has threads: each place, each who waits, and a few for health."""
 
 
 @dataclass(slots=True)
 class Load:
     """Callers that ask again and again, and what they were told: request id or None, by time."""
 
-    url: str
+    port: int
     key: str
     context: ssl.SSLContext
     answered: list[tuple[float, str]] = field(default_factory=list)
@@ -51,8 +57,8 @@ class Load:
     def ask(self) -> None:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", "Host": HOST}
-        asked = urllib.request.Request(  # noqa: S310 - our own loopback
-            f"{self.url}/v1/chat/completions", data=json.dumps(body).encode(), headers=headers
+        asked = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}/v1/chat/completions", data=json.dumps(body).encode(), headers=headers
         )
         try:
             with urllib.request.urlopen(asked, timeout=60, context=self.context) as answer:  # noqa: S310
@@ -65,6 +71,27 @@ class Load:
     def run(self) -> None:
         while not self.ending.is_set():
             self.ask()
+
+
+@contextlib.contextmanager
+def behind_nginx(server: Server, folder: Path, *, gateways: int = 1) -> Iterator[Load]:
+    """Run the box's web server before a site's gateways; yield callers that come by it."""
+    assert PROGRAM is not None
+    own = Here(config=site(folder / "tls"), ledger=MemoryLedger(), clock=SystemClock())
+    tls.rotate(own)
+    (folder / "nginx").mkdir()
+    with nginx.running(
+        folder / "nginx",
+        PROGRAM,
+        tls=own.folder.path,
+        gateway=server.site.places.socket("gateway"),
+        hostname=HOST,
+        clients="off",
+        gateways=gateways,
+    ) as web:
+        trusted = ssl.create_default_context(cadata=own.folder.authority_file.read_bytes().decode())
+        trusted.check_hostname = False  # loopback has no name; that names are checked is test_tls_nginx's
+        yield Load(port=web.port, key=server.key, context=trusted)
 
 
 def recorded(server: Server) -> set[str]:
@@ -86,29 +113,12 @@ def wait_until(load: Load, *, answers: int) -> None:
 
 
 def test_a_gateway_that_is_killed_under_load_loses_no_answer_that_a_caller_got(tmp_path: Path) -> None:
-    assert PROGRAM is not None
     rate = "requests_per_minute = 1000000"
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(gateway_server(tmp_path, limits=rate, gateways=3))
         second = stack.enter_context(further_gateway(server, 2))
         stack.enter_context(further_gateway(server, 3))
-        own = Here(config=site(tmp_path / "tls"), ledger=MemoryLedger(), clock=SystemClock())
-        tls.rotate(own)
-        (tmp_path / "nginx").mkdir()
-        web = stack.enter_context(
-            nginx.running(
-                tmp_path / "nginx",
-                PROGRAM,
-                tls=own.folder.path,
-                gateway=server.site.places.socket("gateway"),
-                hostname=HOST,
-                clients="off",
-                gateways=3,
-            )
-        )
-        trusted = ssl.create_default_context(cadata=own.folder.authority_file.read_bytes().decode())
-        trusted.check_hostname = False  # loopback has no name; that names are checked is test_tls_nginx's
-        load = Load(url=f"https://127.0.0.1:{web.port}", key=server.key, context=trusted)
+        load = stack.enter_context(behind_nginx(server, tmp_path, gateways=3))
         threads = [threading.Thread(target=load.run) for _ in range(CALLERS)]
         for thread in threads:
             thread.start()
@@ -135,21 +145,9 @@ def test_a_gateway_that_is_killed_under_load_loses_no_answer_that_a_caller_got(t
 
 def test_a_gateway_that_restarts_behind_its_socket_loses_no_question(tmp_path: Path) -> None:
     """Scenario: callers ask without pause while the gateway stops and starts anew; its socket stays, as on a box."""
-    assert PROGRAM is not None
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(gateway_server(tmp_path, limits="requests_per_minute = 1000000"))
-        own = Here(config=site(tmp_path / "tls"), ledger=MemoryLedger(), clock=SystemClock())
-        tls.rotate(own)
-        (tmp_path / "nginx").mkdir()
-        gateway = server.site.places.socket("gateway")
-        web = stack.enter_context(
-            nginx.running(
-                tmp_path / "nginx", PROGRAM, tls=own.folder.path, gateway=gateway, hostname=HOST, clients="off"
-            )
-        )
-        trusted = ssl.create_default_context(cadata=own.folder.authority_file.read_bytes().decode())
-        trusted.check_hostname = False
-        load = Load(url=f"https://127.0.0.1:{web.port}", key=server.key, context=trusted)
+        load = stack.enter_context(behind_nginx(server, tmp_path))
         threads = [threading.Thread(target=load.run) for _ in range(CALLERS)]
         for thread in threads:
             thread.start()
@@ -165,6 +163,46 @@ def test_a_gateway_that_restarts_behind_its_socket_loses_no_question(tmp_path: P
 
         assert load.failed == []
         assert {name for _, name in load.answered} <= recorded(server)
+
+
+def test_callers_that_send_slowly_never_read_or_send_too_much_hold_nobody_up(tmp_path: Path) -> None:
+    """Scenario: many begin a request and stop, some ask for long streams and read nothing, one sends 60 MB."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(gateway_server(tmp_path, limits="requests_per_minute = 1000000"))
+        load = stack.enter_context(behind_nginx(server, tmp_path))
+        head = (
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
+        )
+
+        def begun(content: bytes, length: int) -> None:
+            plain = stack.enter_context(socket.create_connection(("127.0.0.1", load.port)))
+            caller = stack.enter_context(load.context.wrap_socket(plain))
+            caller.sendall(head % (HOST.encode(), server.key.encode(), length) + content)
+
+        for _ in range(SLOW):
+            begun(b'{"model": ', 5000)
+        began = time.monotonic()
+        server.engine.script = Script(pieces=("x" * 65536,) * 200)
+        asked = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+        for _ in range(8):
+            server.engine.started.clear()
+            begun(asked, len(asked))
+            assert server.engine.started.wait(30)
+        server.engine.script = Script()
+        huge = http.client.HTTPSConnection("127.0.0.1", load.port, context=load.context, timeout=60)
+        huge.putrequest("POST", "/v1/chat/completions")
+        huge.putheader("Content-Length", str(60 * 2**20))
+        huge.endheaders()
+        too_large = huge.getresponse().status
+        huge.close()
+
+        for _ in range(10):
+            load.ask()
+        took = time.monotonic() - began
+
+    assert too_large == 413
+    assert (len(load.answered), load.failed) == (10, [])
+    assert took < 25, "the slow ones may take 30 seconds for their bodies, and were not waited for"
 
 
 def _children(pid: int) -> list[int]:

@@ -147,6 +147,7 @@ SHAPES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "DiskFull": (disk(9), disk(11)),
     "ClockBehind": ({"sealift_clock_ahead_of_floor_seconds": -1}, {"sealift_clock_ahead_of_floor_seconds": 0}),
     "ClockNotBelieved": ({"sealift_clock_believed": 0}, {"sealift_clock_believed": 1}),
+    "CensusOther": ({"sealift_census_other": 1}, {"sealift_census_other": 0}),
     "NetworkTestFailed": ({"sealift_network_test_failed": 1}, {"sealift_network_test_failed": 0}),
     "NetworkTestOld": ({"sealift_network_test_age_seconds": 3601}, {"sealift_network_test_age_seconds": 3600}),
     "EgressAttempted": (

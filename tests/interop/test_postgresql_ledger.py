@@ -374,8 +374,8 @@ def test_the_ledgers_tables_go_down_only_while_they_are_empty(on_server: Places)
         backend.append([row(0)], [])
     with closing(Session(connect(on_server, "owner"))) as owner:
         with pytest.raises(Exception, match="has records"):
-            postgres_schema.remove(owner)
-        assert postgres_schema.version(owner) == postgres_schema.VERSION
+            postgres_schema.LEDGER.remove(owner)
+        assert postgres_schema.LEDGER.present(owner) == postgres_schema.LEDGER.version
 
 
 def test_a_server_that_is_away_is_an_error_that_shows_no_path_and_names_the_cure(

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.actions import nodes
+from appliance.actions import nodes, window_gone
 from appliance.actions.status import status
 from appliance.audit import postgres_opening, postgres_sharing, tree
 from appliance.audit.entry import Entry
@@ -21,12 +21,14 @@ from appliance.audit.facts import Appended, Ledger
 from appliance.audit.leaf import Via
 from appliance.audit.log import Log, Signer
 from appliance.audit.note import Checkpoint, parts
-from appliance.audit.postgres_sharing import SharedBackend, nodes_of, open_node
+from appliance.audit.postgres_sharing import SharedBackend, held_out, nodes_of, open_node
 from appliance.audit.sharing import SharedLog
 from appliance.audit.verify import verify
 from appliance.config import Config, Places, PlacesSection
-from appliance.errors import LedgerDamagedError, LedgerUnavailableError
+from appliance.errors import ConflictError, LedgerDamagedError, LedgerUnavailableError
+from appliance.registry import windows
 from media.clock import FixedClock
+from media.errors import MalformedError, UsageError
 from tests.support.ledger import row
 from tests.support.postgres import PostgresServer
 
@@ -226,12 +228,12 @@ def test_a_node_frozen_in_the_middle_of_a_batch_is_ended_and_the_others_go_on(
         assert is_sound(second)
 
 
-def test_status_and_doctor_tell_who_leads_and_what_each_node_counts_by_itself(on_server: Places) -> None:
+def test_status_and_doctor_tell_who_leads_and_that_limits_are_counted_together(on_server: Places) -> None:
     assert on_server.server is not None
     section = on_server.server.model_copy(update={"node": "b"})
     config = Config(site="demo", places=PlacesSection(root=str(on_server.root)), database=section)
     with two_nodes(on_server) as (first, _second):
-        assert [one.is_good for one in nodes.findings(config)] == [False, None]
+        assert [one.is_good for one in nodes.findings(config)] == [False, True]
         first.pulse()
 
         assert nodes.said(config)[0] == "node b, of a, b; a leads"
@@ -239,7 +241,83 @@ def test_status_and_doctor_tell_who_leads_and_what_each_node_counts_by_itself(on
         part = status(config, clock=CLOCK).part("ledger")
 
     assert among.is_good
-    assert limits.text == "each of 2 nodes counts requests, tokens and places by itself"
+    assert limits.text == "requests and tokens of a key are counted by all nodes together"
     assert "a leads" in part.text
     assert part.fields["nodes"] == {"a": True, "b": False}
     assert part.fields["waits"] is False
+
+
+class Door:
+    """The ledger of a node as its commands have it."""
+
+    def __init__(self, log: SharedLog) -> None:
+        self._log = log
+        self.find, self.leaf = log.find, log.leaf
+
+    def append(self, kind: str, body: dict[str, object]) -> Appended:
+        entry = Entry.of(kind, body, via=VIA)
+        self._log.admit(entry)
+        (done,) = self._log.append([entry])
+        assert isinstance(done, Appended)
+        return done
+
+
+ASKED = windows.Asked(purpose=windows.Purpose.VALIDATE, model_digest="ab" * 32, person="ada", reason="change 4711")
+
+
+def test_a_window_of_a_node_that_is_gone_is_closed_on_another_and_never_while_it_is_there(on_server: Places) -> None:
+    assert on_server.server is not None
+    section = on_server.server.model_copy(update={"node": "b"})
+    config = Config(site="demo", places=PlacesSection(root=str(on_server.root)), database=section)
+    gone: dict[str, str] = {"node": "a", "person": "bo", "reason": "the machine burnt"}
+    with two_nodes(on_server) as (first, second):
+        ours, theirs = (cast("Ledger", Door(log)) for log in (second, first))
+        first.pulse()
+        opened = windows.open_now(theirs, CLOCK, ASKED, previous=None)
+        assert opened.node == "a"
+        with pytest.raises(ConflictError, match="node a has the ledger open"):
+            window_gone.end(config, ours, **gone)
+        assert windows.opened(ours) == opened
+
+        first.backend.close()
+        until = time.monotonic() + 60
+        while not second.pulse():
+            assert time.monotonic() < until
+        with pytest.raises(ConflictError, match="another maintenance window is open"):
+            windows.open_now(ours, CLOCK, ASKED, previous=None)
+        for wrong in ({"node": "c"}, {"node": "b"}, {"reason": " "}):
+            with pytest.raises((ConflictError, UsageError, MalformedError)):
+                window_gone.end(config, ours, **(gone | wrong))
+        with held_out(on_server, "a"), pytest.raises(LedgerUnavailableError, match="another node is called a"):
+            open_node(on_server, "a")
+
+        assert window_gone.end(config, ours, **gone) == opened
+        (closed,) = second.find(kind=windows.CLOSED)
+        later = windows.open_now(ours, CLOCK, ASKED, previous=None)
+
+        assert {name: closed.body[name] for name in ("window", "why", "node", "by", "because", "person")} == {
+            "window": opened.number, "why": "gone", "node": "a", "by": "bo", "because": "the machine burnt",
+            "person": "ada",
+        }  # fmt: skip
+        with node(on_server, "a") as back:
+            again = SharedLog.open(back, clock=CLOCK, site="demo", signer=SIGNER)
+            assert isinstance(again, SharedLog)
+            # Once it is back it says that its engine is, too, and neither leads nor touches the later window.
+            windows.close(cast("Ledger", Door(again)), opened, why=windows.Closing.CUT_OFF)
+            with pytest.raises(LedgerUnavailableError, match="another node leads"):
+                again.admit(Entry.of(windows.OPENED, {}, via=VIA))
+        assert windows.opened(ours) == later
+
+
+def test_without_the_server_no_window_of_another_node_is_closed(on_server: Places) -> None:
+    assert on_server.server is not None
+    away = on_server.server.model_copy(update={"node": "b", "socket": str(on_server.root / "nowhere")})
+    config = Config(site="demo", places=PlacesSection(root=str(on_server.root)), database=away)
+    with node(on_server, "a") as one:
+        log = SharedLog.open(one, clock=CLOCK, site="demo", signer=SIGNER)
+        assert isinstance(log, SharedLog)
+        one.try_to_lead()
+        windows.open_now(door := cast("Ledger", Door(log)), CLOCK, ASKED, previous=None)
+        with pytest.raises(LedgerUnavailableError):
+            window_gone.end(config, door, node="a", person="bo", reason="x")
+        assert windows.opened(door) is not None

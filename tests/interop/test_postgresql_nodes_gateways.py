@@ -2,7 +2,9 @@
 
 Scenario: callers ask both gateways without pause; then the ledger of one node is killed with SIGKILL. Promise: every
 answer that a caller got has its intent and its outcome in the one tree, under the name of the node that gave it; the
-node without a ledger answers 503 and the other one goes on; a caller stopped for the site is stopped on both.
+node without a ledger answers 503 and the other one goes on; a caller stopped for the site is stopped on both; what a
+key may use is one allowance for both; a node that has not the list of names on record refuses, and the other one goes
+on.
 """
 
 import json
@@ -12,15 +14,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from appliance import config as configuration
+from appliance.actions import census, censusnodes
+from appliance.actions.censusnodes import SEEN
 from appliance.actions.databases import migrating
+from appliance.actions.status import status
 from appliance.audit import pin
 from appliance.audit.verify import verify
+from appliance.errors import LedgerUnavailableError
+from appliance.keys.files import FileKeys
+from media.clock import SystemClock
 from tests.support.gateway import DEPARTMENT, MODEL
 from tests.support.gateway_server import Server, gateway_server
 from tests.support.postgres import PostgresServer
@@ -58,9 +67,14 @@ class Callers:
 
 @pytest.fixture
 def nodes(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    with two_nodes(postgres, tmp_path, limits="requests_per_minute = 1000000") as made:
+        yield made
+
+
+@contextmanager
+def two_nodes(postgres: PostgresServer, tmp_path: Path, *, limits: str) -> Iterator[tuple[Server, Server]]:
     name = postgres.database()
     migrating.migrate(postgres.places(tmp_path / "owner", name), "up")
-    many = "requests_per_minute = 1000000"
     with ExitStack() as stack:
         made: list[Server] = []
         for node in ("a", "b"):
@@ -68,7 +82,7 @@ def nodes(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[Server, Se
             beside = made[0] if made else None
             made.append(
                 stack.enter_context(
-                    gateway_server(tmp_path / node, limits=many, ledger_apart=True, database=database, beside=beside)
+                    gateway_server(tmp_path / node, limits=limits, ledger_apart=True, database=database, beside=beside)
                 )
             )
         yield made[0], made[1]
@@ -129,3 +143,95 @@ def test_who_is_stopped_for_the_site_is_stopped_on_both(nodes: tuple[Server, Ser
         side.ask()
 
     assert side.failed == [(503, "stopped")]
+
+
+def test_a_key_has_one_allowance_on_both_and_no_answer_where_it_cannot_be_counted(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with two_nodes(postgres, tmp_path, limits="requests_per_minute = 20\ntokens_per_day = 100000") as nodes:
+        database = nodes[0].site.config.database.name
+        sides = [Callers(node) for node in nodes]
+        began = time.monotonic()
+        sides[0].ask()
+        ((cost,), _) = postgres.admin("SELECT tokens FROM sealift_limits.spent", database)
+        for _ in range(20):
+            for side in sides:
+                side.ask()
+        refilled = (time.monotonic() - began) * 20 / 60
+
+        answered = sum(len(side.answered) for side in sides)
+        assert 20 <= answered <= 20 + refilled
+        assert all(side.answered for side in sides)
+        assert {code for side in sides for code in side.failed} == {(429, "rate_limit_exceeded")}
+        assert postgres.admin("SELECT DISTINCT tokens FROM sealift_limits.spent", database) == [(answered * cost,)]
+        assert not any(node.site.places.counters.exists() for node in nodes)
+
+        postgres.admin("DROP SCHEMA sealift_limits CASCADE", database)
+        for side in sides:
+            side.ask()
+            assert side.failed[-1] == (503, "state_unavailable")
+        with pytest.raises(urllib.error.HTTPError) as unready:
+            urllib.request.urlopen(f"{nodes[0].url}/readyz", timeout=60)  # noqa: S310 - our own loopback
+        with unready.value as answer:
+            assert "limits" in answer.read().decode()
+
+
+def ready(node: Server) -> str:
+    try:
+        with urllib.request.urlopen(f"{node.url}/readyz", timeout=60):  # noqa: S310 - our own loopback
+            return ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(json.load(error)["error"]["message"])
+
+
+def until_said(node: Server, *words: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        said = [
+            str(leaf.body["list"]) for leaf in node.doors[0].find(SEEN, field="node", value="b", newest_first=False)
+        ]
+        if said == list(words):
+            return
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+
+
+def test_a_node_that_lacks_the_list_of_names_on_record_refuses_until_it_was_laid_down_there(
+    nodes: tuple[Server, Server],
+) -> None:
+    leading, other = nodes
+    names, sides = census.parsed(b"Jane Doe\n"), [Callers(node) for node in nodes]
+    configs = [configuration.load(node.site.config_file) for node in nodes]
+    keys = FileKeys(leading.site.places.key_files)
+    for side in sides:
+        side.ask()
+    with pytest.raises(LedgerUnavailableError, match="another node leads"):
+        censusnodes.bring(configs[1], names, ledger=other.doors[0], keys=keys, person="ada")
+
+    censusnodes.bring(configs[0], names, ledger=leading.doors[0], keys=keys, person="ada")
+    deadline = time.monotonic() + 30
+    while not sides[1].failed:
+        assert time.monotonic() < deadline
+        sides[1].ask()
+    until_said(leading, "absent")
+    sides[0].ask()
+
+    assert sides[1].failed == [(500, "phi_unavailable")]
+    assert ready(other) == "Not ready: census."
+    assert (ready(leading), sides[0].failed) == ("", [])
+    assert censusnodes.standing(leading.doors[0], "b")[0] is False
+    shown = status(configs[1], clock=SystemClock()).part("census")
+    assert (shown.is_good, shown.text) == (False, censusnodes.fault(configs[1], leading.doors[0]))
+
+    censusnodes.bring(configs[1], names, ledger=other.doors[0], keys=keys, person="ada")
+    deadline = time.monotonic() + 30
+    while ready(other):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sides[1].ask()
+
+    assert len(sides[1].failed) == 1
+    until_said(leading, "absent", "same")
+    assert [leaf.via.node for leaf in leading.doors[0].find(censusnodes.FOLLOWED)] == ["b"]
+    assert censusnodes.fault(configs[0], leading.doors[0]) == censusnodes.fault(configs[1], leading.doors[0]) == ""

@@ -95,10 +95,10 @@ def test_every_history_of_one_line_reads_as_it_did_before_there_were_several(ste
         assert refused[0] == refused[1]
         event(f"{kind} {'refused' if refused[0] else 'taken'}")
 
-        for name in ("number", "last", "current", "returnable", "loadable", "before", "is_stopped"):
+        for name in ("number", "last", "current", "returnable", "loadable", "before", "canary", "nonces", "promotions"):
             assert getattr(old, name) == getattr(new, name)
-        for name in ("canary", "beside", "watch", "nonces", "promotions"):
-            assert getattr(old, name) == getattr(new, name)
+        for name in ("is_stopped", "beside", "watch"):
+            assert getattr(old, name) == getattr(new.first, name)
         assert old.line == new.first.versions
         assert [old.made_for(one) for one in VERSIONS] == [new.made_for(one) for one in VERSIONS]
     assert [one.format for one in new.promotions] == [2 if one.kind.is_rollout else 1 for one in new.promotions]

@@ -16,10 +16,28 @@ _bounds = st.builds(
 )
 
 
+MOST = {"": 0, "a": 0, "b": 1}
+
+
 def _ticket(
     name: int, priority: Priority, now: float, seconds: float = 1e9, caller: str = "", line: str = ""
 ) -> Ticket:
-    return Ticket(id=str(name), priority=priority, arrived=now, until=now + seconds, caller=caller, line=line)
+    return Ticket(
+        id=str(name),
+        priority=priority,
+        arrived=now,
+        until=now + seconds,
+        caller=caller,
+        most=MOST[caller],
+        line=line,
+    )
+
+
+def _may_run(queue: Queue, ticket: Ticket) -> bool:
+    """Tell whether neither the class of a ticket nor its caller has all that it may have."""
+    of_class = sum(one.priority is ticket.priority for one in queue.running)
+    of_caller = sum(one.caller == ticket.caller for one in queue.running)
+    return of_class < queue.bounds.ceiling(ticket.priority) and (not ticket.most or of_caller < ticket.most)
 
 
 class Life(RuleBasedStateMachine):
@@ -40,9 +58,8 @@ class Life(RuleBasedStateMachine):
         self.names += 1
         queue, bounds = self.queue, self.queue.bounds
         ran, waited = queue.running, queue.waiting
-        of_class = [one for one in ran if one.priority is priority]
-        could_run = len(ran) < bounds.places and len(of_class) < bounds.ceiling(priority)
         ticket = _ticket(self.names, priority, self.now, seconds, caller, line)
+        could_run = len(ran) < bounds.places and _may_run(queue, ticket)
         try:
             position = queue.enter(ticket, self.now)
         except FullError:
@@ -61,7 +78,7 @@ class Life(RuleBasedStateMachine):
         one = self.queue.running[place % len(self.queue.running)]
         self.queue.leave(one.id, self.now)
         begun = [ticket for ticket in before if self.queue.is_running(ticket.id)]
-        # Whoever was passed over was at the ceiling of its class, or by a line that runs no more than its share.
+        # Whoever was passed over was at the ceiling of its class or caller, or by a line that runs at most its share.
         lines = {each.line for each in (*self.queue.running, *before, one)}
         for ticket in begun:
             of_line = sum(each.line == ticket.line for each in self.queue.running)
@@ -69,8 +86,7 @@ class Life(RuleBasedStateMachine):
                 continue
             for passed in self.queue.waiting:
                 if passed.due < ticket.due:
-                    of_class = [each for each in self.queue.running if each.priority is passed.priority]
-                    assert len(of_class) >= self.queue.bounds.ceiling(passed.priority)
+                    assert not _may_run(self.queue, passed)
 
     @precondition(lambda self: self.queue.waiting)
     @rule(place=st.integers(0, 100))
@@ -99,6 +115,7 @@ class Life(RuleBasedStateMachine):
             assert sum(one.line == line for one in queue.waiting) <= bounds.of_line
         for caller in ("a", "b"):
             assert sum(one.caller == caller for one in queue.waiting) <= bounds.waiting // 2
+        assert sum(one.caller == "b" for one in queue.running) <= MOST["b"]
         for priority in Priority:
             assert sum(one.priority is priority for one in queue.running) <= bounds.ceiling(priority)
             assert sum(one.priority is priority for one in queue.waiting) <= bounds.room(priority)
@@ -107,9 +124,7 @@ class Life(RuleBasedStateMachine):
     def no_place_is_idle_while_somebody_may_have_it(self) -> None:
         queue = self.queue
         if len(queue.running) < queue.bounds.places:
-            for one in queue.waiting:
-                of_class = [each for each in queue.running if each.priority is one.priority]
-                assert len(of_class) >= queue.bounds.ceiling(one.priority)
+            assert not any(_may_run(queue, one) for one in queue.waiting)
 
 
 TestLife = Life.TestCase
@@ -201,6 +216,18 @@ def test_order_is_by_arrival_and_handicap_and_within_a_class_by_arrival(
         queue.leave(queue.running[0].id, now)
         order.append(queue.running[0].id)
     assert order == sorted(came, key=lambda each: came[each])
+
+
+@given(held=st.floats(0.1, 100), waiting=st.integers(0, 3), places=st.integers(2, 4))
+def test_who_has_all_its_places_is_told_when_its_own_come_free(held: float, waiting: int, places: int) -> None:
+    queue = Queue(Bounds(places=places, waiting=8), Pace(mean_seconds=held))
+    for number in range(1 + waiting):
+        queue.enter(_ticket(number, Priority.URGENT, 0.0, caller="b"), 0.0)
+    with pytest.raises(FullError) as full:
+        queue.enter(_ticket(100, Priority.URGENT, 0.0, seconds=0.0, caller="b"), 0.0)
+    assert full.value.of_class
+    assert full.value.retry_after_seconds == pytest.approx((waiting + 1) * held)
+    assert queue.enter(_ticket(101, Priority.URGENT, 0.0, seconds=0.0, caller="a"), 0.0) == 0
 
 
 @given(held=st.floats(0.1, 100), waiting=st.integers(0, 6), places=st.integers(1, 4))

@@ -77,6 +77,7 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             peer.asked.append(body)
             peer.running += 1
             peer.most = max(peer.most, peer.running)
+        self._is_counted = True
         try:
             if peer.status != 200:
                 self.send_json({"error": {"message": "it quotes a prompt", "code": peer.status}}, peer.status)
@@ -87,14 +88,20 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         except OSError:
             peer.left.set()
         finally:
-            with peer.lock:
-                peer.running -= 1
+            self._answered(peer)
+
+    def _answered(self, peer: FakePeer) -> None:
+        """Count this answer no more: before its end is written, since whoever reads that may ask for the next one."""
+        with peer.lock:
+            peer.running -= self._is_counted
+            self._is_counted = False
 
     def _forced(self, body: dict[str, Any], peer: FakePeer) -> None:
         (token,) = map(int, body["logit_bias"])
         # What the prompt holds already is likelier.
         likely = 0.0 if peer.is_biased else -0.5 if token in body["prompt"] else -5.0
         entry = {"id": token, "token": chr(token), "bytes": [token], "logprob": likely, "top_logprobs": []}
+        self._answered(peer)
         self.send_json({"choices": [{"index": 0, "text": chr(token), "logprobs": {"content": [entry]}}]})
 
     def _stream(self, body: dict[str, Any], peer: FakePeer) -> None:
@@ -108,6 +115,8 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         for event in _events(body, peer) if peer.events is None else peer.events:
             self._require_caller()
             data = event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
+            if b'"usage"' in data or b"[DONE]" in data:
+                self._answered(peer)
             if data:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.write(b"0\r\n\r\n")

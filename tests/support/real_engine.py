@@ -4,13 +4,14 @@ A supervisor starts the launcher as a unit would: from the environment that the 
 folder, and starts it again when it was killed.
 """
 
+import json
 import os
 import signal
 import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -29,6 +30,27 @@ def shipped_weights() -> bytes:
     if not found:
         pytest.skip("there is no demo; run make demo")
     return found[0].read_bytes()
+
+
+def told_by(program: str, folder: Path) -> dict[str, Any]:
+    """Run a program in the shipped engine's environment; return the JSON of its line that begins with ``FOUND ``.
+
+    Its words are the checkout's root and the path of the shipped weights, which are laid down in the folder.
+    """
+    weights = folder / "weights.gguf"
+    weights.write_bytes(shipped_weights())
+    python = max((DEMO / "appliance/opt/sealift/releases").glob("*/engine-llama-cpp/bin/python"))
+    done = subprocess.run(
+        [python, "-I", "-c", program, str(ROOT), str(weights)],
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    return dict(json.loads(line.removeprefix("FOUND ")))
 
 
 def shipped_template() -> bytes:

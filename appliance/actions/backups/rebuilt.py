@@ -23,9 +23,9 @@ from appliance.keys.files import FileKeys
 from appliance.keys.opening import KeyStore
 from appliance.promote.books import Books
 from appliance.promote.folder import PromoterFolder
-from appliance.promote.record import FIRST_LINE
 from appliance.promote.statement import Statement
 from appliance.registry import evidence
+from appliance.stages import FIRST_LINE, line_of
 from appliance.state import projection
 from appliance.state.database import open_state
 from appliance.verify import trust
@@ -261,7 +261,7 @@ def _waiting(ledger: OfflineLedger) -> tuple[str, ...]:
         if leaf.kind == "promotion.requested":
             waiting[signed] = _line_of(str(body.get("statement", "")), lines)
             continue
-        line, terms = body.get("line", FIRST_LINE), body.get("terms")
+        line, terms = line_of(body), body.get("terms")
         lines[str(terms.get("version") if isinstance(terms, Mapping) else body.get("model_digest"))] = line
         if leaf.kind == _MADE:
             waiting = {one: other for one, other in waiting.items() if one != signed and other != line}

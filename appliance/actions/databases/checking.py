@@ -9,8 +9,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.actions.databases.copying import on_server
-from appliance.audit import lives, storage
-from appliance.audit import postgres_schema as ledger_schema
+from appliance.audit import lives, postgres_schema, storage
 from appliance.audit.client import Ledger, OfflineLedger, open_ledger
 from appliance.audit.postgres_opening import open_reader
 from appliance.audit.rights import ACTIONS
@@ -23,6 +22,7 @@ from appliance.errors import (
     PreflightError,
 )
 from appliance.postgres.connecting import ROLES, Role, connect, role_name
+from appliance.postgres.limits_schema import LIMITS
 from appliance.postgres.session import Session
 from appliance.state import migrating, projection
 from appliance.state.database import open_state
@@ -56,15 +56,19 @@ def check(config: Config, *, clock: Clock) -> tuple[Finding, ...]:
             found += _tried(f"role {role_name(role)}", partial(_as_role, places, role))
     found += _tried("ledger", lambda: _ledger(config, clock))
     found += _tried("state", lambda: _state(config, clock))
+    if places.server is not None and config.database.node:
+        found += _tried("limits", lambda: _limits(config))
     return tuple(found)
 
 
 def require_place(config: Config, ledger: Ledger) -> None:
-    """Return when the ledger that answers records where the site file says; also when it never said where.
+    """Return when the ledger that answers records where the site file says; also when none does or it never said where.
 
     Raises:
         PreflightError: `database.kind` was changed, and nothing was moved.
     """
+    if isinstance(ledger, OfflineLedger):
+        return
     started = ledger.find(lives.STARTED, limit=1)
     here = next((kind for kind in ("sqlite", "postgresql") if started and kind in started[0].body), "")
     if here and here != config.database.kind:
@@ -124,8 +128,8 @@ def _as_role(places: Places, role: Role) -> Iterator[Finding]:
         if role == "ledger":
             session.demand_durability()
             yield Finding(name="durability", state=OK, value="a commit is on disk before it is answered")
-            ledger_schema.require_present(session)
-            ledger_schema.require_guarded(session)
+            postgres_schema.LEDGER.require_present(session)
+            postgres_schema.require_guarded(session)
             yield Finding(name="append-only", state=OK, value="our role can add, and nothing else")
             ((sums,),) = session.all("SELECT current_setting('data_checksums')")
             yield Finding(
@@ -164,6 +168,22 @@ def _ledger(config: Config, clock: Clock) -> Iterator[Finding]:
     finally:
         ledger.close()
     yield Finding(name="ledger", state=OK, value=f"{head.size} records, root {head.root[:16]}; {running}")
+
+
+def require_counters(config: Config) -> None:
+    """Return when this site's nodes can count limits together; also where a single node answers, which counts alone.
+
+    Raises:
+        DatabaseError: The server is away, or has no counters.
+    """
+    if config.at.server is not None and config.database.node:
+        with closing(Session(connect(config.at, "reader"))) as session:
+            LIMITS.require_present(session)
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    require_counters(config)
+    yield Finding(name="limits", state=OK, value=f"version {LIMITS.version}, for all nodes together")
 
 
 def _state(config: Config, clock: Clock) -> Iterator[Finding]:

@@ -1,24 +1,28 @@
-"""The schemas up and down. The state's revisions are the same on both; the ledger's tables are one version so far.
+"""The schemas up and down. The state's revisions are the same on both; ledger and limits are one version each so far.
 
 On PostgreSQL the role `sealift_owner` does it, which no service has; each part is one transaction. The ledger's tables
 go down only while they are empty: nothing of ours removes a record. What the state's tables held follows from the
-ledger again (`sealift state rebuild`).
+ledger again (`sealift state rebuild`); what nodes counted together (limits) begins anew.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from sqlalchemy.exc import DBAPIError
 
-from appliance.audit import postgres_schema as ledger_schema
+from appliance.audit.postgres_schema import LEDGER
 from appliance.config import Places
 from appliance.errors import DatabaseError, NotInstalledError
 from appliance.postgres.connecting import connect, reason
+from appliance.postgres.limits_schema import LIMITS
+from appliance.postgres.schema import Schema
 from appliance.postgres.session import Session
 from appliance.state import database, migrating, server
 from media.errors import UsageError
 
 Direction = Literal["up", "down"]
+Part = Literal["ledger", "limits", "state"]
 NOTHING: Final = "none"
 
 
@@ -26,10 +30,13 @@ NOTHING: Final = "none"
 class Change:
     """One schema that is, or would be, changed; `statements` is the SQL that does it."""
 
-    part: Literal["ledger", "state"]
+    part: Part
     before: str
     after: str
     statements: str
+
+
+_SCHEMAS: Final[Mapping[Part, Schema]] = {"ledger": LEDGER, "limits": LIMITS}
 
 
 def plan(places: Places, direction: Direction, to: str | None = None) -> tuple[Change, ...]:
@@ -38,7 +45,7 @@ def plan(places: Places, direction: Direction, to: str | None = None) -> tuple[C
     Args:
         places: The site's.
         direction: Which way.
-        to: A revision of the state; the newest or `base` when absent. Only `base` takes the ledger's tables down.
+        to: A revision of the state; the newest or `base` when absent. Only `base` takes the other tables down.
 
     Raises:
         DatabaseError: The server is away or refuses.
@@ -50,13 +57,14 @@ def plan(places: Places, direction: Direction, to: str | None = None) -> tuple[C
     _require_way(direction, state, revision)
     changes = []
     if places.server is not None:
-        ledger = _ledger_version(places)
-        if direction == "up" and ledger == NOTHING:
-            after, text = str(ledger_schema.VERSION), ledger_schema.up()
-            changes.append(Change(part="ledger", before=ledger, after=after, statements=text))
-        if direction == "down" and revision == migrating.BASE and ledger != NOTHING:
-            text = ledger_schema.DOWN + ";\n"
-            changes.append(Change(part="ledger", before=ledger, after=NOTHING, statements=text))
+        for part, schema in _SCHEMAS.items():
+            present = _version(places, schema)
+            if direction == "up" and present == NOTHING:
+                after, text = str(schema.version), schema.up
+                changes.append(Change(part=part, before=present, after=after, statements=text))
+            if direction == "down" and revision == migrating.BASE and present != NOTHING:
+                text = schema.down + ";\n"
+                changes.append(Change(part=part, before=present, after=NOTHING, statements=text))
     after = NOTHING if revision == migrating.BASE else revision
     if state != after:
         start = migrating.BASE if state == NOTHING else state
@@ -76,10 +84,10 @@ def migrate(places: Places, direction: Direction, to: str | None = None) -> tupl
     revision = _revision(direction, to)
     # The ledger first: when it may not go down, the state stays too.
     for change in sorted(changes, key=lambda one: one.part):
-        if change.part == "ledger":
-            _migrate_ledger(places, direction)
-        else:
+        if change.part == "state":
             _migrate_state(places, direction, revision)
+        else:
+            _migrate_schema(places, _SCHEMAS[change.part], direction)
     return changes
 
 
@@ -108,22 +116,22 @@ def _require_way(direction: Direction, present: str, revision: str) -> None:
         )
 
 
-def _ledger_version(places: Places) -> str:
+def _version(places: Places, schema: Schema) -> str:
     session = Session(connect(places, "owner"))
     try:
-        found = ledger_schema.version(session)
+        found = schema.present(session)
     finally:
         session.close()
     return NOTHING if found is None else str(found)
 
 
-def _migrate_ledger(places: Places, direction: Direction) -> None:
+def _migrate_schema(places: Places, schema: Schema, direction: Direction) -> None:
     session = Session(connect(places, "owner"))
     try:
         if direction == "up":
-            ledger_schema.install(session)
+            schema.install(session)
         else:
-            ledger_schema.remove(session)
+            schema.remove(session)
     finally:
         session.close()
 

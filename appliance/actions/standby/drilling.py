@@ -26,7 +26,7 @@ from appliance.keys.stages import PEPPER
 from appliance.registry.carriers import carrier
 from appliance.registry.damaged import damaged
 from appliance.serve.client import EngineClient
-from appliance.stages import Stage
+from appliance.stages import FIRST_LINE, Stage
 from appliance.standby import carried
 from appliance.standby.pairing import Relation, paired
 from appliance.state import lines
@@ -240,7 +240,7 @@ def _versions(here: Surroundings, served: Mapping[int, str]) -> tuple[Check, ...
         return (Check(check="version", holds=False, text="nothing is in production here"),)
     found = []
     for number, digest in served.items():
-        line = "" if number == lines.FIRST_LINE else f", line {number}"
+        line = "" if number == FIRST_LINE else f", line {number}"
         found += [replace(one, check=f"{one.check}{line}") for one in _version(here, digest)]
     return tuple(found)
 

@@ -467,6 +467,32 @@ def test_all_places_taken_and_nobody_may_wait_means_come_back_soon(tmp_path: Pat
         assert _refused(rig) == [("chat", "abcdefgh23", 503, "overloaded")]
 
 
+def test_a_key_with_as_many_answers_at_once_as_it_may_have_waits_and_others_are_answered(tmp_path: Path) -> None:
+    with gateway(tmp_path, limits="key_concurrent_requests = 1") as rig:
+        first = rig.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers())
+        other, higher = (
+            rig.api_keys.add(key_text("otherkey23")),
+            rig.api_keys.add(key_text("highertier"), tier="premium"),
+        )
+        at_once = {"X-Sealift-Max-Wait": "0"}
+
+        mine = rig.client.post("/v1/chat/completions", json=CHAT, headers=rig.headers() | at_once)
+        others = rig.client.post("/v1/chat/completions", json=CHAT, headers=rig.headers(other) | at_once)
+        streams = [
+            rig.client.post(
+                "/v1/chat/completions", json={**CHAT, "stream": True}, headers=rig.headers(higher) | at_once
+            )
+            for _ in range(5)
+        ]
+
+        assert (mine.status_code, _error(mine)["code"]) == (429, "class_full")
+        assert mine.headers["retry-after"] == "1"
+        assert others.status_code == 200
+        assert [one.status_code for one in streams] == [200] * 4 + [429]
+        assert all(one.data.endswith(b"data: [DONE]\n\n") for one in (first, *streams[:4]))
+        assert rig.client.post("/v1/chat/completions", json=CHAT, headers=rig.headers() | at_once).status_code == 200
+
+
 def test_identifiers_are_refused_for_a_key_that_blocks_them(rig: Rig) -> None:
     key = rig.api_keys.add(key_text("blocker234"), mode=PhiMode.BLOCK)
 

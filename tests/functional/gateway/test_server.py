@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -144,17 +145,24 @@ def test_openais_client_reads_hostile_text_as_it_was_said(client: openai.OpenAI,
 
 
 @pytest.mark.parametrize("way", ["whole", "streamed"])
-def test_a_caller_that_leaves_while_the_engine_is_silent_cancels_it_at_once(server: Server, way: str) -> None:
-    before = len(server.outcomes())
-    server.engine.script = Script(hold=threading.Event())
-    connection = _raw(server, {"stream": way == "streamed"})
-    assert server.engine.started.wait(60)
+def test_a_caller_that_leaves_while_the_engine_is_silent_cancels_it_within_a_second(server: Server, way: str) -> None:
+    before, taken = len(server.outcomes()), list[float]()
+    # The quickest of three: other work on this machine must not decide.
+    for number in range(1, 4):
+        server.engine.script = Script(hold=threading.Event())
+        server.engine.cancelled.clear()
+        server.engine.started.clear()
+        connection = _raw(server, {"stream": way == "streamed"})
+        assert server.engine.started.wait(60)
 
-    connection.close()
+        left = time.monotonic()
+        connection.close()
 
-    assert server.engine.cancelled.wait(60), "nothing is written meanwhile, so nobody would notice it by that"
-    outcome = server.wait_for_outcome(before + 1)
-    assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
+        assert server.engine.cancelled.wait(60), "nothing is written meanwhile, so nobody would notice it by that"
+        taken.append(time.monotonic() - left)
+        outcome = server.wait_for_outcome(before + number)
+        assert (outcome["outcome"], outcome["status"]) == ("cancelled", 499)
+    assert min(taken) < 1, taken
 
 
 def test_a_caller_that_stops_reading_does_not_hold_up_others(server: Server, client: openai.OpenAI) -> None:
@@ -301,6 +309,36 @@ def test_without_a_ledger_nothing_is_answered_and_with_it_all_is_again(tmp_path:
         assert ask() == 503
         hidden.rename(door)
         assert ask() == 200
+
+
+def test_a_gateway_that_is_told_to_stop_lets_answers_come_to_their_ends(tmp_path: Path) -> None:
+    with gateway_server(tmp_path) as server:
+        hold = threading.Event()
+        server.engine.script = Script(hold=hold)
+        streamed, whole = (_raw(server, {"stream": stream}) for stream in (True, False))
+        deadline = time.monotonic() + 30
+        while len(server.engine.asked) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)  # it has stopped taking requests in by now, and still stands for those that it has
+        running = server.process.poll() is None
+        hold.set()
+        answers = [_rest(streamed), _rest(whole)]
+
+        assert running
+        assert server.process.wait(30) == 0
+        assert answers[0].endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert b"You said: hello" in answers[1]
+        assert [one["outcome"] for one in server.outcomes()] == ["ok", "ok"]
+
+
+def _rest(connection: socket.socket) -> bytes:
+    """Return all that comes until the other side closes."""
+    connection.settimeout(30)
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_the_example_asks_and_names_the_record(server: Server) -> None:

@@ -10,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from appliance.actions import census, censusnodes
+from appliance.actions.censusnodes import Word
 from appliance.actions.observed import FACTS, observed
 from appliance.audit.facts import TreeHead
 from appliance.audit.leaf import Leaf
@@ -141,6 +143,21 @@ def test_a_receipt_for_what_came_while_the_clock_ran_ahead_counts_as_overdue(tmp
     assert numbers(site(tmp_path), ahead)["receipt_waiting_seconds",] == inf
     ahead.append("export.written", {"type": "receipt", "serial": received["serial"]})
     assert numbers(site(tmp_path), ahead)["receipt_waiting_seconds",] == 0
+
+
+def test_a_node_of_several_says_whether_it_has_the_list_of_names_on_record(
+    tmp_path: Path, ledger: MemoryLedger
+) -> None:
+    config = site(tmp_path)
+    assert ("census_other",) not in numbers(config, ledger)
+    node = config.model_copy(update={"database": config.database.model_copy(update={"node": "b"})})
+    assert numbers(node, ledger)["census_other",] == 0
+
+    record = ledger.append(census.IMPORTED, {"names": 1, "digest": "v1:00", "person": "ada"})
+    for word, value in ((None, 1), (Word.OTHER, 1), (Word.SAME, 0)):
+        if word is not None:
+            censusnodes.say(ledger, "b", word, record.sequence)
+        assert numbers(node, ledger)["census_other",] == value
 
 
 def test_waiting_and_rejected_facts_are_counted(tmp_path: Path, ledger: MemoryLedger) -> None:

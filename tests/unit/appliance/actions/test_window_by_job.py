@@ -8,7 +8,7 @@ import pytest
 
 from appliance.actions import window
 from appliance.actions.production import settle
-from appliance.errors import EngineLoadError
+from appliance.errors import ConflictError, EngineLoadError
 from appliance.install.joboutcome import Outcome
 from appliance.install.jobs import Kind
 from appliance.install.windowjobs import TESTED
@@ -100,3 +100,15 @@ def test_a_version_that_does_not_serve_goes_back_in_the_name_of_whoever_opened_t
     assert floor.in_production() == old == floor.here.promoter.current()["model_digest"]
     (review,) = floor.site.client.reviews()
     assert "change 4711" in str(review)
+
+
+def test_the_window_of_another_node_is_not_ended_here_and_it_is_said_where(floor: Floor, new: ModelDescriptor) -> None:
+    floor.site.ledger.log.node = "a"
+    asked = Asked(purpose=Purpose.VALIDATE, model_digest=new.model_digest, person=ANA.id, reason="change 4711")
+    windows.open_now(floor.site.ledger, floor.here.clock, asked, previous=floor.in_production())
+
+    service: Any = Service(floor, records=True)
+    with pytest.raises(ConflictError, match="node a's") as caught:
+        window.end(replace(floor.here, in_window=service), ANA.id)
+    assert "--node NAME" in caught.value.fix
+    assert windows.opened(floor.site.ledger) is not None

@@ -196,6 +196,21 @@ def test_one_key_leaves_room_in_the_queue_for_others(made: Make) -> None:
     assert (refused.value.status, refused.value.code) == (429, "class_full")
 
 
+def test_a_key_has_no_more_places_than_it_may_on_all_gateways_and_others_pass(made: Make) -> None:
+    one, other = made(), made()
+    mine = one.take(_wish(), _stay, caller="mine", most=1)
+    with pytest.raises(Problem) as refused:
+        other.take(_wish(seconds=0.0), _stay, caller="mine", most=1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.take, _wish(), _stay, caller="mine", most=1)
+        _wait_for(lambda: _waits(one, 1))
+        assert one.take(_wish(), _stay, caller="others").position == 0, "a place was free, and not for `mine`"
+        mine.give_back()
+        assert waiting.result(30).position == 1
+    assert (refused.value.status, refused.value.code) == (429, "class_full")
+    assert refused.value.retry_after_seconds is not None
+
+
 def test_a_queue_of_another_release_begins_anew(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "queue.db") as old:
         old.execute("CREATE TABLE ticket (id TEXT PRIMARY KEY, gateway TEXT)")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from appliance.gateway.limits import RateLimiter, duration, per_minute
+from appliance.gateway.limits import RateLimiter, at_once, duration, per_minute
 from media.clock import FixedClock
 
 
@@ -52,3 +52,5 @@ def test_every_tier_has_a_ceiling() -> None:
 
     assert [per_minute(tier, 40) for tier in tiers] == [10, 40, 160, 10]
     assert per_minute("basic", 1) == 1
+    assert [at_once(tier, 8) for tier in tiers] == [2, 8, 32, 2]
+    assert [at_once(tier, 0) for tier in tiers] == [0] * 4, "no bound where the site names none"

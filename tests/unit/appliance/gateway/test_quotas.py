@@ -1,36 +1,104 @@
-"""All gateways of a box together never give more than a limit, and what a request did not cost comes back."""
+"""All that count together never give more than a limit, and what a request did not cost comes back.
 
+The same for a file, which the gateways of a box share, and for the site's server, which those of several nodes share.
+"""
+
+import itertools
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.config import LimitsSection
+from appliance.config import DatabaseSection, LimitsSection, Places
 from appliance.errors import StoreDamagedError
+from appliance.gateway.filequotas import FileQuotas
 from appliance.gateway.problems import Problem
 from appliance.gateway.quotas import Held, Quotas
+from appliance.gateway.serverquotas import ServerQuotas
 from media.clock import FixedClock
 
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
+
 NOW = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
+SERVER = pytest.mark.interop  # the same, on a PostgreSQL server
+# The server's clock stands like the other one, so that no bucket fills while a test runs.
+_STANDS = """
+CREATE TABLE sealift_limits.told(at timestamptz NOT NULL);
+INSERT INTO sealift_limits.told VALUES(now());
+ALTER TABLE sealift_limits.told OWNER TO sealift_owner;
+CREATE OR REPLACE FUNCTION sealift_limits.moment() RETURNS timestamptz LANGUAGE sql VOLATILE
+  AS 'SELECT at FROM sealift_limits.told';
+"""
+_PASSES = "UPDATE sealift_limits.told SET at = at + interval '{} seconds'"
+_NAMES = (f"key{number}" for number in itertools.count())
+
+
+@dataclass(slots=True, kw_only=True)
+class Counting:
+    """One place to count in, whose time passes when `wait` says so."""
+
+    clock: FixedClock
+    make: Callable[[LimitsSection], Quotas]
+    let_pass: Callable[[float], None]
+    made: list[Quotas] = field(default_factory=list)
+
+    def quotas(self, **limits: int) -> Quotas:
+        """Return the counters, as one more process has them."""
+        self.made.append(self.make(LimitsSection(**limits)))
+        return self.made[-1]
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.let_pass(seconds)
+
+
+@pytest.fixture(scope="module")
+def standing(postgres: "PostgresServer", new_database: Callable[[], DatabaseSection]) -> DatabaseSection:
+    section = new_database()
+    postgres.admin(_STANDS, section.name)
+    return section
+
+
+@pytest.fixture(params=["file", pytest.param("server", marks=SERVER)])
+def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counting]:
+    clock = FixedClock(NOW)
+    if request.param == "file":
+        file = tmp_path / "gateway/limits.db"
+        found = Counting(clock=clock, make=lambda limits: FileQuotas(file, limits, clock), let_pass=lambda _: None)
+    else:
+        server, section = request.getfixturevalue("postgres"), request.getfixturevalue("standing")
+        server.admin("TRUNCATE sealift_limits.bucket, sealift_limits.spent", section.name)
+        places = Places(root=tmp_path, run=tmp_path, server=section)
+
+        def let_pass(seconds: float) -> None:
+            server.admin(_PASSES.format(seconds), section.name)
+
+        found = Counting(clock=clock, make=lambda limits: ServerQuotas(places, limits, clock), let_pass=let_pass)
+    yield found
+    for one in found.made:
+        one.close()
 
 
 def _clock() -> FixedClock:
     return FixedClock(NOW)
 
 
-def _quotas(folder: Path, clock: FixedClock, **limits: int) -> Quotas:
-    return Quotas(folder / "gateway/limits.db", LimitsSection(**limits), clock)
+def _quotas(folder: Path, clock: FixedClock, **limits: int) -> FileQuotas:
+    return FileQuotas(folder / "gateway/limits.db", LimitsSection(**limits), clock)
 
 
-def test_two_gateways_spend_one_allowance(tmp_path: Path) -> None:
-    clock = _clock()
-    gateways = [_quotas(tmp_path, clock), _quotas(tmp_path, clock)]
+def test_two_gateways_spend_one_allowance(counting: Counting) -> None:
+    gateways = [counting.quotas(), counting.quotas()]
 
     def ask(number: int) -> bool:
         return gateways[number % 2].take("key a", per_minute=30).retry_after_seconds is None
@@ -39,7 +107,7 @@ def test_two_gateways_spend_one_allowance(tmp_path: Path) -> None:
         allowed = sum(pool.map(ask, range(80)))
 
     assert allowed == 30
-    clock.advance(2)
+    counting.wait(2)
     assert gateways[0].take("key a", per_minute=30).retry_after_seconds is None
     assert gateways[1].take("key a", per_minute=30).retry_after_seconds == pytest.approx(2)
 
@@ -49,7 +117,7 @@ def test_gateways_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None
         gateways = [_quotas(tmp_path / str(number), _clock()) for _ in range(4)]
         at_once = threading.Barrier(4)
 
-        def begin(quotas: Quotas, at_once: threading.Barrier = at_once) -> bool:
+        def begin(quotas: FileQuotas, at_once: threading.Barrier = at_once) -> bool:
             at_once.wait(20)
             return quotas.take("key a", per_minute=2).retry_after_seconds is None
 
@@ -63,8 +131,8 @@ def test_gateways_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None
 def test_another_process_counts_on(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from appliance.config import LimitsSection\n"
-        "from appliance.gateway.quotas import Quotas; from media.clock import SystemClock\n"
-        "quotas = Quotas(Path(sys.argv[1]), LimitsSection(tokens_per_day=100), SystemClock())\n"
+        "from appliance.gateway.filequotas import FileQuotas; from media.clock import SystemClock\n"
+        "quotas = FileQuotas(Path(sys.argv[1]), LimitsSection(tokens_per_day=100), SystemClock())\n"
         "try: quotas.hold('a', 'standard', prompt=10, answer=50); print('held')\n"
         "except Exception as error: print(error.code)"
     )
@@ -74,8 +142,8 @@ def test_another_process_counts_on(tmp_path: Path) -> None:
     assert said == ["held", "insufficient_quota"]
 
 
-def test_what_is_held_counts_until_it_is_settled(tmp_path: Path) -> None:
-    quotas = _quotas(tmp_path, _clock(), tokens_per_day=1000)
+def test_what_is_held_counts_until_it_is_settled(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_day=1000)
     first = quotas.hold("a", "standard", prompt=100, answer=800)
     assert first is not None
 
@@ -88,8 +156,8 @@ def test_what_is_held_counts_until_it_is_settled(tmp_path: Path) -> None:
     assert quotas.hold("a", "standard", prompt=50, answer=800) is not None
 
 
-def test_where_nobody_counted_a_byte_that_was_delivered_costs_a_token(tmp_path: Path) -> None:
-    quotas = _quotas(tmp_path, _clock(), tokens_per_day=1000)
+def test_where_nobody_counted_a_byte_that_was_delivered_costs_a_token(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_day=1000)
     held = quotas.hold("a", "standard", prompt=100, answer=800)
     assert held is not None
     quotas.settle(held, None, delivered="x" * 40)
@@ -99,24 +167,39 @@ def test_where_nobody_counted_a_byte_that_was_delivered_costs_a_token(tmp_path: 
         quotas.hold("a", "standard", prompt=0, answer=1)
 
 
-def test_a_day_ends_and_a_month_does_not_forget_it(tmp_path: Path) -> None:
-    clock = _clock()
-    clock.at = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
-    quotas = _quotas(tmp_path, clock, tokens_per_day=100, tokens_per_month=150)
+def test_a_day_ends_and_a_month_does_not_forget_it(counting: Counting) -> None:
+    counting.clock.at = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
+    quotas = counting.quotas(tokens_per_day=100, tokens_per_month=150)
     assert quotas.hold("a", "standard", prompt=50, answer=50)
     with pytest.raises(Problem):
         quotas.hold("a", "standard", prompt=1, answer=0)
-    clock.advance(7200)
+    counting.wait(7200)
     assert quotas.hold("a", "standard", prompt=25, answer=25)
     with pytest.raises(Problem):
         quotas.hold("a", "standard", prompt=1, answer=0)
-    clock.at = datetime(2026, 12, 1, tzinfo=UTC)
+    counting.clock.at = datetime(2026, 12, 1, tzinfo=UTC)
     assert quotas.hold("a", "standard", prompt=50, answer=50)
 
 
-def test_a_minute_of_tokens_refills_evenly_and_says_when(tmp_path: Path) -> None:
-    clock = _clock()
-    quotas = _quotas(tmp_path, clock, tokens_per_minute=600)
+def test_what_comes_back_comes_back_to_the_day_and_the_month_that_were_charged(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_day=100, tokens_per_month=100)
+    held = quotas.hold("a", "standard", prompt=10, answer=90)
+    assert held is not None
+    counting.wait(7200)  # the first hour of December
+    assert quotas.hold("a", "standard", prompt=40, answer=0) is not None
+    quotas.settle(held, 10)
+
+    with pytest.raises(Problem):
+        quotas.hold("a", "standard", prompt=61, answer=0)
+    assert quotas.hold("a", "standard", prompt=60, answer=0) is not None
+    counting.clock.at = NOW
+    with pytest.raises(Problem):
+        quotas.hold("a", "standard", prompt=91, answer=0)
+    assert quotas.hold("a", "standard", prompt=90, answer=0) is not None
+
+
+def test_a_minute_of_tokens_refills_evenly_and_says_when(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_minute=600)
     held = quotas.hold("a", "standard", prompt=100, answer=400)
     assert held is not None
     assert held.headers["x-ratelimit-remaining-tokens"] == "100"
@@ -125,13 +208,12 @@ def test_a_minute_of_tokens_refills_evenly_and_says_when(tmp_path: Path) -> None
     assert refused.value.retry_after_seconds == pytest.approx(10)
     quotas.settle(held, 300)
     assert quotas.hold("a", "standard", prompt=100, answer=200) is not None
-    clock.advance(60)
+    counting.wait(60)
     assert quotas.hold("a", "standard", prompt=5000, answer=0) is not None, "a whole minute's worth, at most"
 
 
-def test_a_request_larger_than_a_minutes_worth_pays_for_what_it_cost(tmp_path: Path) -> None:
-    clock = _clock()
-    quotas = _quotas(tmp_path, clock, tokens_per_minute=600)
+def test_a_request_larger_than_a_minutes_worth_pays_for_what_it_cost(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_minute=600)
     for cost, left in ((400, 200), (5000, 0)):
         held = quotas.hold("a", "standard", prompt=100, answer=9900)
         assert held is not None
@@ -139,11 +221,11 @@ def test_a_request_larger_than_a_minutes_worth_pays_for_what_it_cost(tmp_path: P
         with pytest.raises(Problem):
             quotas.hold("a", "standard", prompt=left + 1, answer=0)
         assert quotas.hold("a", "standard", prompt=left, answer=0) is not None
-        clock.advance(60)
+        counting.wait(60)
 
 
-def test_tiers_have_their_part(tmp_path: Path) -> None:
-    quotas = _quotas(tmp_path, _clock(), tokens_per_day=100)
+def test_tiers_have_their_part(counting: Counting) -> None:
+    quotas = counting.quotas(tokens_per_day=100)
     assert quotas.hold("p", "premium", prompt=400, answer=0)
     with pytest.raises(Problem):
         quotas.hold("b", "basic", prompt=26, answer=0)
@@ -172,16 +254,17 @@ def test_counters_that_cannot_be_written_any_more_keep_what_was_held(tmp_path: P
         quotas.settle(held, 20)
 
 
+@settings(suppress_health_check=(*settings().suppress_health_check, HealthCheck.function_scoped_fixture))
 @given(asked=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 120)), max_size=12))
 def test_no_order_of_holding_and_settling_passes_the_limit_or_loses_tokens(
-    tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, int, int]]
+    counting: Counting, asked: list[tuple[int, int, int]]
 ) -> None:
-    quotas = _quotas(tmp_path_factory.mktemp("q"), _clock(), tokens_per_day=200)
+    quotas, key = counting.made[0] if counting.made else counting.quotas(tokens_per_day=200), next(_NAMES)
     spent = 0
     open_ones: list[tuple[Held, int]] = []
     for prompt, answer, cost in asked:
         try:
-            held = quotas.hold("a", "standard", prompt=prompt, answer=answer)
+            held = quotas.hold(key, "standard", prompt=prompt, answer=answer)
         except Problem:
             assert spent + sum(one.tokens for one, _ in open_ones) + prompt + answer > 200
             if open_ones:
@@ -196,6 +279,6 @@ def test_no_order_of_holding_and_settling_passes_the_limit_or_loses_tokens(
         spent += min(cost, one.tokens)
     assert spent <= 200
     if spent < 200:
-        assert quotas.hold("a", "standard", prompt=200 - spent, answer=0) is not None
+        assert quotas.hold(key, "standard", prompt=200 - spent, answer=0) is not None
     with pytest.raises(Problem):
-        quotas.hold("a", "standard", prompt=1, answer=0)
+        quotas.hold(key, "standard", prompt=1, answer=0)

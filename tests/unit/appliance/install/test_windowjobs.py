@@ -289,6 +289,52 @@ def test_a_window_of_another_node_is_not_closed_by_what_is_promoted_on_this_one(
         assert (windows.opened(box.site.ledger) is not None) is is_left
 
 
+def test_a_node_that_was_taken_for_gone_breaks_its_window_off_once_it_hears_that_it_was_closed(box: Box) -> None:
+    number = box.open()
+    window = windows.opened(box.site.ledger)
+    assert window is not None
+    box.desk.look_after_windows()
+    assert box.engines.state(box.serving) is UnitState.INACTIVE
+
+    windows.close(box.site.ledger, window, why=windows.Closing.GONE, ended=windows.Ended(person="bo", reason="burnt"))
+    box.desk.look_after_windows()
+    box.ended(number)
+
+    assert box.engines.state(box.serving) is UnitState.ACTIVE
+    assert [(one["window"], one["why"]) for one in box.closed] == [(window.number, "cut-off"), (window.number, "gone")]
+    box.engines.asked.clear()
+    box.desk.look_after_windows()
+    assert not box.engines.asked
+
+
+def test_what_another_node_closed_comes_back_where_nothing_carries_it_out_any_more(box: Box) -> None:
+    number = box.open()
+    window = windows.opened(box.site.ledger)
+    assert window is not None
+    box.desk._windows._release()  # as after a thread that broke
+    windows.close(box.site.ledger, window, why=windows.Closing.GONE, ended=windows.Ended(person="bo", reason="burnt"))
+
+    found = box.desk._windows.closed_elsewhere()
+    assert found is not None
+    box.desk._windows.look(box.desk._courses[number])
+    assert (box.engines.state(box.serving), box.desk._windows.rests) == (UnitState.ACTIVE, False)
+    assert box.desk._windows.closed_elsewhere() is None
+
+
+def test_closing_an_earlier_window_once_more_closes_no_later_one(box: Box) -> None:
+    box.cut_off()
+    first = windows.opened(box.site.ledger)
+    assert first is not None
+    windows.close(box.site.ledger, first, why=windows.Closing.GONE, ended=windows.Ended(person="bo", reason="burnt"))
+    assert (box.closed[0]["by"], box.closed[0]["because"]) == ("bo", "burnt")
+    box.cut_off()
+    windows.close(box.site.ledger, first, why=windows.Closing.CUT_OFF)
+
+    found = windows.opened(box.site.ledger)
+    assert found is not None
+    assert found.number > first.number
+
+
 def test_a_window_is_ended_though_its_version_is_not_in_the_store_any_more(box: Box) -> None:
     box.cut_off(gone := digest("gone"))
 

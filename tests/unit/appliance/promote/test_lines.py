@@ -81,6 +81,13 @@ def test_a_statement_of_format_3_says_all_it_must(missing: str) -> None:
         Statement.from_bytes(canonical.dumps(fields))
 
 
+def test_a_statement_of_a_further_line_never_leads_into_line_1(site: Site) -> None:
+    production = site.folder.production()
+
+    assert production.signed_for(replace(FURTHER, replaces=A)) is None
+    assert production.signed_for(STATEMENT) is production.first
+
+
 def test_a_record_of_a_further_line_is_of_format_3_and_every_other_keeps_its_own() -> None:
     production = with_a_and_b()
     rollout: dict[str, Any] = {"kind": Kind.CANARY_HELD, "terms": Terms(version=A), "model_digest": B}
@@ -319,19 +326,19 @@ def test_one_canary_runs_at_a_time_whichever_line(site: Site) -> None:
     production = site.folder.production()
     line = production.lines[number]
     assert production.loadable == (A, D, C)
-    assert (line.watch and line.watch.before, production.watch, production.beside) == (C, None, None)
+    assert (line.watch and line.watch.before, production.first.watch, production.first.beside) == (C, None, None)
 
 
 def test_another_lines_change_ends_no_watch_and_no_canary(site: Site) -> None:
     number = lines.open_line(site, C)
     site.promote(B)
     lines.start_canary(site, D, number)
-    watch = site.folder.production().watch
+    watch = site.folder.production().first.watch
     assert watch is not None
 
     lines.record(site, Kind.ROLLED_BACK, {"previous": B, "model_digest": A, **lines.alone()})
     production = site.folder.production()
-    assert (production.watch, production.loadable) == (None, (A, C, D))
+    assert (production.first.watch, production.loadable) == (None, (A, C, D))
     assert production.lines[number].canary is not None
 
 

@@ -108,7 +108,7 @@ def test_the_chain_says_what_serves_and_where_one_may_go_back_to() -> None:
     production.take(alone(production, Kind.ROLLED_BACK, A))
     assert (production.current, production.returnable) == (A, ())
     production.take(alone(production, Kind.STOPPED, None))
-    assert (production.current, production.returnable, production.is_stopped) == (None, (), True)
+    assert (production.current, production.returnable, production.first.is_stopped) == (None, (), True)
     assert replay(production.promotions).current is None
 
 

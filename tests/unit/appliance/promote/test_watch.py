@@ -195,12 +195,12 @@ def test_the_chain_alone_says_what_is_watched(site: Site) -> None:
     cut_over(site)
     promotions = site.desk._folder.production().promotions
 
-    watch = replay(promotions).watch
+    watch = replay(promotions).first.watch
     assert watch is not None
     assert (watch.version, watch.before, watch.before_since) == (NEW, OLD, promotions[0].sequence)
-    assert replay([*promotions[:-1]]).watch is None
+    assert replay([*promotions[:-1]]).first.watch is None
     unwatched = replace(promotions[-1], terms=replace(promotions[-1].terms, watch_hours=0))  # type: ignore[type-var]
-    assert replay([*promotions[:-1], unwatched]).watch is None
+    assert replay([*promotions[:-1], unwatched]).first.watch is None
 
 
 def test_what_is_known_of_few_requests_is_little() -> None:

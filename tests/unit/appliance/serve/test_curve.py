@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.errors import EngineProtocolError
 from appliance.serve.curve import Curve, Plan, measure
@@ -52,6 +54,43 @@ def test_a_slow_model_reads_prompts_in_smaller_parts() -> None:
     assert Plan(None, most=4).chunk == plan({1: 1_000, 8: 4_000}).chunk == 256
     assert plan({1: 5_000, 8: 20_000}).chunk == 80
     assert plan({1: 900_000, 2: 1_600_000}).chunk == 32
+
+
+def test_prompts_are_read_in_their_order_as_far_as_a_step_goes() -> None:
+    slow = plan({1: 5_000, 8: 20_000})  # 80 tokens a step
+
+    assert slow.read([60, 9, 30], beside=3, most=500) == [60, 9, 11]
+    assert slow.read([60, 9, 30], beside=3, most=53) == [50, 0, 0]
+    assert slow.read([60, 9], beside=3, most=3) == [0, 0]
+
+
+def test_prompts_of_about_one_length_are_read_as_far_as_the_shortest_where_contexts_are_apart() -> None:
+    apart = Plan(Curve(threads=1, micros={1: 5_000, 8: 20_000}), most=16, fills=False)
+
+    assert apart.read([8, 9, 11, 10], beside=0, most=500) == [8, 8, 8, 8]
+    assert apart.read([8, 30, 31], beside=0, most=500) == [8, 30, 30]
+    assert apart.read([2, 3, 1], beside=9, most=500) == [1, 1, 1]  # each with the next step of those who are answered
+    assert apart.read([400, 8], beside=0, most=500) == [80, 0]
+    assert apart.read([8, 400], beside=0, most=500) == [8, 72]
+    assert apart.read([8, 9], beside=500, most=500) == [0, 0]
+
+
+@given(
+    unread=st.lists(st.integers(min_value=2, max_value=300), min_size=1, max_size=20),
+    beside=st.integers(min_value=0, max_value=16),
+    fills=st.booleans(),
+)
+def test_every_step_reads_on_and_never_too_much(unread: list[int], beside: int, fills: bool) -> None:  # noqa: FBT001
+    found = Plan(Curve(threads=1, micros=Q8), most=16, fills=fills)
+    steps = 0
+    while unread:
+        counts = found.read(unread, beside=beside, most=64 + beside)
+        assert all(0 <= count <= tokens for count, tokens in zip(counts, unread, strict=True))
+        assert counts[0] > 0
+        assert sum(counts) <= 64
+        unread = [left for left in map(int.__sub__, unread, counts) if left > 0]
+        steps += 1
+    assert steps < 6001
 
 
 @pytest.mark.parametrize("micros", [Q8, Q4])

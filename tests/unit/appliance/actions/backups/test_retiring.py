@@ -9,7 +9,8 @@ import pytest
 from appliance.actions import doomed, retiring
 from appliance.actions.backups import making
 from appliance.actions.backups.erasures import DESTROYED
-from appliance.actions.retiring import BEGUN, DONE, Decision, Disks
+from appliance.actions.retiring import Decision, Disks
+from appliance.actions.retiring_scope import BEGUN, DONE
 from appliance.audit import note, pin
 from appliance.errors import ApprovalRefusedError, LedgerUnavailableError, UnknownPersonError
 from appliance.keys.files import FileKeys

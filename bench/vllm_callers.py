@@ -1,0 +1,197 @@
+"""The callers of `bench.vllm`: the same questions for everybody, asked in turns, and what each contestant did."""
+
+import http.client
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bench.asking import held_still, processor_seconds
+from bench.engine_peers import SUBJECTS, UnixConnection
+from bench.measuring import say
+
+CALLERS: Final = int(os.environ.get("CALLERS", "16"))
+ROUNDS: Final = int(os.environ.get("ROUNDS", "3"))
+ASKED_EACH: Final = int(os.environ.get("ASKED", "8"))
+TOKENS: Final = 64
+_NUMBERS: Final = itertools.count()
+_TIMEOUT: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """Where to ask, and as whom.
+
+    Attributes:
+        name: Of the contestant.
+        model: What a request names.
+        port: Of loopback.
+        path: Its Unix socket; then the port says nothing.
+        key: That a caller shows.
+        pids: The processes that are to stand still while others are asked, with all below them.
+    """
+
+    name: str
+    model: str
+    port: int = 0
+    path: Path | None = None
+    key: str = ""
+    pids: tuple[int, ...] = ()
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection of a caller's own, connected."""
+        if self.path is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT)
+        else:
+            connection = UnixConnection(self.path, timeout=_TIMEOUT)
+        connection.connect()
+        return connection
+
+    def headers(self) -> dict[str, str]:
+        """Return what each request carries."""
+        own = {"content-type": "application/json"}
+        return own | ({"authorization": f"Bearer {self.key}"} if self.key else {})
+
+    def body(self, text: str) -> dict[str, Any]:
+        """Return what asks for a whole answer."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": 0,
+            "max_tokens": TOKENS,
+        }
+        # As the gateway says whose prompt it is; without, our engine shares with nobody, and vLLM with everybody.
+        return body if self.path is None else body | {"cache_salt": "bench"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Measured:
+    """What one contestant did in one way of asking, round by round."""
+
+    tokens_per_second: list[float] = field(default_factory=list)
+    first_seconds: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    processors: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every round; `processors` are how many its processes used at a time, where these are known."""
+        return {
+            "tokens_per_second": [round(each, 1) for each in self.tokens_per_second],
+            "first_token_seconds": [round(each, 4) for each in self.first_seconds],
+            "tokens": self.tokens,
+            "processors": [round(each, 2) for each in self.processors],
+            "load": [round(each, 2) for each in self.load],
+        }
+
+
+class Callers:
+    """Callers that each ask a number of questions, one answer after another; they begin together.
+
+    Args:
+        contestant: Who is asked.
+        questions: Of each caller.
+        stream: Whether answers are streamed.
+    """
+
+    def __init__(self, contestant: Contestant, questions: Sequence[Sequence[str]], *, stream: bool) -> None:
+        self._contestant, self._questions, self._stream = contestant, questions, stream
+        self._barrier = threading.Barrier(len(questions) + 1)
+        self._lock = threading.Lock()
+        self.tokens = 0
+        self.first: list[float] = []
+        self.failed: list[str] = []
+
+    def run(self) -> float:
+        """Return the seconds from the common beginning to the last answer's end.
+
+        Raises:
+            SystemExit: A request was not answered whole.
+        """
+        threads = [threading.Thread(target=self._ask, args=(each,)) for each in self._questions]
+        for thread in threads:
+            thread.start()
+        self._barrier.wait()
+        began = time.monotonic()
+        for thread in threads:
+            thread.join()
+        if self.failed:
+            raise SystemExit(f"error: {self._contestant.name}: {len(self.failed)} requests failed: {self.failed[0]}")
+        return time.monotonic() - began
+
+    def _ask(self, questions: Sequence[str]) -> None:
+        connection = self._contestant.connection()
+        self._barrier.wait()
+        for text in questions:
+            try:
+                self._one(connection, text)
+            except (OSError, ValueError, LookupError, http.client.HTTPException) as error:
+                self.failed.append(repr(error)[:300])
+                break
+        connection.close()
+
+    def _one(self, connection: http.client.HTTPConnection, text: str) -> None:
+        body = self._contestant.body(text)
+        if self._stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        began, first = time.monotonic(), 0.0
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), self._contestant.headers())
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(answer.status, answer.read(300))
+        if self._stream:
+            usage: dict[str, Any] = {}
+            for raw in answer:
+                if raw.startswith(b"data: {"):
+                    first = first or time.monotonic() - began
+                    usage = json.loads(raw[6:]).get("usage") or usage
+        else:
+            usage = json.load(answer)["usage"]
+            first = time.monotonic() - began
+        with self._lock:
+            self.tokens += int(usage["completion_tokens"])
+            self.first.append(first)
+
+
+def measured(contestants: Sequence[Contestant], *, stream: bool) -> dict[str, Measured]:
+    """Ask all contestants in turns, `ROUNDS` times, each round beginning with another one; the first is a warm-up.
+
+    A round's questions are the same for all, and new ones. While one is asked, the `pids` of the others stand still:
+    not all that idles leaves its processor, such as vLLM's worker, which looks for more all the time for a second.
+    """
+    found = {one.name: Measured() for one in contestants}
+    for turn in range(ROUNDS + 1):
+        questions = _questions()
+        for one in (*contestants[turn % 2 :], *contestants[: turn % 2]):
+            with ExitStack() as stack:
+                for other in contestants:
+                    if other is not one:
+                        stack.enter_context(held_still(other.pids))
+                callers, own = Callers(one, questions, stream=stream), found[one.name]
+                load, before = os.getloadavg()[0], processor_seconds(one.pids)
+                seconds = callers.run()
+                used = processor_seconds(one.pids) - before
+            if turn == 0:
+                continue
+            own.tokens_per_second.append(callers.tokens / seconds)
+            own.first_seconds.append(median(callers.first))
+            own.tokens.append(callers.tokens)
+            own.load.append(load)
+            if one.pids:
+                own.processors.append(used / seconds)
+            way = "streamed" if stream else "whole"
+            say(f"  round {turn}  {one.name:<22} {way:<9} {callers.tokens / seconds:9.1f} tokens/s   load {load:.1f}")
+    return found
+
+
+def _questions() -> list[list[str]]:
+    """Return what each caller asks in one round; nobody was asked any of it before."""
+    subjects = [SUBJECTS[turn % len(SUBJECTS)] for turn in range(ASKED_EACH)]
+    return [[f"Write a story about {each}, number {next(_NUMBERS)}." for each in subjects] for _ in range(CALLERS)]

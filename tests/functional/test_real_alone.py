@@ -1,0 +1,73 @@
+"""At temperature 0 an answer is the same alone and beside others, in the engine and with the weights of `make demo`.
+
+Steps of another width may round otherwise on some processors (docs/api.md, ADR 8), which shows where two tokens are
+nearly as likely: so all answers must begin alike, and most be the same to their ends.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.support.real_engine import told_by
+
+pytestmark = pytest.mark.demo
+
+PROGRAM = """
+import json, sys, threading
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from appliance.serve.engine import Generation, Sampling
+from appliance.serve.llama_cpp import LlamaCppDecoder
+from appliance.serve.scheduler import Scheduler
+from media.clock import SystemClock
+from media.llamaprofile import LlamaSettings
+
+subjects = ("the sea", "a lighthouse", "winter", "an old map", "bread", "a railway", "chalk", "rain")
+found = {}
+for name, unified in (("shared", True), ("apart", False)):
+    settings = LlamaSettings(kv_unified=unified)
+    decoder = LlamaCppDecoder(Path(sys.argv[2]), n_ctx=2048, n_batch=256, n_seq_max=8, threads=1, settings=settings)
+    scheduler = Scheduler(decoder)
+    scheduler.calibrate(clock=SystemClock(), threads=1, seconds=1.0)
+
+    def ask(turn, subject, into):
+        prompt = f"<|im_start|>user\\nWrite about {subject}.<|im_end|>\\n<|im_start|>assistant\\n"
+        asked = Generation(
+            tokens=decoder.tokenize(prompt, special=True),
+            sampling=Sampling(temperature=0),
+            max_tokens=24,
+            salt=f"{turn} {subject}",
+        )
+        into[subject] = "".join(piece.text for piece in scheduler.submit(asked).pieces())
+
+    alone, again, together = {}, {}, {}
+    for turn, into in (("alone", alone), ("again", again)):
+        for subject in subjects:
+            ask(turn, subject, into)
+    steps = scheduler.counts.steps
+    threads = [threading.Thread(target=ask, args=("together", subject, together)) for subject in subjects]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found[name] = {"alone": alone, "again": again, "together": together, "steps": scheduler.counts.steps - steps}
+    scheduler.stop()
+print("FOUND " + json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return told_by(PROGRAM, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize("contexts", ["shared", "apart"])
+def test_an_answer_is_the_same_alone_and_beside_others(found: Any, contexts: str) -> None:
+    told = found[contexts]
+
+    assert told["alone"] == told["again"]
+    same = [subject for subject, text in told["alone"].items() if told["together"][subject] == text]
+    assert len(same) >= 6, same
+    assert all(told["together"][subject][:12] == text[:12] != "" for subject, text in told["alone"].items())
+    assert len(set(told["alone"].values())) == 8
+    assert told["steps"] < 8 * 24, "they shared steps"
