@@ -1,4 +1,4 @@
-"""The engines of each version as one to ask: picks an instance for each call, and another one before the first byte.
+"""The engines of each version as one to ask: picks an instance for each call, and another before a caller heard a word.
 
 Instances of a version are found by their sockets: `engine-production-DIGEST.sock`, further ones `…-2.sock` to
 `…-9.sock`, `…-cpu.sock` for overflow and `…-standby.sock`. Which of them runs is not the gateway's to decide.
@@ -263,13 +263,17 @@ class FleetCall:
                 self._fleet.answered(self._name, self._fleet.now() - self._began if is_streamed else None)
 
     def answer(self) -> dict[str, Any]:
-        """Return the whole answer; see `appliance.gateway.upstream.Call.answer`."""
-        self.opened()
-        try:
-            return self._call.answer()
-        except (EngineUnavailableError, EngineProtocolError) as error:
-            self._fault(error)
-            raise
+        """Return the whole answer; see `appliance.gateway.upstream.Call.answer`.
+
+        An instance that went away in the middle of it is left for another one: nobody has heard a word of it.
+        """
+        while True:
+            self.opened()
+            try:
+                return self._call.answer()
+            except (EngineUnavailableError, EngineProtocolError) as error:
+                self._leave(error)
+                self._is_open = False
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream; see `appliance.gateway.upstream.Call.events`.
@@ -287,8 +291,8 @@ class FleetCall:
                 if is_begun:
                     self._fault(error)
                     raise
-                self._is_open = False
                 self._leave(error)
+                self._is_open = False
             else:
                 return
 

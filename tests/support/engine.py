@@ -37,6 +37,7 @@ class Script:
         tool_calls: Tool calls to stream, as OpenAI's deltas, each cut in the middle of its arguments.
         hold: Wait for this before the first token.
         tear_after: Break the connection after so many pieces.
+        tear_inside: Break the connection in the middle of a whole answer, after its head.
         error_after: Report a failure after so many pieces.
         refuse: Answer with this HTTP status and error code.
         counts: Whether usage is told.
@@ -50,6 +51,7 @@ class Script:
     tool_calls: tuple[dict[str, Any], ...] = ()
     hold: threading.Event | None = None
     tear_after: int | None = None
+    tear_inside: bool = False
     error_after: int | None = None
     refuse: tuple[int, str] | None = None
     counts: bool = True
@@ -179,7 +181,9 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
         answer = {"id": "x", "choices": [{"index": 0, **choice, "finish_reason": reason}], "usage": usage}
         if script.events is not None:
             answer = script.events[0]
-        self.send_json(answer)
+        self.send_json(answer, keep=0.5 if script.tear_inside else 1.0)
+        if script.tear_inside:
+            self._tear()
 
     def _embed(self, body: Mapping[str, Any], script: Script) -> None:
         if script.refuse is not None:

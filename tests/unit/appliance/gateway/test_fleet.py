@@ -186,6 +186,29 @@ def test_an_instance_that_is_gone_is_left_before_the_first_byte(tmp_path: Path, 
         fleet.start(ROUTE, CHAT)
 
 
+@pytest.mark.parametrize("first_kept", [False, True])
+def test_an_instance_that_dies_in_the_middle_of_a_whole_answer_is_left_for_another(
+    tmp_path: Path, clock: FixedClock, *, first_kept: bool
+) -> None:
+    with _engines(tmp_path, "e", "e-2") as (first, second):
+        fleet, metrics = _fleet(tmp_path, clock)
+        if first_kept:  # what breaks off inside an answer was no idle connection that the engine had closed
+            assert _text(fleet.start(ROUTE, CHAT).answer()) == "You said: hi"
+        before = len(first.asked)
+        first.script = Script(tear_inside=True)
+        calls = [fleet.start(ROUTE, CHAT) for _ in range(2)]
+        assert [_text(call.answer()) for call in calls] == ["You said: hi"] * 2
+        assert len(first.asked) == before + 1, "it is asked once"
+        assert len(second.asked) == 2
+        assert metrics.registry.get_sample_value("sealift_asked_elsewhere_total") == 1
+        second.script = Script(tear_inside=True)
+        with pytest.raises(EngineProtocolError):  # both broke off: nobody else is to be asked
+            fleet.start(ROUTE, CHAT).answer()
+        for call in calls:
+            call.close()
+        fleet.close()
+
+
 def test_after_the_first_byte_nobody_else_is_asked(tmp_path: Path, clock: FixedClock) -> None:
     with _engines(tmp_path, "e", "e-2") as (first, second):
         first.script = second.script = Script(pieces=("one ", "two ", "three "), tear_after=2)
