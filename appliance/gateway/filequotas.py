@@ -34,6 +34,8 @@ _CHARGE_WITHIN: Final = """INSERT INTO spent
 _UNLIMITED: Final = 2**62
 _BUSY_SECONDS: Final = 5.0
 _KEPT: Final = timedelta(days=62)
+# A bucket that nobody took from for so long is full, which it also is without a row: addresses come and go.
+_FULL_SECONDS: Final = 60.0
 
 
 class FileQuotas:
@@ -48,6 +50,7 @@ class FileQuotas:
     def __init__(self, file: Path, limits: LimitsSection, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
+        self._forgot_at = clock.monotonic()
         self._shared = SharedFile(
             file,
             settings=("synchronous=NORMAL",),
@@ -71,6 +74,7 @@ class FileQuotas:
             StoreDamagedError: The counters cannot be read or written.
         """
         with self._shared.transaction() as connection:
+            self._forget(connection)
             level, is_allowed = self._spend(connection, f"requests {caller}", per_minute, 1)
         return allowance(level, per_minute, is_allowed=is_allowed)
 
@@ -143,6 +147,16 @@ class FileQuotas:
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
+        self._forget_all(connection)
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Forget what counts no more, once a minute."""
+        if self._clock.monotonic() - self._forgot_at >= _FULL_SECONDS:
+            self._forget_all(connection)
+
+    def _forget_all(self, connection: sqlite3.Connection) -> None:
+        self._forgot_at = self._clock.monotonic()
+        connection.execute("DELETE FROM bucket WHERE at <= ?", (self._forgot_at - _FULL_SECONDS,))
         oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
         connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
 

@@ -4,11 +4,13 @@ The same for a file, which the gateways of a box share, and for the site's serve
 """
 
 import itertools
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,6 +231,20 @@ def test_tiers_have_their_part(counting: Counting) -> None:
     assert quotas.hold("p", "premium", prompt=400, answer=0)
     with pytest.raises(Problem):
         quotas.hold("b", "basic", prompt=26, answer=0)
+
+
+def test_callers_who_come_once_are_forgotten_when_their_bucket_is_full_again(tmp_path: Path) -> None:
+    clock = _clock()
+    quotas = _quotas(tmp_path, clock)
+    for number in range(200):
+        quotas.take(f"address {number}", per_minute=2)
+    clock.advance(59)
+    quotas.take("address 7", per_minute=2)
+    clock.advance(1)
+    assert quotas.take("address 7", per_minute=2).remaining == 0, "what it spent a second ago still counts"
+    quotas.close()
+    with closing(sqlite3.connect(tmp_path / "gateway/limits.db")) as file:
+        assert file.execute("SELECT name FROM bucket").fetchall() == [("requests address 7",)]
 
 
 def test_without_limits_nothing_is_written(tmp_path: Path) -> None:
