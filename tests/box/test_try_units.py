@@ -51,6 +51,10 @@ def lay(root: Path) -> None:
         drop_in = root / f"etc/systemd/system/{unit}.service.d/path.conf"
         drop_in.parent.mkdir()
         drop_in.write_text(PATH)
+    # The environment of this box reads the checkout, which a release's does not.
+    drop_in = root / "etc/systemd/system/sealift-try-nftables@.service.d/checkout.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nBindReadOnlyPaths=/srv/checkout /srv/packages\n")
     web, filtered = nginx.rendered(hostname="box.example"), rules(configuration.parse(SITE.encode()))
     files = {
         "nginx": web,
@@ -129,7 +133,37 @@ def test_the_web_servers_trial_is_no_root_and_reads_the_one_key_that_files_name_
     box.shell(f"rm {folder}/z.conf; systemctl daemon-reload")
     assert done.returncode == 0, told
     assert "sealift-try-web" in told.split()
-    assert "CapBnd:\t0000000000000400" in told, "low ports, and nothing else"
+    for right in ("CapBnd", "CapEff", "CapAmb"):
+        assert f"{right}:\t0000000000000000" in told, "the network lets any user open low ports"
+    assert box.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").stdout.split() == ["1024"], (
+        "this one does not"
+    )
+
+
+def test_low_ports_are_never_opened_in_the_machines_own_network(box: Machine) -> None:
+    done = box.shell(f"{PYTHON} -I -m appliance.install.lowports")
+
+    assert done.returncode != 0
+    assert "machine's own network" in done.stdout + done.stderr
+    assert box.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").stdout.split() == ["1024"]
+
+
+def test_the_packet_filters_trial_is_no_root_and_sees_no_data_of_the_box(box: Machine) -> None:
+    folder = "/etc/systemd/system/sealift-try-nftables@.service.d"
+    held = ("! -e /var/lib", "! -e /srv/files", "! -r /etc/shadow", "! -r /etc/sealift/keys")
+    written = ("! -w /run/sealift/tried", "-w /run/sealift/tried/nftables")
+    tests = "".join(f"ExecStart=/usr/bin/test {one}\n" for one in (*held, *written))
+    (box.root / folder.lstrip("/") / "z.conf").write_text(
+        f"[Service]\nExecStart=\nExecStart=/usr/bin/id -un\n{tests}ExecStart=/usr/bin/cat /proc/self/status\n"
+    )
+
+    done = box.shell("systemctl daemon-reload; systemctl start sealift-try-nftables@probe")
+
+    told = box.shell("journalctl --sync; journalctl -u sealift-try-nftables@probe -o cat --no-pager").stdout
+    box.shell(f"rm {folder}/z.conf; systemctl daemon-reload")
+    assert done.returncode == 0, told
+    assert "sealift-try" in told.split()
+    assert "CapBnd:\t0000000000001000" in told, "rules of a network, and nothing else"
 
 
 def test_the_unit_that_installs_cannot_try_them_itself(box: Machine) -> None:
@@ -137,6 +171,7 @@ def test_the_unit_that_installs_cannot_try_them_itself(box: Machine) -> None:
         is_good, told = installing(box, command)
 
         assert not is_good, told
+    box.shell("rm -rf /run/nginx.pid /var/log/nginx/* /var/lib/nginx/*")
 
 
 def test_accounts_are_made_without_the_audit_log(box: Machine) -> None:

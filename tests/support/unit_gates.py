@@ -24,11 +24,7 @@ EXCEPTIONS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     ),
     "sealift-install@.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
     "sealift-settle.service": (15, ("User", "CapabilityBoundingSet", "PrivateUsers")),
-    "sealift-try-nftables@.service": (7, ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers")),
-    "sealift-try-nginx@.service": (
-        8,
-        ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers", "RestrictAddressFamilies"),
-    ),
+    "sealift-try-nftables@.service": (6, ("CapabilityBoundingSet", "AmbientCapabilities", "PrivateUsers")),
 }
 HARDENING: Final = {
     "NoNewPrivileges": "yes",
