@@ -105,7 +105,7 @@ def weights(folder: Path, quantization: str) -> Path:
     if quantization == "Q4_1":
         return carried
     made = folder / f"{quantization}.gguf"
-    file_type = {"Q8_0": "7", "Q5_K_M": "17", "Q4_K_M": "15"}[quantization]
+    file_type = {"BF16": "32", "Q8_0": "7", "Q5_K_M": "17", "Q4_K_M": "15", "IQ4_NL": "25"}[quantization]
     run(peers(), _QUANTIZE, carried, made, file_type, "1", str(os.cpu_count() or 1))
     return made
 

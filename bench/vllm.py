@@ -1,7 +1,7 @@
 """vLLM behind the gateway beside vLLM alone, and our engine beside it: tokens a second at 16 callers.
 
     gateway    vLLM behind the gateway against vLLM alone, whole answers and streamed ones
-    engine     our engine for processors at LEVEL against vLLM alone on the processor, whole answers; after `make demo`
+    engine     our engine for processors against vLLM alone on the processor, whole answers; after `make demo`
 
 In the first, ours is all that a caller of the box meets: the gateway with keys, limits, identifiers and an audit store
 that is durable before each answer, our launcher, and vLLM behind our door. The peer is the same vLLM by its own command
@@ -13,8 +13,9 @@ the other stand still.
 ``SEALIFT_VLLM_PYTHON`` names an interpreter that finds vLLM and this checkout (else one is made from
 tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's
 model, widened; our engine has that one, so its rows need it), ``CALLERS``, ``ROUNDS``, ``ASKED`` and ``THREADS`` how
-many: on a processor all decode with as many threads, by default with all but one, as a box does. ``LEVEL`` (Q8_0) is
-the quantization of our engine's weights, ``ONLY`` (gateway,engine) what of both is measured.
+many: on a processor all decode with as many threads, by default with all but one, as a box does. ``LEVELS``
+(Q8_0,IQ4_NL) are what our engine's weights may be quantized to, the fastest by calibration is taken; ``ONLY``
+(gateway,engine) is what of both is measured.
 """
 
 import http.client
@@ -23,16 +24,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from appliance.gateway import gpus
 from appliance.serve import vllm
-from bench import engine_peers
+from bench import engine_peers, levels
 from bench.asking import held_still
 from bench.measuring import Row, machine, say, write
 from bench.vllm_callers import CALLERS, Contestant, Measured, measured
@@ -42,7 +43,7 @@ from tests.support.commands import as_json
 from tests.support.vllm_engine import RUNTIME, START_SECONDS
 
 THREADS: Final = int(os.environ.get("THREADS", str(max(1, (os.cpu_count() or 2) - 1))))
-LEVEL: Final = os.environ.get("LEVEL", "Q8_0")
+LEVELS: Final = tuple(os.environ.get("LEVELS", "Q8_0,IQ4_NL").split(","))
 ONLY: Final = os.environ.get("ONLY", "gateway,engine").split(",")
 GOAL: Final = 0.97
 ENGINE_GOAL: Final = 1.0
@@ -93,7 +94,7 @@ def main() -> int:
     rows = [machine()]
     with tempfile.TemporaryDirectory(prefix="slv", dir="/tmp") as name, ExitStack() as stack:
         scratch = Path(name)
-        weights = engine_peers.weights(scratch, LEVEL) if "engine" in ONLY and _is_comparable() else None
+        level = _level(scratch) if "engine" in ONLY and _is_comparable() else None
         python, folder = interpreter(scratch / "python"), model(scratch / "model")
         before = stack.enter_context(ExitStack())
         ours = before.enter_context(_behind_the_gateway(python, folder)) if "gateway" in ONLY else None
@@ -104,11 +105,11 @@ def main() -> int:
                 found = measured([ours, replace(peer, pids=())], stream=stream)
                 rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
         before.close()  # the first vLLM takes nothing from what comes now
-        if weights is not None:
+        if level is not None:
             with held_still(peer.pids):
-                ours = stack.enter_context(_our_engine(weights))
+                ours = stack.enter_context(_our_engine(level))
             found = measured([ours, peer], stream=False)
-            rows += _engine_rows(found[ours.name], found[peer.name])
+            rows += _engine_rows(level, found[ours.name], found[peer.name])
     held = [gpu.memory_total_bytes for gpu in gpus.open_reader()()]
     rows.append(Row(name="GPUs", ours=float(len(held)), peer=None, unit="GPUs", more={"memory_bytes": held}))
     return write("vllm", rows)
@@ -121,12 +122,26 @@ def _behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
         yield Contestant(name="through the gateway", port=own.port, model="production", key=str(key))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Level:
+    """The level that was taken, its weights, and the tokens a second of all by calibration."""
+
+    name: str
+    weights: Path
+    calibrated: Mapping[str, float]
+
+
+def _level(scratch: Path) -> _Level:
+    weights, calibrated = levels.picked(LEVELS, scratch, answers=CALLERS, threads=THREADS)
+    return _Level(name=next(iter(calibrated)), weights=weights, calibrated=calibrated)
+
+
 @contextmanager
-def _our_engine(weights: Path) -> Iterator[Contestant]:
+def _our_engine(level: _Level) -> Iterator[Contestant]:
     # Its server takes a worker for hung that stood still for longer than the engine may take to start; a turn is
     # shorter by far.
-    with engine_peers.ours(weights, threads=THREADS) as running:
-        yield Contestant(name=f"our engine at {LEVEL}", path=running.socket, model="m", pids=(running.pid,))
+    with engine_peers.ours(level.weights, threads=THREADS) as running:
+        yield Contestant(name=f"our engine at {level.name}", path=running.socket, model="m", pids=(running.pid,))
 
 
 def _is_comparable() -> bool:
@@ -154,8 +169,8 @@ def _gateway_rows(ours: Measured, peer: Measured, *, way: str) -> list[Row]:
     ]
 
 
-def _engine_rows(ours: Measured, peer: Measured) -> list[Row]:
-    which = f"our engine at {LEVEL}, {CALLERS} callers"
+def _engine_rows(level: _Level, ours: Measured, peer: Measured) -> list[Row]:
+    which = f"our engine at {level.name}, {CALLERS} callers"
     against = "against vLLM on the processor"
     return [
         _speed(
@@ -164,12 +179,15 @@ def _engine_rows(ours: Measured, peer: Measured) -> list[Row]:
             peer,
             least=ENGINE_GOAL,
             goal=f"at least {ENGINE_GOAL} times vLLM alone on the processor",
+            calibrated=level.calibrated,
         ),
         _wait(f"{which}, to the whole answer, {against}", ours, peer),
     ]
 
 
-def _speed(name: str, ours: Measured, peer: Measured, *, least: float, goal: str) -> Row:
+def _speed(
+    name: str, ours: Measured, peer: Measured, *, least: float, goal: str, calibrated: Mapping[str, float] | None = None
+) -> Row:
     speed, other = median(ours.tokens_per_second), median(peer.tokens_per_second)
     return Row(
         name=name,
@@ -179,7 +197,11 @@ def _speed(name: str, ours: Measured, peer: Measured, *, least: float, goal: str
         ratio=speed / other,
         goal=goal,
         met=speed / other >= least,
-        more={"threads": THREADS, "runs": {"ours": ours.to_json(), "peer": peer.to_json()}},
+        more={
+            "threads": THREADS,
+            "runs": {"ours": ours.to_json(), "peer": peer.to_json()},
+            **({"calibrated_tokens_per_second": dict(calibrated)} if calibrated else {}),
+        },
     )
 
 

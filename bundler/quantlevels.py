@@ -1,4 +1,6 @@
-"""The twelve GGUF levels that a recipe may ask for: what each saves, what it costs, and whether it is advised.
+"""The GGUF levels that a recipe may ask for: what each saves, what it costs, and whether it is advised.
+
+They are the twelve of the requirements (I22) and IQ4_NL, which llama.cpp computes several answers at once with sooner.
 
 Savings are against 16-bit weights, by the sizes that were measured of a 7B model (I26): 13 GB, Q8_0 7.16, Q5_1 5.66,
 Q4_0 4.08. Levels that were not measured lie between these by their bits. Losses are what is commonly found; what a
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 LevelName = Literal[
-    "Q2_K", "Q3_K_S", "Q3_K_M", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_0", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0", "F16"
+    "Q2_K", "Q3_K_S", "Q3_K_M", "Q4_0", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_0", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0", "F16"
 ]  # fmt: skip
 
 
@@ -37,6 +39,7 @@ LEVELS: Final[dict[LevelName, Level]] = {
     "Q3_K_S": Level(file_type=11, saved=75, least_saved=70, loss="high", is_advised=False),
     "Q3_K_M": Level(file_type=12, saved=73, least_saved=65, loss="medium to high; only if necessary"),
     "Q4_0": Level(file_type=2, saved=69, least_saved=60, loss="medium; legacy", is_advised=False),
+    "IQ4_NL": Level(file_type=25, saved=69, least_saved=60, loss="low to medium; quick on processors"),
     "Q4_K_S": Level(file_type=14, saved=68, least_saved=55, loss="low to medium"),
     "Q4_K_M": Level(file_type=15, saved=66, least_saved=50, loss="low; the default"),
     "Q5_0": Level(file_type=8, saved=61, least_saved=50, loss="low"),
@@ -50,7 +53,7 @@ FULL_PRECISION: Final = frozenset({"F32", "F16", "BF16"})
 
 
 def advice(name: str) -> str:
-    """Say why two people should look at a level; empty for one that is advised or that is none of the twelve."""
+    """Say why two people should look at a level; empty for one that is advised or that is none of these."""
     level = next((found for known, found in LEVELS.items() if known == name), None)
     if level is None or (level.is_advised and name != "Q3_K_M"):
         return ""
@@ -59,7 +62,7 @@ def advice(name: str) -> str:
 
 
 def refusal(name: str) -> str:
-    """Say why a level is not for production; empty for one that may be, or that is none of the twelve."""
+    """Say why a level is not for production; empty for one that may be, or that is none of these."""
     level = next((found for known, found in LEVELS.items() if known == name), None)
     if level is None or level.is_advised:
         return ""

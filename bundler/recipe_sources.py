@@ -115,7 +115,7 @@ class CompanionSection(Section):
 
 
 class QuantizeSection(Section):
-    """Weights that are quantized here, from what the source brings, to one of the twelve GGUF levels."""
+    """Weights that are quantized here, from what the source brings, to one of the GGUF levels."""
 
     level: LevelName
     allow_requantize: bool = False

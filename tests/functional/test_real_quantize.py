@@ -106,7 +106,7 @@ def smollm2() -> Path:
     return found
 
 
-@pytest.mark.parametrize("level", ["Q8_0", "Q5_K_M", "Q4_K_M"])
+@pytest.mark.parametrize("level", ["Q8_0", "Q5_K_M", "Q4_K_M", "IQ4_NL"])
 def test_a_real_model_is_quantized_and_says_nearly_what_its_parent_says(
     tmp_path: Path, tools: EngineTools, smollm2: Path, level: LevelName
 ) -> None:
