@@ -239,17 +239,25 @@ class EngineProtocolError(ApplianceError):
 
 
 class EngineRefusedError(ApplianceError):
-    """The engine answered with an error of its own: `http_status`, and `engine_code` where it named one."""
+    """The engine answered with an error of its own: `http_status`; `engine_code` and `engine_param` where it named any."""
 
     exit_code = 83
     code = "engine-refused"
 
     def __init__(
-        self, *, what: str, why: str = "", fix: str = "", http_status: int = 500, engine_code: str = ""
+        self,
+        *,
+        what: str,
+        why: str = "",
+        fix: str = "",
+        http_status: int = 500,
+        engine_code: str = "",
+        engine_param: str = "",
     ) -> None:
         super().__init__(what=what, why=why, fix=fix)
         self.http_status = http_status
         self.engine_code = engine_code
+        self.engine_param = engine_param
 
 
 class NotActiveError(ApplianceError):

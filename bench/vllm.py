@@ -12,8 +12,9 @@ the other stand still.
 
 ``SEALIFT_VLLM_PYTHON`` names an interpreter that finds vLLM and this checkout (else one is made from
 tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's
-model, widened; our engine has that one, so its rows need it), ``CALLERS``, ``ROUNDS``, ``ASKED`` and ``THREADS`` how
-many: on a processor all decode with as many threads, by default with all but one, as a box does. ``LEVELS``
+model, widened; our engine has that one, so its rows need it), ``CALLERS``, ``ROUNDS`` and ``ASKED`` how many,
+``THREADS`` with how many threads both decode on a processor: in the first by default all but one, as on a box, whose
+gateway has the other; in the second, where nothing else runs, as many as there are. ``LEVELS``
 (Q8_0,IQ4_NL) are what our engine's weights may be quantized to, the fastest by calibration is taken; ``ONLY``
 (gateway,engine) is what of both is measured.
 """
@@ -42,7 +43,9 @@ from tests.engines.vllm_environment import interpreter, model
 from tests.support.commands import as_json
 from tests.support.vllm_engine import RUNTIME, START_SECONDS
 
-THREADS: Final = int(os.environ.get("THREADS", str(max(1, (os.cpu_count() or 2) - 1))))
+_CORES: Final = os.cpu_count() or 2
+THREADS: Final = int(os.environ.get("THREADS", str(max(1, _CORES - 1))))
+ENGINE_THREADS: Final = int(os.environ.get("THREADS", str(_CORES)))
 LEVELS: Final = tuple(os.environ.get("LEVELS", "Q8_0,IQ4_NL").split(","))
 ONLY: Final = os.environ.get("ONLY", "gateway,engine").split(",")
 GOAL: Final = 0.97
@@ -50,13 +53,13 @@ ENGINE_GOAL: Final = 1.0
 
 
 @contextmanager
-def alone(python: Path, folder: Path, scratch: Path) -> Iterator[Contestant]:
+def alone(python: Path, folder: Path, scratch: Path, *, threads: int) -> Iterator[Contestant]:
     """Run vLLM by its own command."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     on_processor = not gpus.open_reader()()
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    told = vllm.environment(scratch, threads=THREADS, free_bytes=free, on_processor=on_processor)
+    told = vllm.environment(scratch, threads=threads, free_bytes=free, on_processor=on_processor)
     command = [
         *(str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1"),
         *("--port", str(port), "--max-model-len", str(RUNTIME["n_ctx"]), "--max-num-seqs", str(RUNTIME["n_seq_max"])),
@@ -92,27 +95,35 @@ def main() -> int:
     if unknown := set(ONLY) - {"gateway", "engine"}:
         raise SystemExit(f"error: ONLY={','.join(sorted(unknown))}\n  fix: gateway, engine or both")
     rows = [machine()]
-    with tempfile.TemporaryDirectory(prefix="slv", dir="/tmp") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="slv", dir="/tmp") as name:
         scratch = Path(name)
         level = _level(scratch) if "engine" in ONLY and _is_comparable() else None
         python, folder = interpreter(scratch / "python"), model(scratch / "model")
-        before = stack.enter_context(ExitStack())
-        ours = before.enter_context(_behind_the_gateway(python, folder)) if "gateway" in ONLY else None
-        peer = stack.enter_context(alone(python, folder, scratch))
-        if ours is not None:
-            for stream in (False, True):
-                # Neither stands still meanwhile: what one vLLM takes while it idles, the other takes, too.
-                found = measured([ours, replace(peer, pids=())], stream=stream)
-                rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
-        before.close()  # the first vLLM takes nothing from what comes now
+        if "gateway" in ONLY:
+            rows += _gateway_measured(python, folder, scratch)
         if level is not None:
-            with held_still(peer.pids):
-                ours = stack.enter_context(_our_engine(level))
-            found = measured([ours, peer], stream=False)
-            rows += _engine_rows(level, found[ours.name], found[peer.name])
+            rows += _engine_measured(python, folder, scratch, level)
     held = [gpu.memory_total_bytes for gpu in gpus.open_reader()()]
     rows.append(Row(name="GPUs", ours=float(len(held)), peer=None, unit="GPUs", more={"memory_bytes": held}))
     return write("vllm", rows)
+
+
+def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
+    rows = []
+    with _behind_the_gateway(python, folder) as ours, alone(python, folder, scratch, threads=THREADS) as peer:
+        for stream in (False, True):
+            # Neither stands still meanwhile: what one vLLM takes while it idles, the other takes, too.
+            found = measured([ours, replace(peer, pids=())], stream=stream)
+            rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
+    return rows
+
+
+def _engine_measured(python: Path, folder: Path, scratch: Path, level: "_Level") -> list[Row]:
+    with alone(python, folder, scratch, threads=ENGINE_THREADS) as peer, ExitStack() as stack:
+        with held_still(peer.pids):
+            ours = stack.enter_context(_our_engine(level))
+        found = measured([ours, peer], stream=False)
+    return _engine_rows(level, found[ours.name], found[peer.name])
 
 
 @contextmanager
@@ -132,7 +143,7 @@ class _Level:
 
 
 def _level(scratch: Path) -> _Level:
-    weights, calibrated = levels.picked(LEVELS, scratch, answers=CALLERS, threads=THREADS)
+    weights, calibrated = levels.picked(LEVELS, scratch, answers=CALLERS, threads=ENGINE_THREADS)
     return _Level(name=next(iter(calibrated)), weights=weights, calibrated=calibrated)
 
 
@@ -140,7 +151,7 @@ def _level(scratch: Path) -> _Level:
 def _our_engine(level: _Level) -> Iterator[Contestant]:
     # Its server takes a worker for hung that stood still for longer than the engine may take to start; a turn is
     # shorter by far.
-    with engine_peers.ours(level.weights, threads=THREADS) as running:
+    with engine_peers.ours(level.weights, threads=ENGINE_THREADS) as running:
         yield Contestant(name=f"our engine at {level.name}", path=running.socket, model="m", pids=(running.pid,))
 
 
@@ -179,6 +190,7 @@ def _engine_rows(level: _Level, ours: Measured, peer: Measured) -> list[Row]:
             peer,
             least=ENGINE_GOAL,
             goal=f"at least {ENGINE_GOAL} times vLLM alone on the processor",
+            threads=ENGINE_THREADS,
             calibrated=level.calibrated,
         ),
         _wait(f"{which}, to the whole answer, {against}", ours, peer),
@@ -186,7 +198,14 @@ def _engine_rows(level: _Level, ours: Measured, peer: Measured) -> list[Row]:
 
 
 def _speed(
-    name: str, ours: Measured, peer: Measured, *, least: float, goal: str, calibrated: Mapping[str, float] | None = None
+    name: str,
+    ours: Measured,
+    peer: Measured,
+    *,
+    least: float,
+    goal: str,
+    threads: int = THREADS,
+    calibrated: Mapping[str, float] | None = None,
 ) -> Row:
     speed, other = median(ours.tokens_per_second), median(peer.tokens_per_second)
     return Row(
@@ -198,7 +217,7 @@ def _speed(
         goal=goal,
         met=speed / other >= least,
         more={
-            "threads": THREADS,
+            "threads": threads,
             "runs": {"ours": ours.to_json(), "peer": peer.to_json()},
             **({"calibrated_tokens_per_second": dict(calibrated)} if calibrated else {}),
         },

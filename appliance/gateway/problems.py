@@ -25,6 +25,7 @@ from appliance.errors import (
 from appliance.stages import FIRST_LINE, Stage
 from media.errors import SealiftError
 
+_REFUSED_BY_ENGINES: Final = frozenset({"logit_bias", "logprobs", "response_format", "tools"})
 _KNOWN: Final[Mapping[type[SealiftError], tuple[int, str, str, float | None]]] = {
     NotActiveError: (503, "not_active", "Another box of this site serves now.", 1.0),
     LedgerFullError: (503, "ledger_full", "The disk of the records is full, so nothing new is answered.", 30.0),
@@ -213,7 +214,10 @@ def _engine_refused(error: EngineRefusedError) -> Problem:
     if error.http_status in {429, 503} or error.engine_code == "engine_unavailable":
         return Problem(503, "overloaded", "The engine is loading or busy; ask again.", retry_after_seconds=2)
     if error.http_status == 400:
-        return Problem(400, "engine_refused", "The engine does not accept these parameters.")
+        # A word of an engine's is shown only where it is one of ours.
+        param = error.engine_param if error.engine_param in _REFUSED_BY_ENGINES else None
+        what = "these parameters" if param is None else f"this {param}"
+        return Problem(400, "engine_refused", f"The engine does not accept {what}.", param=param)
     return Problem(502, "engine_error", "The engine failed.")
 
 

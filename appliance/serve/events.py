@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from appliance.errors import EngineProtocolError, EngineRefusedError, EngineUnavailableError
 
-_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 
 DONE: Final[dict[str, Any]] = {}
@@ -79,18 +79,22 @@ def unreachable(name: str, error: Exception) -> EngineUnavailableError:
 def refused(name: str, status: int, untrusted_body: bytes) -> EngineRefusedError:
     """Return the error for an HTTP status other than 200.
 
-    Only a short word is taken over from the body: an engine's message may quote the prompt.
+    Only short words are taken over from the body: an engine's message may quote the prompt.
     """
     try:
         error = json_object(untrusted_body, name=name).get("error")
     except EngineProtocolError:
         error = None
-    untrusted_code = error.get("code") if isinstance(error, dict) else None
-    code = untrusted_code if isinstance(untrusted_code, str) and _CODE.fullmatch(untrusted_code) else ""
+    code, param = (_word(error.get(name) if isinstance(error, dict) else None) for name in ("code", "param"))
     return EngineRefusedError(
         what=f"the engine behind {name} refused a request",
         why=f"HTTP {status}{f', {code}' if code else ''}",
         fix="see the journal of the engine's unit",
         http_status=status,
         engine_code=code,
+        engine_param=param,
     )
+
+
+def _word(untrusted: object) -> str:
+    return untrusted if isinstance(untrusted, str) and _WORD.fullmatch(untrusted) else ""

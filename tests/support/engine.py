@@ -241,7 +241,8 @@ class _Handler(QuietHandler, BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def _error(self, status: int, code: str) -> None:
-        self.send_json({"error": {"message": "a text that quotes the prompt", "code": code}}, status)
+        said = {"message": "a text that quotes the prompt", "code": code, "param": "a_word_of_the_prompt"}
+        self.send_json({"error": said}, status)
 
 
 def _prompt(body: Mapping[str, Any]) -> str:

@@ -196,7 +196,8 @@ def test_biases_reach_the_sampler_and_tokens_that_there_are_not_are_refused(ours
     assert decoder.begun[-1].logit_bias == ((65, -100.0), (66, 0.5))
 
     refused = ours.chat("abc", logit_bias={str(decoder.vocabulary_tokens): 1})
-    assert (refused.status_code, refused.get_json()["error"]["code"]) == (400, "engine_refused")
+    error = refused.get_json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "engine_refused", "logit_bias")
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
