@@ -239,7 +239,7 @@ class EngineProtocolError(ApplianceError):
 
 
 class EngineRefusedError(ApplianceError):
-    """The engine answered with an error of its own: `http_status`; `engine_code` and `engine_param` where it named any."""
+    """The engine answered with an error of its own: `http_status`; `engine_code`, `engine_param` where it named any."""
 
     exit_code = 83
     code = "engine-refused"
