@@ -150,8 +150,11 @@ class Callers:
             usage: dict[str, Any] = {}
             for raw in answer:
                 if raw.startswith(b"data: {"):
-                    first = first or time.monotonic() - began
-                    usage = json.loads(raw[6:]).get("usage") or usage
+                    event = json.loads(raw[6:])
+                    # The event that only says who speaks may come before anything was computed.
+                    if not first and any(one.get("delta", {}).get("content") for one in event.get("choices") or []):
+                        first = time.monotonic() - began
+                    usage = event.get("usage") or usage
         else:
             usage = json.load(answer)["usage"]
             first = time.monotonic() - began
