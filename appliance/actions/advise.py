@@ -124,6 +124,10 @@ def _warnings(fitting: list[Choice], *, is_cpu: bool, room: Room) -> list[str]:
             "The processor alone is for development, tests, batches and low volume (B22); "
             "measure it: `sealift capacity`."
         )
+        said.append(
+            "On a processor IQ4_NL often gives several callers most; have it validated beside another level, and "
+            "`sealift models variants` says what each gives here."
+        )
         if any(one.model.billions > _CPU_BILLIONS for one in fitting):
             said.append(
                 "Models above 13B fit this memory and answer slowly on a processor; do not plan a 70B so (B54)."

@@ -143,6 +143,8 @@ def test_advice_names_only_what_fits_and_warns_of_a_processor() -> None:
     assert max(one.model.billions for one in small.choices) < 70
     assert all(one.gib <= small.memory_gib for one in small.choices)
     assert any("B22" in warning for warning in small.warnings)
+    assert any("IQ4_NL" in warning for warning in small.warnings)
+    assert not any("IQ4_NL" in warning for warning in large.warnings)
     assert max(one.model.billions for one in large.choices) >= 70
     assert large.recommended == "llama3.1:70b-instruct"
     assert {one.model.name for one in small.misfits} >= {"Llama 3.3 70B"}
