@@ -106,9 +106,11 @@ def smollm2() -> Path:
     return found
 
 
-@pytest.mark.parametrize("level", ["Q8_0", "Q5_K_M", "Q4_K_M", "IQ4_NL"])
+@pytest.mark.parametrize(
+    ("level", "most_millinats"), [("Q8_0", 2000), ("Q5_K_M", 2000), ("Q4_K_M", 2000), ("IQ4_NL", 4000)]
+)
 def test_a_real_model_is_quantized_and_says_nearly_what_its_parent_says(
-    tmp_path: Path, tools: EngineTools, smollm2: Path, level: LevelName
+    tmp_path: Path, tools: EngineTools, smollm2: Path, level: LevelName, most_millinats: int
 ) -> None:
     """Its matrices have 576 and 1536 columns, so K-quants fall back on the first."""
     whole, model = asked_model(tmp_path)
@@ -132,7 +134,7 @@ def test_a_real_model_is_quantized_and_says_nearly_what_its_parent_says(
     assert (found.items, found.parent_sha256) == (len(tasks.items), SMOLLM2)
     assert found.agreement >= 800
     assert found.difference is not None
-    assert 0 < abs(found.difference) < 2000
+    assert 0 < abs(found.difference) < most_millinats
 
 
 def asked_model(folder: Path) -> tuple[Recipe, ModelSection]:
