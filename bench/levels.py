@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.serve.client import EngineClient
@@ -12,8 +13,17 @@ from bench import engine_peers
 from bench.measuring import say
 
 
-def picked(levels: Sequence[str], folder: Path, *, answers: int, threads: int) -> tuple[Path, Mapping[str, float]]:
-    """Return the weights of the level that gives most, and the tokens a second of each by its curve, the best first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """The level that gives most, its weights, and each level's tokens a second by its curve; empty where it was alone."""
+
+    name: str
+    weights: Path
+    calibrated: Mapping[str, float]
+
+
+def picked(levels: Sequence[str], folder: Path, *, answers: int, threads: int) -> Picked:
+    """Return the level that gives most by calibration.
 
     Args:
         levels: Of llama.cpp; of one alone nothing is measured.
@@ -26,13 +36,12 @@ def picked(levels: Sequence[str], folder: Path, *, answers: int, threads: int) -
     """
     weights = {level: engine_peers.weights(folder, level) for level in levels}
     if len(weights) == 1:
-        return weights[levels[0]], {levels[0]: 0.0}
+        return Picked(name=levels[0], weights=weights[levels[0]], calibrated={})
     speeds = {level: _speed(path, answers, threads) for level, path in weights.items()}
-    ranked = dict(sorted(speeds.items(), key=lambda one: -one[1]))
-    best = next(iter(ranked))
-    told = ", ".join(f"{level} {speed:.0f}" for level, speed in ranked.items())
+    best = max(speeds, key=lambda level: speeds[level])
+    told = ", ".join(f"{level} {speed:.0f}" for level, speed in speeds.items())
     say(f"tokens a second of {answers} answers at once by calibration: {told}; taken: {best}")
-    return weights[best], ranked
+    return Picked(name=best, weights=weights[best], calibrated=speeds)
 
 
 def _speed(weights: Path, answers: int, threads: int) -> float:

@@ -27,15 +27,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from appliance.gateway import gpus
 from appliance.serve import vllm
-from bench import engine_peers, levels
+from bench import engine_peers
 from bench.asking import held_still
+from bench.levels import Picked, picked
 from bench.measuring import Row, machine, say, write
 from bench.vllm_callers import CALLERS, Contestant, Measured, measured
 from tests.engines.served import promoted
@@ -97,7 +98,9 @@ def main() -> int:
     rows = [machine()]
     with tempfile.TemporaryDirectory(prefix="slv", dir="/tmp") as name:
         scratch = Path(name)
-        level = _level(scratch) if "engine" in ONLY and _is_comparable() else None
+        level = None
+        if "engine" in ONLY and _is_comparable():
+            level = picked(LEVELS, scratch, answers=CALLERS, threads=ENGINE_THREADS)
         python, folder = interpreter(scratch / "python"), model(scratch / "model")
         if "gateway" in ONLY:
             rows += _gateway_measured(python, folder, scratch)
@@ -118,7 +121,7 @@ def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
     return rows
 
 
-def _engine_measured(python: Path, folder: Path, scratch: Path, level: "_Level") -> list[Row]:
+def _engine_measured(python: Path, folder: Path, scratch: Path, level: Picked) -> list[Row]:
     with alone(python, folder, scratch, threads=ENGINE_THREADS) as peer, ExitStack() as stack:
         with held_still(peer.pids):
             ours = stack.enter_context(_our_engine(level))
@@ -133,22 +136,8 @@ def _behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
         yield Contestant(name="through the gateway", port=own.port, model="production", key=str(key))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Level:
-    """The level that was taken, its weights, and the tokens a second of all by calibration."""
-
-    name: str
-    weights: Path
-    calibrated: Mapping[str, float]
-
-
-def _level(scratch: Path) -> _Level:
-    weights, calibrated = levels.picked(LEVELS, scratch, answers=CALLERS, threads=ENGINE_THREADS)
-    return _Level(name=next(iter(calibrated)), weights=weights, calibrated=calibrated)
-
-
 @contextmanager
-def _our_engine(level: _Level) -> Iterator[Contestant]:
+def _our_engine(level: Picked) -> Iterator[Contestant]:
     # Its server takes a worker for hung that stood still for longer than the engine may take to start; a turn is
     # shorter by far.
     with engine_peers.ours(level.weights, threads=ENGINE_THREADS) as running:
@@ -180,7 +169,7 @@ def _gateway_rows(ours: Measured, peer: Measured, *, way: str) -> list[Row]:
     ]
 
 
-def _engine_rows(level: _Level, ours: Measured, peer: Measured) -> list[Row]:
+def _engine_rows(level: Picked, ours: Measured, peer: Measured) -> list[Row]:
     which = f"our engine at {level.name}, {CALLERS} callers"
     against = "against vLLM on the processor"
     return [

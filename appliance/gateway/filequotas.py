@@ -50,7 +50,7 @@ class FileQuotas:
     def __init__(self, file: Path, limits: LimitsSection, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._forgot_at = clock.monotonic()
+        self._forgot_at = float("-inf")
         self._shared = SharedFile(
             file,
             settings=("synchronous=NORMAL",),
@@ -147,18 +147,15 @@ class FileQuotas:
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
-        self._forget_all(connection)
-
-    def _forget(self, connection: sqlite3.Connection) -> None:
-        """Forget what counts no more, once a minute."""
-        if self._clock.monotonic() - self._forgot_at >= _FULL_SECONDS:
-            self._forget_all(connection)
-
-    def _forget_all(self, connection: sqlite3.Connection) -> None:
-        self._forgot_at = self._clock.monotonic()
-        connection.execute("DELETE FROM bucket WHERE at <= ?", (self._forgot_at - _FULL_SECONDS,))
         oldest = (self._clock.now() - _KEPT).strftime("%Y-%m")
         connection.execute("DELETE FROM spent WHERE period < ?", (oldest,))
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Forget the buckets that are full again, once a minute."""
+        now = self._clock.monotonic()
+        if now - self._forgot_at >= _FULL_SECONDS:
+            self._forgot_at = now
+            connection.execute("DELETE FROM bucket WHERE at <= ?", (now - _FULL_SECONDS,))
 
 
 def _charges(key_id: str, day: str, month: str, tokens: int) -> tuple[str | int, ...]:

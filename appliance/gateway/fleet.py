@@ -273,7 +273,6 @@ class FleetCall:
                 return self._call.answer()
             except (EngineUnavailableError, EngineProtocolError) as error:
                 self._leave(error)
-                self._is_open = False
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream; see `appliance.gateway.upstream.Call.events`.
@@ -292,7 +291,6 @@ class FleetCall:
                     self._fault(error)
                     raise
                 self._leave(error)
-                self._is_open = False
             else:
                 return
 
@@ -316,6 +314,7 @@ class FleetCall:
         self._call.close()
         self._end()
         self._go_on_with(self._another(error))
+        self._is_open = False
 
     def _another(self, error: Exception | None) -> Call:
         while True:

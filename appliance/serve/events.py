@@ -85,7 +85,8 @@ def refused(name: str, status: int, untrusted_body: bytes) -> EngineRefusedError
         error = json_object(untrusted_body, name=name).get("error")
     except EngineProtocolError:
         error = None
-    code, param = (_word(error.get(name) if isinstance(error, dict) else None) for name in ("code", "param"))
+    untrusted = error if isinstance(error, dict) else {}
+    code, param = _word(untrusted.get("code")), _word(untrusted.get("param"))
     return EngineRefusedError(
         what=f"the engine behind {name} refused a request",
         why=f"HTTP {status}{f', {code}' if code else ''}",

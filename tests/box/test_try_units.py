@@ -5,7 +5,7 @@ the kernel.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ PYTHON = f"/{SERVER}/bin/python"
 TRIED = f"{PYTHON} -I -m appliance.install.tried"
 ROTATE = f"{PYTHON} -I -m appliance.cli.main --config /etc/sealift/sealift.toml --json tls rotate --no-reload"
 ASKED = f"{PYTHON} -I -c 'import sys; from appliance.install import setid; sys.exit(not setid.is_forbidden())'"
+FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 PATH = "[Service]\nEnvironment=PATH=/srv/nginx:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
 
 
@@ -86,6 +87,21 @@ def trying(box: Machine, kind: str, file: str) -> tuple[bool, str]:
     return installing(box, f"/usr/bin/cp /srv/files/{file} /tmp/file", f"{TRIED} {kind} /tmp/file")
 
 
+def seen_by(box: Machine, kind: str, held: Sequence[str]) -> str:
+    """Hold all of `held` (test(1)) in a trying unit, and that it writes to one folder; return its user and status."""
+    folder, unit = f"/etc/systemd/system/sealift-try-{kind}@.service.d", f"sealift-try-{kind}@probe"
+    written = ("! -w /run/sealift/tried", f"-w /run/sealift/tried/{kind}")
+    tests = "".join(f"ExecStart=/usr/bin/test {one}\n" for one in (*held, *written))
+    (box.root / folder.lstrip("/") / "z.conf").write_text(
+        f"[Service]\nExecStart=\nExecStart=/usr/bin/id -un\n{tests}ExecStart=/usr/bin/cat /proc/self/status\n"
+    )
+    done = box.shell(f"systemctl daemon-reload; systemctl start {unit}")
+    told = box.shell(f"journalctl --sync; journalctl -u {unit} -o cat --no-pager").stdout
+    box.shell(f"rm {folder}/z.conf; systemctl daemon-reload")
+    assert done.returncode == 0, told
+    return told
+
+
 @pytest.mark.parametrize("kind", ["nginx", "nftables"])
 def test_what_the_roles_write_is_accepted(box: Machine, kind: str) -> None:
     is_good, told = trying(box, kind, kind)
@@ -120,24 +136,14 @@ def test_nothing_of_a_trial_is_in_force_afterwards(box: Machine) -> None:
 
 
 def test_the_web_servers_trial_is_no_root_and_reads_the_one_key_that_files_name_and_no_other(box: Machine) -> None:
-    folder, tls = "/etc/systemd/system/sealift-try-nginx@.service.d", "/etc/sealift/tls"
-    held = (f"-r {tls}/current/server.key", f"! -r {tls}/ca.key", "! -r /etc/shadow", "! -w /run/sealift/tried")
-    tests = "".join(f"ExecStart=/usr/bin/test {one}\n" for one in (*held, "-w /run/sealift/tried/nginx"))
-    (box.root / folder.lstrip("/") / "z.conf").write_text(
-        f"[Service]\nExecStart=\nExecStart=/usr/bin/id -un\n{tests}ExecStart=/usr/bin/cat /proc/self/status\n"
-    )
+    tls = "/etc/sealift/tls"
 
-    done = box.shell("systemctl daemon-reload; systemctl start sealift-try-nginx@probe")
+    told = seen_by(box, "nginx", (f"-r {tls}/current/server.key", f"! -r {tls}/ca.key", "! -r /etc/shadow"))
 
-    told = box.shell("journalctl --sync; journalctl -u sealift-try-nginx@probe -o cat --no-pager").stdout
-    box.shell(f"rm {folder}/z.conf; systemctl daemon-reload")
-    assert done.returncode == 0, told
     assert "sealift-try-web" in told.split()
     for right in ("CapBnd", "CapEff", "CapAmb"):
         assert f"{right}:\t0000000000000000" in told, "the network lets any user open low ports"
-    assert box.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").stdout.split() == ["1024"], (
-        "this one does not"
-    )
+    assert box.shell(f"cat {FIRST_FREE_PORT}").stdout.split() == ["1024"], "this one does not"
 
 
 def test_low_ports_are_never_opened_in_the_machines_own_network(box: Machine) -> None:
@@ -145,23 +151,14 @@ def test_low_ports_are_never_opened_in_the_machines_own_network(box: Machine) ->
 
     assert done.returncode != 0
     assert "machine's own network" in done.stdout + done.stderr
-    assert box.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").stdout.split() == ["1024"]
+    assert box.shell(f"cat {FIRST_FREE_PORT}").stdout.split() == ["1024"]
 
 
 def test_the_packet_filters_trial_is_no_root_and_sees_no_data_of_the_box(box: Machine) -> None:
-    folder = "/etc/systemd/system/sealift-try-nftables@.service.d"
     held = ("! -e /var/lib", "! -e /srv/files", "! -r /etc/shadow", "! -r /etc/sealift/keys")
-    written = ("! -w /run/sealift/tried", "-w /run/sealift/tried/nftables")
-    tests = "".join(f"ExecStart=/usr/bin/test {one}\n" for one in (*held, *written))
-    (box.root / folder.lstrip("/") / "z.conf").write_text(
-        f"[Service]\nExecStart=\nExecStart=/usr/bin/id -un\n{tests}ExecStart=/usr/bin/cat /proc/self/status\n"
-    )
 
-    done = box.shell("systemctl daemon-reload; systemctl start sealift-try-nftables@probe")
+    told = seen_by(box, "nftables", held)
 
-    told = box.shell("journalctl --sync; journalctl -u sealift-try-nftables@probe -o cat --no-pager").stdout
-    box.shell(f"rm {folder}/z.conf; systemctl daemon-reload")
-    assert done.returncode == 0, told
     assert "sealift-try" in told.split()
     assert "CapBnd:\t0000000000001000" in told, "rules of a network, and nothing else"
 
