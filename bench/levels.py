@@ -15,7 +15,7 @@ from bench.measuring import say
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """The level that gives most, its weights, and each level's tokens a second by its curve; empty where it was alone."""
+    """The level that gives most, its weights, and the tokens a second of each by its curve; none where it was alone."""
 
     name: str
     weights: Path
