@@ -13,8 +13,9 @@ from appliance import cycles
 from appliance.config import Config
 from appliance.gateway.application import running
 from appliance.gateway.disconnect import bound_reads
-from appliance.gateway.lingering import LingeringWorker
+from appliance.gateway.lingering import LingeringWorker, let_go
 from appliance.gateway.logs import Event, Log
+from appliance.gateway.onecore import keep_to_one_core
 from appliance.gateway.settings import load_config, require_keys
 from appliance.stages import Stage
 from appliance.watchdog.workers import WorkerWatch
@@ -63,6 +64,12 @@ control_socket_disable = True
 _watch: Final = WorkerWatch()
 when_ready = _watch.when_ready
 pre_fork = _watch.pre_fork
+post_request = let_go
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Choose the worker's core before it begins its first thread."""
+    keep_to_one_core()
 
 
 def post_worker_init(worker: Any) -> None:

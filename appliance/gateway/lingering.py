@@ -43,6 +43,15 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         return bool(super()._keepalive_after(conn, keepalive))
 
 
+def let_go(_worker: Any, _request: Any, environ: dict[str, Any], _response: Any) -> None:
+    """Let go of what a request brought, prompts too; gunicorn's hook `post_request`.
+
+    Its variables hold gunicorn's way to send hints early and Flask's request, which hold them: nothing of it would go
+    before Python searches for cycles, some hundred answers later.
+    """
+    environ.clear()
+
+
 def _is_readable(conn: TConn) -> bool:
     """Tell whether a request begins within a moment, or the other side hung up; not of one that is read already."""
     if conn.is_http2 or conn.parser.unreader.buf.getvalue():

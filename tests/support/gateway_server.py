@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from appliance.audit.client import SocketLedger
 from appliance.config import DatabaseSection
+from appliance.gateway.onecore import NUMBER
 from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
 from appliance.state.projection import catch_up
@@ -92,10 +93,12 @@ def gateway_server(
     gateways: int = 1,
     database: DatabaseSection | None = None,
     beside: Server | None = None,
+    numbered: bool = False,
 ) -> Iterator[Server]:
     """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted.
 
-    `beside` names another node of the same site, whose keys and whose database this one has.
+    `beside` names another node of the same site, whose keys and whose database this one has. A `numbered` gateway keeps
+    to one core, as its unit has it.
     """
     with ledger_site(folder, database=database) as site, free_port() as metrics_port:
         if beside is not None:
@@ -119,7 +122,7 @@ def gateway_server(
                 metrics_port=metrics_port,
                 key=beside.key if beside is not None else "",
                 stderr=folder / "gateway.log",
-                process=_start(site, (listener, unix, of_page), folder / "gateway.log"),
+                process=_start(site, (listener, unix, of_page), folder / "gateway.log", number=1 if numbered else None),
                 listeners=(listener, unix, of_page),
                 ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
             )
@@ -175,10 +178,14 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
-def _start(site: LedgerSite, listeners: Sequence[socket.socket], log: Path) -> subprocess.Popen[bytes]:
+def _start(
+    site: LedgerSite, listeners: Sequence[socket.socket], log: Path, *, number: int | None = None
+) -> subprocess.Popen[bytes]:
     numbers = ",".join(str(one.fileno()) for one in listeners)
     gunicorn = ["-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf", "appliance.gateway.wsgi:app"]
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    if number is not None:
+        kept[NUMBER] = str(number)
     with log.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-c", _ACTIVATE, numbers, *gunicorn],

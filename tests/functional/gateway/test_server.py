@@ -341,6 +341,20 @@ def _rest(connection: socket.socket) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+def test_a_gateway_with_a_number_answers_on_one_core(tmp_path: Path) -> None:
+    with gateway_server(tmp_path, numbered=True) as server:
+        asked = [_raw(server, {}) for _ in range(4)]
+        for connection in asked:
+            with connection:
+                assert connection.recv(12) == b"HTTP/1.1 200"
+        (worker,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        threads = [int(task.name) for task in Path(f"/proc/{worker}/task").iterdir()]
+        cores = {thread: os.sched_getaffinity(thread) for thread in threads}
+
+    assert len(cores) > len(asked)
+    assert all(allowed == {min(os.sched_getaffinity(0))} for allowed in cores.values()), cores
+
+
 def test_the_example_asks_and_names_the_record(server: Server) -> None:
     environment = {"PATH": os.environ["PATH"], "SEALIFT_KEY": server.key, "SEALIFT_URL": f"{server.url}/v1"}
     command = [sys.executable, str(ROOT / "examples/ask.py"), "hello there"]

@@ -1,18 +1,22 @@
 """A thread that answered serves the next request of its connection where that comes soon; others have their turn."""
 
+import gc
 import io
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flask import Request
 from gunicorn.config import Config
+from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from appliance.gateway.lingering import LingeringWorker
+from appliance.gateway.lingering import LingeringWorker, let_go
 
 
 @pytest.fixture
@@ -156,3 +160,29 @@ def test_where_a_body_broke_off_no_connection_is_kept(pair: tuple[socket.socket,
         assert worker._keepalive_after(conn, keepalive=True) is False
     finally:
         worker.tmp.close()
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_nothing_of_a_request_stays_until_a_search_for_cycles(
+    pair: tuple[socket.socket, socket.socket],
+    lets_go: bool,  # noqa: FBT001 - parametrized
+) -> None:
+    ours, callers = pair
+    callers.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+    conn = TConn(Config(), ours, ("", 0), ("", 0))
+    conn.init()
+    gc.disable()
+    try:
+        asked = next(conn.parser)
+        response, environ = wsgi.create(asked, ours, ("", 0), ("", 0), Config())
+        request = Request(environ)
+        left = [weakref.ref(one) for one in (response, request)]
+        if lets_go:
+            let_go(None, asked, environ, response)
+        del response, environ, request
+
+        # Where this is not so without it, it can go: gunicorn and Flask refer to a request no more from its variables.
+        assert [one() is None for one in left] == [lets_go, lets_go]
+    finally:
+        gc.enable()
+        gc.collect()
