@@ -7,8 +7,8 @@ In the first, ours is all that a caller of the box meets: the gateway with keys,
 that is durable before each answer, our launcher, and vLLM behind our door. The peer is the same vLLM by its own command
 on a TCP port, with the same model and the same limits. Both stay loaded; they are asked in turns. A version is
 received, validated and promoted by two people as on a site; only the gates' engine is a stand-in. In the second, ours
-is the unit's own process asked at its socket: neither has a gateway before it, and while one is asked, all processes of
-the other stand still.
+is the unit's own process asked at its socket: neither has a gateway before it. While one is asked, what computes for
+the other stands still.
 
 ``SEALIFT_VLLM_PYTHON`` names an interpreter that finds vLLM and this checkout (else one is made from
 tests/engines/engine-vllm.txt and kept in the cache), ``SEALIFT_VLLM_MODEL`` a folder of safetensors (else the demo's
@@ -25,7 +25,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from typing import Final
 from appliance.gateway import gpus
 from appliance.serve import vllm
 from bench import engine_peers
-from bench.asking import held_still
+from bench.asking import family, held_still
 from bench.levels import Picked, picked
 from bench.measuring import Row, machine, say, write
 from bench.vllm_callers import CALLERS, Contestant, Measured, measured
@@ -115,8 +115,7 @@ def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
     rows = []
     with _behind_the_gateway(python, folder) as ours, alone(python, folder, scratch, threads=THREADS) as peer:
         for stream in (False, True):
-            # Neither stands still meanwhile: what one vLLM takes while it idles, the other takes, too.
-            found = measured([ours, replace(peer, pids=())], stream=stream)
+            found = measured([ours, replace(peer, pids=_computing(peer.pids))], stream=stream)
             rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
     return rows
 
@@ -133,7 +132,20 @@ def _engine_measured(python: Path, folder: Path, scratch: Path, level: Picked) -
 def _behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
     with promoted(python, folder, more=f"threads = {THREADS}\n") as own:
         key = as_json(own.sealift, "keys", "create", "--department", "radiology", "--owner", "test")["key"]
-        yield Contestant(name="through the gateway", port=own.port, model="production", key=str(key))
+        pids = _computing((own.supervisor.launchers[own.unit].pid,))
+        yield Contestant(name="through the gateway", port=own.port, model="production", key=str(key), pids=pids)
+
+
+def _computing(pids: Sequence[int]) -> tuple[int, ...]:
+    """Return the processes below these that compute for vLLM, so that its servers go on telling that they are well.
+
+    Raises:
+        SystemExit: There are none.
+    """
+    found = tuple(pid for pid in family(pids) if Path(f"/proc/{pid}/comm").read_text().startswith("VLLM::Engine"))
+    if not found:
+        raise SystemExit("error: no process is called as vLLM's engine is")
+    return found
 
 
 @contextmanager
