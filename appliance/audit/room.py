@@ -65,6 +65,8 @@ class Room:
 
     def __init__(self, reserve: Reserve) -> None:
         self._reserve = reserve
+        self.low_bytes = int(reserve.wanted * _CLOSING_PART)
+        """Below so much free room nothing new begins: it takes what is left, and the write-ahead log, to fold it in."""
         self._closing = False
         self._turns: list[Entry] = []
 
@@ -82,11 +84,6 @@ class Room:
             wanted = default_bytes(disk, is_small=is_small, is_throwaway=is_throwaway)
         return cls(Reserve(folder, wanted))
 
-    @property
-    def low_bytes(self) -> int:
-        """Below so much free room nothing new begins: it takes what is left, and the write-ahead log, to fold it in."""
-        return int(self._reserve.wanted * _CLOSING_PART)
-
     def standing(self) -> Standing:
         """Return how it stands; any thread may ask."""
         reserve = self._reserve
@@ -103,9 +100,11 @@ class Room:
         now, roomy = self.standing(), 2 * self.low_bytes
         if not self._closing and now.free < self.low_bytes:
             self.close()
-        elif now.free >= now.wanted - now.held + roomy and self._reserve.fill() and self._closing:
-            self._closing = False
-            self._turns.append(self._record(ROOM))
+        elif self._closing or now.held < now.wanted:
+            is_roomy = now.free >= now.wanted - now.held + roomy
+            if is_roomy and self._reserve.fill() and self._closing:
+                self._closing = False
+                self._turns.append(self._record(ROOM))
         return list(self._turns)
 
     def close(self) -> bool:
