@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 NUMBER: Final = "SEALIFT_GATEWAY_NUMBER"
-"""Which of the gateways of a box this is, from 1, as its unit says; without it a gateway runs wherever there is room."""
+"""Which of a box's gateways this is, from 1, as its unit says; without it a gateway runs wherever there is room."""
 
 
 def keep_to_one_core(environ: Mapping[str, str] = os.environ) -> int | None:

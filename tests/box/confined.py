@@ -199,6 +199,12 @@ def processes_held(run: Run, digest: str) -> None:
             print(f"   {name[8:30]:<23} filters {filters}, cores {cores}")
             run.require("a loaded engine has put on a filter of its own", filters[1] == filters[0] + 1, filters)
             run.require("an engine leaves a core", not cores.startswith("0"), cores)
+        gateway = _main_pid(machine, "sealift-gateway.service")
+        worker = int(machine.run("cat", f"/proc/{gateway}/task/{gateway}/children", shown=False).stdout.split()[0])
+        asked = f"grep -h Cpus_allowed_list /proc/{worker}/task/*/status"
+        threads = [line.split()[1] for line in machine.run("sh", "-c", asked, shown=False).stdout.splitlines()]
+        print(f"   {'gateway':<23} {len(threads)} threads, cores {sorted(set(threads))}")
+        run.require("a gateway's threads are on the core that engines leave", set(threads) == {"0"}, threads)
 
 
 def hung_service_comes_back(run: Run) -> None:
