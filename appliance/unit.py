@@ -9,6 +9,9 @@ from pathlib import Path
 
 from appliance.errors import KeyMissingError, UnitError
 
+CORE = "SEALIFT_GATEWAY_CORE"
+"""Names the core that a gateway is to keep to; `sealift run-units`, where no engine leaves one, passes it to nobody."""
+
 _FIRST_FD = 3
 
 

@@ -62,7 +62,9 @@ def main() -> int:
 def _contestants(folder: Path) -> Iterator[tuple[Contestant, Contestant, Contestant]]:
     room = gateway_memory.limits(together=IDLE + 64)
     with ExitStack() as stack:
-        server = stack.enter_context(gateway_server(folder / "ours", limits=room, ledger_apart=True, numbered=True))
+        server = stack.enter_context(
+            gateway_server(folder / "ours", limits=room, ledger_apart=True, core=min(os.sched_getaffinity(0)))
+        )
         engine_port, port = stack.enter_context(free_port()), stack.enter_context(free_port())
         engine = stack.enter_context(gateway_memory.costless_engine(server, port=engine_port))
         say("LiteLLM begins")

@@ -131,7 +131,7 @@ def _engine_measured(python: Path, folder: Path, scratch: Path, level: Picked) -
 @contextmanager
 def _behind_the_gateway(python: Path, folder: Path) -> Iterator[Contestant]:
     # vLLM binds its threads to the first cores that it may use and leaves the last ones.
-    with promoted(python, folder, more=f"threads = {THREADS}\n", number=_CORES) as own:
+    with promoted(python, folder, more=f"threads = {THREADS}\n", core=max(os.sched_getaffinity(0))) as own:
         key = as_json(own.sealift, "keys", "create", "--department", "radiology", "--owner", "test")["key"]
         pids = _computing((own.supervisor.launchers[own.unit].pid,))
         yield Contestant(name="through the gateway", port=own.port, model="production", key=str(key), pids=pids)

@@ -82,7 +82,7 @@ class Measured:
     load: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return every round; `processors` are how many its processes used at a time, where these are known."""
+        """Return every round; `processors` are how many the contestant's `pids` used at a time, where it names any."""
         return {
             "tokens_per_second": [round(each, 1) for each in self.tokens_per_second],
             "first_token_seconds": [round(each, 4) for each in self.first_seconds],

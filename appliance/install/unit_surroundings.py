@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 from appliance.errors import UnitError
 from appliance.install.unit_files import ServiceUnit
+from appliance.unit import CORE
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOG_LIMIT_BYTES: Final = 16 * 1024 * 1024
@@ -53,6 +54,7 @@ class Prepared:
     def environment(self, notify: Path) -> dict[str, str]:
         """Return the whole environment of the process."""
         found = {"PATH": PATH, "LANG": "C.UTF-8", **self._service.environment}
+        found.pop(CORE, None)  # engines are kept off none here, and other demos may run beside this one
         if self._service.kind == "notify":
             found["NOTIFY_SOCKET"] = str(notify)
             if self._service.watchdog_seconds:

@@ -97,7 +97,7 @@ class Promoted:
 
 @contextmanager
 def promoted(
-    python: Path, folder: Path, *, more: str = "", within: tuple[str, ...] = (), number: int | None = None
+    python: Path, folder: Path, *, more: str = "", within: tuple[str, ...] = (), core: int | None = None
 ) -> Iterator[Promoted]:
     """Run a site whose production version vLLM serves, and its gateway.
 
@@ -106,7 +106,7 @@ def promoted(
         folder: Of safetensors.
         more: Lines of the site file's section about engines.
         within: Words that run the launcher elsewhere.
-        number: Of the gateway, which keeps to one core then; else it runs where there is room.
+        core: That the gateway keeps to; else it runs where there is room.
     """
     with ExitStack() as stack:
         homes = stack.enter_context(homes_of_people())
@@ -126,7 +126,7 @@ def promoted(
         digest = bring(site, 1, medium=medium)
         approve(run, digest, homes)
         as_json(run, "promote", digest)
-        port = stack.enter_context(running_gateway(site, number=number))
+        port = stack.enter_context(running_gateway(site, core=core))
         yield Promoted(site=site, supervisor=made[0], sealift=run, digest=digest, port=port)
 
 

@@ -97,13 +97,8 @@ def test_secrets_come_as_credentials_never_by_path_or_environment(path: Path) ->
         if found:
             pytest.fail(f"{path.name} names {found[0]} in {key}=: pass it by LoadCredential=NAME:PATH")
         if key in {"Environment", "EnvironmentFile", "PassEnvironment"}:
-            number = "%i" if "@" in path.name else "1"
-            allowed = {
-                "SEALIFT_CONFIG=/etc/sealift/sealift.toml",
-                "SEALIFT_STAGE=test",
-                f"SEALIFT_GATEWAY_NUMBER={number}",
-            }
-            assert value in allowed, f"{path.name}: {key}= holds the site file's path, the stage and a number only"
+            allowed = {"SEALIFT_CONFIG=/etc/sealift/sealift.toml", "SEALIFT_STAGE=test", "SEALIFT_GATEWAY_CORE=0"}
+            assert value in allowed, f"{path.name}: {key}= holds the site file's path, the stage and a core only"
 
 
 @every
@@ -154,12 +149,12 @@ def test_engines_leave_a_core_and_narrow_themselves(name: str) -> None:
     assert values(path, "SystemCallFilter") == ["@system-service", "~@privileged @resources", "seccomp"]
 
 
-@pytest.mark.parametrize("name", ["sealift-gateway.service", "sealift-gateway@.service"])
-def test_a_gateway_may_choose_its_core_and_nothing_else_of_what_is_kept_from_it(name: str) -> None:
-    path = SYSTEMD / name
+def test_the_first_gateway_alone_keeps_to_the_core_that_engines_leave() -> None:
+    found = {path.name for path in services() if "SEALIFT_GATEWAY_CORE=0" in values(path, "Environment")}
+    calls = values(SYSTEMD / "sealift-gateway.service", "SystemCallFilter")
 
-    assert values(path, "SystemCallFilter") == ["@system-service", "~@privileged @resources", "sched_setaffinity"]
-    assert any(value.startswith("SEALIFT_GATEWAY_NUMBER=") for value in values(path, "Environment"))
+    assert found == {"sealift-gateway.service"}
+    assert calls == ["@system-service", "~@privileged @resources", "sched_setaffinity"]
 
 
 def test_what_answers_and_records_comes_before_engines_for_the_processor() -> None:

@@ -17,10 +17,10 @@ from sqlalchemy import Engine
 
 from appliance.audit.client import SocketLedger
 from appliance.config import DatabaseSection
-from appliance.gateway.onecore import NUMBER
 from appliance.keys.files import FileKeys
 from appliance.state.database import open_state
 from appliance.state.projection import catch_up
+from appliance.unit import CORE
 from media.embedding import EmbeddingProfile
 from tests.support.engine import DIMENSIONS, MODEL_DIGEST, FakeEngine, fake_engine
 from tests.support.gateway import DEPARTMENT, MODEL, key_text
@@ -93,12 +93,12 @@ def gateway_server(
     gateways: int = 1,
     database: DatabaseSection | None = None,
     beside: Server | None = None,
-    numbered: bool = False,
+    core: int | None = None,
 ) -> Iterator[Server]:
     """Run everything until the block ends: the first of the site's gateways, the ledger apart where that is wanted.
 
-    `beside` names another node of the same site, whose keys and whose database this one has. A `numbered` gateway keeps
-    to one core, as its unit has it.
+    `beside` names another node of the same site, whose keys and whose database this one has. On its box the unit
+    keeps a gateway to one `core`; without, it runs where there is room.
     """
     with ledger_site(folder, database=database) as site, free_port() as metrics_port:
         if beside is not None:
@@ -122,7 +122,7 @@ def gateway_server(
                 metrics_port=metrics_port,
                 key=beside.key if beside is not None else "",
                 stderr=folder / "gateway.log",
-                process=_start(site, (listener, unix, of_page), folder / "gateway.log", number=1 if numbered else None),
+                process=_start(site, (listener, unix, of_page), folder / "gateway.log", core=core),
                 listeners=(listener, unix, of_page),
                 ledger=ledger if isinstance(ledger, subprocess.Popen) else None,
             )
@@ -179,13 +179,13 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 def _start(
-    site: LedgerSite, listeners: Sequence[socket.socket], log: Path, *, number: int | None = None
+    site: LedgerSite, listeners: Sequence[socket.socket], log: Path, *, core: int | None = None
 ) -> subprocess.Popen[bytes]:
     numbers = ",".join(str(one.fileno()) for one in listeners)
     gunicorn = ["-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf", "appliance.gateway.wsgi:app"]
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    if number is not None:
-        kept[NUMBER] = str(number)
+    if core is not None:
+        kept[CORE] = str(core)
     with log.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-c", _ACTIVATE, numbers, *gunicorn],

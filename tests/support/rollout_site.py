@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.errors import UnitError
-from appliance.gateway.onecore import NUMBER
 from appliance.registry.descriptor import ModelDescriptor
 from tests.support.commands import Ended, Run, as_json, exit_code
 from tests.support.engine import FakeEngine, Script, fake_engine
@@ -159,8 +158,8 @@ class Load:
 
 
 @contextmanager
-def running_gateway(site: RunningSite, *, number: int | None = None) -> Iterator[int]:
-    """Run the gateway of a site as its unit does, on one core where it has a number; yield its port on loopback."""
+def running_gateway(site: RunningSite, *, core: int | None = None) -> Iterator[int]:
+    """Run the gateway of a site as its unit does, on one `core` where that is named; yield its port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         metrics: int = listener.getsockname()[1]
     with site.config.at.config_file.open("a") as stream:
@@ -172,7 +171,7 @@ def running_gateway(site: RunningSite, *, number: int | None = None) -> Iterator
             "PYTHONPATH": str(ROOT),
             "SEALIFT_CONFIG": str(site.config.at.config_file),
             "GUNICORN_CMD_ARGS": binds,
-            **({} if number is None else {NUMBER: str(number)}),
+            **({} if core is None else {CORE: str(core)}),
         }
         command = [sys.executable, "-m", "gunicorn", "--config", "python:appliance.gateway.gunicorn_conf"]
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A gateway and all that it begins keep to the core of its number; where that cannot be, it serves as it is."""
+"""A gateway and all that it begins keep to the core that its unit names; where that cannot be, it serves as it is."""
 
 import os
 import threading
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from appliance.gateway.onecore import NUMBER, keep_to_one_core
+from appliance.gateway.onecore import keep_to_one_core
+from appliance.unit import CORE
 
-CORES = sorted(os.sched_getaffinity(0))
+CORES = frozenset(os.sched_getaffinity(0))
 
 
 def kept(environ: Mapping[str, str]) -> tuple[int | None, set[int]]:
@@ -27,17 +28,15 @@ def kept(environ: Mapping[str, str]) -> tuple[int | None, set[int]]:
     return found[0]
 
 
-@pytest.mark.skipif(len(CORES) < 2, reason="there is one core")
-@pytest.mark.parametrize("number", [1, 2, 3, len(CORES) + 1])
-def test_each_gateway_has_the_core_of_its_number_and_then_round_again(number: int) -> None:
-    core = CORES[(number - 1) % len(CORES)]
-
-    assert kept({NUMBER: str(number)}) == (core, {core})
+@pytest.mark.parametrize("core", [min(CORES), max(CORES)])
+def test_it_keeps_to_the_core_that_is_named(core: int) -> None:
+    assert kept({CORE: str(core)}) == (core, {core})
 
 
-@pytest.mark.parametrize("said", [{}, {NUMBER: ""}, {NUMBER: "0"}, {NUMBER: "-1"}, {NUMBER: "one"}, {NUMBER: "٣"}])
-def test_without_a_number_it_runs_wherever_there_is_room(said: Mapping[str, str]) -> None:
-    assert kept(said) == (None, set(CORES))
+@pytest.mark.parametrize("said", ["", "-1", "one", "٠", "0,1", str(max(CORES) + 1), "9" * 5000])
+def test_without_a_core_that_it_may_use_it_runs_wherever_there_is_room(said: str) -> None:
+    assert kept({CORE: said}) == (None, CORES)
+    assert kept({}) == (None, CORES)
 
 
 def test_where_the_kernel_refuses_it_serves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,11 +45,4 @@ def test_where_the_kernel_refuses_it_serves_as_well(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
 
-    assert kept({NUMBER: "1"}) == (None, set(CORES))
-
-
-def test_on_a_machine_of_one_core_there_is_nothing_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _thread: {CORES[0]})
-
-    assert keep_to_one_core({}) is None
-    assert kept({NUMBER: "2"})[0] is None
+    assert kept({CORE: str(min(CORES))}) == (None, CORES)

@@ -100,6 +100,19 @@ def test_a_unit_gets_exactly_what_systemd_would_give(tmp_path: Path, config: Con
     assert not config.at.socket("ledger").exists()
 
 
+def test_no_unit_keeps_to_a_core_here(tmp_path: Path, config: Config) -> None:
+    folder = write_units(tmp_path, ledger="serves")
+    write_unit(folder, "ledger", "serves", extra="Environment=X=1\nEnvironment=SEALIFT_GATEWAY_CORE=0")
+    units = running(config, folder)
+
+    units.start_all(["sealift-ledger.service"])
+    facts = ask(config, "ledger")
+    units.stop_all()
+
+    assert "X" in facts["environment"]
+    assert "SEALIFT_GATEWAY_CORE" not in facts["environment"]
+
+
 def test_a_unit_that_fails_later_starts_again_and_keeps_its_socket(tmp_path: Path, config: Config) -> None:
     folder = write_units(tmp_path, ledger="fails-once")
     units = running(config, folder)
