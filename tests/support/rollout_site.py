@@ -22,6 +22,7 @@ from typing import Any
 
 from appliance.errors import UnitError
 from appliance.registry.descriptor import ModelDescriptor
+from appliance.unit import CORE
 from tests.support.commands import Ended, Run, as_json, exit_code
 from tests.support.engine import FakeEngine, Script, fake_engine
 from tests.support.ledger import ROOT
