@@ -9,7 +9,7 @@ import pytest
 from appliance.gateway.onecore import keep_to_one_core
 from appliance.unit import CORE
 
-CORES = frozenset(os.sched_getaffinity(0))
+CORES = set(os.sched_getaffinity(0))
 
 
 def kept(environ: Mapping[str, str]) -> tuple[int | None, set[int]]:
