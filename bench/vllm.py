@@ -114,8 +114,9 @@ def main() -> int:
 def _gateway_measured(python: Path, folder: Path, scratch: Path) -> list[Row]:
     rows = []
     with _behind_the_gateway(python, folder) as ours, alone(python, folder, scratch, threads=THREADS) as peer:
+        both = [ours, replace(peer, pids=_computing(peer.pids))]
         for stream in (False, True):
-            found = measured([ours, replace(peer, pids=_computing(peer.pids))], stream=stream)
+            found = measured(both, stream=stream)
             rows += _gateway_rows(found[ours.name], found[peer.name], way="streamed" if stream else "whole")
     return rows
 

@@ -7,6 +7,7 @@ is thinly provisioned fills up elsewhere.
 """
 
 import os
+import shutil
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -65,7 +66,7 @@ class Reserve:
     def held(self) -> int:
         """Return how many bytes of the disk it has now: allocated blocks, never the length it claims."""
         try:
-            facts = os.lstat(self._path)
+            facts = self._path.stat(follow_symlinks=False)
         except OSError:
             return 0
         return min(facts.st_blocks * 512, facts.st_size)
@@ -73,13 +74,9 @@ class Reserve:
     def free(self) -> int:
         """Return how many bytes of the disk this user may still write, without the reserve; 0 where nobody can tell."""
         try:
-            try:
-                found = os.statvfs(self._folder)
-            except FileNotFoundError:
-                found = os.statvfs(existing(self._folder))
+            return shutil.disk_usage(existing(self._folder)).free
         except OSError:
             return 0
-        return found.f_bavail * found.f_frsize
 
     def give(self) -> int:
         """Give one slice back to the disk; return the bytes, 0 when none is left."""
