@@ -22,7 +22,7 @@ PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}
 SERVER = "opt/sealift/current/server"
 SEALIFT = f"/{SERVER}/bin/sealift --config /etc/sealift/sealift.toml --json"
 _PACKAGES = Path(pytest.__file__).resolve().parents[1]
-_FOLDERS = {"/srv/checkout": CHECKOUT, "/srv/packages": _PACKAGES}  # not below /tmp or /home, which units hide
+FOLDERS = {"/srv/checkout": CHECKOUT, "/srv/packages": _PACKAGES}  # not below /tmp or /home, which units hide
 _COPIED = (
     (CHECKOUT / "systemd", "etc/systemd/system"),
     (CHECKOUT / "systemd/sysusers.d", "etc/sysusers.d"),
@@ -58,7 +58,7 @@ def booted(
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name))) / "root"
         machine = Machine(root=root, name=name, media={}, log=root.parent / "console")
         machine.create(base_image())
-        machine.media = {"/usr": Path("/usr"), **_FOLDERS, **(media or {})}
+        machine.media = {"/usr": Path("/usr"), **FOLDERS, **(media or {})}
         for point in machine.media:
             (root / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
         lay(root)
@@ -82,7 +82,7 @@ def lay_down(root: Path, site: str, *, has_keys: bool = True) -> None:
     for folder in (server / "bin", packages):
         folder.mkdir(parents=True)
     (server / "bin/python").symlink_to(PYTHON)
-    (packages / "checkout.pth").write_text("\n".join(_FOLDERS) + "\n")
+    (packages / "checkout.pth").write_text("\n".join(FOLDERS) + "\n")
     (server / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     lay_program(root, "sealift", "from appliance.cli.main import main\nmain()\n")
     etc = root / "etc/sealift"

@@ -54,13 +54,13 @@ def base_image() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         partial = cache / "base.new"
         shutil.rmtree(partial, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", "bookworm", str(partial), _mirror()]
+        command = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", "bookworm", str(partial), mirror()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         partial.rename(base)
     return base
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Return the Debian mirror of this machine's own package sources."""
     folder = Path("/etc/apt")
     for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
