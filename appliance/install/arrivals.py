@@ -136,11 +136,6 @@ def keep(places: Places, arrival: Arrival) -> None:
     durable.replace(places.arrived / f"{arrival.name}.json", canonical.dumps(arrival.to_json()), mode=0o644)
 
 
-def forget(places: Places, name: str) -> None:
-    """Take away what was written of a medium that is gone; no-op where nothing was."""
-    (places.arrived / f"{require_name(name)}.json").unlink(missing_ok=True)
-
-
 def keep_inspected(places: Places, arrival: Arrival, *, claims: Mapping[str, Any] | None, problem: str) -> None:
     """Write what a medium claims, or why it is no volume."""
     places.inspected.mkdir(parents=True, exist_ok=True, mode=0o755)

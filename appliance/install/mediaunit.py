@@ -1,6 +1,6 @@
 """What `sealift-media@NAME` decides about a medium that arrived; mount(8) itself is a line of the unit.
 
-Entry point: ``python -I -m appliance.install.mediaunit --config FILE check|mounted|gone NAME``. `check` ends with 0
+Entry point: ``python -I -m appliance.install.mediaunit --config FILE check|mounted NAME``. `check` ends with 0
 when the medium may be mounted. It ends with 1, by which systemd passes the unit over, when it may not, and people are
 shown why. It opens no file of the medium: it asks blkid and the kernel. It runs as a user of its own, without a right.
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do one step; returns the exit code."""
     parser = argparse.ArgumentParser(prog="sealift-media")
     parser.add_argument("--config", type=Path, default=configuration.DEFAULT_PATH)
-    parser.add_argument("step", choices=("check", "mounted", "gone"))
+    parser.add_argument("step", choices=("check", "mounted"))
     parser.add_argument("name")
     options = parser.parse_args(arguments)
     try:
@@ -87,10 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = arrivals.require_name(options.name)
         if options.step == "check":
             return check(config, name, kernel=Kernel(), clock=SystemClock())
-        if options.step == "mounted":
-            mounted(config, name, kernel=Kernel())
-        else:
-            gone(config, name)
+        mounted(config, name, kernel=Kernel())
     except SealiftError as error:
         sys.stderr.write(f"{error.what}: {error.why}\n")
         return error.exit_code
@@ -143,12 +140,6 @@ def mounted(config: Config, name: str, *, kernel: Kernel) -> None:
         why="mount(8) did not do it",
         fix=f"read `journalctl -u sealift-media@{name}`",
     )
-
-
-def gone(config: Config, name: str) -> None:
-    """Forget a medium that is no longer mounted."""
-    arrivals.forget(config.at, name)
-    table(config, name).unlink(missing_ok=True)
 
 
 def table(config: Config, name: str) -> Path:

@@ -72,7 +72,8 @@ class Units(FakeSupervisor):
 
     def stop(self, unit: str) -> None:
         super().stop(unit)
-        arrivals.forget(self.config.at, unit.partition("@")[2].removesuffix(".service"))
+        name = unit.partition("@")[2].removesuffix(".service")
+        (self.config.at.arrived / f"{name}.json").unlink()
 
 
 class Site:

@@ -129,7 +129,9 @@ def test_a_stick_that_is_pulled_out_while_it_is_received_spoils_nothing_and_is_r
     name = stick_of(computer, "large")
     arrived(computer, name)
     computer.slow("large", 400_000)
-    computer.shell(f"({SEALIFT} media receive {name} > /root/said 2>&1; echo $? > /root/ended) & disown")
+    computer.shell(
+        f"({SEALIFT} media receive {name} > /root/said 2>&1; echo $? > /root/ended) > /dev/null 2>&1 & disown"
+    )
     computer.until("find /var/lib/sealift/store/incoming -type f -size +512k | grep .")
 
     computer.pull("large")
@@ -210,17 +212,24 @@ systemctl start sealift-tried@{name}"""
     computer.pull("mine")
 
 
+@pytest.fixture(scope="module")
+def probe(computer: Computer) -> str:
+    """Make an EXPORT; return its digest."""
+    text = canonical.dumps(_PROBE).decode()
+    computer.shell(f"printf '%s\\n' '{text}' > /root/probe.json")
+    made = computer.shell(f"{SEALIFT} export probe /root/probe.json --yes 2>/dev/null").stdout
+    return str(json.loads(made[made.rindex("\n{") :])["sha256"])
+
+
 @pytest.mark.parametrize("kind", ["vfat", "exfat"])
-def test_an_export_is_on_the_stick_when_the_command_has_ended(computer: Computer, tmp_path: Path, kind: str) -> None:
+def test_an_export_is_on_the_stick_when_the_command_has_ended(
+    computer: Computer, probe: str, tmp_path: Path, kind: str
+) -> None:
     image = stick(tmp_path, kind, "SEALIFT-OUT")
     computer.plug_stick(f"out-{kind}", image)
     name = stick_of(computer, f"out-{kind}")
     arrived(computer, name)
-    computer.shell(f"cat > /root/probe.json <<'EOF'\n{canonical.dumps(_PROBE).decode()}\nEOF")
-    computer.shell(f"{SEALIFT} export probe /root/probe.json --yes")
-    (made, *_) = result(computer.shell(f"{SEALIFT} media exports 2>/dev/null"))["exports"]
-
-    written = computer.shell(f"{SEALIFT} media export {name} {made['sha256']} --yes")
+    written = computer.shell(f"{SEALIFT} media export {name} {probe} --yes")
     computer.pull(f"out-{kind}")  # at once, as people do
 
     assert written.returncode == 0, written.stdout + log(computer)
@@ -234,10 +243,13 @@ def files_on(image: Path, kind: str, folder: Path) -> list[bytes]:
     out.mkdir()
     if kind == "vfat":
         subprocess.run(["mcopy", "-s", "-i", image, "::*", out], check=True)
-    else:
-        subprocess.run(["mount.exfat-fuse", "-o", "ro", image, out], check=True, capture_output=True)
-    try:
         return [path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()]
+    lent = ["losetup", "--read-only", "--find", "--show", image]
+    device = subprocess.run(lent, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        subprocess.run(["mount.exfat-fuse", "-o", "ro", device, out], check=True, capture_output=True)
+        found = [path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()]
+        subprocess.run(["umount", out], check=True)
+        return found
     finally:
-        if kind == "exfat":
-            subprocess.run(["umount", out], check=True)
+        subprocess.run(["losetup", "--detach", device], check=True)

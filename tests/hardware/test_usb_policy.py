@@ -62,7 +62,7 @@ def say(computer: Computer, text: str) -> None:
     """Let the site allow something else, as the install does it: the file, and the rules read anew."""
     computer.shell(
         f"printf '{text}' > /etc/sealift/usb.env; udevadm control --reload; "
-        "udevadm trigger --settle --subsystem-match=usb --sysname-match='usb*'"
+        "udevadm trigger --settle --subsystem-match=usb --sysname-match='usb[0-9]*'"
     )
 
 

@@ -115,6 +115,31 @@ def test_a_host_controller_takes_no_interface_into_use_by_itself(machine: Machin
 
 
 @needs_udev
+def test_a_site_that_allows_any_again_has_its_controllers_as_they_were(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", allowed=":any:")
+    attributes = {"interface_authorized_default": "0"}
+    hub = machine.add("pci0000:00/usb1", subsystem="usb", uevent={"DEVTYPE": "usb_device"}, attributes=attributes)
+
+    machine.event("pci0000:00/usb1", "change")
+
+    assert (hub / "interface_authorized_default").read_text().strip() == "1"
+
+
+@needs_udev
+@pytest.mark.parametrize("action", ["remove", "unbind"])
+def test_nothing_is_decided_about_what_goes(machine: Machine, action: str) -> None:
+    """Else a driver that somebody took from a device would have it again."""
+    machine.device(":080650:")
+    attributes = {"bInterfaceClass": "08", "authorized": "?"}
+    where = f"{STICK}/1-1:1.0"
+    folder = machine.add(where, subsystem="usb", uevent={"DEVTYPE": "usb_interface"}, attributes=attributes)
+
+    machine.event(where, action)
+
+    assert (folder / "authorized").read_text().strip() == "?"
+
+
+@needs_udev
 @pytest.mark.parametrize("name", ["sdb", "sdb1", "sdc12"])
 def test_a_stick_is_served_by_our_unit_and_left_alone_by_the_desktop(machine: Machine, name: str) -> None:
     machine.device(":080650:")

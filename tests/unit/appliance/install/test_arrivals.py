@@ -58,7 +58,7 @@ def test_what_was_kept_is_what_is_shown(config: Config, tmp_path: Path) -> None:
     assert (found.claims, found.is_read) == ({"untrusted_serial": 3}, True)
     assert (config.at.arrived / "sdb1.json").stat().st_mode & 0o777 == 0o644
 
-    arrivals.forget(config.at, "sdb1")
+    (config.at.arrived / "sdb1.json").unlink()  # as the unit does when the medium is pulled out
     assert arrivals.all_shown(config.at) == ()
     with pytest.raises(JobRefusedError):
         arrivals.arrived(config.at, "sdb1")
