@@ -16,74 +16,22 @@ from pathlib import Path
 import pytest
 
 from appliance.audit.socket_ledger import SocketLedger
-from appliance.install.releases import InstalledRelease, InstalledReleases
+from appliance.postgres.connecting import AUTHORITY
 from appliance.promote.client import PromoterClient
 from appliance.promote.policy import packaged
 from appliance.promote.validated import require_validated
-from appliance.registry.descriptor import ModelDescriptor
 from tests.box.checkout import SERVER as ENVIRONMENT
 from tests.box.checkout import booted, journal
-from tests.box.test_database_units import ADDRESSES, NETWORK, SECRETS, SERVER, Node, lay, server, wait_until
-from tests.box.test_two_boxes import run
+from tests.box.standin import VERSION, lay_installed, receive
+from tests.box.wired import ADDRESSES, SECRETS, SERVER, Node, server, wait_until, wire
 from tests.interop.test_postgresql_tls import NAME
-from tests.support.installable import places_below, store_release
 from tests.support.postgres import PostgresServer
 from tests.support.promotion import PASSWORD
 from tests.support.signatories import signatories
-from tests.support.versions import version_files
 
 __all__ = ["server"]  # a fixture
 pytestmark = [pytest.mark.box, pytest.mark.timeout(1140)]
 
-FILES = version_files()
-VERSION = ModelDescriptor.from_bytes(FILES["data/models/tiny/descriptor.json"])
-ENGINE = "opt/sealift/engine.py"
-ENGINES = "etc/systemd/system/sealift-engine-production@.service.d"
-STAND_IN = f"""[Service]
-Type=simple
-WatchdogSec=0
-ExecStart=
-ExecStart=/{ENVIRONMENT}/bin/python -I /{ENGINE}
-"""
-STATUS = {
-    "model_digest": VERSION.model_digest,
-    "weights_digest": VERSION.weights_digest,
-    "stage": "production",
-    "state": "ready",
-    "n_ctx": VERSION.runtime.n_ctx,
-}
-PROGRAM = f"""
-import json, socket
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import ThreadingMixIn
-STATUS = json.loads({json.dumps(STATUS)!r})
-MESSAGE = {{"role": "assistant", "content": "Blue."}}
-SAID = {{"id": "x", "choices": [{{"index": 0, "message": MESSAGE, "finish_reason": "stop"}}],
-        "usage": {{"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}}}
-class Server(ThreadingMixIn, HTTPServer):
-    address_family = socket.AF_UNIX
-    def get_request(self):
-        return self.socket.accept()[0], ("engine", 0)
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def answer(self, body):
-        content = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-    def do_GET(self):
-        self.answer(STATUS if self.path.endswith("status") else {{}})
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.answer({{"tokens": [1, 2, 3]}} if self.path.endswith("tokenize") else SAID)
-    def log_message(self, *_):
-        pass
-server = Server(("", 0), Handler, bind_and_activate=False)
-server.socket = socket.socket(fileno=3)
-server.serve_forever()
-"""
 # What receiving does with a release's versions, on the node itself.
 REGISTER = """
 from appliance import config
@@ -106,40 +54,13 @@ def nodes(server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, Node]]:
     )
     with contextlib.ExitStack() as stack:
         made: dict[str, Node] = {}
-        for name, address in ADDRESSES.items():
+        for name in ADDRESSES:
             site = f'format = 1\nsite = "demo"\n[engine]\nstart_seconds = 60\n[database]\nnode = "{name}"\n{section}'
-            lay_node = partial(
-                lay_installed, site=site, authority=tmp_path / "server-authority.pem", keys=tmp_path / "k"
-            )
+            lay_node = partial(lay_installed, site=site, authority=tmp_path / AUTHORITY, keys=tmp_path / "keys")
             machine = stack.enter_context(booted(f"slno{name}", lay_node))
-            cable = ("link", "add", name, "netns", NETWORK, "type", "veth", "peer", "cable0", "netns")
-            run("ip", *cable, str(machine.leader))
-            run("ip", "-n", NETWORK, "link", "set", name, "master", "bridge0", "up")
-            machine.run("ip", "address", "add", f"{address}/24", "dev", "cable0", shown=False)
-            machine.run("ip", "link", "set", "cable0", "up", shown=False)
+            wire(machine, name)
             made[name] = Node(name=name, machine=machine)
         yield made
-
-
-def lay_installed(root: Path, *, site: str, authority: Path, keys: Path) -> None:
-    """Lay down a node with the release's environment of engines, and a program in their place; its store is empty."""
-    lay(root, site=site, authority=authority, keys=keys)
-    releases = InstalledReleases(places_below(root))
-    (releases.folder(1) / "engine-llama-cpp").mkdir(parents=True)
-    releases.write(
-        InstalledRelease(
-            serial=1, release="r1", environments={"engine-llama-cpp": VERSION.environment}, host_files="0" * 64
-        )
-    )
-    (root / ENGINE).write_text(PROGRAM)
-    (root / ENGINES).mkdir(parents=True)
-    (root / ENGINES / "stand-in.conf").write_text(STAND_IN)
-
-
-def receive(node: Node) -> None:
-    """Lay the version's release into a node's store, with the owners that a receive gives it."""
-    store_release(places_below(node.machine.root), FILES)
-    node.machine.run("systemd-tmpfiles", "--create", "sealift.conf", shown=False)
 
 
 def socket_of(node: Node, name: str) -> Path:

@@ -1,6 +1,6 @@
 """A booted box's records go from its file to a PostgreSQL server over TLS and back, by the commands of the handbook.
 
-The box is as in test_database_units, with the drop-ins that an install writes as soon as the site file names a server.
+The box is one of `tests.box.wired`, with the drop-ins that an install writes as soon as the site file names a server.
 What two people approve, and how the install writes them, is `make box`'s and the unit tests' matter.
 """
 
@@ -21,13 +21,11 @@ from appliance.config import PlacesSection
 from appliance.install.dropins import DATABASE
 from appliance.postgres.connecting import AUTHORITY
 from tests.box.checkout import SEALIFT, booted, journal
-from tests.box.machine import Machine
-from tests.box.test_database_units import ADDRESSES, NETWORK, SECRETS, SERVER, Node, lay, wait_until
-from tests.box.test_database_units import server as server  # noqa: PLC0414 - a fixture
-from tests.box.test_two_boxes import run
+from tests.box.wired import SECRETS, SERVER, Node, lay, server, wait_until, wire
 from tests.interop.test_postgresql_tls import NAME
 from tests.support.postgres import PostgresServer
 
+__all__ = ["server"]  # a fixture
 pytestmark = [pytest.mark.box, pytest.mark.timeout(840)]
 
 SITE = "etc/sealift/sealift.toml"
@@ -65,20 +63,11 @@ def box(server: PostgresServer, tmp_path: Path) -> Iterator[Node]:
         (root / SITE).chmod(0o644)
 
     with booted("sldbmove", lay_box) as machine:
-        plug(machine)
+        wire(machine, "one")
         machine.run("systemctl", "enable", "--now", "sealift.target", shown=False)
         node = Node(name="one", machine=machine)
         answers(node)
         yield node
-
-
-def plug(machine: Machine) -> None:
-    """Lay the cable between box and server, as after each boot."""
-    ends = ("one", "netns", NETWORK, "type", "veth", "peer", "cable0", "netns", str(machine.leader))
-    run("ip", "link", "add", *ends)
-    run("ip", "-n", NETWORK, "link", "set", "one", "master", "bridge0", "up")
-    machine.run("ip", "address", "add", f"{ADDRESSES['one']}/24", "dev", "cable0", shown=False)
-    machine.run("ip", "link", "set", "cable0", "up", shown=False)
 
 
 def answers(box: Node) -> None:
@@ -200,7 +189,7 @@ def the_power_fails_before_the_site_file_says_so(box: Node, in_file: str) -> Non
     (box.machine.root / SITE).write_text(in_file)
     size = (box.machine.root / LEDGER / "ledger.db").stat().st_size
     box.machine.boot()
-    plug(box.machine)
+    wire(box.machine, "one")
     wait_until(lambda: box.state() == "failed", "the ledger went on, or waits")
     assert "sealift db move --to postgresql" in journal(box.machine, "sealift-ledger")
     wait_until(box.lacks_ledger, journal(box.machine, "sealift-gateway"))
