@@ -1,14 +1,18 @@
 """Two booted nodes of one site, each with an address of its own, answer at once over one PostgreSQL server, by TLS.
 
 Scenario: a node comes with another key than the first; two people promote a version on the first node, while the second
-lacks its release, and gets it later; then the first loses its power. Promise: the key is refused by its name; the
-second node says what it lacks and, once it has it, serves the version without a person; both record in one tree, which
-verifies; the one that is left goes on. The units are as they are. In the engine's place is a program of a few lines.
+lacks its release, and gets it later; a caller spends what one key may use on one and goes to the other; then the first
+loses its power, comes back and is retired by the two people. Promise: the key is refused by its name; the second node
+says what it lacks and, once it has it, serves the version without a person; the key has one allowance for both; both
+record in one tree, which verifies; the one that is left goes on, and the retired one answers and starts no more. The
+units are as they are. In the engine's place is a program of a few lines.
 """
 
 import contextlib
 import json
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,8 +24,8 @@ from appliance.postgres.connecting import AUTHORITY
 from appliance.promote.client import PromoterClient
 from appliance.promote.policy import packaged
 from appliance.promote.validated import require_validated
+from tests.box.checkout import SEALIFT, booted, journal
 from tests.box.checkout import SERVER as ENVIRONMENT
-from tests.box.checkout import booted, journal
 from tests.box.standin import VERSION, lay_installed, receive
 from tests.box.wired import ADDRESSES, SECRETS, SERVER, Node, server, wait_until, wire
 from tests.interop.test_postgresql_tls import NAME
@@ -43,14 +47,27 @@ here = config.load(config.DEFAULT_PATH)
 stored = StoredRelease.load(ContentStore(here.at.store), 1)
 catalog.register(open_ledger(here, "ledger-actions"), open_state(here.at, read_only=False), stored)
 """
+PER_MINUTE = 10
+LIMITS = f"""
+[limits]
+requests_per_minute = {4 * PER_MINUTE}  # of which a basic key has a quarter
+tokens_per_day = 1000000
+"""
+TOKENS = 5  # that an answer of the stand-in costs
+ENGINE_UNIT = f"sealift-engine-production@{VERSION.model_digest[:12]}.service"
 UNITS = ("sealift-promoter.service", "sealift-jobs.service", "sealift-canary.timer")
 
 
 @pytest.fixture
-def nodes(server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, Node]]:
+def database(server: PostgresServer) -> str:
+    return server.database()
+
+
+@pytest.fixture
+def nodes(server: PostgresServer, database: str, tmp_path: Path) -> Iterator[dict[str, Node]]:
     section = (
         f'kind = "postgresql"\nserver = "{NAME}"\naddress = "{SERVER}"\n'
-        f'port = {server.port}\nname = "{server.database()}"\n'
+        f'port = {server.port}\nname = "{database}"\n{LIMITS}'
     )
     with contextlib.ExitStack() as stack:
         made: dict[str, Node] = {}
@@ -105,8 +122,8 @@ def finding(node: Node, name: str) -> dict[str, object]:
     return next((one for one in found["findings"] if one["name"] == name), {})
 
 
-def test_two_booted_nodes_answer_at_once_follow_a_promotion_and_go_on_without_one_of_them(
-    nodes: dict[str, Node],
+def test_two_booted_nodes_answer_at_once_follow_a_promotion_count_a_key_together_and_go_on_without_one_of_them(
+    nodes: dict[str, Node], server: PostgresServer, database: str
 ) -> None:
     one, two = nodes["one"], nodes["two"]
     assert one.sealift("db migrate up")["changes"]
@@ -122,7 +139,7 @@ def test_two_booted_nodes_answer_at_once_follow_a_promotion_and_go_on_without_on
     for node in nodes.values():
         node.machine.run("systemctl", "start", *UNITS, shown=False)
 
-    key = str(one.sealift("keys create --department radiology --owner box")["key"])
+    key = str(one.sealift("keys create --department radiology --owner box --tier premium")["key"])
     receive(one)
     approve(one)
     promoted = one.sealift(f"promote {VERSION.model_digest[:12]}")
@@ -150,11 +167,20 @@ def test_two_booted_nodes_answer_at_once_follow_a_promotion_and_go_on_without_on
     # The one is asked for by whoever promoted there, the other by nobody.
     assert {leaf.body["account"] for leaf in asked if leaf.via.node == "two"} == {"sealift-switch"}
 
+    what_a_key_may_use_is_counted_on_the_server(one, two, server, database)
+
     one.machine.cut_power()
     # A machine that is gone in the middle of a batch holds the others up until the server ends its session.
     wait_until(lambda: asks(two, key) == 200, "nobody answers", seconds=60)
     wait_until(lambda: "two leads" in str(two.sealift("status")["ledger"]), "nobody leads", seconds=120)
     assert two.sealift("audit verify")["ok"] is True
+
+    one.machine.boot()
+    wire(one.machine, "one")
+    one.begin()
+    one.machine.run("systemctl", "start", *UNITS, ENGINE_UNIT, shown=False)
+    wait_until(lambda: asks(one, key) == 200, journal(one.machine, "sealift-gateway"))
+    one_goes_for_good_and_the_other_goes_on(one, two, key)
 
 
 def another_key_is_refused_by_its_name(one: Node, two: Node) -> None:
@@ -170,3 +196,82 @@ def another_key_is_refused_by_its_name(one: Node, two: Node) -> None:
     assert "copy identity-hmac.v1" in str(finding(two, "node keys")["fix"])
     assert finding(one, "node keys")["is_good"] is True
     shutil.copy(one.machine.root / "etc/sealift/keys/identity-hmac.v1", path)
+
+
+def what_a_key_may_use_is_counted_on_the_server(one: Node, two: Node, server: PostgresServer, database: str) -> None:
+    """Spend most of a key's minute on one node and the rest on the other, which then refuses."""
+    made = one.sealift("keys create --department surgery --owner box --tier basic")
+    key, key_id = str(made["key"]), str(made["key_id"])
+    began = time.monotonic()
+    wait_until(lambda: two.asked("/v1/models", key)[0] == 200, "the second node does not know the key")
+    before = [asks(one, key) for _ in range(PER_MINUTE - 3)]
+    after = [asks(two, key)]
+    while after[-1] == 200 and len(after) < 4 * PER_MINUTE:
+        after.append(asks(two, key))
+    refilled = (time.monotonic() - began) * PER_MINUTE / 60
+    assert set(before) == {200}
+    assert after[-1] == 429
+    answers = len(before) + len(after) - 1
+    assert PER_MINUTE <= 1 + answers <= PER_MINUTE + refilled, (before, after)
+
+    def spent() -> list[int]:
+        """Return what is charged to the key: of the day, and of the month."""
+        rows = server.admin("SELECT key_id, tokens FROM sealift_limits.spent", database)
+        return [tokens for found, tokens in rows if found == key_id]
+
+    wait_until(lambda: spent() == [answers * TOKENS] * 2, f"{spent()} for {answers} answers", seconds=10)
+    buckets = server.admin("SELECT stage, name FROM sealift_limits.bucket", database)
+    assert [found for found in buckets if key_id in found[1]] == [("production", f"requests key {key_id}")]
+    for node in (one, two):
+        assert not (node.machine.root / "var/lib/sealift/gateway/limits.db").exists()
+    counting = server.admin(
+        "SELECT DISTINCT host(client_addr), ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+        " WHERE usename = 'sealift_reader' AND query LIKE '%sealift_limits.%'"
+    )
+    assert set(counting) == {(address, True) for address in ADDRESSES.values()}
+
+
+def retire(node: Node, words: str) -> "subprocess.CompletedProcess[str]":
+    """Let the two people who were enrolled on the first node retire what the words say."""
+    folder = node.machine.root / "root"
+    (folder / "password").write_text(f"{PASSWORD}\n")
+    people = " ".join(f"--by {person.id} --password-file /root/password" for person in signatories()[:2])
+    what = f"{people} --reason replaced --disk 'SSD, S/N 1' --certificate /root/c.html"
+    return node.machine.shell(f"{SEALIFT} retire --site demo {what} {words}")
+
+
+def one_goes_for_good_and_the_other_goes_on(one: Node, two: Node, key: str) -> None:
+    """Retire a node as the handbook says, and see what is left of it, and what the other one has of it."""
+    done = retire(one, "")
+    assert (done.returncode, "other nodes of this site have the same keys: two" in done.stdout) == (47, True)
+    keys = {node.name: node.machine.root / "etc/sealift/keys" for node in (one, two)}
+    had = {path.name for path in keys["one"].iterdir()}
+    assert {path.name for path in keys["two"].iterdir()} == had
+
+    done = retire(one, "--node one")
+    assert done.returncode == 0, done.stdout
+    one.machine.run("systemctl", "disable", "--now", "sealift.target", shown=False)
+    wait_until(lambda: one.state() in {"dead", "failed"}, "the retired node's ledger runs on", seconds=60)
+    assert asks(one, key) == 0
+    assert list(keys["one"].iterdir()) == []
+    assert "demo, node one" in (one.machine.root / "root/c.html").read_text()
+    for unit in ("sealift-ledger.service", "sealift-gateway.service"):
+        assert one.machine.shell(f"systemctl start {unit}").returncode != 0
+
+    assert asks(two, key) == 200, journal(two.machine, "sealift-gateway")
+    assert {path.name for path in keys["two"].iterdir()} == had
+    ledger = SocketLedger(socket_of(two, "ledger-actions"))
+    told = ledger.find("retire.", limit=100, newest_first=False)
+    destroyed = ledger.find("key.destroyed")
+    ledger.close()
+    assert {leaf.via.node for leaf in told} == {"one"}
+    assert (told[0].kind, told[-1].kind) == ("retire.node-begun", "retire.node-done")
+    names = [leaf.body["name"] for leaf in told if leaf.kind == "retire.node-key"]
+    assert names == [each["name"] for each in told[-1].body["keys"]]
+    assert {"api-key-pepper", "identity-hmac", "phi-map", "password hashes"} <= set(names)
+    assert {each["person"] for each in told[-1].body["by"]} == {person.id for person in signatories()[:2]}
+    assert not destroyed
+    assert finding(two, "node keys")["is_good"] is True
+    assert two.sealift("audit verify")["ok"] is True
+    done = retire(two, "--node two --dry-run")
+    assert (done.returncode, "two is the last node" in done.stdout) == (47, True)
