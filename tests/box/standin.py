@@ -83,3 +83,13 @@ def receive(node: Node) -> None:
     """Lay the version's release into a node's store, with the owners that a receive gives it."""
     store_release(places_below(node.machine.root), FILES)
     node.machine.run("systemd-tmpfiles", "--create", "sealift.conf", shown=False)
+
+
+def asks(node: Node, key: str) -> int:
+    """Ask a node a question as a caller would; return the status of its answer."""
+    body = json.dumps({"model": "production", "messages": [{"role": "user", "content": "Which?"}], "max_tokens": 4})
+    done = node.machine.shell(
+        f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+        f" -d '{body}' --unix-socket /run/sealift/gateway.sock http://x/v1/chat/completions"
+    )
+    return int(done.stdout or 0)

@@ -12,9 +12,7 @@ import contextlib
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +23,10 @@ from appliance.postgres.connecting import AUTHORITY
 from appliance.promote.client import PromoterClient
 from appliance.promote.policy import packaged
 from appliance.promote.validated import require_validated
+from tests.box.allowance import LIMITS, what_a_key_may_use_is_counted_on_the_server
 from tests.box.checkout import SEALIFT, booted, journal
 from tests.box.checkout import SERVER as ENVIRONMENT
-from tests.box.standin import VERSION, lay_installed, receive
+from tests.box.standin import VERSION, asks, lay_installed, receive
 from tests.box.wired import ADDRESSES, SECRETS, SERVER, Node, server, wait_until, wire
 from tests.interop.test_postgresql_tls import NAME
 from tests.support.postgres import PostgresServer
@@ -48,13 +47,6 @@ here = config.load(config.DEFAULT_PATH)
 stored = StoredRelease.load(ContentStore(here.at.store), 1)
 catalog.register(open_ledger(here, "ledger-actions"), open_state(here.at, read_only=False), stored)
 """
-PER_MINUTE = 10
-LIMITS = f"""
-[limits]
-requests_per_minute = {4 * PER_MINUTE}  # of which a basic key has a quarter
-tokens_per_day = 1000000
-"""
-TOKENS = 5  # that an answer of the stand-in costs
 ENGINE_UNIT = f"sealift-engine-production@{VERSION.model_digest[:12]}.service"
 UNITS = ("sealift-promoter.service", "sealift-jobs.service", "sealift-canary.timer")
 
@@ -104,16 +96,6 @@ def approve(node: Node) -> None:
         request = promoter.request(validated, meaning="serve it", requested_by=ana.id)
         for person in (ana, ben):
             promoter.approve(request.statement.sha256, person.sign(request.statement.to_bytes()))
-
-
-def asks(node: Node, key: str) -> int:
-    """Ask a node a question as a caller would; return the status of its answer."""
-    body = json.dumps({"model": "production", "messages": [{"role": "user", "content": "Which?"}], "max_tokens": 4})
-    done = node.machine.shell(
-        f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
-        f" -d '{body}' --unix-socket /run/sealift/gateway.sock http://x/v1/chat/completions"
-    )
-    return int(done.stdout or 0)
 
 
 def finding(node: Node, name: str) -> dict[str, object]:
@@ -197,60 +179,6 @@ def another_key_is_refused_by_its_name(one: Node, two: Node) -> None:
     assert "copy identity-hmac.v1" in str(finding(two, "node keys")["fix"])
     assert finding(one, "node keys")["is_good"] is True
     shutil.copy(one.machine.root / "etc/sealift/keys/identity-hmac.v1", path)
-
-
-def what_a_key_may_use_is_counted_on_the_server(one: Node, two: Node, server: PostgresServer, database: str) -> None:
-    """Spend a key's minute on both nodes, in turn and at once: what one of them gave, the other refuses."""
-    began = time.monotonic()
-    key, key_id = another_key(one, two)
-    before = [asks(one, key) for _ in range(PER_MINUTE - 3)]
-    after = [asks(two, key)]
-    while after[-1] == 200 and len(after) < 4 * PER_MINUTE:
-        after.append(asks(two, key))
-    assert set(before) == {200}
-    assert after[-1] == 429
-    answers = [*before, *after].count(200)
-    require_one_allowance(1 + answers, began)
-
-    def spent() -> list[int]:
-        """Return what is charged to the key: of the day, and of the month."""
-        rows = server.admin("SELECT key_id, tokens FROM sealift_limits.spent", database)
-        return [tokens for found, tokens in rows if found == key_id]
-
-    wait_until(lambda: spent() == [answers * TOKENS] * 2, f"{spent()} for {answers} answers", seconds=10)
-    buckets = server.admin("SELECT stage, name FROM sealift_limits.bucket", database)
-    assert [found for found in buckets if key_id in found[1]] == [("production", f"requests key {key_id}")]
-    for node in (one, two):
-        assert not (node.machine.root / "var/lib/sealift/gateway/limits.db").exists()
-    counting = server.admin(
-        "SELECT DISTINCT host(client_addr), ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
-        " WHERE usename = 'sealift_reader' AND query LIKE '%sealift_limits.%'"
-    )
-    assert set(counting) == {(address, True) for address in ADDRESSES.values()}
-
-    began = time.monotonic()
-    key, _ = another_key(one, two)
-    with ThreadPoolExecutor(4) as callers:
-        said = list(callers.map(lambda node: asks(node, key), [one, two] * (2 * PER_MINUTE)))
-    require_one_allowance(1 + said.count(200), began)
-    assert set(said[::2]) == set(said[1::2]) == {200, 429}
-
-
-def another_key(one: Node, two: Node) -> tuple[str, str]:
-    """Make a key of the least tier on the node that leads; return it and its id, one request of it spent on the other.
-
-    That one asks until the other node knows the key; before that nothing is charged to it.
-    """
-    made = one.sealift("keys create --department surgery --owner box --tier basic")
-    key = str(made["key"])
-    wait_until(lambda: two.asked("/v1/models", key)[0] == 200, "the second node does not know the key")
-    return key, str(made["key_id"])
-
-
-def require_one_allowance(answered: int, began: float) -> None:
-    """See that a key got its minute, once, and no more than what has filled since it was made."""
-    refilled = (time.monotonic() - began) * PER_MINUTE / 60
-    assert PER_MINUTE <= answered <= PER_MINUTE + refilled, (answered, refilled)
 
 
 def retire(node: Node, words: str, *, password: str = PASSWORD) -> "subprocess.CompletedProcess[str]":
