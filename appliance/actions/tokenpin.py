@@ -25,7 +25,8 @@ def place(config: Config, untrusted_pin: str) -> tuple[str, ...]:
     Raises:
         UsageError: The site file chooses no token, or this is no PIN.
         PrivilegeError: It is a box and this is not root.
-        KeyMissingError: The token does not open with it, or it could not be written; the one before stays.
+        KeyMissingError: The token does not open with it, lacks a mechanism that a key needs, or the PIN could not be
+            written; the one before stays.
     """
     chosen, folder = config.keys, config.at.key_files
     if chosen.provider != "token":
@@ -56,6 +57,7 @@ def place(config: Config, untrusted_pin: str) -> tuple[str, ...]:
 
 def _held(token: TokenKeys) -> tuple[str, ...]:
     try:
+        token.require_fit()
         return token.names()
     finally:
         token.close()

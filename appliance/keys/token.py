@@ -9,13 +9,15 @@ Objects are labelled `sealift/NAME.vN`. What is encrypted is sealed by a data ke
 import secrets
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import CiphertextError, KeyMissingError
 from appliance.keys import sealing
 from appliance.keys.provider import PURPOSES, SECRET_BYTES, Key, Purpose
-from appliance.keys.tokensession import ED25519, TokenSession, make_pair, make_secret, recall, remember
+from appliance.keys.tokenmaking import ED25519, make_pair, make_secret, require_mechanisms, unmake
+from appliance.keys.tokensession import TokenSession, recall, remember
 
 _ENVELOPE: Final = b"SLE\x01"
 _LENGTH = struct.Struct(">H")
@@ -36,6 +38,7 @@ class TokenKeys:
     """
 
     def __init__(self, module: str, token: str, pin_file: Path, variables: Sequence[str] = ()) -> None:
+        self._label = token
         self._token = TokenSession(module, token, pin_file, variables)
 
     def versions(self, name: str) -> tuple[int, ...]:
@@ -127,33 +130,57 @@ class TokenKeys:
         self._require(name, Purpose.HMAC)
         return self._mac(name, data, version or self.newest(name))
 
+    def require_fit(self) -> None:
+        """Refuse a token on which not every key could be made; one that holds them all has shown that it can.
+
+        Raises:
+            KeyMissingError: It lacks a mechanism, or cannot be asked; nothing was made on it.
+        """
+        if self.names() == tuple(PURPOSES):
+            return
+        with self._token.lent() as session:
+            offered = session.pykcs11.getMechanismList(session.getSessionInfo().slotID)
+        require_mechanisms(self._label, offered)
+
     def create(self, name: str) -> int:
         """Make the next version on the token, sensitive and not extractable; return its number.
 
         Raises:
-            KeyMissingError: The token refuses.
+            KeyMissingError: The token refuses, or gave it other properties; then it is taken off again.
         """
         purpose = _purpose(name)
+        self.require_fit()
         version = max(self.versions(name), default=0) + 1
         label = f"sealift/{name}.v{version}"
-        with self._token.lent() as session:
+        with self._token.lent(name) as session:
             if purpose is Purpose.SIGN:
-                make_pair(session, label)
+                made = make_pair(session, label)
             else:
-                make_secret(session, label, wraps=purpose is Purpose.WRAP)
-            self._token.look(session)
+                made = make_secret(session, label, wraps=purpose is Purpose.WRAP)
+            try:
+                self._token.look(session)
+            except KeyMissingError:
+                unmake(session, made)  # else every later session would find it, and refuse the token
+                raise
         return version
 
     def create_missing(self) -> list[str]:
-        """Make version 1 of every key that has none; return their names.
+        """Make version 1 of every key that has none, all of them or none; return their names.
 
         Raises:
-            KeyMissingError: The token refuses.
+            KeyMissingError: The token refuses one; those made before it are off the token again, if it lets us.
         """
-        lacking = [name for name in PURPOSES if not self.versions(name)]
-        for name in lacking:
-            self.create(name)
-        return lacking
+        made: dict[str, int] = {}
+        try:
+            for name in [name for name in PURPOSES if not self.versions(name)]:
+                made[name] = self.create(name)
+        except KeyMissingError:
+            # Only what was made here: another box may be making its keys on the same HSM.
+            with suppress(KeyMissingError):
+                for name, version in made.items():
+                    self.remove(name, version)
+            raise
+        return list(made)
 
     def remove(self, name: str, version: int) -> None:
         """Remove one version from the token.

@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import KeyMissingError
-from appliance.keys.provider import PURPOSES, SECRET_BYTES
+from appliance.keys.provider import PURPOSES
 
 _LABEL = re.compile(r"sealift/([a-z0-9-]{1,64})\.v([1-9][0-9]{0,8})")
 _PIN_BYTES: Final = 256
 _LEAST_PIN: Final = 4
 _LOOKS: Final = 10
-ED25519: Final = (  # as a printable name, and as its object identifier (PKCS#11 v3.1, 6.3.5)
-    bytes.fromhex("130c656477617264733235353139"),
-    bytes.fromhex("06032b6570"),
-)
 
 Objects = dict[tuple[str, int], dict[str, Any]]
 
@@ -50,8 +46,11 @@ class TokenSession:
         self.objects: Objects = {}
 
     @contextmanager
-    def lent(self) -> Iterator[Any]:
+    def lent(self, name: str = "") -> Iterator[Any]:
         """Lend the session to one thread; a failure of the token ends it, so that the next use begins anew.
+
+        Args:
+            name: The key that an error names, instead of the token.
 
         Raises:
             KeyMissingError: The module, the token or the PIN is not there, or the token refuses.
@@ -71,7 +70,7 @@ class TokenSession:
                 yield self._session
             except PyKCS11.PyKCS11Error as error:
                 self._forget()
-                raise self.missing("", str(error)) from error
+                raise self.missing(name, str(error)) from error
 
     def look(self, session: Any) -> None:
         """Find our keys on the token again.
@@ -189,46 +188,6 @@ def _gone_meanwhile() -> Iterator[None]:
     except PyKCS11.PyKCS11Error as error:
         if error.value != PyKCS11.CKR_OBJECT_HANDLE_INVALID:
             raise
-
-
-def make_pair(session: Any, label: str) -> None:
-    """Make an Ed25519 pair on the token that signs and never leaves it."""
-    import PyKCS11
-
-    kept = [(PyKCS11.CKA_TOKEN, True), (PyKCS11.CKA_LABEL, label)]
-    session.generateKeyPair(
-        [*kept, (PyKCS11.CKA_EC_PARAMS, ED25519[0]), (PyKCS11.CKA_VERIFY, True)],
-        [
-            *kept,
-            (PyKCS11.CKA_PRIVATE, True),
-            (PyKCS11.CKA_SENSITIVE, True),
-            (PyKCS11.CKA_EXTRACTABLE, False),
-            (PyKCS11.CKA_SIGN, True),
-        ],
-        mecha=PyKCS11.Mechanism(PyKCS11.CKM_EC_EDWARDS_KEY_PAIR_GEN, None),
-    )
-
-
-def make_secret(session: Any, label: str, *, wraps: bool) -> None:
-    """Make a secret of 32 bytes on the token that never leaves it: AES where it wraps, else for HMAC."""
-    import PyKCS11
-
-    uses = (PyKCS11.CKA_ENCRYPT, PyKCS11.CKA_DECRYPT) if wraps else (PyKCS11.CKA_SIGN, PyKCS11.CKA_VERIFY)
-    made_by = PyKCS11.CKM_AES_KEY_GEN if wraps else PyKCS11.CKM_GENERIC_SECRET_KEY_GEN
-    session.generateKey(
-        [
-            (PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY),
-            (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_AES if wraps else PyKCS11.CKK_GENERIC_SECRET),
-            (PyKCS11.CKA_TOKEN, True),
-            (PyKCS11.CKA_PRIVATE, True),
-            (PyKCS11.CKA_SENSITIVE, True),
-            (PyKCS11.CKA_EXTRACTABLE, False),
-            (PyKCS11.CKA_LABEL, label),
-            (PyKCS11.CKA_VALUE_LEN, SECRET_BYTES),
-            *((use, True) for use in uses),
-        ],
-        mecha=PyKCS11.Mechanism(made_by, None),
-    )
 
 
 def recall(session: Any, label: str) -> tuple[bytes, ...]:
