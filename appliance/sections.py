@@ -156,7 +156,7 @@ def _plain_path(text: str) -> str:
 
 def _device(text: str) -> str:
     if not _plain_path(text).startswith("/dev/"):
-        message = "expected a device, e.g. /dev/tpmrm0"
+        message = "expected a device, e.g. /dev/hsm0"
         raise ValueError(message)
     return text
 

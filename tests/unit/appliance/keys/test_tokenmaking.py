@@ -1,9 +1,14 @@
 """What a token must list before a key is made on it."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from appliance.errors import KeyMissingError
 from appliance.keys.tokenmaking import NEEDED, require_mechanisms
+
+TOLD = Path(__file__).resolve().parents[4] / "docs/operator/keys.md"
 
 
 def test_a_token_that_lists_all_that_is_needed_and_more_is_taken() -> None:
@@ -25,3 +30,9 @@ def test_every_mechanism_that_a_token_lacks_is_named_at_once() -> None:
 
     assert [name for name in NEEDED if f"{name} (" not in refused.value.why] == []
     assert "\n" not in refused.value.what + refused.value.why + refused.value.fix
+
+
+def test_the_manual_lists_every_mechanism_in_the_same_order() -> None:
+    _, _, after = TOLD.read_text().partition("### What a token must offer")
+
+    assert re.findall(r"^\| `(CKM_\w+)` \|", after.partition("### A TPM")[0], re.MULTILINE) == list(NEEDED)
