@@ -43,7 +43,7 @@ test: $(STAMP)  ## The fast tier: at most five minutes
 	@$(MAKE) --no-print-directory -j 2 check fast
 
 fast: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile $(addprefix --ignore=tests/,browser engines fault interop) -m "not slow and not demo and not box and not browser and not fault and not interop and not engines"
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile $(addprefix --ignore=tests/,browser engines fault hardware interop) -m "not slow and not demo and not box and not browser and not fault and not interop and not engines and not hardware"
 
 test-deep: $(STAMP)  ## The slow shards, or one: make test-deep SHARD=demo
 	@$(BIN)/python tests/shards.py $(SHARD)
