@@ -15,6 +15,7 @@ import pytest
 from media import canonical
 from tests.box.checkout import SEALIFT
 from tests.functional.test_exports import _PROBE
+from tests.hardware import tried
 from tests.hardware.computer import Computer
 from tests.hardware.conftest import image_of
 from tests.support.medium import make_medium, tiny_payload
@@ -173,23 +174,17 @@ def test_what_decides_about_media_cannot_write_to_one(computer: Computer, tmp_pa
     name = stick_of(computer, "mine")
     arrived(computer, name)
     computer.shell(f"systemctl stop sealift-media@{name}; blockdev --setrw /dev/{name}")
-    write = f"dd if=/dev/zero of=/dev/{name} bs=512 count=1 conv=notrunc"
-    # The unit as it is, but for what it runs.
-    computer.shell(
-        f"""cd /etc/systemd/system
-grep -v ^Exec sealift-media@.service > sealift-tried@.service
-mkdir -p sealift-tried@.service.d
-printf '[Service]\nExecStart=/usr/bin/dd if=/dev/%%i of=/dev/null count=1\nExecStart=/usr/bin/{write}\n' \
-  > sealift-tried@.service.d/run.conf
-systemctl daemon-reload
-systemctl start sealift-tried@{name}"""
-    )
+    read, write = "/usr/bin/dd if=/dev/%i of=/dev/null count=1", "/usr/bin/dd if=/dev/zero of=/dev/%i count=1"
+    unit = tried.lay(computer, "sealift-media@.service", read, write)
 
-    said = computer.shell(f"journalctl -u sealift-tried@{name} -o cat --no-pager").stdout
+    assert tried.start(computer, f"{unit}{name}") != 0
 
+    said = tried.said(computer, f"{unit}{name}")
     assert f"failed to open '/dev/{name}': Operation not permitted" in said, said
     assert "512 bytes copied" in said, "it reads"
-    outside = computer.shell(f"setpriv --reuid sealift-media --regid sealift-media --groups disk {write}")
+    outside = computer.shell(
+        f"setpriv --reuid sealift-media --regid sealift-media --groups disk {write.replace('%i', name)} conv=notrunc"
+    )
     assert outside.returncode == 0, "the unit refuses, not the disk's mode"
     computer.pull("mine")
 
