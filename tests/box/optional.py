@@ -18,8 +18,6 @@ _CALLERS = 4
 # Of a processor: what the first engine works until it is looked who else did, and what shows that another answers.
 _LONG_SECONDS = 3.0
 _BUSY_SECONDS = 1.0
-_PAUSE_SECONDS = 1.0
-_IDLE_SECONDS = 0.2  # of a processor within that pause: signs of life
 _TIMES = 3  # as much work as of an engine that waits
 _LISTED = "Vandersloot-Quill, Zephyrine"
 _TEXT = "When may vandersloot quill, zephyrine go home?"
@@ -57,7 +55,6 @@ def engines_wait(run: Run, served: Served) -> None:
         site_file.write_text(before + _WAITING)
         told = machine.result(*as_person("omar", "sealift", "promote", MODEL, "--as", "omar"))
         run.require("a promotion starts overflow and standby", all(looks.is_active(run, one) for one in units), told)
-        _resting(run, overflow, standby)
         with load(run, served.key, callers=_CALLERS) as asked:
             had = [looks.worked(run, one) for one in units]
             _busy(run, first, _LONG_SECONDS)
@@ -134,17 +131,6 @@ def with_the_rest(run: Run) -> None:
 def _since(run: Run, units: list[str], had: list[float]) -> list[float]:
     """Return for how long each engine worked since it had worked so long."""
     return [looks.worked(run, unit) - seconds for unit, seconds in zip(units, had, strict=True)]
-
-
-def _resting(run: Run, *units: str) -> None:
-    """Wait until engines are done with what they do after their start, on each core that they have."""
-
-    def rest() -> bool:
-        had = [looks.worked(run, unit) for unit in units]
-        time.sleep(_PAUSE_SECONDS)
-        return max(_since(run, list(units), had)) <= _IDLE_SECONDS
-
-    looks.wait(rest, lambda: f"{units} do not rest")
 
 
 def _busy(run: Run, unit: str, seconds: float = _BUSY_SECONDS) -> None:
