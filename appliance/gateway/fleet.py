@@ -24,6 +24,7 @@ _FURTHER: Final = re.compile(r"-([2-9]|cpu|standby)")
 _KINDS: Final = {"cpu": Kind.OVERFLOW, "standby": Kind.STANDBY}
 # With an overflow instance beside it, an engine is asked for so many answers at once before the other is.
 _OWN_MOST: Final = 32
+_QUESTION_SECONDS: Final = 3.0  # longer than a short question can take
 
 
 class Fleet:
@@ -40,6 +41,7 @@ class Fleet:
         self._clock = clock
         self._metrics = metrics
         self._lock = threading.Lock()
+        self._questioned = threading.Condition(self._lock)
         self._instances = Instances()
         self._upstreams = {path.name: Upstream(path)}
         self._looked_at = float("-inf")
@@ -76,6 +78,7 @@ class Fleet:
         while True:
             with self._lock:
                 self._look()
+                self._questioned.wait_for(lambda: not self._instances.awaits(tried), _QUESTION_SECONDS)
                 now = self._clock.monotonic()
                 chosen = self._instances.choose(now, tried=tried, session=session, goes_on=goes_on)
                 if chosen is None:
@@ -170,10 +173,14 @@ class Fleet:
                 one.close()
 
     def _question(self, upstream: Upstream) -> bool:
-        is_well = upstream.is_well()
-        with self._lock:
-            self._instances.questioned(upstream.name, self._clock.monotonic(), is_well=is_well)
-            self._tell()
+        is_well = False
+        try:
+            is_well = upstream.is_well()
+        finally:
+            with self._lock:
+                self._instances.questioned(upstream.name, self._clock.monotonic(), is_well=is_well)
+                self._tell()
+                self._questioned.notify_all()
         return is_well
 
     def _look(self) -> None:

@@ -13,7 +13,8 @@ Rules:
            with the fewest running calls it gets that one, and as it goes on also where that one has a few more.
     RTE-7  An instance that said nothing for two seconds is asked a short question before a caller has to wait for it,
            while another one is in; whoever does not answer that is out at once. Sockets take calls in for an engine
-           that starts again, so that a connection says nothing.
+           that starts again, so that a connection says nothing. Calls that come meanwhile wait for that answer where
+           only a later kind could take them: an idle engine is no reason to ask overflow.
 """
 
 import statistics
@@ -109,6 +110,14 @@ class Instances:
         chosen.asked_at = now
         return chosen
 
+    def awaits(self, tried: Collection[str] = ()) -> bool:
+        """Tell whether the next call had better wait for the answer to a short question, see RTE-7."""
+        for kind in Kind:
+            free = [one for one in self._in(kind) if one.name not in tried and (not one.most or one.running < one.most)]
+            if free:
+                return all(one.is_questioned for one in free)
+        return False
+
     def doubted(self, name: str, now: float) -> bool:
         """Tell whether it must be asked a short question first; then `questioned` says how it answered."""
         one = self.known.get(name)
@@ -179,6 +188,9 @@ class Instances:
             one.out_seconds = min(one.out_seconds * 2, LONGEST_OUT_SECONDS)
         one.out_until, one.is_tried = now + one.out_seconds, False
 
+    def _in(self, kind: Kind) -> list[Instance]:
+        return [one for one in self.known.values() if one.kind is kind and not one.is_out]
+
     def _due_back(self, left: Collection[Instance], now: float) -> Instance | None:
         due = [one for one in left if one.is_out and one.out_until <= now and not one.is_tried]
         return min(due, key=lambda one: one.out_until, default=None)
@@ -197,7 +209,7 @@ class Instances:
         return min(well, key=lambda one: (one.kind, one.running, one.asked_at), default=None)
 
     def _peers(self, one: Instance) -> list[Instance]:
-        return [each for each in self.known.values() if each is not one and each.kind is one.kind and not each.is_out]
+        return [each for each in self._in(one.kind) if each is not one]
 
 
 def _points_to(session: str, name: str) -> bytes:

@@ -349,6 +349,77 @@ def test_a_socket_behind_which_nobody_answers_costs_a_caller_a_second_once(tmp_p
         fleet.close()
 
 
+@pytest.mark.parametrize("kind", ["cpu", "standby"])
+def test_calls_that_come_at_once_to_an_idle_engine_are_all_answered_by_it(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with _engines(tmp_path, "e", f"e-{kind}") as (first, waiting):
+        fleet, _ = _fleet(tmp_path, clock)
+        _slow_question(monkeypatch, is_well=True)
+        assert _asked_at_once(fleet, 4) == ["You said: hi"] * 4
+        assert (len(first.asked), len(waiting.asked)) == (4, 0)
+        fleet.close()
+
+
+def test_calls_that_come_at_once_to_an_engine_that_is_gone_wait_for_one_question(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _engines(tmp_path, "e", "e-standby") as (first, waiting):
+        fleet, metrics = _fleet(tmp_path, clock)
+        questions = _slow_question(monkeypatch, is_well=False, of="e.sock")
+        assert _asked_at_once(fleet, 4) == ["You said: hi"] * 4
+        assert (len(first.asked), len(waiting.asked)) == (0, 4)
+        assert questions.count("e.sock") == 1
+        assert metrics.registry.get_sample_value("sealift_engines_out", {"engine": "e"}) == 1
+        fleet.close()
+
+
+def test_a_question_that_fails_in_an_unknown_way_holds_nobody(
+    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Upstream) -> bool:
+        raise RuntimeError
+
+    with _engines(tmp_path, "e", "e-standby") as (_, waiting):
+        fleet, _ = _fleet(tmp_path, clock)
+        with monkeypatch.context() as patched:
+            patched.setattr(Upstream, "is_well", broken)
+            with pytest.raises(RuntimeError):
+                fleet.start(ROUTE, CHAT)
+        assert _asked_at_once(fleet, 2) == ["You said: hi"] * 2
+        assert len(waiting.asked) == 2, "the first is out"
+        fleet.close()
+
+
+def _slow_question(monkeypatch: pytest.MonkeyPatch, *, is_well: bool, of: str = "") -> list[str]:
+    """Let short questions take a while, and the one of an engine be answered so; return who was asked one."""
+    questions: list[str] = []
+
+    def asked(upstream: Upstream) -> bool:
+        questions.append(upstream.name)
+        time.sleep(0.2)
+        return is_well or upstream.name != of
+
+    monkeypatch.setattr(Upstream, "is_well", asked)
+    return questions
+
+
+def _asked_at_once(fleet: Fleet, callers: int) -> list[str]:
+    said: list[str] = []
+
+    def ask() -> None:
+        call = fleet.start(ROUTE, CHAT)
+        said.append(_text(call.answer()))
+        call.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return said
+
+
 def test_when_an_instance_dies_all_that_wait_for_it_are_answered_by_the_others(
     tmp_path: Path, clock: FixedClock
 ) -> None:
