@@ -18,8 +18,8 @@ def register(commands: typer.Typer) -> None:
 def _kubernetes(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    server_image: Annotated[str, typer.Option("--server-image", help="NAME@sha256:DIGEST of gateway and ledger.")],
-    engine_image: Annotated[str, typer.Option("--engine-image", help="NAME@sha256:DIGEST of the engine.")],
+    server_image: Annotated[str, typer.Option("--server-image", help="NAME@sha256:DIGEST of gateway and ledger.")] = "",
+    engine_image: Annotated[str, typer.Option("--engine-image", help="NAME@sha256:DIGEST of the engine.")] = "",
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="Pods to begin with.")] = 2,
     most: Annotated[int, typer.Option("--most", min=0, help="Most pods; more than --replicas turns scaling on.")] = 0,
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of one node: 0, 1, 2, 4 or 8.")] = 0,
@@ -29,17 +29,21 @@ def _kubernetes(
 ) -> None:
     """Write a Helm chart of what is in production, and what its images are built from. Nothing leaves this box.
 
+    Without images to name, only what they are built from is written: build them, then ask for the chart.
+
     Where several models are in production it is of the first line's version alone.
     """
     own = shared.of(context)
     wishes = Wishes(
         server_image=server_image, engine_image=engine_image, replicas=replicas, most=most, gpus=gpus, nodes=nodes
     )
-    made = export(own.config, folder, wishes, images=images, dry_run=dry_run)
-    text = "\n".join(
-        [
-            *made.files,
-            f"{len(made.files)} files {'written below' if made.written else 'would be written below'} {folder}",
-        ]
-    )
+    names_images = bool(server_image or engine_image)
+    made = export(own.config, folder, wishes if names_images else None, images=images, dry_run=dry_run)
+    lines = [
+        *made.files,
+        f"{len(made.files)} files {'written below' if made.written else 'would be written below'} {folder}",
+    ]
+    if not names_images:
+        lines.append("no chart yet: build both images, then give --server-image and --engine-image (and --no-images)")
+    text = "\n".join(lines)
     own.result({"written": made.written, "files": list(made.files), "values": made.values}, text)

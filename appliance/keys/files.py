@@ -180,10 +180,16 @@ def create_missing(folder: Path) -> list[str]:
 
 def _read_private(name: str, path: Path) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Kubernetes mounts a secret as links within the folder; whoever may write there could put a file there, too.
+        place = path.resolve(strict=True)
+        if not place.is_relative_to(path.parent.resolve(strict=True)):
+            raise _missing(name, "its file is a link that leads out of the folder")
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with os.fdopen(fd, "rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(SECRET_BYTES + 1)
+    except RuntimeError as error:  # before Python 3.13 a link that leads to itself
+        raise _missing(name, "its file is a link that leads to itself") from error
     except OSError as error:
         raise _missing(name, f"its file cannot be read: {error.strerror}") from error
     # The group bits of a systemd credential show its ACL mask, so only writing and others' rights are judged.

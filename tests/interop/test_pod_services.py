@@ -6,50 +6,19 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from appliance.actions.kubernetes import pod
 from appliance.config import Config
 from appliance.errors import EngineUnavailableError, LedgerUnavailableError
 from appliance.install.sitefile import render
-from tests.support.chart import promoted_site
+from tests.support.chart import promoted_site, tls_secret
 
 pytestmark = pytest.mark.interop
-
-
-def secret(folder: Path) -> Path:
-    """Lay tls.crt, tls.key and ca.crt down as a secret is mounted; one certificate vouches for itself."""
-    folder.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "llm")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    (folder / "tls.crt").write_bytes(certificate)
-    (folder / "ca.crt").write_bytes(certificate)
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "tls.key").write_bytes(pem)
-    return folder
 
 
 @pytest.fixture
@@ -70,7 +39,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def services(tmp_path: Path, config: Config) -> Iterator[tuple[Config, int, Path]]:
-    tls = secret(tmp_path / "tls")
+    tls = tls_secret(tmp_path / "tls")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     keys = config.at.state / "keys"

@@ -1,8 +1,14 @@
 """A chart of a site where two people promoted a version, as `sealift export kubernetes` writes it."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from appliance.actions.kubernetes.chart_values import Wishes
 from appliance.actions.kubernetes.export import Exported, export
@@ -42,3 +48,29 @@ def exported(root: Path, *, engine: str = "llama.cpp", **changes: Any) -> Export
     """Write a chart to `root`/out."""
     site, _ = promoted_site(root / "box", engine=engine)
     return export(site.config, root / "out", wishes(**changes))
+
+
+def tls_secret(folder: Path) -> Path:
+    """Lay tls.crt, tls.key and ca.crt down as a secret is mounted; one certificate vouches for itself."""
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "llm")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    (folder / "tls.crt").write_bytes(certificate)
+    (folder / "ca.crt").write_bytes(certificate)
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "tls.key").write_bytes(pem)
+    return folder

@@ -70,14 +70,22 @@ class Wishes:
             why = "GPUs of one node are 0, 1, 2, 4 or 8"
         elif self.replicas < 1 or self.nodes < 1:
             why = "at least one pod and one node"
-        elif descriptor.engine == "attached":
-            why = "the chart has no pods for attached engines"
         elif descriptor.engine == "llama.cpp" and (self.gpus or self.nodes > 1):
             why = "llama.cpp serves on one node's CPU here; GPUs and several nodes are for vLLM"
         elif self.nodes > 1 and (not self.gpus or self.replicas > 1 or self.most > self.replicas):
             why = "one version over several nodes needs GPUs, one replica, and no scaling"
         if why:
-            raise UsageError(what="these pods cannot run", why=why, fix="see `sealift export kubernetes --help`")
+            raise _cannot_run(why)
+
+
+def require_pods(descriptor: ModelDescriptor) -> None:
+    """Refuse a version whose engine the chart has no pods for.
+
+    Raises:
+        UsageError: It is an attached one.
+    """
+    if descriptor.engine == "attached":
+        raise _cannot_run("the chart has no pods for attached engines")
 
 
 def values(config: Config, stored: StoredRelease, descriptor: ModelDescriptor, wishes: Wishes) -> dict[str, Any]:
@@ -134,6 +142,10 @@ def to_yaml(chosen: dict[str, Any]) -> str:
             lines += ["", f"# {_COMMENTS[name]}"]
         lines += _lines(name, value, 0)
     return "\n".join(lines) + "\n"
+
+
+def _cannot_run(why: str) -> UsageError:
+    return UsageError(what="these pods cannot run", why=why, fix="see `sealift export kubernetes --help`")
 
 
 def _lines(name: str, value: Any, depth: int) -> list[str]:

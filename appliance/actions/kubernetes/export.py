@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.actions.kubernetes.chart_values import Wishes, to_yaml, values
+from appliance.actions.kubernetes.chart_values import Wishes, require_pods, to_yaml, values
 from appliance.config import Config
 from appliance.errors import NotPromotedError, StoreWriteError
 from appliance.install.sitefile import render
@@ -32,13 +32,15 @@ class Exported:
     written: bool
 
 
-def export(config: Config, folder: Path, wishes: Wishes, *, images: bool = True, dry_run: bool = False) -> Exported:
+def export(
+    config: Config, folder: Path, wishes: Wishes | None, *, images: bool = True, dry_run: bool = False
+) -> Exported:
     """Write the chart of what production serves.
 
     Args:
         config: The site file.
         folder: A folder that does not exist yet.
-        wishes: What the cluster's operator says.
+        wishes: What the cluster's operator says; None before there are images to name: then there is no chart.
         images: Lay out the release's wheels beside the chart, for building images without a network.
         dry_run: Write nothing.
 
@@ -64,9 +66,13 @@ def export(config: Config, folder: Path, wishes: Wishes, *, images: bool = True,
             what="there is nothing to export", why="nothing is in production", fix="promote a version first"
         )
     stored, descriptor, _ = carrier(ContentStore(config.at.store), digest)
-    chosen = values(config, stored, descriptor, wishes)
-    texts = {**_chart(stored, descriptor), f"{CHART}/values.yaml": to_yaml(chosen)}
-    texts[f"{CHART}/sealift.toml"] = render(_for_pods(config))
+    require_pods(descriptor)
+    texts: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
+    if wishes is not None:
+        chosen = values(config, stored, descriptor, wishes)
+        texts = {**_chart(stored, descriptor), f"{CHART}/values.yaml": to_yaml(chosen)}
+        texts[f"{CHART}/sealift.toml"] = render(_for_pods(config))
     if images:
         texts |= _containerfiles(descriptor)
     laid: list[str] = []

@@ -166,12 +166,25 @@ def test_a_file_of_another_length_is_no_key(tmp_path: Path, length: int) -> None
 
 def test_a_link_or_a_folder_is_no_key(tmp_path: Path) -> None:
     target = put(tmp_path, "elsewhere", bytes(32))
-    (tmp_path / "session.v1").symlink_to(target)
-    (tmp_path / "content-hmac.v1").mkdir()
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "session.v1").symlink_to(target)
+    (keys / "phi-map.v1").symlink_to("phi-map.v1")
+    (keys / "content-hmac.v1").mkdir()
 
-    for name in ("session", "content-hmac"):
+    for name in ("session", "content-hmac", "phi-map"):
         with pytest.raises(KeyMissingError, match=name):
-            FileKeys(tmp_path).get(name)
+            FileKeys(keys).get(name)
+
+
+def test_a_secret_as_a_cluster_mounts_it_is_read_by_way_of_its_links(tmp_path: Path) -> None:
+    dated = tmp_path / "..2026_11_23_00_00_00.1"
+    dated.mkdir()
+    put(dated, "session.v1", bytes(range(32)))
+    (tmp_path / "..data").symlink_to(dated.name)
+    (tmp_path / "session.v1").symlink_to("..data/session.v1")
+
+    assert FileKeys(tmp_path).get("session").bytes == bytes(range(32))
 
 
 @pytest.mark.parametrize("name", ["", "root", "../session", "session.v1", "SESSION"])

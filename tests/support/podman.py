@@ -1,0 +1,188 @@
+"""Containers as a cluster's node runs them: images built without a network, volumes laid down as the kubelet does."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundler.cache import default_root
+from tests.box.machine import mirror
+
+FS_GROUP = 65532
+_BASE = "python3,python3-venv,gpgv"
+_STAMP = "..2026_11_23_00_00_00.1"
+
+
+def base_folder() -> Path:
+    """Return a folder of a Debian 12 with what docs/operator/kubernetes.md asks of BASE; made if there is none."""
+    place = default_root() / "box/container"
+    if not place.exists():
+        partial = place.with_name("container.new")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        words = ["debootstrap", "--variant=minbase", f"--include={_BASE}", "bookworm", str(partial), mirror()]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        partial.rename(place)
+    return place
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """Images and containers of this test run alone, below a folder."""
+
+    folder: Path
+
+    def run(self, *words: str | Path, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run podman; return what it said."""
+        own = ["podman", "--root", self.folder / "root", "--runroot", self.folder / "run", "--cgroup-manager=cgroupfs"]
+        done = subprocess.run([*own, *words], capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
+        return done
+
+    def base(self) -> str:
+        """Import the base; return its name with its digest."""
+        tar = subprocess.Popen(
+            ["tar", "-C", base_folder(), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."], stdout=subprocess.PIPE
+        )
+        words = [
+            "podman",
+            "--root",
+            self.folder / "root",
+            "--runroot",
+            self.folder / "run",
+            "import",
+            "-q",
+            "-",
+            "base",
+        ]
+        subprocess.run(words, stdin=tar.stdout, check=True, stdout=subprocess.DEVNULL)
+        assert tar.wait() == 0
+        return self.pinned("localhost/base")
+
+    def build(self, containerfile: Path, base: str, name: str) -> str:
+        """Build an image without a network as docs/operator/kubernetes.md says; return its name with its digest."""
+        words = ["--network=none", "--pull=never", "--build-arg", f"BASE={base}", "-f", containerfile, "-t", name]
+        self.run("build", *words, containerfile.parent)
+        return self.pinned(f"localhost/{name}")
+
+    def pinned(self, name: str) -> str:
+        """Return an image's name with its digest."""
+        [image] = json.loads(self.run("image", "inspect", name).stdout)
+        return f"{name}@{image['Digest']}"
+
+    def close(self) -> None:
+        """End all containers and take everything away."""
+        self.run("rm", "--all", "--force", "--time=0", check=False)
+        self.run("rmi", "--all", "--force", check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def owned(path: Path, *, user: int, group: int, mode: int) -> None:
+    """Give a file or folder away."""
+    os.chown(path, user, group)
+    path.chmod(mode)
+
+
+def as_mounted(folder: Path, files: Mapping[str, bytes], *, mode: int) -> Path:
+    """Lay files down as the kubelet mounts secrets and config maps: links, by way of another, to a folder with a date.
+
+    With an `fsGroup` the group may read, whatever the mode says.
+    """
+    dated = folder / _STAMP
+    dated.mkdir(parents=True)
+    for name, data in files.items():
+        (dated / name).write_bytes(data)
+        owned(dated / name, user=0, group=FS_GROUP, mode=mode | 0o440)
+        (folder / name).symlink_to(f"..data/{name}")
+    (folder / "..data").symlink_to(_STAMP)
+    for each in (folder, dated):
+        owned(each, user=0, group=FS_GROUP, mode=0o2755)
+    return folder
+
+
+def empty(folder: Path) -> Path:
+    """Make a volume with nothing in it, which the pod's group may write to."""
+    folder.mkdir(parents=True)
+    owned(folder, user=0, group=FS_GROUP, mode=0o2777)
+    return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod by its rendered manifest: its containers share a network namespace and volumes.
+
+    Args:
+        podman: Where its images are.
+        name: The pod's.
+        spec: `spec` of the pod's template.
+        volumes: The folder behind each volume's name.
+        namespace: The network namespace's name, see `ip netns`.
+    """
+
+    podman: Podman
+    name: str
+    spec: Mapping[str, Any]
+    volumes: Mapping[str, Path]
+    namespace: str
+    started: list[str] = field(default_factory=list)
+
+    def begin(self, container: Mapping[str, Any]) -> "subprocess.CompletedProcess[str]":
+        """Run an init container to its end."""
+        return self.podman.run("run", "--rm", *self._words(container), check=False)
+
+    def start(self, container: Mapping[str, Any]) -> None:
+        """Start a container that goes on."""
+        self.podman.run("run", "--detach", "--name", self._named(container["name"]), *self._words(container))
+        self.started.append(container["name"])
+
+    def ask(self, container: str, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        """Run a command in a container as the kubelet does for a probe."""
+        return self.podman.run("exec", self._named(container), *command, check=False)
+
+    def log(self, container: str) -> str:
+        """Return what a container wrote."""
+        done = self.podman.run("logs", self._named(container), check=False)
+        return done.stdout + done.stderr
+
+    def is_running(self, container: str) -> bool:
+        """Tell whether it still runs."""
+        told = self.podman.run("inspect", "--format", "{{.State.Running}}", self._named(container)).stdout
+        return told.strip() == "true"
+
+    def stop(self) -> None:
+        """End all containers as a cluster does: with a while to end by themselves."""
+        for name in reversed(self.started):
+            self.podman.run("stop", f"--time={self.spec['terminationGracePeriodSeconds']}", self._named(name))
+            self.podman.run("rm", self._named(name))
+        self.started.clear()
+
+    def _named(self, container: str) -> str:
+        return f"{self.name}-{container}"
+
+    def _words(self, container: Mapping[str, Any]) -> list[str]:
+        security = {**self.spec["securityContext"], **container["securityContext"]}
+        assert security["runAsNonRoot"] is True
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        words = [
+            f"--network=ns:/run/netns/{self.namespace}",
+            "--pull=never",
+            f"--user={security['runAsUser']}:{security['runAsGroup']}",
+            f"--group-add={security['fsGroup']}",
+            *(f"--cap-drop={one}" for one in security["capabilities"]["drop"]),
+            f"--memory={container['resources']['limits']['memory'].lower().replace('i', '')}",
+            "--read-only-tmpfs=false",
+        ]
+        if security["readOnlyRootFilesystem"]:
+            words.append("--read-only")
+        if not security["allowPrivilegeEscalation"]:
+            words.append("--security-opt=no-new-privileges")
+        words += [f"--env={one['name']}={one['value']}" for one in container.get("env", [])]
+        for mount in container["volumeMounts"]:
+            source = self.volumes[mount["name"]] / mount.get("subPath", "")
+            words.append(f"--volume={source}:{mount['mountPath']}:{'ro' if mount.get('readOnly') else 'rw'}")
+        command = [str(one) for one in (*container["command"], *container.get("args", []))]
+        return [*words, "--entrypoint", json.dumps(command[:1]), container["image"], *command[1:]]
