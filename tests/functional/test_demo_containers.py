@@ -136,7 +136,15 @@ def test_images_are_what_the_release_brought_and_nothing_else(exported: Exported
         [found] = json.loads(exported.podman.run("image", "inspect", image).stdout)
         assert found["User"] == "65532:65532"
         done = exported.podman.run(
-            "run", "--rm", "--network=none", "--entrypoint", "/opt/sealift/bin/pip", image, "list", "--format=json"
+            "run",
+            "--rm",
+            "--network=none",
+            *containers.LIMITS,
+            "--entrypoint",
+            "/opt/sealift/bin/pip",
+            image,
+            "list",
+            "--format=json",
         )
         brought = {one["name"].lower().replace("_", "-") for one in json.loads(done.stdout)} - {"pip", "setuptools"}
         lock = (

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from bundler.cache import default_root
+from media.digest import sha256_hex
 from tests.box.machine import mirror
 
 FS_GROUP = 65532
-_BASE = "python3,python3-venv,gpgv"
+LIMITS = ("--ulimit=nofile=8192:8192", "--ulimit=nproc=8192:8192")
+"""Podman would raise both, which whoever runs the tests may not be allowed to."""
+_BASE = "python3,python3-venv,gpgv,libgomp1"
 _STAMP = "..2026_11_23_00_00_00.1"
 
 
 def base_folder() -> Path:
     """Return a folder of a Debian 12 with what docs/operator/kubernetes.md asks of BASE; made if there is none."""
-    place = default_root() / "box/container"
+    place = default_root() / "box" / f"container-{sha256_hex(_BASE.encode())[:16]}"
     if not place.exists():
         partial = place.with_name("container.new")
         shutil.rmtree(partial, ignore_errors=True)
@@ -38,29 +41,16 @@ class Podman:
 
     def run(self, *words: str | Path, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run podman; return what it said."""
-        own = ["podman", "--root", self.folder / "root", "--runroot", self.folder / "run", "--cgroup-manager=cgroupfs"]
-        done = subprocess.run([*own, *words], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self._own(), *words], capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
         return done
 
     def base(self) -> str:
         """Import the base; return its name with its digest."""
-        tar = subprocess.Popen(
-            ["tar", "-C", base_folder(), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."], stdout=subprocess.PIPE
-        )
-        words = [
-            "podman",
-            "--root",
-            self.folder / "root",
-            "--runroot",
-            self.folder / "run",
-            "import",
-            "-q",
-            "-",
-            "base",
-        ]
-        subprocess.run(words, stdin=tar.stdout, check=True, stdout=subprocess.DEVNULL)
-        assert tar.wait() == 0
+        tar = ["tar", "-C", base_folder(), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."]
+        with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
+            words = [*self._own(), "import", "--quiet", "-", "base"]
+            subprocess.run(words, stdin=packed.stdout, check=True, stdout=subprocess.DEVNULL)
         return self.pinned("localhost/base")
 
     def build(self, containerfile: Path, base: str, name: str) -> str:
@@ -73,6 +63,11 @@ class Podman:
         """Return an image's name with its digest."""
         [image] = json.loads(self.run("image", "inspect", name).stdout)
         return f"{name}@{image['Digest']}"
+
+    def _own(self) -> list[str | Path]:
+        # crun takes no hybrid hierarchy of cgroups, which machines for tests have.
+        words = ["podman", "--runtime=runc", "--cgroup-manager=cgroupfs"]
+        return [*words, "--root", self.folder / "root", "--runroot", self.folder / "run"]
 
     def close(self) -> None:
         """End all containers and take everything away."""
@@ -175,6 +170,7 @@ class Pod:
             *(f"--cap-drop={one}" for one in security["capabilities"]["drop"]),
             f"--memory={container['resources']['limits']['memory'].lower().replace('i', '')}",
             "--read-only-tmpfs=false",
+            *LIMITS,
         ]
         if security["readOnlyRootFilesystem"]:
             words.append("--read-only")

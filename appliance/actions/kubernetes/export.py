@@ -117,13 +117,17 @@ def _for_pods(config: Config) -> Config:
 
 def _containerfiles(descriptor: ModelDescriptor) -> dict[str, str]:
     engine = "llama-cpp" if descriptor.engine == "llama.cpp" else "vllm"
+    # What a base lacks is said as an image is built, not when a pod's container ends.
+    loaded = "llama_cpp" if descriptor.engine == "llama.cpp" else "appliance.serve.vllm"
     return {
-        f"{IMAGES}/Containerfile.server": _containerfile("server"),
-        f"{IMAGES}/Containerfile.engine": _containerfile(f"engine-{engine}"),
+        f"{IMAGES}/Containerfile.server": _containerfile(
+            "server", "appliance.gateway.application, appliance.audit.service"
+        ),
+        f"{IMAGES}/Containerfile.engine": _containerfile(f"engine-{engine}", loaded),
     }
 
 
-def _containerfile(environment: str) -> str:
+def _containerfile(environment: str, loaded: str) -> str:
     return f"""# Built without a network: BASE is an image of the facility's own with Python 3.11, pinned by digest.
 ARG BASE
 FROM ${{BASE}} AS made
@@ -136,6 +140,7 @@ FROM ${{BASE}}
 COPY --from=made /opt/sealift /opt/sealift
 ENV PATH=/opt/sealift/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER {_USER}
+RUN python -I -c "import {loaded}"
 """
 
 

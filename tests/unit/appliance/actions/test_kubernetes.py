@@ -40,7 +40,7 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
     assert (tmp_path / "out/images/data/wheels/sealift-0.1.0-py3-none-any.whl").read_bytes() == b"wheel"
     image = (tmp_path / "out/images/Containerfile.engine").read_text()
     assert "--no-index --no-deps --require-hashes" in image
-    assert image.endswith("USER 65532:65532\n")
+    assert image.endswith('USER 65532:65532\nRUN python -I -c "import llama_cpp"\n')
 
 
 def test_the_pods_site_file_is_the_boxes_own_without_its_places(tmp_path: Path) -> None:
@@ -52,6 +52,16 @@ def test_the_pods_site_file_is_the_boxes_own_without_its_places(tmp_path: Path) 
 
     assert (inside.site, inside.policy, inside.limits) == (site.config.site, site.config.policy, site.config.limits)
     assert (inside.places.root, inside.places.run, inside.service.metrics_port) == ("/", "", 0)
+
+
+def test_before_there_are_images_only_what_they_are_built_from_is_written(tmp_path: Path) -> None:
+    site, _ = promoted_site(tmp_path / "box")
+
+    made = export(site.config, tmp_path / "out", None)
+
+    assert made.values == {}
+    assert {path.split("/")[0] for path in made.files} == {"images"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"images"}
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
