@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from appliance.errors import StoreDamagedError
 from media.digest import file_sha256
+from media.errors import UsageError
 from tests.functional.test_demo import DEMO, shell
 from tests.support import podman as containers
 from tests.support.chart import tls_secret
@@ -161,12 +163,14 @@ def test_images_leave_as_oci_layouts_whose_every_blob_is_what_its_name_says(expo
         layout = folder / f"oci-{name}"
         exported.podman.run("save", "--quiet", "--format=oci-dir", "--output", layout, image)
 
-        blobs = {path.name for path in layout.iterdir()} - {"version", "manifest.json"}
-        assert len(blobs) >= 2
-        assert all(file_sha256(layout / blob) == blob for blob in blobs)
-        manifest = json.loads((layout / "manifest.json").read_bytes())
-        assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
-        assert f"sha256:{file_sha256(layout / 'manifest.json')}" == image.partition("@")[2]
+        assert json.loads((layout / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+        blobs = {path.name: path for path in (layout / "blobs/sha256").iterdir()}
+        assert all(file_sha256(path) == digest for digest, path in blobs.items())
+        [listed] = json.loads((layout / "index.json").read_bytes())["manifests"]
+        manifest = json.loads(blobs[listed["digest"].partition(":")[2]].read_bytes())
+        parts = [one["digest"].partition(":")[2] for one in (manifest["config"], *manifest["layers"])]
+        assert blobs.keys() == {*parts, listed["digest"].partition(":")[2]}
+        assert json.loads(blobs[parts[0]].read_bytes())["config"]["User"] == "65532:65532"
 
 
 def test_a_caller_of_the_pod_is_answered_and_its_own_ledger_records_it(exported: Exported, pod: Pod) -> None:
@@ -204,7 +208,7 @@ def test_a_container_has_no_right_that_it_does_not_need(pod: Pod, name: str) -> 
 
 
 def test_only_the_gateway_reads_the_boxes_keys_and_only_the_ledger_its_own(pod: Pod) -> None:
-    assert pod.ask("gateway", ["cat", "/credentials/phi-map.v1"]).returncode == 0
+    assert pod.ask("gateway", ["wc", "-c", "/credentials/phi-map.v1"]).stdout.split()[0] == "32"
     assert pod.ask("gateway", ["ls", "/credentials"]).stdout.split() == sorted(f"{one}.v1" for one in KEYS)
     assert "ledger-checkpoint.v1" in pod.ask("ledger", ["ls", "/credentials"]).stdout
     assert pod.ask("engine", ["ls", "/credentials"]).returncode != 0
@@ -214,8 +218,10 @@ def test_a_pod_whose_weights_changed_starts_nothing(exported: Exported, namespac
     assert pod.is_running("gateway")
     spoiled = folder / "spoiled"
     shutil.copytree(exported.volumes["data"], spoiled, symlinks=True)
-    largest = max((path for path in spoiled.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    with largest.open("r+b") as stream:
+    [link] = exported.volumes["model"].iterdir()  # what the pod that runs has proven
+    weights = spoiled / link.readlink().relative_to("/var/lib/sealift")
+    weights.chmod(0o600)
+    with weights.open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         last = stream.read(1)[0]
         stream.seek(-1, os.SEEK_END)
@@ -223,10 +229,14 @@ def test_a_pod_whose_weights_changed_starts_nothing(exported: Exported, namespac
     changed = {**exported.volumes, "data": spoiled, "model": containers.empty(folder / "model-2")}
     other = Pod(podman=exported.podman, name="llm-1", spec=pod.spec, volumes=changed, namespace=namespace)
 
+    unreadable = other.begin(other.spec["initContainers"][0])
+    containers.give_to_pods(spoiled)
     done = other.begin(other.spec["initContainers"][0])
 
-    assert done.returncode == 14
-    assert "damaged" in done.stderr
+    assert unreadable.returncode == UsageError.exit_code
+    assert "chown -R 65532:65532" in unreadable.stderr
+    assert done.returncode == StoreDamagedError.exit_code
+    assert "store-damaged" in done.stderr
 
 
 def _serving(chart: Path) -> dict[str, Any]:
@@ -246,7 +256,7 @@ def _volumes(folder: Path) -> dict[str, Path]:
     tls_secret(folder / "tls")
     for name in ("store", "promoter", "registry"):
         shutil.copytree(STATE / name, below / "data" / name, symlinks=True)
-    subprocess.run(["chown", "-R", f"{containers.FS_GROUP}:{containers.FS_GROUP}", below / "data"], check=True)
+    containers.give_to_pods(below / "data")
     keys = DEMO / "appliance/etc/sealift/keys"
     return {
         "site": below / "site",

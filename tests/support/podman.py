@@ -47,7 +47,7 @@ class Podman:
 
     def base(self) -> str:
         """Import the base; return its name with its digest."""
-        tar = ["tar", "-C", base_folder(), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."]
+        tar: list[str | Path] = ["tar", "-C", base_folder(), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."]
         with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
             words = [*self._own(), "import", "--quiet", "-", "base"]
             subprocess.run(words, stdin=packed.stdout, check=True, stdout=subprocess.DEVNULL)
@@ -55,7 +55,16 @@ class Podman:
 
     def build(self, containerfile: Path, base: str, name: str) -> str:
         """Build an image without a network as docs/operator/kubernetes.md says; return its name with its digest."""
-        words = ["--network=none", "--pull=never", "--build-arg", f"BASE={base}", "-f", containerfile, "-t", name]
+        words: list[str | Path] = [
+            "--network=none",
+            "--pull=never",
+            "--build-arg",
+            f"BASE={base}",
+            "-f",
+            containerfile,
+            "-t",
+            name,
+        ]
         self.run("build", *words, containerfile.parent)
         return self.pinned(f"localhost/{name}")
 
@@ -80,6 +89,11 @@ def owned(path: Path, *, user: int, group: int, mode: int) -> None:
     """Give a file or folder away."""
     os.chown(path, user, group)
     path.chmod(mode)
+
+
+def give_to_pods(folder: Path) -> None:
+    """Do what docs/operator/kubernetes.md says of a claim's folders."""
+    subprocess.run(["chown", "-R", f"{FS_GROUP}:{FS_GROUP}", folder], check=True)
 
 
 def as_mounted(folder: Path, files: Mapping[str, bytes], *, mode: int) -> Path:

@@ -114,12 +114,23 @@ def ask_gateway(path: str, port: int, *, tls: Path = TLS) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Do what is asked; return the exit code of its outcome."""
     try:
-        said = _do(list(arguments))
+        said = _answered(list(arguments))
     except SealiftError as error:
         sys.stderr.write(f"{error.code}: {error.what} ({error.why}) {error.fix}\n")
         return error.exit_code
     sys.stdout.write(f"{said}\n")
     return 0
+
+
+def _answered(arguments: list[str]) -> str:
+    try:
+        return _do(arguments)
+    except PermissionError as error:
+        raise UsageError(
+            what="the pod may not read what it is given",
+            why="a claim keeps the owners that its files had on the box",
+            fix="give the claim's folders to the pods' user: chown -R 65532:65532",
+        ) from error
 
 
 def _do(arguments: list[str]) -> str:

@@ -171,6 +171,18 @@ def test_a_pod_says_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> Non
     assert "ask-ledger" in capsys.readouterr().err
 
 
+def test_a_pod_says_whose_its_claim_has_to_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pod, "prepare", denied)
+
+    assert pod.main(["key", "anywhere"]) == UsageError.exit_code
+    assert "chown -R 65532:65532" in capsys.readouterr().err
+
+
 def test_the_schema_refuses_images_by_tag_and_targets_outside_the_field(tmp_path: Path) -> None:
     made = exported(tmp_path)
     schema = json.loads((tmp_path / "out/sealift/values.schema.json").read_text())
