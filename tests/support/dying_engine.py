@@ -38,9 +38,10 @@ class DyingEngine:
         assert self._process.stdout.readline() == b"ready\n"
 
     def stop(self) -> None:
-        """Let it stand still, as a process that swaps does."""
+        """Let it stand still, as a process that swaps does; returns when it does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # on a busy machine its threads run on for a while
 
     def kill(self) -> None:
         """End it without warning."""
