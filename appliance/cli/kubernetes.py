@@ -8,6 +8,7 @@ import typer
 from appliance.actions.kubernetes.chart_values import Wishes
 from appliance.actions.kubernetes.export import export
 from appliance.cli import context as shared
+from media.errors import UsageError
 
 
 def register(commands: typer.Typer) -> None:
@@ -38,6 +39,12 @@ def _kubernetes(
         server_image=server_image, engine_image=engine_image, replicas=replicas, most=most, gpus=gpus, nodes=nodes
     )
     names_images = bool(server_image or engine_image)
+    if not names_images and not images:
+        raise UsageError(
+            what="there is nothing to write",
+            why="a chart names its images, and --no-images leaves out what they are built from",
+            fix="give --server-image and --engine-image, or leave --no-images out",
+        )
     made = export(own.config, folder, wishes if names_images else None, images=images, dry_run=dry_run)
     lines = [
         *made.files,

@@ -41,7 +41,7 @@ class Fleet:
         self._clock = clock
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._questioned = threading.Condition(self._lock)
+        self._heard = threading.Condition(self._lock)
         self._instances = Instances()
         self._upstreams = {path.name: Upstream(path)}
         self._looked_at = float("-inf")
@@ -78,7 +78,7 @@ class Fleet:
         while True:
             with self._lock:
                 self._look()
-                self._questioned.wait_for(lambda: not self._instances.awaits(tried), _QUESTION_SECONDS)
+                self._heard.wait_for(lambda: not self._instances.awaits(self.now(), tried), _QUESTION_SECONDS)
                 now = self._clock.monotonic()
                 chosen = self._instances.choose(now, tried=tried, session=session, goes_on=goes_on)
                 if chosen is None:
@@ -157,6 +157,7 @@ class Fleet:
         """Note that a call is over."""
         with self._lock:
             self._instances.ended(name)
+            self._heard.notify_all()
 
     def elsewhere(self) -> None:
         """Count a call that another instance was asked for."""
@@ -180,7 +181,6 @@ class Fleet:
             with self._lock:
                 self._instances.questioned(upstream.name, self._clock.monotonic(), is_well=is_well)
                 self._tell()
-                self._questioned.notify_all()
         return is_well
 
     def _look(self) -> None:
@@ -207,6 +207,7 @@ class Fleet:
                 self._upstreams[name] = Upstream(self._path.with_name(name))
 
     def _tell(self) -> None:
+        self._heard.notify_all()
         self._metrics.engines_out(self._path.stem, sum(one.is_out for one in self._instances.known.values()))
 
 

@@ -14,7 +14,7 @@ Rules:
     RTE-7  An instance that said nothing for two seconds is asked a short question before a caller has to wait for it,
            while another one is in; whoever does not answer that is out at once. Sockets take calls in for an engine
            that starts again, so that a connection says nothing. Calls that come meanwhile wait for that answer where
-           only a later kind could take them: an idle engine is no reason to ask overflow.
+           only a later kind, or nobody, could take them: an idle engine is no reason to ask overflow.
 """
 
 import statistics
@@ -110,8 +110,10 @@ class Instances:
         chosen.asked_at = now
         return chosen
 
-    def awaits(self, tried: Collection[str] = ()) -> bool:
+    def awaits(self, now: float, tried: Collection[str] = ()) -> bool:
         """Tell whether the next call had better wait for the answer to a short question, see RTE-7."""
+        if self._due_back([one for one in self.known.values() if one.name not in tried and not one.is_questioned], now):
+            return False
         for kind in Kind:
             free = [one for one in self._in(kind) if one.name not in tried and (not one.most or one.running < one.most)]
             if free:

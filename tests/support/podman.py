@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +26,9 @@ def base_folder() -> Path:
     """Return a folder of a Debian 12 with what docs/operator/kubernetes.md asks of BASE; made if there is none."""
     place = default_root() / "box" / f"container-{sha256_hex(_BASE.encode())[:16]}"
     if not place.exists():
-        partial = place.with_name("container.new")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix="container-new-", dir=place.parent))
+        partial.chmod(0o755)
         words = ["debootstrap", "--variant=minbase", f"--include={_BASE}", "bookworm", str(partial), mirror()]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         partial.rename(place)
@@ -51,6 +53,7 @@ class Podman:
         with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
             words = [*self._own(), "import", "--quiet", "-", "base"]
             subprocess.run(words, stdin=packed.stdout, check=True, stdout=subprocess.DEVNULL)
+        assert packed.returncode == 0
         return self.pinned("localhost/base")
 
     def build(self, containerfile: Path, base: str, name: str) -> str:
@@ -149,8 +152,14 @@ class Pod:
         self.started.append(container["name"])
 
     def ask(self, container: str, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        """Run a command in a container as the kubelet does for a probe."""
+        """Run a command in a container."""
         return self.podman.run("exec", self._named(container), *command, check=False)
+
+    def is_well(self, container: Mapping[str, Any], probe: str) -> bool:
+        """Ask a probe as the kubelet does: one that takes longer than its time says no."""
+        began = time.monotonic()
+        done = self.ask(container["name"], container[probe]["exec"]["command"])
+        return done.returncode == 0 and time.monotonic() - began <= container[probe].get("timeoutSeconds", 1)
 
     def log(self, container: str) -> str:
         """Return what a container wrote."""
@@ -163,11 +172,13 @@ class Pod:
         return told.strip() == "true"
 
     def stop(self) -> None:
-        """End all containers as a cluster does: with a while to end by themselves."""
-        for name in reversed(self.started):
-            self.podman.run("stop", f"--time={self.spec['terminationGracePeriodSeconds']}", self._named(name))
-            self.podman.run("rm", self._named(name))
+        """End all containers at once, as a cluster does, with a while to end by themselves; each has to."""
+        names = [self._named(one) for one in self.started]
+        self.podman.run("stop", f"--time={self.spec['terminationGracePeriodSeconds']}", *names)
+        told = self.podman.run("inspect", "--format", "{{.Name}} {{.State.ExitCode}}", *names).stdout
+        self.podman.run("rm", *names)
         self.started.clear()
+        assert not [line for line in told.splitlines() if line.endswith(" 137")], told
 
     def _named(self, container: str) -> str:
         return f"{self.name}-{container}"
@@ -184,6 +195,7 @@ class Pod:
             *(f"--cap-drop={one}" for one in security["capabilities"]["drop"]),
             f"--memory={container['resources']['limits']['memory'].lower().replace('i', '')}",
             "--read-only-tmpfs=false",
+            "--passwd=false",  # other runtimes do not name the user either
             *LIMITS,
         ]
         if security["readOnlyRootFilesystem"]:

@@ -118,7 +118,7 @@ def _for_pods(config: Config) -> Config:
 def _containerfiles(descriptor: ModelDescriptor) -> dict[str, str]:
     engine = "llama-cpp" if descriptor.engine == "llama.cpp" else "vllm"
     # What a base lacks is said as an image is built, not when a pod's container ends.
-    loaded = "llama_cpp" if descriptor.engine == "llama.cpp" else "appliance.serve.vllm"
+    loaded = "appliance.serve.launcher, " + ("llama_cpp" if descriptor.engine == "llama.cpp" else "torch")
     return {
         f"{IMAGES}/Containerfile.server": _containerfile(
             "server", "appliance.gateway.application, appliance.audit.service"
@@ -140,7 +140,7 @@ FROM ${{BASE}}
 COPY --from=made /opt/sealift /opt/sealift
 ENV PATH=/opt/sealift/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER {_USER}
-RUN python -I -c "import {loaded}"
+RUN gpgv --version >/dev/null && python -I -c "import {loaded}"
 """
 
 

@@ -45,8 +45,10 @@ def prove(config: Config, instance: str, links: Path) -> int:
     )
     for file in descriptor.files:
         place = stored.verify(file.path)
+        link = links / Path(file.path).name
         try:
-            (links / Path(file.path).name).symlink_to(place)
+            link.unlink(missing_ok=True)  # a pod that starts anew on its node proves again, and has its folder still
+            link.symlink_to(place)
         except OSError as error:
             raise StoreWriteError(
                 what="the version's files could not be linked", why=error.strerror or "", fix="give the pod an emptyDir"

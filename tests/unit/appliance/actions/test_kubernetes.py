@@ -40,7 +40,9 @@ def test_the_values_are_what_is_in_production_and_the_cpu_scales_by_its_use(tmp_
     assert (tmp_path / "out/images/data/wheels/sealift-0.1.0-py3-none-any.whl").read_bytes() == b"wheel"
     image = (tmp_path / "out/images/Containerfile.engine").read_text()
     assert "--no-index --no-deps --require-hashes" in image
-    assert image.endswith('USER 65532:65532\nRUN python -I -c "import llama_cpp"\n')
+    assert image.endswith(
+        'USER 65532:65532\nRUN gpgv --version >/dev/null && python -I -c "import appliance.serve.launcher, llama_cpp"\n'
+    )
 
 
 def test_the_pods_site_file_is_the_boxes_own_without_its_places(tmp_path: Path) -> None:
@@ -129,6 +131,9 @@ def test_a_pod_proves_approvals_and_bytes_before_it_links_them(tmp_path: Path) -
 
     assert pod.prove(site.config, f"production-{descriptor.model_digest[:12]}", links) == len(descriptor.files)
 
+    assert pod.prove(site.config, f"production-{descriptor.model_digest[:12]}", links) == 1, (
+        "and once more in its place"
+    )
     [weights] = descriptor.weights
     assert (links / Path(weights.path).name).read_bytes() == weights_file(b"GGUF weights")
 

@@ -177,6 +177,18 @@ def test_a_link_or_a_folder_is_no_key(tmp_path: Path) -> None:
             FileKeys(keys).get(name)
 
 
+def test_one_keys_file_is_not_read_for_another_and_nothing_is_destroyed_by_way_of_a_link(tmp_path: Path) -> None:
+    other = put(tmp_path, "content-hmac.v1", bytes(range(32)))
+    (tmp_path / "phi-map.v1").symlink_to("content-hmac.v1")
+
+    with pytest.raises(KeyMissingError, match="phi-map"):
+        FileKeys(tmp_path).get("phi-map")
+    with pytest.raises(KeyMissingError):
+        FileKeys(tmp_path).destroy("phi-map")
+    assert other.read_bytes() == bytes(range(32))
+    assert other.stat().st_mode & 0o777 == 0o400
+
+
 def test_a_secret_as_a_cluster_mounts_it_is_read_by_way_of_its_links(tmp_path: Path) -> None:
     dated = tmp_path / "..2026_11_23_00_00_00.1"
     dated.mkdir()
