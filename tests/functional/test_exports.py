@@ -226,7 +226,7 @@ def test_monitoring_figures_leave_as_counts_without_a_word_of_the_sites_own(
     numbers = {one["name"]: one["thousandths"] for one in found.fields["numbers"]}
     assert numbers["sealift_ledger_records"] >= 5000
     assert "sealift_production_info" not in numbers
-    words = (*_NAMES, "oncology", "secretkeyid", "abab", "house-model", "cdcd")
+    words = (*_NAMES, "oncology", "secretkeyid", "ab" * 6, "house-model", "cd" * 6)  # a digest may have "abab"
     assert [word for word in words if word in decoded(untrusted)] == []
     assert log.find(kind=RECORDED)[0].body["type"] == "figures"
     with pytest.raises(MediaError):
