@@ -4,7 +4,6 @@ A file that others may read, or of another length, is refused, not used. Destroy
 flash media the old cells may survive, which is why the folder belongs on an encrypted disk (docs/operator/keys.md).
 """
 
-import errno
 import hashlib
 import hmac
 import os
@@ -181,10 +180,8 @@ def create_missing(folder: Path) -> list[str]:
 
 def _read_private(name: str, path: Path) -> bytes:
     try:
-        # Kubernetes mounts a secret as links within the folder; whoever may write there could put a file there, too.
-        place = path.resolve(strict=True)
-        if place.name != path.name or not place.is_relative_to(path.parent.resolve(strict=True)):
-            raise _missing(name, "its file is a link to another file, or leads out of the folder")
+        # What is no link is opened by its own path: a folder in another mount name space may have no other.
+        place = _within(name, path) if path.is_symlink() else path
         fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with os.fdopen(fd, "rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
@@ -201,11 +198,18 @@ def _read_private(name: str, path: Path) -> bytes:
     return data
 
 
+def _within(name: str, link: Path) -> Path:
+    # Kubernetes mounts a secret as links within the folder; whoever may write there could put a file there, too.
+    place = link.resolve(strict=True)
+    if place.name != link.name or not place.is_relative_to(link.parent.resolve(strict=True)):
+        raise _missing(name, "its file is a link to another file, or leads out of the folder")
+    return place
+
+
 def _overwrite(path: Path) -> None:
     # Never by way of a link: what it leads to is not ours to destroy.
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    path.chmod(0o600)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
+        os.fchmod(stream.fileno(), 0o600)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b", buffering=0) as stream:
         stream.write(secrets.token_bytes(max(os.fstat(stream.fileno()).st_size, SECRET_BYTES)))
         os.fsync(stream.fileno())

@@ -6,6 +6,7 @@ drop-ins that the install writes: one allowed destination, the authority and one
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from tests.box.test_two_boxes import run
 from tests.interop.test_postgresql_tls import NAME, SECRET, Authority
 from tests.support.postgres import PostgresServer, postgres_server
 
-NETWORK = "sldb"
+# By process, so that what a run left that was killed is in nobody's way.
+NETWORK = f"sldb{os.getpid()}"
 SERVER = "10.78.0.1"
 ADDRESSES = {"one": "10.78.0.2", "two": "10.78.0.3"}
 SECRETS = "etc/sealift/database"

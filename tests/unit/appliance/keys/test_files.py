@@ -1,5 +1,7 @@
 import hashlib
 import hmac
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +199,19 @@ def test_a_secret_as_a_cluster_mounts_it_is_read_by_way_of_its_links(tmp_path: P
     (tmp_path / "session.v1").symlink_to("..data/session.v1")
 
     assert FileKeys(tmp_path).get("session").bytes == bytes(range(32))
+
+
+def test_keys_are_read_from_another_mount_name_space_where_they_have_no_path_of_their_own(tmp_path: Path) -> None:
+    laid = 'head -c 32 /dev/zero > "$0/session.v1" && chmod 400 "$0/session.v1" && echo laid'
+    script = f'mount -t tmpfs none "$0" && {laid} && read -r _'
+    as_root = () if os.geteuid() == 0 else ("--map-root-user",)
+    command = ["unshare", *as_root, "--mount", "sh", "-c", script, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as other:
+        assert other.stdout is not None
+        if other.stdout.readline() != b"laid\n":
+            pytest.skip("this machine makes no mount name space")
+
+        assert FileKeys(Path(f"/proc/{other.pid}/root{tmp_path}")).get("session").bytes == bytes(32)
 
 
 @pytest.mark.parametrize("name", ["", "root", "../session", "session.v1", "SESSION"])
